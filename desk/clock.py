@@ -1,4 +1,4 @@
-"""The one place where the desk reads the clock; whatever decides is given the time."""
+"""The only place that reads the clock. Other code gets a ``Clock``, so that tests can set it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 Clock = Callable[[], int]
-"""Returns the present time as milliseconds since 1970."""
+"""Returns the current time in milliseconds since 1970."""
 
 
 def now_ms() -> int:
-    """Return the present time as milliseconds since 1970."""
+    """Return the current time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000

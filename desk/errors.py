@@ -1,21 +1,21 @@
-"""What can go wrong at the desk, named for what the caller does about it.
+"""The desk's errors, named for what the caller does about them.
 
 DeskError
-├── Refused               tell the person: what they asked for cannot be done, and why
-│   ├── ClaimLost         ... somebody else has the item now, or has decided it
-│   ├── NotAllowed        ... their role does not let them
-│   ├── NothingToUndo     ... there is no decision of theirs that can be taken back
-│   └── SignInFailed      ... they could not be signed in
-├── TryAgain              nothing is half done: wait a moment, do the same again
-│   ├── DatabaseAway      ... the database cannot be reached
-│   ├── KafkaAway         ... Kafka cannot be reached, or has not answered
+├── Refused               show the message to the user: the request cannot be done
+│   ├── ClaimLost         ... someone else holds the item, or has decided it
+│   ├── NotAllowed        ... the user's role does not allow it
+│   ├── NothingToUndo     ... the user has no decision that can be undone
+│   └── SignInFailed      ... the user could not be signed in
+├── TryAgain              nothing is half done: wait a moment, then do the same again
+│   ├── DatabaseAway      ... the database is unavailable
+│   ├── KafkaAway         ... Kafka is unavailable, or did not answer
 │   ├── ProviderAway      ... the OpenID provider does not answer
 │   └── Superseded        ... another process does this work now
-├── ProviderWrong         the OpenID provider, or the desk's registration with it, wants fixing
+├── ProviderWrong         fix the OpenID provider, or the desk's registration with it
 └── DeskStopped           leave the process with ``exit_code``
     ├── SettingsError     2  fix the settings
-    ├── DatabaseRefused   3  the database is not the desk's, or of another version
-    └── StreamFailed      4  Kafka refuses to go on: topics, rights
+    ├── DatabaseRefused   3  the database is not a desk's, or has another version
+    └── StreamFailed      4  Kafka cannot be used: topics, rights
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ EXIT_STREAM = 4
 
 
 class DeskError(Exception):
-    """Base of every error the desk raises on purpose. No text of a message is in any of them."""
+    """Base of every error that the desk raises. None contains a message's text."""
 
 
 class Refused(DeskError):
-    """What a person asked for cannot be done; the words are for them."""
+    """The request cannot be done; the message is for the user."""
 
 
 class ClaimLost(Refused):
-    """The item is not this person's to decide: the claim ran out, or somebody else was quicker."""
+    """The user does not hold the item: the claim expired, or someone else has decided it."""
 
 
 class NotAllowed(Refused):
-    """The person's role does not let them."""
+    """The user's role does not allow it."""
 
 
 class NothingToUndo(Refused):
-    """There is no decision of this person that can still be taken back."""
+    """The user has no decision that can be undone."""
 
 
 class SignInFailed(Refused):
-    """A person could not be signed in. ``reason`` says why in a word: state, issuer, denied, code,
-    token, role; ``name`` is the person's where they are known and have no role."""
+    """A user could not be signed in. ``reason`` is one word: state, issuer, denied, code, token,
+    role. ``name`` is set if the user is known and has no role."""
 
     def __init__(self, reason: str, words: str, *, name: str = "") -> None:
         super().__init__(words)
@@ -57,27 +57,27 @@ class SignInFailed(Refused):
 
 
 class TryAgain(DeskError):
-    """Nothing was half done; the same can be done again after a moment."""
+    """Nothing was half done; the same call can be repeated after a moment."""
 
 
 class DatabaseAway(TryAgain):
-    """The database cannot be reached, or ended the connection."""
+    """The database is unavailable, or closed the connection."""
 
 
 class KafkaAway(TryAgain):
-    """Kafka cannot be reached, or has not said whether a transaction was committed."""
+    """Kafka is unavailable, or did not say whether a transaction was committed."""
 
 
 class ProviderAway(TryAgain):
-    """The OpenID provider cannot be reached, or says that something is wrong there."""
+    """The OpenID provider is unavailable, or reports an error on its side."""
 
 
 class Superseded(TryAgain):
-    """Another process of this desk has taken this work over."""
+    """Another process of this desk does this work now."""
 
 
 class ProviderWrong(DeskError):
-    """The OpenID provider's answer cannot be used; the words are for the operator."""
+    """The OpenID provider's answer cannot be used; the message is for the operator."""
 
 
 class DeskStopped(DeskError):
@@ -93,7 +93,7 @@ class SettingsError(DeskStopped):
 
 
 class DatabaseRefused(DeskStopped):
-    """The database cannot be used: its schema is another version's, or it is no desk's."""
+    """The database cannot be used: it has another version's schema, or is not a desk's."""
 
     exit_code = EXIT_DATABASE
 

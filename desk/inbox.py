@@ -1,7 +1,8 @@
-"""The inbox: results become items, exactly one for each id, and their messages are fetched.
+"""The inbox: each result becomes exactly one item, with its message from the input topic.
 
-Offsets are kept in the database and moved in the transaction that adds the items. A transaction
-that finds them moved by somebody else is given up whole.
+Offsets are stored in the database, in the transaction that adds the items, and not in Kafka: a
+crash between two commits would add items twice or lose them. If another process has moved an
+offset, the whole transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What is drawn: shares in [0, 1], and the installation's name as the seed."""
+    """Shares to draw, in [0, 1], and the seed, which is the installation's name."""
 
     seed: str
     audit_share: float
@@ -71,9 +72,10 @@ class InboxReader:
         self._looked_ms: int | None = None
 
     def run_once(self, timeout_s: float = 0.5) -> int:
-        """Take what came, one batch at most; return how many records were read.
+        """Store one batch of results; return the number of records read.
 
-        Raises TryAgain: the next call begins from what the database knows. Raises DeskStopped.
+        Raises TryAgain, after which the next call starts from the offsets in the database, and
+        DeskStopped.
         """
         now_ms = self._clock()
         if self._looked_ms is None or now_ms - self._looked_ms > _LOOK_AROUND_MS:
@@ -83,7 +85,8 @@ class InboxReader:
             for record in self._source.poll(self._batch, timeout_s)
             if record.place.offset >= self._next[record.place.topic, record.place.partition]
         ]
-        looked, self._looked_ms = self._looked_ms, None  # until this turn has come to its end
+        # None until this call succeeds: after an error, positions come from the database again.
+        looked, self._looked_ms = self._looked_ms, None
         if records:
             with self._database.write() as tx:
                 moved = self._take(tx, records)
@@ -94,13 +97,13 @@ class InboxReader:
         return len(records)
 
     def stand_back(self) -> None:
-        """Somebody else reads now: begin again when it is this one's turn again."""
+        """Forget all positions: another replica may move them."""
         self._looked_ms = None
         self._next = {}
         self._source.assign({})
 
     def _look_around(self, now_ms: int) -> None:
-        """Find partitions, note where logs end, and read from where the database says."""
+        """Find partitions, store where they end, and seek to the offsets in the database."""
         logs = {topic: self._source.logs(topic) for topic in self._topics}
         ends = [
             (topic, number, log.end)
@@ -110,7 +113,8 @@ class InboxReader:
         with self._database.write() as tx:
             known = {(each.topic, each.partition) for each in offsets.progress(tx)}
             for topic, found in logs.items():
-                # A partition that is new to a topic that is known is read from its beginning.
+                # A new partition of a known topic is read from its beginning, even with "latest":
+                # its first records came after the desk started to read the topic.
                 at_end = self._from_end and not any(name == topic for name, _ in known)
                 starts = {n: log.end if at_end else log.start for n, log in found.items()}
                 offsets.begin(tx, topic, starts, now_ms)
@@ -132,7 +136,8 @@ class InboxReader:
         self._looked_ms = now_ms
 
     def _pass_ends(self) -> dict[tuple[str, int], int]:
-        """Go on behind what is not a record, where all records before it were taken."""
+        """Move past offsets without records (transaction markers) at the end of a log. Otherwise
+        the lag would never become 0."""
         met = self._source.ends_met()
         ends = {at: end for at, end in met.items() if end > self._next[at]}
         if ends:
@@ -150,7 +155,7 @@ class InboxReader:
         return ends
 
     def _take(self, tx: Tx, records: Sequence[Record]) -> dict[tuple[str, int], int]:
-        """Keep a batch: items, what the traffic was, how far it goes."""
+        """Store a batch: items, traffic counts, and offsets."""
         now_ms = self._clock()
         moved: dict[tuple[str, int], int] = {}
         seen: list[Seen] = []
@@ -190,7 +195,7 @@ class InboxReader:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A result that was read, and the item it becomes; None where nobody looks at it."""
+    """A result that was read, and its item; None if it needs no review."""
 
     day: int
     label: str
@@ -201,9 +206,9 @@ class Seen:
 
 
 def see(record: Record, sampling: Sampling) -> Seen:
-    """Read a result. Raises RecordRefused for a record that is none.
+    """Read a result. Raises RecordRefused for a record that is not a result.
 
-    Drawn for the audit or not is decided by the id alone, before anything else is looked at.
+    The audit draw depends on the id alone, so that the sample is independent of the model.
     """
     output = read_output(record.value)
     labelled_ms = _ms(output.labelled_at)
@@ -258,7 +263,7 @@ def _ms(time: str) -> int:
 
 
 class TextFetcher:
-    """Fetches the texts that are wanted; one thread."""
+    """Fetches messages for items that lack one; one thread."""
 
     def __init__(
         self, database: Database, source: TextSource, layout: InputFormat, clock: Clock
@@ -269,7 +274,7 @@ class TextFetcher:
         self._clock = clock
 
     def run_once(self) -> int:
-        """Fetch what is wanted, one batch at most; return how many items have their answer.
+        """Fetch one batch of messages; return the number of items that are settled.
 
         Raises TryAgain, DeskStopped.
         """

@@ -47,7 +47,10 @@ _BATCH = 100
 
 _TIMEOUT_S = 10.0  # for one request
 
-EVENT = "decision.published"
+_EVENTS: Mapping[outbox.Kind, str] = {
+    "correction": "decision.published",
+    "retraction": "decision.retracted",
+}
 
 _PREFIX = "whsec_"
 
@@ -56,7 +59,7 @@ Post = Callable[[bytes, Mapping[str, str]], None]
 
 
 class OutboxPublisher:
-    """Publishes what is in the outbox; one thread."""
+    """Publishes corrections to Kafka; one thread."""
 
     def __init__(
         self, database: Database, sink: CorrectionSink, clock: Clock, *, batch: int = 200
@@ -94,10 +97,10 @@ class OutboxPublisher:
         """Begin, and note what was published without our knowing."""
         mark = self._sink.start()
         with self._database.read() as tx:
-            doubt = outbox.first_in_doubt(tx)
-        if mark is None and doubt is not None:
+            since_ms = outbox.in_doubt_since_ms(tx)
+        if mark is None and since_ms is not None:
             # Kafka forgets a group's offsets some days after their last commit, or with the topic.
-            mark = self._sink.last_written(doubt[1] - _SKEW_MS)
+            mark = self._sink.last_written(since_ms - _SKEW_MS)
         if mark is not None:
             with self._database.write() as tx:
                 settled = outbox.published(tx, mark, self._clock())
@@ -109,7 +112,7 @@ class OutboxPublisher:
 class WebhookSender:
     """Delivers what the outbox has published; one thread.
 
-    ``name`` is the installation's: ids of deliveries begin with it.
+    ``name`` is the installation's; delivery ids begin with it.
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class WebhookSender:
         with self._database.read() as tx:
             waiting = outbox.to_deliver(tx, _BATCH)
         for row in waiting:
-            content = body(row.value)
+            content = body(row.kind, row.value)
             sent_s = self._clock() // 1000
             delivery_id = f"{self._name}-{row.sequence}"
             try:
@@ -204,18 +207,18 @@ def read_key(secret: str) -> bytes:
     except ValueError:
         raise SettingsError(f"webhook.secret: what follows {_PREFIX} is not base64") from None
     if len(key) < 16:
-        raise SettingsError("webhook.secret has fewer than 16 bytes: anybody could guess it")
+        raise SettingsError("webhook.secret has fewer than 16 bytes: use a longer one")
     return key
 
 
-def body(correction: bytes) -> bytes:
-    """Return the request's body about a correction (the JSON of its record)."""
-    return b'{"type":"' + EVENT.encode() + b'","data":' + correction + b"}"
+def body(kind: outbox.Kind, record: bytes) -> bytes:
+    """Return the request's body about a record of the topic (its JSON)."""
+    return b'{"type":"' + _EVENTS[kind].encode() + b'","data":' + record + b"}"
 
 
 def headers(key: bytes, delivery_id: str, sent_s: int, content: bytes) -> dict[str, str]:
-    """Return the request's headers: id, time (Unix seconds) and signature, by
-    https://www.standardwebhooks.com (HMAC-SHA256 over "id.time.body")."""
+    """Return the headers id, time (Unix seconds) and signature, as in
+    https://www.standardwebhooks.com: HMAC-SHA256 over "id.time.body"."""
     signed = f"{delivery_id}.{sent_s}.".encode() + content
     signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")
     return {

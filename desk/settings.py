@@ -30,32 +30,32 @@ Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)
 
 
 class ProjectSettings(Section):
-    """What is decided at this desk."""
+    """The labels that reviewers choose from."""
 
     taxonomy: Path = Field(
-        Path("config/taxonomy.toml"), description="File with the labels that people decide among."
+        Path("config/taxonomy.toml"), description="File with the labels that reviewers choose from."
     )
 
 
 class DatabaseSettings(Section):
-    """Where items and decisions are kept."""
+    """The database of items and decisions."""
 
     url: SecretStr = Field(
         SecretStr("sqlite:///desk.db"),
         description="sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/NAME for several replicas.",
     )
     url_file: Path | None = Field(
-        None, description="File with the URL, in place of url: a mounted Secret."
+        None, description="File with the URL, instead of url: a mounted Secret."
     )
 
 
 class KafkaSettings(ConnectionSettings):
-    """Where labels are read from and corrections are written to."""
+    """The topics that the desk reads and writes."""
 
-    output_topic: str = Field("support.labels", description="Where workers write labels.")
+    output_topic: str = Field("support.labels", description="Topic that workers write labels to.")
     review_topic: str = Field(
         "support.labels.review",
-        description="Where they write doubtful ones; empty: to the output topic, marked.",
+        description="Topic of labels to review; empty: the output topic, where they are marked.",
     )
     corrections_topic: str = Field(
         "support.labels.corrections", description="Where decisions are written."
@@ -63,7 +63,7 @@ class KafkaSettings(ConnectionSettings):
     name: str = Field(
         "clerk-desk",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="What the desk's consumer group and transactional.id begin with.",
+        description="Prefix of the desk's consumer group and transactional.id.",
     )
     create_topics: bool = Field(
         False,
@@ -71,12 +71,12 @@ class KafkaSettings(ConnectionSettings):
         "broker's default replication factor.",
     )
     start_from: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where a topic is read from that this database does not know."
+        "earliest", description="Where to start in a topic that is new to the database."
     )
 
 
 class RecordSettings(Section):
-    """How the text is found in an input record: the same as the worker's ``[records]``."""
+    """How to find the text in an input record: the same as the worker's ``[records]``."""
 
     format: FormatName = Field(
         "json", description="json: an object with text fields; text: the value is the message."
@@ -89,24 +89,26 @@ class RecordSettings(Section):
 
 
 class ReviewSettings(Section):
-    """How people work."""
+    """How reviewers work."""
 
     claim_s: Seconds = Field(
-        900.0, description="For how long an item is held for the person who has it on screen."
+        900.0, description="Time for which an item is reserved for the reviewer who has it open."
     )
     double_share: Ratio = Field(
-        0.05, description="Share of the items that two people decide; 0 where one person works."
+        0.05, description="Share of items that two reviewers decide; 0 if one works alone."
     )
     audit_double_share: Ratio = Field(
-        0.2, description="The same of the audit sample: it shows how often people are mistaken."
+        0.2, description="The same for the audit sample: it measures how often reviewers err."
     )
     publish_delay_s: float = Field(
-        5.0, ge=0, description="Time in which a decision can be undone before it is published."
+        5.0,
+        ge=0,
+        description="Time before a decision is published, in which undo keeps it unpublished.",
     )
 
 
 class AuditSettings(Section):
-    """The random sample that accuracy is measured on."""
+    """The random sample that measures accuracy."""
 
     share: Ratio = Field(
         0.02, description="Share of all labels, by hash of the result id; 0.01 to 0.05 is usual."
@@ -114,123 +116,127 @@ class AuditSettings(Section):
 
 
 class TextSettings(Section):
-    """The messages themselves."""
+    """The messages' texts."""
 
     keep_days: float = Field(
         90.0, gt=0, description="Age at which a message's text is deleted, decided or not."
     )
     masked_for: Roles = Field(
         (),
-        description="Roles that see texts with mail addresses, phone numbers, IBANs and cards "
-        "masked: reviewer, adjudicator, owner.",
+        description="Roles that see mail addresses, phone numbers, IBANs and cards masked: "
+        "reviewer, adjudicator, owner.",
     )
 
 
 class WebSettings(Section):
     """Where the pages are served."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 127.0.0.1: this machine.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; 127.0.0.1: this machine only."
+    )
     port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
-    metrics_port: int | None = Field(
-        None,
-        ge=1,
-        le=65535,
-        description="Port for /metrics alone, which the pages' port then has no more; unset: "
-        "there, for anyone who reaches it.",
+    metrics_port: int = Field(
+        8091, ge=0, le=65535, description="Port of /metrics. Do not expose it to users."
     )
     hostnames: Paths = Field(
         ("*",),
-        description="Names that people reach it by; others are refused. *: any (on loopback "
+        description="Host names that are answered; others are refused. *: any (on loopback "
         "addresses without sign-in: this machine's own).",
     )
     secure_cookies: bool | None = Field(
-        None, description="Cookies over HTTPS alone; unset: unless web.host is a loopback address."
+        None, description="Cookies only over HTTPS; unset: unless web.host is a loopback address."
     )
 
 
 class SignInSettings(Section):
-    """How people prove who they are."""
+    """How users sign in."""
 
     method: Literal["none", "proxy", "local", "oidc"] = Field(
         "none",
-        description="none: anyone who is at this machine, on loopback addresses alone; oidc: an "
-        "OpenID provider (section oidc); proxy: a header of a proxy that is trusted; local: "
-        "passwords (clerk-desk people add).",
+        description="none: everyone on this machine, only on a loopback address; oidc: an OpenID "
+        "provider (section oidc); proxy: a trusted proxy's header; local: passwords (clerk-desk "
+        "people add).",
     )
     proxy_header: str = Field(
         "X-Forwarded-User",
         pattern=r"^[A-Za-z0-9-]+$",
-        description="Header in which the proxy says who it is.",
+        description="Header in which the proxy names the user.",
     )
     proxy_addresses: Names = Field(
-        (), description="Addresses or networks the proxy calls from; nobody else is believed."
+        (),
+        description="Addresses or networks of proxies. Only these are believed: with method proxy "
+        "who the user is, with every method X-Forwarded-For.",
     )
     owners: Names = Field(
         (),
-        description="User names (with oidc: the claim sub) that arrive as owners for the first "
-        "time; others as reviewers.",
+        description="User names (with oidc: the claim sub) that become owners at their first "
+        "sign-in; others become reviewers.",
     )
-    session_hours: float = Field(12.0, gt=0, description="After how long people sign in again.")
+    session_hours: float = Field(
+        12.0, gt=0, description="Time after which users must sign in again."
+    )
     idle_minutes: float = Field(
-        120.0, gt=0, description="And after how long in which they did nothing."
+        120.0, gt=0, description="Time without activity after which they must, too."
     )
 
 
 class OidcSettings(Section):
-    """The OpenID provider that people sign in by."""
+    """The OpenID provider, for sign_in.method = "oidc"."""
 
     issuer: str = Field(
-        "", description="The provider, letter for letter as it names itself: https://id.example.com"
+        "", description="The issuer, exactly as the provider names itself: https://id.example.com"
     )
     client_id: str = Field("", description="The desk's name at the provider.")
     client_secret: SecretStr | None = Field(
         None,
-        description="Its secret; best given as CLERK_DESK_OIDC__CLIENT_SECRET, or by a file. "
-        "Unset: a public client, with PKCE alone.",
+        description="Its secret; best set as CLERK_DESK_OIDC__CLIENT_SECRET, or in a file. "
+        "Unset: a public client, with PKCE only.",
     )
     client_secret_file: Path | None = Field(None, description="File with the secret.")
     public_url: str = Field(
         "",
-        description="Where people reach the desk: https://desk.example.com. Registered with the "
-        "provider: this with /sign-in/callback, and for signing out with /signed-out.",
+        description="The desk's address: https://desk.example.com. Register it with the provider, "
+        "with /sign-in/callback, and with /signed-out for signing out.",
     )
-    scopes: Paths = Field(("openid", "profile"), description="What is asked of the provider.")
-    name_claim: str = Field("name", description="Claim with what a person is called.")
+    scopes: Paths = Field(("openid", "profile"), description="Scopes to request.")
+    name_claim: str = Field("name", description="Claim with the user's display name.")
     role_claim: str = Field(
         "",
-        description="Claim that roles are read from at each sign-in, dots between nested names: "
-        "groups, realm_access.roles. Empty: everybody the provider lets in, roles by owners.",
+        description="Claim that roles are read from at each sign-in, with dots for nested names: "
+        "groups, realm_access.roles. Empty: everyone whom the provider admits; owners give roles.",
     )
-    reviewers: Names = Field((), description="Values of it that stand for a reviewer.")
-    adjudicators: Names = Field((), description="And for an adjudicator.")
-    owners: Names = Field((), description="And for an owner.")
+    reviewers: Names = Field((), description="Values of that claim for reviewers.")
+    adjudicators: Names = Field((), description="The same for adjudicators.")
+    owners: Names = Field((), description="The same for owners.")
     end_session: bool = Field(
-        True, description="Signing out of the desk also signs out of the provider, where it can."
+        True, description="Signing out of the desk also signs out of the provider, if supported."
     )
     ca_file: Path | None = Field(
-        None, description="PEM file with the CA certificates to believe instead of the system's."
+        None, description="PEM file with CA certificates, instead of the system's."
     )
 
 
 class WebhookSettings(Section):
-    """A web address that is told of each published decision."""
+    """A web address that receives each published decision."""
 
-    url: str = Field("", description="Where to; empty: nowhere.")
+    url: str = Field("", description="The address; empty: none.")
     secret: SecretStr | None = Field(
         None,
-        description="What requests are signed with; best given as CLERK_DESK_WEBHOOK__SECRET.",
+        description="Secret that signs requests; best set as CLERK_DESK_WEBHOOK__SECRET.",
     )
-    secret_file: Path | None = Field(None, description="File with it, in place of secret.")
+    secret_file: Path | None = Field(None, description="File with it, instead of secret.")
     ca_file: Path | None = Field(
-        None, description="PEM file with the CA certificates to believe instead of the system's."
+        None, description="PEM file with CA certificates, instead of the system's."
     )
 
 
 class LogSettings(Section):
-    """What is logged."""
+    """The log."""
 
-    format: Literal["auto", "console", "json"] = Field("auto", description="Form of the log.")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    format: Literal["auto", "console", "json"] = Field("auto", description="Format of the log.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level that is logged."
+    )
 
 
 class Settings(Section):

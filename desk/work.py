@@ -1,4 +1,4 @@
-"""Work that goes on next to the pages: loops on threads, each done by one replica at a time."""
+"""Background work: loops on threads, each run by one replica at a time, which holds a lease."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LONGEST_WAIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class BackgroundWork:
-    """Something to be done again and again.
+    """A task that is repeated.
 
-    ``run_once`` does some of it and returns how much; after nothing, ``idle_s`` passes until the
-    next. It raises TryAgain, or DeskStopped. ``stand_back`` is called when another replica does it,
-    and after TryAgain: what is remembered of the last iteration does not hold any more.
+    ``run_once`` does a part of it and returns how much; after 0 it is called again in ``idle_s``
+    seconds. It raises TryAgain or DeskStopped. ``stand_back`` must drop what was remembered between
+    calls: it is called while another replica has the lease, and after TryAgain.
     """
 
     name: str
@@ -37,7 +37,7 @@ class BackgroundWork:
 
 
 class Shift:
-    """Runs some work until it is stopped, or until something ends the desk."""
+    """Runs background work until it is stopped, or until an error stops the desk."""
 
     def __init__(self, database: Database, works: list[BackgroundWork], clock: Clock) -> None:
         self._database = database
@@ -49,21 +49,21 @@ class Shift:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start a thread for each work."""
+        """Start a thread for each task."""
         for work in self._works:
             thread = threading.Thread(target=self._run, args=(work,), name=work.name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the shift ends; tell whether it has. Raises what ended it."""
+        """Wait until all work ends; tell whether it has. Raises the error that ended it."""
         ended = self._stopping.wait(timeout_s)
         if self._failure is not None:
             raise self._failure
         return ended
 
     def stop(self, timeout_s: float = 30.0) -> None:
-        """End all work after its present iteration, and let others have it."""
+        """End all work after its current iteration, and release the leases."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout_s)
@@ -97,7 +97,7 @@ class Shift:
             self._end(error)
 
     def _hold(self, work: BackgroundWork) -> int:
-        """Take or prolong the lease; return until when it is held, 0 where it is another's."""
+        """Take or extend the lease; return its end (Unix, ms), 0 if another replica has it."""
         now_ms = self._clock()
         with self._database.write() as tx:
             mine = offsets.hold_lease(tx, work.name, self._holder, now_ms, LEASE_MS)

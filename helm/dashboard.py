@@ -1,11 +1,10 @@
 """The Grafana dashboard, from the panels in dashboard.toml: ``make dashboard``.
 
-Standard library only. A panel of the file has a kind, a size (width of 24, height), a title, a text
-for the viewer, a unit and queries. In a query ``$chosen`` is the install that the viewer has chosen
-and ``$gpu(METRIC)`` a figure of DCGM's exporter for the GPUs of its pods. ``steps`` are thresholds:
-a colour, then the value from which the next colour holds. ``colours`` and ``colour`` are those of
-lines. A query that an alert uses too is a recording rule in rules.yaml, so that the dashboard and
-the pager never disagree.
+Standard library only. A panel in the file has a kind, a size (width of 24, height), a title, a text
+for the viewer, a unit and queries. In a query ``$chosen`` is the viewer's choice of install and
+``$gpu(METRIC)`` a metric of DCGM's exporter for the GPUs of its pods. ``steps`` are thresholds: a
+colour, then the value at which the next colour begins. ``colours`` and ``colour`` apply to lines. A
+query that an alert also uses is a recording rule in rules.yaml, so that dashboard and alerts agree.
 
 The JSON is of schema version 42 (Grafana 12).
 """
@@ -29,7 +28,7 @@ ALERTS = f'ALERTS{{alertname=~"Clerk.+", alertstate="firing", {CHOSEN}}}'
 
 
 def load_panels() -> list[Panel]:
-    """Return every panel with an id and a position: left to right, down where a line is full."""
+    """Return every panel with an id and a position: left to right, then the next line."""
     placed: list[Panel] = []
     top = 0
     for row in tomllib.loads(PANELS.read_text(encoding="utf-8"))["row"]:
@@ -57,7 +56,7 @@ def load_panels() -> list[Panel]:
 
 
 def make_panel(given: Panel) -> Panel:
-    """Return Grafana's panel for one of the file."""
+    """Return Grafana's panel for one in the file."""
     kind = given["kind"]
     common = {
         "type": _TYPES[kind],
@@ -109,7 +108,7 @@ def _of_our_pods(metric: str) -> str:
 
 
 def _thresholds(steps: Sequence[Any] = ("blue",)) -> dict[str, Any]:
-    """A colour, then from which value on the next one holds."""
+    """A colour, then the value at which the next one begins."""
     values = [None, *steps[1::2]]
     pairs = zip(values, steps[::2], strict=True)
     return {"mode": "absolute", "steps": [{"value": v, "color": c} for v, c in pairs]}

@@ -1,14 +1,13 @@
-"""Generate what the chart derives from values.yaml and from the settings of worker and desk.
+"""Generate the chart's schema and table of values from values.yaml and the programs' settings.
 
     python helm/generate.py            write values.schema.json and the README's table of values
-    python helm/generate.py --check    exit 1, naming the file, where one is out of date
+    python helm/generate.py --check    exit 1 and name the file if one is out of date
 
-A value's description is the comment right above it. A comment line ``@schema {...}`` adds to the
-JSON Schema that is derived from the default. It may hold four keywords of our own:
+The comment above a value is its description. A comment line ``@schema {...}`` adds keywords to the
+JSON Schema that is derived from the default. Four keywords are not JSON Schema's:
 ``worker-settings: true`` and ``desk-settings: true`` (the schemas of worker/settings.py and
 desk/settings.py), ``volume-source: true`` (one kind of Kubernetes volume) and ``free: true``
-(anything that Kubernetes accepts). Whatever is not declared free is closed: a key that the chart
-does not know is an error.
+(anything that Kubernetes accepts). All other objects are closed: an unknown key is an error.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ Schema = dict[str, Any]
 
 
 class Refused(Exception):
-    """values.yaml is incomplete or names something unknown; the message says where."""
+    """values.yaml is incomplete or has an unknown name; the message says where."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """One key of values.yaml: its comment, what ``@schema`` adds, and the keys below it."""
+    """One key of values.yaml: its comment, keywords from ``@schema``, and the keys below it."""
 
     path: str
     description: str
@@ -58,7 +57,7 @@ class Value:
 
 
 def read_values(text: str) -> tuple[Value, ...]:
-    """Read every value with its comment. Raises Refused where a comment is missing."""
+    """Read all values with their comments. Raises Refused if a comment is missing."""
     return _read(yaml.compose(text), text.splitlines(), "")
 
 
@@ -81,19 +80,19 @@ def _comment(lines: list[str], at: int, path: str) -> tuple[str, Schema]:
     words: list[str] = []
     extra: Schema = {}
     while at and (line := lines[at - 1].strip()).startswith("#"):
-        said = line.removeprefix("#").strip()
-        if said.startswith("@schema"):
-            extra |= yaml.safe_load(said.removeprefix("@schema"))
+        comment = line.removeprefix("#").strip()
+        if comment.startswith("@schema"):
+            extra |= yaml.safe_load(comment.removeprefix("@schema"))
         else:
-            words.insert(0, said)
+            words.insert(0, comment)
         at -= 1
     if not words:
-        raise Refused(f"values.yaml: {path} has no comment that says what it is")
+        raise Refused(f"values.yaml: {path} has no comment. Write one above it")
     return " ".join(words), extra
 
 
 def schema_of(value: Value) -> Schema:
-    """Return a value's JSON Schema. Raises Refused where its default does not tell the type."""
+    """Return a value's JSON Schema. Raises Refused if its default does not determine a type."""
     extra = dict(value.extra)
     base: Schema = {"description": value.description}
     if extra.pop("worker-settings", False):
@@ -121,13 +120,13 @@ def _type_of(value: Value) -> Schema:
     for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string")):
         if isinstance(value.default, kind):
             return {"type": name}
-    raise Refused(f"values.yaml: {value.path}: its default does not tell its type; add @schema")
+    raise Refused(f"values.yaml: {value.path}: the type is unclear from its default. Add @schema")
 
 
 def _values_schema(values: tuple[Value, ...]) -> Schema:
-    """A map of values. All of them have to be there: Helm takes away what a user gives as null, and
-    a template that met nothing in its place would crash without naming the value. What has no
-    default, or is passed on to Kubernetes as it is, may be taken away."""
+    # Values are required because Helm removes a value that a user sets to null, and a template
+    # would then crash without naming it. Values without a default, and those passed to Kubernetes
+    # unchanged, may be removed.
     required = [v.name for v in values if v.default is not None and not v.extra.get("free")]
     return _closed({value.name: schema_of(value) for value in values}) | {"required": required}
 
@@ -137,8 +136,8 @@ def _closed(properties: Schema) -> Schema:
 
 
 def _settings_schema(value: Value, settings: Any) -> Schema:
-    """A program's own settings, with the comments of values.yaml where it has them."""
-    told = {
+    """A program's settings, described by the comments of values.yaml or else by the program."""
+    commented = {
         child.path: child.description
         for section in value.children
         for child in (section, *section.children)
@@ -148,14 +147,14 @@ def _settings_schema(value: Value, settings: Any) -> Schema:
         model: Any = field.annotation
         keys = {
             key: {
-                "description": told.get(
+                "description": commented.get(
                     f"{value.path}.{name}.{key}", setting.get("description", "")
                 )
             }
             | _setting(setting)
             for key, setting in model.model_json_schema()["properties"].items()
         }
-        about = told.get(f"{value.path}.{name}", (model.__doc__ or "").strip())
+        about = commented.get(f"{value.path}.{name}", (model.__doc__ or "").strip())
         sections[name] = {"description": about} | _closed(keys)
     known = {f"{value.path}.{name}" for name in sections}
     known |= {
@@ -163,21 +162,21 @@ def _settings_schema(value: Value, settings: Any) -> Schema:
         for name, section in sections.items()
         for key in section["properties"]
     }
-    if unknown := sorted(told.keys() - known):
-        raise Refused(f"values.yaml: {unknown[0]}: there is no such setting")
+    if unknown := sorted(commented.keys() - known):
+        raise Refused(f"values.yaml: {unknown[0]} is not a setting")
     return _closed(sections)
 
 
 def _setting(found: Schema) -> Schema:
-    """One setting's schema. ``null`` stands for the worker's default, as Helm's users expect."""
+    """One setting's schema. ``null`` means the program's default, as in Helm."""
     options = [option for option in found.get("anyOf", [found]) if option.get("type") != "null"]
     if len(options) > 1 and all(set(option) <= {"type"} for option in options):
         return {"type": [*(option["type"] for option in options), "null"]}
     if len(options) != 1:
-        raise Refused(f"this kind of setting is new to the chart: {found}")
+        raise Refused(f"_setting in helm/generate.py does not know this kind of setting: {found}")
     kept = {keyword: value for keyword, value in options[0].items() if keyword not in _NOT_KEPT}
     if isinstance(kept.get("additionalProperties"), dict):
-        # Properties of librdkafka: flat, as YAML writes them.
+        # Properties of librdkafka: a flat map.
         kept["additionalProperties"] = {"type": ["string", "number", "boolean"]}
     if "enum" in kept:
         kept["enum"] = [*kept["enum"], None]
@@ -194,7 +193,7 @@ def make_schema(values: tuple[Value, ...]) -> str:
     schema = _values_schema(values)
     # Helm gives every subchart this key.
     schema["properties"]["global"] = {
-        "description": "For charts that hold this one.", "type": "object",
+        "description": "For charts that include this one.", "type": "object",
     }  # fmt: skip
     top = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of filing-clerk"}
     return json.dumps(top | schema, indent=2) + "\n"
@@ -202,7 +201,7 @@ def make_schema(values: tuple[Value, ...]) -> str:
 
 def make_table(values: tuple[Value, ...]) -> str:
     """Return the README's table."""
-    rows = ["| value | default | what it is |", "|---|---|---|"]
+    rows = ["| value | default | description |", "|---|---|---|"]
     for value in _walk(values):
         default = "" if value.children else _escape(f"`{json.dumps(value.default)}`")
         if len(default) > 70:
@@ -222,7 +221,7 @@ def _walk(values: tuple[Value, ...]) -> Iterator[Value]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with --check compare them."""
+    """Write the files, or compare them (--check)."""
     try:
         values = read_values((CHART / "values.yaml").read_text(encoding="utf-8"))
         schema = make_schema(values)

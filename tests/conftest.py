@@ -1,9 +1,7 @@
-"""Services that tests need: which they are, and how they start.
+"""Services that tests need, and the order in which tests run.
 
-Kafka: CLERK_TEST_BOOTSTRAP_SERVERS names a cluster; else a local one is started, once a run. The
-base model is unpacked once into the cache folder; the adapter ships with the project.
-
-Where tests run in several processes, each that needs Kafka starts a broker of its own.
+Kafka: the cluster in CLERK_TEST_BOOTSTRAP_SERVERS, or a local broker, started once a run and test
+process. The base model is unpacked once into the cache folder; the adapter ships with the project.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.models import adapter_dir
 
-# Files, or single tests of files whose others need no model.
+# Tests with a real engine: whole files, or single tests.
 _WITH_ENGINE = (
     "test_compare.py::test_two_real_adapters_on_a_topic",
     "test_demo.py",
@@ -38,17 +36,14 @@ _WITH_ENGINE = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``--dist=loadscope``: tests go to a process file by file, and those with an engine all
-    to one. Two engines at a time would only wait for each other's cores, and all but the first
-    start of a process take little.
-
-    (``--dist=loadgroup`` does nothing with pytest 9.2: pytest-xdist's issue 1386.)
-    """
+    """With ``--dist=loadscope``: give tests to processes by file, and all with an engine to one
+    process. Two engines at once would compete for the cores, and only a process's first start is
+    slow. (``--dist=loadgroup`` does nothing with pytest 9.2: pytest-xdist's issue 1386.)"""
     if config.getvalue("dist") != "loadscope":
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    config.option.loadscopereorder = False  # the order is that of pytest_collection_modifyitems
+    config.option.loadscopereorder = False  # keep pytest_collection_modifyitems' order
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
@@ -62,8 +57,8 @@ def _has_engine(nodeid: str) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """For the long tests alone do not even load the files that have none: that would take longer
-    than many of them."""
+    """When only long tests run, do not load files without any: that would take longer than many of
+    the tests."""
     if config.option.markexpr != "long" or not collection_path.name.startswith("test_"):
         return None
     return None if collection_path.is_dir() or _names_long(collection_path) else True
@@ -74,8 +69,8 @@ def _names_long(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what needs an engine first, and then Kafka: these take longest, and one that began last
-    would leave the other processes without work."""
+    """Run tests with an engine first, then those with Kafka: they take longest, and one that begins
+    last would leave the other processes idle."""
     unseen = {
         item.path
         for item in items

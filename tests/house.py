@@ -4,8 +4,8 @@
 
 Code lines are lines without blanks, comments, docstrings and imports. A module has one importer if
 exactly one other module of the three programs imports it. The crossings are traced on fakes, in a
-process of its own, with the tree's own environment where it has one: each file of the programs in
-which a function is called counts once.
+separate process with the tree's own environment if it has one: each file of the programs in which a
+function is called counts once.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _NO_CODE = {
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one module, or of several together."""
+    """The counts of one module, or of several together."""
 
     modules: int = 0
     lines: int = 0
     code: int = 0
     comments: int = 0
-    """Lines with nothing but a comment."""
+    """Lines with only a comment."""
     dataclasses: int = 0
 
     def __add__(self, other: Counts) -> Counts:
@@ -63,7 +63,7 @@ class Counts:
 
 
 def count(source: str) -> Counts:
-    """Count what is in a module."""
+    """Count one module."""
     with_code: set[int] = set()
     with_comment: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -89,7 +89,7 @@ def count(source: str) -> Counts:
 
 
 def _is_docstring(node: ast.AST) -> TypeGuard[ast.Expr]:
-    """Tell whether this is a string by itself: of a module, class or function, or of a field."""
+    """Whether this is a docstring: of a module, class, function or field."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -106,7 +106,7 @@ def modules(tree: Path, top: str) -> dict[str, Path]:
 
 
 def one_importer(tree: Path) -> list[str]:
-    """Return the modules of the three programs that one other module of them imports."""
+    """Return the modules that exactly one other module imports."""
     ours = {name: path for top in PROGRAMS for name, path in modules(tree, top).items()}
     importers: Counter[str] = Counter()
     for name, path in ours.items():
@@ -122,13 +122,13 @@ def one_importer(tree: Path) -> list[str]:
     return sorted(name for name, times in importers.items() if times == 1)
 
 
-# From here to _ask: runs inside the tree that is measured, so these imports are that tree's.
+# From here to _ask: runs inside the measured tree, so these imports are that tree's.
 
 
 @contextlib.contextmanager
 def _traced(files: set[str]) -> Iterator[None]:
-    """Collect the files of ours in which a function is called, here and in threads that begin
-    meanwhile. What a module does when it is loaded is not counted."""
+    """Collect our files in which a function is called, here and in threads that begin meanwhile.
+    Code that runs when a module is loaded does not count."""
     tops = tuple(f"{Path.cwd() / top}{os.sep}" for top in PROGRAMS)
 
     def called(frame: Any, event: str, _: Any) -> None:
@@ -149,7 +149,7 @@ def _record(files: set[str], _: Path) -> None:
     from tests.support.rig import started
 
     loop = started("hello")
-    loop.answer("hello")  # the first one opens what the next ones use
+    loop.answer("hello")  # the first one opens what later ones use
     with _traced(files):
         loop.add("good morning")
         loop.iterate()
@@ -229,7 +229,7 @@ TRACED: dict[str, Callable[[set[str], Path], None]] = {
 
 
 def _inside() -> dict[str, Any]:
-    """Return what only the running programs say."""
+    """Return what only running programs can tell."""
     crossed = {}
     for name, call in TRACED.items():
         files: set[str] = set()
@@ -252,7 +252,7 @@ def _inside() -> dict[str, Any]:
 
 
 def _leaves(model: Any) -> int:
-    """Count the settings in a section and those within it."""
+    """Count the settings in a section and its subsections."""
     return sum(
         _leaves(field.annotation) if hasattr(field.annotation, "model_fields") else 1
         for field in model.model_fields.values()
@@ -260,7 +260,7 @@ def _leaves(model: Any) -> int:
 
 
 def _options(command: Any) -> int:
-    """Count the options of a command and of those below it."""
+    """Count the options of a command and its subcommands."""
     below = getattr(command, "commands", {}).values()
     own = [param for param in command.params if param.param_type_name == "option"]
     return len(own) + sum(_options(each) for each in below)

@@ -1,9 +1,8 @@
-"""What an adapter costs to make and to run, and when it has paid for itself.
+"""The cost of training and serving an adapter, and when it pays for itself.
 
-Money is in the one currency of the inputs. A month is a twelfth of 365.25 days. Replicas are paid
-around the clock, whether messages come or not: serving has a price a month, not a message, and a
-share a message only at a volume. Each input comes from a flag, the file, or a measurement of the
-run; none is built in.
+Amounts are in the currency of the inputs. A month is a twelfth of 365.25 days. Replicas are paid
+around the clock, so serving has a price per month; a price per message exists only at a given
+volume. Each input comes from a flag, the file, or a measurement of the run; none is built in.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from worker.common.settings import split_assignment, toml_value
+from worker.contract.timestamps import rfc3339_now
 
 HOURS_PER_MONTH = 365.25 * 24 / 12
 DAYS_PER_MONTH = 365.25 / 12
@@ -27,11 +27,11 @@ DAYS_PER_MONTH = 365.25 / 12
 
 @dataclass(frozen=True, slots=True)
 class CostInputs:
-    """Everything the arithmetic takes; nothing in it is assumed.
+    """The inputs of the computation.
 
-    Hours are machine hours, prices are per hour of one machine or per million tokens,
-    ``messages_per_s`` is one replica's measured throughput and ``utilisation`` (0 to 1) the share
-    of it that is planned for: peaks and nights take the rest.
+    Hours are machine hours; prices are per hour of one machine or per million tokens.
+    ``messages_per_s`` is one replica's measured throughput, and ``utilisation`` (0 to 1) the
+    planned share of it, because traffic has peaks and nights.
     """
 
     training_hours: float
@@ -51,13 +51,12 @@ class CostInputs:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The whole answer. Where a figure is None, the field of its name with ``_reason`` says why.
+    """The result. If a figure is None, the field with ``_reason`` says why.
 
-    ``per_thousand_messages`` is at the planned utilisation, ``planned`` at the planned volume:
-    there break-even is the number of messages, and of days, after which training and labelling
-    are paid by what is saved. ``pays_from_messages_per_month`` is the volume at which the month's
-    serving costs no more than the hosted model, on the given replicas: where a further one is
-    added, the bill takes a step.
+    ``per_thousand_messages`` is at the planned utilisation, ``planned`` at the planned volume;
+    after the break-even messages and days the savings have paid for training and labelling.
+    ``pays_from_messages_per_month`` is the volume from which serving on the given replicas costs no
+    more than the hosted model; each further replica raises the bill by a step.
     """
 
     training: float
@@ -72,12 +71,12 @@ class Cost:
 
     @property
     def one_off(self) -> float:
-        """What has to be earned back."""
+        """The cost of training and labelling."""
         return self.training + self.labelling
 
 
 def compute_cost(given: CostInputs) -> Cost:
-    """Return what it all comes to. Raises ValueError naming an input that is out of range."""
+    """Compute the cost. Raises ValueError naming an input that is out of range."""
     _check(given)
     planned = at_volume(given, given.messages_per_month)
     messages = reason = None
@@ -102,13 +101,33 @@ def compute_cost(given: CostInputs) -> Cost:
     )
 
 
+def make_record(collected: CollectedInputs) -> CostRecord:
+    """Return ``cost.json``. Raises BadInput, with its source, for an input that is out of range."""
+    try:
+        found = compute_cost(collected.numbers)
+    except ValueError as error:
+        name = str(error).partition(" ")[0]
+        sources = {given.name: given.source for given in collected.inputs}
+        raise BadInput(f"{sources.get(name, 'cost')}: {error}") from error
+    figures: dict[str, Any] = {name: getattr(found, name) for name in Cost.__dataclass_fields__}
+    return CostRecord(
+        created_at=rfc3339_now(),
+        currency=collected.currency,
+        inputs=collected.inputs,
+        one_off=found.one_off,
+        break_even_days=found.planned.break_even_days,
+        by_volume=tuple(by_volume(collected.numbers, collected.volumes)),
+        **figures,
+    )
+
+
 def by_volume(given: CostInputs, volumes: Sequence[float]) -> list[Volume]:
     """Return the bill at each of these volumes (messages a month)."""
     return [at_volume(given, messages) for messages in volumes]
 
 
 def at_volume(given: CostInputs, messages: float) -> Volume:
-    """Return the month's bill at a volume; replicas are added where the given ones are too few."""
+    """Return the month's bill at a volume; replicas are added if the given ones are too few."""
     replicas = max(given.replicas, math.ceil(messages / _capacity(given)))
     serving = replicas * _replica_month(given)
     hosted = messages * _hosted(given)
@@ -129,25 +148,25 @@ def at_volume(given: CostInputs, messages: float) -> Volume:
 
 
 def describe_margin(cost: CostRecord, margin: float) -> str:
-    """Return what it comes to, at the planned volume, to ship a baseline that is worse than the
-    adapter by ``margin`` (a share): what is saved a month, and up to which price of a message
-    filed wrongly it pays."""
+    """Describe the cost, at the planned volume, of shipping a baseline that is worse than the
+    adapter by ``margin`` (a share): the additional wrong labels, and at which price of one the
+    baseline stops paying."""
     planned = cost.planned
     wrong = margin * planned.messages_per_month
     return (
-        f"A margin of {100 * margin:.3g} points is up to {wrong:,.0f} more messages filed wrongly "
-        f"a month, of {planned.messages_per_month:,.0f}. Serving the adapter costs "
-        f"{planned.serving:,.2f} {cost.currency} a month: without it, a baseline pays while one "
-        f"such message costs less than {planned.serving / wrong:,.4f} {cost.currency}, less its "
-        f"share of the baseline's own machine."
+        f"A margin of {100 * margin:.3g} points means up to {wrong:,.0f} more wrong labels a "
+        f"month, of {planned.messages_per_month:,.0f} messages. Serving the adapter costs "
+        f"{planned.serving:,.2f} {cost.currency} a month, so a baseline pays if a wrong label "
+        f"costs less than {planned.serving / wrong:,.4f} {cost.currency} (minus the cost of the "
+        "baseline's own machine)."
     )
 
 
 def _pays_from(given: CostInputs) -> tuple[float | None, str | None]:
-    """The smallest volume whose hosted bill reaches the serving bill.
+    """Return the smallest volume whose hosted bill reaches the serving bill, or why there is none.
 
-    The bills of n replicas meet at n * (a replica's month / the hosted price). Their capacity
-    grows with n as well: what does not fit into one replica's fits into none.
+    The bills for n replicas meet at n * (a replica's month / the hosted price). The capacity grows
+    with n as well, so if that volume exceeds one replica's capacity it exceeds that of n.
     """
     hosted = _hosted(given)
     if hosted == 0:
@@ -155,8 +174,8 @@ def _pays_from(given: CostInputs) -> tuple[float | None, str | None]:
     meets = _replica_month(given) / hosted
     if meets > _capacity(given):
         return None, (
-            "a replica at its planned utilisation costs more a message than the hosted model: more "
-            "throughput, a cheaper machine or a higher utilisation is needed"
+            "a replica at its planned utilisation costs more per message than the hosted model; it "
+            "needs more throughput, a cheaper machine or a higher utilisation"
         )
     return given.replicas * meets, None
 
@@ -166,12 +185,12 @@ def _replica_month(given: CostInputs) -> float:
 
 
 def _capacity(given: CostInputs) -> float:
-    """Messages that a replica takes in a month at the planned utilisation."""
+    """Return the messages that a replica labels in a month at the planned utilisation."""
     return given.messages_per_s * given.utilisation * 3600 * HOURS_PER_MONTH
 
 
 def _hosted(given: CostInputs) -> float:
-    """The hosted model's price of a message."""
+    """Return the hosted model's price per message."""
     return (
         given.input_tokens_per_message * given.hosted_price_per_million_input_tokens
         + given.output_tokens_per_message * given.hosted_price_per_million_output_tokens
@@ -215,7 +234,7 @@ _MEASURED = {
 
 @dataclass(frozen=True, slots=True)
 class CollectedInputs:
-    """The inputs as the arithmetic takes them, and as people are told of them."""
+    """The inputs as numbers, and as records with their sources."""
 
     numbers: CostInputs
     currency: str
@@ -226,9 +245,9 @@ class CollectedInputs:
 def collect_inputs(
     run: Path | None, file: Path | None, engine: str | None = None, sets: Sequence[str] = ()
 ) -> CollectedInputs:
-    """Collect every input: flags win over the file, and that over what the run measured.
+    """Collect every input: flags win over the file, and the file over the run's measurements.
 
-    ``engine`` is the one that serves, where the evaluation measured several; ``sets`` are
+    ``engine`` is the one that serves, if the evaluation measured several; ``sets`` are
     ``key=value``. Raises BadInput naming an input that is missing, unknown or malformed.
     """
     given: dict[str, tuple[Any, str]] = {}
@@ -240,7 +259,7 @@ def collect_inputs(
     for key, (_, source) in given.items():
         if key not in UNITS and key not in _OTHERS:
             known = ", ".join((*UNITS, *_OTHERS))
-            raise BadInput(f"{source}: the cost has no input {key!r}; it has {known}")
+            raise BadInput(f"{source}: there is no input {key!r}: use one of {known}")
     currency = _text(given, "currency")
     engine = _text(given, "engine") if "engine" in given else None
     for key, (value, source) in _measurements(run, engine, "messages_per_s" in given):
@@ -260,7 +279,7 @@ def _describe(
     currency: str,
     volumes: Sequence[float],
 ) -> Iterator[CostInput]:
-    """Yield every input with its unit and where it is from."""
+    """Yield every input with its unit and source."""
     rows = [
         ("currency", currency, "", given["currency"][1]),
         *(
@@ -292,11 +311,11 @@ def _from_sets(sets: Sequence[str]) -> Iterator[tuple[str, Any]]:
 def _measurements(
     run: Path | None, engine: str | None, speed_is_given: bool
 ) -> Iterator[tuple[str, tuple[float, str]]]:
-    """Go through what the run's records say."""
+    """Yield the inputs that the run's records contain, with their sources."""
     if run is None:
         return
     if not run.is_dir():
-        raise BadInput(f"{run}: there is no such run folder: clerk-trainer train makes one")
+        raise BadInput(f"{run}: this run folder does not exist: clerk-trainer train makes one")
     path = run / TRAINING.name
     if training := TRAINING.read_if_present(run):
         seconds = max(training.seconds, training.training_seconds)
@@ -318,10 +337,10 @@ def _speed(folder: Path, engine: str | None) -> Iterator[tuple[str, tuple[float,
     speeds = {figures.name: figures.messages_per_s for figures in record.engines}
     if engine is None and len(speeds) > 1:
         names = ", ".join(f"{name} ({speed:g} messages/s)" for name, speed in speeds.items())
-        raise BadInput(f"{path}: measured {names}: say with --engine which one serves")
+        raise BadInput(f"{path}: measured {names}: choose the one that serves with --engine")
     chosen = engine or next(iter(speeds))
     if chosen not in speeds:
-        raise BadInput(f"{path}: measured no engine {chosen!r}; it has {', '.join(speeds)}")
+        raise BadInput(f"{path}: has no engine {chosen!r}: choose one of {', '.join(speeds)}")
     yield "messages_per_s", (speeds[chosen], f"measured: {path}, engine {chosen}")
 
 
@@ -359,5 +378,5 @@ def _is_positive(value: object) -> bool:
 def _missing(key: str, run: Path | None) -> str:
     text = f"the cost needs {key}: give it in the --inputs file or with --set {key}=VALUE"
     if key in _MEASURED and run is None:
-        return f"{text}, or name a run that measured it ({_MEASURED[key]})"
-    return f"{text}; {run / _MEASURED[key]} does not hold it" if key in _MEASURED and run else text
+        return f"{text}, or give a run that measured it ({_MEASURED[key]})"
+    return f"{text}; {run / _MEASURED[key]} has no value" if key in _MEASURED and run else text

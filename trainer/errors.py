@@ -1,9 +1,9 @@
-"""What can go wrong in training, named for what the caller does about it.
+"""The trainer's errors, named for what the caller does about them.
 
 TrainerError
 ├── BadInput       fix the recipe, the data or the base; the message says where
-├── NotGoodEnough  the judgement is no: better data, another recipe, or --force with a reason
-└── ProofFailed    stop: what was about to be trained or published is not what it should be
+├── NotGoodEnough  a check or the gate failed: better data, another recipe, or --force with a reason
+└── ProofFailed    stop: a check of the trainer's own work failed
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class BadInput(TrainerError):
 
 
 class NotGoodEnough(TrainerError):
-    """A check or a gate said no; the result was written, and says what fell short."""
+    """A check or the gate failed; the written result says why."""
 
 
 class ProofFailed(TrainerError):
@@ -28,7 +28,7 @@ class ProofFailed(TrainerError):
 
 
 def require(package: str, extra: str, purpose: str) -> None:
-    """Check that an optional package is installed. Raises BadInput that says how to install it;
-    ``purpose`` is the subject of its sentence."""
+    """Raise BadInput, with the command that installs it, if an optional package is missing;
+    ``purpose`` is the subject of the message."""
     if find_spec(package) is None:
         raise BadInput(f"{purpose} needs {package}: pip install 'filing-clerk[{extra}]'")

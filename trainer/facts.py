@@ -1,20 +1,20 @@
-"""The facts of an adapter's records, put into words once: the page, the terminal and the model card
-show the same tables and the same (name, text) rows.
+"""An adapter's records as tables and (name, text) rows, shared by report, terminal and model card.
 
-Nothing here reads a file or loads numpy's heavier friends: the card is written while publishing.
+Nothing here reads a file or imports a slow library, because ``publish`` writes the card.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainer import numbers
-from trainer.artifacts.duel import CandidateFigures, DuelRecord
+from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import SweepRecord
-from trainer.numbers import decimal, interval, percent, points, probability, significant
+from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
 from trainer.statistics.metrics import share_interval
@@ -26,8 +26,8 @@ MOST_CONFUSIONS = 6
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under columns, of which the first ``words`` hold words and the others numbers. A page
-    may put markup into a cell. ``marked`` are the places of rows that stand out."""
+    """Rows under columns; the first ``words`` columns hold words, the others numbers. Cells of a
+    page may be markup. ``marked`` are the positions of highlighted rows."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -36,7 +36,7 @@ class Table:
 
 
 def overall(record: EvaluationRecord) -> Facts:
-    """Yield accuracy and macro-F1, and what was proven about unseen messages."""
+    """Yield accuracy, macro-F1, and the proof that the hold-out was not trained on."""
     effect = record.design_effect
     counted = f" (as {numbers.count(record.examples / effect)} independent ones)"
     yield "held-out messages", numbers.count(record.examples) + (counted if effect > 1 else "")
@@ -55,20 +55,20 @@ def overall(record: EvaluationRecord) -> Facts:
 
 
 def calibration(record: EvaluationRecord) -> Facts:
-    """Yield how far confidence is from accuracy. The temperature is fitted on validation alone."""
+    """Yield how far confidence is from accuracy. The temperature is fitted on validation only."""
     found = record.calibration
     chance = ""
     if found.reliability:
         chance = f"; perfect confidences show up to {percent(ece_by_chance(found.reliability))}"
     before = percent(found.ece_uncalibrated)
-    yield "calibration error (ECE)", f"{percent(found.ece)} (untempered {before}{chance})"
+    yield "calibration error (ECE)", f"{percent(found.ece)} (uncalibrated {before}{chance})"
     before = decimal(found.nll_uncalibrated)
-    yield "negative log-likelihood", f"{decimal(found.nll)} nats (untempered {before})"
+    yield "negative log-likelihood", f"{decimal(found.nll)} nats (uncalibrated {before})"
     yield "temperature", decimal(found.temperature)
 
 
 def review(record: EvaluationRecord) -> Facts:
-    """Yield what goes to a person, and how much of the rest is right."""
+    """Yield the share sent to review, and the accuracy of the rest."""
     found, examples, effect = record.review, record.examples, record.design_effect
     bounds = interval(share_interval(found.share, examples, effect))
     yield "sent to review", f"{percent(found.share)} ({bounds})"
@@ -77,36 +77,35 @@ def review(record: EvaluationRecord) -> Facts:
         "off-label mass above": percent(found.off_label_mass_above),
         "out-of-scope score above": significant(found.out_of_scope_above),
     }
-    told = [f"{name} {limit}" for name, limit in limits.items() if limit != numbers.NONE]
-    yield "sent to review if", " or ".join(told) or "never"
-    right = "nothing is accepted"
+    given = [f"{name} {limit}" for name, limit in limits.items() if limit != numbers.NONE]
+    yield "sent to review if", " or ".join(given) or "never"
+    right = "everything goes to review"
     if found.accepted_accuracy is not None:
         kept = examples - round(found.share * examples)
         bounds = interval(share_interval(found.accepted_accuracy, kept, effect))
         right = f"{percent(found.accepted_accuracy)} ({bounds})"
-    yield "right among the rest", right
+    yield "accuracy of the rest", right
     yield (
-        f"for {percent(found.wanted_precision)} right",
+        f"for {percent(found.wanted_precision)} precision",
         (
             f"a confidence of {decimal(found.threshold_for_wanted)} by validation: "
             f"{percent(found.coverage_at_wanted)} need no review, of those "
             f"{percent(found.accuracy_at_wanted)} are right"
         ),
     )
-    if found.wanted_by == "lower":
-        yield (
-            "extra review for the guarantee",
-            (
-                f"{percent(found.coverage_by_point - found.coverage_at_wanted)}; a threshold "
-                f"without a margin leaves {percent(found.coverage_by_point)} without review, "
-                f"{percent(found.accuracy_by_point)} of them right, and misses its aim half the "
-                "time"
-            ),
-        )
+    yield (
+        "extra review for the guarantee",
+        (
+            f"{percent(found.coverage_by_point - found.coverage_at_wanted)}; a threshold "
+            f"without the guarantee leaves {percent(found.coverage_by_point)} without review, "
+            f"{percent(found.accuracy_by_point)} of them right, and misses the precision half "
+            "the time"
+        ),
+    )
 
 
 def outside_labels(record: EvaluationRecord) -> Facts:
-    """Yield how many answers were no label, and how messages that fit none are told apart."""
+    """Yield how many answers are not labels, and how messages that fit no label are detected."""
     outside = record.outside_labels
     free = "not measured without it"
     if outside.unconstrained is not None:
@@ -115,11 +114,11 @@ def outside_labels(record: EvaluationRecord) -> Facts:
     constrained = numbers.count(outside.constrained)
     yield "answers outside the labels", f"{constrained} with the constraint, {free}"
     if mass := record.off_label_mass:
-        told = f"mean {significant(mass.mean)}, p50 {significant(mass.p50)}"
-        yield "off-label mass", f"{told}, p99 {significant(mass.p99)}"
+        spread = f"mean {significant(mass.mean)}, p50 {significant(mass.p50)}"
+        yield "off-label mass", f"{spread}, p99 {significant(mass.p99)}"
     if (score := record.out_of_scope_score) and record.head:
-        told = f"mean {significant(score.mean)}, p99 {significant(score.p99)}"
-        yield f"out-of-scope score ({record.head.out_of_scope})", told
+        spread = f"mean {significant(score.mean)}, p99 {significant(score.p99)}"
+        yield f"out-of-scope score ({record.head.out_of_scope})", spread
     if scope := record.out_of_scope:
         other = scope.auroc_off_label_mass, "off-label mass"
         if other[0] is None:
@@ -128,14 +127,14 @@ def outside_labels(record: EvaluationRecord) -> Facts:
             "messages that fit no label",
             (
                 f"{percent(scope.review_share)} of {numbers.count(scope.messages)} go to review; "
-                f"told apart by confidence (AUROC) {decimal(scope.auroc_confidence)}, by "
-                f"{other[1]} {decimal(other[0])}"
+                f"AUROC of confidence {decimal(scope.auroc_confidence)}, of {other[1]} "
+                f"{decimal(other[0])}"
             ),
         )
 
 
 def steadiness(record: EvaluationRecord) -> Facts:
-    """Yield what the batch size changes, and whether two engines agree."""
+    """Yield the effect of the batch size, and whether two engines agree."""
     if batches := record.batch_sensitivity:
         difference = significant(batches.max_logprob_difference)
         yield (
@@ -186,7 +185,7 @@ def precision_interval(record: EvaluationRecord, figures: LabelFigures) -> tuple
 
 
 def confusions(record: EvaluationRecord) -> Table:
-    """Return the labels that are most often taken for another."""
+    """Return the pairs of labels that are confused most often."""
     cells = [
         (count, record.labels[at], record.labels[other])
         for at, row in enumerate(record.confusion)
@@ -199,7 +198,7 @@ def confusions(record: EvaluationRecord) -> Table:
 
 
 def engines(record: EvaluationRecord) -> Table:
-    """Return the speed of each engine; latency is that of one message alone."""
+    """Return the speed of each engine; latency is that of a single message."""
     return Table(
         ("engine", "messages", "accuracy", "messages/s", "alone: p50", "p99", "machine"),
         [
@@ -268,7 +267,7 @@ def pairs(duel: DuelRecord) -> Table:
 
 
 def learning_curves(duel: DuelRecord | None) -> dict[str, list[tuple[int, float]]]:
-    """Return each candidate's validation accuracy by training examples a label, in their order."""
+    """Return each candidate's validation accuracy by training examples per label, sorted."""
     found: dict[str, list[tuple[int, float]]] = {}
     for point in duel.learning_curve if duel else ():
         found.setdefault(point.candidate, []).append((point.per_label, point.validation_accuracy))
@@ -276,7 +275,7 @@ def learning_curves(duel: DuelRecord | None) -> dict[str, list[tuple[int, float]
 
 
 def learning_curve(duel: DuelRecord) -> Table:
-    """Return the learning curves as a table, a column for each size."""
+    """Return the learning curves as a table with a column for each size."""
     curves = learning_curves(duel)
     sizes = sorted({size for curve in curves.values() for size, _ in curve})
     rows = [
@@ -304,3 +303,64 @@ def trials(sweep: SweepRecord) -> Table:
         words=len(names),
         marked=(0,),
     )
+
+
+def cost(record: CostRecord) -> Facts:
+    """Yield the break-even and the bill, in the record's currency."""
+    planned, volume = record.planned, numbers.count(record.planned.messages_per_month)
+    even = f"never: {record.break_even_reason}"
+    if planned.break_even_days is not None:
+        messages = numbers.count(record.break_even_messages)
+        even = (
+            f"after {_days(planned.break_even_days)} ({messages} messages), at {volume} messages "
+            "a month"
+        )
+    yield "break-even", even
+    cheaper = f"never: {record.pays_from_reason}"
+    if record.pays_from_messages_per_month is not None:
+        cheaper = f"from {numbers.count(record.pays_from_messages_per_month)} messages a month on"
+    yield "serving cheaper than hosted", cheaper
+    parts = f"training {money(record.training)}, labelling {money(record.labelling)}"
+    yield "once", f"{money(record.one_off)} ({parts})"
+    yield "a month: adapter", money(planned.serving)
+    yield "a month: hosted", money(planned.hosted)
+    own = money(record.per_thousand_messages, 4)
+    yield "1,000 messages: adapter", f"{own} at the planned utilisation"
+    yield "1,000 messages: hosted", money(record.hosted_per_thousand, 4)
+
+
+def cost_by_volume(record: CostRecord) -> Table:
+    """Return the monthly bill at each volume."""
+    columns = ("messages a month", "replicas", "serving", "per thousand", "hosted", "saved",
+               "break-even")  # fmt: skip
+    rows = [
+        (
+            numbers.count(volume.messages_per_month),
+            numbers.count(volume.replicas),
+            money(volume.serving),
+            money(volume.serving_per_thousand, 4),
+            money(volume.hosted),
+            money(volume.saving),
+            _days(volume.break_even_days),
+        )
+        for volume in record.by_volume
+    ]
+    return Table(columns, rows, words=0)
+
+
+def cost_inputs(record: CostRecord) -> Table:
+    """Return every input with its unit and its source."""
+    rows = [
+        (
+            given.name.replace("_", " "),
+            given.unit,
+            given.source or numbers.NONE,
+            numbers.written(given.value),
+        )
+        for given in record.inputs
+    ]
+    return Table(("input", "unit", "from", "value"), rows, words=3)
+
+
+def _days(days: float | None) -> str:
+    return "never" if days is None else numbers.counted(math.ceil(days), "day")

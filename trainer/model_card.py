@@ -1,9 +1,8 @@
-"""The model card of an adapter: what it is, what it was made of and how good it is, for people.
+"""The model card of an adapter, in the format of Hugging Face: YAML front matter, then Markdown.
 
-In the form of Hugging Face model cards: YAML front matter, then Markdown. It is made of what was
-written down already (manifest, training.json, evaluation.json) and of nothing else, so that the
-same files give the same card; no message's text is in it. It stands next to the adapter and not in
-its folder, where a worker accepts no file that the manifest does not name.
+It contains only facts from the manifest, training.json and evaluation.json, so the same files give
+the same card, and no message text. It is next to the adapter's folder, because a worker refuses a
+folder with files that the manifest does not name.
 """
 
 from __future__ import annotations
@@ -22,22 +21,19 @@ from worker.contract import Manifest, read_manifest
 from worker.contract.digest import write_atomically
 
 CARD = "README.md"
-"""A card's name in a run folder."""
+"""The name of a card in a run folder."""
 
-_MARK = (
-    "<!-- Made by clerk-trainer from its records, and made again: what is written here is lost. -->"
-)
+_MARK = "<!-- Made by clerk-trainer and overwritten by it: do not edit. -->"
 _ADAPTER = "adapter"
-_FEW = 30
-"""Below so many messages the interval of a share may be wider than a third."""
+_FEW = 30  # with fewer messages the interval of a share may be wider than a third
 
 _SPLITS = {"train": "training", "validation": "validation", "holdout": "hold-out"}
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a card is made of. ``training`` and ``evaluation`` are this adapter's own or None;
-    ``reason`` is why it was published, where somebody said so."""
+    """The sources of a card. ``training`` and ``evaluation`` are of this adapter, or None;
+    ``reason`` is the reason given for publishing it."""
 
     manifest: Manifest
     training: TrainingRecord | None = None
@@ -56,9 +52,8 @@ def card_name(digest: str) -> str:
 
 
 def write_run_card(run: Path) -> None:
-    """Write the card of a run's adapter, with the figures of its evaluation where there is one.
-
-    A README.md that somebody wrote there stays. Raises AdapterRefused, BadInput."""
+    """Write the card of a run's adapter, with the figures of its evaluation if there is one. A
+    README.md that the trainer did not write stays. Raises AdapterRefused, BadInput."""
     path = run / CARD
     if path.is_file() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         return
@@ -70,16 +65,16 @@ def write_run_card(run: Path) -> None:
 
 
 def read_training(run: Path, manifest: Manifest) -> TrainingRecord | None:
-    """Return the record of an adapter's training, None where there is none that can be read."""
+    """Return the record of an adapter's training; None if there is none or it is unreadable."""
     try:
         record = TRAINING.read_if_present(run)
     except BadInput:
-        return None  # unreadable: the manifest says most of it too
+        return None  # the manifest has most of it too
     return record if record is not None and record.adapter.digest == manifest.digest else None
 
 
 def write_card(path: Path, sources: Sources) -> None:
-    """Write a card: readers see the earlier one or the whole new one."""
+    """Write a card atomically."""
     write_atomically(path, make_card(sources).encode("utf-8"))
 
 
@@ -98,7 +93,7 @@ def make_card(sources: Sources) -> str:
 
 
 def _front_matter(sources: Sources) -> Iterator[str]:
-    """JSON values are YAML values, and need no thought about what YAML makes of a word."""
+    # Values are written as JSON, which is valid YAML and needs no quoting rules.
     manifest = sources.manifest
     yield "---"
     yield f"base_model: {_json(manifest.base.name)}"
@@ -130,11 +125,11 @@ def _model_index(manifest: Manifest, found: EvaluationRecord) -> Iterator[str]:
 
 
 def _is_whole(manifest: Manifest) -> bool:
-    """Whether the base's own weights were changed."""
+    """Whether the base's weights were changed."""
     return manifest.kind == "encoder" and manifest.lora is None
 
 
-def _what(manifest: Manifest) -> str:
+def _kind_of_model(manifest: Manifest) -> str:
     if manifest.lora is not None:
         head = " with a classification head" if manifest.head is not None else ""
         return f"A LoRA adapter (rank {manifest.lora.rank}){head} for"
@@ -148,9 +143,9 @@ def _head(sources: Sources) -> Iterator[str]:
     yield f"{_MARK}\n"
     yield f"# {_text(manifest.name)}\n"
     yield (
-        f"{_what(manifest)} {_text(manifest.base.name)}, revision "
+        f"{_kind_of_model(manifest)} {_text(manifest.base.name)}, revision "
         f"{_text(manifest.base.revision)}. It classifies a support message as one of "
-        f"{len(manifest.taxonomy.names)} labels and says how sure it is. Made by clerk-trainer "
+        f"{len(manifest.taxonomy.names)} labels, with a confidence. Made by clerk-trainer "
         f"{manifest.versions.get('trainer', '')}, {manifest.created_at}.\n"
     )
     yield f"- Adapter: `{manifest.digest}`"
@@ -158,14 +153,14 @@ def _head(sources: Sources) -> Iterator[str]:
         yield f"- Weights of the base: `{name}`, SHA-256 `{digest.sha256}`"
     if sources.license:
         yield (
-            f"- Licence of the base, as its folder names it: {sources.license}. Before you give "
-            "the adapter away, check what it asks for, and the rights to the training messages."
+            f"- Licence of the base, according to its folder: {sources.license}. Before you share "
+            "the adapter, check the licence's conditions and your rights to the training messages."
         )
     elif sources.training is not None:
-        yield "- Licence of the base: its folder named none when the adapter was trained."
+        yield "- Licence of the base: its folder had none when the adapter was trained."
     else:
         yield "- Licence of the base: not recorded."
-    yield "- Language: not recorded; that of the training messages."
+    yield "- Language: that of the training messages (not recorded)."
 
 
 def _table(table: facts.Table) -> Iterator[str]:
@@ -180,7 +175,7 @@ def _labels(sources: Sources) -> Iterator[str]:
     counts = _split(manifest, "train").get("per_label", {})
     taxonomy = manifest.taxonomy
     yield f"## Labels\n\nTaxonomy {_text(taxonomy.name)}, version {_text(taxonomy.version)}.\n"
-    about = ("label", "what it is for", "training messages")
+    about = ("label", "description", "training messages")
     rows = [
         (label.name, label.description or "-", counts.get(label.name, "-"))
         for label in taxonomy.labels
@@ -195,12 +190,12 @@ def _figures(sources: Sources) -> Iterator[str]:
     found = sources.evaluation
     yield "## Figures\n"
     if found is None:
-        yield "Not measured on held-out messages: clerk-trainer evaluate does that.\n"
+        yield "Not measured on held-out messages yet: run clerk-trainer evaluate.\n"
         validation = sources.manifest.metrics.get("validation", {})
         if "accuracy" in validation:
             yield (
-                f"On the {validation['examples']} validation messages, which also chose the epoch "
-                f"and the thresholds: accuracy {numbers.percent(validation['accuracy'])} "
+                f"On the {validation['examples']} validation messages, which also selected the "
+                f"epoch and the thresholds: accuracy {numbers.percent(validation['accuracy'])} "
                 f"({numbers.interval(validation['accuracy_interval_95'])})."
             )
         return
@@ -214,39 +209,39 @@ def _limits(sources: Sources) -> Iterator[str]:
     manifest, found = sources.manifest, sources.evaluation
     yield "## Limits\n"
     yield (
-        "- It chooses among the labels above and knows no other; what fits none is given "
-        "one all the same, and only the review rule may catch it."
+        "- It always answers with one of the labels above. A message that fits none gets one as "
+        "well, and only the review rule may catch it."
     )
     yield (
-        "- The figures hold for messages like those it was measured on: one company's, of one "
-        "time. Watch it where senders, products or languages change."
+        "- The figures hold for messages like those it was measured on, from one company and one "
+        "period. Monitor it when senders, products or languages change."
     )
     if manifest.needs_base:
-        yield "- It needs exactly this base, with this tokenizer; a worker refuses any other."
+        yield "- It needs exactly this base with this tokenizer; a worker refuses any other."
     yield (
         f"- Messages of more than {manifest.prompt.max_message_tokens} tokens are shortened in "
         "the middle."
     )
     if names := manifest.data.get("names_redaction"):
         yield (
-            f"- Names of people were redacted by {_text(names['by'])}, in {names['marked']:,} of "
-            f"{names['messages']:,} messages. A worker does not redact them: it sees these "
-            "messages otherwise than they were when the figures were measured."
+            f"- Names of people were redacted by {_text(names['by'])} in {names['marked']:,} of "
+            f"{names['messages']:,} messages. A worker does not redact names, so it sees messages "
+            "that differ from those on which the figures were measured."
         )
     if found is None:
-        yield "- How good it is on messages that no choice was made on is not known."
+        yield "- Its accuracy on held-out messages is unknown."
         return
     if found.dataset.openings > 1:
         yield (
-            f"- The hold-out had been opened {found.dataset.openings} times: what was tuned after "
-            "looking at it makes the figures too good."
+            f"- The hold-out was opened {found.dataset.openings} times. Choices made after looking "
+            "at it make the figures too good."
         )
     weak = [row for row in found.per_label if row.support < _FEW]
     if weak:
         names = ", ".join(_text(row.label) for row in weak)
-        yield f"- Fewer than {_FEW} held-out messages, so hardly measured: {names}."
+        yield f"- Fewer than {_FEW} held-out messages, so vague figures: {names}."
     if found.out_of_scope is None:
-        yield "- Messages that fit no label were not tried."
+        yield "- It was not tried on messages that fit no label."
     else:
         yield (
             f"- Of {found.out_of_scope.messages} messages that fit no label, "
@@ -257,7 +252,7 @@ def _limits(sources: Sources) -> Iterator[str]:
 def _data(manifest: Manifest, reason: str | None) -> Iterator[str]:
     yield "## Data\n"
     if reason:
-        yield f"Published because: {_text(reason)}\n"
+        yield f"Reason for publishing: {_text(reason)}\n"
     name, digest = manifest.data.get("name"), manifest.data.get("digest")
     yield f"Dataset {_text(name)}, digest `{digest}`.\n" if digest else "Not recorded.\n"
     yield "| split | messages | SHA-256 |\n|---|---|---|"
@@ -281,9 +276,9 @@ def _training(sources: Sources) -> Iterator[str]:
     if taught := manifest.data.get("distillation"):
         share = manifest.data.get("recipe", {}).get("distillation_weight")
         yield (
-            f"\nDistilled: {_text(share)} of the target is what a teacher thinks that had not "
-            f"learnt the message ({_text(taught.get('teacher'))}; its likeliest label is the given "
-            f"one of {taught.get('agreement', 0.0):.1%} of the training messages)."
+            f"\nDistilled: {_text(share)} of the target are the predictions of a teacher that was "
+            f"trained without the message ({_text(taught.get('teacher'))}; it agrees with "
+            f"{taught.get('agreement', 0.0):.1%} of the training labels)."
         )
     yield "\n| setting | value |\n|---|---|"
     for key, value in manifest.data.get("recipe", {}).items():
@@ -302,7 +297,7 @@ def _json(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value for a line or a table's cell, so that nothing in it is Markdown or HTML."""
+    """Return a value as one line, with Markdown and HTML escaped."""
     text = " ".join(str(value).split())
     for mark in "\\|<>`*[]":
         text = text.replace(mark, f"\\{mark}")

@@ -1,4 +1,4 @@
-"""One way to write each kind of number, the same all over the page, and any JSON as rows."""
+"""Number formats shared by report, terminal and model card, and any JSON as rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def sureness(confidence: float) -> str:
-    """Write a confidence: 0.9999 is not certain, so it does not become 100.0%."""
+    """Write a confidence; below 1 it is never written as 100.0%."""
     return "> 99.9%" if 0.9995 <= confidence < 1 else percent(confidence)
 
 
@@ -28,6 +28,11 @@ def interval(bounds: Sequence[float] | None) -> str:
 def points(difference: float | None) -> str:
     """Write a difference of two shares in percentage points, with its sign."""
     return NONE if difference is None else f"{signed(100 * difference, 1)} points"
+
+
+def unsigned(share: float) -> str:
+    """Write a positive difference of two shares in percentage points, without a sign."""
+    return points(share).removeprefix("+")
 
 
 def points_interval(bounds: Sequence[float] | None) -> str:
@@ -77,14 +82,14 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def probability(p: float | None) -> str:
-    """Write a p-value; below a thousandth only that it is."""
+    """Write a p-value; below 0.001 as ``< 0.001``."""
     if p is None:
         return NONE
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def money(amount: float | None, digits: int = 2) -> str:
-    """Write an amount of the cost's currency, which is named next to it."""
+    """Write an amount of money without its currency."""
     return NONE if amount is None else f"{amount:,.{digits}f}".replace("-", _MINUS)
 
 
@@ -117,18 +122,18 @@ def size(number: float | None) -> str:
 
 
 def moment(at: str | None) -> str:
-    """Write a time of the records (ISO 8601, UTC) as people read it."""
+    """Write a timestamp (ISO 8601, UTC) in a readable form."""
     return NONE if not at else at.replace("T", " ").replace("Z", " UTC")
 
 
 def short(digest: str | None) -> str:
-    """Write a digest's first twelve characters, which is what people compare."""
+    """Write the first twelve characters of a digest."""
     return NONE if not digest else digest.removeprefix("sha256:")[:12]
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted name, written value) of every leaf. A list of plain values is one leaf, of
-    objects only counted: such a list is data, and the file that holds it is named on the page."""
+    """Yield (dotted name, written value) of every leaf. A list of plain values is one leaf; a list
+    of objects is only counted."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else str(key))
@@ -139,7 +144,7 @@ def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def written(value: Any) -> str:
-    """Return a plain JSON value as people write it."""
+    """Return a plain JSON value in a readable form."""
     if value is None or isinstance(value, bool):
         return {None: NONE, True: "yes", False: "no"}[value]
     if isinstance(value, int):

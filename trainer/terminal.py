@@ -1,4 +1,4 @@
-"""A progress bar, and the results of a command as tables."""
+"""A progress bar, and results as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from trainer import facts
-from trainer.artifacts.duel import DuelRecord
+from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import SweepRecord
 
 
 @contextmanager
 def make_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is told how many more are done."""
+    """Yield a function that advances the bar by a number of items."""
     columns = (
         TextColumn(title),
         BarColumn(),
@@ -41,7 +41,7 @@ def make_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int
 
 def show_evaluation(console: Console, record: EvaluationRecord) -> None:
     """Print ``evaluation.json``, the headline first."""
-    tried = "  [yellow](a try: not all messages)[/yellow]" if record.limited else ""
+    tried = "  [yellow](preview: not all messages)[/yellow]" if record.limited else ""
     console.print(
         f"\n[bold]{escape(record.adapter.name)}[/bold] {record.adapter.digest[:12]} on the "
         f"hold-out of {escape(record.dataset.name)} (opening number {record.dataset.openings}), "
@@ -67,7 +67,7 @@ def show_duel(console: Console, record: DuelRecord) -> None:
     _print_table(console, "candidates", facts.candidates(record))
     _print_table(console, "paired differences", facts.pairs(record))
     curve = facts.learning_curve(record)
-    _print_table(console, "validation accuracy by training examples a label", curve)
+    _print_table(console, "validation accuracy by training examples per label", curve)
     console.print(
         f"\n[bold]{escape(record.verdict)}[/bold]\n\n[dim]The rules: {escape(record.rules)}[/dim]",
         soft_wrap=True,
@@ -81,8 +81,17 @@ def show_sweep(console: Console, record: SweepRecord) -> None:
         console.print(f"{record.skipped} trials did not fit within {record.budget_s:.0f} s")
 
 
+def show_cost(console: Console, record: CostRecord) -> None:
+    """Print ``cost.json``, the inputs first."""
+    _print_table(console, "inputs", facts.cost_inputs(record))
+    title = f"by volume, in {record.currency} a month"
+    _print_table(console, title, facts.cost_by_volume(record))
+    console.print()
+    _print_facts(console, facts.cost(record))
+
+
 def _print_table(console: Console, title: str, table: facts.Table) -> None:
-    """Print a table whose numbers are never cut off: where there is no room, names are broken."""
+    """Print a table. Numbers are never cut off; on a narrow terminal names wrap instead."""
     drawn = RichTable(box=None, pad_edge=False)
     for at, name in enumerate(table.columns):
         number = at >= table.words

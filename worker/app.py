@@ -1,11 +1,11 @@
-"""The worker, put together from its settings: the one place where every part is known."""
+"""Assemble the worker from its settings and run it: the only module that knows every part."""
 
 from __future__ import annotations
 
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
@@ -26,7 +26,7 @@ from worker.lifecycle.arm_controller import Restart
 from worker.lifecycle.canary_judge import CanaryJudge
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import close_all
-from worker.observe.observer import Observer, observing
+from worker.observe.observer import Observer
 from worker.observe.progress import LogListener
 from worker.policies import (
     admission_policy,
@@ -52,9 +52,9 @@ from worker.stream.kafka_topics import prepare_topics
 from worker.stream.port import Stream
 from worker.stream.topics import Topics
 
+# The most records in flight for a shadow: an eighth of a full engine, so that customers' records
+# are hardly slower. Further ones are skipped and counted.
 _MAX_SHADOWS = 32
-"""Records in flight for a shadow: an eighth of a full engine, so that records that customers wait
-for are hardly slower. The rest is left out and counted."""
 
 _log = structlog.get_logger("worker.app")
 
@@ -64,15 +64,15 @@ def run_worker(
 ) -> None:
     """Work until SIGTERM or SIGINT, then drain and return.
 
-    ``opener`` gives a warm engine and its contract: ``open_model``, unless a test has another.
-
-    What fails fast is tried first: the settings, the topics, the adapter; the group is joined
-    only when the model is warm. Raises WorkerStopped or AdapterRefused; a second signal raises
-    KeyboardInterrupt.
+    ``opener`` returns a warm engine; None means ``open_model``. Checks that fail fast come first:
+    settings, topics, adapter. The worker joins the group only when the model is warm, so that it
+    never holds partitions without labelling. Raises WorkerStopped or AdapterRefused; a second
+    signal raises KeyboardInterrupt.
     """
     problems: list[Problem] = [*settings_problems(settings)]
-    if opener is None:  # whose files' digests are compared when it is opened
+    if opener is None:  # open_model compares the digests of files later
         wrong = adapter_problems(settings, digests=False)
+        # A bad current adapter alone is not fatal if open_model can serve the previous one.
         if problems or (wrong and previous_adapter(settings) is None):
             problems += wrong
     refuse(problems)
@@ -83,9 +83,9 @@ def run_worker(
     if opener is None:
         begin_to_open_model(settings)
         opener = partial(open_model, metrics=True, watch=True)
-    with ExitStack() as stack:  # what is entered last ends first
+    with ExitStack() as stack:  # closes in reverse order
         interrupt = stack.enter_context(_interruptible())
-        observer = stack.enter_context(observing(settings, iteration_s))
+        observer = stack.enter_context(closing(Observer(settings, iteration_s)))
         config = prepare_topics(config, rights=True)
         opened = opener(settings)
         router, adapter_events = make_adapter_router(settings, opened, observer.adapters)
@@ -97,6 +97,7 @@ def run_worker(
         observer.model_ready(opened, router, adapter_events)
         stream = KafkaStream(config)
         stack.callback(stream.close)
+        # Registered last, so it runs first: probes report the end while everything closes.
         stack.push(lambda _, error, __: observer.closing(error))
         loop = make_loop(
             settings,
@@ -109,7 +110,7 @@ def run_worker(
             limit=limit,
         )
         observer.runs(loop, stream, config.retention_s)
-        restart.when_wanted(loop.stop)
+        restart.drain = loop.stop
         interrupt.stop_gently(loop)
         _log_ready(settings, config, opened)
         if watcher is not None:
@@ -146,7 +147,7 @@ def make_loop(
     adapter_events: AdapterEvents | None = None,
     limit: DeadLetterLimit | None = None,
 ) -> Loop:
-    """Wire a loop to a stream and adapters, with the real clock."""
+    """Connect a loop to a stream and adapters, with the real clock."""
     listeners: list[Listener] = [LogListener(time.monotonic)]
     if observer is not None:
         listeners += observer.listeners
@@ -182,18 +183,18 @@ def make_loop(
         retry_topic=topics.retry,
     )
     if limit is not None:
-        limit.when_exceeded(loop.stop)
+        limit.stop = loop.stop
     return loop
 
 
 class _Interrupt:
-    """The first signal stops gently once there is a loop to stop; any other stops at once."""
+    """The first signal drains the loop, if it runs; any other interrupts at once."""
 
     def __init__(self) -> None:
         self._loop: Loop | None = None
 
     def stop_gently(self, loop: Loop) -> None:
-        """From now on the first signal drains this loop."""
+        """Let the next signal drain this loop."""
         self._loop = loop
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:

@@ -1,13 +1,13 @@
-"""Whether a worker could start with its settings, as far as that shows without Kafka and an engine.
+"""Check whether a worker could start with its settings, without Kafka and an engine.
 
-Every problem is found before anything is reported, so that one look at the output is enough.
-``clerk-worker check-config`` prints the problems, and a worker refuses to start because of them.
+All problems are collected before they are reported, so that one run shows them all.
+``clerk-worker check-config`` prints them, and a worker with problems refuses to start.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,35 +38,35 @@ Problem = SettingsError | AdapterRefused
 
 BROKEN_RELEASES = (
     "kafka.delivery is exactly_once: brokers of Apache Kafka 4.3.0, 4.3.1 and 4.4.0 break that "
-    "(KAFKA-20734; docs/operations.md, Transactions that Kafka forgets), and a broker does not "
-    "report its release: look for yourself"
+    "(KAFKA-20734; docs/operations.md, Transactions that Kafka forgets). A broker does not report "
+    "its release, so check which one you run"
 )
 
 
 def settings_problems(settings: Settings) -> list[SettingsError]:
-    """Return every problem of the settings themselves and of the files that they name.
-
-    The Kafka client judges its properties, in some milliseconds; nothing is connected to.
-    """
-    kafka, found = settings.kafka, _Problems()
-    found.of(worker_topics(kafka, shadow_topic(settings)).check)
-    found.of(lambda: check_promises(_places(kafka), kafka.delivery))
-    found.of(lambda: kafka_security(kafka))
-    for problem in (*_unreadable(kafka), *_shared_names(kafka)):
-        found.add(problem)
-    if not found.problems:  # what the client would say of them is less clear
-        found.of(lambda: _check_kafka(settings))
+    """Return every problem with the settings and with the files that they name. The Kafka client
+    validates its properties, in milliseconds and without connecting."""
+    kafka = settings.kafka
+    found = [
+        *_problems_of(worker_topics(kafka, shadow_topic(settings)).check),
+        *_problems_of(lambda: check_promises(_places(kafka), kafka.delivery)),
+        *_problems_of(lambda: kafka_security(kafka)),
+        *_unreadable(kafka),
+        *_shared_names(kafka),
+    ]
+    if not found:  # the client's errors are less clear than those above
+        found += _problems_of(lambda: _check_kafka(settings))
     if settings.tracing.enabled:
-        found.of(_require_tracing)
-    return [SettingsError(problem) for problem in found.problems]
+        found += _problems_of(_require_tracing)
+    return [SettingsError(problem) for problem in found]
 
 
 def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Problem]:
-    """Return what keeps the adapter from being served here: its manifest and taxonomy, its stages,
-    its base, the installed extras.
+    """Return what prevents serving the adapter here: problems with its manifest, taxonomy, stages
+    or base, or missing packages.
 
-    ``digests``: compare those of the adapter's files and of its tokens too, a second for a few
-    hundred megabytes. The base's weights are compared by size.
+    ``digests``: verify the adapter's files and tokens too, which takes a second for a few hundred
+    megabytes. The base's weights are compared only by size.
     """
     try:
         directory = find_adapter(require_adapter(settings)).directory
@@ -76,6 +76,7 @@ def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Proble
     problems: list[Problem] = []
     model = settings.model
     given = [*([] if model.base is None else [model.base]), *model.bases]
+    # Hashing a base takes a second per gigabyte; a worker does it when it opens the adapter.
     bases = Bases(given, verify_weights=False)
     for where in _served(directory, manifest):
         try:
@@ -83,6 +84,7 @@ def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Proble
         except AdapterRefused as error:
             problems.append(error)
             continue
+        # Default arguments bind the loop's variables; every check runs, so that all problems show.
         for check in (
             lambda own=own: _require_engine(own, model),
             lambda where=where, own=own: OnnxLoader(model.encoder_precision).check(where, own),
@@ -96,7 +98,8 @@ def adapter_problems(settings: Settings, *, digests: bool = True) -> list[Proble
 
 
 def refuse(problems: list[Problem]) -> None:
-    """Raise AdapterRefused where the adapter alone is wrong, else SettingsError with everything."""
+    """Raise AdapterRefused if only the adapter is wrong, otherwise SettingsError with all
+    problems."""
     if problems and all(isinstance(problem, AdapterRefused) for problem in problems):
         raise problems[0]
     if problems:
@@ -104,40 +107,31 @@ def refuse(problems: list[Problem]) -> None:
 
 
 def notes(settings: Settings, origins: Mapping[str, str]) -> list[str]:
-    """Return what an operator should know and no worker refuses.
-
-    ``origins`` say where each setting came from (``worker.settings``).
-    """
+    """Return warnings for the operator; a worker starts in spite of them. ``origins``: see
+    ``Loaded``."""
     kafka = settings.kafka
     found = []
     origin = origins.get("kafka.instance_id", "")
     if kafka.instance_id is not None and origin.startswith("file "):
         found.append(
-            f"kafka.instance_id comes from {origin}: two workers with that file have one name, and "
-            "Kafka lets only the younger of them work"
+            f"kafka.instance_id comes from {origin}: workers that share the file share the name, "
+            "and Kafka fences all but the latest: set CLERK_KAFKA__INSTANCE_ID for each"
         )
     if kafka.instance_id is None and (name := _group_instance(kafka)) is not None:
         found.append(
-            f"{name[0]} names one member of the group: start no second worker with these settings"
+            f"{name[0]} names one member of the group: do not start another worker with it"
         )
     if kafka.delivery == "exactly_once":
         found.append(BROKEN_RELEASES)
     return [*found, *_idle_arms(settings)]
 
 
-class _Problems:
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def add(self, problem: str) -> None:
-        self.problems.append(problem)
-
-    def of(self, check: Callable[[], object]) -> None:
-        """Note what a check raises."""
-        try:
-            check()
-        except SettingsError as error:
-            self.problems += error.problems
+def _problems_of(check: Callable[[], object]) -> Sequence[str]:
+    try:
+        check()
+    except SettingsError as error:
+        return error.problems
+    return ()
 
 
 def _places(kafka: KafkaSettings) -> dict[str, Mapping[str, str | int | float | bool]]:
@@ -155,7 +149,7 @@ def _check_kafka(settings: Settings) -> None:
 
 
 def _unreadable(kafka: KafkaSettings) -> Iterator[str]:
-    """Say which files that the client will need cannot be read."""
+    """Yield a problem for each file of the Kafka client that cannot be read."""
     named: dict[str, object] = {
         f"kafka.{name}": getattr(kafka, name)
         for name in ("ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
@@ -167,14 +161,14 @@ def _unreadable(kafka: KafkaSettings) -> Iterator[str]:
             if name.endswith((".location", ".file", ".keytab"))
         }
     for name, value in named.items():
-        # librdkafka looks for authorities by itself where it is told to probe.
+        # With "probe" librdkafka looks for certificate authorities itself.
         if isinstance(value, str) and value != "probe" and (why := _why_unreadable(Path(value))):
             yield f"{name}: {value} cannot be read: {why}"
 
 
 def _why_unreadable(path: Path) -> str | None:
     try:
-        if path.is_dir():  # of authorities, by their hashes
+        if path.is_dir():  # of certificate authorities, by their hashes
             next(path.iterdir(), None)
         else:
             with path.open("rb"):
@@ -185,15 +179,16 @@ def _why_unreadable(path: Path) -> str | None:
 
 
 def _shared_names(kafka: KafkaSettings) -> Iterator[str]:
-    """Say which names every worker would have, where each has one of its own (a pod's)."""
+    """Yield a problem if all workers would have the same member name although each has its own
+    instance_id (a pod's name)."""
     own = kafka.instance_id
     if own is None:
         return
     member = _group_instance(kafka)
     if member is not None and member[1] != own:
         yield (
-            f"{member[0]} is {member[1]!r} and kafka.instance_id {own!r}: workers with one name "
-            "take the group's place from each other; leave it out, or give both the same value"
+            f"{member[0]} is {member[1]!r} and kafka.instance_id {own!r}: workers with the same "
+            "member name fence each other; remove it, or give both the same value"
         )
 
 
@@ -206,7 +201,7 @@ def _group_instance(kafka: KafkaSettings) -> tuple[str, object] | None:
 
 
 def _require_tracing() -> None:
-    import worker.observe.tracing  # noqa: F401 - it raises where OpenTelemetry is not installed
+    import worker.observe.tracing  # noqa: F401 - raises SettingsError without OpenTelemetry
 
 
 def _served(directory: Path, manifest: Manifest) -> list[Path]:
@@ -221,22 +216,23 @@ def _require_engine(manifest: Manifest, model: ModelSettings) -> None:
         name for name in ("onnxruntime", "tokenizers") if importlib.util.find_spec(name) is None
     ]:
         raise SettingsError(
-            f"the adapter is of kind {manifest.kind!r} and {' and '.join(missing)} is not "
-            "installed: pip install 'filing-clerk[encoder]'"
+            f"the adapter's kind, {manifest.kind!r}, needs {' and '.join(missing)}: "
+            "pip install 'filing-clerk[encoder]'"
         )
 
 
 def _check_base(bases: Bases, where: Path, manifest: Manifest, *, tokens: bool) -> None:
     if manifest.needs_base:
         bases.find(where, manifest)
+    # A missing package is reported by _require_engine.
     if tokens and importlib.util.find_spec("tokenizers") is not None:
         verify_tokens(manifest, bases.encoders(where, manifest), where / TOKENIZER_NAME)
 
 
 def _idle_arms(settings: Settings) -> Iterator[str]:
-    """Say which canary or shadow would not serve; the worker labels without it."""
+    """Yield a warning for a canary or shadow that could not serve; the worker labels without it."""
     sources = []
-    with suppress(AdapterRefused):  # a problem of the adapter itself, and reported as that
+    with suppress(AdapterRefused):  # reported by adapter_problems
         sources = [source for source in arm_sources(settings) if source.role is not MAIN]
     for source in sources:
         try:
@@ -248,5 +244,5 @@ def _idle_arms(settings: Settings) -> Iterator[str]:
 
 
 def _distinct(problems: list[Problem]) -> list[Problem]:
-    """Leave out what was said before: stages of one cascade lack the same thing."""
+    """Drop duplicates: several stages of a cascade may lack the same package."""
     return list({str(problem): problem for problem in problems}.values())

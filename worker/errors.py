@@ -1,20 +1,20 @@
-"""What can go wrong in the worker, named for what the caller does about it.
+"""The worker's errors, named for what the caller does about them.
 
-    MessageRejected           give this one message up, with a reason: a dead letter
+    MessageRejected           give this message up: write a dead letter with the reason
     WorkerError
     ├── PublishAborted        nothing was published: try the same batch again
-    │   ├── OutputRefused     ... in smaller batches, until the record at fault is alone
-    │   │   └── RecordTooLarge    ... after replacing the records it names
+    │   ├── OutputRefused     ... in smaller batches, until the refused record is alone
+    │   │   └── RecordTooLarge    ... after replacing the records in ``indexes``
     │   └── OutcomeUnknown    ... after ``Stream.resolve_unknown_commit``
-    └── WorkerStopped         leave the process with ``exit_code``; nothing is half done
+    └── WorkerStopped         exit with ``exit_code``; nothing is half done
         ├── SettingsError     2  fix the settings
-        ├── StreamFailed      4  Kafka refuses to go on: topics, rights, fenced
+        ├── StreamFailed      4  Kafka cannot be used: topics, permissions, fenced
         ├── EngineDied        5  the engine cannot answer any more
-        ├── FeedBroken        6  too many messages end as dead letters
-        └── RestartNeeded     7  start it again: another adapter needs the memory of this one
+        ├── FeedBroken        6  too many messages become dead letters
+        └── RestartNeeded     7  restart: a new adapter needs this one's memory
 
-MessageRejected is the contract's, because decoders raise it too; engines and the labeller raise it
-here. ``contract.AdapterRefused`` leaves with 3.
+MessageRejected is defined in the contract, because decoders raise it too.
+``contract.AdapterRefused`` exits with 3.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class WorkerError(Exception):
 class PublishAborted(WorkerError):
     """A batch was not published and its offsets were not committed; it can be tried again.
 
-    ``unreachable``: because nobody answered, which passes by itself; no answer was a refusal.
+    ``unreachable``: no broker answered, which is temporary, rather than one refusing the batch.
     """
 
     def __init__(self, message: str, *, unreachable: bool = False) -> None:
@@ -70,17 +70,14 @@ class PublishAborted(WorkerError):
 
 
 class OutputRefused(PublishAborted):
-    """The broker refused a batch for the sake of a record in it, and does not say which.
-
-    Kafka answers for all records of a partition at once. ``reason`` is for the dead letter that the
-    record at fault becomes.
-    """
+    """The broker refused a batch because of one record, without saying which: Kafka answers for all
+    records of a partition at once. ``reason`` is for that record's dead letter."""
 
     reason: RejectReason = "output_refused"
 
 
 class RecordTooLarge(OutputRefused):
-    """The topic takes no record of this size. ``indexes`` are places in the batch's outputs."""
+    """Records are too large for their topic. ``indexes`` are positions in the batch's outputs."""
 
     reason: RejectReason = "output_too_large"
 
@@ -90,18 +87,17 @@ class RecordTooLarge(OutputRefused):
 
 
 class OutcomeUnknown(PublishAborted):
-    """A batch was published or was not: only the committed offsets can tell."""
+    """Whether a batch was published is unknown: the committed offsets decide."""
 
 
 class WorkerStopped(WorkerError):
-    """The worker must end."""
+    """The worker must exit."""
 
     exit_code = EXIT_UNEXPECTED
 
 
 class SettingsError(WorkerStopped):
-    """Settings are wrong; each of ``problems`` says which one, where it came from and how to fix
-    it."""
+    """Settings are wrong; each of ``problems`` names the setting, its origin and the fix."""
 
     exit_code = EXIT_SETTINGS
 
@@ -111,24 +107,24 @@ class SettingsError(WorkerStopped):
 
 
 class StreamFailed(WorkerStopped):
-    """Kafka cannot be used as configured, or has replaced this worker by another."""
+    """Kafka cannot be used as configured, or has fenced this worker."""
 
     exit_code = EXIT_STREAM
 
 
 class EngineDied(WorkerStopped):
-    """The engine as a whole has failed; no message is to blame."""
+    """The whole engine has failed, rather than on a single message."""
 
     exit_code = EXIT_ENGINE
 
 
 class FeedBroken(WorkerStopped):
-    """Too many messages end as dead letters: something is wrong with all of them."""
+    """Too many messages become dead letters: something is wrong with the input."""
 
     exit_code = EXIT_FEED
 
 
 class RestartNeeded(WorkerStopped):
-    """The adapter that is current now can be served by this worker after a restart alone."""
+    """This worker must restart to serve the adapter that is now current."""
 
     exit_code = EXIT_RESTART

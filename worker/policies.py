@@ -1,4 +1,4 @@
-"""From the settings to the flat values that each part of the worker takes."""
+"""Convert the settings to the policies that each part of the worker takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.cache import cache_folder
 from worker.common.kafka import login_properties
 from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
-from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
+from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
 from worker.engine.pacing import AdmissionPolicy
@@ -25,24 +25,24 @@ from worker.trial_witness import FileWitness
 
 
 def loop_policy(loop: LoopSettings) -> LoopPolicy:
-    """Return the loop's policy as the settings have it."""
+    """Return the loop's policy."""
     return LoopPolicy(Bounds(loop.max_in_flight), drain_s=loop.drain_s)
 
 
 MAX_IN_ENGINE = 256
-"""Records in the engine at most: what it cannot work on waits there, with its deadline running."""
+"""The most records in the engine: more would only queue there, with their deadlines running."""
 
 
 def admission_policy(settings: Settings) -> AdmissionPolicy:
-    """Return how much the engine is given at a time: as many records as it works on at once, if
-    ``max_num_seqs`` is more than ``MAX_IN_ENGINE``."""
+    """Return the engine's limits: ``MAX_IN_ENGINE`` records, or the number that the engine computes
+    at once (``max_num_seqs``) if that is higher."""
     at_once = settings.model.engine_args.get("max_num_seqs")
     most = max(MAX_IN_ENGINE, at_once) if isinstance(at_once, int) else MAX_IN_ENGINE
     return AdmissionPolicy(max_in_engine=most, deadline_s=settings.loop.deadline_s)
 
 
 def retry_policy(settings: Settings) -> RetryPolicy | None:
-    """Return which failures are tried again later, None where none is."""
+    """Return the policy for later attempts; None without a retry topic."""
     topic = settings.kafka.retry_topic
     if not topic:
         return None
@@ -50,29 +50,30 @@ def retry_policy(settings: Settings) -> RetryPolicy | None:
 
 
 def isolation_policy(settings: Settings) -> IsolationPolicy | None:
-    """Return how messages that crash the engine are found, None where that is not wanted."""
+    """Return the policy for messages that crash the engine; None if it is disabled."""
     if not settings.loop.crash_isolation:
         return None
     return IsolationPolicy(
         process=uuid.uuid4().hex[:8],
+        # No more records than this can have been in the engine when it crashed.
         reach=settings.loop.max_in_flight,
         witness=FileWitness(cache_folder() / "trials", settings.kafka.group_id),
     )
 
 
 def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
-    """Return what stops the worker when its feed is broken, if wanted."""
+    """Return the limit on dead letters, if there is one."""
     if loop.max_dead_letter_ratio is None:
         return None
-    return DeadLetterLimit(LimitPolicy(loop.max_dead_letter_ratio))
+    return DeadLetterLimit(loop.max_dead_letter_ratio)
 
 
 def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
-    """Longest time between two polls.
+    """Return the longest time between two polls.
 
-    Messages are prepared twice, after the fetch and after answers. An unknown commit is resolved
-    and a batch published; then the longest backoff, or a revoke, at whose end the partitions are
-    noted as closed.
+    It is the sum of the worst cases: preparing messages twice (after the fetch and after answers),
+    resolving an unknown commit and publishing a batch, and then either the longest backoff or a
+    revoke, which ends with one more publish.
     """
     prepare = 2 * (ADMISSION_S + SLOWEST_MESSAGE_S)
     publish = 3 * config.publish_timeout_s
@@ -81,7 +82,7 @@ def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:
 
 
 def worker_topics(kafka: KafkaSettings, shadow_topic: str | None = None) -> Topics:
-    """Return the topics that the settings name, unchecked."""
+    """Return the topics in the settings, unchecked."""
     return Topics(
         kafka.input_topics,
         kafka.output_topic,
@@ -93,7 +94,7 @@ def worker_topics(kafka: KafkaSettings, shadow_topic: str | None = None) -> Topi
 
 
 def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> KafkaConfig:
-    """Return what the Kafka edge needs. Raises SettingsError."""
+    """Return the configuration of the Kafka clients. Raises SettingsError."""
     topics = worker_topics(kafka, shadow_topic)
     topics.check()
     return build_config(
@@ -115,15 +116,15 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
 
 
 def shadow_topic(settings: Settings) -> str | None:
-    """Return where a shadow's labels go, None where there is no shadow."""
+    """Return the topic of a shadow's labels; None without a shadow."""
     return settings.adapters.shadow_topic if settings.adapters.shadow else None
 
 
 def transactional_id(kafka: KafkaSettings) -> str:
-    """Name the producer: stable where the platform gives a stable name, else one a process.
+    """Return the producer's transactional.id: stable if instance_id is set, otherwise unique.
 
-    A stable name lets a restarted worker end its dead self's transaction at once. Two processes
-    under one name fence each other, so nothing is guessed from the host's name.
+    With a stable id a restarted worker aborts its predecessor's open transaction at once. But two
+    processes with the same id fence each other, so the host's name alone is not used.
     """
     if kafka.instance_id:
         return f"{kafka.group_id}.{kafka.instance_id}"

@@ -1,4 +1,4 @@
-"""From the settings to adapters in service: opened, bound to the record formats, followed."""
+"""Open the configured adapters, bind them to the record formats, and follow their store."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from worker.policies import admission_policy
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 
+# On a network file system a directory may become visible this much later than its pointer.
 _PATIENCE_S = 60.0
-"""On a network file system a directory may be seen so much later than the pointer to it."""
 
 _log = structlog.get_logger("worker.adapters")
 
@@ -50,7 +50,8 @@ _log = structlog.get_logger("worker.adapters")
 def make_adapter_router(
     settings: Settings, opened: OpenedEngine, count: Callable[[AdapterEvent], None]
 ) -> tuple[AdapterRouter, AdapterEvents]:
-    """Have the adapter that was opened serve alone; return also what logs and counts changes."""
+    """Return a router that sends all records to the opened adapter, and the events that log and
+    ``count`` its changes."""
     adapter_events = AdapterEvents(count, lambda: datetime.now(UTC))
     adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
     router = AdapterRouter(TrafficSplit.all_to(adapter), adapter_events)
@@ -65,12 +66,12 @@ def make_watcher(
     adapter_events: AdapterEvents,
     restart: Restart | None = None,
 ) -> AdapterWatcher | None:
-    """Return what follows the sources of all arms; None where there is nothing to follow."""
+    """Return a watcher of the adapters of all arms; None if there is nothing to watch."""
     sources = arm_sources(settings)
-    if opened.loader is None or not sources:
+    if opened.loader is None or opened.files is None or not sources:
         return None
     factory = AdapterFactory(
-        opened.model_files,
+        opened.files,
         opened.loader,
         partial(make_serving_adapter, settings),
         answer_s=settings.loop.deadline_s,
@@ -87,10 +88,8 @@ def make_watcher(
 
 
 def arm_sources(settings: Settings) -> list[ArmSource]:
-    """Return what names the adapters of the arms, next to the one that the worker starts with.
-
-    Raises AdapterRefused.
-    """
+    """Return the sources of current adapter, canary and shadow, as configured. Raises
+    AdapterRefused."""
     adapters, store = settings.adapters, watched_store(settings)
     sources = [] if store is None else [current_adapter(store), canary_adapter(store)]
     if adapters.shadow is not None:
@@ -99,11 +98,10 @@ def arm_sources(settings: Settings) -> list[ArmSource]:
 
 
 def watched_store(settings: Settings) -> Path | None:
-    """Return the store that is followed; None where one adapter is named, or none to be followed.
-
-    Raises AdapterRefused.
-    """
+    """Return the store to follow; None if model.adapter is a single adapter, or watching is off.
+    Raises AdapterRefused."""
     adapter = settings.model.adapter
+    # A directory with a manifest is an adapter, even if it is inside of a store: it stays fixed.
     if adapter is None or not settings.adapters.watch or (adapter / MANIFEST_NAME).exists():
         return None
     return adapter if read_pointer(adapter) is not None else None
@@ -112,12 +110,12 @@ def watched_store(settings: Settings) -> Path | None:
 def make_serving_adapter(
     settings: Settings, encoders: Encoders, manifest: Manifest, engine: Engine
 ) -> ServingAdapter:
-    """Bind an adapter to its engine and to the record formats and review thresholds in force."""
+    """Bind an adapter to its engine, the record formats and the review thresholds."""
     return ServingAdapter(
         labeller=Labeller(
             manifest=manifest,
             encode_plain=encoders.plain,
-            thresholds=review_thresholds(settings.review, manifest),
+            thresholds=override_thresholds(settings.review, manifest.thresholds),
             layout=record_layout(settings.records),
             tombstones=settings.records.tombstones,
             stages=tuple(
@@ -133,10 +131,8 @@ def make_serving_adapter(
 
 
 def begin_to_open_model(settings: Settings) -> None:
-    """Begin what the engine will need and what needs nothing else; returns at once.
-
-    What is wrong with the adapter is told when it is opened.
-    """
+    """Start preparing the engine in the background (``begin_to_open``); return at once. Problems
+    with the adapter are reported when it is opened."""
     if settings.model.adapter is None:
         return
     with suppress(AdapterRefused):
@@ -144,18 +140,18 @@ def begin_to_open_model(settings: Settings) -> None:
 
 
 def require_adapter(settings: Settings) -> Path:
-    """Return what the settings name as adapter or store. Raises SettingsError where nothing is."""
+    """Return model.adapter. Raises SettingsError if it is not set."""
     if settings.model.adapter is None:
         raise SettingsError(
-            "model.adapter must name the directory of a published adapter or of a store, and "
-            "model.base that of its base model, where it needs one (or try: clerk-worker demo)"
+            "model.adapter is not set: name the directory of a published adapter or of a store, "
+            "and with model.base that of its base model (or try: clerk-worker demo)"
         )
     return settings.model.adapter
 
 
 def previous_adapter(settings: Settings) -> Path | None:
-    """Return the store's adapter before the current one, on which a start falls back; None where
-    the store has none or is not followed."""
+    """Return the store's previous adapter, the fallback at start; None if there is none or the
+    store is not followed."""
     try:
         store = watched_store(settings)
         pointer = read_pointer(store) if store is not None else None
@@ -167,18 +163,18 @@ def previous_adapter(settings: Settings) -> Path | None:
 
 
 def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False) -> OpenedEngine:
-    """Verify the adapter, start the engine, warm it up and try it on its own probes.
+    """Verify the adapter, start the engine, warm it up and try it on its probes.
 
-    With ``metrics`` the engine keeps its own, unless ``model.engine_args`` say otherwise. With
-    ``watch`` it can load what the store names later, and the store's current adapter is held to
-    what running workers hold it to: it is compared with the one before it, and where it cannot be
-    served that one is, as running workers go on with it (``OpenedEngine.declined``). Raises
-    SettingsError, AdapterRefused, EngineDied.
+    ``metrics``: the engine records its own metrics, unless ``model.engine_args`` override it.
+    ``watch``: it can load later adapters of the store. The current adapter is then checked as by a
+    running worker: it is compared with the previous one, and if it cannot be served, the previous
+    one is served instead (``OpenedEngine.declined``). Raises SettingsError, AdapterRefused,
+    EngineDied.
     """
     adapter = require_adapter(settings)
     try:
         return _open(settings, find_adapter(adapter), metrics=metrics, watch=watch)
-    except Exception as error:  # whatever it is: running workers decline the adapter for it
+    except Exception as error:  # running workers decline the adapter for any error, too
         previous = previous_adapter(settings) if watch else None
         pointer = read_pointer(adapter) if previous is not None else None
         if previous is None or pointer is None:
@@ -192,10 +188,10 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
 
 
 def _open_before(settings: Settings, directory: Path, *, metrics: bool) -> OpenedEngine | None:
-    """Open the adapter that was current before; None where it cannot be served either."""
+    """Open the previous adapter; None if it cannot be served either."""
     try:
         return _open(settings, Found(directory, None), metrics=metrics, watch=True)
-    except Exception as error:  # noqa: BLE001 - the current adapter's own problem is raised
+    except Exception as error:  # noqa: BLE001 - the caller raises the current adapter's error
         _log_declined(Declined(directory.name, describe_private(error)), "the worker ends")
         return None
 
@@ -254,8 +250,8 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
 
 
 def _try(settings: Settings, opened: OpenedEngine, found: Found, *, watch: bool) -> int:
-    """Have the adapter classify its own probes, and those of the one before it; return the number
-    of the former. Raises AdapterRefused."""
+    """Try the adapter on its own probes, and with ``watch`` on those of the previous one. Return
+    the number of its own. Raises AdapterRefused."""
     try:
         tried = check_own_probes(
             make_labeller(settings, opened), opened.engine, settings.loop.deadline_s
@@ -268,13 +264,13 @@ def _try(settings: Settings, opened: OpenedEngine, found: Found, *, watch: bool)
 
 
 def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found) -> None:
-    """Hold the current adapter to what running workers hold it to. Raises Refusal."""
+    """Compare the current adapter with the previous one, as running workers do. Raises Refusal."""
     store, pointer = settings.model.adapter, found.pointer
     if store is None or pointer is None:
         return
     try:
         before = adapter_before(store, pointer)
-    except AdapterRefused as error:  # it may have been deleted since: nothing to compare with
+    except AdapterRefused as error:  # it may have been deleted: there is nothing to compare with
         _log.warning("adapter.not_compared", why=error.problem, before=pointer.previous)
         return
     if before is not None:
@@ -287,25 +283,25 @@ def _compare_with_before(settings: Settings, opened: OpenedEngine, found: Found)
 
 
 def make_labeller(settings: Settings, opened: OpenedEngine) -> Labeller:
-    """Bind the adapter's contract to the record format and the review thresholds in force."""
+    """Return the labeller of the opened adapter."""
     return make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine).labeller
 
 
 def record_layout(records: RecordSettings) -> InputFormat:
-    """Return how the value of a record is read."""
+    """Return the layout of input records."""
     return InputFormat(records.format, records.text_fields, records.id_field)
 
 
 def _max_adapters(sources: Sequence[ArmSource]) -> int:
-    """How many adapters are loaded at a time: one an arm, and one that comes or goes. A cascade is
-    one."""
+    """Return the most adapters loaded at a time: one for each arm, and one during a change. A
+    cascade counts as one."""
     roles = {MAIN, *(source.role for source in sources)}
     return len(roles) + any(not source.fixed for source in sources)
 
 
 def _named_now(sources: Sequence[ArmSource]) -> list[Manifest]:
-    """Return the contracts of what the arms are about to be served by, and of a cascade's stages.
-    One that cannot be read is left out: it is refused, and told, when it is brought up."""
+    """Return the manifests of the arms' adapters and of their stages. Unreadable ones are left out:
+    they are refused and logged when they are loaded."""
     found = []
     for source in sources:
         with suppress(AdapterRefused):
@@ -318,13 +314,8 @@ def _named_now(sources: Sequence[ArmSource]) -> list[Manifest]:
     return found
 
 
-def review_thresholds(review: ReviewSettings, manifest: Manifest) -> Thresholds:
-    """Return the manifest's thresholds, with those that the settings override."""
-    return override_thresholds(review, manifest.thresholds)
-
-
 def override_thresholds(review: ReviewSettings, found: Thresholds) -> Thresholds:
-    """Return thresholds with those that the settings override."""
+    """Return thresholds, overridden by the settings."""
     if review.confidence is not None:
         found = replace(found, review_confidence=review.confidence)
     if review.off_label_mass is not None:

@@ -1,9 +1,4 @@
-"""The worker's settings: one frozen object, read in one place.
-
-Defaults, then a TOML file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags
-(``--set kafka.group_id=...``); later sources override earlier ones. An unknown key is an error,
-whichever source it comes from.
-"""
+"""The worker's settings: one frozen object, loaded by ``worker.common.settings``."""
 
 from __future__ import annotations
 
@@ -27,30 +22,30 @@ from worker.errors import SettingsError
 
 
 class KafkaSettings(ConnectionSettings):
-    """Where messages are read from and labels are written to."""
+    """The cluster, the topics, and the delivery guarantee."""
 
     group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
     input_topics: TopicList = Field(
         ("support.messages",),
         min_length=1,
-        description="Where messages are read from: names, and patterns that begin with ^.",
+        description="Topics to read messages from: names, and patterns that begin with ^.",
     )
-    output_topic: str = Field("support.labels", description="Where labels are written.")
+    output_topic: str = Field("support.labels", description="Topic for labels.")
     review_topic: str | None = Field(
         "support.labels.review",
-        description="Where doubtful labels are written; empty: the output topic, marked.",
+        description="Topic for doubtful labels; empty: the output topic, with a mark.",
     )
     dead_letter_topic: str = Field(
-        "support.labels.dead", description="Where records that got no label are written."
+        "support.labels.dead", description="Topic for records without a label."
     )
     retry_topic: str = Field(
         "",
-        description="Where messages wait that the engine could not answer, for another attempt; "
-        "empty: they are dead letters at once.",
+        description="Topic on which messages that the engine could not answer wait for another "
+        "attempt; empty: they are dead letters at once.",
     )
     create_topics: bool = Field(False, description="Create missing topics at start-up.")
     topic_partitions: int = Field(
-        1, ge=1, description="Partitions of a created topic; the retry topic has one."
+        1, ge=1, description="Partitions of a created topic; the retry topic always has one."
     )
     source_cluster: str = Field(
         "",
@@ -71,7 +66,7 @@ class KafkaSettings(ConnectionSettings):
 
 
 class RecordSettings(Section):
-    """How an input record is read."""
+    """The format of input records."""
 
     format: FormatName = Field(
         "json", description="json: an object with text fields; text: the value is the message."
@@ -84,7 +79,7 @@ class RecordSettings(Section):
     id_field: str | None = Field("id", description="Dotted path of the sender's message id.")
     tombstones: Literal["dead", "skip", "forward"] = Field(
         "dead",
-        description="Records without a value: dead letters, left out, or passed on to the output.",
+        description="Records without a value: dead letters, skipped, or forwarded to the output.",
     )
 
 
@@ -94,11 +89,11 @@ class ModelSettings(Section):
     base: Path | None = Field(None, description="Directory of the base model.")
     bases: tuple[Path, ...] = Field(
         (),
-        description="More base models, or folders of them: an adapter's is found by its digests.",
+        description="More base models, or folders of them; an adapter's is found by its digests.",
     )
     adapter: Path | None = Field(
         None,
-        description="Directory of a published adapter, or of a store, whose current one is used.",
+        description="Directory of an adapter, or of a store, whose current adapter is used.",
     )
     serving: Literal["auto", "runtime", "merged"] = Field(
         "auto",
@@ -107,10 +102,10 @@ class ModelSettings(Section):
     engine_args: dict[str, Any] = Field({}, description="vLLM engine arguments, by name.")
     encoder_precision: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
         None,
-        description="Which of an encoder's ONNX files is served; empty: the one that was judged.",
+        description="Which of an encoder's ONNX files to serve; empty: the one that was evaluated.",
     )
     encoder_threads: int | None = Field(
-        None, ge=1, description="Threads of an encoder; empty: one on each core that may be used."
+        None, ge=1, description="Threads of an encoder; empty: one for each usable core."
     )
 
 
@@ -120,25 +115,24 @@ class AdapterSettings(Section):
     watch: bool = Field(True, description="Swap to a new current adapter without a restart.")
     when_too_large: Literal["refuse", "restart"] = Field(
         "refuse",
-        description="For a new adapter whose engine has no room in memory next to the one that "
-        "serves: refuse it, or drain, end with code 7 and start again with it.",
+        description="If there is no memory for a new adapter's engine next to the current one: "
+        "refuse the adapter, or drain and exit with code 7, to be restarted with it.",
     )
     shadow: str | None = Field(
-        None, description="Directory of a shadow adapter, or first digits of a stored one's digest."
+        None,
+        description="Directory of a shadow adapter, or first digits of its digest in the store.",
     )
     shadow_traffic_ratio: Ratio = Field(
         0.1, description="Share of the records that the shadow labels too."
     )
-    shadow_topic: str = Field(
-        "support.labels.shadow", description="Where the shadow's labels are written."
-    )
+    shadow_topic: str = Field("support.labels.shadow", description="Topic for the shadow's labels.")
 
 
 class LoopSettings(Section):
-    """How many records are in flight, and for how long."""
+    """Limits on the records in flight, and on failures."""
 
     max_in_flight: int = Field(
-        512, ge=1, description="Records fetched and not yet published; one partition takes half."
+        512, ge=1, description="Records fetched and not yet published; at most half per partition."
     )
     deadline_s: Seconds = Field(
         60.0,
@@ -146,25 +140,25 @@ class LoopSettings(Section):
         "answered; an engine that answers nothing for two thirds of it ends the worker.",
     )
     retry_delay_s: float = Field(
-        60.0, ge=1, le=LONGEST_DELAY_S, description="Wait on kafka.retry_topic before an attempt."
+        60.0, ge=1, le=LONGEST_DELAY_S, description="Delay of a message on kafka.retry_topic."
     )
     retry_max_attempts: int = Field(
         3,
         ge=0,
         le=MOST_ATTEMPTS,
-        description="Delayed attempts, after the first, before a message is a dead letter; 0: what "
-        "waits is tried, and nothing more is put there.",
+        description="Delayed attempts, after the first, before a message is a dead letter; 0: "
+        "waiting messages are tried, but no others are delayed.",
     )
     crash_isolation: bool = Field(
         True,
         description="Find a message that crashes the engine, and make it a dead letter; off: the "
-        "worker ends and reads it again.",
+        "worker exits and reads the message again.",
     )
     max_dead_letter_ratio: float | None = Field(
         None,
         gt=0,
-        le=0.95,  # above it not even a window of dead letters alone would prove anything
-        description="Above this share of dead letters the worker stops; empty: it never does.",
+        le=0.95,  # above this a window of nothing but dead letters would not be significant
+        description="Share of dead letters above which the worker stops; empty: never.",
     )
     drain_s: Seconds = Field(30.0, description="Time to finish work after SIGTERM.")
 
@@ -172,18 +166,22 @@ class LoopSettings(Section):
 class ReviewSettings(Section):
     """When a label goes to review. Empty: the thresholds in the adapter's manifest."""
 
-    confidence: Ratio | None = Field(None, description="Below it a label goes to review.")
-    off_label_mass: Ratio | None = Field(None, description="Above it a label goes to review.")
+    confidence: Ratio | None = Field(
+        None, description="Confidence below which a label is reviewed."
+    )
+    off_label_mass: Ratio | None = Field(
+        None, description="Off-label mass above which a label is reviewed."
+    )
     out_of_scope: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Out-of-scope score of an adapter with a head, above which a label goes to "
-        "review; its scale is the adapter's own.",
+        description="Out-of-scope score above which a label is reviewed, for adapters with a head; "
+        "each adapter has its own scale.",
     )
     disagreement: Ratio | None = Field(
         None,
-        description="Confidence of an earlier stage of a cascade in another label, from which on a "
-        "label goes to review; 0: any.",
+        description="A label is reviewed if an earlier stage of a cascade gave another one with at "
+        "least this confidence; 0: any.",
     )
 
 
@@ -191,29 +189,27 @@ class DriftSettings(Section):
     """Detects messages that no longer resemble the adapter's training data (docs/drift.md)."""
 
     enabled: bool = Field(
-        True, description="Detect drift; without effect where the adapter has no reference."
+        True, description="Detect drift; no effect if the adapter has no reference."
     )
 
 
 class LogSettings(Section):
-    """What is logged; never message text."""
+    """Logging, which never includes message text."""
 
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere."
     )
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least severe events that are logged."
+        "info", description="Lowest level that is logged."
     )
 
 
 class HttpSettings(Section):
     """The server of health checks and metrics: /livez /readyz /startupz /metrics /info."""
 
-    host: str = Field(
-        "127.0.0.1", description="Address to listen on; 0.0.0.0: reachable from other machines."
-    )
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0: all interfaces.")
     port: int = Field(
-        8080, ge=0, le=65535, description="Port to listen on; 0: any free one, which is logged."
+        8080, ge=0, le=65535, description="Port to listen on; 0: a free one, which is logged."
     )
 
 

@@ -1,4 +1,4 @@
-"""A file that outlives the process: which record was alone in the engine when the process died."""
+"""A file that outlives the process: the record that was alone in the engine when it died."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ _log = structlog.get_logger("worker.loop")
 
 
 class FileWitness:
-    """See ``TrialWitness``. One file a process, which holds a lock on it for as long as it lives.
+    """See ``TrialWitness``. Each process has one file, and holds a lock on it while it lives.
 
-    A file of this host that nobody locks and that names a record is of a process that died while
-    its engine had nothing but this record. Files of other hosts are left alone: a lock may not
-    reach across a shared volume. A container keeps its host's name when it is restarted, and
-    ``folder`` has to survive that too (the chart mounts a volume): otherwise a crash of the whole
-    process is never proven.
+    So an unlocked file of this host that names a record proves that a process died while its engine
+    had only this record. Files of other hosts are ignored, because locks may not work across a
+    shared volume. A restarted container keeps its host's name; ``folder`` must survive the restart
+    too (the chart mounts a volume), or a crash of the whole process is never proven.
 
-    Nothing is synced to the disk: the file has to survive the process, not the machine.
+    Files are not synced to disk: they must survive the process, not the machine.
     """
 
     def __init__(self, folder: Path, group: str) -> None:
@@ -39,11 +38,12 @@ class FileWitness:
         self._failed = False
 
     def begin(self, source: TopicPartition, offset: int) -> None:
-        """Write the record's place down."""
+        """Write the record's position."""
         fields = [self._group, source.topic, source.partition, offset]
         try:
             if self._file is None:
                 self._file = self._create()
+            # pwrite and ftruncate rather than a new file each time: the lock stays on this one.
             os.pwrite(self._file, json.dumps(fields).encode(), 0)
         except OSError as error:
             self._give_up(error)
@@ -57,13 +57,13 @@ class FileWitness:
                 self._give_up(error)
 
     def take_deaths(self) -> Sequence[ProvenDeath]:
-        """Read and remove the files of processes that are gone."""
+        """Read and remove the files of dead processes."""
         found = []
         for path in sorted(self._folder.glob(f"{self._host}.*.json")):
             with suppress(OSError), path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
                 group, death = _read(file.read())
-                if group == self._group or death is None:  # another group's is for its own worker
+                if group == self._group or death is None:  # leave those of other groups
                     path.unlink()
                 if group == self._group and death is not None:
                     found.append(death)
@@ -72,7 +72,7 @@ class FileWitness:
     def _create(self) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._host}.{uuid.uuid4().hex}.json"
-        hidden = path.with_suffix(".new")  # until it is locked
+        hidden = path.with_suffix(".new")  # take_deaths must not see it before it is locked
         file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
         hidden.rename(path)
@@ -84,13 +84,13 @@ class FileWitness:
                 "crash_isolation.no_witness",
                 folder=str(self._folder),
                 error=str(error),
-                consequence="a message that crashes the whole process cannot be proven guilty",
+                effect="a message that crashes the whole process cannot be identified",
             )
         self._failed = True
 
 
 def _read(text: bytes) -> tuple[str | None, ProvenDeath | None]:
-    """Return the group and the death that a file tells of; none: it died between two trials."""
+    """Return the group and the record in a file; None if the process died between two trials."""
     try:
         group, topic, partition, offset = json.loads(text)
         return group, ProvenDeath(TopicPartition(topic, int(partition)), int(offset))

@@ -1,1 +1,1 @@
-"""How right the machine is in service, from the audit sample; what review costs; the alert."""
+"""The model's accuracy in service, from the audit sample; the cost of review; the alert."""

@@ -1,9 +1,9 @@
 """The accuracy in service: weighted, corrected for reviewers' mistakes, with a 95 % interval.
 
-The audit sample is weighted back to all traffic (``weighted_share``), corrected for what reviewers
-are mistaken in (``mistakes``), and given limits (``accuracy``); ``judge`` says whether it fell.
-Distributions and Krippendorff's alpha are written out because the desk has no SciPy, and
-scikit-learn has no alpha; both are tested against published values.
+The audit sample is weighted to all traffic (``weighted_share``), corrected for reviewers' mistakes
+(``mistakes``), and given an interval (``accuracy``); ``judge`` says whether the accuracy fell. The
+beta distribution and Krippendorff's alpha are implemented here because the desk does not install
+SciPy, and scikit-learn has no alpha. Both are tested against published values.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def beta_cdf(x: float, a: float, b: float) -> float:
     """Return the regularized incomplete beta function I_x(a, b), for a and b above 0.
 
     By its continued fraction (NIST Digital Library of Mathematical Functions, 8.17.22), on the side
-    of the mean where that converges fast, with Lentz's method (1976) as Thompson and Barnett (1986)
-    gave it.
+    of the mean where it converges fast, evaluated by Lentz's method (1976) in the form of Thompson
+    and Barnett (1986).
     """
     if x <= 0:
         return 0.0
@@ -44,8 +44,8 @@ def beta_cdf(x: float, a: float, b: float) -> float:
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:
-    """Return x with I_x(a, b) = ``probability``: Newton's steps, halving where one leaves the
-    bracket."""
+    """Return x with I_x(a, b) = ``probability``, by Newton's method; a step that leaves the bracket
+    is replaced by bisection."""
     low, high = 0.0, 1.0
     x = a / (a + b)
     log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
@@ -63,10 +63,12 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
 
 
 def exact_limits(share: float, size: float, level: float = 0.95) -> tuple[float, float]:
-    """Return the limits of Clopper and Pearson (1934) for a share observed among ``size``, which
-    need not be whole: with the effective size of a weighted sample they are those of Korn and
-    Graubard (Confidence Intervals for Proportions with Small Expected Number of Positive Counts
-    Estimated from Survey Data, 1998). Size 0 gives (0, 1)."""
+    """Return the limits of Clopper and Pearson (1934) for a share observed among ``size``.
+
+    The size may be fractional. With the effective size of a weighted sample, the limits are those
+    of Korn and Graubard (Confidence Intervals for Proportions with Small Expected Number of
+    Positive Counts Estimated from Survey Data, 1998). Size 0 gives (0, 1).
+    """
     if size <= 0:
         return 0.0, 1.0
     tail = (1 - level) / 2
@@ -78,7 +80,7 @@ def exact_limits(share: float, size: float, level: float = 0.95) -> tuple[float,
 
 
 def _fraction(x: float, a: float, b: float) -> float:
-    """Return the continued fraction's value."""
+    """Return the value of the continued fraction."""
     c, d = 1.0, 1.0 / _off_zero(1.0 - (a + b) * x / (a + 1))
     value = d
     for m in range(1, _MOST_STEPS):
@@ -99,13 +101,13 @@ def _off_zero(value: float) -> float:
 
 
 LEAST = 5
-"""With fewer verdicts a stratum is put together with its neighbours: a share of some three says
-little, and its weight would carry all of that into the whole."""
+"""A stratum with fewer verdicts is merged with its neighbours. A share of three verdicts is mostly
+noise, and the stratum's weight would carry that noise into the total."""
 
 
 class Stratum(NamedTuple):
-    """What the traffic is counted by: the machine's label, the adapter's digest, whether the worker
-    put the result in doubt (and so sent it to review)."""
+    """The parts that traffic is counted by: the model's label, the adapter's digest, and whether
+    the worker sent the result to review (``doubtful``)."""
 
     label: str
     adapter_digest: str
@@ -114,9 +116,9 @@ class Stratum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Verdicts of one stratum: how many, how many found the machine right, and how many were
-    checked, that is by a second person who agreed or by an adjudicator. ``drawn_for`` is for how
-    many results the sample stands by its probabilities (the sum of 1/share)."""
+    """Verdicts of a stratum: how many, how many found the model right, and how many were checked,
+    by a second reviewer who agreed or by an adjudicator. ``drawn_for`` is the number of results
+    that the sample represents (the sum of 1/share)."""
 
     verdicts: int
     right: int
@@ -124,7 +126,7 @@ class Counts:
     drawn_for: float = 0.0
 
     def __add__(self, other: Counts) -> Counts:
-        """Return both together."""
+        """Add two strata's counts."""
         return Counts(
             self.verdicts + other.verdicts,
             self.right + other.right,
@@ -135,7 +137,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share, and of how many independent verdicts a simple sample would know it as well."""
+    """A share, and its effective size: a simple sample of so many verdicts is as precise."""
 
     value: float
     size: float
@@ -157,18 +159,18 @@ _LEVELS: tuple[Callable[[Stratum], Hashable], ...] = (
 def weighted_share(
     sample: Mapping[Stratum, Counts], traffic: Mapping[Stratum, int]
 ) -> Share | None:
-    """Return the share of all traffic on which the machine was found right; None without verdicts.
+    """Return the share of all traffic on which the model was found right; None without verdicts.
 
-    Post-stratification (Cochran, Sampling Techniques, 1977, section 5A.9): each stratum's share
-    counts by its traffic. So it does not matter that the sample's share was changed within the
-    time, or that one adapter's part is decided sooner than another's; what is not decided is taken
-    to be as the rest of its stratum. Strata with fewer than ``LEAST`` verdicts are put together:
-    the labels of an adapter, then adapters, doubtful results apart as long as can be. A stratum
-    that the traffic does not know (results of a replay) counts by its probability of being drawn.
+    Post-stratification (Cochran, Sampling Techniques, 1977, section 5A.9): each stratum's share is
+    weighted by its traffic. So the sample's share may change, and one adapter's items may be
+    decided sooner than another's. Undecided items are assumed to be like the rest of their
+    stratum. Strata with fewer than ``LEAST`` verdicts are merged: first the labels of an adapter,
+    then adapters, and doubtful results with others last. A stratum without traffic (results of a
+    replay) is weighted by its probability of being drawn.
 
     The size is the effective one of Korn and Graubard, share * (1 - share) / variance, and at most
-    the number of verdicts. In the variance each stratum's share is drawn a little towards the
-    whole's, for five of five do not mean that nothing can go wrong there.
+    the number of verdicts. In the variance each stratum's share is shrunk a little towards the
+    total's: five right of five do not prove that nothing goes wrong there.
     """
     groups = _groups(_cells(sample, traffic))
     verdicts = sum(group.counts.verdicts for group in groups)
@@ -180,6 +182,7 @@ def weighted_share(
     for group in groups:
         weight, counts = group.traffic / total, group.counts
         value += weight * counts.right / counts.verdicts
+        # Two verdicts of the total's share: without them five right of five have variance 0.
         share = (counts.right + 2 * whole) / (counts.verdicts + 2)
         drawn += weight * share
         variance += weight**2 * share * (1 - share) / counts.verdicts
@@ -195,7 +198,7 @@ def _cells(
     for stratum in sorted({*sample, *traffic}):
         counts = sample.get(stratum, nothing)
         results = float(traffic.get(stratum, 0))
-        if not results:
+        if not results:  # a replay's results are not counted as traffic
             results = max(counts.drawn_for, float(counts.verdicts))
         if results:
             found[stratum] = _Cell(max(results, float(counts.verdicts)), counts)
@@ -203,8 +206,8 @@ def _cells(
 
 
 def _groups(cells: Mapping[Stratum, _Cell]) -> Sequence[_Cell]:
-    """Put strata together until each group has verdicts enough; what is left over in the end joins
-    the group of its kind that has the most traffic."""
+    """Merge strata until each group has enough verdicts. The rest joins the group with the most
+    traffic, of its kind if there is one."""
     left = dict(cells)
     done: list[tuple[bool, _Cell]] = []
     for level in _LEVELS:
@@ -236,17 +239,17 @@ def _merge(cells: Sequence[_Cell]) -> _Cell:
 
 
 FILL = 20
-"""Fewer opinions than this on results where the machine was wrong are filled up with the rate of
-all mistakes: right after the start there may be none."""
+"""If there are fewer opinions than this on results where the model was wrong, the rate of all
+mistakes fills them up. Right after the start there may be none."""
 
 
 class Doubled(NamedTuple):
-    """An audit item on which several people spoke: whether the machine was right by what was
-    settled, how many of the opinions were on the wrong side of that, and how many there were.
+    """An audit item with several opinions: whether the model was right by the settled label, how
+    many opinions were on the wrong side of that, and how many there were.
 
-    The wrong side: where the machine was right, another label than its own; where it was wrong, its
-    label. Two people who are mistaken for different labels, neither the machine's, do no harm to
-    the measure of accuracy; ``mistaken`` counts every opinion that was not the settled label.
+    The wrong side is another label than the model's where it was right, and the model's label where
+    it was wrong. Two reviewers with different wrong labels, neither the model's, do not bias the
+    accuracy. ``mistaken`` counts every opinion that was not the settled label.
     """
 
     machine_right: bool
@@ -257,10 +260,10 @@ class Doubled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mistakes:
-    """What one reviewer, alone, does to the measure.
+    """Error rates of a single reviewer.
 
-    ``rejects``: how often they call the machine wrong where it is right; ``accepts``: right where
-    it is wrong; ``any``: how often their label is not the settled one.
+    ``rejects``: how often they call the model wrong where it is right; ``accepts``: right where it
+    is wrong; ``any``: how often their label is not the settled one.
     """
 
     rejects: Share
@@ -270,12 +273,12 @@ class Mistakes:
 
 
 def mistakes(doubled: Mapping[Doubled, int]) -> Mistakes | None:
-    """Return the reviewers' mistakes, from how many items there were of each kind; None from none.
+    """Estimate reviewers' mistakes from the number of items of each kind; None without items.
 
-    What was settled is taken for the truth: two people who decided blind and agreed, or the
-    adjudicator. That both make the same mistake is not seen; where mistakes are independent, it is
-    as rare as the square of their rate. Opinions on one item are not independent where the item is
-    hard, so the effective size comes from the spread between items.
+    The settled label is taken as the truth: two reviewers agreed blind, or an adjudicator decided.
+    The same mistake by both goes unseen; if mistakes are independent, it is as rare as the square
+    of their rate. Opinions on a hard item are not independent, so the effective size comes from the
+    spread between items.
     """
     items = sum(doubled.values())
     if not items:
@@ -300,7 +303,7 @@ def _rate(kinds: Iterable[tuple[int, int, int]]) -> Share:
     rate = sum(hits * n for hits, _, n in kinds) / opinions
     # The variance of a ratio between clusters (Cochran 1977, section 9A.1).
     spread = sum(n * (hits - rate * each) ** 2 for hits, each, n in kinds)
-    if items < 2 or spread <= 0:
+    if items < 2 or spread <= 0:  # no spread to estimate from: take opinions as independent
         return Share(rate, float(opinions))
     variance = spread * items / (items - 1) / opinions**2
     return Share(rate, min(float(opinions), rate * (1 - rate) / variance))
@@ -316,11 +319,11 @@ def _filled(rate: Share, every: Share) -> Share:
 
 
 def krippendorffs_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
-    """Return the agreement of any number of people: a unit holds what was said of one item.
+    """Return the agreement of any number of reviewers. A unit holds the labels of one item.
 
     K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011, for nominal data. Units with
-    one value are passed over. None where it is not defined: nothing was said twice, or one and the
-    same value was said always.
+    one label are ignored. None if alpha is not defined: no item has two labels, or all labels are
+    the same.
     """
     paired = [unit for unit in units if len(unit) > 1]
     totals: Counter[Hashable] = Counter(value for unit in paired for value in unit)
@@ -336,16 +339,16 @@ def krippendorffs_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
 
 
 _LEAST_SENSE = 0.05
-"""Of 1 - rejects - accepts: with less, reviewers tell right from wrong no better than a coin."""
+"""The least 1 - rejects - accepts: below it reviewers are hardly better than a coin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """A share of all traffic that was labelled rightly, with the limits of its 95 % interval.
+    """The share of all traffic that was labelled correctly, with its 95 % interval.
 
-    ``verdicts`` is how many audited results it stands on; ``observed`` the weighted share before
-    the correction; ``plain`` neither weighted nor corrected. ``corrected`` is False where nothing
-    is known of the reviewers' mistakes.
+    It rests on so many ``verdicts``. ``observed`` is the weighted share before the correction,
+    ``plain`` neither weighted nor corrected. ``corrected`` is False if reviewers' mistakes are not
+    known yet.
     """
 
     value: float
@@ -362,17 +365,17 @@ def accuracy(
 ) -> Accuracy | None:
     """Estimate the accuracy over ``traffic``; None without verdicts.
 
-    Of a single verdict: P(found right) = a (1 - rejects) + (1 - a) accepts, for an accuracy of a;
-    solved for a (Rogan and Gladen, Estimating Prevalence from the Results of a Screening Test,
-    1978). Both rates are estimated by themselves, so nothing is assumed of whether a reviewer's
-    mistake falls on the machine's. A verdict that a second person or an adjudicator has checked is
-    taken to be right, so the rates count for the share of the others.
+    For a single verdict, P(found right) = a (1 - rejects) + (1 - a) accepts, where a is the
+    accuracy; this is solved for a (Rogan and Gladen, Estimating Prevalence from the Results of a
+    Screening Test, 1978). Both rates are estimated separately, so reviewers may make the model's
+    mistakes more often than others. A verdict that a second reviewer or an adjudicator checked is
+    taken to be right, so the rates apply to the share of the other verdicts.
 
-    Limits are those of Korn and Graubard for the observed share and of Clopper and Pearson for the
-    two rates, each carried through the formula alone and put together by the square root of the sum
+    The limits are those of Korn and Graubard for the observed share and of Clopper and Pearson for
+    the two rates, each carried through the formula alone and combined by the square root of the sum
     of squares (MOVER: Zou and Donner, Construction of Confidence Limits about Effect Measures,
-    2008). Bayer, Fay and Graubard (2023) put the same three together by melding, which takes
-    thousands of draws for each figure.
+    2008). Bayer, Fay and Graubard (2023) combine the same three by melding, which takes thousands
+    of draws for each figure.
     """
     observed = weighted_share(sample, traffic)
     if observed is None:
@@ -406,7 +409,7 @@ def _limits(
     value = solve(*points)
     below = above = 0.0
     for at, share in enumerate((observed, rejects, accepts)):
-        if math.isinf(share.size):
+        if math.isinf(share.size):  # mistakes are not known, and taken as none
             continue
         ends = []
         for limit in exact_limits(share.value, share.size):
@@ -419,25 +422,25 @@ def _limits(
 
 
 WINDOWS_DAYS = (7, 28)
-"""A large fall shows in a week; a small one, or one where little is audited, in four."""
+"""A large fall shows within a week; a small one, or one with few audited results, in four."""
 
 REFERENCE_DAYS = 91
-"""How many days it is compared with: those before the longest window, for all windows, so that a
-fall is not soon a part of what it is measured against."""
+"""The windows are compared with so many days before the longest window, so that a fall does not
+soon become part of its own reference."""
 
 SIGMAS = 3.5
-"""How sure it must be; the false alarms that this leaves are in docs/desk.md."""
+"""Standard deviations for an alert. docs/desk.md has the rate of false alarms."""
 
 LEAST_REFERENCE = 50
 LEAST_WINDOW = 20
-"""Verdicts without which nothing is said."""
+"""With fewer verdicts there is no alert."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """A window of the last days next to what came before it: shares found right, weighted, not
-    corrected (a reviewer's mistakes are on both sides). ``fell``: it is lower, and not by chance.
-    None where there were no verdicts."""
+    """The last days compared with the days before: weighted shares, None without verdicts. They are
+    not corrected, because reviewers' mistakes are on both sides. ``fell``: lower, and not by
+    chance."""
 
     window_days: int
     before: Share | None
@@ -446,9 +449,9 @@ class Fall:
 
 
 def has_fallen(before: Share, lately: Share, sigmas: float = SIGMAS) -> bool:
-    """Tell whether a share is lower than it was: whether the interval of the difference lies above
-    0 (Newcombe, Interval Estimation for the Difference between Independent Proportions, 1998,
-    method 10, from Wilson's limits)."""
+    """Whether a share is lower than before: the interval of the difference lies above 0 (Newcombe,
+    Interval Estimation for the Difference between Independent Proportions, 1998, method 10, from
+    Wilson's limits)."""
     if before.size < LEAST_REFERENCE or lately.size < LEAST_WINDOW:
         return False
     low, _ = wilson_limits(before, sigmas)
@@ -458,7 +461,7 @@ def has_fallen(before: Share, lately: Share, sigmas: float = SIGMAS) -> bool:
 
 
 def wilson_limits(share: Share, sigmas: float) -> tuple[float, float]:
-    """Return Wilson's score limits (1927) of a share."""
+    """Return Wilson's score limits (1927)."""
     n, z = share.size, sigmas
     middle = (share.value + z * z / (2 * n)) / (1 + z * z / n)
     spread = share.value * (1 - share.value) / n + z * z / (4 * n * n)

@@ -1,4 +1,4 @@
-"""All figures of the accuracy page and its metrics, from what the database holds."""
+"""All figures of the accuracy page and its metrics, computed from the database."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from desk.store.counts import Audited, DayTraffic, Waiting
 DAY_MS = 86_400_000
 
 HISTORY_DAYS = REFERENCE_DAYS + max(WINDOWS_DAYS)
-"""What is looked at in all; reviewers' mistakes are taken from the whole of it."""
+"""The days that are read. Reviewers' mistakes are estimated from all of them."""
 
 RECENT_DAYS = 28
-"""What labels, adapters and confusions are told of: a week has too few of each."""
+"""The days for labels, adapters and confusions: a week has too few of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the traffic: how many results, how many of them were drawn for the audit, and how
-    right the machine was; None where nothing of it was decided yet."""
+    """A part of the traffic: its results, how many were drawn for the audit, and the accuracy, None
+    if none is decided yet."""
 
     name: str
     results: int
@@ -48,8 +48,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """Seven days from Monday on, by UTC; ``begin_ms`` is its first moment. The last one may be
-    unfinished."""
+    """Seven days from Monday on, UTC, from ``begin_ms``. The last week may be unfinished."""
 
     begin_ms: int
     part: Part
@@ -57,8 +56,8 @@ class Week:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Results that the machine gave one label and people another (None: no label fits): how many
-    of the sample, and about how many of all results. As people said: not corrected."""
+    """Results with one label by the model and another by reviewers (None: no label fits): how many
+    in the sample, and about how many of all results, not corrected for reviewers' mistakes."""
 
     machine: str
     people: str | None
@@ -68,8 +67,8 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How right the machine is. ``recent``, ``labels`` (the machine's), ``adapters`` (by digest)
-    and ``confusions`` are of the last ``RECENT_DAYS``."""
+    """The model's accuracy. ``recent``, ``labels`` (the model's), ``adapters`` (by digest) and
+    ``confusions`` are of the last ``RECENT_DAYS``."""
 
     recent: Part
     weeks: tuple[Week, ...]
@@ -82,8 +81,8 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What review took within the last ``days``: decisions and hours, by why the item was there
-    ("review", "audit"). As long as items were on screen, an hour each at most."""
+    """The work of the last ``days``: decisions and hours by the items' origin ("review", "audit").
+    Hours are the time that items were on screen, an hour each at most."""
 
     days: int
     decisions: Mapping[str, int]
@@ -91,14 +90,14 @@ class Cost:
 
     @property
     def hours_a_week(self) -> float:
-        """All hours, for a week."""
+        """Hours per week."""
         return sum(self.hours.values()) * 7 / self.days
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far reviewers agree on the ``items`` that several decided: ``agreed`` counts those on
-    which all said the same, ``alpha`` is Krippendorff's, None where it is not defined."""
+    """The reviewers' agreement on the ``items`` that several decided. ``agreed`` counts the items
+    on which all agree; ``alpha`` is Krippendorff's, None if it is not defined."""
 
     items: int
     agreed: int
@@ -107,7 +106,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyFigures:
-    """Everything that the accuracy page shows. ``adapter_names`` are by digest."""
+    """The figures of the accuracy page. ``adapter_names`` are by digest."""
 
     at_ms: int
     measured: Measured
@@ -118,8 +117,10 @@ class AccuracyFigures:
 
 
 def accuracy_figures(desk: Desk) -> AccuracyFigures:
-    """Return all figures as of now. Reads the audit sample of 119 days; keep what it returns for a
-    minute or more. Raises DatabaseAway."""
+    """Return all figures as of now. Raises DatabaseAway.
+
+    It reads the audit sample of 119 days, so keep the result for a minute or more.
+    """
     now_ms = desk.clock()
     since_ms = (now_ms // DAY_MS - HISTORY_DAYS) * DAY_MS
     recent_ms = now_ms - RECENT_DAYS * DAY_MS
@@ -188,8 +189,8 @@ def measure(items: Sequence[Audited], traffic: Sequence[DayTraffic], now_ms: int
     def part(name: str, days: range, only: Callable[[Stratum], bool] = _all) -> Part:
         results = known.traffic(days, only)
         audited = known.audited(days, only)
-        told = accuracy(_sample(audited), results, found)
-        return Part(name, sum(results.values()), len(audited), told)
+        estimate = accuracy(_sample(audited), results, found)
+        return Part(name, sum(results.values()), len(audited), estimate)
 
     def label_is(name: str) -> Callable[[Stratum], bool]:
         return lambda stratum: stratum.label == name
@@ -217,10 +218,11 @@ def measure(items: Sequence[Audited], traffic: Sequence[DayTraffic], now_ms: int
 
 
 def verdict(item: Audited) -> tuple[bool, bool] | None:
-    """Return whether the machine was right and whether that was checked; None where nobody spoke.
+    """Return whether the model was right and whether that was checked; None without an opinion.
 
-    The first opinion counts until the item is settled: waiting for the second one, or for the
-    adjudicator, would leave out those on which people disagree, and make the machine look better.
+    The first opinion counts until the item is settled. Waiting for the second one, or for the
+    adjudicator, would leave out the items on which reviewers disagree, and make the model look
+    better.
     """
     if item.settled:
         checked = item.adjudicated or len(item.opinions) > 1
@@ -231,10 +233,10 @@ def verdict(item: Audited) -> tuple[bool, bool] | None:
 
 
 def _doubled(item: Audited) -> Doubled | None:
-    """Return what an item says of its reviewers, None where one person alone decided it.
+    """Return an item's evidence about its reviewers, None if only one decided it.
 
-    Of a dispute that waits for the adjudicator the machine's label is taken to be right where one
-    of them gave it, and the first opinion else: leaving it out would make reviewers look better.
+    In an open dispute the model's label is taken as right if one of them gave it, else the first
+    opinion. Leaving disputes out would make reviewers look better.
     """
     said = item.opinions
     if len(said) < (1 if item.adjudicated else 2):
@@ -260,7 +262,7 @@ def _falls(known: _Known, today: int) -> tuple[Fall, ...]:
 
 
 def _confusions(items: Sequence[Audited], traffic: dict[Stratum, int]) -> tuple[Confusion, ...]:
-    """Return them, the most frequent first."""
+    """Return confusions, the most frequent first."""
     pairs: Counter[tuple[str, str | None]] = Counter()
     decided: Counter[str] = Counter()
     for item in items:
@@ -290,7 +292,7 @@ def _sample(items: Iterable[Audited]) -> dict[Stratum, Counts]:
 
 
 def _mondays(traffic: Sequence[DayTraffic], today: int) -> list[int]:
-    """Return the first days of the weeks that have traffic, of the last 13."""
+    """Return the Mondays of those of the last 13 weeks that have traffic."""
     this = _monday(today)
     with_traffic = {_monday(row.day) for row in traffic}
     return [monday for monday in range(this - 12 * 7, this + 1, 7) if monday in with_traffic]

@@ -1,4 +1,4 @@
-"""The accuracy's figures as Prometheus metrics. Made again at most once a minute."""
+"""The accuracy's figures as Prometheus metrics, computed at most once a minute."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger("desk.accuracy")
 
 MOST_ADAPTERS = 10
 MOST_LABELS = 50
-"""Series there are at most; those with the most results are shown."""
+"""The most series of a metric; those with the most results are shown."""
 
 NAMES = (
     *(
@@ -33,7 +33,7 @@ NAMES = (
     "clerk_desk_reviewer_mistakes",
     "clerk_desk_agreement_alpha",
 )
-"""All there are, in this order."""
+"""All metrics, in this order."""
 
 _OF = "of the last 28 days, from the audit sample, weighted to all results and corrected"
 
@@ -41,7 +41,7 @@ _OF = "of the last 28 days, from the audit sample, weighted to all results and c
 class AccuracyMetrics(Collector):
     """Register it: ``registry.register(AccuracyMetrics(lambda: accuracy_figures(desk), now_ms))``.
 
-    Where nothing was decided yet a figure has no series; while the database is away none has.
+    A figure without decisions has no series. While the database is unavailable none has.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class AccuracyMetrics(Collector):
         self._read_ms = 0
 
     def describe(self) -> Sequence[Metric]:
-        """Nothing is read when it is registered."""
+        """Register without reading anything."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics as of the last minute. No message's text is in any of them."""
+        """Return the metrics, a minute old at most. None holds a message's text."""
         with self._lock:
             now_ms = self._clock()
             if self._last is None or now_ms - self._read_ms >= self._keep_ms:

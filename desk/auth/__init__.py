@@ -1,1 +1,1 @@
-"""How people prove who they are."""
+"""Sign-in: passwords, an OpenID provider, and which methods are safe where."""

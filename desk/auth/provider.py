@@ -1,7 +1,7 @@
-"""Signing in by an OpenID provider: the authorization code flow with PKCE (RFC 6749, RFC 7636).
+"""Sign-in by an OpenID provider: the authorization code flow with PKCE (RFC 6749, RFC 7636).
 
-What the browser keeps between leaving for the provider and coming back is one secret in a cookie of
-its own; state, nonce and code verifier are made of it, so an answer counts in that browser alone.
+While the user is at the provider, the browser keeps one secret in a cookie. State, nonce and code
+verifier are derived from it: an answer is valid only in that browser, and the desk stores nothing.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from desk.auth.rules import ProviderConfig, RoleName, is_safe_url, read_claim, r
 from desk.clock import Clock
 from desk.errors import ProviderAway, ProviderWrong, SignInFailed
 
-_FRESH_MS = 3_600_000
+_FRESH_MS = 3_600_000  # an hour: an unknown key is fetched before that
 
 _AFTER_FAILURE_MS = 5_000
 
 _NEW_KEYS_MS = 10_000
 
-_AT_ONCE = 8
+_AT_ONCE = 8  # of the web server's forty threads
 
-# By a key that only the provider has. With HS256 anyone who knows the client's secret could sign,
-# and none is no signature at all.
+# Only signatures with a private key. Anyone who knows the client's secret could sign with HS256,
+# and "none" is not a signature.
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
@@ -48,7 +48,7 @@ _CLOCKS_DIFFER_S = 60
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who somebody is by their provider. ``role`` is None where the desk gives roles itself."""
+    """A user as the provider describes them. ``role`` is None if the desk assigns roles itself."""
 
     issuer: str
     sub: str
@@ -59,7 +59,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the provider has said of itself, and when."""
+    """The provider's metadata and keys, and when they were fetched."""
 
     at_ms: int
     metadata: Mapping[str, Any]
@@ -67,7 +67,7 @@ class _Known:
 
 
 class Provider:
-    """The provider of one desk. Safe from any thread; its answers are kept for an hour."""
+    """The desk's OpenID provider. Safe from any thread. Metadata and keys are cached an hour."""
 
     def __init__(self, config: ProviderConfig, clock: Clock) -> None:
         self.config = config
@@ -76,44 +76,44 @@ class Provider:
         self._lock = threading.Lock()
         self._known: _Known | None = None
         self._failure: tuple[int, str] | None = None
-        # A provider that does not answer must not hold every thread of the desk.
+        # A provider that does not answer must not block every thread of the desk.
         self._at_once = threading.BoundedSemaphore(_AT_ONCE)
 
     def check(self) -> None:
-        """Ask the provider what it is. Raises ProviderAway, ProviderWrong."""
+        """Fetch the provider's metadata. Raises ProviderAway, ProviderWrong."""
         self._ask()
 
     def begin(self, secret: str) -> str:
-        """Return where to send a browser that keeps this secret. Raises ProviderAway,
+        """Return the address to send a browser to that keeps this secret. Raises ProviderAway,
         ProviderWrong."""
         endpoint = _endpoint(self._ask(), "authorization_endpoint")
-        state, nonce, verifier = (_made_of(secret, use) for use in ("state", "nonce", "verifier"))
+        state, nonce, verifier = (_derive(secret, use) for use in ("state", "nonce", "verifier"))
         return self._client.authorization_url(endpoint, state=state, nonce=nonce, verifier=verifier)
 
     def finish(self, secret: str, answer: Mapping[str, str]) -> SignedIn:
-        """Return who has come back. ``answer`` is the query that the provider sent them with.
+        """Return the user who came back. ``answer`` is the query string of the callback.
 
         Raises SignInFailed, ProviderAway, ProviderWrong.
         """
-        state = _made_of(secret, "state")
+        state = _derive(secret, "state")
         if not secret or not hmac.compare_digest(state.encode(), answer.get("state", "").encode()):
-            raise SignInFailed("state", "the answer is not to a request of this browser")
+            raise SignInFailed("state", "the answer belongs to another browser's request")
         if answer.get("iss", self.config.issuer) != self.config.issuer:  # RFC 9207
-            raise SignInFailed("issuer", "the answer is another provider's")
+            raise SignInFailed("issuer", "the answer comes from another provider")
         if "error" in answer:
-            raise _said_no(answer["error"])
+            raise _error_of(answer["error"])
         if not answer.get("code"):
-            raise SignInFailed("code", "the answer holds no code")
+            raise SignInFailed("code", "the answer has no code")
         if not self._at_once.acquire(timeout=self.config.timeout_s):
-            raise ProviderAway("too many people wait for the provider at once")
+            raise ProviderAway("too many sign-ins wait for the provider")
         try:
             return self._redeem(secret, answer["code"])
         finally:
             self._at_once.release()
 
     def leave(self, id_token: str) -> str | None:
-        """Return where a person ends their session with the provider, None where it has no such
-        place. Raises ProviderAway, ProviderWrong."""
+        """Return the address that ends the user's session with the provider, None if it has none.
+        Raises ProviderAway, ProviderWrong."""
         endpoint = self._ask().metadata.get("end_session_endpoint")
         if not self.config.ends_session or not is_safe_url(endpoint):
             return None
@@ -131,18 +131,18 @@ class Provider:
             _endpoint(known, "token_endpoint"),
             _client_authentication(known.metadata, config),
             code=code,
-            verifier=_made_of(secret, "verifier"),
+            verifier=_derive(secret, "verifier"),
         )
         id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
         if not isinstance(id_token, str):
-            raise ProviderWrong("the provider gave no ID token: is openid among oidc.scopes?")
+            raise ProviderWrong("the provider sent no ID token: is openid in oidc.scopes?")
         access = access_token if isinstance(access_token, str) else None
-        claims = self._verified(known, id_token, access, _made_of(secret, "nonce"))
+        claims = self._verified(known, id_token, access, _derive(secret, "nonce"))
         claims = self._with_more(known, claims, access)
         role = read_role(config, claims) if config.role_claim else None
         name = read_name(config, claims)
         if config.role_claim and role is None:
-            raise SignInFailed("role", f"{config.role_claim} holds no role of the desk", name=name)
+            raise SignInFailed("role", f"{config.role_claim} has no role of the desk", name=name)
         return SignedIn(config.issuer, claims["sub"], name, role, id_token)
 
     def _verified(
@@ -151,7 +151,7 @@ class Provider:
         signing = known.metadata.get("id_token_signing_alg_values_supported", ["RS256"])
         algorithms = [each for each in ALGORITHMS if each in signing]
         if not algorithms:
-            raise ProviderWrong("the provider signs with none of " + ", ".join(ALGORITHMS))
+            raise ProviderWrong("the provider must sign with one of " + ", ".join(ALGORITHMS))
 
         def read(keys: Any) -> Mapping[str, Any]:
             return read_id_token(
@@ -167,7 +167,7 @@ class Provider:
 
         try:
             return read(known.keys)
-        except UnknownKey:  # they have changed since the provider was asked
+        except UnknownKey:  # the provider may have rotated its keys
             keys = self._new_keys(known)
         try:
             return read(keys)
@@ -179,7 +179,7 @@ class Provider:
     def _with_more(
         self, known: _Known, claims: Mapping[str, Any], access_token: str | None
     ) -> Mapping[str, Any]:
-        """Return the claims with those of the userinfo endpoint, where some are wanted still."""
+        """Add the claims of the userinfo endpoint if a configured claim is not in the ID token."""
         config = self.config
         wanted = [path for path in (config.name_claim, config.role_claim) if path]
         missing = any(read_claim(claims, path) is None for path in wanted)
@@ -188,12 +188,15 @@ class Provider:
             return claims
         more = self._client.get(str(endpoint), access_token)
         if more.get("sub") != claims["sub"]:  # OpenID Connect Core, section 5.3.2
-            raise SignInFailed("token", "the userinfo endpoint speaks of somebody else")
-        return {**more, **claims}
+            raise SignInFailed("token", "the userinfo endpoint describes another user")
+        return {**more, **claims}  # signed claims win
 
     def _ask(self) -> _Known:
-        """Return what the provider says of itself, again each hour; while it does not answer, what
-        it said last."""
+        """Return the metadata, at most an hour old; older if the provider does not answer.
+
+        After a failure nothing is fetched for some seconds: each attempt can take ``timeout_s``,
+        and every sign-in would wait for its own.
+        """
         with self._lock:
             now_ms, known = self._clock(), self._known
             if known is not None and now_ms - known.at_ms < _FRESH_MS:
@@ -218,8 +221,8 @@ class Provider:
         metadata = self._client.get(url)
         if metadata.get("issuer") != issuer:
             raise ProviderWrong(
-                f"{url}: is of the issuer {metadata.get('issuer')!r}, and oidc.issuer is "
-                f"{issuer!r}: they have to be the same, letter for letter"
+                f"{url}: its issuer is {metadata.get('issuer')!r}, and oidc.issuer is {issuer!r}: "
+                "set oidc.issuer to exactly the provider's"
             )
         known = _Known(now_ms, metadata, None)
         for name in ("authorization_endpoint", "token_endpoint"):
@@ -228,7 +231,8 @@ class Provider:
         return _Known(now_ms, metadata, keys)
 
     def _new_keys(self, before: _Known) -> Any:
-        """Return the provider's keys of now: it has changed them since it was asked."""
+        """Fetch the keys again, at most every ten seconds: tokens with invented key ids must not
+        make the desk flood the provider."""
         with self._lock:
             known = self._known or before
             if known is not before or self._clock() - known.at_ms < _NEW_KEYS_MS:
@@ -237,8 +241,8 @@ class Provider:
             return self._known.keys
 
 
-def _made_of(secret: str, use: str) -> str:
-    """Return 256 bits for one use, of which the secret cannot be told."""
+def _derive(secret: str, use: str) -> str:
+    """Derive 256 bits for one use. They do not reveal the secret."""
     digest = hmac.new(secret.encode(), f"clerk-desk {use}".encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
@@ -246,7 +250,7 @@ def _made_of(secret: str, use: str) -> str:
 def _endpoint(known: _Known, name: str) -> str:
     endpoint = known.metadata.get(name)
     if not is_safe_url(endpoint):
-        raise ProviderWrong(f"the provider's {name} is {endpoint!r}, which is no https address")
+        raise ProviderWrong(f"the provider's {name} is {endpoint!r}, which is not an https address")
     return str(endpoint)
 
 
@@ -257,22 +261,22 @@ def _client_authentication(metadata: Mapping[str, Any], config: ProviderConfig) 
     for method in ("client_secret_basic", "client_secret_post"):
         if method in methods:
             return method
-    raise ProviderWrong("the provider takes the client's secret neither by basic nor by post")
+    raise ProviderWrong("the provider accepts neither client_secret_basic nor client_secret_post")
 
 
-def _said_no(error: str) -> Exception:
-    """Return what an error of the provider means (RFC 6749, section 4.1.2.1)."""
+def _error_of(error: str) -> Exception:
+    """Return the exception for an error code of the provider (RFC 6749, section 4.1.2.1)."""
     if error in {"server_error", "temporarily_unavailable"}:
         return ProviderAway(f"the provider answers {error}")
     if error in {"access_denied", "login_required", "interaction_required", "consent_required"}:
         return SignInFailed("denied", f"the provider answers {error}")
     known = {"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"}
-    what = error if error in known else "an error of its own"
+    what = error if error in known else "an unknown error"  # anyone can send any text here
     return ProviderWrong(f"the provider answers {what}: see oidc.client_id, oidc.scopes")
 
 
 class ProviderClient:
-    """Speaks to the provider. Safe from any thread."""
+    """HTTP requests to the provider. Safe from any thread."""
 
     def __init__(self, config: ProviderConfig) -> None:
         self._config = config
@@ -293,7 +297,7 @@ class ProviderClient:
         return found
 
     def authorization_url(self, endpoint: str, *, state: str, nonce: str, verifier: str) -> str:
-        """Return the address at which a person proves who they are."""
+        """Return the address where the user signs in."""
         with self._session("none") as session:
             url, _ = session.create_authorization_url(
                 endpoint, state=state, nonce=nonce, code_verifier=verifier
@@ -303,7 +307,7 @@ class ProviderClient:
     def exchange(
         self, endpoint: str, method: str, *, code: str, verifier: str
     ) -> Mapping[str, Any]:
-        """Return the tokens that a code stands for. ``method`` is how the desk proves who it is.
+        """Exchange a code for tokens. ``method`` is how the desk authenticates as a client.
 
         Raises SignInFailed for a code that is not valid, ProviderAway, ProviderWrong.
         """
@@ -314,10 +318,9 @@ class ProviderClient:
                 )
         except OAuthError as error:
             if error.error == "invalid_grant":
-                raise SignInFailed("code", "the provider does not take the code") from None
+                raise SignInFailed("code", "the provider rejects the code") from None
             raise ProviderWrong(
-                f"{endpoint}: answers {error.error!r} to the desk: see oidc.client_id and the "
-                "client's secret"
+                f"{endpoint}: answers {error.error!r}: check oidc.client_id and the client's secret"
             ) from None
         return dict(tokens)
 
@@ -337,7 +340,7 @@ class ProviderClient:
 
 @contextmanager
 def _named(url: str) -> Iterator[None]:
-    """Turn what goes wrong with a request into the desk's errors, with the address in them."""
+    """Turn errors of a request into the desk's, with the address in them."""
     try:
         yield
     except httpx2.HTTPStatusError as error:
@@ -354,15 +357,15 @@ def _named(url: str) -> Iterator[None]:
 
 
 class UnknownKey(Exception):
-    """It is signed by a key that is not among these; the provider may have new ones."""
+    """A token is signed by a key that is not in the set; the provider may have new ones."""
 
 
 def read_keys(published: Mapping[str, Any]) -> KeySet:
-    """Return the keys that sign, of a provider's key set. Those of a kind that is not known here
-    are passed over."""
+    """Return the signing keys of a provider's key set. Keys of unknown types are ignored."""
     keys: list[Key] = []
     listed = published.get("keys")
     for each in listed if isinstance(listed, list) else ():
+        # A symmetric key in a public set would let anyone sign.
         if not isinstance(each, dict) or each.get("kty") == "oct" or each.get("use") == "enc":
             continue
         try:
@@ -383,8 +386,8 @@ def read_id_token(
     now_s: int,
     algorithms: Sequence[str] = ALGORITHMS,
 ) -> Mapping[str, Any]:
-    """Return the claims of an ID token that is signed by one of these keys, for this client, in
-    answer to the request with this nonce, and still valid. Raises UnknownKey, SignInFailed."""
+    """Return the claims of a valid ID token: signed by one of these keys, for this client and
+    nonce, not expired. Raises UnknownKey, SignInFailed."""
     try:
         found = jwt.decode(token, keys, algorithms=list(algorithms))
     except InvalidKeyIdError as error:
@@ -407,13 +410,13 @@ def read_id_token(
         raise SignInFailed("token", f"the ID token's claims: {_why(error)}") from None
     if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:
         raise SignInFailed(
-            "token", "the ID token's claims: sub is not a text of 1 to 255 characters"
+            "token", "the ID token's claims: sub must be a string of 1 to 255 characters"
         )
     return dict(claims)
 
 
 def _why(error: Exception) -> str:
-    """Say what is wrong, without a value: claims are about a person."""
+    """Name the error without its values: claims are personal data."""
     if isinstance(error, JoseError):
         claim = getattr(error, "claim", "")
         return f"{error.error}{f' ({claim})' if claim else ''}"

@@ -1,4 +1,4 @@
-"""Which ways of signing in are safe where the desk listens, and what is known of the provider."""
+"""Sign-in methods that are safe at an address, trusted proxies, and the OpenID configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Method = Literal["none", "proxy", "local", "oidc"]
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether nobody but this machine reaches an address."""
+    """Tell whether an address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -25,16 +25,16 @@ def is_loopback(host: str) -> bool:
 
 
 def check_sign_in(method: Method, host: str, trusted: Sequence[str]) -> None:
-    """Raise SettingsError for a way of signing in that is not safe here."""
+    """Raise SettingsError if this sign-in method is unsafe at this address."""
     if method == "none" and not is_loopback(host):
         raise SettingsError(
             f"sign_in.method is none and web.host is {host}: anyone who reaches it could read and "
-            "decide. Listen on 127.0.0.1, or use oidc, proxy or local"
+            "decide. Set web.host to 127.0.0.1, or sign_in.method to oidc, proxy or local"
         )
     if method == "proxy" and not trusted:
         raise SettingsError(
             "sign_in.method is proxy and sign_in.proxy_addresses is empty: name the addresses "
-            "that the proxy calls from, or anybody could send its header"
+            "that the proxy calls from, or anyone could send its header"
         )
     networks(trusted)
 
@@ -49,7 +49,8 @@ def networks(
             found.append(ipaddress.ip_network(address))
         except ValueError:
             raise SettingsError(
-                f"sign_in.proxy_addresses: {address} is no address and no network like 10.0.0.0/8"
+                f"sign_in.proxy_addresses: {address} is neither an address nor a network such as "
+                "10.0.0.0/8"
             ) from None
     return tuple(found)
 
@@ -64,16 +65,35 @@ def is_trusted(peer: str, addresses: Sequence[str]) -> bool:
     return any((mapped or address) in network for network in networks(addresses))
 
 
+def client_address(peer: str, forwarded: Sequence[str], proxies: Sequence[str]) -> str:
+    """Return the address of the browser.
+
+    ``forwarded`` are the X-Forwarded-For headers. They count only if the peer is one of
+    ``proxies``, and then the last address that is not a proxy's counts: each proxy appends the
+    address that it sees, and the addresses before that can be invented.
+    """
+    if not is_trusted(peer, proxies):
+        return peer
+    address = peer
+    for entry in reversed(",".join(forwarded).split(",")):
+        try:
+            address = str(ipaddress.ip_address(entry.strip()))
+        except ValueError:
+            break
+        if not is_trusted(address, proxies):
+            break
+    return address
+
+
 RoleName = Literal["reviewer", "adjudicator", "owner"]
 _HIGHEST_FIRST: tuple[RoleName, ...] = ("owner", "adjudicator", "reviewer")
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
-    """The provider, the desk's registration with it, and whom it lets in as what.
+    """The provider, the desk's registration with it, and which claims give which roles.
 
-    ``roles`` are the values of ``role_claim`` that stand for each role; they count where
-    ``role_claim`` is not empty.
+    ``roles`` lists the values of ``role_claim`` for each role; ignored if ``role_claim`` is empty.
     """
 
     issuer: str
@@ -90,24 +110,24 @@ class ProviderConfig:
 
     @property
     def callback_url(self) -> str:
-        """Where the provider sends people back to: registered there, letter for letter."""
+        """The redirect URI, registered with the provider exactly as it is."""
         return f"{self.public_url}/sign-in/callback"
 
     @property
     def signed_out_url(self) -> str:
-        """Where the provider sends people after they have signed out; registered there too."""
+        """The post-logout redirect URI, registered with the provider too."""
         return f"{self.public_url}/signed-out"
 
 
 def check_provider(config: ProviderConfig, hostnames: Sequence[str]) -> ProviderConfig:
-    """Return the configuration. Raises SettingsError: which setting, and how to fix it."""
+    """Return the configuration. Raises SettingsError with the setting at fault."""
     for name in ("issuer", "client_id", "public_url"):
         if not getattr(config, name):
             raise SettingsError(f"sign_in.method is oidc and oidc.{name} is empty")
     for name in ("issuer", "public_url"):
         url = getattr(config, name)
         if not is_safe_url(url):
-            raise SettingsError(f"oidc.{name}: {url} does not begin with https://, nor is it local")
+            raise SettingsError(f"oidc.{name}: {url} must begin with https://, unless it is local")
     parts = urlsplit(config.public_url)
     if parts.path or parts.query or parts.fragment:
         raise SettingsError(
@@ -117,7 +137,7 @@ def check_provider(config: ProviderConfig, hostnames: Sequence[str]) -> Provider
     if "*" not in hostnames and parts.hostname not in {name.lower() for name in hostnames}:
         raise SettingsError(f"oidc.public_url: {parts.hostname} is not among web.hostnames")
     if "openid" not in config.scopes:
-        raise SettingsError("oidc.scopes lacks openid: the provider would not say who somebody is")
+        raise SettingsError("oidc.scopes lacks openid: add it, or the provider sends no ID token")
     if config.ca_file is not None and not config.ca_file.is_file():
         raise SettingsError(f"oidc.ca_file: {config.ca_file} is not a file")
     _check_roles(config)
@@ -128,14 +148,14 @@ def _check_roles(config: ProviderConfig) -> None:
     if config.role_claim and not any(config.roles.values()):
         raise SettingsError(
             f"oidc.role_claim is {config.role_claim} and oidc.reviewers, oidc.adjudicators and "
-            "oidc.owners are empty: nobody could work here"
+            "oidc.owners are empty: nobody could sign in. Name the claim's values for a role"
         )
     if not config.role_claim and any(config.roles.values()):
-        raise SettingsError("oidc.role_claim is empty: say which claim the roles are read from")
+        raise SettingsError("oidc.role_claim is empty: set the claim that roles are read from")
 
 
 def is_safe_url(url: object) -> bool:
-    """Tell whether what is sent there goes encrypted, or does not leave this machine."""
+    """Tell whether a URL is https, or http to this machine."""
     try:
         parts = urlsplit(url) if isinstance(url, str) else None
         host = parts.hostname if parts else None
@@ -147,8 +167,8 @@ def is_safe_url(url: object) -> bool:
 
 
 def read_claim(claims: Mapping[str, Any], path: str) -> Any:
-    """Return a claim by its name, or by names with dots between them; None where there is none."""
-    if path in claims:  # some names are URLs, with dots of their own
+    """Return a claim by its name or its dotted path, None if it is not there."""
+    if path in claims:  # some names are URLs, which contain dots
         return claims[path]
     found: Any = claims
     for step in path.split("."):
@@ -157,7 +177,7 @@ def read_claim(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def read_role(config: ProviderConfig, claims: Mapping[str, Any]) -> RoleName | None:
-    """Return the highest role that a person's claims give, None where they give none."""
+    """Return the highest role in the claims, None if they hold none."""
     given = read_claim(claims, config.role_claim)
     values = {given} if isinstance(given, str) else set(filter(_is_text, _listed(given)))
     return next(
@@ -166,7 +186,7 @@ def read_role(config: ProviderConfig, claims: Mapping[str, Any]) -> RoleName | N
 
 
 def read_name(config: ProviderConfig, claims: Mapping[str, Any]) -> str:
-    """Return what a person is called, at most 200 characters."""
+    """Return the user's display name, at most 200 characters."""
     for path in (config.name_claim, "name", "preferred_username", "email", "sub"):
         value = read_claim(claims, path)
         if isinstance(value, str) and value.strip():

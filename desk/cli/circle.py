@@ -1,4 +1,4 @@
-"""``clerk-desk tasks``, ``advice`` and ``proposal``: files of the trainer, without a browser."""
+"""``clerk-desk tasks``, ``advice`` and ``proposal``: the trainer's files, without a browser."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ import typer
 from desk.cli.options import Config, Sets, command_group, opened
 from desk.errors import SettingsError
 
-tasks_app = command_group(
-    "Messages that clerk-trainer asks people about: load a file, see how far it is."
-)
+tasks_app = command_group("Tasks from clerk-trainer: load a file, see its progress.")
 advice_app = command_group(
-    "What clerk-trainer advises about the labels: load a file, show it, ask people."
+    "Advice about the labels from clerk-trainer: load a file, list it, ask reviewers."
 )
-proposal_app = command_group(
-    "The next adapter that clerk-trainer proposes: load it, show it, decide."
-)
+proposal_app = command_group("Adapters that clerk-trainer proposes: load one, list them, decide.")
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that clerk-trainer wrote.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, or its beginning.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A file from clerk-trainer.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The proposal's id, or a prefix of it.")]
 
 
 @tasks_app.command("load")
 def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
-    """Bring the tasks of a file to the desk, each once, however often it is loaded.
+    """Load a file of tasks. Loading it again adds nothing.
 
     Example: clerk-desk tasks load tasks.jsonl -c config/desk.toml
     """
@@ -36,12 +32,12 @@ def load_tasks(file: File, config: Config = None, sets: Sets = None) -> None:
     with opened(config, sets) as desk:
         done = load_task_file(desk, text, file.name)
     numbers = ", ".join(str(each) for each in done.batches)
-    print(f"{done.new} tasks loaded, {done.known} were here already; batch {numbers}")
+    print(f"{done.new} tasks loaded, {done.known} known; batch {numbers}")
 
 
 @tasks_app.command("list")
 def list_tasks(config: Config = None, sets: Sets = None) -> None:
-    """Show all batches, newest first: number, purpose, name, dataset, tasks, decided, waiting."""
+    """List all batches, newest first, with their progress."""
     from desk.service.circle import all_progress
 
     with opened(config, sets) as desk:
@@ -60,7 +56,7 @@ def show_status(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Show how far a batch is, and what people made of its labels."""
+    """Show the progress of a batch, and how its labels were decided."""
     from desk.service.circle import all_progress
 
     with opened(config, sets) as desk:
@@ -70,23 +66,23 @@ def show_status(
     batch, far = found.batch, found.progress
     print(f"{batch.purpose}: {_line(batch.name)}")
     if batch.loaded_ms is None:
-        print("not loaded to its end: load the same file again")
+        print("not loaded completely: load the same file again")
     print(f"{far.decided} of {far.tasks} decided, {far.waiting} waiting, {far.disputes} in dispute")
     if far.closed:
         print(f"{far.closed} cannot be decided: their messages were deleted")
     if far.given:
-        print(f"{far.kept} of {far.given} labels of the dataset were left as they are")
+        print(f"{far.kept} of {far.given} labels of the dataset were kept")
     if far.suggested:
         print(f"{far.followed} of {far.suggested} suggestions were followed")
     if far.none:
         print(f"{far.none} fit no label")
     if far.doubly:
-        print(f"{far.agreed} of {far.doubly} on which two people or more agreed")
+        print(f"{far.agreed} of {far.doubly} on which all reviewers agreed")
 
 
 @advice_app.command("load")
 def load_advice(file: File, config: Config = None, sets: Sets = None) -> None:
-    """Bring advice to the desk, for its page."""
+    """Load a file of advice, for its page."""
     from desk.service.circle import load_advice as bring
 
     text = _text_of(file)
@@ -97,7 +93,7 @@ def load_advice(file: File, config: Config = None, sets: Sets = None) -> None:
 
 @advice_app.command("list")
 def list_advice(config: Config = None, sets: Sets = None) -> None:
-    """Show the advice that was loaded, newest first, with its findings as NUMBER.FINDING."""
+    """List the loaded advice, newest first, with its findings as NUMBER.FINDING."""
     from desk.service.circle import all_advice
 
     with opened(config, sets) as desk:
@@ -116,7 +112,7 @@ def ask(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Ask people about the messages of a finding: they become a batch of tasks."""
+    """Turn the messages of a finding into a batch of tasks."""
     from desk.service.circle import ask as ask_people
 
     number, _, place = finding.partition(".")
@@ -124,12 +120,12 @@ def ask(
         raise SettingsError("NUMBER.FINDING is two numbers with a dot, as 3.1")
     with opened(config, sets) as desk:
         done = ask_people(desk, None, int(number), int(place) - 1)
-    print(f"{done.new} tasks made, {done.known} were here already; batch {done.batches[0]}")
+    print(f"{done.new} tasks made, {done.known} known; batch {done.batches[0]}")
 
 
 @proposal_app.command("load")
 def load_proposal(file: File, config: Config = None, sets: Sets = None) -> None:
-    """Bring a proposal to the desk, for its page."""
+    """Load a proposal, for its page."""
     from desk.service.circle import load_proposal as bring
 
     text = _text_of(file)
@@ -140,7 +136,7 @@ def load_proposal(file: File, config: Config = None, sets: Sets = None) -> None:
 
 @proposal_app.command("list")
 def list_proposals(config: Config = None, sets: Sets = None) -> None:
-    """Show all proposals, newest first: id, verdict, what was decided, the trainer's sentence."""
+    """List all proposals, newest first: id, verdict, answer, summary."""
     from desk.service.circle import all_proposals
 
     with opened(config, sets) as desk:
@@ -154,21 +150,19 @@ def list_proposals(config: Config = None, sets: Sets = None) -> None:
 @proposal_app.command("decide")
 def decide(
     id_: Id,
-    answer: Annotated[
-        str, typer.Argument(metavar="yes|no", help="Whether it is published as a canary.")
-    ],
+    answer: Annotated[str, typer.Argument(metavar="yes|no", help="Publish it as a canary?")],
     note: Annotated[str, typer.Option("--note", help="Why.")] = "",
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Say whether a proposal is published as a canary; clerk-desk export writes it for the trainer.
+    """Answer whether a proposal is published as a canary. clerk-desk export writes the answer.
 
     Example: clerk-desk proposal decide 3f0a91c2 yes --note "few messages, but clear"
     """
     from desk.service import circle
 
     if answer not in {"yes", "no"}:
-        raise SettingsError("the answer is yes or no")
+        raise SettingsError("answer yes or no")
     with opened(config, sets) as desk:
         ids = [each.proposal.id for each in circle.all_proposals(desk)]
         found = [each for each in ids if each.startswith(id_)]
@@ -176,11 +170,11 @@ def decide(
             problem = "no proposal's id begins" if not found else f"{len(found)} ids begin"
             raise SettingsError(f"{problem} with {id_}: see clerk-desk proposal list")
         circle.decide_proposal(desk, found[0], publish=answer == "yes", reason=note)
-    print(f"decided: {answer}. Write it for clerk-trainer propose --decided: clerk-desk export")
+    print(f"decided: {answer}. Next: clerk-desk export, then clerk-trainer propose --decided")
 
 
 def _how(is_new: bool) -> str:
-    return "loaded" if is_new else "here already"
+    return "loaded" if is_new else "already loaded"
 
 
 def _text_of(file: Path) -> str:
@@ -195,5 +189,5 @@ def _text_of(file: Path) -> str:
 
 
 def _line(text: str) -> str:
-    """Return words of a file as a terminal may show them: one line, nothing that steers it."""
+    """Make text of a file safe to print: one line, without control characters."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -1,4 +1,4 @@
-"""``clerk-desk``: the commands and their help. Each imports what does its work when it runs."""
+"""``clerk-desk``: the commands and their help. Each imports its implementation when it runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Exit codes: 0 done · 1 unexpected error · 2 wrong settings or usage · 3 the d
 
 app = typer.Typer(
     name="clerk-desk",
-    help="Where people see what the machine was unsure of, decide, and teach it.",
+    help="The review desk: decide what the model was unsure of, and teach it.",
     epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -40,9 +40,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-people_app = command_group(
-    "People who sign in: add one with a password, change a password or a role, list all."
-)
+people_app = command_group("Users: add one with a password, change a password or a role, list all.")
 app.add_typer(people_app, name="people", rich_help_panel="Reviewers")
 app.add_typer(tasks_app, name="tasks", rich_help_panel="Decisions")
 app.add_typer(advice_app, name="advice", rich_help_panel="Decisions")
@@ -84,11 +82,11 @@ def _root(
 
 @app.command(rich_help_panel="Run it")
 def run(config: Config = None, sets: Sets = None) -> None:
-    """Run the desk until it is told to stop: its pages, labels in from Kafka, corrections out.
+    """Run the desk until SIGTERM: pages, labels in from Kafka, corrections out.
 
     The pages are at http://127.0.0.1:8090 unless web.host and web.port say otherwise.
 
-    Several replicas may run on one PostgreSQL database; what one is enough for is done by one.
+    Several replicas may run on one PostgreSQL database; one at a time does the background work.
 
     Example: clerk-desk run -c config/desk.toml
     """
@@ -99,7 +97,7 @@ def run(config: Config = None, sets: Sets = None) -> None:
 
 @app.command(rich_help_panel="Run it")
 def migrate(config: Config = None, sets: Sets = None) -> None:
-    """Bring the database's schema up to date: before the first start, and after an upgrade."""
+    """Create or update the database's schema: before the first start, and after an upgrade."""
     from desk.store.migrate import migrate as bring_up_to_date
 
     with opened_database(load(config, sets)) as database:
@@ -116,28 +114,28 @@ def demo(
         typer.Option(
             "--folder",
             metavar="DIR",
-            help="Keep Kafka's and the desk's files here, and go on with what is there.",
+            help="Keep the files of Kafka and the desk here, and resume from them.",
         ),
     ] = None,
 ) -> None:
-    """Show the whole circle on this machine: Kafka, a worker, sample messages, and this desk.
+    """Run everything on this machine: Kafka, a worker, sample messages, and this desk.
 
-    What the worker is unsure of can be decided in the browser at once, on loopback and without
-    sign-in, and the corrections are shown as they arrive on their topic. Ctrl-C ends everything.
+    Decide in the browser, on loopback and without sign-in. Corrections are shown as they arrive on
+    their topic. Ctrl-C ends everything.
     """
     import os
 
-    # The programs share no code, so this one becomes the other's demo, which starts both.
+    # desk must not import worker.demo: this process becomes the worker's demo, which starts both.
     given = ["--messages", str(messages)] + (["--folder", str(folder)] if folder else [])
     command = [sys.executable, "-m", "worker", "demo", "--desk", *given]
-    os.execv(sys.executable, command)  # noqa: S606 - becoming it is the point
+    os.execv(sys.executable, command)  # noqa: S606 - fixed arguments
 
 
 @app.command("check-config", rich_help_panel="Run it")
 def check_config(config: Config = None, sets: Sets = None) -> None:
-    """Show every setting with its origin; check all that can be known without a database or Kafka.
+    """Show every setting with its origin, and check what can be checked without database and Kafka.
 
-    Every problem is printed, and exit code 2 follows. `run` refuses the same. Secrets are redacted.
+    Prints every problem and exits with code 2 if there is one. Secrets are redacted.
     """
     from desk.app import settings_problems
     from desk.settings import effective, load_settings
@@ -145,7 +143,7 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
     loaded = load_settings(config, sets or ())
     for name, value, origin in effective(loaded):
         print(f"{name} = {value}  # {origin}")
-    sys.stdout.flush()  # so that the problems stand last where both go to one file
+    sys.stdout.flush()  # so that the problems come last if both streams go to one file
     problems = settings_problems(loaded.settings)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
@@ -160,23 +158,22 @@ def export(
         str,
         typer.Option(
             "--ids",
-            help="message: the senders' own ids, as in the export of tickets; result: the ids of "
-            "results, which every message has.",
+            help="message: the senders' ids; result: the ids of results, which every message has.",
         ),
     ] = "message",
     project: Annotated[
         str,
         typer.Option(
             "--project",
-            help="inbox: what came from Kafka; or a batch of tasks by its name, or all batches of "
-            "a dataset by its digest (clerk-desk tasks list).",
+            help="inbox: messages from Kafka; or a batch of tasks by its name, or all batches of a "
+            "dataset by its digest (clerk-desk tasks list).",
         ),
     ] = "inbox",
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Write what was decided as files for clerk-trainer: messages and decisions for prepare, and
-    DIR/proposals/ID.json for each proposal that was decided, for propose --decided.
+    """Write decisions for clerk-trainer: DIR/messages.jsonl and DIR/decisions.csv for prepare, and
+    DIR/proposals/ID.json for each answered proposal, for propose --decided.
 
     Example: clerk-desk export --out decided, then clerk-trainer prepare --input
     decided/messages.jsonl --decisions decided/decisions.csv ...
@@ -184,7 +181,7 @@ def export(
     from desk.service.upkeep import export as write
 
     if ids not in {"message", "result"}:
-        raise SettingsError(f"--ids {ids}: it is message or result")
+        raise SettingsError(f"--ids {ids}: use message or result")
     with opened(config, sets) as desk:
         done = write(desk, out, project=project, by_message_id=ids == "message")
     print(f"{done.count} decisions: {done.decisions}, with their messages in {done.messages}")
@@ -198,16 +195,19 @@ def backup(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Copy SQLite's database to a file, while the desk runs or not.
+    """Copy the SQLite database to a file; the desk may run.
 
-    It holds messages and people's names. How to restore it, and PostgreSQL: docs/desk.md.
+    The file holds messages and users' names. Restore, and PostgreSQL: docs/desk.md.
 
     Example: clerk-desk backup --out desk-2026-03-02.db
     """
+    from desk.clock import now_ms
+    from desk.service.upkeep import log_backup
     from desk.store.database import back_up
 
     with opened_database(load(config, sets)) as database:
         size = back_up(database, out)
+        log_backup(database, out, size, now_ms)
     print(f"{out}: {size / 1e6:.1f} MB")
 
 
@@ -215,30 +215,30 @@ def backup(
 def purge(
     message_ids: Annotated[
         list[str] | None,
-        typer.Option("--message-id", help="The sender's id of a message. Repeatable."),
+        typer.Option("--message-id", help="A message's id from its sender. Repeatable."),
     ] = None,
     keys: Annotated[
         list[str] | None,
-        typer.Option("--key", help="The key of a person's records, as text. Repeatable."),
+        typer.Option("--key", help="The key of a customer's records, as text. Repeatable."),
     ] = None,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Delete a person's messages, and all that names them, from the database.
+    """Delete a customer's messages, with all ids and keys, from the database.
 
-    What lies in Kafka and in exports or backups is deleted there (docs/desk.md).
+    Kafka, exports and backups: docs/desk.md.
     """
     from desk.service.upkeep import purge_person
 
     if not message_ids and not keys:
-        raise SettingsError("give --message-id or --key: whose messages are to be deleted")
+        raise SettingsError("give --message-id or --key: which messages to delete")
     with opened(config, sets) as desk:
         count = purge_person(
             desk,
             message_ids=message_ids or (),
             record_keys=[key.encode() for key in keys or ()],
         )
-    print(f"{count} items were theirs; their messages are deleted")
+    print(f"{count} items: messages deleted")
 
 
 @app.command(rich_help_panel="Keep it")
@@ -254,10 +254,10 @@ def taxonomy(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Go over to the taxonomy that project.taxonomy names, with no desk running.
+    """Switch to the taxonomy in project.taxonomy. Stop the desk first.
 
-    Decisions for labels that kept name and description, and those that --map names, are carried
-    over; the others are opened again, where their messages are still here.
+    Decisions are carried over for labels that kept name and description, or that --map names. The
+    others are reopened while their messages are in the database.
     """
     from desk.app import read_taxonomy
     from desk.clock import now_ms
@@ -277,34 +277,32 @@ def taxonomy(
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they sign in by.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The user name.")]
 RoleFlag = Annotated[str, typer.Option("--role", help="reviewer, adjudicator or owner.")]
 
 
 @people_app.command()
 def add(name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Sets = None) -> None:
-    """Add somebody with a password (sign_in.method = local), asked for, or read from a pipe.
+    """Add a user with a password (sign_in.method = local), from a prompt or a pipe.
 
     Example: clerk-desk people add ada --role owner -c config/desk.toml
     """
     from desk.service.people import add_local
 
     checked = _role(role)
-    if not 0 < len(name) <= 200 or name != name.strip():
-        raise SettingsError("NAME has 1 to 200 characters, and no blanks around it")
     with opened(config, sets) as desk:
         person = add_local(desk, name, name, checked, _hashed())
-    print(f"{name} may sign in as {role}; corrections name them {person.pseudonym}")
+    print(f"{name} may sign in as {role}; in corrections: {person.pseudonym}")
 
 
 @people_app.command()
 def password(name: Name, config: Config = None, sets: Sets = None) -> None:
-    """Give somebody another password, and sign them out everywhere."""
+    """Change a user's password, and sign the user out everywhere."""
     from desk.service.people import give_password
 
     with opened(config, sets) as desk:
         give_password(desk, name, _hashed())
-    print(f"{name} has another password")
+    print(f"{name} has a new password")
 
 
 @people_app.command()
@@ -314,7 +312,7 @@ def role(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Give somebody another role: how a first owner is made, however people sign in."""
+    """Change a user's role. Makes the first owner, with any sign-in method."""
     from desk.service.people import give_role
 
     checked = _role(new)
@@ -325,7 +323,7 @@ def role(
 
 @people_app.command("list")
 def list_all(config: Config = None, sets: Sets = None) -> None:
-    """Show everybody: name, role, the pseudonym that records have, whether the account is open."""
+    """List all users: name, role, pseudonym in records, and whether the account is closed."""
     from desk.service.people import all_people
 
     with opened(config, sets) as desk:
@@ -336,7 +334,7 @@ def list_all(config: Config = None, sets: Sets = None) -> None:
 
 def _role(given: str) -> Role:
     if given not in {"reviewer", "adjudicator", "owner"}:
-        raise SettingsError(f"{given} is no role: reviewer, adjudicator or owner")
+        raise SettingsError(f"{given} is not a role: use reviewer, adjudicator or owner")
     return cast("Role", given)
 
 

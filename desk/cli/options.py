@@ -1,7 +1,6 @@
-"""The flags that every command has, and what they open.
+"""Flags that every command has, and context managers that open the desk from them.
 
-Commands are described without loading what they need: settings, database and service are imported
-when a command runs.
+Settings, database and service are imported when a command runs, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="TOML file with settings (see config/desk.toml); default: the one that "
-        "CLERK_DESK_CONFIG names.",
+        help="TOML file with settings (see config/desk.toml); default: $CLERK_DESK_CONFIG.",
     ),
 ]
 Sets = Annotated[
@@ -33,7 +31,7 @@ Sets = Annotated[
         "--set",
         "-s",
         metavar="KEY=VALUE",
-        help="Override one setting, by its path: kafka.output_topic=labels. Repeatable.",
+        help="Set one setting: kafka.output_topic=labels. Repeatable.",
     ),
 ]
 
@@ -61,8 +59,7 @@ def load(config: Path | None, sets: Sequence[str] | None) -> Settings:
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Database]:
-    """The database that the settings name; its schema may be of any version. Raises
-    SettingsError."""
+    """Open the settings' database, whatever its schema version. Raises SettingsError."""
     from desk.app import open_database
 
     database = open_database(settings)
@@ -74,8 +71,8 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
-    """The desk that the settings describe, for a command that a user types: errors are lines of
-    text even if standard error is not a terminal. Raises DeskStopped, DatabaseAway."""
+    """Open the settings' desk for a command that a user types: errors are plain text even if
+    standard error is not a terminal. Raises DeskStopped, DatabaseAway."""
     from desk.app import open_settings_desk
     from desk.settings import load_settings
     from worker.common.logs import configure_logging

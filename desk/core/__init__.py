@@ -1,1 +1,1 @@
-"""What decides at the desk, without a database, Kafka or a clock."""
+"""The desk's rules, without a database, Kafka or a clock."""

@@ -1,8 +1,8 @@
-"""Decisions as the files that ``clerk-trainer prepare`` takes: messages, and a decision for each.
+"""The export's files for ``clerk-trainer prepare`` and ``propose``: messages, and their decisions.
 
-``--input messages.jsonl`` has the rows with the labels they had, ``--decisions decisions.csv`` what
-people made of them: ``relabel`` to the label they chose (of a message from Kafka also where it is
-the machine's own), ``accept`` where they left the dataset's, ``drop`` where no label fits.
+``messages.jsonl`` has the messages with the labels that they came with. ``decisions.csv`` has
+``relabel`` for the reviewers' label (of a message from Kafka also if it is the model's label),
+``accept`` if they kept the dataset's label, and ``drop`` if no label fits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worker.contract.timestamps import rfc3339_from_ms
 
 @dataclass(frozen=True, slots=True)
 class ExportOpinion:
-    """What one person said. ``label`` is None where no label fits."""
+    """One reviewer's opinion. ``label`` is None if no label fits."""
 
     label: str | None
     note: str
@@ -29,12 +29,13 @@ class ExportOpinion:
 
 @dataclass(frozen=True, slots=True)
 class ExportRow:
-    """One decided item. ``had`` is the machine's label that it came with, "" where it had none;
-    ``given`` that of a task's dataset, and ``given_source`` where that one comes from, as far as
-    the task says it. ``text`` is None where it was purged.
+    """One decided item.
 
-    ``message_sha256`` is that of ``worker.contract.text``. ``opinions`` are all that count, oldest
-    first, one of which ``holds``. ``is_last`` is false where the same message was decided again.
+    ``had`` is the model's label, "" if there was none. Of a task, ``given`` is the dataset's label
+    and ``given_source`` its source, if the file says it. ``text`` is None if it was purged.
+    ``message_sha256`` is that of ``worker.contract.text``. ``opinions`` are those that were not
+    taken back, oldest first; one of them ``holds``. ``is_last`` is false if another item of the
+    same message counts.
     """
 
     id: str
@@ -56,8 +57,8 @@ class ExportRow:
 
 
 def answers(rows: Iterable[ExportRow]) -> Iterator[Answer]:
-    """Yield the decisions: what holds for each message, and what each person said where it was more
-    than one, or of an item that was decided again."""
+    """Yield an outcome for each message, and an opinion for each reviewer of an item that several
+    reviewers decided or whose message is counted by another item."""
     for row in rows:
         if row.is_last:
             yield _answer(row, row.outcome, "outcome")
@@ -67,11 +68,11 @@ def answers(rows: Iterable[ExportRow]) -> Iterator[Answer]:
 
 
 def messages_jsonl(rows: Iterable[ExportRow], fallback: str) -> str:
-    """Return those whose text is here as JSON lines: ``id``, ``message``, ``label``, and where that
-    label comes from (``label_source``).
+    """Return the messages whose text is here as JSON lines: ``id``, ``message``, ``label``, and
+    ``label_source``.
 
-    A message that came without a label has what people gave it, or ``fallback`` where no label
-    fits, which its decision drops.
+    A message that came without a label gets the reviewers' label. If no label fits it gets
+    ``fallback``; its decision drops it.
     """
     return "".join(
         json.dumps(
@@ -84,8 +85,8 @@ def messages_jsonl(rows: Iterable[ExportRow], fallback: str) -> str:
 
 
 def _labelled(row: ExportRow, fallback: str) -> dict[str, str]:
-    """Return the label that a message had, and its source: the dataset's, the machine's (a model:
-    ``teacher``), or what people gave it."""
+    """Return the label and its source: the dataset's label, the model's (``teacher``), or the
+    reviewers'."""
     if row.given:
         source: LabelSource = row.given_source or "export"
         return {"label": row.given, "label_source": source}

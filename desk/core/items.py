@@ -1,24 +1,28 @@
-"""What decides about items: queues, opinions, samples, a change of the taxonomy."""
+"""The rules about items: queues, opinions, samples, changes of the taxonomy."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Taxonomy
 
 Order = Literal["oldest", "newest", "doubtful"]
-"""By the time it came, or the least confident first."""
+"""By time of arrival, or the least confident first."""
 
 Origin = Literal["review", "audit", "check", "holdout", "learn"]
-"""Why an item is here: the machine doubted, or the random sample drew it; of a batch of tasks: its
-label in a dataset is suspected, the hold-out's own labels are audited, or it teaches most."""
+"""Why an item is here.
+
+review: the model was unsure; audit: drawn for the audit sample. In a batch of tasks, check: the
+dataset's label is suspected; holdout: the hold-out's labels are audited; learn: its label would
+teach the model most.
+"""
 
 BLIND_ORIGINS: frozenset[Origin] = frozenset({"audit", "holdout"})
-"""Those that are decided without seeing any label."""
+"""Items of these are decided without seeing any label."""
 
 REASON_BITS: dict[ReviewReason, int] = {
     "low_confidence": 1,
@@ -26,20 +30,19 @@ REASON_BITS: dict[ReviewReason, int] = {
     "out_of_scope": 4,
     "disagreement": 8,
 }
-"""Reasons as bits of one number, so that one index serves every combination."""
+"""Reasons as bits of a number: one index then serves every combination."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A choice of items; what is None or empty does not restrict.
+    """A choice of items. None means any.
 
-    ``reason`` is one that the machine had; ``label`` is the machine's; ages are in seconds since
-    the item came. ``batch_id`` is a batch of tasks; without one the queue holds what came from
-    Kafka alone. Blind items cannot be chosen by what the machine said: a queue with ``reason`` or
-    ``label`` holds none of them, for it would give the label away.
+    ``reason`` and ``label`` are the model's; ages are in seconds since the item came. Without a
+    ``batch_id`` the queue holds the items from Kafka and no tasks. A queue with ``reason`` or
+    ``label`` holds no blind items, because being in it would give their label away.
 
-    Raises ValueError for an age together with the order by confidence: no index has both, and a
-    person would wait.
+    Raises ValueError for an age with the order by confidence: no index has both, and reviewers
+    would wait.
     """
 
     reason: ReviewReason | None = None
@@ -58,7 +61,7 @@ class Queue:
 
     @property
     def tells_the_label(self) -> bool:
-        """Whether being in it says what the machine said."""
+        """Whether being in this queue reveals the model's label."""
         return self.reason is not None or self.label is not None or self.order == "doubtful"
 
 
@@ -68,83 +71,71 @@ def reason_bits(reasons: tuple[ReviewReason, ...]) -> int:
 
 
 def values_with(reason: ReviewReason) -> tuple[int, ...]:
-    """Return all such numbers that hold this reason."""
+    """Return all numbers of ``reason_bits`` that include this reason."""
     return tuple(n for n in range(1, 1 << len(REASON_BITS)) if n & REASON_BITS[reason])
 
 
-OpinionKind = Literal["label", "none"]
-"""A label of the taxonomy, or: no label fits."""
-
 DecisionKind = Literal["label", "none", "skip", "flag"]
-"""What a person can do with an item: an opinion, leave it to others, or ask an adjudicator."""
+"""What a reviewer can do with an item: give an opinion, leave it to others, or ask an
+adjudicator."""
 
 State = Literal["fetching", "held", "open", "second", "dispute", "decided", "closed"]
-"""Where an item stands.
+"""The state of an item.
 
-fetching: its text is not here yet; held: its taxonomy is not the desk's; open: nobody has decided;
-second: another person is wanted; dispute: an adjudicator is; decided; closed: cannot be decided,
-because its text is gone.
+fetching: its text is not here yet; held: its taxonomy is not the desk's; open: no opinion yet;
+second: waits for a second reviewer; dispute: waits for an adjudicator; decided; closed: cannot be
+decided, because its text is gone.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """One person's word on an item. ``label`` is None where no label fits."""
+class Opinion(NamedTuple):
+    """A reviewer's opinion, or an adjudicator's (``final``). ``label`` is None if none fits."""
 
-    person_id: int
-    kind: OpinionKind
     label: str | None
     final: bool = False
-    """Whether it is an adjudicator's, which ends the matter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What the opinions come to. ``opinion`` is the one that holds, where one does."""
+def state_of(
+    wanted: int, opinions: Sequence[Opinion], *, flagged: bool = False
+) -> tuple[Literal["open", "second", "dispute", "decided"], int | None]:
+    """Return an item's state by its opinions, oldest first, of which ``wanted`` are needed; and the
+    index of the opinion that decides it.
 
-    state: Literal["open", "second", "dispute", "decided"]
-    opinion: Opinion | None = None
-
-
-def standing(wanted: int, opinions: Sequence[Opinion], *, flagged: bool = False) -> Standing:
-    """Return where an item stands by its opinions, oldest first, of which ``wanted`` are asked for.
-
-    An adjudicator's opinion holds. People who agree settle it; people who do not are a dispute. An
-    item that somebody flagged is one until an adjudicator has seen it.
+    An adjudicator's opinion decides. Without one, a flag makes a dispute, and so do opinions that
+    differ.
     """
-    final = [opinion for opinion in opinions if opinion.final]
+    final = [at for at, opinion in enumerate(opinions) if opinion.final]
     if final:
-        return Standing("decided", final[-1])
-    if flagged:
-        return Standing("dispute")
+        return "decided", final[-1]
+    if flagged or len({opinion.label for opinion in opinions}) > 1:
+        return "dispute", None
     if not opinions:
-        return Standing("open")
-    if len({(opinion.kind, opinion.label) for opinion in opinions}) > 1:
-        return Standing("dispute")
+        return "open", None
     if len(opinions) < wanted:
-        return Standing("second")
-    return Standing("decided", opinions[-1])
+        return "second", None
+    return "decided", len(opinions) - 1
 
 
 def position(purpose: str, seed: str, result_id: str) -> float:
-    """Return a number in [0, 1) that is uniform over result ids and fixed for each.
+    """Return a number in [0, 1), uniform over result ids and the same each time.
 
     ``purpose`` makes two draws on one id independent; ``seed`` is the installation's own.
     """
+    # A hash, not a random number: read again, or by another replica, a result is drawn alike.
     digest = hashlib.sha256(f"{purpose}\0{seed}\0{result_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def is_drawn(purpose: str, seed: str, result_id: str, share: float) -> bool:
-    """Tell whether a result belongs to the sample of this share; a larger share holds a smaller."""
+    """Whether a result is in the sample of this share. A larger share includes a smaller one."""
     return position(purpose, seed, result_id) < share
 
 
 @dataclass(frozen=True, slots=True)
 class TaxonomyChange:
-    """What becomes of decisions: ``carried`` maps an old label to a new one, those of ``reopened``
-    labels are made again. ``reopen_none``: so are those that said no label fits, where the new
-    taxonomy has a label that the old one had not."""
+    """What happens to decisions: ``carried`` maps old labels to new ones; items with a label of
+    ``reopened`` are decided again. So are those that fit no label if ``reopen_none``, because the
+    new taxonomy has a label that the old one did not have."""
 
     carried: Mapping[str, str]
     reopened: tuple[str, ...]
@@ -152,10 +143,10 @@ class TaxonomyChange:
 
 
 def plan_change(old: Taxonomy, new: Taxonomy, mapping: Mapping[str, str]) -> TaxonomyChange:
-    """Plan the change. A label that keeps its name and its description is carried over by itself;
-    ``mapping`` says it of others, old to new; what is left is opened again.
+    """Plan the change. Labels that keep name and description are carried over, and those of
+    ``mapping`` (old to new). Items with other labels are opened again.
 
-    Raises ValueError for a mapping that names a label which is not there.
+    Raises ValueError for a mapping that names an unknown label.
     """
     unknown_old = sorted(set(mapping) - set(old.names))
     unknown_new = sorted(set(mapping.values()) - set(new.names))

@@ -1,4 +1,4 @@
-"""Texts: what a database can store of them, and how much alike two of them are."""
+"""Texts: cleaned for storage in a database, and compared."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def storable(text: str) -> str:
-    """Return a text without NUL, which PostgreSQL keeps in no text, and with halves of surrogate
-    pairs, which are no characters, replaced."""
+    """Return a text without NUL, which PostgreSQL does not store, and with lone surrogates
+    replaced."""
     text = text.replace("\x00", "")
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def storable_json(value: Any) -> Any:
-    """Return a JSON value with all its texts made so."""
+    """Return a JSON value with all its texts made ``storable``."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, dict):
@@ -34,14 +34,15 @@ _SHINGLE = 4
 _MAX_CHARS = 4000
 _MAX_CHARS_ALIKE = 1000
 LEAST_ALIKE = 0.12
-"""Below this two messages are as unlike as any two. Of 200,000 pairs of the demo's messages, those
-whose labels differ reach 0.03 in the median, 0.11 in one pair of 1,000, 0.14 in one of 10,000. Of
-what a page would show next to a message, the four of 500 with most words in common, a quarter has
-that message's label; half of those at 0.12 or above; no more than half at 0.14, and of these there
-are a quarter as many."""
+"""Messages less alike than this are not shown as similar.
+
+In 200,000 pairs of the demo's messages with different labels the median is 0.03; one pair in 1,000
+reaches 0.11, one in 10,000 reaches 0.14. Of the four messages (of 500) with most words in common, a
+quarter has the message's label; at 0.12 or above half of them do. At 0.14 it is still half, and a
+quarter as many messages are left."""
 
 _WORD = re.compile(r"[^\W\d_]+")
-_PRIME = (1 << 61) - 1  # of Mersenne: products are reduced fast
+_PRIME = (1 << 61) - 1  # a Mersenne prime: products are reduced fast
 _SEEDS = [
     tuple(
         int.from_bytes(hashlib.sha256(f"near {row} {part}".encode()).digest()[:7], "big") + 1
@@ -52,9 +53,9 @@ _SEEDS = [
 
 
 def band_keys(text: str) -> tuple[str, ...]:
-    """Return the keys of a text, ``BANDS`` of them; equal texts have equal ones.
+    """Return the ``BANDS`` keys of a text. Equal texts have equal keys.
 
-    Of a long text the first 4,000 characters count: time is bounded whatever the text is.
+    Only the first 4,000 characters count, so that the time is bounded.
     """
     shingles = {
         zlib.crc32(each.encode("utf-8", "surrogatepass")) for each in _shingles(text, _MAX_CHARS)
@@ -68,9 +69,9 @@ def band_keys(text: str) -> tuple[str, ...]:
 
 
 def likeness(text: str, other: str) -> float:
-    """Return how much alike two texts are, from 0 to 1: the Jaccard similarity of their shingles.
+    """Return the Jaccard similarity of two texts' shingles, from 0 to 1.
 
-    Of long texts the first 1,000 characters count. Texts without a letter are like none.
+    Only the first 1,000 characters count. A text without a letter is like no other.
     """
     ours, theirs = (_shingles(each, _MAX_CHARS_ALIKE) - {"  "} for each in (text, other))
     return len(ours & theirs) / max(1, len(ours | theirs))

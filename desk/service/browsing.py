@@ -1,4 +1,4 @@
-"""Looking around: search, similar messages, clusters of near-duplicates."""
+"""Search, similar messages, and clusters of near-duplicates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from desk.core.items import State
 from desk.errors import ClaimLost
 from desk.service.context import Desk, require
-from desk.service.reviewing import Concluded, Said, conclude_in
+from desk.service.reviewing import Concluded, Said, conclude_in, may_reopen
 from desk.service.viewing import Task, is_masked, seen_how, task_for, text_for, to_task
 from desk.store import browse, claims, items, people
 from desk.store.browse import Cluster, has_words
@@ -18,15 +18,19 @@ from desk.store.types import Person
 
 _MASKED_LOOKED_AT = 500
 
+MOST_TOGETHER = 50
+"""Most messages that are decided at once: a person has to look at each."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """An item that was found, and what people came to, where they have."""
+    """An item that was found, and the reviewers' decision if there is one."""
 
     task: Task
     state: State
     outcome: Literal["label", "none"] | None
     label: str | None
+    may_reopen: bool
 
 
 def search(
@@ -42,8 +46,8 @@ def search(
     """Return items whose message has all words of ``query``, best first; see
     ``desk.store.browse.search``. Raises NotAllowed.
 
-    Where the person sees texts masked, the words have to be in what they see: or searching for a
-    phone number would tell whose message it is in. They search the best 500 alone.
+    If the person sees masked texts, the words must be in the masked text: a search for a phone
+    number would otherwise reveal whose message has it. They search only the best 500 items.
     """
     require(person, "reviewer")
     now_ms = desk.clock()
@@ -55,7 +59,7 @@ def search(
         else:
             hits = browse.search(tx, query, label=label, state=state, limit=limit, offset=offset)
         found = [_found(tx, desk, person, hit) for hit in hits]
-    # Not in the same transaction: where one writes at a time, all would wait for the search.
+    # Not in the transaction of the search: on SQLite all writers would wait for it.
     detail = {"items": [hit.item.id for hit in hits], **seen_how(desk, person)}
     with desk.database.write() as tx:
         people.log(tx, now_ms, person.id, "search", detail=detail)
@@ -63,7 +67,7 @@ def search(
 
 
 def neighbours(desk: Desk, person: Person, item_id: int, limit: int = 5) -> list[SearchHit]:
-    """Return decided items whose messages are like this one's, likest first. Raises NotAllowed."""
+    """Return decided items with similar messages, the most similar first. Raises NotAllowed."""
     require(person, "reviewer")
     with desk.database.read() as tx:
         text = items.text_of(tx, item_id)
@@ -81,21 +85,71 @@ def clusters(desk: Desk, person: Person, limit: int = 50) -> list[Cluster]:
 
 
 def cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]:
-    """Hold the items of a cluster for a person, and return them: each is looked at before all are
-    decided together. Those that others hold, or that need two people, are left out."""
+    """Hold the items of a cluster for a person, who looks at each before deciding all of them, and
+    return them. Items that others hold, or that need two reviewers, are left out."""
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
+    with desk.database.write() as tx:
+        for hit in browse.members(tx, key, limit):
+            if hit.item.opinions_wanted == 1:
+                claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
+    return held_cluster(desk, person, key, limit)
+
+
+def held_cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]:
+    """Return the items of a cluster that a person holds; nothing is claimed."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    how = seen_how(desk, person)
     tasks = []
     with desk.database.write() as tx:
         for hit in browse.members(tx, key, limit):
-            if hit.item.opinions_wanted > 1:
+            if claims.holds(tx, hit.item.id, person.id, now_ms):
+                people.log(tx, now_ms, person.id, "item.seen", item_id=hit.item.id, detail=how)
+                tasks.append(task_for(desk, person, to_task(tx, hit.item, now_ms)))
+    return tasks
+
+
+def is_cluster_waiting(desk: Desk, person: Person, key: str) -> bool:
+    """Tell whether a cluster has an item that this person could decide with others."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        return any(
+            hit.item.opinions_wanted == 1 and claims.is_free(tx, hit.item.id, person.id, now_ms)
+            for hit in browse.members(tx, key, 50)
+        )
+
+
+def together(
+    desk: Desk, person: Person, query: str, *, label: str | None = None, claim: bool
+) -> list[Task]:
+    """Return the messages of a search that a person may decide at once; ``claim``: hold them first.
+
+    Only messages that wait for one opinion. Blind ones are left out: the words of a search would be
+    a hint. Raises NotAllowed.
+    """
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    until_ms = now_ms + desk.policy.claim_ms
+    how = seen_how(desk, person)
+    tasks: list[Task] = []
+    with desk.database.read() as tx:  # not in the transaction that claims: others would wait for it
+        found = browse.search(tx, query, label=label, state="open", limit=_MASKED_LOOKED_AT)
+    with desk.database.write() as tx:
+        for hit in found:
+            if hit.item.blind or hit.item.opinions_wanted > 1:
                 continue
-            item = claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
-            if item is not None:
-                how = seen_how(desk, person)
-                people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-                tasks.append(task_for(desk, person, to_task(tx, item, until_ms)))
+            if is_masked(desk, person) and not has_words(text_for(desk, person, hit.text), query):
+                continue
+            if claim:
+                claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
+            if claims.holds(tx, hit.item.id, person.id, now_ms):
+                people.log(tx, now_ms, person.id, "item.seen", item_id=hit.item.id, detail=how)
+                tasks.append(task_for(desk, person, to_task(tx, hit.item, until_ms)))
+            if len(tasks) >= MOST_TOGETHER:
+                break
     return tasks
 
 
@@ -108,13 +162,13 @@ def decide_cluster(
     request_id: str,
     seconds: float = 0.0,
 ) -> list[Concluded]:
-    """Give all these items, which the person holds, one label; all or none. ``seconds`` is the time
-    for all of them. Raises ClaimLost, Refused, NotAllowed."""
+    """Give one label to all these items, which the person holds; all or none. ``seconds`` is the
+    time for all of them. Raises ClaimLost, Refused, NotAllowed."""
     require(person, "reviewer")
     each_s = seconds / max(1, len(item_ids))
     with desk.database.write() as tx:
         done = []
-        # In one order for everybody, so that two of them cannot wait for each other.
+        # Locked in the same order by everybody, so that there is no deadlock.
         for item_id in sorted(set(item_ids)):
             item = items.get(tx, item_id)
             if item is None or item.blind:
@@ -127,4 +181,10 @@ def decide_cluster(
 def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> SearchHit:
     item = hit.item
     task = to_task(tx, item, None, show_machine=item.state == "decided", text=hit.text)
-    return SearchHit(task_for(desk, person, task), item.state, item.outcome, item.outcome_label)
+    return SearchHit(
+        task_for(desk, person, task),
+        item.state,
+        item.outcome,
+        item.outcome_label,
+        may_reopen(tx, person, item),
+    )

@@ -1,8 +1,8 @@
-"""Files of the trainer: tasks that people decide, advice about the labels, proposals to publish."""
+"""The trainer's files: tasks for reviewers, advice about the labels, proposals to publish."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
@@ -11,6 +11,7 @@ from desk.core.texts import band_keys, storable, storable_json
 from desk.errors import Refused
 from desk.service.context import Desk, require
 from desk.service.reviewing import MAX_NOTE_CHARS
+from desk.service.uploads import MAX_BATCH_NAME
 from desk.service.viewing import seen_how, text_for
 from desk.store import batches, people, proposals
 from desk.store.batches import Batch, Like, NewTask, Progress
@@ -33,22 +34,20 @@ from worker.contract.records.identity import read_json
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_from_ms
 
-MAX_BATCH_NAME = 120
-
 OPERATOR = "operator"
-"""The pseudonym of anyone who decides by the command line."""
+"""The pseudonym for decisions on the command line."""
 
 ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "learn": "learn"}
-"""Why an item is here, by what the task is for."""
+"""The origin of a task's item, by the task's purpose."""
 
 NOTHING = Progress(**dict.fromkeys((field.name for field in fields(Progress)), 0))
 
-_AT_ONCE = 200
+_AT_ONCE = 200  # tasks per transaction: on SQLite reviewers wait for it
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What became of a file: tasks that are new here, those that were here, their batches."""
+    """How many tasks of a file were new and known, and their batches."""
 
     new: int
     known: int
@@ -57,22 +56,25 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """A batch and how far it is."""
+    """A batch and its progress."""
 
     batch: Batch
     progress: Progress
 
 
-def load_task_file(desk: Desk, text: str, name: str, person: Person | None = None) -> Loaded:
-    """Bring the tasks of a file here: all of them, or none where a line cannot be taken.
+def load_task_file(
+    desk: Desk, file: str | Iterable[str], name: str, person: Person | None = None
+) -> Loaded:
+    """Load the tasks of a file: all of them, or none if a line is wrong.
 
-    ``name`` is the file's, for errors. A file that is loaded again, or whose load was cut off,
-    brings what is missing. Raises Refused with the line at fault, NotAllowed.
+    ``file`` is its text or its lines, so that a large file is not held twice; ``name`` is for
+    errors. Loading a file again adds what an interrupted load left out. Raises Refused with the
+    line at fault, NotAllowed.
     """
     if person is not None:
         require(person, "owner")
     try:
-        tasks = parse_tasks(text, name)
+        tasks = parse_tasks(file.split("\n") if isinstance(file, str) else file, name)
     except RecordRefused as error:
         raise Refused(f"{error}: make the file again, nothing of it was loaded") from None
     if not tasks:
@@ -83,7 +85,9 @@ def load_task_file(desk: Desk, text: str, name: str, person: Person | None = Non
 
 
 def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None) -> Loaded:
-    """Bring tasks here that were checked, each once by its id; see ``load``."""
+    """Load checked tasks, each once by its id. Raises NotAllowed."""
+    if person is not None:
+        require(person, "owner")
     by_batch: dict[tuple[str | None, str, Purpose], list[Task]] = {}
     for task in tasks:
         by_batch.setdefault((task.dataset, task.batch, task.purpose), []).append(task)
@@ -93,7 +97,7 @@ def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None
 
 
 def all_progress(desk: Desk) -> list[BatchProgress]:
-    """Return all batches with how far each is, newest first."""
+    """Return all batches with their progress, newest first."""
     with desk.database.read() as tx:
         found = batches.everything(tx)
         progress = batches.progress(tx)
@@ -103,6 +107,7 @@ def all_progress(desk: Desk) -> list[BatchProgress]:
 def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tuple[int, int]:
     """Return the batch's id and how many tasks were new; one transaction for each ``_AT_ONCE``."""
     first = tasks[0]
+    # The same file loaded again is the same batch, so an interrupted load is completed.
     key = sha256_json(["batch", first.dataset, first.batch, first.purpose])
     by = person.id if person is not None else None
     added = batch_id = 0
@@ -135,7 +140,7 @@ def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> N
     share = desk.policy.audit_double_share if blind else desk.policy.double_share
     item = NewItem(
         result_id=task.id,
-        source_topic="",
+        source_topic="",  # not from Kafka, so its decisions are not written there
         source_partition=0,
         source_offset=0,
         source_ms=None,
@@ -148,7 +153,7 @@ def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> N
         reasons=(),
         truncated=False,
         adapter_name="",
-        adapter_digest=key,  # so that each batch has facets of its own
+        adapter_digest=key,  # gives each batch its own facets
         taxonomy_digest=desk.taxonomy.digest,
         labelled_ms=now_ms,
         origin=ORIGINS[task.purpose],
@@ -175,15 +180,15 @@ def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> N
 
 
 def _sureness(task: Task) -> float:
-    """Return what the order by confidence goes by: the lower, the sooner people should look."""
+    """Return the key of the order by confidence: the lowest comes first."""
     if task.confidence is None:
         return 1.0
     return 1 - task.confidence if task.purpose == "check" else task.confidence
 
 
 def _check_labels(desk: Desk, task: Task, where: str) -> None:
-    """Raise Refused for a label that could not be decided on here. It is not repeated: it may be
-    anything."""
+    """Raise Refused for a label that the desk's taxonomy does not have. The error does not repeat
+    it, because it may be any text."""
     given = (task.label, task.suggested, *(task.scores or ()))
     if any(label is not None and label not in desk.taxonomy.names for label in given):
         taxonomy = desk.taxonomy
@@ -196,7 +201,7 @@ def _check_labels(desk: Desk, task: Task, where: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Advice as it was loaded, without its messages; ``counts`` says how many each finding has."""
+    """Advice without its messages; ``counts`` are the numbers of messages by finding."""
 
     id: int
     advice: Advice
@@ -205,9 +210,9 @@ class Given:
 
 
 def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) -> tuple[int, bool]:
-    """Keep the advice of a file (its text and its name); return its id and whether it is new.
+    """Store the advice of a file (its text and its name); return its id and whether it is new.
 
-    Its messages are kept apart, so that they go with their texts. Raises Refused, NotAllowed.
+    Its messages are stored apart, so that they can be deleted. Raises Refused, NotAllowed.
     """
     if person is not None:
         require(person, "owner")
@@ -243,7 +248,7 @@ def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) 
 
 
 def all_advice(desk: Desk) -> list[Given]:
-    """Return the advice that was loaded last, newest first."""
+    """Return advice, the newest first."""
     with desk.database.read() as tx:
         return [_given(kept) for kept in proposals.newest_advice(tx)]
 
@@ -252,7 +257,7 @@ def messages(
     desk: Desk, person: Person, advice_id: int, number: int
 ) -> tuple[Given, Finding, Sequence[Shown]]:
     """Return a finding (counted from 0) with its messages; the log says who saw them. Raises
-    Refused where there is none, NotAllowed."""
+    Refused if there is none, NotAllowed."""
     require(person, "owner")
     with desk.database.write() as tx:
         given, finding = _finding(proposals.get_advice(tx, advice_id), number)
@@ -264,9 +269,10 @@ def messages(
 
 
 def ask(desk: Desk, person: Person | None, advice_id: int, number: int) -> Loaded:
-    """Ask people about the messages of a finding, as a batch of its own; asked again, the same
-    batch. Messages whose text is not here are left out. Raises Refused where that is all of them,
-    or there is no such finding; NotAllowed."""
+    """Make a batch of the messages of a finding, or return the one that was made before.
+
+    Messages whose text is not here are left out. Raises Refused if none is left, or if there is no
+    such finding; NotAllowed."""
     if person is not None:
         require(person, "owner")
     with desk.database.read() as tx:
@@ -295,8 +301,8 @@ def _task(desk: Desk, advice: Advice, advice_id: int, number: int, message: Show
     sha256 = message_sha256(message.text)
     return Task(
         schema="tasks/1",
-        # Another question than whether a label of the dataset is right: it is asked because of
-        # this finding, also where people have decided before.
+        # Asked because of this finding, even if reviewers have decided a check of this message
+        # before: it is another question than whether the dataset's label is right.
         id=sha256_json(["advice", advice_id, number, sha256])[:32],
         message_id=message.message_id or "",
         message_sha256=sha256,
@@ -328,7 +334,7 @@ def _given(kept: StoredAdvice) -> Given:
 
 @dataclass(frozen=True, slots=True)
 class ProposalStatus:
-    """A proposal and what was decided of it; ``decision`` is None until then."""
+    """A proposal and its decision, None until there is one."""
 
     proposal: Proposal
     loaded_ms: int
@@ -338,7 +344,7 @@ class ProposalStatus:
 def load_proposal(
     desk: Desk, text: str, name: str, person: Person | None = None
 ) -> tuple[str, bool]:
-    """Keep the proposal of a file (its text and its name); return its id and whether it is new.
+    """Store the proposal of a file (its text and its name); return its id and whether it is new.
     Raises Refused, NotAllowed."""
     if person is not None:
         require(person, "owner")
@@ -365,10 +371,10 @@ def all_proposals(desk: Desk) -> list[ProposalStatus]:
 def decide_proposal(
     desk: Desk, proposal_id: str, *, publish: bool, reason: str = "", person: Person | None = None
 ) -> ProposalStatus:
-    """Say whether the proposed adapter becomes a canary. Saying the same again changes nothing.
+    """Decide whether the proposed adapter becomes a canary. Repeating the decision is allowed.
 
-    ``person`` is None for the command line. Raises Refused where there is no such proposal, where
-    the gate refuses what is to be published, or where it has been decided otherwise; NotAllowed.
+    ``person`` is None for the command line. Raises Refused if there is no such proposal, if the
+    gate refused it, or if it was decided otherwise; NotAllowed.
     """
     if person is not None:
         require(person, "owner")

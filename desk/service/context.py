@@ -1,4 +1,4 @@
-"""What every function of the service is given: the database, the project, how people work."""
+"""The desk that every function of the service works on, its policy, and roles."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _RANK: dict[Role, int] = {"reviewer": 0, "adjudicator": 1, "owner": 2}
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How people work. Times in milliseconds; ``masked_roles`` see no personal data in texts. The
-    shares are of tasks that two people decide, the second of those that are decided blind."""
+    """The rules of work. Times in milliseconds. ``masked_roles`` see personal data masked. Two
+    reviewers decide a ``double_share`` of tasks, and an ``audit_double_share`` of blind ones."""
 
     claim_ms: int = 900_000
     publish_delay_ms: int = 5_000
@@ -41,9 +41,10 @@ class Desk:
 def open_desk(
     database: Database, *, taxonomy: Taxonomy, policy: Policy, clock: Clock = now_ms
 ) -> Desk:
-    """Open the desk on a database whose schema is up to date; its project is made where there is
-    none. Raises DatabaseAway, DatabaseRefused; SettingsError where decisions were made by another
-    taxonomy than this one."""
+    """Open the desk on a database with the newest schema; create its project if there is none.
+
+    Raises DatabaseAway, DatabaseRefused; SettingsError if the database's taxonomy is another one.
+    """
     check_version(database)
     with database.read() as tx:
         project = projects.find(tx)
@@ -60,12 +61,12 @@ def open_desk(
 
 
 def may(person: Person, role: Role) -> bool:
-    """Tell whether a person has this role or a higher one, and may work here at all."""
+    """Whether a person has this role or a higher one, and an open account."""
     return person.active and _RANK[person.role] >= _RANK[role]
 
 
 def require(person: Person, role: Role) -> None:
-    """Raise NotAllowed unless a person has this role or a higher one, and may work here at all."""
+    """Raise NotAllowed unless a person has this role or a higher one, and an open account."""
     if not person.active:
         raise NotAllowed("this account has been closed")
     if _RANK[person.role] < _RANK[role]:

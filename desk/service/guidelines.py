@@ -1,4 +1,4 @@
-"""Guidelines: how labels are to be given, in the team's own words."""
+"""Guidelines: the team's rules for giving labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def current(desk: Desk) -> Guideline | None:
 
 
 def for_label(guideline: Guideline | None, label: str) -> str:
-    """Return what a version says under the label's heading, "" where it does not."""
+    """Return a version's section about a label, "" if there is none."""
     return "" if guideline is None else section_for(guideline.body, label)
 
 
@@ -31,9 +31,9 @@ def versions(desk: Desk) -> list[Guideline]:
 
 
 def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | None) -> Guideline:
-    """Keep a new version. ``based_on`` is the version it was written from, None for the first.
+    """Store a new version. ``based_on`` is the version it was written from, None for the first.
 
-    Raises NotAllowed; Refused where somebody saved another one meanwhile.
+    Raises NotAllowed; Refused if somebody saved another one meanwhile.
     """
     require(person, "adjudicator")
     if len(body) > MAX_CHARS:
@@ -49,13 +49,13 @@ def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | No
 
 
 def heading_of(line: str) -> str | None:
-    """Return what a line says where it is a heading of Markdown, None where it is none."""
+    """Return the text of a Markdown heading, None for another line."""
     found = _HEADING.match(line)
     return found[1].rstrip().rstrip("#").rstrip() if found else None
 
 
 def section_for(body: str, label: str) -> str:
-    """Return the text under the heading that is the label's name, "" where there is none.
+    """Return the text under the heading that is the label's name, "" if there is none.
 
     ``body`` is Markdown; blanks, case and underscores of a heading do not matter.
     """

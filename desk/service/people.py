@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from desk.errors import NotAllowed, Refused
 from desk.service.context import Desk, require
 from desk.store import claims, people
+from desk.store.decisions import Work, work_since
 from desk.store.types import Person, Role
 
 
@@ -81,6 +83,13 @@ def change(
     return changed
 
 
+def work(desk: Desk, by: Person, days: int) -> Mapping[int, Work]:
+    """Return pace and agreement of the last ``days`` days by person id. Raises NotAllowed."""
+    require(by, "owner")
+    with desk.database.read() as tx:
+        return work_since(tx, desk.clock() - days * 86_400_000)
+
+
 def audit_log(desk: Desk, by: Person, *, before_id: int | None = None) -> list[dict[str, Any]]:
     """Return the newest 100 entries of the log of who saw and did what, or those before one:
     id, at_ms, pseudonym, action, item_id, detail. Raises NotAllowed."""
@@ -132,27 +141,48 @@ def password_hash(desk: Desk, subject: str) -> str | None:
         return people.password_of(tx, subject)
 
 
-def note_failure(desk: Desk, method: str, reason: str = "") -> None:
-    """Write to the log that somebody failed to sign in; ``reason`` is a word."""
-    detail = {"method": method} | ({"reason": reason} if reason else {})
+def note_failure(
+    desk: Desk, method: str, *, name: str = "", address: str = "", reason: str = ""
+) -> None:
+    """Log a failed sign-in. ``name`` must be that of an account: users type passwords into the
+    name field. ``reason`` is one word."""
+    detail = {"method": method, "name": name, "address": address}
+    if reason:
+        detail["reason"] = reason
     with desk.database.write() as tx:
         people.log(tx, desk.clock(), None, "sign_in.failed", detail=detail)
 
 
-def add_local(desk: Desk, subject: str, name: str, role: Role, hashed: str) -> Person:
-    """Add a local user. Raises Refused where there is one by that name."""
+MAX_NAME_CHARS = 200
+
+
+def add_local(
+    desk: Desk, subject: str, name: str, role: Role, hashed: str, *, by: Person | None = None
+) -> Person:
+    """Add a user with a password. ``by`` is the owner who does it, None for the command line.
+
+    Raises Refused for a name that is taken or cannot be typed at sign-in, NotAllowed.
+    """
+    if by is not None:
+        require(by, "owner")
+    if not 0 < len(subject) <= MAX_NAME_CHARS or subject != subject.strip():
+        raise Refused(f"a user name has 1 to {MAX_NAME_CHARS} characters, and no blanks around it")
     now_ms = desk.clock()
     with desk.database.write() as tx:
         if people.find(tx, subject) is not None:
-            raise Refused(f"{subject} is there already: give a password with `people password`")
+            raise Refused(f"there is a user {subject} already: reset the password instead")
         person = people.add(tx, subject, name, role, now_ms)
         people.set_password(tx, person.id, hashed, now_ms)
-        people.log(tx, now_ms, None, "person.added", detail={"person": person.pseudonym})
+        actor = by.id if by is not None else None
+        people.log(tx, now_ms, actor, "person.added", detail={"person": person.pseudonym})
     return person
 
 
-def give_password(desk: Desk, subject: str, hashed: str) -> None:
-    """Give a person another password, and sign them out everywhere. Raises Refused."""
+def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = None) -> None:
+    """Give a user another password, and sign them out everywhere. ``by`` is as in ``add_local``.
+    Raises Refused, NotAllowed."""
+    if by is not None:
+        require(by, "owner")
     now_ms = desk.clock()
     with desk.database.write() as tx:
         person = people.find(tx, subject)
@@ -160,7 +190,8 @@ def give_password(desk: Desk, subject: str, hashed: str) -> None:
             raise Refused(f"there is nobody by the name {subject}: `people list` shows all")
         people.set_password(tx, person.id, hashed, now_ms)
         people.end_sessions_of(tx, person.id)
-        people.log(tx, now_ms, None, "password.changed", detail={"person": person.pseudonym})
+        actor = by.id if by is not None else None
+        people.log(tx, now_ms, actor, "password.changed", detail={"person": person.pseudonym})
 
 
 def give_role(desk: Desk, subject: str, role: Role) -> None:

@@ -1,4 +1,4 @@
-"""What waits and how things stand, in numbers; and one person's day."""
+"""Counts of what waits, the state of the desk, and one person's day."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from desk.core.items import REASON_BITS
+from desk.service import reviewing
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
 from desk.store import counts, items, offsets, outbox, people
 from desk.store.counts import Made
+from desk.store.database import Tx
 from desk.store.offsets import Progress
 from desk.store.outbox import Backlog
 from desk.store.types import Person
 
+_EXCERPT_CHARS = 100
+
 AGES_S = (3_600, 86_400, 604_800)
-"""Ages that are counted: an hour, a day, a week; in seconds."""
+"""Items older than these are counted: an hour, a day, a week; in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """How many items of the inbox wait. By reason and by label without the audit sample, whose
-    labels nobody sees; by age (s) and adapter (digest) with it."""
+    labels are not shown; by age (s) and adapter (digest) with it."""
 
     all: int
     audit: int
@@ -34,18 +38,28 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Recent:
+    """A decision of a person's own. ``text`` is the message's beginning, as they may see it; None
+    if it has been deleted."""
+
+    made: Made
+    text: str | None
+    may_reopen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Day:
-    """What a person has done since a time. ``seconds`` went into what was not undone."""
+    """A person's decisions since a time. ``seconds`` were spent on those that were not undone."""
 
     by_kind: Mapping[str, int]
     decided: int
     undone: int
     seconds: float
-    newest: tuple[Made, ...]
+    newest: tuple[Recent, ...]
 
 
 def waiting(desk: Desk) -> Waiting:
-    """Return how many items of the inbox wait, by what a queue can choose."""
+    """Return how many items of the inbox wait, by the choices of a queue."""
     now_ms = desk.clock()
     with desk.database.read() as tx:
         facets = counts.waiting(tx, [now_ms - age_s * 1000 for age_s in AGES_S])
@@ -59,7 +73,7 @@ def waiting(desk: Desk) -> Waiting:
         adapters[facet.adapter_digest] += facet.waiting
         for age_s, older in zip(AGES_S, facet.older, strict=True):
             ages[age_s] += older
-        if facet.origin == "audit":
+        if facet.origin == "audit":  # a count by label would hint at a blind item's label
             continue
         labels[facet.label] += facet.waiting
         for reason, bit in REASON_BITS.items():
@@ -77,8 +91,8 @@ def waiting(desk: Desk) -> Waiting:
 
 
 def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int, str]:
-    """Return the messages of items, for a list that shows one of each cluster; the log says who
-    saw them. Those whose messages are gone are left out. Raises NotAllowed."""
+    """Return the items' messages, for a list with one example of each cluster. Deleted messages are
+    left out. The log says who saw them. Raises NotAllowed."""
     require(person, "reviewer")
     with desk.database.write() as tx:
         found = {item_id: items.text_of(tx, item_id) for item_id in item_ids}
@@ -90,10 +104,15 @@ def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int
 
 
 def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
-    """Return what a person has done since a time, with their newest 20 decisions."""
-    with desk.database.read() as tx:
+    """Return what a person has done since a time, with their newest 20 decisions. The log says
+    whose messages they saw."""
+    with desk.database.write() as tx:
         made = counts.made_since(tx, person.id, since_ms)
-        newest = counts.newest_made(tx, person.id, 20)
+        newest = [_recent(tx, desk, person, each) for each in counts.newest_made(tx, person.id, 20)]
+        seen = [each.made.item_id for each in newest if each.text is not None]
+        if seen:
+            detail = {"items": seen, **seen_how(desk, person)}
+            people.log(tx, desk.clock(), person.id, "my_day", detail=detail)
     held = {kind: count - undone for kind, (count, undone, _) in made.items()}
     return Day(
         by_kind=held,
@@ -104,11 +123,25 @@ def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
     )
 
 
+def _recent(tx: Tx, desk: Desk, person: Person, made: Made) -> Recent:
+    item = items.get(tx, made.item_id)
+    text = items.text_of(tx, made.item_id)
+    if text is not None:
+        text = text_for(desk, person, text)
+        text = text if len(text) <= _EXCERPT_CHARS else f"{text[:_EXCERPT_CHARS]}…"
+    gave_label = made.kind in {"label", "none"} and not made.undone
+    return Recent(
+        made,
+        text,
+        gave_label and item is not None and reviewing.may_reopen(tx, person, item),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How things stand. Ages are in seconds, None where there is nothing to be old.
+    """The state of the desk. Ages are in seconds, None if nothing waits.
 
-    ``undelivered`` are decisions that wait for the webhook's receiver; None where there is none.
+    ``undelivered`` counts the records that wait for the webhook's receiver, None without one.
     """
 
     items: Mapping[str, int]
@@ -121,7 +154,7 @@ class Overview:
 
 
 def overview(desk: Desk) -> Overview:
-    """Return how things stand now."""
+    """Return the state of the desk now."""
     now_ms = desk.clock()
     with desk.database.read() as tx:
         oldest_ms = counts.oldest_waiting_ms(tx)

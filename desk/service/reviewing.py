@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from desk.core.items import DecisionKind, Queue, State
-from desk.errors import ClaimLost, NothingToUndo, Refused
-from desk.service.context import Desk, require
-from desk.service.viewing import Task, seen_how, task_for, text_for, to_task
-from desk.store import claims, decisions, items, outbox, people, projects
+from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
+from desk.service import corrections
+from desk.service.context import Desk, may, require
+from desk.service.viewing import Earlier, Task, seen_how, task_for, text_for, to_task
+from desk.store import claims, decisions, items, people, projects
 from desk.store.database import Tx
 from desk.store.types import Decided, Item, Person
-from worker.contract.records import Correction, MachineLabel, to_json
-from worker.contract.records.identity import AdapterRef, Source, TaxonomyRef
-from worker.contract.timestamps import rfc3339_from_ms
+from worker.contract.records.correction import RetractionReason
 
 MAX_NOTE_CHARS = 2000
 
 MAX_SECONDS = 3600.0
+"""A page that was on screen for longer was left open, not worked on."""
 
 _ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Concluded:
-    """What came of a decision: its id, and where the item stands now."""
+    """The result of a decision: its id, and the item's state."""
 
     decision_id: int
     item_id: int
@@ -36,7 +36,7 @@ class Concluded:
 def next_item(
     desk: Desk, person: Person, queue: Queue, *, beside: Collection[int] = ()
 ) -> Task | None:
-    """Return an item of this queue for a person to decide, held for them; None where there is none.
+    """Return an item of this queue for a person to decide, held for them; None if there is none.
 
     What they hold already comes first, so that a page that is loaded again shows the same;
     ``beside`` are items that are on their screen, so that a page can fetch the next one early.
@@ -53,23 +53,80 @@ def next_item(
             item = claims.claim_next(tx, person.id, queue, now_ms, until_ms)
         if item is None:
             return None
-        how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms))
+        return _shown(tx, desk, person, item)
+
+
+def count_left(
+    desk: Desk, person: Person, queue: Queue, *, beside: Collection[int], most: int
+) -> int:
+    """Return how many items of this queue are left for a person, without those of ``beside``;
+    ``most`` if there are more. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.read() as tx:
+        return claims.count_left(tx, person.id, queue, desk.clock(), beside=beside, most=most)
+
+
+def held_item(
+    desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None
+) -> Task | None:
+    """Return what a person holds: this item, or one of a queue. Nothing is claimed, so a page that
+    is only loaded takes no message from others. Raises NotAllowed, DatabaseAway."""
+    require(person, "reviewer")
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        if item_id is None:
+            item = claims.held_by(tx, person.id, now_ms, queue=queue)
+        else:
+            item = items.get(tx, item_id) if claims.holds(tx, item_id, person.id, now_ms) else None
+        if item is None or item.state not in _ALLOWED[False]:
+            return None
+        return _shown(tx, desk, person, item)
+
+
+def waiting_item(desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None) -> bool:
+    """Tell whether a person could claim this item, or one of a queue. Raises NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.read() as tx:
+        if item_id is None:
+            return claims.is_waiting(tx, person.id, queue, desk.clock())
+        return claims.is_free(tx, item_id, person.id, desk.clock())
 
 
 def claim_item(desk: Desk, person: Person, item_id: int) -> Task:
-    """Hold this item, or hold it on. Raises ClaimLost, NotAllowed."""
+    """Hold this item, or prolong the claim. Raises ClaimLost, NotAllowed."""
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
     with desk.database.write() as tx:
         item = claims.claim(tx, item_id, person.id, now_ms, until_ms)
         if item is None:
-            raise ClaimLost("this item is not yours to decide: somebody else has or had it")
+            raise ClaimLost(
+                "this message is decided, or on another reviewer's screen, or you have decided it"
+            )
+        return _shown(tx, desk, person, item)
+
+
+def whole_text(desk: Desk, person: Person, item_id: int) -> str:
+    """Return an item's message as this person may see it; the log says that they did. Raises
+    Refused where it is gone, NotAllowed."""
+    require(person, "reviewer")
+    with desk.database.write() as tx:
+        text = items.text_of(tx, item_id)
+        if text is None:
+            raise Refused("this message has been deleted")
         how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item_id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms))
+        people.log(tx, desk.clock(), person.id, "item.seen", item_id=item_id, detail=how)
+    return text_for(desk, person, text)
+
+
+def _shown(tx: Tx, desk: Desk, person: Person, item: Item, *, show_machine: bool = False) -> Task:
+    """Return an item as this person sees it, and log that they do."""
+    now_ms = desk.clock()
+    how = seen_how(desk, person)
+    people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+    until_ms = now_ms + desk.policy.claim_ms
+    task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=show_machine))
+    return replace(task, skipped=claims.has_skipped(tx, item.id, person.id))
 
 
 def release_item(desk: Desk, person: Person, item_id: int) -> None:
@@ -97,7 +154,8 @@ def decide(
 def skip(
     desk: Desk, person: Person, item_id: int, *, request_id: str, seconds: float = 0.0
 ) -> Concluded:
-    """Leave an item to others: this person is not asked again. Raises as ``decide``."""
+    """Leave an item to others; this person is asked again when nothing else is left for them.
+    Raises as ``decide``."""
     require(person, "reviewer")
     said = Said(request_id, "skip", seconds=seconds)
     return conclude(desk, person, item_id, said, final=False)
@@ -119,10 +177,10 @@ def flag(
 
 
 def undo(desk: Desk, person: Person) -> Task:
-    """Take back the last thing that a person did with an item, and give it to them again.
+    """Take back a person's last decision, and give them the item again.
 
-    A correction that waits is not published; one that is published stays true until the item is
-    decided again, which replaces it. Raises NothingToUndo where somebody has gone on with the item.
+    A correction that waits is not published; a published one is retracted. Raises NothingToUndo if
+    somebody else has decided the item since or has it on screen.
     """
     require(person, "reviewer")
     now_ms = desk.clock()
@@ -134,22 +192,87 @@ def undo(desk: Desk, person: Person) -> Task:
             raise NothingToUndo("there is nothing to undo")
         if item.text_state != "here":
             raise NothingToUndo("the message has been deleted since")
+        # Of others too: undoing would change what their opinion was compared with.
         later = [each for each in decisions.on_item(tx, item.id) if each.id > last.id]
         if later:
             raise NothingToUndo("somebody has decided this item since")
         decisions.take_back(tx, last.id, person.id, now_ms)
-        decisions.settle(tx, item, now_ms)
+        state, _ = decisions.settle(tx, item, now_ms)
+        if state == "decided":
+            raise NothingToUndo("this item was reopened: an adjudicator decides it")
+        if item.state == "decided":
+            _publish(tx, desk, item, None, by=person, reason="undone")
         held = claims.hold_again(tx, item, person.id, now_ms, until_ms)
         if not held:
             raise NothingToUndo("somebody else has this item on screen now")
         how = seen_how(desk, person)
         people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
-        return task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+        task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+        return replace(task, earlier=Earlier(last.kind, last.label, last.note))
+
+
+def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> State:
+    """Open a decided item again and return its state. The earlier decisions stay in the database.
+
+    Reviewers may reopen what they decided themselves: their decision is taken back, and the item is
+    held for them ("open", or "second" if another reviewer's opinion stays). Adjudicators may reopen
+    any item: it becomes a dispute, with the reviewers' opinions. So does a blind item, for everyone
+    may have seen the model's label since. A published correction is retracted.
+
+    Sent twice, it does nothing more. Raises Refused, NotAllowed.
+    """
+    require(person, "reviewer")
+    flag_it = Said(request_id, "flag")
+    _check(desk, flag_it)
+    now_ms = desk.clock()
+    with desk.database.write() as tx:
+        item = items.lock(tx, item_id)
+        if item is None:
+            raise Refused("there is no such item")
+        if item.state != "decided":
+            if claims.holds(tx, item.id, person.id, now_ms) or decisions.by_request(tx, request_id):
+                return item.state  # by the first of two requests
+            raise Refused("only a decided item can be reopened")
+        if item.text_state != "here":
+            raise Refused("the message has been deleted since")
+        # An adjudicator takes back an adjudicator's decision, but not the reviewers' opinions: they
+        # are evidence in the dispute, and count in the agreement of reviewers.
+        mine, final = _deciding(tx, person, item)
+        if not mine and not may(person, "adjudicator"):
+            raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
+        for each in mine or final:
+            decisions.take_back(tx, each.id, person.id, now_ms)
+        if item.blind or not mine:  # a flag, which makes it a dispute
+            _add(tx, desk, item, person, flag_it, final=False)
+        state, _ = decisions.settle(tx, item, now_ms)
+        _publish(tx, desk, item, None, by=person, reason="reopened")
+        if state != "dispute" or may(person, "adjudicator"):
+            claims.hold_again(tx, item, person.id, now_ms, now_ms + desk.policy.claim_ms)
+        detail = {"taken_back": [each.id for each in mine or final]}
+        people.log(tx, now_ms, person.id, "item.reopened", item_id=item.id, detail=detail)
+        return state
+
+
+def may_reopen(tx: Tx, person: Person, item: Item) -> bool:
+    """Whether ``reopen`` would let this person reopen this item."""
+    if item.state != "decided" or item.text_state != "here":
+        return False
+    return may(person, "adjudicator") or bool(_deciding(tx, person, item)[0])
+
+
+def _deciding(tx: Tx, person: Person, item: Item) -> tuple[list[Decided], list[Decided]]:
+    """Return the person's share in the decision of an item, and the adjudicator's if there is one.
+
+    What a reviewer said before an adjudicator settled the item did not decide it.
+    """
+    opinions = [each for each in decisions.on_item(tx, item.id) if each.kind in {"label", "none"}]
+    final = [each for each in opinions if each.final]
+    return [each for each in final or opinions if each.person_id == person.id], final
 
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What somebody said of the item. ``label`` is None where no label fits, or for a flag."""
+    """An opinion on an item, or a flag. ``label`` is None for a flag, or if no label fits."""
 
     pseudonym: str
     kind: str
@@ -159,39 +282,66 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """An item with what was said of it, in the order in which it was said."""
+    """An item with the opinions on it, oldest first."""
 
     task: Task
     voices: tuple[Voice, ...]
 
 
-def next_dispute(desk: Desk, person: Person) -> Dispute | None:
-    """Return the oldest dispute for an adjudicator, held for them; None where there is none.
+def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
+    """Return the dispute that an adjudicator holds, else the oldest, which they hold then; of an
+    item if one is given.
 
-    Not one on which they have given an opinion themselves. Raises NotAllowed.
+    None if there is none. A dispute on which they gave an opinion themselves does not count. Raises
+    NotAllowed.
     """
     require(person, "adjudicator")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
     with desk.database.write() as tx:
-        waiting = decisions.disputes(person.id, now_ms)
-        item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
+        item = claims.held_dispute(tx, person.id, now_ms, item_id)
         if item is None:
-            return None
-        how = seen_how(desk, person)
-        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-        voices = tuple(
-            Voice(
-                people.get(tx, made.person_id).pseudonym,
-                made.kind,
-                made.label,
-                text_for(desk, person, made.note),
-            )
-            for made in decisions.on_item(tx, item.id)
-            if made.kind != "skip"
+            waiting = decisions.disputes(person.id, now_ms)
+            item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
+        return None if item is None else _dispute(tx, desk, person, item)
+
+
+def held_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
+    """Return the dispute that an adjudicator holds, of an item if one is given; nothing is claimed.
+    Raises NotAllowed."""
+    require(person, "adjudicator")
+    with desk.database.write() as tx:
+        item = claims.held_dispute(tx, person.id, desk.clock(), item_id)
+        return None if item is None else _dispute(tx, desk, person, item)
+
+
+def is_dispute_waiting(desk: Desk, person: Person) -> bool:
+    """Tell whether there is a dispute for this adjudicator to claim. Raises NotAllowed."""
+    require(person, "adjudicator")
+    now_ms = desk.clock()
+    with desk.database.read() as tx:
+        return claims.is_dispute_free(tx, person.id, now_ms, decisions.disputes(person.id, now_ms))
+
+
+def is_disputed(desk: Desk, item_id: int) -> bool:
+    """Tell whether an adjudicator is to decide an item."""
+    with desk.database.read() as tx:
+        item = items.get(tx, item_id)
+    return item is not None and item.state == "dispute"
+
+
+def _dispute(tx: Tx, desk: Desk, person: Person, item: Item) -> Dispute:
+    voices = tuple(
+        Voice(
+            people.get(tx, made.person_id).pseudonym,
+            made.kind,
+            made.label,
+            text_for(desk, person, made.note),
         )
-        task = to_task(tx, item, until_ms, show_machine=True)
-        return Dispute(task_for(desk, person, task), voices)
+        for made in decisions.on_item(tx, item.id)
+        if made.kind != "skip"
+    )
+    return Dispute(_shown(tx, desk, person, item, show_machine=True), voices)
 
 
 def adjudicate(
@@ -213,7 +363,7 @@ def adjudicate(
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a person says of an item. ``label`` is None unless ``kind`` is "label".
+    """A person's decision on an item. ``label`` is None unless ``kind`` is "label".
 
     ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
     long the item was on screen.
@@ -229,12 +379,12 @@ class Said:
     def of_label(
         cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
     ) -> Self:
-        """A label, or where it is None, that no label fits."""
+        """Make a decision for a label; None says that no label fits."""
         return cls(request_id, "none" if label is None else "label", label, note, seconds)
 
 
 def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool) -> Concluded:
-    """Keep what a person who holds an item says of it. ``final``: as an adjudicator.
+    """Store the decision of a person who holds an item. ``final``: as an adjudicator.
 
     Raises ClaimLost, Refused.
     """
@@ -245,20 +395,33 @@ def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: boo
 def conclude_in(
     tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool
 ) -> Concluded:
-    """Do the same in a transaction that is open: keep the decision, move the item on, put a
-    correction into the outbox if the item came from Kafka, and write a line to the log."""
+    """Do the same in an open transaction: store the decision and the item's state, have the topic
+    follow, and write a line to the log."""
     _check(desk, said)
     now_ms = desk.clock()
     item = items.lock(tx, item_id)
+    # First of all: sent again, a request must succeed although the item is decided now.
     earlier = decisions.by_request(tx, said.request_id)
-    if earlier is not None and item is not None and earlier.person_id == person.id:
+    if earlier is not None:
+        if item is None or (earlier.item_id, earlier.person_id) != (item.id, person.id):
+            raise Refused(decisions.SENT_BEFORE)
         return Concluded(earlier.id, earlier.item_id, item.state)
     if item is None or item.state not in _ALLOWED[final]:
-        raise ClaimLost("this item has been decided meanwhile")
-    if not claims.holds(tx, item_id, person.id, now_ms):
-        raise ClaimLost("this item is not yours any more: the time ran out")
+        raise ClaimLost("somebody else has decided this message meanwhile")
+    if not claims.is_kept(tx, item_id, person.id):
+        raise ClaimLost("another reviewer has this message now, or you gave it back by signing out")
+    made = _add(tx, desk, item, person, said, final=final)
+    state, holds = decisions.settle(tx, item, now_ms)
+    claims.release(tx, item_id)
+    if holds is not None:
+        _publish(tx, desk, item, holds, by=person, reason="no_label_fits")
+    people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
+    return Concluded(made.id, item_id, state)
+
+
+def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> Decided:
     guideline = projects.current_guideline(tx)
-    made = decisions.add(
+    return decisions.add(
         tx,
         item,
         decisions.NewDecision(
@@ -272,15 +435,8 @@ def conclude_in(
             guideline_version=guideline.version if guideline is not None else None,
             seconds=min(max(said.seconds, 0.0), MAX_SECONDS),
         ),
-        now_ms,
+        desk.clock(),
     )
-    now, holds = decisions.settle(tx, item, now_ms)
-    claims.release(tx, item_id)
-    if holds is not None and holds.kind == "label" and item.batch_id is None:
-        by = person if holds.person_id == person.id else people.get(tx, holds.person_id)
-        _send(tx, desk, item, holds, by, now_ms)
-    people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
-    return Concluded(made.id, item_id, now.state)
 
 
 def _check(desk: Desk, said: Said) -> None:
@@ -294,37 +450,16 @@ def _check(desk: Desk, said: Said) -> None:
         raise Refused("a request needs an id of 1 to 100 characters")
 
 
-def _send(tx: Tx, desk: Desk, item: Item, holds: Decided, by: Person, now_ms: int) -> None:
-    """Put the correction, which ``by`` made, into the outbox, in the decision's transaction."""
-    decided_at = rfc3339_from_ms(holds.decided_ms)
-    assert decided_at is not None
-    assert holds.label is not None
-    version = holds.guideline_version
-    correction = Correction(
-        schema_version=1,
-        id=item.result_id,
-        source=Source(
-            item.source_topic,
-            item.source_partition,
-            item.source_offset,
-            rfc3339_from_ms(item.source_ms) if item.source_ms is not None else None,
-        ),
-        message_id=item.message_id,
-        label=holds.label,
-        taxonomy=TaxonomyRef(desk.taxonomy.name, desk.taxonomy.version, desk.taxonomy.digest),
-        decided_at=decided_at,
-        decided_by=by.pseudonym,
-        guideline_version=str(version) if version is not None else None,
-        machine=MachineLabel(
-            item.label, item.confidence, AdapterRef(item.adapter_name, item.adapter_digest)
-        ),
-    )
-    outbox.add(
+def _publish(
+    tx: Tx, desk: Desk, item: Item, holds: Decided | None, *, by: Person, reason: RetractionReason
+) -> None:
+    corrections.follow(
         tx,
-        item_id=item.id,
-        decision_id=holds.id,
-        # The input's key, as results have it, so that topics can be joined by it.
-        key=item.record_key if item.record_key is not None else item.result_id.encode(),
-        value=to_json(correction),
-        due_ms=now_ms + desk.policy.publish_delay_ms,
+        item,
+        holds,
+        taxonomy=desk.taxonomy,
+        by=by,
+        reason=reason,
+        now_ms=desk.clock(),
+        delay_ms=desk.policy.publish_delay_ms,
     )

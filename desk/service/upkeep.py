@@ -1,4 +1,4 @@
-"""What an operator does: retention, deleting a person's messages, a new taxonomy, exports."""
+"""The operator's work: retention, deleting a customer's messages, a new taxonomy, exports."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from desk.clock import Clock
 from desk.core.export import answers, messages_jsonl
 from desk.core.items import plan_change
-from desk.errors import DatabaseRefused, Refused, SettingsError
-from desk.service import circle
-from desk.service.context import Desk
+from desk.errors import DatabaseRefused, DeskError, Refused, SettingsError
+from desk.service import circle, corrections
+from desk.service.context import Desk, require
+from desk.service.viewing import is_masked
 from desk.store import batches, exports, items, outbox, people, projects
 from desk.store.database import Database, Tx
+from desk.store.types import Person
 from worker.contract.digest import write_atomically
-from worker.contract.exchange import write_answers, write_decision
+from worker.contract.exchange import json_bytes, write_answers
 from worker.contract.taxonomy import Taxonomy
+
+_log = structlog.get_logger("desk.service")
 
 DAY_MS = 24 * 60 * 60 * 1000
 
 
 def purge_before_ms(now_ms: int, text_days: float) -> int:
-    """Return the time (Unix, ms) of which older texts are deleted."""
+    """Return the time (Unix, ms) before which texts are deleted."""
     return now_ms - int(text_days * DAY_MS)
 
 
-_PURGED_AT_ONCE = 2000
-_PUBLISHED_KEPT_DAYS = 30
+_PURGED_AT_ONCE = 2000  # messages per transaction: on SQLite reviewers wait for it
+_PUBLISHED_KEPT_DAYS = 30  # longer than the webhook tries to deliver a record
 
 
 def apply_retention(desk: Desk, text_days: float) -> int:
-    """Delete messages that are older than so many days, and what was published a month ago; return
+    """Delete messages older than so many days, and records that were published a month ago; return
     how many messages were deleted."""
     now_ms = desk.clock()
     purged = 0
@@ -51,8 +57,8 @@ def apply_retention(desk: Desk, text_days: float) -> int:
 def purge_person(
     desk: Desk, *, message_ids: Collection[str] = (), record_keys: Collection[bytes] = ()
 ) -> int:
-    """Delete a person's messages and all that names them, by message ids or record keys; return how
-    many items were theirs. What the machine and people said of them stays, without a name."""
+    """Delete a customer's messages, and everything that identifies them, by message ids or record
+    keys; return how many items. The labels of the model and the reviewers stay."""
     now_ms = desk.clock()
     with desk.database.write() as tx:
         count = items.purge_person(tx, message_ids=message_ids, record_keys=record_keys)
@@ -63,12 +69,14 @@ def purge_person(
 def change_taxonomy(
     database: Database, new: Taxonomy, mapping: Mapping[str, str], clock: Clock
 ) -> Mapping[str, int]:
-    """Go over to a new taxonomy: decisions are carried over where a label kept its name and its
-    description or ``mapping`` (old to new) says so, and made again elsewhere. Return how many were
-    carried, reopened, and left as they are because their messages are gone; and how many items
+    """Change to a new taxonomy.
+
+    Decisions are carried over if a label keeps its name and description, or if ``mapping`` (old to
+    new) says so. Other items are opened again, and their corrections retracted. Return how many
+    were carried, reopened, and left as they are because their messages are gone; and how many items
     that waited for this taxonomy are open now.
 
-    Raises SettingsError for a mapping that does not fit; DatabaseRefused where there is no project.
+    Raises SettingsError for a mapping that does not fit; DatabaseRefused without a project.
     """
     now_ms = clock()
     with database.write() as tx:
@@ -81,7 +89,20 @@ def change_taxonomy(
         except ValueError as error:
             raise SettingsError(f"--map: {error}") from None
         projects.remember_taxonomy(tx, new, now_ms)
-        counts = exports.apply_change(tx, change, old.digest, new.digest, now_ms)
+        counts, reopened = exports.apply_change(tx, change, old.digest, new.digest, now_ms)
+        for item_id in reopened:
+            item = items.get(tx, item_id)
+            assert item is not None
+            corrections.follow(
+                tx,
+                item,
+                None,
+                taxonomy=old,
+                by=None,
+                reason="taxonomy_changed",
+                now_ms=now_ms,
+                delay_ms=0,
+            )
         projects.use_taxonomy(tx, project.id, new.digest)
         counts["opened"] = items.release_held(tx, new.digest)
         detail = {"from": old.digest, "to": new.digest, **counts}
@@ -90,14 +111,16 @@ def change_taxonomy(
 
 
 INBOX = "inbox"
-"""The project of what came from Kafka."""
+"""The project of the items from Kafka."""
 
-_LEAST_OF_A_DIGEST = 8
+_LEAST_OF_A_DIGEST = 8  # characters: less may begin the digests of two datasets
+
+_MESSAGES, _DECISIONS, _PROPOSALS = "messages.jsonl", "decisions.csv", "proposals/"
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The files that were written, and how many messages they hold decisions on."""
+    """The files that were written, and the number of messages with an outcome."""
 
     messages: Path
     decisions: Path
@@ -106,15 +129,34 @@ class Exported:
 
 
 def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: bool) -> Exported:
-    """Write what was decided by the present taxonomy for ``clerk-trainer``: the rows for
-    ``prepare --input``, the decisions for ``prepare --decisions``, and one file for each proposal
-    that was decided, for ``propose --decided``.
+    """Write the files of ``export_files`` to a folder. Only their owner can read them: they hold
+    messages. Raises Refused as it does."""
+    files, count = export_files(desk, project=project, by_message_id=by_message_id)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content, mode=0o600)
+    proposals = tuple(folder / name for name in files if name.startswith(_PROPOSALS))
+    return Exported(folder / _MESSAGES, folder / _DECISIONS, count, proposals)
 
-    ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning; of one
-    message that was decided twice in it the later decision counts. Tasks have no result: their rows
-    are named by the messages' ids, whatever ``by_message_id`` says. Only the owner of the files can
-    read them: they hold messages. Raises Refused for a project that is not there.
+
+def export_files(
+    desk: Desk, *, project: str = INBOX, by_message_id: bool, by: Person | None = None
+) -> tuple[Mapping[str, bytes], int]:
+    """Return the decisions by the present taxonomy as files for ``clerk-trainer``, by name, and the
+    number of messages with an outcome: messages for ``prepare --input``, decisions for
+    ``prepare --decisions``, and one file for each decided proposal, for ``propose --decided``.
+
+    ``project`` is ``INBOX``, the name of a batch, or a dataset's digest or its beginning. Of two
+    decisions on one message the later one counts, but one on the audit sample counts first. Rows of
+    tasks are named by message ids in any case, because tasks have no result. ``by`` is the owner
+    who exports, None for the command line. Raises Refused for an unknown project, or if ``by`` sees
+    texts masked; NotAllowed.
     """
+    if by is not None:
+        require(by, "owner")
+        if is_masked(desk, by):
+            raise Refused("your role sees texts masked, and an export is not: ask the operator")
     with desk.database.read() as tx:
         rows = list(
             exports.export_rows(
@@ -124,23 +166,32 @@ def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: boo
                 taxonomy_digest=desk.taxonomy.digest,
             )
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    messages, decided = folder / "messages.jsonl", folder / "decisions.csv"
     fallback = desk.taxonomy.names[0]
-    write_atomically(messages, messages_jsonl(rows, fallback).encode("utf-8"), mode=0o600)
-    write_atomically(decided, write_answers(answers(rows)).encode("utf-8"), mode=0o600)
+    files = {
+        _MESSAGES: messages_jsonl(rows, fallback).encode("utf-8"),
+        _DECISIONS: write_answers(answers(rows)).encode("utf-8"),
+    }
+    for each in circle.all_proposals(desk):
+        if each.decision is not None:
+            files[f"{_PROPOSALS}{each.proposal.id}.json"] = json_bytes(each.decision)
     count = sum(row.is_last for row in rows)
-    return Exported(messages, decided, count, _write_proposals(desk, folder / "proposals"))
+    with desk.database.write() as tx:
+        detail = {"project": project, "decisions": count}
+        actor = by.id if by is not None else None
+        people.log(tx, desk.clock(), actor, "decisions.exported", detail=detail)
+    _log.info("decisions.exported", decisions=count)
+    return files, count
 
 
-def _write_proposals(desk: Desk, folder: Path) -> tuple[Path, ...]:
-    written = []
-    for standing in circle.all_proposals(desk):
-        if standing.decision is not None:
-            folder.mkdir(exist_ok=True)
-            written.append(folder / f"{standing.proposal.id}.json")
-            write_decision(written[-1], standing.decision)
-    return tuple(written)
+def log_backup(database: Database, target: Path, size: int, clock: Clock) -> None:
+    """Log that the database was copied to a file of ``size`` bytes."""
+    detail = {"file": target.name, "bytes": size}
+    _log.info("database.backed_up", **detail)
+    try:
+        with database.write() as tx:
+            people.log(tx, clock(), None, "database.backed_up", detail=detail)
+    except DeskError as error:  # the copy is whole: a command that fails now would say otherwise
+        _log.warning("database.backup_not_logged", reason=str(error))
 
 
 def _batches(tx: Tx, project: str) -> list[int]:

@@ -1,8 +1,7 @@
-"""What a person is shown of an item: of a blind one nothing that the machine said; personal data
-masked, by role.
+"""The view of an item: nothing of the model's on blind items, and personal data masked by role.
 
-Every function of the service that shows texts passes them through here before they leave it, so
-that no page can show more than its person may see.
+Every function of the service that returns texts passes them through here, so that no page can show
+more than its reader may see.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from desk.core.items import DecisionKind
 from desk.service.context import Desk
 from desk.store import batches, items
 from desk.store.batches import Asked
@@ -22,7 +22,7 @@ from worker.contract.scoring import ReviewReason
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the machine said. ``scores`` are calibrated probabilities, the highest first."""
+    """The model's result. ``scores`` are calibrated probabilities, the highest first."""
 
     label: str
     confidence: float
@@ -35,13 +35,22 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """An item on somebody's screen. ``machine`` is None where they decide blind.
+class Earlier:
+    """What this person said of the item before they took it back."""
 
-    ``text`` is the message as it came; anyone who shows it escapes it, and redacts it where the
-    person's view is masked. ``until_ms`` is how long it is held for them (Unix time), None where
-    it is not. Of a task of a batch ``asked`` says what stands in the dataset, in the place of
-    ``machine``; of a blind one it names no label, for its file cannot hold one.
+    kind: DecisionKind
+    label: str | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An item on a screen. ``machine`` is None for a blind item.
+
+    ``text`` is the message, masked if the person's role sees it so; pages escape it. The item is
+    held until ``until_ms`` (Unix time), None if it is not held. A task of a batch has ``asked`` in
+    place of ``machine``; that of a blind task names no label, because its file cannot hold one.
+    ``skipped``: this person has skipped it before.
     """
 
     item_id: int
@@ -54,6 +63,8 @@ class Task:
     machine: Machine | None
     until_ms: int | None
     asked: Asked | None = None
+    skipped: bool = False
+    earlier: Earlier | None = None
 
 
 def to_task(
@@ -64,8 +75,8 @@ def to_task(
     show_machine: bool = False,
     text: str | None = None,
 ) -> Task:
-    """Return what is shown of an item. ``show_machine``: also of a blind one, after it has been
-    decided, or to an adjudicator. ``text`` is its message, where it has been read already."""
+    """Return an item for a screen. ``show_machine`` shows the model's result of a blind item too:
+    it is decided, or an adjudicator looks. ``text`` is the message, if it was read already."""
     shown = show_machine or not item.blind
     asked = batches.asked(tx, item.id) if item.batch_id is not None else None
     return Task(
@@ -97,17 +108,17 @@ def _machine(item: Item) -> Machine:
 
 
 def is_masked(desk: Desk, person: Person) -> bool:
-    """Tell whether this person's role sees texts with personal data masked."""
+    """Whether this person's role sees texts with personal data masked."""
     return person.role in desk.policy.masked_roles
 
 
 def text_for(desk: Desk, person: Person, text: str) -> str:
-    """Return a text as this person may see it, by the rules that prepare redacts by."""
+    """Return a text as this person may see it, masked by the rules of ``prepare``."""
     return redact_personal_data(text)[0] if is_masked(desk, person) else text
 
 
 def task_for(desk: Desk, person: Person, task: Task) -> Task:
-    """Return a task with its text, and those of similar messages, as this person may see them."""
+    """Return a task with all its texts as this person may see them."""
     asked = task.asked
     if asked is not None:
         similar = (replace(each, text=text_for(desk, person, each.text)) for each in asked.similar)
@@ -116,5 +127,5 @@ def task_for(desk: Desk, person: Person, task: Task) -> Task:
 
 
 def seen_how(desk: Desk, person: Person) -> Mapping[str, Any]:
-    """Return what the log adds about how somebody saw a text, where roles differ in that."""
+    """Return what the log adds if some roles see masked texts: whether this person does."""
     return {"unmasked": not is_masked(desk, person)} if desk.policy.masked_roles else {}

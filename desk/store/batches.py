@@ -1,4 +1,4 @@
-"""Batches of tasks: messages that the trainer asks about, each once by its task's id."""
+"""Batches of tasks: messages that the trainer asks about. Each task is stored once, by its id."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from worker.contract.exchange import Purpose
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tasks that were made together. ``loaded_ms`` is None after a load that was cut off; ``by`` is
-    a pseudonym, None where the command line loaded it."""
+    """Tasks that were made together. ``loaded_ms`` is None after an interrupted load; ``by`` is a
+    pseudonym, None for the command line."""
 
     id: int
     dataset: str | None
@@ -31,8 +31,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """A message like a task's, with the label it has. ``message_id`` is None where the file does
-    not tell it."""
+    """A message similar to a task's, and its label. ``message_id`` is None if the file has none."""
 
     label: str
     text: str
@@ -42,8 +41,7 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to be kept: its item, its message (of which the item's id is not known yet), and what
-    is particular to it."""
+    """A task to store: its item, its message (with no item id yet), and the task's own fields."""
 
     item: NewItem
     text: str
@@ -60,9 +58,9 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is particular to a task. ``codes`` say why people are asked, the weightiest first.
-    ``confidence`` is of a check the probability that the given label is wrong, else that the
-    suggested one is right."""
+    """The fields that only a task has. ``codes`` are the reasons for asking, the weightiest first.
+    ``confidence`` is the probability that the given label is wrong (a check), or that the suggested
+    label is right (otherwise)."""
 
     batch: str
     purpose: Purpose
@@ -76,10 +74,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a batch is. ``kept`` counts the decided tasks with a given label that people left as
-    it was, ``given`` those that had one; ``followed`` and ``suggested`` are the same of the
-    suggested label; ``none`` those that fit no label. ``doubly`` counts the tasks that two people
-    or more decided on, ``agreed`` those of them on which they said the same."""
+    """The progress of a batch.
+
+    Of the decided tasks, ``given`` counts those with a given label and ``kept`` those whose given
+    label was kept; ``suggested`` and ``followed`` are the same for the suggested label; ``none``
+    counts those that fit no label. ``doubly`` counts the tasks that several reviewers decided,
+    ``agreed`` those on which they agree."""
 
     tasks: int
     waiting: int
@@ -117,9 +117,9 @@ def begin(
     person_id: int | None,
     now_ms: int,
 ) -> int:
-    """Return the id of the batch with this key, which is made where it is not there. It
-    is locked, and not loaded until ``finish``."""
-    # Looked for first: an insert that is passed over uses up a number on PostgreSQL.
+    """Return the id of the batch with this key, created if needed. It is locked, and counts as not
+    loaded until ``finish``."""
+    # Look first: an insert that is ignored still uses up an id on PostgreSQL.
     mine = batches.update().where(batches.c.key == key).values(loaded_ms=None)
     mine = mine.returning(batches.c.id)
     there = tx.execute(mine).scalar_one_or_none()
@@ -139,12 +139,12 @@ def begin(
 
 
 def finish(tx: Tx, batch_id: int, now_ms: int) -> None:
-    """Note that all tasks of a batch's file are here."""
+    """Mark a batch as loaded completely."""
     tx.execute(batches.update().where(batches.c.id == batch_id).values(loaded_ms=now_ms))
 
 
 def known(tx: Tx, task_ids: Collection[str]) -> frozenset[str]:
-    """Return those of these tasks that are here, in whichever batch."""
+    """Return which of these tasks are stored, in any batch."""
     query = sa.select(items.c.result_id).where(
         items.c.result_id.in_(list(task_ids)), items.c.batch_id.is_not(None)
     )
@@ -152,7 +152,7 @@ def known(tx: Tx, task_ids: Collection[str]) -> frozenset[str]:
 
 
 def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
-    """Add those tasks that are not here yet to a batch that is locked; return how many."""
+    """Add the new ones of these tasks to a locked batch; return how many."""
     here = known(tx, [each.item.result_id for each in new])
     missing = [each for each in new if each.item.result_id not in here]
     items_store.add(tx, [each.item for each in missing], now_ms)
@@ -192,7 +192,7 @@ def get(tx: Tx, batch_id: int) -> Batch | None:
 
 
 def progress(tx: Tx) -> Mapping[int, Progress]:
-    """Return how far each batch is, by its id. One without a task is left out."""
+    """Return the progress of each batch with tasks, by its id."""
     same_given = sa.case((tasks.c.given_label == items.c.outcome_label, 1), else_=0)
     same_suggested = sa.case((tasks.c.suggested_label == items.c.outcome_label, 1), else_=0)
     query = (
@@ -220,7 +220,7 @@ def progress(tx: Tx) -> Mapping[int, Progress]:
 
 
 def asked(tx: Tx, item_id: int) -> Asked | None:
-    """Return what is particular to a task, None for an item from Kafka."""
+    """Return the task's own fields, None for an item from Kafka."""
     row = tx.execute(
         sa.select(
             batches.c.name,
@@ -266,7 +266,7 @@ def _row(batch_id: int, ids: Mapping[str, int], task: NewTask) -> dict[str, obje
 
 
 def _doubly(tx: Tx) -> Mapping[int, tuple[int, int]]:
-    """Return by batch how many tasks two people or more decided on, and on how many they agreed."""
+    """Return by batch how many tasks several reviewers decided, and on how many they agree."""
     said = sa.func.coalesce(decisions.c.label, "")
     by_item = (
         sa.select(tasks.c.batch_id, sa.func.count(said.distinct()).label("opinions"))

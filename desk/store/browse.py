@@ -1,4 +1,4 @@
-"""Looking for items: by words, by likeness, by cluster.
+"""Find items: by words, by similarity, by cluster.
 
 Search over texts is FTS5 on SQLite and a tsvector on PostgreSQL.
 """
@@ -20,7 +20,7 @@ from desk.store.tables import items, texts
 from desk.store.types import ITEM, Item, read_row
 
 NEAR = 500
-"""Among how many messages before this one, and after it, similar ones are looked for."""
+"""Similar messages are searched among so many before and after this one."""
 
 _TWINS = (
     sa.select(items.c.id)
@@ -53,7 +53,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Near-duplicates that wait: their key, how many, the labels the machine gave, one of them."""
+    """Near-duplicates that wait: their key, how many, the model's labels, and an example."""
 
     key: str
     waiting: int
@@ -70,10 +70,10 @@ def search(
     limit: int = 50,
     offset: int = 0,
 ) -> list[Hit]:
-    """Return items whose text has all words of a query (the last may be begun only), best first.
+    """Return items whose text has all words of a query, best first. The last word may be a prefix.
 
-    ``label`` is what people came to or, where they have not yet, the machine's; blind items that
-    wait are left out then, for it would tell.
+    ``label`` is the reviewers' or, for undecided items, the model's. Undecided blind items are then
+    left out, because being found would give their label away.
     """
     words = words_of(query)
     if not words:
@@ -96,11 +96,12 @@ def search(
 
 
 def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
-    """Return decided items whose texts are like this one: near-duplicates, the newest first, then
-    those alike (``desk.core.texts``), the likest first, among the ``NEAR`` items before and after
-    it that have most words in common. There may be none.
+    """Return decided items with similar texts; there may be none.
 
-    Not of all: most words are in very many messages, and each page would look at all of these.
+    Near-duplicates come first, the newest first. Then those with the highest ``likeness``, among
+    the ``NEAR`` items before and after this one that have most words in common.
+
+    Not among all items: most words are in very many messages, and each page would read them all.
     """
     twins = list(tx.execute(_TWINS, {"item_id": item_id, "most": limit}).scalars())
     words = words_of(text)
@@ -120,7 +121,7 @@ def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
 
 def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:
     """Return clusters of near-duplicates that wait for a first decision, the largest first. Blind
-    items are in none: each is decided by itself."""
+    items are left out, because each is decided by itself."""
     waiting = sa.func.count().label("waiting")
     query = (
         sa.select(items.c.cluster_key, waiting, sa.func.min(items.c.id))
@@ -166,12 +167,12 @@ _SEARCH: sa.ColumnElement[Any] = sa.column("search")
 
 
 def words_of(query: str) -> list[str]:
-    """Return the words of what a person typed, or of a text: distinct, in order, 32 at most."""
+    """Return the distinct words of a query or a text, in order, 32 at most."""
     return list(dict.fromkeys(word.casefold() for word in _WORD.findall(query)))[:_MOST_WORDS]
 
 
 def has_words(text: str, query: str) -> bool:
-    """Tell whether a text has all words of a query, the last of which may be begun only."""
+    """Whether a text has all words of a query. The last word may be a prefix."""
     asked, there = words_of(query), {word.casefold() for word in _WORD.findall(text)}
     return (
         bool(asked)
@@ -181,8 +182,8 @@ def has_words(text: str, query: str) -> bool:
 
 
 def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]:  # type: ignore[type-arg]
-    """Return a table of ``item_id`` and ``rank`` of the texts that have all words, the last of
-    which may be begun only, and the column to order it by, best first."""
+    """Return a table (``item_id``, ``rank``) of the texts that have all words, the last as a
+    prefix, and the column that orders it, best first."""
     if tx.dialect.name == "sqlite":
         query = " AND ".join(f'"{word}"' for word in words) + "*"
         found = (
@@ -202,8 +203,8 @@ def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]
 
 
 def likest(tx: Tx, words: list[str], *, around: int, near: int, limit: int) -> list[int]:
-    """Return the ids of decided items whose texts have most of these words, best first, of the
-    ``near`` items before ``around`` and after it."""
+    """Return the ids of decided items whose texts have most of these words, best first, among the
+    ``near`` items before and after ``around``."""
     between = (around - near, around + near)
     if tx.dialect.name == "sqlite":
         return _likest_on_sqlite(tx, words, around, between, limit)
@@ -226,12 +227,14 @@ def likest(tx: Tx, words: list[str], *, around: int, near: int, limit: int) -> l
 def _likest_on_sqlite(
     tx: Tx, words: list[str], around: int, between: tuple[int, int], limit: int
 ) -> list[int]:
-    """Rank by BM25 (Robertson and Zaragoza 2009), with each word counted once a text and as rare as
-    it is among these: FTS5's own would count it in the whole index."""
-    # The driver's own rows: these are thousands for a page, and SQLAlchemy's take twice as long as
-    # finding them.
+    """Rank by BM25 (Robertson and Zaragoza 2009), with each word counted once per text.
+
+    A word's rarity is that among these items. FTS5's own ranking would count it in the whole index.
+    """
+    # The driver's own rows: a page reads thousands, and SQLAlchemy's take twice as long as finding
+    # them.
     execute = tx.connection.cursor().execute
-    # "+", for SQLite would rather look through all that are decided.
+    # "+" keeps SQLite from using the index by state, which lists all decided items.
     nearby = "SELECT id FROM items WHERE id BETWEEN ? AND ? AND +state = 'decided' AND id <> ?"
     ids = {id_ for (id_,) in execute(nearby, (*between, around)).fetchall()}
     hits = "SELECT rowid FROM text_search WHERE text_search MATCH ? AND rowid BETWEEN ? AND ?"
@@ -253,6 +256,6 @@ def _likest_on_sqlite(
 
 
 def forget_deleted(tx: Tx) -> None:
-    """Rewrite the index after texts were deleted, so that their words are in no part of it."""
+    """Rewrite the index after texts were deleted, so that it holds none of their words."""
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql("INSERT INTO text_search(text_search) VALUES ('optimize')")

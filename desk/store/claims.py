@@ -1,8 +1,8 @@
-"""Finding the next item of a queue, and holding it for one person.
+"""Find the next item of a queue, and hold it for one reviewer.
 
-The next item is found through the facets: a handful of rows that say by what a queue can choose,
-each the beginning of an index that lists its items in order. So the first item of each facet costs
-one step into an index, however many items there are, and whatever the queue asks for.
+The next item is found through the facets, the few combinations of label, adapter, reasons and
+origin that queues choose by. An index lists each facet's items in order, so the first item of a
+facet costs one step into it, however many items there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from desk.core.items import BLIND_ORIGINS, Order, Queue, values_with
+from desk.core.items import BLIND_ORIGINS, DecisionKind, Order, Queue, values_with
 from desk.store import items as items_store
 from desk.store.database import Tx
 from desk.store.tables import claims, decisions, facets, items
@@ -22,10 +22,10 @@ from desk.store.types import ITEM, Item, read_row
 
 _ATTEMPTS = 25
 
-# Statements are made once: to put one together, and to find out that it is a known one, takes
-# longer than to carry it out.
+# Statements are built once: building one, and looking it up in SQLAlchemy's cache, takes longer
+# than running it.
 _QUEUES = 128
-"""For how many queues they are kept."""
+"""Statements are kept for so many queues."""
 
 _ITEM = sa.bindparam("item", type_=items.c.id.type)
 _PERSON = sa.bindparam("person_id", type_=items.c.id.type)
@@ -40,7 +40,7 @@ _RELEASE_MINE = _RELEASE.where(claims.c.person_id == _PERSON)
 def held_by(
     tx: Tx, person_id: int, now_ms: int, *, beside: Collection[int] = (), queue: Queue
 ) -> Item | None:
-    """Return an item of a queue that the person holds, the oldest claim first, but for those of
+    """Return an item of a queue that the person holds, the oldest claim first, except those of
     ``beside``."""
     given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside)}
     row = tx.execute(_held_by(queue), given).first()
@@ -66,19 +66,67 @@ def _held_by(queue: Queue) -> sa.Select[Any]:
     )
 
 
-def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
-    """Hold the next item of a queue for a person, None where there is none for them.
+def held_dispute(tx: Tx, person_id: int, now_ms: int, item_id: int | None = None) -> Item | None:
+    """Return the disputed item that a person holds, this one if one is given; None if there is
+    none."""
+    query = (
+        sa.select(*ITEM)
+        .join(claims, claims.c.item_id == items.c.id)
+        .where(
+            claims.c.person_id == person_id, claims.c.until_ms > now_ms, items.c.state == "dispute"
+        )
+        .order_by(claims.c.since_ms, claims.c.item_id)
+        .limit(1)
+    )
+    if item_id is not None:
+        query = query.where(items.c.id == item_id)
+    row = tx.execute(query).first()
+    return None if row is None else read_row(Item, row)
 
-    Items that somebody holds, and items that this person has decided, skipped or flagged, are
-    passed over. Where several look at once, each takes another.
+
+def is_waiting(tx: Tx, person_id: int, queue: Queue, now_ms: int) -> bool:
+    """Tell whether a queue has an item that a person could claim."""
+    given = {"person_id": person_id, "now_ms": now_ms, "skip": 0}
+    queries = (candidates(queue), _skipped(queue))
+    return any(tx.execute(query, given).first() is not None for query in queries)
+
+
+def is_free(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
+    """Tell whether a person could claim this item."""
+    item = items_store.get(tx, item_id)
+    if item is None or item.state not in {"open", "second"}:
+        return False
+    holder = tx.execute(_HOLDER, {"item": item_id}).first()
+    if holder is not None and holder.until_ms > now_ms:
+        return bool(holder.person_id == person_id)
+    return not tx.execute(_GAVE_OPINION, {"item": item_id, "person_id": person_id}).scalar()
+
+
+def is_dispute_free(tx: Tx, person_id: int, now_ms: int, query: sa.Select[Any]) -> bool:
+    """Tell whether nobody else holds one of these disputed items (a query of their ids)."""
+    for item_id in tx.execute(query).scalars().all():
+        holder = tx.execute(_HOLDER, {"item": item_id}).first()
+        if holder is None or holder.until_ms <= now_ms or holder.person_id == person_id:
+            return True
+    return False
+
+
+def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
+    """Hold the next item of a queue for a person; None if there is none for them.
+
+    Items that are held, and items that this person has decided, skipped or flagged, are left out.
+    If nothing else is left, the items that they skipped come back, the oldest skip first. Several
+    at once get different items.
     """
     for attempt in range(_ATTEMPTS):
-        # Others have gone for the same one: look a little further, not all at one place again.
+        # Others took the same candidates: look a random way further, or all meet again.
         skip = random.randrange(4 * attempt) if attempt else 0  # noqa: S311 - no secret
         given = {"person_id": person_id, "now_ms": now_ms, "skip": skip}
         found = list(tx.execute(candidates(queue), given).scalars())
         if not found and not skip:
-            return None
+            found = list(tx.execute(_skipped(queue), given).scalars())
+            if not found:
+                return None
         for item_id in found:
             item = claim(tx, item_id, person_id, now_ms, until_ms, wait=False)
             if item is not None:
@@ -89,10 +137,10 @@ def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int)
 def claim(
     tx: Tx, item_id: int, person_id: int, now_ms: int, until_ms: int, *, wait: bool = True
 ) -> Item | None:
-    """Hold this item for a person, or hold it on; None where it is not theirs to decide.
+    """Hold this item for a person, or prolong their claim; None if they may not decide it.
 
-    It is not where somebody else holds it, where the person has spoken on it before, or where
-    nobody is asked any more.
+    They may not if somebody else holds it, if they have given an opinion on it, or if it does not
+    wait for an opinion.
     """
     item = items_store.lock(tx, item_id, wait=wait)
     if item is None or item.state not in {"open", "second"}:
@@ -107,26 +155,47 @@ def claim_dispute(
     for item_id in tx.execute(query).scalars().all():
         item = items_store.lock(tx, item_id, wait=False)
         if item is not None and item.state == "dispute":
-            held = _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True)
+            held = _hold(tx, item, person_id, now_ms, until_ms, opinion_is_fine=True)
             if held is not None:
                 return held
     return None
 
 
 def hold_again(tx: Tx, item: Item, person_id: int, now_ms: int, until_ms: int) -> bool:
-    """Hold a locked item for anyone who took back what they said of it; tell whether nobody else
+    """Hold a locked item for a person who took back their decision; return False if somebody else
     holds it."""
-    return _hold(tx, item, person_id, now_ms, until_ms, spoken_is_fine=True) is not None
+    return _hold(tx, item, person_id, now_ms, until_ms, opinion_is_fine=True) is not None
+
+
+def is_kept(tx: Tx, item_id: int, person_id: int) -> bool:
+    """Whether an item was last held for this person: also after the time ran out, until somebody
+    else takes it, so that a pause loses no decision. Ask with the item locked."""
+    holder = tx.execute(_HOLDER, {"item": item_id}).first()
+    return holder is not None and holder.person_id == person_id
+
+
+def has_skipped(tx: Tx, item_id: int, person_id: int) -> bool:
+    """Tell whether a person has skipped an item."""
+    return bool(tx.execute(_HAS_SKIPPED, {"item": item_id, "person_id": person_id}).scalar())
+
+
+def count_left(
+    tx: Tx, person_id: int, queue: Queue, now_ms: int, *, beside: Collection[int], most: int
+) -> int:
+    """Return how many items of a queue are left for a person, without those of ``beside``; counting
+    stops at ``most``, so that its time does not grow with the queue."""
+    given = {"person_id": person_id, "now_ms": now_ms, "beside": list(beside), "most": most}
+    return int(tx.execute(_count_left(queue), given).scalar_one())
 
 
 def holds(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
-    """Tell whether an item is held for a person. Ask with the item locked."""
+    """Whether an item is held for a person. Ask with the item locked."""
     holder = tx.execute(_HOLDER, {"item": item_id}).first()
     return holder is not None and holder.person_id == person_id and holder.until_ms > now_ms
 
 
 def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
-    """Give an item back; of anyone who holds it where no person is given."""
+    """Release a claim: this person's, or anybody's if no person is given."""
     if person_id is None:
         tx.execute(_RELEASE, {"item": item_id})
     else:
@@ -134,7 +203,7 @@ def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
 
 
 def release_all(tx: Tx, person_id: int) -> None:
-    """Give back all that a person holds: when they leave."""
+    """Release all claims of a person who signs out."""
     tx.execute(claims.delete().where(claims.c.person_id == person_id))
 
 
@@ -145,7 +214,7 @@ def _hold(
     now_ms: int,
     until_ms: int,
     *,
-    spoken_is_fine: bool = False,
+    opinion_is_fine: bool = False,
 ) -> Item | None:
     holder = tx.execute(_HOLDER, {"item": item.id}).first()
     if holder is not None and holder.person_id == person_id and holder.until_ms > now_ms:
@@ -154,7 +223,7 @@ def _hold(
     if holder is not None and holder.until_ms > now_ms:
         return None
     mine = {"item": item.id, "person_id": person_id}
-    if not spoken_is_fine and tx.execute(_SPOKEN, mine).scalar():
+    if not opinion_is_fine and tx.execute(_GAVE_OPINION, mine).scalar():
         return None
     if holder is not None:
         release(tx, item.id)
@@ -165,23 +234,18 @@ def _hold(
 
 @lru_cache(_QUEUES)
 def candidates(queue: Queue) -> sa.Select[Any]:
-    """Return a query of ids: the first item of each facet and state that the queue holds. It wants
-    ``person_id``, ``now_ms``, and how many items to ``skip`` in each."""
+    """Return a query of ids: the first item of each facet and state in the queue. Its parameters
+    are ``person_id``, ``now_ms``, and how many items to ``skip`` in each."""
     order = _order(queue.order)
     firsts = []
     for state in ("open", "second"):
-        held = (
-            sa.select(claims.c.item_id)
-            .where(claims.c.item_id == items.c.id, claims.c.until_ms > _NOW)
-            .exists()
-        )
         first = (
             sa.select(items.c.id)
             .where(
                 items.c.state == state,
                 items.c.facet_id == facets.c.id,
                 *_of_age(queue),
-                ~held,
+                ~_held(),
                 ~_spoken(items.c.id),
             )
             .order_by(*order)
@@ -190,7 +254,7 @@ def candidates(queue: Queue) -> sa.Select[Any]:
             .correlate(facets)
             .scalar_subquery()
         )
-        # Said outright: a queue that asks for nothing would else have no facets to look from.
+        # Explicit: without a condition the query would not select from the facets at all.
         from_facets = sa.select(first.label("item_id")).select_from(facets)
         firsts.append(from_facets.where(*_of_queue(queue)))
     found = sa.union_all(*firsts).subquery("firsts")
@@ -199,24 +263,82 @@ def candidates(queue: Queue) -> sa.Select[Any]:
     )
 
 
-def _spoken(item_id: Any) -> sa.Exists:
+@lru_cache(_QUEUES)
+def _skipped(queue: Queue) -> sa.Select[Any]:
+    """Return a query of ids: items of a queue that a person has only skipped so far, the oldest
+    skip first. It reads all of their decisions, and is asked only when nothing else is left."""
     return (
-        sa.select(decisions.c.id)
+        sa.select(items.c.id)
+        .join(decisions, decisions.c.item_id == items.c.id)
+        .join(facets, facets.c.id == items.c.facet_id)
         .where(
-            decisions.c.item_id == item_id,
             decisions.c.person_id == _PERSON,
+            decisions.c.kind == "skip",
             decisions.c.undone_ms.is_(None),
+            items.c.state.in_(("open", "second")),
+            *_of_queue(queue),
+            *_of_age(queue),
+            ~_held(),
+            ~_spoken(items.c.id, "label", "none"),
         )
+        .group_by(items.c.id)
+        .order_by(sa.func.max(decisions.c.id))
+        .limit(8)
+    )
+
+
+@lru_cache(_QUEUES)
+def _count_left(queue: Queue) -> sa.Select[Any]:
+    others = (
+        sa.select(claims.c.item_id)
+        .where(
+            claims.c.item_id == items.c.id,
+            claims.c.until_ms > _NOW,
+            claims.c.person_id != _PERSON,
+        )
+        .exists()
+    )
+    some = (
+        sa.select(items.c.id)
+        .join(facets, facets.c.id == items.c.facet_id)
+        .where(
+            items.c.state.in_(("open", "second")),
+            items.c.id.not_in(sa.bindparam("beside", expanding=True)),
+            *_of_queue(queue),
+            *_of_age(queue),
+            ~others,
+            ~_spoken(items.c.id, "label", "none"),
+        )
+        .limit(sa.bindparam("most", type_=sa.Integer))
+        .subquery()
+    )
+    return sa.select(sa.func.count()).select_from(some)
+
+
+def _held() -> sa.Exists:
+    return (
+        sa.select(claims.c.item_id)
+        .where(claims.c.item_id == items.c.id, claims.c.until_ms > _NOW)
         .exists()
     )
 
 
-_SPOKEN = sa.select(_spoken(_ITEM))
+def _spoken(item_id: Any, *kinds: DecisionKind) -> sa.Exists:
+    """Whether a person has decided an item, in one of these ways if any are named."""
+    own = decisions.alias("own")  # a name of its own, where the query has decisions already
+    query = sa.select(own.c.id).where(
+        own.c.item_id == item_id, own.c.person_id == _PERSON, own.c.undone_ms.is_(None)
+    )
+    return (query.where(own.c.kind.in_(kinds)) if kinds else query).exists()
+
+
+_GAVE_OPINION = sa.select(_spoken(_ITEM, "label", "none"))
+_HAS_SKIPPED = sa.select(_spoken(_ITEM, "skip"))
 
 
 def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = [
-        # "IS NULL" where it is None, which leaves out every batch.
+        # "IS NULL" for None, which leaves out all batches.
         facets.c.batch_id == queue.batch_id
     ]
     if queue.label is not None:

@@ -17,7 +17,7 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class FacetCount:
-    """How many items of a facet wait; ``older`` counts those that came before each time asked."""
+    """How many items of a facet wait; ``older`` counts those before each of the given times."""
 
     label: str
     adapter_digest: str
@@ -29,7 +29,7 @@ class FacetCount:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One decision, for the list of a person's own."""
+    """A decision, for the list of a person's own."""
 
     item_id: int
     kind: str
@@ -41,12 +41,11 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One item of the audit sample. ``opinions`` are what reviewers said, oldest first; ``settled``
-    whether one of them or an adjudicator's word holds, which is ``outcome_label``. A label is None
-    where no label fits.
+    """An item of the audit sample. ``opinions`` are the reviewers' labels, oldest first, None if no
+    label fits. If it is ``settled``, by them or an adjudicator, ``outcome_label`` holds.
 
-    All labels are of the taxonomy that the machine had: an item that was decided by another counts
-    as one that is not decided.
+    All labels are of the model's taxonomy: an item that was decided by another one counts as not
+    decided.
     """
 
     item_id: int
@@ -63,7 +62,7 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class DayTraffic:
-    """How many results there were of a kind on a day (days since 1970)."""
+    """The number of results of a kind on a day (days since 1970)."""
 
     day: int
     label: str
@@ -74,8 +73,8 @@ class DayTraffic:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Items of an origin and a state that wait for people: how many, the age of the oldest, and
-    how many have waited for more than a day and more than a week."""
+    """Items of an origin and a state that wait: how many, the age of the oldest, and how many have
+    waited for more than a day and more than a week."""
 
     origin: str
     state: str
@@ -86,7 +85,7 @@ class Waiting:
 
 
 def waiting(tx: Tx, before_ms: Sequence[int]) -> list[FacetCount]:
-    """Return what of the inbox waits for a decision by facet, and of it what came before each of
+    """Return how many items of the inbox wait by facet, and how many of them came before each of
     these times."""
     older = [
         sa.func.sum(sa.case((items.c.received_ms < each, 1), else_=0)).label(f"older{at}")
@@ -114,7 +113,7 @@ def waiting(tx: Tx, before_ms: Sequence[int]) -> list[FacetCount]:
 
 
 def adapter_name(tx: Tx, digest: str) -> str:
-    """Return the name of an adapter of which items wait, "" where none does."""
+    """Return the name of an adapter with waiting items, "" if it has none."""
     for facet_id in tx.execute(
         sa.select(facets.c.id).where(facets.c.adapter_digest == digest)
     ).scalars():
@@ -126,8 +125,8 @@ def adapter_name(tx: Tx, digest: str) -> str:
 
 
 def made_since(tx: Tx, person_id: int, since_ms: int) -> Mapping[str, tuple[int, int, float]]:
-    """Return by kind what a person did since a time: how often, how often it was undone, and the
-    seconds that went into what holds."""
+    """Return a person's decisions since a time by kind: how many, how many were undone, and the
+    seconds spent on the others."""
     undone = sa.case((decisions.c.undone_ms.is_not(None), 1), else_=0)
     held_s = sa.case((decisions.c.undone_ms.is_(None), decisions.c.seconds), else_=0.0)
     query = (
@@ -163,8 +162,8 @@ def by_state(tx: Tx) -> Mapping[str, int]:
 
 
 def oldest_waiting_ms(tx: Tx) -> int | None:
-    """Return when the item came from Kafka that waits longest for a decision, None where none
-    waits. Batches of tasks have all the time they are given."""
+    """Return when the item that waits longest came from Kafka, None if none waits. Tasks are not
+    counted, because nobody expects them to be decided at once."""
     of_batches = sa.select(facets.c.id).where(facets.c.batch_id.is_not(None))
     query = sa.select(sa.func.min(items.c.received_ms)).where(
         items.c.state.in_(("open", "second", "dispute")), items.c.facet_id.not_in(of_batches)
@@ -229,7 +228,7 @@ def traffic_by_day(tx: Tx, since_day: int) -> list[DayTraffic]:
 
 
 def waiting_by_origin(tx: Tx, now_ms: int) -> list[Waiting]:
-    """Return what waits for people, by origin and state."""
+    """Return what waits, by origin and state."""
     came = items.c.received_ms
 
     def older(age_ms: int) -> sa.ColumnElement[int]:
@@ -249,8 +248,8 @@ def waiting_by_origin(tx: Tx, now_ms: int) -> list[Waiting]:
 
 
 def time_spent(tx: Tx, since_ms: int) -> Mapping[str, tuple[int, float]]:
-    """Return by origin how many decisions were made since a time and the seconds they took. One
-    that was taken back took its time all the same."""
+    """Return by origin how many decisions were made since a time and the seconds they took,
+    including those that were taken back."""
     query = (
         sa.select(items.c.origin, sa.func.count(), sa.func.sum(decisions.c.seconds))
         .join(items, items.c.id == decisions.c.item_id)
@@ -261,8 +260,8 @@ def time_spent(tx: Tx, since_ms: int) -> Mapping[str, tuple[int, float]]:
 
 
 def adapter_names(tx: Tx, since_ms: int) -> Mapping[str, str]:
-    """Return the names of the audit sample's adapters since a time, by digest; of several names the
-    last one by the alphabet."""
+    """Return the names of the audit sample's adapters since a time, by digest. Of several names,
+    the last in the alphabet."""
     query = (
         sa.select(items.c.adapter_digest, sa.func.max(items.c.adapter_name))
         .where(items.c.origin == "audit", items.c.labelled_ms >= since_ms)
@@ -272,8 +271,8 @@ def adapter_names(tx: Tx, since_ms: int) -> Mapping[str, str]:
 
 
 def _said(tx: Tx, since_ms: int) -> Mapping[int, Mapping[int, tuple[str | None, bool]]]:
-    """Return by item and decision (label, whether an adjudicator's), as far as they hold and are of
-    the machine's taxonomy; oldest first."""
+    """Return (label, whether it is an adjudicator's) by item and decision, oldest first. Decisions
+    that were taken back, or made by another taxonomy than the model's, are left out."""
     query = (
         sa.select(decisions.c.item_id, decisions.c.id, decisions.c.label, decisions.c.final)
         .join(items, items.c.id == decisions.c.item_id)

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,10 +20,10 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from desk.errors import DatabaseAway, DatabaseRefused, SettingsError
 
 Tx: TypeAlias = sa.Connection
-"""A transaction that is open. Only functions of ``desk.store`` look into it."""
+"""An open transaction. Only ``desk.store`` runs statements in it."""
 
 _ANSWER_S = 30.0
-"""For how long PostgreSQL may be silent before a connection is given up."""
+"""A connection to PostgreSQL is closed after so long without an answer."""
 
 _BUSY_MS = 15_000
 
@@ -31,7 +31,7 @@ _POOL_WAIT_S = 30.0
 
 
 class Database:
-    """Where items and decisions are. Safe from any thread; close it in the end."""
+    """The desk's database. Safe from any thread; close it in the end."""
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         """Describe the database; nothing is connected yet. Raises SettingsError for a URL that is
@@ -62,10 +62,11 @@ class Database:
             options["pool_pre_ping"] = True
             options["connect_args"] = {"timeout": _ANSWER_S}
         self.engine = sa.create_engine(parsed, hide_parameters=True, **options)
-        # SQLite lets one write at a time. Who waits for it there asks again after up to 100 ms, and
-        # may come last each time; who waits here is woken, and takes no connection meanwhile.
+        # SQLite has one writer at a time. A thread that waits in SQLite polls every 100 ms and may
+        # lose each time. A thread that waits here is woken in turn, and holds no connection.
         self._turns = Turns()
         if self.is_sqlite:
+            sa.event.listen(self.engine, "do_connect", _keep_private)
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
         else:
@@ -76,11 +77,11 @@ class Database:
 
     @contextmanager
     def write(self, *, patient: bool = False) -> Iterator[Tx]:
-        """A transaction that may change something; committed in the end, rolled back on an error.
+        """Open a transaction that writes: committed at the end, rolled back on an error.
 
-        On SQLite there is one at a time (BEGIN IMMEDIATE). ``patient``: its statements may take as
-        long as they like, for a migration. Raises DatabaseAway, also where all connections are
-        taken for ``_POOL_WAIT_S``.
+        On SQLite there is one at a time (BEGIN IMMEDIATE). ``patient`` sets no limit on the time of
+        its statements, for a migration. Raises DatabaseAway, also if all connections are in use for
+        ``_POOL_WAIT_S``.
         """
         with self._transaction(write=True) as tx:
             if not patient or self.is_sqlite:
@@ -95,7 +96,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        """A transaction that only reads. Raises DatabaseAway."""
+        """Open a transaction that reads. Raises DatabaseAway."""
         with self._transaction(write=False) as tx:
             yield tx
 
@@ -132,8 +133,22 @@ class Database:
         self.engine.dispose()
 
 
+def _keep_private(_dialect: Any, _record: Any, arguments: Any, _options: Any) -> None:
+    """Create the file for its owner alone (0600), and take a file that was copied here from
+    others: it holds messages. SQLite gives -wal and -shm the rights of the database."""
+    path = str(arguments[0])
+    with suppress(OSError):  # SQLite reports what is wrong with the path
+        # Only if it is new: closing any descriptor of a file drops this process's locks on it
+        # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    for each in (Path(path), Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with suppress(OSError):  # not there, or another user's
+            if each.stat().st_mode & 0o077:
+                each.chmod(0o600)
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver begins transactions by itself, and not when it should.
+    # The driver would begin transactions by itself, and only before the first write.
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
@@ -153,8 +168,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 class Turns:
-    """A lock that goes to the thread that has waited longest. Python's own goes to the quickest: a
-    thread that writes again and again would keep the others from it."""
+    """A lock that goes to the thread that has waited longest.
+
+    With ``threading.Lock`` a thread that writes in a loop would starve the others.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -162,7 +179,7 @@ class Turns:
         self._waiting: deque[threading.Lock] = deque()
 
     def acquire(self, timeout_s: float) -> bool:
-        """Wait for one's turn; tell whether it came in time. ``release`` ends it."""
+        """Wait for the lock; return whether it came in time. ``release`` it afterwards."""
         with self._lock:
             if not self._taken:
                 self._taken = True
@@ -179,7 +196,7 @@ class Turns:
         return False
 
     def release(self) -> None:
-        """Let the next one have their turn."""
+        """Pass the lock to the next thread."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().release()
@@ -187,8 +204,8 @@ class Turns:
                 self._taken = False
 
 
-# What PostgreSQL calls: connection failures (08), a standby (25006), a deadlock (40), too many
-# connections, a full disk (53), being shut down, starting, ending a statement (57).
+# PostgreSQL's SQLSTATE classes for connection failures (08), a standby (25006), a deadlock (40),
+# too many connections, a full disk (53), shutting down, starting, ending a statement (57).
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY = ("08", "25006", "40", "53", "57")
 
@@ -196,15 +213,15 @@ _REFUSED = {"28P01", "28000", "3D000", "42P01", "42501"}
 
 
 def sqlstate(error: BaseException | None) -> str:
-    """Return PostgreSQL's code of an error of pg8000's, "" where it has none."""
+    """Return the SQLSTATE of an error of pg8000, "" if it has none."""
     if error is not None and error.args and isinstance(error.args[0], dict):
         return str(error.args[0].get("C", ""))
     return ""
 
 
 def translate(error: DBAPIError) -> Exception:
-    """Return what the caller is told: DatabaseAway, DatabaseRefused, or the error itself. The
-    driver's words may hold values, so they are left out, but for those that cannot."""
+    """Return DatabaseAway, DatabaseRefused, or the error itself. The driver's words are left out,
+    because they may hold values."""
     original = error.orig
     if type(original).__module__ == "sqlite3":
         return _of_sqlite(str(original)) or error
@@ -232,11 +249,11 @@ def _of_sqlite(words: str) -> Exception | None:
 
 
 def back_up(database: Database, target: Path) -> int:
-    """Write the database as it is at one moment to a new file; return its size in bytes.
+    """Write a consistent copy of the database to a new file; return its size in bytes.
 
-    The desk may run meanwhile. Pages of what was deleted are not copied (``VACUUM INTO``,
-    https://www.sqlite.org/lang_vacuum.html). The file is there whole or not at all, for its owner
-    alone. Raises SettingsError, DatabaseRefused.
+    The desk may run meanwhile. Deleted content is not copied (``VACUUM INTO``,
+    https://www.sqlite.org/lang_vacuum.html). The file appears whole or not at all, readable by its
+    owner only. Raises SettingsError, DatabaseRefused.
     """
     if not database.is_sqlite:
         raise SettingsError(

@@ -1,21 +1,29 @@
-"""What people decide, and what follows for the item."""
+"""Decisions, and the state of an item that follows from them."""
 
 from __future__ import annotations
 
+import itertools
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
-from desk.core.items import DecisionKind, Opinion, Standing, standing
+from desk.core.items import DecisionKind, Opinion, State, state_of
+from desk.errors import Refused
 from desk.store.database import Tx
-from desk.store.tables import adjudications, decisions, items, outbox
+from desk.store.tables import adjudications, decisions, items
 from desk.store.types import DECIDED, Decided, Item, read_row
+
+SENT_BEFORE = "this form was sent before, for another message: reload the page and decide again"
 
 
 @dataclass(frozen=True, slots=True)
 class NewDecision:
-    """A decision to be kept. ``final``: an adjudicator's, which ends the matter."""
+    """A decision to store. ``final``: an adjudicator's, which settles the item."""
 
     request_id: str
     person_id: int
@@ -42,24 +50,28 @@ _CLOSE_DISPUTE = adjudications.update().where(*_DISPUTED)
 
 
 def by_request(tx: Tx, request_id: str) -> Decided | None:
-    """Return the decision of a request that was sent before."""
+    """Return the decision that a request made, None if it is new."""
     row = tx.execute(_BY_REQUEST, {"request_id": request_id}).first()
     return None if row is None else read_row(Decided, row)
 
 
 def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
-    """Keep a decision on an item that is locked."""
+    """Store a decision on a locked item. Raises Refused if another item's decision has this request
+    id."""
     row = {**asdict(new), "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
-    return read_row(Decided, tx.execute(_ADD, row).one())
+    try:
+        return read_row(Decided, tx.execute(_ADD, row).one())
+    except IntegrityError:  # of two requests at once; the caller looks for an earlier one
+        raise Refused(SENT_BEFORE) from None
 
 
 def on_item(tx: Tx, item_id: int) -> list[Decided]:
-    """Return the decisions on an item that hold, oldest first."""
+    """Return the decisions on an item that were not taken back, oldest first."""
     return [read_row(Decided, row) for row in tx.execute(_ON_ITEM, {"item_id": item_id})]
 
 
 def last_of(tx: Tx, person_id: int) -> Decided | None:
-    """Return the last decision of a person that holds."""
+    """Return a person's last decision that was not taken back."""
     query = (
         sa.select(*DECIDED)
         .where(decisions.c.person_id == person_id, decisions.c.undone_ms.is_(None))
@@ -71,32 +83,29 @@ def last_of(tx: Tx, person_id: int) -> Decided | None:
 
 
 def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> None:
-    """Mark a decision as undone; what of it is not published yet is not published any more."""
+    """Mark a decision as undone."""
     tx.execute(
         decisions.update()
         .where(decisions.c.id == decision_id)
         .values(undone_ms=now_ms, undone_by=person_id)
     )
-    tx.execute(
-        outbox.delete().where(outbox.c.decision_id == decision_id, outbox.c.sequence.is_(None))
-    )
 
 
-def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
-    """Work out where a locked item stands by its decisions, and keep it.
+def settle(tx: Tx, item: Item, now_ms: int) -> tuple[State, Decided | None]:
+    """Compute a locked item's state from its decisions, and store it.
 
-    Return that, and the decision that holds where it is decided.
+    Return the state, and the decision that holds if the item is decided.
     """
     made = on_item(tx, item.id)
     spoken = [each for each in made if each.kind in {"label", "none"}]
     flagged = any(each.kind == "flag" for each in made)
-    now = standing(item.opinions_wanted, [_opinion(each) for each in spoken], flagged=flagged)
-    holds = None
+    opinions = [Opinion(each.label, each.final) for each in spoken]
+    state, deciding = state_of(item.opinions_wanted, opinions, flagged=flagged)
+    holds = None if deciding is None else spoken[deciding]
     values: dict[str, Any] = dict.fromkeys(
         ("outcome", "outcome_label", "outcome_ms", "outcome_decision_id", "outcome_taxonomy_digest")
     )
-    if now.opinion is not None:
-        holds = [each for each in spoken if _opinion(each) == now.opinion][-1]
+    if holds is not None:
         values = {
             "outcome": holds.kind,
             "outcome_label": holds.label,
@@ -104,14 +113,17 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[Standing, Decided | None]:
             "outcome_decision_id": holds.id,
             "outcome_taxonomy_digest": holds.taxonomy_digest,
         }
-    tx.execute(_SETTLE, {"item": item.id, "state": now.state, **values})
-    _keep_dispute(tx, item.id, now, flagged=flagged, holds=holds, now_ms=now_ms)
-    return now, holds
+    tx.execute(_SETTLE, {"item": item.id, "state": state, **values})
+    _keep_dispute(tx, item.id, state, flagged=flagged, holds=holds, now_ms=now_ms)
+    return state, holds
 
 
-def disputes(person_id: int, now_ms: int, limit: int = 20) -> sa.Select[Any]:
-    """Return a query of the ids of disputed items, oldest first, on which a person has not given an
-    opinion: nobody judges a dispute of their own. What they flagged they may."""
+def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Select[Any]:
+    """Return a query of the ids of disputed items, or of one item, oldest first.
+
+    Items on which the person has given an opinion are left out: nobody settles their own dispute.
+    They may settle what they flagged.
+    """
     mine = (
         sa.select(decisions.c.id)
         .where(
@@ -122,17 +134,18 @@ def disputes(person_id: int, now_ms: int, limit: int = 20) -> sa.Select[Any]:
         )
         .exists()
     )
-    return (
+    query = (
         sa.select(adjudications.c.item_id)
         .where(adjudications.c.closed_ms.is_(None), ~mine, adjudications.c.opened_ms <= now_ms)
         .order_by(adjudications.c.opened_ms, adjudications.c.id)
-        .limit(limit)
+        .limit(20)
     )
+    return query if item_id is None else query.where(adjudications.c.item_id == item_id)
 
 
 def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:
-    """Return the labels that reviewers gave since a time to each item that several decided; None
-    where no label fits. Adjudicators are left out."""
+    """Return the labels that several reviewers gave to each item since a time; None if no label
+    fits. Adjudicators' final decisions are left out."""
     query = (
         sa.select(decisions.c.item_id, decisions.c.label)
         .where(
@@ -150,19 +163,63 @@ def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:
     return [said for said in found.values() if len(said) > 1]
 
 
-def _opinion(made: Decided) -> Opinion:
-    kind = "label" if made.kind == "label" else "none"
-    return Opinion(made.person_id, kind, made.label, made.final)  # type: ignore[arg-type]
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one person decided: how many items, the median time for one (seconds, None if no page
+    said), and on how many they agreed with another reviewer, of those that both decided."""
+
+    decided: int
+    median_s: float | None
+    doubly: int
+    agreed: int
+
+
+def work_since(tx: Tx, since_ms: int) -> Mapping[int, Work]:
+    """Return the work of each person since a time, by person id. Undone decisions, skips and flags
+    are left out; an adjudicator's final decisions count as work, not as an opinion."""
+    query = sa.select(
+        decisions.c.person_id,
+        decisions.c.item_id,
+        decisions.c.label,
+        decisions.c.final,
+        decisions.c.seconds,
+    ).where(
+        decisions.c.kind.in_(("label", "none")),
+        decisions.c.undone_ms.is_(None),
+        decisions.c.decided_ms >= since_ms,
+    )
+    seconds: dict[int, list[float]] = defaultdict(list)
+    opinions: dict[int, dict[int, str | None]] = defaultdict(dict)
+    for row in tx.execute(query):
+        seconds[row.person_id].append(row.seconds)
+        if not row.final:
+            opinions[row.item_id][row.person_id] = row.label
+    doubly: Counter[int] = Counter()
+    agreed: Counter[int] = Counter()
+    for said in opinions.values():
+        # In pairs: of three reviewers one may agree with the second and not with the third.
+        for one, other in itertools.permutations(said, 2):
+            doubly[one] += 1
+            agreed[one] += said[one] == said[other]
+    return {
+        person: Work(
+            len(each),
+            statistics.median(timed) if (timed := [s for s in each if s > 0]) else None,
+            doubly[person],
+            agreed[person],
+        )
+        for person, each in seconds.items()
+    }
 
 
 def _keep_dispute(
-    tx: Tx, item_id: int, now: Standing, *, flagged: bool, holds: Decided | None, now_ms: int
+    tx: Tx, item_id: int, state: State, *, flagged: bool, holds: Decided | None, now_ms: int
 ) -> None:
-    """Open a dispute where there is one, close it where there is none any more."""
+    """Open or close the item's dispute as its state says."""
     there = tx.execute(_DISPUTE, {"item": item_id}).first() is not None
-    if now.state == "dispute" and not there:
+    if state == "dispute" and not there:
         reason = "flag" if flagged else "disagreement"
         tx.execute(adjudications.insert().values(item_id=item_id, reason=reason, opened_ms=now_ms))
-    elif now.state != "dispute" and there:
+    elif state != "dispute" and there:
         closed = {"closed_ms": now_ms, "decision_id": holds.id if holds is not None else None}
         tx.execute(_CLOSE_DISPUTE, {"item": item_id, **closed})

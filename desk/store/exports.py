@@ -35,6 +35,7 @@ def export_rows(
             items.c.outcome_decision_id,
             items.c.outcome_label,
             items.c.batch_id,
+            items.c.origin,
             tasks.c.given_label,
             tasks.c.given_source,
             batches.c.name,
@@ -53,6 +54,7 @@ def export_rows(
     )
     if by_message_id:
         query = query.where(items.c.message_id.is_not(None))
+    drawn = _drawn(tx) if batch_ids else frozenset()
     after = 0
     while rows := tx.execute(query.where(items.c.id > after)).all():
         holding = {row.outcome_decision_id: row.outcome_label for row in rows}
@@ -67,12 +69,25 @@ def export_rows(
                 given_source=row.given_source,
                 text=row.text,
                 task_id=row.result_id if is_task else None,
-                purpose=row.purpose,
+                purpose="audit" if row.origin == "audit" else row.purpose,
                 batch=row.name,
                 opinions=said[row.id],
-                is_last=bool(row.is_last),
+                is_last=bool(row.is_last)
+                and not (row.purpose == "learn" and row.message_sha256 in drawn),
             )
         after = rows[-1].id
+
+
+def _drawn(tx: Tx) -> frozenset[str]:
+    """Return the digests of the audit sample's messages.
+
+    The sample's own decision on such a message counts, not that on a ``learn`` task. The tasks are
+    the hard messages: without them the hold-out that the sample adds to would be too easy.
+    """
+    query = sa.select(items.c.message_sha256).where(
+        items.c.origin == "audit", items.c.message_sha256.is_not(None)
+    )
+    return frozenset(tx.execute(query).scalars())
 
 
 def _exported(
@@ -88,11 +103,12 @@ def _exported(
 
 
 def _decided_again(batch_ids: Collection[int], taxonomy_digest: str) -> sa.Exists:
-    """Whether another item of the same message was decided later."""
+    """Whether another item of the same message counts: one of the audit sample, else the one that
+    was decided later."""
     newer = items.alias("newer")
-    later = sa.or_(
-        newer.c.outcome_ms > items.c.outcome_ms,
-        sa.and_(newer.c.outcome_ms == items.c.outcome_ms, newer.c.id > items.c.id),
+    drawn = [sa.case((table.c.origin == "audit", 1), else_=0) for table in (newer, items)]
+    later = sa.tuple_(drawn[0], newer.c.outcome_ms, newer.c.id) > sa.tuple_(
+        drawn[1], items.c.outcome_ms, items.c.id
     )
     return (
         sa.select(newer.c.id)
@@ -147,11 +163,14 @@ def _opinions(
     return {item_id: tuple(said) for item_id, said in found.items()}
 
 
-def apply_change(tx: Tx, change: TaxonomyChange, old: str, new: str, now_ms: int) -> dict[str, int]:
+def apply_change(
+    tx: Tx, change: TaxonomyChange, old: str, new: str, now_ms: int
+) -> tuple[dict[str, int], list[int]]:
     """Carry what was decided by the taxonomy ``old`` (a digest) over to ``new``, or open it again
-    where its text is still here. Return how many of each: carried, reopened, left."""
+    where its text is still here. Return how many of each (carried, reopened, left), and the ids of
+    the reopened items."""
     decided = sa.and_(items.c.state == "decided", items.c.outcome_taxonomy_digest == old)
-    counts = {"carried": 0, "reopened": 0}
+    counts = {"carried": 0}
     for before, after in sorted(change.carried.items()):
         done = tx.execute(
             items.update()
@@ -168,16 +187,17 @@ def apply_change(tx: Tx, change: TaxonomyChange, old: str, new: str, now_ms: int
     ]
     if change.reopen_none:
         again.append(none)
-    counts["reopened"] = _reopen(tx, sa.or_(*again), now_ms)
+    reopened = _reopen(tx, sa.or_(*again), now_ms)
     # Opinions that wait for a second one, or for an adjudicator, were given by the old labels.
     waiting = items.c.state.in_(("second", "dispute"))
-    counts["reopened"] += _reopen(tx, waiting, now_ms)
+    reopened += _reopen(tx, waiting, now_ms)
+    counts["reopened"] = len(reopened)
     left = sa.select(sa.func.count()).select_from(items).where(decided)
     counts["left"] = int(tx.execute(left).scalar_one())
-    return counts
+    return counts, reopened
 
 
-def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> int:
+def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> list[int]:
     here = sa.select(items.c.id).where(which, items.c.text_state == "here")
     ids = list(tx.execute(here).scalars())
     nothing: dict[str, Any] = dict.fromkeys(
@@ -190,4 +210,4 @@ def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> int:
         tx.execute(items.update().where(items.c.id.in_(some)).values(state="open", **nothing))
         open_ = sa.and_(adjudications.c.item_id.in_(some), adjudications.c.closed_ms.is_(None))
         tx.execute(adjudications.update().where(open_).values(closed_ms=now_ms))
-    return len(ids)
+    return ids

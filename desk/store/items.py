@@ -1,4 +1,4 @@
-"""Items, exactly one for each result id, and their messages: wanted, found, purged."""
+"""Items, exactly one for each result id, and their messages: fetched and purged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from worker.contract.scoring import ReviewReason
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A result to look at, without its text. ``replay`` made it, where one did."""
+    """A result for review, without its text. ``replay`` is the replay that made it, if one did."""
 
     result_id: str
     source_topic: str
@@ -62,7 +62,7 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of a batch: new items, known ones that a replay changed, known ones."""
+    """How many items were new, known and changed by a replay, and known."""
 
     new: int
     changed: int
@@ -70,12 +70,12 @@ class Added:
 
 
 Missing = Literal["expired", "unreadable"]
-"""Why a message cannot be had: it is no longer in Kafka, or not in the format of the settings."""
+"""Why a message is missing: no longer in Kafka, or not in the format of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where an item's message lies in the input."""
+    """The place of an item's message in the input."""
 
     item_id: int
     topic: str
@@ -86,7 +86,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class FoundText:
-    """An item's message, and what was made of it."""
+    """An item's message, and what is computed from it."""
 
     item_id: int
     text: str
@@ -96,14 +96,14 @@ class FoundText:
 
 
 def insert_ignore(tx: Tx, table: sa.Table) -> Any:
-    """Return an INSERT that passes over rows that are there."""
+    """Return an INSERT that ignores existing rows."""
     kind: Any = sqlite if tx.dialect.name == "sqlite" else postgresql
     return kind.insert(table).on_conflict_do_nothing()
 
 
 def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> Added:
-    """Add items, each once by its result id. One that is there is changed where the new result is
-    of a later replay and nobody has decided yet."""
+    """Add items, each once by its result id. A known item is changed if the new result is from a
+    later replay and nobody has decided it yet."""
     facet_of = _facets(tx, new)
     counts = {"new": 0, "changed": 0, "known": 0}
     for item in new:
@@ -123,7 +123,7 @@ def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> Added:
 
 
 def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> None:
-    """Add to what was read by (day since 1970, label, adapter's digest, doubtful)."""
+    """Add counts of results by (day since 1970, label, adapter's digest, doubtful)."""
     kind: Any = sqlite if tx.dialect.name == "sqlite" else postgresql
     for (day, label, digest, doubtful), results in sorted(seen.items()):
         statement = kind.insert(traffic).values(
@@ -137,8 +137,8 @@ def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> Non
         )
 
 
-# Made once: to put a statement together, and to find out that it is a known one, takes longer than
-# to carry it out.
+# Built once: building a statement, and looking it up in SQLAlchemy's cache, takes longer than
+# running it.
 _GET = sa.select(*ITEM).where(items.c.id == sa.bindparam("item_id"))
 
 _LOCK = {wait: _GET.with_for_update(skip_locked=not wait) for wait in (True, False)}
@@ -153,25 +153,25 @@ def get(tx: Tx, item_id: int) -> Item | None:
 
 
 def lock(tx: Tx, item_id: int, *, wait: bool = True) -> Item | None:
-    """Return an item that nobody else changes until the transaction ends. None where there is
-    none, or where ``wait`` is off and somebody holds it."""
+    """Return an item, locked until the transaction ends. None if there is none, or if ``wait`` is
+    false and another transaction has the lock."""
     row = tx.execute(_LOCK[wait], {"item_id": item_id}).first()
     return None if row is None else read_row(Item, row)
 
 
 def ids_of(tx: Tx, result_ids: Collection[str]) -> dict[str, int]:
-    """Return the items' ids by the results' ids, of those that are here."""
+    """Return the ids of these results' items, by result id."""
     query = sa.select(items.c.result_id, items.c.id).where(items.c.result_id.in_(list(result_ids)))
     return dict(tx.execute(query).tuples().all())
 
 
 def text_of(tx: Tx, item_id: int) -> str | None:
-    """Return an item's text, None where it is not here."""
+    """Return an item's text, None if it is not here."""
     return tx.execute(_TEXT, {"item_id": item_id}).scalar_one_or_none()
 
 
 def release_held(tx: Tx, taxonomy_digest: str) -> int:
-    """Open the items that waited for a taxonomy that is known now; return how many."""
+    """Open the items that waited for this taxonomy; return how many."""
     done = tx.execute(
         items.update()
         .where(items.c.state == "held", items.c.taxonomy_digest == taxonomy_digest)
@@ -196,7 +196,7 @@ def _values(item: NewItem, facet_id: int) -> dict[str, Any]:
 
 
 def _replace(tx: Tx, replay: Replay, values: Mapping[str, Any]) -> bool:
-    """Let a replay's result take an item's place. The sample and who decides stay as drawn."""
+    """Replace an item's result by a replay's. What was drawn for it stays as it was."""
     here = tx.execute(
         sa.select(items.c.id, items.c.origin, items.c.replay_at, items.c.replay_id, items.c.state)
         .where(items.c.result_id == values["result_id"])
@@ -217,7 +217,7 @@ def _facet(item: NewItem) -> tuple[str, str, int, str]:
 
 
 def _facets(tx: Tx, new: Sequence[NewItem]) -> dict[tuple[str, str, int, str], int]:
-    """Return the facets' ids; those that are missing are added."""
+    """Return the facets' ids; missing facets are added."""
     columns = (facets.c.label, facets.c.adapter_digest, facets.c.reason_bits, facets.c.origin)
     batch_of = {_facet(item): item.batch_id for item in new}
     wanted = sorted(batch_of)
@@ -233,7 +233,7 @@ def _facets(tx: Tx, new: Sequence[NewItem]) -> dict[tuple[str, str, int, str], i
 
 
 def texts_wanted(tx: Tx, limit: int) -> list[Wanted]:
-    """Return items whose message is not here yet, by their place in the input."""
+    """Return items whose message is not here yet, ordered by their place in the input."""
     place = (items.c.source_topic, items.c.source_partition, items.c.source_offset)
     rows = tx.execute(
         sa.select(items.c.id, *place, items.c.taxonomy_digest)
@@ -245,7 +245,7 @@ def texts_wanted(tx: Tx, limit: int) -> list[Wanted]:
 
 
 def text_arrived(tx: Tx, found: FoundText, now_ms: int, *, state: Literal["open", "held"]) -> None:
-    """Keep a message that was found, if it is still wanted; its item can be decided then."""
+    """Store a message that was found, if its item still waits for it; set the item's state."""
     done = tx.execute(
         items.update()
         .where(items.c.id == found.item_id, items.c.text_state == "pending")
@@ -264,7 +264,7 @@ def text_arrived(tx: Tx, found: FoundText, now_ms: int, *, state: Literal["open"
 
 
 def text_missing(tx: Tx, item_id: int, text_state: Missing) -> None:
-    """Note that a message cannot be had: nobody can decide its item."""
+    """Close an item whose message is missing."""
     tx.execute(
         items.update()
         .where(items.c.id == item_id, items.c.text_state == "pending")
@@ -275,7 +275,7 @@ def text_missing(tx: Tx, item_id: int, text_state: Missing) -> None:
 def purge_old(tx: Tx, before_ms: int, limit: int) -> int:
     """Delete messages that came before a time, ``limit`` at most; return how many.
 
-    What was decided stays, with the message's digest; what was not cannot be any more.
+    Decided items stay, with the message's digest; undecided ones are closed.
     """
     query = sa.select(texts.c.item_id).where(texts.c.received_ms < before_ms).limit(limit)
     old = sa.select(advice.c.id).where(advice.c.loaded_ms < before_ms)
@@ -288,9 +288,11 @@ def purge_old(tx: Tx, before_ms: int, limit: int) -> int:
 
 
 def purge_person(tx: Tx, *, message_ids: Collection[str], record_keys: Collection[bytes]) -> int:
-    """Delete the messages of a person, known by their messages' ids or their records' keys, with
-    digest, id, key and the notes of decisions, also where they stand next to others' as similar
-    ones or in advice; return how many items were theirs."""
+    """Delete a customer's messages, found by message ids or record keys; return how many items.
+
+    Their digests, ids, keys, the notes on them, and their copies among similar messages and in
+    advice are deleted too.
+    """
     theirs = sa.or_(
         items.c.message_id.in_(list(message_ids)), items.c.record_key.in_(list(record_keys))
     )
@@ -332,15 +334,15 @@ def _purge(tx: Tx, ids: Sequence[int], *, forget_who: bool) -> int:
             nothing = {"message_id": None, "record_key": None, "message_sha256": None}
             tx.execute(changed.values(**nothing, cluster_key=None))
             tx.execute(decisions.update().where(decisions.c.item_id.in_(some)).values(note=""))
-            gone = sa.and_(outbox.c.item_id.in_(some), outbox.c.published_ms.is_not(None))
-            tx.execute(outbox.delete().where(gone))
+            published = (outbox.c.item_id.in_(some), outbox.c.published_ms.is_not(None))
+            tx.execute(outbox.update().where(*published).values(record_key=None, value=None))
     if ids:
         forget_deleted(tx)
     return done
 
 
 def _cluster(tx: Tx, band_keys: Sequence[str]) -> str | None:
-    """Return the cluster of a message with these keys: one that shares any of them, or its own."""
+    """Return the cluster of a message: that of any message that shares a key, or a new one."""
     if not band_keys:
         return None
     rows = tx.execute(sa.select(near_bands).where(near_bands.c.band_key.in_(list(band_keys))))

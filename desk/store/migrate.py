@@ -1,4 +1,4 @@
-"""The schema's version: brought up to date, and looked at before anything else is done."""
+"""Migrate the schema, and check its version at the start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOLDER = Path(__file__).parent / "migrations"
 
 
 def migrate(database: Database) -> str:
-    """Bring the schema up to date and return its version. Does nothing where it is.
+    """Migrate the schema to the newest version, if needed, and return it.
 
     One process at a time: on PostgreSQL by an advisory lock, on SQLite by its own. Raises
     DatabaseAway, DatabaseRefused.
@@ -57,7 +57,7 @@ def _version_of(tx: Connection) -> str | None:
 
 
 def _refuse_newer(found: str | None) -> None:
-    """Raise DatabaseRefused where no migration of this code leads to or from a schema."""
+    """Raise DatabaseRefused for a schema that this version does not know."""
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:
         raise DatabaseRefused(

@@ -1,4 +1,4 @@
-"""How far topics have been read, and who does the reading."""
+"""How far each partition has been read, and the leases of background work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from desk.store.tables import leases, offsets
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a partition has been read. ``record_ms`` is the time of the last record."""
+    """How far a partition has been read. ``record_ms`` is the last record's timestamp."""
 
     topic: str
     partition: int
@@ -27,7 +27,7 @@ class Progress:
 
     @property
     def lag(self) -> int:
-        """Records that are not read yet, as of ``read_ms``."""
+        """Unread records, as of ``read_ms``."""
         return max(0, self.end_offset - self.next_offset)
 
 
@@ -38,7 +38,7 @@ def progress(tx: Tx) -> list[Progress]:
 
 
 def begin(tx: Tx, topic: str, starts: Mapping[int, int], now_ms: int) -> None:
-    """Note where partitions that are new here are read from."""
+    """Store where new partitions are read from."""
     for partition, start in sorted(starts.items()):
         tx.execute(
             insert_ignore(tx, offsets).values(
@@ -63,8 +63,10 @@ def advance(
     record_ms: int | None = None,
     refused: int = 0,
 ) -> None:
-    """Move on; without ``record_ms`` the last record's time stays. Raises Superseded where somebody
-    else has: what was read is not to be kept."""
+    """Move a partition's offset. Without ``record_ms`` the last record's time stays.
+
+    Raises Superseded if another process has moved it: drop the records that were read.
+    """
     done = tx.execute(
         offsets.update()
         .where(
@@ -84,7 +86,7 @@ def advance(
 
 
 def note_ends(tx: Tx, ends: Iterable[tuple[str, int, int]], now_ms: int) -> None:
-    """Note where logs end now: (topic, partition, end)."""
+    """Store where logs end now: (topic, partition, end)."""
     for topic, partition, end in ends:
         tx.execute(
             offsets.update()
@@ -94,7 +96,7 @@ def note_ends(tx: Tx, ends: Iterable[tuple[str, int, int]], now_ms: int) -> None
 
 
 def hold_lease(tx: Tx, name: str, holder: str, now_ms: int, ttl_ms: int) -> bool:
-    """Take or prolong a lease; tell whether it is the holder's now."""
+    """Take or prolong a lease; return whether the holder has it."""
     tx.execute(insert_ignore(tx, leases).values(name=name, holder=holder, until_ms=0))
     free = sa.or_(leases.c.holder == holder, leases.c.until_ms < now_ms)
     done = tx.execute(
@@ -106,7 +108,7 @@ def hold_lease(tx: Tx, name: str, holder: str, now_ms: int, ttl_ms: int) -> bool
 
 
 def give_up_lease(tx: Tx, name: str, holder: str) -> None:
-    """Let somebody else have it at once."""
+    """Release a lease at once."""
     tx.execute(
         leases.update().where(leases.c.name == name, leases.c.holder == holder).values(until_ms=0)
     )

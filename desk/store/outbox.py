@@ -1,13 +1,15 @@
-"""Corrections on their way to Kafka.
+"""Corrections and retractions on their way to Kafka.
 
 A row is added in the transaction of the decision. The publisher gives rows their sequence numbers,
 under a lock, before it publishes them: so a number that can be seen has no smaller one that is yet
-to come, which keys that a database counts by itself cannot promise.
+to come, which keys that a database counts by itself cannot promise. An item has at most one row
+without a number, and the last one with a number is what the topic says of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -17,11 +19,22 @@ from desk.store.tables import counters, outbox
 
 _COUNTER = "outbox"
 _ADD = outbox.insert()
+_WITHDRAW = outbox.delete().where(
+    outbox.c.item_id == sa.bindparam("item"), outbox.c.sequence.is_(None)
+)
+_LAST_KIND = (
+    sa.select(outbox.c.kind)
+    .where(outbox.c.item_id == sa.bindparam("item"), outbox.c.sequence.is_not(None))
+    .order_by(outbox.c.sequence.desc())
+    .limit(1)
+)
+
+Kind = Literal["correction", "retraction"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A correction with its place in what is published."""
+    """A record with its place in what is published."""
 
     sequence: int
     key: bytes
@@ -36,10 +49,24 @@ class Backlog:
     oldest_ms: int | None
 
 
-def add(tx: Tx, *, item_id: int, decision_id: int, key: bytes, value: bytes, due_ms: int) -> None:
-    """Have a correction published, not before ``due_ms``."""
-    row = {"item_id": item_id, "decision_id": decision_id, "due_ms": due_ms}
+def add(tx: Tx, *, item_id: int, kind: Kind, key: bytes, value: bytes, due_ms: int) -> None:
+    """Have a record published, not before ``due_ms``."""
+    row = {"item_id": item_id, "kind": kind, "due_ms": due_ms}
     tx.execute(_ADD, {**row, "record_key": key, "value": value})
+
+
+def withdraw(tx: Tx, item_id: int) -> None:
+    """Delete the item's record that has no number yet. Ask with the item locked.
+
+    On PostgreSQL this waits for a publisher that is giving the row a number, and then leaves it: a
+    DELETE looks at a row again after it has waited for it.
+    """
+    tx.execute(_WITHDRAW, {"item": item_id})
+
+
+def is_corrected(tx: Tx, item_id: int) -> bool:
+    """Whether the topic has a correction of the item that nothing retracts, or will have it."""
+    return tx.execute(_LAST_KIND, {"item": item_id}).scalar() == "correction"
 
 
 def give_sequence(tx: Tx, now_ms: int, limit: int) -> int:
@@ -89,15 +116,15 @@ def published(tx: Tx, up_to: int, now_ms: int) -> int:
     return int(done.rowcount)
 
 
-def first_in_doubt(tx: Tx) -> tuple[int, int] | None:
-    """Return the first number that is not known to be published, and when it was given."""
-    row = tx.execute(
-        sa.select(outbox.c.sequence, outbox.c.sequenced_ms)
+def in_doubt_since_ms(tx: Tx) -> int | None:
+    """Return when the first number was given that is not known to be published."""
+    query = (
+        sa.select(outbox.c.sequenced_ms)
         .where(outbox.c.published_ms.is_(None), outbox.c.sequence.is_not(None))
         .order_by(outbox.c.sequence)
         .limit(1)
-    ).first()
-    return None if row is None else (row.sequence, row.sequenced_ms)
+    )
+    return tx.execute(query).scalar()
 
 
 def backlog(tx: Tx) -> Backlog:
@@ -111,8 +138,9 @@ def backlog(tx: Tx) -> Backlog:
 
 
 def forget_published(tx: Tx, before_ms: int) -> int:
-    """Delete what was published before a time: a correction names the sender's message id."""
-    return int(tx.execute(outbox.delete().where(outbox.c.published_ms < before_ms)).rowcount)
+    """Delete the records that were published before a time: they name the sender's message id."""
+    old = (outbox.c.published_ms < before_ms, outbox.c.value.is_not(None))
+    return tx.execute(outbox.update().where(*old).values(record_key=None, value=None)).rowcount
 
 
 def _lock_counter(tx: Tx) -> int:
@@ -129,9 +157,10 @@ _WEBHOOK = "webhook"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A correction that is in Kafka, by its place there; when it was published (Unix time, ms)."""
+    """A record that is in Kafka, by its place there; when it was published (Unix time, ms)."""
 
     sequence: int
+    kind: Kind
     value: bytes
     published_ms: int
 
@@ -146,12 +175,12 @@ def begin_delivering(tx: Tx) -> None:
 def to_deliver(tx: Tx, limit: int) -> list[Published]:
     """Return what was published and not delivered, in order."""
     rows = tx.execute(
-        sa.select(outbox.c.sequence, outbox.c.value, outbox.c.published_ms)
-        .where(outbox.c.sequence > _mark(), outbox.c.published_ms.is_not(None))
+        sa.select(outbox.c.sequence, outbox.c.kind, outbox.c.value, outbox.c.published_ms)
+        .where(*_undelivered())
         .order_by(outbox.c.sequence)
         .limit(limit)
     )
-    return [Published(row.sequence, bytes(row.value), row.published_ms) for row in rows]
+    return [Published(row.sequence, row.kind, bytes(row.value), row.published_ms) for row in rows]
 
 
 def delivered(tx: Tx, sequence: int) -> None:
@@ -167,15 +196,18 @@ def undelivered(tx: Tx) -> int | None:
     """Return how many wait to be delivered; None where nothing ever was to be."""
     if tx.execute(_mark_query()).scalar() is None:
         return None
-    count = sa.select(sa.func.count()).where(
-        outbox.c.sequence > _mark(), outbox.c.published_ms.is_not(None)
-    )
+    count = sa.select(sa.func.count()).where(*_undelivered())
     return int(tx.execute(count).scalar_one())
+
+
+def _undelivered() -> tuple[sa.ColumnElement[bool], ...]:
+    # Without its value a record was published a month ago, or its person was purged.
+    return (
+        outbox.c.sequence > _mark_query().scalar_subquery(),
+        outbox.c.published_ms.is_not(None),
+        outbox.c.value.is_not(None),
+    )
 
 
 def _mark_query() -> sa.Select[tuple[int]]:
     return sa.select(counters.c.value).where(counters.c.name == _WEBHOOK)
-
-
-def _mark() -> sa.ScalarSelect[int]:
-    return _mark_query().scalar_subquery()

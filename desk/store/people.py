@@ -30,18 +30,18 @@ class Session:
 
 
 def find(tx: Tx, subject: str) -> Person | None:
-    """Return who signs in under this subject."""
+    """Return the person with this subject."""
     row = tx.execute(sa.select(*_COLUMNS).where(people.c.subject == subject)).first()
     return None if row is None else read_row(Person, row)
 
 
 def get(tx: Tx, person_id: int) -> Person:
-    """Return a person that is there."""
+    """Return a person by id."""
     return read_row(Person, tx.execute(_GET, {"person_id": person_id}).one())
 
 
 def add(tx: Tx, subject: str, name: str, role: Role, now_ms: int) -> Person:
-    """Add a person, under a pseudonym that says nothing about them."""
+    """Add a person, with a random pseudonym."""
     new = {
         "subject": subject,
         "name": name,
@@ -62,7 +62,7 @@ def change(
     role: Role | None = None,
     active: bool | None = None,
 ) -> Person:
-    """Change what is given of a person."""
+    """Change the given fields of a person."""
     given = {"name": name, "role": role, "active": active}
     values = {key: value for key, value in given.items() if value is not None}
     if values:

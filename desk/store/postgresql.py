@@ -1,10 +1,10 @@
-"""A connection to PostgreSQL, of which all that goes wrong is told as the driver's own error.
+"""A connection to PostgreSQL that raises the driver's own error for every failure.
 
 SQLAlchemy knows a lost connection by the driver's InterfaceError. pg8000 1.31.6 lets the socket's
 errors through in two places (core.py): ``_make_socket``, while it asks whether the server speaks
-TLS, and the first read of ``_read``. There a request would end with the socket's error instead of
-being tried again. It also leaves the socket open in both cases, and looks for a password where it
-was given none.
+TLS, and the first read of ``_read``. There a request would fail with the socket's error instead of
+being tried again. It also leaves the socket open in both cases, and fails without saying so if the
+server wants a password and there is none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pg8000.legacy import Connection, DatabaseError, InterfaceError
 from desk.store.database import sqlstate
 
 _LOST = "network error"
-"""SQLAlchemy's dialect looks for these words."""
+"""SQLAlchemy's dialect recognizes a lost connection by these words."""
 
 _WANT_PASSWORD = (3, 5, 10)
 """AuthenticationCleartextPassword, MD5Password, SASL: "Message Formats" in PostgreSQL's
@@ -28,33 +28,32 @@ _READ_ONLY = "25006"
 
 
 class CheckedConnection(Connection):  # type: ignore[misc]
-    """pg8000's connection; a lost one is an InterfaceError, and its socket is closed."""
+    """pg8000's connection. If it is lost, InterfaceError is raised and the socket closed."""
 
     def handle_messages(self, context: Any) -> None:
-        """Read the server's answer to its end. Raises InterfaceError where the server has gone."""
+        """Read the server's answer to its end. Raises InterfaceError if the connection is lost."""
         try:
             super().handle_messages(context)
         except OSError as error:
             raise InterfaceError(_LOST) from error
 
     def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: Any) -> None:  # noqa: N802
-        """Answer the server's question who it is. Raises DatabaseError without a password that is
-        wanted."""
+        """Authenticate. Raises DatabaseError if the server wants a password and there is none."""
         if self.password is None and int.from_bytes(data[:4], "big") in _WANT_PASSWORD:
             raise DatabaseError({"C": "28P01", "M": "a password is wanted, and none was given"})
         super().handle_AUTHENTICATION_REQUEST(data, context)
 
     def wait_for_answers(self, timeout_s: float | None) -> None:
-        """Have a statement that is not answered in this time end the connection; None: never."""
+        """Close the connection if a statement is not answered in this time (None: no limit)."""
         if self._usock is not None:
             self._usock.settimeout(timeout_s)
 
     def close(self) -> None:
-        """Say goodbye, where there is somebody to say it to, and close the socket."""
+        """Terminate the session if the server is still there, and close the socket."""
         stream = self._sock
         with suppress(InterfaceError):
             super().close()
-        # What could not be sent is still in its buffer, and closing tries once more.
+        # Unsent bytes are still in the buffer, and closing tries to send them.
         with suppress(OSError):
             stream.close()
 
@@ -77,7 +76,7 @@ def connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) ->
 
 
 def leave_standby(context: Any) -> None:
-    """Give up the connections to a server that only reads, as SQLAlchemy's event ``handle_error``:
-    after a failover the same address leads to another one."""
+    """Drop the connections to a read-only server, as SQLAlchemy's event ``handle_error``: after a
+    failover the same address leads to the new primary."""
     if sqlstate(context.original_exception) == _READ_ONLY:
         context.is_disconnect = True

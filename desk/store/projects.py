@@ -33,7 +33,7 @@ def find(tx: Tx) -> Project | None:
 
 
 def create(tx: Tx, taxonomy: Taxonomy, now_ms: int) -> Project:
-    """Make the project of this database; the installation's name is drawn."""
+    """Create the project of this database, with a random installation name."""
     remember_taxonomy(tx, taxonomy, now_ms)
     tx.execute(
         projects.insert().values(
@@ -48,7 +48,7 @@ def create(tx: Tx, taxonomy: Taxonomy, now_ms: int) -> Project:
 
 
 def remember_taxonomy(tx: Tx, taxonomy: Taxonomy, now_ms: int) -> None:
-    """Keep a taxonomy by its digest, if it is not there."""
+    """Store a taxonomy by its digest, if it is new."""
     known = sa.select(taxonomies.c.digest).where(taxonomies.c.digest == taxonomy.digest)
     if tx.execute(known).first() is None:
         tx.execute(
@@ -59,13 +59,13 @@ def remember_taxonomy(tx: Tx, taxonomy: Taxonomy, now_ms: int) -> None:
 
 
 def use_taxonomy(tx: Tx, project_id: int, digest: str) -> None:
-    """Make a taxonomy that is kept the one that is decided by."""
+    """Make a stored taxonomy the project's."""
     change = projects.update().where(projects.c.id == project_id)
     tx.execute(change.values(taxonomy_digest=digest))
 
 
 def read_taxonomy(tx: Tx, digest: str) -> Taxonomy | None:
-    """Return a taxonomy by its digest, None where it is not known here."""
+    """Return a taxonomy by its digest, None if it is unknown."""
     body = tx.execute(
         sa.select(taxonomies.c.body).where(taxonomies.c.digest == digest)
     ).scalar_one_or_none()
@@ -73,7 +73,7 @@ def read_taxonomy(tx: Tx, digest: str) -> Taxonomy | None:
 
 
 def known_digests(tx: Tx) -> frozenset[str]:
-    """Return the digests of all taxonomies that are kept."""
+    """Return the digests of all stored taxonomies."""
     return frozenset(tx.execute(sa.select(taxonomies.c.digest)).scalars())
 
 
@@ -104,7 +104,7 @@ def guideline_versions(tx: Tx) -> list[Guideline]:
 
 
 def save_guideline(tx: Tx, body: str, note: str, person_id: int, now_ms: int) -> Guideline:
-    """Keep a new version."""
+    """Store a new version."""
     tx.execute(
         guidelines.insert().values(body=body, note=note, person_id=person_id, saved_ms=now_ms)
     )

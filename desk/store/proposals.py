@@ -1,4 +1,4 @@
-"""Advice and proposals that the trainer made, and what an owner decided of a proposal."""
+"""The trainer's advice and proposals, and the owners' decisions on proposals."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class StoredAdvice:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A message that a finding rests on. ``label`` is what the file says of it, ``part`` the part
-    of the finding that it belongs to, ``text`` None where it is nowhere here."""
+    """A message that a finding rests on. ``label`` is the file's, ``part`` the part of the finding
+    that it belongs to; ``text`` is None if the desk has it no longer."""
 
     message_id: str | None
     message_sha256: str | None
@@ -36,8 +36,8 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class StoredProposal:
-    """A proposal. ``publish`` is None until it is decided; ``by`` is a pseudonym, None where the
-    command line decided."""
+    """A proposal. ``publish`` is None until it is decided; ``by`` is a pseudonym, None for the
+    command line."""
 
     id: int
     proposal_id: str
@@ -58,7 +58,7 @@ def add_advice(
     person_id: int | None,
     now_ms: int,
 ) -> tuple[int, bool]:
-    """Keep advice, once by its digest, with the messages of each finding. Return its id, and
+    """Store advice, once by its digest, with the messages of each finding. Return its id, and
     whether it is new."""
     new = tx.execute(
         insert_ignore(tx, advice)
@@ -88,7 +88,7 @@ def add_advice(
 
 
 def newest_advice(tx: Tx, limit: int = 20) -> list[StoredAdvice]:
-    """Return the advice that was loaded last, newest first."""
+    """Return advice, the newest first."""
     query = sa.select(advice.c.id, advice.c.body, advice.c.loaded_ms)
     return [
         StoredAdvice(*row) for row in tx.execute(query.order_by(advice.c.id.desc()).limit(limit))
@@ -153,7 +153,7 @@ _QUERY = sa.select(
 def add_proposal(
     tx: Tx, proposal_id: str, body: Mapping[str, Any], *, person_id: int | None, now_ms: int
 ) -> bool:
-    """Keep a proposal, once by its id; tell whether it is new."""
+    """Store a proposal, once by its id; return whether it is new."""
     done = tx.execute(
         insert_ignore(tx, proposals)
         .values(
@@ -176,7 +176,7 @@ def all_proposals(tx: Tx) -> list[StoredProposal]:
 
 
 def find_proposal(tx: Tx, proposal_id: str) -> StoredProposal | None:
-    """Return a proposal by the trainer's id of it."""
+    """Return a proposal by the trainer's id."""
     row = tx.execute(_QUERY.where(proposals.c.proposal_id == proposal_id)).first()
     return None if row is None else StoredProposal(**row._mapping)
 
@@ -184,7 +184,7 @@ def find_proposal(tx: Tx, proposal_id: str) -> StoredProposal | None:
 def decide_proposal(
     tx: Tx, proposal_id: str, *, publish: bool, reason: str, person_id: int | None, now_ms: int
 ) -> bool:
-    """Keep what was decided; tell whether it is the first decision, the only one that counts."""
+    """Store a decision; return whether it is the first one. Only that counts."""
     done = tx.execute(
         proposals.update()
         .where(proposals.c.proposal_id == proposal_id, proposals.c.decided_ms.is_(None))

@@ -297,9 +297,12 @@ outbox = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True),
     sa.Column("item_id", Id, sa.ForeignKey("items.id"), nullable=False, index=True),
-    sa.Column("decision_id", Id, sa.ForeignKey("decisions.id"), nullable=False, unique=True),
-    sa.Column("record_key", sa.LargeBinary, nullable=False),
-    sa.Column("value", sa.LargeBinary, nullable=False),
+    # correction or retraction. The last one with a number is what the topic says of its item.
+    sa.Column("kind", sa.Text, nullable=False),
+    # The record. Deleted after a while, or when its person's messages are purged; the row stays,
+    # for the item may be reopened later.
+    sa.Column("record_key", sa.LargeBinary),
+    sa.Column("value", sa.LargeBinary),
     sa.Column("due_ms", Ms, nullable=False),
     # Its place in what is published, given by the publisher; never changed once given.
     sa.Column("sequence", sa.BigInteger, unique=True),

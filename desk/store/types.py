@@ -1,4 +1,4 @@
-"""The desk's own types of what the database holds, and how rows become them."""
+"""The database's rows as types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TextState = Literal["pending", "here", "expired", "unreadable", "purged"]
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What this database is about."""
+    """The project of a database."""
 
     id: int
     installation: str
@@ -27,7 +27,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who decides."""
+    """A user of the desk."""
 
     id: int
     subject: str
@@ -39,10 +39,10 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A result that people look at. ``scores`` are calibrated probabilities by label.
+    """A message for reviewers, and the model's result. ``scores`` are calibrated probabilities.
 
-    Of a task (``batch_id``) the machine's label is what was suggested, the adapter stands for
-    where that comes from, and there is no place in Kafka.
+    Of a task (``batch_id``), the label is the suggested one, the adapter names its source, and the
+    place in Kafka is empty.
     """
 
     id: int
@@ -82,7 +82,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision as it was made. ``undone_ms`` is None where it holds."""
+    """A decision. ``undone_ms`` is None unless it was taken back."""
 
     id: int
     item_id: int
@@ -109,7 +109,7 @@ DECIDED = tuple(decisions.c[field.name] for field in fields(Decided))
 
 
 def read_row(kind: type[_T], row: sa.Row[Any]) -> _T:
-    """Return a row as ``kind``, whose fields are named as the columns; lists become tuples."""
+    """Return a row as ``kind``, a dataclass with the columns' names. Lists become tuples."""
     named = row._mapping
     values = {
         field.name: tuple(value) if isinstance(value := named[field.name], list) else value

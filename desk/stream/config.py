@@ -1,4 +1,4 @@
-"""From plain settings to the properties that librdkafka takes. No client is touched here."""
+"""librdkafka's properties, built from the settings. No client is used here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Property = str | int | float | bool
 Properties = Mapping[str, Property]
 
 ANSWER_S = 30.0
-"""How long the cluster may take to answer a request about topics."""
+"""Time limit of a request about topics."""
 
 PUBLISH_S = 10.0
-"""How long one transaction may take. The broker aborts it after 15 s."""
+"""Time limit of a transaction. The broker aborts it after 15 s."""
 
-# What the desk's promises rest on.
+# Exactly-once needs these.
 _FIXED = {
     "group.id": "it is kafka.name and the database's own name",
     "transactional.id": "it is kafka.name and the database's own name",
@@ -40,8 +40,8 @@ _WRITES: Properties = {
     # Java's, so that a correction lies in the partition of its key for every client.
     "partitioner": "murmur2_random",
     "linger.ms": 2,
-    # The first request of a transaction is refused while the last one is being closed, and
-    # tried again after this time: by default 100 ms.
+    # The first request of a transaction is refused while the previous one is being closed. The
+    # client tries again after this time; the default of 100 ms would be most of the transaction.
     "retry.backoff.ms": 10,
     "retry.backoff.max.ms": 50,
     "transaction.timeout.ms": 15_000,
@@ -64,7 +64,7 @@ class KafkaConfig:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where the cluster is looked for, for messages to people."""
+        """The brokers' addresses, for error messages."""
         return str(self.consumer["bootstrap.servers"])
 
 
@@ -79,9 +79,9 @@ def build_config(
     producer: Properties,
     create_partitions: int = 0,
 ) -> KafkaConfig:
-    """Lay a user's properties over the desk's. Raises SettingsError for one that must not be set.
+    """Merge the operator's properties into the desk's. Raises SettingsError for one that is fixed.
 
-    ``create_partitions`` above 0: a corrections topic that is missing is made with so many.
+    With ``create_partitions`` above 0, a missing corrections topic is created with so many.
     """
     for place, given in (("client", client), ("consumer", consumer), ("producer", producer)):
         for key in given:

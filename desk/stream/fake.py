@@ -1,4 +1,4 @@
-"""Kafka in memory, for tests: topics that are lists, and one place where corrections end."""
+"""Kafka in memory, for tests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from desk.stream.port import Log, Outgoing, Place, Record
 
 @dataclass
 class FakeTopics:
-    """What topics hold: by topic and partition the values, in order; ``starts`` says how many of
-    the first are gone."""
+    """The values of topics by partition. ``starts`` says how many of the first are gone."""
 
     values: dict[str, dict[int, list[bytes | None]]] = field(default_factory=dict)
     starts: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -21,7 +20,7 @@ class FakeTopics:
     def append(
         self, topic: str, *values: bytes | None, partition: int = 0, partitions: int = 1
     ) -> None:
-        """Write records; the topic is made where it is missing."""
+        """Write records; a missing topic is created."""
         made = self.values.setdefault(topic, {n: [] for n in range(partitions)})
         made.setdefault(partition, []).extend(values)
 
@@ -35,7 +34,7 @@ class FakeTopics:
         }
 
     def record(self, place: Place) -> Record | None:
-        """Return what lies at a place."""
+        """Return the record at a place, None if it is gone."""
         log = self.logs(place.topic).get(place.partition)
         if log is None or not log.start <= place.offset < log.end:
             return None
@@ -80,7 +79,7 @@ class FakeResults:
 
 
 class FakeTexts:
-    """A ``TextSource`` on topics in memory. ``asked`` keeps what was asked for."""
+    """A ``TextSource`` on topics in memory. ``asked`` lists the places that were requested."""
 
     def __init__(self, topics: FakeTopics) -> None:
         self._topics = topics
@@ -100,7 +99,7 @@ class FakeTexts:
 
 
 class FakeCorrections:
-    """A ``CorrectionSink``; several on one list fence each other as producers of one name do."""
+    """A ``CorrectionSink``. Several on one list fence each other, as producers of one name do."""
 
     def __init__(self, written: list[Outgoing]) -> None:
         self.written = written

@@ -1,4 +1,4 @@
-"""The real Kafka, behind the three ports. Everything runs on the caller's thread."""
+"""The three ports on real Kafka. Everything runs on the caller's thread."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRO
 
 
 def ensure_topic(config: KafkaConfig) -> None:
-    """Make the corrections topic where it is missing and that is wanted. Raises StreamFailed where
-    it is not there, KafkaAway."""
+    """Create the corrections topic if it is missing and the settings ask for it. Raises
+    StreamFailed if it is missing otherwise, KafkaAway."""
     admin = AdminClient(_common(config), logger=client_log)
     topic, timeout_s = config.corrections_topic, ANSWER_S
     with told_as(config):
@@ -74,12 +74,12 @@ def _common(config: KafkaConfig) -> dict[str, Any]:
 
 
 def consumer(config: KafkaConfig, **more: Any) -> Consumer:
-    """Make a consumer that belongs to no group yet."""
+    """Create a consumer that is not in a group."""
     return Consumer({**config.consumer, **more}, error_cb=on_error, logger=client_log)
 
 
 def read_logs(client: Consumer, topic: str, timeout_s: float) -> Mapping[int, Log]:
-    """Return what each partition of a topic holds. Raises KafkaAway, StreamFailed."""
+    """Return the offsets that each partition of a topic holds. Raises KafkaAway, StreamFailed."""
 
     def ask() -> Mapping[int, Log]:
         about = client.list_topics(topic, timeout=timeout_s).topics[topic]
@@ -99,10 +99,10 @@ def read_logs(client: Consumer, topic: str, timeout_s: float) -> Mapping[int, Lo
 
 
 def until_answered(call: Callable[[float], _T], timeout_s: float) -> _T:
-    """Make a transactional call again while its error is retriable and time is left.
+    """Repeat a transactional call while its error is retriable and time is left.
 
-    Not after it timed out, which is after all of the time: a commit that is called again then may
-    end the process (librdkafka 2.16 takes the late answer to it for an abort's, and asserts).
+    It is not repeated after a timeout: a second commit may then end the process (librdkafka 2.16
+    takes the late answer for that to an abort, and asserts).
     """
     until = time.monotonic() + timeout_s
     while True:
@@ -123,14 +123,14 @@ def told_as(config: KafkaConfig) -> Iterator[None]:
         yield
     except KafkaException as error:
         raise translate(error.args[0], config.bootstrap_servers) from error
-    except SystemError as error:  # the client raises within a callback, and again around it
+    except SystemError as error:  # raised in a callback, the error comes wrapped in another one
         if isinstance(error.__cause__, KafkaException):
             raise translate(error.__cause__.args[0], config.bootstrap_servers) from error
         raise
 
 
 def translate(error: KafkaError, where: str) -> DeskError:
-    """Return what the caller is told of an error of the client."""
+    """Return the desk's error for an error of the client."""
     said = f"{where}: {error.name()}: {error.str()}"
     if error.code() in _FENCES:
         return Superseded(f"another process of this desk publishes now ({said})")
@@ -140,18 +140,18 @@ def translate(error: KafkaError, where: str) -> DeskError:
 
 
 def is_end(message: Message) -> bool:
-    """Tell whether a message says that a partition was read to its end."""
+    """Whether a message says that a partition was read to its end."""
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
 def place_of_end(message: Message) -> tuple[tuple[str, int], int]:
-    """Return of a message that says so the partition, and the offset that is read next."""
+    """Return the partition of such a message, and the next offset."""
     return (str(message.topic()), int(message.partition() or 0)), int(message.offset() or 0)
 
 
 def is_record(message: Message) -> bool:
-    """Tell whether a message is a record. Raises for an error that does not pass."""
+    """Whether a message is a record. Raises for an error that will not pass."""
     error = message.error()
     if error is None:
         return True
@@ -163,7 +163,7 @@ def is_record(message: Message) -> bool:
 
 
 def to_record(message: Message) -> Record:
-    """Return what is known of a message that came without an error."""
+    """Return a message without an error as a record."""
     kind, timestamp_ms = message.timestamp()
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None
@@ -182,14 +182,14 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 
 
 def on_error(error: KafkaError) -> None:
-    """Log what a client says by itself."""
+    """Log a client's own log lines."""
     _log.warning("stream.client_error", error=f"{error.name()}: {error.str()}")
 
 
 SEQUENCE_HEADER = "clerk.desk.sequence"
 NAME_HEADER = "clerk.desk.name"
 
-# Records between two that are wanted: reading through them is cheaper than a seek.
+# Up to so many records between two wanted ones are read, which is cheaper than a seek.
 _READ_THROUGH = 200
 
 
@@ -262,7 +262,7 @@ class KafkaTexts:
     def _read(
         self, topic: str, partition: int, wanted: list[Place], until: float
     ) -> dict[Place, Record | None]:
-        """Read places of one partition, in the order of their offsets."""
+        """Read places of one partition, by offset."""
         found: dict[Place, Record | None] = {}
         at = -1  # nothing is assigned
         with told_as(self._config):
@@ -276,7 +276,7 @@ class KafkaTexts:
                         continue
                     record = to_record(message)
                     at = record.place.offset + 1
-                    # What lies before what came is no longer there: compacted, or deleted.
+                    # Places before the record that came are gone: compacted, or deleted.
                     while wanted and wanted[0].offset < record.place.offset:
                         found[wanted.pop(0)] = None
                     if wanted and wanted[0] == record.place:
@@ -285,10 +285,10 @@ class KafkaTexts:
 
 
 class KafkaCorrections:
-    """A ``CorrectionSink``: a transactional producer, and a consumer group nobody is a member of.
+    """A ``CorrectionSink``: a transactional producer, and a consumer group without members.
 
-    The group's offset of the corrections topic's partition 0 is the last sequence number that was
-    written. It is committed in the transaction of the records, so it is true or they are not there.
+    The group's offset of partition 0 of the corrections topic is the last sequence number written.
+    It is committed in the records' transaction, so either both are there or neither is.
     """
 
     def __init__(self, config: KafkaConfig) -> None:
@@ -306,7 +306,7 @@ class KafkaCorrections:
         timeout_s = ANSWER_S
         with told_as(self._config):
             client = Producer(dict(self._config.producer), error_cb=self._heard, logger=client_log)
-            # Ends whatever the last holder of the name left open, and fences it.
+            # Aborts an open transaction of the last producer of this name, and fences it.
             until_answered(client.init_transactions, timeout_s)
             (found,) = self._mark.committed(
                 [TopicPartition(self._config.corrections_topic, 0)], timeout=timeout_s
@@ -378,7 +378,7 @@ class KafkaCorrections:
             self._forget_producer()
             raise
         except SystemError as error:
-            # The client (2.16) can lose the exception of a callback: what was fatal was heard.
+            # The client (2.16) can lose a callback's exception; the fatal error was kept.
             self._forget_producer()
             if self._fatal is not None:
                 raise translate(self._fatal, self._config.bootstrap_servers) from error

@@ -1,4 +1,4 @@
-"""What the desk needs of Kafka: three small ports, and what goes through them."""
+"""The desk's three ports to Kafka, and their types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a record lies."""
+    """The place of a record."""
 
     topic: str
     partition: int
@@ -18,7 +18,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record that was read. ``timestamp_ms`` is Unix time, None where it has none."""
+    """A record that was read. ``timestamp_ms`` is Unix time, None if it has none."""
 
     place: Place
     key: bytes | None
@@ -28,7 +28,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A correction to be written, with its place in the outbox's order."""
+    """A correction or retraction to write, with its place in the outbox's order."""
 
     sequence: int
     key: bytes
@@ -37,31 +37,33 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What a partition holds: its first offset, and the one that the next record gets."""
+    """A partition's first offset, and the offset of its next record."""
 
     start: int
     end: int
 
 
 class ResultSource(Protocol):
-    """Reads topics of results, committed records alone, from where it is told. One thread."""
+    """Reads committed records of the result topics, from given offsets. One thread."""
 
     def logs(self, topic: str) -> Mapping[int, Log]:
-        """Return what each partition holds now. Raises KafkaAway, StreamFailed."""
+        """Return the offsets that each partition holds now. Raises KafkaAway, StreamFailed."""
         ...
 
     def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """Read these partitions, each from this offset on, and nothing else."""
+        """Read only these partitions, each from its offset."""
         ...
 
     def poll(self, most: int, timeout_s: float) -> Sequence[Record]:
-        """Return records that came, in the order of each partition. Raises StreamFailed."""
+        """Return new records, in order within each partition. Raises StreamFailed."""
         ...
 
     def ends_met(self) -> Mapping[tuple[str, int], int]:
-        """Return where ``poll`` met the end of partitions since they were assigned: all records
-        before it came, and behind the last one may be what is not a record (a marker, aborted
-        records)."""
+        """Return the ends of partitions that ``poll`` has reached since ``assign``.
+
+        All records before an end were returned. It may lie behind the last record, because markers
+        and aborted records have offsets too.
+        """
         ...
 
     def close(self) -> None:
@@ -70,11 +72,11 @@ class ResultSource(Protocol):
 
 
 class TextSource(Protocol):
-    """Reads single records by their places. One thread."""
+    """Reads single records by place. One thread."""
 
     def fetch(self, places: Sequence[Place], timeout_s: float) -> Mapping[Place, Record | None]:
-        """Return each record, None for one that is not there any more; what was not answered in
-        time is left out. Raises KafkaAway, StreamFailed."""
+        """Return each place's record, None if it is gone. Places that were not read in time are
+        left out. Raises KafkaAway, StreamFailed."""
         ...
 
     def close(self) -> None:
@@ -83,29 +85,29 @@ class TextSource(Protocol):
 
 
 class CorrectionSink(Protocol):
-    """Writes corrections, with a mark of how far it is, in one transaction. One thread."""
+    """Writes records of the corrections topic and a mark in one transaction. One thread."""
 
     def start(self) -> int | None:
-        """End what anybody else was writing under this name and keep them from writing more; then
-        return the last sequence number that was written, None where no mark is found.
+        """Abort and fence any other writer of this name; then return the mark, which is the last
+        sequence number written. None if there is no mark.
 
         Raises KafkaAway, StreamFailed.
         """
         ...
 
     def last_written(self, since_ms: int) -> int | None:
-        """Return the last sequence number in the topic itself, of records that were written since
-        a time: for where the mark is gone. Raises KafkaAway, StreamFailed."""
+        """Return the last sequence number in the topic since a time, for when the mark is gone.
+        Raises KafkaAway, StreamFailed."""
         ...
 
     def publish(self, records: Sequence[Outgoing]) -> None:
         """Write these records, and the last one's sequence number as the mark: all or nothing.
 
-        After an error ``start`` says which it was. Raises KafkaAway; Superseded where another
-        process has started; StreamFailed.
+        After an error, ``start`` returns which of the two happened. Raises KafkaAway; Superseded if
+        another process has started; StreamFailed.
         """
         ...
 
     def close(self) -> None:
-        """Free the clients; a transaction that is open is aborted by the next start."""
+        """Free the clients. The next ``start`` aborts an open transaction."""
         ...

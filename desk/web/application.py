@@ -1,17 +1,14 @@
-"""The web application: every page behind the same door, from the socket to a response."""
+"""The web application: sign-in, roles, forms and errors, the same for every page."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
-import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from urllib.parse import urlencode, urlsplit
 
 import structlog
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,9 +19,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import desk.web.pages
-from desk.auth.passwords import Attempts
+from desk.auth.passwords import Attempts, SignInQueue
 from desk.auth.provider import Provider
-from desk.errors import DeskError, NotAllowed, Refused, SettingsError, TryAgain
+from desk.auth.rules import client_address, is_trusted
+from desk.errors import DeskError, NotAllowed, Refused, TryAgain
 from desk.service.context import Desk, may, require
 from desk.web import metrics
 from desk.web.identity import (
@@ -58,9 +56,9 @@ _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 _PROBES = ("/livez", "/readyz", "/metrics")
 
-_GRACE_S = 10
+_FORM_S, _UPLOAD_S = 30.0, 600.0  # for a request's body to arrive
 
-# Nothing from elsewhere, no inline script, no inline style, no frame around it, no form out of it.
+# Nothing from other sites, no inline script or style, no framing, no forms to other sites.
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -68,7 +66,7 @@ SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # The addresses of pages say what somebody looked for.
+    # Addresses of pages contain search words.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -78,56 +76,15 @@ SECURITY_HEADERS = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-@contextmanager
-def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> Iterator[str]:
-    """Serve the pages until the end; yields their address. Raises SettingsError where the address
-    cannot be listened on."""
-    listening = [_listen(options.host, options.port, "web.port")]
-    if options.metrics_port is not None:
-        listening.append(_listen(options.host, options.metrics_port, "web.metrics_port"))
-    config = uvicorn.Config(
-        build_application(desk, options, provider),
-        log_config=None,
-        access_log=False,  # addresses of pages hold what people searched for
-        server_header=False,
-        proxy_headers=False,  # whom to believe is decided by desk.auth
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=_GRACE_S,
-        h11_max_incomplete_event_size=32_768,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": listening}, name="web", daemon=True
-    )
-    thread.start()
-    try:
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        yield f"http://{host}:{listening[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(_GRACE_S + 5)
-        for each in listening:
-            each.close()
-
-
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((address[0], port), family=family, backlog=512)
-    except OSError as error:
-        raise SettingsError(
-            f"web.host and {setting}: {host}:{port} cannot be listened on: {error.strerror}"
-        ) from error
-
-
 def build_application(
     opened: Desk, options: WebOptions, provider: Provider | None = None
 ) -> Starlette:
-    """Return the application of an open desk; ``provider`` where people sign in by one."""
+    """Return the web application of an open desk; ``provider`` for sign-in by OpenID."""
     pages = find_pages()
     links = sorted((page for page in pages if page.link), key=lambda page: page.order)
-    web = Web(opened, options, environment(), Attempts(opened.clock), links, provider)
+    web = Web(
+        opened, options, environment(), Attempts(opened.clock), SignInQueue(), links, provider
+    )
     counted = metrics.Metrics(opened)
 
     def livez(_: Request) -> Response:
@@ -155,11 +112,10 @@ def build_application(
     ]
     middleware = [
         Middleware(SecurityHeaders, secure=options.secure),
+        Middleware(OwnPort, path="/metrics", port=options.metrics_port),
         Middleware(KnownHosts, hosts=options.allowed_hosts, open_paths=_PROBES),
         Middleware(metrics.Timed, metrics=counted),
     ]
-    if options.metrics_port is not None:
-        middleware.insert(1, Middleware(OwnPort, path="/metrics", port=options.metrics_port))
     return Starlette(
         routes=routes,
         exception_handlers={404: not_found, 405: not_by_this},
@@ -187,30 +143,42 @@ def _static(request: Request) -> Response:
 
 
 def endpoint(web: Web, page: Page) -> Endpoint:
-    """Return what the web server calls. Pages themselves run on a thread."""
+    """Return the ASGI endpoint of a page. The page itself runs on a thread."""
 
     async def answer(request: Request) -> Response:
         sent = NOTHING_SENT
         try:
             if request.method == "POST" and page.takes_file and is_upload(request):
-                # So large a form is read of those alone who may send it; others are told below.
+                # Only from users who may send it; the others get their error below.
                 if await run_in_threadpool(_may_send, web, page, request):
-                    sent = await read_upload(request)
+                    async with asyncio.timeout(_UPLOAD_S):
+                        sent = await read_upload(request)
             elif request.method == "POST":
-                sent = await read_form(request)
+                async with asyncio.timeout(_FORM_S):
+                    sent = await read_form(request)
+        except TimeoutError:
+            return PlainTextResponse(t("error.slow"), 408)
         except BadForm as error:
             return PlainTextResponse(t("error.form"), error.status)
-        return await run_in_threadpool(_answer, web, page, request, sent)
+        if not page.checks_password:
+            return await run_in_threadpool(_answer, web, page, request, sent)
+        async with web.sign_ins.turn(_address(web, request)) as in_turn:
+            if in_turn:
+                return await run_in_threadpool(_answer, web, page, request, sent)
+        return error_page(web, 429, t("sign_in.busy"))
 
     return answer
 
 
-def error_page(web: Web, status: int, words: str, *, by_script: bool = False) -> Response:
-    """Return a page that says what went wrong; for the script, the words alone."""
+def error_page(
+    web: Web, status: int, words: str, *, by_script: bool = False, onward: str = ""
+) -> Response:
+    """Return a page with an error; for the script, only its text. ``onward`` is where its button
+    leads instead of the first page."""
     if by_script:
         return PlainTextResponse(words, status)
-    visit = Visit(web, None, "", "")
-    return visit.page("error.html", status, title=t(f"error.{status}"), words=words)
+    visit = Visit(web, None, "")
+    return visit.page("error.html", status, title=t(f"error.{status}"), words=words, onward=onward)
 
 
 def _may_send(web: Web, page: Page, request: Request) -> bool:
@@ -237,7 +205,7 @@ def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
     except DeskError as error:
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, t("error.ours"), by_script=by_script)
-    except Exception as error:  # noqa: BLE001 - said to the person without its words
+    except Exception as error:  # noqa: BLE001 - its text may hold a message
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, t("error.ours"), by_script=by_script)
 
@@ -258,23 +226,31 @@ def _let_in(
         identity = identify(web, request.cookies, request.headers, peer)
         token = identity.token
         if identity.person is None:
-            return _sign_in_first(web, request, by_script=_by_script(request, form))
+            return _sign_in_first(web, request, form, by_script=_by_script(request, form))
         require(identity.person, page.role)
+    # The sign-in form has a token too: otherwise another site could sign a user in under an account
+    # of its own, and read what the user decides there (login CSRF).
     token = token or form_token
     if page.method == "POST" and not is_csrf_token(token, form.get("csrf", "")):
-        return error_page(web, 403, t("error.csrf"), by_script=_by_script(request, form))
+        words = t("error.tls" if _lacks_tls(web, request) else "error.csrf")
+        return error_page(web, 403, words, by_script=_by_script(request, form))
     response = page.handler(
         Visit(
             web=web,
             person=identity.person,
             csrf=csrf_token(token),
-            peer=peer,
+            address=_address(web, request),
+            unknown_proxy=(
+                "x-forwarded-for" in request.headers
+                and not is_trusted(peer, options.proxy_addresses)
+            ),
             route={key: str(value) for key, value in request.path_params.items()},
             query={name: _plain(value) for name, value in request.query_params.items()},
             form=form,
             lists=sent.lists,
             cookies=request.cookies,
             path=request.url.path,
+            from_here=request.headers.get("sec-fetch-site") in {"same-origin", "none"},
             upload=sent.upload,
         )
     )
@@ -286,14 +262,14 @@ def _let_in(
 
 
 class SecurityHeaders:
-    """Adds the headers; messages are never kept by the browser."""
+    """Adds the security headers; browsers must not cache messages."""
 
     def __init__(self, app: ASGIApp, *, secure: bool) -> None:
         self._app = app
         self._secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and add the headers to what comes back."""
+        """Handle a request, and add the headers to the response."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -310,7 +286,7 @@ class SecurityHeaders:
 
 
 class OwnPort:
-    """Answers ``path`` on ``port`` alone, and nothing else there."""
+    """Answers ``path`` only on ``port``, and nothing else there."""
 
     def __init__(self, app: ASGIApp, *, path: str, port: int) -> None:
         self._app = app
@@ -318,8 +294,8 @@ class OwnPort:
         self._port = port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or say that there is nothing here."""
-        # Where the connection came in, by the socket; the visitor's headers have no say in it.
+        """Pass a request on, or answer 404."""
+        # By the socket of the connection: the Host header is the visitor's.
         if (scope["path"] == self._path) == (scope["server"][1] == self._port):
             await self._app(scope, receive, send)
         else:
@@ -327,9 +303,9 @@ class OwnPort:
 
 
 class KnownHosts:
-    """Answers requests for these hosts alone ("*": all), and forms that this host's pages sent.
+    """Answers requests for these hosts ("*": all), and forms that pages of the same host sent.
 
-    Probes come by address: what begins with ``open_paths`` is answered for any host.
+    Probes come by address, so ``open_paths`` are answered for any host.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Sequence[str], open_paths: Sequence[str]) -> None:
@@ -338,7 +314,7 @@ class KnownHosts:
         self._open_paths = tuple(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Handle a request, or refuse it."""
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
@@ -361,19 +337,31 @@ class KnownHosts:
 
 
 def _same(origin: str, host: str) -> bool:
-    """Tell whether an origin is the host itself. The scheme is the proxy's, which is not seen."""
+    """Tell whether an origin is the host itself. The scheme is not compared: behind a proxy with
+    TLS the desk sees http."""
     try:
         return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
         return False
 
 
+def _lacks_tls(web: Web, request: Request) -> bool:
+    """Tell whether the browser uses plain HTTP, so that it drops cookies marked Secure. Only the
+    Origin header of a form shows it: behind a proxy with TLS every request arrives as HTTP."""
+    return web.options.secure and request.headers.get("origin", "").startswith("http://")
+
+
 def _peer(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
+def _address(web: Web, request: Request) -> str:
+    forwarded = request.headers.getlist("x-forwarded-for")
+    return client_address(_peer(request), forwarded, web.options.proxy_addresses)
+
+
 def _plain(value: str) -> str:
-    """Return what was sent without NUL, which PostgreSQL keeps in no text."""
+    """Remove NUL, which PostgreSQL cannot store in a text."""
     return value.replace("\x00", "")
 
 
@@ -381,11 +369,21 @@ def _by_script(request: Request, form: Mapping[str, str]) -> bool:
     return (form.get("part") or request.query_params.get("part")) == "1"
 
 
-def _sign_in_first(web: Web, request: Request, *, by_script: bool) -> Response:
-    if web.options.method in {"local", "oidc"} and request.method == "GET" and not by_script:
-        # What the provider sends back goes to one address, and so do the cookies.
-        base = web.provider.config.public_url if web.provider is not None else ""
-        path = request.url.path if request.url.path != "/" else ""
-        return redirect(f"{base}/sign-in", next=path)
-    words = t("error.proxy" if web.options.method == "proxy" else "error.signed_out")
-    return error_page(web, 401, words, by_script=by_script)
+def _sign_in_first(
+    web: Web, request: Request, form: Mapping[str, str], *, by_script: bool
+) -> Response:
+    path, here = request.url.path, ""
+    if request.method == "GET" and path != "/":
+        here = f"{path}?{request.url.query}" if request.url.query else path
+    elif form.get("item"):
+        # Back to the message, with what was chosen: the decision itself was not saved.
+        here = f"{path}?{urlencode({'item': form['item'], 'answer': form.get('action', '')})}"
+    if web.options.method == "proxy":
+        return error_page(web, 401, t("error.proxy"), by_script=by_script)
+    # The provider redirects to one address, so the sign-in must begin there too: cookies are bound
+    # to a host.
+    base = web.provider.config.public_url if web.provider is not None else ""
+    if request.method == "GET" and not by_script:
+        return redirect(f"{base}/sign-in", next=here)
+    onward = f"{base}/sign-in?{urlencode({'next': here})}"
+    return error_page(web, 401, t("error.signed_out"), by_script=by_script, onward=onward)

@@ -1,4 +1,4 @@
-"""Who a request is from: a session, or anyone who a trusted proxy or this machine vouches for."""
+"""The user of a request: by session, by a trusted proxy's header, or anyone on this machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ LOCAL_SUBJECT = "local"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who it is, with the token of their session; ``is_new`` where the browser has yet to be given
-    it."""
+    """The user and the token of the session; ``is_new`` if the browser does not have it yet."""
 
     person: Person | None
     token: str
@@ -30,10 +29,10 @@ class Identity:
 
 
 def identify(web: Web, cookies: Mapping[str, str], headers: Headers, peer: str) -> Identity:
-    """Return who a request is from. Raises NotAllowed for a closed account, DatabaseAway."""
+    """Return the user of a request. Raises NotAllowed for a closed account, DatabaseAway."""
     options = web.options
     token = cookies.get(options.session_cookie, "")
-    subject = _vouched(web, headers, peer)
+    subject = _trusted_subject(web, headers, peer)
     person = None
     if token:
         person = people.whose(
@@ -43,13 +42,14 @@ def identify(web: Web, cookies: Mapping[str, str], headers: Headers, peer: str) 
         return Identity(person, token, False)
     if subject is None:
         return Identity(None, "", False)
+    # At the proxy another user may have signed in since the session began.
     if person is not None and person.subject == subject:
         return Identity(person, token, False)
     return _welcome(web, subject)
 
 
 def csrf_token(token: str) -> str:
-    """Return what forms of a session carry: made of its token, which no other page can read."""
+    """Return the CSRF token of a session: derived from its token, which no other site can read."""
     return hmac.new(token.encode(), b"clerk-desk form", hashlib.sha256).hexdigest()
 
 
@@ -59,7 +59,7 @@ def is_csrf_token(token: str, given: str) -> bool:
 
 
 def new_form_token() -> str:
-    """Return what the form for signing in is tied to, before there is a session."""
+    """Return a token for the sign-in form, which comes before there is a session."""
     return secrets.token_urlsafe(32)
 
 
@@ -72,20 +72,20 @@ def set_cookie(
     path: str = "/",
     age_s: int | None = None,
 ) -> None:
-    """Give the browser a cookie that scripts and other sites do not see, for ``age_s`` seconds or
-    until it is closed."""
+    """Set a cookie that scripts and other sites cannot read, for ``age_s`` seconds or until the
+    browser is closed."""
     response.set_cookie(
         name, value, age_s, path=path, secure=web.options.secure, httponly=True, samesite="lax"
     )
 
 
 def drop_cookie(web: Web, response: Response, name: str, *, path: str = "/") -> None:
-    """Take a cookie back."""
+    """Delete a cookie."""
     response.delete_cookie(name, path=path, secure=web.options.secure, httponly=True)
 
 
 def begin_session(visit: Visit, response: Response, person: Person) -> None:
-    """Begin a person's session in this browser; one that was there ends."""
+    """Start a session in this browser. Ends an earlier one, so that it cannot be reused."""
     options = visit.web.options
     old = visit.cookies.get(options.session_cookie)
     if old:
@@ -98,19 +98,19 @@ def begin_session(visit: Visit, response: Response, person: Person) -> None:
 
 
 def role_on_arrival(web: Web, subject: str) -> Role:
-    """Return the role of somebody who has not been here yet."""
+    """Return the role of a user at the first sign-in."""
     if web.options.method == "none" or subject in web.options.owners:
         return "owner"
     return "reviewer"
 
 
-def _vouched(web: Web, headers: Headers, peer: str) -> str | None:
+def _trusted_subject(web: Web, headers: Headers, peer: str) -> str | None:
     options = web.options
     if options.method == "none":
         return LOCAL_SUBJECT
     if options.method == "proxy" and is_trusted(peer, options.proxy_addresses):
         given = headers.getlist(options.proxy_header)
-        # Two of them: the proxy has added its own to what the visitor sent.
+        # Two headers: the proxy appended its own to one that the visitor sent.
         subject = given[0].strip() if len(given) == 1 else ""
         return subject if 0 < len(subject) <= 200 else None
     return None

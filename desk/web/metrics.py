@@ -1,4 +1,4 @@
-"""Metrics of the desk, and whether it is ready. Counts and times; no text, no names of people."""
+"""The desk's metrics and readiness. Counts and times; no texts and no user names."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from desk.service.context import Desk
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# A label for each word that somebody sends would fill the memory.
+# Other methods share one label: a client could invent methods until the memory is full.
 _METHODS = {"GET", "HEAD", "POST"}
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
 class Metrics:
-    """What Prometheus reads. Safe from any thread."""
+    """All metrics of a desk. Safe from any thread."""
 
     def __init__(self, desk: Desk) -> None:
         self._registry = CollectorRegistry()
@@ -50,14 +50,14 @@ class Metrics:
 
 
 class Timed:
-    """Counts and times the requests that found a page."""
+    """Middleware that counts and times requests by page."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and time it."""
+        """Handle a request and time it."""
         begun = time.perf_counter()
         status = 500
 
@@ -77,17 +77,17 @@ class Timed:
 
 
 class _State(Collector):
-    """How things stand, read from the database when it is asked."""
+    """Queue lengths and the like, read from the database at each scrape."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
     def describe(self) -> Iterator[Metric]:
-        """Name nothing beforehand, so that registering asks no database."""
+        """Describe nothing, so that registering does not query the database."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the figures; only that it cannot be reached where the database is away."""
+        """Yield the figures; only ``clerk_desk_database_up`` if the database is unavailable."""
         up = GaugeMetricFamily("clerk_desk_database_up", "1 where the database answers.")
         try:
             now = queues.overview(self._desk)
@@ -137,8 +137,8 @@ def is_ready(desk: Desk) -> bool:
 
 
 def _accuracy(desk: Desk) -> AccuracyFigures:
-    """Read the figures. Raises TryAgain, also for a database that cannot be used: other metrics
-    say so, and are not to go with these."""
+    """Read the figures. Raises TryAgain for any error: these figures must not take the other
+    metrics with them."""
     try:
         return accuracy_figures(desk)
     except DeskError as error:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,44 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from desk.service.context import may
 from desk.service.guidelines import heading_of
+from desk.web.shown_text import names, shown_text
 from desk.web.strings import t
-
-_JOINERS = {"\u200c", "\u200d"}
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a message. ``mark`` is the name of a character that cannot be seen, "" for text."""
-
-    text: str
-    mark: str = ""
-
-
-def pieces(text: str) -> Iterator[Piece]:
-    """Yield a message in parts: runs of text, and each character that hides, joins, turns the
-    direction or controls as a mark.
-
-    Joiners within words of scripts that need them, and within emoji, stay as they are; so do tabs
-    and line breaks.
-    """
-    text = text.replace("\r\n", "\n")
-    start = 0
-    for at, char in enumerate(text):
-        if char.isascii() and (char >= " " or char in "\n\t") and char != "\x7f":
-            continue
-        if not _is_hidden(text, at):
-            continue
-        if start < at:
-            yield Piece(text[start:at])
-        yield Piece("", f"U+{ord(char):04X}")
-        start = at + 1
-    if start < len(text):
-        yield Piece(text[start:])
-
-
-def mark_name(mark: str) -> str:
-    """Return what a marked character is called."""
-    return unicodedata.name(chr(int(mark.partition("+")[2], 16)), "control character").lower()
 
 
 def age(seconds: float | None) -> str:
@@ -102,22 +65,29 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _is_hidden(text: str, at: int) -> bool:
-    char = text[at]
-    kind = unicodedata.category(char)
-    if kind not in {"Cf", "Cc", "Cs", "Co", "Zl", "Zp"} and char not in "\u115f\u1160\u3164\uffa0":
-        return False
-    if char in _JOINERS and 0 < at < len(text) - 1:
-        return not (_joins(text[at - 1]) and _joins(text[at + 1]))
-    return True
-
-
-def _joins(char: str) -> bool:
-    """Tell whether a joiner next to this character means something: in Indic and Arabic words, in
-    emoji. Between Latin letters it hides."""
-    if ord(char) < 0x0590:
-        return False
-    return unicodedata.category(char) in {"Lo", "Mn", "Mc", "So", "Sk"}
+def help_keys() -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+    """Return every key of every page but the labels' own: a heading, and each key with its use."""
+    deciding = (
+        ("Enter", t("help.enter")),
+        ("n", t("help.none")),
+        ("s", t("help.skip")),
+        ("f", t("help.flag")),
+        ("u", t("help.undo")),
+        ("m", t("help.note")),
+        ("d", t("help.full")),
+        ("l", t("help.filter")),
+    )
+    anywhere = (("/", t("help.search")), ("Esc", t("help.escape")), ("?", t("help.help")))
+    others = (
+        ("1 … 9", t("help.findings")),
+        ("d", t("help.ask")),
+        ("y n", t("help.answers")),
+    )
+    return (
+        (t("help.deciding"), deciding),
+        (t("help.anywhere"), anywhere),
+        (t("help.others"), others),
+    )
 
 
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d{1,3}[.)])\s+(.+)$")
@@ -174,10 +144,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals.update(t=t, static=static_address, blocks=blocks, may=may)
+    made.globals.update(t=t, static=static_address, blocks=blocks, may=may, help_keys=help_keys)
     made.filters.update(
-        pieces=pieces,
-        mark_name=mark_name,
+        shown_text=shown_text,
+        hidden_names=names,
         age=age,
         moment=moment,
         chance=chance,

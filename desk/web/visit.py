@@ -1,4 +1,4 @@
-"""What a page is and what it is given: options, the request, what a form sent."""
+"""What a page gets: options, the request, the form; and what a page is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from desk.auth.passwords import Attempts
+from desk.auth.passwords import Attempts, SignInQueue
 from desk.auth.provider import Provider
 from desk.auth.rules import Method, is_loopback
 from desk.service.context import Desk
@@ -24,11 +24,11 @@ from desk.store.types import Person, Role
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """Where the pages are served, and how people sign in. Times in milliseconds."""
+    """Where the pages are served, and how users sign in. Times in milliseconds; port 0 is any."""
 
     host: str = "127.0.0.1"
     port: int = 8090
-    metrics_port: int | None = None
+    metrics_port: int = 0
     hostnames: tuple[str, ...] = ("*",)
     secure: bool = False
     method: Method = "none"
@@ -40,28 +40,28 @@ class WebOptions:
 
     @property
     def session_cookie(self) -> str:
-        """Its name; the prefix keeps other hosts of the domain from setting it."""
+        """The cookie's name. With the prefix __Host- other hosts of the domain cannot set it."""
         return "__Host-clerk_desk" if self.secure else "clerk_desk"
 
     @property
     def form_cookie(self) -> str:
-        """The name of what the form for signing in is tied to."""
+        """The cookie that the sign-in form is bound to."""
         return "__Host-clerk_desk_form" if self.secure else "clerk_desk_form"
 
     @property
     def provider_cookie(self) -> str:
-        """The name of what a browser keeps while somebody is with the OpenID provider."""
+        """The cookie that a browser keeps while the user is at the OpenID provider."""
         return "__Host-clerk_desk_provider" if self.secure else "clerk_desk_provider"
 
     @property
     def hint_cookie(self) -> str:
-        """The name of what the provider is shown when somebody signs out; for that page alone."""
+        """The cookie with the ID token for the provider at sign-out; sent to that page only."""
         return "__Secure-clerk_desk_hint" if self.secure else "clerk_desk_hint"
 
     @property
     def allowed_hosts(self) -> tuple[str, ...]:
-        """Names in the Host header that are answered. Without sign-in it is this machine's own
-        alone: else a page elsewhere could point a name of its own at it and be let in."""
+        """Host headers that are answered. Without sign-in only this machine's names: another site
+        could point its own name at 127.0.0.1 and read the pages (DNS rebinding)."""
         if self.method == "none" and self.hostnames == ("*",) and is_loopback(self.host):
             return ("localhost", "127.0.0.1", "[::1]", self.host)
         return self.hostnames
@@ -75,7 +75,7 @@ UPLOAD_TYPE = "multipart/form-data"
 
 
 class BadForm(Exception):
-    """It is no form of ours. ``status`` is what the browser is told."""
+    """A form could not be read. ``status`` is the HTTP status of the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -84,7 +84,7 @@ class BadForm(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that a form sent, under the name that the browser gives it."""
+    """A file that a form sent, with the browser's name for it."""
 
     name: str
     content: bytes
@@ -92,7 +92,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a form sent: its values by name, and a file, None where there is none."""
+    """What a form sent: all values by name, and a file or None."""
 
     lists: Mapping[str, Sequence[str]]
     upload: Upload | None = None
@@ -102,7 +102,7 @@ NOTHING_SENT = Sent({})
 
 
 class _InMemory(MultiPartParser):
-    """Keeps a file out of temporary ones: it holds messages."""
+    """Keeps uploads in memory: a temporary file would put messages on the disk."""
 
     spool_max_size = MAX_UPLOAD_BYTES
 
@@ -126,7 +126,7 @@ async def read_form(request: Request) -> Sent:
 
 
 def is_upload(request: Request) -> bool:
-    """Tell whether a form comes with a file."""
+    """Tell whether a request is a form with a file."""
     return _type_of(request) == UPLOAD_TYPE
 
 
@@ -149,7 +149,8 @@ async def read_upload(request: Request) -> Sent:
 
 
 def number(text: str) -> int:
-    """Return a number of an address or a form, -1 where it is none: nothing has that."""
+    """Parse a number from an address or a form; -1, which no row has, if it is not one."""
+    # Of 18 digits or more some do not fit the database's 64 bits.
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
 
 
@@ -174,6 +175,7 @@ class Web:
     options: WebOptions
     templates: Environment
     attempts: Attempts
+    sign_ins: SignInQueue
     navigation: Sequence[Page] = ()
     provider: Provider | None = None
 
@@ -185,7 +187,9 @@ class Web:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request. ``person`` is None on the pages that need nobody to be signed in.
+    """One request. ``person`` is None on the pages that need nobody to be signed in. ``address`` is
+    the browser's, behind a known proxy too; ``unknown_proxy``: the request came through another.
+    ``from_here``: the reviewer, not another site, led the browser here (Sec-Fetch-Site).
 
     ``query`` and ``form`` hold the first value of each name, ``lists`` all values of the form.
     """
@@ -193,44 +197,46 @@ class Visit:
     web: Web
     person: Person | None
     csrf: str
-    peer: str
+    address: str = ""
+    unknown_proxy: bool = False
     route: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
     path: str = "/"
+    from_here: bool = False
     upload: Upload | None = None
 
     @property
     def desk(self) -> Desk:
-        """The desk that the page is of."""
+        """The desk of the page."""
         return self.web.desk
 
     @property
     def who(self) -> Person:
-        """The person, on a page that needs one."""
+        """The signed-in user, on a page that requires one."""
         assert self.person is not None
         return self.person
 
     @property
     def by_script(self) -> bool:
-        """Whether the script asks, which wants a part of a page."""
+        """Whether the script asks for a part of a page."""
         return (self.form.get("part") or self.query.get("part")) == "1"
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Return a template as a page. Each has ``visit``, ``new_request`` and the words, ``t``."""
+        """Render a template. Each gets ``visit``, ``new_request`` and the texts, ``t``."""
         shown = self.web.templates.get_template(template).render(
             visit=self, new_request=new_request, **values
         )
         return HTMLResponse(shown, status)
 
     def number(self, name: str) -> int:
-        """Return a number of the form, -1 where there is none: no item has that."""
+        """Return a number of the form, -1 if it is not one."""
         return number(self.form.get(name, ""))
 
     def seconds(self) -> float:
-        """Return for how long the page was on screen, 0 where it does not say."""
+        """Return the seconds for which the page was on screen, 0 if unknown."""
         try:
             given = float(self.form.get("seconds", "0"))
         except ValueError:
@@ -243,10 +249,11 @@ Handler = Callable[[Visit], Response]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One address. ``role`` is who may; None: also anyone who is not signed in.
+    """A path and its handler. ``role`` is the least role; None: open without sign-in.
 
-    ``link`` is the key of its name in the navigation (``desk.web.strings``), "" where it is not
-    there; ``order`` its place in it. ``takes_file``: its form sends one, as multipart.
+    ``link`` is the key of its name in the navigation (``desk.web.strings``), "" if it is not there;
+    ``order`` is its place. ``takes_file``: its form sends a file, as multipart.
+    ``checks_password``: requests wait for their turn (``SignInQueue``).
     """
 
     path: str
@@ -256,21 +263,23 @@ class Page:
     link: str = ""
     order: int = 100
     takes_file: bool = False
+    checks_password: bool = False
 
 
 def new_request() -> str:
-    """Return the id of a form: sent twice, it does once what it does."""
+    """Return an id for a form. A form that is sent twice takes effect once."""
     return uuid.uuid4().hex
 
 
 def inside(path: str | None) -> str:
-    """Return a path of this desk, "" for anything that could lead elsewhere."""
+    """Return a path of this desk, "" for anything that could lead to another site."""
+    # Browsers read //host and /\host as another site, and drop tabs and line breaks in between.
     if path and path.startswith("/") and not path.startswith("//") and path.isascii():
         return "" if "\\" in path or any(char <= " " for char in path) else path[:500]
     return ""
 
 
 def redirect(path: str, **query: str) -> Response:
-    """Send the browser to a page of ours, by GET."""
+    """Redirect to a page of this desk, by GET."""
     given = {key: value for key, value in query.items() if value}
     return RedirectResponse(f"{path}?{urlencode(given)}" if given else path, 303)

@@ -1,6 +1,6 @@
 """``make bench``: what the worker costs next to its engine, and what it costs when idle.
 
-Ratios of runs that alternate in one process, since machines differ and are noisy.
+The results are ratios of runs that alternate in one process, since machines differ and are noisy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ IDLE_S = 60.0
 
 
 def main() -> int:
-    """Measure and print."""
     configure_logging("console", "warning")
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with LocalBroker() as broker, ExitStack() as stack:
@@ -47,15 +46,15 @@ def main() -> int:
 
 
 def throughput(servers: str, stack: ExitStack) -> None:
-    """The worker through Kafka against the same engine fed directly, alternating."""
+    """The worker through Kafka and the same engine fed directly, in turn."""
     arena = Arena(servers, stack)
     settings = settings_for(arena)
     opened = open_model(settings)
     stack.callback(opened.engine.close)
     ratios, direct_rates, worker_rates = [], [], []
-    direct(opened, make_texts("x"))  # one round that is not counted: lazily built kernels
+    direct(opened, make_texts("x"))  # one round that does not count, for lazily built kernels
     for number in range(ROUNDS):
-        # The same messages, told apart by a letter: else the second to go would find them cached.
+        # The same messages but for a letter; otherwise the second run would find them cached.
         alone = direct(opened, make_texts(f"a{number}"))
         worker = through_kafka(settings, arena, opened, make_texts(f"b{number}"))
         direct_rates.append(MESSAGES / alone)
@@ -74,7 +73,7 @@ def throughput(servers: str, stack: ExitStack) -> None:
 
 
 def idle(servers: str, stack: ExitStack) -> None:
-    """CPU of a worker process and its engine's processes with nothing to do."""
+    """CPU time of an idle worker and its engine's processes."""
     model = {"model.base": f"'{ensure_base_model()}'", "model.adapter": f"'{adapter_dir()}'"}
     arena = Arena(servers, stack, REAL_WORKER, model)
     worker = arena.start_worker()
@@ -93,13 +92,11 @@ def idle(servers: str, stack: ExitStack) -> None:
 
 
 def settings_for(arena: Arena) -> Settings:
-    """The demo's model on this arena's topics."""
     model = [f"model.base='{ensure_base_model()}'", f"model.adapter='{adapter_dir()}'"]
     return load_settings(flags=[*topic_flags(arena), *model]).settings
 
 
 def topic_flags(arena: Arena) -> list[str]:
-    """The settings of an arena's broker, group and topics."""
     names = arena.topics
     return [
         f"kafka.bootstrap_servers='{arena.servers}'",
@@ -112,13 +109,14 @@ def topic_flags(arena: Arena) -> list[str]:
 
 
 def make_texts(mark: str, count: int = MESSAGES) -> list[str]:
-    """Real lengths; no two alike, so that no prompt is answered from the prefix cache whole."""
+    """Texts of real lengths, all different, so that no prompt is answered entirely from the
+    prefix cache."""
     samples = read_samples("holdout.jsonl")
     return [f"{mark}-{n}: {samples[n % len(samples)].message}" for n in range(count)]
 
 
 def direct(opened: OpenedEngine, texts: Sequence[str]) -> float:
-    """Seconds that the engine alone takes, given as many at a time as the worker gives it."""
+    """Seconds for the engine alone, with as many messages at a time as the worker gives it."""
     settings = Settings()
     prompts = [build_prompt(opened.manifest.prompt, text, opened.encoders.plain) for text in texts]
     labeller = make_labeller(settings, opened)
@@ -143,7 +141,7 @@ def through_kafka(
     *,
     published_before: bool = True,
 ) -> float:
-    """Seconds from the first fetch to the last commit; or from when they begin to be published."""
+    """Seconds from the first fetch to the last commit, or from the first publish."""
     before = len(arena.results)
     values = [json.dumps({"message": text}).encode() for text in texts]
     if published_before:
@@ -154,7 +152,7 @@ def through_kafka(
     router, _ = make_adapter_router(settings, opened, lambda _: None)
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
-    # Joining the group is not what is measured.
+    # Joining the group is not measured.
     while not (loop.state.in_flight_records if published_before else loop.state.waiting):
         loop.run_once()
     started = time.monotonic()

@@ -1,11 +1,11 @@
-"""What the worker makes of an engine whose pace is known: through Kafka against fed directly.
+"""How much of a known engine's rate the worker reaches: through Kafka against fed directly.
 
     python -m tests.bench.admission [--rounds 3] [--seconds 15]
 
 On one machine Kafka, the worker and an engine on the CPU share the cores, and `make bench` measures
-all of that. Here the engine takes a fixed time and no CPU, as one on a GPU does: so many places, so
-long an answer. What is missing from the bare engine's rate is then what the worker itself holds up:
-the admission window above all, which has to find out how much the engine takes at a time.
+all of that. Here the engine takes a fixed time and no CPU, like one on a GPU. Any rate that is
+missing is then held up by the worker itself, above all by the admission window, which has to find
+out how much the engine takes at a time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ from worker.settings import load_settings
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """An engine of ``places`` that each answer after ``service_s`` seconds."""
+    """An engine with ``places`` that each answer after ``service_s`` seconds."""
 
     places: int
     service_s: float
 
     @property
     def per_s(self) -> float:
-        """Messages a second."""
         return self.places / self.service_s
 
 
@@ -46,7 +45,6 @@ PACES = (Pace(8, 0.8), Pace(32, 0.64), Pace(64, 0.32), Pace(128, 0.16))
 
 
 def main() -> int:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -63,7 +61,7 @@ def main() -> int:
 
 
 def measure(arena: Arena, pace: Pace, rounds: int, seconds: float) -> str:
-    """Take turns with one engine; return a line."""
+    """Measure both in turn with one engine; return a line."""
     settings = load_settings(flags=topic_flags(arena)).settings
     count = round(pace.per_s * seconds)
     bare, worker = [], []

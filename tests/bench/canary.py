@@ -1,22 +1,17 @@
-"""How often a canary that is as good is stopped, and how soon one that is worse.
+"""How often an equally good canary is stopped, and how soon a worse one is.
 
-    python -m tests.bench.canary                        simulated labels; minutes
-    python -m tests.bench.canary MAIN.jsonl OTHER.jsonl ...    labels that were really given
+    python -m tests.bench.canary        takes minutes
 
-Both go through the comparison that the worker makes. The files are what `clerk-worker classify
---input FILE.jsonl` prints with one adapter and the other, for the same messages: the other ones are
-canaries to the first. Messages are drawn with replacement, each as of a customer of its own.
+Simulated labels go through the worker's own comparison.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from worker.lifecycle.canary_judge import ArmComparison, JudgePolicy
 
@@ -25,17 +20,10 @@ MESSAGES = 20_000
 POLICY = JudgePolicy()
 
 Chance = Callable[[float], float]
-"""The chance of a review at a time of the trial, from 0 to 1."""
-
-
-Label = tuple[str, float, bool]
-"""A label, its confidence, and whether it is for review."""
+"""The chance of a review, by the time (0 to 1) within the trial."""
 
 
 def main() -> int:
-    """Measure and print."""
-    if sys.argv[1:]:
-        return replay(*map(Path, sys.argv[1:]))
     rate = POLICY.false_positive_rate
     print(f"{TRIALS} trials of up to {MESSAGES} messages, false_positive_rate {rate:g}")
     print("as good: how many were ever stopped")
@@ -87,10 +75,10 @@ def trial(
     canary_chance: Chance,
     rejected: tuple[float, float] = (0.0, 0.0),
 ) -> int | None:
-    """Canary labels until it was stopped, None where it never was.
+    """The canary's labels until it was stopped, or None.
 
-    A label for review has a confidence below 0.6, any other one above; ``rejected`` is the chance
-    that an answer is rejected, by the main adapter and by the canary.
+    Labels for review have a confidence below 0.6, the others above. ``rejected`` is the chance of
+    a rejected answer, with the main adapter and with the canary.
     """
     rng = random.Random(seed)
     comparison = ArmComparison(POLICY)
@@ -103,55 +91,6 @@ def trial(
             confidence = None
         comparison.add(
             number.to_bytes(8, "big"), canary=canary, review=review, confidence=confidence
-        )
-        if number % 20 == 19 and comparison.worse:
-            return comparison.messages
-    return None
-
-
-def replay(main: Path, *others: Path) -> int:
-    """Put the others' labels on trial against those of ``main``."""
-    labels = read(main)
-    for path in others:
-        found = read(path)
-        if len(found) != len(labels):
-            print(f"{path}: {len(found)} messages, {main} has {len(labels)}", file=sys.stderr)
-            return 2
-        agree = sum(a[0] == b[0] for a, b in zip(labels, found, strict=True)) / len(labels)
-        confidence = [
-            statistics.mean(confidence for _, confidence, _ in arm) for arm in (labels, found)
-        ]
-        review = [
-            statistics.mean(for_review for _, _, for_review in arm) for arm in (labels, found)
-        ]
-        print(
-            f"{path.name}: {agree:.1%} of {len(labels)} labelled alike; mean confidence "
-            f"{confidence[1]:.3f} against {confidence[0]:.3f}, for review {review[1]:.1%} "
-            f"against {review[0]:.1%}"
-        )
-        for share in (0.05, 0.25):
-            stops = [drawn(seed, share, labels, found) for seed in range(TRIALS // 4)]
-            counts = [stop for stop in stops if stop is not None]
-            after = f"; after {statistics.median(counts):.0f} labels (median)" if counts else ""
-            print(f"  share {share:g}: stopped in {len(counts)} of {len(stops)} trials{after}")
-    return 0
-
-
-def read(path: Path) -> list[Label]:
-    """Take in the labels that `clerk-worker classify` printed."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [(row["label"], row["confidence"], bool(row["review"])) for row in rows]
-
-
-def drawn(seed: int, share: float, main: list[Label], canary: list[Label]) -> int | None:
-    """Canary labels until it was stopped, None where it never was."""
-    rng = random.Random(seed)
-    comparison = ArmComparison(POLICY)
-    for number in range(MESSAGES):
-        by_canary = rng.random() < share
-        _, confidence, review = (canary if by_canary else main)[rng.randrange(len(main))]
-        comparison.add(
-            number.to_bytes(8, "big"), canary=by_canary, review=review, confidence=confidence
         )
         if number % 20 == 19 and comparison.worse:
             return comparison.messages

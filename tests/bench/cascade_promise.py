@@ -1,8 +1,9 @@
-"""``python -m tests.bench.cascade_promise [--trainings 2000]``: how often a cascade keeps what it
-promises of the messages that nobody looks at.
+"""How often a cascade keeps its promise for the messages that nobody checks.
 
-Two simulated models whose confidences mean what they say, so that the truth of each rule is known:
-among the messages that it leaves to nobody, the mean confidence of whichever stage answers.
+    python -m tests.bench.cascade_promise [--trainings 2000]
+
+Two simulated models with calibrated confidences, so that the truth of each rule is known: the mean
+confidence of whichever stage answers, among the messages that the rule sends to nobody.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ POPULATION = 20_000
 
 @dataclass(frozen=True)
 class World:
-    """How sure two models are of a message: each a beta distribution, ``low`` at least."""
+    """Confidence of two models: for each a beta distribution, at least ``low``."""
 
     small: tuple[float, float]
     large: tuple[float, float]
     low: float = 0.3
 
     def confidences(self, rng: np.random.Generator, count: int) -> tuple[Floats, Floats]:
-        """Draw both models' confidences, (messages) each; a hard message is hard for both."""
+        """Draw the confidences of both models, (messages) each; a hard message is hard for both."""
         shared = rng.random(count)
         drawn = []
         for a, b in (self.small, self.large):
@@ -53,7 +54,7 @@ WORLDS = {
 @dataclass(frozen=True)
 class Found:
     """Of some trainings: how many bound a cascade, in how many of those the truth is below the
-    promise, and the mean shares that the first stage answers and that a person sees."""
+    promise, and the mean shares that the first stage answers and that go to review."""
 
     trainings: int
     bound: int
@@ -63,7 +64,7 @@ class Found:
 
 
 def simulate(world: World, promise: float, trainings: int, messages: int, seed: int) -> Found:
-    """Choose a cascade on ``messages`` validation messages, again and again."""
+    """Choose a cascade on ``messages`` validation messages, ``runs`` times."""
     rng = np.random.default_rng(seed)
     truth = world.confidences(rng, POPULATION)
     broken, firsts, reviews = 0, [], []
@@ -102,8 +103,8 @@ def _stage(confidence: Floats, rng: np.random.Generator) -> StageRun:
 
 
 def _truth_of(rule: Rule, truth: tuple[Floats, Floats]) -> tuple[float, float, float]:
-    """Return the shares that the first stage answers and that nobody looks at, and what is right
-    of the latter; 1 where that is nothing."""
+    """The shares that the first stage answers and that nobody reviews, and the accuracy of the
+    latter; 1 if there are none."""
     small, large = truth
     first = small >= rule.sure_from
     least = rule.last.review_confidence
@@ -114,7 +115,6 @@ def _truth_of(rule: Rule, truth: tuple[Floats, Floats]) -> tuple[float, float, f
 
 
 def main() -> int:
-    """Print a table, each share with two standard errors of the simulation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trainings", type=int, default=2000)
     parser.add_argument("--messages", type=int, default=600)

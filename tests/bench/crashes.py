@@ -1,10 +1,11 @@
-"""Crash isolation in worlds with a known truth: who is lost, and what a guilty message costs.
+"""Crash isolation in worlds with a known truth: who is lost, and what a crashing message costs.
 
     python -m tests.bench.crashes [--runs 100]
 
 Each line is one kind of world, run with so many seeds on the fakes (400 messages on one to four
 partitions): how often the engine or the worker died, how many innocent messages became dead
-letters, and the most deaths that one guilty message cost before it was rejected. About ten minutes.
+letters, and the most deaths that one crashing message cost before it was rejected. About ten
+minutes.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from worker.errors import EngineDied, StreamFailed
 from worker.records.types import Batch
 from worker.stream.fake import FakeStream
 
-# A worker whose engine dies, and a supervisor that starts it again: one stream, many processes.
+# A worker whose engine dies, and a supervisor that restarts it: one stream, many processes.
 
 
 Death = Literal["engine", "process"]
-"""The engine dies and the worker can leave word; or both are gone at once, without a note."""
+"""Whether the worker survives its engine and can write a note, or both die without one."""
 
 POLICY = make_loop_policy()
 
 
 class Killed(BaseException):
-    """The whole process is killed, in the middle of whatever it does: by a message, or not."""
+    """The whole process is killed at any point, by a message or not."""
 
 
 class _EachPoll(deque[Callable[[], None]]):
@@ -55,25 +56,22 @@ class _EachPoll(deque[Callable[[], None]]):
 
 @dataclass
 class Supervisor:
-    """Starts a worker, and another when it has died, until everything is committed.
-
-    ``dies`` is asked with the texts that the engine has, at each of its steps; ``answers`` is how
-    many of them it answers in one.
-    """
+    """Starts a worker, and another after each death, until everything is committed. ``dies``
+    gets the texts in the engine at each of its steps; it answers ``answers`` of them in one."""
 
     stream: FakeStream
     dies: Callable[[Sequence[str]], bool]
     death: Death = "engine"
     answers: int = 16
     hosts: int = 1
-    """Workers are started on so many hosts in turn."""
+    """Number of hosts on which workers are started in turn."""
     killed_every: int = 0
-    """Kill the worker every so many steps for no fault of a message's; 0: never."""
+    """Kill the worker after this many steps, without any message's fault; 0: never."""
     killed: int = 0
     lost_every: int = 0
-    """Take the partitions away every so many steps, and give them back; 0: never."""
+    """Revoke the partitions after this many steps, and assign them again; 0: never."""
     refused_for: int = 0
-    """So many workers meet an output topic that refuses, and end."""
+    """How many workers meet an output topic that refuses records, and end."""
     deaths: int = 0
     events: list[tuple[Any, ...]] = field(default_factory=list)
     steps: int = 0
@@ -83,11 +81,11 @@ class Supervisor:
 
     @property
     def witness(self) -> FakeWitness:
-        """What the disk of the present worker's host holds."""
+        """The disk of the present worker's host."""
         return self.witnesses[(self.deaths + self.killed) % self.hosts]
 
     def run(self, max_deaths: int, idle_steps: int = 400) -> bool:
-        """Tell whether all was committed within so many deaths."""
+        """Return whether everything was committed within so many deaths."""
         while self.deaths <= max_deaths:
             rig = self._start(idle_steps)
             try:
@@ -111,7 +109,6 @@ class Supervisor:
 
     @property
     def done(self) -> bool:
-        """Whether every record is committed."""
         return all(
             self.stream.committed.get(source, 0) == len(log)
             for source, log in self.stream.log.items()
@@ -119,7 +116,6 @@ class Supervisor:
 
     @property
     def outputs(self) -> list[SinkRecord]:
-        """What was published, in order."""
         return [read_output(outgoing) for outgoing in self.stream.outputs]
 
     @property
@@ -128,7 +124,6 @@ class Supervisor:
         return [each.id for each in self.outputs if each.reason == "killed_engine"]
 
     def verify(self, count: int) -> None:
-        """Each record has exactly one result."""
         ids = [each.id for each in self.outputs]
         assert len(ids) == len(set(ids)) == count
 
@@ -187,7 +182,7 @@ class Supervisor:
 
 
 def filled(count: int, partitions: int, poison: Sequence[int] = ()) -> FakeStream:
-    """A stream with so many messages dealt over its partitions, some of which kill the engine."""
+    """A stream with messages over its partitions, some of which crash the engine."""
     stream = FakeStream("in", partitions)
     for number in range(count):
         text = f"poison {number}" if number in poison else f"message {number}"
@@ -196,12 +191,12 @@ def filled(count: int, partitions: int, poison: Sequence[int] = ()) -> FakeStrea
 
 
 def of_poison(texts: Sequence[str]) -> bool:
-    """Die of a message that is poison."""
+    """Die of a poisonous message."""
     return any(text.startswith("poison") for text in texts)
 
 
 def at_random(ratio: float, seed: int) -> Callable[[Sequence[str]], bool]:
-    """Die of so many of the messages that are worked on, whichever they are."""
+    """Die of this share of the messages in the engine, at random."""
     chance = random.Random(seed)
     return lambda texts: any(chance.random() < ratio for _ in texts[:16])
 
@@ -211,7 +206,7 @@ COUNT = 400
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A kind of world. ``guilty`` messages crash the engine; ``dies`` replaces that."""
+    """A kind of world. ``guilty`` messages crash the engine, unless ``dies`` is set."""
 
     name: str
     guilty: int = 0
@@ -244,7 +239,7 @@ CASES = (
 
 
 def run(case: Case, seed: int) -> tuple[int, int, int]:
-    """Return the deaths, the innocent messages lost and the guilty ones that were rejected."""
+    """Return the deaths, the innocent messages lost, and the guilty ones rejected."""
     draw = random.Random(seed)
     partitions = draw.randint(1, 4)
     guilty = draw.sample(range(COUNT), case.guilty)
@@ -271,7 +266,6 @@ def run(case: Case, seed: int) -> tuple[int, int, int]:
 
 
 def main() -> None:
-    """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=100)
     runs = parser.parse_args().runs

@@ -252,8 +252,10 @@ class Browser:
 
     async def decide(self, turns: int) -> None:
         """Decide so many messages; load the page again after each tenth."""
-        shown = await self._ask("GET", {})
-        ahead = await self._ask("GET", {"part": "1", "beside": shown["item"]})
+        csrf = (await self._ask("GET", {}))["csrf"]
+        begin = {"csrf": csrf, "action": "next", "part": "1"}
+        shown = await self._ask("POST", begin)
+        ahead = await self._ask("POST", {**begin, "beside": shown["item"]})
         for turn in range(turns):
             action = f"label:{self._draw.choice(LABELS)}"
             beside = f"{ahead['item']},{shown['item']}"
@@ -288,6 +290,7 @@ class Browser:
             "query_string": encoded if method == "GET" else b"",
             "headers": headers,
             "client": ("::1", 1),
+            "server": ("::1", 8090),
         }
         await self._app(scope, receive, send)
         body = b"".join(message.get("body", b"") for message in got[1:]).decode()

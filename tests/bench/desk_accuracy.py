@@ -1,8 +1,8 @@
-"""Whether the desk's interval covers the true accuracy, and how soon it tells of a fall.
+"""Whether the desk's interval covers the true accuracy, and how soon it reports a fall.
 
     python -m tests.bench.desk_accuracy [--weeks 1000] [--years 1000] [--only coverage|broken|alert]
 
-Coverage: weeks whose truth is known, of several worlds, seeds 0 and on; as comparison the share of
+Coverage: weeks of several worlds with a known truth, one for each seed; for comparison the share of
 the audited results found right, neither weighted nor corrected, with the usual normal interval.
 Alert: years in which nothing happens, and falls of 3 and 5 points; judged once a day.
 """
@@ -42,14 +42,11 @@ _Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class World:
-    """How a desk's weeks are.
-
-    ``onto``: the probability with which a reviewer who is mistaken takes one particular wrong
-    label (the machine's, or the one another mistaken reviewer took): 0.1 where each of ten is as
-    likely. ``hard``: how many times as often reviewers are mistaken where the machine is wrong.
-    ``decided``: the share of the sample that is decided by the time of the estimate, for the two
-    adapters.
-    """
+    """A desk's weeks. ``onto``: the probability that a mistaken reviewer chooses one particular
+    wrong label (the model's, or another mistaken reviewer's): 0.1 if all ten are equally
+    likely. ``hard``: how much more often reviewers are mistaken where the model is wrong.
+    ``decided``: the share of the sample decided by the time of the estimate, for the two
+    adapters."""
 
     accuracy: float = 0.9
     share: float = 0.02
@@ -64,7 +61,7 @@ class World:
 
 @dataclass(frozen=True)
 class Week:
-    """What the desk knows of a week, and the truth."""
+    """The desk's knowledge of a week, and the truth."""
 
     traffic: dict[Stratum, int]
     sample: dict[Stratum, Counts]
@@ -73,8 +70,8 @@ class Week:
 
 
 def strata(world: World) -> list[tuple[Stratum, float, float]]:
-    """Strata with their part of the traffic and their accuracy: doubtful results and the second
-    adapter are worse, the mean is the world's."""
+    """Strata with their share of the traffic and their accuracy: uncertain results and the
+    second adapter are worse, and the mean is the world's."""
     raw = []
     for at, label in enumerate(LABELS):
         for adapter, part in zip(ADAPTERS, (0.7, 0.3), strict=True):
@@ -92,7 +89,7 @@ def strata(world: World) -> list[tuple[Stratum, float, float]]:
 
 
 def simulate(world: World, seed: int) -> Week:
-    """Draw a week, and the double decisions of the weeks before it."""
+    """Draw a week, and the double decisions of the weeks before."""
     draw = np.random.default_rng(seed)
     kinds = strata(world)
     results = draw.multinomial(world.results, [weight for _, weight, _ in kinds])
@@ -134,24 +131,24 @@ def _history(
 def _review(
     world: World, draw: np.random.Generator, right: _Bools, *, always_twice: bool = False
 ) -> tuple[_Bools, _Bools, Counter[Doubled]]:
-    """Let people decide results of which it is known whether the machine was right. Return what
-    they found, what was checked, and what was decided twice."""
+    """Let reviewers decide results of known correctness. Return their findings, the checked
+    results, and the double decisions."""
     size = right.size
     twice = np.ones(size, bool) if always_twice else draw.random(size) < world.doubled
     chance = np.where(right, world.mistaken, min(0.9, world.mistaken * world.hard))
-    # 0: the true label; 1: a wrong one (the machine's, where it is wrong); 2, 3: other wrong ones.
-    said = []
+    # 0: the true label; 1: a wrong one (the machine's, if it is wrong); 2, 3: other wrong ones.
+    verdicts = []
     for other in (2, 3):
         mistaken = draw.random(size) < chance
         certain = draw.random(size) < world.onto
-        said.append(np.where(mistaken, np.where(certain, 1, other), 0))
-    first, second = said
+        verdicts.append(np.where(mistaken, np.where(certain, 1, other), 0))
+    first, second = verdicts
     machine = np.where(right, 0, 1)
     settled = np.where(twice & (first == second), first, 0)  # the adjudicator is right
     verdict = np.where(twice, settled == machine, first == machine)
     settled_right = settled == machine
-    wrong_side = sum(((one == machine) != settled_right).astype(int) for one in said)
-    mistaken_of = sum((one != settled).astype(int) for one in said)
+    wrong_side = sum(((one == machine) != settled_right).astype(int) for one in verdicts)
+    mistaken_of = sum((one != settled).astype(int) for one in verdicts)
     code = 100 * settled_right + 10 * wrong_side + mistaken_of
     values, counts = np.unique(code[twice], return_counts=True)
     doubled = Counter(
@@ -168,8 +165,6 @@ TRAFFIC = ((2_000, 0.01), (10_000, 0.02), (50_000, 0.05))
 
 @dataclass
 class Tally:
-    """Sums over weeks."""
-
     weeks: int = 0
     covered: int = 0
     naive: int = 0
@@ -183,21 +178,21 @@ def coverage(world: World, weeks: int, *, first_seed: int = 0) -> Tally:
     tally = Tally()
     for seed in range(first_seed, first_seed + weeks):
         week = simulate(world, seed)
-        told = accuracy(week.sample, week.traffic, mistakes(week.doubled))
+        estimate = accuracy(week.sample, week.traffic, mistakes(week.doubled))
         tally.weeks += 1
-        if told is None:  # nothing was drawn, nothing is claimed
+        if estimate is None:  # nothing was drawn, so nothing is claimed
             continue
-        half = 1.96 * math.sqrt(told.plain * (1 - told.plain) / told.verdicts)
-        tally.covered += told.low <= week.truth <= told.high
-        tally.naive += abs(told.plain - week.truth) <= half
-        tally.width += told.high - told.low
-        tally.bias += told.value - week.truth
-        tally.naive_bias += told.plain - week.truth
+        half = 1.96 * math.sqrt(estimate.plain * (1 - estimate.plain) / estimate.verdicts)
+        tally.covered += estimate.low <= week.truth <= estimate.high
+        tally.naive += abs(estimate.plain - week.truth) <= half
+        tally.width += estimate.high - estimate.low
+        tally.bias += estimate.value - week.truth
+        tally.naive_bias += estimate.plain - week.truth
     return tally
 
 
 def worlds() -> Iterator[World]:
-    """The worlds in which what the method assumes holds."""
+    """Worlds in which the method's assumptions hold."""
     for right in (0.8, 0.9, 0.95, 0.99):
         for results, share in TRAFFIC:
             for mistaken in (0.0, 0.05, 0.1):
@@ -205,8 +200,8 @@ def worlds() -> Iterator[World]:
 
 
 def broken_worlds() -> Iterator[World]:
-    """Worlds in which it does not: reviewers are mistaken together, or far more often where the
-    machine is wrong."""
+    """Worlds in which they do not: reviewers are mistaken together, or far more often where the
+    model is wrong."""
     for right in (0.8, 0.95):
         for mistaken in (0.05, 0.1):
             for onto, hard in ((0.1, 4.0), (1.0, 1.0), (1.0, 4.0)):
@@ -223,9 +218,9 @@ def broken_worlds() -> Iterator[World]:
 def years(
     weekly: int, right: float, fall: float, count: int, seed: int = 1
 ) -> tuple[float, list[int | None]]:
-    """Simulate ``count`` times 119 quiet days and a year; from its first day on the accuracy
-    is ``fall`` lower. Return how many alarms began in a year, and after how many days the first
-    one did, None where none did."""
+    """Simulate ``count`` times 119 quiet days and a year, from whose first day the accuracy is
+    ``fall`` lower. Return the alarms that began in a year, and the days until the first one,
+    or None."""
     draw = np.random.default_rng(seed)
     before = REFERENCE_DAYS + max(WINDOWS_DAYS)
     alarms = 0
@@ -282,18 +277,17 @@ def _print_alert(count: int) -> None:
     for weekly in (20, 100, 200, 500, 1000):
         for right in (0.9, 0.95):
             quiet, _ = years(weekly, right, 0.0, count)
-            told = []
+            cells = []
             for fall in (0.03, 0.05):
                 delays = years(weekly, right, fall, count // 2)[1]
                 found = sorted(each for each in delays if each is not None)
                 middle = len(delays) // 2
                 median = str(found[middle]) if len(found) > middle else "never"
-                told.append(f"{median} (found: {len(found) / len(delays):.0%})")
-            print(f"| {weekly} | {right:.0%} | {quiet:.2f} | {' | '.join(told)} |", flush=True)
+                cells.append(f"{median} (found: {len(found) / len(delays):.0%})")
+            print(f"| {weekly} | {right:.0%} | {quiet:.2f} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
-    """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--weeks", type=int, default=1000)
     parser.add_argument("--years", type=int, default=1000)

@@ -3,9 +3,9 @@
     python -m tests.bench.drift --run RUN [--window N] [--windows W] [--runs R]
 
 RUN is a training run's folder with its evaluation (``clerk-trainer evaluate --engine both
---out-of-scope FILE``). Traffic is drawn, with replacement,
-from the recorded answers on the hold-out, as served where vLLM was asked too: the natural mix of
-labels, the adapter's own mistakes, its own off-label mass. What judges it is the worker's code.
+--out-of-scope FILE``). Traffic is drawn, with replacement, from the recorded answers on the
+hold-out, vLLM's where it was asked too: the natural mix of labels, the adapter's own mistakes, its
+own off-label mass. The worker's code judges it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ MOST_WINDOWS = 20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One recorded answer: the true label (None: no label fits), the one given, the mass."""
+    """A recorded answer: the true label (None: no label fits), the given label, the off-label
+    mass."""
 
     truth: str | None
     label: str
@@ -52,7 +53,6 @@ class Answer:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--window", type=int, default=1000)
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def read_answers(run: Path, *names: str) -> list[Answer]:
-    """Read the first of these files of the evaluation that is there."""
+    """Read the first of these files of the evaluation that exists."""
     paths = [run / "evaluation" / f"{name}.jsonl" for name in names]
     path = next(one for one in paths if one.exists())
     print(f"answers: {path.name}")
@@ -80,13 +80,12 @@ def read_answers(run: Path, *names: str) -> list[Answer]:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Read JSON lines."""
     with path.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
 
 
 def quiet(manifest: Manifest, known: Sequence[Answer], policy: DriftPolicy, windows: int) -> None:
-    """False alarms on traffic that does not change: by window size, by signal, and in pairs."""
+    """False alarms on unchanged traffic: by window size, by signal, and in pairs."""
     print(f"\nQuiet traffic, {windows} windows each: share of windows called drifted")
     print("  window  PSI limit  labels  off-label limit  off label  either  untolerant labels")
     draw = np.random.default_rng(SEED)
@@ -109,7 +108,7 @@ def draw_windows(
     windows: int,
     draw: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return each window's PSI and its number of messages above the mass."""
+    """Each window's PSI, and its number of messages above the mass."""
     kinds = [(name, odd) for name in baseline.shares for odd in (False, True)]
     above = math.inf if baseline.mass is None else baseline.mass
     found = [(one.label, one.mass > above) for one in answers]
@@ -126,8 +125,8 @@ def changed(
     policy: DriftPolicy,
     runs: int,
 ) -> None:
-    """After how many changed messages a window is called drifted, and a second one in a row. The
-    change comes at any place of a window."""
+    """Changed messages until a window is called drifted, and a second one in a row. The change
+    starts anywhere in a window."""
     print(
         f"\nChanged traffic, {runs} runs each, windows of {policy.window}: messages until drifted"
     )
@@ -161,14 +160,13 @@ def changed(
 def mixed(
     known: Sequence[Answer], strange: Sequence[Answer], share: float, draw: random.Random
 ) -> Callable[[], Answer]:
-    """Draw from both, so much of it strange."""
+    """Draw from both, with this share strange."""
     return lambda: draw.choice(strange if draw.random() < share else known)
 
 
 def weighted(
     known: Sequence[Answer], weights: Sequence[float], draw: random.Random
 ) -> Callable[[], Answer]:
-    """Draw some more often than others."""
     waiting: list[Answer] = []
 
     def one() -> Answer:
@@ -186,7 +184,7 @@ def detect(
     traffic: Callable[[], Answer],
     draw: random.Random,
 ) -> tuple[float, float]:
-    """Return after how many changed messages there was a drifted window, and two in a row."""
+    """Changed messages until a drifted window, and until two in a row."""
     detector = DriftDetector(baseline, window, 0, draw)
     for one in draw.choices(known, k=draw.randrange(window)):
         detector.add(one.label, one.mass, "")
@@ -202,7 +200,6 @@ def detect(
 
 
 def report(name: str, runs: Sequence[tuple[float, float]]) -> None:
-    """Print one line."""
     first = sorted(one for one, _ in runs)
     second = sorted(two for _, two in runs)
     seen = sum(math.isfinite(one) for one in second) / len(second)
@@ -219,7 +216,6 @@ def psi_of(row: NDArray[np.int64], shares: Any) -> float:
 
 
 def sure(baseline: DriftBaseline | None) -> DriftBaseline:
-    """The baseline; there is a reference."""
     assert baseline is not None
     return baseline
 

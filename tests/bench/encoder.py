@@ -3,11 +3,11 @@
     python -m tests.bench.encoder [--adapter DIR] [--rounds 3] [--python PYTHON] [--demo]
         [--set KEY=VALUE]
 
-With ``--demo`` the demo's LoRA adapter in vLLM labels some messages before. The same engine is fed
-directly and through Kafka, in turn; then a worker is started as a process, by ``--python`` where
-that is an environment without PyTorch, for the time until it is ready, its memory, and the latency
-of messages that come one at a time. Without ``--adapter`` one is made of all-MiniLM-L6-v2 with a
-head drawn from a seed: its labels mean nothing, and take as long.
+The same engine is fed directly and through Kafka, in turn. Then a worker is started as a process,
+by ``--python`` for an environment without PyTorch: the time until it is ready, its memory, and the
+latency of messages that come one at a time. With ``--demo`` the demo's LoRA adapter in vLLM labels
+some messages first. Without ``--adapter`` one is made of all-MiniLM-L6-v2 and a random head: its
+labels mean nothing, but take as long.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ SPENT = ("clerk_queue_seconds_sum", "clerk_engine_seconds_sum", "clerk_commit_wa
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker's processes: seconds until they were ready, their memory in MiB, and the latencies
-    of messages one at a time, in milliseconds: from published to read by another client, and of
-    these what the worker itself takes, from fetched to committed."""
+    """A worker's processes: seconds until ready, memory in MiB, and latencies of single messages
+    in milliseconds: from published to read by another client, and of that the worker's part,
+    from fetched to committed."""
 
     ready_s: float
     resident_mib: float
@@ -85,7 +85,6 @@ class Started:
 
 
 def main() -> int:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -94,7 +93,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--precisions", default="int8,fp32")
     parser.add_argument("--demo", action="store_true")
-    parser.add_argument("--set", action="append", default=[], help="a setting of the worker's")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the worker")
     given = parser.parse_args()
     configure_logging("console", "warning")
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
@@ -120,7 +119,7 @@ def main() -> int:
 
 
 def demo(servers: str, stack: ExitStack, rounds: int) -> None:
-    """The demo's adapter through Kafka, to compare with."""
+    """The demo's adapter through Kafka, for comparison."""
     arena = Arena(servers, stack)
     settings = settings_for(arena)
     opened = open_model(settings)
@@ -144,7 +143,7 @@ def throughput(
     rounds: int,
     messages: int = MESSAGES,
 ) -> float:
-    """The same engine fed directly and through Kafka, in turn. Return the median rate through
+    """The same engine fed directly and through Kafka, in turn. Returns the median rate through
     Kafka, in messages/s."""
     arena = Arena(servers, stack)
     settings = load_settings(flags=[*topic_flags(arena), *model]).settings
@@ -153,7 +152,7 @@ def throughput(
     direct(opened, samples[:200])
     ratios, rates = [], []
     for number in range(rounds):
-        # No two alike: an engine with a prefix cache would have the second whole.
+        # All different: an engine with a prefix cache would have a repeated one complete.
         alone, worker = (
             [f"{mark}{number}-{n}: {samples[n % len(samples)]}" for n in range(messages)]
             for mark in "ab"
@@ -174,7 +173,7 @@ def throughput(
 def start(
     servers: str, model: Sequence[str], python: str = sys.executable, messages: int = SLOW_MESSAGES
 ) -> Started:
-    """Start a worker with these settings, and give it a message at a time."""
+    """Start a worker with these settings, and send it one message at a time."""
     with ExitStack() as stack:
         arena = Arena(servers, stack)
         command = [python, "-m", "worker", "run"]
@@ -200,7 +199,7 @@ def start(
         latencies, spent = [], [spent_s(url)]
         for number in range(messages):
             latencies.append(latency(arena, sender, number + 21))
-            time.sleep(0.01)  # its metrics are counted after the commit
+            time.sleep(0.01)  # its metrics are updated after the commit
             spent.append(spent_s(url))
         committed = [(after - before) * 1e3 for before, after in pairwise(spent)]
         root = psutil.Process(worker.pid)
@@ -210,14 +209,14 @@ def start(
 
 
 def spent_s(url: str) -> float:
-    """Return for how long all records so far were in the worker, from fetched to committed."""
+    """Seconds that all records so far spent in the worker, from fetched to committed."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.split()[1]) for line in lines if line.startswith(SPENT))
 
 
 def latency(arena: Arena, sender: Any, count: int) -> float:
-    """Publish one message and read its label; return the milliseconds between."""
+    """Publish one message and read its label; return the milliseconds."""
     time.sleep(1 / SLOW_RATE)
     began = time.perf_counter()
     sender.produce(arena.topics["in"], json.dumps({"message": f"{MESSAGE} ({count})"}).encode())
@@ -228,12 +227,11 @@ def latency(arena: Arena, sender: Any, count: int) -> float:
 
 
 def model_flags(adapter: Path, precision: str) -> list[str]:
-    """The worker's settings for an encoder."""
     return [f"model.adapter='{adapter}'", f"model.encoder_precision='{precision}'"]
 
 
 def make_adapter(directory: Path) -> Path:
-    """Write an adapter of all-MiniLM-L6-v2 with a head drawn from a seed; return its directory."""
+    """Write an adapter of all-MiniLM-L6-v2 with a random head; return its directory."""
     base = find_embedding_model()
     assert base is not None, "the extra embeddings is not installed"
     directory.mkdir()

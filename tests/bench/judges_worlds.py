@@ -1,4 +1,4 @@
-"""Worlds whose truth is known, for ``tests.bench.judges``: messages, groups, adapters."""
+"""Worlds with a known truth, for ``tests.bench.judges``: messages, groups, adapters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 Generator = np.random.Generator
 
 CORRELATION = 0.6
-"""Of the latent values of two messages of one group."""
+"""Of the latent values of two messages in one group."""
 
 PRECISION, GATE_MARGIN = 0.95, 0.02
 VALIDATION, HOLDOUT, PROPOSALS = 800, 1500, 24
@@ -42,13 +42,13 @@ _ALIKE = 0.8
 
 
 def make_groups(rng: Generator, messages: int) -> Groups:
-    """Return groups of five to ten messages."""
+    """Groups of five to ten messages."""
     sizes = rng.integers(5, 11, size=messages // 5 + 1)
     return np.repeat(np.arange(len(sizes)), sizes)[:messages].astype(np.int64)
 
 
 def normals(rng: Generator, messages: int, groups: Groups | None) -> Floats:
-    """Return standard normal values, correlated within groups."""
+    """Standard normal values, correlated within groups."""
     own = rng.standard_normal(messages)
     if groups is None:
         return own
@@ -58,7 +58,7 @@ def normals(rng: Generator, messages: int, groups: Groups | None) -> Floats:
 
 
 def draw_right(rng: Generator, share: float, messages: int, groups: Groups | None) -> Bools:
-    """Return where answers are right that truly are in ``share`` of all cases."""
+    """Which answers are right, if ``share`` are right in truth."""
     right: Bools = normals(rng, messages, groups) < norm.ppf(share)
     return right
 
@@ -66,7 +66,7 @@ def draw_right(rng: Generator, share: float, messages: int, groups: Groups | Non
 def draw_pair(
     rng: Generator, worse: float, discordance: float, messages: int, groups: Groups | None
 ) -> tuple[Bools, Bools]:
-    """Return where a labelling is right that is truly ``worse`` than the other, and the other."""
+    """Two labellings, the first in truth ``worse`` than the second: where each is right."""
     latent = normals(rng, messages, groups)
     first = latent > norm.isf((discordance - worse) / 2)
     second = latent < norm.ppf((discordance + worse) / 2)
@@ -95,7 +95,7 @@ def draw_steering(
 
 @functools.cache
 def _truth() -> tuple[Floats, Floats]:
-    """Return confidences, the surest first, and the true precision of all down to each."""
+    """Confidences in falling order, and the true precision down to each."""
     rng = np.random.default_rng(11)
     rows = 400_000
     surest, rest = rng.beta(30.0, 0.6, size=rows), rng.beta(3.0, 1.6, size=rows)
@@ -104,21 +104,21 @@ def _truth() -> tuple[Floats, Floats]:
 
 
 def true_precision(threshold: float) -> float:
-    """Return the precision of what a calibrated adapter is as sure of; 1.0 of nothing."""
+    """The true precision of a calibrated adapter above this confidence; 1.0 if nothing is above."""
     sure, precision = _truth()
     count = int(np.searchsorted(-sure, -threshold, side="right"))
     return float(precision[count - 1]) if count else 1.0
 
 
 def threshold_of(precision: float) -> float:
-    """Return the confidence from which on the true precision is this one."""
+    """The confidence above which the true precision is this one."""
     sure, precisions = _truth()
     return float(sure[int(np.flatnonzero(precisions >= precision)[-1])])
 
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A part of a dataset: what is hard in it for everyone, and which messages belong together."""
+    """A part of a dataset: which messages are hard for every model, and which belong together."""
 
     hard: Floats
     luck: Floats
@@ -126,13 +126,12 @@ class Messages:
 
     @classmethod
     def draw(cls, rng: Generator, count: int, *, grouped: bool) -> Messages:
-        """Draw so many messages."""
         groups = make_groups(rng, count) if grouped else None
         return cls(normals(rng, count, groups), normals(rng, count, groups), groups)
 
     def answer(self, rng: Generator, better: float = 0.0) -> tuple[Floats, Bools]:
-        """Return the confidences of a calibrated adapter, and where it is right. ``better`` turns
-        so large a share of its wrong answers, at any confidence, into right ones."""
+        """Confidences of a calibrated adapter, and where it is right. ``better`` turns this
+        share of its wrong answers, at any confidence, into right ones."""
         sure, _ = _truth()
         share = np.sqrt(_ALIKE), np.sqrt(1 - _ALIKE)
         hard, luck = (
@@ -146,14 +145,14 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter's answers to validation and hold-out, and the threshold that it chose."""
+    """An adapter's answers to validation and hold-out, and its threshold."""
 
     validation: tuple[Floats, Bools]
     holdout: tuple[Floats, Bools]
     threshold: float
 
     def kept(self, part: tuple[Floats, Bools]) -> Bools:
-        """Return what nobody reviews."""
+        """Answers that nobody reviews."""
         kept: Bools = part[0] >= self.threshold
         return kept
 
@@ -165,14 +164,14 @@ def make_adapter(
     *,
     better: float = 0.0,
 ) -> Adapter:
-    """Train one, whose threshold knows of the groups."""
+    """Train one, whose threshold accounts for the groups."""
     answers = validation.answer(rng, better)
     threshold = review_threshold(*answers, PRECISION, floor=0.0, groups=validation.groups)
     return Adapter(answers, holdout.answer(rng, better), threshold)
 
 
 def promise_of(adapter: Adapter, validation: Messages, holdout: Messages) -> KeptPromise:
-    """Return what validation and hold-out say about it, as an evaluation does."""
+    """What an evaluation says about it on validation and hold-out."""
     found = []
     for answers, part in ((adapter.validation, validation), (adapter.holdout, holdout)):
         order = np.argsort(-answers[0], kind="stable")
@@ -195,7 +194,7 @@ def promise_of(adapter: Adapter, validation: Messages, holdout: Messages) -> Kep
 def says_yes(
     new: Adapter, current: Adapter, validation: Messages, holdout: Messages, turn: int
 ) -> bool:
-    """Return whether ``propose`` says "Yes", gate included, at this turn (from 1)."""
+    """Whether ``propose``, gate included, says "Yes" at this turn (from 1)."""
     groups = holdout.groups
     pairs = pairs_of(new, current)
     compared = [
@@ -211,8 +210,8 @@ def says_yes(
 
 
 def naive_yes(new: Adapter, current: Adapter) -> bool:
-    """Return the same by a judge that is not good enough: messages are independent, fewer of them
-    for people is better, every proposal has the whole 5 %, and no promise is looked at."""
+    """The same by an inadequate judge: messages are independent, less review is better, every
+    proposal gets the whole 5 %, and no promise is checked."""
     pairs = pairs_of(new, current)
     found = {name: compare_answers(name, *pairs[name], None) for name in (OLD_HOLDOUT, REVIEW)}
     alone = compare_answers(ALONE, *pairs[ALONE], None)
@@ -224,7 +223,7 @@ def naive_yes(new: Adapter, current: Adapter) -> bool:
 
 
 def pairs_of(new: Adapter, current: Adapter) -> dict[str, tuple[Bools, Bools]]:
-    """Return what ``propose`` compares on the hold-out: where the two do well."""
+    """The pairs that ``propose`` compares on the hold-out: where each does well."""
     kept = [each.kept(each.holdout) for each in (new, current)]
     right = [each.holdout[1] for each in (new, current)]
     surest = int(kept[1].sum())
@@ -250,15 +249,15 @@ def _passes(found: Discordance) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """What came of proposals of adapters that are all as good: how many "Yes", and whether the one
-    in service at the end keeps the promise."""
+    """The result of proposals of equally good adapters: the number of "Yes", and whether the
+    adapter in service at the end keeps its promise."""
 
     yes: int
     kept: bool
 
 
 def propose_equals(rng: Generator, *, grouped: bool) -> Sequence:
-    """Propose adapters that are as good as the first one, on one validation set and hold-out."""
+    """Propose equally good adapters, on one validation set and hold-out."""
     validation = Messages.draw(rng, VALIDATION, grouped=grouped)
     holdout = Messages.draw(rng, HOLDOUT, grouped=grouped)
     current, yes = make_adapter(rng, validation, holdout), 0

@@ -1,9 +1,8 @@
-"""``python -m tests.bench.metrics``: what the loop and the metrics cost for each message.
+"""``python -m tests.bench.metrics``: CPU time a message, of the loop and of its metrics.
 
-Two loops of the same kind, one with the metrics' listener and one without, take turns in one
-process, with Kafka and the engine in memory, which take about a quarter of the time. As in a
-worker, the garbage collector passes over what start-up made. With ``--engine`` also vLLM's own
-metrics, on the real engine.
+A loop with the metrics' listener and one without take turns in one process. Kafka and the engine
+are fakes in memory and take about a quarter of the time. As in a worker, the garbage collector
+skips objects from start-up.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from tests.bench.__main__ import direct, make_texts
 from tests.support.rig import RouterEvents, isolation, make_loop_policy
 from tests.support.toy_adapter import scores, toy_serving_adapter
 from worker.common.logs import configure_logging
@@ -24,15 +22,11 @@ from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import TopicRouter
-from worker.demo.base_model import ensure_base_model
-from worker.demo.models import adapter_dir
 from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy
 from worker.observe.listener import AdapterMetrics, MetricsListener
 from worker.observe.progress import LogListener
 from worker.observe.registry import Registry
-from worker.serving import open_model
-from worker.settings import load_settings
 from worker.stream.fake import FakeStream
 
 ROUNDS = 15
@@ -40,7 +34,6 @@ MESSAGES = 4000
 
 
 def main() -> int:
-    """Measure and print."""
     configure_logging("console", "warning")
     print(f"{platform.platform()}, Python {platform.python_version()}")
     without, with_metrics = [], []
@@ -62,13 +55,11 @@ def main() -> int:
     started = time.perf_counter()
     size = len(registry.page())
     print(f"one page: {(time.perf_counter() - started) * 1000:.1f} ms, {size} bytes")
-    if "--engine" in sys.argv:
-        engine()
     return 0
 
 
 def seconds(listeners: list[Listener]) -> float:
-    """CPU seconds of a loop for all the messages, by this thread alone."""
+    """CPU seconds of this thread for all messages."""
     stream = FakeStream()
     fake = FakeEngine(lambda prompt: scores("billing", p=0.9))
     split = TrafficSplit.all_to(toy_serving_adapter(fake, layout="json"))
@@ -97,35 +88,6 @@ def seconds(listeners: list[Listener]) -> float:
         loop.run_once()
         fake.finish_all()
     return time.thread_time() - started
-
-
-def engine() -> None:
-    """CPU time that vLLM's metrics take in the worker's process, for each message."""
-    settings = load_settings(
-        flags=[f"model.base='{ensure_base_model()}'", f"model.adapter='{adapter_dir()}'"]
-    ).settings
-    opened = open_model(settings, metrics=True)
-    try:
-        direct(opened, make_texts("x"))
-        manager = opened.engine.host._llm.logger_manager  # type: ignore[attr-defined]
-        original, spent = manager.record, []
-
-        def record(*args: object, **kwargs: object) -> None:
-            started = time.thread_time()
-            original(*args, **kwargs)
-            spent.append(time.thread_time() - started)
-
-        manager.record = record
-        texts = make_texts("a")
-        started = time.monotonic()
-        direct(opened, texts)
-        took = time.monotonic() - started
-        print(
-            f"vLLM's metrics: {sum(spent) / len(texts) * 1e6:.0f} us of CPU a message "
-            f"({len(spent)} steps), {sum(spent) / took:.2%} of the time that the messages took"
-        )
-    finally:
-        opened.engine.close()
 
 
 if __name__ == "__main__":

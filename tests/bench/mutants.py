@@ -1,14 +1,14 @@
-"""How much of a package its own unit tests notice: changes planted in it, one at a time.
+"""How much of a package its own unit tests notice: small changes planted in it, one at a time.
 
     python -m tests.bench.mutants [PACKAGE=TESTS ...] [--tree DIR] [--count 300] [--seed 1]
 
-Each mutant is one small change of the code: another comparison, operator or constant, a condition
-turned round, a call or an assignment left out. The tests that call its function run in a process of
-its own, the quickest first, until one fails. A mutant that no test reaches survives. The processes
-are forks of one that has loaded the libraries and nothing of ours, so most take a second or two.
+Each mutant is one small change: another comparison, operator or constant, an inverted condition, a
+call or an assignment left out. The tests that call its function run in its own process, the fastest
+first, until one fails. A mutant that no test reaches survives. The processes are forks of one that
+has loaded the libraries and none of our code, so most take a second or two.
 
-With ``--tree`` the same is done to another checkout, with its own environment where it has one, so
-that two of them can be compared: of different code the mutants differ, and the share has its error.
+With ``--tree`` another checkout is measured, with its own environment if it has one, to compare the
+two: their mutants differ, and each share has its error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PACKAGES = (
 LIBRARIES = ("pytest", "hypothesis", "numpy", "scipy.stats", "structlog",
              "confluent_kafka")  # fmt: skip
 SPARE_S = 10
-"""More time than its tests usually take that a mutant has until it is taken to hang."""
+"""A mutant that takes this much longer than its tests usually do counts as hanging."""
 
 _SWAPPED: dict[type[ast.AST], type[Any]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -56,30 +56,30 @@ _SWAPPED: dict[type[ast.AST], type[Any]] = {
 }  # fmt: skip
 
 _NO_TESTS, _BROKEN = 5, 70
-"""Exit codes of pytest, and of ours where not even pytest ends."""
+"""Exit codes of pytest, and of ours where pytest itself fails."""
 
 Fate = Literal["killed", "hung", "survived", "not reached"]
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change: of the node that is this one in the order of ``ast.walk``."""
+    """A change to one node, by its index in the order of ``ast.walk``."""
 
     path: str
     node: int
     line: int
     change: str
     function: int | None
-    """First line of the function that it is in; None: executed when the module is loaded."""
+    """First line of the enclosing function; None: executed when the module is loaded."""
 
 
 def mutants_of(path: Path) -> list[Mutant]:
-    """Return every change that can be made to a file. Annotations, decorators, texts, log lines and
-    what stands under ``TYPE_CHECKING`` stay."""
+    """All possible changes of a file, except in annotations, decorators, strings, log lines and
+    blocks under ``TYPE_CHECKING``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     left_out = set(_left_out(tree))
     functions = {}
-    for each in ast.walk(tree):  # an inner function comes after the one that it is in
+    for each in ast.walk(tree):  # an inner function comes after the one around it
         if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([each.lineno, *(by.lineno for by in each.decorator_list)])
             functions.update(dict.fromkeys(map(id, ast.walk(ast.Module(each.body, []))), first))
@@ -112,7 +112,7 @@ def _left_out(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _change_of(node: ast.AST) -> str | None:  # noqa: PLR0911
-    """Name the change that ``_mutate`` makes to a node; None: it makes none."""
+    """The name of the change that ``_mutate`` makes to a node, or None."""
     match node:
         case (
             ast.Compare(ops=[op, *_]) | ast.BinOp(op=op) | ast.BoolOp(op=op) | ast.AugAssign(op=op)
@@ -165,7 +165,6 @@ def _mutate(node: ast.AST) -> ast.AST:
 
 
 def compiled(mutant: Mutant) -> CodeType:
-    """Return the code of a mutant's module."""
     tree = ast.parse(Path(mutant.path).read_text(encoding="utf-8"))
     target = next(node for at, node in enumerate(ast.walk(tree)) if at == mutant.node)
     changed = ast.fix_missing_locations(_Mutate(target).visit(tree))
@@ -176,7 +175,7 @@ def compiled(mutant: Mutant) -> CodeType:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Loads a mutant in the place of its module."""
+    """Loads a mutant in place of its module."""
 
     def __init__(self, mutant: Mutant) -> None:
         name = mutant.path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -194,14 +193,14 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 @dataclass
 class Reached:
-    """By test: how long it takes, and the functions (file, first line) that it calls."""
+    """For each test: its duration, and the functions (file, first line) that it calls."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     called: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
 
     def tests_of(self, mutant: Mutant, budget_s: float) -> list[str]:
-        """Return the tests that call a mutant's function, the quickest first, as many as take so
-        long. Of what is executed when its module is loaded: the tests that call anything there."""
+        """The tests that call a mutant's function, quickest first, within a time limit. For code
+        that runs at import: the tests that call anything in the module."""
         chosen: list[str] = []
         spent = 0.0
         for test in sorted(self.called, key=self.seconds.__getitem__):
@@ -215,7 +214,7 @@ class Reached:
 
 
 class _Tracer:
-    """A plugin of pytest that notes what each test calls in a package."""
+    """A pytest plugin that records which functions of a package each test calls."""
 
     def __init__(self, package: str) -> None:
         self.top = f"{Path(package).resolve()}{os.sep}"
@@ -228,7 +227,7 @@ class _Tracer:
             self.now.add((os.path.relpath(code.co_filename), code.co_firstlineno))
 
     def pytest_runtest_protocol(self, item: Any) -> None:
-        """Begin again. A traced test may take long."""
+        """Reset. A traced test may take long."""
         item.add_marker("long")
         self.now = set()
         self.began = time.perf_counter()
@@ -236,7 +235,6 @@ class _Tracer:
         sys.settrace(self._call)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Keep what was found."""
         sys.settrace(None)
         threading.settrace(None)
         self.reached.called[nodeid] = sorted(self.now)
@@ -244,13 +242,12 @@ class _Tracer:
 
 
 class _Chosen:
-    """A plugin that runs some tests alone, in their order."""
+    """A pytest plugin that runs only these tests, in this order."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         self.rank = {test: at for at, test in enumerate(tests)}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Choose."""
         items[:] = sorted(
             (item for item in items if item.nodeid in self.rank),
             key=lambda item: self.rank[item.nodeid],
@@ -258,7 +255,7 @@ class _Chosen:
 
 
 def _pytest(paths: Sequence[str], plugin: object, marked: str) -> int:
-    """Run tests and return pytest's exit code; Hypothesis neither reads nor keeps examples."""
+    """Run tests and return pytest's exit code. Hypothesis neither reads nor stores examples."""
     import pytest
     from hypothesis.configuration import set_hypothesis_home_dir
 
@@ -271,7 +268,7 @@ def _pytest(paths: Sequence[str], plugin: object, marked: str) -> int:
 
 
 def _fork(call: Callable[[], int], output: int) -> int:
-    """Run ``call`` in a child that leads a group of processes; its exit code is what it returns."""
+    """Run ``call`` in a child that leads a process group; return its result as the exit code."""
     child = os.fork()
     if child:
         return child
@@ -302,13 +299,13 @@ def _trace(package: str, tests: str, marked: str) -> Reached:
 
         _, status = os.waitpid(_fork(call, sys.stderr.fileno()), 0)
         if os.waitstatus_to_exitcode(status) != 0:
-            sys.exit(f"{tests}: not every test passes without a mutant; run them by themselves")
+            sys.exit(f"{tests}: not every test passes without a mutant; run them separately")
         seconds, called = json.loads(Path(file.name).read_text(encoding="utf-8"))
     return Reached(seconds, called)
 
 
 def _fate(code: int, mutant: Mutant) -> Fate:
-    # Whether a test, a module or a conftest fails on a mutant, pytest has another code for each.
+    # pytest has different exit codes for a failing test, module and conftest.
     if code in {_NO_TESTS, _BROKEN}:
         sys.exit(f"{mutant}: its tests could not be run (exit code {code})")
     return "survived" if code == 0 else "killed"
@@ -369,7 +366,7 @@ def _inside(given: argparse.Namespace) -> None:
         files = sorted(Path(package).rglob("*.py"))
         possible = [mutant for file in files for mutant in mutants_of(file)]
         if not possible:
-            sys.exit(f"{package}: no module there that can be changed")
+            sys.exit(f"{package}: no module there to change")
         draw = random.Random(given.seed)
         chosen = draw.sample(possible, min(given.count, len(possible)))
         marked = "not long" if given.slow else "not long and not slow"
@@ -398,7 +395,6 @@ def _print(package: str, possible: int, fates: dict[Mutant, Fate], *, survivors:
 
 
 def main() -> None:
-    """Plant, test and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -408,8 +404,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
     parser.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant")
-    parser.add_argument("--slow", action="store_true", help="with the tests marked slow")
-    parser.add_argument("--survivors", action="store_true", help="name those that were not killed")
+    parser.add_argument("--slow", action="store_true", help="include the tests marked slow")
+    parser.add_argument("--survivors", action="store_true", help="list those that were not killed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:

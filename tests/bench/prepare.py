@@ -2,10 +2,9 @@
 
     python -m tests.bench.prepare --rows 10000 100000 1000000 --out DIR
 
-The export has what real ones have: forms that differ in numbers, exact copies, near-copies, stock
-phrases that every customer uses, and messages of their own. DIR holds the exports (0.4 GB for a
-million rows) and, while one runs, its dataset. Each size runs in a process of its own, so that its
-peak is its own.
+The export resembles real ones: forms that differ in numbers, exact copies, near-copies, stock
+phrases that every customer uses, and unique messages. DIR holds the exports (0.4 GB for a million
+rows) and, while one runs, its dataset. Each size runs in its own process, for its own peak.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _SYLLABLES = [a + b for a in "bdfgklmnprstvw" for b in ("a", "e", "i", "o", "u",
 
 
 class Writer:
-    """Makes messages; the same seed makes the same."""
+    """Makes messages from a seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -43,7 +42,6 @@ class Writer:
         self._forms = [self._some_words(40) for _ in range(60)]
 
     def rows(self, count: int) -> Iterator[tuple[str, str, str]]:
-        """Yield (id, message, label)."""
         random_ = self._random
         recent: list[tuple[str, str]] = []
         for number in range(count):
@@ -89,7 +87,6 @@ class Writer:
 
 
 def write_export(path: Path, rows: int, *, seed: int = 1) -> None:
-    """Write an export of so many rows."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "message", "label"))
@@ -97,19 +94,18 @@ def write_export(path: Path, rows: int, *, seed: int = 1) -> None:
 
 
 def write_taxonomy(path: Path) -> None:
-    """Write the labels of the exports."""
     labels = "".join(f'[[labels]]\nname = "{name}"\n' for name in LABELS)
     path.write_text(f'name = "made-up"\nversion = "1"\n{labels}', encoding="utf-8")
 
 
 def measure(export: Path, taxonomy: Path, out: Path) -> dict[str, float]:
-    """Run ``prepare`` in a process of its own; return seconds, CPU seconds and peak MB."""
+    """Run ``prepare`` in a separate process; return seconds, CPU seconds and peak MB."""
     command = [sys.executable, "-m", "trainer", "prepare", "--input", str(export)]
     command += ["--taxonomy", str(taxonomy), "--out", str(out)]
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # as it is waited for no more
+    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 has already collected it
     if process.returncode:
         raise SystemExit(f"prepare failed: exit code {process.returncode}")
     return {
@@ -120,7 +116,6 @@ def measure(export: Path, taxonomy: Path, out: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--out", type=Path, required=True)

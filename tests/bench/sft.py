@@ -2,9 +2,9 @@
 
     python -m tests.bench.sft --dataset DIR [--rounds 3] [--examples 384]
 
-Both train the same LoRA adapter on the same base at equal batch size, precision and attention
-code, each in a process of its own (so that peak memory is its own), taking turns. Examples a
-second leave out the first steps, in which kernels are chosen.
+Both train the same LoRA adapter on the same base with equal batch size, precision and attention
+code, taking turns, each in its own process for its own peak memory. Examples a second leave out the
+first steps, in which kernels are chosen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ WARM_UP = 4
 
 
 def main() -> int:
-    """Run one of the two, or compare both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
@@ -77,7 +76,7 @@ def _in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_clerk(dataset: Path, examples: int) -> dict[str, Any]:
-    """Train one epoch by the trainer's own ``train``."""
+    """Train one epoch with the trainer's own ``train``."""
     from rich.console import Console
 
     from trainer.training.recipe import load_recipe
@@ -94,7 +93,7 @@ def run_clerk(dataset: Path, examples: int) -> dict[str, Any]:
 
 
 def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
-    """Train one epoch by SFTTrainer, on the same prompts and answers as text."""
+    """Train one epoch with SFTTrainer, on the same prompts and answers as text."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -124,10 +123,7 @@ def run_trl(dataset: Path, examples: int) -> dict[str, Any]:
     ends: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
-        """Notes when each step ends."""
-
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            """Note the time."""
             ends.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
-"""How often ``check``'s share of wrong labels holds the truth, which is planted here.
+"""How often ``check``'s interval for the share of wrong labels holds the truth, planted here.
 
     python -m tests.bench.wrong_share [--draws 2000] [--desks 100]
 
 First models whose probabilities are right but for a temperature, ``--draws`` times for each share
-of slips; then real models on folds, which err, ``--desks`` times for each world.
+of wrong labels; then real models on folds, which err, ``--desks`` times for each world.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from trainer.check.suspects import assign_folds, cross_val_predict, unit_rows
 from trainer.statistics.calibration import Floats, Ints
 from trainer.statistics.label_errors import WrongShare, wrong_share
 
-# Labels of which some are wrong, with the truth known, and what models that did not learn them
-# say.
+# Labels with known errors, and the predictions of models that did not learn the errors.
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A world. ``apart`` is the distance of the labels' centres in standard deviations (3: models
-    err on some 20 %, 5: on few), ``wrong`` the share of wrong labels; ``borderline`` puts them
-    where two labels are alike, and ``lopsided`` makes all of them under the first two labels."""
+    """A world. ``apart`` is the distance of the labels' centres in standard deviations (3:
+    models err on about 20 %, 5: on few), ``wrong`` the share of wrong labels. ``borderline``
+    puts them where two labels are alike, ``lopsided`` all under the first two labels."""
 
     name: str
     wrong: float
@@ -39,12 +38,12 @@ class Desk:
 
 
 DESKS = (
-    Desk("well told apart, none wrong", 0.0, apart=5.0),
-    Desk("hardly told apart, none wrong", 0.0, apart=3.0),
+    Desk("well separated, none wrong", 0.0, apart=5.0),
+    Desk("hardly separated, none wrong", 0.0, apart=3.0),
     Desk("1 % wrong", 0.01),
     Desk("5 % wrong", 0.05),
     Desk("15 % wrong", 0.15),
-    Desk("hardly told apart, 5 % wrong", 0.05, apart=3.0),
+    Desk("hardly separated, 5 % wrong", 0.05, apart=3.0),
     Desk("5 % wrong, between labels that are alike", 0.05, borderline=True),
     Desk("5 % wrong, all under two labels", 0.05, lopsided=True),
     Desk("300 messages, 5 % wrong", 0.05, rows=300),
@@ -52,7 +51,7 @@ DESKS = (
 
 
 def judge_desk(desk: Desk, seed: int) -> tuple[float, WrongShare]:
-    """Return the true share of wrong labels in one draw of a world, and what is estimated of it."""
+    """The true share of wrong labels in one draw of a world, and its estimate."""
     rng = np.random.default_rng(seed)
     dimensions = 24
     centres = rng.normal(size=(desk.labels, dimensions))
@@ -83,8 +82,8 @@ def judge_desk(desk: Desk, seed: int) -> tuple[float, WrongShare]:
 def draw_answers(
     wrong: float, temperature: float, *, rows: int, seed: int, classes: int = 6
 ) -> tuple[Ints, Floats]:
-    """Return labels (rows) of which a share ``wrong`` are slips, and what models say of them, which
-    know the text's true distribution but are too sure (below 1) or not sure enough."""
+    """Labels (rows) of which a share ``wrong`` are slips, and answers of models that know the
+    text's true distribution but are overconfident (below 1) or underconfident."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 3.0, (rows, classes))
     true = softmax(logits, axis=1)
@@ -97,7 +96,7 @@ def draw_answers(
 def judge_answers(
     wrong: float, temperature: float, *, rows: int, seed: int
 ) -> tuple[float, WrongShare]:
-    """Return the share of slips that was asked for, and what is estimated of one draw."""
+    """The requested share of slips, and the estimate from one draw."""
     return wrong, wrong_share(*draw_answers(wrong, temperature, rows=rows, seed=seed))
 
 
@@ -105,7 +104,6 @@ DRAWN = ((0.0, 1.0), (0.02, 1.0), (0.05, 1.6), (0.15, 0.7))
 
 
 def main() -> None:
-    """Print a line for each world."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--desks", type=int, default=100)

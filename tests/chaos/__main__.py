@@ -1,13 +1,13 @@
 """``make chaos``: several workers on a real Kafka under a plan of faults, judged by ``verify``.
 
     python -m tests.chaos --seed 7                    200 faults, 200,000 records
-    python -m tests.chaos --seed 7 --plan             the plan alone
+    python -m tests.chaos --seed 7 --plan             only the plan
     python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8
     python -m tests.chaos --payloads hostile --records 50000 --faults 0 --minutes 4
-    python -m tests.chaos --retry --seed 7            with messages that are tried again later
+    python -m tests.chaos --retry --seed 7            with messages that are retried later
     python -m tests.chaos --soak-minutes 30           steady load, memory and handles watched
 
-Exits 0 when everything is proven, else 1.
+Exits with 0 when everything is proven, otherwise with 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.chaos.soak import soak
 from tests.chaos.worker_slot import FAKETIME, can_mount
 from worker.demo.models import read_samples
 
-# What needs an engine that can be told, or an adapter that can be made.
+# These need an engine that can be controlled, or an adapter that can be made.
 _FIXED_ONLY: tuple[Kind, ...] = (
     "engine_crash",
     "engine_hang",
@@ -38,13 +38,12 @@ _FIXED_ONLY: tuple[Kind, ...] = (
     "clock_step",
 )
 _SPARE = 1.3
-"""So many more are planned than have to count: some have no effect."""
+"""This multiple of the required faults is planned, since some have no effect."""
 _LIMIT = 2.0
-"""So many times the planned time may pass until the run is given up."""
+"""The run is abandoned after this multiple of the planned time."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it; return the exit code."""
     given = _parse(arguments)
     least, _, most = given.workers.partition("-")
     kinds, left_out = _possible(given.kinds.split(",") if given.kinds else KINDS, given.engine)
@@ -123,10 +122,10 @@ def _values(given: argparse.Namespace) -> Values:
 
 
 def _possible(wanted: Sequence[str], engine: str) -> tuple[tuple[Kind, ...], dict[str, str]]:
-    """Return the kinds that can be carried out here, and why the others cannot."""
+    """The kinds that are possible here, and why the others are not."""
     left_out: dict[str, str] = {}
     if engine == "real":
-        left_out |= dict.fromkeys(_FIXED_ONLY, "the real engine cannot be told to")
+        left_out |= dict.fromkeys(_FIXED_ONLY, "the real engine cannot be made to")
     if not can_mount():
         left_out |= dict.fromkeys(("worker_disk_full", "broker_disk_full"), "mounting needs root")
     if not FAKETIME.exists():
@@ -145,21 +144,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=1)
     add("--faults", type=int, default=200, help="faults that must have an effect")
     add("--records", type=int, default=200_000, help="records at least")
-    add("--minutes", type=float, default=15, help="the time that the faults are spread over")
-    add("--rate", type=float, help="records a second; else the records over the minutes")
-    add("--workers", default="2-4", help="how many take part: N, or LEAST-MOST")
+    add("--minutes", type=float, default=15, help="the time over which the faults are spread")
+    add("--rate", type=float, help="records a second; default: the records spread over the minutes")
+    add("--workers", default="2-4", help="how many workers: N, or LEAST-MOST")
     add("--engine", choices=("fixed", "real"), default="fixed")
     add("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
     add("--protocol", choices=("cooperative", "range", "consumer"), default="cooperative")
     add("--payloads", choices=("plain", "hostile"), default="plain")
-    add("--kinds", help="some kinds of fault alone, with commas between")
+    add("--kinds", help="only these kinds of fault, separated by commas")
     add("--checkpoints", type=int, default=1, help="verifications while everything runs")
     add("--broken", help="break a guarantee on purpose (tests/chaos/fake_worker.py)")
-    add("--retry", action="store_true", help="delayed retry, and messages that want it")
+    add("--retry", action="store_true", help="delayed retry, with messages that need it")
     add("--plan", action="store_true", help="print the plan and do nothing")
-    add("--soak-minutes", type=float, help="no faults: a steady load for so long")
+    add("--soak-minutes", type=float, help="no faults: a steady load for this long")
     add("--report", type=Path, help="write the figures to this file, as JSON")
-    add("--keep", help="a folder for the journal and the logs (else one that stays if not proven)")
+    add(
+        "--keep",
+        help="folder for the journal and the logs (default: a temporary one, kept unless proven)",
+    )
     return parser.parse_args(arguments)
 
 

@@ -24,7 +24,6 @@ from worker.settings import load_settings
 
 
 def main(text: str) -> int:
-    """Run the replay; return the exit code."""
     given = json.loads(text)
     flags = [f"{name}='{value}'" for name, value in given["settings"].items()]
     settings = load_settings(flags=flags).settings

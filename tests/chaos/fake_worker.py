@@ -3,12 +3,12 @@
     python -m tests.chaos.fake_worker --set kafka.bootstrap_servers=... [--set ...]
 
 CHAOS_SERVICE_S and CHAOS_CONCURRENCY set the engine's seconds a message and its parallelism,
-CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that tells the engine
-to fail, CHAOS_BREAK a guarantee to break (``BROKEN``). CHAOS_POISON=engine: the engine dies of a
-message with POISON in it; =process: the whole process is killed. A message with ``refused until
-SECONDS`` in it is refused by the engine before that moment (Unix time), one with FITS_NOWHERE in it
-fits no label, and one with ``HANGS`` in it hangs the loop. Where ``model.adapter`` names a store,
-its adapters are served, and followed.
+CHAOS_LOAD_S the seconds that its model takes to load, CHAOS_CONTROL the file that makes the engine
+fail, CHAOS_BREAK a guarantee to break (``BROKEN``). CHAOS_POISON=engine: a message with POISON in
+it kills the engine; =process: it kills the whole process. A message with ``refused until SECONDS``
+in it is refused by the engine before that moment (Unix time), one with FITS_NOWHERE fits no label,
+and one with ``HANGS`` hangs the loop. Where ``model.adapter`` names a store, the worker serves and
+follows its adapters.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.port import AssignmentListener
 
-# Engines of fixed service time that a file tells to crash, to hang or to be slow.
+# Engines of fixed service time that a file makes crash, hang or slow.
 #
-# The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (so much longer
-# for each answer), or nothing. What an engine did of it is counted in the file next to it,
-# ``NAME.done``.
+# The file holds ``MODE`` or ``MODE SECONDS``: ``crash``, ``hang``, ``slow 0.5`` (that much longer
+# for each answer), or nothing. What an engine did because of it is counted in the file
+# ``NAME.done`` next to it.
 
 
 _POLL_S = 0.05
@@ -60,33 +60,33 @@ _REFUSED = re.compile(r"refused until ([0-9]+(?:\.[0-9]+)?)")
 
 HANGS = "this message hangs the loop"
 UNSURE = "unsure"
-"""In an adapter's name: it is sure of nothing that it says."""
+"""In an adapter's name: it is never sure of its label."""
 _SURE_P, _UNSURE_P = 0.9, 0.55
 
 
 class EngineControl:
-    """Follows the file, for all engines of this process."""
+    """Follows the control file, for all engines of this process."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._mode, self._seconds = "", 0.0
-        self._told = 0
+        self._obeyed = 0
         self._lock = threading.Lock()
         self._engines: list[FakeEngine] = []
         if path is not None:
             threading.Thread(target=self._follow, daemon=True, name="engine-control").start()
 
     def watch(self, engine: FakeEngine) -> None:
-        """Let this engine crash too, when it is told."""
+        """Let this engine crash when the file says so."""
         self._engines.append(engine)
 
     def obey(self) -> None:
-        """Called by an engine for each answer: be as slow as is told, or never come back."""
+        """Called for each answer: be slow as the file says, or never return."""
         if self._mode == "slow":
             time.sleep(self._seconds)
-            self._tell()
+            self._count()
         while self._mode == "hang":
-            self._tell()
+            self._count()
             time.sleep(_POLL_S)
 
     def _follow(self) -> None:
@@ -96,26 +96,25 @@ class EngineControl:
             mode = words[0] if words else ""
             self._seconds = float(words[1]) if len(words) > 1 else 0.0
             if mode != self._mode:
-                self._mode, self._told = mode, 0
+                self._mode, self._obeyed = mode, 0
             if mode == "crash":
                 for engine in self._engines:
-                    engine.die("the engine was told to crash")
+                    engine.die("the engine was made to crash")
             time.sleep(_POLL_S)
 
-    def _tell(self) -> None:
+    def _count(self) -> None:
         assert self._path is not None
         with self._lock:
-            self._told += 1
+            self._obeyed += 1
             written = self._path.with_suffix(".new")
-            written.write_text(str(self._told), "utf-8")
+            written.write_text(str(self._obeyed), "utf-8")
             written.replace(self._path.with_suffix(".done"))
 
 
 class HangingEngine(FakeEngine):
-    """One whose ``submit`` never comes back from a message with HANGS in it."""
+    """Its ``submit`` never returns for a message with HANGS in it."""
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Take a prompt in, or never return."""
         while HANGS in message_of(prompt_ids):
             time.sleep(60)
         return super().submit(prompt_ids)
@@ -127,17 +126,14 @@ def make_engine(
     service_s: float,
     concurrency: int,
 ) -> FakeEngine:
-    """Return an engine that answers so, under control.
-
-    A message with ``refused until SECONDS`` in it is refused before that moment (Unix time); one
-    with HANGS in it hangs anyone who submits it.
-    """
+    """Make an engine that answers with ``respond``, follows the control file, and refuses
+    messages with ``refused until SECONDS`` before that moment (Unix time)."""
 
     def answer(prompt: Sequence[int]) -> Answer | Exception:
         control.obey()
         refused = _REFUSED.search(message_of(prompt))
         if refused and time.time() < float(refused[1]):
-            return MessageRejected("engine_rejected", "the engine was told to refuse it")
+            return MessageRejected("engine_rejected", "the engine was made to refuse it")
         return respond(prompt)
 
     engine = HangingEngine(answer, service_s=service_s, concurrency=concurrency)
@@ -146,8 +142,8 @@ def make_engine(
 
 
 class ControlledLoader:
-    """See ``AdapterLoader``: each adapter answers with labels that it alone has, a cascade with its
-    stages'; one with UNSURE in its name is sure of none."""
+    """See ``AdapterLoader``. Each adapter answers with its own labels, a cascade with its
+    stages'; one with UNSURE in its name has a low confidence."""
 
     def __init__(self, control: EngineControl, service_s: float, concurrency: int) -> None:
         self._control = control
@@ -155,7 +151,6 @@ class ControlledLoader:
         self._concurrency = concurrency
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """Make an engine."""
         if manifest.stages:
             files = ToyFiles(manifest.base)
             return load_cascade(self, files, adapter, manifest, UNBOUNDED, background=background)
@@ -164,44 +159,44 @@ class ControlledLoader:
         return make_engine(respond, self._control, self._service_s, self._concurrency)
 
 
-# Streams that break a guarantee on purpose, so that it can be seen whether the suite notices.
+# Streams that break a guarantee on purpose, to see whether the suite notices.
 
 
 _BETWEEN_S = 0.3
-"""Longer than the honest way takes, so that a kill is likely to fall in between."""
+"""Longer than the correct way takes, so that a kill is likely to fall in between."""
 
 
 def _commit_first(stream: KafkaStream, batch: Batch) -> None:
-    """Offsets, and results later: what is killed in between is lost."""
+    """Offsets first, results later: a kill in between loses results."""
     stream.publish(replace(batch, outputs=()))
     time.sleep(_BETWEEN_S)
     stream.publish(replace(batch, next_offsets=()))
 
 
 def _two_transactions(stream: KafkaStream, batch: Batch) -> None:
-    """Results, and offsets later: what is killed in between comes twice."""
+    """Results first, offsets later: a kill in between duplicates results."""
     stream.publish(replace(batch, next_offsets=()))
     time.sleep(_BETWEEN_S)
     stream.publish(replace(batch, outputs=()))
 
 
 def _out_of_order(stream: KafkaStream, batch: Batch) -> None:
-    """Everything, the last first."""
+    """Everything in reverse order."""
     stream.publish(replace(batch, outputs=tuple(reversed(batch.outputs))))
 
 
 def _lose_some(stream: KafkaStream, batch: Batch) -> None:
-    """Commit past what is not written: the first result of each batch is left out."""
+    """Leave out the first result of each batch but commit its offset."""
     stream.publish(replace(batch, outputs=tuple(batch.outputs[1:])))
 
 
 def _double_some(stream: KafkaStream, batch: Batch) -> None:
-    """The first result of each batch comes again."""
+    """Publish the first result of each batch twice."""
     stream.publish(replace(batch, outputs=(*batch.outputs, *batch.outputs[:1])))
 
 
 def _invent_some(stream: KafkaStream, batch: Batch) -> None:
-    """A label for a record that does not exist, next to each batch."""
+    """Add a label for a record that does not exist to each batch."""
     made_up = []
     for output in batch.outputs[:1]:
         record = json.loads(output.value or b"{}")
@@ -213,7 +208,7 @@ def _invent_some(stream: KafkaStream, batch: Batch) -> None:
 
 
 def _all_in_turn(stream: KafkaStream, batch: Batch) -> None:
-    """Each of those that need no kill to be seen, batch after batch."""
+    """In turn, all of those that show without a kill."""
     turn = next(_TURNS)
     turn(stream, batch)
 
@@ -232,7 +227,7 @@ BROKEN: Mapping[str, Callable[[KafkaStream, Batch], None]] = {
 
 
 class BrokenStream:
-    """A stream whose ``publish`` is replaced. See ``worker.stream.port.Stream``."""
+    """A stream with another ``publish``. See ``worker.stream.port.Stream``."""
 
     def __init__(self, how: str, config: KafkaConfig) -> None:
         self._publish = BROKEN[how]
@@ -260,7 +255,7 @@ class BrokenStream:
     def publish(self, batch: Batch) -> None:
         if batch.outputs:
             self._publish(self._stream, batch)
-        else:  # offsets and their notes alone
+        else:  # only offsets and their notes
             self._stream.publish(batch)
 
     def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
@@ -273,7 +268,6 @@ class BrokenStream:
         return self._stream.lag()
 
     def oldest_ms(self) -> Mapping[TopicPartition, int]:
-        """See the stream that is broken."""
         return self._stream.oldest_ms()
 
     def close(self) -> None:
@@ -285,7 +279,7 @@ FITS_NOWHERE = "this message fits nowhere"
 
 
 def respond(prompt: Sequence[int]) -> Answer:
-    """Choose a label by the prompt alone: the same message always gets the same one."""
+    """Choose a label by the prompt: the same message always gets the same label."""
     labels = small_manifest().taxonomy.names
     if FITS_NOWHERE in message_of(prompt):
         return scores(labels[0], p=0.02)
@@ -295,7 +289,7 @@ def respond(prompt: Sequence[int]) -> Answer:
 def make_poisoned(
     control: EngineControl, service_s: float, concurrency: int, death: str
 ) -> FakeEngine:
-    """Return an engine that some messages kill, or the whole process with it."""
+    """Make an engine that crashes on some messages, or kills its process."""
 
     def answer(prompt: Sequence[int]) -> Answer | Exception:
         if POISON not in message_of(prompt):
@@ -310,7 +304,6 @@ def make_poisoned(
 
 
 def open_fake(settings: Settings) -> OpenedEngine:
-    """Stand in for ``worker.serving.open_model``."""
     time.sleep(float(os.environ.get("CHAOS_LOAD_S", "0")))
     service_s = float(os.environ.get("CHAOS_SERVICE_S", "0.005"))
     concurrency = int(os.environ.get("CHAOS_CONCURRENCY", "4"))
@@ -321,7 +314,7 @@ def open_fake(settings: Settings) -> OpenedEngine:
         directory = find_adapter(settings.model.adapter).directory
         manifest = read_manifest(directory)
         first = loader.load(directory, manifest)
-        return OpenedEngine(first, manifest, ENCODERS, "merged", loader)
+        return OpenedEngine(first, manifest, ENCODERS, "merged", loader, ToyFiles(manifest.base))
     if death := os.environ.get("CHAOS_POISON"):
         engine = make_poisoned(control, service_s, concurrency, death)
     else:
@@ -334,10 +327,9 @@ def _sleep(seconds: float) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run until SIGTERM; return the exit code."""
     if "FAKETIME_TIMESTAMP_FILE" in os.environ:
-        # libfaketime 0.9.10 refuses the system call that ``sleep`` makes, unless it may fake the
-        # monotonic clock too, which steps on no machine.
+        # libfaketime 0.9.10 refuses the system call of ``sleep`` unless it may fake the monotonic
+        # clock too, which never steps on a real machine.
         time.sleep = _sleep  # type: ignore[assignment]
     loaded = load_settings(flags=[argument for argument in arguments if argument != "--set"])
     configure_logging("json", loaded.settings.log.level)

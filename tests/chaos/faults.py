@@ -15,12 +15,12 @@ from tests.chaos.worker_slot import WorkerSlot
 _MOVE_S = 12.0
 _NOTICE_S = 15.0
 _HANG_S = 90.0
-"""Ten seconds once the engine has records; before that a broker may be away, and come back to a
+"""Ten seconds once the engine has records; before that a broker may be away, and return with a
 transaction that a killed worker left open."""
 
 
 def kill(site: Site, fault: Fault) -> Effect:
-    """SIGKILL, and a new process at once."""
+    """SIGKILL, then a new process at once."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     code = slot.kill()
@@ -31,7 +31,7 @@ def kill(site: Site, fault: Fault) -> Effect:
 
 
 def terminate(site: Site, fault: Fault) -> Effect:
-    """SIGTERM, and a new process once it has drained."""
+    """SIGTERM, then a new process once it has drained."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     code, drained = _stop(slot)
@@ -43,7 +43,7 @@ def terminate(site: Site, fault: Fault) -> Effect:
 
 
 def freeze(site: Site, fault: Fault) -> Effect:
-    """SIGSTOP for longer than the session, then SIGCONT: a zombie, that must write nothing."""
+    """SIGSTOP for longer than the session, then SIGCONT: a zombie that must not write."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     slot.send(signal.SIGSTOP)
@@ -56,18 +56,17 @@ def freeze(site: Site, fault: Fault) -> Effect:
     finally:
         woken = time.monotonic()
         slot.send(signal.SIGCONT)
-    told = _wait(lambda: slot.exit_code() is not None or _lost(slot, woken), _NOTICE_S)
+    noticed = _wait(lambda: slot.exit_code() is not None or _lost(slot, woken), _NOTICE_S)
     code = slot.exit_code()
-    after = f"ended with {code}" if code is not None else "said that it had lost them"
+    after = f"ended with {code}" if code is not None else "reported that it had lost them"
     seen = None
     if held and moved:
-        what = after if told else "said nothing"
-        seen = f"{len(held)} partitions moved while it was stopped; woken, it {what}"
+        what = after if noticed else "noticed nothing"
+        seen = f"{len(held)} partitions moved while it was stopped; resumed, it {what}"
     return Effect(seen, held, recovered, {"stopped_s": round(woken - began, 2)})
 
 
 def join(site: Site, fault: Fault) -> Effect:
-    """One more worker."""
     slot = site.slot(fault.target)
     began = time.monotonic()
     slot.start()
@@ -79,7 +78,6 @@ def join(site: Site, fault: Fault) -> Effect:
 
 
 def leave(site: Site, fault: Fault) -> Effect:
-    """One worker fewer."""
     slot = site.slot(fault.target)
     held, began = slot.held, time.monotonic()
     code, drained = _stop(slot)
@@ -89,12 +87,12 @@ def leave(site: Site, fault: Fault) -> Effect:
 
 
 def engine_crash(site: Site, fault: Fault) -> Effect:
-    """The engine dies: the worker must end with 5 and commit nothing it does not have."""
+    """The engine dies: the worker must exit with 5 and commit only what it has."""
     return _engine_dies(site, fault, "crash", "the engine died")
 
 
 def engine_hang(site: Site, fault: Fault) -> Effect:
-    """The engine answers nothing any more: the worker must notice, and end with 5."""
+    """The engine stops answering: the worker must notice and exit with 5."""
     return _engine_dies(site, fault, "hang", "the hang was noticed")
 
 
@@ -112,7 +110,7 @@ def engine_slow(site: Site, fault: Fault) -> Effect:
 
 
 def worker_disk_full(site: Site, fault: Fault) -> Effect:
-    """The disk with its log is full: it must work on without one."""
+    """The disk with the worker's log is full: it must continue without a log."""
     slot = site.slot(fault.target)
     assert slot.disk is not None
     assert slot.log is not None
@@ -124,23 +122,23 @@ def worker_disk_full(site: Site, fault: Fault) -> Effect:
         silent_from = time.monotonic()
         went_on = site.recovery_s(held, began, 20.0) is not None
         time.sleep(fault.lasts_s)
-        lines = len([said for said in slot.log.said if said.at > silent_from])
+        lines = len([line for line in slot.log.lines if line.at > silent_from])
     finally:
         slot.disk.free()
     ended = slot.exit_code()
-    # Its log has a gap, and what it holds is read there: so it is replaced, in order.
+    # Its log has a gap, and the log shows what it holds: so replace it cleanly.
     code = slot.stop()
     slot.start()
     recovery_s = site.recovery_s(held, time.monotonic())
     seen = None
     if full and ended is None:
-        said = f"its log took {lines} lines"
-        seen = f"no space left: {said}, results {'went on' if went_on else 'stood still'}"
+        results = "went on" if went_on else "stood still"
+        seen = f"no space left: its log took {lines} lines, results {results}"
     return Effect(seen, held, recovery_s, {"code": code})
 
 
 def clock_step(site: Site, fault: Fault) -> Effect:
-    """The clock is set forward or back under the running worker, and back again."""
+    """The clock is set forward or back under the running worker, then reset."""
     slot = site.slot(fault.target)
     assert slot.log is not None
     log, held, began = slot.log, slot.held, time.monotonic()
@@ -166,7 +164,7 @@ def _engine_dies(site: Site, fault: Fault, words: str, what: str) -> Effect:
     slot.tell_engine(words)
     code = slot.wait_for_end(_HANG_S)
     noticed_s = time.monotonic() - began
-    if code is None:  # it goes on, so it is put right by force
+    if code is None:  # it did not stop by itself
         slot.kill()
     slot.tell_engine("")
     slot.start()
@@ -180,7 +178,7 @@ def _stop(slot: WorkerSlot) -> tuple[int, bool]:
     assert log is not None
     code = slot.stop()
     log.read()
-    return code, any(said.event == "worker.drained" for said in log.said)
+    return code, any(line.event == "worker.drained" for line in log.lines)
 
 
 def _lost(slot: WorkerSlot, moment: float) -> bool:
@@ -197,16 +195,16 @@ def _wait(wanted: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-# Faults of a worker's link to its broker, by its proxy: each is carried out, and looked at.
+# Faults of a worker's link to its broker, made by its proxy, and their effect.
 
 
-_SAID_S = 3.0
+_LOG_S = 3.0
 _DROP_S = 15.0
 _ASK_AGAIN_S = 30.0
 
 
 def cut_link(site: Site, fault: Fault) -> Effect:
-    """Every connection is cut and none accepted for a while."""
+    """All connections are cut and none is accepted for a while."""
     slot = site.slot(fault.target)
     held, began, before = slot.held, time.monotonic(), slot.proxy.counts.cut
     slot.proxy.set_link("cut")
@@ -220,7 +218,7 @@ def cut_link(site: Site, fault: Fault) -> Effect:
 
 
 def half_open_link(site: Site, fault: Fault) -> Effect:
-    """Connections are accepted and what is sent is taken, and nothing is ever answered."""
+    """Connections are accepted, and nothing is ever answered."""
     slot = site.slot(fault.target)
     held, began, before = slot.held, time.monotonic(), slot.proxy.counts.swallowed_bytes
     slot.proxy.set_link("half_open")
@@ -247,19 +245,19 @@ def slow_link(site: Site, fault: Fault) -> Effect:
     slot.proxy.set_link("whole")
     ended = time.monotonic()
     recovery_s = site.recovery_s(held, ended)
-    until = time.monotonic() + _SAID_S
+    until = time.monotonic() + _LOG_S
     slowest_s = 0.0
     while slowest_s <= fault.amount and time.monotonic() < until:
-        time.sleep(0.1)  # the line comes after the offsets are committed
-        said = slot.log.since(began, "batch.published")
-        slowest_s = max((float(line.fields["seconds"]) for line in said), default=0.0)
+        time.sleep(0.1)  # the line is written after the offsets are committed
+        lines = slot.log.since(began, "batch.published")
+        slowest_s = max((float(line.fields["seconds"]) for line in lines), default=0.0)
     seen = f"the slowest publish took {slowest_s:.1f} s" if slowest_s > fault.amount else None
     return Effect(seen, held, recovery_s, {"delay_s": fault.amount})
 
 
 def lost_answer(site: Site, fault: Fault) -> Effect:
-    """The answer to the end of a transaction is withheld and the connection cut, so that the
-    worker does not know the outcome. (At least once: the answer to a commit of offsets.)"""
+    """Withhold the answer to the end of a transaction and cut the connection, so that the worker
+    does not know the outcome. (At least once: the answer to a commit of offsets.)"""
     slot = site.slot(fault.target)
     held, proxy = slot.held, slot.proxy
     exactly = site.options.delivery == "exactly_once"
@@ -283,18 +281,18 @@ def lost_answer(site: Site, fault: Fault) -> Effect:
     asked_s = time.monotonic() - dropped
     recovery_s = site.recovery_s(held, dropped)
     seen = f"the answer never came; asked again after {asked_s:.2f} s"
-    return Effect(seen, held, recovery_s, {"said": _noticed(site, fault, dropped)})
+    return Effect(seen, held, recovery_s, {"noticed": _noticed(site, fault, dropped)})
 
 
 def _noticed(site: Site, fault: Fault, began: float) -> str:
     slot = site.slot(fault.target)
-    until = time.monotonic() + _SAID_S
-    while not (said := slot.trouble_since(began)) and time.monotonic() < until:
+    until = time.monotonic() + _LOG_S
+    while not (events := slot.trouble_since(began)) and time.monotonic() < until:
         time.sleep(0.05)
-    return ", ".join(sorted(set(said)))
+    return ", ".join(sorted(set(events)))
 
 
-# Faults that meet every worker: the broker, its disk, the adapter store.
+# Faults that affect every worker: the broker, its disk, the adapter store.
 
 
 _SWAP_S = 12.0
@@ -313,12 +311,12 @@ def broker_kill(site: Site, fault: Fault) -> Effect:
         back, recovery_s = _bring_back(site)
     noticed = _who_noticed(site, began)
     figures = {"away_s": round(back - began, 2), "pid": pid}
-    seen = f"broker gone for {back - began:.1f} s; {noticed} workers said so" if gone else None
+    seen = f"broker gone for {back - began:.1f} s; {noticed} workers noticed" if gone else None
     return Effect(seen, site.all_partitions, recovery_s, figures)
 
 
 def broker_disk_full(site: Site, fault: Fault) -> Effect:
-    """No space is left for the broker's logs, until it gives up; then there is, and it returns."""
+    """Fill the broker's disk until it gives up; then free it, and the broker returns."""
     assert site.broker_disk is not None
     with site.broker_lock:
         began = time.monotonic()
@@ -337,7 +335,7 @@ def broker_disk_full(site: Site, fault: Fault) -> Effect:
     what = "the broker ended by itself" if ended else "the broker stayed up"
     seen = None
     if full and (ended or noticed):
-        seen = f"no space left: {what}; {noticed} workers said so"
+        seen = f"no space left: {what}; {noticed} workers noticed"
     figures = {"away_s": round(back - began, 2), "filled_mb": taken // 1_000_000}
     return Effect(seen, site.all_partitions, recovery_s, figures)
 
@@ -356,8 +354,8 @@ def adapter_swap(site: Site, fault: Fault) -> Effect:
         up = [slot for slot in site.slots if slot.held]
         swapped = sum(
             any(
-                said.fields.get("adapter_digest") == adapter.digest[:12]
-                for said in slot.log.since(began, "adapter.swapped")
+                line.fields.get("adapter_digest") == adapter.digest[:12]
+                for line in slot.log.since(began, "adapter.swapped")
             )
             for slot in up
             if slot.log is not None

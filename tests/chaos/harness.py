@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import cast
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from tests.support.topics import create_topics, topic_settings
 from worker.demo.broker import LocalBroker
 from worker.demo.program import Program, start_worker
 
@@ -39,25 +39,22 @@ class Arena:
         self.run = uuid.uuid4().hex[:8]
         self.topics = {name: f"chaos.{self.run}.{name}" for name in ("in", "out", "review", "dead")}
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
-        admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
-        for future in admin.create_topics(new).values():
-            future.result(timeout=30)
+        create_topics(self.servers, self.topics.values(), self.partitions)
         self._workers = 0
         self._alive: list[Program] = []
         self._reader = Reader(self.servers, list(self.topics.values())[1:], self.partitions)
         self.stack.callback(self._reader.close)
 
+    @property
+    def kafka_settings(self) -> dict[str, str]:
+        """The worker's settings for these topics, without TOML's quotes."""
+        return topic_settings(self.servers, self.run, self.topics)
+
     def start_worker(self) -> Program:
-        """Start one more worker; it is ended with the arena at the latest."""
+        """Start one more worker. It ends with the arena at the latest."""
         self._workers += 1
         given = {
-            "kafka.bootstrap_servers": f"'{self.servers}'",
-            "kafka.group_id": f"'{self.run}'",
-            "kafka.input_topics": f"'{self.topics['in']}'",
-            "kafka.output_topic": f"'{self.topics['out']}'",
-            "kafka.review_topic": f"'{self.topics['review']}'",
-            "kafka.dead_letter_topic": f"'{self.topics['dead']}'",
+            **{name: f"'{value}'" for name, value in self.kafka_settings.items()},
             "kafka.consumer": "{'session.timeout.ms' = 6000}",
             "log.format": "'json'",
             "http.port": "0",
@@ -69,12 +66,10 @@ class Arena:
         return worker
 
     def kill(self, worker: Program) -> None:
-        """Kill a worker with -9."""
         self._alive.remove(worker)
         worker.child.kill()
 
     def stop(self, worker: Program) -> int:
-        """Let a worker drain; return its exit code."""
         self._alive.remove(worker)
         return worker.stop()
 
@@ -92,7 +87,7 @@ class Arena:
         assert producer.flush(60) == 0
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many results are committed. Fails when none come for a while."""
+        """Wait until ``count`` results are committed. Fails if none come for a while."""
         seen, moved = len(self.results), time.monotonic()
         while len(self.results) < count:
             self._reader.read(0.2)
@@ -101,37 +96,37 @@ class Arena:
             if len(self.results) > seen:
                 seen, moved = len(self.results), time.monotonic()
             if time.monotonic() - moved > _STALL_S:
-                said = [worker.log_path.read_text().splitlines()[-12:] for worker in self._alive]
-                raise AssertionError(f"stuck at {seen} of {count}; its workers said {said}")
+                logs = [worker.log_path.read_text().splitlines()[-12:] for worker in self._alive]
+                raise AssertionError(f"stuck at {seen} of {count}; its workers logged {logs}")
 
     def read_once(self, timeout_s: float) -> None:
-        """Take in what has arrived, waiting so long for a first result."""
+        """Read what has arrived; wait ``timeout_s`` for a first result."""
         self._reader.read(timeout_s)
 
     def read_for(self, seconds: float = 2.0) -> None:
-        """Read on for a while: anything twice would come now."""
+        """Keep reading: duplicates would arrive now."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._reader.read(0.2)
 
     @property
     def results(self) -> list[str]:
-        """Ids (partition-offset of the input) of every committed result, in order of reading."""
+        """Ids (partition-offset of the input) of all committed results, in order of reading."""
         return self._reader.ids
 
     @property
     def stamps(self) -> list[tuple[str, str]]:
-        """Label and adapter's digest of every committed label, in order of reading."""
+        """Label and adapter digest of all committed labels, in order of reading."""
         return self._reader.stamps
 
     @property
     def by_topic(self) -> Counter[str]:
-        """How many results each topic has, by its short name."""
+        """Results by short topic name."""
         short = {full: name for name, full in self.topics.items()}
         return Counter(short[topic] for topic in self._reader.topics)
 
     def verdict(self, expected: int) -> str:
-        """Say how the results compare with the inputs. Fails unless each has exactly one."""
+        """Compare the results with the inputs. Fails unless each input has exactly one."""
         self.read_for()
         counts = Counter(self.results)
         twice = [result for result, count in counts.items() if count > 1]
@@ -144,12 +139,12 @@ class Arena:
 
 
 class Reader:
-    """Reads the result topics as a stranger would, with read_committed and no group."""
+    """Reads the result topics as another client would, with read_committed and without a group."""
 
     def __init__(self, servers: str, topics: Sequence[str], partitions: int) -> None:
         self.ids: list[str] = []
         self.stamps: list[tuple[str, str]] = []
-        """Label and adapter's digest of every result with a label."""
+        """Label and adapter digest of every result with a label."""
         self.topics: list[str] = []
         self._consumer = Consumer(
             {
@@ -161,14 +156,14 @@ class Reader:
                 **_QUIET,
             }
         )
-        for topic in topics:  # whose leaders it would ask for a second later
+        for topic in topics:  # it would ask their leaders a second later
             self._consumer.list_topics(topic, timeout=20)
         self._consumer.assign(
             [TopicPartition(topic, number, 0) for topic in topics for number in range(partitions)]
         )
 
     def read(self, timeout_s: float) -> None:
-        """Take in what has arrived."""
+        """Read what has arrived."""
         message = self._consumer.poll(timeout_s)
         while message is not None:
             if message.error() is None:
@@ -181,7 +176,6 @@ class Reader:
             message = self._consumer.poll(0)
 
     def close(self) -> None:
-        """Free the client."""
         self._consumer.close()
 
     @staticmethod
@@ -190,13 +184,13 @@ class Reader:
             partition = headers["clerk.source.partition"].decode()
             return f"{partition}-{headers['clerk.source.offset'].decode()}"
         if value is None:
-            return "a tombstone that was forwarded"  # which of them, nothing says
+            return "a tombstone that was forwarded"  # nothing shows which of them
         source = json.loads(value)["source"]
         return f"{source['partition']}-{source['offset']}"
 
 
 def messages(count: int, texts: Sequence[str] = ("where is parcel {}?",)) -> list[bytes]:
-    """So many input records, each with an id of its own."""
+    """Input records, each with its own id."""
     return [
         json.dumps({"id": str(n), "message": texts[n % len(texts)].format(n)}).encode()
         for n in range(count)
@@ -204,7 +198,7 @@ def messages(count: int, texts: Sequence[str] = ("where is parcel {}?",)) -> lis
 
 
 def kill_and_restart(arena: Arena, values: Sequence[bytes]) -> str:
-    """One worker is killed in the middle and started again."""
+    """Kill the worker in the middle and start it again."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(values)
@@ -217,7 +211,7 @@ def kill_and_restart(arena: Arena, values: Sequence[bytes]) -> str:
 
 
 def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
-    """Two workers share the partitions; one is killed and the other takes its share over."""
+    """Two workers share the partitions; one is killed and the other takes over."""
     workers = [arena.start_worker(), arena.start_worker()]
     for worker in workers:
         worker.wait_until_ready()
@@ -232,7 +226,7 @@ def kill_one_of_two(arena: Arena, values: Sequence[bytes]) -> str:
 def kill_broker(
     arena: Arena, values: Sequence[bytes], broker: LocalBroker, away_s: float = 3.0
 ) -> str:
-    """The broker is killed under the worker and started again; the same worker goes on."""
+    """Kill the broker under the worker and restart it; the same worker continues."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(values)
@@ -243,8 +237,8 @@ def kill_broker(
     worker.check()
     broker.restart()
     arena.wait_for(len(values))
-    said = arena.verdict(len(values))
+    verdict = arena.verdict(len(values))
     events = Counter(worker.events())
     assert events["kafka.unreachable"] == events["kafka.reachable"], events
     assert arena.stop(worker) == 0
-    return said
+    return verdict

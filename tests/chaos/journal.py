@@ -1,11 +1,10 @@
-"""What was done and what was seen of it, a JSON line each; and which faults count."""
+"""What was done and what was observed, a JSON line each; and which faults count."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,12 +17,10 @@ from tests.chaos.plan import Fault
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What was seen of a fault, in words; None: nothing, so that it does not count.
-
-    ``partitions`` are those of the input that it touched. ``recovery_s`` is the time from the
-    fault, or from its end where something had to come back first, until everything that had been
-    published to them before was done; None where that is not asked for. ``figures`` are for people.
-    """
+    """The observed effect of a fault, in words. None means no effect, and the fault does not
+    count. ``partitions`` are the input partitions that it touched. ``recovery_s`` is the time
+    from the fault (or from its end, if something had to come back first) until everything
+    published to them before was done; None if not measured."""
 
     seen: str | None
     partitions: frozenset[int] = frozenset()
@@ -42,13 +39,10 @@ class Entry:
 
     @property
     def counts(self) -> bool:
-        """Whether an effect was seen."""
         return self.effect.seen is not None
 
 
 class Journal:
-    """Appends to a file. Safe from any thread."""
-
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")
         self._lock = threading.Lock()
@@ -57,15 +51,13 @@ class Journal:
         self.notes: list[dict[str, Any]] = []
 
     def begin(self) -> None:
-        """Count time from now."""
         self.start = time.monotonic()
 
     def now_s(self) -> float:
-        """Seconds since the load began."""
         return time.monotonic() - self.start
 
     def add(self, fault: Fault, began_s: float, effect: Effect) -> None:
-        """Write down a fault and its effect, ended now."""
+        """Record a fault and its effect, ended now."""
         entry = Entry(fault, began_s, self.now_s(), effect)
         line = {
             **asdict(fault),
@@ -82,7 +74,7 @@ class Journal:
             self._write(line)
 
     def note(self, event: str, **fields: Any) -> None:
-        """Write down anything else that happened."""
+        """Record anything else that happened."""
         line = {"event": event, "at_s": round(self.now_s(), 2), **fields}
         with self._lock:
             self.notes.append(line)
@@ -90,19 +82,10 @@ class Journal:
 
     @property
     def counted(self) -> int:
-        """How many faults had an effect."""
         with self._lock:
             return sum(entry.counts for entry in self.entries)
 
-    def by_kind(self) -> dict[str, tuple[int, int]]:
-        """For each kind: how many were carried out, and how many had an effect."""
-        with self._lock:
-            done = Counter(entry.fault.kind for entry in self.entries)
-            counted = Counter(entry.fault.kind for entry in self.entries if entry.counts)
-        return {kind: (done[kind], counted[kind]) for kind in sorted(done)}
-
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -110,7 +93,7 @@ class Journal:
         self._file.flush()
 
 
-# How far the group is in each partition, sampled; when it stood still; when it had recovered.
+# The group's position in each partition over time: when it stopped, and when it recovered.
 
 
 _EVERY_S = 0.2
@@ -120,7 +103,7 @@ LEAST_STALL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """A time (monotonic) in which a partition had records to do and none was done."""
+    """A time (monotonic) in which a partition had records to process and processed none."""
 
     partition: int
     began: float
@@ -129,8 +112,7 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """A time in which partitions could not be expected to move: a fault, until it was recovered
-    from."""
+    """A time in which partitions could not be expected to move: a fault, until recovery."""
 
     partitions: frozenset[int]
     began: float
@@ -138,17 +120,17 @@ class Disturbance:
 
 
 class StallWatch:
-    """Finds stalls in samples of the committed offsets. Pure: it is told the time."""
+    """Finds stalls in samples of the committed offsets. Pure."""
 
     def __init__(self, partitions: int) -> None:
         self._seen = dict.fromkeys(range(partitions), 0)
         self._waits_since: dict[int, float | None] = dict.fromkeys(range(partitions))
         self.stalls: list[Stall] = []
         self.steps_back: list[tuple[int, int, int]] = []
-        """Partition, offset that was committed, and the lower one that was read after it."""
+        """Partition, committed offset, and the lower one that was read after it."""
 
     def take(self, now: float, committed: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """Take in a sample, and the ends of the partitions at that time."""
+        """Add a sample and the ends of the partitions at that time."""
         for partition, before in self._seen.items():
             offset = committed.get(partition, before)
             since = self._waits_since[partition]
@@ -166,8 +148,7 @@ class StallWatch:
 
 
 def longest_undisturbed_s(stalls: Sequence[Stall], disturbances: Sequence[Disturbance]) -> float:
-    """Return the longest piece of a stall in seconds that no disturbance of its partition
-    explains."""
+    """The longest part of a stall, in seconds, that no disturbance of its partition explains."""
     longest = 0.0
     for stall in stalls:
         pieces = [(stall.began, stall.ended)]
@@ -184,7 +165,7 @@ def longest_undisturbed_s(stalls: Sequence[Stall], disturbances: Sequence[Distur
 
 
 class ProgressMonitor:
-    """Samples the committed offsets of a group, from outside of it, on a thread."""
+    """Samples the committed offsets of a group from outside, on a thread."""
 
     def __init__(
         self,
@@ -204,7 +185,7 @@ class ProgressMonitor:
                 "bootstrap.servers": servers,
                 "group.id": group,
                 "enable.auto.commit": False,
-                # Else offsets in an open transaction would not be told until it ends.
+                # Otherwise offsets in an open transaction would not be reported until it ends.
                 "isolation.level": "read_uncommitted",
                 "log_level": 0,
                 "error_cb": lambda _: None,
@@ -214,13 +195,11 @@ class ProgressMonitor:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread and free the client."""
         self._ended.set()
         self._thread.join()
         self._client.close()
 
     def is_beyond(self, targets: Mapping[int, int]) -> bool:
-        """Whether everything before these offsets is done."""
         return all(self.committed[number] >= offset for number, offset in targets.items())
 
     def await_beyond(
@@ -229,7 +208,7 @@ class ProgressMonitor:
         timeout_s: float,
         while_: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Wait until everything before these offsets is done; say whether it came to that."""
+        """Wait until everything before these offsets is done; return whether it was in time."""
         until = time.monotonic() + timeout_s
         while not self.is_beyond(targets):
             if time.monotonic() > until or not while_():
@@ -238,12 +217,12 @@ class ProgressMonitor:
         return True
 
     def behind(self, ends: Mapping[int, int]) -> int:
-        """How many records there are to do."""
+        """Records left to process."""
         return sum(end - self.committed[number] for number, end in ends.items())
 
     def _run(self) -> None:
         while not self._ended.wait(_EVERY_S):
-            ends = self._ends()  # before: what is published meanwhile is no backlog
+            ends = self._ends()  # up to "before": what is published meanwhile is no backlog
             try:
                 found = self._client.committed(self._wanted, timeout=_ANSWER_S)
             except KafkaException:

@@ -1,4 +1,4 @@
-"""The load: a producer at a steady pace that outlives its broker, and counts what was taken."""
+"""The load: a producer at a steady rate that survives its broker, and counts accepted records."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Values = Callable[[int], bytes | None]
 
 
 def plain_values(texts: tuple[str, ...] = ("where is parcel {}?",)) -> Values:
-    """Messages that nothing is wrong with, each with an id of its own."""
+    """Valid messages, each with its own id."""
     return lambda n: json.dumps({"id": str(n), "message": texts[n % len(texts)].format(n)}).encode()
 
 
 def some_refused(values: Values, every: int = 10, for_s: float = 2.5) -> Values:
-    """These, but each tenth is one that the engine refuses for a while after it was made."""
+    """The same, but the engine refuses every tenth for a while."""
 
     def made(n: int) -> bytes | None:
         if n % every:
@@ -36,7 +36,7 @@ def some_refused(values: Values, every: int = 10, for_s: float = 2.5) -> Values:
 
 
 def hostile_and_fuzzed(count: int, seed: int) -> Values:
-    """Messages of every kind, and mutated payloads in turn with them."""
+    """Messages of every kind, alternating with mutated payloads."""
     rng = random.Random(seed)
     made: list[bytes | None] = []
     for value in hostile_values((count + 1) // 2, seed):
@@ -45,8 +45,8 @@ def hostile_and_fuzzed(count: int, seed: int) -> Values:
 
 
 class Load:
-    """Publishes at ``rate_per_s`` on a thread, partition after partition, from ``begin`` to
-    ``finish``. Without transactions, so that a partition's offsets are its records' count."""
+    """Publishes at ``rate_per_s`` on a thread, round-robin over the partitions. Without
+    transactions, so that a partition's offsets are its record count."""
 
     def __init__(
         self, servers: str, topic: str, partitions: int, values: Values, rate_per_s: float
@@ -64,18 +64,17 @@ class Load:
             {
                 "bootstrap.servers": servers,
                 "enable.idempotence": True,
-                "message.timeout.ms": 0,  # as long as it takes: what is sent arrives once
+                "message.timeout.ms": 0,  # takes as long as it takes: each record arrives once
                 "retry.backoff.max.ms": 500,
                 "linger.ms": 5,
                 "log_level": 0,
-                "error_cb": lambda _: None,  # a broker that is away is the point
+                "error_cb": lambda _: None,  # an absent broker is the point
             }
         )
         self._thread = threading.Thread(target=self._run, name="load")
 
     @property
     def published(self) -> int:
-        """Records that the broker has acknowledged."""
         return sum(self._published)
 
     def ends(self, partitions: Iterable[int] | None = None) -> dict[int, int]:
@@ -84,11 +83,10 @@ class Load:
         return {number: self._published[number] for number in wanted}
 
     def begin(self) -> None:
-        """Start to publish."""
         self._thread.start()
 
     def finish(self, least: int) -> None:
-        """Publish on until there are so many records at least, and wait for their answers."""
+        """Publish until there are ``least`` records, and wait for their acknowledgements."""
         self._least = least
         self._ended.set()
         self._thread.join()
@@ -97,7 +95,6 @@ class Load:
         assert not self._errors, self._errors[:3]
 
     def abandon(self) -> None:
-        """Stop as soon as may be."""
         self._least = 0
         self._ended.set()
         if self._thread.is_alive():
@@ -107,7 +104,7 @@ class Load:
         began = time.monotonic()
         while not self._ended.is_set() or self._sent < self._least:
             due = int((time.monotonic() - began) * self._rate_per_s)
-            # What was not sent while the queue was full is not made up for all at once.
+            # What could not be sent while the queue was full is not caught up at once.
             for _ in range(min(due - self._sent, 200)):
                 self._send()
             self._producer.poll(0.005)

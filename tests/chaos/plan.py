@@ -1,4 +1,4 @@
-"""The plan of faults: what happens to whom and when, drawn from a seed. Pure.
+"""The plan of faults, drawn from a seed: what happens to whom and when. Pure.
 
 The same seed and the same request give the same plan, so that a run can be repeated.
 """
@@ -35,8 +35,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How often a kind is drawn next to the others, how long it lasts, and the seconds that its
-    target needs for it, until it works again, as far as the plan reckons."""
+    """A kind's weight in the draw, its duration, and the seconds that its target is expected to
+    need until it works again."""
 
     weight: float
     lasts_s: tuple[float, float]
@@ -63,13 +63,13 @@ SHAPES: Mapping[Kind, Shape] = {
     "broker_disk_full": Shape(0.3, (1, 3), 60),
 }
 
-# What the amount of a kind means: seconds of delay for a chunk on the link or an answer of the
-# engine, seconds by which a clock is stepped.
+# The meaning of a kind's amount: seconds of delay for a chunk on the link or an answer of the
+# engine, seconds by which a clock steps.
 _AMOUNTS: Mapping[Kind, tuple[float, float]] = {
     "slow_link": (0.1, 0.4),
     "engine_slow": (0.2, 1.0),
-    # Few: the client library waits by the wall clock, and stands still for as long as it is set
-    # back (librdkafka issue 2145, open).
+    # Few: the client library waits by the wall clock, and stands still for as long as the clock was
+    # set back (librdkafka issue 2145, open).
     "clock_step": (3, 10),
 }
 
@@ -79,7 +79,7 @@ STORE = "store"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: ``at_s`` after the load began at the earliest, on ``target`` (a worker's name,
+    """One fault: at the earliest ``at_s`` after the load began, on ``target`` (a worker's name,
     ``broker`` or ``store``)."""
 
     number: int
@@ -92,8 +92,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a plan is drawn from. ``faults`` of them within ``duration_s``; between
-    ``least_workers`` and ``most_workers`` take part at a time."""
+    """``faults`` within ``duration_s``; between ``least_workers`` and ``most_workers`` run at a
+    time."""
 
     seed: int
     faults: int
@@ -104,12 +104,11 @@ class PlanRequest:
 
 
 def worker_name(number: int) -> str:
-    """Return the name of a place for a worker."""
     return f"worker-{number}"
 
 
 def draw_plan(request: PlanRequest) -> tuple[Fault, ...]:
-    """Draw the plan: every kind once, in an order of the seed's, then by weight."""
+    """Draw the plan: every kind once, in random order, then by weight."""
     unknown = set(request.kinds) - set(KINDS)
     if unknown or not request.kinds:
         raise ValueError(f"kinds must be some of {', '.join(KINDS)}")
@@ -149,7 +148,7 @@ def _choose_kind(
             owed.remove(kind)
             return kind
     possible = [kind for kind in request.kinds if state.is_possible(kind, at_s)]
-    # With a single kind whose target is busy, it waits for its turn there.
+    # The only kind waits for its turn if its target is busy.
     among = possible or [kind for kind in request.kinds if state.is_possible(kind, float("inf"))]
     if not among:
         raise ValueError(f"none of {', '.join(request.kinds)} is possible with these workers")
@@ -157,7 +156,7 @@ def _choose_kind(
 
 
 class _State:
-    """Who takes part, and until when each is busy, as the plan reckons."""
+    """Which workers run, and until when each target is expected to be busy."""
 
     def __init__(self, up: list[str], places: list[str]) -> None:
         self._places = places
@@ -166,20 +165,19 @@ class _State:
         self._free_at = dict.fromkeys([*places, BROKER, STORE], 0.0)
 
     def is_possible(self, kind: Kind, at_s: float) -> bool:
-        """Whether there is a target for it that is not busy, where there is one alone."""
+        """Whether it has a target, and a single target is not busy."""
         targets = self._targets(kind)
         if kind in ("broker_kill", "broker_disk_full", "adapter_swap"):
             return self._free_at[targets[0]] <= at_s
         return bool(targets)
 
     def choose_target(self, kind: Kind, rng: random.Random, at_s: float) -> str:
-        """One that is free, else the one that is free first."""
+        """A free target, or else the one that is free first."""
         targets = self._targets(kind)
         free = [target for target in targets if self._free_at[target] <= at_s]
         return rng.choice(free) if free else min(targets, key=self._free_at.__getitem__)
 
     def take(self, kind: Kind, target: str, at_s: float) -> None:
-        """Note what was drawn."""
         self._free_at[target] = max(at_s, self._free_at[target]) + SHAPES[kind].busy_s
         if kind == "join":
             self._up.add(target)

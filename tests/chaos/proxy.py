@@ -1,7 +1,7 @@
 """A TCP proxy between one worker and its broker, whose link can be slow, half-open or cut.
 
-The broker's answers name the proxy as the broker, so that all of the worker's connections pass
-through. It runs on a thread of its own; its methods are for any other thread.
+The broker's answers name the proxy as the broker, so all of the worker's connections go through it.
+It runs in its own thread; its methods are for other threads.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Literal
 
 from worker.demo.kafka_files import HOST
 
-# Kafka's frames, as far as a proxy has to know them: requests by their kind, answers by their
-# request, and the broker's address in those that name it. Pure.
+# As much of Kafka's frames as a proxy needs: requests by their kind, answers by their request,
+# and the broker's address in answers that name it. Pure.
 #
-# A frame is a length (int32) and so many bytes. Those of a request begin with its kind (int16),
-# its version (int16) and a number (int32) that its answer begins with, in every version of the
+# A frame is a length (int32) and that many bytes. A request begins with its kind (int16), its
+# version (int16) and a number (int32) with which its answer begins, in every version of the
 # protocol.
 
 
@@ -34,19 +34,19 @@ INIT_PRODUCER_ID = 22
 END_TXN = 26
 DESCRIBE_CLUSTER = 60
 
-# Answers that say where brokers are; the address is a string and then a port (int32).
+# Answers that contain addresses of brokers, each a string and then a port (int32).
 _NAMES_BROKERS = {METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER}
 _LARGEST = 128 * 1024 * 1024
 
 
 class FrameSplitter:
-    """Cuts a stream of bytes into whole frames, each with its length in front."""
+    """Splits a byte stream into complete frames, each with its length in front."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Take bytes in; return the frames that are complete. Raises ValueError for no frame."""
+        """Add bytes; return the complete frames. Raises ValueError for an invalid length."""
         self._rest += chunk
         frames = []
         while len(self._rest) >= 4:
@@ -61,7 +61,7 @@ class FrameSplitter:
 
 
 def request_kind(frame: bytes) -> tuple[int, int]:
-    """Return a request's kind and number. Raises ValueError for one that is too short."""
+    """A request's kind and number. Raises ValueError if it is too short."""
     if len(frame) < 12:
         raise ValueError("a request without a header")
     kind, _, number = struct.unpack_from(">hhi", frame, 4)
@@ -69,13 +69,13 @@ def request_kind(frame: bytes) -> tuple[int, int]:
 
 
 def answer_number(frame: bytes) -> int:
-    """Return the number of the request that an answer is for."""
+    """The number of the request that an answer belongs to."""
     (number,) = struct.unpack_from(">i", frame, 4)
     return int(number)
 
 
 class Conversation:
-    """Which request each answer of a connection is for, and the address that answers name."""
+    """Matches answers to requests on a connection, and replaces the broker's address in answers."""
 
     def __init__(self, host: str, broker_port: int, own_port: int) -> None:
         self._theirs = host.encode() + struct.pack(">i", broker_port)
@@ -85,15 +85,15 @@ class Conversation:
         """How many requests of each kind there were."""
 
     def asked(self, frame: bytes) -> int:
-        """Take note of a request; return its kind."""
+        """Record a request; return its kind."""
         kind, number = request_kind(frame)
         self._asked[number] = kind
         self.requests[kind] += 1
         return kind
 
     def answered(self, frame: bytes) -> tuple[int | None, bytes]:
-        """Return the kind of request that an answer is for, and the answer with the proxy's
-        address in place of the broker's. They are as long as each other, so nothing moves."""
+        """Return the kind of the request, and the answer with the proxy's address in place of
+        the broker's. Both have the same length, so nothing moves."""
         kind = self._asked.pop(answer_number(frame), None)
         if kind in _NAMES_BROKERS:
             return kind, frame.replace(self._theirs, self._own)
@@ -107,19 +107,18 @@ _CHUNK_BYTES = 65_536
 
 @dataclass
 class LinkCounts:
-    """What has happened on a link since its proxy was made."""
+    """Counts since the proxy was created."""
 
     connections: int = 0
     cut: int = 0
-    """Connections that were cut, and those that were refused while the link was cut."""
+    """Connections cut, and connections refused while the link was cut."""
     swallowed_bytes: int = 0
-    delayed: int = 0
     dropped: int = 0
-    """Answers that were withheld."""
+    """Answers that were never delivered."""
 
 
 class Proxy:
-    """Listens on a port of loopback and passes on to the broker's."""
+    """Listens on a loopback port and forwards to the broker's."""
 
     def __init__(self, broker_port: int, host: str = HOST) -> None:
         self._host = host
@@ -128,7 +127,7 @@ class Proxy:
         self.requests: Counter[int] = Counter()
         """How many requests of each kind have passed."""
         self.dropped_at: float | None = None
-        """When an answer was withheld last (monotonic)."""
+        """When an answer was last dropped (monotonic)."""
         self._link: Link = "whole"
         self._delay_s = 0.0
         self._to_drop: int | None = None
@@ -142,11 +141,11 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """Where clients find it."""
         return f"{self._host}:{self.port}"
 
     def set_link(self, link: Link, delay_s: float = 0.0) -> None:
-        """Make the link so. What was swallowed is lost, so a half-open link ends cut."""
+        """Set the link's state. A half-open link has lost bytes, so it always ends by cutting
+        its connections."""
         self._call(lambda: self._set_link(link, delay_s))
 
     def drop_answer(self, kind: int) -> None:
@@ -154,11 +153,10 @@ class Proxy:
         self._call(lambda: setattr(self, "_to_drop", kind))
 
     def hold_answer(self, kind: int, seconds: float) -> None:
-        """Pass the next answer to a request of this kind on so much later, and all behind it."""
+        """Delay the next answer to a request of this kind, and everything behind it."""
         self._call(lambda: setattr(self, "_to_hold", (kind, seconds)))
 
     def close(self) -> None:
-        """End it, and every connection."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(30)
@@ -253,7 +251,6 @@ class Proxy:
                     return
                 if self._to_hold is not None and kind == self._to_hold[0]:
                     (_, seconds), self._to_hold = self._to_hold, None
-                    self.counts.delayed += 1
                     await asyncio.sleep(seconds)
                 if await self._may_pass(frame):
                     writer.write(frame)
@@ -261,9 +258,8 @@ class Proxy:
         writer.transport.abort()
 
     async def _may_pass(self, chunk: bytes) -> bool:
-        """Wait where the link is slow; say whether the bytes get through."""
+        """Wait if the link is slow; return whether the bytes get through."""
         if self._link == "slow":
-            self.counts.delayed += 1
             await asyncio.sleep(self._delay_s)
         if self._link == "half_open":
             self.counts.swallowed_bytes += len(chunk)
@@ -272,7 +268,7 @@ class Proxy:
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
-    """Return what has come; nothing once the other side is gone."""
+    """Return what has arrived; empty once the other side is gone."""
     try:
         return await reader.read(_CHUNK_BYTES)
     except OSError:
@@ -280,5 +276,5 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _drain(writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):  # it is gone: the side that reads will see it
+    with suppress(OSError):  # it is gone: the reading side will notice
         await writer.drain()

@@ -1,4 +1,4 @@
-"""One run: the load, the plan carried out under it, and the judgement at the end."""
+"""One run: the load, the plan carried out under it, and the verdict at the end."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from tests.chaos.plan import BROKER, KINDS, STORE, Fault, Kind
 from tests.chaos.site import Site
 from tests.chaos.worker_slot import WorkerSlot
 
-# What came of a run: figures, a table for people, and what is wrong with it.
+# The outcome of a run: figures, a table for people, and what is wrong with it.
 
 
-# After a fault has been recovered from, the group may still be dealing partitions out again.
+# After a fault has been recovered from, the group may still be assigning partitions.
 _SETTLING_S = 5.0
 
 
 @dataclass
 class Outcome:
-    """What a run came to. ``verification`` and ``checkpoints`` are what ``verify`` said."""
+    """The result of a run. ``verification`` and ``checkpoints`` are the output of ``verify``."""
 
     published: int
     behind: int
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: bool) -> list[str]:
-    """Return what contradicts the guarantees, or the run's own purpose."""
+    """What contradicts the guarantees or the run's purpose."""
     found, problems = outcome.verification, []
     problems += [f"{count} {name}" for name, count in found["faults"].items() if count]
     if found["inputs"] != outcome.published:
@@ -65,7 +65,7 @@ def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: boo
     if found["waiting"]:
         problems.append(f"{found['waiting']} records still wait for another attempt")
     if site.options.retry and not found["retries"]:
-        problems.append("nothing was tried again later")
+        problems.append("nothing was retried later")
     if site.options.delivery == "exactly_once" and found["results"] != outcome.published:
         problems.append(f"{found['results']} results for {outcome.published} records")
     dead = found["by_topic"].get(site.topics["dead"], 0)
@@ -83,7 +83,7 @@ def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: boo
 
 
 def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
-    """Return everything as plain JSON."""
+    """Everything as plain JSON."""
     entries = site.journal.entries
     return {
         "schema": "chaos/1",
@@ -120,7 +120,7 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Return it for people."""
+    """The summary as text."""
     lines = [
         f"{'fault':<18}{'done':>6}{'seen':>6}{'recovery: median':>19}{'longest':>10}",
     ]
@@ -133,7 +133,7 @@ def table(summary: dict[str, Any]) -> str:
         "",
         (
             f"{summary['faults_counted']} faults with an effect in {summary['took_s']:.0f} s; "
-            f"{summary['workers_ended_unasked']} workers ended by themselves and were started again"
+            f"{summary['workers_ended_unasked']} workers ended by themselves and were restarted"
         ),
         (
             f"longest stall of a partition: {stalls['any']:.1f} s; of one that no fault touched: "
@@ -142,10 +142,10 @@ def table(summary: dict[str, Any]) -> str:
         (
             f"published {summary['published']}, judged {summary['inputs']}, results "
             f"{summary['results']} {summary['by_topic']}, repeated {summary['repeated']}, "
-            f"tried again later {summary['retries']}"
+            f"retried later {summary['retries']}"
         ),
         (
-            f"brokers that came back stuck and were started again: {summary['broker_was_stuck']}; "
+            f"brokers that came back stuck and were restarted: {summary['broker_was_stuck']}; "
             f"that took one load of offsets for another: {summary['broker_loads_mixed_up']}"
         ),
         "faults found: "
@@ -156,7 +156,7 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def disturbances(entries: Sequence[Entry], start: float) -> list[Disturbance]:
-    """When partitions could not be expected to move: ``start`` is the load's (monotonic)."""
+    """When partitions could not be expected to move. ``start`` is the load's (monotonic)."""
     return [
         Disturbance(
             entry.effect.partitions,
@@ -178,10 +178,10 @@ def _longest_stalls(site: Site) -> dict[str, float]:
 
 
 def _loads_mixed_up(site: Site) -> int:
-    """How often the broker was told of a load's end when it had taken another's for it: it may have
-    served the group's offsets of long ago (``worker/demo/kafka_files.py``)."""
-    said = (site.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
-    return said.count("Ignored load completion from __consumer_offsets")
+    """How often the broker mistook one load of offsets for another. It may then have served old
+    offsets (``worker/demo/kafka_files.py``)."""
+    log = (site.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
+    return log.count("Ignored load completion from __consumer_offsets")
 
 
 def _figures(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -227,10 +227,9 @@ _FINISH_S = 240.0
 
 @dataclass(frozen=True)
 class Goal:
-    """What a run has to come to: so many faults with an effect, so many records, and by when.
-
-    ``checkpoints`` is how often the results are verified while everything runs. ``least_workers``
-    take part from the beginning."""
+    """When a run is done: faults with an effect, records, and a time limit. The results are
+    verified ``checkpoints`` times while everything runs. ``least_workers`` run from the
+    beginning."""
 
     faults: int
     records: int
@@ -240,14 +239,14 @@ class Goal:
     clean_letters: bool = True
     """Nothing is wrong with the messages, so none may end as a dead letter."""
     lasts_s: float = 0.0
-    """How long the load goes on at least, whatever the faults."""
+    """How long the load lasts at least, whatever the faults."""
     say: Callable[[str], None] = field(default=lambda _: None)
     say_s: float = 15.0
-    """How often it is said how it goes."""
+    """How often progress is printed."""
 
 
 class Lanes:
-    """A thread for each target, which has its faults one after the other."""
+    """A thread for each target, which carries out its faults one after the other."""
 
     def __init__(self, site: Site, plan: tuple[Fault, ...], goal: Goal) -> None:
         self._site = site
@@ -267,12 +266,11 @@ class Lanes:
         ]
 
     def begin(self) -> None:
-        """Start all of them."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Begin no further fault, and wait for those under way."""
+        """Begin no more faults, and wait for those under way."""
         self._stopped.set()
         for thread in self._threads:
             if thread.ident is not None:
@@ -292,12 +290,13 @@ class Lanes:
                 self._judge(fault, effect)
             while slot is not None and not self._stopped.wait(0.2):
                 slot.watch()
-        except Exception as error:  # noqa: BLE001 - told, and the run ends
+        except Exception as error:  # noqa: BLE001 - printed, and the run ends
             self.failures.append(f"{target}: {type(error).__name__}: {error}")
             self._stopped.set()
 
     def _wait_until(self, moment: float, slot: WorkerSlot | None) -> bool:
-        """Wait for a fault's time, its worker kept alive; say whether it is to be."""
+        """Wait for a fault's time while keeping its worker alive; return whether to carry it
+        out."""
         while True:
             if self._stopped.is_set() or self._site.journal.counted >= self._goal.faults:
                 return False
@@ -314,12 +313,12 @@ class Lanes:
 
 
 def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
-    """Run the plan on a site under load, and judge what came of it."""
+    """Run the plan on a site under load, and judge the result."""
     for slot in site.slots[: goal.least_workers]:
         slot.start()
     for slot in site.slots[: goal.least_workers]:
         if not slot.wait_working() and site.options.partitions >= goal.least_workers:
-            raise RuntimeError(f"{slot.name} does not come up:\n{slot.log and slot.log.tail()}")
+            raise RuntimeError(f"{slot.name} does not start:\n{slot.log and slot.log.tail()}")
     site.journal.begin()
     began = time.monotonic()
     site.load.begin()
@@ -346,22 +345,22 @@ def carry_out(site: Site, plan: tuple[Fault, ...], goal: Goal) -> Outcome:
         failures=[*lanes.failures, *(line for slot in site.slots for line in slot.failures)],
     )
     if not caught_up:
-        outcome.failures.append(f"{outcome.behind} records had not been done at the end")
+        outcome.failures.append(f"{outcome.behind} records were not done at the end")
     outcome.failures += problems_of(outcome, site, goal.faults, clean_letters=goal.clean_letters)
     return outcome
 
 
 def _await_retries(site: Site) -> None:
-    """Wait until nothing waits for another attempt any more."""
+    """Wait until no record waits for another attempt."""
     until = time.monotonic() + _FINISH_S
     while site.verify()["waiting"] and time.monotonic() < until:
         time.sleep(1.0)
 
 
 def _look_on(site: Site, lanes: Lanes, goal: Goal, began: float) -> list[dict[str, Any]]:
-    """Wait until the faults are done, say how it goes, and verify in between."""
+    """Wait until the faults are done; report progress, and verify in between."""
     checks: list[dict[str, Any]] = []
-    said = time.monotonic()
+    printed = time.monotonic()
     while not lanes.failures:
         counted = site.journal.counted
         lasted_s = time.monotonic() - began
@@ -376,8 +375,8 @@ def _look_on(site: Site, lanes: Lanes, goal: Goal, began: float) -> list[dict[st
             checks.append(site.verify())
             if not checks[-1]["proven"]:
                 lanes.failures.append(f"checkpoint: {checks[-1]['faults']}")
-        if time.monotonic() - said > goal.say_s:
-            said = time.monotonic()
+        if time.monotonic() - printed > goal.say_s:
+            printed = time.monotonic()
             behind = site.progress.behind(site.load.ends())
             goal.say(
                 f"{site.journal.now_s():5.0f} s: {counted} faults, {site.load.published} records "

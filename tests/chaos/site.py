@@ -1,4 +1,4 @@
-"""Where a run takes place: a broker, topics, places for workers, the load, and who looks on."""
+"""Where a run takes place: a broker, topics, slots for workers, the load, and observers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _BROKER_MB = 1024
 
 @dataclass(frozen=True, slots=True)
 class SiteOptions:
-    """What a site is made of. ``broken`` names a guarantee to break (``tests.chaos.fake_worker``);
-    ``rate_per_s`` is the load's; ``real_engine`` is the model, else an engine of fixed time."""
+    """Options of a site. ``broken`` names a guarantee to break (``tests.chaos.fake_worker``);
+    without ``real_engine`` the engine has a fixed service time."""
 
     delivery: Delivery = "exactly_once"
     protocol: Protocol = "cooperative"
@@ -55,7 +55,7 @@ class SiteOptions:
     swaps: bool = True
     broken: str | None = None
     retry: bool = False
-    """Whether what the engine refuses is tried again later, which some messages want."""
+    """Whether refused messages are retried later."""
 
 
 class Site:
@@ -66,7 +66,7 @@ class Site:
         self.folder = folder
         self.journal = Journal(folder / "journal.jsonl")
         self.broker_lock = threading.Lock()
-        """Held while the broker is disturbed, and while somebody needs it whole."""
+        """Held while the broker is disturbed, and while somebody needs it undisturbed."""
         self.current_adapter = ADAPTERS[0].digest
         self._values = values
         self._stack = ExitStack()
@@ -127,29 +127,26 @@ class Site:
 
     @property
     def all_partitions(self) -> frozenset[int]:
-        """Every partition of the input."""
         return frozenset(range(self.options.partitions))
 
     def slot(self, name: str) -> WorkerSlot:
-        """The place of this name."""
         return next(slot for slot in self.slots if slot.name == name)
 
     def held_by_others(self, slot: WorkerSlot) -> frozenset[int]:
-        """The partitions that other places have."""
         return frozenset().union(*(other.held for other in self.slots if other is not slot))
 
     def recovery_s(
         self, partitions: Iterable[int], since: float, timeout_s: float = 90.0
     ) -> float | None:
-        """Wait until everything that was published to them by now is done; return the time since
-        ``since``, None when it does not come to that."""
+        """Wait until everything published to these partitions by now is done; return the seconds
+        since ``since``, or None after the timeout."""
         targets = self.load.ends(partitions)
         if not self.progress.await_beyond(targets, timeout_s):
             return None
         return time.monotonic() - since
 
     def settings(self) -> dict[str, str]:
-        """The workers' settings, with values as TOML has them."""
+        """The workers' settings as TOML values."""
         session = f"'session.timeout.ms' = {_SESSION_MS}, 'heartbeat.interval.ms' = 500"
         consumer: dict[Protocol, str] = {
             "cooperative": f"{{{session}}}",
@@ -172,17 +169,16 @@ class Site:
         }
 
     def keep_broker_data(self) -> Path:
-        """Copy the broker's data next to the logs, for anyone who looks for a cause; return where.
-
-        What a transaction went through is in ``__transaction_state``, which Kafka's
-        ``kafka.tools.DumpLogSegments`` prints; the results and their markers are in the topics."""
+        """Copy the broker's data next to the logs for the search for a cause.
+        ``kafka.tools.DumpLogSegments`` prints the history of transactions in
+        ``__transaction_state``."""
         kept = self.folder / "broker-data"
         with self.broker_lock:
             shutil.copytree(self.broker.data_dir, kept, ignore=shutil.ignore_patterns("tmp"))
         return kept
 
     def verify(self) -> dict[str, Any]:
-        """What ``clerk-worker verify`` says, as JSON. Raises RuntimeError when it says nothing."""
+        """The output of ``clerk-worker verify``. Raises RuntimeError if there is none."""
         with self.broker_lock:
             servers = {"kafka.bootstrap_servers": f"'{self.broker.bootstrap_servers}'"}
             given = {**self.settings(), **servers}
@@ -203,7 +199,7 @@ class Site:
                 "model.adapter": f"'{adapter_dir()}'",
             }
         store = {"model.adapter": f"'{self.store.folder}'"}
-        # A hang is told after two thirds of it: ten seconds.
+        # A hang is reported after two thirds of it: ten seconds.
         return {"loop.deadline_s": "15"} | (store if self.options.swaps else {})
 
     def _retry_settings(self) -> dict[str, str]:
@@ -262,5 +258,4 @@ class Site:
 
 
 def clean_environment() -> Mapping[str, str]:
-    """The environment without settings of the worker's."""
     return {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}

@@ -1,4 +1,4 @@
-"""A steady load for long: whether memory, descriptors and threads stay where they are."""
+"""A steady load for a long time: whether memory, descriptors and threads stay constant."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.chaos.site import Site, SiteOptions
 
 SAMPLE_S = 10.0
 _WARM_UP = 0.25
-"""Of the samples at the beginning, which are not judged: caches and pools fill up there."""
+"""Share of the samples at the beginning that is not judged: caches and pools fill up."""
 
 LIMITS = {"rss_mb": (8.0, 0.05), "descriptors": (2.0, 0.0), "threads": (1.0, 0.0)}
-"""How much may be added over the time that is judged: an amount, and a share of what there was."""
+"""How much may be added during the judged time: an amount, and a share of what there was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process had at a time: resident memory, open descriptors, threads."""
+    """A process at one time: resident memory, open descriptors, threads."""
 
     at_s: float
     rss_mb: float
@@ -33,8 +33,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A straight line through one of the figures: what an hour adds, and what the time that was
-    judged added; and whether that is within its limit."""
+    """A straight line through one figure: growth per hour and in total, and whether that is
+    within its limit."""
 
     name: str
     first: float
@@ -44,7 +44,6 @@ class Trend:
 
 
 def read_usage(pid: int, at_s: float) -> Usage:
-    """Read what a process has now (Linux)."""
     status = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
     )
@@ -57,7 +56,7 @@ def read_usage(pid: int, at_s: float) -> Usage:
 
 
 def trends(samples: Sequence[Usage]) -> list[Trend]:
-    """Judge samples of one process, without the first quarter. Least squares."""
+    """Judge the samples of one process, without the first quarter. Least squares."""
     judged = samples[int(len(samples) * _WARM_UP) :]
     times = [sample.at_s for sample in judged]
     lasted_s = times[-1] - times[0]
@@ -72,7 +71,7 @@ def trends(samples: Sequence[Usage]) -> list[Trend]:
 
 
 def soak(options: SiteOptions, folder: Path, lasts_s: float, report: Path | None) -> int:
-    """Run two workers under a steady load for so long, verify, judge; return the exit code."""
+    """Run two workers under a steady load, verify, judge; return the exit code."""
     samples: dict[str, list[Usage]] = {}
     with Site(options, folder, plain_values()) as site:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A place for a worker: its process, started again when it ends, log, link, disk and clock."""
+"""A slot for a worker: its process, restarted when it ends, its log, link, disk and clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.proxy import Proxy
 from worker.demo.program import ChildProcess
 
-# A small disk that can be filled up: a tmpfs of its own. Needs root, on Linux.
+# A small disk that can be filled up: its own tmpfs. Needs root, on Linux.
 
 
 _FILLER = "filler"
@@ -30,7 +30,7 @@ _STEP_BYTES = 4 * 1024 * 1024
 
 
 def can_mount() -> bool:
-    """Whether this process may mount a tmpfs, as far as can be told without doing it."""
+    """Whether this process may mount a tmpfs, as far as can be known without trying."""
     return os.name == "posix" and os.geteuid() == 0
 
 
@@ -81,7 +81,7 @@ class SmallDisk:
         )
 
 
-# A worker's log, read while it is written: what it said, when, and what it holds.
+# A worker's log, read while it is written: lines with their times, and held messages.
 
 
 _PARTITION = re.compile(r".*\.in-(\d+)")
@@ -89,7 +89,7 @@ _KEPT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LogLine:
     """A line of the log, and when it was read (monotonic)."""
 
     at: float
@@ -104,9 +104,9 @@ class WorkerLog:
         self._path = path
         self._offset = 0
         self._lock = threading.Lock()
-        self.said: list[Said] = []
+        self.lines: list[LogLine] = []
         self.held: frozenset[int] = frozenset()
-        """The input partitions that it said it was given and not that it lost."""
+        """The input partitions that its log shows as assigned and not revoked."""
 
     def read(self) -> None:
         """Take in what was written since."""
@@ -118,13 +118,13 @@ class WorkerLog:
             now = time.monotonic()
             for line in whole.splitlines():
                 self._take(line, now)
-            del self.said[:-_KEPT]
+            del self.lines[:-_KEPT]
 
-    def since(self, moment: float, *events: str) -> list[Said]:
-        """What was said of these events after a moment."""
+    def since(self, moment: float, *events: str) -> list[LogLine]:
+        """The lines with these events after a moment."""
         with self._lock:
-            recent = [said for said in self.said if said.at > moment]
-        return [said for said in recent if said.event in events]
+            recent = [line for line in self.lines if line.at > moment]
+        return [line for line in recent if line.event in events]
 
     def wait_for(
         self, wanted: Callable[[], bool], timeout_s: float, stop: Callable[[], bool] = lambda: False
@@ -142,11 +142,11 @@ class WorkerLog:
         """By how much the times of lines after a moment differ from now's when they were read."""
         wall = time.time() - time.monotonic()
         with self._lock:
-            recent = [said for said in self.said if said.at > moment]
+            recent = [line for line in self.lines if line.at > moment]
         return [
-            datetime.fromisoformat(str(said.fields["timestamp"])).timestamp() - (wall + said.at)
-            for said in recent
-            if "timestamp" in said.fields
+            datetime.fromisoformat(str(line.fields["timestamp"])).timestamp() - (wall + line.at)
+            for line in recent
+            if "timestamp" in line.fields
         ]
 
     def tail(self, lines: int = 6) -> str:
@@ -162,7 +162,7 @@ class WorkerLog:
         if not isinstance(fields, dict) or "event" not in fields:
             return
         event = str(fields["event"])
-        self.said.append(Said(now, event, fields))
+        self.lines.append(LogLine(now, event, fields))
         if event in ("partitions.assigned", "partitions.revoked", "partitions.lost"):
             named = frozenset(
                 int(match[1]) for name in fields["partitions"] if (match := _PARTITION.match(name))
@@ -180,9 +180,9 @@ TROUBLE = (
     "kafka.unreachable",
     "partitions.lost",
 )
-"""What a worker says when something is wrong with its Kafka."""
+"""What a worker logs when something is wrong with its Kafka."""
 
-# What a worker ends with by its own design: drained, stream failed or fenced, engine dead.
+# Exit codes by design: drained, stream failed or fenced, engine dead.
 _EXPECTED_CODES = {0, 4, 5}
 _STOP_S = 75.0
 _LOG_MB = 256
@@ -308,7 +308,7 @@ class WorkerSlot:
         assert self.log is not None
         log = self.log
         log.wait_for(
-            lambda: any(said.event == "worker.ready" for said in log.said),
+            lambda: any(line.event == "worker.ready" for line in log.lines),
             self._plan.ready_s,
             lambda: self.exit_code() is not None,
         )
@@ -337,7 +337,7 @@ class WorkerSlot:
         written.replace(self.control)
 
     def engine_did(self) -> int:
-        """How often the engine did what it was told."""
+        """How often the engine obeyed."""
         done = self.control.with_suffix(".done")
         return int(done.read_text("utf-8")) if done.exists() else 0
 
@@ -349,9 +349,9 @@ class WorkerSlot:
         written.replace(self._clock)
 
     def trouble_since(self, moment: float) -> list[str]:
-        """What it said of trouble with Kafka after a moment."""
+        """The events of trouble with Kafka after a moment."""
         log = self.log
-        return [said.event for said in log.since(moment, *TROUBLE)] if log is not None else []
+        return [line.event for line in log.since(moment, *TROUBLE)] if log is not None else []
 
     def close(self) -> None:
         """End everything of it."""
@@ -368,7 +368,7 @@ class WorkerSlot:
         return child
 
     def _names(self) -> dict[str, str]:
-        # Both ways of naming a producer: every other place has a stable name, as of a pod.
+        # Both ways of naming a producer: every other slot has a stable name, like a pod.
         stable = int(self.name.rpartition("-")[2]) % 2 == 0
         names = {"kafka.client": f"{{'client.id' = '{self.name}'}}"}
         return names | ({"kafka.instance_id": f"'{self.name}'"} if stable else {})

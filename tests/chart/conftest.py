@@ -1,6 +1,6 @@
-"""What the chart's checks need: helm, and the tools of .venv-chart. `make chart-tools` brings both.
+"""Finds helm and the tools of .venv-chart, which `make chart-tools` installs.
 
-Where they are missing the tests are skipped; in CI (CI=true) that is a failure.
+Without them the tests are skipped; in CI (CI=true) they fail.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ TOOLS = ROOT / ".venv-chart" / "bin"
 
 
 def _missing(what: str) -> None:
-    said = f"no {what}: make chart-tools"
+    message = f"no {what}: make chart-tools"
     if os.environ.get("CI"):
-        pytest.fail(said)
-    pytest.skip(said)
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,7 +31,6 @@ def _helm() -> None:
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
-    """Folder with the programs of .venv-chart."""
     if not (TOOLS / "checkov").exists():
         _missing("linters")
     return TOOLS

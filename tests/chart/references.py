@@ -1,4 +1,4 @@
-"""What must agree between documents: names lead somewhere, selectors match, ports are there."""
+"""What must agree between documents: names, selectors and ports refer to something that exists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECCOMP = {"RuntimeDefault", "Localhost"}
 
 
 def violations(spec: Mapping[str, Any]) -> Iterator[str]:
-    """Give everything in a pod's spec that the level forbids."""
+    """Yield everything in a pod's spec that the restricted level forbids."""
     pod = spec.get("securityContext", {})
     for name in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(name):
@@ -63,7 +63,7 @@ DNS_LABEL = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
 
 
 def broken(documents: Sequence[Document], external: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Give every reference that leads nowhere. ``external`` are objects that the user brings."""
+    """Yield every reference that leads nowhere. ``external`` names objects that the user brings."""
     there = {(document["kind"], document["metadata"]["name"]) for document in documents}
     if len(there) != len(documents):
         yield "two documents of one kind have one name"
@@ -90,7 +90,7 @@ def _names(document: Document) -> Iterator[str]:
 
 
 def _selects(document: Document, found: Sequence[PodSpec]) -> Iterator[str]:
-    """A selector matches the pods that it is for, and no others."""
+    """Check that a selector matches its own pods and no others."""
     own = document["metadata"].get("labels", {}).get("app.kubernetes.io/component")
     match document["kind"]:
         case "Deployment" | "PodDisruptionBudget" | "PodMonitor":
@@ -120,7 +120,7 @@ def _selects(document: Document, found: Sequence[PodSpec]) -> Iterator[str]:
 def _points(
     document: Document, there: set[tuple[str, str]], external: frozenset[str]
 ) -> Iterator[str]:
-    """What it scales, logs in with or scrapes is there."""
+    """Check that the objects it scales, logs in with or scrapes exist."""
     kind, spec = document["kind"], document.get("spec", {})
     wanted: list[tuple[str, str]] = []
     if kind in ("ScaledObject", "HorizontalPodAutoscaler"):

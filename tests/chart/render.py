@@ -23,7 +23,7 @@ EXAMPLES = CHART / "examples"
 EXAMPLE_FILES = tuple(sorted(EXAMPLES.glob("*.yaml")))
 Document = dict[str, Any]
 
-# The least that works.
+# The minimum that works.
 MINIMAL: Mapping[str, Any] = {
     "image": {"repository": "registry.example/clerk/worker"},
     "config": {
@@ -38,11 +38,11 @@ MINIMAL: Mapping[str, Any] = {
 
 
 class Refused(Exception):
-    """Helm would not render; the message is its own."""
+    """Helm's own message when it refuses to render."""
 
 
 class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
-    """As a cluster reads YAML: a key that is there twice is an error."""
+    """Reads YAML as a cluster does: a duplicate key is an error."""
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -57,7 +57,6 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run helm; whatever it answers is returned."""
     binary = find_helm()
     assert binary is not None
     return subprocess.run(
@@ -74,9 +73,9 @@ def render(
     chart: Path = CHART,
     flags: Sequence[str] = (),
 ) -> list[Document]:
-    """Return every document, hooks and tests too; ``values`` win over ``files``. Raises Refused."""
+    """Return all documents, with hooks and tests; ``values`` override ``files``. Raises Refused."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        # Helm reads it as YAML, which knows no escaped surrogates and no bare DEL.
+        # Helm reads it as YAML, which has no escaped surrogates and no bare DEL.
         text = json.dumps(values or {}, ensure_ascii=False).replace("\x7f", "\\u007f")
         file.write(text)
         file.flush()
@@ -89,12 +88,11 @@ def render(
 
 
 def render_minimal(values: Mapping[str, Any] | None = None, **options: Any) -> list[Document]:
-    """Return the documents of the least that works, with ``values`` laid over it."""
     return render(merge(MINIMAL, values or {}), **options)
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one map of values over another, as Helm does."""
+    """Merge two maps of values as Helm does."""
     merged = dict(below)
     for key, value in above.items():
         inner = merged.get(key)
@@ -105,7 +103,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PodSpec:
-    """A pod that some document makes: which, its labels, and its spec."""
+    """The pod of a document: its owner, labels and spec."""
 
     owner: Document
     labels: Mapping[str, str]
@@ -113,17 +111,15 @@ class PodSpec:
 
     @property
     def name(self) -> str:
-        """For messages."""
         return f"{self.owner['kind']} {self.owner['metadata']['name']}"
 
     @property
     def containers(self) -> list[Mapping[str, Any]]:
-        """All of them, those that come first too."""
         return [*self.spec.get("initContainers", ()), *self.spec["containers"]]
 
 
 def pods(documents: Sequence[Document]) -> Iterator[PodSpec]:
-    """Give every pod that the documents make, whatever makes it."""
+    """Yield the pods of all documents, of Jobs and CronJobs too."""
     for document in documents:
         match document["kind"]:
             case "Pod":
@@ -137,7 +133,6 @@ def pods(documents: Sequence[Document]) -> Iterator[PodSpec]:
 
 
 def find(documents: Sequence[Document], kind: str, ending: str = "") -> Document:
-    """Return the one document of a kind whose name ends so."""
     (found,) = [
         document
         for document in documents
@@ -147,6 +142,5 @@ def find(documents: Sequence[Document], kind: str, ending: str = "") -> Document
 
 
 def worker_container(documents: Sequence[Document]) -> Mapping[str, Any]:
-    """Return the Deployment's one container."""
     (container,) = find(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
     return dict(container)

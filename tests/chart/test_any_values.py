@@ -1,4 +1,4 @@
-"""Whatever values are allowed, and whatever a release is called: it renders, whole and safe."""
+"""All allowed values and all release names render, completely and safely."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chart.references import broken, violations
 from tests.chart.render import MINIMAL, find, merge, pods, render, worker_container
 from tests.chart.test_examples import BROUGHT
 
-# As Helm allows them; YAML takes some for something else than text.
+# As Helm allows them; YAML reads some as something other than text.
 release_names = st.one_of(
     st.sampled_from(["y", "n", "on", "off", "no", "null", "true", "123", "0x1f", "1e3", "1.5",
                      "a" * 53, "9" * 53, "filing-clerk", "my-filing-clerk-2", "a.b",
@@ -35,7 +35,7 @@ secrets = st.fixed_dictionaries({"name": st.just("model-store"), "key": label})
 
 @st.composite
 def any_values(draw: st.DrawFn) -> dict[str, Any]:
-    """Values that make sense, however unusual."""
+    """Valid values, however unusual."""
     below = {key: value for key, value in MINIMAL.items() if key != "storage"}
     storage = {}
     for name in ("models", "adapters"):
@@ -124,8 +124,8 @@ def _jobs(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(values=any_values(), release=release_names)
-def test_it_renders_whole_and_safe(values: dict[str, Any], release: str) -> None:
-    """Valid YAML, whole references, legal names and labels, text as text, restricted pods."""
+def test_all_values_render_completely_and_safely(values: dict[str, Any], release: str) -> None:
+    """Valid YAML, intact references, legal names and labels, text kept as text, restricted pods."""
     documents = render(values, release=release)
     assert list(broken(documents, BROUGHT | {"support-dataset"})) == []
     for pod in pods(documents):

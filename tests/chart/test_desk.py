@@ -1,4 +1,4 @@
-"""The desk as a part of the release: what it reads, who reaches it, what is refused."""
+"""The desk as part of the release: what it reads, who reaches it, what is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ SASL = {
 
 
 def rendered(*changes: dict[str, Any]) -> list[Document]:
-    """Render the least that works with a desk, and changes to it."""
     values = DESK
     for change in changes:
         values = merge(values, change)
@@ -45,17 +44,15 @@ def rendered(*changes: dict[str, Any]) -> list[Document]:
 
 
 def desk(**changes: Any) -> dict[str, Any]:
-    """Changes to the values of the desk."""
     return {"desk": changes}
 
 
 def pod_of(documents: list[Document]) -> Any:
-    """The desk's pod."""
     return find(documents, "Deployment", "-desk")["spec"]["template"]["spec"]
 
 
 def variables(documents: list[Document]) -> dict[str, Any]:
-    """What its container finds in the environment: values, or references to Secrets."""
+    """The container's environment: values, or references to Secrets."""
     return {
         given["name"]: given.get("value") or given["valueFrom"]["secretKeyRef"]
         for given in pod_of(documents)["containers"][0]["env"]
@@ -63,22 +60,20 @@ def variables(documents: list[Document]) -> dict[str, Any]:
 
 
 def egress_ports(documents: list[Document]) -> set[int]:
-    """Ports that its network policy lets out, but for DNS."""
+    """Ports that the network policy lets out, without DNS."""
     rules = find(documents, "NetworkPolicy", "-desk")["spec"]["egress"]
     return {port["port"] for rule in rules for port in rule["ports"]} - {53}
 
 
-def test_without_it_nothing_of_it_is_made() -> None:
-    """The desk is a part that somebody asks for."""
+def test_without_a_desk_nothing_of_it_is_rendered() -> None:
     for document in render(MINIMAL):
         labels = document["metadata"]["labels"]
         assert labels["app.kubernetes.io/component"] != "desk", document["kind"]
 
 
-def test_its_settings_are_read_by_the_desk_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The workers' Kafka, records and certificates, unless it has its own; the Ingress's name."""
+def test_the_desk_reads_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers' Kafka, records and certificates, unless the desk has its own; the Ingress's host
+    name."""
     workers = {"records": {"text_fields": ["subject", "body"]}, "kafka": {"output_topic": "out"}}
     documents = rendered(
         SASL,
@@ -110,8 +105,8 @@ def test_its_settings_are_read_by_the_desk_itself(
     assert "taxonomy.toml" in find(documents, "ConfigMap", "-desk")["data"]
 
 
-def test_secrets_come_by_reference_alone() -> None:
-    """PostgreSQL's address, Kafka's password, the client's secret: none of them in a ConfigMap."""
+def test_secrets_are_only_references() -> None:
+    """PostgreSQL's URL, Kafka's password, the client secret: none of them in a ConfigMap."""
     documents = render(None, EXAMPLES / "desk.yaml")
     found = variables(documents)
     assert found["CLERK_DESK_DATABASE__URL"] == {"name": "desk-database", "key": "url"}
@@ -124,7 +119,6 @@ def test_secrets_come_by_reference_alone() -> None:
 
 
 def test_sqlite_is_one_process_on_a_volume_that_stays() -> None:
-    """The old pod ends before the new one begins, and what people decided outlives the release."""
     documents = rendered()
     deployment = find(documents, "Deployment", "-desk")["spec"]
     assert deployment["replicas"] == 1
@@ -137,12 +131,12 @@ def test_sqlite_is_one_process_on_a_volume_that_stays() -> None:
         if mount["name"] == "database"
     ]
     assert variables(documents)["CLERK_DESK_DATABASE__URL"] == f"sqlite:///{mount}/desk.db"
-    with pytest.raises(Refused, match=r"desk\.replicaCount is 2 on SQLite"):
+    with pytest.raises(Refused, match="SQLite allows only one"):
         rendered(desk(replicaCount=2))
 
 
-def test_postgresql_lets_replicas_be_rolled() -> None:
-    """One more before one less, no volume; the schema is brought up to date before each starts."""
+def test_with_postgresql_replicas_roll() -> None:
+    """Without a volume; the schema is migrated before each pod starts."""
     documents = rendered(desk(replicaCount=3, database={"secret": "pg"}))
     deployment = find(documents, "Deployment", "-desk")["spec"]
     assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
@@ -154,7 +148,7 @@ def test_postgresql_lets_replicas_be_rolled() -> None:
     assert find(documents, "PodDisruptionBudget", "-desk")["spec"]["maxUnavailable"] == 1
 
 
-def test_who_may_talk_to_whom() -> None:
+def test_the_desks_network_policies() -> None:
     """In: the Ingress controller to the pages, scrapes to the metrics. Out: Kafka, and only what is
     used."""
     documents = rendered(desk(config={"web": {"metrics_port": 9100}}))
@@ -170,8 +164,7 @@ def test_who_may_talk_to_whom() -> None:
     assert egress_ports(render(None, EXAMPLES / "desk.yaml")) == {9092, 5432, 443}
 
 
-def test_every_pod_of_it_is_restricted() -> None:
-    """As strict as the worker's: no root, no rights, nothing writable but the volume and /tmp."""
+def test_every_desk_pod_is_restricted() -> None:
     for documents in (rendered(), render(None, EXAMPLES / "desk.yaml")):
         (pod,) = [pod for pod in pods(documents) if pod.name.endswith("-desk")]
         assert list(violations(pod.spec)) == []
@@ -180,8 +173,7 @@ def test_every_pod_of_it_is_restricted() -> None:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-def test_prometheus_finds_it_beside_the_workers() -> None:
-    """One monitor for each, of the kind that was asked for."""
+def test_prometheus_finds_the_desk_and_the_workers() -> None:
     documents = rendered({"metrics": {"monitor": "service"}})
     monitor = find(documents, "ServiceMonitor", "-desk")
     assert monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == "desk"
@@ -194,8 +186,8 @@ def test_prometheus_finds_it_beside_the_workers() -> None:
     assert variables(documents)["CLERK_DESK_WEB__METRICS_PORT"] == "8091"
 
 
-def test_the_ingress_leads_to_the_pages_alone() -> None:
-    """Metrics say how much comes in and how right the machine is: nobody's business outside."""
+def test_the_ingress_leads_only_to_the_pages() -> None:
+    """Metrics reveal volume and accuracy, so they stay inside."""
     documents = rendered(desk(ingress={"enabled": True, "host": "desk.example.com"}))
     (rule,) = find(documents, "Ingress", "-desk")["spec"]["rules"]
     (path,) = rule["http"]["paths"]
@@ -213,21 +205,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (desk(config={"kafka": {"sasl_password": "x"}}), "desk.config.kafka.sasl_password"),
     (desk(config={"database": {"url": "x"}}), "use desk.database.secret"),
     (desk(ingress={"enabled": True}), "desk.ingress.host is empty"),
-    (desk(database={"secret": "x", "volume": {"emptyDir": {}}}), "are both given"),
+    (desk(database={"secret": "x", "volume": {"emptyDir": {}}}), "are both set"),
     (desk(config={"reviews": {}}), "reviews"),
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), REFUSED, ids=[said for _, said in REFUSED])
-def test_what_cannot_work_is_refused(change: dict[str, Any], said: str) -> None:
-    """Before anything reaches a cluster, with what to do instead."""
+@pytest.mark.parametrize(("change", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
+def test_what_cannot_work_is_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(Refused) as caught:
         rendered(change)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
-def test_exports_go_where_proposals_are_made_of_them() -> None:
-    """One volume: the desk writes to it, the trainer reads it; without one there is none."""
+def test_exports_go_where_the_trainer_reads_them() -> None:
+    """The desk writes to the volume and the trainer reads it."""
     claim = {"persistentVolumeClaim": {"claimName": "decided"}}
     pod = pod_of(rendered(desk(exports=claim)))
     (volume,) = [each for each in pod["volumes"] if each["name"] == "exports"]

@@ -1,4 +1,4 @@
-"""Each example as its header says it is used: linted, packed, rendered on three Kubernetes."""
+"""Each example, used as its header says: linted, packaged, rendered for three Kubernetes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.chart.render import (
 from worker import errors
 
 VERSIONS = ("1.29.0", "1.33.0", "1.36.0")
-# What the examples say that the user brings.
+# What the examples say that users bring themselves.
 BROUGHT = frozenset({
     "models", "adapters", "kafka-login", "kafka-ca", "kafka-client", "model-store",
     "desk-database", "desk-oidc", "desk-tls",
@@ -33,20 +33,11 @@ each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path
 
 
 def rendered(example: Path, version: str = "1.36.0") -> list[Document]:
-    """Render an example, on a Kubernetes that has what it needs."""
     return render(None, example, kube_version=version)
-
-
-def test_the_examples_are_there() -> None:
-    """A renamed folder does not make every check hold."""
-    assert {path.stem for path in EXAMPLE_FILES} == {
-        "air-gapped", "cpu-demo", "desk", "encoder", "keda", "one-gpu",
-    }  # fmt: skip
 
 
 @each_example
 def test_an_example_passes_the_strict_linter(example: Path) -> None:
-    """No warning either."""
     done = helm("lint", "--strict", str(CHART), "-f", str(example))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "These values do not work" not in done.stderr
@@ -54,10 +45,10 @@ def test_an_example_passes_the_strict_linter(example: Path) -> None:
 
 @each_example
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_example_renders_with_every_reference_whole(example: Path, version: str) -> None:
-    """Selectors match labels, objects that are named exist, ports too, names are names."""
+def test_every_reference_in_an_example_exists(example: Path, version: str) -> None:
+    """Selectors match labels; objects and ports that are referred to exist; names are legal."""
     if example.stem == "air-gapped" and version == "1.29.0":
-        with pytest.raises(Refused, match=r"volume\.image wants Kubernetes 1\.33"):
+        with pytest.raises(Refused, match=r"volume\.image needs Kubernetes 1\.33"):
             rendered(example, version)
         return
     assert list(broken(rendered(example, version), BROUGHT)) == []
@@ -65,7 +56,7 @@ def test_an_example_renders_with_every_reference_whole(example: Path, version: s
 
 @each_example
 def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> None:
-    """Every pod: workers, hooks, trainer, test; each with a read-only root and a memory limit."""
+    """Every pod, with a read-only root and a memory limit."""
     found = list(pods(rendered(example)))
     assert found
     for pod in found:
@@ -80,8 +71,8 @@ def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> N
 
 
 @each_example
-def test_the_packed_chart_renders_as_the_folder_does(example: Path, tmp_path: Path) -> None:
-    """`helm package` leaves nothing out that the templates read."""
+def test_the_packaged_chart_renders_like_the_folder(example: Path, tmp_path: Path) -> None:
+    """`helm package` includes every file that the templates read."""
     done = helm("package", str(CHART), "-d", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (packed,) = tmp_path.glob("*.tgz")
@@ -90,8 +81,8 @@ def test_the_packed_chart_renders_as_the_folder_does(example: Path, tmp_path: Pa
 
 
 @each_example
-def test_an_examples_header_says_how_it_is_used(example: Path) -> None:
-    """A command that names files that are there, and options that helm's values know."""
+def test_an_examples_header_has_its_install_command(example: Path) -> None:
+    """Its command names files that exist."""
     header = example.read_text(encoding="utf-8").partition("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
     assert "helm install" in header
@@ -99,8 +90,7 @@ def test_an_examples_header_says_how_it_is_used(example: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_the_header_of_the_production_example_works_as_it_stands() -> None:
-    """The recipe comes whole from the file."""
+def test_the_production_examples_header_works_as_written() -> None:
     recipe = ROOT / "config" / "trainer.toml"
     keda = CHART / "examples" / "keda.yaml"
     documents = render(None, keda, flags=("--set-file", f"trainer.recipe={recipe}"))
@@ -108,8 +98,7 @@ def test_the_header_of_the_production_example_works_as_it_stands() -> None:
     assert found.strip() == recipe.read_text(encoding="utf-8").strip()
 
 
-def test_the_demo_wants_no_gpu() -> None:
-    """It runs on any cluster: no GPU asked for, no taint tolerated, no volume wanted."""
+def test_the_demo_needs_no_gpu() -> None:
     documents = rendered(CHART / "examples" / "cpu-demo.yaml")
     container = worker_container(documents)
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
@@ -118,9 +107,9 @@ def test_the_demo_wants_no_gpu() -> None:
     assert not [volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume]
 
 
-def test_the_notes_of_workers_that_are_scaled_by_hand() -> None:
-    """A value alone is changed on top of the new chart's defaults, where --reuse-values keeps the
-    old ones, without what a newer template needs. And each exit code is named."""
+def test_the_notes_without_autoscaling() -> None:
+    """--reset-then-reuse-values keeps the new chart's defaults, which --reuse-values would drop;
+    and all exit codes are named."""
     demo = CHART / "examples" / "cpu-demo.yaml"
     done = helm(
         "install", "clerk", str(CHART), "-n", "support", "-f", str(demo), "--dry-run=client"
@@ -133,8 +122,7 @@ def test_the_notes_of_workers_that_are_scaled_by_hand() -> None:
     assert {str(code) for code in codes} <= set(re.findall(r"\b\d+\b", notes))
 
 
-def test_the_notes_say_what_to_do_next() -> None:
-    """How to see it work, how to scale, where the metrics are; each command names what was made."""
+def test_the_notes_name_the_next_steps() -> None:
     keda = CHART / "examples" / "keda.yaml"
     done = helm(
         "install", "clerk", str(CHART), "-n", "support", "-f", str(keda), "--dry-run=client"

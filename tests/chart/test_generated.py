@@ -1,15 +1,13 @@
-"""What is made from values.yaml, and what values.yaml repeats of the worker's."""
+"""The files generated from values.yaml, and the worker's settings that values.yaml repeats."""
 
 from __future__ import annotations
 
-import base64
 import importlib.util
 import json
 import subprocess
 import sys
 from types import ModuleType
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
@@ -23,30 +21,26 @@ GENERATOR = ROOT / "helm" / "generate.py"
 
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
-    """The generator."""
     spec = importlib.util.spec_from_file_location("generate", GENERATOR)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module  # dataclasses look their module up
+    sys.modules["generate"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    """values.schema.json."""
     return dict(json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, Any]:
-    """The defaults."""
     return dict(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")))
 
 
 def test_the_schema_and_the_table_are_up_to_date() -> None:
-    """`make chart` would change nothing."""
     done = subprocess.run(
         [sys.executable, GENERATOR, "--check"], capture_output=True, text=True, check=False
     )
@@ -54,33 +48,31 @@ def test_the_schema_and_the_table_are_up_to_date() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("a: 1\n", "a has no comment"),
-        ("# A.\na: null\n", "a: its default does not tell its type"),
-        ("# A.\na: {}\n", "a: its default does not tell its type"),
+        ("# A.\na: null\n", "a: the type is unclear"),
+        ("# A.\na: {}\n", "a: the type is unclear"),
         ("# A.\n# @schema {worker-settings: true}\na:\n  # B.\n  kafak:\n    # C.\n    b: 1\n",
-         "a.kafak: there is no such setting"),
+         "a.kafak is not a setting"),
     ],
 )  # fmt: skip
-def test_the_generator_refuses_what_it_cannot_tell(
-    generate: ModuleType, text: str, said: str
+def test_the_generator_refuses_unclear_comments(
+    generate: ModuleType, text: str, reason: str
 ) -> None:
-    """A value without a comment, a type or a setting behind it does not get into the chart."""
-    with pytest.raises(generate.Refused, match=said):
+    with pytest.raises(generate.Refused, match=reason):
         generate.make_schema(generate.read_values(text))
 
 
 def test_the_defaults_are_valid(schema: dict[str, Any], values: dict[str, Any]) -> None:
-    """The schema is one, and values.yaml keeps to it."""
     jsonschema.Draft7Validator.check_schema(schema)
     jsonschema.validate(values, schema, jsonschema.Draft7Validator)
 
 
-def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
+def test_the_schema_is_open_only_for_kubernetes_fields(
     schema: dict[str, Any],
 ) -> None:
-    """A key that nothing knows is an error everywhere; what is open is listed here."""
+    """An unknown key is an error everywhere else; the open places are listed here."""
 
     def is_open(part: dict[str, Any], path: str) -> Any:
         kinds = part.get("type")
@@ -115,8 +107,9 @@ def test_the_schema_is_closed_but_where_kubernetes_is_passed_through(
     }  # fmt: skip
 
 
-def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[str, Any]) -> None:
-    """The chart computes with them, so it has to know them; but for what a pod needs otherwise."""
+def test_settings_repeated_in_the_chart_are_the_workers_defaults(values: dict[str, Any]) -> None:
+    """The chart computes with these settings, so their defaults must be the worker's, except the
+    listed ones."""
     differ = {
         f"{section}.{key}"
         for section, keys in values["config"].items()
@@ -126,7 +119,7 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
     }
     assert differ == {
         "kafka.bootstrap_servers",  # required
-        # Of the release's own name, so that no two releases share them.
+        # Named after the release, so that no two releases share them.
         "kafka.group_id",
         "kafka.output_topic",
         "kafka.review_topic",
@@ -134,18 +127,8 @@ def test_settings_that_the_chart_repeats_are_the_workers_defaults(values: dict[s
         "kafka.topic_partitions",  # unknown, not 1
         "model.base",  # required
         "model.adapter",  # required
-        "http.host",  # the kubelet comes from outside
+        "http.host",  # the kubelet is outside
     }
-
-
-def test_the_chart_says_whose_it_is() -> None:
-    """For anyone who finds it in a catalogue: an icon that asks no host, a home, the project."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
-    kind, _, icon = chart["icon"].partition(",")
-    assert kind == "data:image/svg+xml;base64"
-    assert ET.fromstring(base64.b64decode(icon)).tag.endswith("svg")
-    assert chart["home"].startswith("https://")
-    assert chart["maintainers"] == [{"name": "filing-clerk"}]  # nobody's address
 
 
 def test_the_chart_and_the_worker_have_one_version() -> None:

@@ -1,4 +1,4 @@
-"""Logins by token, in every pod that talks to Kafka; and what a first install finds there."""
+"""Token logins in every pod that talks to Kafka, and the objects of a first install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.chart.render import Document, PodSpec, find, merge, pods, render_mini
 from tests.chart.test_desk import DESK
 from worker.settings import load_settings as load_worker
 
-# librdkafka's own way to an OpenID provider; the client's secret is in a Secret.
+# librdkafka's own login with an OpenID provider; the client's secret is in a Secret.
 OIDC: dict[str, Any] = {
     "config": {
         "kafka": {
@@ -32,7 +32,7 @@ OIDC: dict[str, Any] = {
     },
     "secretEnv": {"CLERK_KAFKA__CLIENT": {"name": "kafka-oidc", "key": "client.json"}},
 }
-# MSK's way: a function of the user's own, that asks for a token as the pod's service account.
+# MSK's login: a user's function that asks for a token as the pod's service account.
 IAM: dict[str, Any] = {
     "config": {
         "kafka": {
@@ -51,7 +51,7 @@ BROUGHT = frozenset({"models", "adapters", "kafka-oidc", "msk-token"})
 
 
 def rendered(*changes: Mapping[str, Any]) -> list[Document]:
-    """Workers, the desk and the job that makes topics."""
+    """Workers, the desk and the topics job."""
     values: dict[str, Any] = merge(DESK, {"topics": {"create": True}})
     for change in changes:
         values = merge(values, change)
@@ -59,13 +59,12 @@ def rendered(*changes: Mapping[str, Any]) -> list[Document]:
 
 
 def talkers(documents: list[Document]) -> dict[str, PodSpec]:
-    """The pods that talk to Kafka, by what they are."""
+    """The pods that connect to Kafka, by component."""
     found = {pod.labels["app.kubernetes.io/component"]: pod for pod in pods(documents)}
     return {part: found[part] for part in TALKERS}
 
 
 def settings_files(documents: list[Document], folder: Path) -> tuple[Path, ...]:
-    """The worker's file, the topics job's copy of it and the desk's."""
     files = []
     for ending, name in (
         ("filing-clerk", "worker.toml"), ("-topics", "worker.toml"), ("-desk", "desk.toml"),
@@ -76,15 +75,8 @@ def settings_files(documents: list[Document], folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def test_the_way_to_an_openid_provider_is_taken_by_every_program(tmp_path: Path) -> None:
-    """The token endpoint's address is no secret: worker, topics job and desk read it."""
-    worker, topics, desk = settings_files(rendered(OIDC), tmp_path)
-    for file, load in ((worker, load_worker), (topics, load_worker), (desk, load_desk)):
-        assert load(file).settings.kafka.client == OIDC["config"]["kafka"]["client"], file
-
-
-def test_the_clients_secret_is_known_to_every_program() -> None:
-    """From one Secret, under the name that each program reads; the desk may have another."""
+def test_every_program_gets_the_clients_secret() -> None:
+    """From one Secret, under the name that each program reads; the desk may have its own."""
 
     def secrets(documents: list[Document], part: str) -> dict[str, str]:
         return {
@@ -103,21 +95,23 @@ def test_the_clients_secret_is_known_to_every_program() -> None:
     assert secrets(documents, "desk") == {"CLERK_DESK_KAFKA__CLIENT": "desk-oidc"}
 
 
-def test_a_function_that_gives_tokens_is_known_to_every_program(tmp_path: Path) -> None:
-    """kafka.sasl_token_callback, which the desk takes from the workers."""
-    worker, topics, desk = settings_files(rendered(IAM), tmp_path)
+@pytest.mark.parametrize("values", [OIDC, IAM], ids=["oidc", "iam"])
+def test_every_program_reads_the_token_logins_settings(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    worker, topics, desk = settings_files(rendered(values), tmp_path)
     for file, load in ((worker, load_worker), (topics, load_worker), (desk, load_desk)):
-        assert load(file).settings.kafka.sasl_token_callback == "msk_token:token", file
+        found = load(file).settings.kafka.model_dump()
+        assert values["config"]["kafka"].items() <= found.items(), file
 
 
 @pytest.mark.parametrize("values", [OIDC, IAM], ids=["oidc", "iam"])
-def test_every_reference_of_a_login_by_token_is_whole(values: dict[str, Any]) -> None:
-    """Accounts, volumes, variables; nothing stands twice."""
+def test_every_reference_of_a_token_login_exists(values: dict[str, Any]) -> None:
     assert list(broken(rendered(values), BROUGHT)) == []
 
 
-def test_every_pod_that_asks_for_a_token_has_the_account_variables_and_module() -> None:
-    """All containers of worker, topics job and desk, the desk's migration too; no other pod."""
+def test_pods_with_a_token_login_have_the_account_variables_and_module() -> None:
+    """All containers of worker, topics job and desk (with its migration), and no other pod."""
     documents = rendered(IAM, {"rollback": {"enabled": True}})
     accounts = {
         document["metadata"]["name"]: document["metadata"].get("annotations", {})
@@ -139,16 +133,15 @@ def test_every_pod_that_asks_for_a_token_has_the_account_variables_and_module() 
         assert "msk-token" not in str(pod.spec), pod.name
 
 
-def test_an_account_of_ones_own_is_everybodys() -> None:
-    """Nothing is made then, not for the topics job either."""
+def test_a_given_account_is_used_by_every_pod() -> None:
     documents = rendered({"serviceAccount": {"create": False, "name": "kafka-clients"}})
     assert not [each for each in documents if each["kind"] == "ServiceAccount"]
     for part, pod in talkers(documents).items():
         assert pod.spec["serviceAccountName"] == "kafka-clients", part
 
 
-def test_a_variable_of_the_desk_wins_over_the_workers() -> None:
-    """A name that stands in env and in desk.secretEnv is given once."""
+def test_a_desk_variable_overrides_the_workers() -> None:
+    """A name in both env and desk.secretEnv is set once."""
     own = {"desk": {"secretEnv": {"HTTPS_PROXY": {"name": "kafka-oidc", "key": "proxy"}}}}
     documents = rendered({"env": {"HTTPS_PROXY": "http://proxy:3128"}}, own)
     assert list(broken(documents, BROUGHT)) == []
@@ -165,8 +158,8 @@ def test_a_variable_of_the_desk_wins_over_the_workers() -> None:
         ("http://id.example/token", 80),
     ],
 )
-def test_the_token_endpoint_is_within_reach(url: str, port: int) -> None:
-    """A policy that lets Kafka through alone would leave every pod without a token."""
+def test_the_token_endpoint_is_reachable(url: str, port: int) -> None:
+    """A policy that lets only Kafka through would leave every pod without a token."""
     client = {"config": {"kafka": {"client": {"sasl.oauthbearer.token.endpoint.url": url}}}}
     documents = rendered(OIDC, client)
     for part in TALKERS:
@@ -174,7 +167,6 @@ def test_the_token_endpoint_is_within_reach(url: str, port: int) -> None:
 
 
 def policy_of(documents: list[Document], pod: PodSpec) -> Document:
-    """The one network policy that selects a pod."""
     (found,) = [
         document
         for document in documents
@@ -192,18 +184,16 @@ def _selects(policy: Document, pod: PodSpec) -> bool:
 
 
 def egress_ports(policy: Document) -> set[int]:
-    """The ports that a policy lets out."""
     return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
 
 def weight(document: Document) -> int:
-    """Where a hook stands among the others."""
     return int(document["metadata"]["annotations"]["helm.sh/hook-weight"])
 
 
-def test_a_first_install_finds_all_that_the_topics_job_needs() -> None:
-    """Before the job only hooks of a lower weight are there: its settings, its account, and in a
-    namespace that denies everything its own way to DNS, brokers and token endpoint."""
+def test_a_first_install_creates_all_that_the_topics_job_needs() -> None:
+    """Only hooks of a lower weight exist before the job: its settings, its account, and its own
+    network policy for a namespace that denies all traffic."""
     documents = rendered(OIDC, {"networkPolicy": {"extraEgress": [{"ports": [{"port": 3128}]}]}})
     hooks = [
         document
@@ -223,10 +213,9 @@ def test_a_first_install_finds_all_that_the_topics_job_needs() -> None:
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     deleted = policy["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
     assert deleted == job["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
-    assert policy_of(documents, pod) is not None  # and it is the only one that is about this pod
+    assert policy_of(documents, pod) is not None  # and it is the only one for this pod
 
 
-def test_without_policies_there_is_none_for_the_job_either() -> None:
-    """networkPolicy.enabled is about all of them."""
+def test_without_policies_the_job_has_none_either() -> None:
     documents = rendered({"networkPolicy": {"enabled": False}})
     assert not [each for each in documents if each["kind"] == "NetworkPolicy"]

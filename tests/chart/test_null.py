@@ -1,4 +1,4 @@
-"""null, by which Helm takes a value away: a clear refusal or a sound release, never a crash."""
+"""null, by which Helm removes a value: a clear refusal or a sound release, never a crash."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.chart.test_refused import PROPOSE
 VALUES: Mapping[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA: Mapping[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 BROUGHT = frozenset({"models", "adapters", "data", "decisions", "proposals"})
-# What a template says where it meets nothing instead of a value.
+# What a template says when it meets nothing instead of a value.
 CRASHES = ("nil pointer", "error calling", 'executing "', "wrong type", "YAML parse error",
            "invalid value", "can't evaluate")  # fmt: skip
 
 
 def paths(values: Mapping[str, Any], part: Mapping[str, Any], at: str = "") -> Iterator[str]:
-    """Every value that is the chart's, maps too; what is in a map of Kubernetes's is not."""
+    """Yield the path of every value, maps included, but not inside Kubernetes' own maps."""
     for key, inner in values.items():
         path = f"{at}.{key}" if at else key
         yield path
@@ -34,14 +34,14 @@ def paths(values: Mapping[str, Any], part: Mapping[str, Any], at: str = "") -> I
 
 
 def without(path: str) -> dict[str, Any]:
-    """Values that take this one away."""
+    """Values that remove this one."""
     value: Any = None
     for key in reversed(path.split(".")):
         value = {key: value}
     return dict(value)
 
 
-# With all parts on, so that every template is rendered.
+# With all parts on, to render every template.
 ALL: dict[str, Any] = merge(merge(PROPOSE, DESK), {
     "trainer": {"enabled": True},
     "rollback": {"enabled": True},
@@ -53,21 +53,21 @@ ALL: dict[str, Any] = merge(merge(PROPOSE, DESK), {
 
 
 def outcome(path: str) -> str | None:
-    """What is wrong with how the chart takes it; None where nothing is."""
+    """The problem when a value is removed, or None."""
     try:
         documents = render_minimal(merge(ALL, without(path)))
     except Refused as refused:
-        said = str(refused)
-        if any(crash in said for crash in CRASHES):
-            return f"{path}: {said.strip()[:300]}"
-        if path.rpartition(".")[2] not in said:
-            return f"{path} is not named: {said.strip()[:300]}"
+        message = str(refused)
+        if any(crash in message for crash in CRASHES):
+            return f"{path}: {message.strip()[:300]}"
+        if path.rpartition(".")[2] not in message:
+            return f"{path} is not named: {message.strip()[:300]}"
         return None
     return "; ".join(f"{path}: {line}" for line in broken(documents, BROUGHT)) or None
 
 
 def is_required(path: str) -> bool:
-    """Whether the schema wants this value to be there, and so Helm renders nothing without it."""
+    """Whether the schema requires this value."""
     *maps, name = path.split(".")
     part = SCHEMA
     for key in maps:
@@ -75,8 +75,8 @@ def is_required(path: str) -> bool:
     return name in part.get("required", ())
 
 
-def test_no_value_that_is_taken_away_crashes_a_template() -> None:
-    """Each alone: the schema wants it, or the chart is whole without it, or says why not."""
+def test_no_removed_value_crashes_a_template() -> None:
+    """Each alone: the schema requires it, the chart works without it, or it says why not."""
     rest = [path for path in paths(VALUES, SCHEMA) if not is_required(path)]
     assert 20 < len(rest) < 80
     with ThreadPoolExecutor(4) as pool:
@@ -85,14 +85,12 @@ def test_no_value_that_is_taken_away_crashes_a_template() -> None:
 
 
 @pytest.mark.parametrize("path", ["auth", "auth.tls", "storage.models", "metrics.rules", "probes"])
-def test_a_map_that_is_taken_away_is_named(path: str) -> None:
-    """The message says which, and that null is what is wrong."""
+def test_a_removed_map_is_named(path: str) -> None:
     with pytest.raises(Refused) as caught:
         render_minimal(without(path))
     assert path.rpartition(".")[2] in str(caught.value)
 
 
-def test_sections_of_settings_may_be_taken_away() -> None:
-    """They are the worker's, and the worker has defaults of its own."""
+def test_sections_of_settings_may_be_removed() -> None:
     documents = render_minimal(merge(without("config.loop"), without("config.http")))
     assert "[loop]" not in find(documents, "ConfigMap")["data"]["worker.toml"]

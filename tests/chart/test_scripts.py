@@ -1,4 +1,4 @@
-"""What `helm test` runs in the cluster, run here against real HTTP servers."""
+"""The scripts of `helm test`, against real HTTP servers here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ def worker(pages: dict[str, tuple[int, Any]]) -> Iterator[str]:
 
 
 def check(*targets: str) -> tuple[int, str]:
-    """Run the script as the test pod does."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *targets],
         capture_output=True,
@@ -59,27 +58,25 @@ INFO = (200, {"adapter": "support"})
 READY = {"/readyz": (200, {"ok": True, "why": []}), "/info": INFO}
 
 
-def test_workers_that_are_ready_pass_and_say_what_they_serve() -> None:
-    """Exit 0, one line a worker and its information."""
+def test_ready_workers_pass_and_their_adapters_are_printed() -> None:
     with worker(READY) as first, worker(READY) as second:
-        code, said = check(first, second)
+        code, output = check(first, second)
     assert code == 0
-    assert '{"adapter": "support"}' in said
-    assert "2 of 2 workers are ready" in said
+    assert '{"adapter": "support"}' in output
+    assert "2 of 2 workers are ready" in output
 
 
-def test_one_that_is_not_ready_fails_and_says_why() -> None:
-    """Exit 1 with the worker's own reason."""
+def test_an_unready_worker_fails_with_the_reason() -> None:
     warming = {"/readyz": (503, {"ok": False, "why": ["the model is not warm"]}), "/info": INFO}
     with worker(READY) as first, worker(warming) as second:
-        code, said = check(first, second)
+        code, output = check(first, second)
     assert code == 1
-    assert "the model is not warm" in said
-    assert "1 of 2 workers are ready" in said
+    assert "the model is not warm" in output
+    assert "1 of 2 workers are ready" in output
 
 
-def test_something_else_on_the_port_is_no_worker() -> None:
-    """An answer that is not JSON, a closed port, an unknown name, no worker at all: each exit 1."""
+def test_another_server_is_not_a_worker() -> None:
+    """A body that is not JSON, a closed port, an unknown name, no worker at all: each exits 1."""
     with worker({"/readyz": (200, b"<html>"), "/info": INFO}) as stranger:
         assert check(stranger)[0] == 1
     assert "no answer" in check(stranger)[1]  # it is closed now
@@ -87,7 +84,7 @@ def test_something_else_on_the_port_is_no_worker() -> None:
     assert check()[0] == 1
 
 
-# What fills the volumes: files come whole or not at all, however often it is killed.
+# The script that fills the volumes: files appear whole or not at all, however often it is killed.
 
 
 DOWNLOAD = CHART / "files" / "download.py"
@@ -96,7 +93,7 @@ SHARD = bytes(range(256)) * 4096 * 4  # 4 MiB
 
 
 class Store:
-    """A model store on loopback. ``cut`` requests are broken off in the middle, ``stall`` ones hang
+    """A model store on loopback. ``cut`` requests break off in the middle; with ``stall`` they hang
     there."""
 
     def __init__(self) -> None:
@@ -139,7 +136,7 @@ def store() -> Iterator[Store]:
 
 
 def begin(path: Path, url: str, digest: str = sha256(SHARD).hexdigest()) -> subprocess.Popen[str]:
-    """Start it as the init container does: by its text."""
+    """Start it as the init container does: from its text."""
     text = DOWNLOAD.read_text(encoding="utf-8").replace(
         "_PAUSE_S, _TIMEOUT_S = 5, 5.0", "_PAUSE_S, _TIMEOUT_S = 5, 0.05"
     )
@@ -152,10 +149,8 @@ def begin(path: Path, url: str, digest: str = sha256(SHARD).hexdigest()) -> subp
     )
 
 
-def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_the_file(
-    store: Store, tmp_path: Path
-) -> None:
-    """The next one fetches it again, and the one after has nothing to do."""
+def test_a_killed_download_leaves_no_partial_file(store: Store, tmp_path: Path) -> None:
+    """The next one downloads it again; the one after that finds it complete."""
     path = tmp_path / "base" / "model.safetensors"
     store.stall = True
     killed = begin(path, store.url)
@@ -168,36 +163,34 @@ def test_a_download_that_is_killed_leaves_nothing_that_is_taken_for_the_file(
     assert not path.exists()
     store.stall = False
     again = begin(path, store.url)
-    said, _ = again.communicate(timeout=60)
-    assert (again.returncode, path.read_bytes() == SHARD) == (0, True), said
+    output, _ = again.communicate(timeout=60)
+    assert (again.returncode, path.read_bytes() == SHARD) == (0, True), output
     asked = len(store.asked)
     once_more = begin(path, store.url)
-    assert once_more.communicate(timeout=60)[0] == f"{path} is there\n"
+    assert once_more.communicate(timeout=60)[0] == f"{path} exists\n"
     assert len(store.asked) == asked
     assert store.asked[0][1] == "Bearer of-the-store"
 
 
-def test_an_answer_that_is_cut_off_is_asked_for_again(store: Store, tmp_path: Path) -> None:
-    """Its half has another digest."""
+def test_a_truncated_download_is_retried(store: Store, tmp_path: Path) -> None:
     store.cut = 2
     done = begin(tmp_path / "shard", store.url)
-    said, _ = done.communicate(timeout=60)
-    assert done.returncode == 0, said
+    output, _ = done.communicate(timeout=60)
+    assert done.returncode == 0, output
     assert (tmp_path / "shard").read_bytes() == SHARD
     assert [path.name for path in tmp_path.iterdir()] == ["shard"]
 
 
-def test_other_bytes_than_asked_for_are_refused(store: Store, tmp_path: Path) -> None:
-    """In a line that says both digests, and nothing stays."""
+def test_a_wrong_digest_is_refused(store: Store, tmp_path: Path) -> None:
     done = begin(tmp_path / "shard", store.url, "0" * 64)
-    said, _ = done.communicate(timeout=60)
+    output, _ = done.communicate(timeout=60)
     assert done.returncode == 1
-    assert f"the digest {sha256(SHARD).hexdigest()}, not {'0' * 64}" in said
+    assert f"expected the digest {'0' * 64}, got {sha256(SHARD).hexdigest()}" in output
     assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_wait_for_the_first_adapter(tmp_path: Path) -> None:
-    """Saying what for; a store and a single adapter both end it."""
+    """A store's pointer and an adapter's manifest both end the wait."""
     for name in ("current.json", "manifest.json"):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""worker.toml: what Helm writes, the worker reads, value for value."""
+"""worker.toml: the worker reads every value that Helm writes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ from worker.settings import load_settings
 
 
 def toml_of(config: dict[str, Any], **values: Any) -> str:
-    """Return worker.toml for a ``config``."""
     documents = render_minimal({"config": config, **values})
     return str(find(documents, "ConfigMap")["data"]["worker.toml"])
 
 
 def load(text: str, folder: Path) -> Any:
-    """Let the worker read it."""
     file = folder / "worker.toml"
     file.write_text(text, encoding="utf-8")
     return load_settings(file).settings
 
 
-def test_every_section_goes_through(tmp_path: Path) -> None:
-    """Numbers stay numbers of their kind, lists lists, properties and engine arguments whole."""
+def test_every_section_reaches_the_worker(tmp_path: Path) -> None:
+    """Numbers keep their type, lists stay lists, properties and engine arguments are complete."""
     found = load(
         toml_of({
             "kafka": {
@@ -65,16 +63,15 @@ def test_every_section_goes_through(tmp_path: Path) -> None:
     assert found.http.port == 9000
 
 
-def test_an_encoder_is_served_without_a_base(tmp_path: Path) -> None:
-    """Its settings name none: an empty one would be the working directory."""
+def test_an_encoder_needs_no_base(tmp_path: Path) -> None:
+    """Its settings name no base: an empty one would be the working directory."""
     documents = render({}, EXAMPLES / "encoder.yaml")
     found = load(find(documents, "ConfigMap")["data"]["worker.toml"], tmp_path)
     assert found.model.base is None
     assert found.model.adapter == Path("/adapters")
 
 
-def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
-    """auth.tls mounts them and tells the worker."""
+def test_certificates_are_mounted_where_the_settings_say(tmp_path: Path) -> None:
     documents = render_minimal({
         "config": {"kafka": {"security_protocol": "ssl"}},
         "auth": {"tls": {
@@ -100,10 +97,8 @@ def test_certificates_are_where_the_settings_say(tmp_path: Path) -> None:
     assert password["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "pass"}
 
 
-def test_variables_that_the_chart_sets_are_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name that the worker does not know would keep it from starting."""
+def test_the_charts_variables_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker would refuse to start with an unknown variable."""
     documents = render_minimal({
         "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "PLAIN"}},
         "auth": {"sasl": {"secret": "login"}, "tls": {
@@ -124,15 +119,15 @@ def test_variables_that_the_chart_sets_are_settings(
     assert found.http.host == "::"
 
 
-# Text that YAML, TOML or a template might take for something else.
+# Text that YAML, TOML or a template might read as something else.
 odd_text = st.one_of(
     st.sampled_from(["y", "on", "null", "~", "1e5", "0x1f", "{{ .Values }}", "a: b", "#", "'''",
                      '"""', "\x7f", "\u2028", "\U0001f600", "C:\\temp\\new",
                      "line\nline", "- x", " "]),
-    # Not in YAML: control characters, surrogates, what is no character.
+    # Not in YAML: control characters, surrogates, noncharacters.
     st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), max_size=20),
 )  # fmt: skip
-# Helm's numbers are floats: those beyond are not exact there.
+# Helm's numbers are floats: larger ones are not exact.
 numbers = st.booleans() | st.integers(-(10**15), 10**15) | st.floats(-1e15, 1e15)
 plain_key = st.text("abcdefghijklmnopqrstuvwxyz._-0123456789", min_size=1, max_size=12).filter(
     lambda key: not any(word in key for word in ("password", "secret", "jaas", "token", "key.pem"))
@@ -150,8 +145,8 @@ engine_args = st.dictionaries(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(arguments=engine_args, group=odd_text.filter(bool))
-def test_whatever_is_given_arrives(arguments: dict[str, Any], group: str) -> None:
-    """Any text, number, list or table comes out of the TOML as it went into the values."""
+def test_any_text_and_number_arrives_unchanged(arguments: dict[str, Any], group: str) -> None:
+    """Any text, number, list or table comes out of the TOML unchanged."""
     config = {"kafka": {"group_id": group}, "model": {"engine_args": arguments}}
     found = tomllib.loads(toml_of(config))
     assert found["kafka"]["group_id"] == group

@@ -1,4 +1,4 @@
-"""Several releases on one cluster: nothing that they would share by mistake."""
+"""Several releases in one cluster share nothing by mistake."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ ALL: dict[str, Any] = merge(
 
 
 def settings(documents: list[Document], ending: str, name: str) -> dict[str, Any]:
-    """A program's settings, as the pod reads them."""
     return tomllib.loads(find(documents, "ConfigMap", ending)["data"][name])
 
 
 def names_of(release: str, namespace: str) -> set[str]:
-    """What no other release may have: the group, each topic that is written to, the dashboard."""
+    """Names that no other release may have: the group, each output topic, the dashboard."""
     documents = render_minimal(ALL, release=release, namespace=namespace)
     worker = settings(documents, "filing-clerk", "worker.toml")
     desk = settings(documents, "-desk", "desk.toml")
@@ -50,7 +49,7 @@ def names_of(release: str, namespace: str) -> set[str]:
 
 
 def test_two_releases_share_no_group_topic_or_dashboard() -> None:
-    """Of two names in a namespace, or one name in two, on one Kafka; the same ones each time."""
+    """Two names in a namespace, or one name in two namespaces, on one Kafka."""
     one, other, elsewhere = (
         names_of(*each) for each in (("a", "x"), ("b", "x"), ("a", "y"))
     )  # fmt: skip
@@ -60,8 +59,8 @@ def test_two_releases_share_no_group_topic_or_dashboard() -> None:
     assert one == names_of("a", "x")
 
 
-def test_names_that_are_given_stand() -> None:
-    """The rest follows the output topic; null is as if it were left out, empty has its meaning."""
+def test_given_names_are_kept() -> None:
+    """The rest follows the output topic; null counts as left out, empty has its meaning."""
     given = {"config": {"kafka": {"group_id": "g", "output_topic": "labels", "review_topic": ""}}}
     kafka = settings(render_minimal(given), "filing-clerk", "worker.toml")["kafka"]
     assert (kafka["group_id"], kafka["output_topic"], kafka["review_topic"]) == ("g", "labels", "")
@@ -74,7 +73,6 @@ def test_names_that_are_given_stand() -> None:
 
 
 def test_the_dashboard_shows_its_release_first() -> None:
-    """And is otherwise the file's; who has several may choose another."""
     documents = render_minimal(ALL)
     (text,) = find(documents, "ConfigMap", "-dashboard")["data"].values()
     made = json.loads(text)
@@ -94,8 +92,8 @@ def test_the_dashboard_shows_its_release_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "elsewhere"])
-def test_everything_goes_into_one_namespace(name: str) -> None:
-    """The release's, or the one that a chart around this one names."""
+def test_all_objects_are_in_one_namespace(name: str) -> None:
+    """The release's, or the one that a parent chart names."""
     documents = render_minimal(merge(ALL, {"namespaceOverride": name}), namespace="support")
     expected = name or "support"
     assert {document["metadata"]["namespace"] for document in documents} == {expected}
@@ -107,8 +105,8 @@ def test_everything_goes_into_one_namespace(name: str) -> None:
     assert f".{expected}.svc:" in test.spec["containers"][0]["args"][1]
 
 
-def test_every_pod_goes_to_nodes_of_the_images_architecture() -> None:
-    """A node of another one could only end it; images of one's own go anywhere."""
+def test_every_pod_selects_the_images_architecture() -> None:
+    """Images of your own go anywhere."""
     parts = {"rollback": {"enabled": True}, "nodeSelector": {"gpu": "l4"}}
     for arch, expected in (("amd64", {"kubernetes.io/arch": "amd64"}), ("", {})):
         for pod in pods(render_minimal(merge(merge(ALL, parts), {"arch": arch}))):
@@ -117,7 +115,6 @@ def test_every_pod_goes_to_nodes_of_the_images_architecture() -> None:
 
 
 def test_monitors_relabel() -> None:
-    """Targets and series, of workers and desk."""
     rules = [{"action": "labeldrop", "regex": "x"}]
     values = {"metrics": {"relabelings": rules, "metricRelabelings": [{"action": "keep"}]}}
     documents = render_minimal(merge(ALL, values))
@@ -129,16 +126,15 @@ def test_monitors_relabel() -> None:
         assert endpoint["metricRelabelings"] == [{"action": "keep"}]
 
 
-def test_containers_of_ones_own_run_next_to_the_worker() -> None:
-    """After it, so that the pod's first container stays the worker."""
+def test_extra_containers_run_next_to_the_worker() -> None:
+    """The pod's first container stays the worker."""
     shipper = {"name": "shipper", "image": "registry.example/shipper:1"}
     documents = render_minimal({"extraContainers": [shipper]})
     containers = find(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert [container["name"] for container in containers] == ["worker", "shipper"]
 
 
-def test_the_desk_hangs_on_a_gateway() -> None:
-    """To its pages alone, under names that it then takes for its own."""
+def test_the_desk_has_a_gateway_route() -> None:
     gateway = {"name": "public", "namespace": "gateways"}
     route = {"enabled": True, "parentRefs": [gateway], "hostnames": ["desk.example.com"]}
     documents = render_minimal(merge(DESK, {"desk": {"httpRoute": route}}))

@@ -1,4 +1,4 @@
-"""What the chart promises of the workers and of what stands around them."""
+"""The chart's workers and the objects around them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ KEDA = CHART / "examples" / "keda.yaml"
 
 
 def kinds(documents: list[dict[str, Any]]) -> set[str]:
-    """Which kinds there are."""
     return {document["kind"] for document in documents}
 
 
-def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
-    """Start-up within fifteen minutes by default; an unready worker is not restarted for it."""
+def test_the_probes_use_the_workers_three_paths() -> None:
+    """Start-up within fifteen minutes by default; an unready worker is not restarted."""
     container = worker_container(render_minimal())
     start, live, ready = (
         container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")
@@ -41,8 +40,8 @@ def test_the_probes_ask_the_workers_three_paths_and_give_it_time() -> None:
 
 
 @pytest.mark.parametrize(("budget", "period"), [(601, 7), (600, 600), (3600, 11)])
-def test_the_start_up_budget_is_never_cut_short(budget: int, period: int) -> None:
-    """Rounded up to whole probes; the rollout waits longer than a start may take."""
+def test_the_start_up_time_is_long_enough(budget: int, period: int) -> None:
+    """Rounded up to whole probes; the rollout's deadline is longer than a start."""
     startup = {"probes": {"startup": {"budgetSeconds": budget, "periodSeconds": period}}}
     documents = render_minimal(startup)
     probe = worker_container(documents)["startupProbe"]
@@ -59,16 +58,15 @@ def test_the_start_up_budget_is_never_cut_short(budget: int, period: int) -> Non
         ({"loop": {"drain_s": None}, "kafka": {"publish_timeout_s": None}}, 90),
     ],
 )
-def test_a_pod_gets_the_time_it_may_drain_and_half_a_minute(
+def test_the_grace_period_is_the_drain_and_half_a_minute(
     config: dict[str, Any], grace: int
 ) -> None:
-    """terminationGracePeriodSeconds follows the settings."""
     spec = find(render_minimal({"config": config}), "Deployment")["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] == grace
 
 
-def test_the_grace_covers_the_workers_own_bound() -> None:
-    """Three publishes are what the worker itself counts with (max_iteration_s)."""
+def test_the_grace_period_covers_the_workers_limit() -> None:
+    """The worker itself counts with three publishes (max_iteration_s)."""
     from worker import policies
     from worker.settings import Settings
 
@@ -77,12 +75,12 @@ def test_the_grace_covers_the_workers_own_bound() -> None:
         policies.kafka_config(settings.kafka), policies.loop_policy(settings.loop)
     )
     spec = find(render_minimal(), "Deployment")["spec"]["template"]["spec"]
-    # An iteration is two of: publish, backoff or revoke. The drain's last one has one of them, and
-    # closing none.
+    # An iteration has two of publish, backoff and revoke; the drain's last one has one, closing
+    # none.
     assert spec["terminationGracePeriodSeconds"] >= settings.loop.drain_s + iteration_s / 2
 
 
-def test_a_change_of_the_settings_restarts_the_pods_and_nothing_else_does() -> None:
+def test_only_changed_settings_restart_the_pods() -> None:
     """The checksum follows worker.toml; replicas and a new chart version leave the pods alone."""
 
     def template(values: dict[str, Any]) -> Any:
@@ -97,7 +95,6 @@ def test_a_change_of_the_settings_restarts_the_pods_and_nothing_else_does() -> N
 
 
 def test_no_spare_gpu_is_needed_for_a_rollout() -> None:
-    """maxSurge 0 by default; the count is left to the autoscaler where there is one."""
     spec = find(render_minimal(), "Deployment")["spec"]
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert spec["replicas"] == 1
@@ -107,8 +104,7 @@ def test_no_spare_gpu_is_needed_for_a_rollout() -> None:
     assert "replicas" not in spec
 
 
-def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
-    """And two of them for a model over two."""
+def test_gpus_are_requested_next_to_the_other_limits() -> None:
     limits = worker_container(render_minimal())["resources"]["limits"]
     assert limits == {"memory": "12Gi", "nvidia.com/gpu": "1"}
     two = {
@@ -118,8 +114,7 @@ def test_gpus_are_asked_for_as_text_beside_the_other_limits() -> None:
     assert worker_container(render_minimal(two))["resources"]["limits"]["amd.com/gpu"] == "2"
 
 
-def test_the_pods_name_is_the_instance_id() -> None:
-    """Stable over restarts of the container, never shared by two pods."""
+def test_the_pod_name_is_the_instance_id() -> None:
     (variable,) = [
         entry
         for entry in worker_container(render_minimal())["env"]
@@ -129,7 +124,7 @@ def test_the_pods_name_is_the_instance_id() -> None:
 
 
 def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> None:
-    """The only places a worker can write to are scratch."""
+    """The worker can write only to scratch volumes."""
     documents = render(None, KEDA)
     (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
     download, _ = pod.spec["initContainers"]
@@ -142,8 +137,7 @@ def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> 
     assert written == {"models": False, "adapters": False, "tmp": False}
 
 
-def test_a_host_path_is_the_one_volume_that_breaks_the_restricted_level() -> None:
-    """As the README says; nothing else about it does."""
+def test_only_a_host_path_breaks_the_restricted_level() -> None:
     values = merge(MINIMAL, {})
     values["storage"] = {"models": {"volume": {"hostPath": {"path": "/srv"}}},
                          "adapters": {"mountPath": ""}}  # fmt: skip
@@ -151,13 +145,7 @@ def test_a_host_path_is_the_one_volume_that_breaks_the_restricted_level() -> Non
     assert list(violations(pod.spec)) == ["volume models: hostPath"]
 
 
-def test_everything_is_in_the_releases_namespace() -> None:
-    """Also for those who render here and apply elsewhere."""
-    assert {document["metadata"]["namespace"] for document in render(None, KEDA)} == {"support"}
-
-
 def test_claims_outlive_the_release() -> None:
-    """Gigabytes of weights are not deleted by helm uninstall."""
     claims = [claim for claim in render(None, KEDA) if claim["kind"] == "PersistentVolumeClaim"]
     assert [claim["metadata"]["name"] for claim in claims] == [
         "clerk-filing-clerk-models", "clerk-filing-clerk-adapters", "clerk-cache",
@@ -167,15 +155,14 @@ def test_claims_outlive_the_release() -> None:
         assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_by_default_nothing_is_made_that_needs_an_operator() -> None:
-    """KEDA's and Prometheus's kinds come only when asked for."""
+def test_the_default_needs_no_operator() -> None:
     assert kinds(render_minimal()) == {
         "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service",
         "ServiceAccount",
     }  # fmt: skip
 
 
-def test_keda_asks_for_what_the_worker_reads() -> None:
+def test_keda_scales_on_the_workers_topic_and_group() -> None:
     """Group, topic, servers and offset policy are the worker's; it logs in with the same Secret."""
     documents = render(None, KEDA)
     scaled = find(documents, "ScaledObject")["spec"]
@@ -200,16 +187,15 @@ def test_keda_asks_for_what_the_worker_reads() -> None:
 
 
 @pytest.mark.parametrize("inputs", [["chat", "mail"], ["^support.messages.*"]])
-def test_keda_asks_for_the_whole_group_where_it_reads_several_topics(inputs: list[str]) -> None:
-    """KEDA adds the lag of all topics of the group where it is told none."""
+def test_keda_scales_on_the_whole_group_for_several_topics(inputs: list[str]) -> None:
+    """Without a topic KEDA adds up the lag of all topics of the group."""
     changes = {"config": {"kafka": {"input_topics": inputs}}, "autoscaling": {"kind": "keda"}}
     (trigger,) = find(render_minimal(changes), "ScaledObject")["spec"]["triggers"]
     assert trigger["metadata"]["consumerGroup"] == "support.clerk-filing-clerk"
     assert "topic" not in trigger["metadata"]
 
 
-def test_keda_logs_in_with_a_token_of_its_own() -> None:
-    """The mechanism is the worker's; MSK's provider is further metadata, and the login is yours."""
+def test_keda_logs_in_with_its_own_token() -> None:
     values = {
         "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "OAUTHBEARER",
                              "sasl_token_callback": "msk_token:token"}},
@@ -226,8 +212,7 @@ def test_keda_logs_in_with_a_token_of_its_own() -> None:
     assert "TriggerAuthentication" not in kinds(documents)
 
 
-def test_a_plain_autoscaler_goes_by_the_metrics_given() -> None:
-    """And KEDA stays out of it."""
+def test_a_plain_autoscaler_uses_the_given_metrics() -> None:
     target = {"type": "AverageValue", "averageValue": "500"}
     metric = {"type": "Pods", "pods": {"metric": {"name": "clerk_backlog"}, "target": target}}
     documents = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [metric]}}})
@@ -239,9 +224,8 @@ RULES = CHART / "files" / "rules.yaml"
 HOME = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["home"]
 
 
-def test_the_rules_are_the_files_but_for_whose_they_are() -> None:
-    """Without the release's matchers, labels and address of the runbook they are what the file has;
-    braces of theirs are not taken for Helm's."""
+def test_the_rules_are_the_files_for_this_release() -> None:
+    """Without the release's matchers, labels and runbook URL, they are equal to the file."""
     made = find(render(None, KEDA), "PrometheusRule")
     release, *groups = made["spec"]["groups"]
     assert release["name"] == "filing-clerk.release"
@@ -260,8 +244,8 @@ def test_the_rules_are_the_files_but_for_whose_they_are() -> None:
     assert groups == yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
 
 
-def test_the_dashboard_is_a_config_map_that_the_sidecar_finds() -> None:
-    """By its label; it holds less than 1 MiB."""
+def test_the_sidecar_finds_the_dashboards_config_map() -> None:
+    """By its label; it is smaller than 1 MiB."""
     made = find(render(None, KEDA), "ConfigMap", "-dashboard")
     (text,) = made["data"].values()
     assert len(text.encode()) < 1024 * 1024
@@ -281,10 +265,11 @@ def test_the_dashboard_is_a_config_map_that_the_sidecar_finds() -> None:
          ("own", "vector(1)")),
     ],
 )  # fmt: skip
-def test_a_release_says_that_it_should_have_workers(
+def test_a_release_records_that_it_should_have_workers(
     values: dict[str, Any], expected: tuple[str, str] | None
 ) -> None:
-    """Under the job that its monitor gives them, or an alert would miss what never was ready."""
+    """Under the job that its monitor sets; otherwise the alert would miss a release that was never
+    ready."""
     merged = merge(values, {"metrics": {"rules": {"enabled": True}}})
     groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
     found = [rule for group in groups for rule in group["rules"]
@@ -299,15 +284,13 @@ def test_a_release_says_that_it_should_have_workers(
 
 
 def alerts_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The alerts that a release has, by name."""
     merged = merge(values, {"metrics": {"monitor": "pod", "rules": {"enabled": True}}})
     groups = find(render_minimal(merged), "PrometheusRule")["spec"]["groups"]
     assert all(group["rules"] for group in groups)
     return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
-def test_an_alert_is_left_out_or_labelled_alone() -> None:
-    """All others stay as they are; labels of the rule itself stay, but for what is given."""
+def test_alerts_are_disabled_and_labelled_one_by_one() -> None:
     plain = alerts_of({})
     own = {
         "ClerkDrift": {"enabled": False},
@@ -330,7 +313,6 @@ def test_an_alert_is_left_out_or_labelled_alone() -> None:
                                  "https://git.example/clerk/blob/v1")],
 )  # fmt: skip
 def test_a_pager_can_open_the_runbook(given: str, address: str) -> None:
-    """Every link is a whole one: below the project's home, or where the values say."""
     for name, rule in alerts_of({"metrics": {"rules": {"runbookBaseUrl": given}}}).items():
         assert rule["annotations"]["runbook_url"] == f"{address}/docs/operations.md#{name.lower()}"
 
@@ -340,7 +322,6 @@ def test_a_pager_can_open_the_runbook(given: str, address: str) -> None:
     [("pod", "PodMonitor", "podMetricsEndpoints"), ("service", "ServiceMonitor", "endpoints")],
 )
 def test_prometheus_finds_the_workers_port_by_name(monitor: str, kind: str, key: str) -> None:
-    """Either kind of monitor, never both."""
     documents = render_minimal({"metrics": {"monitor": monitor, "labels": {"team": "x"}}})
     made = find(documents, kind)
     (endpoint,) = made["spec"][key]
@@ -352,8 +333,7 @@ def test_prometheus_finds_the_workers_port_by_name(monitor: str, kind: str, key:
     assert len(kinds(documents) & {"PodMonitor", "ServiceMonitor"}) == 1
 
 
-def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None:
-    """Ports are those of the servers; the trainer reaches nothing at all."""
+def test_the_network_policy_allows_kafka_dns_and_scrapes() -> None:
     documents = render(None, CHART / "examples" / "air-gapped.yaml")
     policy = find(documents, "NetworkPolicy", "filing-clerk")["spec"]
     dns, kafka = policy["egress"]
@@ -362,15 +342,15 @@ def test_nothing_goes_out_but_kafka_and_dns_and_nothing_in_but_scrapes() -> None
     assert kafka["to"] == [{"ipBlock": {"cidr": "10.20.0.0/24"}}]
     (scrape,) = policy["ingress"]
     assert [port["port"] for port in scrape["ports"]] == [8080]
-    assert len(scrape["from"]) == 2  # helm test and the one that scrapes
+    assert len(scrape["from"]) == 2  # helm test and the scraper
     trainer = find(render(None, KEDA), "NetworkPolicy", "-trainer")["spec"]
     assert trainer["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in trainer
     assert "ingress" not in trainer
 
 
-def test_a_password_may_come_as_a_file() -> None:
-    """For workers and the topics' job; the user's name stays a variable, and no password is one."""
+def test_a_password_can_be_a_file() -> None:
+    """For workers and the topics job; the user name stays a variable."""
     documents = render({"auth": {"sasl": {"passwordAsFile": True}}}, KEDA)
     for pod in pods(documents):
         if pod.owner["kind"] not in {"Deployment", "Job"}:
@@ -402,8 +382,8 @@ FILE = {"url": "https://models.example/a", "path": "/models/a", "sha256": "0" * 
           "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:2"}, 1),
     ],
 )  # fmt: skip
-def test_traces_reach_their_collector(env: dict[str, str], port: int) -> None:
-    """A policy that lets Kafka through alone would swallow them."""
+def test_the_collector_is_reachable(env: dict[str, str], port: int) -> None:
+    """A policy that lets only Kafka through would block them."""
     peer = {"podSelector": {"matchLabels": {"app": "collector"}}}
     policy = {"networkPolicy": {"tracingPeers": [peer]}}
     documents = render_minimal(merge(merge(TRACING, policy), {"env": env}))
@@ -413,8 +393,7 @@ def test_traces_reach_their_collector(env: dict[str, str], port: int) -> None:
     assert len(plain["egress"]) == 2
 
 
-def test_a_download_reaches_its_store() -> None:
-    """On its port, and for as long as there is a download."""
+def test_the_model_store_is_reachable() -> None:
     store = {"ipBlock": {"cidr": "10.20.0.0/16"}}
     values = {
         "download": {"enabled": True, "files": [FILE]},
@@ -424,8 +403,8 @@ def test_a_download_reaches_its_store() -> None:
     assert rule == {"ports": [{"port": 8443, "protocol": "TCP"}], "to": [store]}
 
 
-def test_files_are_fetched_by_the_charts_own_program_in_a_small_image() -> None:
-    """One argument for each file; the tools' image where there is one, else the worker's."""
+def test_the_charts_script_downloads_in_a_small_image() -> None:
+    """One argument for each file; in the tools image if there is one, else the worker's."""
     values = {"download": {"enabled": True, "files": [FILE]}}
     for image in ("", "registry.example/clerk/worker-tools:1"):
         documents = render_minimal(merge(values, {"topics": {"image": image}}))
@@ -436,8 +415,7 @@ def test_files_are_fetched_by_the_charts_own_program_in_a_small_image() -> None:
         assert line.split() == [FILE["sha256"], FILE["path"], FILE["url"]]
 
 
-def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
-    """Before the model is loaded, with the store mounted as they have it."""
+def test_workers_wait_for_a_first_adapter_if_configured() -> None:
     documents = render_minimal({"storage": {"adapters": {"wait": True}}})
     (wait,) = find(documents, "Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert wait["args"][1] == "/adapters"
@@ -446,9 +424,9 @@ def test_workers_wait_for_an_adapter_where_one_is_still_to_come() -> None:
     assert "initContainers" not in spec
 
 
-def test_the_way_back_at_night_is_a_job_that_waits() -> None:
-    """It writes to the store once, has no network, and its name is the reason. Its image is a small
-    one, or one that is on a node already: nobody waits for the trainer's at night."""
+def test_the_rollback_is_a_suspended_job() -> None:
+    """It writes to the store once and has no network; its name is the reason. Its image is small or
+    already on a node."""
     tools = "registry.example/clerk/worker-tools:1"
     named = render_minimal({"rollback": {"enabled": True}, "topics": {"image": tools}})
     (pod,) = [pod for pod in pods(named) if pod.owner["kind"] == "CronJob"]
@@ -467,8 +445,8 @@ def test_the_way_back_at_night_is_a_job_that_waits() -> None:
     assert "egress" not in policy
 
 
-def test_what_every_object_and_every_pod_is_given() -> None:
-    """Labels of the values on all; hosts and DNS in each pod; selectors stay as they are."""
+def test_common_labels_and_pod_settings_apply_everywhere() -> None:
+    """Common labels on all objects; hosts and DNS in each pod; selectors stay as they are."""
     values = {
         "commonLabels": {"team": "support"},
         "podLabels": {"team": "workers"},
@@ -498,8 +476,8 @@ def test_what_every_object_and_every_pod_is_given() -> None:
         assert pod.spec["dnsConfig"]["options"][0]["name"] == "ndots", pod.name
 
 
-def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
-    """A hook with its own copy of worker.toml and the same log-in."""
+def test_topics_are_created_before_the_workers() -> None:
+    """A hook with its own copy of worker.toml and the same login."""
     documents = render(None, KEDA)
     job = find(documents, "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -516,8 +494,9 @@ def test_topics_are_made_before_the_workers_with_the_same_settings() -> None:
     assert names == {"CLERK_KAFKA__SASL_USERNAME", "CLERK_KAFKA__SASL_PASSWORD"}
 
 
-def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
-    """Train, evaluate, publish; a refusal is not tried again; without a schedule only by hand."""
+def test_the_trainer_runs_step_by_step_and_accepts_a_refusal() -> None:
+    """Train, evaluate, publish; a refusal is not retried; without a schedule it only starts by
+    hand."""
     cron = find(render(None, KEDA), "CronJob", "-trainer")["spec"]
     assert cron["suspend"] is True
     job = cron["jobTemplate"]["spec"]
@@ -543,8 +522,7 @@ def test_the_trainer_goes_step_by_step_and_takes_no_for_an_answer() -> None:
     assert (scheduled["schedule"], scheduled["suspend"]) == ("0 2 * * 6", False)
 
 
-def test_the_trainers_steps_are_commands_that_it_has() -> None:
-    """Each step's name and options are known to clerk-trainer."""
+def test_the_trainers_steps_are_its_commands() -> None:
     import typer.main
 
     from trainer.cli.main import app
@@ -559,9 +537,9 @@ def test_the_trainers_steps_are_commands_that_it_has() -> None:
             assert {word for word in rest if word.startswith("--")} <= options, name
 
 
-def test_proposals_are_made_of_the_desks_exports_and_stay() -> None:
-    """Answers are carried out first; what people decided is only read; the folder of a job is its
-    own, so that a pod that is started again goes on; it stands alone, without the trainer's job."""
+def test_proposals_are_kept_and_use_the_desks_exports() -> None:
+    """Answers are carried out first; decisions are read-only; each job has its own folder, so a
+    restarted pod continues. It works without the trainer's own job."""
     alone = {"trainer": {"enabled": False}, "networkPolicy": {"enabled": True}}
     documents = render(alone, KEDA)
     assert find(documents, "ConfigMap", "-trainer")["data"]["trainer.toml"]
@@ -586,8 +564,8 @@ def test_proposals_are_made_of_the_desks_exports_and_stay() -> None:
     assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "propose"
 
 
-def test_as_part_of_another_chart_it_renders_too(tmp_path: Any) -> None:
-    """Helm hands a subchart the key "global", which a closed schema would refuse."""
+def test_the_chart_renders_as_a_subchart(tmp_path: Any) -> None:
+    """Helm passes a subchart the key "global", which a closed schema would refuse."""
     import shutil
 
     parent = tmp_path / "parent"

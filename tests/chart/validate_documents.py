@@ -1,8 +1,8 @@
 """Validate documents against the schemas of Kubernetes, KEDA and the Prometheus operator.
 
 Standard input: a JSON list of {"from": words, "version": "1.36", "document": {...}}. Standard
-output: a line for each problem; exit code 1 if there is one. Runs in
-.venv-chart, which has the schemas.
+output: a line for each problem; exit code 1 if there is one. Runs in .venv-chart, which has the
+schemas.
 """
 
 from __future__ import annotations

@@ -1,25 +1,24 @@
-"""A cluster, an image that it knows, and a Kafka outside of it that its pods reach.
+"""A cluster, an image that its nodes have, and a Kafka outside it that its pods reach.
 
-Any cluster does, kind and k3d too: the one that KUBECONFIG names, never a person's default context.
-Settings are environment variables:
+Any cluster that KUBECONFIG names, kind and k3d too; never a person's default context. Settings are
+environment variables:
 
-KUBECONFIG                the cluster. The tests make namespaces of their own and remove them.
-CLERK_TEST_IMAGE          the demo image (worker-cpu-demo), as the nodes know it already, loaded or
-                          pulled: filing-clerk-worker-cpu-demo:dev
+KUBECONFIG                the cluster. The tests create and remove their own namespaces.
+CLERK_TEST_IMAGE          the demo image (worker-cpu-demo), already loaded or pulled on the nodes:
+                          filing-clerk-worker-cpu-demo:dev
 CLERK_TEST_PULL_POLICY    when the nodes pull it: IfNotPresent
-CLERK_TEST_HOST           the address of this machine at which pods reach it; Kafka listens there.
-                          Else it is found out: this machine's address on the way to the pod network
-                          or to the node.
-CLERK_TEST_TOOLS_IMAGE    worker-tools, likewise known to the nodes, for test_rollback.py; or none
+CLERK_TEST_HOST           the address at which pods reach this machine; Kafka listens there.
+                          Default: this machine's address on the way to the pod network or the node
+CLERK_TEST_TOOLS_IMAGE    worker-tools, also on the nodes, for test_rollback.py; optional
 CLERK_TEST_TRAINER_IMAGE  one with the trainer's packages, for the jobs in test_headers.py and
                           test_proposal.py
-CLERK_TEST_DESK_IMAGE     the desk's image, likewise known to the nodes, for test_desk.py
+CLERK_TEST_DESK_IMAGE     the desk's image, also on the nodes, for test_desk.py
 
-test_headers.py wants the nodes to know that image under the names in the chart's examples too, as
-.ci/cluster sees to; it and test_runbook.py make and remove the namespace "support".
+test_headers.py also needs the image on the nodes under the names in the chart's examples, which
+.ci/cluster sets up; it and test_runbook.py create and remove the namespace "support".
 
-Without a cluster, an image or helm the tests are skipped; where CI is set they fail. The test of
-scaling by lag wants KEDA in the cluster.
+Without a cluster, an image or helm the tests are skipped; with CI set they fail. The test of
+scaling by lag needs KEDA in the cluster.
 """
 
 from __future__ import annotations
@@ -43,34 +42,33 @@ _NOTES: list[str] = []
 
 
 def missing(why: str) -> NoReturn:
-    """Skip on a person's machine, fail in CI."""
+    """Skip on a developer's machine, fail in CI."""
     if os.environ.get("CI"):
         pytest.fail(why)
     pytest.skip(why)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the time that a model on two cores may take to load."""
+    """Loading a model on two cores takes time."""
     for item in items:
         if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell what was measured."""
     for sentence in _NOTES:
         terminalreporter.write_line(f"seen: {sentence}")
 
 
 @pytest.fixture(scope="session")
 def note() -> Callable[[str], None]:
-    """Keeps a sentence with a figure for the end of the run."""
+    """Keeps a measured figure for the end of the run."""
     return _NOTES.append
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A namespace of its own, in which Pod Security enforces ``restricted``."""
+    """A fresh namespace in which Pod Security enforces ``restricted``."""
     if not os.environ.get("KUBECONFIG"):
         missing("KUBECONFIG names no cluster (kind, k3d, ...)")
     if not have_kubectl():
@@ -91,13 +89,13 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def host(cluster: Cluster) -> str:
-    """The address at which pods reach this machine. A pod is started to find it out."""
+    """The address at which pods reach this machine. Starts a pod to find out."""
     pod = "clerk-test-probe"
     script = ["python3", "-c", "import time; time.sleep(600)"]
     cluster.apply([_bare_pod(pod, script)])
     try:
         wait_until(
-            f"a pod of {IMAGE} runs: is it known to the nodes? (CLERK_TEST_IMAGE)",
+            f"a pod of {IMAGE} runs: do the nodes have it? (CLERK_TEST_IMAGE)",
             lambda: cluster.get("pod", pod)["status"]["phase"] == "Running",
             180,
         )
@@ -117,14 +115,13 @@ def host(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def kafka(host: str) -> Iterator[str]:
-    """Bootstrap servers of a real Kafka on this machine that pods reach."""
     with LocalBroker(host=host, start_timeout_s=300) as broker:
         yield broker.bootstrap_servers
 
 
 def _own_address(towards: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((towards, 9))  # sends nothing: the kernel chooses the way
+        probe.connect((towards, 9))  # sends nothing: the kernel chooses the route
         return str(probe.getsockname()[0])
 
 

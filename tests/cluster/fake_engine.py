@@ -1,10 +1,12 @@
 #!/opt/filing-clerk/bin/python
 """`clerk-worker run` with an engine of fixed service time: real adapter, real loop, real Kafka.
 
-Mounted into the worker's pods from a ConfigMap, first on their PATH, under the name of the command
+Mounted into the worker's pods from a ConfigMap, first on their PATH, under the command's name
 (conftest.with_fake_engine). FAKE_SERVICE_S and FAKE_CONCURRENCY are the engine's seconds a message
-and its parallelism, FAKE_LOAD_S the seconds that its model takes to load. When the file
-/tmp/hang appears, the next message hangs the loop for ever, as a call that never returns.
+and its parallelism, FAKE_LOAD_S the seconds that its model takes to load. When the file /tmp/hang
+appears, the next message hangs the loop forever, like a call that never returns.
+
+The job that creates the topics has the same PATH: commands other than ``run`` are the real ones.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ from worker.errors import WorkerStopped
 from worker.settings import Settings, load_settings
 
 HANG = Path("/tmp/hang")
+REAL = "/opt/app/bin/clerk-worker"
 SURE, OTHERS = -0.001, -20.0  # log-probabilities of the one label and of each other
 
 
 class Hanging:
-    """An engine whose ``submit`` hangs when told to; all else is the inner one's."""
+    """An engine whose ``submit`` hangs on demand."""
 
     def __init__(self, inner: FakeEngine) -> None:
         self._inner = inner
@@ -42,16 +45,15 @@ class Hanging:
         self.close = inner.close
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Answer, or never return."""
         if HANG.exists():
-            HANG.unlink()  # /tmp outlives the container, and its successor shall work
+            HANG.unlink()  # /tmp outlives the container, and the next one must work
             while True:
                 time.sleep(60)
         return self._inner.submit(prompt_ids)
 
 
 def open_fake(settings: Settings) -> OpenedEngine:
-    """Stand in for ``worker.serving.open_model``: verify the adapter, and take no model."""
+    """Replaces ``worker.serving.open_model``: verifies the adapter and loads no model."""
     assert settings.model.base is not None
     assert settings.model.adapter is not None
     time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
@@ -60,7 +62,7 @@ def open_fake(settings: Settings) -> OpenedEngine:
     codes = [code.token_id for code in manifest.codes.values()]
 
     def respond(prompt: Sequence[int]) -> Answer:
-        """Choose by the prompt alone; of every tenth or so it cannot be sure."""
+        """Choose by the prompt; about every tenth is uncertain."""
         chosen = sum(prompt) % len(codes)
         if sum(prompt) % 10 == 0:
             return CodeScores(dict.fromkeys(codes, -math.log(len(codes))))
@@ -75,9 +77,11 @@ def open_fake(settings: Settings) -> OpenedEngine:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run until SIGTERM; return the exit code. Takes the arguments that the chart gives."""
-    command, flag, config = arguments
-    assert (command, flag) == ("run", "-c")
+    """Run until SIGTERM, with the arguments that the chart passes; return the exit code."""
+    if arguments[0] != "run":
+        os.execv(REAL, [REAL, *arguments])
+    flag, config = arguments[1:]
+    assert flag == "-c"
     loaded = load_settings(Path(config))
     configure_logging("json", loaded.settings.log.level)
     try:

@@ -16,18 +16,16 @@ NAMESPACE = "support"
 GROUP = f"{NAMESPACE}.clerk-filing-clerk"
 _OUTPUT = f"{GROUP}.labels"
 NAMES = Names("support.messages", _OUTPUT, f"{_OUTPUT}.review", f"{_OUTPUT}.dead", "x")
-"""What the chart makes of a release called clerk."""
+"""The chart's names for a release called clerk."""
 
 _COMMENT = re.compile(r"\s{2,}#.*$")
 _HEREDOC = re.compile(r"<<'(\w+)'")
 
 
 def commands(example: Path) -> list[str]:
-    """Return the commands of the header: its lines that are indented by three spaces.
-
-    Lines that end in a backslash go on, a here document is part of its command, and what stands
-    behind two spaces and a # is for the reader.
-    """
+    """The commands of an example's header: lines indented by three spaces. A line that ends in a
+    backslash continues, a here document belongs to its command, and text after two spaces and
+    a # is a comment."""
     header = example.read_text(encoding="utf-8").partition("\n\n")[0]
     lines = [line[4:] for line in header.splitlines() if line.startswith("#   ")]
     found: list[str] = []
@@ -49,7 +47,7 @@ def commands(example: Path) -> list[str]:
 
 
 def path_with_helm(folder: Path) -> str:
-    """Return a PATH on which the helm of these tests is found by its name; ``folder`` is made."""
+    """A PATH with this helm under its usual name, in a new ``folder``."""
     folder.mkdir()
     helm = find_helm()
     assert helm is not None
@@ -58,7 +56,7 @@ def path_with_helm(folder: Path) -> str:
 
 
 def run(command: str, folder: Path, given: Mapping[str, str]) -> str:
-    """Run a command in ``folder`` with further variables. Raises AssertionError when it fails."""
+    """Run a command in ``folder`` with more variables. Raises AssertionError if it fails."""
     done = subprocess.run(
         ["bash", "-euc", command],
         cwd=folder,

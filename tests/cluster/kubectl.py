@@ -24,11 +24,11 @@ _CALL_S = 300.0
 
 
 class Failed(AssertionError):
-    """A command that should have worked; the text ends with what it said."""
+    """A command failed; the text ends with its output."""
 
 
 class Cluster:
-    """One namespace. Every call raises Failed, with the command's own words, when it fails."""
+    """One namespace. Every call raises Failed, with the command's output, if it fails."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -36,31 +36,31 @@ class Cluster:
         self._proxy_url = ""
 
     def kubectl(self, *words: str, given: str | None = None, timeout_s: float = _CALL_S) -> str:
-        """Run kubectl and return what it printed. ``given`` is its standard input."""
+        """Run kubectl and return its output. ``given`` is its standard input."""
         return self._run(["kubectl", "-n", self.namespace, *words], given, timeout_s)[0]
 
     def warnings(self, *words: str, given: str) -> list[str]:
-        """Run kubectl and return the warnings that the API server sent with its answer."""
+        """Run kubectl and return the API server's warnings."""
         said = self._run(["kubectl", "-n", self.namespace, *words], given, _CALL_S)[1]
         return [line for line in said.splitlines() if line.startswith("Warning")]
 
     def helm(self, *words: str, given: str | None = None) -> str:
-        """Run helm and return all it said, warnings too."""
+        """Run helm and return its output, warnings included."""
         program = find_helm()
         assert program is not None
         return "".join(self._run([program, "-n", self.namespace, *words], given, _CALL_S))
 
     def get(self, *words: str) -> Any:
-        """Return an object, or a list's items."""
+        """An object, or a list's items."""
         found = json.loads(self.kubectl("get", *words, "-o", "json"))
         return found["items"] if found["kind"].endswith("List") else found
 
     def exists(self, *words: str) -> bool:
-        """Whether an object, or any that a selector chooses, is there."""
+        """Whether an object, or any that matches a selector, exists."""
         return bool(self.kubectl("get", *words, "--ignore-not-found", "-o", "name").strip())
 
     def ask(self, pod: str, port: int, path: str) -> tuple[int, str]:
-        """GET a path of a pod through the API server: the status and the body. 0: no answer."""
+        """GET a path of a pod through the API server: status and body. Status 0: no answer."""
         try:
             with urllib.request.urlopen(self.url(pod, port, path), timeout=15) as answer:
                 return answer.status, answer.read().decode()
@@ -71,7 +71,7 @@ class Cluster:
             return 0, str(error)
 
     def url(self, pod: str, port: int, path: str) -> str:
-        """Return where a path of a pod answers through the API server."""
+        """The URL of a pod's path through the API server."""
         if self._proxy is None:
             self._start_proxy()
         pods = f"{self._proxy_url}/api/v1/namespaces/{self.namespace}/pods"
@@ -79,7 +79,7 @@ class Cluster:
 
     @contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[str]:
-        """Forward a port of this machine to a pod's (``deployment/NAME``); give the address."""
+        """Forward a local port to a pod's (``deployment/NAME``); yield the URL."""
         command = ["kubectl", "-n", self.namespace, "port-forward", target, f":{port}"]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
@@ -93,29 +93,28 @@ class Cluster:
             child.communicate(timeout=30)
 
     def close(self) -> None:
-        """End what was started on this machine."""
         if self._proxy is not None:
             self._proxy.terminate()
             self._proxy.communicate(timeout=30)
 
     def apply(self, documents: Iterable[Document]) -> None:
-        """Make objects, or make them so."""
         text = yaml.safe_dump_all(documents)
         self.kubectl("apply", "--server-side", "-f", "-", given=text)
 
     def has_dns(self) -> bool:
-        """Whether pods can look names of Services up."""
+        """Whether pods can resolve Services."""
         return self.exists("service", "kube-dns", "--namespace", "kube-system")
 
     def everything(self) -> set[str]:
-        """Names of all objects in the namespace, but for events and what each namespace has."""
+        """Names of all objects in the namespace, except events and those that every namespace
+        has."""
         kinds = self.kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
         wanted = ",".join(kind for kind in kinds if not kind.startswith(("events", "pods.metrics")))
         found = self.kubectl("get", wanted, "-o", "name", "--ignore-not-found").split()
         return set(found) - {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 
     def _start_proxy(self) -> None:
-        """On loopback, and for pods of this namespace alone: it asks nobody who he is."""
+        """On loopback, only for pods of this namespace, because it needs no login."""
         only = f"^/api/v1/namespaces/{self.namespace}/pods/[^/]+/proxy/.*"
         command = ["kubectl", "proxy", "--port=0", f"--accept-paths={only}"]
         self._proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -134,14 +133,13 @@ class Cluster:
 
 
 def have_kubectl() -> bool:
-    """Whether there is a kubectl at all."""
     return shutil.which("kubectl") is not None
 
 
 def wait_until(
     what: str, reached: Callable[[], object], timeout_s: float, every_s: float = 0.5
 ) -> None:
-    """Wait until something holds. Fails, saying what was waited for."""
+    """Wait until something holds. Fails with ``what``."""
     until = time.monotonic() + timeout_s
     while not reached():
         if time.monotonic() > until:
@@ -150,7 +148,7 @@ def wait_until(
 
 
 class Release:
-    """An installed chart, and its workers."""
+    """An installed chart and its workers."""
 
     def __init__(self, cluster: Cluster, name: str, values: Mapping[str, Any]) -> None:
         self.cluster = cluster
@@ -160,25 +158,21 @@ class Release:
         self.deployment = f"deployment/{name}-filing-clerk"
 
     def install(self, *words: str) -> str:
-        """Install it, with further words for helm."""
         return self._helm("install", *words)
 
     def upgrade(self, *words: str) -> str:
-        """Upgrade it, with further words for helm."""
         return self._helm("upgrade", *words)
 
     def pods(self) -> list[Document]:
-        """Its workers' pods, oldest first; those that are ending too."""
+        """Pods of its workers, oldest first, terminating ones included."""
         found: list[Document] = self.cluster.get("pods", "-l", self.workers)
         return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def pod(self) -> str:
-        """The name of its only pod that is not ending."""
         (living,) = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
         return str(living["metadata"]["name"])
 
     def ready(self) -> list[str]:
-        """Names of the pods that are ready and not ending."""
         return [
             pod["metadata"]["name"]
             for pod in self.pods()
@@ -186,19 +180,17 @@ class Release:
         ]
 
     def wait_for_ready(self, count: int, timeout_s: float = 300) -> None:
-        """Wait until exactly so many workers are there, all ready."""
-
         def reached() -> bool:
             return len(self.pods()) == len(self.ready()) == count
 
         wait_until(f"{count} ready workers of {self.name}", reached, timeout_s)
 
     def ask(self, pod: str, path: str) -> tuple[int, str]:
-        """GET a path of a worker, through the API server: the status and the body."""
+        """GET a path of a worker through the API server: status and body."""
         return self.cluster.ask(pod, 8080, path)
 
     def events(self, pod: str) -> list[dict[str, Any]]:
-        """What a worker has logged, but for lines that are no JSON."""
+        """The JSON lines of a worker's log."""
         lines = self.cluster.kubectl("logs", pod, "-c", "worker").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
@@ -208,30 +200,27 @@ class Release:
 
 
 def condition(pod: Document, kind: str) -> bool:
-    """Whether a condition of a pod is true."""
     found = {entry["type"]: entry["status"] for entry in pod["status"].get("conditions", [])}
     return found.get(kind) == "True"
 
 
 def container(pod: Document) -> Document:
-    """The status of a pod's worker."""
+    """The status of the worker's container."""
     (status,) = pod["status"]["containerStatuses"]
     return dict(status)
 
 
 @contextmanager
 def watching(cluster: Cluster, pod: str) -> Iterator[list[Document]]:
-    """Follow a pod; after the context the list holds how its container ended, each time it did.
-
-    A pod that is deleted takes its status along, so it has to be watched until then.
-    """
+    """Follow a pod. After the context the list holds each end of its container. A deleted pod's
+    status is gone, so it must be watched before."""
     ends: list[Document] = []
     command = ["kubectl", "-n", cluster.namespace, "get", "pod", pod, "--watch", "-o", "json"]
     with tempfile.TemporaryFile("w+") as out:
         follower = subprocess.Popen(command, stdout=out)
         try:
             yield ends
-            time.sleep(1)  # for what is under way
+            time.sleep(1)  # for requests in progress
         finally:
             follower.terminate()
             follower.wait(10)

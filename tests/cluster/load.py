@@ -1,4 +1,4 @@
-"""Messages at a steady rate, and a stranger's view of their results: each exactly once, or not.
+"""Messages at a steady rate, and an independent check that each has exactly one result.
 
 with Traffic(servers, topics, partitions=4) as traffic:
     traffic.per_second = 20
@@ -23,7 +23,7 @@ from worker.demo.models import demo_samples
 
 _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 _TICK_S = 0.1
-_AFTER_S = 3.0  # how long a second result of a message is waited for
+_AFTER_S = 3.0  # how long to wait for a second result of a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,6 @@ class Names:
 
     @classmethod
     def fresh(cls, run: str) -> Names:
-        """Names that no other run has."""
         run = f"{run}-{uuid.uuid4().hex[:6]}"
         inputs, outputs, review, dead = (
             f"{run}.{name}" for name in ("in", "out", "review", "dead")
@@ -47,14 +46,13 @@ class Names:
 
     @property
     def sinks(self) -> tuple[str, str, str]:
-        """What workers write to."""
         return (self.outputs, self.review, self.dead)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """One committed record. ``source`` is its input's partition and offset, ``at`` Unix seconds,
-    ``adapter`` the digest of the adapter that made it."""
+    ``adapter`` the digest of its adapter."""
 
     source: str
     topic: str
@@ -64,12 +62,12 @@ class Result:
 
 
 class Traffic:
-    """Publishes from one thread and reads from another, from entry to exit of the context."""
+    """Publishes on one thread and reads on another, inside the context."""
 
     def __init__(self, servers: str, names: Names, partitions: int) -> None:
         self.per_second = 0.0
         self.results: list[Result] = []
-        self.sent: dict[str, float] = {}  # by source; when it was acknowledged
+        self.sent: dict[str, float] = {}  # by source: when it was acknowledged
         self._names = names
         self._texts = [sample.message for sample in demo_samples(200)]
         self._partitions = partitions
@@ -78,7 +76,7 @@ class Traffic:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
-                "group.id": "cluster-tests-reader",  # the client wants one; it is not joined
+                "group.id": "cluster-tests-reader",  # the client requires one; it is not joined
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,
@@ -93,7 +91,7 @@ class Traffic:
         ]
 
     def __enter__(self) -> Self:
-        """Begin to read all that is in the result topics, and to publish at the rate."""
+        """Start to read all result topics, and to publish at the rate."""
         sinks = self._names.sinks
         self._consumer.assign(
             [TopicPartition(topic, n, 0) for topic in sinks for n in range(self._partitions)]
@@ -108,7 +106,6 @@ class Traffic:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End both threads and free the clients."""
         self._ended.set()
         for thread in self._threads:
             thread.join(30)
@@ -116,7 +113,7 @@ class Traffic:
         self._producer.flush(10)
 
     def publish(self, count: int) -> None:
-        """Publish so many at once, spread over the partitions."""
+        """Publish ``count`` at once, spread over the partitions."""
         for _ in range(count):
             number, self._made = self._made, self._made + 1
             value = {"id": f"m-{number}", "message": self._texts[number % len(self._texts)]}
@@ -130,18 +127,16 @@ class Traffic:
 
     @property
     def waiting(self) -> int:
-        """Messages sent that have no result yet."""
+        """Messages without a result yet."""
         return self._made - len({result.source for result in self.results})
 
     def done_since(self, moment: float) -> int:
-        """Results that came after a moment (Unix seconds)."""
+        """Results after a moment (Unix seconds)."""
         return sum(result.at > moment for result in self.results)
 
     def finish(self, timeout_s: float = 120) -> int:
-        """Stop publishing, wait for the last result and return how many there are.
-
-        Fails when a message has no result, or any has two.
-        """
+        """Stop publishing, wait for the last result and return the number of results. Fails if a
+        message has no result or two."""
         self.per_second = 0.0
         time.sleep(2 * _TICK_S)
         assert self._producer.flush(30) == 0
@@ -199,7 +194,7 @@ class Traffic:
 
 
 class Lag:
-    """How far a group is behind, as an autoscaler sees it: by its committed offsets."""
+    """The lag of a group by its committed offsets, as an autoscaler sees it."""
 
     def __init__(self, servers: str, names: Names, partitions: int) -> None:
         self._client = Consumer(
@@ -213,7 +208,6 @@ class Lag:
         self._parts = [TopicPartition(names.inputs, number) for number in range(partitions)]
 
     def now(self) -> int:
-        """Records between the committed offsets and the ends of the partitions."""
         behind = 0
         for partition in self._client.committed(self._parts, timeout=10):
             first, end = self._client.get_watermark_offsets(partition, timeout=10)
@@ -221,5 +215,4 @@ class Lag:
         return behind
 
     def close(self) -> None:
-        """Free the client."""
         self._client.close()

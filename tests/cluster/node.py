@@ -1,13 +1,13 @@
-"""A Kubernetes of one node on this machine, for CI: `python -m tests.cluster.node up FOLDER`.
+"""A one-node Kubernetes on this machine, for CI: `python -m tests.cluster.node up FOLDER`.
 
-Nothing is pulled: etcd and Kubernetes are built from their Go modules (some minutes on two cores,
-once; kept in the user's cache folder), containerd, runc and the network plugins are Debian's. It
-needs root, Go 1.26 and gcc, and listens on loopback and on the pods' bridge alone. No DNS and no
-kube-proxy: pods are reached by their own addresses. Where there is a cluster already (kind, k3d),
-none of this is needed.
+No images are pulled: etcd and Kubernetes are built from their Go modules (some minutes on two
+cores, once; kept in the user's cache folder), containerd, runc and the network plugins are
+Debian's. Needs root, Go 1.26 and gcc. It listens only on loopback and on the pods' bridge. No DNS
+and no kube-proxy: pods are reached by their own addresses. Not needed where there is a cluster
+(kind, k3d).
 
 up FOLDER        build, start, and print what to export
-load FOLDER TAR  make an image of `docker save` known to the node
+load FOLDER TAR  load an image of `docker save` into the node
 down FOLDER      stop all of it
 """
 
@@ -66,7 +66,7 @@ int main(void) { signal(SIGTERM, leave); signal(SIGINT, leave); for (;;) pause()
 
 
 def build() -> None:
-    """Make the programs that are missing from the cache."""
+    """Build the programs that are missing from the cache."""
     if all((BIN / name).exists() for name in (*_PARTS, "etcd")):
         return
     if GO is None:
@@ -87,12 +87,12 @@ def _build_etcd(folder: Path) -> None:
 
 
 def _build_kubernetes(folder: Path) -> None:
-    """Its own go.mod takes the parts that it publishes from a folder next to it, which the module
-    has not: they are taken at the version that was published with it."""
+    """Kubernetes' go.mod replaces its published parts by a neighbouring folder, which the module
+    does not contain. They are taken in the version published with it."""
     folder.mkdir()
     _go(folder, "mod", "init", "local/kubernetes")
-    told = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
-    staged = json.loads(_go(folder, "mod", "edit", "-json", json.loads(told)["GoMod"]))["Replace"]
+    module = _go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}")
+    staged = json.loads(_go(folder, "mod", "edit", "-json", json.loads(module)["GoMod"]))["Replace"]
     names = [
         replacement["Old"]["Path"]
         for replacement in staged
@@ -115,17 +115,16 @@ def _go(folder: Path, *arguments: str) -> str:
 
 
 class Node:
-    """The node's processes and files, in one folder."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
 
     def up(self) -> None:
-        """Start everything and wait until the node is ready. Raises RuntimeError when it is not."""
+        """Start everything and wait until the node is ready. Raises RuntimeError if it does not
+        get ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_files()
-        # Docker, where it runs too, has the kernel drop what goes from pod to pod.
+        # Docker, where it runs too, makes the kernel drop traffic between pods.
         _run("iptables", "--insert", "FORWARD", *_FROM_POD_TO_POD)
         self._start("containerd", f"--config={self.folder / 'containerd.toml'}")
         self._start("etcd", *self._etcd())
@@ -155,11 +154,10 @@ class Node:
         self._await("the default service account", lambda: self.kubectl(*account))
 
     def load(self, archive: Path) -> None:
-        """Make an image known to the node."""
         self._ctr("--namespace=k8s.io", "images", "import", str(archive))
 
     def down(self) -> None:
-        """Stop everything, the pods too, and undo mounts and bridge."""
+        """Stop everything, pods included, and remove mounts and bridge."""
         for name in ("kubelet", "kube-scheduler", "kube-controller-manager", "kube-apiserver"):
             self._stop(name)
         self._stop("etcd")
@@ -176,7 +174,6 @@ class Node:
                 _run("umount", "--lazy", mount, ok=True)
 
     def kubectl(self, *arguments: str) -> str:
-        """Run kubectl on this cluster and return what it says."""
         return _run(str(BIN / "kubectl"), f"--kubeconfig={self.kubeconfig}", *arguments)
 
     def _etcd(self) -> list[str]:
@@ -306,7 +303,7 @@ def _kubelet() -> object:
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
         "failSwapOn": False,
-        "imageGCHighThresholdPercent": 100,  # never: what is loaded could not be pulled again
+        "imageGCHighThresholdPercent": 100,  # never: loaded images could not be pulled again
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
         "resolvConf": "/etc/resolv.conf",
     }
@@ -341,7 +338,7 @@ runtime_type = "io.containerd.runc.v2"
 
 
 def _image(name: str, program: Path) -> bytes:
-    """A docker-archive with one layer, which holds one program that it starts."""
+    """A docker-archive with one layer that holds one program."""
     layer = _tar({program.name: program.read_bytes()})
     config = json.dumps(
         {
@@ -384,7 +381,7 @@ def _run(
 
 
 def install() -> None:
-    """Debian's part of it, where it is missing."""
+    """Install missing Debian packages."""
     if Path("/usr/lib/cni/bridge").exists() and all(
         shutil.which(program)
         for program in ("containerd", "runc", "iptables", "conntrack", "openssl")
@@ -397,7 +394,6 @@ def install() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module's text."""
     match arguments:
         case ["build"]:
             build()

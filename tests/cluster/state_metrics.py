@@ -1,4 +1,4 @@
-"""kube-state-metrics on this machine, for the cluster of KUBECONFIG: what it tells of autoscalers.
+"""kube-state-metrics on this machine, for KUBECONFIG's cluster: its metrics of autoscalers.
 
 Built from its Go module the first time (some minutes), and kept next to the node's programs.
 """
@@ -26,8 +26,8 @@ _START_S = 60.0
 
 
 def build() -> Path:
-    """Return the program, which is made where it is missing. Raises FileNotFoundError without Go,
-    and CalledProcessError."""
+    """Return the program; build it if missing. Raises FileNotFoundError without Go, and
+    CalledProcessError."""
     if not PROGRAM.exists():
         if GO is None:
             raise FileNotFoundError("no Go to build kube-state-metrics with")
@@ -45,7 +45,7 @@ def build() -> Path:
 
 @contextmanager
 def telling(cluster: Cluster, folder: Path) -> Iterator[str]:
-    """Run it over the autoscalers of the cluster's namespace; give host:port of its metrics."""
+    """Run it over the autoscalers of the cluster's namespace; yield host:port of its metrics."""
     address, log = f"127.0.0.1:{free_port()}", folder / "kube-state-metrics.log"
     child = ChildProcess(
         [

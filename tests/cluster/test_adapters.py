@@ -1,4 +1,4 @@
-"""A mounted store of adapters: running pods take a new one up, or refuse it, and never restart."""
+"""A mounted adapter store: running pods switch to a new adapter or refuse it, without a restart."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ STEADY = 4  # messages a second, while a second engine loads on the same cores
 READY_S = 600.0
 TAKEN_S = 400.0
 
-# Runs in a pod of the image, so with the worker's own code: stores a copy of the image's adapter
-# under another name, its codes dealt to other labels or a file of it damaged, and makes it current.
+# Runs in a pod of the image, so with the worker's own code. Stores a copy of the image's adapter
+# under another name, with other codes for its labels or a damaged file, and makes it current.
 PUBLISH = """
 import shutil, sys
 from dataclasses import replace
@@ -52,17 +52,17 @@ print(made.digest)
 
 
 class Store:
-    """A folder of the node: the workers' claim, and a pod next to them that may write to it."""
+    """A folder of the node: the workers' claim, and a pod that may write to it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.name = f"clerk-store-{uuid.uuid4().hex[:6]}"
         self.folder = f"/tmp/{self.name}"
-        # Pods that workers' namespace does not admit: it writes as root to a folder of the node.
+        # The workers' namespace does not admit its pods: they write to the node's disk as root.
         self.beside = Cluster(self.name)
 
     def make(self) -> None:
-        """Make volume, claim and writer."""
+        """Create volume, claim and writer."""
         source = {"hostPath": {"path": self.folder, "type": "DirectoryOrCreate"}}
         size = {"storage": "1Gi"}
         modes = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
@@ -105,11 +105,11 @@ class Store:
     def publish(self, name: str, how: str = "sound") -> str:
         """Make an adapter current; return its digest."""
         python = ("/opt/filing-clerk/bin/python", "-", "/store", name, how)
-        said = self.beside.kubectl("exec", "-i", "writer", "--", *python, given=PUBLISH)
-        return said.split()[-1]
+        output = self.beside.kubectl("exec", "-i", "writer", "--", *python, given=PUBLISH)
+        return output.split()[-1]
 
     def remove(self) -> None:
-        """Leave nothing on the cluster or the node."""
+        """Remove everything from cluster and node."""
         self.beside.kubectl("exec", "writer", "--", "find", "/store", "-mindepth", "1", "-delete")
         self.beside.kubectl("delete", "namespace", self.name, "--timeout=180s")
         self.cluster.kubectl("delete", "pvc", self.name)
@@ -139,7 +139,7 @@ def clerk(cluster: Cluster, kafka: str, names: Names, store: Store) -> Iterator[
                 "volume": {"persistentVolumeClaim": {"claimName": store.name, "readOnly": True}},
             }
         },
-        # While two adapters are there, each merged into a copy of the base, there are two engines.
+        # Two adapters, each merged into a copy of the base, have two engines.
         "resources": {"limits": {"memory": "16Gi"}},
     }
     release = Release(cluster, "swap", merge(demo_values(kafka, names, PARTITIONS), mounted))
@@ -147,16 +147,16 @@ def clerk(cluster: Cluster, kafka: str, names: Names, store: Store) -> Iterator[
     cluster.helm("uninstall", "swap", "--ignore-not-found", "--wait", "--timeout", "3m")
 
 
-def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
+def test_pods_switch_to_a_new_adapter_and_refuse_a_bad_one(
     clerk: Release,
     store: Store,
     kafka: str,
     names: Names,
     note: Callable[[str], None],
 ) -> None:
-    """Under load: a sound adapter serves without a restart; one with a damaged file and one that
-    misclassifies the probes are refused and the pod labels on. No message is lost or done twice,
-    and each result carries the adapter that the worker was at."""
+    """Under load a valid adapter serves without a restart. One with a damaged file and one that
+    misclassifies the probes are refused, and the pod continues. No message is lost or
+    duplicated, and each result names the adapter that made it."""
     first = store.publish("first")
     clerk.install()
     clerk.wait_for_ready(1, READY_S)
@@ -187,7 +187,7 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
     stamps = [result.adapter for result in sorted(traffic.results, key=lambda result: result.at)]
     assert set(stamps) == {first, second}
     by_first = stamps.count(first)
-    # Results of two partitions may come in another order around the swap, by a batch at most.
+    # Around the swap, results of two partitions may arrive out of order, by a batch at most.
     assert stamps[: by_first - 20] == [first] * (by_first - 20)
     assert stamps[by_first + 20 :] == [second] * (count - by_first - 20)
     swapped = [event for event in clerk.events(pod) if event["event"] == "adapter.swapped"]
@@ -199,19 +199,19 @@ def test_a_new_current_is_taken_up_and_a_bad_one_is_not(
 
 
 def serves(clerk: Release, pod: str) -> str | None:
-    """The digest of the adapter that a worker says it labels with."""
-    info = told(clerk, pod)
+    """The digest of the adapter that a worker labels with."""
+    info = info_of(clerk, pod)
     return info and info["adapter"] and str(info["adapter"]["digest"])
 
 
 def refused(clerk: Release, pod: str, digest: str) -> str | None:
-    """Why a worker says it refused this adapter, if it does."""
-    info = told(clerk, pod)
+    """The reason for which a worker refused this adapter, or None."""
+    info = info_of(clerk, pod)
     last = info and info["last_refusal"]
     return str(last["reason"]) if last and last["digest"] == digest else None
 
 
-def told(clerk: Release, pod: str) -> Any:
-    """What a worker answers on /info; None when it does not."""
+def info_of(clerk: Release, pod: str) -> Any:
+    """The worker's /info; None without an answer."""
     status, body = clerk.ask(pod, "/info")
     return json.loads(body) if status == 200 else None

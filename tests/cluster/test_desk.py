@@ -1,7 +1,7 @@
-"""The chart's desk: from a doubtful label in Kafka to a correction there.
+"""The chart's desk: from an uncertain label in Kafka to a correction there.
 
-The desk is its image (CLERK_TEST_DESK_IMAGE), its SQLite on a claim. The release has no workers:
-the test writes what they would have.
+The desk runs from its image (CLERK_TEST_DESK_IMAGE), with SQLite on a claim. The release has no
+workers: the test writes their results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.chart.render import ROOT, merge
 from tests.cluster.conftest import missing
@@ -24,8 +23,7 @@ from tests.cluster.load import Names
 from tests.cluster.values import LABEL, PULL_POLICY, demo_values, volume
 from tests.support.desk_browser import field
 from tests.support.desk_messages import publish_results
-from tests.support.topics import read_all
-from worker.contract.records import read_correction
+from tests.support.topics import create_topics, read_all, read_corrections
 from worker.contract.taxonomy import Taxonomy
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -44,18 +42,16 @@ def names() -> Names:
 
 @pytest.fixture(scope="module")
 def topics(kafka: str, names: Names) -> dict[str, str]:
-    """All but the corrections', which the desk makes."""
+    """All topics except the corrections', which the desk creates."""
     made = {"in": names.inputs, "labels": names.outputs, "review": names.review}
-    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
-    for future in admin.create_topics([NewTopic(name, 1, 1) for name in made.values()]).values():
-        future.result(30)
+    create_topics(kafka, made.values())
     return {**made, "corrections": f"{names.group}.corrections"}
 
 
 @pytest.fixture(scope="module")
 def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
     if not IMAGE:
-        missing("CLERK_TEST_DESK_IMAGE names no image of the desk that the nodes know")
+        missing("CLERK_TEST_DESK_IMAGE must name the desk's image on the nodes")
     repository, _, tag = IMAGE.rpartition(":")
     desk = {
         "enabled": True,
@@ -67,7 +63,7 @@ def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
                 "create_topics": True,
             },
             "sign_in": {"method": "local"},
-            "web": {"secure_cookies": False},  # there is no Ingress with TLS before it
+            "web": {"secure_cookies": False},  # no Ingress with TLS in front of it
             "review": {"publish_delay_s": 0, "double_share": 0},
         },
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
@@ -79,7 +75,6 @@ def values(kafka: str, names: Names, topics: dict[str, str]) -> dict[str, Any]:
 def release(
     cluster: Cluster, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Release]:
-    """A desk by the chart."""
     folder = tmp_path_factory.mktemp("desk") / "volume"
     claim = "people-filing-clerk-desk"
     if not cluster.exists("storageclass"):
@@ -93,7 +88,7 @@ def release(
 
 
 class Visitor:
-    """Somebody's browser at the desk, without scripts."""
+    """A browser at the desk, without scripts."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -101,15 +96,13 @@ class Visitor:
         self._opener = urllib.request.build_opener(jar)
 
     def get(self, path: str) -> str:
-        """Load a page."""
         return self._open(path, None)
 
     def post(self, path: str, form: dict[str, str]) -> str:
-        """Send a form; return the page that it leads to."""
+        """Send a form; return the resulting page."""
         return self._open(path, urllib.parse.urlencode(form).encode())
 
     def sign_in(self, name: str, password: str) -> None:
-        """Fill the form in and send it."""
         page = self.get("/sign-in")
         form = {"csrf": field(page, "csrf"), "name": name, "password": password, "next": "/"}
         assert 'name="password"' not in self.post("/sign-in", form)
@@ -132,18 +125,18 @@ class Visitor:
 
 
 def add_person(cluster: Cluster, name: str) -> None:
-    """As docs/desk.md has it: in the pod, the password from a pipe."""
+    """As in docs/desk.md: in the pod, with the password from a pipe."""
     command = ("clerk-desk", "people", "add", name, "--role", "owner",
                "-c", "/etc/filing-clerk/desk.toml")  # fmt: skip
     cluster.kubectl("exec", "-i", DEPLOYMENT, "-c", "desk", "--", *command, given=PASSWORD)
 
 
 @pytest.mark.usefixtures("release")
-def test_a_doubtful_label_becomes_a_correction(
+def test_an_uncertain_label_becomes_a_correction(
     cluster: Cluster, kafka: str, topics: dict[str, str]
 ) -> None:
-    """A person signs in and decides, and a router can read it; a desk that is started again still
-    knows."""
+    """A reviewer signs in and decides, and a router can read the correction. A restarted desk
+    keeps the decision."""
     cluster.kubectl("rollout", "status", DEPLOYMENT, READY)
     add_person(cluster, "ada")
     taxonomy = Taxonomy.from_toml(TAXONOMY)
@@ -156,10 +149,11 @@ def test_a_doubtful_label_becomes_a_correction(
         ada = Visitor(address)
         assert 'name="password"' in ada.get("/")
         ada.sign_in("ada", PASSWORD)
-        wait_until("the message is shown", lambda: 'name="item"' in ada.get("/review"), 60)
-        ada.decide(ada.get("/review"), other)
+        wait_until("a message waits", lambda: 'value="next"' in ada.get("/review"), 60)
+        page = ada.get("/review")
+        ada.decide(ada.post("/review", {"csrf": field(page, "csrf"), "action": "next"}), other)
         wait_until("a correction in Kafka", lambda: read_all(kafka, topics["corrections"]), 60)
-    (correction,) = map(read_correction, read_all(kafka, topics["corrections"]))
+    (correction,) = read_corrections(kafka, topics["corrections"])
     assert (correction.machine.label, correction.label) == (machine, other)
     assert correction.message_id == "T-0"
     _starts_anew(cluster)

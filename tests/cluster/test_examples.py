@@ -1,6 +1,6 @@
-"""Each example, sent to the API server as it is rendered: every object and every pod is accepted.
+"""Each example, rendered and sent to the API server: every object and every pod is accepted.
 
-The custom resources want KEDA's and the Prometheus operator's definitions. Where the cluster has
+The custom resources need the definitions of KEDA and the Prometheus operator. Where the cluster has
 none they are applied for the test, from the operators' Go modules (crds.py).
 """
 
@@ -22,13 +22,13 @@ from tests.chart.render import EXAMPLE_FILES, Document, pods, render
 from tests.cluster.conftest import missing
 from tests.cluster.kubectl import Cluster
 
-# The operators' custom resource definitions, from their Go modules: for a cluster without them.
+# The operators' custom resource definitions, from their Go modules, for a cluster without them.
 #
-# Needs Go. A module is taken only if it has the checksum below, as in a go.sum.
+# Needs Go. A module is used only if it has the checksum below, as in a go.sum.
 
 
 class NotThere(Exception):
-    """There is no Go, or the module cannot be had."""
+    """No Go, or the module is not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ _MODULES = {
 
 
 def definitions(name: str) -> dict[str, Any]:
-    """Return the CustomResourceDefinition of this name (plural.group). Raises NotThere."""
+    """The CustomResourceDefinition with this name (plural.group). Raises NotThere."""
     plural, _, group = name.partition(".")
     folder = _fetch(_MODULES[group])
     text = (folder / f"{group}_{plural}.yaml").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def definitions(name: str) -> dict[str, Any]:
 @functools.cache
 def _fetch(module: Module) -> Path:
     if shutil.which("go") is None:
-        raise NotThere("they would come from Go modules, and Go is not installed")
+        raise NotThere("Go is not installed, which could get them")
     done = subprocess.run(
         ["go", "mod", "download", "-json", module.name],
         cwd="/",
@@ -77,11 +77,11 @@ def _fetch(module: Module) -> Path:
         timeout=300,
     )
     if done.returncode != 0:
-        raise NotThere(f"the module is not to be had: {done.stdout}{done.stderr}")
-    told = json.loads(done.stdout)
-    if told["Sum"] != module.checksum:
-        raise NotThere(f"{module.name} has the checksum {told['Sum']}, not {module.checksum}")
-    return Path(told["Dir"]) / module.folder
+        raise NotThere(f"the module cannot be downloaded: {done.stdout}{done.stderr}")
+    answer = json.loads(done.stdout)
+    if answer["Sum"] != module.checksum:
+        raise NotThere(f"{module.name} has the checksum {answer['Sum']}, not {module.checksum}")
+    return Path(answer["Dir"]) / module.folder
 
 
 KINDS = {
@@ -92,7 +92,7 @@ KINDS = {
     "prometheusrules.monitoring.coreos.com",
 }
 
-# What keda.yaml names and a cluster admin has: else the pods are refused for the lack of it.
+# keda.yaml names it and a cluster admin has it; without it the pods would be refused.
 GIVEN: list[Document] = [
     {
         "apiVersion": "node.k8s.io/v1",
@@ -111,7 +111,7 @@ GIVEN: list[Document] = [
 
 @pytest.fixture(scope="module")
 def what_examples_name(cluster: Cluster) -> Iterator[None]:
-    """The definitions and classes that the examples name; those that were not there go again."""
+    """The definitions and classes that the examples refer to; new ones are removed afterwards."""
     made = []
     for kind in sorted(KINDS):
         if not cluster.exists("crd", kind):
@@ -140,8 +140,8 @@ each_example = pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda path
 @each_example
 @pytest.mark.usefixtures("what_examples_name")
 def test_the_api_server_accepts_each_object(cluster: Cluster, example: Path) -> None:
-    """Nothing is refused and nothing is warned of: no unknown field, no deprecated version, no
-    violation of the restricted Pod Security level."""
+    """No unknown field, no deprecated version, no violation of the restricted Pod Security
+    level."""
     text = yaml.safe_dump_all(render(None, example, namespace=cluster.namespace))
     words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
     assert cluster.warnings(*words, given=text) == []
@@ -150,8 +150,8 @@ def test_the_api_server_accepts_each_object(cluster: Cluster, example: Path) -> 
 @each_example
 @pytest.mark.usefixtures("what_examples_name")
 def test_each_pod_is_admitted_as_restricted(cluster: Cluster, example: Path) -> None:
-    """The pods of Deployment, Jobs, CronJob and helm test pass the admission of a namespace that
-    enforces the restricted level."""
+    """The pods of Deployment, Jobs, CronJob and helm test pass the admission of a restricted
+    namespace."""
     found = _bare_pods(cluster, example)
     assert len(found) >= 2
     words = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
@@ -160,7 +160,7 @@ def test_each_pod_is_admitted_as_restricted(cluster: Cluster, example: Path) -> 
 
 @each_example
 @pytest.mark.usefixtures("what_examples_name")
-def test_a_pod_with_less_is_refused(cluster: Cluster, example: Path) -> None:
+def test_a_pod_with_fewer_restrictions_is_refused(cluster: Cluster, example: Path) -> None:
     """Without their security contexts the same pods are refused: the level is enforced here."""
     for pod in _bare_pods(cluster, example):
         for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
@@ -170,7 +170,7 @@ def test_a_pod_with_less_is_refused(cluster: Cluster, example: Path) -> None:
 
 
 def _bare_pods(cluster: Cluster, example: Path) -> list[Document]:
-    """The pods that an example makes, one by one, under an account that is there."""
+    """The pods of an example, under an account that exists."""
     return [
         {
             "apiVersion": "v1",

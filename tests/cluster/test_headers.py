@@ -1,11 +1,11 @@
 """Each example from an empty namespace, by the commands of its own header, to labels in Kafka.
 
-Run as they stand, but for: Kafka's address and the words that the header leaves out ("..."); what
-makes and pushes images, since the node knows them by the names in the examples (.ci/cluster). The
+The commands run as written, except: Kafka's address and the words that the header leaves out
+("..."), and making and pushing images, since .ci/cluster loads them under the examples' names. The
 trainer's job trains where CLERK_TEST_TRAINER_IMAGE names its image (cluster_trainer in .ci/cluster
-makes one); else the adapter that it would publish is put in its place. What the test node lacks is
-in stand_in/, file by file; its storage is folders of this machine, its GPUs a number in the node's
-status. KEDA and the Prometheus operator are their definitions alone.
+makes one); otherwise a ready adapter takes the place of the one it would publish. What the test
+node lacks is in stand_in/, file by file; its storage is folders of this machine, its GPUs a number
+in the node's status. Of KEDA and the Prometheus operator there are only the definitions.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_bro
 from worker.contract import read_manifest
 from worker.contract.store import Pointer, read_pointer, write_pointer
 from worker.demo.base_model import ensure_base_model
+from worker.demo.models import ModelName, ensure_model
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 MESSAGES = 40
 LOGIN = "of-the-test"
-"""In the place of the words that a header leaves out."""
+"""Replaces the words that a header leaves out."""
 READY_S = 1200.0
 CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
     "one-gpu": {"": ("models", "adapters")},
+    "encoder": {"": ("adapters",)},
     "air-gapped": {"": ("adapters",)},
     "keda": {
         "shared": (
@@ -67,7 +69,7 @@ TRAIN = "kubectl -n support create job --from=cronjob/clerk-filing-clerk-trainer
 
 @pytest.fixture
 def broker(host: str, tmp_path: Path) -> Iterator[SecureBroker]:
-    """A Kafka with TLS, SCRAM and client certificates that pods reach, for this example alone."""
+    """A Kafka with TLS, SCRAM and client certificates that pods reach, for this example."""
     with secure_broker(tmp_path, host) as found:
         for user in ("User:scram-clerk", "User:CN=clerk"):
             found.allow(user, RIGHTS)
@@ -75,15 +77,15 @@ def broker(host: str, tmp_path: Path) -> Iterator[SecureBroker]:
 
 
 class Desk:
-    """The folder in which somebody types, and what lies in it."""
+    """The folder in which the commands are typed, with its files."""
 
-    def __init__(self, folder: Path, broker: SecureBroker) -> None:
+    def __init__(self, folder: Path, broker: SecureBroker, model: ModelName) -> None:
         self.folder = folder
         folder.mkdir()
         (folder / "helm").symlink_to(ROOT / "helm")
         shutil.copytree(ROOT / "config", folder / "config")
         shutil.copytree(ensure_base_model(), folder / "Qwen2.5-7B-Instruct")
-        _publish(folder / "store")
+        _publish(ensure_model(model).adapter, folder / "store")
         if training.IMAGE:
             training.prepare(folder / "export").rename(folder / "dataset")
             shutil.copy(training.RECIPE, folder / "config" / "trainer.toml")
@@ -97,11 +99,10 @@ class Desk:
         self.variables = {"PATH": path_with_helm(folder / "bin")}
 
 
-def _publish(store: Path) -> None:
-    """As clerk-trainer publish leaves it: the adapter that ships, and the pointer."""
-    shipped = ROOT / "worker" / "demo" / "adapter"
-    manifest = read_manifest(shipped)
-    shutil.copytree(shipped, store / manifest.digest)
+def _publish(adapter: Path, store: Path) -> None:
+    """A shipped adapter and the pointer, as clerk-trainer publish leaves them."""
+    manifest = read_manifest(adapter)
+    shutil.copytree(adapter, store / manifest.digest)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     write_pointer(
         store, Pointer(manifest.digest, manifest.name, now, None, "tests", None, "publish")
@@ -125,12 +126,11 @@ def volumes(cluster: Cluster, example: str, folder: Path) -> Iterator[dict[str, 
 
 @contextmanager
 def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
-    """Serve the base model's files to who has the login of the header; give what download.files
-    says of them."""
+    """Serve the base model's files with the login of the header; yield their entries for
+    download.files."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Send a file."""
             if self.headers.get("Authorization") == f"Bearer {LOGIN}":
                 super().do_GET()
             else:
@@ -157,8 +157,8 @@ def model_store(host: str, folder: Path) -> Iterator[list[dict[str, str]]]:
 
 @pytest.fixture
 def node(cluster: Cluster) -> Iterator[None]:
-    """The node shows two GPUs, a worker's and the trainer's. Its folders are this machine's, or the
-    claims could not be made."""
+    """The node reports two GPUs, a worker's and the trainer's. Its folders must be this
+    machine's, or the claims could not be created."""
     (found,) = cluster.get("nodes")
     name = found["metadata"]["name"]
     if not Path("/run/filing-clerk-containerd.sock").exists() and not cluster.exists(
@@ -176,14 +176,14 @@ def node(cluster: Cluster) -> Iterator[None]:
     cluster.kubectl("label", "node", name, "nvidia.com/gpu.present-")
 
 
-# The desk's wants a PostgreSQL, an Ingress and an OpenID provider; test_desk.py runs it on SQLite.
+# The desk's needs PostgreSQL, an Ingress and an OpenID provider; test_desk.py runs it on SQLite.
 @pytest.mark.parametrize(
     "example",
     [path for path in EXAMPLE_FILES if path.stem != "desk"],
     ids=lambda path: path.stem,
 )
 @pytest.mark.usefixtures("what_examples_name", "node")
-def test_an_example_comes_up_by_the_commands_of_its_header(
+def test_an_example_works_by_the_commands_of_its_header(
     cluster: Cluster,
     host: str,
     broker: SecureBroker,
@@ -191,12 +191,13 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
     tmp_path: Path,
     note: Callable[[str], None],
 ) -> None:
-    """From nothing: the workers become ready, and what is published is labelled once each."""
-    desk = Desk(tmp_path / "desk", broker)
-    if example.stem == "keda":  # the header makes it
+    """The workers become ready, and each published message is labelled once."""
+    model: ModelName = "encoder" if example.stem == "encoder" else "adapter"
+    desk = Desk(tmp_path / "desk", broker, model)
+    if example.stem == "keda":  # the header creates it
         cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
     support = Cluster(NAMESPACE)
-    assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
+    assert not cluster.exists("namespace", NAMESPACE), f"the namespace {NAMESPACE} already exists"
     kafka = (
         broker.broker.address_of({"keda": "SASL", "air-gapped": "MTLS"}[example.stem])
         if example.stem in {"keda", "air-gapped"}
@@ -219,7 +220,7 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
         given.write_text(yaml.safe_dump(own))
         for command in commands(example):
             if command.startswith("docker ") or (command.startswith(TRAIN) and not training.IMAGE):
-                continue  # the images are there already
+                continue  # the images are already there
             run(_filled_in(command, example, kafka, given), desk.folder, desk.variables)
         if example.stem == "keda":
             store = folders["clerk-filing-clerk-adapters"]
@@ -237,7 +238,8 @@ def test_an_example_comes_up_by_the_commands_of_its_header(
 
 
 def _first_adapter(support: Cluster, store: Path, desk: Desk, note: Callable[[str], None]) -> None:
-    """The header's last command has begun a job that makes it; or it is put in its place."""
+    """The header's last command started a job that makes it; without the trainer's image it is
+    copied."""
     if not training.IMAGE:
         shutil.copytree(desk.folder / "store", store, dirs_exist_ok=True)
         return
@@ -275,7 +277,6 @@ def _remove(cluster: Cluster) -> None:
     cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
 
 
-def test_each_stand_in_is_of_an_example() -> None:
-    """A renamed example does not lose what it needs here."""
+def test_each_stand_in_belongs_to_an_example() -> None:
     stems = {path.stem for path in (Path(__file__).parent / "stand_in").glob("*.yaml")}
     assert stems <= {path.stem for path in EXAMPLES.glob("*.yaml")}

@@ -1,8 +1,8 @@
-"""A busy week on a cluster: what people decided becomes a proposal, and their yes a canary.
+"""A busy week on a cluster: people's decisions become a proposal, and their yes a canary.
 
-The jobs are the chart's, made from its CronJob, and do what its values say; what is trained is a
-linear head on an encoder (stand_in/proposal.toml). The release has no workers. Adapter and dataset,
-the base and the desk's exports come to their claims through a pod, as a person would bring them.
+The jobs come from the chart's CronJob and follow its values; what is trained is a linear head on an
+encoder (stand_in/proposal.toml). The release has no workers. The adapter, the dataset, the base and
+the desk's exports reach their claims through a pod, as a person would bring them.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 RECIPE = Path(__file__).parent / "stand_in" / "proposal.toml"
 CRONJOB = "cronjob/week-filing-clerk-propose"
 PLACES = ("models", "adapters", "data", "decisions", "proposals")
-"""Folders at the root of a pod, each on a claim of its own."""
+"""Folders at the root of a pod, each on its own claim."""
 FEW, MORE, HELD_OUT = 20, 8, 15
-"""Messages a label: learnt by the adapter in service, decided on since, and held out."""
+"""Messages a label: learnt by the adapter in service, decided since, and held out."""
 
 
 class Brought:
-    """What is on the claims when the week begins, on this machine: ``dataset`` learnt from labels
-    of which three in ten are wrong, ``store`` with what it came to."""
+    """The content of the claims at the beginning of the week, on this machine: ``dataset`` with
+    three in ten labels wrong, and ``store`` with its adapter."""
 
     def __init__(self, folder: Path) -> None:
         base = find_embedding_model()
@@ -66,21 +66,18 @@ class Brought:
             assert code == 0, error
 
     def sources(self) -> dict[str, Path]:
-        """Return what comes to which claim."""
         return {"models": self.base, "adapters": self.store, "data": self.dataset}
 
 
 @pytest.fixture(scope="module")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> Brought:
-    """A dataset, and the adapter that it came to."""
     if not training.IMAGE:
-        missing("CLERK_TEST_TRAINER_IMAGE names no image of the trainer that the nodes know")
+        missing("CLERK_TEST_TRAINER_IMAGE must name the trainer's image on the nodes")
     return Brought(tmp_path_factory.mktemp("week"))
 
 
 def values() -> dict[str, Any]:
-    """Return the chart's values: its own steps, with a gate that takes what so few messages come
-    to."""
+    """The chart's values: its own steps, with a gate that so few messages can pass."""
     shipped = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     steps = [[*step, *gates()] for step in shipped["trainer"]["propose"]["steps"]]
     claims = {name: {"persistentVolumeClaim": {"claimName": name}} for name in PLACES}
@@ -110,7 +107,7 @@ def values() -> dict[str, Any]:
 
 @pytest.fixture
 def release(cluster: Cluster, brought: Brought, tmp_path: Path) -> Iterator[Release]:
-    """The release, and all claims filled that somebody fills before the first job."""
+    """The release, with all claims filled that must be filled before the first job."""
     own_class = None if cluster.exists("storageclass") else ""
     if own_class is not None:
         cluster.apply(
@@ -131,8 +128,8 @@ def release(cluster: Cluster, brought: Brought, tmp_path: Path) -> Iterator[Rele
 
 
 def decide(dataset: Dataset, folder: Path) -> tuple[int, int]:
-    """Write what the desk exports after a week: each wrong label put right, and new messages with
-    theirs. Return how many of each."""
+    """Write the desk's export after a week: each wrong label corrected, and new messages with
+    labels. Return the count of each."""
     truth = {normalize(each["message"]): each["label"] for each in training.messages("train", FEW)}
     rows = [
         {"id": row.id, "message": row.message, "label": row.label, "is": truth[row.message]}
@@ -155,10 +152,10 @@ def _answer(purpose: Any, row: dict[str, str]) -> Answer:
     )  # fmt: skip
 
 
-def _export(folder: Path, answers: Sequence[Answer], told: Sequence[dict[str, str]]) -> None:
+def _export(folder: Path, answers: Sequence[Answer], rows: Sequence[dict[str, str]]) -> None:
     (folder / "proposals").mkdir(parents=True, exist_ok=True)
     save_answers(folder / "decisions.csv", answers)
-    lines = (json.dumps({"id": row["id"], "message": row["message"]}) + "\n" for row in told)
+    lines = (json.dumps({"id": row["id"], "message": row["message"]}) + "\n" for row in rows)
     (folder / "messages.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
@@ -169,9 +166,8 @@ def test_a_busy_week_becomes_a_proposal_and_a_yes_a_canary(
     tmp_path: Path,
     note: Callable[[str], None],
 ) -> None:
-    """Enough decisions: the job leaves a proposal where the chart puts it, with its page, and
-    publishes nothing. Somebody says yes; the next job makes it a canary before it looks at a week
-    in which nobody decided anything."""
+    """With enough decisions the job writes a proposal and its page, and publishes nothing. After
+    a yes, the next job makes it a canary before it handles a week without decisions."""
     exported = tmp_path / "decided"
     relabelled, new = decide(open_dataset(brought.dataset), exported)
     cluster.kubectl("cp", f"{exported}/.", "fill:/decisions")
@@ -197,10 +193,10 @@ def test_a_busy_week_becomes_a_proposal_and_a_yes_a_canary(
     )  # fmt: skip
     cluster.kubectl("cp", f"{exported}/.", "fill:/decisions")
     _run_job(cluster, "proposal-2", note)
-    said = cluster.kubectl("logs", "job/proposal-2", "-c", "step-0")
-    assert f"{proposal.id[:8]}: canary." in said
-    said = cluster.kubectl("logs", "job/proposal-2")
-    assert "no proposal: 0 decisions with something new are fewer than 30" in said
+    logs = cluster.kubectl("logs", "job/proposal-2", "-c", "step-0")
+    assert f"{proposal.id[:8]}: canary." in logs
+    logs = cluster.kubectl("logs", "job/proposal-2")
+    assert "no proposal: 0 decisions with something new are fewer than 30" in logs
     cluster.kubectl("cp", "fill:/adapters/canary.json", str(tmp_path / "canary.json"))
     canary = read_canary(tmp_path)
     assert canary is not None

@@ -17,15 +17,15 @@ from worker.demo.models import adapter_dir, demo_samples
 
 PARTITIONS = 4
 READY_S = 420.0
-STEADY = 6  # messages a second; one worker does 60 on two quiet cores, much less while others load
+STEADY = 6  # messages a second; one worker does 60 on two idle cores, much less while others load
 
 
 @dataclass
 class Start:
-    """What was seen of a worker while it started: of its pod, and of what it answered."""
+    """A worker's pod and answers while it started."""
 
     pod: str
-    install_said: str
+    install_output: str
     seen: list[tuple[bool, int, int, str]]
     """In order: the pod's condition Ready; statuses of /livez and /readyz; the latter's body."""
 
@@ -46,9 +46,9 @@ def clerk(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
 def start(clerk: Release, note: Callable[[str], None]) -> Start:
     """Installed as the example says, and watched until the pod is ready."""
     began = time.monotonic()
-    said = clerk.install()
+    output = clerk.install()
     wait_until("a pod", clerk.pods, 30)
-    start = Start(clerk.pod(), said, [])
+    start = Start(clerk.pod(), output, [])
     until = time.monotonic() + READY_S
     while True:
         (pod,) = clerk.pods()
@@ -70,14 +70,13 @@ def traffic(clerk: Release, start: Start, kafka: str, names: Names) -> Iterator[
 
 
 def test_its_pods_are_admitted_as_restricted(start: Start) -> None:
-    """The namespace enforces the restricted level, and the API server has nothing to warn of."""
-    assert "arning" not in start.install_said
-    assert "violate" not in start.install_said
+    assert "arning" not in start.install_output
+    assert "violate" not in start.install_output
 
 
 def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start) -> None:
-    """While the model loads the worker is alive and says so on /readyz, and the pod is not ready;
-    it becomes so after the engine is warm and the group is joined, without a restart."""
+    """While the model loads the worker is alive, says so on /readyz, and the pod is not ready.
+    It becomes ready without a restart when the engine is warm and the group joined."""
     loading = [sight[:3] for sight in start.seen if "the model is loading" in sight[3]]
     assert len(loading) >= 3
     assert set(loading) == {(False, 200, 503)}
@@ -85,17 +84,17 @@ def test_a_pod_is_ready_only_when_its_model_is_warm(clerk: Release, start: Start
     at = {event["event"]: moment(event["timestamp"]) for event in clerk.events(start.pod)}
     pod = clerk.cluster.get("pod", start.pod)
     (became,) = [entry for entry in pod["status"]["conditions"] if entry["type"] == "Ready"]
-    # The condition's time has whole seconds.
+    # The condition's time is in whole seconds.
     assert moment(became["lastTransitionTime"]) >= at["engine.ready"] - 1
     assert moment(became["lastTransitionTime"]) >= at["partitions.assigned"] - 1
     assert container(pod)["restartCount"] == 0
-    reasons = _kubelet_said(clerk, start.pod)
+    reasons = _kubelet_events(clerk, start.pod)
     assert any("Startup probe failed" in reason and "503" in reason for reason in reasons), reasons
     assert not any("Liveness" in reason for reason in reasons), reasons
 
 
 def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
-    """Each message gets one label of the adapter's, mostly the right one, from the real model."""
+    """Each message gets one label of the adapter, mostly the right one, from the real model."""
     traffic.publish(60)
     traffic.finish()
     manifest = json.loads((adapter_dir() / "manifest.json").read_text(encoding="utf-8"))
@@ -107,17 +106,17 @@ def test_it_labels_what_is_published(traffic: Traffic, clerk: Release) -> None:
     known = [
         (sample.label, label) for sample, label in zip(samples, given, strict=True) if sample.label
     ]
-    assert sum(a == b for a, b in known) / len(known) > 0.6  # guessed would be a tenth
+    assert sum(a == b for a, b in known) / len(known) > 0.6  # guessing would give a tenth
 
 
 def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:
-    """`helm test` passes, and telling it where the workers are restarts none of them."""
+    """`helm test` passes, and changing its targets restarts no worker."""
     cluster = clerk.cluster
     if not cluster.has_dns():
         address = cluster.get("pod", start.pod)["status"]["podIP"]
         clerk.upgrade("--set", f"tests.targets={{{address}:8080}}")
-    said = cluster.helm("test", clerk.name, "--logs", "--timeout", "2m")
-    assert "1 of 1 workers are ready" in said
+    output = cluster.helm("test", clerk.name, "--logs", "--timeout", "2m")
+    assert "1 of 1 workers are ready" in output
     assert clerk.pod() == start.pod
     assert not cluster.exists("pod", f"{clerk.name}-filing-clerk-test")
 
@@ -125,8 +124,8 @@ def test_helm_test_asks_the_workers(clerk: Release, start: Start) -> None:
 def test_a_pod_that_is_deleted_drains(
     clerk: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """Told to end under load it exits with code 0 well inside its grace; its successor goes on, and
-    nothing is lost or done twice."""
+    """Under load it exits with code 0 well within its grace period. Its successor continues, and
+    nothing is lost or duplicated."""
     traffic.per_second = STEADY
     time.sleep(5)
     pod = clerk.pod()
@@ -136,7 +135,7 @@ def test_a_pod_that_is_deleted_drains(
         clerk.cluster.kubectl("delete", "pod", pod, f"--timeout={grace_s + 30}s")
         took_s = time.monotonic() - began
     assert [end["exitCode"] for end in ends] == [0]
-    assert took_s < grace_s - 30, "it used the reserve of its grace"
+    assert took_s < grace_s - 30, "it needed the reserve of its grace period"
     clerk.wait_for_ready(1, READY_S)
     assert clerk.pod() != pod
     note(
@@ -148,8 +147,9 @@ def test_a_pod_that_is_deleted_drains(
 
 @pytest.mark.long  # two models to load
 def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> None:
-    """From 1 worker to 2 and back while messages flow: both take part, and each message has exactly
-    one result. (Two models are what two cores can load in bounded time; test_rollouts has more.)"""
+    """From 1 worker to 2 and back while messages flow: both take part, and each message has
+    exactly one result. (Two cores cannot load more models in bounded time; test_rollouts has
+    more workers.)"""
     traffic.per_second = STEADY
     clerk.cluster.kubectl("scale", clerk.deployment, "--replicas=2")
     clerk.wait_for_ready(2, READY_S)
@@ -165,8 +165,8 @@ def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> No
 def test_a_dead_engine_ends_the_container_and_no_more(
     clerk: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """The engine's process is killed with -9 under load: exit code 5, the container is started
-    again in the same pod, and nothing is lost or done twice."""
+    """After kill -9 of the engine under load: exit code 5, the container restarts in the same
+    pod, and nothing is lost or duplicated."""
     traffic.per_second = STEADY
     time.sleep(3)
     pod = clerk.pod()
@@ -177,7 +177,7 @@ def test_a_dead_engine_ends_the_container_and_no_more(
     def restarted() -> bool:
         return bool(container(clerk.cluster.get("pod", pod))["restartCount"] == before + 1)
 
-    wait_until("the container is started again", restarted, 120)
+    wait_until("the container is restarted", restarted, 120)
     state = container(clerk.cluster.get("pod", pod))["lastState"]["terminated"]
     assert state["exitCode"] == 5
     clerk.wait_for_ready(1, READY_S)
@@ -201,17 +201,16 @@ else:
 
 
 def moment(text: str) -> float:
-    """Unix seconds of a time as logs and Kubernetes write it."""
+    """Unix seconds of a time in logs and Kubernetes objects."""
     return datetime.fromisoformat(text).timestamp()
 
 
-def _kubelet_said(release: Release, pod: str) -> list[str]:
+def _kubelet_events(release: Release, pod: str) -> list[str]:
     found = release.cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
     return [str(event.get("message")) for event in found]
 
 
 def _shares(release: Release) -> list[int]:
-    """Partitions of each ready worker, fewest first."""
     shares = []
     for pod in release.ready():
         _, page = release.ask(pod, "/metrics")

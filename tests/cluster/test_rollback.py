@@ -1,7 +1,7 @@
-"""The way back at night: the chart's rollback job, started by the runbook's own commands.
+"""A rollback at night: the chart's rollback job, started by the runbook's own commands.
 
-The release has no workers, which nobody needs for it, and its image is the small one where
-CLERK_TEST_TOOLS_IMAGE names it, else the worker's.
+The release has no workers, since a rollback needs none. The image is the small one where
+CLERK_TEST_TOOLS_IMAGE names it, otherwise the worker's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CRONJOB = "cronjob/clerk-filing-clerk-rollback"
 
 
 def publish_three(folder: Path) -> tuple[Path, list[str]]:
-    """Publish three adapters, one after another; the store, and their digests, oldest first."""
+    """Publish three adapters; return the store and their digests, oldest first."""
     shipped, store = ROOT / "worker" / "demo" / "adapter", folder / "store"
     digests = []
     for name in ("support-1", "support-2", "support-3"):
@@ -48,7 +48,7 @@ def publish_three(folder: Path) -> tuple[Path, list[str]]:
 
 @pytest.fixture
 def digests(cluster: Cluster, tmp_path: Path) -> Iterator[list[str]]:
-    """Three adapters in the claim of the release, brought there through a pod."""
+    """Three adapters in the release's claim."""
     store, found = publish_three(tmp_path)
     if not cluster.exists("storageclass"):
         cluster.apply([volume(tmp_path / "volume", cluster.namespace, CLAIM, "")])
@@ -74,7 +74,7 @@ def digests(cluster: Cluster, tmp_path: Path) -> Iterator[list[str]]:
 
 
 def at_night() -> list[str]:
-    """Return the page's three commands: start it, wait for it, see what it says."""
+    """The page's three commands: start it, wait for it, read its log."""
     wanted = ("create job", "wait --for=condition=complete job/", "logs job/")
     lines = [
         line
@@ -89,15 +89,15 @@ def at_night() -> list[str]:
 def test_the_adapter_before_this_one_is_current_again(
     cluster: Cluster, digests: list[str], tmp_path: Path, note: Callable[[str], None]
 ) -> None:
-    """By the commands of the page; the job's name is the reason. A second goes one further back,
-    and with nothing before it a third fails at once and leaves the store as it is."""
+    """By the commands of the page; the job's name is the reason. A second goes back one more,
+    and a third, with nothing before it, fails at once and leaves the store as it is."""
     first, second, third = digests
     given = {"NS": cluster.namespace}
     listed = cluster.kubectl("exec", "fill", "--", "clerk-trainer", "list", "--store", "/store")
     assert f"* support-3 ({third[:12]}) is current" in listed
     assert _read(cluster, "current.json")["digest"] == third
-    said = [run(line, tmp_path, given) for line in at_night()]
-    assert f"support-2 ({second[:12]}) is current; it was support-3 ({third[:12]})" in said[-1]
+    outputs = [run(line, tmp_path, given) for line in at_night()]
+    assert f"support-2 ({second[:12]}) is current; it was support-3 ({third[:12]})" in outputs[-1]
     assert _read(cluster, "current.json")["digest"] == second
     job = cluster.get("job", "refunds-go-wrong")["status"]
     note(f"a rollback job: from {job['startTime']} to {job['completionTime']}")

@@ -1,7 +1,7 @@
-"""Several workers and many changes, with an engine of fixed service time in place of the model.
+"""Several workers and many changes, with an engine of fixed service time instead of the model.
 
-Chart, pods, kubelet, Kafka and all of the worker but the model are real: three models would not
-load in bounded time on two cores. See fake_engine.py.
+Chart, pods, kubelet, Kafka and everything else of the worker are real: three models would not load
+in bounded time on two cores. See fake_engine.py.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ LOAD_S = 3.0
 READY_S = 120.0
 CONFIG_MAP = "fake-engine"
 
-# Short bounds, so that a hung loop is noticed soon: 13 s without a poll. Documented values all.
+# Short limits, so that a hung loop is noticed soon: 13 s without a poll. All documented values.
 SHORT = {
     "config": {
         "kafka": {
             "publish_timeout_s": 2,
             "create_topics": False,
-            # How long a group waits for a member that was killed.
+            # How long a group waits for a killed member.
             "consumer": {"session.timeout.ms": 10_000},
         },
         "loop": {"drain_s": 5},
@@ -65,7 +65,7 @@ def values(kafka: str, names: Names) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def workers(cluster: Cluster, values: dict[str, Any]) -> Iterator[Release]:
-    """One worker; its topics are made by the job that runs before the release is installed."""
+    """One worker; the topics job creates its topics before the install."""
     put_fake_engine(cluster, CONFIG_MAP)
     release = Release(cluster, "many", values)
     release.install("--wait", "--timeout", "3m")
@@ -82,8 +82,8 @@ def traffic(workers: Release, kafka: str, names: Names) -> Iterator[Traffic]:
 def test_it_scales_and_rolls_under_load(
     workers: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """From 1 worker to 3, over to other settings one by one, and back to 1, while messages flow:
-    each message has exactly one result."""
+    """From 1 worker to 3, to other settings one by one, and back to 1, while messages flow: each
+    message has exactly one result."""
     cluster = workers.cluster
     traffic.per_second = STEADY
     cluster.kubectl("scale", workers.deployment, "--replicas=3")
@@ -110,9 +110,9 @@ def test_it_scales_and_rolls_under_load(
 def test_a_hung_loop_is_restarted(
     workers: Release, traffic: Traffic, note: Callable[[str], None]
 ) -> None:
-    """When a call never returns, /livez says that the loop does not poll although the rest of the
-    process answers. The kubelet starts the container again in its pod, without waiting for as long
-    as a drain may take, and each message has exactly one result."""
+    """If a call never returns, /livez says that the loop does not poll, although the rest of the
+    process answers. The kubelet restarts the container in its pod without waiting for a
+    drain, and each message has exactly one result."""
     cluster, pod = workers.cluster, workers.pod()
     grace_s = cluster.get("pod", pod)["spec"]["terminationGracePeriodSeconds"]
     traffic.per_second = STEADY / 4
@@ -124,14 +124,14 @@ def test_a_hung_loop_is_restarted(
         status, body = workers.ask(pod, "/livez")
         return status == 503 and "the loop has not polled Kafka" in body
 
-    wait_until("/livez says that the loop hangs", unwell, 60)
+    wait_until("/livez reports that the loop hangs", unwell, 60)
     noticed_s = time.monotonic() - began
     assert workers.ask(pod, "/info")[0] == 200
 
     def restarted() -> bool:
         return bool(container(cluster.get("pod", pod))["restartCount"] == 1)
 
-    wait_until("the container is started again", restarted, grace_s)
+    wait_until("the container is restarted", restarted, grace_s)
     restarted_s = time.monotonic() - began
     assert container(cluster.get("pod", pod))["lastState"]["terminated"]["exitCode"] == 137
     found = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
@@ -139,15 +139,15 @@ def test_a_hung_loop_is_restarted(
     assert any("Liveness probe failed" in reason and "503" in reason for reason in reasons), reasons
     workers.wait_for_ready(1, READY_S)
     note(
-        f"a hung loop: /livez says so after {noticed_s:.0f} s (the bound is 13), the container is"
-        f" started again after {restarted_s:.0f} s, ready after {time.monotonic() - began:.0f} s"
+        f"a hung loop: /livez reports it after {noticed_s:.0f} s (limit: 13), the container is"
+        f" restarted after {restarted_s:.0f} s, ready after {time.monotonic() - began:.0f} s"
     )
     traffic.finish(180)
 
 
 def test_a_pod_that_is_killed_is_replaced(workers: Release, traffic: Traffic) -> None:
-    """Killed without any grace under load: another pod takes over, and each message has exactly one
-    result."""
+    """Killed without a grace period under load: another pod takes over, and each message has
+    exactly one result."""
     pod = workers.pod()
     traffic.per_second = STEADY
     time.sleep(2)
@@ -157,8 +157,7 @@ def test_a_pod_that_is_killed_is_replaced(workers: Release, traffic: Traffic) ->
     traffic.finish(180)
 
 
-def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -> None:
-    """`helm rollback` under load gives the pods the settings of the first revision again."""
+def test_rollback_restores_the_settings(workers: Release, traffic: Traffic) -> None:
     assert _setting(workers, workers.pod(), "loop.max_in_flight") == 64
     traffic.per_second = STEADY
     workers.cluster.helm("rollback", workers.name, "1", "--wait", "--timeout", "3m")
@@ -167,9 +166,9 @@ def test_rollback_brings_the_settings_back(workers: Release, traffic: Traffic) -
     traffic.finish(180)
 
 
-def test_helm_takes_the_count_back(workers: Release) -> None:
-    """Who scaled by kubectl owns the count, and helm 4 refuses to overrule him by accident;
-    `--force-conflicts` makes the release's count the true one again."""
+def test_helm_sets_the_count_again(workers: Release) -> None:
+    """After scaling by kubectl, helm 4 refuses to overwrite the count; `--force-conflicts` makes
+    the release's count apply again."""
     workers.cluster.kubectl("scale", workers.deployment, "--replicas=2")
     with pytest.raises(Failed, match=r"conflict with .*kubectl.* \.spec\.replicas"):
         workers.upgrade()
@@ -178,7 +177,7 @@ def test_helm_takes_the_count_back(workers: Release) -> None:
 
 
 def test_uninstall_leaves_nothing(workers: Release) -> None:
-    """After `helm uninstall` the namespace holds nothing of the release, hooks included."""
+    """Hooks included."""
     workers.cluster.helm("uninstall", workers.name, "--wait", "--timeout", "3m")
     wait_until("no pod is left", lambda: not workers.pods(), 60)
     left = {name for name in workers.cluster.everything() if "many" in name}

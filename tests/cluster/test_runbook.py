@@ -1,7 +1,7 @@
-"""The runbook's commands, as they stand there, on a cluster with a release in it.
+"""The runbook's commands, as written there, on a cluster with a release in it.
 
-The names are those of the page: release clerk in the namespace support. Kafka's own shell tools are
-left out: they come with its distribution, which is not here.
+The names are the page's: release clerk in the namespace support. Kafka's own shell tools are left
+out: they come with its distribution, which is not here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 RUNBOOK = ROOT / "docs" / "operations.md"
 SECTIONS = ("First look", "Deploys", "Adapters", "Dead letters", "After an incident")
-# What they need is not there, or they would wait for something else: with the reason of each.
+# Commands that need something missing here or would wait for something else, and why.
 LEFT_OUT = {
     "kafka-": "Kafka's shell tools come with its distribution",
-    "clerk-trainer": "the trainer is at hand where adapters are made",
-    "clerk-worker compare": "wants a second model",
-    "helm upgrade": "the values' file is the reader's; tried below with one value",
+    "clerk-trainer": "the trainer is on the machine where adapters are made",
+    "clerk-worker compare": "needs a second model",
+    "helm upgrade": "the values' file is the reader's; one value is tried below",
     "helm rollback": "tried below, after an upgrade",
     "kubectl -n $NS exec $D -- clerk-trainer list": "the demo's adapter is no store",
     "kubectl -n $NS create job": "the demo has no store that is written to: test_rollback.py",
@@ -42,7 +42,7 @@ LEFT_OUT = {
 
 
 def typed() -> dict[str, list[str]]:
-    """Return the commands of the page's sections, in order, each as one line."""
+    """The commands of the page's sections, in order, one line each."""
     text = RUNBOOK.read_text(encoding="utf-8").replace("\\\n", " ")
     found: dict[str, list[str]] = {}
     section = ""
@@ -54,18 +54,17 @@ def typed() -> dict[str, list[str]]:
     return found
 
 
-def test_the_sections_are_there() -> None:
-    """A renamed section does not make the check hold."""
+def test_the_runbook_has_the_sections() -> None:
     found = typed()
     for section in SECTIONS:
         assert found.get(section), section
 
 
-def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_path: Path) -> None:
-    """Each command of the first sections ends well, and tells something."""
+def test_the_runbooks_commands_work(cluster: Cluster, kafka: str, tmp_path: Path) -> None:
+    """Each command of the first sections succeeds and prints something."""
     if shutil.which("kcat") is None:
         missing("kcat is missing: apt-get install kcat")
-    assert not cluster.exists("namespace", NAMESPACE), f"there is a namespace {NAMESPACE} already"
+    assert not cluster.exists("namespace", NAMESPACE), f"the namespace {NAMESPACE} already exists"
     (tmp_path / "helm").symlink_to(ROOT / "helm")
     given = {
         "PATH": path_with_helm(tmp_path / "bin"),
@@ -89,8 +88,8 @@ def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_pa
             for command in typed()[section]:
                 if command.startswith(tuple(LEFT_OUT)):
                     continue
-                said = run(command, tmp_path, given)
-                assert said.strip() or command.startswith("kcat"), f"{command} tells nothing"
+                output = run(command, tmp_path, given)
+                assert output.strip() or command.startswith("kcat"), f"{command} prints nothing"
                 tried += 1
         assert tried >= 7
         _one_value_and_back(tmp_path, given)
@@ -100,7 +99,7 @@ def test_what_a_person_types_at_night_works(cluster: Cluster, kafka: str, tmp_pa
 
 
 def _one_value_and_back(folder: Path, given: dict[str, str]) -> None:
-    """A value alone by --reset-then-reuse-values, and the release before again."""
+    """Change a single value with --reset-then-reuse-values, then roll back."""
     run("helm upgrade clerk helm/filing-clerk -n $NS --reset-then-reuse-values "
         "--set config.log.level=warning", folder, given)  # fmt: skip
     assert "warning" in _settings(given)

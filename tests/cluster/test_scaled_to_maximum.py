@@ -1,8 +1,8 @@
-"""ClerkScaledToMaximum over a real autoscaler: KEDA's, as kube-state-metrics tells of it.
+"""ClerkScaledToMaximum over a real autoscaler: KEDA's, as kube-state-metrics reports it.
 
-The one alert that asks Kubernetes, so that tests.rules.night, which provokes all others, cannot.
-kube-state-metrics and Prometheus, with the rules that are shipped, run on this machine; durations
-are divided by 30 as in that night: the hour is two minutes. Wants KEDA in the cluster.
+It is the only alert that asks Kubernetes, so tests.rules.night, which provokes all others, cannot
+cover it. kube-state-metrics and Prometheus, with the shipped rules, run on this machine; durations
+are divided by 30 as there: the hour is two minutes. Needs KEDA in the cluster.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PARTITIONS = 4
 MOST = 2
 SERVICE_S = 0.2  # 5 messages a second from each worker
 BACKLOG = 6000
-LAG_THRESHOLD = 1500  # four workers for all of it, two or three for what is left after the "hour"
+LAG_THRESHOLD = 1500  # four workers for all of it, two or three for the rest after the "hour"
 HOUR_S = 3600 / 30
 JOB = "maximum-filing-clerk"
 ALERT = f'ALERTS{{alertname="ClerkScaledToMaximum", job="{JOB}"}}'
@@ -41,7 +41,6 @@ WANTED = "kube_horizontalpodautoscaler_status_desired_replicas"
 
 
 def scaled(most: int) -> Values:
-    """So many workers at most, by lag."""
     at_once = {"type": "Pods", "value": 4, "periodSeconds": 5}
     return {
         "autoscaling": {
@@ -101,7 +100,7 @@ def watching(cluster: Cluster, folder: Path) -> Iterator[Prometheus]:
 
 
 def tell_pods(release: Release, folder: Path) -> None:
-    """Write where the workers that are ready tell their metrics: through the API server."""
+    """Write the targets of the ready workers, through the API server."""
     targets = []
     for pod in release.ready():
         url = urllib.parse.urlsplit(release.cluster.url(pod, 8080, "/metrics"))
@@ -118,18 +117,16 @@ def tell_pods(release: Release, folder: Path) -> None:
 
 
 def figure(prometheus: Prometheus, expr: str) -> float | None:
-    """Return the one figure that an expression gives now, None where it gives nothing."""
     found = prometheus.query(expr)
     return float(found[0]["value"][1]) if found else None
 
 
 def state(prometheus: Prometheus) -> str | None:
-    """Whether the alert is pending or fires."""
     found = prometheus.query(ALERT)
     return str(found[0]["metric"]["alertstate"]) if found else None
 
 
-def test_an_hour_at_the_maximum_with_work_that_waits(
+def test_an_hour_at_the_maximum_with_waiting_work(
     workers: Release,
     cluster: Cluster,
     kafka: str,
@@ -137,8 +134,8 @@ def test_an_hour_at_the_maximum_with_work_that_waits(
     tmp_path: Path,
     note: Callable[[str], None],
 ) -> None:
-    """Nothing while there is a worker to add; then it waits for an hour and fires, for this install
-    alone. What the runbook says ends it, though as much work waits."""
+    """It does not fire while a worker can be added; then it is pending for an hour and fires,
+    only for this install. The runbook's step ends it, although as much work waits."""
     with watching(cluster, tmp_path) as prometheus, Traffic(kafka, names, PARTITIONS) as traffic:
         wait_until(
             "kube-state-metrics knows it",
@@ -146,7 +143,7 @@ def test_an_hour_at_the_maximum_with_work_that_waits(
             120,
         )
         tell_pods(workers, tmp_path)
-        time.sleep(10)  # some scrapes, in which one worker is enough
+        time.sleep(10)  # a few scrapes, for which one worker is enough
         assert state(prometheus) is None
         traffic.publish(BACKLOG)
         began = time.monotonic()

@@ -1,7 +1,7 @@
 """KEDA scales the workers by the lag of a real topic, up to its partitions and back.
 
-The engine is one of fixed service time (fake_engine.py): four models on two cores would show the
-cores. Times are shorter than the chart's, which are made for models that take minutes to load.
+The engine has a fixed service time (fake_engine.py): four models on two cores would measure the
+cores. Times are shorter than the chart's, which suit models that take minutes to load.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def test_keda_follows_the_lag(
     names: Names,
     note: Callable[[str], None],
 ) -> None:
-    """A peak takes the workers from 1 to as many as there are partitions, its end takes them back
-    to 1, once up and once down; each message has exactly one result."""
+    """A peak scales the workers from 1 to the number of partitions and its end back to 1, once
+    up and once down; each message has exactly one result."""
     lag = Lag(kafka, names, PARTITIONS)
     rows: list[dict[str, float]] = []
     with Traffic(kafka, names, PARTITIONS) as traffic:

@@ -1,4 +1,4 @@
-"""A training that a node of two cores does in minutes: its dataset, and the job of the chart."""
+"""A training job that takes minutes on a node of two cores: its dataset and the chart's job."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.support.trainer_world import call
 from worker.contract.exchange import save_answers
 
 IMAGE = os.environ.get("CLERK_TEST_TRAINER_IMAGE", "")
-"""An image with ``clerk-trainer`` and its packages that the nodes know; empty: there is none."""
+"""An image with ``clerk-trainer`` and its packages on the nodes; empty: none."""
 
 RECIPE = Path(__file__).parent / "stand_in" / "trainer.toml"
 _DATA = ROOT / "worker" / "demo" / "data"
 
 
 def prepare(folder: Path, train: int = 12, holdout: int = 4, *, mislabelled: float = 0.0) -> Path:
-    """Prepare a dataset out of so many of the demo's messages a label, as a person would. Of the
-    messages to learn from, the share ``mislabelled`` has another label than its own."""
+    """Prepare a dataset from some of the demo's messages for each label. In training, the share
+    ``mislabelled`` has a wrong label."""
     folder.mkdir(exist_ok=True)
     for name, count in (("train", train), ("holdout", holdout)):
         taken = messages(name, count)
@@ -42,13 +42,12 @@ def prepare(folder: Path, train: int = 12, holdout: int = 4, *, mislabelled: flo
 
 
 def image_values() -> dict[str, Any]:
-    """Return the chart's values for the trainer's image."""
     repository, _, tag = IMAGE.rpartition(":")
     return {"trainer": {"image": {"repository": repository, "tag": tag}}}
 
 
 def await_job(cluster: Cluster, name: str, timeout_s: float, note: Callable[[str], None]) -> None:
-    """Wait until a job is complete. Raises Failed with its containers' words when it failed."""
+    """Wait until a job is complete. Raises Failed with its containers' output if it failed."""
 
     def ended() -> bool:
         job = cluster.get("job", name)
@@ -65,28 +64,28 @@ def await_job(cluster: Cluster, name: str, timeout_s: float, note: Callable[[str
 
 
 def propose_in_a_quiet_week(cluster: Cluster, decisions: Path, note: Callable[[str], None]) -> None:
-    """An export in which nobody decided anything: the job for proposals says so, and ends well."""
+    """With an export without decisions, the proposal job says so and succeeds."""
     (decisions / "proposals").mkdir()
     save_answers(decisions / "decisions.csv", [])
     (decisions / "messages.jsonl").touch()
     for path in (decisions / "decisions.csv", decisions / "messages.jsonl"):
-        path.chmod(0o644)  # a hostPath knows no fsGroup
+        path.chmod(0o644)  # a hostPath ignores fsGroup
     cluster.kubectl("create", "job", "--from=cronjob/clerk-filing-clerk-propose", "proposal-1")
     await_job(cluster, "proposal-1", 300, note)
-    said = cluster.kubectl("logs", "job/proposal-1")
-    assert "no proposal: 0 decisions with something new are fewer than 30" in said
+    logs = cluster.kubectl("logs", "job/proposal-1")
+    assert "no proposal: 0 decisions with something new are fewer than 30" in logs
 
 
 def _words(cluster: Cluster, name: str) -> str:
     selector = f"batch.kubernetes.io/job-name={name}"
     try:
         return cluster.kubectl("logs", "-l", selector, "--all-containers", "--prefix", "--tail=20")
-    except Failed as error:  # one that has not begun yet has no log
+    except Failed as error:  # a container that has not started yet has no log
         return str(error)
 
 
 def messages(name: str, count: int, after: int = 0) -> list[dict[str, str]]:
-    """Return so many of the demo's messages a label, ``message`` and ``label``, after the first."""
+    """Some of the demo's messages for each label, after the first ``after`` ones."""
     seen: Counter[str] = Counter()
     taken = []
     for line in (_DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Values for the chart: the CPU example, with what a small test node and a run of its own need."""
+"""Values for the chart: the CPU example, changed to fit a small test node and one run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,8 @@ PATH = "/opt/app/bin:/opt/filing-clerk/bin:/usr/local/bin:/usr/bin:/bin"
 
 
 def demo_values(kafka: str, names: Names, partitions: int) -> Values:
-    """The example for the CPU, with this image, this Kafka and topics of this run's own.
-
-    Three workers must find room on a node with two CPUs, so they ask for less than the example.
-    """
+    """The CPU example with this image, this Kafka and fresh topics. Three workers must fit on a
+    node with two CPUs, so they request less than the example."""
     repository, _, tag = IMAGE.rpartition(":")
     example: Values = yaml.safe_load((EXAMPLES / "cpu-demo.yaml").read_text(encoding="utf-8"))
     return merge(
@@ -56,7 +54,7 @@ def demo_values(kafka: str, names: Names, partitions: int) -> Values:
 def with_fake_engine(
     values: Mapping[str, Any], config_map: str, *, service_s: float, load_s: float = 0.0
 ) -> Values:
-    """Workers whose engine takes a fixed time a message: fake_engine.py, first on the PATH."""
+    """Workers with an engine of fixed service time: fake_engine.py, first on the PATH."""
     return merge(
         values,
         {
@@ -74,7 +72,7 @@ def with_fake_engine(
 
 
 def put_fake_engine(cluster: Cluster, config_map: str) -> None:
-    """Make the ConfigMap that ``with_fake_engine`` mounts."""
+    """Create the ConfigMap that ``with_fake_engine`` mounts."""
     program = Path(__file__).with_name("fake_engine.py").read_text(encoding="utf-8")
     cluster.apply(
         [
@@ -95,9 +93,9 @@ LABEL = "clerk=test"
 
 
 def volume(folder: Path, namespace: str, claim: str, storage_class: str) -> Document:
-    """Make a folder, and return the volume in which a claim finds it."""
+    """Make a folder, and return a volume for a claim on it."""
     folder.mkdir(parents=True)
-    folder.chmod(0o777)  # a hostPath knows no fsGroup
+    folder.chmod(0o777)  # a hostPath ignores fsGroup
     label, _, value = LABEL.partition("=")
     return {
         "apiVersion": "v1",
@@ -114,7 +112,7 @@ def volume(folder: Path, namespace: str, claim: str, storage_class: str) -> Docu
 
 
 def claim(name: str, storage_class: str | None = None) -> Document:
-    """Return a claim; without a class: the cluster's default."""
+    """A claim; without a class, the cluster's default."""
     spec: dict[str, object] = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
@@ -126,8 +124,7 @@ def claim(name: str, storage_class: str | None = None) -> Document:
 
 
 def filling_pod(image: str, pull_policy: str, claims: Mapping[str, str]) -> Document:
-    """Return a pod named ``fill``, that of the chart's examples, with these claims, each at its
-    path."""
+    """A pod named ``fill``, like the chart's examples, with these claims at their paths."""
     path = EXAMPLES / "objects" / "fill-dataset.yaml"
     pod: Document = yaml.safe_load(path.read_text(encoding="utf-8"))
     (container,) = pod["spec"]["containers"]
@@ -145,7 +142,6 @@ def filling_pod(image: str, pull_policy: str, claims: Mapping[str, str]) -> Docu
 
 
 def fresh_topics(kafka: str, name: str, partitions: int) -> Names:
-    """Make the topics of a run of its own."""
     found = Names.fresh(name)
     create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), partitions))
     return found
@@ -162,7 +158,7 @@ def scaled_release(
     scaling: Values,
     service_s: float,
 ) -> Iterator[Release]:
-    """Install a release, and uninstall it in the end; skip the test where there is no KEDA."""
+    """Install a release, and uninstall it at the end; skip the test without KEDA."""
     try:
         cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
     except Failed:

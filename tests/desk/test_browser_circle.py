@@ -21,6 +21,7 @@ from playwright.sync_api import FileChooser, Page
 
 from desk.service import circle
 from desk.service.context import Desk, Policy, open_desk
+from tests.support.desk_chromium import GUARD_MS, is_decision
 from tests.support.desk_day import MODES, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_site import Site, open_site
@@ -181,7 +182,8 @@ def bring(page: Page, name: str, content: str, to: str) -> None:
 
 def press(page: Page, key: str) -> None:
     """Press a key that decides or undoes; return when the desk has answered."""
-    with page.expect_response(lambda answer: answer.request.method == "POST"):
+    page.wait_for_timeout(GUARD_MS + 30)
+    with page.expect_response(is_decision):
         page.keyboard.press(key)
 
 
@@ -190,10 +192,11 @@ def decide_all(page: Page, keys: str) -> int:
     count = 0
     while page.query_selector(".task"):
         item = page.locator(".task").get_attribute("data-item")
+        page.wait_for_timeout(GUARD_MS + 30)
         page.keyboard.press(keys[count % len(keys)])
         page.wait_for_function(
             "item => { const task = document.querySelector('.task');"
-            " return task ? task.dataset.item !== item : document.querySelector('.calm h1'); }",
+            " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
             arg=item,
         )
         count += 1
@@ -307,12 +310,14 @@ def answer_proposals(site: Site, page: Page, beside: Onlooker) -> None:
     page.keyboard.press("m")
     page.keyboard.type("few messages, yet all of them are clear")
     page.keyboard.press("Escape")
+    page.wait_for_timeout(GUARD_MS + 30)
     page.keyboard.press("y")
     page.wait_for_selector(".decided")
     assert "few messages, yet all of them are clear" in page.content()
     beside.look(home + "/proposals", "proposal-answered")
     bring(page, "proposal.json", json.dumps(encode(no)), "/proposals")
     beside.look(home + "/proposals", "proposal-refused")
+    page.wait_for_timeout(GUARD_MS + 30)
     page.keyboard.press("y")
     assert page.query_selector(".decided") is None
     page.keyboard.press("n")

@@ -1,4 +1,4 @@
-"""The circle by commands: tasks, people, the desk's export, a proposal, an answer, a canary."""
+"""The whole cycle by commands: tasks, people, the desk's export, a proposal, a yes, a canary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.propose_world import Place, gates, make_place
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.tiny_messages import make_messages, write_tiny_taxonomy
 from tests.support.trainer_world import call
-from trainer.dataset.folder import open_dataset
+from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.store.moves import read_history
 from worker.contract.exchange import Task, task_id, write_tasks
 from worker.contract.store import read_canary, read_pointer
@@ -28,8 +28,6 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 
 class Desk:
-    """The commands of a desk on SQLite."""
-
     def __init__(self, folder: Path, taxonomy: Path) -> None:
         self.url, self.taxonomy = f"sqlite:///{folder}/desk.db", taxonomy
         given = {"database.url": self.url, "project.taxonomy": taxonomy}
@@ -37,14 +35,25 @@ class Desk:
         self._flags = [word for key, value in given.items() for word in ("-s", f"{key}={value}")]
 
     def run(self, *words: object) -> str:
-        """Run ``clerk-desk``, and return what it prints."""
         command = [sys.executable, "-m", "desk", *map(str, words), *self._flags]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def decide_sample(self, drawn: list[tuple[str, str]]) -> None:
+        """Have results of these messages in the audit sample, and one person decide them."""
+        database = Database(self.url)
+        world = DeskWorld(database, taxonomy=Taxonomy.from_toml(self.taxonomy))
+        audit = {"origin": "audit", "sample_share": 0.05, "label": "refund", "scores": {}}
+        world.add_all([(text, dict(audit)) for text, _ in drawn])
+        bob, label_of = world.person("bob"), dict(drawn)
+        while (item := reviewing.next_item(world.desk, bob, Queue())) is not None:
+            label, request = label_of[item.text], f"sample-{item.item_id}"
+            reviewing.decide(world.desk, bob, item.item_id, label, request_id=request)
+        database.close()
+
     def decide_all(self, label_of: dict[str, str]) -> int:
-        """Have one person decide both batches to their end; return how many messages that were."""
+        """One reviewer decides both batches; return the number of messages."""
         database = Database(self.url)
         world = DeskWorld(database, taxonomy=Taxonomy.from_toml(self.taxonomy))
         ann, count = world.person("ann"), 0
@@ -59,7 +68,7 @@ class Desk:
 
 
 def tasks_of(place: Place, fresh: list[tuple[str, str]]) -> list[Task]:
-    """What people are asked: all labels of the training data, and messages without a label."""
+    """Questions to reviewers: all labels of the training data, and messages without a label."""
     dataset = open_dataset(place.dataset)
 
     def task(id_: str, text: str, purpose: Any, label: str | None) -> Task:
@@ -75,12 +84,13 @@ def tasks_of(place: Place, fresh: list[tuple[str, str]]) -> list[Task]:
 
 
 def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Path) -> None:
-    """What people decided at the desk is learnt, once; the answer of the desk is carried out, once;
-    the next proposal finds the dataset of the adapter in service, and nothing new in the export."""
+    """Decisions at the desk are learned, once, except those on the audit sample, which are held out
+    or validate. The desk's answer is carried out, once. The next proposal finds the dataset of the
+    adapter in service, and nothing new in the export."""
     taxonomy = write_tiny_taxonomy(tmp_path)
     base = make_tiny_encoder(tmp_path / "base", [text for text, _ in make_messages(40, 3)])
     place = make_place(tmp_path, "embedding-linear", base, taxonomy, make_messages)
-    fresh = make_messages(8, 77)
+    fresh, drawn = make_messages(8, 77), make_messages(10, 78)
     rows = {row.id: row.message for row in open_dataset(place.dataset).train}
     truth = {rows[id_]: label for id_, label in place.truth.items()} | dict(fresh)
     tasks = tmp_path / "tasks.jsonl"
@@ -89,12 +99,19 @@ def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Pa
     desk.run("migrate")
     assert f"{len(truth)} tasks loaded" in desk.run("tasks", "load", tasks)
     assert desk.decide_all(truth) == len(truth)
-    decided = tmp_path / "decided"
+    desk.decide_sample(drawn)
+    decided, sample = tmp_path / "decided", tmp_path / "sample"
     dataset = open_dataset(place.dataset).digest
     desk.run("export", "--out", decided, "--project", dataset[:12])
+    desk.run("export", "--out", sample)
 
     proposals = tmp_path / "proposals"
-    files = ("--decisions", decided / "decisions.csv", "--messages", decided / "messages.jsonl")
+    files = tuple(
+        word
+        for folder in (decided, sample)
+        for option, name in (("--decisions", "decisions.csv"), ("--messages", "messages.jsonl"))
+        for word in (option, folder / name)
+    )
     propose = (
         *("propose", "--store", place.store, "--recipe", place.recipe, "--base", base, "--json"),
         *("--dataset", place.dataset, "--dataset", proposals, *gates(), *files),
@@ -105,17 +122,21 @@ def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Pa
     assert made["changes"]["new_in_train"] == len(fresh)
     changed = made["changes"]["train_relabelled"] + made["changes"]["train_confirmed"]
     assert changed == len(place.truth)
-    learnt = {row.message: row.label for row in open_dataset(proposals / "1" / "dataset").train}
-    assert learnt == truth
+    version = open_dataset(proposals / "1" / "dataset")
+    assert {row.message: row.label for row in version.train} == truth
+    held = {row.message for row in open_holdout(version, purpose="test", subject="test")}
+    validates = {row.message for row in version.validation}
+    assert {text for text, _ in drawn} <= held | validates
+    assert made["changes"]["new_in_holdout"] > made["changes"]["new_in_validation"] > 0
 
     desk.run("proposal", "load", proposals / "1" / "proposal.json")
     desk.run("proposal", "decide", made["id"][:8], "yes", "--note", "clear")
     desk.run("export", "--out", decided, "--project", dataset[:12])
     answers = decided / "proposals"
     carry = ("propose", "--store", place.store, "--out", proposals, "--json", *gates())
-    code, told, error = call(*carry, "--decided", answers)
+    code, result, error = call(*carry, "--decided", answers)
     assert code == 0, error
-    assert [each["outcome"] for each in told["decided"]] == ["canary"]
+    assert [each["outcome"] for each in result["decided"]] == ["canary"]
     canary = read_canary(place.store)
     assert canary is not None
     assert canary.digest == made["adapter"]["digest"]

@@ -19,7 +19,7 @@ COUNT = 80
 
 
 def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the demo with a folder for temporary files of its own."""
+    """Start the demo with its own folder for temporary files."""
     return subprocess.Popen(
         [sys.executable, "-m", "worker", "demo", *arguments],
         env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
@@ -58,8 +58,8 @@ def assert_nothing_left(children: list[psutil.Process], tmp_path: Path) -> None:
 def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(
     tmp_path: Path, model: tuple[str, ...], programs: int, answered: str | None
 ) -> None:
-    """Every message gets a line, the summary adds up, exit 0, no process and no folder stays: with
-    each of the models that ship."""
+    """With each of the models that ship: every message has a line, the summary adds up, exit
+    code 0."""
     process = start(tmp_path, "-n", str(COUNT), *model)
     children: list[psutil.Process] = []
     assert process.stdout is not None
@@ -70,39 +70,38 @@ def test_the_demo_shows_labels_and_a_summary_and_leaves_nothing(
             children = processes_below(process)
     process.stdout.close()
     assert process.wait(60) == 0, "".join(lines)
-    said = "".join(lines)
+    output = "".join(lines)
     assert len(children) >= programs
     assert_nothing_left(children, tmp_path)
     landed = [line for line in lines if re.match(r"\s+[✓✗?] \w+", line)]
     assert len(landed) == COUNT
-    assert f"{COUNT} for {COUNT} messages" in said
-    assert re.search(r"outside the label set\s+0\n", said)
+    assert f"{COUNT} for {COUNT} messages" in output
+    assert re.search(r"outside the label set\s+0\n", output)
     for word in ("accuracy", "messages/s", "p50", "p99", "What to try next"):
-        assert word in said
-    assert answered is None or re.search(answered, said)
-    assert "Traceback" not in said
-    assert "rdkafka" not in said
+        assert word in output
+    assert answered is None or re.search(answered, output)
+    assert "Traceback" not in output
+    assert "rdkafka" not in output
 
 
 @pytest.mark.usefixtures("base_model_dir")
 def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
-    """Interrupted while the engine starts: all processes go, and so do the temporary files."""
+    """Interrupted while the engine starts."""
     process = start(tmp_path)
     until = time.monotonic() + 120
     while len(processes_below(process)) < 4 and time.monotonic() < until:
         time.sleep(0.2)
     children = processes_below(process)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    assert "nothing is left running" in said
-    assert "Traceback" not in said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "nothing is left running" in output
+    assert "Traceback" not in output
     assert_nothing_left(children, tmp_path)
 
 
 @pytest.mark.usefixtures("base_model_dir")
 def test_classify_labels_a_file_with_the_demo_model(tmp_path: Path) -> None:
-    """One command from a file of messages to labels, no Kafka."""
     file = tmp_path / "in.jsonl"
     texts = ["my refund has not arrived yet", "what time do you open on sunday"]
     file.write_text("".join(json.dumps({"message": text}) + "\n" for text in texts))

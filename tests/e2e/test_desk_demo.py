@@ -1,4 +1,4 @@
-"""``clerk-desk demo``: what the worker doubts is decided over the desk's own pages, and arrives."""
+"""``clerk-desk demo``: uncertain labels are decided on the desk's own pages, and arrive."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ import psutil
 import pytest
 
 from tests.support.desk_browser import field
-from tests.support.topics import read_all
-from worker.contract.records import read_correction
+from tests.support.topics import read_corrections
 from worker.demo.run import CORRECTIONS
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
@@ -26,7 +25,7 @@ COUNT = 40
 
 
 class Shown:
-    """A demo that runs, what it has said, and the processes that were below it."""
+    """A running demo, its output so far, and its child processes."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -34,7 +33,7 @@ class Shown:
         self.below: list[psutil.Process] = []
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Read on until a line matches."""
+        """Read until a line matches."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
@@ -44,7 +43,7 @@ class Shown:
         raise AssertionError(f"it ended before it said {pattern}: " + "".join(self.lines))
 
     def interrupt(self) -> str:
-        """Press Ctrl-C; return all that was said. Nothing is left running."""
+        """Press Ctrl-C; return the whole output. Nothing is left running."""
         self.process.send_signal(signal.SIGINT)
         said, _ = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, said
@@ -55,7 +54,7 @@ class Shown:
 
 @contextmanager
 def demo(folder: Path, temporary: Path) -> Iterator[Shown]:
-    """Run it as on a machine that has Python and nothing of ours on its PATH."""
+    """Run it as on a machine with nothing of ours on its PATH."""
     command = [sys.executable, "-m", "desk", "demo", "-n", str(COUNT), "--folder", str(folder)]
     kept = {name: value for name, value in os.environ.items() if name in {"HOME", "XDG_CACHE_HOME"}}
     process = subprocess.Popen(
@@ -74,9 +73,12 @@ def demo(folder: Path, temporary: Path) -> Iterator[Shown]:
 
 
 def decide(url: str, label: str) -> None:
-    """Give the message on screen a label, as the page's form does where there is no script."""
+    """Label the message on screen by the page's form, without a script."""
     browser = build_opener(HTTPCookieProcessor())
     page = browser.open(f"{url}/review", timeout=30).read().decode("utf-8")
+    if 'name="action" value="next"' in page:  # what the script sends
+        begin = urlencode({"csrf": field(page, "csrf"), "action": "next"}).encode("ascii")
+        page = browser.open(f"{url}/review", begin, timeout=30).read().decode("utf-8")
     sent = {name: field(page, name) for name in ("csrf", "item", "request")}
     form = urlencode({**sent, "action": f"label:{label}"}).encode("ascii")
     with browser.open(f"{url}/review", form, timeout=30) as answer:
@@ -84,28 +86,29 @@ def decide(url: str, label: str) -> None:
 
 
 @pytest.mark.usefixtures("base_model_dir")
-def test_a_decision_is_seen_to_arrive_and_a_folder_is_gone_on_with(tmp_path: Path) -> None:
-    """A third of the messages waits, a decision comes back as a correction in the terminal and on
-    its topic; Ctrl-C leaves nothing running; the same folder again has what was left to decide."""
+def test_a_decision_arrives_and_a_folder_is_reused(tmp_path: Path) -> None:
+    """A third of the messages waits, and a decision arrives as a correction in the terminal and
+    on its topic. Ctrl-C leaves nothing running. The same folder again has the remaining
+    messages."""
     folder, temporary = tmp_path / "kept", tmp_path / "temporary"
     temporary.mkdir()
     with demo(folder, temporary) as shown:
         servers = shown.wait_for(r"Apache Kafka is ready at (\S+)")[1]
-        waiting, url = shown.wait_for(r"^(\d+) messages wait at the desk: (http://\S+)$").groups()
+        waiting, url = shown.wait_for(r"^(\d+) messages wait for review: (http://\S+)$").groups()
         in_review = re.search(r"(\d+) review", "".join(shown.lines))
         assert in_review is not None
         assert 0 < int(in_review[1]) <= int(waiting) < COUNT
         decide(url, "refund")
         said = shown.wait_for(r"correction 1: (\S+) \((confirmed|was \S+)\)")
-        (correction,) = map(read_correction, read_all(servers, CORRECTIONS))
+        (correction,) = read_corrections(servers, CORRECTIONS)
         assert said[1] == correction.label == "refund"
         assert correction.agrees is (said[2] == "confirmed")
-        told = shown.interrupt()
-    assert f"nothing is left running; its files are in {folder}" in " ".join(told.split())
-    assert "Traceback" not in told
+        output = shown.interrupt()
+    assert f"nothing is left running; its files are in {folder}" in " ".join(output.split())
+    assert "Traceback" not in output
     assert list(temporary.glob("filing-clerk*")) == []
     with demo(folder, temporary) as again:
-        again.wait_for(f"holds {COUNT} messages from before; none is added")
-        left = again.wait_for(r"^(\d+) messages wait at the desk")[1]
+        again.wait_for(f"holds {COUNT} messages from an earlier run; publishing no more")
+        left = again.wait_for(r"^(\d+) messages wait for review")[1]
         assert int(left) == int(waiting) - 1
         again.interrupt()

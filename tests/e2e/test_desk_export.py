@@ -1,4 +1,4 @@
-"""What people decided at the desk becomes a dataset, by the two commands of docs/desk.md."""
+"""People's decisions at the desk become a dataset, by the two commands of docs/desk.md."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ def run(*command: str) -> str:
 
 
 def decide_all(url: str) -> dict[str, str | None]:
-    """Have one person decide the shop's sample messages, and find that no label fits the odd ones;
-    return what was decided of each. The machine had said "refund" of every third."""
+    """One reviewer decides the shop's sample messages, and that no label fits the odd ones;
+    return the decisions. The model's label was "refund" for every third."""
     database = Database(url)
     migrate(database)
     world = DeskWorld(database, taxonomy=Taxonomy.from_toml(TAXONOMY))
     samples = [*read_samples("holdout.jsonl"), *read_samples("out_of_scope.jsonl")[:20]]
-    said = {sample.message: sample.label for sample in samples}
+    answers = {sample.message: sample.label for sample in samples}
     machine = [
         "refund" if number % 3 == 0 else label or "payment"
-        for number, label in enumerate(said.values())
+        for number, label in enumerate(answers.values())
     ]
     world.add_all(
         [
             (text, {"label": label, "scores": {label: 1.0}})
-            for text, label in zip(said, machine, strict=True)
+            for text, label in zip(answers, machine, strict=True)
         ]
     )
     ann = world.person("ann")
     while (task := reviewing.next_item(world.desk, ann, Queue())) is not None:
         assert task.text is not None
-        label = said[task.text]
+        label = answers[task.text]
         reviewing.decide(world.desk, ann, task.item_id, label, request_id=world.request())
     database.close()
-    return said
+    return answers
 
 
-def test_decisions_are_a_dataset_after_two_commands(tmp_path: Path) -> None:
-    """`clerk-desk export`, `clerk-trainer prepare --decisions`: people's labels and none of the
-    machine's, what fits no label is out, and every message is in one split."""
+def test_two_commands_make_a_dataset_of_the_decisions(tmp_path: Path) -> None:
+    """The dataset has the reviewers' labels and none of the model's; messages that fit no label
+    are left out, and each message is in one split."""
     url = f"sqlite:///{tmp_path}/desk.db"
-    said = decide_all(url)
+    answers = decide_all(url)
     decided, data = tmp_path / "decided", tmp_path / "data"
     settings = {"database.url": url, "project.taxonomy": TAXONOMY}
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    told = run("desk", "export", "--out", str(decided), *flags)
-    assert told.startswith(f"{len(said)} decisions")
+    output = run("desk", "export", "--out", str(decided), *flags)
+    assert output.startswith(f"{len(answers)} decisions")
     given = {
         "--input": decided / "messages.jsonl",
         "--decisions": decided / "decisions.csv",
@@ -80,10 +80,10 @@ def test_decisions_are_a_dataset_after_two_commands(tmp_path: Path) -> None:
         for split in ("train", "validation", "holdout")
         for line in (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    # Which message an id is, as the export has it.
+    # The message of an id, from the export.
     texts = map(json.loads, (decided / "messages.jsonl").read_text(encoding="utf-8").splitlines())
-    fitting = {row["id"]: label for row in texts if (label := said[row["message"]]) is not None}
-    # A few are near-duplicates of others, and left out as everywhere.
+    fitting = {row["id"]: label for row in texts if (label := answers[row["message"]]) is not None}
+    # A few are near-duplicates of others, and left out as always.
     assert 0.9 * len(fitting) < len(rows) <= len(fitting)
     assert {row["id"]: row["response"] for row in rows}.items() <= fitting.items()
     assert len({row["id"] for row in rows}) == len(rows)

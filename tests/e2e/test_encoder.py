@@ -31,7 +31,7 @@ description = "what was paid"
 
 
 def write_export(path: Path) -> None:
-    """Write 160 made-up messages, each of one topic within a label."""
+    """Write 160 made-up messages, each with a sublabel."""
     rng = random.Random(7)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -45,8 +45,8 @@ def write_export(path: Path) -> None:
 
 
 def test_prepare_train_evaluate_duel_publish(tmp_path: Path) -> None:
-    """An encoder with finer labels, compared with cheaper ways, ends up current in a store as a
-    directory that needs nothing next to it."""
+    """An encoder with sublabels is compared with cheaper methods and becomes current in a store,
+    as a self-contained directory."""
     write_export(tmp_path / "export.csv")
     (tmp_path / "taxonomy.toml").write_text(TAXONOMY, encoding="utf-8")
     base = make_tiny_encoder(

@@ -1,4 +1,4 @@
-"""The whole worker: real Kafka, real vLLM, the base model and the adapter that ships."""
+"""The whole worker: real Kafka, real vLLM, the base model and the shipped adapter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
 @dataclass
 class Running:
-    """A warm worker on topics of its own."""
+    """A warm worker on its own topics."""
 
     arena: Arena
     worker: Program
@@ -52,7 +52,7 @@ def running(
         "log.level": "'debug'",
     }
     with ExitStack() as stack:
-        # Its temporary files lie where they can be looked into, and it has secrets to keep.
+        # Its temporary files can be searched, and it has secrets to keep.
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         environment.setenv("TMPDIR", folder)
@@ -92,14 +92,14 @@ def records(running: Running, short: str) -> list[tuple[dict[str, Any], Any, Any
 
 
 def labelled(running: Running) -> list[dict[str, Any]]:
-    """Every output record, from the output and the review topic."""
+    """All records of the output and review topics."""
     found = records(running, "out") + records(running, "review")
     return [json.loads(value) for _, _, value in found]
 
 
 @pytest.fixture(scope="module")
 def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
-    """The held-out messages, each with the record that came of it."""
+    """The held-out messages, each with its record."""
     samples = read_samples("holdout.jsonl")
     producer = Producer({"bootstrap.servers": running.arena.servers, **QUIET})
     before = len(running.arena.results)
@@ -113,10 +113,10 @@ def holdout(running: Running) -> list[tuple[Sample, dict[str, Any]]]:
     return [(sample, by_id[sample.id]) for sample in samples]
 
 
-def test_held_out_messages_are_classified_as_was_measured(
+def test_held_out_messages_get_the_measured_labels(
     holdout: list[tuple[Sample, dict[str, Any]]],
 ) -> None:
-    """Served accuracy is what clerk-trainer evaluate found, give or take the engine's precision."""
+    """Served accuracy is what clerk-trainer evaluate found, within the engine's precision."""
     promised = 0.858  # docs/figures.md: the first 330
     right = sum(result["label"] == sample.label for sample, result in holdout)
     assert right / len(holdout) == pytest.approx(promised, abs=0.03)
@@ -125,7 +125,7 @@ def test_held_out_messages_are_classified_as_was_measured(
 def test_every_result_meets_the_published_schema(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
-    """Labels are of the set, scores cover it and add up, and the record validates."""
+    """Labels are known, scores cover them and add up, and the record validates."""
     schema = jsonschema.Draft202012Validator(json_schema("output"))
     for _, result in holdout:
         schema.validate(result)
@@ -136,10 +136,10 @@ def test_every_result_meets_the_published_schema(
         assert 0 <= result["off_label_mass"] <= 1
 
 
-def test_key_and_headers_are_kept_and_the_text_is_not(
+def test_key_and_headers_are_kept_but_not_the_text(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
-    """A router can correlate; the message itself goes no further, into no record and no log."""
+    """A router can correlate; the text is in no record and no log."""
     log = running.worker.log_path.read_text(encoding="utf-8")
     found = records(running, "out") + records(running, "review")
     ours = [record for record in found if (record[1] or b"").startswith(b"key-holdout")]
@@ -153,10 +153,10 @@ def test_key_and_headers_are_kept_and_the_text_is_not(
             assert sample.message not in log
 
 
-def test_nothing_that_worker_and_engine_write_holds_a_message_or_a_secret(
+def test_no_output_contains_a_message_or_a_secret(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
-    """Their log at debug level with vLLM's own lines, their temporary files, the HTTP pages."""
+    """Logs at debug level with vLLM's own lines, temporary files, HTTP pages."""
     assert running.worker.url is not None
     written = running.worker.log_path.read_bytes()
     for path in ("/metrics", "/info", "/livez", "/readyz"):
@@ -174,7 +174,7 @@ def test_nothing_that_worker_and_engine_write_holds_a_message_or_a_secret(
 def test_the_engines_own_metrics_are_on_the_workers_page(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
-    """One scrape has both, and they agree: every label was an answer of the engine's."""
+    """One scrape has both, and they agree: every label was an answer of the engine."""
     assert running.worker.url is not None
     with urllib.request.urlopen(f"{running.worker.url}/metrics", timeout=20) as answer:
         page = answer.read().decode()
@@ -190,8 +190,8 @@ def test_the_engines_own_metrics_are_on_the_workers_page(
     assert total("vllm:prefix_cache_hits", "_total") > 0
 
 
-def test_hostile_messages_give_exactly_one_result_each_and_no_new_label(running: Running) -> None:
-    """Empty, huge, raw bytes, injections: output, review and dead letters add up, none outside."""
+def test_hostile_messages_give_one_result_each_and_no_new_label(running: Running) -> None:
+    """Empty, huge, raw bytes, injections: output, review and dead letters add up."""
     before = len(running.arena.results)
     running.arena.publish(hostile_values(HOSTILE))
     running.arena.wait_for(before + HOSTILE)
@@ -211,7 +211,7 @@ def test_hostile_messages_give_exactly_one_result_each_and_no_new_label(running:
 
 
 def test_kcat_publishes_and_reads(running: Running) -> None:
-    """A client that is not ours puts a message in and gets a label out."""
+    """With a client that is not ours."""
     kcat = shutil.which("kcat")
     if kcat is None:
         assert not os.environ.get("CI"), "kcat is missing: .ci/run installs it"
@@ -247,7 +247,6 @@ def test_kcat_publishes_and_reads(running: Running) -> None:
 def test_the_five_line_consumer_of_the_router_page_works(
     running: Running, holdout: list[tuple[Sample, dict[str, Any]]]
 ) -> None:
-    """What docs/records.md tells router authors to write runs as it stands there."""
     page = Path("docs/records.md").read_text(encoding="utf-8")
     code = page.split("```python\n", 1)[1].split("```", 1)[0]
     code = code.replace("localhost:9092", running.arena.servers)
@@ -261,6 +260,6 @@ def test_the_five_line_consumer_of_the_router_page_works(
 
 
 def test_sigterm_drains_and_exits_0(running: Running) -> None:
-    """The last test of this worker: it goes as it should."""
+    """The last test of this worker."""
     assert running.worker.stop() == 0
     assert "worker.drained" in running.worker.events()

@@ -1,4 +1,4 @@
-"""``make gpu-smoke`` on a CPU with a small shape: the path of the first hour on a GPU."""
+"""``make gpu-smoke`` on a CPU with a small shape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ SMALL = ("--shape", "small", "--device", "cpu", "--messages", "64", "--compared"
 
 
 def run(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one half as make does: what it starts ends with it."""
     return subprocess.run(
         [sys.executable, "-m", "tests.gpu", *arguments, *SMALL, "--work", str(work)],
         capture_output=True,
@@ -26,33 +25,31 @@ def run(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def figures(work: Path, part: str) -> dict[str, Any]:
-    """Return what one half has measured."""
     found: dict[str, Any] = json.loads((work / f"{part}.json").read_text(encoding="utf-8"))
     return found
 
 
 def test_the_whole_path_with_a_small_shape(tmp_path: Path) -> None:
-    """Base, adapters, a training step, Kafka, scores as transformers has them, a swap; and a
-    second adapter's scores are not taken for the first's."""
+    """Base, adapters, a training step, Kafka, transformers' scores, a swap; and a second
+    adapter's scores are not accepted as the first's."""
     for part in ("trainer", "worker"):
         done = run(tmp_path, part)
         assert done.returncode == 0, done.stderr[-3000:]
     trained, served = figures(tmp_path, "trainer"), figures(tmp_path, "worker")
     assert trained["step"]["peak_bytes"] > 0
     assert trained["step"]["estimated_bytes"] > 0
-    assert served["broker"].startswith("Apache Kafka")
     assert served["messages"] == 64
     for adapter in ("first", "second"):
         assert served[adapter]["mean"] < 0.25 * served[adapter]["moved"]
     assert min(served[name] for name in ("ready_s", "messages_per_s", "swap_s")) > 0
     assert served["memory_bytes"] > 1e8
 
-    # What is expected of the first adapter is now said of the second: it has to be noticed.
+    # Expect the second adapter's scores from the first: the comparison has to fail.
     path = tmp_path / "expected.json"
     expected = json.loads(path.read_text(encoding="utf-8"))
     first, second = expected["adapters"]
     expected["expected"][first] = expected["expected"][second]
     path.write_text(json.dumps(expected), encoding="utf-8")
-    done = run(tmp_path, "worker", "--no-broker")
+    done = run(tmp_path, "worker")
     assert done.returncode != 0
     assert "it is not what answers" in done.stderr

@@ -32,7 +32,7 @@ PIECES = [
 
 
 def payload(rng: random.Random) -> bytes:
-    """Return a seed, changed in one to six places."""
+    """A seed with one to six mutations."""
     value = bytearray(rng.choice(SEEDS))
     for _ in range(rng.randint(1, 6)):
         at, kind = rng.randrange(len(value) + 1), rng.randrange(4)
@@ -48,7 +48,7 @@ def payload(rng: random.Random) -> bytes:
 
 
 def main(count: int, seed: int) -> None:
-    """Decode so many payloads and print what became of them. Raises what a decoder should not."""
+    """Decode payloads and print the results. Raises anything that a decoder must not raise."""
     rng, outcomes, reasons = random.Random(seed), Counter[str](), typing.get_args(RejectReason)
     begin, slowest = time.monotonic(), 0.0
     for number in range(count):

@@ -1,6 +1,6 @@
 """What is fuzzed: each entry takes any bytes, and raises where the code does what it must not.
 
-A fuzzer that is guided by coverage drives them (``make fuzz``), and hypothesis in the unit tests.
+A coverage-guided fuzzer drives them (``make fuzz``), and hypothesis in the unit tests.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ LAYOUTS = [
 
 
 def fuzz_decode(data: bytes) -> str:
-    """A record's value, read in each way: a message, or a rejection with a reason and none of its
-    text. Returns what became of it."""
+    """A record's value, read in each format: a message, or a rejection with a reason and none of
+    its text. Returns the result."""
     outcome = ""
     for layout in LAYOUTS:
         reason = _decoded(data, layout)
@@ -59,8 +59,8 @@ def fuzz_manifest(data: bytes) -> str:
 
 
 def fuzz_settings(data: bytes) -> str:
-    """A settings file, then lines of flags and lines of variables, divided by NUL: settings that
-    can be shown, or a SettingsError; neither tells a secret."""
+    """A settings file, then flags and variables, separated by NUL: settings that can be shown,
+    or a SettingsError; neither contains a secret."""
     file, _, rest = data.partition(b"\0")
     flags, _, variables = rest.partition(b"\0")
     environment = {}
@@ -73,21 +73,22 @@ def fuzz_settings(data: bytes) -> str:
 
 
 def read_settings(file: bytes, flags: list[str], environment: Mapping[str, str]) -> str:
-    """Read settings of these sources; return what became of it. Raises what a worker should not."""
+    """Read settings from these sources; return the result. Raises anything that the worker must
+    not raise."""
     with tempfile.TemporaryDirectory(prefix="filing-clerk-fuzz-") as folder:
         path = Path(folder) / "worker.toml"
         path.write_bytes(file)
         with _environment(environment):
-            said = _loaded(path, flags)
-    # A name is told, and a name may be anything: of a value nothing is.
-    if said is not None:
-        assert SECRET not in said
+            message = _loaded(path, flags)
+    # Messages quote names, which may be anything, but never values.
+    if message is not None:
+        assert SECRET not in message
         return "refused"
     return "read"
 
 
 def _loaded(path: Path, flags: list[str]) -> str | None:
-    """Load and show; return what the worker says where it refuses."""
+    """Load and show settings; return the worker's message if it refuses."""
     try:
         loaded = load_settings(path, flags)
     except SettingsError as error:

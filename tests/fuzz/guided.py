@@ -1,9 +1,9 @@
-"""One entry, fuzzed by what its code does with the bytes (atheris; ``make fuzz`` has it).
+"""One entry, fuzzed with the guidance of code coverage (atheris; ``make fuzz`` installs it).
 
 python -m tests.fuzz.guided decode|manifest|settings [seconds] [seed]
 
-What was found interesting is kept in .cache/fuzz and gone on from; a failure is written there too,
-and the command to repeat it is printed.
+Interesting inputs are kept in .cache/fuzz for the next run; a failure is written there too, and the
+command that repeats it is printed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ try:
     import atheris
 except ImportError:
     sys.exit(
-        "atheris is not installed: make fuzz does it, where it has a wheel (Linux on x86-64, "
+        "atheris is not installed: make fuzz installs it if there is a wheel (Linux on x86-64, "
         "Python before 3.14); elsewhere python -m tests.fuzz, and hypothesis in the unit tests"
     )
 
@@ -32,7 +32,7 @@ _VARIABLES = b'KAFKA__CLIENT={"debug": "all"}\nKAFKA__INPUT_TOPICS=["a", "^b"]'
 
 
 def seeds(entry: str) -> list[bytes]:
-    """Good input, from which it starts."""
+    """Valid inputs to start from."""
     if entry == "decode":
         return _PAYLOADS
     if entry == "manifest":
@@ -43,7 +43,7 @@ def seeds(entry: str) -> list[bytes]:
 
 
 def main(entry: str, seconds: int, seed: int) -> None:
-    """Fuzz one entry; ends the process, with 0 when nothing was found."""
+    """Fuzz one entry. Ends the process, with 0 if nothing was found."""
     with atheris.instrument_imports(include=["worker", "json", "tomllib"]):
         from tests.fuzz.entries import ENTRIES
     target = ENTRIES[entry]

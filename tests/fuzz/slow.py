@@ -1,13 +1,13 @@
-"""A search for slow texts: a climb on the CPU time a kilobyte, then a proof by doubling.
+"""A search for slow texts: hill climbing on CPU time a kilobyte, then a proof by doubling.
 
 python -m tests.fuzz slow --minutes 10 [--seed 1] [--only NAME]
 
-A text is a recipe: a beginning, one or more units over and over, an end; so it can be made in any
-length. Recipes are changed in small steps, at several lengths, and those that take longest are gone
-on from. Then the slowest are made twice, four and eight times as long: a function is slow that
-takes more than ``MOST_GROWTH`` times as long for twice the text, or more than its bound for a
-kilobyte. The bound counts in ``calibration_s``, measured in the same run, so that it means the same
-on a slow machine. Prints a table; exits with 1 where something is slow.
+A text is a recipe, so that it can be made in any length: a beginning, one or more repeated units,
+an end. Recipes are changed in small steps, at several lengths, and the slowest are kept and changed
+again. Then the slowest are made twice, four and eight times as long: a function is slow if it takes
+more than ``MOST_GROWTH`` times as long for twice the text, or more than its bound for a kilobyte.
+The bound counts in ``calibration_s``, measured in the same run, so that it means the same on a slow
+machine. Prints a table; exits with 1 if something is slow.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from types import FrameType, ModuleType
 from typing import Any
 
 SIZES = (90, 290, 4_000, 16_000)
-"""Characters that are searched at: what is exponential shows at few, what is quadratic at many."""
+"""Lengths to search at, in characters: exponential growth shows at small ones, quadratic at
+large."""
 
 PROOF_SIZES = (16_000, 32_000, 64_000, 128_000)
 MOST_GROWTH = 3.0
-"""Times as long that twice the text may take: 2 is linear, 4 quadratic, the rest is noise, and
-memory that no longer fits a cache."""
+"""How many times as long twice the text may take: 2 is linear, 4 quadratic; the rest is for noise
+and for memory that no longer fits a cache."""
 
 _WORTH_COMPARING_S = 0.004
 _LONGEST_S = 2.0
 _ENOUGH_S = 0.25
 _SHARE_TO_SEARCH = 0.7
-"""Of the time; the rest is for the proofs."""
+"""The share of the time for the search; the rest is for the proofs."""
 _KEPT = 6
 
 FRAGMENTS: Sequence[str] = [
@@ -80,8 +81,8 @@ SAMPLES: Sequence[str] = [
     'id,message,label\r\n1,"He said ""no"", twice\nor so",billing\r\n',
     "<p>Hello&nbsp;<b>there</b> &#8364;5 <a href='http://example.com/a?b=c&d'>x</a><!-- y --></p>",
 ]
-"""Texts as people and programs write them. A part of one is repeated, and its end broken: what a
-pattern was made for leads farthest into it."""
+"""Texts as people and programs write them. A part of one is repeated and its end broken, since the
+text that a pattern was made for leads farthest into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +364,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{'function':46} {'tried':>6} {'ms/kB':>8} {'bound':>8} {'growth':>7}  slowest")
     slow = []
     for name, entry in chosen.items():
-        entry.run("what is made once is made now")
+        entry.run("one-time work is done now")
         end = time.monotonic() + given.minutes * 60 / len(chosen) * _SHARE_TO_SEARCH
         found = search(
             name,

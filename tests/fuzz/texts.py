@@ -1,7 +1,7 @@
-"""Every function that touches a customer's text, as one that takes any text.
+"""Every function that handles a customer's text, as one that takes any text.
 
-What a customer sends reaches them as it is: none may take more than its time for a kilobyte
-(``tests.fuzz.slow``). A function that is new and reads messages gets a line in ``ENTRIES``.
+They get what customers send, unchanged: none may take more than its time for a kilobyte
+(``tests.fuzz.slow``). A new function that reads messages gets a line in ``ENTRIES``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from markupsafe import escape
 
 import desk.core.texts
 import desk.store.browse
-import desk.web.templates
+import desk.web.shown_text
 import trainer.check.findings
 import trainer.dataset.clean
 import trainer.dataset.names
@@ -212,11 +212,11 @@ def _reported(text: str) -> None:
 
 # the desk ---
 def _shown(text: str) -> None:
-    """As a page shows it: each piece escaped, and each mark with its name."""
-    for piece in desk.web.templates.pieces(text):
-        if piece.mark:
-            desk.web.templates.mark_name(piece.mark)
-        escape(piece.text)
+    """As a page shows it, cut and whole: each piece escaped, and each mark with its name."""
+    for piece in desk.web.shown_text.shown_text(text).pieces:
+        escape(piece.names if piece.hidden else piece.text)
+    for chunk in desk.web.shown_text.chunks(text):
+        escape(chunk)
 
 
 def _searched(text: str) -> None:
@@ -268,7 +268,7 @@ ENTRIES: Mapping[str, Entry] = {
     "near-duplicates": Entry(_near_clusters, most=400),
     "features of a message": Entry(_learner, most=400),
     "text in a report": Entry(_reported, (trainer.report.page,)),
-    "text on a desk's page": Entry(_shown, (desk.web.templates,), 200),
+    "text on a desk's page": Entry(_shown, (desk.web.shown_text,), 200),
     "keys of a desk's item": Entry(desk.core.texts.band_keys, most=400),
     "likeness of two items": Entry(lambda text: desk.core.texts.likeness(text, text[1:])),
     "words to search": Entry(_searched),

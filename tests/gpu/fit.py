@@ -1,4 +1,4 @@
-"""Settings of a worker on a CPU that fit the memory that is there."""
+"""Settings of a worker on a CPU that fit the available memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from worker.engine.memory import free_memory, needed_memory, weight_bytes
 _GIB = 1 << 30
 
 _BY_DEFAULT = 1.2
-"""With as many tokens a batch as vLLM takes by itself, and 1 GiB of keys and values, a 7B was
-killed at 23 GB, where so much without its batches is 21: those take another tenth, or more."""
+"""With vLLM's default of tokens a batch and 1 GiB of keys and values, a 7B was killed at 23 GB,
+where all but its batches takes 21: batches take another tenth or more."""
 
 _SMALL_KV_CACHE = 200_000_000
 _SMALL = (
@@ -22,12 +22,12 @@ _SMALL = (
 
 
 class TooLittleMemory(RuntimeError):
-    """There are no settings with which the base fits."""
+    """No settings fit the base into memory."""
 
 
 def fitting_settings(weights: int, free: int, given: Sequence[str]) -> list[str]:
-    """Return the settings to add to those that are ``given``, which win: none where the defaults
-    fit into ``free`` bytes, else the smallest that were tried. Raises TooLittleMemory."""
+    """Settings to add to ``given``, which take precedence: none if the defaults fit into
+    ``free`` bytes, else the smallest that were tried. Raises TooLittleMemory."""
     if any(one.startswith("model.engine_args") for one in given):
         return []
     if needed_memory(weights, _GIB) * _BY_DEFAULT <= free:
@@ -37,11 +37,11 @@ def fitting_settings(weights: int, free: int, given: Sequence[str]) -> list[str]
         raise TooLittleMemory(
             f"a base of {weights / _GIB:.1f} GiB takes about {need / _GIB:.1f} GiB with the "
             f"smallest settings that were tried, and {free / _GIB:.1f} GiB are free: --shape "
-            f"small, or a machine with more; to try it all the same: --set '{_SMALL}'"
+            f"small, or a machine with more; to try anyway: --set '{_SMALL}'"
         )
     return [_SMALL]
 
 
 def settings_for(base: Path, given: Sequence[str]) -> list[str]:
-    """As ``fitting_settings``, for a base on this machine."""
+    """``fitting_settings`` for a base on this machine."""
     return fitting_settings(weight_bytes(base), free_memory(), given)

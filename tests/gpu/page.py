@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# What a GPU should do with a 7B, by arithmetic: work and bytes of a message, memory, time,
-# money.
+# What a GPU should do with a 7B, by arithmetic: work and bytes a message, memory, time, money.
 #
-# Every figure is worked out from the model's shape, the GPU's data sheet and the assumptions
-# below, which are named, because nothing of it has been measured. ``tests.gpu.page`` writes the
-# tables of docs/sizing.md from it, and ``make gpu-smoke`` puts what it measures next to them.
-#
+# Every figure follows from the model's shape, the GPU's data sheet and the named assumptions
+# below, because none of it has been measured. ``tests.gpu.page`` writes the tables of
+# docs/sizing.md from it, next to what ``make gpu-smoke`` has measured.
 # Work is counted as floating-point operations, two for a weight and token (Kaplan et al. 2020,
 # arXiv 2001.08361, section 2.1), with attention's products; sizes are in bytes, times in
 # seconds.
@@ -29,24 +27,24 @@ from typing import Any, Literal
 Precision = Literal["bf16", "fp8"]
 
 MFU = (0.3, 0.6)
-"""The share of the data sheet's dense peak that products reach, low and high. Prefill of large
-batches is bound by them; below a third something is wrong, above six tenths is rare."""
+"""The share of the data sheet's dense peak that matrix products reach, low and high. They limit
+prefill of large batches; below a third something is wrong, above six tenths is rare."""
 
 READ_BYTES_PER_S = (2e8, 1e9)
-"""How fast weights come: from a network volume, from a disk of the node."""
+"""How fast weights load: from a network volume, from a local disk."""
 
 PREPARE_S = (60.0, 240.0)
-"""Imports, compiling, CUDA graphs and warm-up: with a kept cache, and the first time on a slow
-node. An assumption, and the widest of them."""
+"""Imports, compiling, CUDA graphs and warm-up: with a warm cache, and the first time on a slow
+node. An assumption, and the most uncertain one."""
 
 MEMORY_SHARE = 0.9
-"""What vLLM takes of the GPU's memory (its ``gpu_memory_utilization``)."""
+"""The share of the GPU's memory that vLLM takes (its ``gpu_memory_utilization``)."""
 
 CONTEXT_BYTES = 1.5e9
 """CUDA's context, libraries' workspaces and captured graphs."""
 
 UTILISATION = 0.3
-"""The share of the throughput that money is counted at, as in config/cost.toml: peaks, nights and
+"""The share of the throughput that costs are based on, as in config/cost.toml: peaks, nights and
 rollouts take the rest."""
 
 
@@ -81,17 +79,17 @@ class Shape:
 
     @property
     def block_weights(self) -> int:
-        """Weights of all blocks' linear layers: what every token is multiplied by."""
+        """Weights of all blocks' linear layers, used for every token."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
 
     @property
     def head_weights(self) -> int:
-        """Weights of the output layer, which one position of a message is multiplied by."""
+        """Weights of the output layer, used for one position of a message."""
         return self.vocabulary * self.hidden
 
     @property
     def parameters(self) -> int:
-        """All of them: blocks, embeddings, output layer, norms, biases."""
+        """All parameters: blocks, embeddings, output layer, norms, biases."""
         biases = (self.heads + 2 * self.kv_heads) * self.head_dim if self.qkv_bias else 0
         norms = self.layers * 2 * self.hidden + self.hidden
         tables = self.head_weights * (1 if self.tied else 2)
@@ -112,9 +110,9 @@ QWEN2_7B = Shape("Qwen2.5-7B", 28, 3584, 18944, 28, 4, 128, 152064, qkv_bias=Tru
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A data sheet: dense peaks in FLOP/s, memory in bytes and bytes/s. ``fp8`` is None where FP8
-    is stored and not computed. ``hour`` is an example of a price; ``tokens``, ``sequences`` are
-    what vLLM's server computes at a time there (docs/gpu.md)."""
+    """A data sheet: dense peaks in FLOP/s, memory in bytes and bytes/s. ``fp8`` is None if FP8
+    is stored but not computed. ``hour`` is an example price; ``tokens`` and ``sequences`` are
+    the batch limits of vLLM's server there (docs/gpu.md)."""
 
     name: str
     bf16: float
@@ -138,14 +136,14 @@ publishes it), A100 80GB SXM (2022), H100 SXM (2023)."""
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Tokens of one message's prompt, and how many of them the prefix cache holds."""
+    """Tokens of a message's prompt, and how many of them are in the prefix cache."""
 
     tokens: int
     cached: int = 0
 
     @property
     def new(self) -> int:
-        """Tokens that are computed."""
+        """Tokens to compute."""
         return self.tokens - self.cached
 
 
@@ -155,28 +153,28 @@ a message with the end of the prompt (64)."""
 
 
 def message_flops(shape: Shape, prompt: Prompt) -> tuple[float, float]:
-    """Return the work of one message: in the blocks' linear layers, and the rest (attention, the
-    output layer for one position), which stays in bfloat16 whatever the weights are."""
+    """The work of one message: in the blocks' linear layers, and the rest (attention, the output
+    layer for one position), which stays in bfloat16 whatever the weights are."""
     seen = (prompt.tokens * (prompt.tokens + 1) - prompt.cached * (prompt.cached + 1)) // 2
     attention = 4 * shape.layers * shape.heads * shape.head_dim * seen
     return 2.0 * shape.block_weights * prompt.new, attention + 2.0 * shape.head_weights
 
 
 def lora_flops(shape: Shape, rank: int, prompt: Prompt) -> float:
-    """Return the work that an adapter adds to one message."""
+    """The work that an adapter adds to a message."""
     return 2.0 * shape.adapter_weights(rank) * prompt.new
 
 
 def lora_bytes(shape: Shape, prompt: Prompt) -> int:
-    """Return the bytes that an adapter moves for one message: each linear layer's input is read
-    once more, its output read and written once more (bfloat16). The inner side, as wide as the
-    rank, is left out."""
+    """The bytes that an adapter moves for a message: it reads each linear layer's input again,
+    and reads and writes its output again (bfloat16). The inner dimension (the rank) is left
+    out."""
     token = sum(2 * inputs + 4 * outputs for inputs, outputs in shape.linears)
     return shape.layers * token * prompt.new
 
 
 def weight_bytes(shape: Shape, precision: Precision) -> int:
-    """Return the size of the weights. In FP8 the blocks' linear layers are a byte a weight, and
+    """The size of the weights. In FP8 the blocks' linear layers take a byte for each weight;
     embeddings and output layer stay in bfloat16."""
     if precision == "bf16":
         return 2 * shape.parameters
@@ -192,8 +190,8 @@ def message_seconds(
     mfu: float,
     rank: int | None = 16,
 ) -> float:
-    """Return the time of one message in full batches: the longer of computing and of reading the
-    weights once a batch, and what the adapter adds, whose kernels wait for memory."""
+    """The time of one message in full batches: the longer of computing and of reading the
+    weights once for a batch, plus the adapter's time, whose kernels are limited by memory."""
     linear, rest = message_flops(shape, prompt)
     peak = gpu.fp8 if precision == "fp8" and gpu.fp8 is not None else gpu.bf16
     computing = linear / (peak * mfu) + rest / (gpu.bf16 * mfu)
@@ -209,7 +207,7 @@ def message_seconds(
 def messages_per_s(
     shape: Shape, gpu: Gpu, precision: Precision, prompt: Prompt, rank: int | None = 16
 ) -> tuple[float, float]:
-    """Return messages a second, low and high (``MFU``)."""
+    """Messages per second, low and high (``MFU``)."""
     low, high = (
         1 / message_seconds(shape, gpu, precision, prompt, mfu=mfu, rank=rank) for mfu in MFU
     )
@@ -217,7 +215,7 @@ def messages_per_s(
 
 
 def start_seconds(shape: Shape, precision: Precision) -> tuple[float, float]:
-    """Return how long a start takes, quick and slow: weights read, and everything else."""
+    """Seconds for a start, fast and slow: reading the weights, and the rest."""
     size = weight_bytes(shape, precision)
     slow, quick = (size / speed for speed in READ_BYTES_PER_S)
     return quick + PREPARE_S[0], slow + PREPARE_S[1]
@@ -225,7 +223,7 @@ def start_seconds(shape: Shape, precision: Precision) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of a GPU by what they are for; ``kv`` is what is left, below zero where nothing is."""
+    """Bytes of a GPU by purpose; ``kv`` is the remainder, negative if nothing is left."""
 
     weights: float
     adapters: float
@@ -237,8 +235,8 @@ class Memory:
 def memory(
     shape: Shape, gpu: Gpu, precision: Precision, *, rank: int = 16, adapters: int = 2
 ) -> Memory:
-    """Return where the memory goes. ``working`` is the widest layer's states of one batch (gate, up
-    and their product) and the logits of its messages in float32 with a copy."""
+    """The use of memory. ``working`` is the widest layer's states of one batch (gate, up and
+    their product) and the logits of its messages in float32 with a copy."""
     weights = float(weight_bytes(shape, precision))
     loras = 2.0 * shape.adapter_weights(rank) * adapters
     working = gpu.tokens * 3 * shape.intermediate * 2.0
@@ -248,7 +246,7 @@ def memory(
 
 
 def cost_of_a_million(gpu: Gpu, rates: Sequence[float]) -> tuple[float, ...]:
-    """Return the price of a million messages at each rate (messages/s, a share of it used)."""
+    """The price of a million messages at each rate (messages/s, a share of it used)."""
     return tuple(gpu.hour / 3600 / (rate * UTILISATION) * 1e6 for rate in rates)
 
 
@@ -260,7 +258,7 @@ _PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8")
 
 
 def written() -> str:
-    """Return the page with its tables made again."""
+    """The page with its tables regenerated."""
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in (
         ("message", message_table()),
@@ -270,28 +268,27 @@ def written() -> str:
     ):
         begin, end = f"<!-- {name}: make sizing -->", f"<!-- /{name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        # As a replacement a backslash would mean something; none of these texts has one.
+        # A backslash would mean something in a replacement; none of these texts has one.
         text, count = pattern.subn("\n".join((begin, *lines, end)), text)
         if count != 1:
-            raise ValueError(f"{PAGE}: {begin} ... {end} is there {count} times")
+            raise ValueError(f"{PAGE}: {begin} ... {end} occurs {count} times")
     return text
 
 
 def read_measured() -> list[dict[str, Any]]:
-    """Return the runs of gpu-smoke that were kept, oldest first."""
+    """Stored runs of gpu-smoke, oldest first."""
     found: list[dict[str, Any]] = json.loads(MEASURED.read_text(encoding="utf-8"))["runs"]
     return found
 
 
 def add_measured(run: dict[str, Any]) -> None:
-    """Keep one more run, and write the page."""
+    """Store one more run, and write the page."""
     kept = {"runs": [*read_measured(), run]}
     MEASURED.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     PAGE.write_text(written(), encoding="utf-8")
 
 
 def message_table() -> Iterator[str]:
-    """Yield work and bytes of one message."""
     yield "| one message | no prefix hit | prefix hit |"
     yield "|---|---|---|"
     prompts = (NO_HIT, HIT)
@@ -309,7 +306,6 @@ def message_table() -> Iterator[str]:
 
 
 def rate_table() -> Iterator[str]:
-    """Yield messages a second, the adapter's share and the price, for each GPU and precision."""
     yield (
         "| GPU | weights | messages/s, no prefix hit | prefix hit | the adapter costs | "
         "a million messages, prefix hit |"
@@ -331,7 +327,6 @@ def rate_table() -> Iterator[str]:
 
 
 def memory_table() -> Iterator[str]:
-    """Yield where each GPU's memory goes, and how long a start takes."""
     yield (
         "| GPU | weights | weights, GB | two adapters | states and logits | context | "
         "left for keys and values | which is, tokens | start, s |"
@@ -351,25 +346,24 @@ def memory_table() -> Iterator[str]:
 
 
 def measured_table(runs: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield what was measured, with what was expected where the GPU is one of those above."""
     yield (
-        "| when | device | shape | broker | ready after, s | messages/s | expected | memory, GB | "
-        "furthest from transformers | swapped, s |"
+        "| date | device | shape | ready after, s | messages/s | expected | memory, GB | "
+        "largest difference from transformers | swap, s |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for run in runs:
         expected = expected_rate(run["device"]) if run["shape"] == "7b" else None
-        beside = f"{expected[0]:.0f} to {expected[1]:.0f}" if expected else "none"
+        arithmetic = f"{expected[0]:.0f} to {expected[1]:.0f}" if expected else "none"
         yield (
-            f"| {run['date']} | {run['device']} | {run['shape']} | {run['broker']} | "
-            f"{run['ready_s']:.0f} | {run['messages_per_s']:.1f} | {beside} | "
+            f"| {run['date']} | {run['device']} | {run['shape']} | "
+            f"{run['ready_s']:.0f} | {run['messages_per_s']:.1f} | {arithmetic} | "
             f"{run['memory_bytes'] / 1e9:.1f} | {run['largest_difference']:.3f} | "
             f"{run['swap_s']:.1f} |"
         )
 
 
 def expected_rate(device: str) -> tuple[float, float] | None:
-    """Return the messages a second of the GPU whose name ``device`` holds as a word."""
+    """Messages per second of the GPU whose name is a word of ``device``."""
     words = set(re.split(r"[^A-Za-z0-9]+", device))
     found = next((gpu for gpu in GPUS if gpu.name.split()[0] in words), None)
     return messages_per_s(QWEN2_7B, found, "bf16", HIT) if found else None
@@ -380,7 +374,7 @@ def _row(name: str, cells: Iterable[str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with ``--check`` say whether it is what would be written."""
+    """Write the page, or with ``--check`` compare it."""
     text = written()
     if "--check" not in arguments:
         PAGE.write_text(text, encoding="utf-8")

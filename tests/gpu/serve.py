@@ -1,5 +1,6 @@
 """The worker's half of the smoke test: two adapters served by the real worker through Kafka, its
-scores held against transformers', and one adapter swapped for the other while messages come."""
+scores compared with transformers', and one adapter swapped for the other while messages come.
+"""
 
 from __future__ import annotations
 
@@ -14,97 +15,36 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psutil
 
-from worker.contract import Encoders, Manifest, build_prompt, read_manifest
-from worker.contract.scoring import decide_from_codes
 from worker.contract.store import Pointer, write_pointer
 from worker.contract.timestamps import rfc3339_now
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, create_demo_topics
 from worker.demo.models import read_samples
 from worker.demo.program import Program, start_worker
-from worker.engine.open import open_engine
-from worker.engine.port import CodeScores, Engine
-
-# The worker's engine alone, for a machine on which no broker can be had.
-
-
-class DirectEngine:
-    """Prompts in, scores out: the worker's contract and engine, without its loop."""
-
-    def __init__(self, base: Path, adapter: Path) -> None:
-        opened = open_engine(
-            base=base,
-            adapter=adapter,
-            cache_dir=base.parent / "cache",
-            serving="runtime",
-            max_adapters=2,
-        )
-        assert opened.loader is not None
-        self._loader = opened.loader
-        self._encoders: Encoders = opened.encoders
-        self._manifest: Manifest = opened.manifest
-        self._engine: Engine = opened.engine
-        self._engine.warm_up([golden.ids for golden in opened.manifest.golden])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._engine.close()
-
-    def scores(self, messages: Mapping[str, str]) -> dict[str, dict[str, float]]:
-        """Return each message's probabilities by label; all are under way at once."""
-        waiting = {}
-        for message_id, text in messages.items():
-            prompt = build_prompt(self._manifest.prompt, text, self._encoders.plain)
-            assert prompt is not None
-            waiting[message_id] = self._engine.submit(prompt.ids)
-        found = {}
-        for message_id, future in waiting.items():
-            answer = future.result()
-            assert isinstance(answer, CodeScores)
-            decision = decide_from_codes(
-                answer.logprobs, self._manifest.codes, self._manifest.calibration.temperature
-            )
-            found[message_id] = dict(decision.scores)
-        return found
-
-    def swap(self, adapter: Path) -> None:
-        """Load another adapter and let the one before go."""
-        manifest = read_manifest(adapter)
-        engine = self._loader.load(adapter, manifest)
-        self._engine.close()
-        self._engine, self._manifest = engine, manifest
-
 
 _READY_S = 3600.0
 _STALL_S = 900.0
 _TOPICS = ("smoke.in", "smoke.out", "smoke.review", "smoke.dead")
 _AGREES = 0.25
-"""The engine may differ from transformers by a quarter of what the adapter moves, on average. One
-that applied no adapter, or the other one, would differ by all of it."""
+"""The engine may differ from transformers by a quarter of what the adapter changes, on average.
+Without an adapter, or with the wrong one, it would differ by all of it."""
 
 _LEAST = 1e-3
-"""Probabilities below are not compared: records are rounded to six digits."""
+"""Smaller probabilities are not compared: records are rounded to six digits."""
 
 
 class SmokeFailed(RuntimeError):
-    """What the engine does is not what was expected of it."""
+    """The engine does not do what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What transformers made of each message, and without an adapter: natural log-probabilities."""
+    """Transformers' scores for each message, with each adapter and without: natural log-
+    probabilities."""
 
     adapters: tuple[str, ...]
     labels: tuple[str, ...]
@@ -113,18 +53,16 @@ class Expected:
 
     @classmethod
     def read(cls, work: Path) -> Expected:
-        """Read what the trainer's half has left."""
         data = json.loads((work / "expected.json").read_text(encoding="utf-8"))
         return cls(
             tuple(data["adapters"]), tuple(data["labels"]), data["messages"], data["expected"]
         )
 
     def compare(self, digest: str, found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """Hold found scores (message, label, probability among the labels) against an adapter's.
-
-        Returns the mean and the largest difference of a log-probability, and the mean by which the
-        adapter moves one. Raises SmokeFailed unless the first is small next to the last.
-        """
+        """Compare scores (message, label, probability among the labels) with an adapter's
+        expected ones. Returns the mean and the largest difference of a log-probability, and
+        the mean by which the adapter moves one. Raises SmokeFailed unless the first is small
+        next to the last."""
         differences, moved = [], []
         for message, scores in found.items():
             expected = _among_labels(self.logprobs[digest][message])
@@ -137,7 +75,7 @@ class Expected:
         if not mean < _AGREES * moves:
             raise SmokeFailed(
                 f"adapter {digest[:12]}: scores are {mean:.4f} from transformers' on average, "
-                f"and the adapter moves them by {moves:.4f}: it is not what answers"
+                f"and the adapter moves them by {moves:.4f}: another adapter or none answers"
             )
         return {"mean": mean, "largest": max(differences), "moved": moves}
 
@@ -149,7 +87,7 @@ def _among_labels(logprobs: list[float]) -> list[float]:
 
 @dataclass
 class Service:
-    """A running worker on topics of its own, and what it has answered: record by message id."""
+    """A running worker on its own topics, and its answers: record by message id."""
 
     publisher: Publisher
     watcher: Watcher
@@ -157,7 +95,7 @@ class Service:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def ask(self, messages: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """Publish messages and wait for the results. Raises SmokeFailed when none come."""
+        """Publish messages and wait for the results. Raises SmokeFailed if none come."""
         for message_id, text in messages.items():
             self.publisher.publish(message_id, text)
         moved = time.monotonic()
@@ -169,24 +107,19 @@ class Service:
                 moved = time.monotonic()
             self.worker.check()
             if time.monotonic() - moved > _STALL_S:
-                raise SmokeFailed(f"{len(missing)} of {len(messages)} messages are not answered")
+                raise SmokeFailed(f"{len(missing)} of {len(messages)} messages have no answer")
         return {message_id: self.answers[message_id] for message_id in messages}
 
     def digest(self, message_id: str) -> str:
-        """Return the adapter that answered a message."""
         return str(self.answers[message_id]["adapter"]["digest"])
 
 
-def run_worker(
-    work: Path, *, count: int, sets: list[str], broker: bool, serving: str = "runtime"
-) -> dict[str, Any]:
+def run_worker(work: Path, *, count: int, sets: list[str]) -> dict[str, Any]:
     """Serve, measure, compare and swap; return the figures. Raises SmokeFailed."""
     expected = Expected.read(work)
-    if not broker:
-        return run_direct(work, expected, count)
     with ExitStack() as stack:
         began = time.monotonic()
-        service = start(stack, work, sets, serving)
+        service = start(stack, work, sets)
         ready_s = time.monotonic() - began
         first, second = expected.adapters
         compared = check(service, expected, first, "first")
@@ -198,7 +131,6 @@ def run_worker(
         swap_s = swap(service, work / "store", first, second, distinct(1)[0])
         again = check(service, expected, second, "second")
     return {
-        "broker": "Apache Kafka, on this machine",
         "ready_s": ready_s,
         "messages": count,
         "messages_per_s": count / loaded_s,
@@ -210,7 +142,7 @@ def run_worker(
     }
 
 
-def start(stack: ExitStack, work: Path, sets: list[str], serving: str) -> Service:
+def start(stack: ExitStack, work: Path, sets: list[str]) -> Service:
     """Start broker and worker; return when it reads."""
     kafka = stack.enter_context(LocalBroker())
     create_demo_topics(kafka.bootstrap_servers, dict.fromkeys(_TOPICS, 4))
@@ -223,7 +155,7 @@ def start(stack: ExitStack, work: Path, sets: list[str], serving: str) -> Servic
         "kafka.dead_letter_topic": f"'{_TOPICS[3]}'",
         "model.base": f"'{work / 'base'}'",
         "model.adapter": f"'{work / 'store'}'",
-        "model.serving": f"'{serving}'",
+        "model.serving": "'runtime'",
         "loop.deadline_s": "600",
         "log.format": "'json'",
         "http.port": "0",
@@ -244,7 +176,7 @@ def start(stack: ExitStack, work: Path, sets: list[str], serving: str) -> Servic
 
 
 def check(service: Service, expected: Expected, digest: str, name: str) -> dict[str, float]:
-    """Have the compared messages labelled by ``digest``, and compare. Raises SmokeFailed."""
+    """Let ``digest`` label the compared messages, and compare. Raises SmokeFailed."""
     answers = service.ask({f"{name}-{one}": text for one, text in expected.messages.items()})
     by = {service.digest(message_id) for message_id in answers}
     if by != {digest}:
@@ -272,50 +204,22 @@ def swap(service: Service, store: Path, first: str, second: str, text: str) -> f
 
 
 def _refusal(service: Service) -> str | None:
-    """Return why the worker has refused an adapter, None where it has not."""
+    """The reason why the worker refused an adapter, or None."""
     for line in service.worker.log_path.read_text(encoding="utf-8").splitlines():
         if '"adapter.refused"' in line:
             return str(json.loads(line)["problem"])
     return None
 
 
-def run_direct(work: Path, expected: Expected, count: int) -> dict[str, Any]:
-    """The same without Kafka: prompts go into the engine that the worker opens."""
-    first, second = expected.adapters
-    began = time.monotonic()
-    with DirectEngine(work / "base", work / "store" / first) as engine:
-        ready_s = time.monotonic() - began
-        compared = expected.compare(first, engine.scores(expected.messages))
-        began = time.monotonic()
-        engine.scores({str(n): text for n, text in enumerate(distinct(count))})
-        loaded_s = time.monotonic() - began
-        memory = memory_bytes(psutil.Process().pid)
-        began = time.monotonic()
-        engine.swap(work / "store" / second)
-        swap_s = time.monotonic() - began
-        again = expected.compare(second, engine.scores(expected.messages))
-    return {
-        "broker": "none",
-        "ready_s": ready_s,
-        "messages": count,
-        "messages_per_s": count / loaded_s,
-        "memory_bytes": memory,
-        "swap_s": swap_s,
-        "largest_difference": max(compared["largest"], again["largest"]),
-        "first": compared,
-        "second": again,
-    }
-
-
 def distinct(count: int) -> list[str]:
-    """Return so many messages, no two of which begin alike: of each the fixed part of the prompt is
-    in the engine's cache, and no more."""
+    """Messages that all begin differently: only the fixed part of the prompt is in the engine's
+    cache."""
     texts = [one.message for one in read_samples("holdout.jsonl")]
     return [f"{number}: {texts[number % len(texts)]}" for number in range(count)]
 
 
 def memory_bytes(pid: int) -> int:
-    """Return the memory in use: of the first GPU, else of the process and all below it."""
+    """Memory in use: of the first GPU, else of the process and its children."""
     if shutil.which("nvidia-smi"):
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"],

@@ -1,8 +1,8 @@
-"""Two builds of one image, file by file: what is the same, and what is not.
+"""Two builds of one image, compared file by file.
 
     python -m tests.image.compare filing-clerk-worker-cpu-demo:one filing-clerk-worker-cpu-demo:two
 
-Compares path, type, mode, owner, content and time of every file. Exit code 1 when more than times
+Compares path, type, mode, owner, content and time of every file. Exits with 1 if more than times
 differ.
 """
 
@@ -19,7 +19,7 @@ import docker
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One path of an image. ``digest`` is of a file's content, or what a link leads to."""
+    """One path of an image. ``digest`` is a file's content, or a link's target."""
 
     what: tuple[bytes, int, int, int]
     digest: str
@@ -27,7 +27,7 @@ class Entry:
 
 
 class _Chunks:
-    """A file to read from, made of the chunks of a stream."""
+    """A file object over the chunks of a stream."""
 
     def __init__(self, chunks: Any) -> None:
         self._chunks = iter(chunks)
@@ -41,7 +41,7 @@ class _Chunks:
 
 
 def entries(engine: Any, image: str) -> dict[str, Entry]:
-    """Read every path of an image; nothing in it is run."""
+    """Read every path of an image without running it."""
     container = engine.containers.create(image)
     try:
         stream: Any = _Chunks(container.export(chunk_size=4 << 20))
@@ -50,7 +50,7 @@ def entries(engine: Any, image: str) -> dict[str, Entry]:
             for member in archive:
                 digest = member.linkname
                 if member.isreg():
-                    file: Any = archive.extractfile(member)  # has readinto, whatever its type says
+                    file: Any = archive.extractfile(member)  # its type omits readinto
                     assert file is not None
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 what = (member.type, member.mode, member.uid, member.gid)
@@ -61,7 +61,6 @@ def entries(engine: Any, image: str) -> dict[str, Entry]:
 
 
 def main() -> int:
-    """Compare two images and print what differs."""
     engine = docker.from_env(timeout=3600)
     first, second = (entries(engine, image) for image in sys.argv[1:3])
     both = first.keys() & second.keys()

@@ -1,7 +1,7 @@
 """Docker, the built image, and a Kafka that containers reach.
 
-Needs Docker on Linux and the image that ``make images`` builds; CLERK_TEST_IMAGE names another. A
-missing one fails where CI is set and skips elsewhere. Kafka is the local broker, listening at the
+Needs Docker on Linux and the image that ``make images`` builds; CLERK_TEST_IMAGE names another. If
+one is missing the tests skip, or fail where CI is set. Kafka is the local broker, listening at the
 gateway of a network that leads nowhere else.
 """
 
@@ -34,9 +34,8 @@ def _missing(why: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Any]:
-    """A client of the Docker daemon that DOCKER_HOST names, or the usual one."""
     if sys.platform != "linux":
-        _missing("container addresses can be reached from this machine on Linux alone")
+        _missing("container addresses can be reached only on Linux")
     try:
         client = docker.from_env(timeout=300)
         client.ping()
@@ -48,7 +47,6 @@ def engine() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def image(engine: Any) -> Any:
-    """The demo image: worker-cpu, and a model with its adapter."""
     try:
         return engine.images.get(IMAGE)
     except ImageNotFound:
@@ -57,14 +55,14 @@ def image(engine: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def network(engine: Any) -> Iterator[Network]:
-    """A bridge without a way out: containers on it reach this machine at its gateway, no more."""
+    """A bridge without a way out: containers reach this machine at its gateway, nothing else."""
     with Network(docker_network_kw={"internal": True}) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def kafka(engine: Any, network: Network) -> Iterator[str]:
-    """Bootstrap servers of a real Kafka that containers of ``network`` reach."""
+    """Bootstrap servers of a real Kafka that containers in ``network`` reach."""
     gateway = engine.networks.get(network.id).attrs["IPAM"]["Config"][0]["Gateway"]
     with LocalBroker(host=gateway) as broker:
         yield broker.bootstrap_servers

@@ -1,4 +1,4 @@
-"""A worker in a container as strict as a cluster would make it."""
+"""A worker in a container with a cluster's restrictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHELLS = ("/usr/bin/bash",)
 
 
 class Contained:
-    """A started container: read-only root, no capabilities, no bash, its own network alone."""
+    """A running container: read-only root, no capabilities, no bash, its own network."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Contained:
         command: str | None = None,
         mounts: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it; ``settings`` are environment variables, ``mounts`` folders of this machine."""
+        """``settings`` are environment variables, ``mounts`` folders of this machine."""
         self._made = (
             DockerContainer(image)
             .with_envs(**settings)
@@ -53,13 +53,12 @@ class Contained:
         self.container: Any = self._made.get_wrapped_container()
 
     def address(self) -> str:
-        """Its address on its network."""
         self.container.reload()
         (network,) = self.container.attrs["NetworkSettings"]["Networks"].values()
         return str(network["IPAddress"])
 
     def ask(self, path: str) -> tuple[int, str]:
-        """GET a path of its HTTP server; status 0 when there is not an answer."""
+        """GET a path of its HTTP server; status 0 without an answer."""
         try:
             with urllib.request.urlopen(
                 f"http://{self.address()}:8080{path}", timeout=10
@@ -71,13 +70,13 @@ class Contained:
             return 0, str(error)
 
     def run(self, *command: str) -> str:
-        """Run a command in it and return what it printed. Asserts that it exits 0."""
+        """Run a command in it and return its output. Asserts that it exits 0."""
         code, output = self.container.exec_run(list(command))
         assert code == 0, output.decode()
         return str(output.decode())
 
     def wait_for(self, reached: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until something holds; the container must go on running meanwhile."""
+        """Wait until something holds, while the container runs."""
         until = time.monotonic() + timeout_s
         while not reached():
             self.container.reload()
@@ -86,21 +85,18 @@ class Contained:
             time.sleep(0.5)
 
     def ended(self, timeout_s: float) -> int:
-        """Wait for its end and return its exit code."""
         return int(self.container.wait(timeout=timeout_s)["StatusCode"])
 
     def output(self) -> str:
-        """Everything it has printed so far."""
         return str(self.container.logs().decode())
 
     def events(self) -> list[str]:
-        """The names of the JSON lines among it."""
+        """Events of its JSON log lines."""
         return [
             json.loads(line)["event"] for line in self.output().splitlines() if line.startswith("{")
         ]
 
     def remove(self) -> None:
-        """End and remove it."""
         self._made.stop()
 
 

@@ -33,7 +33,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def test_it_is_valid() -> None:
-    """It follows the Compose specification's schema: no misspelt or misplaced key."""
+    """It follows the Compose specification's schema."""
     checker = Path(sys.executable).with_name("check-jsonschema")
     done = subprocess.run(
         [checker, "--builtin-schema", "vendor.compose-spec", ROOT / "compose.yaml"],
@@ -46,7 +46,8 @@ def test_it_is_valid() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_service_is_confined(name: str) -> None:
-    """Read-only root, no capabilities, no new privileges, a fixed version, loopback ports alone."""
+    """Read-only root, no capabilities, no new privileges, a fixed version, ports only on
+    loopback."""
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -59,8 +60,8 @@ def test_each_service_is_confined(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_service_waits_for_one_that_can_say_it_is_well(name: str) -> None:
-    """Whatever is waited for as healthy has a health check."""
+def test_each_service_waits_for_one_with_a_health_check(name: str) -> None:
+    """A service that others wait for has a health check."""
     assert "healthcheck" in SERVICES[name]
     for other, how in SERVICES[name].get("depends_on", {}).items():
         if how["condition"] == "service_healthy":
@@ -68,7 +69,7 @@ def test_each_service_waits_for_one_that_can_say_it_is_well(name: str) -> None:
 
 
 def test_every_file_it_mounts_is_there() -> None:
-    """A missing one would become an empty folder, and the service would fail oddly."""
+    """Docker would create an empty folder for a missing file, and the service would fail oddly."""
     mounted = [
         volume.split(":")[0]
         for service in SERVICES.values()
@@ -80,12 +81,14 @@ def test_every_file_it_mounts_is_there() -> None:
     assert {path for path in mounted if not path.startswith("./")} == COMPOSE["volumes"].keys()
 
 
-def test_the_desk_accepts_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Image and compose.yaml together: every variable is a setting, and the sign-in is one that is
-    safe where it listens. Its labels are those of the worker's adapter."""
-    told = dict(re.findall(r"(CLERK_DESK_\w+)=(\S+)", (ROOT / "Dockerfile").read_text("utf-8")))
-    assert "CLERK_DESK_WEB__HOST" in told
-    for name, value in (told | SERVICES["desk"]["environment"]).items():
+def test_the_desk_accepts_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image and compose.yaml together: every variable is a setting, and the sign-in method is
+    safe on its address. Its labels are those of the worker's adapter."""
+    variables = dict(
+        re.findall(r"(CLERK_DESK_\w+)=(\S+)", (ROOT / "Dockerfile").read_text("utf-8"))
+    )
+    assert "CLERK_DESK_WEB__HOST" in variables
+    for name, value in (variables | SERVICES["desk"]["environment"]).items():
         monkeypatch.setenv(name, value)
     settings = load_settings().settings
     assert not web_options(settings).secure
@@ -94,13 +97,12 @@ def test_the_desk_accepts_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert labels.digest == read_manifest(adapter_dir()).taxonomy.digest
 
 
-def test_kafka_is_the_one_that_the_tests_run_on() -> None:
-    """One version of Kafka in the project."""
+def test_kafka_is_the_tested_version() -> None:
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
 
 
-def test_kafka_takes_its_settings(tmp_path: Path) -> None:
-    """Its container's own start program accepts them, and formats an empty data folder by them."""
+def test_kafka_accepts_its_settings(tmp_path: Path) -> None:
+    """Its container's start program accepts them, and formats an empty data folder."""
     given = {key: str(value) for key, value in SERVICES["kafka"]["environment"].items()}
     folders = [tmp_path / name for name in ("default", "mounted", "final")]
     for folder in folders:
@@ -127,7 +129,7 @@ def test_kafka_takes_its_settings(tmp_path: Path) -> None:
     assert f"cluster.id={given['CLUSTER_ID']}" in meta
 
 
-def test_prometheus_takes_its_settings(tmp_path: Path) -> None:
+def test_prometheus_accepts_its_settings(tmp_path: Path) -> None:
     """promtool accepts the scrape settings with the rules where compose.yaml mounts them."""
     promtool = shutil.which("promtool")
     if promtool is None:
@@ -163,4 +165,4 @@ def test_grafana_finds_its_dashboard() -> None:
     (choice,) = [
         variable for variable in dashboard["templating"]["list"] if variable["type"] == "datasource"
     ]
-    assert choice["query"] == "prometheus"  # so the only one is chosen by itself
+    assert choice["query"] == "prometheus"  # so the only one is chosen automatically

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 LARGE = 100_000_000
-"""Bytes from which a layer has to be explained in docs/images.md."""
+"""A layer of this many bytes or more has to be explained in docs/images.md."""
 
 Found = tuple[str, bool, bool, bool]
 """A path: whether it is a file, has the set-user-id bit, is writable by everyone."""
@@ -36,7 +36,7 @@ for folder, folders, files in os.walk('/'):
 
 
 def run(engine: Any, image: Any, *command: str, user: str | None = None) -> str:
-    """Run a command in a container of the image without a network; return its output."""
+    """Run a command in a container without a network; return its output."""
     container = engine.containers.run(
         image.id,
         entrypoint=list(command),
@@ -47,7 +47,7 @@ def run(engine: Any, image: Any, *command: str, user: str | None = None) -> str:
         detach=True,
     )
     try:
-        # Read when it has ended: output that is followed may lack its last lines.
+        # Read after it has ended: followed output may lack its last lines.
         code = container.wait(timeout=120)["StatusCode"]
         output = container.logs(stdout=True, stderr=False).decode()
         assert code == 0, container.logs().decode()
@@ -58,15 +58,14 @@ def run(engine: Any, image: Any, *command: str, user: str | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def paths(engine: Any, image: Any) -> list[Found]:
-    """Every path of the image."""
     lines = run(engine, image, "python", "-c", _WALK, user="0").splitlines()
     assert len(lines) > 10_000
     split = (line.split(" ", 3) for line in lines)
     return [(path, f == "1", s == "1", w == "1") for f, s, w, path in split]
 
 
-def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
-    """User, entry point, port and labels are what the chart and a scanner expect."""
+def test_it_starts_the_worker_as_nobody(image: Any) -> None:
+    """User, entry point, port and labels that the chart and scanners expect."""
     config = image.attrs["Config"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert config["User"] == "10001:10001"
@@ -79,13 +78,11 @@ def test_it_starts_as_nobody_with_the_worker(image: Any) -> None:
     assert labels["org.opencontainers.image.licenses"] == project["license"]
 
 
-def test_it_holds_nothing_that_builds_or_installs(
+def test_it_has_no_compiler_or_installer(
     paths: list[Found],
 ) -> None:
-    """No compiler, no package installer, and no cache or source of the build.
-
-    setuptools is there because ``import torch.utils.cpp_extension``, which vLLM does, needs it.
-    """
+    """No compiler, no package installer, no cache or source of the build. setuptools is there
+    because ``import torch.utils.cpp_extension``, which vLLM does, needs it."""
     tools = re.compile(
         r"/s?bin/(pip\d?(\.\d+)?|uv|uvx|gcc|g\+\+|cc|c\+\+|clang|make|cmake|ninja|git|curl|wget)$"
     )
@@ -100,7 +97,7 @@ def test_it_holds_nothing_that_builds_or_installs(
 
 
 def test_it_holds_no_secrets(image: Any, paths: list[Found]) -> None:
-    """No key, no credential file, no address of a package index, not even a build's certificate."""
+    """No key, no credential file, no address of a package index, no certificate of the build."""
     names = "*.key id_rsa* .netrc .pypirc pip.conf uv.toml .npmrc .git-credentials .env ca.pem"
     held = [
         path
@@ -118,7 +115,7 @@ def test_it_holds_no_secrets(image: Any, paths: list[Found]) -> None:
     ]
 
 
-def test_nobody_gains_rights_by_a_file_of_ours(paths: list[Found]) -> None:
+def test_no_file_grants_rights(paths: list[Found]) -> None:
     """Nothing we add is set-user-id or writable by everyone."""
     ours = [
         entry
@@ -130,7 +127,7 @@ def test_nobody_gains_rights_by_a_file_of_ours(paths: list[Found]) -> None:
 
 
 def locked(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Give name and version of each package of the lock that is for this environment."""
+    """Name and version of each locked package for this environment."""
     for line in (ROOT / "locks" / "image-cpu.txt").read_text(encoding="utf-8").splitlines():
         if re.match("[a-z0-9]", line):
             requirement = Requirement(line.removesuffix("\\").strip())
@@ -139,8 +136,8 @@ def locked(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
                 yield canonicalize_name(requirement.name), version.version
 
 
-def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: Any) -> None:
-    """Installed, locked and listed are the same packages in the same versions, and our own."""
+def test_the_packages_are_the_locks_and_the_sboms(engine: Any, image: Any) -> None:
+    """Installed, locked and listed packages have the same versions, ours included."""
     script = (
         "import importlib.metadata, json, packaging.markers as m\n"
         "installed = {d.metadata['Name']: d.version for d in importlib.metadata.distributions()}\n"
@@ -163,21 +160,21 @@ def test_it_is_the_lock_and_the_bill_of_materials_says_so(engine: Any, image: An
 
 
 def test_large_layers_are_explained(engine: Any, image: Any) -> None:
-    """Each layer of ours above 100 MB stands in docs/images.md with its size, right within 10 %."""
+    """docs/images.md has each of our layers above 100 MB with its size, within 10 %."""
     page = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
-    told = {
+    documented = {
         path: float(size.replace(",", ""))
         for path, size in re.findall(r"^\| `(/\S+)` \| ([\d,]+) MB \|", page, re.MULTILINE)
     }
-    assert told
+    assert documented
     layers = [(str(layer["CreatedBy"]), int(layer["Size"])) for layer in image.history()]
     print(f"{image.attrs['Size'] / 1e6:,.0f} MB in all")
     for made_by, size in layers:
         if size < LARGE or not (copied := re.search(r"COPY .* in (\S+)|COPY .* (/\S+)", made_by)):
-            continue  # the base's own layers are no COPY
+            continue  # the base's own layers are not COPY
         path = next(filter(None, copied.groups()))
         print(f"{size / 1e6:,.0f} MB {path}")
-        assert path in told, (
-            f"{path} has {size / 1e6:,.0f} MB, of which docs/images.md says nothing"
+        assert path in documented, (
+            f"{path} has {size / 1e6:,.0f} MB, which docs/images.md does not explain"
         )
-        assert size / 1e6 == pytest.approx(told[path], rel=0.1), path
+        assert size / 1e6 == pytest.approx(documented[path], rel=0.1), path

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def broker() -> Iterator[str]:
-    """A Kafka of its own, since the topics' names are the demo's, with the demo's topics."""
+    """Its own Kafka with the demo's topics, because their names are fixed."""
     with LocalBroker() as local:
         create_demo_topics(local.bootstrap_servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), 1))
         yield local.bootstrap_servers
@@ -35,10 +35,10 @@ def generate(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
-    """Twenty a second for some seconds, then SIGTERM: exit 0, and no message's text was printed."""
+def test_it_publishes_at_its_rate_until_stopped(broker: str) -> None:
+    """Twenty a second for some seconds, then SIGTERM: exit 0, and no message text in the output."""
     process = generate("--bootstrap-servers", broker, "--rate", "20")
-    # A watcher of the input: the ids of what was published, as a worker would read them.
+    # Watches the input: the ids of what was published, as a worker would read them.
     watcher = Watcher(broker, {INPUT: "dead letter"})
     began, arrived = time.monotonic(), set[str]()
     while len(arrived) < 60 and time.monotonic() - began < 60:
@@ -46,17 +46,16 @@ def test_it_publishes_at_its_rate_until_it_is_stopped(broker: str) -> None:
     took = time.monotonic() - began
     watcher.close()
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
     assert len(arrived) >= 60
-    assert took > 2  # 60 at 20 a second: they were not published at once
-    assert "messages published, 0 results seen" in said
-    assert not [sample.message for sample in demo_samples(330) if sample.message in said]
+    assert took > 2  # 60 at 20 a second: not all at once
+    assert "messages published, 0 results seen" in output
+    assert not [sample.message for sample in demo_samples(330) if sample.message in output]
 
 
-def test_a_rate_of_nothing_is_refused() -> None:
-    """One line says what to fix."""
+def test_a_rate_of_0_is_refused() -> None:
     process = generate("--bootstrap-servers", "localhost:1", "--rate", "0")
-    said, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert said.splitlines()[-1].endswith("error: --rate is 0.0: it must be above 0")
+    assert output.splitlines()[-1].endswith("error: --rate is 0.0: it must be above 0")

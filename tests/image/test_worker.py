@@ -1,4 +1,4 @@
-"""The demo image labels messages where nothing is allowed that it does not need."""
+"""The demo image labels messages under the strictest container settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READY_S = 600
 
 @pytest.fixture(scope="module")
 def worker(image: Any, network: Network, kafka: str) -> Iterator[Contained]:
-    """A ready worker; the topics are made by itself, as the image's settings say."""
+    """A ready worker; it created its topics, as the image's settings say."""
     started = Contained(image.id, network, {"CLERK_KAFKA__BOOTSTRAP_SERVERS": kafka})
     try:
         started.wait_for(lambda: started.ask("/readyz")[0] == 200, READY_S)
@@ -35,14 +35,13 @@ def worker(image: Any, network: Network, kafka: str) -> Iterator[Contained]:
         started.remove()
 
 
-def test_it_says_that_it_is_alive_and_ready(worker: Contained) -> None:
-    """The probes answer from outside the container, each with its verdict."""
+def test_it_reports_alive_and_ready(worker: Contained) -> None:
     for path in ("/livez", "/readyz", "/startupz"):
         status, body = worker.ask(path)
         assert (status, json.loads(body)["ok"]) == (200, True), path
 
 
-def test_docker_sees_that_it_is_healthy(worker: Contained) -> None:
+def test_docker_reports_it_healthy(worker: Contained) -> None:
     """The image's own health check works without curl and without a shell."""
 
     def healthy() -> bool:
@@ -52,8 +51,8 @@ def test_docker_sees_that_it_is_healthy(worker: Contained) -> None:
     worker.wait_for(healthy, 120)
 
 
-def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
-    """User 10001, not one capability, no new ones, and only the two folders can be written."""
+def test_it_has_no_unneeded_rights(worker: Contained) -> None:
+    """User 10001, no capabilities, no new privileges, and only two writable folders."""
     status = worker.run("cat", "/proc/1/status")
     assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
     assert re.search(r"^Gid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
@@ -72,8 +71,8 @@ def test_it_has_no_rights_it_does_not_need(worker: Contained) -> None:
     }
 
 
-def test_it_reaches_the_broker_alone(worker: Contained, engine: Any, network: Network) -> None:
-    """It labels on one network that leads nowhere else: nothing is fetched while it runs."""
+def test_it_reaches_only_the_broker(worker: Contained, engine: Any, network: Network) -> None:
+    """It labels in a network without a way out: nothing is downloaded while it runs."""
     worker.container.reload()
     (joined,) = worker.container.attrs["NetworkSettings"]["Networks"].values()
     assert joined["NetworkID"] == network.id
@@ -81,7 +80,7 @@ def test_it_reaches_the_broker_alone(worker: Contained, engine: Any, network: Ne
 
 
 def test_it_labels_messages(worker: Contained, kafka: str) -> None:
-    """Each message from Kafka gets one label of the adapter's, and the metrics count them."""
+    """Each message gets one of the adapter's labels, and the metrics count them."""
     watcher = Watcher(kafka, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     publisher = Publisher(kafka, INPUT)
     samples = demo_samples(COUNT)
@@ -99,14 +98,14 @@ def test_it_labels_messages(worker: Contained, kafka: str) -> None:
     assert {result.value["label"] for result in seen.values() if result.value} <= labels
     known = [sample for sample in samples if sample.label]
     right = sum((seen[sample.id].value or {}).get("label") == sample.label for sample in known)
-    assert right / len(known) > 0.6  # it is the real model: eleven labels guessed would be a tenth
+    assert right / len(known) > 0.6  # the real model: guessing would give a tenth
     _, page = worker.ask("/metrics")
     counts = re.findall(r'^clerk_records_total\{outcome="\w+"\} (\S+)$', page, re.MULTILINE)
     assert sum(map(float, counts)) == COUNT
 
 
 def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
-    """What was fetched is finished and committed; exit code 0, and no message's text in the log."""
+    """Fetched messages are finished and committed; exit code 0, and no message text in the log."""
     publisher = Publisher(kafka, INPUT)
     samples = demo_samples(COUNT)
     for sample in samples:
@@ -115,14 +114,14 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
     worker.container.kill("SIGTERM")
     assert worker.ended(120) == 0, worker.output()
     assert worker.events()[-1] == "worker.drained"
-    said = worker.output()
-    assert not [sample.message for sample in samples if sample.message in said]
+    output = worker.output()
+    assert not [sample.message for sample in samples if sample.message in output]
 
 
 def test_an_altered_adapter_is_refused_in_one_line(
     image: Any, network: Network, kafka: str, tmp_path: Path
 ) -> None:
-    """One flipped bit in the weights: exit code 3, and the one line names the file."""
+    """One flipped bit in the weights: exit code 3, and the line names the file."""
     altered = tmp_path / "altered"
     shutil.copytree(adapter_dir(), altered)
     weights = altered / "adapter_model.safetensors"
@@ -137,9 +136,9 @@ def test_an_altered_adapter_is_refused_in_one_line(
     refused = Contained(image.id, network, settings, mounts={str(altered): "/adapters/altered"})
     try:
         assert refused.ended(180) == 3, refused.output()
-        told = json.loads(refused.output().splitlines()[-1])
-        assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 3)
-        assert told["error"].startswith("adapter refused: ")
-        assert "/adapters/altered/adapter_model.safetensors" in told["error"]
+        event = json.loads(refused.output().splitlines()[-1])
+        assert (event["event"], event["level"], event["exit_code"]) == ("worker.failed", "error", 3)
+        assert event["error"].startswith("adapter refused: ")
+        assert "/adapters/altered/adapter_model.safetensors" in event["error"]
     finally:
         refused.remove()

@@ -1,4 +1,4 @@
-"""A group's committed offsets when the broker that keeps them is killed. Needs nothing running."""
+"""A group's committed offsets when the broker that keeps them is killed."""
 
 import re
 from datetime import datetime
@@ -6,27 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from tests.support.topics import create_topics
 from worker.demo.broker import LocalBroker
 
 QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
 
-# With these reading 10,000 commits takes two seconds, as that of a long run's log does.
+# With these, reading 10,000 commits takes two seconds, like a long run's log.
 SLOW_LOADING = {"offsets.load.buffer.size": 1, "log.index.interval.bytes": 65_536}
 SCHEDULED = "Scheduling loading"
 ENDED = ("Finished loading", "Failed to load")
-"""A load may fail, since the broker is the leader no longer; it has ended all the same."""
+"""A load may fail because the broker is no longer the leader; it has ended all the same."""
 QUICK_START_S = 4.5
-"""Half of the broker's session. A start that takes longer uses the session up: it runs out during
-the first load, which is slow here on purpose, and not long after it."""
+"""Half of the broker's session. A start that takes longer uses the session up: it then runs out
+during the first load, which is slow here on purpose, and not long after it."""
 
 
-def test_offsets_are_loaded_in_peace_after_a_kill(tmp_path: Path) -> None:
-    """The load that a broker begins as the leader it was ends before it leads again: Kafka 4.4
-    takes the end of one load for that of another, and then tells offsets of long ago.
-
-    On a machine so busy that the start is slow, the same with a shorter log."""
+def test_offsets_are_loaded_undisturbed_after_a_kill(tmp_path: Path) -> None:
+    """The load of offsets that a restarted broker begins must end before it leads again: Kafka 4.4
+    mistakes the end of one load for another's and then returns old offsets. On a machine so busy
+    that the start is slow, a shorter log is tried."""
     for commits in (10_000, 2_500, 600):
         offset, steps, start_s = _after_a_kill(tmp_path / f"{commits}.log", commits)
         if start_s < QUICK_START_S:
@@ -39,13 +38,11 @@ def test_offsets_are_loaded_in_peace_after_a_kill(tmp_path: Path) -> None:
 
 
 def _after_a_kill(log: Path, commits: int) -> tuple[int | None, list[str], float]:
-    """Kill a broker that has so many commits, and start it again. Return the committed offset that
-    it then tells (None: it does not answer), what its log says of loads, and how long it took
-    until the first load began."""
+    """Kill a broker with so many commits and restart it. Return the committed offset (None: no
+    answer), the steps of loading in its log, and the seconds until the first load began."""
     with LocalBroker(log_path=log, properties=SLOW_LOADING) as broker:
         client = {"bootstrap.servers": broker.bootstrap_servers, **QUIET}
-        admin = AdminClient(client)
-        admin.create_topics([NewTopic("letters", 1, 1)])["letters"].result(60)
+        create_topics(broker.bootstrap_servers, ["letters"])
         consumer = Consumer({**client, "group.id": "readers", "enable.auto.commit": False})
         for offset in range(1, commits + 1):
             there = [TopicPartition("letters", 0, offset)]
@@ -63,8 +60,8 @@ def _after_a_kill(log: Path, commits: int) -> tuple[int | None, list[str], float
         except KafkaException:
             asked = None
         consumer.close()
-    said = log.read_text(encoding="utf-8")[before:].splitlines()
-    loads = [line for line in said if "__consumer_offsets-0" in line]
+    lines = log.read_text(encoding="utf-8")[before:].splitlines()
+    loads = [line for line in lines if "__consumer_offsets-0" in line]
     pattern = "|".join((SCHEDULED, *ENDED, "Ignored load completion"))
     steps = [match[0] for line in loads if (match := re.search(pattern, line))]
     first = next(line for line in loads if SCHEDULED in line).partition(" ")[0]

@@ -1,7 +1,7 @@
-"""``compare``, ``verify`` and ``replay`` of what a cascade labels, on a real broker.
+"""``compare``, ``verify`` and ``replay`` on the results of a cascade, on a real broker.
 
-Needs Kafka and ONNX Runtime. The cascade is two tiny encoders, made on the spot: its results are
-written by a real worker, and the commands are processes as people start them.
+Needs Kafka and ONNX Runtime. The cascade is two tiny generated encoders. A real worker writes the
+results, and the commands run as processes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Results = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Written:
-    """Topics of messages that a cascade has labelled, and the store that it serves from: ``small``
-    answers what it is sure of, ``large`` the rest. ``results`` are by the record's id."""
+    """Topics of messages that a cascade has labelled, and its store: ``small`` answers the messages
+    it is confident about, ``large`` the rest. ``results`` are by the record's id."""
 
     topics: KafkaWorld
     store: Path
@@ -53,13 +53,12 @@ class Written:
         }
 
     def answered_by(self, stage: int) -> set[str]:
-        """Ids of the messages that this stage answered."""
         return {id_ for id_, each in self.results.items() if each["cascade"]["stage"] == stage}
 
 
 @pytest.fixture(scope="module")
 def written(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """A worker's work, done and committed."""
+    """A worker has labelled and committed everything."""
     folder = tmp_path_factory.mktemp("cascade")
     store = AdapterStore(folder / "store")
     store.folder.mkdir()
@@ -85,7 +84,6 @@ def written(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def await_results(written: Written, count: int) -> Results:
-    """Return what is on the topics of results, when so many are there."""
     results: list[dict[str, Any]] = []
     while len(results) < count:
         results = all_results(written)
@@ -93,7 +91,7 @@ def await_results(written: Written, count: int) -> Results:
 
 
 def all_results(written: Written) -> list[dict[str, Any]]:
-    """Return every label, in review or not, in the order of the logs."""
+    """All labels, in review or not, in the order of the logs."""
     topics = written.topics
     return [
         json.loads(value or b"{}")
@@ -103,19 +101,18 @@ def all_results(written: Written) -> list[dict[str, Any]]:
 
 
 def command(name: str, settings: Mapping[str, str], *options: str) -> dict[str, Any]:
-    """Run a command that is to succeed; return its JSON."""
     done = worker_command(name, settings, "--json", *options)
     assert done.returncode == 0, done.stderr + done.stdout
-    return told(done)
+    return result_of(done)
 
 
-def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def test_a_worker_stamps_the_cascade_and_says_which_stage_answered(written: Written) -> None:
-    """What the commands below are about: both stages have answered some."""
+    """Both stages have answered some."""
     assert {each["adapter"]["digest"] for each in written.results.values()} == {
         written.cascade.digest
     }
@@ -127,9 +124,9 @@ def test_a_worker_stamps_the_cascade_and_says_which_stage_answered(written: Writ
         }
 
 
-def test_verify_takes_a_cascade_for_one_adapter(written: Written) -> None:
-    """By the store that it came from, and by its own digest: its stages are no other adapters. By
-    a stage's digest alone, none of it is right."""
+def test_verify_treats_a_cascade_as_one_adapter(written: Written) -> None:
+    """A cascade's results count as the cascade's, by the store or by its digest, and not as a
+    stage's."""
     found = command("verify", written.settings)
     assert found["proven"]
     assert results_by_adapter(found) == {written.cascade.digest: COUNT}
@@ -137,15 +134,14 @@ def test_verify_takes_a_cascade_for_one_adapter(written: Written) -> None:
     by_stage = ("--json", "--adapter", written.large.digest[:8])
     done = worker_command("verify", written.settings, *by_stage)
     assert done.returncode == 1
-    assert told(done)["faults"]["unknown_adapter"] == COUNT
+    assert result_of(done)["faults"]["unknown_adapter"] == COUNT
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_compared_with_a_stage_only_what_the_other_stage_answered_differs(
+def test_compared_with_one_stage_only_the_others_answers_differ(
     written: Written, turned: bool
 ) -> None:
-    """Whichever is named first, with the labels that the worker wrote, and the messages from the
-    topic."""
+    """In either order, with the labels that the worker wrote and the messages from the topic."""
     names = [written.cascade.digest[:8], str(written.store / written.large.digest)]
     first, second = reversed(names) if turned else names
     found = command("compare", written.settings, first, second, "--last", str(COUNT))
@@ -159,10 +155,9 @@ def test_compared_with_a_stage_only_what_the_other_stage_answered_differs(
         assert each[places[0]] == written.results[id_]["label"] != each[places[1]]
 
 
-def test_what_a_cascade_made_is_chosen_and_made_again(written: Written) -> None:
-    """By a label, by its digest, by a stage (which alone has made nothing); by a stage that is
-    chosen as the adapter, and then by the cascade that is chosen. Each record once; verify knows
-    both."""
+def test_a_cascades_results_are_chosen_and_replayed(written: Written) -> None:
+    """By a label, by the cascade's digest, by a stage (which alone has made nothing). Then by a
+    stage as the adapter, and by the cascade again. Each record once; verify knows both."""
     label = "delivery"
     count = sum(each["label"] == label for each in written.results.values())
     assert count > 5
@@ -206,5 +201,4 @@ def test_what_a_cascade_made_is_chosen_and_made_again(written: Written) -> None:
 
 
 def replayed(written: Written, replay_id: str) -> Sequence[dict[str, Any]]:
-    """Return what a replay has published."""
     return [each for each in all_results(written) if each.get("replay", {}).get("id") == replay_id]

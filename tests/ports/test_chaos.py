@@ -1,7 +1,7 @@
-"""The fault suite itself: each kind of fault has its effect, and what is broken is noticed.
+"""The chaos suite itself: each kind of fault has its effect, and a broken guarantee is noticed.
 
-Needs Kafka, which it starts; the faults of a full disk need root, those of the clock libfaketime
-(Debian: faketime). ``make chaos`` is the long form.
+Starts Kafka. The disk-full faults need root, those of the clock libfaketime (Debian: faketime).
+``make chaos`` is the long form.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def run(
     *,
     records: int = 2000,
 ) -> tuple[Site, dict[str, Any]]:
-    """Carry out so many faults of these kinds; return the site, ended, and what came of it."""
+    """Carry out ``faults`` faults of these kinds; return the closed site and the summary."""
     folder.mkdir(exist_ok=True)
     plan = draw_plan(PlanRequest(3, faults, seconds, 2, options.workers, kinds))
     goal = Goal(faults=faults, records=records, limit_s=300)
@@ -50,12 +50,10 @@ def _is_about_effects(problem: str) -> bool:
 
 
 def test_every_kind_of_fault_has_its_effect_and_nothing_is_lost(tmp_path: Path) -> None:
-    """One of each within a minute or so, on two to four workers: one result for each record.
-
-    What had no effect, as on a slow machine where the moment was missed, is tried again. Faults of
-    the broker are left to ``make chaos``, and one to tests/ports/test_crash.py: now and then Kafka
-    comes back with old offsets (docs/guarantees.md).
-    """
+    """One of each within about a minute, on two to four workers. A fault without effect, as on a
+    slow machine that missed the moment, is tried again. Faults of the broker are left to ``make
+    chaos``, and one to tests/ports/test_crash.py, because Kafka sometimes returns with old
+    offsets (docs/guarantees.md)."""
     wanted = {kind for kind in KINDS if "broker" not in kind}
     impossible = {"worker_disk_full"} if not can_mount() else set()
     if not FAKETIME.exists():
@@ -74,10 +72,8 @@ def test_every_kind_of_fault_has_its_effect_and_nothing_is_lost(tmp_path: Path) 
 
 
 def test_lost_doubled_swapped_and_invented_results_are_each_found(tmp_path: Path) -> None:
-    """Workers that do one of them with each batch: each is found by its name.
-
-    At a rate at which a batch has several records of a partition, whose order can be wrong.
-    """
+    """At a rate at which a batch has several records of a partition, so that their order can be
+    wrong."""
     options = replace(PLAIN, broken="all_in_turn", rate_per_s=500)
     _, summary = run(tmp_path, ("kill",), 0, 1, options, records=2500)
     assert not summary["proven"]
@@ -97,7 +93,7 @@ def test_a_guarantee_broken_on_purpose_is_noticed(tmp_path: Path, broken: str, f
 
 
 def test_the_brokers_protocol_keeps_the_promise(tmp_path: Path) -> None:
-    """Kills, joins and zombies; the cooperative one is that of the test of every kind."""
+    """The test of every kind covers the cooperative protocol."""
     options = replace(PLAIN, workers=3, protocol="consumer")
     kinds: tuple[Kind, ...] = ("kill", "freeze", "join", "leave", "terminate")
     _, summary = run(tmp_path, kinds, 5, 15, options)
@@ -105,15 +101,13 @@ def test_the_brokers_protocol_keeps_the_promise(tmp_path: Path) -> None:
 
 
 def test_at_least_once_loses_nothing(tmp_path: Path) -> None:
-    """Kills, a join and lost answers, with range assignment: what comes twice has the same id, and
-    nothing is missing."""
+    """With range assignment: a duplicate has the same id, and nothing is missing."""
     options = replace(PLAIN, workers=3, delivery="at_least_once", protocol="range")
     _, summary = run(tmp_path, ("kill", "join", "leave", "lost_answer"), 6, 12, options)
     assert summary["problems"] == []
 
 
 def test_hostile_and_fuzzed_payloads_are_all_accounted_for(tmp_path: Path) -> None:
-    """Of every kind, through running workers of which one is killed."""
     count = 3000
     options = replace(PLAIN, rate_per_s=400)
     goal = Goal(faults=1, records=count, limit_s=120, clean_letters=False)
@@ -124,6 +118,6 @@ def test_hostile_and_fuzzed_payloads_are_all_accounted_for(tmp_path: Path) -> No
         results = outcome.verification["by_topic"]
         dead = results[site.topics["dead"]]
     assert problems == outcome.failures == []
-    total = sum(results.values())  # more than were asked for where a restart takes long
+    total = sum(results.values())  # more than requested if a restart takes long
     assert count <= total
     assert total / 4 < dead < total

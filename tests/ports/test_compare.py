@@ -1,7 +1,7 @@
 """Comparing on a real topic with the real engine, while a worker is in its group.
 
-Needs Kafka, vLLM, the demo's base model and its adapter; the second adapter is that one with
-part of its weights undone.
+Needs Kafka, vLLM, the demo's base model and its adapter; the second adapter is the first with part
+of its weights set to zero.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,14 +17,14 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from safetensors.torch import load_file, save_file
 
 from tests.chaos.harness import Arena, messages
+from tests.support.processes import need_vllm, worker_command
+from tests.support.topics import create_topics
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.models import read_samples
-from worker.engine.vllm_config import vllm_is_installed
 from worker.errors import SettingsError, StreamFailed
 from worker.offline.records import read_range
 from worker.policies import kafka_config
@@ -44,12 +42,10 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def numbered(bootstrap_servers: str) -> tuple[KafkaConfig, str]:
-    """A topic of numbers, a second apart, dealt over three partitions by transactions of five, and
-    one transaction that was aborted."""
+    """A topic of numbers, a second apart, over three partitions in transactions of five, plus one
+    aborted transaction."""
     topic = f"compare.{os.getpid()}"
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
-    for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
-        future.result(timeout=30)
+    create_topics(bootstrap_servers, [topic], PARTITIONS)
     producer = Producer(
         {"bootstrap.servers": bootstrap_servers, "transactional.id": topic, "log_level": 0}
     )
@@ -79,7 +75,7 @@ Read = Callable[..., list[int]]
 
 @pytest.fixture
 def read(numbered: tuple[KafkaConfig, str]) -> Read:
-    """The numbers of a stretch."""
+    """Read the numbers in a range."""
     config, topic = numbered
 
     def numbers(stretch: RecordRange, most: int = 1000) -> list[int]:
@@ -88,28 +84,28 @@ def read(numbered: tuple[KafkaConfig, str]) -> Read:
     return numbers
 
 
-def test_all_of_a_topic_is_read_in_order_of_time(read: Read) -> None:
-    """Markers are no records, and what was aborted is not there."""
+def test_a_whole_topic_is_read_in_order_of_time(read: Read) -> None:
+    """Without transaction markers and aborted records."""
     assert read(RecordRange()) == list(range(COUNT))
 
 
-def test_the_newest_so_many(read: Read) -> None:
-    """Over all partitions, whatever markers and aborted records stand between them."""
+def test_the_newest_records(read: Read) -> None:
+    """Over all partitions, whatever markers and aborted records lie between."""
     for last in (1, 2, 5, 30, 1000):
         assert read(RecordRange(last=last)) == list(range(max(0, COUNT - last), COUNT))
     assert read(RecordRange(last=30), 3) == list(range(COUNT - 3, COUNT))
 
 
-def test_a_time_begins_and_ends_it(read: Read) -> None:
-    """From the first of them on, and before the second."""
+def test_times_limit_the_range(read: Read) -> None:
+    """The start is included, the end is not."""
     ten, twenty = BEGIN_MS + 10 * STEP_MS, BEGIN_MS + 20 * STEP_MS
     assert read(RecordRange(since_ms=ten, until_ms=twenty)) == list(range(10, 20))
     assert read(RecordRange(since_ms=ten)) == list(range(10, COUNT))
     assert read(RecordRange(since_ms=BEGIN_MS + COUNT * STEP_MS)) == []
 
 
-def test_offsets_begin_and_end_it(read: Read) -> None:
-    """Both included; beyond either end there is nothing, and no wait for it."""
+def test_offsets_limit_the_range(read: Read) -> None:
+    """Both ends are included; beyond the log there is nothing, and no wait."""
     found = read(RecordRange(offsets={1: (0, 1), 2: (0, None)}))
     assert [number for number in found if number % PARTITIONS == 1] == [1, 4]
     assert [number for number in found if number % PARTITIONS == 2] == list(
@@ -119,13 +115,12 @@ def test_offsets_begin_and_end_it(read: Read) -> None:
 
 
 def test_no_more_than_the_limit(read: Read) -> None:
-    """The oldest of the stretch."""
+    """The oldest records of the range."""
     assert read(RecordRange(), 7) == list(range(7))
     assert read(RecordRange(since_ms=BEGIN_MS + 10 * STEP_MS), 5) == [10, 11, 12, 13, 14]
 
 
-def test_a_topic_that_is_not_there_is_told(numbered: tuple[KafkaConfig, str]) -> None:
-    """And so is a partition."""
+def test_a_missing_topic_is_reported(numbered: tuple[KafkaConfig, str]) -> None:
     config, topic = numbered
     with pytest.raises(StreamFailed, match=r"compare\.nowhere"):
         read_range(config, "compare.nowhere", RecordRange(), 10)
@@ -134,7 +129,7 @@ def test_a_topic_that_is_not_there_is_told(numbered: tuple[KafkaConfig, str]) ->
 
 
 def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
-    """Same group id in the settings: no rebalance, and its committed offsets stay."""
+    """With the same group id: no rebalance, and its committed offsets stay."""
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack)
         worker = arena.start_worker()
@@ -156,7 +151,6 @@ def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:
 
 
 def committed(arena: Arena) -> list[int]:
-    """The group's offsets, by partition."""
     consumer = Consumer({"bootstrap.servers": arena.servers, "group.id": arena.run, "log_level": 0})
     places = [KafkaPartition(arena.topics["in"], n) for n in range(arena.partitions)]
     found = [place.offset for place in consumer.committed(places, timeout=30)]
@@ -166,7 +160,7 @@ def committed(arena: Arena) -> list[int]:
 
 @pytest.fixture(scope="module")
 def weakened(demo_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's adapter at four fifths of its strength."""
+    """The demo's adapter at 80 % of its strength."""
     folder = tmp_path_factory.mktemp("adapters") / "weakened"
     shutil.copytree(demo_adapter_dir, folder)
     weights = folder / "adapter_model.safetensors"
@@ -193,10 +187,7 @@ def test_two_real_adapters_on_a_topic(
     weakened: Path,
     tmp_path: Path,
 ) -> None:
-    """The command as people type it: they mostly agree, and where not it says so."""
-    if not vllm_is_installed():
-        assert not os.environ.get("CI"), "CI has to have vLLM"
-        pytest.skip("vLLM is not installed")
+    need_vllm()
     samples = read_samples("holdout.jsonl")[:100]
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack)
@@ -208,17 +199,9 @@ def test_two_real_adapters_on_a_topic(
             + [b"{"]
         )
         out = tmp_path / "disagreements.csv"
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "worker", "compare", "current", str(weakened), "--json",
-                "--last", "200", "--out", str(out),
-                "-s", f"kafka.bootstrap_servers='{bootstrap_servers}'",
-                "-s", f"kafka.input_topics='{arena.topics['in']}'",
-                "-s", f"model.base='{base_model_dir}'",
-                "-s", f"model.adapter='{demo_adapter_dir}'",
-            ],
-            capture_output=True, text=True, timeout=800, check=False,
-        )  # fmt: skip
+        model = {"model.base": str(base_model_dir), "model.adapter": str(demo_adapter_dir)}
+        options = ("current", str(weakened), "--json", "--last", "200", "--out", str(out))
+        done = worker_command("compare", arena.kafka_settings | model, *options, timeout_s=800)
         assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["adapters"]["first"]["digest"] == read_manifest(demo_adapter_dir).digest
@@ -232,5 +215,5 @@ def test_two_real_adapters_on_a_topic(
     assert all(
         disagreement["id"].startswith(f"{topic}-") for disagreement in found["disagreements"]
     )
-    said = done.stdout + done.stderr + out.read_text()
-    assert not any(sample.message in said for sample in samples if len(sample.message) > 20)
+    output = done.stdout + done.stderr + out.read_text()
+    assert not any(sample.message in output for sample in samples if len(sample.message) > 20)

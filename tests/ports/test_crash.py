@@ -1,12 +1,11 @@
 """Exactly once survives kill -9: of a worker, of one of two workers, of the broker.
 
-The worker is the real one in processes of its own, with an engine of fixed service time instead
-of a model; ``make chaos`` runs the same with the model.
+The workers are real, in their own processes, with an engine of fixed service time instead of a
+model; ``make chaos`` runs the same with the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -17,31 +16,23 @@ from worker.demo.broker import LocalBroker
 COUNT = 2000
 
 
-@pytest.fixture
-def arena(bootstrap_servers: str) -> Iterator[Arena]:
-    with ExitStack() as stack:
-        yield Arena(bootstrap_servers, stack)
-
-
 def test_a_killed_worker_loses_and_doubles_nothing(arena: Arena) -> None:
-    """Killed in the middle of 2,000 messages and started again: one result each."""
     kill_and_restart(arena, messages(COUNT))
 
 
 def test_a_killed_worker_of_two_loses_and_doubles_nothing(arena: Arena) -> None:
-    """The other worker takes over and does what was left, no more."""
     kill_one_of_two(arena, messages(COUNT))
 
 
 def test_a_killed_broker_loses_and_doubles_nothing() -> None:
-    """The worker outlives its broker, and drains with exit code 0 at the end."""
+    """The worker outlives its broker and exits 0 at the end."""
     with LocalBroker() as broker, ExitStack() as stack:
         kill_broker(Arena(broker.bootstrap_servers, stack), messages(COUNT), broker)
 
 
 @pytest.mark.long  # most of a minute without a broker
-def test_a_broker_that_is_away_for_long_ends_no_worker() -> None:
-    """Longer than every attempt to publish takes: results wait, and the model stays loaded."""
+def test_a_long_broker_outage_does_not_end_the_worker() -> None:
+    """Longer than all attempts to publish: results wait, and the model stays loaded."""
     settings = {"kafka.publish_timeout_s": "1"}
     with LocalBroker() as broker, ExitStack() as stack:
         arena = Arena(broker.bootstrap_servers, stack, settings=settings)
@@ -49,7 +40,7 @@ def test_a_broker_that_is_away_for_long_ends_no_worker() -> None:
 
 
 def test_sigterm_under_load_drains_and_exits_0(arena: Arena) -> None:
-    """Stopped in the middle: what was in flight is committed; a next worker does only the rest."""
+    """In-flight messages are committed; the next worker does only the rest."""
     worker = arena.start_worker()
     worker.wait_until_ready()
     arena.publish(messages(COUNT))
@@ -62,7 +53,6 @@ def test_sigterm_under_load_drains_and_exits_0(arena: Arena) -> None:
 
 
 def test_scaling_out_and_in_under_load(arena: Arena) -> None:
-    """A second worker joins and leaves again in the middle: one result each."""
     arena.start_worker().wait_until_ready()
     arena.publish(messages(COUNT))
     arena.wait_for(COUNT // 5)

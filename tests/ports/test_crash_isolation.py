@@ -1,26 +1,22 @@
-"""A message that kills the engine ends no more than four workers, on real Kafka.
+"""A message that crashes the engine ends at most four workers, on real Kafka.
 
-The workers are processes with an engine of fixed service time; a supervisor starts each again that
-has ended. Needs Kafka.
+The workers are processes with an engine of fixed service time, restarted by a supervisor when they
+end. Needs Kafka.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer
 
 from tests.chaos.fake_worker import POISON
 from tests.chaos.harness import Arena, messages
+from tests.support.processes import verify
+from tests.support.topics import read_messages
 from worker.demo.program import Program
 
 COUNT = 400
@@ -30,14 +26,8 @@ PARTITIONS = 4
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture
-def arena(bootstrap_servers: str) -> Iterator[Arena]:
-    with ExitStack() as stack:
-        yield Arena(bootstrap_servers, stack)
-
-
 class Supervisor:
-    """Keeps so many workers running; counts those that ended by themselves."""
+    """Restarts workers that end; keeps their exit codes."""
 
     def __init__(self, arena: Arena, workers: int) -> None:
         self.arena = arena
@@ -46,7 +36,7 @@ class Supervisor:
         self.codes: list[int] = []
 
     def wait_for(self, count: int, timeout_s: float = 200.0) -> None:
-        """Until so many results are committed."""
+        """Wait until ``count`` results are committed."""
         until = time.monotonic() + timeout_s
         while len(self.arena.results) < count:
             assert time.monotonic() < until, f"{len(self.arena.results)} results, {self.codes}"
@@ -60,7 +50,6 @@ class Supervisor:
                     self.logs.append(self.workers[at])
 
     def events(self) -> Counter[str]:
-        """What all workers have logged, by name."""
         return Counter(event for worker in self.logs for event in worker.events())
 
 
@@ -82,7 +71,8 @@ def poisoned(count: int, at: int) -> list[bytes]:
 def test_a_crash_loop_ends_by_itself(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, death: str, code: int, delivery: str
 ) -> None:
-    """The message is the one dead letter, after four deaths; all others are labelled once."""
+    """After at most four crashes the message is the only dead letter; all others are labelled
+    once."""
     monkeypatch.setenv("CHAOS_POISON", death)
     arena.settings = {"kafka.delivery": f"'{delivery}'", "kafka.instance_id": "'worker-0'"}
     arena.publish(poisoned(COUNT, AT))
@@ -99,14 +89,14 @@ def test_a_crash_loop_ends_by_itself(
     assert supervisor.events()["crash_isolation.rejected"] == 1
     assert all(POISON not in worker.log_path.read_text() for worker in supervisor.logs)
     assert arena.stop(supervisor.workers[0]) == 0
-    verify(arena, delivery)
+    prove(arena, delivery)
 
 
 @pytest.mark.parametrize("death", [pytest.param("engine", marks=pytest.mark.long), "process"])
 def test_suspicion_survives_a_takeover(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, death: str
 ) -> None:
-    """Two workers: anyone who has the partition next goes on from what the last one left."""
+    """The next owner of the partition continues with the suspects of the last one."""
     monkeypatch.setenv("CHAOS_POISON", death)
     arena.publish(poisoned(COUNT, AT))
     supervisor = Supervisor(arena, workers=2)
@@ -117,11 +107,11 @@ def test_suspicion_survives_a_takeover(
     assert len(supervisor.codes) <= 6
     for worker in supervisor.workers:
         assert arena.stop(worker) == 0
-    verify(arena, "exactly_once")
+    prove(arena, "exactly_once")
 
 
 def test_a_rolling_restart_accuses_nobody(arena: Arena) -> None:
-    """Workers that drain close their partitions: the next ones have nothing to suspect."""
+    """Draining workers close their notes, so the next ones suspect nothing."""
     first = arena.start_worker()
     arena.publish(messages(COUNT))
     arena.wait_for(COUNT // 4)
@@ -136,44 +126,15 @@ def test_a_rolling_restart_accuses_nobody(arena: Arena) -> None:
 
 def dead_letters(arena: Arena) -> list[tuple[str, str]]:
     """Source and reason of each dead letter."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": arena.servers,
-            "group.id": f"{arena.run}.dead",
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-        }
-    )
-    consumer.subscribe([arena.topics["dead"]])
     found = []
-    until = time.monotonic() + 8
-    while time.monotonic() < until:
-        message = consumer.poll(0.2)
-        if message is None or message.error() is not None:
-            continue
+    for message in read_messages(arena.servers, arena.topics["dead"]):
         pairs = cast("list[tuple[str, bytes]]", message.headers() or [])
         headers = {name: value.decode() for name, value in pairs}
         source = f"{headers['clerk.source.partition']}-{headers['clerk.source.offset']}"
         found.append((source, headers["clerk.reason"]))
-    consumer.close()
     return found
 
 
-def verify(arena: Arena, delivery: str) -> None:
-    """Have ``clerk-worker verify`` prove it."""
-    settings = {
-        "kafka.bootstrap_servers": arena.servers,
-        "kafka.group_id": arena.run,
-        "kafka.input_topics": arena.topics["in"],
-        "kafka.output_topic": arena.topics["out"],
-        "kafka.review_topic": arena.topics["review"],
-        "kafka.dead_letter_topic": arena.topics["dead"],
-        "kafka.delivery": delivery,
-    }
-    flags = [part for name, value in settings.items() for part in ("-s", f"{name}='{value}'")]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "verify", "--json", *flags],
-        env=clean, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+def prove(arena: Arena, delivery: str) -> None:
+    code, found = verify(arena.kafka_settings | {"kafka.delivery": delivery})
+    assert code == 0, found["offenders"]

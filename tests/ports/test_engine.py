@@ -1,9 +1,8 @@
-"""The engine port: one suite for the fake, for vLLM and for ONNX Runtime, and what only real
-processes can show.
+"""The engine port: one suite for the fake, vLLM and ONNX Runtime; what only real processes show.
 
-vLLM needs the demo's base model and its adapter. It is started as this project does on a CPU, its
-core a fork that computes by itself; and, in tests that take long, as vLLM does, which is the way on
-a GPU. ONNX Runtime has a tiny encoder that is made on the spot.
+vLLM needs the demo's base model and its adapter. It runs as this project starts it on a CPU, its
+core a plain fork, and, in tests marked long, as vLLM starts itself, which is the way on a GPU. ONNX
+Runtime serves a tiny generated encoder.
 """
 
 import json
@@ -14,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import need_vllm, wait_until
 from tests.support.tiny_onnx import write_tiny_encoder
 from trainer.model.prompt import load_tokenizer
 from worker.contract import (
@@ -40,7 +40,6 @@ from worker.engine.fake import FakeEngine, Prompt
 from worker.engine.model_files import load_encoders
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine, HeadLogits
-from worker.engine.vllm_config import vllm_is_installed
 from worker.engine.vllm_engine import AdapterView, VllmEngine
 from worker.errors import EngineDied, MessageRejected
 
@@ -59,8 +58,8 @@ MESSAGES = (
 )
 
 BF16_NATS = 0.5
-"""Scores are made of bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums differ
-with the shape of a batch."""
+"""Scores come from bfloat16 logits: between 16 and 32 they are 0.125 apart, and sums depend on the
+shape of a batch."""
 
 AS_VLLM_STARTS = {"distributed_executor_backend": "mp"}
 """The core is spawned, and computes in another process."""
@@ -98,7 +97,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def real(base_model_dir: Path, demo_adapter_dir: Path, cache_dir: Path) -> Iterator[OpenedEngine]:
-    """vLLM with the adapter folded into the base. Warm: also a test of warming up."""
+    """vLLM with merged weights, warmed up."""
     need_vllm()
     opened = open_engine(
         base=base_model_dir, adapter=demo_adapter_dir, cache_dir=cache_dir, serving="merged"
@@ -112,7 +111,7 @@ def real(base_model_dir: Path, demo_adapter_dir: Path, cache_dir: Path) -> Itera
 
 @dataclass(frozen=True)
 class Choosing:
-    """An engine that answers in words, and the process that is its core."""
+    """An engine that answers with label words, and its core process."""
 
     opened: OpenedEngine
     core: int
@@ -126,7 +125,7 @@ def choosing(
     cache_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Choosing]:
-    """vLLM answering in words, as for an adapter trained elsewhere; its processes are its own."""
+    """vLLM answering with label words, as for an adapter trained elsewhere."""
     need_vllm()
     adapter = tmp_path_factory.mktemp("adapters") / "choice"
     shutil.copytree(demo_adapter_dir, adapter)
@@ -149,10 +148,8 @@ def choosing(
 
 @dataclass(frozen=True)
 class Case:
-    """An engine, the adapter that it answers as, and prompts of that adapter.
-
-    ``nats`` is how far apart two answers to one prompt may be.
-    """
+    """An engine, its adapter, and prompts for it. ``nats`` is the largest difference of two answers
+    to one prompt."""
 
     engine: Engine
     manifest: Manifest
@@ -182,7 +179,7 @@ def case(
             for message in MESSAGES
         ]
         ids = [prompt.ids for prompt in built if prompt is not None]
-        # Each prompt runs by itself: its answer is the same to the bit.
+        # Each prompt runs by itself: its answer is identical to the bit.
         yield Case(opened.engine, opened.manifest, ids, nats=0.0)
         opened.engine.close()
         return
@@ -201,24 +198,16 @@ def case(
     fake.close()
 
 
-def need_vllm() -> None:
-    if not vllm_is_installed():
-        assert not os.environ.get("CI"), "CI has to have vLLM"
-        pytest.skip("vLLM is not installed")
-
-
 def ask_any(engine: Engine, prompts: Sequence[Prompt]) -> list[Answer]:
-    """Submit all, then wait for all."""
     return [future.result(TIMEOUT_S) for future in [engine.submit(prompt) for prompt in prompts]]
 
 
 def ask(engine: Engine, prompts: Sequence[Prompt]) -> list[CodeScores]:
-    """The same of an engine that answers with codes."""
     return [answer for answer in ask_any(engine, prompts) if isinstance(answer, CodeScores)]
 
 
 def values(answer: Answer) -> list[float]:
-    """The scores of an answer, in a fixed order."""
+    """The scores of an answer in a fixed order."""
     if isinstance(answer, HeadLogits):
         return list(answer.logits)
     assert isinstance(answer, CodeScores)
@@ -226,7 +215,7 @@ def values(answer: Answer) -> list[float]:
 
 
 def clear_winner(scores: CodeScores) -> int | None:
-    """The best token, unless rounding could have made it so."""
+    """The best token, or None if rounding could have decided."""
     (best, first), (_, second) = sorted(scores.logprobs.items(), key=lambda scored: -scored[1])[:2]
     return best if first - second > BF16_NATS else None
 
@@ -234,9 +223,9 @@ def clear_winner(scores: CodeScores) -> int | None:
 # What every engine does
 
 
-def test_every_answer_is_whole(case: Case) -> None:
-    """Natural logarithms of probabilities that together are at most 1, one for each code; or a
-    finite logit for each output of the head."""
+def test_every_answer_is_complete(case: Case) -> None:
+    """Log-probabilities with a sum of at most 1, one for each code; or a finite logit for each
+    output of the head."""
     codes = {code.token_id for code in case.manifest.codes.values()}
     answers = ask_any(case.engine, case.prompts)
     assert len(answers) == len(MESSAGES)
@@ -252,7 +241,7 @@ def test_every_answer_is_whole(case: Case) -> None:
 
 
 def test_an_answer_depends_on_nothing_but_the_prompt(case: Case) -> None:
-    """Not on the order, nor on what else is in flight, nor on what is in a cache."""
+    """Not on the order, other prompts in flight, or the cache."""
     engine, prompts = case.engine, case.prompts
     together = ask_any(engine, prompts)
     backwards = ask_any(engine, prompts[::-1])[::-1]
@@ -262,7 +251,7 @@ def test_an_answer_depends_on_nothing_but_the_prompt(case: Case) -> None:
         assert values(by_itself) == pytest.approx(values(scores), abs=case.nats, rel=0)
 
 
-def test_a_cancelled_prompt_gives_its_place_up(case: Case) -> None:
+def test_a_cancelled_prompt_frees_its_place(case: Case) -> None:
     engine, prompts = case.engine, case.prompts
     futures = [engine.submit(prompt) for prompt in prompts * 8]
     dropped = [future for future in futures[::2] if future.cancel()]
@@ -291,7 +280,7 @@ def test_a_bad_prompt_fails_alone(case: Case, length: int) -> None:
 
 
 def test_a_golden_prompt_is_answered_with_a_label(case: Case) -> None:
-    """What the loop asks an engine that is silent, and what the labeller reads its answers by."""
+    """The loop uses golden prompts to probe a silent engine."""
     labeller = Labeller(case.manifest, len, case.manifest.thresholds, InputFormat())  # type: ignore[arg-type]
     for answer in ask_any(case.engine, [golden.ids for golden in case.manifest.golden]):
         decision = labeller.decide(answer)
@@ -303,8 +292,8 @@ def test_a_golden_prompt_is_answered_with_a_label(case: Case) -> None:
 # What only the real one can show
 
 
-def test_a_token_that_is_none_fails_alone(real: OpenedEngine, prompts: Prompts) -> None:
-    """And the rejection quotes nothing of the prompt."""
+def test_an_unknown_token_fails_alone(real: OpenedEngine, prompts: Prompts) -> None:
+    """The rejection quotes nothing of the prompt."""
     bad = real.engine.submit([*prompts[0], 123_456_789])
     good = real.engine.submit(prompts[0])
     with pytest.raises(MessageRejected) as caught:
@@ -313,10 +302,8 @@ def test_a_token_that_is_none_fails_alone(real: OpenedEngine, prompts: Prompts) 
     assert good.result(TIMEOUT_S)
 
 
-def test_scores_are_what_transformers_computes(
-    real: OpenedEngine, prompts: Prompts, cache_dir: Path
-) -> None:
-    """With the folded weights in float32: equal but for the engine's rounding."""
+def test_scores_match_transformers(real: OpenedEngine, prompts: Prompts, cache_dir: Path) -> None:
+    """In float32 with the merged weights: equal except for the engine's rounding."""
     (merged,) = (path for path in cache_dir.glob("merged-*") if path.is_dir())
     code = (
         "import json, sys, torch\n"
@@ -376,8 +363,8 @@ def test_more_labels_than_are_scored_at_once_have_a_score_each(
         assert found == pytest.approx(shared, abs=BF16_NATS)
 
 
-def test_on_a_cpu_the_core_is_a_fork_that_computes_by_itself(real: OpenedEngine) -> None:
-    """It is one process, below the server, and each thread of OpenMP has a CPU of its own."""
+def test_on_a_cpu_the_core_is_a_plain_fork(real: OpenedEngine) -> None:
+    """One process below the fork server, and each OpenMP thread has its own CPU."""
     import psutil
 
     assert real.serving == "merged"
@@ -409,13 +396,11 @@ def test_an_answer_in_words_is_one_of_the_labels(choosing: Choosing, prompts: Pr
         assert -math.inf < answer.logprob <= 0
 
 
-def test_a_killed_engine_is_told_at_once(
+def test_a_killed_engine_is_reported_at_once(
     real: OpenedEngine, choosing: Choosing, prompts: Prompts
 ) -> None:
-    """In flight, asked or submitted later: EngineDied, and no message is to blame.
-
-    Nor is another engine of the same process.
-    """
+    """In flight, probed or submitted later: EngineDied, and no message is to blame. Another engine
+    in the process is not affected."""
     engine = choosing.opened.engine
     futures = [engine.submit(prompt) for prompt in prompts * 20]
     os.kill(choosing.core, signal.SIGKILL)
@@ -442,10 +427,8 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
     tmp_path: Path,
     engine_args: dict[str, str],
 ) -> None:
-    """And kill -9 of the process that started the engine takes the engine with it.
-
-    Also a process that hears nothing, as a worker of vLLM's that waits for a core that starts.
-    """
+    """And kill -9 of the process that started the engine also ends the engine, even one that hears
+    no signal, like a vLLM worker waiting for a core that starts."""
     begin = time.monotonic()
     arguments = [str(base_model_dir), str(demo_adapter_dir), str(tmp_path)]
     arguments += [json.dumps(engine_args), json.dumps(prompts)]
@@ -464,12 +447,12 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
         processes = engine_processes(child.pid) + engine_processes(child.pid, named="fork server")
         deaf = workers or processes
         for pid in deaf:
-            os.kill(pid, signal.SIGSTOP)  # no watch of vLLM's own is heard now
+            os.kill(pid, signal.SIGSTOP)  # no watch of vLLM's own listens now
         child.kill()
-    assert len(processes) == 2  # the core, and the worker or the server that it is a fork of
+    assert len(processes) == 2  # the core, and the worker or server that it was forked from
     assert bool(workers) == bool(engine_args)
     try:
-        eventually(lambda: not any(map(alive, processes)), 10)
+        wait_until(lambda: not any(map(alive, processes)), 10)
     finally:
         for pid in filter(alive, deaf):
             os.kill(pid, signal.SIGKILL)
@@ -480,7 +463,7 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
 
 
 def test_closing_leaves_no_process(real: OpenedEngine, prompts: Prompts) -> None:
-    """What is in flight fails with EngineDied, and a second close is nothing."""
+    """In-flight prompts fail with EngineDied; a second close does nothing."""
     processes = engine_processes(os.getpid())
     futures = [real.engine.submit(prompt) for prompt in prompts * 20]
     real.engine.close()
@@ -502,7 +485,7 @@ def engine_processes(parent: int, named: str = "VLLM") -> list[int]:
 
     found: list[tuple[float, int]] = []
     for process in psutil.Process(parent).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # it has ended in between
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             if named in " ".join(process.cmdline()):
                 found.append((process.create_time(), process.pid))
     return [pid for _, pid in sorted(found)]
@@ -515,15 +498,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(claim: Callable[[], bool], within_s: float) -> None:
-    end = time.monotonic() + within_s
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def serve_until_killed(base: str, adapter: str, cache: str, engine_args: str, prompts: str) -> None:
-    """The other process of a test: answer, print, wait to be killed."""
+    """Runs in another process: answer, print, wait to be killed."""
     opened = open_engine(
         base=Path(base),
         adapter=Path(adapter),

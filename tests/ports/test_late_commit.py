@@ -1,7 +1,7 @@
 """A commit whose answer comes when nobody waits for it any more, on real Kafka.
 
-librdkafka (2.16) ends the whole process by an assertion if the call that asked for it was made
-again and ended early (``tests/support/late_commit.py``): the worker does not make it again.
+librdkafka (2.16) aborts the process with an assertion if the commit was called again and that call
+ended early (``tests/support/late_commit.py``). So the worker does not call it again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from tests.support.topics import read_all
 
 
-def test_a_commit_that_is_answered_late_is_in_doubt_and_ends_nobody(
+def test_a_commit_answered_late_is_unknown_and_ends_no_process(
     bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
-    """The answer was that it is done: the next producer finds it so, and nothing is twice."""
+    """The commit had succeeded: the next producer finds it, and nothing is published twice."""
     names = [topic(name) for name in ("in", "out", "review", "dead")]
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.late_commit", bootstrap_servers, *names],
@@ -27,5 +27,5 @@ def test_a_commit_that_is_answered_late_is_in_doubt_and_ends_nobody(
         check=False,
     )
     assert done.returncode == 0, done
-    assert done.stdout.splitlines()[-2:] == ["told: OutcomeUnknown", "committed: [2]"]
+    assert done.stdout.splitlines()[-2:] == ["outcome: OutcomeUnknown", "committed: [2]"]
     assert sorted(map(str, read_all(bootstrap_servers, names[1]))) == ["b'first'", "b'second'"]

@@ -1,4 +1,4 @@
-"""What a running worker shows, against what happened: real Kafka, an engine without a model."""
+"""What a running worker reports against what happened: real Kafka, an engine without a model."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from typing import Any
+from contextlib import closing
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.fake_worker import open_fake
 from tests.chaos.harness import FAKE_WORKER, Arena, messages
 from tests.support.collector import Collector, attributes
+from tests.support.processes import wait_until
+from tests.support.topics import read_messages
 from worker import __version__
 from worker.app import run_worker
 from worker.demo.program import Program
@@ -30,12 +31,6 @@ from worker.errors import EngineDied
 from worker.settings import Settings, load_settings
 
 GOOD, BROKEN, TOMBSTONES, EMPTY = 600, 40, 20, 10
-
-
-@pytest.fixture
-def arena(bootstrap_servers: str) -> Iterator[Arena]:
-    with ExitStack() as stack:
-        yield Arena(bootstrap_servers, stack)
 
 
 def get(url: str, path: str) -> tuple[int, bytes]:
@@ -49,9 +44,9 @@ def get(url: str, path: str) -> tuple[int, bytes]:
 
 def verdict(url: str, path: str) -> tuple[int, list[str]]:
     status, body = get(url, path)
-    said = json.loads(body)
-    assert said["ok"] == (status == 200) == (not said["why"])
-    return status, said["why"]
+    reply = json.loads(body)
+    assert reply["ok"] == (status == 200) == (not reply["why"])
+    return status, reply["why"]
 
 
 def url_of(worker: Program) -> str:
@@ -59,20 +54,13 @@ def url_of(worker: Program) -> str:
         worker.check()  # that it still runs
         return worker.url is not None
 
-    wait_for(known)
+    wait_until(known)
     assert worker.url is not None
     return worker.url
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 class Scrape:
-    """The page of metrics; the sum of a name's series that have the labels asked for."""
+    """A page of metrics; calling it sums a name's series with the given labels."""
 
     def __init__(self, url: str) -> None:
         status, body = get(url, "/metrics")
@@ -101,8 +89,7 @@ def ready(url: str) -> bool:
     return verdict(url, "/readyz")[0] == 200
 
 
-def test_the_numbers_are_what_was_published(arena: Arena) -> None:
-    """Records by outcome and reason, labels, lag to zero, transactions: all of them add up."""
+def test_the_metrics_count_what_was_published(arena: Arena) -> None:
     worker = arena.start_worker()
     url = url_of(worker)
     values: list[bytes | None] = [*messages(GOOD), *[b"{"] * BROKEN]
@@ -111,7 +98,7 @@ def test_the_numbers_are_what_was_published(arena: Arena) -> None:
     arena.wait_for(len(values))
     arena.read_for()
     assert len(arena.results) == len(values)
-    wait_for(lambda: lags(url) == [0] * arena.partitions, 20)
+    wait_until(lambda: lags(url) == [0] * arena.partitions, 20)
     page = Scrape(url)
     by_topic = arena.by_topic
     assert page("clerk_records_total", outcome="output") == by_topic["out"] > 0
@@ -146,10 +133,10 @@ def test_the_numbers_are_what_was_published(arena: Arena) -> None:
     assert "parcel" not in page.text
 
 
-def test_backpressure_and_lag_are_seen_while_there_is_a_backlog(
+def test_backpressure_and_lag_show_during_a_backlog(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine that is too slow: fetching pauses, what is behind is counted, it catches up."""
+    """The engine is too slow: fetching pauses, the lag is counted, then it catches up."""
     monkeypatch.setenv("CHAOS_SERVICE_S", "0.05")
     arena.settings = {
         "loop.max_in_flight": "20",
@@ -158,21 +145,21 @@ def test_backpressure_and_lag_are_seen_while_there_is_a_backlog(
     arena.publish(messages(800))
     worker = arena.start_worker()
     url = url_of(worker)
-    wait_for(lambda: ready(url))
-    wait_for(lambda: Scrape(url)("clerk_backpressure_events_total", kind="paused") > 0)
+    wait_until(lambda: ready(url))
+    wait_until(lambda: Scrape(url)("clerk_backpressure_events_total", kind="paused") > 0)
     # Between a resume and the next fetch there may be nothing in flight for a moment.
-    wait_for(lambda: 0 < sum(lags(url)) <= 800 and Scrape(url)("clerk_in_flight_records") > 0)
+    wait_until(lambda: 0 < sum(lags(url)) <= 800 and Scrape(url)("clerk_in_flight_records") > 0)
     arena.wait_for(800)
-    wait_for(lambda: lags(url) == [0] * arena.partitions, 20)
+    wait_until(lambda: lags(url) == [0] * arena.partitions, 20)
     page = Scrape(url)
     paused = page("clerk_backpressure_events_total", kind="paused")
     assert 0 <= paused - page("clerk_backpressure_events_total", kind="resumed") <= 1
 
 
-def test_while_the_model_loads_it_answers_that_it_does(
+def test_it_reports_that_the_model_is_loading(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alive from the first second, started when warm, ready when in the group; /info throughout."""
+    """Alive from the start, started when warm, ready when in the group; /info throughout."""
     monkeypatch.setenv("CHAOS_LOAD_S", "4")
     url = url_of(arena.start_worker())
     assert verdict(url, "/livez") == (200, [])
@@ -182,16 +169,17 @@ def test_while_the_model_loads_it_answers_that_it_does(
     info = json.loads(get(url, "/info")[1])
     assert info["adapter"] is None
     assert info["settings"]["kafka.input_topics"] == [arena.topics["in"]]
-    wait_for(lambda: verdict(url, "/startupz")[0] == 200)
-    wait_for(lambda: ready(url))
+    wait_until(lambda: verdict(url, "/startupz")[0] == 200)
+    wait_until(lambda: ready(url))
     assert json.loads(get(url, "/info")[1])["adapter"]["name"] == "toy-1"
 
 
-def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Arena) -> None:
-    """One label for every message, where each was expected as often: metrics, log and /info."""
+def test_a_changed_mix_of_labels_shows_but_no_message(arena: Arena) -> None:
+    """One label for every message, where all were expected equally often: in metrics, log and
+    /info."""
     worker = arena.start_worker()
     url = url_of(worker)
-    wait_for(lambda: ready(url))
+    wait_until(lambda: ready(url))
     text = "where is my parcel?"
     arena.publish([json.dumps({"message": text}).encode()] * 2500)
     arena.wait_for(2500)
@@ -211,43 +199,26 @@ def test_a_changed_mix_of_labels_is_seen_and_nothing_of_the_messages(arena: Aren
     assert len(ids) == 5
     assert all(id_.startswith(arena.topics["in"]) for id_ in ids)
     log = worker.log_path.read_text(encoding="utf-8")
-    told = [json.loads(event) for event in log.splitlines() if '"drift.labels"' in event]
-    assert [event["consecutive_windows"] for event in told] == [1, 2]
-    assert told[0]["moved"].keys() == moved.keys() != set()
+    events = [json.loads(event) for event in log.splitlines() if '"drift.labels"' in event]
+    assert [event["consecutive_windows"] for event in events] == [1, 2]
+    assert events[0]["moved"].keys() == moved.keys() != set()
     assert text not in log + page.text + body.decode()
-
-
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_a_spare_worker_is_ready_too(bootstrap_servers: str, protocol: str) -> None:
-    """One partition, two workers: both are in the group, and one of them has it."""
-    group = {"group.protocol": protocol, "statistics.interval.ms": 300}
-    if protocol == "classic":
-        group["session.timeout.ms"] = 6000
-    inline = ", ".join(f"'{name}' = {json.dumps(value)}" for name, value in group.items())
-    with ExitStack() as stack:
-        arena = Arena(
-            bootstrap_servers, stack, settings={"kafka.consumer": f"{{{inline}}}"}, partitions=1
-        )
-        urls = [url_of(arena.start_worker()) for _ in range(2)]
-        wait_for(lambda: all(ready(url) for url in urls))
-        held = [Scrape(url)("clerk_assigned_partitions") for url in urls]
-        assert sorted(held) == [0, 1]
 
 
 def test_a_draining_worker_is_alive_and_not_ready(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No new work goes to it, and nobody kills it while it finishes what it has."""
+    """It gets no new work, and liveness keeps it from being killed while it finishes."""
     monkeypatch.setenv("CHAOS_SERVICE_S", "0.5")
     worker = arena.start_worker()
     url = url_of(worker)
-    wait_for(lambda: ready(url))
+    wait_until(lambda: ready(url))
     arena.publish(messages(100))
-    wait_for(lambda: Scrape(url)("clerk_in_flight_records") >= 30)
+    wait_until(lambda: Scrape(url)("clerk_in_flight_records") >= 30)
     stopping = threading.Thread(target=arena.stop, args=(worker,))
     stopping.start()
     try:
-        wait_for(lambda: not ready(url), 10)
+        wait_until(lambda: not ready(url), 10)
         assert verdict(url, "/livez") == (200, [])
         [why] = verdict(url, "/readyz")[1]
         assert why.startswith("stopping")
@@ -259,7 +230,7 @@ def test_a_draining_worker_is_alive_and_not_ready(
 
 
 def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Arena) -> None:
-    """It says so while it closes what it has open, and the HTTP server is the last to go."""
+    """It reports so while it closes; the HTTP server closes last."""
     seen: dict[str, Any] = {}
 
     def opener(_: Settings) -> OpenedEngine:
@@ -275,7 +246,7 @@ def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Are
         return opened
 
     def die(engine: Any) -> None:
-        wait_for(lambda: ready(seen["url"]))
+        wait_until(lambda: ready(seen["url"]))
         engine.die("its processes are gone")
 
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
@@ -283,12 +254,7 @@ def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Are
     seen["url"] = f"http://127.0.0.1:{port}"
     settings = load_settings(
         flags=[
-            f"kafka.bootstrap_servers='{arena.servers}'",
-            f"kafka.group_id='{arena.run}'",
-            f"kafka.input_topics='{arena.topics['in']}'",
-            f"kafka.output_topic='{arena.topics['out']}'",
-            f"kafka.review_topic='{arena.topics['review']}'",
-            f"kafka.dead_letter_topic='{arena.topics['dead']}'",
+            *(f"{name}='{value}'" for name, value in arena.kafka_settings.items()),
             f"http.port={port}",
         ]
     ).settings
@@ -300,7 +266,7 @@ def test_when_the_engine_dies_liveness_fails_until_the_worker_is_gone(arena: Are
 
 
 def test_a_port_in_use_ends_the_worker_before_anything_is_begun() -> None:
-    """One line, exit code 2, and Kafka was not even asked."""
+    """Exit code 2 in one line, before Kafka is contacted."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         done = subprocess.run(
             [sys.executable, *FAKE_WORKER, "--set", f"http.port={taken.getsockname()[1]}"],
@@ -315,7 +281,7 @@ def test_a_port_in_use_ends_the_worker_before_anything_is_begun() -> None:
     assert "http.port=0" in line
 
 
-def test_an_output_goes_on_in_its_messages_trace(
+def test_an_output_continues_its_messages_trace(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the sender's header through Kafka to the router's, and to the collector."""
@@ -340,30 +306,11 @@ def test_an_output_goes_on_in_its_messages_trace(
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (trace, parent)
     assert [link.span_id.hex() for link in batch.links] == [parent]
     assert attributes(batch)["messaging.batch.message_count"] == 1
-    [found] = [headers for short in ("out", "review") for headers in read(arena, short)]
-    assert dict(found)["shop"] == b"7"
-    assert dict(found)["traceparent"].decode() == f"00-{trace}-{span.span_id.hex()}-01"
-
-
-def read(arena: Arena, short: str) -> list[list[Any]]:
-    """The headers of every record of a topic."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": arena.servers,
-            "group.id": "headers",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "enable.auto.commit": False,
-        }
-    )
-    consumer.assign([TopicPartition(arena.topics[short], n, 0) for n in range(arena.partitions)])
-    found, ended = [], 0
-    while ended < arena.partitions:
-        message = consumer.poll(20)
-        assert message is not None
-        if message.error():
-            ended += 1
-        else:
-            found.append(list(message.headers() or []))
-    consumer.close()
-    return found
+    results = [
+        message
+        for short in ("out", "review")
+        for message in read_messages(arena.servers, arena.topics[short])
+    ]
+    [found] = [dict(cast("list[tuple[str, bytes]]", message.headers())) for message in results]
+    assert found["shop"] == b"7"
+    assert found["traceparent"].decode() == f"00-{trace}-{span.span_id.hex()}-01"

@@ -1,11 +1,10 @@
-"""More adapters in one engine of vLLM than it has places, and the files of one gone.
+"""More adapters in one vLLM engine than it has places for, and an adapter whose files are gone.
 
-Needs vLLM, the demo's base model and its adapter, of which both stages are copies.
+Needs vLLM, the demo's base model and its adapter, which both stages copy.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,11 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.support.processes import need_vllm
 from tests.support.toy_adapter import cascade_of
 from worker.contract import build_prompt, read_manifest, write_manifest
 from worker.engine.open import open_engine
 from worker.engine.port import MessagePrompt, StageDecisions
-from worker.engine.vllm_config import vllm_is_installed
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.long]  # an engine
 
@@ -27,11 +26,9 @@ MESSAGE = "Where is my parcel? It should have been here on Monday."
 def test_stages_take_turns_out_of_memory(
     base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path
 ) -> None:
-    """Two stages in one place, as somebody may wish: each answers whenever it is asked, also when
-    its files are away. (vLLM would read them from the disk again, and end at the first turn.)"""
-    if not vllm_is_installed():
-        assert not os.environ.get("CI"), "CI has to have vLLM"
-        pytest.skip("vLLM is not installed")
+    """Two stages share one place: each answers whenever asked, even when its files are gone. (vLLM
+    would read them from the disk again, and would end at the first turn.)"""
+    need_vllm()
     stages = [replace(read_manifest(demo_adapter_dir), name=name) for name in ("one", "two")]
     for stage in stages:
         shutil.copytree(demo_adapter_dir, tmp_path / stage.digest)
@@ -49,8 +46,8 @@ def test_stages_take_turns_out_of_memory(
             engine_args={"max_loras": 1},
         )
     try:
-        (said,) = [line for line in logs if line["event"] == "engine.adapters_by_turns"]
-        assert (said["adapters"], said["places"]) == (2, 1)
+        (event,) = [line for line in logs if line["event"] == "engine.adapters_by_turns"]
+        assert (event["adapters"], event["places"]) == (2, 1)
         prompt = build_prompt(cascade.prompt, MESSAGE, opened.encoders.plain)
         assert prompt is not None
         asked = MessagePrompt(prompt.ids, MESSAGE, prompt.truncated)

@@ -1,4 +1,4 @@
-"""What becomes of odd records, by worker processes on real Kafka: oversized ones, a broken feed."""
+"""Unusual records on real Kafka, with worker processes: oversized ones, a broken input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from tests.chaos.harness import Arena, messages
-from worker.demo.program import Program
+from tests.support.processes import wait_until
+from tests.support.topics import read_messages
 
 LARGE = 2_000_000
 
@@ -31,17 +32,7 @@ def arena(bootstrap_servers: str) -> Iterator[Arena]:
         yield Arena(bootstrap_servers, stack, partitions=1)
 
 
-def exit_code(worker: Program, timeout_s: float = 60) -> int:
-    """Wait until a worker ends by itself."""
-    until = time.monotonic() + timeout_s
-    while (code := worker.child.exit_code()) is None:
-        assert time.monotonic() < until, "the worker goes on"
-        time.sleep(0.1)
-    return code
-
-
 def configure(arena: Arena, topic: str, name: str, value: str) -> None:
-    """Set a property of a topic."""
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, arena.topics[topic], incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": arena.servers})
@@ -49,37 +40,21 @@ def configure(arena: Arena, topic: str, name: str, value: str) -> None:
         future.result(timeout=20)
 
 
-def reader(arena: Arena, topic: str) -> Consumer:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": arena.servers,
-            "group.id": "policies-reader",
-            "isolation.level": "read_committed",
-        }
-    )
-    consumer.assign([KafkaPartition(arena.topics[topic], 0, 0)])
-    return consumer
+def headers_of(message: Message) -> dict[str, bytes]:
+    return dict(cast("list[tuple[str, bytes]]", message.headers()))
 
 
-def read_dead_letters(arena: Arena, count: int) -> dict[bytes, Message]:
-    """Dead letters of so many records, by the record's offset.
-
-    At least once, a neighbour of a record that is refused may have been written before it.
-    """
-    consumer = reader(arena, "dead")
-    found: dict[bytes, Message] = {}
-    while len(found) < count and (letter := consumer.poll(30)) is not None:
-        headers = dict(cast("list[tuple[str, bytes]]", letter.headers()))
-        found[headers["clerk.source.offset"]] = letter
-    consumer.close()
-    return found
+def read_dead_letters(arena: Arena) -> dict[bytes, Message]:
+    """Dead letters by the offset of their record."""
+    letters = read_messages(arena.servers, arena.topics["dead"])
+    return {headers_of(letter)["clerk.source.offset"]: letter for letter in letters}
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
+def test_a_2_mb_record_is_a_dead_letter_with_its_value_if_it_fits(
     arena: Arena, delivery: str
 ) -> None:
-    """And never the end of the worker, nor of the messages next to it."""
+    """The worker and the neighbouring messages are not affected."""
     configure(arena, "in", "max.message.bytes", "10000000")
     arena.settings = {"kafka.delivery": f"'{delivery}'"}
     worker = arena.start_worker()
@@ -96,21 +71,18 @@ def test_a_record_of_2_mb_is_a_dead_letter_whole_if_it_fits_and_bare_if_not(
         worker.check()
         assert time.monotonic() < until, sorted(set(arena.results))
     assert arena.stop(worker) == 0
-    letters = read_dead_letters(arena, 3)
+    letters = read_dead_letters(arena)
     assert letters[b"1"].value() == text
     for offset in (b"3", b"4"):
-        headers = dict(cast("list[tuple[str, bytes]]", letters[offset].headers()))
         assert letters[offset].value() is None
-        assert headers["clerk.payload.omitted.bytes"] == str(LARGE).encode()
+        assert headers_of(letters[offset])["clerk.payload.omitted.bytes"] == str(LARGE).encode()
     if delivery == "exactly_once":
         arena.verdict(7)
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_record_that_the_output_topic_refuses_is_a_dead_letter_and_the_rest_goes_on(
-    arena: Arena, delivery: str
-) -> None:
-    """A compacted topic takes no record without a key, and the broker refuses the batch for it."""
+def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena, delivery: str) -> None:
+    """A compacted topic accepts no record without a key, and the broker refuses the whole batch."""
     configure(arena, "out", "cleanup.policy", "compact")
     configure(arena, "review", "cleanup.policy", "compact")
     arena.settings = {"kafka.delivery": f"'{delivery}'"}
@@ -125,8 +97,8 @@ def test_a_record_that_the_output_topic_refuses_is_a_dead_letter_and_the_rest_go
         worker.check()
         assert time.monotonic() < until, len(set(arena.results))
     assert arena.stop(worker) == 0
-    [(offset, letter)] = read_dead_letters(arena, 1).items()
-    headers = dict(cast("list[tuple[str, bytes]]", letter.headers()))
+    [(offset, letter)] = read_dead_letters(arena).items()
+    headers = headers_of(letter)
     assert (offset, headers["clerk.reason"]) == (b"70", b"output_refused")
     assert b"without a key" in headers["clerk.error"]
     if delivery == "exactly_once":
@@ -134,7 +106,7 @@ def test_a_record_that_the_output_topic_refuses_is_a_dead_letter_and_the_rest_go
 
 
 def test_a_broken_feed_stops_the_worker_and_nothing_is_lost(arena: Arena) -> None:
-    """Exit code 6 with the reasons; what it did not write, the next worker does."""
+    """Exit code 6 with the reasons; the next worker does what this one left."""
     arena.settings = {"loop.max_dead_letter_ratio": "0.5"}
     worker = arena.start_worker()
     worker.wait_until_ready()
@@ -142,7 +114,7 @@ def test_a_broken_feed_stops_the_worker_and_nothing_is_lost(arena: Arena) -> Non
     arena.publish(good)
     arena.wait_for(500)
     arena.publish([b"<xml>" for _ in range(3000)])
-    assert exit_code(worker) == 6
+    wait_until(lambda: worker.child.exit_code() == 6)
     last = worker.log_path.read_text(encoding="utf-8").splitlines()[-1]
     assert "records are dead letters (not_json" in last
     assert "loop.max_dead_letter_ratio of 0.5" in last
@@ -163,18 +135,13 @@ def test_a_broken_feed_stops_the_worker_and_nothing_is_lost(arena: Arena) -> Non
 def test_tombstones_end_as_the_settings_say(
     arena: Arena, tombstones: str, expected: list[tuple[bytes, None]]
 ) -> None:
-    """In a worker of its own; the offsets are committed whichever way."""
+    """The offsets are committed in each case."""
     arena.settings = {"records.tombstones": f"'{tombstones}'"}
     worker = arena.start_worker()
     worker.wait_until_ready()
     good = messages(2)
     arena.publish([good[0], None, good[1], None])
-    until = time.monotonic() + 60
-    wanted = 2 if tombstones == "skip" else 4
-    while sum(arena.by_topic.values()) < wanted:
-        arena._reader.read(0.2)
-        worker.check()
-        assert time.monotonic() < until
+    arena.wait_for(2 if tombstones == "skip" else 4)
     assert arena.stop(worker) == 0
     results = sum(arena.by_topic[name] for name in ("out", "review"))
     assert results == 2 + len(expected)
@@ -183,12 +150,9 @@ def test_tombstones_end_as_the_settings_say(
     [committed] = consumer.committed([KafkaPartition(arena.topics["in"], 0)], timeout=20)
     consumer.close()
     assert committed.offset == 4
-    consumer = reader(arena, "out")
-    written = [consumer.poll(30) for _ in range(arena.by_topic["out"])]
-    consumer.close()
     passed = [
-        (message.key(), message.value())
-        for message in written
-        if message is not None and message.value() is None
+        (message.key(), None)
+        for message in read_messages(arena.servers, arena.topics["out"])
+        if message.value() is None
     ]
     assert passed == expected

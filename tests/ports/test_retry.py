@@ -1,7 +1,7 @@
-"""Delayed retry on real Kafka: real workers, killed while messages wait and while one is tried.
+"""Delayed retry on real Kafka: workers killed while messages wait and while one is retried.
 
-The engine has a fixed service time and refuses what it is told to. Needs Kafka; ``clerk-worker
-verify`` is the judge.
+The engine has a fixed service time and refuses messages on request. ``clerk-worker verify`` judges
+the result.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.chaos.harness import Arena, messages
-from tests.ports.test_verify import verify
+from tests.support.processes import verify, wait_until
 from tests.support.rig import make_kafka_config
+from tests.support.topics import create_topics, read_messages
 from worker.contract.records import Retry, read_dead_letter, read_retry
 from worker.contract.timestamps import parse_rfc3339
 from worker.errors import StreamFailed
@@ -37,16 +38,14 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class RetryArena(Arena):
-    """An arena whose workers try again later; what they say of it, and what is on the topic."""
+    """An arena with a retry topic."""
 
     def set_up(self, delay_s: float, attempts: int, **more: str) -> None:
-        """Settings of the workers to come."""
+        """Set the workers' settings."""
         if "retry" not in self.topics:
             name = self.topics["retry"] = f"chaos.{self.run}.retry"
-            admin = AdminClient({"bootstrap.servers": self.servers})
-            admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(timeout=20)
+            create_topics(self.servers, [name], PARTITIONS)
         self.settings = {
-            "kafka.retry_topic": f"'{self.topics['retry']}'",
             "kafka.instance_id": "'worker-0'",
             "kafka.consumer": "{'session.timeout.ms' = 2000}",
             "loop.retry_delay_s": str(delay_s),
@@ -55,11 +54,8 @@ class RetryArena(Arena):
         }
 
     def judge(self) -> dict[str, Any]:
-        """What ``verify`` says; fails unless it finds everything proven."""
-        names = {"in": "input_topics", "out": "output_topic", "review": "review_topic",
-                 "dead": "dead_letter_topic", "retry": "retry_topic"}  # fmt: skip
-        settings = {f"kafka.{name}": self.topics[short] for short, name in names.items()}
-        settings |= {"kafka.bootstrap_servers": self.servers, "kafka.group_id": self.run}
+        """Return what ``verify`` prints. Fails unless everything is proven."""
+        settings = self.kafka_settings
         if "kafka.delivery" in self.settings:
             settings["kafka.delivery"] = self.settings["kafka.delivery"].strip("'")
         code, found = verify(settings)
@@ -67,35 +63,19 @@ class RetryArena(Arena):
         return found
 
     def read(self, topic: str) -> list[tuple[HeaderList, bytes, int]]:
-        """Headers, value and timestamp of every committed record of a topic."""
-        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "reader",
-                             "isolation.level": "read_committed", "enable.partition.eof": True,
-                             "log_level": 0})  # fmt: skip
-        name = self.topics[topic]
-        numbers = list(consumer.list_topics(name, timeout=20).topics[name].partitions)
-        consumer.assign([TopicPartition(name, number, 0) for number in numbers])
-        found, ended = [], 0
-        while ended < len(numbers):
-            message = consumer.poll(20)
-            assert message is not None
-            if message.error() is not None:
-                ended += 1
-                continue
-            headers = cast("HeaderList", message.headers() or [])
-            found.append((headers, message.value() or b"", message.timestamp()[1]))
-        consumer.close()
-        return found
+        """Headers, value and timestamp of every committed record."""
+        return [
+            (cast("HeaderList", each.headers() or []), each.value() or b"", each.timestamp()[1])
+            for each in read_messages(self.servers, self.topics[topic])
+        ]
 
     def retries(self) -> list[Retry]:
-        """What is on the retry topic, done or not."""
+        """The records on the retry topic, done or not."""
         return [read_retry(headers) for headers, _, _ in self.read("retry")]
 
     def wait_for_retries(self, count: int) -> None:
-        """Wait until so many records were put on the retry topic."""
-        until = time.monotonic() + 30
-        while len(self.read("retry")) < count:
-            assert time.monotonic() < until, "too few were put there"
-            time.sleep(0.1)
+        """Wait until ``count`` records were put on the retry topic."""
+        wait_until(lambda: len(self.read("retry")) >= count, 30)
 
 
 @pytest.fixture
@@ -110,15 +90,17 @@ def refused(number: int, until: float) -> bytes:
 
 
 def with_refused(places: dict[int, float]) -> list[bytes]:
-    """Messages of which those at these places are refused until then."""
+    """Messages, with those at ``places`` refused until a time."""
     values = messages(COUNT)
     for number, until in places.items():
         values[number] = refused(number, until)
     return values
 
 
-def test_it_is_made_with_one_partition(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
-    """More would be dealt out against those of the input."""
+def test_the_retry_topic_is_created_with_one_partition(
+    bootstrap_servers: str, topic: Callable[[str], str]
+) -> None:
+    """More partitions would be assigned in exchange for the input's."""
     retry = topic("retry")
     names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=retry)
     config = make_kafka_config(
@@ -130,7 +112,7 @@ def test_it_is_made_with_one_partition(bootstrap_servers: str, topic: Callable[[
 
 
 def test_a_compacted_topic_is_refused(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
-    """Of two messages with one key the first would be dropped while it waits."""
+    """Of two messages with one key, compaction would delete the first while it waits."""
     retry = topic("retry")
     names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=retry)
     made = NewTopic(retry, 1, 1, config={"cleanup.policy": "compact,delete"})
@@ -153,16 +135,16 @@ def test_a_compacted_topic_is_refused(bootstrap_servers: str, topic: Callable[[s
         ),
     ],
 )
-def test_what_fails_is_tried_again_in_time_and_what_fails_on_is_dead(
+def test_failures_are_retried_in_time_and_lasting_ones_become_dead_letters(
     arena: RetryArena, more: dict[str, str]
 ) -> None:
-    """Pending while it waits; then one result each, in the end a dead letter that says how often;
-    a stranger's record on the topic is one too, and stops nothing."""
-    arena.set_up(2.0, 2, **more)
+    """Pending while they wait, then one result each; the dead letter has the number of attempts. A
+    foreign record on the topic also becomes a dead letter and stops nothing."""
+    arena.set_up(5.0, 2, **more)
     worker = arena.start_worker()
     worker.wait_until_ready("partitions.assigned")
     passing, lasting = [3, 4, 9], [6, 13]
-    fixed = time.time() + 3.0
+    fixed = time.time() + 7.5
     places = dict.fromkeys(passing, fixed) | dict.fromkeys(lasting, float(NEVER))
     arena.publish(with_refused(places))
     arena.wait_for(COUNT - 5)
@@ -182,7 +164,7 @@ def test_what_fails_is_tried_again_in_time_and_what_fails_on_is_dead(
 
 
 def assert_each_once(arena: RetryArena, more: dict[str, str]) -> None:
-    """One result each, next to the stranger's, which is all that ``verify`` blames."""
+    """``verify`` blames only the foreign record."""
     ids = [f"{n % PARTITIONS}-{n // PARTITIONS}" for n in range(COUNT)]
     dead = {read_dead_letter(headers).id for headers, _, _ in arena.read("dead")}
     (strange,) = [id_ for id_ in dead if id_.startswith(arena.topics["retry"])]
@@ -195,7 +177,7 @@ def assert_each_once(arena: RetryArena, more: dict[str, str]) -> None:
 
 
 def assert_attempts(arena: RetryArena, passing: list[int], lasting: list[int]) -> None:
-    """None was early; the dead ones had all their attempts and keep what they came with."""
+    """No retry was early; dead letters used all attempts and keep their headers."""
     letters = [
         (read_dead_letter(headers), dict(headers), value)
         for headers, value, _ in arena.read("dead")
@@ -224,7 +206,7 @@ def assert_attempts(arena: RetryArena, passing: list[int], lasting: list[int]) -
 def test_a_worker_killed_while_messages_wait_and_while_one_is_tried(
     arena: RetryArena, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With -9, twice: neither lost nor doubled, by the reader's count and by ``verify``."""
+    """With -9, twice: nothing lost or duplicated, by the reader's count and by ``verify``."""
     control = tmp_path / "engine"
     monkeypatch.setenv("CHAOS_CONTROL", str(control))
     arena.set_up(2.0, 50)
@@ -237,11 +219,7 @@ def test_a_worker_killed_while_messages_wait_and_while_one_is_tried(
     control.write_text("hang")
     second = arena.start_worker()
     done = control.with_suffix(".done")
-    until = time.monotonic() + 30
-    while not done.exists():
-        second.check()
-        assert time.monotonic() < until, "none was tried"
-        time.sleep(0.05)
+    wait_until(done.exists, 30)
     arena.kill(second)
     control.write_text("")
     third = arena.start_worker()
@@ -253,10 +231,11 @@ def test_a_worker_killed_while_messages_wait_and_while_one_is_tried(
     assert found["retries"] >= COUNT // 3
 
 
-def test_a_worker_that_is_told_to_go_does_not_wait_and_the_next_one_is_not_early(
+def test_a_draining_worker_does_not_wait_and_its_successor_is_not_early(
     arena: RetryArena,
 ) -> None:
-    """SIGTERM ends it at once; who comes after it, with a shorter delay, keeps the time set."""
+    """SIGTERM ends it at once. The next worker, with a shorter delay, keeps the time that was
+    set."""
     arena.set_up(4.0, 3)
     first = arena.start_worker()
     first.wait_until_ready("partitions.assigned")

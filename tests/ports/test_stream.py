@@ -17,12 +17,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
-    NewTopic,
     ResourceType,
 )
 
+from tests.support.processes import wait_until
 from tests.support.rig import make_kafka_config
-from tests.support.topics import java_partition, read_all
+from tests.support.topics import create_topics, java_partition, read_all
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
@@ -37,7 +37,7 @@ PARTITIONS = 2
 
 @dataclass
 class Listener:
-    """Notes what it is told."""
+    """Records its calls."""
 
     assigned: list[TopicPartition] = field(default_factory=list)
     events: list[tuple[str, tuple[TopicPartition, ...]]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Listener:
 
 
 class Bench(Protocol):
-    """A stream with a way to feed it and to see what others see."""
+    """A stream, with ways to feed it and to see what other clients see."""
 
     topics: Topics
 
@@ -74,8 +74,6 @@ class Bench(Protocol):
 
 
 class FakeBench:
-    """The stream in memory."""
-
     def __init__(self, names: Topics) -> None:
         self.topics = names
         self.stream = FakeStream(names.inputs[0], PARTITIONS)
@@ -98,8 +96,6 @@ class FakeBench:
 
 
 class KafkaBench:
-    """A real cluster."""
-
     def __init__(self, servers: str, names: Topics, **settings: object) -> None:
         self.servers = servers
         self.topics = names
@@ -116,10 +112,7 @@ class KafkaBench:
 
     def subscribe(self, stream: Stream, listener: Listener) -> None:
         stream.subscribe(listener)
-        until = time.monotonic() + 30
-        while len(listener.assigned) < PARTITIONS and time.monotonic() < until:
-            assert not stream.poll(0, 0.1)
-        assert len(listener.assigned) == PARTITIONS
+        poll_until(lambda: len(listener.assigned) == PARTITIONS, stream)
 
     def send(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> None:
         self._producer.produce(self.topics.inputs[0], value=value, partition=partition, key=key)
@@ -155,7 +148,7 @@ def kafka_config(servers: str, names: Topics, **settings: object) -> KafkaConfig
 
 
 def fetch(stream: Stream, count: int, timeout_s: float = 30) -> list[Record]:
-    """Poll until so many records have come."""
+    """Poll until ``count`` records have come."""
     records: list[Record] = []
     until = time.monotonic() + timeout_s
     while len(records) < count and time.monotonic() < until:
@@ -164,7 +157,7 @@ def fetch(stream: Stream, count: int, timeout_s: float = 30) -> list[Record]:
 
 
 def batch(records: Sequence[Record], topic: str, value: bytes = b"label") -> Batch:
-    """One output a record, and the offsets that account for them."""
+    """One output for each record, with the offsets that account for them."""
     last = {record.source: record.offset + 1 for record in records}
     return Batch(
         [Outgoing(topic, record.key, value, record.headers) for record in records],
@@ -196,7 +189,6 @@ def bench(request: pytest.FixtureRequest, names: Topics) -> Iterator[Bench]:
 
 
 def test_records_come_in_order_with_their_bytes(bench: Bench) -> None:
-    """Each partition's records arrive in order, whole: key, value, tombstones too."""
     values = [b"one", None, b"", b"\xff\x00raw", "zwölf".encode()]
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
@@ -210,7 +202,6 @@ def test_records_come_in_order_with_their_bytes(bench: Bench) -> None:
 
 
 def test_outputs_and_offsets_are_published_together(bench: Bench) -> None:
-    """After publish, others see the outputs, and the group goes on behind them."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     for number in range(6):
@@ -224,7 +215,7 @@ def test_outputs_and_offsets_are_published_together(bench: Bench) -> None:
 
 
 def test_offsets_without_outputs_are_committed(bench: Bench) -> None:
-    """A batch of nothing but records that were skipped."""
+    """A batch of skipped records."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     bench.send(None)
@@ -235,7 +226,7 @@ def test_offsets_without_outputs_are_committed(bench: Bench) -> None:
 
 
 def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> None:
-    """Pause stops delivery, resume goes on at the very next record."""
+    """Resume continues at the very next record."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     bench.send(b"before")
@@ -248,8 +239,9 @@ def test_a_paused_partition_delivers_nothing_and_loses_nothing(bench: Bench) -> 
     assert [record.value for record in fetch(stream, 2)] == [b"during", b"after"]
 
 
-def test_a_partition_goes_on_at_the_offset_that_is_sought(bench: Bench) -> None:
-    """What lies before it is neither delivered nor behind; also while the partition is paused."""
+def test_a_partition_continues_at_the_sought_offset(bench: Bench) -> None:
+    """Records before it are neither delivered nor counted as lag, even while the partition is
+    paused."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     for number in range(500):
@@ -266,8 +258,7 @@ def test_a_partition_goes_on_at_the_offset_that_is_sought(bench: Bench) -> None:
     wait_for_lag(stream, {source: 100 * (source == first.source) for source in listener.assigned})
 
 
-def test_no_more_records_than_asked_for(bench: Bench) -> None:
-    """A poll returns at most what there is room for."""
+def test_no_more_records_than_requested(bench: Bench) -> None:
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     for _ in range(5):
@@ -276,8 +267,8 @@ def test_no_more_records_than_asked_for(bench: Bench) -> None:
     assert len(fetch(stream, 3)) == 3
 
 
-def test_nothing_is_fetched_behind_a_record_that_stops_it(bench: Bench) -> None:
-    """Its partition is paused behind it before more of it comes, and loses nothing by it."""
+def test_nothing_is_fetched_beyond_a_record_that_stops_it(bench: Bench) -> None:
+    """Its partition is paused before more of it comes, and nothing is lost."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     for number in range(6):
@@ -297,7 +288,6 @@ def test_nothing_is_fetched_behind_a_record_that_stops_it(bench: Bench) -> None:
 
 
 def test_many_publishes_follow_each_other(bench: Bench) -> None:
-    """Batch after batch is published, each exactly once."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     for number in range(20):
@@ -309,8 +299,8 @@ def test_many_publishes_follow_each_other(bench: Bench) -> None:
     assert bench.committed(0) == 20
 
 
-def test_the_lag_grows_with_what_comes_and_is_zero_when_all_is_published(bench: Bench) -> None:
-    """Records delivered and not yet published are behind; nobody asks the broker to know."""
+def test_the_lag_grows_with_the_input_and_ends_at_zero(bench: Bench) -> None:
+    """Delivered but unpublished records count, without a request to the broker."""
     stream, listener = bench.open(), Listener()
     bench.subscribe(stream, listener)
     first, second = sorted(listener.assigned, key=lambda source: source.partition)
@@ -329,18 +319,29 @@ def test_the_lag_grows_with_what_comes_and_is_zero_when_all_is_published(bench: 
 
 
 def wait_for_lag(stream: Stream, expected: dict[TopicPartition, int]) -> None:
-    until = time.monotonic() + 20
-    while stream.lag() != expected:
-        assert time.monotonic() < until, f"{stream.lag()} and not {expected}"
-        stream.poll(0, 0.1)
+    poll_until(lambda: stream.lag() == expected, stream)
 
 
-# What only a real cluster can do wrong.
+def poll_until(reached: Callable[[], object], *streams: Stream, timeout_s: float = 40) -> None:
+    until = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < until
+        for stream in streams:
+            assert not stream.poll(0, 0.05)
+
+
+def poll_for(stream: Stream, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        stream.poll(1, 0.2)
+
+
+# What can go wrong only on a real cluster.
 
 
 @pytest.fixture
 def make_kafka(bootstrap_servers: str, names: Topics) -> Iterator[Callable[..., KafkaBench]]:
-    """Benches that are closed whatever happens: a client left open would hang the run."""
+    """Closes all clients at the end: an open one would hang the run."""
     made: list[KafkaBench] = []
 
     def make(**settings: object) -> KafkaBench:
@@ -358,7 +359,7 @@ def kafka(make_kafka: Callable[..., KafkaBench]) -> KafkaBench:
 
 
 def test_a_record_too_large_is_named_and_nothing_is_published(kafka: KafkaBench) -> None:
-    """The broker's own limit and the client's both say which record, and the rest can go again."""
+    """By the broker's own limit or the client's; the others can be published again."""
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
     for _ in range(3):
@@ -379,14 +380,14 @@ def test_a_record_too_large_is_named_and_nothing_is_published(kafka: KafkaBench)
 
 
 def limit_of(admin: AdminClient, topic: str) -> int:
-    """Ask the broker for a topic's ``max.message.bytes``; a change is in force a moment later."""
+    """The topic's ``max.message.bytes``; a change takes effect a moment later."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     found = admin.describe_configs([resource])[resource].result(timeout=20)
     return int(found["max.message.bytes"].value)
 
 
 def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
-    """What is too large for the output may still fit the dead letters, and is known beforehand."""
+    """A record too large for the output may fit the dead-letter topic."""
     stream, listener = kafka.open(), Listener()
     admin = AdminClient({"bootstrap.servers": kafka.servers})
     limit = ConfigEntry("max.message.bytes", "100000", incremental_operation=AlterConfigOpType.SET)
@@ -394,9 +395,7 @@ def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(timeout=20)
     stream.close()
-    until = time.monotonic() + 20
-    while limit_of(admin, kafka.topics.output) != 100_000:
-        assert time.monotonic() < until
+    poll_until(lambda: limit_of(admin, kafka.topics.output) == 100_000)
     stream = kafka.open()
     kafka.subscribe(stream, listener)
     kafka.send(b"x")
@@ -417,7 +416,7 @@ def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
 def test_a_record_that_only_the_broker_finds_too_large(
     make_kafka: Callable[..., KafkaBench], names: Topics, delivery: str
 ) -> None:
-    """Also where the topic's limit cannot be known: forbidden to read, or changed since."""
+    """Also if the topic's limit is unknown, because it may not be read or has changed."""
     kafka = make_kafka(producer={"message.max.bytes": 10_000_000}, delivery=delivery)
     prepare_topics(kafka.config)
     stream, listener = kafka.open(prepared=False), Listener()
@@ -428,7 +427,7 @@ def test_a_record_that_only_the_broker_finds_too_large(
     large = Outgoing(names.output, None, os.urandom(2_000_000))
     bad = Batch([good.outputs[0], large, good.outputs[2]], good.next_offsets)
     indexes: tuple[int, ...] = ()
-    for _ in range(10):  # librdkafka may give a follow-up error as the reason: then once more
+    for _ in range(10):  # librdkafka may report a follow-up error as the reason: try once more
         try:
             stream.publish(bad)
         except RecordTooLarge as error:
@@ -446,7 +445,7 @@ def test_a_record_that_only_the_broker_finds_too_large(
 def test_a_large_record_that_fits_compressed_is_published(
     make_kafka: Callable[..., KafkaBench], names: Topics, delivery: str
 ) -> None:
-    """The broker's limit is for what it gets, which is compressed; next to it one that does not."""
+    """The broker's limit applies to compressed records. Next to it is one that does not fit."""
     kafka = make_kafka(delivery=delivery)
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
@@ -459,7 +458,7 @@ def test_a_large_record_that_fits_compressed_is_published(
     stream.publish(Batch([fits], [NextOffset(records[0].source, 1)]))
     assert kafka.visible(names.dead_letter) == [text]
     too_large = Outgoing(names.dead_letter, None, os.urandom(2_000_000))
-    huge = Outgoing(names.dead_letter, None, bytes(80_000_000))  # more than is worth a try
+    huge = Outgoing(names.dead_letter, None, bytes(80_000_000))  # more than it is worth sending
     outputs = [good.outputs[0], fits, too_large, good.outputs[1]]
     with pytest.raises(RecordTooLarge) as caught:
         stream.publish(Batch(outputs, good.next_offsets))
@@ -473,7 +472,7 @@ def test_a_large_record_that_fits_compressed_is_published(
 
 
 def test_every_record_that_is_too_large_is_found(kafka: KafkaBench) -> None:
-    """However many there are, the rest is published, and no innocent is blamed."""
+    """The others are published, and no other record is blamed."""
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
     for _ in range(60):
@@ -500,7 +499,7 @@ def test_every_record_that_is_too_large_is_found(kafka: KafkaBench) -> None:
 
 
 def test_a_second_worker_under_the_same_name_fences_the_first(kafka: KafkaBench) -> None:
-    """The older of two producers with one transactional.id must end, and publishes nothing."""
+    """Two producers share a transactional.id."""
     first, listener = kafka.open(), Listener()
     kafka.subscribe(first, listener)
     kafka.send(b"x")
@@ -512,10 +511,11 @@ def test_a_second_worker_under_the_same_name_fences_the_first(kafka: KafkaBench)
     assert kafka.visible(kafka.topics.output) == []
 
 
-def test_a_worker_that_was_away_for_longer_than_a_transaction_may_last_goes_on(
+def test_a_worker_continues_after_a_pause_longer_than_a_transaction(
     make_kafka: Callable[..., KafkaBench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker has aborted its transaction and fenced it for that: nobody else has its name."""
+    """The broker aborted its transaction and fenced it only for that: no other worker has its
+    id."""
     settings = {"transaction.timeout.ms": 2000}
     kafka = make_kafka(producer=settings, publish_timeout_s=1.5)
     stream, listener = kafka.open(), Listener()
@@ -527,7 +527,7 @@ def test_a_worker_that_was_away_for_longer_than_a_transaction_may_last_goes_on(
 
         def away(client: Producer, until: float) -> None:
             flush(client, until)
-            time.sleep(6)  # as a process that is stopped
+            time.sleep(6)  # like a stopped process
 
         patched.setattr(stream._publisher, "_flush", away)
         with pytest.raises(PublishAborted):
@@ -541,7 +541,7 @@ def test_a_worker_that_was_away_for_longer_than_a_transaction_may_last_goes_on(
 def test_partitions_move_and_the_old_owner_publishes_first(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
-    """A worker that joins gets its share from the committed offset on, once the other lets go."""
+    """The new worker starts at the committed offset, once the old one lets go."""
     first = make_kafka(transactional_id=f"{names.inputs[0]}-1")
     second = make_kafka(transactional_id=f"{names.inputs[0]}-2")
     stream, listener = first.open(), Listener()
@@ -557,15 +557,15 @@ def test_partitions_move_and_the_old_owner_publishes_first(
     while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
         assert time.monotonic() < until
         stream.poll(0, 0.1)
-        assert not joining.poll(10, 0.1), "the new owner read what was committed already"
+        assert not joining.poll(10, 0.1), "the new owner read committed records"
     kinds = [kind for kind, partitions in listener.events if partitions]
     assert kinds == ["assigned", "revoked"]
 
 
-def test_a_paused_partition_that_went_and_came_back_is_delivered(
+def test_a_paused_partition_is_delivered_after_it_left_and_returned(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
-    """A pause ends with the assignment: a worker that was too busy, and is no more, reads on."""
+    """A pause ends with the assignment."""
     quick = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
     first = make_kafka(transactional_id=f"{names.inputs[0]}-1", consumer=quick)
     second = make_kafka(transactional_id=f"{names.inputs[0]}-2", consumer=quick)
@@ -574,23 +574,17 @@ def test_a_paused_partition_that_went_and_came_back_is_delivered(
     stream.pause(listener.assigned)
     passing, other = second.open(), Listener()
     passing.subscribe(other)
-    until = time.monotonic() + 30
-    while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
-        assert time.monotonic() < until
-        stream.poll(0, 0.1)
-        passing.poll(0, 0.1)
+    poll_until(lambda: len(other.assigned) == len(listener.assigned) == 1, stream, passing)
     stream.resume(listener.assigned)
     passing.close()
-    while len(listener.assigned) < PARTITIONS:
-        assert time.monotonic() < until
-        stream.poll(0, 0.1)
+    poll_until(lambda: len(listener.assigned) == PARTITIONS, stream)
     for partition in range(PARTITIONS):
         first.send(b"1", partition)
     assert len(fetch(stream, PARTITIONS)) == PARTITIONS
 
 
 def test_the_markers_of_a_transactional_sender_leave_no_lag(kafka: KafkaBench) -> None:
-    """The end of the log is a marker, which nobody ever reads; what is open is not there yet."""
+    """The end of the log is a marker, which nobody reads. An open transaction is not counted."""
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
     first, second = sorted(listener.assigned, key=lambda source: source.partition)
@@ -615,10 +609,9 @@ def test_the_markers_of_a_transactional_sender_leave_no_lag(kafka: KafkaBench) -
     wait_for_lag(stream, {first: 0, second: 0})
 
 
-def test_partitions_that_go_take_their_lag_along(
+def test_revoked_partitions_have_no_lag(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
-    """What another worker has is that worker's to tell."""
     first = make_kafka(transactional_id=f"{names.inputs[0]}-1")
     second = make_kafka(transactional_id=f"{names.inputs[0]}-2")
     stream, listener = first.open(), Listener()
@@ -626,19 +619,15 @@ def test_partitions_that_go_take_their_lag_along(
     wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
     joining, other = second.open(), Listener()
     joining.subscribe(other)
-    until = time.monotonic() + 30
-    while not (len(other.assigned) == 1 and len(listener.assigned) == 1):
-        assert time.monotonic() < until
-        stream.poll(0, 0.1)
-        joining.poll(0, 0.1)
+    poll_until(lambda: len(other.assigned) == len(listener.assigned) == 1, stream, joining)
     wait_for_lag(stream, dict.fromkeys(listener.assigned, 0))
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_a_member_without_a_partition_is_told_that_it_has_joined(
+def test_a_member_without_a_partition_hears_that_it_has_joined(
     make_kafka: Callable[..., KafkaBench], names: Topics, protocol: str
 ) -> None:
-    """A spare worker knows that it is one, by either group protocol."""
+    """With either group protocol."""
     quick = {"statistics.interval.ms": 200, "group.protocol": protocol}
     if protocol == "classic":
         quick["session.timeout.ms"] = 6000
@@ -652,18 +641,14 @@ def test_a_member_without_a_partition_is_told_that_it_has_joined(
         stream.subscribe(listener)
         streams.append(stream)
         listeners.append(listener)
-    until = time.monotonic() + 40
-    while not all(listener.events for listener in listeners):
-        assert time.monotonic() < until
-        for stream in streams:
-            stream.poll(0, 0.05)
+    poll_until(lambda: all(listener.events for listener in listeners), *streams)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_spare_worker_leaves_at_once(
     make_kafka: Callable[..., KafkaBench], names: Topics, protocol: str
 ) -> None:
-    """Or the next rebalance would wait for it until its session ends, 45 s later."""
+    """Otherwise the next rebalance would wait 45 s for the end of its session."""
     consumer = {"group.protocol": protocol, "statistics.interval.ms": 200}
     benches = [
         make_kafka(transactional_id=f"{names.inputs[0]}-{n}", consumer=consumer)
@@ -672,29 +657,26 @@ def test_a_spare_worker_leaves_at_once(
     pairs = [(bench.open(), Listener()) for bench in benches]
     for stream, listener in pairs:
         stream.subscribe(listener)
-    until = time.monotonic() + 40
-    while sum(len(listener.assigned) == 1 for _, listener in pairs) < PARTITIONS:
-        assert time.monotonic() < until
-        for stream, _ in pairs:
-            stream.poll(0, 0.05)
+    poll_until(
+        lambda: sum(len(listener.assigned) == 1 for _, listener in pairs) == PARTITIONS,
+        *(stream for stream, _ in pairs),
+    )
     [spare] = [stream for stream, listener in pairs if not listener.assigned]
     spare.close()
     group = str(benches[0].config.consumer["group.id"])
     admin = AdminClient({"bootstrap.servers": benches[0].servers})
-    until = time.monotonic() + 10
-    while True:
-        found = admin.describe_consumer_groups([group])[group].result(timeout=10)
-        if len(found.members) == PARTITIONS:
-            break
-        assert time.monotonic() < until, f"{len(found.members)} members"
-        time.sleep(0.2)
+
+    def members() -> int:
+        return len(admin.describe_consumer_groups([group])[group].result(timeout=10).members)
+
+    wait_until(lambda: members() == PARTITIONS, 10)
 
 
-def test_a_worker_that_lost_its_partitions_and_is_a_spare_is_told_that_it_has_joined(
+def test_a_worker_that_lost_its_partitions_hears_that_it_is_a_spare(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
-    """By the broker's protocol a member without a partition hears nothing by itself: it would stay
-    not ready until it got one."""
+    """With the broker's protocol a member without partitions gets no callback: it would stay not
+    ready until it got one."""
     consumer = {"group.protocol": "consumer", "statistics.interval.ms": 200}
     slow = make_kafka(transactional_id="s0", consumer={**consumer, "max.poll.interval.ms": 4000})
     stream, listener = slow.open(), Listener()
@@ -704,39 +686,35 @@ def test_a_worker_that_lost_its_partitions_and_is_a_spare_is_told_that_it_has_jo
         heir = make_kafka(transactional_id=f"s{number}", consumer=consumer).open()
         heirs.append((heir, Listener()))
         heir.subscribe(heirs[-1][1])
-    until = time.monotonic() + 150
-    while not all(heard.assigned for _, heard in heirs):  # the first one hangs: it does not poll
-        assert time.monotonic() < until
-        for heir, _ in heirs:
-            heir.poll(0, 0.1)
-    until = time.monotonic() + 20
-    while ("lost" not in dict(listener.events)) or listener.events[-1] != ("assigned", ()):
-        assert time.monotonic() < until, listener.events
-        for each in (stream, *(heir for heir, _ in heirs)):
-            each.poll(0, 0.05)
+    streams = [heir for heir, _ in heirs]  # the first one hangs and does not poll
+    poll_until(lambda: all(heard.assigned for _, heard in heirs), *streams, timeout_s=150)
+    poll_until(
+        lambda: "lost" in dict(listener.events) and listener.events[-1] == ("assigned", ()),
+        stream,
+        *streams,
+    )
 
 
-def test_an_offset_that_could_not_be_committed_is_committed_and_nothing_is_written_again(
+def test_a_failed_offset_commit_is_repeated_without_its_outputs(
     make_kafka: Callable[..., KafkaBench],
 ) -> None:
-    """At least once, and once where only the commit failed."""
+    """At least once, but exactly once if only the commit failed."""
     kafka = make_kafka(delivery="at_least_once")
     stream, listener = kafka.open(), Listener()
     kafka.subscribe(stream, listener)
     kafka.send(b"x")
     records = fetch(stream, 1)
-    consumer = stream._consumer
-    client = consumer._client
+    client = stream._client
 
     class FirstCommitFails:
         def __getattr__(self, name: str) -> object:
             return getattr(client, name)
 
         def commit(self, **_: object) -> None:
-            consumer._client = client
+            stream._client = client
             raise KafkaException(KafkaError(KafkaError.REQUEST_TIMED_OUT))
 
-    consumer._client = cast("Consumer", FirstCommitFails())
+    stream._client = cast("Consumer", FirstCommitFails())
     with pytest.raises(OutcomeUnknown):
         stream.publish(batch(records, kafka.topics.output))
     assert kafka.committed(0) is None
@@ -749,7 +727,7 @@ def test_an_offset_that_could_not_be_committed_is_committed_and_nothing_is_writt
 def test_a_zombies_offsets_are_refused(
     make_kafka: Callable[..., KafkaBench], names: Topics
 ) -> None:
-    """A worker that was away too long cannot publish over the head of its successor."""
+    """A worker that was silent too long cannot publish after its successor."""
     slow = {"session.timeout.ms": 6000, "max.poll.interval.ms": 6000}
     first = make_kafka(transactional_id="z1", consumer=slow)
     stream, listener = first.open(), Listener()
@@ -760,7 +738,7 @@ def test_a_zombies_offsets_are_refused(
     heir, other = second.open(), Listener()
     heir.subscribe(other)
     until = time.monotonic() + 40
-    while len(other.assigned) < PARTITIONS:  # the first worker hangs: it does not poll
+    while len(other.assigned) < PARTITIONS:  # the first worker hangs and does not poll
         assert time.monotonic() < until
         got = heir.poll(1, 0.2)
     again = list(got) or fetch(heir, 1)
@@ -779,16 +757,11 @@ def test_a_zombies_offsets_are_refused(
 def test_topics_by_name_and_by_pattern_are_read_together(
     make_kafka: Callable[..., KafkaBench], names: Topics, protocol: str
 ) -> None:
-    """A topic that comes later is read too, and one that a pattern matched may go again."""
-    admin = AdminClient({"bootstrap.servers": make_kafka().servers})
+    """A new topic is read too, and a deleted one that matched the pattern is not an error."""
+    servers = make_kafka().servers
     mail = [f"{names.inputs[0]}.mail.{number}" for number in range(3)]
 
-    def create(topic: str) -> None:
-        for future in admin.create_topics([NewTopic(topic, 1, 1)]).values():
-            future.result(timeout=20)
-
-    create(mail[0])
-    create(mail[1])
+    create_topics(servers, mail[:2])
     pattern = rf"^{names.inputs[0]}\.mail\..*"
     both = Topics((names.inputs[0], pattern), names.output, None, names.dead_letter)
     consumer = {"topic.metadata.refresh.interval.ms": 500, "statistics.interval.ms": 200}
@@ -808,18 +781,17 @@ def test_topics_by_name_and_by_pattern_are_read_together(
         assert sender.flush(20) == 0
         records = fetch(stream, 3)
         assert {record.value for record in records} == {b"in", *(t.encode() for t in mail[:2])}
-        create(mail[2])
+        create_topics(servers, [mail[2]])
         sender.produce(mail[2], b"later")
         assert sender.flush(20) == 0
         later = fetch(stream, 1)
         assert [record.source.topic for record in later] == [mail[2]]
         stream.publish(batch([*records, *later], names.output))
         assert stream.resolve_unknown_commit(listener.assigned)
+        admin = AdminClient({"bootstrap.servers": servers})
         for future in admin.delete_topics([mail[0]]).values():
             future.result(timeout=20)
-        until = time.monotonic() + 6
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
+        poll_for(stream, 6)
         sender.produce(mail[1], b"still there")
         assert sender.flush(20) == 0
         assert [record.value for record in fetch(stream, 1)] == [b"still there"]
@@ -827,31 +799,23 @@ def test_topics_by_name_and_by_pattern_are_read_together(
         stream.close()
 
 
-def test_results_that_a_pattern_matches_after_all_end_the_worker(kafka: KafkaBench) -> None:
-    """Whatever the client takes a pattern for: nothing is labelled twice over."""
+def test_the_worker_ends_if_its_pattern_matches_its_results(kafka: KafkaBench) -> None:
+    """Even if the client interprets a pattern differently, results are not labelled again."""
     kafka.config = prepare_topics(kafka.config)
     fed = replace(kafka.topics, inputs=(f"^{re.escape(kafka.topics.output)}$",))
     stream = KafkaStream(replace(kafka.config, topics=fed))
     stream.subscribe(Listener())
-
-    def until_it_fails() -> None:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
-
     try:
-        with pytest.raises(StreamFailed, match="the worker would feed itself"):
-            until_it_fails()
+        with pytest.raises(StreamFailed, match="it would read its own results"):
+            poll_for(stream, 30)
     finally:
         stream.close()
 
 
 def test_missing_topics_are_named(bootstrap_servers: str, names: Topics) -> None:
-    """A topic that is not there is told before anything heavy starts."""
+    """Before anything heavy starts."""
     config = kafka_config(bootstrap_servers, names, create_topics=False)
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    for future in admin.create_topics([NewTopic(names.inputs[0], 1, 1)]).values():
-        future.result(timeout=20)
+    create_topics(bootstrap_servers, names.inputs)
     with pytest.raises(StreamFailed) as caught:
         prepare_topics(config)
     assert names.output in str(caught.value)
@@ -860,11 +824,9 @@ def test_missing_topics_are_named(bootstrap_servers: str, names: Topics) -> None
 
 
 def test_topics_are_created_when_the_settings_say_so(bootstrap_servers: str, names: Topics) -> None:
-    """With create_topics every topic is there afterwards, with the partitions asked for.
-
-    All that a worker wants to know of them is known, though the broker hears of them a moment after
-    the controller has made them (of 60 starts on a quiet machine, 6 asked too early).
-    """
+    """Everything that a worker needs to know about them is known, although the broker hears of them
+    a moment after the controller has created them (6 of 60 starts on a quiet machine asked too
+    early)."""
     config = prepare_topics(kafka_config(bootstrap_servers, names))
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     found = admin.list_topics(timeout=20).topics
@@ -875,8 +837,8 @@ def test_topics_are_created_when_the_settings_say_so(bootstrap_servers: str, nam
     assert {*config.retention_s} == {*names.inputs}
 
 
-def test_a_cluster_that_is_not_there_is_told_in_one_line() -> None:
-    """Nobody listens: the address, the wait and what to check are in the error."""
+def test_an_unreachable_cluster_is_one_line() -> None:
+    """With the address, the wait, and what to check."""
     nowhere = Topics(("in",), "out", None, "dead")
     config = kafka_config("127.0.0.1:1", nowhere, start_timeout_s=1.0)
     with pytest.raises(StreamFailed, match=r"127\.0\.0\.1:1.*check kafka\.bootstrap_servers"):
@@ -884,7 +846,6 @@ def test_a_cluster_that_is_not_there_is_told_in_one_line() -> None:
 
 
 def test_a_deleted_input_topic_ends_the_worker(make_kafka: Callable[..., KafkaBench]) -> None:
-    """A topic that vanishes is not waited for in silence."""
     sooner = {
         "topic.metadata.refresh.interval.ms": 500,
         "topic.metadata.propagation.max.ms": 1000,
@@ -895,23 +856,12 @@ def test_a_deleted_input_topic_ends_the_worker(make_kafka: Callable[..., KafkaBe
     admin = AdminClient({"bootstrap.servers": kafka.servers})
     for future in admin.delete_topics([kafka.topics.inputs[0]]).values():
         future.result(timeout=20)
-
-    def until_it_fails() -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
-
     with pytest.raises(StreamFailed, match="topic is gone"):
-        until_it_fails()
-
-
-def test_outcome_unknown_is_part_of_publish_aborted() -> None:
-    """Anyone who handles an aborted publish cannot forget the unanswered one."""
-    assert issubclass(OutcomeUnknown, PublishAborted)
+        poll_for(stream, 60)
 
 
 @pytest.mark.parametrize("key", [b"customer-7", b"\xff\x00", b"k" * 33])
-def test_results_have_the_time_of_writing_and_the_partition_that_java_clients_look_in(
+def test_results_have_the_time_of_writing_and_javas_partition(
     kafka: KafkaBench, key: bytes
 ) -> None:
     """So a topic can be joined with another by key."""
@@ -934,18 +884,12 @@ def test_results_have_the_time_of_writing_and_the_partition_that_java_clients_lo
     assert all(message.timestamp()[1] >= before_ms for message in found)
 
 
-def test_without_an_offset_to_go_on_from_the_worker_ends_if_that_is_wanted(
+def test_without_an_offset_the_worker_ends_if_configured(
     make_kafka: Callable[..., KafkaBench],
 ) -> None:
-    """``auto.offset.reset=error`` is not a wait in silence."""
+    """With ``auto.offset.reset=error``."""
     kafka = make_kafka(consumer={"auto.offset.reset": "error", "session.timeout.ms": 6000})
     stream = kafka.open()
     stream.subscribe(Listener())
-
-    def until_it_fails() -> None:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            stream.poll(1, 0.2)
-
-    with pytest.raises(StreamFailed, match="no committed offset to go on from"):
-        until_it_fails()
+    with pytest.raises(StreamFailed, match="the group has no committed offset"):
+        poll_for(stream, 30)

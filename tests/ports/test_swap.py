@@ -1,8 +1,8 @@
-"""Adapters change under load in the real engine, both ways of serving.
+"""Adapters change under load in the real engine, for both kinds of scoring.
 
-Needs vLLM, the demo's base model and its adapter. The others are made of it: the same weights with
-the codes dealt to other labels, so that each adapter gives the same
-message a label of its own and an answer read by another one's contract would be seen.
+Needs vLLM, the demo's base model and its adapter. The other adapters have the same weights, with
+the codes assigned to other labels. So each adapter gives the same message a different label, and an
+answer read by the wrong contract would be noticed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any, Literal
 import pytest
 
 from tests.support.follower import AdapterCounts, AdapterStore
+from tests.support.processes import need_vllm
 from worker.app import make_loop
 from worker.contract import Manifest, read_manifest, write_manifest
 from worker.core.arms import AdapterRouter, TrafficSplit
 from worker.demo.models import read_samples
 from worker.engine.open import open_engine
-from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.events import AdapterEvents
 from worker.lifecycle.watcher import AdapterWatcher, close_all
 from worker.policies import loop_policy
@@ -38,13 +38,13 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(3000)]
 
 MESSAGES = int(os.environ.get("CLERK_TEST_SWAP_MESSAGES", "240"))
 Serving = Literal["runtime", "merged"]
-# Merged, each has an engine of its own, which takes most of a minute to start.
+# Each merged adapter has its own engine, which takes most of a minute to start.
 ORDERS: dict[Serving, tuple[int, ...]] = {"runtime": (1, 2, 3, 0), "merged": (1, 0)}
 
 
 @dataclass(slots=True)
 class Bench:
-    """A loop on a fake stream, with the real engine, that follows a store."""
+    """A loop on a fake stream with the real engine, following a store."""
 
     stream: FakeStream
     loop: Any
@@ -58,7 +58,7 @@ class Bench:
     added: int = 0
 
     def work(self, messages: int, texts: list[str]) -> None:
-        """Publish messages and have all but a few of them done: some stay in the engine."""
+        """Publish messages and process all but a few, which stay in the engine."""
         for _ in range(messages):
             text = f"{texts[self.added % len(texts)]} ({self.added})"
             self.stream.add(text.encode())
@@ -67,7 +67,6 @@ class Bench:
             self.loop.run_once()
 
     def finish(self) -> None:
-        """Have all of them done."""
         while self.committed < self.added:
             self.loop.run_once()
 
@@ -77,7 +76,7 @@ class Bench:
 
 
 def dealt(manifest: Manifest, number: int) -> Manifest:
-    """The same adapter with its codes dealt to other labels: another digest, other answers."""
+    """The same adapter with its codes assigned to other labels: another digest, other answers."""
     names = manifest.taxonomy.names
     codes = list(manifest.codes.values())
     turned = codes[number:] + codes[:number]
@@ -93,9 +92,7 @@ def dealt(manifest: Manifest, number: int) -> Manifest:
 def bench(
     request: pytest.FixtureRequest, base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path
 ) -> Iterator[Bench]:
-    if not vllm_is_installed():
-        assert not os.environ.get("CI"), "CI has to have vLLM"
-        pytest.skip("vLLM is not installed")
+    need_vllm()
     serving: Serving = request.param
     original = read_manifest(demo_adapter_dir)
     store = AdapterStore(tmp_path / "store")
@@ -139,9 +136,8 @@ def bench(
         close_all(router, events)
 
 
-def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
-    """Every record is once there, with the label that its own adapter's codes give it."""
-    # Short ones, that come again and again: each is answered by several adapters.
+def test_swaps_under_load_mix_no_answers_and_leave_nothing_behind(bench: Bench) -> None:
+    # Short ones, repeated, so that each is answered by several adapters.
     samples = sorted((sample.message for sample in read_samples("holdout.jsonl")), key=len)
     texts = samples[: max(5, MESSAGES // 12)]
     share = MESSAGES // (len(bench.order) + 1)
@@ -180,11 +176,9 @@ def test_swaps_under_load_mix_nothing_and_leave_nothing(bench: Bench) -> None:
 
 
 def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None:
-    """Undo each adapter's dealing: the same code must have won, whichever adapter read it.
-
-    Messages of one text differ in a number alone, so nearly all have the same winner; a label
-    read by another one's codes would be off by one to three places, always.
-    """
+    """Undo each adapter's assignment: the same code must have won with all adapters. Messages of
+    one text differ only in a number, so nearly all have the same winner. A label read with
+    another adapter's codes would always be off by one to three places."""
     winners: dict[int, list[int]] = {}
     for number in range(bench.added):
         value = found[f"in-0-{number}"]
@@ -202,5 +196,4 @@ def check_answers(bench: Bench, found: dict[str, Any], texts: list[str]) -> None
 
 
 def winner(manifest: Manifest, label: str) -> int:
-    """The code that must have won for a label."""
     return manifest.codes[label].token_id

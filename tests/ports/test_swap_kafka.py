@@ -1,4 +1,4 @@
-"""Adapters change in running workers on a real Kafka, while workers come, drain and are killed."""
+"""Adapters change in running workers on real Kafka, while workers join, drain and are killed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def arena(bootstrap_servers: str, store: AdapterStore) -> Iterator[Arena]:
 
 
 def test_swaps_and_trials_through_rebalances_and_a_kill(arena: Arena, store: AdapterStore) -> None:
-    """Each input has exactly one committed result, whose label its own adapter alone can give."""
+    """Each label is one that only the adapter in its stamp can give."""
     stopped = threading.Event()
 
     def change() -> None:

@@ -1,13 +1,11 @@
-"""A worker that serves an encoder takes up a LoRA adapter, and goes back: both engines are real.
+"""A worker changes from an encoder to a LoRA adapter and back; both engines are real.
 
-Needs vLLM, ONNX Runtime, the demo's base model and its adapter. The encoder is a tiny one that is
-made on the spot.
+Needs vLLM, ONNX Runtime, the demo's base model and its adapter. The encoder is tiny and generated.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.follower import AdapterCounts, AdapterStore
+from tests.support.processes import need_vllm
 from tests.support.tiny_onnx import write_tiny_encoder
 from tests.support.toy_adapter import cascade_of, labels_of, toy_taxonomy
 from worker.app import make_loop
@@ -25,7 +24,6 @@ from worker.contract import Manifest, read_manifest
 from worker.core.loop import Loop
 from worker.demo.models import read_samples
 from worker.engine.open import OpenedEngine
-from worker.engine.vllm_config import vllm_is_installed
 from worker.lifecycle.watcher import close_all
 from worker.policies import loop_policy
 from worker.serving import make_adapter_router, make_watcher, open_model
@@ -50,9 +48,7 @@ class World:
 
 @pytest.fixture
 def world(base_model_dir: Path, demo_adapter_dir: Path, tmp_path: Path) -> World:
-    if not vllm_is_installed():
-        assert not os.environ.get("CI"), "CI has to have vLLM"
-        pytest.skip("vLLM is not installed")
+    need_vllm()
     store = AdapterStore(tmp_path / "store")
     lora = read_manifest(demo_adapter_dir)
     shutil.copytree(demo_adapter_dir, store.folder / lora.digest)
@@ -87,7 +83,7 @@ def opened(world: World) -> Iterator[OpenedEngine]:
 def test_from_an_encoder_to_a_lora_adapter_and_back_under_load(
     world: World, opened: OpenedEngine
 ) -> None:
-    """Each record is once there, with a label of the adapter that it is stamped with."""
+    """Each record has a label of the adapter in its stamp."""
     found = follow(world, opened, world.lora, world.encoder)
     labels = {one.digest: set(one.taxonomy.names) for one in (world.lora, world.encoder)}
     for value in found:
@@ -99,11 +95,11 @@ def test_from_an_encoder_to_a_lora_adapter_and_back_under_load(
 def test_from_an_encoder_to_a_cascade_and_back_under_load(
     world: World, opened: OpenedEngine, tmp_path: Path
 ) -> None:
-    """Both engines run side by side; each record says which stage answered, and none is lost."""
+    """Both engines run at the same time; each record names the stage that answered."""
     small = write_tiny_encoder(tmp_path / "small", name="small", taxonomy=world.lora.taxonomy)
     first = read_manifest(small)
     small.rename(world.store.folder / first.digest)
-    # It guesses, so that its confidence is anything: some of what it is sure of, some of the rest.
+    # It guesses, so its confidence can be anything: take some of both sides.
     cascade = cascade_of(first, world.lora, sure_from=0.25)
     found = follow(world, opened, cascade, world.encoder)
     bound = [value for value in found if value["adapter"]["digest"] == cascade.digest]
@@ -117,7 +113,8 @@ def test_from_an_encoder_to_a_cascade_and_back_under_load(
 
 
 def follow(world: World, opened: OpenedEngine, *manifests: Manifest) -> list[dict[str, Any]]:
-    """Have a worker serve one after the other under load; return its results, each there once."""
+    """Let a worker serve one after the other under load; return its results, one for each
+    message."""
     counted = AdapterCounts()
     router, events = make_adapter_router(world.settings, opened, counted)
     watcher = make_watcher(world.settings, opened, router, events)
@@ -150,7 +147,7 @@ def follow(world: World, opened: OpenedEngine, *manifests: Manifest) -> list[dic
 
 
 def work(stream: FakeStream, loop: Loop, texts: list[str]) -> int:
-    """Give the loop messages, and let it work a little; some stay in the engine."""
+    """Add messages and run the loop a little; some stay in the engine."""
     for text in texts:
         stream.add(text.encode())
     for _ in range(10):
@@ -160,7 +157,6 @@ def work(stream: FakeStream, loop: Loop, texts: list[str]) -> int:
 
 
 def finish(stream: FakeStream, loop: Loop, added: int) -> None:
-    """Have all of them done."""
     until = time.monotonic() + SETTLE_S
     while stream.committed.get(stream.sources[0], 0) < added:
         assert time.monotonic() < until

@@ -11,15 +11,14 @@ from tests.support.processes import worker_command
 
 
 def make_topics(*sets: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with these settings, written as they stand."""
     flags = [part for setting in sets for part in ("-s", setting)]
     return worker_command("topics", {}, *flags, timeout_s=60)
 
 
-def test_it_makes_what_is_missing_and_leaves_the_rest(
+def test_missing_topics_are_created_and_others_left_alone(
     bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
-    """Partitions as asked; run again with another number it changes nothing and still succeeds."""
+    """Run again with another number of partitions, it changes nothing and succeeds."""
     names = {short: topic(short) for short in ("in", "out", "review", "dead")}
     given = (
         f"kafka.bootstrap_servers={bootstrap_servers}",
@@ -36,7 +35,7 @@ def test_it_makes_what_is_missing_and_leaves_the_rest(
 
 
 def test_no_broker_is_one_line_and_exit_code_4() -> None:
-    """So the job is tried again, and its log says where it looked."""
+    """So Kubernetes retries the job, and its log has the address."""
     done = make_topics("kafka.bootstrap_servers=127.0.0.1:1", "kafka.start_timeout_s=1")
     assert done.returncode == 4
     assert "127.0.0.1:1" in done.stderr.strip().splitlines()[-1]

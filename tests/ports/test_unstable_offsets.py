@@ -1,6 +1,6 @@
-"""A worker takes partitions over whose last owner died with a transaction open, during a rebalance.
+"""A worker takes over partitions whose last owner died with a transaction open, during a rebalance.
 
-The worker is the real one, with an engine of fixed service time instead of a model.
+The worker is real, with an engine of fixed service time instead of a model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ COUNT, DONE = 400, 60
 OPEN_FOR_MS = 10_000
 
 
-def test_what_was_done_before_is_not_done_again(bootstrap_servers: str) -> None:
-    """Its offsets are not told until that transaction ends. When the group is rebalanced meanwhile,
-    librdkafka 2.16 begins such a partition at its beginning, whatever is committed."""
+def test_finished_retries_are_not_repeated(bootstrap_servers: str) -> None:
+    """Its offsets are unknown until that transaction ends. If the group rebalances meanwhile,
+    librdkafka 2.16 starts such a partition at the beginning, whatever is committed."""
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack)
         topic = arena.topics["in"]

@@ -1,12 +1,12 @@
-"""``clerk-worker verify`` on a real broker: silent on what is right, each planted fault found.
+"""``clerk-worker verify`` on a real broker: correct results pass, each planted fault is found.
 
-Needs Kafka. The topics have transaction markers and aborted records in them.
+Needs Kafka. The topics contain transaction markers and aborted records.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +16,7 @@ import pytest
 
 from tests.chaos.harness import Arena, messages
 from tests.support.kafka_world import KafkaWorld, results_by_adapter
-from tests.support.processes import worker_command
+from tests.support.processes import verify, worker_command
 from worker.records.types import Outgoing, Record
 
 COUNT = 60
@@ -24,15 +24,8 @@ COUNT = 60
 pytestmark = pytest.mark.timeout(600)
 
 
-def verify(settings: Mapping[str, str], *options: str) -> tuple[int, dict[str, Any]]:
-    """Run the command as people do; return its exit code and its JSON."""
-    done = worker_command("verify", settings, "--json", *options)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
 def world_of(servers: str) -> tuple[KafkaWorld, list[Record], list[Outgoing]]:
-    """A world in which everything is right, its results not published yet."""
+    """A world with correct results that are not published yet."""
     world = KafkaWorld(servers)
     values = [f"planted text {number}".encode() for number in range(COUNT)]
     records = world.publish_inputs(values[: COUNT // 2])
@@ -42,8 +35,8 @@ def world_of(servers: str) -> tuple[KafkaWorld, list[Record], list[Outgoing]]:
     return world, records, [world.result(record) for record in records]
 
 
-def test_what_is_right_is_proven(bootstrap_servers: str) -> None:
-    """Markers and aborted records are no input; output, review and dead letters count alike."""
+def test_correct_results_are_proven(bootstrap_servers: str) -> None:
+    """Markers and aborted records are not inputs; output, review and dead letters all count."""
     world, _, outputs = world_of(bootstrap_servers)
     world.publish(outputs)
     code, found = verify(world.settings)
@@ -66,7 +59,7 @@ def double(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]
 
 
 def swap(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
-    """Two labels of one partition, on one topic."""
+    """Swap two labels of one partition on one topic."""
     places = [n for n, record in enumerate(records) if outputs[n].topic == world.topics["out"]
               and record.source.partition == 1]  # fmt: skip
     first, second = places[3:5]
@@ -75,7 +68,7 @@ def swap(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) 
 
 
 def invent(world: KafkaWorld, records: Sequence[Record], outputs: list[Outgoing]) -> str:
-    """A result for a transaction marker: the offset exists and is not a record."""
+    """Add a result for a transaction marker: its offset exists but is not a record."""
     taken = {record.offset for record in records if record.source.partition == 0}
     marker = next(offset for offset in range(1000) if offset not in taken)
     made_up = replace(records[0], offset=marker)
@@ -100,7 +93,6 @@ def invent_beyond(world: KafkaWorld, records: Sequence[Record], outputs: list[Ou
     ],
 )
 def test_a_planted_fault_is_found(bootstrap_servers: str, plant: Any, fault: str) -> None:
-    """It alone, once, by the record's id; the command exits 1."""
     world, records, outputs = world_of(bootstrap_servers)
     guilty = plant(world, records, outputs)
     world.publish(outputs)
@@ -113,8 +105,8 @@ def test_a_planted_fault_is_found(bootstrap_servers: str, plant: Any, fault: str
         assert verify(world.settings, "-s", "kafka.delivery=at_least_once")[0] == 0
 
 
-def test_a_strangers_record_and_a_strange_adapter_are_found(bootstrap_servers: str) -> None:
-    """What no worker wrote by its place; an adapter by the digests that were in service."""
+def test_a_foreign_record_and_an_unknown_adapter_are_found(bootstrap_servers: str) -> None:
+    """A foreign record is found by its place, an adapter by the digests that were in service."""
     world, _, outputs = world_of(bootstrap_servers)
     world.publish([*outputs, Outgoing(world.topics["out"], None, b"planted text")])
     code, found = verify(world.settings, "--adapter", world.manifest.digest[:8])
@@ -128,7 +120,7 @@ def test_a_strangers_record_and_a_strange_adapter_are_found(bootstrap_servers: s
 
 
 def test_ranges_and_what_is_not_committed_yet(bootstrap_servers: str) -> None:
-    """Behind the committed offset nothing is missing; a range judges its records alone."""
+    """After the committed offset nothing is missing; a range judges only its records."""
     world, records, outputs = world_of(bootstrap_servers)
     half = [record.offset for record in records if record.source.partition == 0][COUNT // 4]
     world.commit({0: half, 1: 0})
@@ -150,7 +142,7 @@ def test_ranges_and_what_is_not_committed_yet(bootstrap_servers: str) -> None:
 
 
 def test_a_transaction_that_is_not_visible_yet_is_waited_for(bootstrap_servers: str) -> None:
-    """The group may know a commit a moment before the result topics show it: nothing is missing."""
+    """The group may know a commit a moment before the result topics show it."""
     world, _, outputs = world_of(bootstrap_servers)
     world.publish(outputs[:-4])
     world.producer.begin_transaction()
@@ -170,8 +162,8 @@ def test_a_transaction_that_is_not_visible_yet_is_waited_for(bootstrap_servers: 
     assert found["inputs"] == COUNT
 
 
-def test_a_wrong_group_is_told(bootstrap_servers: str) -> None:
-    """Rather than finding nothing wrong with nothing."""
+def test_a_group_without_commits_is_refused(bootstrap_servers: str) -> None:
+    """Otherwise it would find nothing wrong with nothing."""
     world, _, _ = world_of(bootstrap_servers)
     done = worker_command("verify", {**world.settings, "kafka.group_id": "another"})
     assert done.returncode == 2
@@ -181,18 +173,12 @@ def test_a_wrong_group_is_told(bootstrap_servers: str) -> None:
 def test_it_works_while_workers_run_and_are_killed(
     bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Read in the middle of the work, twice, and after it: proven each time, group untouched."""
+    """Twice in the middle of the work, and after it: proven each time, and the group is not
+    touched."""
     monkeypatch.setenv("CHAOS_SERVICE_S", "0.03")  # 9 s of work: the command takes some to start
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack)
-        settings = {
-            "kafka.bootstrap_servers": bootstrap_servers,
-            "kafka.group_id": arena.run,
-            "kafka.input_topics": arena.topics["in"],
-            "kafka.output_topic": arena.topics["out"],
-            "kafka.review_topic": arena.topics["review"],
-            "kafka.dead_letter_topic": arena.topics["dead"],
-        }
+        settings = arena.kafka_settings
         workers = [arena.start_worker(), arena.start_worker()]
         for worker in workers:
             worker.wait_until_ready()
@@ -211,10 +197,10 @@ def test_it_works_while_workers_run_and_are_killed(
 
 
 @pytest.mark.parametrize("tombstones", ["skip", "forward"])
-def test_tombstones_that_get_no_result_are_not_missed(
+def test_tombstones_without_a_result_do_not_count_as_missing(
     bootstrap_servers: str, tombstones: str
 ) -> None:
-    """Where the settings skip or forward them; and of several topics each is judged alone."""
+    """If the settings skip or forward them. Of several topics each is judged separately."""
     with ExitStack() as stack:
         arena = Arena(bootstrap_servers, stack, partitions=1)
         inputs = json.dumps([arena.topics["in"], f"{arena.topics['in']}.more"])
@@ -223,14 +209,7 @@ def test_tombstones_that_get_no_result_are_not_missed(
             **{name: f"'{value}'" for name, value in policies.items()},
             "kafka.create_topics": "true",
         }
-        settings = {
-            "kafka.bootstrap_servers": bootstrap_servers,
-            "kafka.group_id": arena.run,
-            "kafka.output_topic": arena.topics["out"],
-            "kafka.review_topic": arena.topics["review"],
-            "kafka.dead_letter_topic": arena.topics["dead"],
-            **policies,
-        }
+        settings = arena.kafka_settings | policies
         worker = arena.start_worker()
         worker.wait_until_ready()
         good = messages(3)

@@ -1,5 +1,5 @@
-"""Is everything that is shipped under a licence that allows it? What is not plainly permissive is
-named, with its reason, in locks/licences.toml; what nobody has looked at fails.
+"""Is everything that is shipped under a licence that allows it? Anything that is not plainly
+permissive is named, with its reason, in locks/licences.toml; what nobody has checked fails.
 
     python -m tests.release.licences build/sbom-worker.cdx.json   # a release's bills of materials
     python -m tests.release.licences                              # what is installed, of the locks
@@ -32,15 +32,14 @@ LOCKS = (
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Licences that need no word (lower case), and packages that have one: by pattern of a name,
-    what they said of their licence when somebody looked."""
+    """Licences that are allowed (lower case), and packages that were checked by hand: a name's
+    pattern to their statement."""
 
     permissive: frozenset[str]
     named: Mapping[str, Sequence[str]]
 
     @classmethod
     def read(cls, path: Path = RULES) -> Rules:
-        """Read the list. Raises ValueError for an entry without a reason."""
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         for name, entry in data["named"].items():
             if not entry.get("why"):
@@ -51,8 +50,7 @@ class Rules:
         )
 
     def problem(self, name: str, licences: Iterable[str]) -> str | None:
-        """Say what is wrong with a package's licences (each an SPDX expression or a name); None
-        where nothing is."""
+        """The problem with a package's licences (each an SPDX expression or a name), or None."""
         licences = sorted(set(licences))
         if licences and all(self._allows(one) for one in licences):
             return None
@@ -60,13 +58,13 @@ class Rules:
         pattern = next((one for one in self.named if fnmatch.fnmatchcase(name, one)), None)
         if pattern is not None:
             known = self.named[pattern]
-            return None if found in known else f"was {known} when it was looked at, is {found!r}"
+            return None if found in known else f"was {known} when it was checked, is {found!r}"
         if not found:
-            return "says nothing of its licence"
+            return "names no licence"
         return f"{found!r} is neither permissive nor named"
 
     def _allows(self, expression: str) -> bool:
-        """Of an SPDX expression: every part of an AND, one part of an OR; a name as a whole."""
+        """For an SPDX expression: every part of an AND, one part of an OR."""
         text = expression.strip().lower()
         if text in self.permissive:
             return True
@@ -78,7 +76,7 @@ class Rules:
 
 
 def of_installed(locks: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the packages of lock files that are installed here, with their licences."""
+    """Yield installed packages of lock files with their licences."""
     names = set()
     for lock in locks:
         text = (ROOT / "locks" / lock).read_text(encoding="utf-8")
@@ -92,7 +90,7 @@ def of_installed(locks: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _declared(found: Any) -> Iterator[str]:
-    """Yield what a package says: its expression, else its classifiers, else its own words."""
+    """Yield a package's expression, else its classifiers, else its own words."""
     if expression := found.get("License-Expression"):
         yield expression
         return
@@ -109,7 +107,7 @@ def _declared(found: Any) -> Iterator[str]:
 
 
 def of_sbom(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the components of a bill of materials (CycloneDX), with their licences."""
+    """Yield the components of a bill of materials (CycloneDX) with their licences."""
     for component in json.loads(path.read_text(encoding="utf-8"))["components"]:
         found = []
         for entry in component.get("licenses", []):
@@ -126,7 +124,7 @@ def of_sbom(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Check bills of materials, or what is installed; print what is wrong."""
+    """Check bills of materials, or the installed packages; print problems."""
     rules = Rules.read()
     packages = (
         [pair for path in arguments for pair in of_sbom(Path(path))]
@@ -136,7 +134,7 @@ def main(arguments: list[str]) -> int:
     wrong = [(name, problem) for name, found in packages if (problem := rules.problem(name, found))]
     for name, problem in wrong:
         print(f"{name}: {problem}")
-    print(f"{len(packages)} packages, {len(wrong)} to be looked at ({RULES.relative_to(ROOT)})")
+    print(f"{len(packages)} packages, {len(wrong)} to check ({RULES.relative_to(ROOT)})")
     return 1 if wrong or not packages else 0
 
 

@@ -3,8 +3,8 @@
     python -m tests.release.provenance
 
 Prints the predicate (https://slsa.dev/spec/v1.0/provenance) for ``cosign attest``, from the
-variables that the host sets in a job. The statement around it, with the artefact's digest, is
-cosign's. It says what the job knows of itself: the job signs it, no builder apart from it.
+variables that the host sets in a job; cosign adds the statement with the artefact's digest. The
+provenance is the job's own word: the job signs it, not a separate builder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ _NEEDED = (
 
 
 def predicate(environment: Mapping[str, str], finished: datetime) -> dict[str, Any]:
-    """Return the predicate. Raises ValueError where the job's variables are not there."""
     if missing := [name for name in _NEEDED if not environment.get(name)]:
         raise ValueError(f"not in a job of a workflow: {', '.join(missing)} not set")
     repository = f"{environment['GITHUB_SERVER_URL']}/{environment['GITHUB_REPOSITORY']}"
@@ -61,7 +60,6 @@ def predicate(environment: Mapping[str, str], finished: datetime) -> dict[str, A
 
 
 def main() -> int:
-    """Print it."""
     try:
         found = predicate(os.environ, datetime.now(UTC))
     except ValueError as error:

@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
 # make release-rehearsal: what .ci/release does, with small artefacts on a registry on loopback.
 #
-#   tests/release/rehearse.sh [scan] [sign]      both where none is named
+#   tests/release/rehearse.sh [scan] [sign]      default: both
 #
-# scan: against a vulnerability database made for it (tests/release/weaknesses.py). A weakness that a release must not have fails
-# it, in an image and in a bill of materials; what does not count passes.
-# sign: signed by key without a transparency log, attested, verified; and verifying is refused for another key and for another
-# artefact.
+# scan: against a made-up vulnerability database (tests/release/weaknesses.py). A weakness that a release must not have fails the
+# scan, in an image and in a bill of materials; others pass.
+# sign: signed by key without a transparency log, attested, verified; verification fails for another key and another artefact.
 #
-# Tools are built from Go modules into .cache/release (cosign and grype: ten minutes and more each on two cores; then both parts
-# take half a minute).
+# Tools are built from Go modules into .cache/release (cosign and grype: over ten minutes each on two cores; afterwards both
+# parts take half a minute).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 parts=" ${*:-scan sign} "
 mkdir -p .cache/release
 tools=$PWD/.cache/release
 export PATH="$tools:$PATH"
-tool() { # NAME PACKAGE VERSION: built where it is missing
+tool() { # NAME PACKAGE VERSION: built if missing
   command -v "$1" >/dev/null || GOBIN=$tools go install "$2@$3"
 }
 pinned() { sed -n "s/^  $1_VERSION: //p" .github/workflows/release.yml; }
@@ -31,11 +30,11 @@ server=$!
 trap 'kill $server; rm -rf "$work"' EXIT
 for _ in $(seq 50); do curl -fsS "http://127.0.0.1:$PORT/v2/" >/dev/null 2>&1 && break; sleep 0.1; done
 
-push() { # a folder as an image of its own; prints its reference
+push() { # a folder as an image; prints its reference
   tar -C "$work/$1" -cf "$work/$1.tar" .
   crane append --insecure --new_layer "$work/$1.tar" --new_tag "127.0.0.1:$PORT/$1:1" 2>/dev/null
 }
-refused() { # for the reason given, and no other
+refused() { # for this reason and no other
   local reason=$1 said
   shift
   if said=$("$@" 2>&1); then echo "was accepted: $*" >&2; exit 1; fi
@@ -49,17 +48,17 @@ sbom=$work/sbom.cdx.json
 python3 -m tests.release.weaknesses sbom "$sbom"
 export COSIGN_INSECURE=1
 
-known() { # these weaknesses, and no others, are in the database
+known() { # the database has exactly these weaknesses
   grype db import --quiet "$work/empty.db"
   cp "$GRYPE_DB_CACHE_DIR/6/vulnerability.db" "$work/known.db"
   python3 -m tests.release.weaknesses fill "$work/known.db" "$@"
   grype db import --quiet "$work/known.db"
 }
-told() { # COUNT NAME: how often the last scan has it
+listed() { # COUNT NAME: how often the last scan lists it
   test "$(grep -c "$2" "$work/scan")" = "$1" || { cat "$work/scan"; echo "not $1 times: $2" >&2; exit 1; }
 }
 scan() {
-  # Nothing but the database made here: grype neither renews it nor asks for a newer grype.
+  # Only the database made here: grype neither updates it nor looks for a newer grype.
   export GRYPE_DB_CACHE_DIR=$work/database GRYPE_DB_AUTO_UPDATE=false GRYPE_DB_VALIDATE_AGE=false GRYPE_CHECK_FOR_APP_UPDATE=false
   local grave harmless=(MADE-UP-HIGH-WITHOUT-FIX MADE-UP-LOW-WITH-FIX MADE-UP-HIGH-OF-ANOTHER-VERSION)
   python3 -m tests.release.weaknesses empty "$work/empty.db"
@@ -71,9 +70,9 @@ scan() {
   done
   known "${harmless[@]}"
   .ci/release scan "$ours" "$sbom" >"$work/scan" || { cat "$work/scan" >&2; exit 1; }
-  # It did look: what has a fix and is no reason to fail is told.
-  told 2 MADE-UP-LOW-WITH-FIX
-  told 0 MADE-UP-HIGH
+  # It did scan: a weakness with a fix that is not grave is listed.
+  listed 2 MADE-UP-LOW-WITH-FIX
+  listed 0 MADE-UP-HIGH
   echo "a grave weakness with a fix is refused in an image and in a bill of materials; one without, a low one and another version's are not"
 }
 

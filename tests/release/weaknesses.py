@@ -1,4 +1,4 @@
-"""A vulnerability database for the rehearsal of the scan, and things to scan: all made up.
+"""A made-up vulnerability database for the rehearsal of the scan, and things to scan.
 
     python -m tests.release.weaknesses empty FILE           # a database without tables
     python -m tests.release.weaknesses fill FILE NAME ...   # these weaknesses into one with tables
@@ -6,8 +6,8 @@
     python -m tests.release.weaknesses packages FOLDER      # the same, as if installed in FOLDER
 
 The packages are those of locks/image-tools.txt, at their versions. The tables are grype's own
-(``grype db import`` makes those that are missing); what is known here are the columns that are
-filled, of its schema 6. Needs no more than Python: the rehearsal has nothing installed.
+(``grype db import`` creates missing ones); the columns filled here are those of its schema 6. Needs
+only Python: nothing is installed for the rehearsal.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from pathlib import Path
 
 LOCK = Path(__file__).parents[2] / "locks" / "image-tools.txt"
 SCHEMA = (6, 1, 10)
-"""Of the pinned grype: its tables are made by it, only this row is not."""
+"""Of the pinned grype, which creates its own tables except for this row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weakness:
-    """One entry. ``ours``: whether it is in the version that the lock has; ``fix``: whether a later
-    version is without it."""
+    """One entry. ``ours``: the locked version has it; ``fix``: a later version does not."""
 
     package: str
     severity: str
@@ -47,14 +46,13 @@ WEAKNESSES: Mapping[str, Weakness] = {
 
 
 def locked() -> Iterator[tuple[str, str]]:
-    """Give names and versions of the packages in the lock."""
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if found := re.match(r"([a-z0-9-]+)==([^ ;]+)", line):
             yield found[1], found[2]
 
 
 def write_empty(path: Path) -> None:
-    """Write a database that has a version and nothing else."""
+    """Write a database that has only a version."""
     with sqlite3.connect(path) as database:
         database.execute(
             "CREATE TABLE db_metadata (build_timestamp datetime NOT NULL, model integer NOT NULL,"
@@ -65,7 +63,7 @@ def write_empty(path: Path) -> None:
 
 
 def fill(path: Path, names: Sequence[str]) -> None:
-    """Put these weaknesses into a database that has grype's tables."""
+    """Add these entries to a database with grype's tables."""
     versions = dict(locked())
     with sqlite3.connect(path) as database:
         put = database.execute
@@ -111,7 +109,7 @@ def fill(path: Path, names: Sequence[str]) -> None:
 
 
 def write_sbom(path: Path) -> None:
-    """Write a bill of materials as an image has it."""
+    """Write a bill of materials like an image's."""
     components = [
         {
             "type": "library",
@@ -127,7 +125,7 @@ def write_sbom(path: Path) -> None:
 
 
 def write_packages(folder: Path) -> None:
-    """Write the folders by which Python, and a scanner, knows that packages are installed."""
+    """Write the folders by which Python and scanners recognize installed packages."""
     place = folder / "opt/filing-clerk/lib/python3.11/site-packages"
     for name, version in locked():
         about = place / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -138,7 +136,6 @@ def write_packages(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module's text."""
     match arguments:
         case ["empty", file]:
             write_empty(Path(file))

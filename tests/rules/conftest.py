@@ -18,11 +18,9 @@ def _tool(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    """Where promtool is."""
     return _tool("promtool")
 
 
 @pytest.fixture(scope="session")
 def prometheus() -> str:
-    """Where Prometheus is."""
     return _tool("prometheus")

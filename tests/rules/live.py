@@ -18,7 +18,7 @@ import yaml
 from worker.demo.kafka_files import free_port
 from worker.demo.program import ChildProcess
 
-# What there is to check: the rules, the dashboard's queries, and what they ask for.
+# The rules, the dashboard's queries, and the metrics that both ask for.
 
 
 FOLDER = Path(__file__).parent
@@ -27,7 +27,7 @@ RULES = FILES / "rules.yaml"
 DASHBOARD = FILES / "dashboard.json"
 UNIT_TESTS = sorted(FOLDER.glob("*.yaml"))
 
-# What a viewer chooses and Grafana fills in. "All" is ".*" in this dashboard.
+# What a viewer chooses and Grafana inserts. "All" is ".*" in this dashboard.
 VARIABLES = {
     "$namespace": ".*",
     "$job": ".*",
@@ -43,42 +43,39 @@ _SELECTOR = re.compile(r"\b((?:job:)?(?:clerk|vllm|kube|DCGM)[a-zA-Z0-9_:]+)(?:{
 
 @dataclass(frozen=True)
 class Query:
-    """One question that a panel or a rule asks."""
+    """A query of a panel or a rule."""
 
     place: str
     expr: str
 
 
 def rules() -> list[dict[str, Any]]:
-    """Return every rule, recording and alerting, in order."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def alerts() -> dict[str, dict[str, Any]]:
-    """Return every alerting rule by its name."""
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
 def dashboard() -> dict[str, Any]:
-    """Return the dashboard that is shipped."""
     found: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     return found
 
 
 def panels() -> list[dict[str, Any]]:
-    """Return every panel but the rows' headings."""
+    """All panels except the headings of rows."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
 def dashboard_queries(variables: Mapping[str, str] = VARIABLES) -> Iterator[Query]:
-    """Give every query of the dashboard with its variables filled in."""
+    """Yield all queries of the dashboard with their variables filled in."""
     for panel in panels():
         for target in panel["targets"]:
             expr = target["expr"]
             for name, value in sorted(variables.items(), reverse=True):
                 expr = expr.replace(name, value)
-            # "$1" is what label_replace found, and Grafana leaves it alone.
+            # "$1" comes from label_replace, and Grafana does not touch it.
             assert "$" not in expr.replace('"$1"', ""), (
                 f"{panel['title']}: a variable nobody fills in: {expr}"
             )
@@ -86,7 +83,7 @@ def dashboard_queries(variables: Mapping[str, str] = VARIABLES) -> Iterator[Quer
 
 
 def selectors(expr: str) -> Iterator[tuple[str, str]]:
-    """Give each metric that an expression reads, with its matchers."""
+    """Yield each metric in an expression with its matchers."""
     yield from _SELECTOR.findall(expr)
 
 
@@ -96,19 +93,19 @@ _START_S = 30.0
 
 
 class Prometheus:
-    """Asks one question at a time over the HTTP API."""
+    """Queries Prometheus' HTTP API."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
     def ask(self, path: str, **parameters: str | float) -> Any:
-        """Return the data of an answer. Raises OSError, with Prometheus's own words for a 400."""
+        """The data of an answer. Raises OSError with Prometheus' own words for a 400."""
         asked = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(asked, timeout=30) as answer:
             return json.loads(answer.read())["data"]
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """Return the series that an expression gives now."""
+        """The series that an expression gives now."""
         data = self.ask("query", query=expr)
         if data["resultType"] == "scalar":
             return [{"metric": {}, "value": data["result"]}]
@@ -120,7 +117,7 @@ class Prometheus:
 def scraping(
     program: str, folder: Path, targets: Mapping[str, str], *, interval: str = "1s"
 ) -> Iterator[Prometheus]:
-    """Run Prometheus with the rules that are shipped. ``targets``: pod name to host:port."""
+    """Run Prometheus with the shipped rules. ``targets``: pod name to host:port."""
     named = [
         {"targets": [address], "labels": {"namespace": NAMESPACE, "pod": pod}}
         for pod, address in targets.items()
@@ -136,7 +133,7 @@ def scraping(
 
 @contextmanager
 def running(program: str, folder: Path, config: Mapping[str, Any]) -> Iterator[Prometheus]:
-    """Run Prometheus as ``config`` says, on loopback, with its data in ``folder``."""
+    """Run Prometheus with ``config`` on loopback, with its data in ``folder``."""
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     port = free_port()
     child = ChildProcess(
@@ -165,7 +162,7 @@ def running(program: str, folder: Path, config: Mapping[str, Any]) -> Iterator[P
 
 
 def tell_targets(folder: Path, job: str, urls: Sequence[str]) -> None:
-    """Write where a job's programs answer into a file of targets that Prometheus follows."""
+    """Write a job's targets into a file that Prometheus follows."""
     targets = [
         {
             "targets": [url.removeprefix("http://")],
@@ -178,8 +175,7 @@ def tell_targets(folder: Path, job: str, urls: Sequence[str]) -> None:
 
 
 def release_group(namespace: str, jobs: Mapping[str, int], interval: str) -> dict[str, Any]:
-    """Say how many workers each job should have, as the chart does for a release
-    (templates/_rules.tpl)."""
+    """Record how many workers each job should have, as the chart does (templates/_rules.tpl)."""
     rules = [
         {
             "record": "job:clerk_release:workers",
@@ -192,7 +188,7 @@ def release_group(namespace: str, jobs: Mapping[str, int], interval: str) -> dic
 
 
 def _rules_evaluated_fast(folder: Path, interval: str, workers: int) -> Path:
-    """Copy the rules without their own intervals: a test does not wait for five minutes."""
+    """Copy the rules without their own intervals, so that a test need not wait minutes."""
     document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     for group in document["groups"]:
         group["interval"] = interval

@@ -1,15 +1,13 @@
-"""A night in minutes: workers and desks get into trouble, and a real Prometheus says which alert
-comes.
+"""A night in minutes: workers and desks get into trouble, and a real Prometheus raises alerts.
 
     python -m tests.rules.night [--json FILE] [SCENE ...]
 
-Each scene is an install of its own (a job) on a real Kafka: workers with an engine of fixed time
-that can be told to hang (``night_scenes``), or a desk (``night_desk``). The rules are the ones that
-are shipped, with every duration divided by 30: a window of ten minutes is one of twenty seconds.
-What is compared with a figure in seconds (180 s without Kafka, 60 s of latency) is not divided.
-Tells which alert fired in which scene and after how long, and ends with 1 where an expected one did
-not, or where one fired over an install that is well. Needs Prometheus and PostgreSQL;
-kube-state-metrics is not there, so what asks it cannot fire.
+Each scene is its own install (a job) on a real Kafka: workers with an engine of fixed time that can
+be made to hang (``night_scenes``), or a desk (``night_desk``). The rules are the shipped ones, with
+every duration divided by 30: a window of ten minutes becomes twenty seconds. Thresholds in seconds
+(180 s without Kafka, 60 s of latency) are not divided. Prints which alert fired in which scene and
+after how long, and exits with 1 if an expected one did not, or if one fired on a healthy install.
+Needs Prometheus and PostgreSQL; alerts on kube-state-metrics cannot fire, since it is not there.
 """
 
 from __future__ import annotations
@@ -40,8 +38,8 @@ _SCRAPE_S = 2
 
 
 def faster(text: str) -> str:
-    """Divide the durations of an expression. None gets shorter than three scrapes, and no step of
-    a subquery, which stands behind a colon, than one."""
+    """Shorten the durations of an expression: not below three scrapes, and the step of a
+    subquery (after a colon) not below one."""
 
     def shorter(found: re.Match[str]) -> str:
         least = _SCRAPE_S if text[: found.start()].endswith(":") else 3 * _SCRAPE_S
@@ -51,7 +49,7 @@ def faster(text: str) -> str:
 
 
 def fast_rules(jobs: Mapping[str, int]) -> dict[str, object]:
-    """Return the shipped rules for a short night. ``jobs``: how many workers each should have."""
+    """The shipped rules for a short night. ``jobs``: how many workers each should have."""
     document: dict[str, list[dict[str, object]]] = yaml.safe_load(RULES.read_text("utf-8"))
     for group in document["groups"]:
         group["interval"] = "1s"
@@ -64,7 +62,7 @@ def fast_rules(jobs: Mapping[str, int]) -> dict[str, object]:
 
 
 def scenes(folder: Path, names: Sequence[str] = ()) -> list[Scene]:
-    """Return the scenes of these names, all where none is given."""
+    """The scenes with these names; all if none are given."""
     found: list[Scene] = [*worker_scenes(folder), *desk_scenes()]
     unknown = set(names) - {scene.job for scene in found}
     assert not unknown, f"no such scenes: {', '.join(sorted(unknown))}"
@@ -73,7 +71,7 @@ def scenes(folder: Path, names: Sequence[str] = ()) -> list[Scene]:
 
 @contextmanager
 def watching(folder: Path, jobs: Mapping[str, int]) -> Iterator[Prometheus]:
-    """Run Prometheus over the scenes, which put their programs' addresses into ``folder``."""
+    """Run Prometheus over the scenes, which write their programs' addresses into ``folder``."""
     program = shutil.which("prometheus")
     assert program is not None, "Prometheus is not installed (Debian: apt-get install prometheus)"
     rules = folder / "rules.yaml"
@@ -93,8 +91,8 @@ def watching(folder: Path, jobs: Mapping[str, int]) -> Iterator[Prometheus]:
 
 
 def rehearse(names: Sequence[str] = ()) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Play the night, or only the scenes of these names. Return by scene the alerts that fired,
-    each with the seconds since the night began, and what was not as expected."""
+    """Play the night, or only these scenes. Return the fired alerts of each scene with their
+    time in seconds, and everything unexpected."""
     fired: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -141,7 +139,6 @@ def _missing(played: Sequence[Scene], fired: Mapping[str, Mapping[str, float]]) 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module's text."""
     kept = None
     if arguments[:1] == ["--json"]:
         kept, arguments = Path(arguments[1]), arguments[2:]

@@ -1,6 +1,6 @@
 """A desk that gets into trouble: a scene of ``tests.rules.night``.
 
-The desk is the whole one, in a process of its own, on Kafka and on SQLite or PostgreSQL.
+The whole desk, in its own process, on Kafka and on SQLite or PostgreSQL.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from pg8000.native import Connection
 
 from desk.service import reviewing
@@ -23,6 +22,7 @@ from tests.rules.live import tell_targets
 from tests.support.desk_messages import Message, publish_results
 from tests.support.desk_world import DeskWorld, FakeClock
 from tests.support.local_postgres import LocalPostgres
+from tests.support.topics import create_topics
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import free_port
@@ -35,8 +35,8 @@ _DAY_MS = 86_400_000
 
 @dataclass
 class DeskScene:
-    """One desk in trouble. ``prepare`` is called before it starts, ``play`` again and again, with
-    the seconds since the night began."""
+    """One desk in trouble. ``prepare`` runs before it starts, ``play`` again and again with the
+    seconds since the night began."""
 
     job: str
     expected: tuple[str, ...]
@@ -56,16 +56,13 @@ class DeskScene:
     program: Program = field(init=False)
 
     def begin(self, stack: ExitStack, broker: LocalBroker) -> None:
-        """Make topics and a database, and start the desk."""
+        """Create topics and a database, and start the desk."""
         self.servers = broker.bootstrap_servers
         self.taxonomy = Taxonomy.from_toml(TAXONOMY)
         self.topics = {
             name: f"night.{self.job}.{name}" for name in ("in", "labels", "review", "corrections")
         }
-        admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
-        new = [NewTopic(name, 1, 1) for name in self.topics.values()]
-        for future in admin.create_topics(new).values():
-            future.result(30)
+        create_topics(self.servers, self.topics.values())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.url = f"sqlite:///{folder}/desk.db"
         if self.on_postgresql:
@@ -75,23 +72,21 @@ class DeskScene:
         migrate(self.database)
         self.prepare(self)
         self.database.close()
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         command = ("-m", "desk", "run")
         self.program = stack.enter_context(
             start_program("the desk", command, self._settings(), folder / "desk.log", grace_s=40.0)
         )
 
     def await_ready(self, folder: Path) -> None:
-        """Wait until it has started, and have it scraped."""
+        """Wait until it has started, and add it as a target."""
         self.program.wait_for("desk.started", _READY_S)
-        tell_targets(folder, self.job, [f"http://127.0.0.1:{self.port}"])
+        tell_targets(folder, self.job, [f"http://127.0.0.1:{self.metrics_port}"])
 
     def act(self, at_s: float) -> None:
-        """Go on with the trouble."""
         self.play(self, at_s)
 
     def end(self) -> None:
-        """Let the desk stop."""
         if self.lock is not None:
             self.lock.close()
 
@@ -110,20 +105,21 @@ class DeskScene:
             "kafka.corrections_topic": self.topics["corrections"],
             "project.taxonomy": str(TAXONOMY),
             "web.port": str(self.port),
+            "web.metrics_port": str(self.metrics_port),
             "log.format": "json",
         }
 
 
 def well(scene: DeskScene) -> None:
-    """Some results, of which one in ten is in doubt."""
+    """Some results, one in ten for review."""
     messages = [(f"Where is parcel {n}?", {"reasons": ["low_confidence"]} if n % 10 == 0 else {})
                 for n in range(200)]  # fmt: skip
     publish_results(scene.servers, scene.topics, scene.taxonomy, messages)
 
 
 def less_often_right(scene: DeskScene) -> None:
-    """An audit of two months ago found nothing wrong, and one of three days ago every other
-    label."""
+    """An audit of two months ago found no errors; one of three days ago found every other label
+    wrong."""
     offset = 0
     for days_ago, audited, wrong_every in ((60, 100, 0), (3, 40, 2)):
         world = scene.world(days_ago)
@@ -146,7 +142,7 @@ def less_often_right(scene: DeskScene) -> None:
 
 
 def decided_without_kafka(scene: DeskScene) -> None:
-    """Ten messages that were decided twenty minutes ago."""
+    """Ten messages decided twenty minutes ago."""
     world = scene.world(20 / 1440)
     ann = world.person("ann")
     for n in range(10):
@@ -156,27 +152,25 @@ def decided_without_kafka(scene: DeskScene) -> None:
 
 
 def items_locked(scene: DeskScene) -> None:
-    """3,000 results that are unread, and somebody at the database who has locked the items."""
+    """3,000 unread results, and a database session that has locked the items."""
     messages: list[Message] = [(f"Where is parcel {n}?", {}) for n in range(3000)]
     publish_results(scene.servers, scene.topics, scene.taxonomy, messages)
-    scene.world(0)  # the project is there
+    scene.world(0)  # creates the project
     scene.lock = scene.server.connect(scene.url.rpartition("/")[2])
     scene.lock.run("BEGIN")
     scene.lock.run("LOCK TABLE items IN SHARE MODE")
 
 
 def server_killed(scene: DeskScene, at_s: float) -> None:
-    """PostgreSQL is gone."""
     if at_s > 5:
         scene.server.kill()
 
 
 def nothing(*_: object) -> None:
-    """No more has to happen."""
+    pass
 
 
 def desk_scenes() -> list[DeskScene]:
-    """Return what happens to desks."""
     return [
         DeskScene("desk-well", (), well, nothing),
         DeskScene("desk-worse", ("ClerkDeskAccuracyFell",), less_often_right, nothing),

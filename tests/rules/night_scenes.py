@@ -1,4 +1,4 @@
-"""What happens to workers in the night (``tests.rules.night``), and which alerts it brings."""
+"""What happens to workers in the night (``tests.rules.night``), and which alerts that raises."""
 
 from __future__ import annotations
 
@@ -36,18 +36,15 @@ from worker.engine.fork_server import variables
 
 
 def start_broker() -> LocalBroker:
-    """Describe a Kafka that may take its time to start, next to all else that does."""
+    """A Kafka with enough time to start next to everything else."""
     return LocalBroker(start_timeout_s=300)
 
 
 @dataclass
 class WorkerScene:
-    """One install in trouble. ``play`` is called again and again, with the seconds since the night
-    began.
-
-    ``adapters`` are put into a store, and the first is current; ``later`` are settings of all
-    workers but the first.
-    """
+    """One install in trouble. ``play`` runs again and again with the seconds since the night
+    began. ``adapters`` are in its store, the first is current; ``later`` are settings of all
+    workers but the first."""
 
     job: str
     expected: tuple[str, ...]
@@ -71,7 +68,7 @@ class WorkerScene:
     published: int = 0
 
     def begin(self, stack: ExitStack, broker: LocalBroker) -> None:
-        """Make topics and adapters, and start the workers."""
+        """Create topics and adapters, and start the workers."""
         self.stack = stack
         self.broker = stack.enter_context(start_broker()) if self.own_broker else broker
         settings = dict(self.settings)
@@ -93,35 +90,31 @@ class WorkerScene:
             self.running.append(self.start())
 
     def start(self) -> Program:
-        """Start one worker."""
         with variables(self.engine):
             return self.arena.start_worker()
 
     def await_ready(self, folder: Path) -> None:
-        """Wait until all workers are as far as they should be, and have them scraped."""
+        """Wait until all workers are as far as they should be, and add them as targets."""
         for worker in self.running:
             worker.wait_until_ready(self.ready_event)
         urls = [worker.url or "" for worker in self.running]
         tell_targets(folder, self.job, urls)
 
     def act(self, at_s: float) -> None:
-        """Go on with the trouble."""
         self.play(self, at_s)
 
     def end(self) -> None:
-        """Leave no worker stopped."""
         for worker in self.running:
             if worker.child.exit_code() is None:
                 os.kill(worker.child.pid, signal.SIGCONT)
 
     def once(self, name: str) -> bool:
-        """Whether this is the first time that it is asked."""
         new = name not in self.done
         self.done.add(name)
         return new
 
     def publish(self, values: Sequence[bytes], age_s: float = 0.0) -> None:
-        """Publish these values, each with a key of its own and a timestamp of so long ago."""
+        """Publish these values, each with its own key and a timestamp in the past."""
         now_ms = int((time.time() - age_s) * 1000)
         for number, value in enumerate(values):
             self.producer.produce(
@@ -136,7 +129,6 @@ class WorkerScene:
         self.producer.flush(5)
 
     def configure(self, topic: str, name: str, value: str) -> None:
-        """Set a configuration of one of its topics ("in", "out")."""
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(
             ResourceType.TOPIC, self.arena.topics[topic], incremental_configs=[entry]
@@ -147,7 +139,6 @@ class WorkerScene:
 
 
 def texts(count: int, words: str = "where is parcel") -> list[bytes]:
-    """Messages that can be labelled."""
     return [json.dumps({"id": str(n), "message": f"{words} {n}?"}).encode() for n in range(count)]
 
 
@@ -160,14 +151,13 @@ def well(scene: WorkerScene, _: float) -> None:
 
 
 def gone(scene: WorkerScene, at_s: float) -> None:
-    """It is killed when it has been scraped: what was never there is not missed."""
+    """It is killed after a scrape: a target that was never up is not missed."""
     if at_s > 20 and scene.once("kill"):
         scene.arena.kill(scene.running[0])
 
 
 def comes_and_goes(scene: WorkerScene, at_s: float) -> None:
-    """It is killed whenever it has been ready for some scrapes, and its supervisor starts it again
-    at the same address."""
+    """It is killed whenever it was ready for some scrapes, and restarted at the same address."""
     [worker] = scene.running
     if worker.child.exit_code() is not None:
         scene.running = [scene.start()]
@@ -199,7 +189,7 @@ def garbage(scene: WorkerScene, _: float) -> None:
 
 
 def poison(scene: WorkerScene, _: float) -> None:
-    """Its supervisor starts the worker again each time, at the same address."""
+    """The supervisor restarts the worker each time, at the same address."""
     if scene.once("publish"):
         scene.publish([*texts(4), json.dumps({"id": "x", "message": POISON}).encode(), *texts(4)])
     if scene.running[-1].child.exit_code() is not None:
@@ -222,15 +212,15 @@ def outage(scene: WorkerScene, at_s: float) -> None:
 
 
 def limit_lowered(scene: WorkerScene, _: float) -> None:
-    """Somebody lowers the output topic's limit under the running worker: each result is refused,
-    and its transaction with it."""
+    """The output topic's limit is lowered under the running worker: each result, and its
+    transaction, is refused."""
     if scene.once("limit"):
         scene.configure("out", "max.message.bytes", "100")
     scene.publish(texts(2))
 
 
 def a_stranger(scene: WorkerScene, _: float) -> None:
-    """Somebody joins the group and leaves it, again and again."""
+    """A member joins the group and leaves it, again and again."""
     if scene.once("join"):
         ended = threading.Event()
         thread = threading.Thread(target=_join_and_leave, args=(scene, ended), daemon=True)
@@ -257,7 +247,7 @@ def _join_and_leave(scene: WorkerScene, ended: threading.Event) -> None:
 
 
 def strange(scene: WorkerScene, at_s: float) -> None:
-    """Messages of the usual kind, and then some that fit no label."""
+    """The usual messages, then some that fit no label."""
     scene.publish(texts(20, FITS_NOWHERE) if at_s > STRANGE_FROM_S else texts(20))
 
 
@@ -291,7 +281,7 @@ def damaged_adapter(scene: WorkerScene, at_s: float) -> None:
 
 
 def idle(*_: object) -> None:
-    """Nothing more has to happen."""
+    pass
 
 
 def _toy(name: str, limit: int = 32) -> Manifest:
@@ -300,8 +290,8 @@ def _toy(name: str, limit: int = 32) -> Manifest:
 
 
 def _cascade() -> tuple[Manifest, ...]:
-    """A cascade whose first stage answered nine of ten on validation, and is sure of nothing now;
-    and its stages."""
+    """A cascade whose first stage answered nine of ten on validation and is now sure of nothing,
+    with its stages."""
     stages = _toy(f"{UNSURE}-small"), _toy("large", 16)
     whole = cascade_of(*stages)
     first, last = whole.stages
@@ -312,7 +302,7 @@ def _cascade() -> tuple[Manifest, ...]:
 
 
 def worker_scenes(folder: Path) -> Sequence[WorkerScene]:
-    """Return what happens to workers. ``folder`` is for what controls their engines."""
+    """``folder`` is for the files that control the engines."""
     held = {"loop.deadline_s": "900", "loop.max_in_flight": "64"}
     quick = {"kafka.consumer": "{'session.timeout.ms' = 6000, 'heartbeat.interval.ms' = 200}"}
     return [

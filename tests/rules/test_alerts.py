@@ -1,4 +1,4 @@
-"""The alerts: valid, each proven to fire and to keep silent, each explained in the runbook."""
+"""The alerts: valid, each proven to fire and to stay silent, each explained in the runbook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ def _run(*command: str | Path) -> str:
 
 
 def test_the_rules_are_valid(promtool: str) -> None:
-    """Prometheus loads them, and its linter finds no duplicate."""
     assert f"{len(rules())} rules found" in _run(
         promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES
     )
@@ -33,7 +32,6 @@ def test_the_rules_are_valid(promtool: str) -> None:
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(promtool: str, path: Path) -> None:
-    """promtool plays the scenarios of this file."""
     assert "SUCCESS" in _run(promtool, "test", "rules", path)
 
 
@@ -57,15 +55,15 @@ def test_every_alert_is_proven_both_ways() -> None:
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
-    """Anyone who follows the link lands on the alert; no section is of an alert that is gone."""
+    """No section is for an alert that is gone."""
     headings = re.findall(r"^### (Clerk\w+)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(headings) == sorted(alerts())
     for name, rule in alerts().items():
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
 
 
-def test_every_alert_says_how_urgent_it_is_and_what_is_the_matter() -> None:
-    """Three severities; a summary that names the install; one line each; and they name it first."""
+def test_every_alert_has_a_severity_and_texts() -> None:
+    """Three severities; a summary that begins with the install."""
     for name, rule in alerts().items():
         assert rule["labels"].keys() == {"severity"}, name
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}, name
@@ -74,7 +72,7 @@ def test_every_alert_says_how_urgent_it_is_and_what_is_the_matter() -> None:
 
 
 def test_several_installs_on_one_prometheus_do_not_mix() -> None:
-    """Whatever is grouped is grouped by namespace and job, or by pod: that is of one install."""
+    """Everything is grouped by namespace and job, or by pod."""
     for rule in rules():
         grouped = re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"])
         for labels in grouped:
@@ -82,12 +80,11 @@ def test_several_installs_on_one_prometheus_do_not_mix() -> None:
             assert {"namespace", "job"} <= named or {"namespace", "pod"} <= named, rule
 
 
-def test_what_an_alert_says_reads_well(promtool: str, tmp_path: Path) -> None:
-    """Each summary is a sentence with its figure, not a template's error, where it fires."""
-    said = {}
+def test_an_alerts_text_reads_well(promtool: str, tmp_path: Path) -> None:
+    summaries = {}
     for number, (path, case, expected) in enumerate(_expectations()):
         found = _FIRING.match(expected["expr"])
-        if not found or not expected["exp_samples"] or found[1] in said:
+        if not found or not expected["exp_samples"] or found[1] in summaries:
             continue
         asked = {"eval_time": expected["eval_time"], "alertname": found[1], "exp_alerts": []}
         only = {key: case[key] for key in ("name", "interval", "input_series")}
@@ -100,12 +97,12 @@ def test_what_an_alert_says_reads_well(promtool: str, tmp_path: Path) -> None:
         done = subprocess.run(
             [promtool, "test", "rules", asking], capture_output=True, text=True, check=False
         )
-        # It expected no alert, and so tells what it got instead.
-        told = re.search(r'summary="((?:[^"\\]|\\.)*)"', done.stdout + done.stderr)
-        assert told is not None, done.stdout + done.stderr
-        said[found[1]] = told[1]
-    assert said.keys() == alerts().keys()
-    for name, summary in said.items():
+        # It expected no alert, so the failure says what fired instead.
+        fired = re.search(r'summary="((?:[^"\\]|\\.)*)"', done.stdout + done.stderr)
+        assert fired is not None, done.stdout + done.stderr
+        summaries[found[1]] = fired[1]
+    assert summaries.keys() == alerts().keys()
+    for name, summary in summaries.items():
         print(f"{name:30} {summary}")
         assert not re.search(r"error|no value|NaN|Inf|{{|}}|%!|  |worker  ", summary), summary
         assert len(summary) < 120, summary

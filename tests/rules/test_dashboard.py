@@ -1,9 +1,8 @@
-"""The dashboard: it is what the code says, Grafana knows it, Prometheus can answer it."""
+"""The dashboard: generated from the code, valid for Grafana, and Prometheus can answer it."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import warnings
 from importlib.util import find_spec
@@ -11,7 +10,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -24,17 +22,17 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
-# Grafana's panels of today. The ones before them (graph, singlestat, table-old) are gone.
+# Grafana's current panels. Older ones (graph, singlestat, table-old) are gone.
 KINDS = {"stat", "timeseries", "bargauge", "heatmap", "table"}
 
 
-def test_the_file_is_what_the_code_makes() -> None:
-    """Nobody edited dashboard.json by hand; `make dashboard` makes it again."""
+def test_the_file_is_up_to_date() -> None:
+    """dashboard.json is not edited by hand."""
     assert DASHBOARD.read_text(encoding="utf-8") == as_json()
 
 
 def _lost(before: Any, after: Any, path: str = "") -> list[str]:
-    """Tell what is not in ``after`` as it was in ``before``."""
+    """Paths that differ in ``after``."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
             line
@@ -52,8 +50,8 @@ def _lost(before: Any, after: Any, path: str = "") -> list[str]:
     return [] if before == after else [path]
 
 
-def test_grafana_knows_every_key_of_it() -> None:
-    """Read into Grafana's own published types and written out again, nothing is missing."""
+def test_grafana_knows_every_key() -> None:
+    """Read into Grafana's own published types and written again, nothing is missing."""
     register_default_plugins()
     found = dashboard()
     again = json.loads(json.dumps(Dashboard.from_json(found), cls=JSONEncoder))
@@ -61,7 +59,6 @@ def test_grafana_knows_every_key_of_it() -> None:
 
 
 def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
-    """promtool takes each one as the expression of a rule."""
     asked = [
         {"record": f"panel:{number}", "expr": query.expr}
         for number, query in enumerate(dashboard_queries())
@@ -74,8 +71,8 @@ def test_every_query_is_valid(promtool: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_panel_tells_a_stranger_what_it_shows() -> None:
-    """A title of its own, two lines of explanation, a unit, a colour for the bad."""
+def test_every_panel_has_a_description() -> None:
+    """A unique title, two lines of explanation, a unit, and colours for bad values."""
     titles = [panel["title"] for panel in panels()]
     assert len({(panel["title"], panel["type"]) for panel in panels()}) == len(titles)
     for panel in panels():
@@ -87,20 +84,20 @@ def test_every_panel_tells_a_stranger_what_it_shows() -> None:
             assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"], panel["title"]
 
 
-def test_every_series_is_of_the_chosen_install() -> None:
-    """Each metric that is read is limited to the viewer's namespace and job."""
+def test_every_query_selects_the_chosen_install() -> None:
+    """Each metric is limited to the chosen namespace and job."""
     chosen = 'namespace=~".*", job=~".*"'
     for query in dashboard_queries():
         read = list(selectors(query.expr))
         assert read or "ALERTS" in query.expr
         for name, matchers in read:
             if name.startswith("DCGM_"):
-                continue  # the exporter knows no job: joined to the pods of ours
-            assert chosen in matchers, f"{query.place}: {name} is read of every install"
+                continue  # the exporter has no job label: joined to our pods
+            assert chosen in matchers, f"{query.place}: {name} is not limited to the chosen install"
 
 
-def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
-    """Each of its metrics that a panel reads is named in the vLLM that is pinned."""
+def test_vllm_exports_every_metric_queried_from_it() -> None:
+    """Each vLLM metric in a panel exists in the pinned vLLM."""
     spec = find_spec("vllm")
     assert spec is not None
     assert spec.origin is not None
@@ -112,7 +109,7 @@ def test_what_is_asked_of_vllm_is_what_vllm_tells() -> None:
 
 
 def test_panels_lie_side_by_side() -> None:
-    """None covers another, none leaves the 24 columns, and their numbers differ."""
+    """None overlaps, none leaves the 24 columns, and their ids differ."""
     found = dashboard()["panels"]
     assert len({panel["id"] for panel in found}) == len(found)
     squares = []
@@ -124,12 +121,3 @@ def test_panels_lie_side_by_side() -> None:
         )
     for first, second in combinations(squares, 2):
         assert not first & second
-
-
-@pytest.mark.parametrize("variable", ["datasource", "namespace", "job"])
-def test_the_viewer_chooses(variable: str) -> None:
-    """Where the data comes from, and which install is looked at."""
-    names = [variable["name"] for variable in dashboard()["templating"]["list"]]
-    assert variable in names
-    text = DASHBOARD.read_text(encoding="utf-8")
-    assert re.search(rf"\${{?{variable}\b", text)

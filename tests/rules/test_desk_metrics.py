@@ -1,4 +1,4 @@
-"""What alerts and panels ask of the desk is what a desk tells."""
+"""The desk exports every metric that alerts and panels query."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tests.rules.live import alerts, dashboard_queries, selectors
 from tests.support.desk_world import DeskWorld
 
 
-def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
-    """Each metric of the rules and of the dashboard's row is one that a desk has."""
+def test_the_desk_exports_every_queried_metric(tmp_path: Path) -> None:
     asked = {
         name
         for expr in (
@@ -31,10 +30,10 @@ def test_every_metric_that_is_asked_for_is_told(tmp_path: Path) -> None:
     world = DeskWorld(database)
     world.add()
     page = Metrics(world.desk).text().decode("utf-8")
-    told = {
+    exported = {
         sample.name for family in text_string_to_metric_families(page) for sample in family.samples
     }
-    assert "clerk_desk_database_up" in told
-    # Those of the accuracy are told once enough is audited (tests/unit/desk/accuracy).
-    assert asked - told - set(NAMES) == set()
+    assert "clerk_desk_database_up" in exported
+    # The accuracy's appear once enough is audited (tests/unit/desk/accuracy).
+    assert asked - exported - set(NAMES) == set()
     database.close()

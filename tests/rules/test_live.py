@@ -1,7 +1,7 @@
-"""Real workers, real Kafka, a real Prometheus: every panel and every rule has something to show.
+"""Real workers, real Kafka, a real Prometheus: every panel and every rule has data.
 
-The workers' engine is the one of fixed service time, as in the crash tests: all but vLLM's own
-metrics are the real ones.
+The workers' engine has a fixed service time, as in the crash tests: all metrics but vLLM's own are
+real.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from worker.observe.metrics import Metric
 SECONDS = 30
 PER_SECOND = 120
 
-# Over seconds instead of minutes, since all there is to see is half a minute long.
+# Over seconds instead of minutes, since there is only half a minute to see.
 SHORT = {
     **VARIABLES,
     "$__rate_interval": "10s",
@@ -46,14 +46,14 @@ SHORT = {
 AT_RISK = "Age of the oldest message C"
 WEEK_S = 7 * 24 * 3600  # Kafka's own retention
 
-# Who tells these is not there: vLLM behind the engine without a model, Kubernetes, the desk
+# Their exporters are not here: vLLM behind the engine without a model, Kubernetes, the desk
 # (test_desk_metrics.py), and a cascade, whose names are compared with the worker's own.
 ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_", "clerk_stage_")
 
 
 @dataclass
 class Scene:
-    """Two workers that have worked for half a minute, and the Prometheus that watched."""
+    """Two workers that worked for half a minute, and the Prometheus that watched."""
 
     prometheus: Prometheus
     urls: list[str]
@@ -78,20 +78,20 @@ def scene(
             sent += PER_SECOND
             time.sleep(1)
         arena.wait_for(sent)
-        time.sleep(6)  # the lag is renewed every 5 s
+        time.sleep(6)  # the lag is refreshed every 5 s
         yield Scene(watching, urls)
 
 
 def value(number: int) -> bytes | None:
-    """Messages of which the engine is sure of most, and now and then something unreadable."""
+    """Mostly messages with high confidence, and some unreadable ones."""
     if number % 20 == 0:
         return (None, b"{", b'{"message": ""}')[number // 20 % 3]
     return json.dumps({"id": str(number), "message": f"where is parcel {number}?"}).encode()
 
 
 def test_every_panel_shows_something(scene: Scene) -> None:
-    """Each query of the dashboard gives at least one series that is a number, but for the age at
-    which messages are at risk: it is shown to whose messages are a tenth as old."""
+    """Each query gives at least one numeric series, except the age at which messages are at
+    risk, which shows only once messages are a tenth as old."""
     empty = {
         query.place
         for query in dashboard_queries(SHORT)
@@ -107,7 +107,7 @@ def test_every_panel_shows_something(scene: Scene) -> None:
 
 
 def test_the_figures_are_right(scene: Scene) -> None:
-    """What went in comes out of the panels: all of it, a twentieth of it dead letters."""
+    """All inputs, a twentieth of them dead letters, appear in the panels."""
     ask = scene.prometheus.query
     sent = SECONDS * PER_SECOND
     assert float(ask("sum(clerk_records_total)")[0]["value"][1]) == sent
@@ -118,7 +118,7 @@ def test_the_figures_are_right(scene: Scene) -> None:
 
 
 def test_every_recording_rule_records(scene: Scene) -> None:
-    """Each gives one series of our install; those that look back a day have what there is."""
+    """Those that look back a day record from what there is."""
     for rule in rules():
         if "record" in rule:
             [series] = scene.prometheus.query(rule["record"])
@@ -126,8 +126,8 @@ def test_every_recording_rule_records(scene: Scene) -> None:
             assert series["metric"]["job"] == "clerk", rule["record"]
 
 
-def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
-    """No alert keeps silent because a metric or a label has another name than it thinks."""
+def test_every_alert_queries_existing_metrics(scene: Scene) -> None:
+    """No alert is silent because a metric or label has another name."""
     missing = {
         f"{name}: {metric}{{{matchers}}}"
         for name, rule in alerts().items()
@@ -138,9 +138,9 @@ def test_every_alert_looks_at_something_that_is_there(scene: Scene) -> None:
     assert missing == set()
 
 
-def test_what_is_asked_of_a_cascade_is_what_a_worker_tells() -> None:
-    """Each metric of a cascade's stages that a rule or a panel asks for, with its labels."""
-    told = {
+def test_a_worker_exports_every_cascade_metric_queried() -> None:
+    """Each metric of cascade stages in a rule or panel, with its labels."""
+    exported = {
         metric.name: {"namespace", "job", "pod", "le", *(each.name for each in metric.labels)}
         for metric in vars(metrics).values()
         if isinstance(metric, Metric)
@@ -154,11 +154,11 @@ def test_what_is_asked_of_a_cascade_is_what_a_worker_tells() -> None:
         if name.startswith("clerk_stage_")
     ]
     assert len(asked) >= 3
-    assert [name for name, labels in asked if not labels <= told.get(name, set())] == []
+    assert [name for name, labels in asked if not labels <= exported.get(name, set())] == []
 
 
-def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
-    """Start, two workers joining, half a minute of work, and idling after it: no alert."""
+def test_nothing_fires_over_healthy_workers(scene: Scene) -> None:
+    """Start, two workers joining, half a minute of work, then idle: no alert."""
     assert scene.prometheus.query('ALERTS{alertstate="firing"}') == []
     down = scene.prometheus.ask("rules", type="alert")["groups"]
     unwell = {
@@ -171,7 +171,7 @@ def test_nothing_fires_over_well_working_workers(scene: Scene) -> None:
 
 
 def test_the_page_is_well_formed(scene: Scene, promtool: str, tmp_path: Path) -> None:
-    """promtool's linter has nothing to say about the metrics page: names, units, help, types."""
+    """promtool's linter accepts names, units, help and types."""
     with urllib.request.urlopen(f"{scene.urls[0]}/metrics", timeout=10) as answer:
         page = answer.read()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Two releases of the chart on one real Prometheus: each one's rules are about itself alone."""
+"""Two releases of the chart on one real Prometheus: each one's rules see only that release."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import functools
 import os
 import re
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import yaml
 from tests.chart.get_helm import find_helm
 from tests.chart.render import Document, find, merge, render_minimal
 from tests.rules.live import UNIT_TESTS, Prometheus, alerts, rules, running
+from tests.support.processes import serving
 
 NAMESPACE = "support"
 ILL, WELL = "shop", "bank"
@@ -35,8 +35,8 @@ METRICS: dict[str, Any] = {
     },
 }
 
-# A gauge or a counter: what the ill release says, and what the well one does. A counter grows by so
-# much a second.
+# For each metric: the sick release's value and the healthy one's. A counter grows by that much a
+# second.
 WORKER_GAUGES = {
     "clerk_ready": (0, 1),
     "clerk_build_info": (1, 1),
@@ -73,7 +73,7 @@ EXPECTED = {
 
 
 def page(gauges: dict[str, Any], counters: dict[str, Any], seconds: float, *, ill: bool) -> str:
-    """A page of metrics after so many seconds."""
+    """A page of metrics after ``seconds``."""
     at = 0 if ill else 1
     lines = [f"{name} {time.time() if values[at] is None else values[at]}"
              for name, values in gauges.items()]  # fmt: skip
@@ -83,9 +83,9 @@ def page(gauges: dict[str, Any], counters: dict[str, Any], seconds: float, *, il
     return "\n".join(lines) + "\n"
 
 
-@contextmanager
-def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> Iterator[str]:
-    """Serve such a page on loopback; gives host:port."""
+def page_handler(
+    gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool
+) -> type[BaseHTTPRequestHandler]:
     begin = time.monotonic()
 
     class Page(BaseHTTPRequestHandler):
@@ -98,35 +98,29 @@ def serving(gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool) -> I
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nothing of it on the screen."""
+            pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+    return Page
 
 
-def rendered(release: str) -> list[Document]:
-    """One release, with alerts, dashboard and desk."""
+@pytest.fixture(scope="module", autouse=True)
+def _helm() -> None:
     if find_helm() is None:
         assert not os.environ.get("CI"), "helm 4 is missing: make chart-tools"
         pytest.skip("no helm 4: make chart-tools")
+
+
+def rendered(release: str) -> list[Document]:
+    """One release with alerts, dashboard and desk."""
     return render_minimal(METRICS, release=release, namespace=NAMESPACE)
 
 
 def groups(release: str) -> list[dict[str, Any]]:
-    """Its rules, as the chart installs them."""
     found: list[dict[str, Any]] = find(rendered(release), "PrometheusRule")["spec"]["groups"]
     return found
 
 
 def jobs(release: str) -> tuple[str, str]:
-    """The jobs that its PodMonitors give: its workers', its desk's."""
     monitors = [each for each in rendered(release) if each["kind"] == "PodMonitor"]
     workers, desk = sorted(f"{NAMESPACE}/{each['metadata']['name']}" for each in monitors)
     return workers, desk
@@ -134,7 +128,7 @@ def jobs(release: str) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus that has both releases' rules, and scraped both for some seconds."""
+    """A Prometheus with both releases' rules that scraped both for some seconds."""
     folder = tmp_path_factory.mktemp("releases")
     scrapes: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -143,13 +137,14 @@ def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             for group in fast:
                 group["interval"] = "1s"
                 for rule in group["rules"]:
-                    rule.pop("for", None)  # what has to last is not waited for
+                    rule.pop("for", None)  # conditions with a duration are not waited for
             (folder / f"{release}.yaml").write_text(yaml.safe_dump({"groups": fast}))
             pages: list[tuple[dict[str, Any], dict[str, Any]]] = [
                 (WORKER_GAUGES, WORKER_COUNTERS), (DESK_GAUGES, {}),
             ]  # fmt: skip
             for job, (gauges, counters) in zip(jobs(release), pages, strict=True):
-                address = stack.enter_context(serving(gauges, counters, ill=release == ILL))
+                handler = page_handler(gauges, counters, ill=release == ILL)
+                address = stack.enter_context(serving(handler)).removeprefix("http://")
                 labels = {"namespace": NAMESPACE, "pod": f"{release}-0"}
                 scrapes.append({
                     "job_name": job,
@@ -166,7 +161,7 @@ def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_each_alert_names_its_own_release_and_is_raised_once(both: Prometheus) -> None:
-    """All that fires is the ill one's, by its own rules; the well one's rules see nothing."""
+    """All alerts are for the unhealthy release, from its own rules."""
     fired: Counter[tuple[str, str, str]] = Counter()
     for group in both.ask("rules", type="alert")["groups"]:
         release = Path(group["file"]).stem
@@ -179,7 +174,7 @@ def test_each_alert_names_its_own_release_and_is_raised_once(both: Prometheus) -
                 fired[release, rule["name"], labels["job"]] += 1
     assert {release for release, _, _ in fired} == {ILL}
     assert {name for _, name, _ in fired} >= EXPECTED
-    twice = {"ClerkUnansweredMessages"}  # one for each reason; here there is one
+    twice = {"ClerkUnansweredMessages"}  # one for each reason; here there is only one
     assert {
         each: count for each, count in fired.items() if count > 1 and each[1] not in twice
     } == {}
@@ -193,7 +188,6 @@ def test_each_recorded_series_has_one_source(both: Prometheus) -> None:
 
 
 def test_the_linter_finds_no_duplicates_in_both_together(promtool: str, tmp_path: Path) -> None:
-    """Nor does anything else that takes rules by name and labels."""
     merged = [
         group | {"name": f"{release}.{group['name']}"}
         for release in (ILL, WELL)
@@ -209,8 +203,8 @@ def test_the_linter_finds_no_duplicates_in_both_together(promtool: str, tmp_path
     assert f"{2 * (len(rules()) + 1)} rules found" in done.stdout
 
 
-def test_a_job_of_ones_own_is_taken_literally(promtool: str, tmp_path: Path) -> None:
-    """A dot in its name is a dot, and the rules stay valid."""
+def test_a_custom_job_label_is_taken_literally(promtool: str, tmp_path: Path) -> None:
+    """A dot in its name is a literal dot, and the rules stay valid."""
     own = {"metrics": {"monitor": "none", "rules": {"jobs": ["clerk.shop", "clerk.shop:desk"]}}}
     made = find(render_minimal(merge(METRICS, own)), "PrometheusRule")["spec"]["groups"]
     assert 'job=~"clerk\\\\.shop|clerk\\\\.shop:desk"' in made[1]["rules"][0]["expr"]
@@ -222,8 +216,8 @@ def test_a_job_of_ones_own_is_taken_literally(promtool: str, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_series_in_every_rule_is_of_the_release() -> None:
-    """No metric of ours is read without the release's matchers, in whatever form it is written."""
+def test_every_selector_in_every_rule_names_the_release() -> None:
+    """Every selector of our metrics has the release's matchers, however it is written."""
     own = re.compile(r"clerk_[a-zA-Z0-9_:]+(?P<rest>.?)")
     matchers = f'{{namespace="{NAMESPACE}",job=~"'
     read = 0
@@ -235,9 +229,9 @@ def test_every_series_in_every_rule_is_of_the_release() -> None:
     assert read > len(alerts())
 
 
-def test_a_releases_rules_pass_the_files_scenarios(promtool: str, tmp_path: Path) -> None:
-    """Each scenario whose series name a namespace and a job ends as well with the chart's rules of
-    the releases in it, side by side, and no alert is raised by a neighbour's."""
+def test_a_releases_rules_pass_the_same_scenarios(promtool: str, tmp_path: Path) -> None:
+    """Each scenario with a namespace and a job passes with the chart's rules for its releases
+    side by side, and no alert comes from a neighbour's."""
     played = 0
     for path in UNIT_TESTS:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -270,7 +264,7 @@ def test_a_releases_rules_pass_the_files_scenarios(promtool: str, tmp_path: Path
 
 @functools.cache
 def rule_file(folder: Path, namespace: str, job: str) -> Path:
-    """The rules of a release that Prometheus has under this job."""
+    """The rules of the release with this job."""
     own = {"metrics": {"rules": {"jobs": [job]}}, "replicaCount": 0}
     made = find(render_minimal(merge(METRICS, own), namespace=namespace), "PrometheusRule")
     path = folder / f"{namespace}-{job.replace('/', '-')}.yaml"
@@ -280,7 +274,7 @@ def rule_file(folder: Path, namespace: str, job: str) -> Path:
 
 
 def _named(series: str) -> tuple[str, str] | None:
-    """Whose series of ours it is, by namespace and job."""
+    """The release (namespace and job) of our series."""
     if not re.match(r"(job:)?clerk_", series):
         return None
     labels = dict(re.findall(r'(\w+)="([^"]*)"', series))

@@ -20,7 +20,6 @@ EVIDENCE = Path("docs/evidence.md")
 
 
 def test_every_link_leads_somewhere() -> None:
-    """Headings and files that it points to are there."""
     for path, anchor in links(str(RUNBOOK)):
         assert path.exists(), path
         assert not anchor or anchor in anchors(path), f"{path}#{anchor}"
@@ -28,7 +27,7 @@ def test_every_link_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("program", ["worker", "trainer"])
 def test_every_command_exists(program: str) -> None:
-    """Anyone who is paged types what stands there: sub-commands and options are known."""
+    """Its sub-commands and options exist."""
     lines = re.findall(rf"clerk-{program} ([a-z][a-z-]*)([^`\n]*)", TEXT)
     assert lines
     for command, rest in set(lines):
@@ -57,25 +56,23 @@ TABLE = r"^\| (\d+) \|"
     ids=lambda given: given.name if isinstance(given, Path) else "",
 )
 def test_every_exit_code_is_explained(path: Path, pattern: str) -> None:
-    """Each list of them has every code that the worker can end with."""
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     text = path.read_text(encoding="utf-8")
     assert codes <= {int(code) for code in re.findall(pattern, text, re.MULTILINE)}
 
 
-def test_restarts_say_what_each_exit_code_means() -> None:
-    """An operator looks at the code first: those that an orchestrator sees again."""
-    said = alerts()["ClerkWorkerRestarts"]["annotations"]["description"]
-    assert set(re.findall(r"\b(\d) \w", said)) == {"2", "3", "4", "5", "6", "7"}
+def test_the_restart_section_explains_each_exit_code() -> None:
+    description = alerts()["ClerkWorkerRestarts"]["annotations"]["description"]
+    assert set(re.findall(r"\b(\d) \w", description)) == {"2", "3", "4", "5", "6", "7"}
 
 
-def test_the_nights_table_says_what_is_provoked(tmp_path: Path) -> None:
-    """Each alert has one row, in the rules' order, with the scenes in which it has to fire."""
+def test_the_nights_table_lists_the_scenes(tmp_path: Path) -> None:
+    """One row for each alert, in the rules' order, with the scenes in which it must fire."""
     text = EVIDENCE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| (Clerk\w+) \|([^|]*)\|", text, re.MULTILINE)
     assert [name for name, _ in rows] == list(alerts())
-    told = {name: set(re.findall(r"`([a-z-]+)`", where)) for name, where in rows}
+    listed = {name: set(re.findall(r"`([a-z-]+)`", where)) for name, where in rows}
     played = scenes(tmp_path)
-    assert told == {
+    assert listed == {
         name: {scene.job for scene in played if name in scene.expected} for name in alerts()
     }

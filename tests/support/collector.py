@@ -1,4 +1,4 @@
-"""An OTLP receiver over HTTP, as small as it gets: decodes what it is sent and keeps it."""
+"""A minimal OTLP receiver over HTTP, which decodes and keeps what it receives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.processes import POLL_S
 
 
 class Collector:
-    """Listens on loopback from construction to ``close``; ``answers=False``: takes, and is mute."""
+    """Listens on loopback until ``close``. With ``answers=False`` it never responds."""
 
     def __init__(self, *, answers: bool = True) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
@@ -44,7 +44,6 @@ class Collector:
 
     @property
     def spans(self) -> list[Span]:
-        """Every span received."""
         return [
             span
             for request in self.requests
@@ -54,17 +53,14 @@ class Collector:
         ]
 
     def named(self, name: str) -> list[Span]:
-        """Every span received under this name."""
         return [span for span in self.spans if span.name == name]
 
     def close(self) -> None:
-        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def attributes(span: Any) -> dict[str, Any]:
-    """The attributes of a span, a link or a resource."""
     return {
         attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value"))
         for attribute in span.attributes

@@ -1,4 +1,4 @@
-"""Browsers at a desk: each keeps its cookies, and sends forms as its pages made them."""
+"""Browsers at a desk: each keeps its cookies and sends the forms of its pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from desk.web.visit import WebOptions
 from tests.support.desk_world import DeskWorld
 
 ADDRESS = "http://127.0.0.1:8090"
-LOCAL = WebOptions(method="local")
+METRICS = "http://127.0.0.1:8091/metrics"
+LOCAL = WebOptions(method="local", metrics_port=8091)
 _shared: list[BlockingPortal] = []
 
 
@@ -33,7 +34,22 @@ class Browser:
 
     def get(self, path: str, **headers: str) -> Any:
         """Load a page."""
-        return self.client.get(path, headers=headers)
+        return self.client.get(path, headers={"Sec-Fetch-Site": "none", **headers})
+
+    def open(self, path: str) -> Any:
+        """Load a page as a browser with the script does: redirects are followed, and a form that
+        claims what the page shows is sent."""
+        page = self.get(path)
+        for _ in range(4):
+            while page.status_code == 303:
+                page = self.get(page.headers["location"])
+            form = re.search(r'<form method="post" action="([^"]+)"[^>]* data-begin>', page.text)
+            if form is None:
+                return page
+            names = re.findall(r'<input type="hidden" name="(\w+)"', page.text[form.end() :])
+            values = {name: field(page.text[form.end() :], name) for name in names}
+            page = self.client.post(form[1], data=values)
+        raise AssertionError(f"{path} does not come to an end")
 
     def post(self, path: str, values: Mapping[str, Any], **headers: str) -> Any:
         """Send a form with the token that this session's pages carry."""
@@ -44,10 +60,10 @@ class Browser:
         return field(self.get("/my-day").text, "csrf")
 
 
-def visit(app: Starlette) -> TestClient:
-    """A browser that nobody has signed in with. Where there is a loop for all (``one_loop``) its
-    requests run there, and none starts a thread and a loop of its own."""
-    client = TestClient(app, base_url=ADDRESS, follow_redirects=False)
+def visit(app: Starlette, address: str = "testclient") -> TestClient:
+    """A browser at this address that nobody has signed in with. Its requests run in the event loop
+    of ``one_loop`` if there is one: a thread and a loop for each would be slow."""
+    client = TestClient(app, base_url=ADDRESS, follow_redirects=False, client=(address, 50_000))
     client.portal = _shared[-1] if _shared else None
     return client
 

@@ -1,6 +1,6 @@
 """Databases for the desk's tests: SQLite, or PostgreSQL where CLERK_TEST_DESK_DATABASE says so.
 
-``make test-desk`` runs the same tests on PostgreSQL. Each test has a copy of its own.
+``make test-desk`` runs the same tests on PostgreSQL. Each test has its own database.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from desk.store.migrate import migrate
 KIND = os.environ.get("CLERK_TEST_DESK_DATABASE", "sqlite")
 
 NewDatabase = Callable[[], str]
-"""Makes a database with the schema in it, and returns its URL."""
+"""Creates a database with the schema, and returns its URL."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What people do at the desk in a browser, and what is measured and looked at meanwhile."""
+"""What people do at the desk in a browser, and what is measured and checked meanwhile."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from playwright.sync_api import Page
 
+from tests.support.desk_chromium import GUARD_MS, is_ahead, is_decision
 from tests.support.desk_site import Site
 from tests.support.openid import AXE
 
-# From the key to the first frame in which the next message is on screen, by the browser's clock.
+# From the key press to the first frame that shows the next message, by the browser's clock.
 WATCH = """
 (() => {
   let pressed = null, last = null;
@@ -34,7 +35,7 @@ WATCH = """
 })();
 """
 
-# All of a task but the message itself and the buttons, which are the same for every message.
+# All of a task except the message and the buttons, which are the same for every message.
 AROUND = """
 () => {
   const copy = document.querySelector(".task").cloneNode(true);
@@ -65,9 +66,8 @@ class Reviewer:
 
     def start(self) -> None:
         """Go to the queue of everything."""
-        self.page.goto(f"{self.address}/review")
-        with self.page.expect_response(lambda answer: "part=1" in answer.url):
-            self.page.reload()  # and have the next message as well
+        with self.page.expect_response(is_ahead):  # and have the next message as well
+            self.page.goto(f"{self.address}/review")
         self.look()
 
     @property
@@ -77,8 +77,10 @@ class Reviewer:
         return (found.get_attribute("data-item") or "") if found else ""
 
     def press(self, key: str) -> None:
-        """Press a key that decides, skips, flags or undoes; return when the desk has answered."""
-        with self.page.expect_response(lambda answer: answer.request.method == "POST"):
+        """Press a key that decides, skips, flags or undoes, as somebody does who has looked at the
+        message; return when the desk has answered."""
+        self.page.wait_for_timeout(GUARD_MS + 30)
+        with self.page.expect_response(is_decision):
             self.page.keyboard.press(key)
         self.look()
 
@@ -99,6 +101,8 @@ class Reviewer:
         assert "%" not in around
         assert "<meter" not in around
         buttons = self.page.locator(".task .labels").inner_html()
+        # After an undo the reviewer sees their own answer.
+        buttons = re.sub(r' earlier|<small class="before">.*?</small>', "", buttons)
         assert "machine" not in re.sub(r"<span class=.description.*?</span>", "", buttons)
         self.blind_buttons.add(buttons)
 
@@ -115,8 +119,8 @@ def pages(
     page = site.page(**mode, storage_state=signed_in)
     for path in (
         "/", "/review", "/adjudicate", "/search?q=parcel", "/clusters", "/guidelines",
-        "/guidelines/edit", "/my-day", "/accuracy", "/people", "/log", "/sign-in/callback",
-        "/signed-out", "/nowhere",
+        "/guidelines/edit", "/my-day", "/accuracy", "/people", "/log", "/load", "/export",
+        "/sign-in/callback", "/signed-out", "/nowhere",
     ):  # fmt: skip
         page.goto(site.addresses[0] + path)
         yield path.strip("/").split("?")[0].replace("/", "-") or "queues", page

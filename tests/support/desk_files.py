@@ -1,4 +1,4 @@
-"""Files of the trainer as the desk is given them: tasks, advice, a proposal."""
+"""Files of the trainer that the desk reads: tasks, advice, a proposal."""
 
 from __future__ import annotations
 

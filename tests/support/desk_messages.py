@@ -1,4 +1,4 @@
-"""Messages in Kafka with what a worker made of them, for a whole desk."""
+"""Messages in Kafka and a worker's results for them, for a whole desk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.desk_results import result
 from worker.contract.taxonomy import Taxonomy
 
 Message = tuple[str, Mapping[str, Any]]
-"""A text, and what is particular about its result: in doubt where it names reasons."""
+"""A text and what is special about its result: uncertain if it has reasons."""
 
 
 def publish_results(
     servers: str, topics: Mapping[str, str], taxonomy: Taxonomy, messages: Sequence[Message]
 ) -> None:
-    """Put messages into the topic "in", and what a worker made of each, now, into "review" where
-    it is in doubt, else into "labels"."""
+    """Put messages into the topic "in" and a worker's results into "review" if uncertain, else
+    into "labels"."""
     producer = Producer({"bootstrap.servers": servers, "log_level": 0})
     about = {"name": taxonomy.name, "version": taxonomy.version}
     reference = {**about, "digest": taxonomy.digest}
@@ -30,7 +30,7 @@ def publish_results(
         producer.produce(topics["in"], value, f"customer-{offset}", partition=0)
         label = str(changes.get("label", taxonomy.names[offset % len(taxonomy.names)]))
         other = taxonomy.names[(taxonomy.names.index(label) + 1) % len(taxonomy.names)]
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "message_id": f"T-{offset}",
             "label": label,
             "confidence": 0.62,
@@ -39,7 +39,7 @@ def publish_results(
             "labelled_at": now,
         }
         kind = "review" if changes.get("reasons") else "labels"
-        record = result(topics["in"], offset, **{**said, **changes})
+        record = result(topics["in"], offset, **{**fields, **changes})
         producer.produce(topics[kind], record, f"customer-{offset}")
         producer.poll(0)
     assert producer.flush(60) == 0

@@ -1,9 +1,9 @@
-"""The outbox's publisher in a process of its own that kills itself at a point that is named.
+"""The outbox's publisher in its own process, which kills itself at a given point.
 
     python -m tests.support.desk_outbox_process URL SERVERS TOPIC NAME POINT TIMES
 
-It ends by itself when nothing is left to publish. POINT is one of ``POINTS``; at its TIMES-th
-passing the process is ended by SIGKILL; 0: never.
+Ends when nothing is left to publish. POINT is one of ``POINTS``; when it is passed for the TIMES-th
+time the process kills itself with SIGKILL; 0: never.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from desk.stream.config import KafkaConfig, build_config
 POINTS = (
     "sequenced",  # numbers are in the database, nothing is in Kafka
     "begun",  # a transaction is open
-    "produced",  # the records are with the broker, uncommitted
-    "marked",  # and so is the mark
-    "committed",  # all is committed, and the database does not know
-    "told",  # it does
+    "produced",  # the broker has the records, uncommitted
+    "marked",  # and the mark too
+    "committed",  # everything is committed, and the database does not know
+    "recorded",  # the database knows
 )
 
 _left = {"point": "", "times": 0}
@@ -99,7 +99,7 @@ def main() -> None:
             print(f"again: {error}", file=sys.stderr)
             continue
         if done:
-            passing("told")
+            passing("recorded")
         idle = 0 if done else idle + 1
     sink.close()
     database.close()

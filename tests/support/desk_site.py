@@ -1,5 +1,6 @@
-"""The desk as a company runs it, for a browser: two replicas on PostgreSQL and Kafka, people of an
-OpenID provider, Debian's Chromium. All of it real, on loopback."""
+"""The desk as a company runs it, for a browser: two replicas on PostgreSQL and Kafka, logins by an
+OpenID provider, Debian's Chromium. All of it real, on loopback.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from desk.store.database import Database
 from desk.store.migrate import migrate
+from tests.support.desk_chromium import chromium
 from tests.support.desk_messages import Message, publish_results
 from tests.support.local_postgres import PROGRAMS, LocalPostgres
 from tests.support.openid import SERVER_SECRET, openid_server
@@ -40,7 +42,7 @@ class Site:
     contexts: list[BrowserContext] = field(default_factory=list)
 
     def page(self, *, width: int = 1280, height: int = 860, **options: Any) -> Page:
-        """A page in a browser of its own: its cookies are nobody else's."""
+        """A page in a separate browser, with its own cookies."""
         size = {"width": width, "height": height}
         context = self.browser.new_context(viewport=size, **options)  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_S * 1000)
@@ -64,18 +66,12 @@ class Site:
 def missing() -> str:
     """Return what is not on this machine and how to get it, "" where all is."""
     wanted = {
-        "chromium": _browser(),
+        "chromium": chromium(),
         "postgresql": PROGRAMS,
         "npm": shutil.which("npm"),
     }
     lacking = [name for name, there in wanted.items() if not there]
     return f"not here: apt-get install {' '.join(lacking)}" if lacking else ""
-
-
-def _browser() -> str | None:
-    """Debian's Chromium, or what is called so elsewhere."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next((found for name in names if (found := shutil.which(name))), None)
 
 
 @contextlib.contextmanager
@@ -117,10 +113,11 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
             "audit.share": "0.1",
         }
         for port in ports[:2]:
-            stack.enter_context(_replica(given | {"web.port": str(port)}, port))
+            own = {"web.port": str(port), "web.metrics_port": "0"}
+            stack.enter_context(_replica(given | own, port))
         playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(
-            executable_path=_browser(),
+            executable_path=chromium(),
             args=[
                 "--no-sandbox",
                 # The provider's forms want a font from elsewhere.
@@ -133,7 +130,7 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
 
 @contextlib.contextmanager
 def _replica(given: Mapping[str, str], port: int) -> Iterator[None]:
-    """One desk, in a process of its own, from environment variables as in a container."""
+    """One desk in its own process, configured by environment variables as in a container."""
     values = {f"CLERK_DESK_{k.replace('.', '__').upper()}": v for k, v in given.items()}
     command = [sys.executable, "-m", "desk", "run"]
     with (

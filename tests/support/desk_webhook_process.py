@@ -1,6 +1,6 @@
-"""The webhook's sender in a process of its own: ``URL_OF_DATABASE URL_OF_RECEIVER``.
+"""The webhook's sender in its own process: ``URL_OF_DATABASE URL_OF_RECEIVER``.
 
-It ends by itself when nothing is left to deliver.
+Ends when nothing is left to deliver.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A desk with people and items at it, and a clock that a test moves."""
+"""A desk with people and items, and a clock that the test sets."""
 
 from __future__ import annotations
 

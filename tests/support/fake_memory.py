@@ -1,8 +1,7 @@
-"""How many bytes a piece of PyTorch code holds at its peak, counted without a byte of it.
+"""How many bytes a piece of PyTorch code holds at its peak, counted without allocating any.
 
-Tensors are PyTorch's fake ones: they have shapes, types and lifetimes, and no memory. What is
-counted is what a device would hold for them; an allocator's rounding and a kernel's own
-workspaces are not in it.
+Tensors are PyTorch's fake ones: they have shapes, types and lifetimes, and no memory. Not counted:
+an allocator's rounding and a kernel's own workspaces.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of ``held``, which is there before, and of all storages that are made
-    inside; and the most at any moment."""
+    """Counts the bytes of ``held``, which exists before, and of all storages created inside; and
+    the maximum at any moment."""
 
     def __init__(self, held: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -29,7 +28,6 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._count(tensor.untyped_storage())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it made."""
         del types
         made = func(*args, **(kwargs or {}))
         for one in tree_leaves(made):
@@ -53,10 +51,8 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def on_device(module: torch.nn.Module, device: str) -> None:
-    """Put fake weights in the place of a module's own, which are on PyTorch's "meta" device.
-
-    Call it inside a ``FakeTensorMode``.
-    """
+    """Put fake weights in place of a module's own, which are on PyTorch's "meta" device. Call it
+    inside a ``FakeTensorMode``."""
     for part in module.modules():
         for name, weights in list(part._parameters.items()):
             if weights is not None:

@@ -1,4 +1,4 @@
-"""A store of adapters, and a worker's loop that is served by what the store names."""
+"""A store of adapters, and a loop that serves what the store names."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tests.support.toy_adapter import (
     write_adapter,
 )
 from worker.contract import ENCODER_KINDS, BaseModel, Encoders, Manifest
+from worker.contract.errors import AdapterRefused
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.core.arms import CANARY, SHADOW, AdapterRouter, ArmRole, TrafficSplit
 from worker.core.labeller import ServingAdapter
 from worker.engine.fake import FakeEngine
-from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.model_files import Bases, ModelFiles, same_files
 from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Answer, Declined, Engine
@@ -41,7 +42,7 @@ from worker.lifecycle.watcher import AdapterWatcher
 
 
 class FakeLoader:
-    """See ``AdapterLoader``. Engines answer as ``respond`` says, at once or after ``service_s``."""
+    """See ``AdapterLoader``. Engines answer with ``respond``, at once or after ``service_s``."""
 
     def __init__(self, service_s: float | None = None, concurrency: int = 4) -> None:
         self.service_s = service_s
@@ -53,7 +54,6 @@ class FakeLoader:
         self.gate: threading.Event | None = None
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """Make an engine."""
         if self.gate is not None:
             assert self.gate.wait(30)
         if self.failures:
@@ -88,29 +88,24 @@ class ImmediateEngine:
         """Keep answers back, until ``release``."""
 
     def submit(self, prompt_ids: Sequence[int]) -> Any:
-        """Answer."""
         future = self.fake.submit(prompt_ids)
         if not self.held:
             self.fake.finish_all()
         return future
 
     def release(self) -> None:
-        """Answer what waits."""
         self.fake.finish_all()
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Do nothing."""
+        pass
 
     def check_health(self) -> None:
-        """Raise EngineDied once closed."""
         self.fake.check_health()
 
     def die(self) -> None:
-        """Die."""
         self.fake.die()
 
     def close(self) -> None:
-        """End."""
         self.fake.close()
 
 
@@ -119,13 +114,12 @@ WIDE = make_loop_policy(bounds=make_bounds(max_records=128), publish_max_records
 
 
 class AdapterCounts:
-    """Keeps the events of adapters, in a short form."""
+    """Records the events of adapters in a short form."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
 
     def __call__(self, event: AdapterEvent) -> None:
-        """Keep it."""
         match event:
             case Swapped():
                 self.log.append("swapped")
@@ -145,7 +139,6 @@ class AdapterStore:
         self.moves = 0
 
     def add(self, manifest: Manifest) -> Path:
-        """Store an adapter."""
         target = self.folder / manifest.digest
         if not target.exists():
             target.mkdir(parents=True)
@@ -153,7 +146,6 @@ class AdapterStore:
         return target
 
     def publish(self, manifest: Manifest, event: Any = "publish") -> None:
-        """Store an adapter and make it current."""
         self.add(manifest)
         write_pointer(
             self.folder,
@@ -161,7 +153,7 @@ class AdapterStore:
         )
 
     def canary(self, manifest: Manifest, share: float, forced: bool = False) -> None:
-        """Store an adapter and put it on trial."""
+        """Store an adapter and make it the canary."""
         self.add(manifest)
         since = self._since()
         write_canary(
@@ -170,22 +162,25 @@ class AdapterStore:
         )
 
     def _since(self) -> str:
-        """A moment after the last one: each move is another pointer."""
+        """Later than the last move, so that each move writes another pointer."""
         self.moves += 1
         return f"2024-05-06T07:08:{self.moves:02}Z"
 
 
 class ToyFiles:
-    """See ``ModelFiles``: the toy base, and encoders that carry their tokenizers."""
+    """See ``ModelFiles``: the toy base, and encoders with their own tokenizers."""
 
     def __init__(self, base: BaseModel) -> None:
-        self._toy = LoadedBase(ENCODERS, base)
+        self._base = base
         self._carried = Bases([])
 
     def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
         """See ``ModelFiles``."""
-        of: ModelFiles = self._toy if manifest.needs_base else self._carried
-        return of.encoders(adapter, manifest)
+        if not manifest.needs_base:
+            return self._carried.encoders(adapter, manifest)
+        if not same_files(manifest.base, self._base):
+            raise AdapterRefused(adapter, "was trained on another base than the toy")
+        return ENCODERS
 
 
 @dataclass(frozen=True)
@@ -197,7 +192,6 @@ class ToyKinds:
     files: ModelFiles
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """Make an engine of the kind, or of each stage of a cascade."""
         if manifest.stages:
             return load_cascade(
                 self, self.files, adapter, manifest, UNBOUNDED, background=background
@@ -207,7 +201,7 @@ class ToyKinds:
 
 
 class Follower:
-    """A rig whose loop is served by a store's adapters, and the watcher that follows the store."""
+    """A rig that serves a store's adapters, and the watcher that follows the store."""
 
     def __init__(
         self,
@@ -260,39 +254,44 @@ class Follower:
             clock=clock,
         )
         self.watcher = AdapterWatcher(sources, controller, self.events, poll_interval_s)
-        self.watcher.poll_once()
+        self._controller = controller
+        self.poll_once()
 
     @property
     def stamps(self) -> dict[str, tuple[str, str]]:
-        """By record: label and adapter's digest of what was published."""
+        """By record: label and adapter digest of published results."""
         return stamps(self.rig.stream.outputs)
 
     @property
     def main(self) -> ServingAdapter:
-        """The main adapter."""
         return self.router.main
 
     @property
     def canary(self) -> ServingAdapter | None:
-        """The canary, if there is one."""
         return self._in(CANARY)
 
     @property
     def shadow(self) -> ServingAdapter | None:
-        """The shadow, if there is one."""
         return self._in(SHADOW)
 
     def _in(self, role: ArmRole) -> ServingAdapter | None:
         arm = self.router.split.get(role)
         return arm.adapter if arm is not None else None
 
+    def poll_once(self) -> None:
+        """Poll the store, and wait until the adapters that it names are ready or refused."""
+        self.watcher.step()
+        while loading := list(self._controller._loading.values()):
+            loading[0].bring_up._done.wait(0.05)
+            self._controller.collect()
+
     def follow(self) -> None:
-        """Poll the store, and let an iteration of the loop pass."""
-        self.watcher.poll_once()
+        """Poll the store, and run one iteration of the loop."""
+        self.poll_once()
         self.rig.iterate()
 
     def finish(self, total: int) -> None:
-        """Iterate until so many records are published: engines answer on threads of their own."""
+        """Iterate until ``total`` records are published: engines answer on their own threads."""
         until = time.monotonic() + 30
         while sum(self.rig.committed(n) for n in range(self.rig.partitions)) < total:
             assert time.monotonic() < until

@@ -1,4 +1,4 @@
-"""Messages that should break a labeller: of every kind, made from a seed."""
+"""Messages of every kind that might break a labeller, generated from a seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORDS = ("refund", "hello", "?", "parcel", "STOP", "ok", "lamp", "null", "0", "t
 
 
 def hostile_values(count: int, seed: int = 1) -> list[bytes | None]:
-    """Return so many record values: JSON of every kind, JSON of the wrong shape, and no JSON."""
+    """Record values: JSON of every kind, JSON of the wrong shape, and invalid JSON."""
     draw = random.Random(seed)
     makers: list[Callable[[random.Random, int], bytes | None]] = [
         _message(lambda r, n: ""),

@@ -13,7 +13,7 @@ _DYNAMIC = frozenset({"import_module", "__import__"})
 
 @cache
 def _read(path: Path) -> tuple[frozenset[str], tuple[ast.Import | ast.ImportFrom, ...]]:
-    """All that a file imports, and the statements that do so while it is loaded; parsed once."""
+    """All imports of a file, and the statements that import while it is loaded; parsed once."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -27,7 +27,7 @@ def _read(path: Path) -> tuple[frozenset[str], tuple[ast.Import | ast.ImportFrom
 
 
 def all_imports(path: Path) -> frozenset[str]:
-    """Every module that a file imports, wherever in it, with ``module.name`` for each name."""
+    """Every module that a file imports anywhere, with ``module.name`` for each name."""
     return _read(path)[0]
 
 
@@ -41,24 +41,20 @@ def importers(top: str, package: str) -> set[str]:
 
 
 def is_within(name: str, package: str) -> bool:
-    """Tell whether a dotted name is a package or something in it."""
     return name == package or name.startswith(f"{package}.")
 
 
 @cache
 def loaded_imports(path: Path) -> frozenset[str]:
     """Every module, with ``module.name`` for each name, that a file imports while it is loaded:
-    not those imported within functions and for type checkers."""
+    not inside functions, nor for type checkers."""
     return frozenset(name for statement in _read(path)[1] for name in _names(statement, path))
 
 
 @cache
 def module_graph(*tops: str) -> Mapping[str, frozenset[str]]:
-    """By module of ours: the modules of ours that are loaded with it.
-
-    Imports within functions and for type checkers are left out: they are not made while the
-    module is loaded.
-    """
+    """For each of our modules: the modules of ours that are loaded with it, without imports
+    inside functions and for type checkers."""
     paths = {_module(path): path for top in tops for path in (ROOT / top).rglob("*.py")}
     return {
         module: frozenset(
@@ -72,7 +68,7 @@ def module_graph(*tops: str) -> Mapping[str, frozenset[str]]:
 
 
 def reachable(graph: Mapping[str, frozenset[str]], start: str) -> set[str]:
-    """Every module that is loaded with ``start``, directly or through others."""
+    """Every module that is loaded with ``start``, directly or indirectly."""
     found: set[str] = set()
     waiting = [start]
     while waiting:
@@ -83,7 +79,7 @@ def reachable(graph: Mapping[str, frozenset[str]], start: str) -> set[str]:
 
 
 def _is_dynamic(called: ast.expr) -> bool:
-    """Tell whether this imports by a name that is a value; ``importlib.import_module`` too."""
+    """Whether this imports by a computed name, ``importlib.import_module`` included."""
     name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
     return name in _DYNAMIC
 
@@ -106,7 +102,7 @@ def _names(node: ast.Import | ast.ImportFrom, path: Path) -> Iterator[str]:
 def _loaded(
     node: ast.Import | ast.ImportFrom, path: Path, modules: Collection[str]
 ) -> Iterator[str]:
-    """Like ``_names``, but ``from package import module`` wants the module, not the package."""
+    """Like ``_names``, but ``from package import module`` yields the module, not the package."""
     names = list(_names(node, path))
     if isinstance(node, ast.ImportFrom) and all(name in modules for name in names[1:]):
         names = names[1:]
@@ -114,7 +110,7 @@ def _loaded(
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports that are made while a module is loaded."""
+    """The imports that run while a module is loaded."""
     for statement in body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             yield statement

@@ -1,4 +1,4 @@
-"""Topics of an input and its results, written by hand so that one thing in them can be wrong."""
+"""Input and result topics written by hand, so that one thing in them can be wrong."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from tests.support.rig import NOW
+from tests.support.topics import create_topics, topic_settings
 from tests.support.toy_adapter import small_manifest
 from worker.contract.records import Replay
 from worker.contract.scoring import Decision, ReviewReason
@@ -30,7 +30,7 @@ class KafkaWorld:
     servers: str
     partitions: int = 2
     create_topic: Callable[[str, int], object] | None = None
-    """Creates a topic with so many partitions; by default the cluster is asked to."""
+    """Creates a topic with this many partitions; by default by a request to the cluster."""
     run: str = field(default_factory=lambda: f"world.{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
@@ -49,31 +49,17 @@ class KafkaWorld:
             for topic in self.topics.values():
                 self.create_topic(topic, self.partitions)
             return
-        admin = AdminClient({"bootstrap.servers": self.servers, **_QUIET})
-        new = [NewTopic(topic, self.partitions, 1) for topic in self.topics.values()]
-        for future in admin.create_topics(new).values():
-            future.result(timeout=30)
+        create_topics(self.servers, self.topics.values(), self.partitions)
 
     @property
     def settings(self) -> dict[str, str]:
-        """The worker's settings for these topics."""
-        settings = {
-            "kafka.bootstrap_servers": self.servers,
-            "kafka.group_id": self.run,
-            "kafka.input_topics": self.topics["in"],
-            "kafka.output_topic": self.topics["out"],
-            "kafka.review_topic": self.topics["review"],
-            "kafka.dead_letter_topic": self.topics["dead"],
-        }
-        if "retry" in self.topics:
-            settings["kafka.retry_topic"] = self.topics["retry"]
-        return settings
+        return topic_settings(self.servers, self.run, self.topics)
 
     def publish_inputs(
         self, values: Sequence[bytes], *, batch: int = 5, aborted: bool = False
     ) -> list[Record]:
-        """Publish these dealt over the partitions, by transactions of ``batch``: each leaves a
-        marker in the log. Return the records."""
+        """Publish these over the partitions in transactions of ``batch``; each leaves a marker in
+        the log. Return the records."""
         records: list[Record] = []
         for begin in range(0, len(values), batch):
             self.producer.begin_transaction()
@@ -98,18 +84,17 @@ class KafkaWorld:
         return sorted(records, key=lambda record: (record.offset, record.source.partition))
 
     def label(self, record: Record, replay: Replay | None = None) -> Outgoing:
-        """A label for a record, in review for some."""
+        """A label for a record; some need review."""
         topic = self.topics["review" if record.offset % 5 == 0 else "out"]
         review: tuple[ReviewReason, ...] = ("low_confidence",) if record.offset % 5 == 0 else ()
         result = Classified(_DECISION, None, False, review, Timing(0.0, 0.0))
         return self._outputs.encode(record, result, topic, NOW, replay)
 
     def reject(self, record: Record, reason: str = "deadline_exceeded") -> Outgoing:
-        """A dead letter for a record."""
         return self._dead.encode(record, Rejected(reason, "engine", "no answer", 1))  # type: ignore[arg-type]
 
     def result(self, record: Record) -> Outgoing:
-        """A dead letter for some, a label for the others."""
+        """A dead letter for some records, a label for the others."""
         return self.reject(record) if record.offset % 7 == 3 else self.label(record)
 
     def publish(self, outputs: Sequence[Outgoing], batch: int = 8) -> None:
@@ -124,7 +109,6 @@ class KafkaWorld:
             self.producer.commit_transaction(30)
 
     def commit(self, next_offsets: dict[int, int]) -> None:
-        """Commit the group's offsets."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": self.run, **_QUIET})
         consumer.commit(
             offsets=[
@@ -136,7 +120,6 @@ class KafkaWorld:
         consumer.close()
 
     def ends(self) -> dict[int, int]:
-        """The end of each input partition's log."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "ends", **_QUIET})
         found = {
             number: consumer.get_watermark_offsets(
@@ -149,7 +132,7 @@ class KafkaWorld:
 
 
 def results_by_adapter(found: dict[str, Any]) -> dict[str, int]:
-    """Return what ``verify --json`` counts for each adapter, in whatever precision."""
+    """Results for each adapter in the output of ``verify --json``, over all precisions."""
     counts: Counter[str] = Counter()
     for each in found["adapters"]:
         counts[each["digest"]] += each["results"]

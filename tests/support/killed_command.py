@@ -1,9 +1,8 @@
-"""Runs a command to its end through a real SIGKILL before each file that it brings into place.
+"""Runs a command to its end through a real SIGKILL before each file that it renames into place.
 
-Run as a program with a file of JSON: the folders that are watched, and the command's arguments.
-A file comes into place by a rename; each attempt is killed at the first one that no attempt was
-killed at before, named by its path, and the same command is begun again. Prints the paths, a line
-each; the last attempt has to end by itself, with exit code 0.
+The argument is a JSON file: the folders to watch and the command's arguments. Each attempt is
+killed at the first path where no earlier attempt was killed, and the command starts again. Prints
+the paths, one a line; the last attempt must exit with code 0.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from typing import Any
 from tests.support.trainer_world import call
 
 MOST = 150
-# Folders that are being built, and files that are being written, have random names.
+# Folders under construction and unfinished files have random names.
 _RANDOM = re.compile(r"/\.([^/]+?)\.[A-Za-z0-9_]{8}(?=/|$)")
 
 
 def main(given: Path) -> None:
-    """Kill and begin again until nothing is left to be killed at."""
+    """Kill and restart until there is nothing left to kill at."""
     watched, arguments = json.loads(given.read_text())
     seen: set[str] = set()
     while True:
@@ -43,7 +42,7 @@ def main(given: Path) -> None:
 def attempt(
     arguments: Sequence[str], watched: Sequence[str], seen: set[str]
 ) -> tuple[int, str | None]:
-    """Return the exit code of one attempt in a child, and where it was killed."""
+    """The exit code of one attempt in a child, and where it was killed."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

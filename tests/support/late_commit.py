@@ -1,8 +1,8 @@
 """A process whose commit is answered too late, while its client library stands still for a moment.
 
-``python -m tests.support.late_commit SERVERS IN OUT REVIEW DEAD`` publishes a record and prints
-what became of it. The library's main thread is made to stand still as it would on a machine that is
-busy with something else: it writes to a standard error that nobody reads.
+``python -m tests.support.late_commit SERVERS IN OUT REVIEW DEAD`` publishes a record and prints the
+outcome. librdkafka's main thread is held up, as on a machine that is busy with something else, by
+writing to a standard error that nobody reads.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from worker.errors import OutcomeUnknown
 from worker.stream import kafka_publish
 from worker.stream.topics import Topics
 
-# The commit is told to take as long as the first; longer than one blocking call of the worker's.
+# The commit may take as long as the first one; longer than one blocking call of the worker.
 PUBLISH_S = 6.0
 STANDS_STILL_S = (2.0, 6.5)
 ANSWERED_S = 8.0
 
 
 class Talkative(Producer):
-    """Says on standard error what it does about metadata, fifty times a second."""
+    """Logs metadata on standard error fifty times a second."""
 
     def __init__(self, config: dict[str, Any], **callbacks: Any) -> None:
         callbacks.pop("logger")
@@ -40,7 +40,7 @@ class Talkative(Producer):
 
 
 def _stand_still(proxy: Proxy, commits: int) -> None:
-    """Let nobody write to standard error for a while, once the commit is on its way."""
+    """Block standard error for a while, once the commit is on its way."""
     while proxy.requests[END_TXN] == commits:
         time.sleep(0.01)
     begins_s, ends_s = STANDS_STILL_S
@@ -57,7 +57,7 @@ def _stand_still(proxy: Proxy, commits: int) -> None:
 
 
 def main(servers: str, *topics: str) -> None:
-    """Publish one record as it should be, and one whose commit is answered late."""
+    """Publish one record normally, and one whose commit is answered late."""
     proxy = Proxy(int(servers.rpartition(":")[2]))
     names = Topics((topics[0],), *topics[1:])
     bench = KafkaBench(proxy.address, names, publish_timeout_s=PUBLISH_S)
@@ -83,9 +83,9 @@ def _run(proxy: Proxy, bench: KafkaBench) -> None:
     try:
         stream.publish(batch(records, names.output, b"second"))
     except OutcomeUnknown as error:
-        unknown = error  # and with it the frames that know the client, as the loop's backoff does
+        unknown = error  # and with it the frames that hold the client, as the loop's backoff does
     time.sleep(max(0.0, began + ANSWERED_S + 1.5 - time.monotonic()))
-    print(f"told: {type(unknown).__name__}", flush=True)
+    print(f"outcome: {type(unknown).__name__}", flush=True)
     del unknown
     committed = stream.resolve_unknown_commit(listener.assigned)
     print(f"committed: {[each.offset for each in committed]}", flush=True)

@@ -1,5 +1,6 @@
-"""PostgreSQL for tests: Debian's programs on a cluster of their own, in a temporary folder, on
-loopback, as a user without rights."""
+"""PostgreSQL for tests: Debian's programs with their own cluster in a temporary folder, on
+loopback, run by an unprivileged user.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from typing import Self
 import pg8000.native
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]))
-"""Where Debian puts them, the newest version last; empty where there is none."""
+"""Debian's paths, the newest version last; empty if there is none."""
 
 
 class LocalPostgres:
-    """A server; a context manager. Its data stays over ``kill`` and ``start``."""
+    """A server; a context manager. Its data survives ``kill`` and ``start``."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="clerk-postgres-"))
@@ -49,16 +50,12 @@ class LocalPostgres:
 
     @property
     def pid(self) -> int:
-        """The server's process."""
         assert self._server is not None
         return self._server.pid
 
     def start(self) -> None:
-        """Start the server, and return when it answers.
-
-        After a kill it may find that a process of the one before is still there, and ends: then it
-        is started again.
-        """
+        """Start the server, and return when it answers. After a kill it may find a process of
+        the previous one and exit: then it is restarted."""
         until = time.monotonic() + 60
         self._launch()
         while True:
@@ -95,11 +92,9 @@ class LocalPostgres:
             self._server = None
 
     def connect(self, database: str) -> pg8000.native.Connection:
-        """A connection to one of its databases."""
         return pg8000.native.Connection("desk", "127.0.0.1", database, self.port)
 
     def create(self, template: str | None = None) -> str:
-        """Create a database, and return its name."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         connection = self.connect("postgres")
         connection.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
@@ -107,13 +102,12 @@ class LocalPostgres:
         return name
 
     def drop(self, name: str) -> None:
-        """Remove a database, anyone who is connected to it."""
+        """Remove a database, even if clients are connected."""
         connection = self.connect("postgres")
         connection.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         connection.close()
 
     def url(self, name: str) -> str:
-        """The URL of a database."""
         return f"postgresql://desk@127.0.0.1:{self.port}/{name}"
 
     def _run(self, program: str, *arguments: str) -> None:

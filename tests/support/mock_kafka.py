@@ -1,9 +1,9 @@
-"""A broker inside of the test's process: librdkafka's own mock cluster, by its C interface.
+"""A broker inside the test's process: librdkafka's own mock cluster, through its C interface.
 
-Clients talk to it over TCP in Kafka's protocol, as to any other. It knows topics, producing,
-fetching, offsets, groups and transactions, and says of anything else (creating topics, reading
-configurations, describing groups) that it does not. It fails on demand. What it does not keep are
-the times of records, which no offset is found by, and the offsets that a transaction commits.
+Clients talk to it over TCP in Kafka's protocol. It knows topics, producing, fetching, offsets,
+groups and transactions, and rejects the rest (creating topics, reading configurations, describing
+groups). It fails on demand. It does not keep the times of records, so no offset is found by time,
+nor the offsets that a transaction commits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INIT_PRODUCER_ID = 22
 
 
 class MockKafka:
-    """One broker on a free port of loopback; made by ``mock_kafka``."""
+    """One broker on a free loopback port; made by ``mock_kafka``."""
 
     def __init__(self) -> None:
         self._library = _library()
@@ -35,18 +35,18 @@ class MockKafka:
         self._client = self._library.rd_kafka_new(_PRODUCER, conf, error, _SIZE)
         assert self._client, error.value
         self._cluster = self._library.rd_kafka_handle_mock_cluster(self._client)
-        # Who creates topics and describes things; it would be nobody, and asked for in vain.
+        # Without a controller, clients would search for one in vain.
         assert self._library.rd_kafka_mock_set_controller_id(self._cluster, 1) == 0
-        # The classic group's members would be waited for as long as on a cluster, 3 s.
+        # It waits for members of the classic group as long as a cluster does, 3 s.
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 10)
         self.servers: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
-        """Create a topic. One that a client asks for is created too, with four partitions."""
+        """Create a topic. A topic that a client asks for is also created, with four partitions."""
         self._succeed("topic_create", name.encode(), ctypes.c_int(partitions), ctypes.c_int(1))
 
     def fail_topic(self, name: str, error: int) -> None:
-        """Answer with this error (a code of KafkaError's) to anyone who asks about a topic."""
+        """Answer every request about a topic with this error (a code of KafkaError)."""
         self._library.rd_kafka_mock_topic_set_error(
             ctypes.c_void_p(self._cluster), name.encode(), ctypes.c_int(error)
         )
@@ -60,11 +60,10 @@ class MockKafka:
         )  # fmt: skip
 
     def go_away(self) -> None:
-        """Hang up on everybody, and listen no more."""
+        """Close all connections and stop listening."""
         self._succeed("broker_set_down", ctypes.c_int32(1))
 
     def close(self) -> None:
-        """End it. Clients that are left find nobody."""
         self._library.rd_kafka_destroy(ctypes.c_void_p(self._client))
 
     def _succeed(self, name: str, *arguments: Any) -> None:
@@ -74,7 +73,6 @@ class MockKafka:
 
 @contextmanager
 def mock_kafka() -> Iterator[MockKafka]:
-    """Run a broker."""
     broker = MockKafka()
     try:
         yield broker
@@ -83,7 +81,7 @@ def mock_kafka() -> Iterator[MockKafka]:
 
 
 def _library() -> Any:
-    """The librdkafka that the Python client is linked with: found through it."""
+    """The librdkafka that the Python client is linked with."""
     library = ctypes.CDLL(cimpl.__file__)
     pointer = ctypes.c_void_p
     for name, result, arguments in (

@@ -1,7 +1,7 @@
-"""An OpenID provider on loopback that does as it should, until a test tells it otherwise.
+"""An OpenID provider on loopback that behaves correctly until a test changes it.
 
-It checks what a provider has to: the client's secret, the redirect, the code verifier, and that a
-code is used once. ``make test-desk`` signs in by a real one.
+It checks the client's secret, the redirect, the code verifier, and that a code is used once. ``make
+test-desk`` logs in through a real provider.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class OpenIdProvider:
     def sign(self, claims: dict[str, Any]) -> str:
         """An ID token, by the algorithm of now."""
         key = self.keys.keys[0]
-        if self.algorithm in {"none", "HS256"}:  # the latter by what everybody can read
+        if self.algorithm in {"none", "HS256"}:  # HS256 with a key that everybody can read
             parts = [json.dumps(each).encode() for each in ({"alg": self.algorithm}, claims)]
             signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
             public = key.as_pem(private=False)  # type: ignore[union-attr]
@@ -175,7 +175,7 @@ PEOPLE = {
     "dora": {"name": "Dora Maar", "groups": ["managers"]},
     "eve": {"name": "Eve Arden", "groups": ["sales"]},
 }
-"""Who is known to it: two reviewers, an adjudicator, an owner, somebody of another department."""
+"""The people it knows: two reviewers, an adjudicator, an owner, somebody of another department."""
 
 
 @contextlib.contextmanager

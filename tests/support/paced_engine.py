@@ -13,8 +13,8 @@ from worker.errors import EngineDied
 
 
 class PacedEngine:
-    """Answers prompts first come, first served, ``rate`` a second (0: none), once ``work`` is
-    called. Texts in ``never`` get no answer, and hold nobody up."""
+    """Answers prompts in order, ``rate`` a second (0: none), when ``work`` is called. Texts in
+    ``never`` get no answer and hold up no others."""
 
     def __init__(self, clock: Callable[[], float], rate: float, never: Sequence[str] = ()) -> None:
         self._clock = clock
@@ -33,7 +33,6 @@ class PacedEngine:
         return sum(not future.done() for future in self._line)
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Take a prompt in."""
         future: Future[Answer] = Future()
         if message_of(prompt_ids) not in self._never:
             self._line.append(future)
@@ -52,16 +51,15 @@ class PacedEngine:
                 self.answered += 1
                 self._due -= 1
         if not self._line:
-            self._due = 0.0  # time without work is not made up for
+            self._due = 0.0  # idle time is not caught up
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Do nothing."""
+        pass
 
     def check_health(self) -> None:
-        """Always well: a hang does not show here."""
+        pass
 
     def close(self) -> None:
-        """End what waits."""
         for future in self._line:
             if not future.done():
                 future.set_exception(EngineDied("closed"))

@@ -1,4 +1,4 @@
-"""The project's Markdown pages, as tests look at them: links, anchors, what they name."""
+"""The project's Markdown pages for tests: links, anchors, and the names they use."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ PAGES = tuple(
 
 @functools.cache
 def text_of(page: str) -> str:
-    """Return a page's text."""
     return (ROOT / page).read_text(encoding="utf-8")
 
 
 def links(page: str) -> Iterator[tuple[Path, str]]:
-    """Give the file and the anchor of each link into this repository. ``""`` is no anchor."""
+    """Yield the file and the anchor of each link into this repository. ``""`` means no anchor."""
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
         if not re.match(r"[a-z]+:", target):
             path, _, anchor = target.partition("#")
@@ -36,25 +35,25 @@ def links(page: str) -> Iterator[tuple[Path, str]]:
 
 @functools.cache
 def anchors(page: Path) -> frozenset[str]:
-    """Return the anchors that GitHub makes of a page's headings."""
+    """The anchors that GitHub makes from a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return frozenset(re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings)
 
 
 def spoken(page: str) -> str:
-    """Return a page's text without its fenced blocks and its quotations of code lines."""
+    """A page's text without fenced blocks and inline code."""
     text = re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
 
 
 def code_words(page: str) -> list[str]:
-    """Return what stands in backticks in a page's prose and tables."""
+    """Words in backticks in a page's prose and tables."""
     return re.findall(r"`([^`\n]+)`", spoken(page))
 
 
 @functools.cache
 def names_in(path: Path) -> frozenset[str]:
-    """Return every name that a Python file defines: classes, functions, variables, parameters."""
+    """Every name that a Python file defines: classes, functions, variables, parameters."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -68,6 +67,5 @@ def names_in(path: Path) -> frozenset[str]:
 
 @functools.cache
 def all_names() -> frozenset[str]:
-    """Return every name that our code defines."""
     files = (path for top in CODE for path in (ROOT / top).rglob("*.py"))
     return frozenset().union(*(names_in(path) for path in files))

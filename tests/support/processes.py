@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -12,20 +13,29 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
-"""For how long a step may take on a machine that does much else."""
+"""How long a step may take on a busy machine."""
+
+
+def wait_until(reached: Callable[[], object], timeout_s: float = 60) -> None:
+    until = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def output_of(*arguments: str, **variables: str) -> str:
-    """Run Python with these arguments in the project's folder, and more variables, to its end;
-    return what it printed."""
+    """Run Python with these arguments and more variables in the project's folder; return the
+    output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
@@ -39,7 +49,7 @@ def output_of(*arguments: str, **variables: str) -> str:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's variables without settings of the worker's, and more."""
+    """This process's variables without the worker's settings, plus more."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
     return {**clean, **more}
 
@@ -47,7 +57,7 @@ def environment(**more: str) -> dict[str, str]:
 def worker_command(
     name: str, settings: Mapping[str, str], *options: str, timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of the worker as people do, with these settings and no others, to its end."""
+    """Run a command of the worker with only these settings."""
     flags = [part for key, value in settings.items() for part in ("-s", f"{key}='{value}'")]
     return subprocess.run(
         [sys.executable, "-m", "worker", name, *options, *flags],
@@ -55,9 +65,23 @@ def worker_command(
     )  # fmt: skip
 
 
+def verify(settings: Mapping[str, str], *options: str) -> tuple[int, dict[str, Any]]:
+    done = worker_command("verify", settings, "--json", *options)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def need_vllm() -> None:
+    """Skip a test where vLLM is not installed; in CI that is a failure."""
+    from worker.engine.vllm_config import vllm_is_installed
+
+    if not vllm_is_installed():
+        assert not os.environ.get("CI"), "CI must have vLLM"
+        pytest.skip("vLLM is not installed")
+
+
 @contextlib.contextmanager
 def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program until the end."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, **options)
         try:
@@ -76,7 +100,7 @@ def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
 
 @contextlib.contextmanager
 def answering(url: str, process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Begin when an address answers."""
+    """Wait until an address answers, then run the block."""
     until = time.monotonic() + PATIENCE_S
     while True:
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
@@ -89,7 +113,7 @@ def answering(url: str, process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
+    """Loopback ports on which nothing listens now."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -97,16 +121,16 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
-# An HTTP server of a test, on loopback, for as long as it is wanted.
+# A test's HTTP server on loopback.
 
 
 POLL_S = 0.01
-"""How often a server looks whether it is to stop; by default twice a second, and tests wait."""
+"""How often a server checks whether it should stop; the default of twice a second slows tests."""
 
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve until the end of the block; give the address, ``http://127.0.0.1:PORT``."""
+    """Serve until the end of the block; yield ``http://127.0.0.1:PORT``."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A store with an adapter in service, of a small kind of model, and decisions that fix it."""
+"""A store with a small adapter in service, and decisions that would improve it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECIPES = {
 
 
 class Place(NamedTuple):
-    """A store with an adapter in service, its dataset, decisions that fix it, and a recipe."""
+    """A store with an adapter in service, its dataset, decisions that correct it, and a recipe."""
 
     store: Path
     dataset: Path
@@ -39,7 +39,6 @@ class Place(NamedTuple):
     truth: dict[str, str]
 
     def command(self, out: Path, decisions: Path | None = None, *more: Any) -> tuple[Any, ...]:
-        """Return the arguments of a proposal."""
         return (
             *("propose", "--store", self.store, "--dataset", self.dataset, "--out", out),
             *("--recipe", self.recipe, "--base", self.base, "--json", *gates()),
@@ -57,14 +56,15 @@ class Place(NamedTuple):
 
 
 def gates(option: str = "--gate-set", rules: Sequence[str] = GATE) -> tuple[str, ...]:
-    """Return the gate's rules as the command takes them: ``publish`` by ``--set``."""
+    """The gate's rules as the command accepts them: ``publish`` with ``--set``."""
     return tuple(word for rule in rules for word in (option, rule))
 
 
 def make_place(
     root: Path, kind: str, base: Path, taxonomy_file: Path, make_messages: Make
 ) -> Place:
-    """Make the place below ``root``: of the training labels in service two in five are wrong."""
+    """Make the place below ``root``: two in five training labels of the adapter in service are
+    wrong."""
     draw = random.Random(5)
     parts, truth = {}, {}
     for seed, (part, count) in enumerate((("train", 60), ("validation", 20), ("holdout", 100))):
@@ -95,7 +95,7 @@ def make_place(
 
 
 def write(path: Path, rows: Any, labels: dict[str, str]) -> Path:
-    """Write a decision for each row: its label in ``labels``."""
+    """Write a decision for each row, with its label in ``labels``."""
     save_answers(
         path,
         [

@@ -1,4 +1,4 @@
-"""A base and an adapter on disk, as a trainer leaves them."""
+"""A base and an adapter on disk, as a trainer writes them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def publish(directory: Path) -> Published:
 
 
 def publish_encoder(directory: Path, **changes: Any) -> Published:
-    """Write a toy base and an encoder trained from it, whose files have no model in them."""
+    """Write a toy base and an encoder trained from it; its files contain no model."""
     base, adapter = _write_base(directory), directory / "encoder"
     adapter.mkdir()
     shutil.copy(base / "tokenizer.json", adapter)

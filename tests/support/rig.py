@@ -1,4 +1,4 @@
-"""A loop and everything around it, wired as in the worker, on fakes; and the fakes."""
+"""The fakes, and a loop wired to them as in the worker."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ from worker.stream.fake import FakeStream
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.topics import Topics
 
-# A clock, an engine and listeners that do as a test says and keep what they are told.
+# A clock, an engine and listeners that follow a test's orders and record their calls.
 
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
 
 
 class Clock:
-    """Monotonic seconds that go on only when read (by ``tick``), advanced or waited for."""
+    """Monotonic seconds that advance when read (by ``tick``), advanced or waited for."""
 
     def __init__(self, now: float = 1000.0, tick: float = 0.0) -> None:
         self.now = now
@@ -70,12 +70,11 @@ class Clock:
         self._due: list[tuple[float, Callable[[], None]]] = []
 
     def __call__(self) -> float:
-        """Read the time."""
         self.advance(self.tick)
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and do what falls due in it."""
+        """Let time pass, and run the actions that fall due."""
         self.now += seconds
         due = [timer for timer in self._due if timer[0] <= self.now]
         self._due = [timer for timer in self._due if timer[0] > self.now]
@@ -83,12 +82,11 @@ class Clock:
             action()
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something once so much time has passed."""
         self._due.append((self.now + seconds, action))
 
 
 class ScriptedEngine:
-    """A FakeEngine that is told by a message's text what to do with it."""
+    """A FakeEngine whose answers the test gives, by the text of the message."""
 
     def __init__(self) -> None:
         self.fake = FakeEngine(self._respond)
@@ -97,20 +95,17 @@ class ScriptedEngine:
         self._answer: Answer = CodeScores({})
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Take a prompt in."""
         future = self.fake.submit(prompt_ids)
         self.submitted.append((message_of(prompt_ids), future))
         return future
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Do nothing."""
+        pass
 
     def check_health(self) -> None:
-        """Raise EngineDied once the fake is dead."""
         self.fake.check_health()
 
     def close(self) -> None:
-        """End it."""
         self.fake.close()
 
     @property
@@ -119,20 +114,19 @@ class ScriptedEngine:
         return [message_of(prompt) for prompt in self.fake.pending]
 
     def future(self, text: str) -> Future[Answer]:
-        """The oldest future of a text that is not done."""
+        """The oldest unfinished future of a text."""
         return next(f for submitted, f in self.submitted if submitted == text and not f.done())
 
     def answer(self, text: str, label: str | None = "billing", p: float = 0.9) -> None:
-        """Give the oldest of this text its label; no label: an answer that holds no scores."""
+        """Answer the oldest of this text; without a label, with no scores."""
         self._answer = CodeScores({}) if label is None else scores(label, p=p)
         self.fake.finish(self.pending.index(text))
 
     def fail(self, text: str, error: Exception) -> None:
-        """Fail the oldest of this text."""
         self.fake.fail(error, self.pending.index(text))
 
     def begin(self, text: str) -> None:
-        """Make the oldest of this text one that is computed already and cannot be called off."""
+        """Make the oldest of this text one that can no longer be cancelled."""
         self.future(text).cancel = lambda: False  # type: ignore[method-assign]
 
     def _respond(self, prompt: Sequence[int]) -> Answer:
@@ -140,26 +134,25 @@ class ScriptedEngine:
 
 
 def message_of(prompt_ids: Sequence[int]) -> str:
-    """Return the message in a prompt of the small manifest's."""
+    """The message in a prompt of the small manifest."""
     spec = small_manifest().prompt
     return decode(prompt_ids[len(spec.prefix_ids) : len(prompt_ids) - len(spec.suffix_ids)])
 
 
 class Events:
-    """A listener of the loop that keeps the events, in a short form, and passes them on."""
+    """A listener of the loop that records events in a short form, and passes them on."""
 
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
         self.others: list[Listener] = []
 
     def __call__(self, event: LoopEvent) -> None:
-        """Keep it."""
         self.log.append(_short(event))
         for listener in self.others:
             listener(event)
 
     def kinds(self, *wanted: str) -> list[tuple[Any, ...]]:
-        """What was told of these kinds, in order."""
+        """Recorded events of these kinds, in order."""
         return [event for event in self.log if event[0] in wanted]
 
 
@@ -189,13 +182,12 @@ def _short(event: LoopEvent) -> tuple[Any, ...]:  # noqa: C901, PLR0911 - one li
 
 
 class RouterEvents:
-    """A router's listener that keeps what it is told, and closes who is idle."""
+    """A router's listener that records events, and closes idle engines."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, str]] = []
 
     def __call__(self, event: RouterEvent) -> None:
-        """Keep the adapter's digest; of a change that of the main one."""
         match event:
             case SplitChanged(_, now):
                 self.log.append(("changed", now.main.digest))
@@ -207,28 +199,25 @@ class RouterEvents:
 
 
 class FakeWitness:
-    """A TrialWitness that a test keeps beyond the death of a worker, as a host's disk would be."""
+    """A TrialWitness that survives the death of a worker, as a host's disk would."""
 
     def __init__(self) -> None:
         self.trial: ProvenDeath | None = None
         self.deaths: list[ProvenDeath] = []
 
     def begin(self, source: TopicPartition, offset: int) -> None:
-        """Keep which record it is."""
         self.trial = ProvenDeath(source, offset)
 
     def end(self) -> None:
-        """Forget it."""
         self.trial = None
 
     def killed(self) -> None:
-        """The process is gone: what it wrote is what the next one finds."""
+        """The process died: the next one finds what it wrote."""
         if self.trial is not None:
             self.deaths.append(self.trial)
         self.trial = None
 
     def take_deaths(self) -> Sequence[ProvenDeath]:
-        """Return them once."""
         found, self.deaths = self.deaths, []
         return found
 
@@ -236,30 +225,27 @@ class FakeWitness:
 def isolation(
     process: str = "p1", reach: int = 512, witness: FakeWitness | None = None
 ) -> IsolationPolicy:
-    """Crash isolation of a process, with a witness of its own where none is given."""
+    """Crash isolation of a process, with its own witness unless one is given."""
     return IsolationPolicy(process, reach, witness or FakeWitness())
 
 
-# Policies as the settings' defaults make them, but for what a test sets itself.
+# Policies by the settings' defaults, except what a test sets itself.
 
 
 def make_bounds(**changes: Any) -> Bounds:
-    """Bounds; ``changes`` replace fields."""
     return replace(loop_policy(LoopSettings()).bounds, **changes)
 
 
 def make_loop_policy(**changes: Any) -> LoopPolicy:
-    """A loop's policy; ``changes`` replace fields."""
     return replace(loop_policy(LoopSettings()), **changes)
 
 
 def make_judge_policy(**changes: Any) -> JudgePolicy:
-    """When a canary is stopped; ``changes`` replace fields."""
     return replace(JudgePolicy(), **changes)
 
 
 def make_kafka_config(**changes: Any) -> KafkaConfig:
-    """What the Kafka edge needs, for a cluster that is not there; ``changes`` are arguments."""
+    """Configuration for a cluster that does not exist; ``changes`` are arguments."""
     settings = KafkaSettings()
     given: dict[str, Any] = {
         "bootstrap_servers": "nowhere",
@@ -279,10 +265,10 @@ def make_kafka_config(**changes: Any) -> KafkaConfig:
     return build_config(**{**given, **changes})
 
 
-# Records on their way through the worker: made, completed, and read back once published.
+# Records for tests: made, completed, and read back once published.
 
 
-# What JSON can carry: also halves of surrogate pairs, which ``st.text`` leaves out.
+# What JSON can carry: also lone surrogates, which ``st.text`` leaves out.
 any_text = st.lists(
     st.text(max_size=20) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs"]), max_size=5),
     max_size=8,
@@ -304,18 +290,16 @@ def toy_record(value: bytes | None = b'{"message": "hi"}', **changes: Any) -> Re
 
 @cache
 def default_adapter() -> ServingAdapter:
-    """The adapter that completed records are by."""
     return toy_serving_adapter()
 
 
 def toy_completed(record: Record, outcome: Outcome, *rest: Any, **changes: Any) -> CompletedRecord:
-    """A completed record of the toy adapter."""
     return CompletedRecord(record, outcome, default_adapter(), *rest, **changes)
 
 
 @dataclass(frozen=True, slots=True)
 class SinkRecord:
-    """One record of a sink topic, in a form that is easy to compare."""
+    """One record of an output topic, easy to compare."""
 
     topic: str
     id: str
@@ -336,7 +320,7 @@ def read_output(outgoing: Outgoing) -> SinkRecord:
 
 @dataclass(slots=True)
 class Rig:
-    """A loop and everything around it. The loop has subscribed; no partition is assigned yet."""
+    """A loop on fakes. It has subscribed; no partition is assigned yet."""
 
     partitions: int = 1
     policy: LoopPolicy = field(default_factory=make_loop_policy)
@@ -347,10 +331,10 @@ class Rig:
     admission: dict[str, Any] = field(default_factory=dict)
     isolation: IsolationPolicy | None = None
     retry: RetryPolicy | None = None
-    """With it there is a retry topic of one partition, whose number is ``partitions``; and the
-    wall clock goes with the other one."""
+    """Adds a retry topic with one partition, whose number is ``partitions``; the wall clock then
+    follows the other clock."""
     shared: FakeStream | None = None
-    """The stream of a worker before this one; None: a new one."""
+    """The stream of the previous worker; None: a new one."""
     stream: FakeStream = field(init=False)
     engine: ScriptedEngine = field(init=False)
     clock: Clock = field(init=False)
@@ -361,7 +345,7 @@ class Rig:
     loop: Loop = field(init=False)
 
     def __post_init__(self) -> None:
-        # The real wait for an answer is no use here: answers come when a test says so.
+        # The real wait for an answer is useless here: answers come when a test says so.
         policy = replace(self.policy, result_wait_s=0.0)
         retry_topic = self.retry.topic if self.retry is not None else None
         self.stream = self.shared or FakeStream("in", self.partitions, retry_topic)
@@ -397,7 +381,6 @@ class Rig:
         self.stream.subscribe(self.loop)
 
     def wall(self) -> datetime:
-        """The time of day."""
         return NOW if self.retry is None else NOW + timedelta(seconds=self.clock.now - 1000.0)
 
     def _wait(self, seconds: float) -> None:
@@ -405,18 +388,17 @@ class Rig:
         self.clock.advance(seconds)
 
     def use(self, router: AdapterRouter) -> None:
-        """Have another router choose the adapters of the records to come."""
+        """Let another router choose the adapters of records from now on."""
         self.router = router
         self.loop._pipeline._router = self.loop._requests._router = router
 
     def on_published(self, call: Callable[[Sequence[CompletedRecord]], None]) -> None:
-        """Have what is published given to ``call``, next to being kept in ``events``."""
+        """Also pass published batches to ``call``."""
         self.events.others.append(
             lambda event: call(event.batch) if isinstance(event, events.Published) else None
         )
 
     def add(self, *texts: str, partition: int = 0) -> None:
-        """Append messages to a partition."""
         for text in texts:
             self.stream.add(text.encode(), partition)
 
@@ -427,7 +409,7 @@ class Rig:
             self.loop.run_once()
 
     def pass_time(self, seconds: int) -> None:
-        """Iterate a second at a time; the engine answers the golden prompts it is given."""
+        """Iterate once a second; the engine answers golden prompts."""
         golden = message_of(self.router.main.manifest.golden[0].ids)
         for _ in range(seconds):
             self.iterate()
@@ -435,23 +417,21 @@ class Rig:
                 self.engine.answer(golden)
 
     def answer(self, *texts: str) -> None:
-        """Answer these messages, in this order, and run an iteration."""
+        """Answer these messages in this order, and run an iteration."""
         for text in texts:
             self.engine.answer(text)
         self.iterate()
 
     @property
     def outputs(self) -> list[SinkRecord]:
-        """What was published, in order, over all topics."""
+        """Everything published, in order, over all topics."""
         return [read_output(outgoing) for outgoing in self.stream.outputs]
 
     @property
     def ids(self) -> list[str]:
-        """Ids of what was published, in order."""
         return [published.id for published in self.outputs]
 
     def committed(self, partition: int = 0) -> int:
-        """The committed offset of a partition."""
         return self.stream.committed.get(self.stream.sources[partition], 0)
 
 
@@ -464,7 +444,7 @@ def started(*texts: str, **options: Any) -> Rig:
     return rig
 
 
-# A loop with a retry topic, on the fakes: messages that are refused, and what becomes of them.
+# A loop with a retry topic, on the fakes.
 
 
 POLICY = RetryPolicy("retry", delay_s=10.0, max_attempts=2)
@@ -488,18 +468,18 @@ def add(rig: Rig, *texts: str, partition: int = 0, headers: Headers = ()) -> Non
 
 
 def refuse(rig: Rig, text: str = "m0") -> None:
-    """The engine refuses a message; the batch is published."""
+    """Let the engine reject a message; the batch is published."""
     rig.engine.fail(text, REFUSED)
     rig.iterate()
 
 
 def results(rig: Rig) -> list[SinkRecord]:
-    """What was published to the topics for results."""
+    """Records on the topics for results."""
     return [read_output(each) for each in rig.stream.outputs if each.topic != "retry"]
 
 
 def waiting(rig: Rig) -> list[Outgoing]:
-    """What was published to the retry topic."""
+    """Records on the retry topic."""
     return [each for each in rig.stream.outputs if each.topic == "retry"]
 
 
@@ -508,7 +488,7 @@ def now_ms(rig: Rig) -> int:
 
 
 def of_retry(rig: Rig, headers: Headers, text: str = "stranger") -> None:
-    """Append a record to the retry topic as some producer might."""
+    """Append a record to the retry topic as another producer might."""
     source = rig.stream.sources[-1]
     log = rig.stream.log[source]
     log.append(Record(source, len(log), b"k", text.encode(), headers, 1_600_000_000_000))

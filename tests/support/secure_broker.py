@@ -1,7 +1,7 @@
 """Apache Kafka on loopback with TLS, client certificates, passwords and rights, for tests.
 
-One broker with a listener for each way in. The local broker's own plain listener stays, and belongs
-to its super user, who makes topics, users and rights; everybody else has none that was not given.
+One broker with a listener for each kind of login. The plain listener belongs to its super user, who
+creates topics, users and rights; everybody else has only the rights they were given.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from cryptography.x509.oid import NameOID
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import HOST, PropertyValue
 
-# A certificate authority of a test's own, and the certificates that it signs, as PEM files.
+# A test's own certificate authority and the certificates it signs, as PEM files.
 
 
 _DAY = timedelta(days=1)
@@ -46,7 +46,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class SignedCertificate:
-    """A certificate with its private key, each in a file, and both in one as Kafka reads them."""
+    """A certificate and its private key, as files and in one file as Kafka reads them."""
 
     certificate: Path
     key: Path
@@ -54,7 +54,7 @@ class SignedCertificate:
 
 
 class CertificateAuthority:
-    """Signs certificates for names and addresses; its own certificate is ``certificate``."""
+    """Signs certificates for names and addresses."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -78,8 +78,8 @@ class CertificateAuthority:
         expired: bool = False,
         password: str | None = None,
     ) -> SignedCertificate:
-        """Make a key and a certificate, for a host where there is an ``address`` (a name or an
-        IP). ``expired``: since an hour; ``password``: of the key's own file."""
+        """Make a key and a certificate, for a host if there is an ``address`` (a name or an IP).
+        ``expired``: an hour ago; ``password``: of the key's file."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         end = now - timedelta(hours=1) if expired else now + _DAY
@@ -136,7 +136,7 @@ LISTENERS = {
     "EXPIRED": "SSL",  # its certificate is
     "RENAMED": "SSL",  # its certificate is another host's
 }
-_ANY: Any = None  # which the client's types do not foresee
+_ANY: Any = None  # which the client's types do not allow
 _JAAS = "org.apache.kafka.common.security"
 
 _COORDINATOR_S = 30.0
@@ -147,7 +147,7 @@ _NOT_YET = {
 }
 
 Right = tuple[str, str, str]
-"""Kind of resource, its name (with * at its end: every name that begins so), and the operation."""
+"""Kind of resource, its name (a final * matches every name that begins so), and the operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +163,10 @@ class SecureBroker:
 
     @property
     def servers(self) -> str:
-        """Where the super user gets in."""
+        """The address for the super user."""
         return self.broker.bootstrap_servers
 
     def create_topics(self, names: Iterable[str]) -> None:
-        """Create topics of one partition."""
         new = [NewTopic(name, 1, 1) for name in names]
         for future in self.admin.create_topics(new).values():
             future.result(30)
@@ -180,7 +179,7 @@ class SecureBroker:
             future.result(30)
 
     def forbid(self, principal: str) -> None:
-        """Take every right of a principal away."""
+        """Remove every right of a principal."""
         whose = AclBindingFilter(
             ResourceType.ANY, _ANY, ResourcePatternType.ANY, principal, _ANY,
             AclOperation.ANY, AclPermissionType.ANY,
@@ -188,7 +187,7 @@ class SecureBroker:
         self._delete(whose)
 
     def take_away(self, principal: str, right: Right) -> None:
-        """Take one right of a principal away; the others stay all the while."""
+        """Remove one right of a principal and keep the others."""
         self._delete(AclBindingFilter(*_parts(principal, right)))
 
     def _delete(self, whose: AclBindingFilter) -> None:
@@ -196,7 +195,6 @@ class SecureBroker:
             future.result(30)
 
     def add_scram_user(self, name: str, password: str) -> None:
-        """Make a user for SCRAM-SHA-512."""
         made = UserScramCredentialUpsertion(
             name, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password.encode()
         )
@@ -206,10 +204,8 @@ class SecureBroker:
 
 @contextmanager
 def secure_broker(folder: Path, host: str = HOST) -> Iterator[SecureBroker]:
-    """Start one; its certificates are in ``folder``. Users of SASL: plain-clerk and scram-clerk.
-
-    ``host`` is the address that it listens on and is known by.
-    """
+    """Start a broker with its certificates in ``folder`` and the SASL users plain-clerk and
+    scram-clerk. It listens on ``host`` and is known by it."""
     ca = CertificateAuthority(folder, "planted-ca")
     other_ca = CertificateAuthority(folder, "other-ca")
     keys = {
@@ -238,7 +234,7 @@ def secure_broker(folder: Path, host: str = HOST) -> Iterator[SecureBroker]:
         "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
             f"{_JAAS}.scram.ScramLoginModule required;"
         ),
-        # Takes tokens without a signature (tests/support/unsigned_token.py); for tests alone.
+        # Accepts tokens without a signature (tests/support/unsigned_token.py); only for tests.
         "listener.name.sasl.oauthbearer.sasl.jaas.config": (
             f"{_JAAS}.oauthbearer.OAuthBearerLoginModule required;"
         ),
@@ -254,8 +250,8 @@ def secure_broker(folder: Path, host: str = HOST) -> Iterator[SecureBroker]:
 
 
 def _await_coordinator(admin: AdminClient) -> None:
-    """Wait until the broker answers for groups: the topic of their offsets is made when somebody
-    first asks, and until it is loaded nobody is told what he may do to a group."""
+    """Wait until the broker answers for groups: the topic of their offsets is created on first
+    use, and until it is loaded nobody learns their rights on a group."""
     until = time.monotonic() + _COORDINATOR_S
     while True:
         try:
@@ -272,13 +268,12 @@ def _await_coordinator(admin: AdminClient) -> None:
 
 
 def fresh_topics() -> dict[str, str]:
-    """Names for a worker's four topics that no other test uses."""
     run = f"secure.{uuid.uuid4().hex[:8]}"
     return {name: f"{run}.{name}" for name in ("in", "out", "review", "dead")}
 
 
 def _parts(principal: str, right: Right) -> tuple[Any, ...]:
-    """What a rule is made of, in the order of the client's classes."""
+    """The parts of an ACL, in the order of the client's classes."""
     kind, name, operation = right
     begins = name.endswith("*")
     return (

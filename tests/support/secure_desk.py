@@ -1,6 +1,6 @@
-"""A worker's place on a secured Kafka: ways in, topics, rights; how it works there, how it ends.
+"""A worker on a secured Kafka: logins, topics, rights, and how it works and ends there.
 
-It is the production worker with an engine of fixed time.
+It is the production worker with an engine of fixed service time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PLANTED = (
     "PRIVATE KEY",
 )
 FAILS_WITHIN_S = 15.0
-"""With the default settings; the interpreter's own start included."""
+"""With the default settings, including the interpreter's own start."""
 
 PAGE = Path("docs/kafka.md")
 PLACES = {
@@ -64,8 +64,7 @@ PRINCIPALS = {
 
 
 class Refused(NamedTuple):
-    """A way in that is wrong: its settings, the exit code, and what the worker tells: where, and
-    how to fix it."""
+    """A wrong login: its settings, the exit code, and the address and the fix in the error."""
 
     given: dict[str, str]
     code: int
@@ -74,7 +73,7 @@ class Refused(NamedTuple):
 
 
 def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
-    """The settings of each way in."""
+    """The settings of each way to log in."""
     at = kafka.broker.address_of
     tls = {"security_protocol": "ssl", "ssl_ca_location": str(kafka.ca.certificate)}
     sasl = {**tls, "bootstrap_servers": at("SASL"), "security_protocol": "sasl_ssl"}
@@ -101,12 +100,12 @@ def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
 
 
 def mostly_long(names: Iterable[str], often: Collection[str]) -> list[Any]:
-    """Cases of which only some are tried each time, and all of them by ``make nightly``."""
+    """Test cases of which only some always run, and all in ``make nightly``."""
     return [pytest.param(name, marks=[] if name in often else pytest.mark.long) for name in names]
 
 
 def documented_rights() -> dict[str, tuple[str, str]]:
-    """The rights that docs/kafka.md gives a worker: by place the kind and the operation."""
+    """The rights of a worker in docs/kafka.md: by place the kind and the operation."""
     text = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
     given = re.findall(
         r"^    kafka-acls\.sh .* --operation (\w+) +--(topic|group|transactional-id) (\S+)",
@@ -121,7 +120,7 @@ def documented_rights() -> dict[str, tuple[str, str]]:
 
 @dataclass
 class Desk:
-    """A worker's topics and group, and the rights that it needs, as docs/kafka.md has them."""
+    """A worker's topics and group, and the rights that it needs, from docs/kafka.md."""
 
     kafka: SecureBroker
     folder: Path
@@ -145,7 +144,7 @@ class Desk:
         assert set(self.rights) == set(names)
 
     def allow(self, way: str, *, but: str | None = None) -> None:
-        """Give the way's user a worker's rights, ``but`` for one."""
+        """Give the login's user a worker's rights, ``but`` for one."""
         if way not in PRINCIPALS:
             return
         principal = f"User:{PRINCIPALS[way]}"
@@ -153,7 +152,6 @@ class Desk:
         self.kafka.allow(principal, [self.rights[name] for name in self.rights if name != but])
 
     def settings(self, given: Mapping[str, str]) -> dict[str, str]:
-        """A worker's settings, as TOML."""
         named = {
             "group_id": self.group,
             "input_topics": self.topics["in"],
@@ -165,7 +163,7 @@ class Desk:
         return {f"kafka.{name}": f"'{value}'" for name, value in named.items()}
 
     def publish(self, count: int) -> None:
-        """Publish good messages, one that is none, and one without a value."""
+        """Publish valid messages, an invalid one, and one without a value."""
         producer = Producer({"bootstrap.servers": self.kafka.servers, "log_level": 0})
         for number in range(count):
             text = json.dumps({"id": str(number), "message": f"{MESSAGE} {number}?"})
@@ -175,12 +173,11 @@ class Desk:
         assert producer.flush(30) == 0
 
     def results(self) -> int:
-        """How many there are, in all three topics."""
         named = (self.topics[name] for name in ("out", "review", "dead"))
         return sum(len(read_all(self.kafka.servers, topic)) for topic in named)
 
     def label_all(self, worker: Program, count: int) -> None:
-        """Publish messages, and wait for the results of just these."""
+        """Publish messages, and wait for exactly their results."""
         self.publish(count)
         until = time.monotonic() + 60
         while self.results() < count + 2:
@@ -190,8 +187,8 @@ class Desk:
         assert self.results() == count + 2
 
     def label_by(self, way: str, delivery: str) -> None:
-        """A worker labels by this way in, with no right but those that the runbook lists, at least
-        once without transactional ids; and it stops in good order."""
+        """A worker labels with this login and only the rights in the runbook, at least once
+        without transactional ids, and stops normally."""
         self.allow(way, but="transactions" if delivery == "at_least_once" else None)
         given = self.settings({**ways(self.kafka)[way], "delivery": delivery})
         log = self.folder / "worker.log"
@@ -202,8 +199,8 @@ class Desk:
             assert planted not in log.read_text(encoding="utf-8")
 
     def start_failing(self, given: Mapping[str, str]) -> tuple[int, str, float]:
-        """Start a worker that must end by itself. Its exit code, what it wrote (without the event
-        that its probes answer), and seconds."""
+        """Start a worker that must exit by itself. Returns its exit code, its output (without
+        the event for probes), and the seconds."""
         settings = {**self.settings(given), "http.port": "0"}
         flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         begin = time.monotonic()
@@ -212,24 +209,21 @@ class Desk:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
             env={**os.environ, "CHAOS_LOAD_S": "100"},  # a model that would be noticed
         )  # fmt: skip
-        told = [line for line in done.stdout.splitlines() if '"http.listening"' not in line]
-        return done.returncode, "\n".join(told), time.monotonic() - begin
+        lines = [line for line in done.stdout.splitlines() if '"http.listening"' not in line]
+        return done.returncode, "\n".join(lines), time.monotonic() - begin
 
-    def is_told(self, refused: Refused, *, soon: bool) -> None:
-        """A worker with these settings ends before the model is loaded, in a bounded time, with one
-        line: what, where, how to fix it.
-
-        What nobody refuses is waited for as long as the settings say, for a broker may be starting;
-        what is refused, 5 s by default. With ``soon`` 3 s are set.
-        """
+    def assert_explained(self, refused: Refused, *, soon: bool) -> None:
+        """A worker with these settings exits before the model is loaded, in a bounded time, with
+        one line: the problem, the address, the fix. An unreachable broker is waited for as
+        long as the settings say, because it may be starting; a refusal ends it, by default
+        after 5 s, with ``soon`` after 3 s."""
         sooner = {"start_timeout_s": "3"} if soon else {}
         ended, written, seconds = self.start_failing(refused.given | sooner)
-        told = written.splitlines()
         assert ended == refused.code, written
-        assert len(told) == 1, written
-        assert told[0].startswith("error: ")
-        assert refused.where in told[0]
-        assert refused.fix in told[0]
+        (line,) = written.splitlines()
+        assert line.startswith("error: ")
+        assert refused.where in line
+        assert refused.fix in line
         assert seconds < FAILS_WITHIN_S
         for planted in PLANTED:
             assert planted not in written

@@ -1,5 +1,4 @@
-"""Small random encoders of every architecture that the trainer names, with tokenizers of their
-own."""
+"""Small random encoders of every architecture that the trainer names, with their tokenizers."""
 
 from __future__ import annotations
 
@@ -91,8 +90,8 @@ def _model(architecture: str, config: dict[str, Any]) -> Any:
 
 
 def _words(special: list[str], text: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Return a tokenizer of the letters and the commonest words. The library's own trainer breaks
-    ties by chance, and with another tokenizer a random encoder is another one every time."""
+    """A tokenizer of letters and frequent words. The library's own trainer breaks ties at
+    random, and a random encoder would differ with the tokenizer."""
     normalizer, pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words: Counter[str] = Counter()
     for line in text:

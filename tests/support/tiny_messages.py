@@ -1,4 +1,4 @@
-"""Made-up messages of three labels, which a tiny model learns, and their taxonomy."""
+"""Made-up messages with three labels, which a tiny model can learn, and their taxonomy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ WORDS = {
 }
 FILLERS = ["please", "my", "the", "hello", "today", "thanks", "it", "is", "still", "now"]
 
-# Messages that differ in a number alone are of one form, and near-duplicates.
+# Messages that differ only in a number have one form, and are near-duplicates.
 _LETTERS = str.maketrans("0123456789", "bcdfghjklm")
 
 
 def write_tiny_taxonomy(folder: Path) -> Path:
-    """Write the taxonomy of the three labels, and return its file."""
+    """Write the taxonomy of the three labels; return its file."""
     path = folder / "taxonomy.toml"
     labels = "".join(f'[[labels]]\nname = "{name}"\ndescription = "d"\n' for name in WORDS)
     path.write_text(f'name = "tiny"\nversion = "1"\n{labels}', encoding="utf-8")
@@ -25,7 +25,7 @@ def write_tiny_taxonomy(folder: Path) -> Path:
 
 
 def make_messages(count: int, seed: int) -> list[tuple[str, str]]:
-    """Return (message, label) pairs, ``count`` of each label, all unlike each other."""
+    """(message, label) pairs, ``count`` of each label, all different."""
     rng = random.Random(seed)
     pairs = []
     for label, words in WORDS.items():

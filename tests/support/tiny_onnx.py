@@ -1,4 +1,4 @@
-"""A tiny encoder with a head, on disk as a trainer leaves it: an ONNX file made on the spot.
+"""A tiny encoder with a head, generated as ONNX and laid out as a trainer does.
 
 Embeddings, a hidden layer, the mean over the tokens, a head: enough for everything that an engine
 does with a real one, in a few milliseconds. The weights are drawn from a seed.
@@ -41,8 +41,8 @@ SHA = "0" * 64
 
 
 def write_tiny_encoder(directory: Path, *, seed: int = 0, **changes: Any) -> Path:
-    """Write an adapter of kind ``encoder`` into a new directory; ``changes`` replace fields of its
-    manifest. Returns the directory."""
+    """Write an adapter of kind ``encoder`` into a new directory; ``changes`` replace fields of
+    its manifest. Returns the directory."""
     directory.mkdir(parents=True)
     write_tokenizer(directory / "tokenizer.json")
     encoders = load_encoders(directory)
@@ -92,7 +92,7 @@ def tiny_outputs(labels: tuple[str, ...]) -> tuple[HeadOutput, ...]:
 
 
 def tiny_spec(encoders: Encoders, max_message_tokens: int = 48) -> PromptSpec:
-    """``[CLS]`` message ``[SEP]``, as a BERT reads it."""
+    """``[CLS]`` message ``[SEP]``, as for a BERT."""
     prefix, suffix, marker = "[CLS]", "[SEP]", " ... "
     return PromptSpec(
         prefix,
@@ -107,7 +107,7 @@ def tiny_spec(encoders: Encoders, max_message_tokens: int = 48) -> PromptSpec:
 
 
 def write_tokenizer(path: Path) -> None:
-    """Write a WordPiece tokenizer of single letters, with a BERT's special tokens."""
+    """Write a WordPiece tokenizer of single letters, with BERT's special tokens."""
     letters = [chr(code) for code in range(33, 127)]
     names = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = {name: at for at, name in enumerate(names)}
@@ -119,7 +119,7 @@ def write_tokenizer(path: Path) -> None:
 
 
 class TinyModel:
-    """The weights, in float32, by a seed."""
+    """Random weights in float32."""
 
     def __init__(self, seed: int, vocabulary: int) -> None:
         draw = np.random.default_rng(seed)
@@ -129,7 +129,7 @@ class TinyModel:
         self.head = draw.normal(size=(HIDDEN, 64)).astype(np.float32)
 
     def logits(self, ids: Any, outputs: int) -> tuple[float, ...]:
-        """Compute what the file has to answer."""
+        """The logits that the file must give."""
         hidden = np.tanh(self.embeddings[list(ids)] @ self.inner)
         return tuple((hidden.mean(axis=0) @ self.head[:, :outputs]).tolist())
 

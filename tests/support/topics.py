@@ -1,17 +1,62 @@
-"""Reading a topic with a client of its own, and the partition that Java clients choose."""
+"""Topics for tests: create, read with a separate client, and Java's choice of partition."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from worker.contract.records import Correction, Retraction, read_correction
 
 _SETTLED_S = 3.0
 
 
+def topic_settings(servers: str, group: str, topics: Mapping[str, str]) -> dict[str, str]:
+    """The worker's settings for topics by short name: in, out, review, dead, retry."""
+    names = {"in": "input_topics", "out": "output_topic", "review": "review_topic",
+             "dead": "dead_letter_topic", "retry": "retry_topic"}  # fmt: skip
+    return {
+        "kafka.bootstrap_servers": servers,
+        "kafka.group_id": group,
+        **{f"kafka.{names[short]}": topic for short, topic in topics.items()},
+    }
+
+
+def create_topics(servers: str, names: Iterable[str], partitions: int = 1) -> None:
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    new = [NewTopic(name, partitions, 1) for name in names]
+    for future in admin.create_topics(new).values():
+        future.result(timeout=60)
+
+
 def read_all(servers: str, topic: str) -> list[bytes | None]:
-    """Every committed record of a topic now. A commit is answered before the topic has its marker:
-    where a transaction is still open, its end is waited for, for a while."""
+    """The values of all committed records of a topic."""
+    return [record.value() for record in read_messages(servers, topic)]
+
+
+def read_corrections(servers: str, topic: str) -> list[Correction]:
+    """Return the corrections of a topic that has nothing else."""
+    records = [read_correction(value) for value in read_all(servers, topic)]
+    assert not [each for each in records if isinstance(each, Retraction)]
+    return [each for each in records if isinstance(each, Correction)]
+
+
+def labels_of(records: Iterable[Correction | Retraction]) -> dict[str, str]:
+    """Return the reviewers' labels by id, as a router knows them (docs/records.md)."""
+    known: dict[str, str] = {}
+    for record in records:
+        if isinstance(record, Correction):
+            known[record.id] = record.label
+        else:
+            known.pop(record.id, None)
+    return known
+
+
+def read_messages(servers: str, topic: str) -> list[Message]:
+    """All committed records of a topic. A commit is answered before the topic has its marker, so
+    the end of an open transaction is waited for, within ``_SETTLED_S``."""
     written = _ends(servers, topic)
     until = time.monotonic() + _SETTLED_S
     consumer = Consumer(
@@ -26,7 +71,7 @@ def read_all(servers: str, topic: str) -> list[bytes | None]:
     )
     partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
     consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    values: list[bytes | None] = []
+    found: list[Message] = []
     ended: dict[int | None, int] = {}
     while len(ended) < len(partitions) or (
         time.monotonic() < until
@@ -38,13 +83,13 @@ def read_all(servers: str, topic: str) -> list[bytes | None]:
         elif message.error():
             ended[message.partition()] = message.offset() or 0
         else:
-            values.append(message.value())
+            found.append(message)
     consumer.close()
-    return values
+    return found
 
 
 def _ends(servers: str, topic: str) -> dict[int | None, int]:
-    """Return the end of each partition, open transactions included."""
+    """The end of each partition, open transactions included."""
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -62,10 +107,10 @@ def _ends(servers: str, topic: str) -> dict[int | None, int]:
     return dict(ends)
 
 
-# The hash by which Java clients choose a key's partition, written down on its own.
+# The hash by which Java clients choose a key's partition, implemented independently of librdkafka.
 #
-# After Austin Appleby's MurmurHash2 (32 bits, seed 0x9747b28c), as Kafka's ``Utils.murmur2`` and
-# ``BuiltInPartitioner.partitionForKey`` have it.
+# After Austin Appleby's MurmurHash2 (32 bits, seed 0x9747b28c), as in Kafka's ``Utils.murmur2`` and
+# ``BuiltInPartitioner.partitionForKey``.
 
 
 _MASK = 0xFFFFFFFF
@@ -73,7 +118,7 @@ _M = 0x5BD1E995
 
 
 def murmur2(key: bytes) -> int:
-    """Return the hash as Java shows it: a signed number of 32 bits."""
+    """The hash as Java has it: a signed 32-bit number."""
     hashed = 0x9747B28C ^ len(key)
     whole = len(key) - len(key) % 4
     for at in range(0, whole, 4):
@@ -88,5 +133,5 @@ def murmur2(key: bytes) -> int:
 
 
 def java_partition(key: bytes, partitions: int) -> int:
-    """Return where a Java producer puts a record with this key."""
+    """The partition in which a Java producer puts a record with this key."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -1,4 +1,4 @@
-"""Toy adapters: a tokenizer of one token a character, three labels, manifests on no files."""
+"""Toy adapters: a tokenizer with one token a character, three labels, manifests without files."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ from worker.records.encode import DeadLetterEncoder, OutputEncoder
 LABELS = ("billing", "delivery", "other")
 SHA = "0" * 64
 
-# The toy tokenizer: a token a character, but for two control tokens.
+# The toy tokenizer: a token a character, except for two control tokens.
 _CONTROL = {"<s>": 1, "</s>": 2}
 _FIRST_ID = 10
 
 
 def encode_plain(text: str) -> list[int]:
-    """Characters to ids, control-token strings taken literally."""
+    """Characters to ids; control-token strings are plain text."""
     return [_FIRST_ID + ord(character) for character in text]
 
 
 def encode_control(text: str) -> list[int]:
-    """Characters to ids, control-token strings as their one id."""
+    """Characters to ids; control-token strings become their one id."""
     ids: list[int] = []
     while text:
         mark = next((token for token in _CONTROL if text.startswith(token)), None)
@@ -67,7 +67,6 @@ def encode_control(text: str) -> list[int]:
 
 
 def decode(ids: Sequence[int]) -> str:
-    """Undo ``encode_plain``."""
     return "".join(chr(id_ - _FIRST_ID) for id_ in ids)
 
 
@@ -75,12 +74,11 @@ ENCODERS = Encoders(encode_control, encode_plain, frozenset(_CONTROL.values()))
 
 
 def toy_taxonomy(labels: Sequence[str] = LABELS) -> Taxonomy:
-    """A taxonomy of these labels."""
     return Taxonomy("toy", "1", "", tuple(Label(name, f"about {name}") for name in labels))
 
 
 def toy_spec(max_message_tokens: int = 32, marker: str = "~") -> PromptSpec:
-    """A prompt of one control token at either end."""
+    """A prompt with one control token at either end."""
     prefix, suffix = "<s>File: ", "</s>="
     return PromptSpec(
         prefix,
@@ -95,7 +93,7 @@ def toy_spec(max_message_tokens: int = 32, marker: str = "~") -> PromptSpec:
 
 
 def toy_manifest(**changes: Any) -> Manifest:
-    """A manifest by the toy tokenizer, on no files; ``changes`` replace fields."""
+    """A manifest for the toy tokenizer, without files; ``changes`` replace fields."""
     spec = changes.get("prompt", toy_spec())
     taxonomy = changes.get("taxonomy", toy_taxonomy())
     manifest = Manifest(
@@ -117,7 +115,8 @@ def toy_manifest(**changes: Any) -> Manifest:
 
 
 def toy_head(labels: Sequence[str] = LABELS, **changes: Any) -> Head:
-    """A head with two outputs for the first label and one for each other; no file has content."""
+    """A head with two outputs for the first label and one for each other; its files do not
+    exist."""
     finer = [HeadOutput(f"{labels[0]}.{part}", labels[0]) for part in "ab"]
     outputs = (*finer, *(HeadOutput(label, label) for label in labels[1:]))
     head = Head(
@@ -135,7 +134,7 @@ def toy_head(labels: Sequence[str] = LABELS, **changes: Any) -> Head:
 
 
 def toy_encoder_manifest(**changes: Any) -> Manifest:
-    """A manifest of kind ``encoder`` by the toy tokenizer, on no files."""
+    """A manifest of kind ``encoder`` for the toy tokenizer, without files."""
     head = changes.get("head", toy_head())
     files = (*head.files, "tokenizer.json") if head is not None else ()
     given = {
@@ -152,12 +151,12 @@ def toy_encoder_manifest(**changes: Any) -> Manifest:
 
 
 def toy_reference(labels: Sequence[str] = LABELS) -> Reference:
-    """A reference that expects each label as often, and hardly ever a mass above 0.9."""
+    """A reference with equally frequent labels, and rarely a mass above 0.9."""
     return Reference({label: 1 / len(labels) for label in labels}, {"0.05": 0.9}, {"0.95": 0.9})
 
 
 def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, ...]:
-    """One golden prompt, for a manifest that is made many times."""
+    """Cached, for a manifest that is made many times."""
     prompt = build_prompt(spec, message, encode_plain)
     assert prompt is not None
     return (GoldenPrompt(message, prompt.ids, prompt.truncated),)
@@ -165,12 +164,12 @@ def one_golden(spec: PromptSpec, message: str = "hello") -> tuple[GoldenPrompt, 
 
 @cache
 def small_manifest() -> Manifest:
-    """A toy manifest with one golden prompt and a reference, made once."""
+    """A toy manifest with one golden prompt and a reference, cached."""
     return toy_manifest(golden=one_golden(toy_spec()), reference=toy_reference())
 
 
 def scores(label: str, p: float = 0.9) -> CodeScores:
-    """An engine's answer that gives ``label`` the probability ``p`` and the others little."""
+    """An answer that gives ``label`` the probability ``p`` and the others little."""
     codes = small_manifest().codes
     return CodeScores(
         {code.token_id: math.log(p if name == label else 0.01) for name, code in codes.items()}
@@ -183,7 +182,7 @@ def toy_serving_adapter(
     layout: str = "text",
     encoders: Encoders | None = None,
 ) -> ServingAdapter:
-    """An adapter in service. Without an engine of its own it answers nothing."""
+    """An adapter in service. Without an engine it answers nothing."""
     manifest = manifest or small_manifest()
     engine = engine or FakeEngine(lambda _: CodeScores({}))
     stages = max(1, len(manifest.stages))  # a fake may stand for a whole cascade
@@ -202,19 +201,19 @@ def toy_serving_adapter(
     )
 
 
-# Adapters that can be told apart by their answers, and which of them gave an answer.
+# Adapters that differ in their answers, and which of them gave an answer.
 
 
 PROBES = ("where is my parcel", "I was charged twice", "hello")
 
 
 def labels_of(name: str) -> tuple[str, str]:
-    """The labels of an adapter whose answers nobody else could give."""
+    """Labels that only this adapter can give."""
     return f"{name}-a", f"{name}-b"
 
 
 def make_manifest(name: str, **changes: Any) -> Manifest:
-    """An adapter with labels, prompt and codes of its own: a mixture would be seen."""
+    """An adapter with its own labels, prompt and codes, so that a mix-up shows."""
     spec = toy_spec(max_message_tokens=24 + len(name))
     return toy_manifest(
         name=name,
@@ -229,7 +228,7 @@ ONE, TWO, THREE = (make_manifest(name) for name in ("one", "two", "three"))
 
 
 def with_probes(manifest: Manifest, *labels: str) -> Manifest:
-    """The same adapter, with a label recorded for each of the probes next to it."""
+    """The same adapter, with a label recorded for each probe."""
     probes = tuple(Probe(text, label) for text, label in zip(PROBES, labels, strict=True))
     found = replace(manifest)
     object.__setattr__(found, "probes", probes)  # as attach_probes does
@@ -237,7 +236,7 @@ def with_probes(manifest: Manifest, *labels: str) -> Manifest:
 
 
 def write_adapter(directory: Path, manifest: Manifest) -> None:
-    """Write a manifest, and its probes next to the directory, which is there."""
+    """Write a manifest, and its probes next to the directory."""
     write_manifest(directory, manifest)
     if manifest.probes:
         file = ProbeFile(manifest.digest, "written", manifest.probes)
@@ -253,13 +252,14 @@ def answer_with(manifest: Manifest, label: str, p: float = 0.9) -> Answer:
 
 
 def by_length(manifest: Manifest, p: float = 0.9) -> Callable[[Sequence[int]], Answer]:
-    """Answer with one of the adapter's labels, by the prompt's length, and give it ``p``."""
+    """Answer with one of the adapter's labels, chosen by the prompt's length, with probability
+    ``p``."""
     names = manifest.taxonomy.names
     return lambda prompt: answer_with(manifest, names[len(prompt) % len(names)], p)
 
 
 def stamps(outputs: Sequence[Any]) -> dict[str, tuple[str, str]]:
-    """By record: label and digest of the result, dead letters left out. Twice is an error."""
+    """By record: label and digest of the result, without dead letters. A duplicate is an error."""
     found: dict[str, tuple[str, str]] = {}
     for outgoing in outputs:
         if outgoing.topic == "dead":
@@ -270,12 +270,12 @@ def stamps(outputs: Sequence[Any]) -> dict[str, tuple[str, str]]:
     return found
 
 
-# Cascades of toy adapters: manifests that bind stages, and what fake engines answer for them.
+# Cascades of toy adapters: manifests that bind stages, and fake engines' answers for them.
 
 
 def cascade_of(*stages: Manifest, sure_from: float = 0.8, **changes: Any) -> Manifest:
-    """A cascade of adapters with one taxonomy, the small one first; the first ones are sure from
-    ``sure_from`` on. ``changes`` replace fields."""
+    """A cascade of adapters with one taxonomy, the small one first; each but the last is sure
+    from ``sure_from`` on. ``changes`` replace fields."""
     first, last = stages[0], stages[-1]
     thresholds = Thresholds(0.5, review_disagreement=0.0)
     given: dict[str, Any] = {
@@ -297,7 +297,6 @@ def cascade_of(*stages: Manifest, sure_from: float = 0.8, **changes: Any) -> Man
 def bind(
     stages: Sequence[Manifest], sure_from: float, thresholds: Thresholds
 ) -> tuple[CascadeStage, ...]:
-    """Name these adapters as stages."""
     last = len(stages) - 1
     return tuple(
         CascadeStage(
@@ -316,7 +315,7 @@ def bind(
 
 
 SMALL = toy_manifest(name="small", golden=one_golden(toy_spec()))
-# Another prompt, so that a prompt of one stage given to the other would be seen.
+# A different prompt, so that giving one stage the other's prompt would be noticed.
 LARGE = toy_manifest(
     name="large", prompt=toy_spec(max_message_tokens=16), golden=one_golden(toy_spec(16))
 )

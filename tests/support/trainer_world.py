@@ -1,5 +1,6 @@
-"""What tests of the trainer share: a small world to evaluate in, its command line, and whole
-records of a run."""
+"""Shared by the trainer's tests: a small world to evaluate in, its command line, and complete
+records of a run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from worker.contract import Manifest
 
 
 class World(NamedTuple):
-    """All that an evaluation takes."""
+    """The inputs of an evaluation."""
 
     adapter: Path
     base: Path
@@ -25,25 +26,23 @@ class World(NamedTuple):
     manifest: Manifest
 
     def lines(self, name: str) -> list[str]:
-        """Return the lines of a file of the dataset."""
         return (self.dataset.directory / name).read_text(encoding="utf-8").splitlines()
 
 
 def run_cli(*arguments: object) -> Result:
-    """Run ``clerk-trainer``."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def call(*arguments: object) -> tuple[int, dict[str, Any], str]:
-    """Run ``clerk-trainer``; return exit code, the result that --json prints, standard error."""
+    """Run ``clerk-trainer``; return exit code, the result of --json, standard error."""
     done = run_cli(*arguments)
     result = json.loads(done.stdout) if done.stdout.startswith("{") else {}
     return done.exit_code, result, done.stderr
 
 
 def parse(command: str, *words: str) -> dict[str, Any]:
-    """Return the arguments that a command line gives, checked and converted by the command's own
-    parser. Raises its UsageError."""
+    """Arguments of a command line, checked and converted by the command's own parser. Raises its
+    UsageError."""
     found = _commands()[command]
     return dict(found.make_context(command, list(words)).params)
 
@@ -54,12 +53,11 @@ def _commands() -> Any:
 
 
 def call_help(command: str) -> str:
-    """Return what ``clerk-trainer COMMAND --help`` prints."""
     return CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
 
 
 def training_json(**changes: Any) -> dict[str, Any]:
-    """Return a whole ``training.json``; keywords replace its keys."""
+    """A complete ``training.json``; keywords replace its keys."""
     record: dict[str, Any] = {
         "schema": "training/2",
         "name": "toy",
@@ -138,8 +136,7 @@ def training_json(**changes: Any) -> dict[str, Any]:
 
 
 def evaluation_json(**changes: Any) -> dict[str, Any]:
-    """Return a whole ``evaluation.json`` of two labels and four messages; keywords replace its
-    keys."""
+    """A complete ``evaluation.json`` of two labels and four messages; keywords replace its keys."""
     figures = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 2}
     record: dict[str, Any] = {
         "schema": "evaluation/1",
@@ -179,7 +176,6 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
             "threshold_for_wanted": 0.5,
             "coverage_at_wanted": 1.0,
             "accuracy_at_wanted": 1.0,
-            "wanted_by": "lower",
             "coverage_by_point": 1.0,
             "accuracy_by_point": 1.0,
         },
@@ -193,7 +189,6 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
 
 
 def engine_json(name: str, messages_per_s: float) -> dict[str, Any]:
-    """Return an engine's entry of ``evaluation.json``."""
     return {
         "name": name,
         "messages": 4,

@@ -1,4 +1,4 @@
-"""Tokens without a signature (RFC 7515, appendix A.5), which Kafka takes for tests."""
+"""Tokens without a signature (RFC 7515, appendix A.5), which Kafka accepts for tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECRET = "planted-token-secret"
 
 
 def token(config: str) -> tuple[str, float]:
-    """Return a token of ``PRINCIPAL`` and its expiry, in Unix seconds."""
+    """A token of ``PRINCIPAL`` and its expiry, in Unix seconds."""
     del config
     now = time.time()
     header, claims = {"alg": "none"}, {"sub": PRINCIPAL, "iat": now, "exp": now + LIFETIME_S}
@@ -20,7 +20,7 @@ def token(config: str) -> tuple[str, float]:
 
 
 def expired(config: str) -> tuple[str, float]:
-    """Return a token of an hour ago, which the client thinks is good."""
+    """A token that expired an hour ago, which the client considers valid."""
     del config
     past = time.time() - 3600
     header, claims = {"alg": "none"}, {"sub": PRINCIPAL, "iat": past, "exp": past + LIFETIME_S}
@@ -33,7 +33,7 @@ def broken(config: str) -> tuple[str, float]:
 
 
 def no_token(config: str) -> str:
-    """Return what is no token with an expiry."""
+    """Return something that is not a token with an expiry."""
     return config
 
 

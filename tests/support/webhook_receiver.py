@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback that behaves as badly as it is told."""
+"""A receiver of webhooks on loopback that misbehaves on request."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any
 from tests.support.processes import serving
 
 Answer = int | str
-"""A status; or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""
+"""A status, or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""
 
 
 @dataclass
 class Receiver:
-    """What it got: headers and body of each request, those that it refused too."""
+    """Headers and body of each received request, refused ones included."""
 
     url: str = ""
     answers: deque[Answer] = field(default_factory=deque)
@@ -30,13 +30,13 @@ class Receiver:
     victim: int = 0
 
     def labels(self) -> list[str]:
-        """The labels of the requests that it took, in order."""
+        """Labels of the accepted requests, in order."""
         return self.taken
 
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """Run one; it takes everything unless ``answers`` say otherwise."""
+    """Run one; it accepts everything unless ``answers`` says otherwise."""
     state = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ def receiver() -> Iterator[Receiver]:
                 self.end_headers()
                 return
             if answer == 204:
-                state.taken.append(json.loads(body)["data"]["label"])
+                state.taken.append(json.loads(body)["data"].get("label", ""))
             try:
                 self.send_response(int(answer))
                 self.end_headers()
@@ -68,7 +68,7 @@ def receiver() -> Iterator[Receiver]:
                 return
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            pass
 
     with serving(Handler) as address:
         state.url = f"{address}/decisions"

@@ -1,7 +1,7 @@
-"""Random worlds around a loop: what comes, how fast stages answer, what is refused, who goes.
+"""Random worlds around a loop: arrivals, response times, refusals, workers that leave.
 
-The truth of a world is known: which records the output topic refuses, which the engine refuses,
-and that nothing else is wrong with any. So each record has one right end.
+The truth of a world is known: which records the output topic refuses, which the engine refuses, and
+that nothing else is wrong. So each record has one correct outcome.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STEP_S = 0.25
 
 
 class PacedEngine:
-    """A FakeEngine that answers so many messages a second by the world's clock, in order."""
+    """A FakeEngine that answers ``pace`` messages a second by the world's clock, in order."""
 
     def __init__(self, fake: FakeEngine, pace: float) -> None:
         self.fake = fake
@@ -56,21 +56,19 @@ class PacedEngine:
         self._credit = 0.0
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Take a prompt in."""
         return self.fake.submit(prompt_ids)
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Do nothing."""
+        pass
 
     def check_health(self) -> None:
-        """It is well."""
+        pass
 
     def close(self) -> None:
-        """End it."""
         self.fake.close()
 
     def work(self, seconds: float) -> None:
-        """Answer what falls due in so much time; idle time is not saved up."""
+        """Answer what falls due in this time; idle time is not saved up."""
         self._credit += self.pace * seconds
         while self._credit >= 1 and self.fake.pending:
             self.fake.finish()
@@ -91,7 +89,7 @@ class World:
         self.witness = FakeWitness()
         self.process = 0
         self.trouble = 0.0
-        """Chance of a publish that fails, and of a rebalance, at each step."""
+        """The chance, at each step, that a publish fails and that a rebalance comes."""
         for _ in range(draw.randint(20, 400)):
             self._add()
         refuse = self.stream.publish
@@ -103,14 +101,14 @@ class World:
             revoke_drain_s=draw.choice([0.0, 5.0]),
         )
         self.admission = AdmissionPolicy(draw.choice([4, 64, 256]), draw.choice([20.0, 60.0]))
-        # Slower than a golden prompt may be behind a window of eight it counts as a hang.
+        # Slower than a golden prompt may be behind a window of eight: that counts as a hang.
         self.quick_enough = 16 / self.admission.deadline_s
         self.paces = (draw.uniform(5, 300), self.quick_enough * 10 ** draw.uniform(-2, 2.5))
         self.cascade = draw.random() < 0.7
         self.start()
 
     def start(self) -> None:
-        """Begin with another worker, as after a kill."""
+        """Start another worker, as after a kill."""
         self.stream.assigned.clear()
         self.stream.paused.clear()
         self.rig = Rig(
@@ -142,7 +140,7 @@ class World:
         self.stream.assign(*range(self.partitions))
 
     def step(self) -> None:
-        """Let a little time pass, with its troubles."""
+        """Let a little time pass, with trouble."""
         try:
             if self.draw.random() < self.trouble:
                 self._trouble()
@@ -163,7 +161,8 @@ class World:
             self.step()
 
     def finish(self, most_steps: int = 200_000) -> bool:
-        """Go on in peace until all is committed; tell if it was within so many steps."""
+        """Continue without trouble until all is committed; return whether that took at most
+        ``steps``."""
         self.trouble = 0.0
         self.stream.failures.clear()
         self.paces = (self.paces[0], max(self.paces[1], self.quick_enough))
@@ -178,7 +177,7 @@ class World:
         return False
 
     def verify(self) -> None:
-        """Each record has one result, and the right one."""
+        """Each record has one result, the right one."""
         ends = [read_output(outgoing) for outgoing in self.stream.outputs]
         counts = Counter(published.id for published in ends)
         assert max(counts.values(), default=1) == 1, "a record has two results"
@@ -205,7 +204,8 @@ class World:
             self.refused[record.id] = "output_too_large"
 
     def _publish(self, batch: Batch, publish: object) -> None:
-        """Refuse as a broker does: the batch for one record of it, or for its size by name."""
+        """Refuse as a broker does: the batch for one of its records, or a record by name for its
+        size."""
         wrong = {
             index: self.refused.get(read_output(outgoing).id)
             for index, outgoing in enumerate(batch.outputs)
@@ -219,7 +219,7 @@ class World:
         publish(batch)  # type: ignore[operator]
 
     def _trouble(self) -> None:
-        """One of the things that go wrong with a stream or a worker."""
+        """One thing that goes wrong with a stream or a worker."""
         draw, stream = self.draw, self.stream
         number = draw.randrange(self.partitions)
         ours = stream.sources[number] in stream.assigned

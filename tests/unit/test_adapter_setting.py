@@ -1,4 +1,4 @@
-"""What ``model.adapter`` may name: an adapter, or a store that says which one is current."""
+"""``model.adapter``: an adapter, or a store with a current one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from worker.settings import AdapterSettings, ModelSettings, ReviewSettings, Sett
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Which adapters the engine was opened with; the engine is a fake."""
+    """The adapters with which the (fake) engine was opened."""
     adapters: list[Path] = []
 
     def open_engine(*, adapter: Path, **_: Any) -> OpenedEngine:
@@ -47,7 +47,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def start(adapter: Path) -> list[dict[str, Any]]:
-    """Open the model as a worker does at its start and return what was logged."""
+    """Open the model like a starting worker; return the log."""
     with structlog.testing.capture_logs() as logs:
         serving.open_model(
             Settings(model=ModelSettings(base=adapter, adapter=adapter))
@@ -56,7 +56,6 @@ def start(adapter: Path) -> list[dict[str, Any]]:
 
 
 def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[Path]) -> None:
-    """A restart after a publication or a rollback is all a worker needs; the log says which."""
     for name in ("one", "two"):
         manifest = toy_manifest(name=name)
         (tmp_path / manifest.digest).mkdir()
@@ -73,7 +72,6 @@ def test_a_store_is_served_by_its_current_adapter(tmp_path: Path, opened: list[P
 
 
 def test_one_adapter_is_served_as_before(tmp_path: Path, opened: list[Path]) -> None:
-    """A directory with a manifest is opened itself, and nothing is said of a store."""
     write_manifest(tmp_path, toy_manifest())
     assert start(tmp_path) == []
     assert opened == [tmp_path]
@@ -160,8 +158,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def test_a_starting_worker_compares_as_a_running_one_does(
     store: Store, event: Any, previous: str | None, declined: bool
 ) -> None:
-    """What running workers refuse as worse is not served by a worker that starts: like them, it
-    serves the one before."""
+    """Running workers refuse a worse adapter and keep the previous one."""
     before = probed("before", "billing")
     if previous == "kept":
         store.add(before, "billing")
@@ -169,9 +166,9 @@ def test_a_starting_worker_compares_as_a_running_one_does(
     store.point(current, before if previous else None, event)
     with structlog.testing.capture_logs() as logs:
         opened = store.open()
-    told = [line["event"] for line in logs]
-    assert told.count("adapter.not_compared") == (previous == "deleted")
-    assert told.count("adapter.declined_at_start") == declined
+    logged = [line["event"] for line in logs]
+    assert logged.count("adapter.not_compared") == (previous == "deleted")
+    assert logged.count("adapter.declined_at_start") == declined
     if declined:
         assert opened.manifest.digest == before.digest
         assert opened.declined is not None
@@ -219,8 +216,7 @@ FAULTS = [
 def test_a_worker_that_starts_serves_what_its_siblings_go_on_with(
     store: Store, fault: Callable[[Store, Manifest], None]
 ) -> None:
-    """Else each node that is drained would take a worker away that labels, whatever is wrong with
-    what was published."""
+    """Otherwise a bad publication takes away each worker whose node is drained."""
     before = store.add(probed("before", "billing"), "billing")
     current = store.add(probed("current", "billing"), "billing")
     store.point(current, before)
@@ -230,14 +226,13 @@ def test_a_worker_that_starts_serves_what_its_siblings_go_on_with(
     assert opened.manifest.digest == before.digest
     assert opened.declined is not None
     assert opened.declined.digest == current.digest
-    [told] = [line for line in logs if line["event"] == "adapter.declined_at_start"]
-    assert (told["log_level"], told["adapter_digest"]) == ("error", current.digest[:12])
-    assert told["problem"] == opened.declined.problem
+    [logged] = [line for line in logs if line["event"] == "adapter.declined_at_start"]
+    assert (logged["log_level"], logged["adapter_digest"]) == ("error", current.digest[:12])
+    assert logged["problem"] == opened.declined.problem
     opened.engine.close()
 
 
 def test_it_ends_only_if_neither_can_be_served(store: Store) -> None:
-    """With what is wrong with the current one: that is to be published again."""
     before = store.add(probed("before", "billing"), "other")
     current = store.add(probed("current", "billing"), "other")
     store.point(current, before)
@@ -246,8 +241,8 @@ def test_it_ends_only_if_neither_can_be_served(store: Store) -> None:
         pytest.raises(AdapterRefused, match="current misclassifies 3 of its own"),
     ):
         store.open()
-    told = [line for line in logs if line["event"] == "adapter.declined_at_start"]
-    assert [line["adapter_digest"] for line in told] == [current.digest[:12], before.digest[:12]]
+    logged = [line for line in logs if line["event"] == "adapter.declined_at_start"]
+    assert [line["adapter_digest"] for line in logged] == [current.digest[:12], before.digest[:12]]
     assert store.is_closed(current)
     assert store.is_closed(before)
 
@@ -255,7 +250,6 @@ def test_it_ends_only_if_neither_can_be_served(store: Store) -> None:
 def test_a_command_or_a_worker_that_follows_nothing_serves_the_current_one_or_none(
     store: Store,
 ) -> None:
-    """Nobody would take the new one in later."""
     before = store.add(probed("before", "billing"), "billing")
     current = store.add(probed("current", "billing"), "other")
     store.point(current, before)
@@ -270,16 +264,14 @@ def test_a_command_or_a_worker_that_follows_nothing_serves_the_current_one_or_no
 
 
 def test_a_review_threshold_in_the_settings_replaces_the_manifests() -> None:
-    """Each by itself: also that of an out-of-scope score."""
     manifest = toy_encoder_manifest(golden=one_golden(toy_spec()))
-    found = serving.review_thresholds(ReviewSettings(out_of_scope=-7.5), manifest)
+    found = serving.override_thresholds(ReviewSettings(out_of_scope=-7.5), manifest.thresholds)
     assert found == replace(manifest.thresholds, review_out_of_scope=-7.5)
-    found = serving.review_thresholds(ReviewSettings(confidence=0.25), manifest)
+    found = serving.override_thresholds(ReviewSettings(confidence=0.25), manifest.thresholds)
     assert found == replace(manifest.thresholds, review_confidence=0.25)
 
 
 def test_the_settings_of_review_hold_for_each_stage_of_a_cascade() -> None:
-    """What is not set stays the stage's own."""
     cascade = cascade_of(toy_manifest(name="small"), toy_manifest(name="large"))
     settings = Settings(review=ReviewSettings(confidence=0.25, disagreement=0.75))
     engine = FakeEngine(lambda _: ValueError())

@@ -1,7 +1,4 @@
-"""The worker, whole, from its first check to its drain, on a broker in this process.
-
-``tests/e2e`` runs it as a process, with Kafka and with a model.
-"""
+"""The whole worker, on an in-process broker. ``tests/e2e`` runs it with Kafka and a model."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from structlog.testing import capture_logs
 
-from tests.support.follower import AdapterStore, FakeLoader
+from tests.support.follower import AdapterStore, FakeLoader, ToyFiles
 from tests.support.mock_kafka import MockKafka
 from tests.support.toy_adapter import ENCODERS, ONE, TWO, by_length, decode, scores, small_manifest
 from worker import app, serving
@@ -27,7 +24,6 @@ from worker.contract import Manifest, load_adapter
 from worker.contract.store import Pointer, write_pointer
 from worker.engine.fake import FakeEngine
 from worker.engine.memory import TooLarge
-from worker.engine.model_files import LoadedBase
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
@@ -70,7 +66,7 @@ def settings(broker: MockKafka) -> Settings:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """The signals' handlers are afterwards what they were."""
+    """Restore the signal handlers."""
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     yield
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
@@ -100,8 +96,7 @@ def results(settings: Settings) -> list[tuple[str, str]]:
 
 
 def opener(signal_at: int | None = COUNT) -> Opener:
-    """An engine that refuses what is too hard, and sends this process SIGTERM once it has been
-    asked so often, as anyone who stops a worker does."""
+    """An engine that refuses some messages, and sends SIGTERM after a number of prompts."""
     asked = 0
     lock = threading.Lock()
 
@@ -126,7 +121,6 @@ def opener(signal_at: int | None = COUNT) -> Opener:
 def test_each_message_gets_its_label_and_sigterm_drains(
     broker: MockKafka, settings: Settings
 ) -> None:
-    """What is in flight is finished and published first; then it returns, and logs that."""
     publish(broker, [b"{", *messages()])
     with capture_logs() as logs:
         run_worker(settings, opener())
@@ -141,10 +135,10 @@ def test_each_message_gets_its_label_and_sigterm_drains(
 
 
 @pytest.mark.usefixtures("handlers")
-def test_the_collector_passes_over_what_start_up_made(
+def test_the_garbage_collector_skips_start_up_objects(
     broker: MockKafka, settings: Settings
 ) -> None:
-    """Looking through it for each so many messages is a tenth of the loop's time."""
+    """Scanning it took a tenth of the loop's time."""
     before = gc.get_freeze_count()
     frozen: list[int] = []
 
@@ -165,7 +159,6 @@ def test_the_collector_passes_over_what_start_up_made(
 
 @pytest.mark.usefixtures("handlers")
 def test_a_broken_feed_stops_the_worker(broker: MockKafka, settings: Settings) -> None:
-    """Too many dead letters of the last so many: it says so rather than going on."""
     loop = LoopSettings(max_dead_letter_ratio=0.5)
     publish(broker, [b'{"message": "too hard"}'] * 700)
     with pytest.raises(FeedBroken, match="dead letters"):
@@ -205,8 +198,8 @@ class Followed:
     def _open(self, *, adapter: Path, **_: Any) -> OpenedEngine:
         manifest = load_adapter(adapter)
         engine = self.loader.load(adapter, manifest)
-        base = LoadedBase(ENCODERS, manifest.base)
-        return OpenedEngine(engine, manifest, ENCODERS, "merged", self.loader, base)
+        files = ToyFiles(manifest.base)
+        return OpenedEngine(engine, manifest, ENCODERS, "merged", self.loader, files)
 
 
 @pytest.fixture
@@ -218,8 +211,6 @@ def followed(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 def test_an_adapter_without_room_is_served_after_a_restart_that_loses_nothing(
     broker: MockKafka, followed: Followed
 ) -> None:
-    """Where the settings want it: the worker drains, ends with a code of its own, and the next one
-    begins with the new adapter."""
     store, loader = followed.store, followed.loader
     publish(broker, messages())
     store.publish(ONE)
@@ -246,11 +237,10 @@ def test_an_adapter_without_room_is_served_after_a_restart_that_loses_nothing(
 
 
 @pytest.mark.usefixtures("handlers")
-def test_what_could_not_be_served_at_the_start_is_when_it_can_be(
+def test_an_adapter_that_failed_at_the_start_is_served_later(
     broker: MockKafka, followed: Followed
 ) -> None:
-    """A file system that shows a directory later than the pointer to it, for instance: until then
-    the adapter before it serves."""
+    """For instance on a file system that shows a directory later than its pointer."""
     store = followed.store
     store.publish(ONE)
     pointer = Pointer(
@@ -290,7 +280,6 @@ def test_what_could_not_be_served_at_the_start_is_when_it_can_be(
 def test_what_fails_fast_fails_before_a_model_is_loaded(
     broker: MockKafka, settings: Settings
 ) -> None:
-    """A topic that is forbidden is told while nothing has been waited for."""
 
     def unopened(_: Settings) -> OpenedEngine:
         raise AssertionError("a model is loaded for nothing")
@@ -302,7 +291,6 @@ def test_what_fails_fast_fails_before_a_model_is_loaded(
 
 @pytest.mark.usefixtures("handlers")
 def test_a_signal_before_there_is_a_loop_ends_it_at_once(settings: Settings) -> None:
-    """A model that loads for minutes is not waited for."""
 
     def slow(_: Settings) -> OpenedEngine:
         os.kill(os.getpid(), signal.SIGTERM)

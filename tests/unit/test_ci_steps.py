@@ -34,12 +34,12 @@ def run(script: str, folder: Path) -> tuple[int, str]:
 def test_each_step_says_how_long_it_took(tmp_path: Path) -> None:
     """One in the background too, whose output comes whole; and all of them together."""
     status, said = run(
-        "beside two sh -c 'echo a; sleep 1; echo b'\nstep one true\nfinish two", tmp_path
+        "background two sh -c 'echo a; sleep 1; echo b'\nstep one true\nfinish two", tmp_path
     )
     assert status == 0
     lines = [line.partition(": ")[0] for line in said.splitlines()]
     assert lines[:2] == ["== one", "== one"]
-    assert lines[2:6] == ["== two, next to other steps", "a", "b", "== two"]
+    assert lines[2:6] == ["== two, in the background", "a", "b", "== two"]
     assert lines[-1] == "== all"
 
 
@@ -53,7 +53,7 @@ def test_a_step_that_fails_is_the_last(tmp_path: Path) -> None:
 
 def test_one_in_the_background_that_fails_ends_the_run(tmp_path: Path) -> None:
     """Before the next step, and where it is waited for; a function that fails in its middle too."""
-    broken = "broken() { false; echo went on; }\nbeside two broken\n"
+    broken = "broken() { false; echo went on; }\nbackground two broken\n"
     for script in (broken + "finish two", broken + "step one sleep 1\nstep three true"):
         status, said = run(script, tmp_path)
         assert status == 1
@@ -66,7 +66,7 @@ def test_what_was_started_ends_with_the_run(tmp_path: Path) -> None:
     """Children of its children too, and one that does not listen to a request."""
     deaf = "trap : TERM; sleep 300 & echo $! $$ >$NOTE; while true; do wait; done"
     wait = "step seen sh -c 'until [ -s $NOTE ]; do sleep 0.1; done'"
-    status, said = run(f"beside two bash -c '{deaf}'\n{wait}\nstep one false", tmp_path)
+    status, said = run(f"background two bash -c '{deaf}'\n{wait}\nstep one false", tmp_path)
     assert status == 1
     assert "== two: ended with the run" in said
     started = [int(word) for word in (tmp_path / "note").read_text().split()]

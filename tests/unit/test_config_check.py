@@ -1,4 +1,4 @@
-"""What a worker refuses before it starts, all at once, and what an operator is told besides."""
+"""Problems that keep a worker from starting, reported all at once, and warnings."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def given(**sections: Any) -> Settings:
     return Settings.model_validate(sections)
 
 
-def told(settings: Settings) -> list[str]:
-    """What is wrong with the settings, one line each."""
+def problems_of(settings: Settings) -> list[str]:
+    """The problems of the settings, one line each."""
     return [str(problem) for problem in settings_problems(settings)]
 
 
 def refused(settings: Settings, **how: Any) -> list[str]:
-    """What is wrong with the adapter, one line each."""
+    """The problems of the adapter, one line each."""
     return [str(problem) for problem in adapter_problems(settings, **how)]
 
 
@@ -56,14 +56,12 @@ def stored(store: Path, made: Path) -> str:
 
 
 def test_the_defaults_have_no_problem_but_the_adapter_that_is_missing() -> None:
-    """Anyone who has set nothing yet is told the one thing to set."""
-    assert told(Settings()) == []
+    assert problems_of(Settings()) == []
     (problem,) = refused(Settings())
-    assert problem.startswith("model.adapter must name")
+    assert problem.startswith("model.adapter is not set")
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
-    """Topics, files, properties, promises, limits: nobody has to start the worker seven times."""
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     settings = given(
         kafka={
             "output_topic": "support.messages",
@@ -75,7 +73,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
             "producer": {"acks": 1},
         },
     )
-    found = told(settings)
+    found = problems_of(settings)
     for said in (
         "kafka.dead_letter_topic: 'support labels' is not the name of a topic",
         "'support.messages' is read (kafka.input_topics) and written (kafka.output_topic)",
@@ -91,16 +89,19 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         run_worker(settings)
     assert all(line in str(caught.value) for line in found)
-    assert "model.adapter must name" in str(caught.value)
+    assert "model.adapter is not set" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("kafka", "says"),
     [
-        ({"output_topic": "support.messages"}, "feed itself"),
-        ({"review_topic": "support.messages"}, r"written \(kafka\.review_topic\): .*feed itself"),
-        ({"dead_letter_topic": "support.messages"}, "feed itself"),
-        ({"input_topics": ["^support.*"]}, "'support.labels' is read.*feed itself"),
+        ({"output_topic": "support.messages"}, "read its own results"),
+        (
+            {"review_topic": "support.messages"},
+            r"written \(kafka\.review_topic\): .*read its own results",
+        ),
+        ({"dead_letter_topic": "support.messages"}, "read its own results"),
+        ({"input_topics": ["^support.*"]}, "'support.labels' is read.*read its own results"),
         ({"input_topics": ["support.*"]}, r"input_topics: 'support\.\*'.*a pattern begins with \^"),
         ({"input_topics": ["^("]}, "is not a regular expression"),
         ({"dead_letter_topic": "support.labels"}, "dead letters need their own"),
@@ -110,22 +111,19 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_topics_in_conflict_are_refused(kafka: dict[str, Any], says: str) -> None:
-    """Before anything is read or written."""
     with pytest.raises(SettingsError, match=says):
         refuse([*settings_problems(given(kafka=kafka))])
 
 
 def test_a_shadow_needs_a_topic_of_its_own_and_may_name_any_where_there_is_none() -> None:
-    """What is off is not checked."""
     adapters = {"shadow_topic": "support.labels"}
-    assert told(given(adapters=adapters)) == []
-    (problem,) = told(given(adapters={**adapters, "shadow": "abcd"}))
+    assert problems_of(given(adapters=adapters)) == []
+    (problem,) = problems_of(given(adapters={**adapters, "shadow": "abcd"}))
     assert "adapters.shadow_topic and kafka.output_topic are both 'support.labels'" in problem
 
 
 def test_a_review_topic_may_be_the_output_topic() -> None:
-    """Doubtful labels are marked there, as without a review topic."""
-    assert told(given(kafka={"review_topic": "support.labels"})) == []
+    assert problems_of(given(kafka={"review_topic": "support.labels"})) == []
 
 
 @pytest.mark.parametrize(
@@ -139,19 +137,18 @@ def test_a_review_topic_may_be_the_output_topic() -> None:
     ],
 )
 def test_a_name_that_all_pods_would_share_is_refused(kafka: dict[str, Any], says: str) -> None:
-    """Where each worker has a name, the others of its names have to follow it."""
     with pytest.raises(SettingsError, match=says):
         refuse([*settings_problems(given(kafka={**kafka, "instance_id": "pod-0"}))])
-    assert told(given(kafka={k: v for k, v in kafka.items() if k != "client"})) == []
+    assert problems_of(given(kafka={k: v for k, v in kafka.items() if k != "client"})) == []
     own = {"group.instance.id": "pod-0"}
-    assert told(given(kafka={"consumer": own, "instance_id": "pod-0"})) == []
+    assert problems_of(given(kafka={"consumer": own, "instance_id": "pod-0"})) == []
 
 
 def test_names_that_a_file_gives_and_releases_that_break_a_promise_are_noted() -> None:
-    """They may be right: one worker has a file of its own, a broker may be of any release."""
+    """They may be right: a file may be for one worker, a broker of any release."""
     kafka = {"instance_id": "a", "consumer": {"group.instance.id": "a"}}
     (first, second) = notes(given(kafka=kafka), {"kafka.instance_id": "file worker.toml"})
-    assert first.startswith("kafka.instance_id comes from file worker.toml: two workers")
+    assert first.startswith("kafka.instance_id comes from file worker.toml: workers")
     assert second == BROKEN_RELEASES
     for release in ("4.3.0", "4.3.1", "4.4.0"):
         assert release in BROKEN_RELEASES
@@ -162,8 +159,7 @@ def test_names_that_a_file_gives_and_releases_that_break_a_promise_are_noted() -
 
 
 def test_files_that_the_client_needs_are_there_and_readable(tmp_path: Path) -> None:
-    """Named by a setting or as a property; a folder of authorities will do."""
-    found = told(
+    found = problems_of(
         given(
             kafka={
                 "ssl_key_location": str(tmp_path / "tls.key"),
@@ -178,32 +174,28 @@ def test_files_that_the_client_needs_are_there_and_readable(tmp_path: Path) -> N
         "kafka.consumer.sasl.kerberos.keytab",
     ]
     fine = {"ssl_ca_location": str(tmp_path), "client": {"https.ca.location": "probe"}}
-    assert told(given(kafka=fine)) == []
+    assert problems_of(given(kafka=fine)) == []
 
 
 def test_a_token_callback_has_to_be_importable_and_is_not_called() -> None:
-    """What it asks for a token may be out of reach here."""
     login = {"security_protocol": "sasl_ssl", "sasl_mechanism": "OAUTHBEARER"}
     for name, said in (("tests.support.nowhere:token", ["cannot be imported"]),
                        ("tests.support.unsigned_token:broken", [])):  # fmt: skip
-        found = told(given(kafka={**login, "sasl_token_callback": name}))
+        found = problems_of(given(kafka={**login, "sasl_token_callback": name}))
         assert [line for line in found if "cannot be imported" in line] == found
         assert len(found) == len(said)
 
 
 def test_the_client_judges_its_properties() -> None:
-    """Without a broker."""
-    (problem,) = told(given(kafka={"producer": {"linger.msx": 1}}))
+    (problem,) = problems_of(given(kafka={"producer": {"linger.msx": 1}}))
     assert problem.startswith("kafka.producer.linger.msx: the Kafka client refuses this")
 
 
 def test_an_adapter_that_can_be_served_has_no_problem(encoder: Path) -> None:
-    """By itself, without a base."""
     assert refused(given(model={"adapter": encoder})) == []
 
 
-def test_a_file_that_was_altered_is_told(tmp_path: Path) -> None:
-    """A start finds it when the adapter is opened; the check compares every digest itself."""
+def test_an_altered_file_is_reported(tmp_path: Path) -> None:
     adapter = write_tiny_encoder(tmp_path / "adapter")
     path = adapter / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
@@ -213,8 +205,7 @@ def test_a_file_that_was_altered_is_told(tmp_path: Path) -> None:
     assert refused(settings, digests=False) == []
 
 
-def test_a_manifest_with_a_broken_taxonomy_is_told(tmp_path: Path, encoder: Path) -> None:
-    """With the file and what is wrong in it."""
+def test_a_broken_taxonomy_is_reported(tmp_path: Path, encoder: Path) -> None:
     text = (encoder / "manifest.json").read_text(encoding="utf-8")
     (tmp_path / "manifest.json").write_text(text.replace('"billing"', '""', 1))
     (problem,) = refused(given(model={"adapter": tmp_path}))
@@ -238,20 +229,18 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_what_the_kind_needs_has_to_be_installed(
     tmp_path: Path, encoder: Path, missing: Callable[..., None]
 ) -> None:
-    """By kind, with what to install."""
     missing("onnxruntime")
     (problem,) = refused(given(model={"adapter": encoder}))
-    assert "kind 'encoder' and onnxruntime is not installed: pip install" in problem
+    assert "'encoder', needs onnxruntime: pip install" in problem
     lora = publish(tmp_path)
     missing("vllm", "tokenizers")
     (problem,) = refused(given(model={"adapter": lora.adapter, "base": lora.base}))
     assert problem.startswith("vLLM is not installed")
 
 
-def test_a_base_that_is_missing_or_another_is_told(
+def test_a_missing_or_different_base_is_reported(
     tmp_path: Path, missing: Callable[..., None]
 ) -> None:
-    """Its config by digest, its weights by size."""
     missing("tokenizers")  # the toy's tokens are made by none
     lora = publish(tmp_path)
     at = {"adapter": lora.adapter}
@@ -265,10 +254,9 @@ def test_a_base_that_is_missing_or_another_is_told(
     assert str(lora.base / "config.json") in problem
 
 
-def test_engine_arguments_that_are_the_workers_are_told_beside_the_rest(
+def test_reserved_engine_arguments_are_reported_with_the_rest(
     tmp_path: Path, missing: Callable[..., None]
 ) -> None:
-    """Both of them, and the base that is missing."""
     missing("tokenizers")
     lora = publish(tmp_path)
     engine_args = {"model": "x", "max_lora_rank": 8}
@@ -279,15 +267,13 @@ def test_engine_arguments_that_are_the_workers_are_told_beside_the_rest(
     assert "needs its base" in found[1]
 
 
-def test_a_precision_that_the_encoder_does_not_have_is_told(encoder: Path) -> None:
-    """It would be refused only when the model is loaded."""
+def test_a_missing_precision_is_reported(encoder: Path) -> None:
     (problem,) = refused(given(model={"adapter": encoder, "encoder_precision": "int8"}))
-    assert "has fp32, and model.encoder_precision asks for int8" in problem
+    assert "has fp32, but model.encoder_precision is int8" in problem
 
 
 @pytest.mark.parametrize("digests", [True, False])
-def test_a_cascade_whose_stage_is_missing_is_told(tmp_path: Path, digests: bool) -> None:
-    """By the directory that should be there."""
+def test_a_missing_stage_is_reported(tmp_path: Path, digests: bool) -> None:
     small, large = (write_tiny_encoder(tmp_path / name, seed=at) for at, name in enumerate("ab"))
     cascade = cascade_of(read_manifest(small), read_manifest(large))
     for made in (small, large):
@@ -303,7 +289,6 @@ def test_a_cascade_whose_stage_is_missing_is_told(tmp_path: Path, digests: bool)
 
 
 def test_a_store_is_checked_by_its_current_adapter(tmp_path: Path) -> None:
-    """A pointer that leads nowhere, and one that cannot be read."""
     digest = stored(tmp_path, write_tiny_encoder(tmp_path / "made"))
     settings = given(model={"adapter": tmp_path})
     write_pointer(
@@ -323,7 +308,7 @@ def test_a_store_is_checked_by_its_current_adapter(tmp_path: Path) -> None:
 
 
 def test_a_canary_or_shadow_that_would_not_serve_is_noted_and_not_refused(tmp_path: Path) -> None:
-    """A worker labels on without it, so a restart must not fail because of it."""
+    """A worker labels without it, so a restart must not fail because of it."""
     digest = stored(tmp_path, write_tiny_encoder(tmp_path / "made"))
     write_pointer(
         tmp_path, Pointer(digest, "x", "2024-05-06T07:08:09Z", None, "ann", None, "publish")
@@ -334,7 +319,7 @@ def test_a_canary_or_shadow_that_would_not_serve_is_noted_and_not_refused(tmp_pa
         adapters={"shadow": "cdef"},
         kafka={"delivery": "at_least_once"},
     )
-    assert told(settings) == refused(settings) == []
+    assert problems_of(settings) == refused(settings) == []
     canary, shadow = notes(settings, {})
     assert canary.startswith("the canary will not serve: ")
     assert shadow.startswith("the shadow will not serve: ")
@@ -342,9 +327,9 @@ def test_a_canary_or_shadow_that_would_not_serve_is_noted_and_not_refused(tmp_pa
 
 
 def test_a_worker_that_lacks_its_adapter_alone_keeps_the_adapters_exit_code(tmp_path: Path) -> None:
-    """Alerts and runbook tell the two apart."""
+    """Alerts and runbook distinguish the two codes."""
     write_manifest(tmp_path, replace(toy_manifest(), name="toy"))
     with pytest.raises(AdapterRefused, match="needs its base"):
         run_worker(given(model={"adapter": tmp_path}))
-    with pytest.raises(SettingsError, match=r"(?s)feed itself.*needs its base"):
+    with pytest.raises(SettingsError, match=r"(?s)read its own results.*needs its base"):
         run_worker(given(model={"adapter": tmp_path}, kafka={"output_topic": "support.messages"}))

@@ -1,4 +1,4 @@
-"""Who asks the engine to keep metrics of its own: the worker that shows them, and nobody else."""
+"""Only a worker that shows metrics lets the engine record its own."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,16 +33,14 @@ def engine_args(metrics: bool | None = None, **wishes: Any) -> Any:
 
 
 def test_a_worker_that_shows_metrics_has_the_engine_keep_them() -> None:
-    """They cost a little for each message, which one who shows nothing need not pay."""
+    """They cost a little per message."""
     assert engine_args(metrics=True)["disable_log_stats"] is False
     assert engine_args(metrics=False)["disable_log_stats"] is True
 
 
 def test_labelling_a_file_keeps_none() -> None:
-    """Nobody would see them."""
     assert engine_args()["disable_log_stats"] is True
 
 
-def test_the_users_wish_wins() -> None:
-    """As with every engine argument."""
+def test_engine_args_override_it() -> None:
     assert engine_args(metrics=True, disable_log_stats=True)["disable_log_stats"] is True

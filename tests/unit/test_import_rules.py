@@ -40,7 +40,7 @@ OWNERS = {
     "cleanlab": ("trainer/check",),
     "jinja2": ("trainer/model", "trainer/report", "desk/web"),
     "mlflow": ("trainer/tracking",),
-    "openpyxl": ("trainer/dataset",),
+    "openpyxl": ("trainer/dataset", "desk/service"),
     "peft": ("trainer/model",),
     "presidio_analyzer": ("trainer/dataset",),
     "pyarrow": ("trainer/dataset",),

@@ -36,7 +36,7 @@ def test_permissive_licences_need_no_word(licence: str) -> None:
         (["GPL-3.0-only"], "neither permissive nor named"),
         (["MIT AND LGPL-2.1-only"], "neither permissive nor named"),
         (["MIT", "GPL-3.0-only"], "neither permissive nor named"),
-        ([], "says nothing"),
+        ([], "names no licence"),
         (["Mine"], "neither permissive nor named"),
     ],
 )

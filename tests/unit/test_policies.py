@@ -1,4 +1,4 @@
-"""What each part is told, of the settings."""
+"""Policies made from the settings."""
 
 from __future__ import annotations
 
@@ -20,14 +20,7 @@ from worker.policies import (
 from worker.settings import KafkaSettings, LoopSettings, ModelSettings, Settings
 
 
-def test_the_loop_is_told_what_the_settings_say() -> None:
-    """The rest of its policy is constant."""
-    policy = loop_policy(LoopSettings(max_in_flight=7, drain_s=3.0))
-    assert (policy.bounds.max_records, policy.drain_s) == (7, 3.0)
-
-
 def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
-    """The operator sets one number, not two that have to fit."""
 
     def most(**engine_args: object) -> int:
         return admission_policy(
@@ -38,7 +31,6 @@ def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
 
 
 def test_an_iteration_may_prepare_publish_three_times_and_be_revoked() -> None:
-    """By which the worker's own settings are checked against the group's patience."""
     config = kafka_config(KafkaSettings(publish_timeout_s=10.0))
     assert max_iteration_s(config, loop_policy(LoopSettings())) == (
         72.0 + 2 * (ADMISSION_S + SLOWEST_MESSAGE_S)
@@ -46,19 +38,18 @@ def test_an_iteration_may_prepare_publish_three_times_and_be_revoked() -> None:
 
 
 def test_a_stable_name_makes_a_stable_transactional_id() -> None:
-    """A worker that is started again ends its dead self's transaction at once."""
+    """A restarted worker then aborts its predecessor's transaction at once."""
     assert transactional_id(KafkaSettings(group_id="g", instance_id="pod-0")) == "g.pod-0"
 
 
 def test_without_a_stable_name_each_producer_has_its_own() -> None:
-    """Two under one name would fence each other."""
+    """Two with the same id would fence each other."""
     made = {transactional_id(KafkaSettings(group_id="g")) for _ in range(3)}
     assert len(made) == 3
     assert all(name.startswith("g.") and f".{os.getpid()}." in name for name in made)
 
 
 def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
-    """As a Secret is mounted, with the line break that an editor leaves; never from two places."""
     path = tmp_path / "password"
     path.write_text("hunter two \n")
     kafka = KafkaSettings(
@@ -70,7 +61,7 @@ def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
     assert kafka_config(kafka).common["sasl.password"] == "hunter two "
     both = kafka.model_copy(update={"sasl_password": SecretStr("x")})
     for settings, said in (
-        (both, "both given"),
+        (both, "both set"),
         (
             kafka.model_copy(update={"sasl_password_file": tmp_path / "none"}),
             "cannot be read: No such",
@@ -85,7 +76,6 @@ def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_function_that_gives_tokens_is_for_oauthbearer_alone() -> None:
-    """It goes to both clients, and a plain login has no use for it."""
     name = "tests.support.unsigned_token:token"
     kafka = KafkaSettings(
         security_protocol="sasl_ssl", sasl_mechanism="OAUTHBEARER", sasl_token_callback=name

@@ -1,4 +1,4 @@
-"""The file of a trial: found when its process died in one, and only then."""
+"""The file that proves a process's death in a trial."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ def kill(started: subprocess.Popen[str]) -> None:
 
 
 def test_a_process_that_was_killed_in_a_trial_is_found_once(tmp_path: Path) -> None:
-    """With the record that was alone in the engine; while it lives there is nothing to find."""
     started = process(tmp_path)
     assert FileWitness(tmp_path, "group").take_deaths() == []
     kill(started)
@@ -68,7 +67,7 @@ def test_a_process_that_was_killed_between_two_trials_proves_nothing(tmp_path: P
 def test_another_groups_and_another_hosts_files_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one is for that group's workers; a lock may not reach to the other."""
+    """A lock may not work across hosts."""
     kill(process(tmp_path))
     assert FileWitness(tmp_path, "another").take_deaths() == []
     with monkeypatch.context() as elsewhere:
@@ -80,7 +79,6 @@ def test_another_groups_and_another_hosts_files_are_left_alone(
 def test_a_folder_that_cannot_be_written_is_reported_once_and_ends_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Suspects are still tried one at a time; only the proof is lost."""
     (tmp_path / "file").touch()
     witness = FileWitness(tmp_path / "file" / "trials", "group")
     for offset in range(3):

@@ -1,1 +1,1 @@
-"""What decisions say about the labels themselves, for the owner of the taxonomy."""
+"""Advice about the labels themselves, from reviewers' decisions, for the taxonomy's owner."""

@@ -1,9 +1,9 @@
-"""What decisions say about the labels themselves: labels that people confuse, one that is
-missing, and one that looks like two. Vectors are sentence embeddings of length 1.
+"""Find problems of the taxonomy in reviewers' decisions: confused labels, a missing label, and a
+label that looks like two. Vectors are sentence embeddings of length 1.
 
-Every claim about confused labels is a binomial test against a rate that a sound taxonomy has
-too, at 5 % over all labels or pairs together (Bonferroni): of sound taxonomies at most one in
-twenty hears a wrong word of each kind.
+Each claim about confused labels is a binomial test against a rate that is acceptable in a sound
+taxonomy, at 5 % over all labels or pairs (Bonferroni): for each kind of claim, a sound taxonomy
+gets a wrong one with a probability of at most 5 %.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from trainer.statistics.metrics import ALPHA, binomial_tail
 from worker.contract.exchange import Answer
 
 NONE = ""
-"""What stands for "no label fits"."""
+"""The opinion that no label fits."""
 
 
 @dataclass(slots=True)
 class DecidedMessage:
-    """One message that people decided on. ``opinions`` are independent labels of people (``NONE``:
-    none fits): two of them are what agreement is measured by; ``outcome`` is what counts."""
+    """A message with decisions. ``opinions`` are reviewers' independent labels (or ``NONE``), by
+    which agreement is measured; ``outcome`` is the final label."""
 
     id: str
     message_sha256: str
@@ -36,17 +36,15 @@ class DecidedMessage:
 
     @property
     def doubly(self) -> bool:
-        """Whether two people or more decided on it, each alone."""
+        """Whether two or more reviewers decided on it independently."""
         return len(self.opinions) > 1
 
 
 def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, DecidedMessage]:
-    """Return the decided messages by their digest. ``labels`` maps digests to the labels that the
-    dataset gives.
+    """Return the decided messages by their digest. ``labels`` maps digests to the dataset's labels.
 
-    A label that an audit gave blind stands next to the label that the hold-out has: two opinions,
-    each without the other. A decision that showed a label or a suggestion does not: anyone who sees
-    one agrees too often.
+    A blind audit's label and the hold-out's label are two opinions. Other decisions are not
+    opinions, because reviewers who see a label or a suggestion agree with it too often.
     """
     found: dict[str, DecidedMessage] = {}
     for answer in answers:
@@ -59,35 +57,35 @@ def gather(answers: Iterable[Answer], labels: Mapping[str, str]) -> dict[str, De
             decided.opinions.append(label)
             continue
         decided.outcome, decided.guideline = label, answer.guideline
-        if answer.purpose == "audit" and not decided.opinions and sha256 in labels:
+        if answer.audits_holdout and not decided.opinions and sha256 in labels:
             decided.opinions = [labels[sha256], label]
     return found
 
 
 def _label(answer: Answer, labels: Mapping[str, str]) -> str | None:
-    """Return the label that a decision comes to; None where the one that it accepts is unknown."""
+    """Return a decision's label; None if it accepts an unknown one."""
     if answer.decision == "drop":
         return NONE
     return answer.new_label or labels.get(answer.message_sha256)
 
 
 TOLERATED_PAIR = 0.05
-"""Share of two labels' messages on which careful people may take one for the other."""
+"""Acceptable share of two labels' messages on which careful reviewers confuse them."""
 
 COIN = 0.5
-"""How often two people disagree on labels that they can only guess between."""
+"""The rate at which two reviewers disagree if they guess between two labels."""
 
 ONE_LABEL = COIN / 2
-"""Disagreement of a pair above which it is nearer to one label than to two."""
+"""A pair with more disagreement is closer to one label than to two."""
 
 TOLERATED_LABEL = 0.25
-"""Share of a label's messages on which two people may disagree: each wrong once in eight times."""
+"""Acceptable share of a label's messages with disagreement: each reviewer is wrong 1 in 8 times."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairFound:
-    """Two labels, on how many messages people disagree between just these, out of how many that
-    concern them; ``alike`` where they look like one label. ``digests`` name those messages."""
+    """Two confused labels: the messages (``digests``) on which reviewers disagree between just
+    these two, of the ``messages`` with either label. ``alike``: they look like one label."""
 
     labels: tuple[str, str]
     disagreements: int
@@ -99,7 +97,7 @@ class PairFound:
 
 @dataclass(frozen=True, slots=True)
 class LabelFound:
-    """A label whose messages people disagree on, beyond the pairs that were found."""
+    """A label on whose messages reviewers disagree, other than in the pairs that were found."""
 
     label: str
     disagreements: int
@@ -109,7 +107,7 @@ class LabelFound:
 
 
 def find_pairs(decided: Iterable[DecidedMessage], labels: Sequence[str]) -> list[PairFound]:
-    """Return the pairs that people confuse, the most often confused first."""
+    """Return the confused pairs, the most confused first."""
     between: dict[tuple[str, str], list[str]] = {}
     concern: Counter[str] = Counter()
     doubly = [each for each in decided if each.doubly]
@@ -136,7 +134,7 @@ def find_pairs(decided: Iterable[DecidedMessage], labels: Sequence[str]) -> list
 def find_contradictory(
     decided: Iterable[DecidedMessage], labels: Sequence[str], pairs: Sequence[PairFound]
 ) -> list[LabelFound]:
-    """Return the labels that people disagree on too often, where no pair explains it."""
+    """Return the labels with too much disagreement that no pair explains."""
     explained = {digest for pair in pairs for digest in pair.digests}
     found = []
     doubly = [each for each in decided if each.doubly and each.message_sha256 not in explained]
@@ -152,18 +150,18 @@ def find_contradictory(
 Vectors = NDArray[np.float32]
 
 LEAST = 8
-"""Messages that a cluster needs to be spoken of."""
+"""The fewest messages of a cluster that is reported."""
 
 _NEIGHBOURS = 10
 _HALF = 0.5
 TOLERATED_NONE = 0.25
-"""Share of decisions in one corner of the messages that may say that no label fits."""
+"""Acceptable share of decisions in a neighbourhood that say that no label fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissingFound:
-    """A cluster of messages that fit no label: its ``places`` among those, and in its corner how
-    many decisions said so, of how many."""
+    """A cluster of messages that fit no label: their indexes (``places``), and how many of the
+    ``decided`` messages in its neighbourhood were ``dropped``."""
 
     places: tuple[int, ...]
     dropped: int
@@ -172,13 +170,13 @@ class MissingFound:
 
 
 def find_missing(dropped: Vectors, kept: Vectors) -> list[MissingFound]:
-    """Return clusters among ``dropped``, messages that people found no label for, that look like a
-    label of their own, the largest first. ``kept`` are messages that have one.
+    """Return the clusters among ``dropped`` messages (which fit no label) that look like a new
+    label, the largest first. ``kept`` are messages with a label.
 
-    A message is in a cluster's core where at least half of its ten nearest neighbours of all were
-    dropped too, and cores that are neighbours are one cluster (density-based, as DBSCAN; Ester et
-    al. 1996): strays have neighbours that people found a label for. A cluster is spoken of where
-    significantly more than a quarter of its messages and their neighbours were dropped.
+    A message is in a cluster's core if at least half of its ten nearest neighbours were dropped
+    too; neighbouring cores are one cluster (density-based, as DBSCAN; Ester et al. 1996). A cluster
+    is reported if significantly more than a quarter of its messages and their neighbours were
+    dropped.
     """
     if len(dropped) < LEAST:
         return []
@@ -199,7 +197,7 @@ def find_missing(dropped: Vectors, kept: Vectors) -> list[MissingFound]:
 
 
 def _linked(near: NDArray[np.int64], core: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Return the cores as clusters: two are in one where a chain of neighbours links them."""
+    """Return the connected components of the cores, as indexes."""
     links: dict[int, set[int]] = {int(at): set() for at in np.flatnonzero(core)}
     for at, linked in links.items():
         for other in near[at].tolist():
@@ -222,55 +220,55 @@ def _linked(near: NDArray[np.int64], core: NDArray[np.bool_]) -> list[NDArray[np
 
 # Labels that look like two.
 #
-# A label is nearly always made of several requests, so that a test for one heap or two would name
-# all of them, and how far its halves lie apart says little: a broad label's do. What makes a
-# label one is that its messages are each other's neighbours more than another label's. So it is
-# divided in two, in two ways, and for each it is counted how many of a half's nearest neighbours
-# are in the other half, next to how many would be there if that were any other label.
+# Nearly every label covers several requests, so a test for one cluster or two would report all of
+# them, and the distance between a label's halves says little: the halves of a broad label are far
+# apart. A label is one label if its messages are each other's neighbours more than another label's
+# messages are. So each label is divided in two, by two methods, and the neighbours that a half has
+# in the other half are compared with the number expected if that were another label.
 #
-# That orders labels better than it judges one: where a label is two, it is among the first two
-# more often than not, but a sound taxonomy has a first one as well. So the first are named for a
-# person to look at, and called two only where their halves are as strange to each other as labels
-# are. There is no p-value; how often it is right and wrong was simulated (docs/figures.md).
+# This ranks labels better than it tests one. A label that is really two is usually among the first
+# two, but a sound taxonomy has a first one too. So the first are named for someone to look at, and
+# called two only if their halves are as separate as labels are. There is no p-value; the rates of
+# right and wrong were simulated (docs/figures.md).
 
 
 Rows = NDArray[np.float64]
 Halves = NDArray[np.bool_]
 
 LEAST_LABEL = 150
-"""Messages of a label below which it is not judged: its halves' neighbours are too few."""
+"""The fewest messages of a label that is judged."""
 
 MOST = 400
-"""Messages of each label that are looked at, or as many as the smallest that is judged has: of
-labels of different sizes the larger ones' would be nearer to each other."""
+"""The most messages of each label that are used. All labels are cut to the size of the smallest,
+because the messages of a larger label would be nearer to each other."""
 
 NAMED = 2
-"""Labels that are named."""
+"""The number of labels that are named."""
 
 _LEAST_LABELS = 5
 _LEAST_PART = 0.15
-_NEAR_SHARE = 0.2  # of so many messages of a label
+_NEAR_SHARE = 0.2  # neighbours, as a share of a label's messages
 _PRIOR = 5.0
 _GRAPH_NEIGHBOURS = 10
 _SHRINKAGE = 0.5
-_BOUND = 0.1  # nine links for ten
+_BOUND = 0.1  # nine links for ten expected
 
 
 @dataclass(frozen=True, slots=True)
 class SplitFound:
-    """A label whose messages fall into two parts; ``part`` (messages of the label) is 0 or 1.
-    ``links`` is how many neighbours the parts have in each other for each that they would have in
-    another label of the same size; ``strange``: hardly more than labels have in each other."""
+    """A label whose messages fall into two parts; ``part`` (messages,) is 0 or 1. ``links`` is the
+    number of neighbours that the parts have in each other, relative to the number in another label
+    of the same size; ``separate``: hardly more than two labels have in each other."""
 
     label: str
     part: NDArray[np.int64]
     links: float
-    strange: bool
+    separate: bool
 
 
 def find_split(vectors: Sequence[Vectors], labels: Sequence[str]) -> list[SplitFound]:
-    """Return the two labels that look most like two, the first first, and none where there are
-    fewer than five to judge. ``vectors`` holds each label's messages."""
+    """Return the two labels that look most like two, the likelier first; none if fewer than five
+    can be judged. ``vectors`` holds each label's messages."""
     judged = [at for at, rows in enumerate(vectors) if len(rows) >= LEAST_LABEL]
     if len(judged) < _LEAST_LABELS:
         return []
@@ -304,15 +302,16 @@ def _scatter(rows: Rows) -> Rows:
 
 
 def _whitening(within: Rows) -> Rows:
-    """Return what makes the scatter within the other labels alike in all directions, half of the
-    way: along what varies within labels, the halves of any of them lie apart."""
+    """Return the matrix that half equalizes the scatter within the other labels in all directions.
+
+    Without it, k-means divides along directions that vary within every label."""
     scatter, directions = np.linalg.eigh(within)
     shrunk = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * scatter.mean()
     return np.asarray(directions / np.sqrt(np.maximum(shrunk, 1e-9)))
 
 
 def _halve(rows: Rows, everything: Rows) -> tuple[Halves, NDArray[np.int64]]:
-    """Return the division by k-means, and what it says of all of the label's messages."""
+    """Return the division by k-means, of the drawn messages and of all of the label's."""
     from sklearn.cluster import KMeans  # takes a second
 
     means = KMeans(2, n_init=4, random_state=0).fit(rows)
@@ -320,8 +319,8 @@ def _halve(rows: Rows, everything: Rows) -> tuple[Halves, NDArray[np.int64]]:
 
 
 def _cut(rows: Rows) -> Halves:
-    """Return the division that cuts the fewest links between neighbours, for its size: the sweep
-    over the second eigenvector of the normalized Laplacian (Shi & Malik 2000)."""
+    """Return the division with the smallest conductance: a sweep over the second eigenvector of the
+    normalized Laplacian of the neighbour graph (Shi & Malik 2000)."""
     count = len(rows)
     cosine = rows @ rows.T
     np.fill_diagonal(cosine, -2.0)
@@ -342,8 +341,8 @@ def _cut(rows: Rows) -> Halves:
 
 
 def _neighbours(own: Rows, strange: Rows, count: int) -> NDArray[np.int64]:
-    """Return the nearest neighbours of each of a label's messages, (messages, neighbours): places
-    in the label, and -1 for another label's message."""
+    """Return the nearest neighbours of a label's messages, (messages, neighbours): indexes in the
+    label, or -1 for another label's message."""
     cosine = own @ np.concatenate([own, strange]).T
     np.fill_diagonal(cosine, -2.0)
     near = np.argpartition(-cosine, count, axis=1)[:, :count]
@@ -351,13 +350,13 @@ def _neighbours(own: Rows, strange: Rows, count: int) -> NDArray[np.int64]:
 
 
 def _separation(near: NDArray[np.int64], half: Halves, strangers: int) -> float:
-    """Return the mean over both halves of the logarithm of how many neighbours a half would have in
-    the other one if that were another label, for each that it has."""
-    told = 0.0
+    """Return log(expected neighbours in the other half / actual), as a mean over both halves;
+    expected as if the other half were another label."""
+    score = 0.0
     for side in (half, ~half):
         mine = near[side]
         foreign = mine < 0
         there = int((~foreign & ~side[np.where(foreign, 0, mine)]).sum())
         expected = float(foreign.sum()) * int((~side).sum()) / strangers
-        told += float(np.log((expected + _PRIOR) / (there + _PRIOR))) / 2
-    return told
+        score += float(np.log((expected + _PRIOR) / (there + _PRIOR))) / 2
+    return score

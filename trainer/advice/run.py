@@ -32,10 +32,10 @@ from worker.contract.timestamps import rfc3339_now
 Embed = Callable[[Sequence[str]], Vectors]
 
 FEW = 50
-"""Examples below which a label is said to have few: the noise table of docs/figures.md."""
+"""A label with fewer examples is reported: see the noise table of docs/figures.md."""
 
 MINUTES = 0.25
-"""A decision takes a person about a quarter of a minute."""
+"""The time of one decision."""
 
 _LISTED = 200
 _DOUBLY = 100
@@ -43,8 +43,7 @@ _DOUBLY = 100
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """All that advice is given about: messages by digest, with text and, where there is one, the
-    label that counts."""
+    """The known messages, by digest: ids, texts, and labels, if any."""
 
     ids: Mapping[str, str]
     texts: Mapping[str, str]
@@ -63,10 +62,10 @@ def advise(
 ) -> Advice:
     """Return the findings, those about whole labels first.
 
-    ``texts`` maps digests to (id, text) of messages that the dataset does not hold; ``guideline``
-    is the present version; ``embed`` makes sentence embeddings (without it nothing is said of
-    labels to split or missing). ``holdout_labels``, by digest, are what an audit's blind labels are
-    compared with. Of the hold-out no text is shown.
+    ``texts`` maps digests to (id, text) of messages that are not in the dataset; ``guideline`` is
+    the current version; ``embed`` makes sentence embeddings, without which nothing is said about
+    missing labels and labels to split. ``holdout_labels`` (by digest) are compared with an audit's
+    blind labels. No text of the hold-out is shown.
     """
     known = _know(dataset, texts)
     decided = gather(answers, {**known.labels, **(holdout_labels or {})})
@@ -74,13 +73,13 @@ def advise(
     pairs = find_pairs(decided.values(), names)
     show = _Shower(known, decided, with_texts)
     findings = [
-        *(_tell_pair(pair, show) for pair in pairs),
-        *_tell_shapes(known, decided, names, embed, show),
-        *(_tell_contradictory(each, show)
+        *(_pair(pair, show) for pair in pairs),
+        *_shapes(known, decided, names, embed, show),
+        *(_contradictory(each, show)
           for each in find_contradictory(decided.values(), names, pairs)),
-        *_tell_few(dataset, names),
-        *_tell_outdated(decided, guideline, show),
-        *_tell_unsure(decided),
+        *_few(dataset, names),
+        *_outdated(decided, guideline, show),
+        *_unsure(decided),
     ]  # fmt: skip
     return Advice(
         schema="advice/1",
@@ -110,7 +109,7 @@ def _know(dataset: Dataset, texts: Mapping[str, tuple[str, str]]) -> Known:
 
 @dataclass(frozen=True, slots=True)
 class _Shower:
-    """Names messages by their ids, with their texts where these may be shown."""
+    """Makes the messages of a finding, with their texts if these may be shown."""
 
     known: Known
     decided: Mapping[str, DecidedMessage]
@@ -136,7 +135,7 @@ class _Shower:
         return self.known.labels.get(sha256)
 
 
-def _tell_pair(pair: PairFound, show: _Shower) -> Finding:
+def _pair(pair: PairFound, show: _Shower) -> Finding:
     a, b = pair.labels
     of = f"{pair.disagreements} of {pair.messages}"
     if pair.alike:
@@ -144,13 +143,13 @@ def _tell_pair(pair: PairFound, show: _Shower) -> Finding:
             kind="merge",
             labels=pair.labels,
             title=f"{a} and {b} look like one label.",
-            evidence=f"Two people disagree between just these two on {of} messages that concern "
-            "them, which is near to guessing.",
-            advice="Merge them, or write into the guideline what tells them apart, with examples "
-            "of both, and have the messages below decided again.",
-            gain=f"Nobody, person or model, can be right on these now; up to "
+            evidence=f"Two reviewers disagree between just these two labels on {of} of their "
+            "messages, which is close to guessing.",
+            advice="Merge them, or describe the difference in the guideline, with examples of "
+            "both, and have the messages below decided again.",
+            gain="Neither reviewers nor a model can be right on these messages now; up to "
             f"{pair.disagreements / pair.messages:.0%} of both labels' messages would be.",
-            cost=_cost(pair.messages) + " to decide again if they stay apart; merged, none.",
+            cost=_cost(pair.messages) + " to decide again if they stay separate; none if merged.",
             figures={"disagreements": pair.disagreements, "messages": pair.messages},
             messages=show.show(pair.digests),
             p_value=pair.p_value,
@@ -158,12 +157,11 @@ def _tell_pair(pair: PairFound, show: _Shower) -> Finding:
     return Finding(
         kind="confused",
         labels=pair.labels,
-        title=f"People confuse {a} and {b}.",
-        evidence=f"Two people disagree between just these two on {of} messages that concern them.",
+        title=f"Reviewers confuse {a} and {b}.",
+        evidence=f"Two reviewers disagree between just these two labels on {of} of their messages.",
         advice="Add a sentence to the guideline that decides these cases, with two or three of the "
         "messages below as examples.",
-        gain="A model cannot be surer than the people it learns from: what they agree on here, it "
-        "can learn.",
+        gain="A model can learn only what the reviewers agree on.",
         cost=_cost(pair.disagreements) + " to decide again.",
         figures={"disagreements": pair.disagreements, "messages": pair.messages},
         messages=show.show(pair.digests),
@@ -171,7 +169,7 @@ def _tell_pair(pair: PairFound, show: _Shower) -> Finding:
     )
 
 
-def _tell_shapes(
+def _shapes(
     known: Known,
     decided: Mapping[str, DecidedMessage],
     names: Sequence[str],
@@ -189,10 +187,10 @@ def _tell_shapes(
     of = {name: [sha for sha in digests if label_of.get(sha) == name] for name in names}
     vectors = [rows[[place[sha] for sha in of[name]]] for name in names]
     for split in find_split(vectors, names):
-        yield _tell_split(split, show.show(of[split.label], split.part.tolist()))
-    told = [sha for sha in digests if sha in decided and decided[sha].outcome is not None]
-    none = [sha for sha in told if decided[sha].outcome == NONE]
-    kept = [sha for sha in told if decided[sha].outcome != NONE]
+        yield _split(split, show.show(of[split.label], split.part.tolist()))
+    final = [sha for sha in digests if sha in decided and decided[sha].outcome is not None]
+    none = [sha for sha in final if decided[sha].outcome == NONE]
+    kept = [sha for sha in final if decided[sha].outcome != NONE]
     kept += [sha for sha in known.labels if sha not in decided]
     missing = find_missing(
         rows[[place[sha] for sha in none]],
@@ -203,49 +201,51 @@ def _tell_shapes(
             kind="missing",
             labels=(),
             title=f"{len(found.places)} messages that fit no label look like a new one.",
-            evidence="They are nearer to each other than to any label's messages, and "
-            f"{found.dropped} of the {found.decided} messages there fit none.",
-            advice="Read them, and make a label of them if somebody is to deal with them.",
-            gain="They are misclassified or sent to people now, every one of them.",
-            cost=_cost(FEW) + f" to have the {FEW} examples that a label needs.",
+            evidence="They are closer to each other than to the messages of any label, and "
+            f"{found.dropped} of the {found.decided} decided messages among and around them fit "
+            "none.",
+            advice="Read them, and add a label for them if a team should handle them.",
+            gain="All of them are misclassified or sent to review now.",
+            cost=_cost(FEW) + f" for the {FEW} examples that a label needs.",
             figures={"messages": float(len(found.places)), "decided": float(found.decided)},
             messages=show.show([none[at] for at in found.places]),
             p_value=found.p_value,
         )
 
 
-def _tell_split(split: SplitFound, messages: tuple[AdviceMessage, ...]) -> Finding:
+def _split(split: SplitFound, messages: tuple[AdviceMessage, ...]) -> Finding:
     first, second = (int(size) for size in np.bincount(split.part, minlength=2))
-    title = f"If one of the labels is two, it may be {split.label}."
-    evidence = "which of all labels is most like two; a sound taxonomy has such a label as well."
-    if split.strange:
+    title = f"If one of the labels is really two, it may be {split.label}."
+    evidence = "This is the label most like two; a sound taxonomy has such a label too."
+    if split.separate:
         title = f"{split.label} looks like two labels."
-        evidence = "hardly more: they are as strange to each other as labels are."
+        evidence = "They are as separate as two labels are."
     return Finding(
         kind="split",
         labels=(split.label,),
         title=title,
-        evidence=f"Its messages fall into parts of {first} and {second}. For each neighbour that "
-        f"they would have in another label they have {split.links:.1f} in each other, {evidence}",
-        advice="Read some of each part. If different people deal with them, make two labels; "
-        "if not, leave it.",
-        gain="Anyone who gets these messages gets only those that are meant for them.",
-        cost=_cost(first + second) + " if people sort all of them; by the parts as they are, "
-        "only what lies between.",
+        evidence=f"Its messages fall into parts of {first} and {second}. They have "
+        f"{split.links:.1f} neighbours in each other for each that they would have in another "
+        f"label. {evidence}",
+        advice="Read some of each part. If different teams handle them, make two labels; if not, "
+        "leave it.",
+        gain="Each team gets only the messages that are meant for it.",
+        cost=_cost(first + second) + " to sort all of them; fewer if you keep the parts and review "
+        "only the messages in between.",
         figures={"first": float(first), "second": float(second), "links": split.links},
         messages=messages,
     )
 
 
-def _tell_contradictory(found: LabelFound, show: _Shower) -> Finding:
+def _contradictory(found: LabelFound, show: _Shower) -> Finding:
     return Finding(
         kind="contradictory",
         labels=(found.label,),
-        title=f"People do not agree what {found.label} is.",
-        evidence=f"Two people disagree on {found.disagreements} of {found.messages} messages that "
-        "one of them gave it, and with no one other label in particular.",
-        advice="Write its description again: what is in it, what is not.",
-        gain="What people agree on, a model can learn.",
+        title=f"Reviewers do not agree what {found.label} is.",
+        evidence=f"Two reviewers disagree on {found.disagreements} of the {found.messages} "
+        "messages that one of them gave it, and not with one other label in particular.",
+        advice="Rewrite its description: what belongs to it, what does not.",
+        gain="A model can learn only what the reviewers agree on.",
         cost=_cost(found.disagreements) + " to decide again.",
         figures={"disagreements": found.disagreements, "messages": found.messages},
         messages=show.show(found.digests),
@@ -253,7 +253,7 @@ def _tell_contradictory(found: LabelFound, show: _Shower) -> Finding:
     )
 
 
-def _tell_few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
+def _few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
     counts = Counter(each.label for each in dataset.train)
     of = shlex.quote(str(dataset.directory))
     for name in names:
@@ -262,17 +262,17 @@ def _tell_few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
                 kind="few",
                 labels=(name,),
                 title=f"{name} has few examples: {counts[name]}.",
-                evidence=f"Below {FEW} each further example still changes much.",
-                advice=f"Ask for messages of it (clerk-trainer tasks {of} --for learn --messages "
-                "FILE --out FILE), or let it go if hardly anybody writes about it.",
-                gain="Its recall, and the confidence of everything that is near it.",
-                cost=_cost(FEW - counts[name]) + " that turn out to be of it.",
+                evidence=f"Below {FEW}, each further example still improves the model a lot.",
+                advice=f"Find more messages for it (clerk-trainer tasks {of} --for learn "
+                "--messages FILE --out FILE), or remove it if such messages are rare.",
+                gain="Higher recall of it, and more confident answers for similar labels.",
+                cost=_cost(FEW - counts[name]) + " that give this label.",
                 figures={"examples": float(counts[name])},
                 messages=(),
             )
 
 
-def _tell_outdated(
+def _outdated(
     decided: Mapping[str, DecidedMessage], guideline: str | None, show: _Shower
 ) -> Iterator[Finding]:
     old = [
@@ -289,26 +289,26 @@ def _tell_outdated(
         labels=tuple(name for name, _ in labels.most_common(3)),
         title=f"{len(old)} decisions are older than guideline {guideline}.",
         evidence=f"They were made by version {', '.join(versions)}.",
-        advice="If the change touches these labels, have their messages decided again; if not, "
-        "nothing is to be done.",
-        gain="Old and new decisions that contradict each other teach doubt.",
+        advice="If the change affects these labels, have their messages decided again; if not, "
+        "there is nothing to do.",
+        gain="Old and new decisions that contradict each other make the model less certain.",
         cost=_cost(len(old)) + " for all of them.",
         figures={"decisions": float(len(old))},
         messages=show.show([each.message_sha256 for each in old]),
     )
 
 
-def _tell_unsure(decided: Mapping[str, DecidedMessage]) -> Iterator[Finding]:
+def _unsure(decided: Mapping[str, DecidedMessage]) -> Iterator[Finding]:
     doubly = sum(each.doubly for each in decided.values())
     if doubly < _DOUBLY:
         yield Finding(
             kind="unsure",
             labels=(),
-            title="Too few messages were decided by two people to say what people confuse.",
-            evidence=f"There are {doubly}; from about {_DOUBLY} on a badly confused pair shows.",
-            advice="Have the desk ask two people about a share of the messages, or audit the "
+            title="Too few messages were decided by two reviewers to find confused labels.",
+            evidence=f"There are {doubly}; a badly confused pair shows from about {_DOUBLY} on.",
+            advice="Have the desk ask two reviewers about a share of the messages, or audit the "
             "hold-out blind.",
-            gain="Advice about labels that rests on people, not on a model.",
+            gain="Advice about labels from reviewers' agreement, not from a model.",
             cost=_cost(_DOUBLY - doubly),
             figures={"doubly": float(doubly)},
             messages=(),
@@ -318,7 +318,7 @@ def _tell_unsure(decided: Mapping[str, DecidedMessage]) -> Iterator[Finding]:
 def _cost(decisions: int) -> str:
     minutes = decisions * MINUTES
     time = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(1, round(minutes))} minutes"
-    return f"{decisions:,} decisions, about {time} of one person"
+    return f"{decisions:,} decisions, about {time} of a reviewer's time"
 
 
 def advise_dataset(
@@ -331,13 +331,12 @@ def advise_dataset(
     with_texts: bool,
 ) -> Advice:
     """Read everything and return the advice. The hold-out is opened, and the opening counted, only
-    where decisions of an audit are to be compared with its labels. Raises BadInput,
-    RecordRefused."""
+    if there are decisions of an audit to compare. Raises BadInput, RecordRefused."""
     opened = open_dataset(dataset)
     answers = [answer for path in decisions for answer in read_answers(path)]
     texts = {sha: (each.id, each.text) for sha, each in read_new_messages(messages).items()}
     held: dict[str, str] = {}
-    if any(answer.purpose == "audit" for answer in answers):
+    if any(answer.audits_holdout for answer in answers):
         rows = open_holdout(opened, purpose="advise", subject=opened.digest)
         held = {message_sha256(each.message): each.label for each in rows}
     return advise(

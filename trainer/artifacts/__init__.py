@@ -1,1 +1,1 @@
-"""What the trainer writes and reads back: one model for each file, shared by writer and readers."""
+"""The trainer's files, each with one model that its writer and readers share."""

@@ -1,4 +1,4 @@
-"""duel.json and cost.json: what else could do the job, and what each way costs."""
+"""duel.json and cost.json: the alternatives to an adapter, and what each costs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DUEL_FOLDER = "duel"
 """Where ``clerk-trainer duel`` writes, next to the adapter."""
 
 BASELINES_FOLDER = "baselines"
-"""Where baselines of a duel are made into runs of their own, to be published."""
+"""The folder of runs made from a duel's baselines, to be published."""
 
 ANSWERS_NAME = "duel_predictions.csv"
-"""Every candidate's answer to every message, a column a candidate."""
+"""Every candidate's answer to every message, with a column for each candidate."""
 
 CandidateKind = Literal["adapter", "baseline", "rival", "base", "recorded"]
 """The adapter; a cheap model that needs no GPU; another adapter of a language model; the base
@@ -26,24 +26,24 @@ without the adapter, prompted; answers that another model gave elsewhere."""
 
 
 Conclusion = Literal["better", "not_worse", "adapter", "undecided"]
-"""Another candidate is better; a baseline is within the margin; the adapter beats the baseline; the
-messages are too few to tell, and the adapter is kept."""
+"""Another candidate is better; a baseline is within the margin; the adapter beats the baseline;
+there are too few messages to decide, and the adapter is kept."""
 
 
 class MadeAdapter(AdapterName):
-    """An adapter, and where it was."""
+    """An adapter and its path."""
 
     path: str
 
 
 class CandidateFigures(Record):
-    """One candidate on the hold-out; None: not measured or not told.
+    """One candidate on the hold-out; None: not measured or not known.
 
-    ``outside_labels`` counts answers outside the label set; for the adapter and the base, which
-    are both constrained to it, those they would have given without the constraint.
-    ``hyperparameters`` were chosen on validation, where they reached ``validation_accuracy``.
-    ``served_as`` is the kind of model as which a worker can serve it, ``not_served`` why none can;
-    ``adapter`` is where it was made already.
+    ``outside_labels`` counts answers outside the label set; for the adapter and the base, which are
+    constrained to it, answers that they would give without the constraint. ``hyperparameters``
+    were chosen on validation, with ``validation_accuracy``. ``served_as`` is the kind of model as
+    which a worker can serve it, ``not_served`` the reason why none can; ``adapter`` is its adapter,
+    if it was made.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Pair(Record):
     """Candidate ``a`` against ``b`` on the same messages: ``difference`` is a's accuracy less
     b's with Tango's 95 % interval, ``a_only`` counts messages that only a gets right.
 
-    ``non_inferiority_p`` is the p-value of "b is worse than a by the margin or more", and
-    ``worst_difference`` by how much b may be worse (one-sided 95 %).
+    ``non_inferiority_p`` is the p-value of "b is worse than a by the margin or more";
+    ``worst_difference`` bounds how much worse b may be (one-sided 95 %).
     """
 
     a: str
@@ -93,15 +93,14 @@ class LearningCurvePoint(Record):
 
 
 class DuelRecord(Record):
-    """``duel.json``. ``recommendation`` is a candidate's name, ``verdict`` says why, and
-    ``rules`` by which rules.
+    """``duel.json``. ``recommendation`` is a candidate's name, ``verdict`` the reason, ``rules``
+    the rules applied.
 
     ``tested_baseline`` was chosen on validation and tested for being within ``margin`` (a share)
-    of the adapter; ``required_messages`` would pass one that is exactly as good four times in
-    five, and ``minimum_detectable_difference`` is the smallest difference from it that the
-    hold-out finds as often. Where no worker can serve what is recommended, ``servable`` is the best
-    that one can, by the same rules, and ``servable_verdict`` says why. ``disjoint`` shows that the
-    hold-out of another dataset than the adapter's own is unseen.
+    of the adapter. With ``required_messages``, an equal one passes four times in five;
+    ``minimum_detectable_difference`` is the smallest difference that the hold-out detects as often.
+    If no worker can serve the recommendation, ``servable`` is the best candidate that can be
+    served, by the same rules. ``disjoint`` proves that another dataset's hold-out is unseen.
     """
 
     schema_id: Literal["duel/2"] = Field("duel/2", alias="schema")
@@ -130,7 +129,7 @@ DUEL = RecordFile("duel.json", DuelRecord, "clerk-trainer duel")
 
 
 class CostInput(Record):
-    """One input: ``source`` says whether a flag or the file gave it, or what measured it."""
+    """One input; ``source`` is a flag, the file, or a measurement."""
 
     name: str
     value: Any
@@ -139,8 +138,8 @@ class CostInput(Record):
 
 
 class Volume(Record):
-    """What serving costs at one volume, a month; ``break_even_days`` is None where it never
-    comes."""
+    """The monthly costs of serving one volume; ``break_even_days`` is None if it never breaks
+    even."""
 
     messages_per_month: float
     replicas: int
@@ -152,8 +151,8 @@ class Volume(Record):
 
 
 class CostRecord(Record):
-    """``cost.json``. Money is in ``currency``; where a figure is None, the field of its name
-    with ``_reason`` says why. ``trainer.cost`` explains the figures."""
+    """``cost.json``, in ``currency``. If a figure is None, the field with its name and ``_reason``
+    says why. ``trainer.cost`` explains the figures."""
 
     schema_id: Literal["cost/1"] = Field("cost/1", alias="schema")
     created_at: str

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: every figure of the hold-out, and the predictions behind them."""
+"""The files of an evaluation: the figures on the hold-out, and the predictions behind them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ EVALUATION_FOLDER = "evaluation"
 
 
 PROBES_NAME = "probes.json"
-"""Written messages that the adapter gets right, as text: the one private file of an evaluation."""
+"""Written messages that the adapter gets right, with text: the only private file of an
+evaluation."""
 
 
 class EvaluatedAdapter(Record):
-    """Which adapter was evaluated, and where it was."""
+    """The evaluated adapter and its path."""
 
     name: str
     digest: str
@@ -31,17 +32,17 @@ class EvaluatedAdapter(Record):
 
 
 class EvaluatedDataset(DatasetName):
-    """Which hold-out was used, and how often it had been opened, this time included."""
+    """The hold-out, and how often it had been opened, this time included."""
 
     holdout_sha256: str
     openings: int
 
 
 class DisjointProof(Record):
-    """What was compared to show that a hold-out is unseen: two datasets and the hold-out's file by
-    digest, how many messages each side had, and how many of the hold-out's are copies of messages
-    that were trained or chosen on, or near to one (Jaccard index of at least ``similarity``), or
-    neither and have the id of one. Each counts once."""
+    """A comparison to show that a hold-out is unseen: both datasets and the hold-out's file by
+    digest, the number of messages on each side, and how many hold-out messages are copies of seen
+    messages, near-copies (Jaccard index of at least ``similarity``), or others with the id of one.
+    Each counts once."""
 
     trained_on: str
     evaluated_on: str
@@ -55,11 +56,11 @@ class DisjointProof(Record):
 
     @property
     def shared(self) -> int:
-        """Held-out messages that were seen, in whatever form."""
+        """The number of hold-out messages that were seen in any form."""
         return self.copies + self.near_copies + self.same_ids
 
     def describe(self) -> str:
-        """Say which they are."""
+        """Return the numbers by kind, as text."""
         return (
             f"{self.copies} copies, {self.near_copies} near-copies, {self.same_ids} more by their "
             "ids"
@@ -67,8 +68,8 @@ class DisjointProof(Record):
 
 
 class OutsideLabels(Record):
-    """Answers outside the label set, with and without the constraint to it (None: the engine
-    does not tell)."""
+    """Answers outside the label set, with and without the constraint to it (None: the engine does
+    not report it)."""
 
     constrained: int
     unconstrained: int | None
@@ -87,12 +88,11 @@ class HoldoutCalibration(Record):
 
 
 class ReviewFigures(Record):
-    """The thresholds in force and their effect; then the threshold that the wanted precision
-    asks for, fitted on validation and applied to the hold-out.
+    """The thresholds in force and their effect; then the threshold for the wanted precision, by its
+    lower bound on validation, applied to the hold-out.
 
-    ``wanted_by`` says what had to reach the precision on validation: its lower bound, or the
-    share that was found. ``coverage_by_point`` and ``accuracy_by_point``
-    are those of the latter's threshold, for what the certainty costs.
+    ``coverage_by_point`` and ``accuracy_by_point`` are those of the threshold by the point value:
+    the difference is the cost of the guarantee.
     """
 
     confidence_below: float | None
@@ -104,14 +104,13 @@ class ReviewFigures(Record):
     threshold_for_wanted: float
     coverage_at_wanted: float
     accuracy_at_wanted: float | None
-    wanted_by: ThresholdRule
     coverage_by_point: float
     accuracy_by_point: float | None
 
 
 class Accepted(Record):
-    """Messages whose labels nobody reviews: how many, and how many are right; ``effect`` of them
-    count as one, for messages that belong together. ``p`` is one-sided and exact."""
+    """Messages without review, and how many are right. ``effect`` grouped messages count as one
+    independent message. ``p`` is one-sided and exact."""
 
     messages: int
     right: int
@@ -120,11 +119,11 @@ class Accepted(Record):
 
 
 class KeptPromise(Record):
-    """What validation and hold-out say about the precision of labels that nobody reviews.
+    """Tests of the promised precision of labels without review, on validation and on the hold-out.
 
-    ``precision`` was promised, by its lower bound or as the share found (``by``). ``p`` of
-    validation, which the threshold was chosen on, is that of "the precision is below the promised
-    one"; of the hold-out, that of "it is at least that".
+    ``precision`` was promised by its lower bound or as the share found (``by``). The null
+    hypothesis on validation, on which the threshold was chosen, is "the precision is below the
+    promised one"; on the hold-out it is "the precision is at least the promised one".
     """
 
     precision: float
@@ -134,7 +133,7 @@ class KeptPromise(Record):
 
 
 class OffLabelMass(Record):
-    """Probability that the hold-out's answers give to tokens outside the label set."""
+    """The probability of tokens outside the label set, over the hold-out's answers."""
 
     mean: float
     p50: float
@@ -151,14 +150,14 @@ class BatchSensitivity(Record):
 
 
 class EngineLatency(Record):
-    """Milliseconds to answer one message at a time."""
+    """Latency in milliseconds, one message at a time."""
 
     p50: float
     p99: float
 
 
 class EngineFigures(Record):
-    """How one engine answered the hold-out, and on which machine."""
+    """One engine's results on the hold-out, and its machine."""
 
     name: str
     messages: int
@@ -169,7 +168,7 @@ class EngineFigures(Record):
 
 
 class EngineAgreement(Record):
-    """How the worker's engine differs from transformers on the same messages."""
+    """The differences between the worker's engine and transformers on the same messages."""
 
     messages: int
     labels_differ: int
@@ -178,7 +177,7 @@ class EngineAgreement(Record):
 
 
 class OutOfScope(Record):
-    """How well messages that fit no label are told apart, by confidence and by off-label mass or,
+    """How well messages that fit no label are detected, by confidence and by off-label mass or,
     with a head, by its out-of-scope score; and how many would go to review."""
 
     messages: int
@@ -247,15 +246,15 @@ class SteeringFigures(Record):
 
 
 class OutputName(Record):
-    """One of a head's outputs, and the label that it counts for."""
+    """An output of a head, and its label."""
 
     name: str
     label: str
 
 
 class HeadRecord(Record):
-    """The outputs of a model with a head, in their order, and how it tells messages that none of
-    them fits."""
+    """The outputs of a model with a head, in order, and its method to detect messages that fit
+    none of them."""
 
     out_of_scope: OutOfScopeMethod
     outputs: tuple[OutputName, ...]
@@ -270,10 +269,9 @@ class ScoreQuantiles(Record):
 
 
 class EvaluationRecord(Record):
-    """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i that were given
-    label j; ``limited``: only a part of the hold-out was used; ``head`` is that of a model that has
-    one. ``design_effect`` of the messages count as one in the accuracy's interval, for those that
-    belong together; ``promise`` is None of an adapter that promises no precision."""
+    """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i with predicted label
+    j; ``limited``: only a part of the hold-out was used. ``design_effect`` grouped messages count
+    as one in the accuracy's interval. ``promise`` is None if the adapter promises no precision."""
 
     schema_id: Literal["evaluation/1"] = Field("evaluation/1", alias="schema")
     created_at: str
@@ -306,11 +304,11 @@ class EvaluationRecord(Record):
 
 class Answer(Record):
     """One message's answer, by its id. ``label`` is the true one (None: out of scope),
-    ``unconstrained_in_set`` whether the likeliest token of all was a label's code (None where an
-    engine does not tell). A model with a head has an out-of-scope score and no off-label mass. Of
-    a cascade ``reasons`` say why a person should look: its stages measure by themselves what does
-    not fit, which its own scores do not tell. Messages of one ``group`` belong together (a
-    thread's, or near-copies; None: alone), and tests count them as fewer."""
+    ``unconstrained_in_set`` is true if the most probable token was a label's code (None: the engine
+    does not report it). A model with a head has an out-of-scope score and no off-label mass. A
+    cascade gives ``reasons`` for a review, since its scores do not show which stage found a message
+    out of scope. Messages of one ``group`` (a thread, or near-copies; None: alone) count as fewer
+    in tests."""
 
     id: str
     label: str | None
@@ -332,8 +330,8 @@ class Prediction(Answer):
 
 
 class BatchScore(Record):
-    """One message scored in a batch of ``batch_size`` messages, or fewer where they are long;
-    ``seconds`` is the whole batch's time."""
+    """One message scored in a batch of up to ``batch_size`` messages; ``seconds`` is the time of
+    the whole batch."""
 
     id: str
     batch_size: int
@@ -342,8 +340,8 @@ class BatchScore(Record):
 
 
 class WorkerAnswer(Record):
-    """One message's answer by the worker's engine; ``scores`` are calibrated probabilities,
-    ``seconds_alone`` the answer's time where it was asked alone."""
+    """One message's answer by the worker's engine. ``scores`` are calibrated probabilities,
+    ``seconds_alone`` is the time of an answer that was requested alone."""
 
     id: str
     label: str
@@ -359,7 +357,7 @@ _COMMAND = "clerk-trainer evaluate"
 EVALUATION = RecordFile("evaluation.json", EvaluationRecord, _COMMAND)
 PREDICTIONS = LinesFile("predictions.jsonl", Prediction, _COMMAND)
 ANSWERS = LinesFile("predictions.jsonl", Answer, _COMMAND)
-"""The same file without the scores, which is what an adapter store keeps."""
+"""The same file without the scores, the form that a store keeps."""
 VALIDATION = LinesFile("validation_predictions.jsonl", Prediction, _COMMAND)
 OUT_OF_SCOPE = LinesFile("out_of_scope_predictions.jsonl", Prediction, _COMMAND)
 BATCHES = LinesFile("batch_predictions.jsonl", BatchScore, _COMMAND)
@@ -368,7 +366,7 @@ VLLM = LinesFile("vllm_predictions.jsonl", WorkerAnswer, _COMMAND)
 
 
 def check_unique(answers: tuple[Answer, ...], path: Path) -> None:
-    """Raise BadInput where an id occurs twice; ``path`` is the file they are from."""
+    """Raise BadInput if an id occurs twice; ``path`` is the answers' file."""
     seen: set[str] = set()
     for number, answer in enumerate(answers, start=1):
         if answer.id in seen:
@@ -380,7 +378,8 @@ def check_unique(answers: tuple[Answer, ...], path: Path) -> None:
 
 
 class Relabelled(Record):
-    """How many audited messages of one given label have another true one (None: no label fits)."""
+    """The number of audited messages of a given label with another true one (None: no label
+    fits)."""
 
     given: str
     true: str | None
@@ -388,10 +387,9 @@ class Relabelled(Record):
 
 
 class AuditRecord(Record):
-    """``audit.json``. ``label_error_rate`` is of the hold-out; ``accuracy`` is by the given labels,
-    as the evaluation has it, ``corrected_accuracy`` by the true ones. Of the ``audited`` messages
-    the adapter's answer is right and the given label wrong on ``gained``, the other way round on
-    ``lost``."""
+    """``audit.json``. ``label_error_rate`` is the hold-out's. ``accuracy`` is by the given labels,
+    as in the evaluation, ``corrected_accuracy`` by the true ones. Of the ``audited`` messages,
+    ``gained`` have a right answer and a wrong given label; ``lost`` the opposite."""
 
     schema_id: Literal["audit/1"] = Field("audit/1", alias="schema")
     created_at: str

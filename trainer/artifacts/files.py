@@ -1,7 +1,7 @@
-"""Record files: JSON and JSON Lines, validated by one model each and written as a whole.
+"""Record files: JSON and JSON Lines, each validated by one model and written atomically.
 
-A record holds figures, labels and ids, never a message's text: keys that its model does not name
-are dropped when it is read, so that whatever somebody added to a file travels no further.
+A record holds figures, labels and ids, never a message's text. Keys that are not in its model are
+dropped on reading, so that text that was added to a file is not passed on.
 """
 
 from __future__ import annotations
@@ -19,26 +19,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trainer.errors import BadInput
 from worker.contract.digest import write_atomically
 
-# --- Rights of files, for modules that are to need no third-party package.
-
-
 PRIVATE = 0o640
-"""Rights of a file that holds messages: its owner and its group, nobody else."""
+"""Permissions of a file that contains messages: owner and group only."""
 
 
 _MOST_PROBLEMS = 3
 
 
 class Record(BaseModel):
-    """A frozen JSON object. Types are exact: no text is read as a number, no boolean as a count.
-
-    The model of a whole file names its format in ``schema_id``, the key ``schema`` of the file.
-    """
+    """A frozen JSON object with strict types: text is not read as a number, nor a boolean as a
+    count. The model of a whole file has its format in ``schema_id``, the file's key ``schema``."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON, keys as the file has them."""
+        """Return the record as plain JSON, with the file's keys."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -54,7 +49,7 @@ class RecordFile(Generic[RecordT]):
     command: str
 
     def read(self, folder: Path) -> RecordT:
-        """Read the file in ``folder``. Raises BadInput: which file, what is wrong, what to do."""
+        """Read the file in ``folder``. Raises BadInput that names file, problem and command."""
         path = folder / self.name
         return self.parse(_read_bytes(path, self.command), path)
 
@@ -67,7 +62,7 @@ class RecordFile(Generic[RecordT]):
         return self.validate(_load_json(data, str(path), self.command), path)
 
     def validate(self, value: Any, path: Path) -> RecordT:
-        """Validate plain JSON; ``path`` says where it is from. Raises BadInput."""
+        """Validate plain JSON; ``path`` is for errors. Raises BadInput."""
         schema = value.get("schema") if isinstance(value, dict) else None
         wanted = self.model.model_fields["schema_id"].default
         if isinstance(value, dict) and schema != wanted:
@@ -123,25 +118,26 @@ def encode_lines(records: Iterable[Record]) -> bytes:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain JSON for machines and curious people, atomically."""
+    """Write indented JSON atomically."""
+    # allow_nan=False: NaN is not JSON, and readers in other languages would fail on it.
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())
 
 
 def check_target(target: Path, name: str) -> None:
-    """Raise BadInput unless ``target`` is free or holds an earlier result, with a file ``name``."""
+    """Raise BadInput unless ``target`` is free or has an earlier result, a file ``name``."""
     if not target.exists():
         return
     if not target.is_dir():
-        raise BadInput(f"--out {target}: exists and is not a directory")
+        raise BadInput(f"--out {target}: exists and is not a directory: name another")
     if any(target.iterdir()) and not (target / name).is_file():
-        raise BadInput(f"--out {target}: holds other files and no {name}: name another")
+        raise BadInput(f"--out {target}: has other files and no {name}: name another")
 
 
 @contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
-    """Yield a new folder to fill; move it to ``target`` at the end, in place of an earlier
-    result. After an error ``target`` is what it was."""
+    """Yield a new folder to fill, and move it to ``target`` at the end, replacing an earlier
+    result. An error leaves ``target`` unchanged."""
     draft = target.with_name(f".{target.name}.draft")
     old = target.with_name(f".{target.name}.old")
     for leftover in (draft, old):
@@ -163,7 +159,7 @@ def _read_bytes(path: Path, command: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}: {command} writes it") from error
+        raise BadInput(f"{path}: {error.strerror}: make it with {command}") from error
 
 
 def _load_json(data: bytes, where: str, command: str) -> Any:
@@ -174,7 +170,7 @@ def _load_json(data: bytes, where: str, command: str) -> Any:
 
 
 def _validate(model: type[RecordT], value: Any, where: str, command: str) -> RecordT:
-    # By way of text: only there does the strict mode take a JSON array for a tuple. Half a
+    # As text, because only there pydantic's strict mode accepts a JSON array for a tuple. Half a
     # surrogate pair, which UTF-8 cannot hold, becomes a question mark.
     data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
     try:

@@ -1,4 +1,4 @@
-"""What a run folder says about its training, and a sweep's folder about its trials."""
+"""The records in a run's folder (training.json and others) and a sweep's (sweep.json)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Interval = tuple[float, float]
 
 
 class AdapterName(Record):
-    """Which adapter: its name and its digest."""
+    """An adapter's name and digest."""
 
     name: str
     digest: str
 
 
 class DatasetName(Record):
-    """Which dataset: its name, its digest, and where it was."""
+    """A dataset's name, digest and directory."""
 
     name: str
     digest: str
@@ -29,8 +29,7 @@ class DatasetName(Record):
 
 
 class BaseName(Record):
-    """Which base model; ``license`` is what its folder named, where it did, and ``directory`` that
-    folder."""
+    """A base model; ``license`` is the one named in its ``directory``, if any."""
 
     name: str
     revision: str
@@ -39,7 +38,7 @@ class BaseName(Record):
 
 
 class Machine(Record):
-    """What a figure of speed needs next to it."""
+    """The machine on which a speed was measured."""
 
     cpu: str
     cores: int | None
@@ -51,8 +50,8 @@ class Machine(Record):
 
 
 class Epoch(Record):
-    """One epoch's figures. Losses are in nats a row; speeds are of training alone, and
-    ``tokens_per_s`` counts prompt tokens as served (prefix included)."""
+    """One epoch's figures. Losses are in nats a row. Speeds exclude validation; ``tokens_per_s``
+    counts prompt tokens as served, prefix included."""
 
     number: int
     train_loss: float
@@ -67,16 +66,16 @@ class Epoch(Record):
 
 
 class ParameterCounts(Record):
-    """How many weights are trained, of how many."""
+    """The numbers of trained and of all weights."""
 
     trainable: int
     total: int
 
 
 class ValidationFigures(Record):
-    """The kept weights on the validation set; ``accepted_share`` is not sent to review, and
+    """The kept weights on the validation set. ``accepted_share`` is not sent to review;
     ``point_accepted_share`` would not be if the threshold were chosen by the point value.
-    ``promise`` says what would help where validation does not prove the promised precision."""
+    ``promise`` is there if validation does not prove the promised precision."""
 
     examples: int
     accuracy: float
@@ -89,7 +88,7 @@ class ValidationFigures(Record):
 
 
 class CalibrationFigures(Record):
-    """The temperature fitted on validation, NLL (nats) and ECE with and without it."""
+    """The temperature fitted on validation, with NLL (nats) and ECE with and without it."""
 
     temperature: float
     examples: int
@@ -100,10 +99,9 @@ class CalibrationFigures(Record):
 
 
 class OnnxFigures(Record):
-    """One ONNX file of an encoder on the validation set: its accuracy, the messages to which it
-    gives another label than the trainer's own float32, the largest differences of a confidence
-    there, and of a logit of a golden prompt; and the temperature and calibration error of its own
-    scores."""
+    """One ONNX file of an encoder on the validation set: its accuracy; the messages with another
+    label than in the trainer's float32; the largest differences of a confidence, and of a logit of
+    a golden prompt; and the temperature and calibration error of its own scores."""
 
     file: str
     precision: Literal["fp32", "int8"]
@@ -117,7 +115,7 @@ class OnnxFigures(Record):
 
 
 class MemoryEstimate(Record):
-    """Bytes that the training was expected to need, and what was free before it."""
+    """The estimated bytes that the training needs, and the bytes that were free before it."""
 
     base: int
     adapter: int
@@ -131,7 +129,7 @@ class MemoryEstimate(Record):
 
 
 class TrackedRun(Record):
-    """Where a tracker has a training's figures: its name, the project there, and the run."""
+    """The tracker, project and run with a training's figures."""
 
     tracker: Literal["mlflow", "trackio"]
     project: str
@@ -139,8 +137,7 @@ class TrackedRun(Record):
 
 
 class Distillation(Record):
-    """Who the teacher was, and the share of the training messages whose given label it thinks the
-    likeliest."""
+    """The teacher, and the share of training messages with whose label it agrees."""
 
     teacher: str
     agreement: float
@@ -207,9 +204,9 @@ class ScoredExample(Record):
 
 
 class Trial(Record):
-    """One trial of a sweep: the settings it tried and its best epoch on validation.
+    """One trial of a sweep: its settings and its best epoch on validation.
 
-    ``run`` is its folder next to ``sweep.json``; ``per_label`` None: it used every example.
+    ``run`` is its folder next to ``sweep.json``; ``per_label`` None: every example was used.
     """
 
     settings: dict[str, str]
@@ -225,8 +222,8 @@ class Trial(Record):
 
 
 class SweepRecord(Record):
-    """``sweep.json``. ``fixed`` is what all trials share, ``ranking`` holds indexes of trials,
-    the best first, and ``skipped`` counts those that did not fit within the budget."""
+    """``sweep.json``. ``fixed`` are the settings that all trials share, ``ranking`` the indexes of
+    trials, the best first; ``skipped`` counts trials that exceeded the budget."""
 
     schema_id: Literal["sweep/2"] = Field("sweep/2", alias="schema")
     fixed: dict[str, Any]

@@ -1,1 +1,1 @@
-"""Binding published adapters into a cascade, by what they answered on the same messages."""
+"""Combine two trained adapters into a cascade, from their answers to the same messages."""

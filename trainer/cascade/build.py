@@ -1,4 +1,4 @@
-"""One cascade, from two evaluated runs to a run folder of its own: read it top to bottom."""
+"""One cascade, from two evaluated runs to a new run folder."""
 
 from __future__ import annotations
 
@@ -70,9 +70,12 @@ _PROBES_PER_LABEL = 5
 
 @dataclass(frozen=True, slots=True)
 class CascadeRequest:
-    """Two runs, the small model first; ``margin`` is the share by which the whole may be worse than
-    the last alone, ``disagreement`` the confidence of the first stage in another label from which
-    on a person looks (None: never). ``precision`` None: what the last stage promised."""
+    """Two runs, the small model first.
+
+    ``margin`` is the share by which the cascade may be worse than the last stage alone. From
+    confidence ``disagreement`` of the first stage in another label on, a message goes to review
+    (None: never). ``precision`` None means the last stage's promise.
+    """
 
     first: Path
     last: Path
@@ -84,11 +87,11 @@ class CascadeRequest:
 
 
 def make_cascade(request: CascadeRequest) -> CascadeRecord:
-    """Choose on validation and write the run folder: the record, and where a cascade is worth it
-    the stages, the manifest that binds them, and the evaluation of the whole.
+    """Choose the thresholds on validation and write the run folder: the record and, if a cascade is
+    worth it, the stages, their manifest, and the cascade's evaluation.
 
-    No hold-out is opened: what the stages' evaluations answered on it is put together. Raises
-    BadInput and AdapterRefused.
+    No hold-out is opened: the stages' evaluations have their answers to it. Raises BadInput and
+    AdapterRefused.
     """
     check_target(request.out, CASCADE.name)
     first, last = read_stage(request.first), read_stage(request.last)
@@ -238,7 +241,7 @@ def _describe(
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Two stages, the rule by which they answer, and the manifest that says so."""
+    """Two stages, the rule by which they answer, and the cascade's manifest."""
 
     first: StageRun
     last: StageRun
@@ -247,12 +250,12 @@ class Bound:
 
     @property
     def limits(self) -> Thresholds:
-        """The thresholds of review that the whole's own scores can tell of."""
+        """The review thresholds that apply to the cascade's own scores."""
         return replace(self.manifest.thresholds, review_disagreement=None, review_out_of_scope=None)
 
 
 def write_adapter(draft: Path, bound: Bound) -> None:
-    """Write the stages, each under its digest, the manifest next to them, and its probes."""
+    """Write the stages, each under its digest, and the cascade's manifest and probes."""
     for run in (bound.first, bound.last):
         shutil.copytree(run.adapter, draft / run.manifest.digest, copy_function=_link)
     (draft / ADAPTER).mkdir()
@@ -263,9 +266,8 @@ def write_adapter(draft: Path, bound: Bound) -> None:
 
 
 def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> None:
-    """Write what the whole answers as an evaluation of its own, whose adapter will be in
-    ``adapter``. Its raw scores are the logarithms of the probabilities of the stage that answered.
-    """
+    """Write the cascade's evaluation; its adapter will be at ``adapter``. Raw scores are the
+    logarithms of the probabilities of the stage that answered."""
     folder = draft / EVALUATION_FOLDER
     folder.mkdir()
     first, last = bound.first, bound.last
@@ -287,7 +289,8 @@ def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """Name a file a second time where that can be done, else copy it."""
+    """Hard-link a file, or copy it if the file system does not allow that."""
+    # A stage can have gigabytes, and its run folder already has the same immutable files.
     try:
         os.link(source, target)
     except OSError:
@@ -295,18 +298,18 @@ def _link(source: str, target: str) -> None:
 
 
 def _probes(bound: Bound) -> tuple[Probe, ...]:
-    """Messages of validation that both stages get right and no person would look at: whichever of
-    the two answers, and however another machine rounds, the label is the same."""
+    """Choose validation messages that both stages get right without review, so that the label does
+    not depend on which stage answers or how a machine rounds."""
     first, last, rule = bound.first.validation, bound.last.validation, bound.rule
     messages = open_dataset(Path(bound.last.evaluation.dataset.directory)).validation
     examples = {example.id: example for example in messages}
     candidates: list[Example] = []
     for at, decision in enumerate(rule.decide(first, last)):
-        thought = last.decisions[at]
-        agreed = first.decisions[at].label == thought.label == decision.label == first.truth[at]
-        calm = not review_reasons(thought, rule.last) and not rule.reviews(decision)
+        other = last.decisions[at]
+        agreed = first.decisions[at].label == other.label == decision.label == first.truth[at]
+        accepted = not review_reasons(other, rule.last) and not rule.reasons(decision)
         example = examples.get(first.ids[at])
-        if example is not None and agreed and calm:
+        if example is not None and agreed and accepted:
             candidates.append(example)
     places = [sha256_json([1, example.id]) for example in candidates]
     picked = first_of_each([each.label for each in candidates], places, _PROBES_PER_LABEL)
@@ -325,7 +328,6 @@ def _evaluation(adapter: Path, bound: Bound, predictions: Predictions) -> Evalua
             temperature=1.0,
             limits=bound.limits,
             wanted_precision=known.review.wanted_precision,
-            tolerance=0.0,
             speeds=(),
             disjoint=known.disjoint,
             promised=promised_by(made),

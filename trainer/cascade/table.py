@@ -1,7 +1,7 @@
-"""The table of a cascade: what each margin would give on validation, by arithmetic alone.
+"""Compute the result of each margin on validation, from the stages' recorded answers.
 
-The records that ``cascade.json`` holds, the two stages as their runs were evaluated, and the rule
-by which they answer together.
+Contains the records of ``cascade.json``, the stages as evaluated, and the rule by which they
+answer.
 """
 
 from __future__ import annotations
@@ -48,11 +48,14 @@ _TRIES = 10
 
 
 class CascadeRow(Record):
-    """One margin, tried on validation: from which confidence on the first stage answers (None:
-    nothing was shown to be harmless), the shares that each stage answers and that a person sees,
-    accuracy, that of what nobody looks at (None: nothing), whether the first stage could be shown
-    to keep the promise of it, and messages a second and the cost of a message against the last
-    stage alone, by the stages' own measured speeds (None where one was not measured)."""
+    """The result of one margin on validation.
+
+    The first stage answers from confidence ``sure_from`` on (None: no part is shown to be
+    harmless). ``accepted_precision`` is the accuracy without review (None: everything is
+    reviewed); ``promise_shown`` is whether the first stage is shown to keep the promised precision.
+    ``messages_per_s`` and ``relative_cost``, per message compared with the last stage alone, follow
+    from the stages' measured speeds (None if one was not measured).
+    """
 
     margin: float
     sure_from: float | None
@@ -69,7 +72,7 @@ class CascadeRow(Record):
 
 
 class AloneRow(Record):
-    """A stage alone, with its own thresholds, on the same messages."""
+    """One stage without the other, with its own thresholds, on the same messages."""
 
     adapter: AdapterName
     review_share: float | None = None
@@ -80,8 +83,8 @@ class AloneRow(Record):
 
 
 class CascadeRecord(Record):
-    """``cascade.json``. ``holdout_accuracy`` is of the chosen margin alone, on the hold-out that
-    the stages' evaluations had opened; ``worth_it`` says whether each stage answers enough."""
+    """``cascade.json``. ``holdout_accuracy`` is of the chosen margin, from the stages' answers to
+    the hold-out; ``worth_it`` is whether each stage answers enough."""
 
     schema_id: Literal["cascade/1"] = Field("cascade/1", alias="schema")
     created_at: str
@@ -105,8 +108,8 @@ CASCADE = RecordFile("cascade.json", CascadeRecord, "clerk-trainer cascade")
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a stage thought of a set of messages, in their order; ``truth`` None: out of scope.
-    Messages of one number in ``groups`` belong together (None: alone)."""
+    """A stage's decisions on a set of messages, in order; ``truth`` is None if no label fits.
+    Messages with the same number in ``groups`` belong together (None: independent)."""
 
     ids: tuple[str, ...]
     truth: tuple[str | None, ...]
@@ -115,18 +118,18 @@ class Answers:
 
     @property
     def correct(self) -> Bools:
-        """Where it is right, (messages)."""
+        """Whether each answer is right, (messages)."""
         pairs = zip(self.decisions, self.truth, strict=True)
         return np.array([decision.label == label for decision, label in pairs], dtype=np.bool_)
 
     @property
     def together(self) -> Groups | None:
-        """Which messages belong together, (messages); None: all are independent."""
+        """The group of each message, (messages); None if all are independent."""
         return as_groups(self.groups)
 
     @property
     def confidence(self) -> Floats:
-        """How sure it is, (messages)."""
+        """The confidences, (messages)."""
         return np.array([decision.confidence for decision in self.decisions])
 
 
@@ -143,23 +146,23 @@ class StageRun:
 
     @property
     def messages_per_s(self) -> float | None:
-        """How fast the worker's engine answered, else the trainer's; None: not measured."""
+        """The speed of the worker's engine, else of the trainer's; None if not measured."""
         speeds = {figures.name: figures.messages_per_s for figures in self.evaluation.engines}
         served = [speeds[name] for name in _SERVED_BY if name in speeds]
         return next(iter([*served, *speeds.values()]), None)
 
 
 def read_stage(run: Path) -> StageRun:
-    """Read and verify a run. Raises BadInput where it was not evaluated, AdapterRefused."""
+    """Read and verify a run. Raises BadInput if it was not evaluated, and AdapterRefused."""
     adapter, folder = run / ADAPTER, run / EVALUATION_FOLDER
     manifest = load_adapter(adapter)
     if manifest.stages:
-        raise BadInput(f"{run}: is a cascade itself: name the runs of its stages")
+        raise BadInput(f"{run}: is a cascade itself: give the runs of its stages")
     evaluation = EVALUATION.read(folder)
     if evaluation.adapter.digest != manifest.digest:
         raise BadInput(f"{folder}: is of another adapter: run clerk-trainer evaluate {adapter}")
     if evaluation.limited:
-        raise BadInput(f"{folder}: covers a part of the messages: evaluate without --limit")
+        raise BadInput(f"{folder}: covers only a part of the messages: evaluate without --limit")
     outside = OUT_OF_SCOPE.read_if_present(folder)
     return StageRun(
         adapter,
@@ -175,29 +178,29 @@ def check_together(first: StageRun, last: StageRun) -> None:
     """Raise BadInput unless the two can be compared message by message."""
     one, other = first.evaluation.dataset, last.evaluation.dataset
     if first.manifest.digest == last.manifest.digest:
-        raise BadInput("the two runs hold the same adapter: a cascade is of two")
+        raise BadInput("the two runs have the same adapter: a cascade needs two different ones")
     if first.manifest.taxonomy != last.manifest.taxonomy:
-        raise BadInput("the two adapters have other taxonomies: train both on one dataset")
+        raise BadInput("the two adapters have different taxonomies: train both on one dataset")
     if one.digest != other.digest or not _learnt_from_one((first.manifest, last.manifest), one):
         raise BadInput(
-            "the two were not trained and evaluated on one dataset: one of them may have learnt "
-            "from the messages that thresholds are chosen on; train and evaluate both on the same"
+            "the two adapters were not trained and evaluated on one dataset, so one may have "
+            "learnt from the messages that thresholds are chosen on: use one dataset for both"
         )
     for ours, theirs in ((first.validation, last.validation), (first.holdout, last.holdout)):
         if (ours.ids, ours.truth) != (theirs.ids, theirs.truth):
-            raise BadInput("the two evaluations do not hold the same messages: evaluate both again")
+            raise BadInput("the two evaluations are not of the same messages: evaluate both again")
 
 
 def _learnt_from_one(manifests: Sequence[Manifest], dataset: EvaluatedDataset) -> bool:
-    """Whether all were trained on the messages of one dataset, the one that they were evaluated on:
-    by its digest, or by those of its files where another version of ``prepare`` wrote them."""
+    """Whether all adapters were trained on the dataset of their evaluation: by its digest, or by
+    the digests of its files if another version of ``prepare`` wrote the same files."""
     named = [each.data.get("digest") == dataset.digest for each in manifests]
     files = [[each.data.get(part, {}).get("sha256") for part in _PARTS] for each in manifests]
     return all(named) or (any(named) and None not in files[0] and files[0] == files[1])
 
 
 def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
-    """Decide again from the raw scores, by the contract: a file may have been altered."""
+    """Decide again from the raw scores, because the file's decisions may have been altered."""
     outputs = outputs_of(manifest)
     scores = logprobs_of(predictions, outputs)
     return Answers(
@@ -210,10 +213,10 @@ def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When the first stage answers, and when a person looks.
+    """When the first stage answers, and when a message goes to review.
 
-    ``first`` is what else keeps the first stage from answering, ``last`` when a person looks at
-    what the last one answered; its ``review_confidence`` holds for the whole.
+    ``first`` are the other thresholds that keep the first stage from answering, ``last`` the review
+    thresholds of the last stage; its ``review_confidence`` applies to the cascade.
     """
 
     sure_from: float
@@ -225,7 +228,7 @@ class Rule:
         return combine(stage.confidence, may_answer(stage, self.first), self.sure_from)
 
     def decide(self, first: Answers, last: Answers) -> list[Decision]:
-        """What the whole decides on each message, as a worker does."""
+        """Return the cascade's decision on each message, as a worker makes it."""
         return [
             one if sure else replace(other, earlier=(one,))
             for sure, one, other in zip(
@@ -234,16 +237,12 @@ class Rule:
         ]
 
     def reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
-        """Why a person looks at a decision of the whole; empty where nobody does."""
+        """Return why a decision of the cascade goes to review; empty if it does not."""
         return review_reasons(decision, self.last if decision.earlier else self.first)
-
-    def reviews(self, decision: Decision) -> bool:
-        """Whether a person looks at a decision of the whole."""
-        return bool(self.reasons(decision))
 
 
 def may_answer(stage: Answers, thresholds: Thresholds) -> Bools:
-    """Where nothing but its confidence keeps a stage from answering, (messages)."""
+    """Return where only its confidence can keep a stage from answering, (messages)."""
     return np.array(
         [not review_reasons(decision, thresholds) for decision in stage.decisions], dtype=np.bool_
     )
@@ -252,14 +251,14 @@ def may_answer(stage: Answers, thresholds: Thresholds) -> Bools:
 def make_rule(
     first: StageRun, last: StageRun, choice: Choice, *, precision: float, disagreement: float | None
 ) -> Rule | None:
-    """Return the rule of a choice, with thresholds that keep ``precision`` of what nobody looks at
-    by its lower bound; None where no part of what the first stage is sure of is shown to keep it.
+    """Return the rule of a choice, with thresholds that keep ``precision`` without review by its
+    lower bound; None if no part of the first stage's answers is shown to keep it.
 
-    What the first stage answers no person looks at: so it answers from where it keeps that promise
-    alone, or from ``choice.sure_from`` on, if that is higher. Where the threshold of review for
-    the whole lies above that, it is raised once more. Either gives the last stage more, and the
-    parts that it answers then were tested before the larger ones of ``choice``. Where the first
-    answers nearly all there is nothing to choose.
+    The first stage's answers are not reviewed. It therefore answers from the confidence at which it
+    keeps the promise alone, or from ``choice.sure_from`` if that is higher. If the cascade's review
+    threshold is higher still, it is raised again. Raising gives the last stage more messages, and
+    the smaller parts were tested before the larger ones of ``choice``, so the margin still holds.
+    If the first stage answers nearly everything, no review threshold can be chosen for the last.
     """
     others = first.manifest.thresholds
     limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)
@@ -284,7 +283,7 @@ def make_rule(
         sure = np.array([1.0 if not each.earlier else each.confidence for each in decisions])
         confidence = review_threshold(sure, right, precision, floor=0.5, groups=together)
         rule = replace(rule, last=replace(rule.last, review_confidence=confidence))
-        # Above 1 nothing is sure: of a threshold that proves nothing the rest is for people.
+        # A threshold of 1 proves nothing: then the last stage's answers all go to review.
         if rule.sure_from >= min(confidence, 1.0) or confidence >= 1.0:
             break
         rule = replace(rule, sure_from=confidence)
@@ -294,7 +293,7 @@ def make_rule(
 def make_row(
     first: StageRun, last: StageRun, margin: float, *, precision: float, disagreement: float | None
 ) -> tuple[CascadeRow, Rule | None]:
-    """Try a margin: the row of the table, and the rule, None where the last stage does it all."""
+    """Try a margin: return the table's row, and the rule (None if the last stage answers all)."""
     others = first.manifest.thresholds
     limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)
     choice = choose_threshold(
@@ -319,13 +318,13 @@ def make_row(
         margin,
         float(rule.answers(first.validation).mean()),
         _right(decisions, first.validation),
-        np.array([rule.reviews(decision) for decision in decisions]),
+        np.array([bool(rule.reasons(decision)) for decision in decisions]),
     )
     return row.model_copy(update={"sure_from": rule.sure_from, "p_value": choice.p_value}), rule
 
 
 def describe_alone(run: StageRun) -> AloneRow:
-    """What a stage alone does on validation."""
+    """Return the figures of a stage alone on validation."""
     correct = run.validation.correct
     reviewed = ~may_answer(run.validation, run.manifest.thresholds)
     return AloneRow(
@@ -339,22 +338,22 @@ def describe_alone(run: StageRun) -> AloneRow:
 
 
 def verdict_of(row: CascadeRow, first: StageRun, last: StageRun) -> tuple[bool, str]:
-    """Say whether a cascade is worth it, and what to do."""
-    least = f"under {LEAST_SHARE:.0%}"
+    """Return whether a cascade is worth it, and what to do instead."""
+    least = f"less than {LEAST_SHARE:.0%}"
     if not row.promise_shown:
         return False, (
-            f"cascading is not worth it: no part of what {first.manifest.name} is sure of is shown "
-            f"to keep the promised precision of what nobody looks at: serve {last.manifest.name} "
-            "alone, or promise less (--precision)"
+            f"a cascade is not worth it: no part of {first.manifest.name}'s answers is shown to "
+            f"keep the promised precision without review: serve {last.manifest.name} alone, or "
+            "promise less (--precision)"
         )
     if row.first_share < LEAST_SHARE:
         return False, (
-            f"cascading is not worth it: {first.manifest.name} would answer {row.first_share:.1%}, "
+            f"a cascade is not worth it: {first.manifest.name} would answer {row.first_share:.1%}, "
             f"{least}: serve {last.manifest.name} alone"
         )
     if row.last_share < LEAST_SHARE:
         return False, (
-            f"cascading is not worth it: {last.manifest.name} would answer {row.last_share:.1%}, "
+            f"a cascade is not worth it: {last.manifest.name} would answer {row.last_share:.1%}, "
             f"{least}: {first.manifest.name} is as good within the margin, serve it alone"
         )
     return True, (
@@ -393,7 +392,7 @@ def _mean(correct: Bools) -> float | None:
 
 
 def _speed(first: StageRun, last: StageRun, share: float) -> float | None:
-    """Messages a second where both stages share the machine that each was measured on alone."""
+    """Return messages per second if both stages share the machine each was measured on."""
     if first.messages_per_s is None or last.messages_per_s is None:
         return None
     if share == 0:

@@ -1,1 +1,1 @@
-"""Judging a dataset before money is spent."""
+"""Check a dataset before training."""

@@ -1,6 +1,6 @@
-"""Copies and near-copies where none should be: under two labels, or in two splits.
+"""Find copies and near-copies under two labels or in two splits.
 
-The hold-out is compared without being opened: what is known of its messages here are fingerprints.
+The hold-out is compared without opening it, by the fingerprints of its messages.
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ _LEAKS_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What can be compared of a message without its text: the digest of its key (see
-    ``Example.key``) and the hashes of the key's shingles."""
+    """A message without its text: the digest of ``Example.key`` and the hashes of its shingles."""
 
     key: str
     shingles: frozenset[bytes]
 
 
 def fingerprint(key: str) -> Fingerprint:
-    """Return a key's fingerprint, over the same shingles as ``prepare`` compares."""
+    """Return a key's fingerprint, over the shingles that ``prepare`` compares."""
     hashes = frozenset(
         blake2b(shingle.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for shingle in shingles(key)
@@ -49,26 +48,23 @@ def fingerprint(key: str) -> Fingerprint:
 
 
 def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
-    """Return the hold-out's messages as fingerprints, in the file's order.
-
-    This is no opening of the hold-out: neither texts nor labels nor ids leave this function, and
-    nothing can be tuned to what does.
-    """
+    """Return the fingerprints of the hold-out's messages, in the file's order."""
+    # Not counted as an opening: no text, label or id leaves this function, and nothing can be tuned
+    # to fingerprints.
     lines = (dataset.directory / "holdout.jsonl").read_text(encoding="utf-8").split("\n")
     messages = (json.loads(line)["instruction"] for line in lines if line)
     return tuple(fingerprint(Example("", message, "").key) for message in messages)
 
 
 def number_clusters(
-    examples: Sequence[Example], similarity: float, groups: Mapping[str, int] | None = None
+    examples: Sequence[Example], groups: Mapping[str, int] | None = None
 ) -> NDArray[np.int64]:
     """Number the clusters of copies and near-duplicates, (examples,), as ``prepare`` forms them.
 
-    ``groups`` (message id -> number; see ``trainer.dataset.extra_files``) unites those that a
-    thread or customer links.
+    ``groups`` (message id -> number) unites clusters that a thread or customer links.
     """
     keys = sorted({example.key for example in examples})
-    near = near_clusters(keys, similarity=similarity)
+    near = near_clusters(keys, similarity=SIMILARITY)
     clusters = [[keys[place] for place in cluster] for cluster in near]
     if groups:
         grouped = ((str(groups.get(example.id, "")), example.key) for example in examples)
@@ -78,16 +74,16 @@ def number_clusters(
 
 
 def number_groups(dataset: Dataset, examples: Sequence[Example]) -> list[int | None]:
-    """Return the number of each example's group, None where it is alone: what a thread or customer
-    links, as the dataset knows it, and near-copies. ``examples`` are those of one part of it."""
-    numbers = number_clusters(examples, SIMILARITY, read_groups(dataset)).tolist()
+    """Return each example's group number, None if it is alone. Threads, customers and near-copies
+    make groups. ``examples`` are those of one split."""
+    numbers = number_clusters(examples, read_groups(dataset)).tolist()
     sizes = Counter(numbers)
     return [number if sizes[number] > 1 else None for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)
 class ConflictingPair:
-    """Two examples with different labels; ``exact`` where one message is a copy of the other."""
+    """Two examples with different labels; ``exact`` if one message is a copy of the other."""
 
     first: Example
     second: Example
@@ -96,16 +92,16 @@ class ConflictingPair:
 
 
 def find_conflicts(
-    examples: Sequence[Example], prints: Sequence[Fingerprint], similarity: float
+    examples: Sequence[Example], prints: Sequence[Fingerprint]
 ) -> tuple[ConflictingPair, ...]:
-    """Return the pairs of copies and near-copies with different labels, nearest first; at most
-    five for each message."""
+    """Return the pairs of copies and near-copies with different labels, at most five for each
+    message, the nearest first."""
 
     def skip(first: int, second: int) -> bool:
         return first >= second or examples[first].label == examples[second].label
 
     sets = [fingerprint.shingles for fingerprint in prints]
-    pairs = near_pairs(sets, sets, similarity, skip=skip, most=_NEAR_A_MESSAGE)
+    pairs = near_pairs(sets, sets, SIMILARITY, skip=skip, most=_NEAR_A_MESSAGE)
     found = [
         ConflictingPair(
             examples[first], examples[second], value, prints[first].key == prints[second].key
@@ -116,8 +112,8 @@ def find_conflicts(
 
 
 def check_conflicts(conflicts: Sequence[ConflictingPair], examples: int) -> Finding:
-    """Copies under two labels warn, and fail above one in a hundred messages; near-copies warn
-    above that."""
+    """Warn of copies under two labels, and fail above 1 % of messages; warn of near-copies above
+    1 %."""
     kinds: dict[str, set[str]] = defaultdict(set)
     for conflict in conflicts:
         kinds["exact" if conflict.exact else "near"] |= {conflict.first.id, conflict.second.id}
@@ -144,8 +140,8 @@ def check_conflicts(conflicts: Sequence[ConflictingPair], examples: int) -> Find
     advice = ""
     if verdict != "ok":
         advice = (
-            "Decide which label is right: the review queue names the doubtful ones; the pairs' "
-            "ids are in the result."
+            "Decide which label is right: the review queue has the doubtful ones, and check.json "
+            "has the pairs' ids."
         )
     return Finding(CONFLICTS, verdict, found, advice, figures)
 
@@ -153,29 +149,27 @@ def check_conflicts(conflicts: Sequence[ConflictingPair], examples: int) -> Find
 def check_leakage(
     splits: Sequence[tuple[str, Sequence[Example], Sequence[Fingerprint]]],
     holdout: Sequence[Fingerprint],
-    similarity: float,
 ) -> Finding:
-    """Compare every split with every other. ``splits`` are the opened ones, training and
-    validation: name, examples and their fingerprints. A copy of a hold-out message fails; of a
-    near-copy one in a hundred may be there with a warning; between training and validation both
-    only warn."""
-    figures: dict[str, object] = {"similarity": similarity}
+    """Compare every split with every other. ``splits`` are training and validation: name, examples
+    and fingerprints. A copy of a hold-out message fails; near-copies warn, and fail above 1 % of
+    the hold-out. Between training and validation both only warn."""
+    figures: dict[str, object] = {"similarity": SIMILARITY}
     exact_total, near_total = 0, 0
     for name, examples, prints in splits:
-        exact, near = _overlap(prints, holdout, similarity)
+        exact, near = _overlap(prints, holdout)
         exact_total += len(exact)
         near_total += len(near)
         figures[f"{name}_holdout"] = _describe_overlap(examples, exact, near)
     (_, examples, prints), (_, _, others) = splits[0], splits[1]
-    exact, near = _overlap(prints, others, similarity)
+    exact, near = _overlap(prints, others)
     figures["train_validation"] = _describe_overlap(examples, exact, near)
     share = near_total / max(1, len(holdout))
     verdict = "fail" if exact_total else grade(share, warn=_NEAR_LEAK_WARN, fail=_NEAR_LEAK_FAIL)
     if verdict == "ok" and (exact or near):
         verdict = "warn"
     found = (
-        f"{exact_total:,} copies and {near_total:,} near-copies of hold-out messages among the "
-        f"others; {len(exact) + len(near):,} between training and validation"
+        f"{exact_total:,} copies and {near_total:,} near-copies of hold-out messages in the other "
+        f"splits; {len(exact) + len(near):,} between training and validation"
     )
     advice = ""
     if verdict != "ok":
@@ -191,16 +185,16 @@ def _order(conflict: ConflictingPair) -> tuple[bool, float, str, str]:
 
 
 def _overlap(
-    prints: Sequence[Fingerprint], others: Sequence[Fingerprint], similarity: float
+    prints: Sequence[Fingerprint], others: Sequence[Fingerprint]
 ) -> tuple[list[int], list[int]]:
-    """Return the places in ``prints`` that have a copy, and those that have a near-copy."""
+    """Return the indexes in ``prints`` that have a copy, and those that have a near-copy."""
     keys = {fingerprint.key for fingerprint in others}
     exact = [at for at, fingerprint in enumerate(prints) if fingerprint.key in keys]
     copies = set(exact)
     pairs = near_pairs(
         [fingerprint.shingles for fingerprint in prints],
         [fingerprint.shingles for fingerprint in others],
-        similarity,
+        SIMILARITY,
         skip=lambda place, _: place in copies,
         most=1,
     )

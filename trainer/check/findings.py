@@ -1,5 +1,5 @@
-"""What checks found, in figures and in words for the owner of the data, the file of it, and the
-checks of labels: enough examples, names that differ, lengths, codes."""
+"""The findings of ``check`` and their file, and the checks of counts, balance, names, lengths and
+codes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _ORDER: tuple[Verdict, ...] = ("skipped", "ok", "warn", "fail")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``found`` says what is so, ``advice`` what to do about it (empty where there is nothing to
-    do). ``figures`` is JSON; it names messages by their ids and holds no text of theirs."""
+    """A check's verdict in words (``found``), what to do about it (``advice``, may be empty), and
+    ``figures`` (JSON), which name messages by id and hold no text."""
 
     name: str
     verdict: Verdict
@@ -52,15 +52,15 @@ class Finding:
 
 
 class CheckedDataset(Record):
-    """Which dataset was checked."""
+    """The dataset that was checked."""
 
     name: str
     digest: str
 
 
 class CheckRecord(Record):
-    """``check.json``: figures and ids, no message texts. ``suspects`` counts the doubted labels,
-    ``queue`` names the review queue, and ``decisions_kept`` counts those it held before."""
+    """``check.json``: figures and ids, no message texts. ``suspects`` counts the suspected labels,
+    ``queue`` is the review queue's name, ``decisions_kept`` counts earlier decisions in it."""
 
     schema_id: Literal["check/2"] = Field("check/2", alias="schema")
     dataset: CheckedDataset
@@ -77,18 +77,18 @@ CHECK = RecordFile("check.json", CheckRecord, "clerk-trainer check")
 
 
 def worst(findings: Sequence[Finding]) -> Verdict:
-    """Return the worst verdict; checks that were skipped count as ok."""
+    """Return the worst verdict; skipped checks count as ok."""
     return max(("ok", *(finding.verdict for finding in findings)), key=_ORDER.index)
 
 
 def grade(value: float, *, warn: float, fail: float) -> Verdict:
-    """Return the verdict on a value of which less is better."""
+    """Return the verdict on a value for which less is better."""
     return "fail" if value > fail else "warn" if value > warn else "ok"
 
 
 FLOOR = 200
-"""Examples a label below which a label has few. docs/figures.md has the curve: on bank messages
-200 clean examples a label reach what all of them reach with a tenth wrong."""
+"""Examples a label below which ``check`` warns. On bank messages, 200 clean examples a label are as
+good as all of them with a tenth wrong (docs/figures.md has the curve)."""
 
 HARD_FLOOR = 20
 _HOLDOUT_FLOOR = 30
@@ -100,7 +100,8 @@ _ALIKE = 0.85
 
 
 def check_counts(examples: Sequence[Example], taxonomy: Taxonomy, floor: int) -> Finding:
-    """Count training and validation examples a label: fewer than 20 fail, than ``floor`` warn."""
+    """Count training and validation examples: a label with fewer than 20 fails, one with fewer
+    than ``floor`` warns."""
     counts = Counter(example.label for example in examples)
     per_label = {name: counts[name] for name in taxonomy.names}
     few = [name for name, n in per_label.items() if n < floor]
@@ -134,7 +135,7 @@ def check_balance(examples: Sequence[Example], taxonomy: Taxonomy) -> Finding:
 
 
 def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
-    """Judge by the manifest's counts whether the hold-out can tell good from bad per label."""
+    """Warn if the hold-out has too few messages of a label to measure it."""
     total = sum(per_label.values())
     few = [name for name, n in per_label.items() if n < _HOLDOUT_FLOOR]
     # Half the width of a 95 % interval around an accuracy of 90 %.
@@ -143,14 +144,14 @@ def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
     found = f"{total:,} messages: an accuracy of 90 % would be known to ±{margin:.1%}"
     if few:
         advice = f"Fewer than {_HOLDOUT_FLOOR} messages of {_list(few)}: their own figures will "
-        advice += "be guesses. Set more aside (prepare --holdout-share)."
+        advice += "be guesses. Hold out more (prepare --holdout-share)."
         return Finding(HOLDOUT_SIZE, "warn", found, advice, figures)
     return Finding(HOLDOUT_SIZE, "ok", found, "", figures)
 
 
 def check_names(taxonomy: Taxonomy) -> Finding:
-    """Compare names by their words, whatever their order, case and plural, and by their letters;
-    descriptions by their text. A label without a description is named too."""
+    """Warn of names with the same words (in any order, case or number) or nearly the same letters,
+    of equal descriptions, and of labels without a description."""
     alike = [
         (left.name, right.name, why)
         for left, right in combinations(taxonomy.labels, 2)
@@ -209,13 +210,10 @@ def check_base(
     max_message_tokens: int,
     redaction: str | None,
 ) -> list[Finding]:
-    """Return the findings on lengths and on codes, both skipped without a base.
-
-    The prompt is made by the code that makes it for training. Raises BadInput when the directory
-    is no base.
-    """
+    """Return the findings on lengths and codes, both skipped without a base. Raises BadInput if the
+    directory is not a base model's."""
     if base is None:
-        advice = "Give --base DIR to check against the tokenizer that you will train with."
+        advice = "Give --base DIR to check with the tokenizer of the base you will train."
         return [Finding(name, "skipped", "no base given", advice) for name in (LENGTHS, CODES)]
     from trainer.model.prompt import load_renderer, load_tokenizer, make_prompt
 
@@ -247,8 +245,8 @@ def check_base(
 
 
 def check_lengths(examples: Sequence[Example], spec: PromptSpec, encode: Encode) -> Finding:
-    """Tokenize every message as training will: more than one in a hundred shortened warns, more
-    than a quarter fails, and so does an empty message."""
+    """Tokenize every message as in training. Warn if more than 1 % are shortened; fail if more than
+    25 % are, or if one is empty."""
     fixed = len(spec.prefix_ids) + len(spec.suffix_ids)
     lengths: list[int] = []
     shortened, cut, empty = [], [], []

@@ -1,4 +1,4 @@
-"""``clerk-trainer check``: every finding about a dataset, and the queue of rows for a person."""
+"""``clerk-trainer check``: run all checks of a dataset, and write the review queue."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ COLUMNS = (
 
 
 def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int:
-    """Write the queue and return how many earlier decisions it keeps.
+    """Write the queue; return the number of earlier decisions that it keeps.
 
-    A queue with something filled in is never overwritten: raises BadInput, or with ``update``
-    keeps what people wrote, at the row with the same id and text; rows that are no longer
-    suspected but were decided on stay, at the end.
+    A queue with decisions is never overwritten: this raises BadInput, or with ``update`` keeps them
+    at the rows with the same id and text. Decided rows that are no longer suspected move to the
+    end.
     """
     kept = refuse_overwriting(path, update=update)
     rows = [_row(rank, suspect) for rank, suspect in enumerate(suspects, start=1)]
@@ -84,14 +84,13 @@ def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int
 
 
 def refuse_overwriting(path: Path, *, update: bool) -> dict[tuple[str, str], Mapping[str, str]]:
-    """Return the rows of an existing queue that somebody filled in, by id and text. Raises
-    BadInput when there are some and ``update`` was not asked for."""
+    """Return the decided rows of an existing queue, by id and text digest. Raises BadInput if there
+    are some and ``update`` is false."""
     kept = _read_decided(path) if path.exists() else {}
     if kept and not update:
         raise BadInput(
-            f"{path}: holds {len(kept)} rows that somebody filled in: apply it first "
-            "(clerk-trainer prepare --decisions), name another --queue, or give --update to keep "
-            "them"
+            f"{path}: has {len(kept)} rows with decisions: apply them first (clerk-trainer prepare "
+            "--decisions), name another --queue, or give --update to keep them"
         )
     return kept
 
@@ -113,19 +112,23 @@ def _row(rank: int, suspect: Suspect) -> dict[str, str]:
 
 
 def _read_decided(path: Path) -> dict[tuple[str, str], Mapping[str, str]]:
-    """Return the rows in which a person wrote something, by id and text. Raises BadInput."""
+    """Return the rows in which a reviewer wrote something. Raises BadInput."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: cannot read the queue that is there: {error}") from error
+        raise BadInput(
+            f"{path}: cannot read the existing queue: {error}: name another --queue"
+        ) from error
     missing = [name for name in (*IDENTITY, *BY_HAND) if name not in (reader.fieldnames or ())]
     if missing:
-        raise BadInput(f"{path}: no column {missing[0]!r}: this is no review queue; name another")
+        raise BadInput(
+            f"{path}: no column {missing[0]!r}: not a review queue: name another --queue"
+        )
     odd = next((n for n, row in enumerate(rows, start=1) if None in row or None in row.values()), 0)
     if odd:
-        raise BadInput(f"{path}: row {odd} has not as many cells as the header: fix it")
+        raise BadInput(f"{path}: row {odd} does not have as many cells as the header: fix it")
     return {
         (row["id"], row["message_sha256"]): {name: row.get(name, "") for name in COLUMNS}
         for row in rows
@@ -134,21 +137,21 @@ def _read_decided(path: Path) -> dict[tuple[str, str], Mapping[str, str]]:
 
 
 SIZE_OF_WORK = 100
-"""What ``tick`` is told adds up to about this."""
+"""The amounts that ``tick`` gets add up to about this."""
 
 _WEIGHTS = {"near-duplicates": 10, "tokens": 5, "TF-IDF": 15, "embeddings": 35, "folds": 4}
 
 OnProgress = Callable[[str, int], None]
 
 _MOST_SUSPECTS = 0.2
-"""Share of doubted labels above which the check fails."""
+"""Share of suspected labels above which the check fails."""
 
 _SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """``base`` and ``embeddings`` are directories; without them what needs them is left out."""
+    """``base`` and ``embeddings`` are directories; checks that need a missing one are skipped."""
 
     base: Path | None = None
     embeddings: Path | None = None
@@ -158,7 +161,7 @@ class CheckSettings:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found, and whom to ask."""
+    """The findings and the suspected labels."""
 
     dataset: Dataset
     findings: tuple[Finding, ...]
@@ -190,10 +193,10 @@ class Checked:
 def check_dataset(
     dataset: Dataset, settings: CheckSettings, tick: OnProgress = lambda _what, _done: None
 ) -> Checked:
-    """Run every check on training and validation. The hold-out stays sealed: only the
-    fingerprints of its messages are compared, and the manifest's counts are read.
+    """Run every check on training and validation; of the sealed hold-out, only the fingerprints and
+    the manifest's counts are used.
 
-    Deterministic for a seed. Raises BadInput when the base or the embedding model is none.
+    Deterministic. Raises BadInput if the base or the embedding model cannot be loaded.
     """
     examples = (*dataset.train, *dataset.validation)
 
@@ -209,12 +212,11 @@ def check_dataset(
     )
     done("tokens", 1)
     prints = [fingerprint(example.key) for example in examples]
-    conflicts = find_conflicts(examples, prints, SIMILARITY)
+    conflicts = find_conflicts(examples, prints)
     cut = len(dataset.train)
     leakage = check_leakage(
         (("train", dataset.train, prints[:cut]), ("validation", dataset.validation, prints[cut:])),
         holdout_fingerprints(dataset),
-        SIMILARITY,
     )
     done("near-duplicates", 1)
     suspects, labels = _judge_labels(dataset, settings, done)
@@ -242,25 +244,25 @@ def _judge_labels(
     out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
-        clusters=number_clusters(examples, SIMILARITY, groups),
+        clusters=number_clusters(examples, groups),
         embeddings=settings.embeddings,
         seed=_SEED,
         tick=done,
     )
-    vouched = vouched_ids(dataset.record)
-    suspects = find_suspects(examples, out_of_fold, vouched)
+    decided = decided_ids(dataset.record)
+    suspects = find_suspects(examples, out_of_fold, decided)
     finding = check_suspects(
         suspects,
         out_of_fold,
-        vouched=sum(example.id in vouched for example in examples),
+        decided=sum(example.id in decided for example in examples),
         most=_MOST_SUSPECTS,
         groups=sum(example.id in (groups or {}) for example in examples),
-        expected=expected_wrong(examples, out_of_fold, vouched),
+        expected=expected_wrong(examples, out_of_fold, decided),
     )
     return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
 
 
-def vouched_ids(record: Mapping[str, Any]) -> frozenset[str]:
-    """Return the ids whose label a person decided on, as ``prepare`` wrote them down."""
+def decided_ids(record: Mapping[str, Any]) -> frozenset[str]:
+    """Return the ids with a reviewer's decision, from the dataset's manifest."""
     made = (record.get("decisions") or {}).get("made", ())
     return frozenset(decision["id"] for decision in made if decision["decision"] != "drop")

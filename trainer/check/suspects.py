@@ -1,7 +1,7 @@
-"""Rows whose label is probably wrong, by models that did not learn them, by finer labels too.
+"""Find rows whose label is probably wrong, by models that were not trained on them, and sublabels
+that look misplaced.
 
-A linear model on TF-IDF and sentence embeddings is cheap, and there to judge labels, not to
-serve.
+The model is linear, on TF-IDF and sentence embeddings: cheap, and good enough to judge labels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Sublabel = tuple[str, str | None]
 
 FOLDS = 5
 LEAST_EXAMPLES = 50
-"""With fewer examples the models know too little to doubt anybody's label."""
+"""Below this number of examples the models know too little to doubt a label."""
 
 _LEAST_SUBLABEL = 5
 _MOST_SUBLABELS = 500
@@ -44,13 +44,13 @@ _MAX_STEPS = 60
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """What the models think. ``probabilities`` (examples, labels) is over ``labels``, those that
-    occur; ``own`` (examples,) are their indexes as given. ``features`` are unit vectors.
+    """The models' predictions. ``probabilities`` (examples, labels) are over ``labels``, those that
+    occur; ``own`` (examples,) are the indexes of the given labels. ``features`` are unit vectors.
 
-    ``judged`` (examples,) is False where every example of a label is a near-duplicate of the
-    others: nothing would be left to know the label by. There the label has the probability 1.
-    ``finer`` (examples, classes) is of the sublabels, where the models are of these: ``classes``
-    has each with its label, and None for a label's rare ones together.
+    ``judged`` (examples,) is False, and the given label has probability 1, if all examples of a
+    label are near-duplicates, so that a model without them could not know the label. ``finer``
+    (examples, classes) are the probabilities of sublabels, if the models predict these; ``classes``
+    lists them, with None for the rare sublabels of a label together.
     """
 
     labels: tuple[str, ...]
@@ -64,7 +64,7 @@ class OutOfFold:
 
     @property
     def agreement(self) -> float:
-        """Share of the examples whose likeliest label is the given one."""
+        """Share of the examples whose most probable label is the given one."""
         return float((self.probabilities.argmax(axis=1) == self.own).mean())
 
 
@@ -77,14 +77,15 @@ def predict_out_of_fold(
     seed: int,
     tick: Callable[[str, int], None] = lambda _what, _count: None,
 ) -> OutOfFold:
-    """Ask a model on TF-IDF and, with ``embeddings`` (a directory), of sentence embeddings.
+    """Predict each example with a model that was not trained on it, from TF-IDF and, with
+    ``embeddings`` (a directory), sentence embeddings.
 
-    ``clusters`` (examples,) numbers the groups of near-duplicates: no message is judged by a model
-    that learnt a near-duplicate of it, whose label is likely to be wrong in the same way.
-    Where examples have sublabels the model is of these, and their probabilities are added up for
-    each label: small, tight groups are easier to tell apart (docs/figures.md has the
-    measurement). ``tick`` is told the step's name and how many of its parts are done.
+    ``clusters`` (examples,) numbers the groups of near-duplicates, which stay in one fold: a
+    near-duplicate's label is likely to be wrong in the same way. ``tick`` gets a step's name and
+    the number of its parts that are done.
     """
+    # With sublabels the model predicts these, and adds their probabilities up for each label:
+    # small, tight groups are easier to separate (docs/figures.md has the measurement).
     messages = [example.message for example in examples]
     parts = [text_features(messages)]
     tick("TF-IDF", 1)
@@ -127,8 +128,8 @@ def group_sublabels(
 ) -> tuple[NDArray[np.int64] | None, tuple[Sublabel, ...]]:
     """Number the sublabels within their labels: (group of each example, sublabel of each group).
 
-    Sublabels with fewer than five examples under a label are one group. None where most examples
-    have no sublabel, or where there are too many or no more than labels.
+    Sublabels with fewer than five examples under a label are one group. The first is None if most
+    examples have no sublabel, or there are too many sublabels or no more than labels.
     """
     with_sublabel = sum(example.sublabel is not None for example in examples)
     counts = Counter((example.label, example.sublabel) for example in examples)
@@ -146,10 +147,10 @@ def group_sublabels(
 def text_features(messages: Sequence[str]) -> Matrix:
     """Return one unit vector a message, (messages, at most 512).
 
-    TF-IDF of words (1-2 grams) and of characters within words (2-5 grams), as the baseline has
-    it, projected to its largest singular vectors (Deerwester et al. 1990): five times as fast to
-    learn from, at a little accuracy. Uses no labels.
+    TF-IDF of words (1-2 grams) and of characters within words (2-5 grams), as in the baseline,
+    projected to its largest singular vectors (Deerwester et al. 1990). Uses no labels.
     """
+    # The projection makes learning five times as fast, at the cost of a little accuracy.
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
@@ -164,7 +165,7 @@ def text_features(messages: Sequence[str]) -> Matrix:
     size = min(_DIMENSIONS, *(length - 1 for length in sparse.shape))
     if size < 1:
         return np.ones((len(messages), 1), dtype=np.float32)
-    with np.errstate(invalid="ignore"):  # its share of the variance, where copies have none
+    with np.errstate(invalid="ignore"):  # its explained variance is 0/0 if all rows are equal
         found = TruncatedSVD(size, n_iter=2, random_state=_SEED).fit_transform(sparse)
     return unit_rows(np.asarray(found, dtype=np.float32))
 
@@ -177,7 +178,7 @@ def embedding_features(messages: Sequence[str], directory: Path) -> Matrix:
 
 
 def unit_rows(rows: Matrix) -> Matrix:
-    """Scale every row to length 1; a row of zeros stays."""
+    """Scale every row to length 1, except rows of zeros."""
     length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
     return np.asarray(rows / length, dtype=np.float32)
 
@@ -201,7 +202,7 @@ def fit_predict(
         C=_C_SUBLABELS if fine else _C_TOGETHER, max_iter=_MAX_STEPS, tol=1e-3
     )
     with warnings.catch_warnings():
-        # Stopped before the optimum on purpose: it regularizes, and saves half the time.
+        # Stopping before the optimum regularizes, and saves half the time.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(known, targets)
     found[:, present] = model.predict_proba(asked)
@@ -217,8 +218,8 @@ def cross_val_predict(
     fine: bool = False,
     tick: Tick = lambda _: None,
 ) -> NDArray[np.float64]:
-    """Return for every row the probabilities from a model that did not learn its fold; rows of a
-    negative fold are always learnt and get none."""
+    """Return each row's probabilities from a model that was not trained on its fold. Rows with a
+    negative fold are always trained on and get zeros."""
     found = np.zeros((len(targets), classes))
     for fold in np.unique(folds[folds >= 0]):
         rest, asked = folds != fold, folds == fold
@@ -232,12 +233,8 @@ def cross_val_predict(
 def assign_folds(
     targets: NDArray[np.int64], clusters: NDArray[np.int64], seed: int, folds: int = FOLDS
 ) -> NDArray[np.int64]:
-    """Deal whole clusters into folds, (rows,): each fold has its share of each class as nearly as
-    its clusters allow (scikit-learn's ``StratifiedGroupKFold``).
-
-    Deterministic for a seed. With fewer clusters than ``folds`` there are as many folds as
-    clusters.
-    """
+    """Assign whole clusters to folds, (rows,), stratified by class (scikit-learn's
+    ``StratifiedGroupKFold``). Deterministic for a seed. There are no more folds than clusters."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     found = np.zeros(len(targets), dtype=np.int64)
@@ -245,10 +242,10 @@ def assign_folds(
     if splits < 2:
         return found
     if np.bincount(targets).max() < splits:
-        targets = np.zeros_like(targets)  # classes so small that there is nothing to share out
+        targets = np.zeros_like(targets)  # all classes are too small to stratify by
     splitter = StratifiedGroupKFold(splits, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # A class with fewer rows than folds is missing in some: it can be nowhere else.
+        # A class with fewer rows than folds is missing in some, which cannot be avoided.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         for fold, (_, asked) in enumerate(splitter.split(targets, targets, clusters)):
             found[asked] = fold
@@ -256,7 +253,7 @@ def assign_folds(
 
 
 def _hidden_whole(own: NDArray[np.int64], folds: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell of each row whether all rows of its label lie in one fold, (rows,)."""
+    """Return for each row whether all rows of its label are in one fold, (rows,)."""
     alone = [label for label in np.unique(own) if len(np.unique(folds[own == label])) == 1]
     return np.isin(own, alone)
 
@@ -272,7 +269,7 @@ def sum_per_label(
 
 
 def _rows_to_one(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows of zeros (a group none of whose members could be learnt) become even odds."""
+    """Normalize rows; rows of zeros (no class could be learnt) become uniform."""
     found = np.maximum(found, 1e-9)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
@@ -281,17 +278,14 @@ SIMILAR = 3
 _WARN = 0.01
 _LISTED = 100
 
-METHODS = ("prune_by_noise_rate", "low_self_confidence", "confident_learning")
-"""How cleanlab decides which rows to flag; docs/figures.md has the figures of each."""
-
 CERTAIN = 0.9
-"""Doubt above which a label is suspected whatever the estimated number of errors is."""
+"""Doubt above which a label is always suspected, beyond the estimated number of errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """An example whose label is doubted. ``confidence`` is the models' probability that the label
-    is wrong; ``similar`` are the nearest messages whose own labels nobody doubts."""
+    """An example with a suspected label. ``confidence`` is the models' probability that the label
+    is wrong; ``similar`` are the nearest messages whose labels are not suspected."""
 
     example: Example
     suggested: str
@@ -303,51 +297,51 @@ class Suspect:
 def self_confidence(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the probability the model gives each row's own label, (rows,): the lower, the more
-    suspect. On planted errors it ranked better than the normalized margin."""
+    """Return the probability of each row's own label, (rows,)."""
+    # Ranked planted errors better than the normalized margin did.
     from cleanlab.rank import get_self_confidence_for_each_label  # takes seconds
 
     return np.asarray(get_self_confidence_for_each_label(labels, probabilities))
 
 
-def flag(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64], method: str = METHODS[0]
-) -> NDArray[np.bool_]:
+def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which rows (rows,) are probably mislabelled.
 
-    ``probabilities`` (rows, classes) must come from models that did not learn their row; every
-    class needs a row. Northcutt, Jiang and Chuang 2021, arXiv 1911.00068: the number to flag is
-    estimated per pair of classes, with thresholds that allow for a model's over-confidence.
+    ``probabilities`` (rows, classes) must come from models that were not trained on the row; every
+    class needs a row. The number to flag is estimated for each pair of classes, with thresholds
+    that allow for over-confident models (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068).
     """
     from cleanlab.filter import find_label_issues
 
-    return np.asarray(
-        find_label_issues(labels, probabilities, filter_by=method, n_jobs=1, verbose=False),
-        dtype=bool,
+    found = find_label_issues(
+        labels,
+        probabilities,
+        filter_by="prune_by_noise_rate",  # docs/figures.md compares it with the other methods
+        n_jobs=1,
+        verbose=False,
     )
+    return np.asarray(found, dtype=bool)
 
 
 def doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which rows (rows,) belong in a review queue.
-
-    Those that cleanlab flags, and those whose label the model would change and gives less than a
-    tenth. The estimated number of errors is too low where errors are few: one in fifty planted,
-    it found 91 % of them, and with the second rule 97 %, at 73 and 65 % precision.
-    """
+    """Return which rows (rows,) belong in a review queue: those that cleanlab flags, and those
+    whose label gets a probability below 0.1."""
+    # The second rule is there because cleanlab's estimated number of errors is too low if errors
+    # are few. With 1 in 50 planted, recall was 91 % without and 97 % with it (precision 73, 65 %).
     other = probabilities.argmax(axis=1) != labels
     certain = other & (1 - self_confidence(labels, probabilities) > CERTAIN)
     return np.asarray(flag(labels, probabilities) | certain)
 
 
 def find_suspects(
-    examples: Sequence[Example], out_of_fold: OutOfFold, vouched: Collection[str]
+    examples: Sequence[Example], out_of_fold: OutOfFold, decided: Collection[str]
 ) -> tuple[Suspect, ...]:
-    """Return the doubted examples, the surest first. ``vouched`` are ids that a person decided
-    on: they are not doubted again."""
+    """Return the examples with suspected labels, the most certain first. ``decided`` are ids with a
+    reviewer's decision, which are not suspected again."""
     own, probabilities = out_of_fold.own, out_of_fold.probabilities
     doubted = doubtful(own, probabilities)
     trusted = ~doubted
-    doubted &= np.array([example.id not in vouched for example in examples])
+    doubted &= np.array([example.id not in decided for example in examples])
     confidence = 1 - self_confidence(own, probabilities)
     others = probabilities.copy()
     others[np.arange(len(own)), own] = -1
@@ -370,7 +364,7 @@ def find_suspects(
 def nearest_trusted(
     features: NDArray[np.float32], asked: NDArray[np.int64], trusted: NDArray[np.bool_]
 ) -> list[list[int]]:
-    """Return for each asked row the three trusted rows of greatest cosine, nearest first."""
+    """Return the three nearest trusted rows of each asked row, by cosine, the nearest first."""
     pool = np.flatnonzero(trusted)
     found = []
     for start in range(0, len(asked), 256):
@@ -397,29 +391,27 @@ def _suspect(
 
 
 def expected_wrong(
-    examples: Sequence[Example], out_of_fold: OutOfFold, vouched: Collection[str]
+    examples: Sequence[Example], out_of_fold: OutOfFold, decided: Collection[str]
 ) -> WrongShare:
-    """Return the share of the examples' labels that is wrong. A label that a person decided on
-    (``vouched``, ids) counts as right."""
-    own, probabilities = out_of_fold.own, out_of_fold.probabilities
-    decided = np.array([example.id in vouched for example in examples], dtype=np.bool_)
-    return wrong_share(own, probabilities, vouched=decided)
+    """Estimate the share of wrong labels. The labels of ``decided`` ids count as right."""
+    right = np.array([example.id in decided for example in examples], dtype=np.bool_)
+    return wrong_share(out_of_fold.own, out_of_fold.probabilities, confirmed=right)
 
 
 def check_suspects(
     suspects: Sequence[Suspect],
     out_of_fold: OutOfFold,
     *,
-    vouched: int,
+    decided: int,
     most: float,
     expected: WrongShare,
     groups: int = 0,
 ) -> Finding:
-    """One in a hundred is what careful people leave, and warns; above ``most`` fails.
+    """Warn if more than 1 % of labels are suspected, which careful annotators leave wrong; fail
+    above ``most``.
 
-    ``expected`` is the share that is probably wrong, which the queue may hold more or less than.
-    ``groups`` counts the messages that share a thread or customer with another one; None: the
-    dataset has such groups and does not hold them, so that they may vouch for each other.
+    ``expected`` estimates the share of wrong labels. ``groups`` counts the messages that share a
+    thread or customer with another one.
     """
     examples = len(out_of_fold.own)
     share = len(suspects) / examples
@@ -434,7 +426,7 @@ def check_suspects(
             "slips_interval_95": [round(expected.low, 4), round(expected.high, 4)],
             "at_most": round(expected.most, 4),
         },
-        "vouched": vouched,
+        "decided": decided,
         "not_judged": int((~out_of_fold.judged).sum()),
         "in_groups": groups,
         "detector": out_of_fold.detector,
@@ -447,12 +439,12 @@ def check_suspects(
         "surest": [_describe(suspect) for suspect in suspects[:_LISTED]],
     }
     verdict = grade(share, warn=_WARN, fail=most)
-    found = f"{len(suspects):,} of {examples:,} labels ({share:.1%}) are doubted"
+    found = f"{len(suspects):,} of {examples:,} labels ({share:.1%}) are suspected to be wrong"
     advice = ""
     if suspects:
         advice = (
-            "Decide on the review queue from the top: accept, relabel or drop; then prepare "
-            "again with --decisions. The first are the surest."
+            "Work through the review queue from the top, where the most certain ones are: accept, "
+            "relabel or drop. Then prepare again with --decisions."
         )
     return Finding(SUSPECTS, verdict, found, advice, figures)
 
@@ -474,12 +466,11 @@ _LEAST = 10
 def check_sublabels(
     examples: Sequence[Example], out_of_fold: OutOfFold, tick: Callable[[int], None]
 ) -> Finding:
-    """Hide whole sublabels from a model of the labels and see how it classifies them.
+    """Hide whole sublabels from a model of the labels, and report those that it puts under another
+    label (probability above one half, own label below a quarter), and those under several labels.
 
-    A sublabel that it classifies otherwise (another label more than half of its probability, its
-    own less than a quarter) was put under a label that the rest of the data does not explain: a
-    question to the taxonomy's owner, not to an annotator. Labels with a single sublabel cannot be
-    asked so. A sublabel under several labels is told as well.
+    That is a question for the taxonomy's owner, not for an annotator. Labels with one sublabel
+    cannot be checked this way.
     """
     under: dict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
@@ -508,7 +499,7 @@ def check_sublabels(
             f"{found['sublabel']} ({found['label']}) reads like {found['reads_like']}"
             for found in misplaced[:4]
         )
-        advice.append(f"Ask anyone who owns the taxonomy: {pairs}.")
+        advice.append(f"Ask the owner of the taxonomy: {pairs}.")
     if several:
         advice.append(f"Put each sublabel under one label: {', '.join(sorted(several)[:4])}.")
     return Finding(
@@ -521,8 +512,8 @@ def check_sublabels(
 
 
 def assign_sublabel_folds(examples: Sequence[Example]) -> NDArray[np.int64]:
-    """Assign whole sublabels to folds, label by label, so that no label is hidden whole; rows of
-    labels with a single sublabel get the fold -1 of what is never judged."""
+    """Assign whole sublabels to folds so that no label is hidden entirely. Rows of labels with one
+    sublabel get fold -1: they are never hidden."""
     groups: dict[str, list[str | None]] = defaultdict(list)
     for example in examples:
         if example.sublabel not in groups[example.label]:

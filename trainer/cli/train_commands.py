@@ -15,6 +15,7 @@ from rich.table import Table
 
 from trainer.cli.shared import (
     AsJson,
+    Embeddings,
     OptionalBase,
     OptionalDataset,
     embedding_model,
@@ -38,8 +39,7 @@ RecipeFile = Annotated[
     typer.Option(
         "--recipe",
         metavar="FILE",
-        help="A recipe, such as config/trainer.toml; or the training.json of a run, to train as it "
-        "was trained.",
+        help="A recipe, such as config/trainer.toml, or the training.json of a run to repeat.",
     ),
 ]
 Sets = Annotated[
@@ -49,43 +49,40 @@ Sets = Annotated[
 
 
 def check(
-    dataset: Annotated[Path, typer.Argument(help="A dataset folder that prepare made.")],
+    dataset: Annotated[Path, typer.Argument(help="A dataset folder of prepare.")],
     *,
     base: OptionalBase = None,
     max_message_tokens: Annotated[
-        int, typer.Option(min=16, help="The recipe's token budget of a message.")
+        int, typer.Option(min=16, help="The recipe's limit for a message, in tokens.")
     ] = 512,
-    floor: Annotated[int, typer.Option(min=20, help="Examples a label needs.")] = 200,
-    embeddings: Annotated[
-        Path | None,
-        typer.Option(help="Embedding model's directory [default: the installed one, if any]."),
-    ] = None,
+    floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = 200,
+    embeddings: Embeddings = None,
     use_embeddings: Annotated[
         bool,
-        typer.Option("--use-embeddings/--no-embeddings", help="Judge labels by embeddings too."),
+        typer.Option("--use-embeddings/--no-embeddings", help="Check labels by embeddings too."),
     ] = True,
     queue: Annotated[
         Path | None,
         typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Keep what people wrote in an existing queue.")
+        bool, typer.Option("--update", help="Keep reviewers' decisions in an existing queue.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a dataset: counts, conflicts, leakage, lengths, and labels that are probably wrong.
+    """Check a dataset: counts, conflicts, leakage, lengths, and labels that are probably wrong.
 
-    Every check says ok, warn or fail, why, and what to do; lengths and label codes are checked
-    with the tokenizer of --base. Labels are judged by cheap models that learnt neither the message
-    they judge nor a near-copy of it (confident learning); the doubted ones go into a review queue,
-    the surest first, with a suggestion and the three most similar undoubted messages:
+    Every check says ok, warn or fail, why, and what to do. Lengths and label codes need the
+    tokenizer of --base. Labels are checked by cheap models that were trained without the message
+    and its near-copies (confident learning). Doubtful labels go into a review queue, the most
+    certain first, with a suggestion and the three most similar undoubted messages:
 
       clerk-trainer check data/support --base models/base
 
     Open data/support-review.csv in a spreadsheet and write accept, relabel or drop in the column
-    decision (and a new_label for relabel), then: clerk-trainer prepare --decisions FILE. What
-    somebody wrote is never overwritten. The hold-out stays sealed. The queue holds message texts,
-    check.json none. Exit code 3: a check failed, and everything was written.
+    decision (and a new_label for relabel), then run clerk-trainer prepare --decisions FILE.
+    Decisions are never overwritten. The hold-out stays sealed. The queue contains message texts,
+    check.json does not. Exit code 3: a check failed; all results were written.
     """
     with outcomes():
         from trainer.artifacts.files import write_json
@@ -98,7 +95,7 @@ def check(
         folder = dataset.resolve()
         queue = queue or folder.with_name(f"{folder.name}-review.csv")
         result = folder / RESULT
-        _refuse_queue(queue, update=update)
+        _refuse_queue(queue, update=update)  # now, because the check takes minutes
         settings = CheckSettings(
             base=base,
             embeddings=embedding_model(embeddings) if use_embeddings else None,
@@ -119,13 +116,13 @@ def check(
 
 
 def _refuse_queue(queue: Path, *, update: bool) -> None:
-    """Say before the work what would be refused after it."""
+    """Refuse a queue before the work, not after it."""
     from trainer.check.run import refuse_overwriting
 
     if not queue.parent.is_dir():
         from trainer.errors import BadInput
 
-        raise BadInput(f"{queue.parent}: there is no such folder for the queue")
+        raise BadInput(f"{queue.parent}: this folder does not exist: create it or give another")
     refuse_overwriting(queue, update=update)
 
 
@@ -156,7 +153,7 @@ def _print_checked(console: Console, checked: Checked, queue: Path, result: Path
     _print_moves(console, checked)
     print_text(console, f"Review queue: {queue} ({len(checked.suspects):,} to decide)")
     print_text(console, f"Figures: {result}")
-    print_text(console, f"To look at: clerk-trainer report {checked.dataset.directory}")
+    print_text(console, f"As a page: clerk-trainer report {checked.dataset.directory}")
 
 
 def _print_moves(console: Console, checked: Checked) -> None:
@@ -164,7 +161,7 @@ def _print_moves(console: Console, checked: Checked) -> None:
     moves = next((found["moves"] for found in figures if "moves" in found), ())
     if not moves:
         return
-    table = Table(title="Where doubted labels would go", title_justify="left")
+    table = Table(title="Doubtful labels and what they look like", title_justify="left")
     table.add_column("label")
     table.add_column("looks like")
     table.add_column("messages", justify="right")
@@ -186,16 +183,15 @@ def train(
         bool, typer.Option("--resume", help="Continue from the run's checkpoint, if it has one.")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Delete what the run folder holds.")
+        bool, typer.Option("--replace", help="Delete the contents of the run folder first.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a LoRA adapter on a dataset.
+    """Train an adapter on a dataset.
 
-    First every row is verified to train on its label's code and nothing else, and memory is
-    estimated before the base is loaded. The epoch that does best on validation is kept, and its
-    confidence calibrated there. It may be killed at any time: --resume continues as if nothing
-    had happened. Several GPUs: accelerate launch -m trainer train ...
+    Every row is verified first, and memory is estimated before the base is loaded. The best epoch
+    on validation is kept, and its confidence is calibrated there. After a kill, --resume continues
+    with the same result. Several GPUs: accelerate launch -m trainer train ...
 
     Example: clerk-trainer train --recipe config/trainer.toml --dataset data/v1 --base models/base
     --out runs/v1 --set lora_rank=8
@@ -206,7 +202,7 @@ def train(
 
         flags = parse_assignments(sets or []) | _given(dataset=dataset, base=base, run=out)
         settings = load_recipe(recipe, flags)
-        from trainer.training.train import train as run_training  # seconds of imports
+        from trainer.training.train import train as run_training  # takes seconds to import
 
         record = run_training(settings, console, resume=resume, replace=replace)
         show(record.to_json(), console, lambda _: None, as_json=as_json)
@@ -226,11 +222,10 @@ def sweep(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try a small grid of settings, ranked by validation and never by the hold-out.
+    """Try a grid of settings, ranked by validation and never by the hold-out.
 
-    Trials that would not end within the budget are left out and counted; repeated with the same
-    --out, the sweep continues where it stopped. --grid per_label=50,100,200 draws the learning
-    curve over the amount of data.
+    Trials that would not end within the budget are skipped and counted. With the same --out the
+    sweep resumes. --grid per_label=50,100,200 measures the learning curve over the amount of data.
 
     Example: clerk-trainer sweep --recipe config/trainer-cpu.toml --dataset data/v1 --base
     models/base --out runs/sweep --grid lora_rank=8,16 --grid learning_rate=1e-3,2e-3
@@ -254,23 +249,23 @@ def _given(**options: Path | None) -> dict[str, Path]:
 
 def complete(
     adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="An encoder's directory, files left out.")
+        Path, typer.Argument(metavar="ADAPTER", help="An encoder's directory without some files.")
     ],
     *,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The whole directory to write.")
+        Path, typer.Option("--out", metavar="DIR", help="The complete directory to write.")
     ],
     base: OptionalBase = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the files again that an encoder is kept without, for a worker to serve it.
+    """Recreate the derived files of an encoder that was stored without them.
 
-    An encoder that was trained by LoRA is a few MB of weights and 110 MB of what follows from them
-    and the base: config, tokenizer, and the ONNX files that workers serve. It can be kept (in a
-    repository, say) without those. Each file made here has to have the digest that the manifest
-    names, else nothing is written: another version of PyTorch, transformers or onnx writes other
-    bytes, and is refused by name (exit code 4). --base is its base [default: the embedding model
-    that is installed].
+    An encoder trained by LoRA has a few MB of weights, and 110 MB of files that follow from them
+    and the base: config, tokenizer, and the ONNX files that workers serve. It can be stored without
+    those, for example in a repository. Every recreated file must have the digest in the manifest;
+    otherwise nothing is written and the exit code is 4, because another version of PyTorch,
+    transformers or onnx writes other bytes. --base is its base [default: the installed embedding
+    model].
 
     Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
     """
@@ -279,5 +274,5 @@ def complete(
 
         manifest = complete_encoder(adapter, out, embedding_model(base))
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
-        text = f"{manifest.name} ({manifest.digest[:12]}) is whole in {out}"
+        text = f"{out}: {manifest.name} ({manifest.digest[:12]}), complete"
         show_text(result, text, as_json=as_json)

@@ -1,1 +1,1 @@
-"""From an export of labelled messages to an immutable dataset."""
+"""Turn an export of labelled messages into an immutable dataset."""

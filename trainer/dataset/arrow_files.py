@@ -1,8 +1,8 @@
-"""Parquet and Arrow files, column by column, and the folders that Hugging Face saves them in.
+"""Read Parquet and Arrow files, and find the files in folders saved by Hugging Face datasets.
 
-Read are the folders of ``Dataset.save_to_disk`` and ``DatasetDict.save_to_disk`` (datasets 5: Arrow
-files, listed in ``state.json``), and a folder of Parquet or JSON Lines files named by their split,
-as a repository of the hub has them. Nothing is fetched. The only file that imports pyarrow.
+Supported are the folders of ``Dataset.save_to_disk`` and ``DatasetDict.save_to_disk`` (datasets 5:
+Arrow files, listed in ``state.json``), and folders of Parquet or JSON Lines files named by their
+split, as in a repository on the hub. Nothing is downloaded. The only file that imports pyarrow.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from trainer.dataset.text_files import read_bytes
 from trainer.errors import BadInput
 
 _FEATURES = b"huggingface"
-"""Where Hugging Face datasets 5 keeps what its columns mean, in an Arrow schema's metadata."""
+"""The key under which Hugging Face datasets 5 stores its features in an Arrow schema's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """An opened file: the names of its columns, and ``read``, which returns some of them as one
-    dict a row."""
+    """An opened file: its column names, and ``read``, which returns some columns as one dict a
+    row."""
 
     names: tuple[str, ...]
     read: Callable[[Sequence[str]], list[dict[str, Any]]]
 
 
 def open_parquet(path: Path, name: str) -> Columns:
-    """Open a Parquet file; ``name`` stands in errors. Raises BadInput, also from ``read``, when
-    the file is cut short."""
-    # pyarrow is large and not needed for the other formats.
+    """Open a Parquet file; errors call it ``name``. Raises BadInput, also from ``read``, for a
+    truncated file."""
+    # Imported here: pyarrow is large, and the other formats do not need it.
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -45,28 +45,27 @@ def open_parquet(path: Path, name: str) -> Columns:
         file = parquet.ParquetFile(io.BytesIO(data))
         schema = file.schema_arrow
     except damaged as error:
-        raise BadInput(f"{name}: not a whole Parquet file: {error}") from error
+        raise BadInput(f"{name}: not a complete Parquet file: {error}") from error
 
     def read(columns: Sequence[str]) -> list[dict[str, Any]]:
         try:
             table = _to_microseconds(file.read(columns=list(columns)))
         except damaged as error:
-            raise BadInput(f"{name}: not a whole Parquet file: {error}") from error
+            raise BadInput(f"{name}: not a complete Parquet file: {error}") from error
         return _with_label_names(table.to_pylist(), schema.metadata, name)
 
     return Columns(tuple(schema.names), read)
 
 
 def open_arrow(path: Path, name: str) -> Columns:
-    """Open an Arrow file in the streaming format, as ``Dataset.save_to_disk`` writes it.
-
-    As ``open_parquet`` otherwise."""
+    """Open an Arrow file in the streaming format of ``Dataset.save_to_disk``, as
+    ``open_parquet``."""
     import pyarrow as pa
 
     try:
         table = pa.ipc.open_stream(io.BytesIO(read_bytes(path))).read_all()
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{name}: not a whole Arrow file: {error}") from error
+        raise BadInput(f"{name}: not a complete Arrow file: {error}") from error
 
     def read(columns: Sequence[str]) -> list[dict[str, Any]]:
         rows = _to_microseconds(table.select(list(columns))).to_pylist()
@@ -76,7 +75,7 @@ def open_arrow(path: Path, name: str) -> Columns:
 
 
 def _to_microseconds(table: Any) -> Any:
-    """Python's times are to the microsecond; what is finer is cut off."""
+    """Truncate times to microseconds, since Python has none finer."""
     import pyarrow as pa
 
     for at, field in enumerate(table.schema):
@@ -89,8 +88,7 @@ def _to_microseconds(table: Any) -> Any:
 def _with_label_names(
     rows: list[dict[str, Any]], metadata: dict[bytes, bytes] | None, name: str
 ) -> list[dict[str, Any]]:
-    """Put the names of a ``ClassLabel`` column in the place of its numbers: numbers mean nothing
-    beside the order that the other tool happened to use."""
+    """Replace the class numbers of ``ClassLabel`` columns by their names."""
     for column, names in _label_names(metadata).items():
         for number, row in enumerate(rows, start=1):
             code = row.get(column)
@@ -98,8 +96,8 @@ def _with_label_names(
                 continue
             if not isinstance(code, int) or not 0 <= code < len(names):
                 raise BadInput(
-                    f"{name} row {number}: {column!r} has no name for its class; there are "
-                    f"{len(names)}, and -1 stands for a row without a label: leave such rows out"
+                    f"{name} row {number}: {column!r} is not one of the {len(names)} classes (-1 "
+                    "is a row without a label): leave such rows out"
                 )
             row[column] = names[code]
     return rows
@@ -114,7 +112,7 @@ def _label_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (KeyError, TypeError, ValueError, AttributeError):
-        return {}  # another tool's file, or metadata of a form that is not known: numbers stay
+        return {}  # not written by datasets, or in an unknown form: numbers stay
 
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -124,26 +122,26 @@ _SHARD = re.compile(
 
 
 def find_shards(path: Path) -> tuple[Path, ...]:
-    """Return the files of a saved dataset, in their order.
+    """Return the files of a saved dataset, in order.
 
-    ``path`` is its folder, or ``FOLDER/SPLIT`` where it has several splits. Raises BadInput for
-    a folder that is none, one with several splits, and a name that is not a folder here.
+    ``path`` is its folder, or ``FOLDER/SPLIT`` if it has several splits. Raises BadInput for
+    another kind of folder, one with several splits, or a path that does not exist.
     """
     if (path / MANIFEST).is_file():
-        raise BadInput(f"{path}: is a dataset that prepare made: give it the export instead")
+        raise BadInput(f"{path}: is a dataset made by prepare: give the export instead")
     if path.is_dir():
         return _of_folder(path)
     if path.parent != path and path.parent.is_dir() and str(path.parent) != ".":
         if (path.parent / MANIFEST).is_file():
-            raise BadInput(f"{path.parent}: is a dataset that prepare made: its splits are sealed")
+            raise BadInput(f"{path.parent}: is a dataset made by prepare: give the export instead")
         splits = _by_split(path.parent)
         if path.name in splits:
             return splits[path.name]
         if splits:
             raise BadInput(f"{path.parent}: no split {path.name!r}; there are: {_list(splits)}")
     raise BadInput(
-        f"{path}: there is no such file or folder. A name on the hub is not fetched: where there "
-        f"is a network, datasets.load_dataset({str(path)!r}).save_to_disk('saved'); then give "
+        f"{path}: no such file or folder. A dataset on the hub is not downloaded: where there is a "
+        f"network, run datasets.load_dataset({str(path)!r}).save_to_disk('saved'), then give "
         "that folder"
     )
 
@@ -159,7 +157,7 @@ def _of_folder(path: Path) -> tuple[Path, ...]:
     splits = _by_split(path)
     if not splits:
         raise BadInput(
-            f"{path}: is a folder without {_STATE} (Dataset.save_to_disk) or files like "
+            f"{path}: this folder has neither {_STATE} (Dataset.save_to_disk) nor files such as "
             "train-00000-of-00001.parquet or train.jsonl: name the files"
         )
     return splits[_only(path, list(splits))]
@@ -168,7 +166,7 @@ def _of_folder(path: Path) -> tuple[Path, ...]:
 def _only(path: Path, names: list[str]) -> str:
     if len(names) > 1:
         raise BadInput(
-            f"{path}: holds several splits ({_list(names)}): name one, as {path / names[0]}"
+            f"{path}: has several splits ({_list(names)}): name one, such as {path / names[0]}"
         )
     return names[0]
 
@@ -178,13 +176,12 @@ def _list(names: Any) -> str:
 
 
 def _listed(path: Path) -> tuple[Path, ...]:
-    """Return the files that a saved split lists."""
     try:
         names = [str(entry["filename"]) for entry in _json(path / _STATE)["_data_files"]]
     except (KeyError, TypeError) as error:
         raise BadInput(f"{path / _STATE}: lists no files: save the dataset again") from error
     if not names:
-        raise BadInput(f"{path}: holds no rows")
+        raise BadInput(f"{path}: has no rows")
     for name in names:
         if Path(name).name != name or not (path / name).is_file():
             raise BadInput(f"{path / _STATE}: lists {name!r}, which is not in the folder")
@@ -192,7 +189,7 @@ def _listed(path: Path) -> tuple[Path, ...]:
 
 
 def _by_split(path: Path) -> dict[str, tuple[Path, ...]]:
-    """Return split -> its files, of ``path`` or else of its folder ``data``."""
+    """Return split -> its files, in ``path`` or else in its folder ``data``."""
     splits: dict[str, list[Path]] = {}
     for file in sorted(path.iterdir()):
         found = _SHARD.fullmatch(file.name)
@@ -200,9 +197,7 @@ def _by_split(path: Path) -> dict[str, tuple[Path, ...]]:
             splits.setdefault(found["split"], []).append(file)
     for split, files in splits.items():
         if len(kinds := {file.suffix for file in files}) > 1:
-            raise BadInput(
-                f"{path}: the split {split!r} is there as {_list(kinds)}: name the files"
-            )
+            raise BadInput(f"{path}: the split {split!r} exists as {_list(kinds)}: name the files")
     if not splits and (path / "data").is_dir():
         return _by_split(path / "data")
     return {split: tuple(files) for split, files in splits.items()}

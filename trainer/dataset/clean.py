@@ -1,11 +1,11 @@
-"""How messages are cleaned: always as serving does, and further where the user asked for it.
+"""Clean messages as serving does, and further on request.
 
-There is one ``Cleaner``. ``prepare`` makes it from its options; ``propose`` and ``tasks`` make it
-from a dataset's manifest, so that a later message gets the form that it would have in the dataset.
+``prepare`` makes the ``Cleaner`` from its options; ``propose`` and ``tasks`` make it from a
+dataset's manifest, so that new messages are cleaned as the dataset's were.
 
-A quotation or a signature is cut by strict rules, since what is cut from a message is lost: a date
-or an address stands in the line that introduces a quotation, and few, short lines follow closing
-words. The phrases are English, German, French and Spanish.
+Quotations and signatures are cut by strict rules, because a wrong cut loses the customer's words:
+the line that introduces a quotation contains a date or an address, and only a few short lines
+follow closing words. The phrases are English, German, French and Spanish.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from worker.contract.text import normalize
 @dataclass(frozen=True, slots=True)
 class CleanText:
     """A clean message. ``changed`` names the steps that changed it, ``redacted`` counts pieces of
-    personal data by kind, ``left_whole`` the steps that would have emptied it and were not taken.
-    """
+    personal data by kind, ``left_whole`` counts steps that were skipped because they would have
+    emptied it."""
 
     text: str
     changed: tuple[str, ...] = ()
@@ -37,8 +37,7 @@ class CleanText:
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """What is done to a message beyond ``normalize``. ``redaction`` names the rules that serving
-    applies too."""
+    """The steps after ``normalize``. ``redaction`` names the rules that serving applies too."""
 
     quotes: bool = False
     signatures: bool = False
@@ -46,8 +45,9 @@ class Cleaner:
     names: NameRedaction | None = None
 
     def clean(self, message: str) -> CleanText:
-        """Clean one message. Redaction comes last, on the normalized text, as in serving: its rules
-        before names, since a name within an address is part of that."""
+        """Clean one message."""
+        # Redaction comes last, on the normalized text, as in serving. Addresses before names: a
+        # name within a mail address is part of the address.
         text = normalize(message)
         changed = ["normalized"] if text != message else []
         left_whole = 0
@@ -74,8 +74,7 @@ class Cleaner:
 
 
 def make_cleaner(settings: PrepareSettings) -> Cleaner:
-    """Return what cleans as ``prepare`` was asked to. Raises BadInput where a package or a model is
-    not there."""
+    """Return the cleaner of these settings. Raises BadInput if a package or a model is missing."""
     return Cleaner(
         quotes=settings.strip_quotes,
         signatures=settings.strip_signatures,
@@ -85,25 +84,25 @@ def make_cleaner(settings: PrepareSettings) -> Cleaner:
 
 
 def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
-    """Return the cleaner for new messages of ``dataset``. ``names`` is the model that ``prepare
-    --redact-names`` took; without it names stay.
+    """Return the cleaner for new messages of ``dataset``. ``names`` is the model of ``prepare
+    --redact-names``; without it names stay.
 
-    Raises BadInput where the model is not that of the dataset, or its rules of redaction are not
-    known to this version.
+    Raises BadInput if the model is not the dataset's, or this version does not have its redaction
+    rules.
     """
     done = cleaning_of(dataset)
     where = dataset.directory
     if dataset.redaction not in {None, REDACTION}:
         raise BadInput(
-            f"{where}: was redacted by {dataset.redaction!r}, and this version knows "
-            f"{REDACTION!r}: prepare the dataset again"
+            f"{where}: was redacted by {dataset.redaction!r}, but this version has {REDACTION!r}: "
+            "prepare the dataset again"
         )
     model = load_names(names) if names is not None else None
     if model is not None and model.facts != done["redact names"]:
         there = done["redact names"]
         raise BadInput(
-            f"--redact-names {names}: is {describe_names(model.facts)}, and names in {where} were "
-            + (f"redacted by {describe_names(there)}: give that one" if there else
+            f"--redact-names {names}: is {describe_names(model.facts)}, but names in {where} were "
+            + (f"redacted by {describe_names(there)}: use that one" if there else
                "not redacted: leave the option out")
         )  # fmt: skip
     return Cleaner(
@@ -115,8 +114,8 @@ def cleaner_of(dataset: Dataset, *, names: str | None = None) -> Cleaner:
 
 
 def cleaning_of(dataset: Dataset) -> dict[str, Any]:
-    """Return the cleaning that a dataset's manifest records, option -> value, without the redaction
-    of personal data by rules: those can be applied to any text later."""
+    """Return the cleaning that a dataset's manifest records, option -> value, without redaction by
+    rules, which can be applied to any text later."""
     settings = dataset.record.get("settings") or {}
     names: Mapping[str, Any] = dataset.record.get("names_redaction") or {}
     return {
@@ -132,8 +131,8 @@ _COUNTED = ("messages", "marked")
 def describe_cleaning(
     splits: Mapping[str, Sequence[Example]], names: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return a manifest's entry about what redacted names (``names``), with the number of messages
-    that hold a mark, counted in ``splits``: serving does not put it there."""
+    """Return the manifest's entry about the redaction of names, with the number of messages in
+    ``splits`` that contain a mark: serving will see names there."""
     if not names:
         return {}
     messages = [example.message for some in splits.values() for example in some]
@@ -142,7 +141,7 @@ def describe_cleaning(
 
 
 def describe_names(facts: Mapping[str, Any]) -> str:
-    """Say by what names were redacted."""
+    """Return what redacted names, in a few words."""
     config = facts.get("config")
     rules = [config["name"], config["sha256"][:12]] if config else []
     return " ".join([facts["by"], *facts["models"], *rules])
@@ -152,26 +151,24 @@ _WHOLE = Cleaner(quotes=True, signatures=True)
 
 
 def canonical(message: str) -> str:
-    """Return the customer's own words in lower case: what copies of a message share, whatever was
-    signed, quoted, redacted or cleaned in each. Not empty unless the message is.
-
-    It depends on no option. Personal data is redacted first: whether a line introduces a quotation
-    depends on the address in it.
-    """
+    """Return the customer's own words in lower case, the same for copies of a message with other
+    signatures, quotations, redactions or cleaning. Empty only for an empty message."""
+    # Redacted first, because whether a line introduces a quotation depends on the address in it:
+    # a copy that was redacted before must take the same path.
     text = redact_personal_data(normalize(message))[0]
     while (shorter := _WHOLE.clean(text).text) != text:
         text = shorter
     return text.casefold()
 
 
-# From such a line on everything is the earlier message.
+# Everything from such a line on is the earlier message.
 _BEGINS = re.compile(
     r"-{2,} ?(?:original message|forwarded message|original-nachricht|message d'origine) ?-{2,}"
     r"|-* ?begin forwarded message ?-*:?",
     re.IGNORECASE,
 )
-# "On Mon, 3 Jun 2024 at 10:12, Ann <ann@example.com> wrote:", folded over three lines at most.
-# A date or an address must stand in it: "On Monday my landlord wrote:" is the customer's own.
+# "On Mon, 3 Jun 2024 at 10:12, Ann <ann@example.com> wrote:", folded over at most three lines.
+# It must contain a date or an address: "On Monday my landlord wrote:" is the customer's own.
 _OPENS = re.compile(r"(?:On|Am|Le|El) ")
 _WROTE = re.compile(r"\b(?:wrote|schrieb(?: [^:]{1,80})?|a écrit|escribió) ?:$")
 _WHEN = re.compile(r"\d{1,2}:\d\d|\d{4}|@")
@@ -180,11 +177,11 @@ _INTRODUCTION_CHARS = 300
 _FROM = re.compile(r"\*?(?:From|Von|De):\*? ")
 _HEADER = re.compile(r"\*?(?:Sent|Date|To|Cc|Subject|Gesendet|An|Betreff):")
 
-# RFC 3676 section 4.3: two dashes and a blank alone on a line; mail programs often drop the blank.
+# RFC 3676 section 4.3: a line of two dashes and a space; mail programs often drop the space.
 _DELIMITER = "--"
 _DELIMITED_CHARS = 600
-# Only what mail programs write by themselves: "Sent from my phone, but nothing came" is a message.
-# No word can be read in two ways: "\w*\d\w*" took time that doubled with every digit.
+# Only lines that mail programs add: "Sent from my phone, but nothing came" is a message.
+# [^\W\d]*\d\w* and not \w*\d\w*, whose ambiguity doubled the time with every digit.
 _MACHINE = (
     r"(?:apple |google |samsung )?(?:iphone|ipad|galaxy|samsung|android|huawei|xiaomi|pixel|mobile"
     r"|blackberry|smartphone|handy|phone|tablet|outlook|yahoo mail|proton mail|mail)"
@@ -204,18 +201,18 @@ _CLOSING = re.compile(
     r"|mit freundlichen gr(?:ü|ue)(?:ß|ss)en) ?[,.!]?",
     re.IGNORECASE,
 )
-# What may follow closing words in a signature: name, position, company, telephone, address.
+# Limits on the lines after closing words: name, position, company, telephone, address.
 _LINES_AFTER = 6
 _CHARS_A_LINE = 60
 _WORDS_A_LINE = 8
 
 
 def strip_quotes(text: str) -> str:
-    """Return a message without quoted lines ("> ..."), and without everything from "On ...
-    wrote:", "-----Original Message-----" or a block of mail headers on.
+    """Return a normalized message without quoted lines ("> ..."), and without everything from "On
+    ... wrote:", "-----Original Message-----" or a block of mail headers on.
 
-    Where quoted lines follow the introduction, only they go with it: what is not quoted is the
-    customer's answer, line by line. ``text`` is normalized; so is the result, but for its blanks.
+    If quoted lines follow the introduction, only those are cut: the lines between them are the
+    customer's answers. The result's white space is not normalized.
     """
     lines = [line.strip() for line in text.split("\n")]
     last_quoted = max((at for at, line in enumerate(lines) if line.startswith(">")), default=-1)
@@ -243,7 +240,7 @@ def _is_header_block(lines: list[str]) -> bool:
 
 
 def _introduction(lines: list[str]) -> int:
-    """Return how many of the lines, from the first, introduce a quotation: 0 when none do."""
+    """Return how many of the first lines introduce a quotation, or 0."""
     if not _OPENS.match(lines[0]):
         return 0
     for size in range(1, len(lines) + 1):
@@ -256,11 +253,10 @@ def _introduction(lines: list[str]) -> int:
 
 
 def strip_signature(text: str) -> str:
-    """Return a message without what stands below "-- ", "Sent from my ..." or closing words.
+    """Return a normalized message without the lines from "-- ", "Sent from my" or closing words on.
 
-    Cut only at the end: after "-- " at most 600 characters may follow, and after closing words
-    alone on their line at most six lines, each of eight words or fewer and no question.
-    ``text`` is normalized.
+    Cut only near the end: at most 600 characters may follow "-- ", and at most six lines may follow
+    closing words, each of at most eight words and not a question.
     """
     lines = [line.strip() for line in text.strip().split("\n")]
     lines = _trim(lines[: _delimited(lines)])
@@ -307,7 +303,6 @@ def _is_signature_line(line: str) -> bool:
 
 
 def _trim(lines: list[str]) -> list[str]:
-    """Return the lines without blank ones at the end."""
     end = len(lines)
     while end and not lines[end - 1]:
         end -= 1

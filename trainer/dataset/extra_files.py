@@ -1,6 +1,6 @@
-"""Files next to a dataset's splits: groups.jsonl, copies.jsonl and label_sources.jsonl.
+"""The files next to a dataset's splits: groups.jsonl, copies.jsonl and label_sources.jsonl.
 
-All three are JSON Lines that name messages by their ids and hold no text and no label.
+All three are JSON Lines that name messages by id and hold neither text nor labels.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.dataset.folder import HOLDOUT, SPLITS, Dataset, Example, Row, read_extra_lines
-from worker.contract.exchange import LabelSource
+from trainer.dataset.folder import (
+    EXPORT,
+    HOLDOUT,
+    SPLITS,
+    Dataset,
+    Example,
+    LabelOrigin,
+    Row,
+    read_extra_lines,
+)
 
-# --- groups.jsonl: which messages belong together, by number.
+# --- groups.jsonl: which messages belong together.
 #
-# A thread's or a customer's messages resemble each other as near-duplicates do: a model that learnt
-# some of them knows the others by more than what they say. ``prepare`` keeps such units on one
-# side. ``check`` needs them to deal training and validation out again, and tests need them in every
-# part: ten messages of one thread prove less than ten of different ones. No group's name is kept. A
-# unit lies in one part, so the hold-out's rows say nothing about others.
+# The messages of one thread or customer resemble each other as near-duplicates do, so ``prepare``
+# keeps them in one split, and ``check`` keeps them in one fold. Intervals need them too: ten
+# messages of one thread are less evidence than ten of different ones. Groups are numbered; their
+# names are not kept. Each lies in one split, so the hold-out's rows reveal nothing about others.
 
 GROUPS = "groups.jsonl"
 
@@ -28,10 +35,9 @@ GROUPS = "groups.jsonl"
 def group_lines(
     splits: Mapping[str, Sequence[Example]], unit_of: Mapping[str, int]
 ) -> tuple[bytes, int]:
-    """Return the file and how many rows it has: each message that is not alone in its unit.
+    """Return the file and its number of rows: one for each message that shares its unit.
 
-    ``unit_of`` maps ids to units: messages that a chain of groups and near-duplicates links are
-    of one.
+    ``unit_of`` maps ids to units: messages linked by a chain of groups and near-duplicates.
     """
     examples = [example for part in SPLITS for example in splits[part]]
     sizes = Counter(unit_of[example.id] for example in examples)
@@ -45,35 +51,30 @@ def group_lines(
 
 
 def read_groups(dataset: Dataset) -> dict[str, int] | None:
-    """Return message id -> number of its group, for those that are not alone; None where the
-    dataset was split without groups.
-
-    Raises BadInput when the file is missing or was altered.
-    """
+    """Return message id -> group number, for messages that share one; None if the dataset was
+    split without groups. Raises BadInput if the file is missing or was altered."""
     rows = read_extra_lines(dataset, GROUPS)
     return None if rows is None else {row["id"]: row["group"] for row in rows}
 
 
-# --- copies.jsonl: how often the held-out messages came, for accuracy by traffic.
+# --- copies.jsonl: how often each hold-out message occurred, for accuracy by traffic.
 #
-# A dataset holds each text once, and none that came under several labels, so that an accuracy on
-# it is of distinct messages with one label. Customers send some texts often: the file names, by
-# id, the held-out messages that came more than once. It holds no text and no label.
+# A dataset holds each text once, so accuracy on it counts distinct messages. Customers send some
+# texts often. The file lists the hold-out messages that occurred more than once.
 
 COPIES, TRAFFIC = "copies.jsonl", "holdout_traffic"
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The rows of the export whose texts are bound for the hold-out: ``copies`` counts, by the id
-    of the message that is held out, those of its text and label; ``ambiguous`` are rows left out
-    for their text came under several labels."""
+    """The export's rows whose texts belong to the hold-out. ``copies`` maps a held-out id to the
+    rows with its text and label; ``ambiguous`` counts rows whose text has several labels."""
 
     copies: Mapping[str, int]
     ambiguous: int
 
     def describe(self) -> dict[str, dict[str, int]]:
-        """Return the counts for the manifest: none where each message came once."""
+        """Return the manifest's counts, empty if each message occurred once."""
         rows = sum(self.copies.values())
         if rows == len(self.copies) and not self.ambiguous:
             return {}
@@ -81,8 +82,8 @@ class Traffic:
 
 
 def count_traffic(rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[int, str]) -> Traffic:
-    """Count the ``rows`` behind the messages that are ``held`` out; with a hold-out of the user's
-    own, its rows alone."""
+    """Count the ``rows`` behind the messages that are ``held`` out; with a ``--holdout`` file, only
+    that file's rows."""
     kept = {row.key: row for row in held}
     given = any(row.given for row in kept.values())
     copies: Counter[str] = Counter()
@@ -99,50 +100,30 @@ def count_traffic(rows: Iterable[Row], held: Iterable[Row], split_of: Mapping[in
 
 
 def copy_lines(traffic: Traffic) -> tuple[bytes, int]:
-    """Return the file, in the order of ids, and how many rows it has."""
+    """Return the file, sorted by id, and its number of rows."""
     counted = sorted(traffic.copies.items())
     return _json_lines([{"id": id_, "rows": rows} for id_, rows in counted if rows > 1])
 
 
 def read_copies(dataset: Dataset) -> dict[str, int] | None:
-    """Return held-out message id -> rows of the export, of those that came more than once; None
-    where nobody counted: ``prepare`` does, and records its options too. Raises BadInput when the
-    file is missing or was altered."""
+    """Return hold-out message id -> rows of the export, for messages with more than one row; None
+    if the dataset was not counted. Raises BadInput if the file is missing or was altered."""
+    # ``prepare`` counts, and is the only one that records its options.
     if TRAFFIC not in (dataset.record.get("counts") or {}) and "options" not in dataset.record:
         return None
     return {row["id"]: row["rows"] for row in read_extra_lines(dataset, COPIES) or ()}
 
 
-# --- label_sources.jsonl: where each label comes from, for rows whose label is not
-# the export's.
-#
-# ``prepare`` and ``propose`` write it, with the source and, where a person decided by one, the
-# version of the labelling guideline. It holds ids, of the hold-out too, and no text or label.
+# --- label_sources.jsonl: the origin of each label that is not the export's, in all three splits.
 
 LABEL_SOURCES = "label_sources.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class LabelOrigin:
-    """Where a label comes from, and by which version of the guideline."""
-
-    source: LabelSource = "export"
-    guideline: str | None = None
-
-    @property
-    def words(self) -> str:
-        """The origin as it is counted."""
-        return f"{self.source}, guideline {self.guideline}" if self.guideline else self.source
-
-
-EXPORT = LabelOrigin()
 
 
 def source_lines(
     splits: Mapping[str, Sequence[Example]], origins: Mapping[str, LabelOrigin]
 ) -> tuple[bytes, int]:
-    """Return the file and how many rows it has. ``origins`` maps ids to theirs; of an id that is
-    not there the label is the export's."""
+    """Return the file and its number of rows. Labels of ids that are not in ``origins`` are the
+    export's."""
     found = ((each.id, origins.get(each.id, EXPORT)) for part in SPLITS for each in splits[part])
     return _json_lines(
         [
@@ -156,7 +137,7 @@ def source_lines(
 def count_sources(
     splits: Mapping[str, Sequence[Example]], origins: Mapping[str, LabelOrigin]
 ) -> dict[str, dict[str, int]]:
-    """Return split -> origin in words -> messages."""
+    """Return split -> origin in words -> number of messages."""
     return {
         split: dict(
             sorted(Counter(origins.get(each.id, EXPORT).words for each in splits[split]).items())
@@ -166,13 +147,12 @@ def count_sources(
 
 
 def read_label_sources(dataset: Dataset) -> dict[str, LabelOrigin]:
-    """Return id -> origin of the labels that are not the export's. Raises BadInput when the file is
+    """Return id -> origin, for labels that are not the export's. Raises BadInput if the file is
     missing or was altered."""
     rows = read_extra_lines(dataset, LABEL_SOURCES) or ()
     return {row["id"]: LabelOrigin(row["source"], row["guideline"]) for row in rows}
 
 
 def _json_lines(rows: Sequence[Mapping[str, Any]]) -> tuple[bytes, int]:
-    """Return the rows as a file, and how many there are."""
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return "".join(lines).encode("utf-8"), len(rows)

@@ -1,14 +1,13 @@
-"""A row, and the dataset folder with its sealed hold-out.
+"""The dataset folder with its sealed hold-out, and the rows that become one.
 
-An opening of the hold-out is recorded twice: in the dataset's manifest, and in a ledger,
-``holdout-openings.jsonl``, in the parent folder. The same hold-out prepared again is the same
-hold-out, so its openings count on: ``prepare`` looks for them in that ledger, in the manifests of
-the datasets next to the new one, and in those that it is given (--earlier). The same hold-out has
-the same texts, under whatever ids and labels: a corrected one, or one from an export in another
-order, has been seen as often.
+Each opening of the hold-out is recorded in the dataset's manifest and in a ledger,
+``holdout-openings.jsonl``, in the parent folder. A hold-out is identified by its texts, so
+preparing it again does not reset the count, even with other ids, corrected labels or another order
+of lines. ``prepare`` looks for earlier openings in the ledger, in the manifests of the neighbouring
+datasets, and in the datasets given by ``--earlier``.
 
-What the ledger cannot see: datasets that are neither there nor named, copies on other machines, and
-a hold-out with one message more or less. It holds no text.
+Openings of datasets elsewhere, of copies on other machines, and of a hold-out with one message more
+or less are not found. The ledger holds no text.
 """
 
 from __future__ import annotations
@@ -37,16 +36,29 @@ from worker.contract.timestamps import rfc3339_now
 
 TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
 SPLITS = (TRAIN, VALIDATION, HOLDOUT)
-"""What is learned from, what choices are made on, and what is held out for the figures."""
+"""Training; validation, for choices such as the epoch; hold-out, for the figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOrigin:
+    """Where a label comes from, and the version of the labelling guideline, if known."""
+
+    source: LabelSource = "export"
+    guideline: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The name under which the origin is counted."""
+        return f"{self.source}, guideline {self.guideline}" if self.guideline else self.source
+
+
+EXPORT = LabelOrigin()
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A message with its label, and a finer label where the data has one.
-
-    ``id`` is unique in its dataset; files that travel (predictions, reports of figures) name a
-    message by it and hold no text.
-    """
+    """A message with its label, and a sublabel if the data has one. ``id`` is unique in its
+    dataset; predictions and reports name messages by id and hold no text."""
 
     id: str
     message: str
@@ -55,19 +67,19 @@ class Example:
 
     @property
     def key(self) -> str:
-        """What two messages share when one is a copy of the other: normalized, case folded."""
+        """The normalized, case-folded message: equal for copies."""
         return normalize(self.message).casefold()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A message as one file gave it, on its way to a dataset. ``id`` is empty until one is made
-    from the content; ``where`` is file and line (or row), for error messages; ``given`` says that
-    the row comes from a hold-out file of the user's own. ``time`` (as written: aware or naive),
-    ``group`` and ``language`` (both empty where the row has none) are there where their columns
-    were asked for; they decide the split and are not kept in the dataset. ``origin`` is where the
-    label comes from, and by which version of the guideline; None: as from all of its file.
-    ``number`` is given by ``number_copies``."""
+    """A message as a file holds it, before it is in a dataset.
+
+    ``id`` is empty until one is made from the content. ``where`` is file and line (or row), for
+    error messages. ``given`` marks rows of the ``--holdout`` file. ``time`` (aware or naive, as
+    written), ``group`` and ``language`` decide the split and are not kept in the dataset. An
+    ``origin`` of None means the file's. ``number`` is set by ``number_copies``.
+    """
 
     id: str
     message: str
@@ -78,18 +90,18 @@ class Row:
     time: datetime | None = None
     group: str = ""
     language: str = ""
-    origin: tuple[LabelSource, str | None] | None = None
+    origin: LabelOrigin | None = None
     number: int = -1
 
     @property
     def folded(self) -> str:
-        """``Example.key`` of a message that is normalized already."""
+        """``Example.key``, for a message that is already normalized."""
         return self.message.casefold()
 
     @property
     def key(self) -> int:
-        """What two copies share, and of which a million take little room: the place of the folded
-        message in the order of all."""
+        """The rank of the folded message among all: equal for copies, and a million ranks take
+        less memory than a million texts."""
         assert self.number >= 0, "rows are numbered before they are compared"
         return self.number
 
@@ -100,11 +112,10 @@ class Row:
 
 
 def complete_ids(rows: Sequence[Row]) -> list[Row]:
-    """Give every row without an id one that is made from its message.
+    """Give each row without an id one that is derived from its message.
 
-    Copies of a message get ``-2``, ``-3``, in the order of their labels and of whatever else the
-    rows hold, so that the ids do not depend on the order of the lines. Raises BadInput that names
-    the rows of a doubled id.
+    Copies of a message get the suffixes ``-2``, ``-3``, in the order of their labels and other
+    columns, so that ids do not depend on the order of lines. Raises BadInput for a duplicate id.
     """
     stems = {
         place: "m-" + message_sha256(row.message)[:16]
@@ -125,7 +136,7 @@ def complete_ids(rows: Sequence[Row]) -> list[Row]:
 
 
 def _content(row: Row) -> tuple[str, ...]:
-    """Return all that tells a row from a copy of it: rows with the same are interchangeable."""
+    """Return everything that distinguishes a row from its copies."""
     return (
         row.label,
         row.sublabel or "",
@@ -142,11 +153,8 @@ _PREFIX_CHARS = 32
 
 
 def number_copies(rows: list[Row]) -> list[Row]:
-    """Give each row, in place, the number of its folded message in the order of these; return for
-    each number the first row that has it.
-
-    Sorted by short prefixes first: all folded messages at once would be the whole export again.
-    """
+    """Set each row's ``number``, in place, and return the first row of each number."""
+    # Sort by short prefixes first: sorting by whole folded messages would copy the export.
     order = sorted(range(len(rows)), key=lambda at: rows[at].folded[:_PREFIX_CHARS])
     firsts: list[Row] = []
     for _, run in groupby(order, key=lambda at: rows[at].folded[:_PREFIX_CHARS]):
@@ -167,13 +175,12 @@ def _refuse_doubled_ids(rows: Sequence[Row]) -> None:
     for row in rows:
         places.setdefault(row.id, []).append(row.where)
     doubled = {id_: wheres for id_, wheres in places.items() if len(wheres) > 1}
-    if doubled:
-        id_, wheres = next(iter(doubled.items()))
-        rest = f", and {len(doubled) - 1} more such ids" if len(doubled) > 1 else ""
-        raise BadInput(
-            f"{len(wheres)} rows have the id {id_!r}: {', '.join(wheres[:5])}{rest}: "
-            "ids must be unique; name another --id-column"
-        )
+    id_, wheres = next(iter(doubled.items()))
+    rest = f", and {len(doubled) - 1} more such ids" if len(doubled) > 1 else ""
+    raise BadInput(
+        f"{len(wheres)} rows have the id {id_!r}: {', '.join(wheres[:5])}{rest}: "
+        "ids must be unique; name another --id-column"
+    )
 
 
 MANIFEST = "dataset.json"
@@ -182,11 +189,11 @@ DATASET_SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """An opened dataset. The hold-out is not in it: see ``open_holdout``.
+    """An opened dataset, without its hold-out: see ``open_holdout``.
 
-    ``digest`` names the dataset: it covers the taxonomy, every message and label, and how they
-    were chosen, and not the files that they were read from: an export with its lines in another
-    order, or in another format, makes the same dataset. ``record`` is the manifest as read.
+    ``digest`` identifies the dataset. It covers the taxonomy, every message and label, and how they
+    were chosen, but not the input files: the same rows in another order or format make the same
+    dataset. ``record`` is the manifest.
     """
 
     directory: Path
@@ -199,20 +206,19 @@ class Dataset:
 
     @property
     def holdout_sha256(self) -> str:
-        """SHA-256 of the hold-out's file: the hold-out's name, whatever dataset it is in."""
+        """SHA-256 of the hold-out's file."""
         digest: str = self.record["files"][_file(HOLDOUT)]["sha256"]
         return digest
 
     @property
     def holdout_texts_sha256(self) -> str:
-        """SHA-256 of the hold-out's texts, by which its openings are known: see
-        ``texts_sha256``."""
+        """SHA-256 of the hold-out's texts, under which its openings are counted."""
         digest: str = self.record["files"][_file(HOLDOUT)]["texts_sha256"]
         return digest
 
     @property
     def redaction(self) -> str | None:
-        """Name of the rules by which personal data was redacted, None where it was not."""
+        """Name of the rules by which personal data was redacted, or None."""
         redaction: str | None = self.record["redaction"]
         return redaction
 
@@ -227,11 +233,10 @@ def write_dataset(
     openings: Sequence[Opening] = (),
     **facts: Any,
 ) -> Dataset:
-    """Write the three files, then the manifest, into a directory that exists or is made here.
+    """Write the three files and then the manifest, and return the dataset.
 
     ``splits`` maps each of ``SPLITS`` to its examples; ``openings`` are those of the same hold-out
-    in earlier datasets; ``facts`` (JSON) go into the manifest as they are: source, settings,
-    decisions. Return the dataset, its manifest as read back.
+    in earlier datasets; ``facts`` (JSON) are added to the manifest.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -253,6 +258,7 @@ def write_dataset(
         **facts,
     }
     record["digest"] = _digest(record)
+    # Last: a folder without a manifest is not a dataset, so a killed writer leaves none behind.
     _write_manifest(directory, record | {"holdout_openings": list(openings)})
     return Dataset(
         directory,
@@ -266,8 +272,8 @@ def write_dataset(
 
 
 def open_dataset(directory: Path) -> Dataset:
-    """Read a dataset and verify every digest, the sealed hold-out's file too (without reading
-    its lines). Raises BadInput with the file at fault."""
+    """Read a dataset and verify every digest, that of the sealed hold-out's file included. Raises
+    BadInput that names the file."""
     record = read_manifest(directory)
     for split in SPLITS:
         path = directory / _file(split)
@@ -289,13 +295,13 @@ def open_dataset(directory: Path) -> Dataset:
 
 
 def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Example, ...]:
-    """Open the sealed hold-out, after writing down when, for what purpose and for which subject
-    (an adapter's digest, a candidate's name): a hold-out that was looked at often has been tuned
-    to.
+    """Record the opening (time, purpose, and subject: an adapter's digest, a candidate's name),
+    then return the hold-out.
 
-    Two that open it at once are both written down. Raises BadInput when the file was altered, and
-    OSError, without opening it, when the opening cannot be written.
+    Openings at the same time are all recorded. Raises BadInput if the file was altered, and
+    OSError, without reading the hold-out, if the opening cannot be recorded.
     """
+    # Counted, because choices get tuned to a hold-out that is opened often: its figures flatter.
     opening = {
         "id": uuid.uuid4().hex,
         "at": rfc3339_now(),
@@ -305,7 +311,7 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
     with _alone(dataset.directory):
         record = read_manifest(dataset.directory)
         if record["digest"] != dataset.digest:
-            raise BadInput(f"{dataset.directory}: another dataset since it was opened: start again")
+            raise BadInput(f"{dataset.directory}: was replaced by another dataset: start again")
         record["holdout_openings"] = [*record["holdout_openings"], opening]
         _write_manifest(dataset.directory, record)
     note_opening(dataset.directory, dataset.holdout_texts_sha256, opening)
@@ -316,8 +322,7 @@ def open_holdout(dataset: Dataset, *, purpose: str, subject: str) -> tuple[Examp
 
 
 def count_openings(dataset: Dataset) -> int:
-    """Return how often the hold-out has been opened so far, under whatever dataset: see
-    ``openings`` for what is known of others."""
+    """Return how often the hold-out has been opened so far."""
     return len(list_openings(dataset))
 
 
@@ -330,8 +335,8 @@ def list_openings(dataset: Dataset) -> tuple[Opening, ...]:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Hold the folder's lock: reading and rewriting the list of openings is one step. The lock
-    goes with the process, so that a process that is killed holds nobody up."""
+    """Hold the folder's lock, so that two processes do not overwrite each other's opening."""
+    # flock and not a lock file: the kernel releases it if the process is killed.
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -341,12 +346,12 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def to_lines(examples: Iterable[Example]) -> bytes:
-    """Return examples as a split's file holds them: UTF-8, one JSON object a line."""
+    """Return examples in the form of a split's file: UTF-8, one JSON object a line."""
     return "".join(_line(example) for example in examples).encode("utf-8")
 
 
 def write_lines(path: Path, examples: Iterable[Example]) -> dict[str, Any]:
-    """Write examples as ``to_lines`` holds them, one at a time; return ``sha256`` and ``bytes``."""
+    """Write a split's file line by line; return its ``sha256`` and ``bytes``."""
     digest, size = sha256(), 0
 
     def lines() -> Iterator[bytes]:
@@ -362,8 +367,7 @@ def write_lines(path: Path, examples: Iterable[Example]) -> dict[str, Any]:
 
 
 def texts_sha256(examples: Iterable[Example]) -> str:
-    """Return the digest of texts alone, whatever their order, ids, labels, and case: anyone who saw
-    these under other ids or labels has seen them."""
+    """Return the digest of the texts alone, independent of order, ids, labels and case."""
     keys = (example.key.encode("utf-8", "surrogatepass") for example in examples)
     return sha256_bytes("\n".join(sorted(map(sha256_bytes, keys))).encode("ascii"))
 
@@ -389,7 +393,7 @@ def _example(record: Mapping[str, Any]) -> Example:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return a dataset's manifest, its own digest verified. Raises BadInput."""
+    """Return a dataset's manifest after verifying its digest. Raises BadInput."""
     path = directory / MANIFEST
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -405,9 +409,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def read_extra_lines(dataset: Dataset, name: str) -> list[dict[str, Any]] | None:
-    """Return the objects of an extra file of JSON Lines, None where the dataset has no such file.
+    """Return the objects of an extra JSON Lines file, or None if the manifest lists no such file.
 
-    Raises BadInput when the file is missing or was altered.
+    Raises BadInput if the file is missing or was altered.
     """
     file = (dataset.record.get("extra_files") or {}).get(name)
     if file is None:
@@ -428,8 +432,8 @@ def _write_manifest(directory: Path, record: Mapping[str, Any]) -> None:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    """Identity of a dataset: what it holds, not when it was made, from which files, with
-    which options, or who looked."""
+    """Return the dataset's identity: its content, but not when it was made, from which files, with
+    which options, or who opened it."""
     without = {
         "digest",
         "holdout_openings",
@@ -452,10 +456,10 @@ Opening = Mapping[str, Any]
 
 
 def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
-    """Append an opening to the ledger next to a dataset's folder, and bring it to the disk.
+    """Append an opening to the ledger next to a dataset's folder, and fsync it.
 
-    Where that folder cannot be written (a volume mounted read-only but for the dataset) there is
-    no ledger, and the manifest alone knows. Raises OSError where there is one that cannot be
+    If there is no ledger and the parent folder is not writable (a dataset at the root of its
+    volume), only the manifest records the opening. Raises OSError if an existing ledger cannot be
     written.
     """
     path = _ledger(dataset)
@@ -466,7 +470,7 @@ def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         size = os.fstat(handle).st_size
-        cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"  # by a kill, in mid-line
+        cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"  # a process killed in mid-line
         os.write(handle, ("\n" * cut + line + "\n").encode("utf-8"))
         os.fsync(handle)
     finally:
@@ -476,12 +480,12 @@ def note_opening(dataset: Path, texts_sha256: str, opening: Opening) -> None:
 def earlier_openings(
     out: Path, texts_sha256: str, earlier: Sequence[Path] = ()
 ) -> tuple[Opening, ...]:
-    """Return the openings of a hold-out that is about to be prepared again as ``out``: of the
-    ledger there and next to ``earlier``, and of the datasets there and ``earlier`` themselves."""
-    beside = out.resolve().parent
-    datasets = [*earlier, *(sorted(beside.iterdir()) if beside.is_dir() else ())]
+    """Return the known openings of a hold-out that is being prepared again as ``out``: from the
+    ledgers and datasets next to ``out`` and in ``earlier``."""
+    parent = out.resolve().parent
+    datasets = [*earlier, *(sorted(parent.iterdir()) if parent.is_dir() else ())]
     return _merge(
-        _read_ledger(beside / LEDGER, texts_sha256),
+        _read_ledger(parent / LEDGER, texts_sha256),
         *(_read_ledger(_ledger(dataset), texts_sha256) for dataset in earlier),
         *(_of_dataset(dataset, texts_sha256) for dataset in datasets),
     )
@@ -492,8 +496,8 @@ def _ledger(dataset: Path) -> Path:
 
 
 def _of_dataset(directory: Path, texts_sha256: str) -> Iterator[Opening]:
-    """Yield a dataset's openings if its hold-out is the one. A neighbour that is none, or that is
-    damaged, has nothing to tell: it must not stop a preparation."""
+    """Yield a dataset's openings if it has this hold-out. A neighbour that is damaged or is not a
+    dataset is ignored: it must not stop ``prepare``."""
     try:
         record = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         if record["files"][_file(HOLDOUT)]["texts_sha256"] == texts_sha256:
@@ -510,7 +514,7 @@ def _read_ledger(path: Path, texts_sha256: str) -> Iterator[Opening]:
     for line in text.split("\n"):
         try:
             entry = json.loads(line)
-        except ValueError:  # a line that a kill cut
+        except ValueError:  # a line cut off by a kill
             continue
         if isinstance(entry, dict) and entry.pop("texts_sha256", None) == texts_sha256:
             yield from _sound([entry])

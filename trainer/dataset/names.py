@@ -1,9 +1,8 @@
-"""Names of people in messages, redacted by Presidio with a model, or rules, of the user's own.
+"""Redact people's names in messages with Presidio and the user's model or rules.
 
-Fixed rules find mail addresses and numbers (``worker.contract.redact``), the same in training and
-in serving; names take a language model, which no worker has. So this is for datasets alone, and a
-dataset says that it was done, and by what. Nothing is downloaded. The only file that imports
-Presidio and spaCy.
+Mail addresses and numbers are redacted by fixed rules (``worker.contract.redact``), in training and
+in serving. Names need a language model, which no worker has, so they are redacted in datasets only;
+the manifest records by what. Nothing is downloaded. The only file that imports Presidio and spaCy.
 """
 
 from __future__ import annotations
@@ -27,30 +26,31 @@ if TYPE_CHECKING:
     from presidio_analyzer import AnalyzerEngine
 
 NAME = "[name]"
-"""What replaces a name: of the same kind as ``PLACEHOLDERS``."""
+"""The replacement for a name, in the form of ``PLACEHOLDERS``."""
 
 _PERSON = "PERSON"
 _MARKS = re.compile("|".join(re.escape(mark) for mark in (*PLACEHOLDERS.values(), NAME)))
+# Engines that use installed models; the others download theirs.
 _LOCAL_ENGINES = ("spacy", "slim", "no_op", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
 class NameRedaction:
-    """``redact`` maps a text to itself without names, and how many there were; ``facts`` (JSON) say
-    by what, for the dataset's manifest."""
+    """``redact`` returns a text without names and their number; ``facts`` (JSON) describe the model
+    for the manifest."""
 
     redact: Callable[[str], tuple[str, int]]
     facts: dict[str, Any]
 
 
 def load_names(model: str) -> NameRedaction:
-    """Load a spaCy model (an installed one's name, or a folder), or what a Presidio analyzer
-    configuration (.yaml) describes: a model, rules, or both.
+    """Load a spaCy model (an installed package or a folder), or the model and rules of a Presidio
+    analyzer configuration (.yaml).
 
-    A message is searched in each language of the configuration. Raises BadInput in one line where
-    something has to be installed, or nothing would ever be found.
+    A message is searched in each language of the configuration. Raises BadInput if something has to
+    be installed, or nothing would ever be found.
     """
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything of the hub's is imported
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
     try:
         import presidio_analyzer  # noqa: F401
     except ImportError as error:
@@ -59,7 +59,7 @@ def load_names(model: str) -> NameRedaction:
             "language"
         ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of versions and defaults: what matters is refused below
+        warnings.simplefilter("ignore")  # about versions and defaults; real problems raise below
         if Path(model).suffix in {".yaml", ".yml"}:
             engine, facts = _from_configuration(Path(model))
         else:
@@ -70,7 +70,10 @@ def load_names(model: str) -> NameRedaction:
         if _PERSON in engine.get_supported_entities(language)
     ]
     if not languages:
-        raise BadInput(f"--redact-names {model}: knows no {_PERSON}: it would find no names")
+        raise BadInput(
+            f"--redact-names {model}: does not support {_PERSON}, so it would find no names: use "
+            "another model or configuration"
+        )
 
     def redact(text: str) -> tuple[str, int]:
         found = (
@@ -85,10 +88,10 @@ def load_names(model: str) -> NameRedaction:
 
 
 def replace_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, int]:
-    """Return the text with ``NAME`` in place of each span, and how many were replaced.
+    """Return the text with ``NAME`` in place of each span, and the number of replacements.
 
-    Spans that overlap are one. Marks of an earlier redaction stay, so that a dataset prepared from
-    a dataset is the same; so does what has no letter.
+    Overlapping spans are merged. Spans without a letter stay, and so do the marks of an earlier
+    redaction, so that preparing a prepared dataset changes nothing.
     """
     marks = [mark.span() for mark in _MARKS.finditer(text)]
     parts, done, count = [], 0, 0
@@ -104,8 +107,8 @@ def replace_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, int
 
 
 def _without(marks: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a span that are in no mark. ``marks`` are in order: those that are before
-    the span are not looked at, for a message may be all marks and names."""
+    """Yield the parts of a span outside of ``marks``, which are sorted."""
+    # Bisected: a scan from the first mark is quadratic in a message of only marks and names.
     for at in range(bisect_right(marks, start, key=itemgetter(1)), len(marks)):
         begin, stop = marks[at]
         if begin >= end:
@@ -138,10 +141,10 @@ def _from_model(model: str) -> tuple[AnalyzerEngine, dict[str, Any]]:
     try:
         nlp = spacy.load(model)
     except (OSError, ValueError, ImportError) as error:
-        raise BadInput(f"--redact-names {model}: no spaCy model: {_line(error)}") from error
+        raise BadInput(f"--redact-names {model}: not a spaCy model: {_line(error)}") from error
     if not any("doc.ents" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
         raise BadInput(
-            f"--redact-names {model}: has no part that finds entities (ner): take another model"
+            f"--redact-names {model}: has no component that finds entities (ner): use another model"
         )
     engine = SpacyNlpEngine([{"lang_code": nlp.lang, "model_name": model}])
     engine.nlp = {nlp.lang: nlp}
@@ -165,12 +168,12 @@ def _from_configuration(path: Path) -> tuple[AnalyzerEngine, dict[str, Any]]:
         raise BadInput(f"{where}: {error.strerror}") from error
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{where}: no Presidio analyzer configuration ({_line(error)}): it needs "
-            "nlp_configuration with nlp_engine_name and models, or Presidio would take its own"
+            f"{where}: not a Presidio analyzer configuration ({_line(error)}): add "
+            "nlp_configuration with nlp_engine_name and models, or Presidio would use its own"
         ) from error
     if engine not in _LOCAL_ENGINES:
         raise BadInput(
-            f"{where}: the engine {engine!r} fetches its models: take one of "
+            f"{where}: the engine {engine!r} downloads its models: use one of "
             f"{', '.join(_LOCAL_ENGINES)}"
         )
     if engine != "no_op":
@@ -180,7 +183,7 @@ def _from_configuration(path: Path) -> tuple[AnalyzerEngine, dict[str, Any]]:
     try:
         analyzer = AnalyzerEngineProvider(analyzer_engine_conf_file=path).create_engine()
     except (ValueError, KeyError, TypeError, OSError, ImportError) as error:
-        raise BadInput(f"{where}: Presidio refuses it: {_line(error)}") from error
+        raise BadInput(f"{where}: Presidio rejects it: {_line(error)}") from error
     loaded = getattr(analyzer.nlp_engine, "nlp", None) or {}
     described = [_describe(nlp) for nlp in loaded.values() if nlp is not None]
     facts = {"models": described, "config": {"name": path.name, "sha256": sha256_bytes(data)}}
@@ -188,12 +191,12 @@ def _from_configuration(path: Path) -> tuple[AnalyzerEngine, dict[str, Any]]:
 
 
 def _refuse_absent(model: str, given: str) -> None:
-    """Raise BadInput where Presidio or spaCy would try to download a model."""
+    """Raise BadInput if Presidio or spaCy would try to download a model."""
     import spacy
 
     if not (spacy.util.is_package(model) or Path(model).is_dir()):
         raise BadInput(
-            f"--redact-names {given}: there is no installed spaCy model and no folder {model!r}: "
+            f"--redact-names {given}: {model!r} is neither an installed spaCy model nor a folder: "
             "install the model's package, or name a model's folder or a Presidio analyzer "
             "configuration (.yaml)"
         )

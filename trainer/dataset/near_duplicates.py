@@ -1,21 +1,21 @@
-"""Messages that say the same in nearly the same words.
+"""Near-duplicates: messages that say the same in nearly the same words.
 
 Similarity is the Jaccard index of the sets of four-character shingles of the words, in lower case
-and without punctuation (Broder 1997). Numbers and redaction marks count as one mark each: two
-messages of one form, with another ticket number in it, are the same message to anyone who learns.
-Whether two messages are near depends on these two alone, so a row more or less changes nothing
-between the others.
+and without punctuation (Broder 1997). All numbers and redaction marks are the same mark: two copies
+of a form with different ticket numbers are the same message to a model. Whether two messages are
+near depends on these two only, so adding a row changes nothing between the others.
 
-There are two searches. ``near_clusters`` groups a whole export in bounded memory: its candidates
-come from MinHash (``Candidates``, which says how rarely a pair is missed) and are compared exactly.
-``near_pairs`` compares two sets and misses nothing, since proofs rest on it, and takes fingerprints
-in place of texts, so that the sealed hold-out need not be opened. It is not used for both: its
-arrays of all shingles grow with the export. A plain inverted index in its place took three times as
-long on 4,000 messages.
+There are two searches. ``near_clusters`` groups a whole export in bounded memory: MinHash proposes
+candidates (``Candidates`` has the rate of missed pairs), which are compared exactly. ``near_pairs``
+compares two sets of messages and misses nothing, since proofs rest on it. It accepts fingerprints
+instead of texts, so that the sealed hold-out need not be opened. It is not used for both, because
+its arrays of all shingles grow with the export. A plain inverted index took three times as long on
+4,000 messages.
 
-``near_pairs``: two sets that are near share one of their rarest shingles, so that only what shares
-one is looked at (prefix filtering; Chaudhuri, Ganti and Kaushik 2006), and the place of the rarest
-that they share rules out most of the rest (positional filtering; Xiao, Wang, Lin and Yu 2008).
+``near_pairs`` uses two filters. Two sets that are near share one of their rarest shingles, so only
+sets that share one are compared (prefix filtering; Chaudhuri, Ganti and Kaushik 2006). The position
+of the rarest shared shingle rules out most of these (positional filtering; Xiao, Wang, Lin and Yu
+2008).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import chain, islice
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,33 +44,33 @@ from trainer.similarity import SIMILARITY
 from worker.contract.redact import PLACEHOLDERS, redact_personal_data
 
 LEAST_OF_A_TEMPLATE = 3
-"""So many different messages that are equal but for numbers and marks are called a template."""
+"""The fewest messages, equal except for numbers and marks, that are called a template."""
 
 _MARK = re.compile("|".join(re.escape(mark) for mark in (*PLACEHOLDERS.values(), NAME)))
 _WORD = re.compile(r"\w+")
-# Words with a digit in them, and several in a row as one: dates, amounts and phone numbers are
-# written in groups. Possessive, so that a word of 60,000 letters is walked once.
+# One or several words in a row with a digit in them: dates, amounts and phone numbers are written
+# in groups. Possessive quantifiers, so that a word of 60,000 letters is scanned once.
 _NUMBERS = re.compile(r"\b[^\W\d]*+\d\w*+(?: [^\W\d]*+\d\w*+)*+")
 _ROUNDING = 1e-9  # 0.07 * 100 is above 7: a pair exactly at the threshold must not be lost
 _SIZE_BITS = 32
-_SETS_KEPT = 256  # of some 40 KB each
+_SETS_KEPT = 256  # about 40 KB each
 
 ShingleSet = frozenset[Any]
-"""A message's shingles, or what stands for them: all strings, or all digests."""
+"""A message's shingles: all strings, or all digests."""
 
-Ranks = NDArray[np.int64]
-"""A set of shingles as their ranks in rising order, 0 the rarest of all."""
+U32 = NDArray[np.uint32]
+Ints = NDArray[np.int64]
 
 
 def mask(key: str) -> str:
-    """Return a text's words, one blank around each, with ``0`` for numbers and redaction marks;
-    the whole text when it has no words. Messages of one form are equal then."""
+    """Return a text's words, separated by spaces, with ``0`` for numbers and redaction marks, so
+    that copies of a form are equal. A text without words is returned whole."""
     words = " ".join(_WORD.findall(_MARK.sub(" 0 ", key)))
     return f" {_NUMBERS.sub('0', words) or key} "
 
 
 def shingles(key: str) -> frozenset[str]:
-    """Return the four-character shingles of a text as ``mask`` leaves it."""
+    """Return the four-character shingles of the masked text."""
     words = mask(key)
     if len(words) < SHINGLE_CHARS:
         return frozenset([words])
@@ -85,9 +85,9 @@ def jaccard(left: ShingleSet, right: ShingleSet) -> float:
 
 @dataclass(frozen=True, slots=True)
 class NearGroups:
-    """``clusters`` of near-duplicates and their near-duplicates, singletons too, and ``templates``:
-    the messages that are equal but for numbers and marks, where there are ``LEAST_OF_A_TEMPLATE``
-    or more. Both of indices, by their smallest member, members in order."""
+    """``clusters`` of messages linked by chains of near-duplicates, singletons included, and
+    ``templates``: ``LEAST_OF_A_TEMPLATE`` or more messages that are equal except for numbers and
+    marks. Both hold sorted indices, and are sorted by their first."""
 
     clusters: list[list[int]]
     templates: list[list[int]]
@@ -100,19 +100,17 @@ def group_near(
     similarity: float,
     tick: Callable[[int], None] = lambda _: None,
 ) -> NearGroups:
-    """Group so many texts (distinct, case folded), which ``key_of`` gives by their numbers. The
-    groups do not depend on their order. ``tick`` is called for every text that is done.
-
-    Of texts that are equal when masked one stands for all. Texts are asked for one by one, and
-    again where two are compared: they need not be in memory together.
-    """
+    """Group ``count`` texts (distinct, case folded), which ``key_of`` returns by index. The groups
+    do not depend on the order of texts. ``tick`` is called after every text."""
+    # Texts are requested one by one, and again when two are compared, so that a caller need not
+    # hold them all in memory. One of several texts that are equal when masked stands for all.
     digests = np.empty(count, dtype=np.uint64)
     for place in range(count):
         digests[place] = _digest(mask(key_of(place)))
         tick(1)
     _, firsts, number = np.unique(digests, return_index=True, return_inverse=True)
     sets = lru_cache(_SETS_KEPT)(lambda at: shingles(key_of(int(firsts[at]))))
-    with Candidates(len(firsts), similarity) as candidates:
+    with closing(Candidates(len(firsts), similarity)) as candidates:
         for place in firsts.tolist():
             candidates.add(mask(key_of(place)))
         clusters = candidates.unite(
@@ -133,7 +131,7 @@ def near_clusters(
 
 
 def _digest(text: str) -> int:
-    """Return 64 bits: two of a million unlike texts share them in 1 of 40 million exports."""
+    """Return 64 bits: a million different texts collide in 1 of 40 million exports."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
 
@@ -153,10 +151,10 @@ def near_pairs(
     skip: Callable[[int, int], bool] = lambda _left, _right: False,
     most: int | None = None,
 ) -> Iterator[tuple[int, int, float]]:
-    """Yield (place in left, place in right, Jaccard index) of the pairs at or above a similarity.
+    """Yield (index in left, index in right, Jaccard index) of the pairs at or above a similarity.
 
-    Pairs that ``skip`` names are passed over; at most ``most`` are given for each place in left,
-    those that share its rarest shingles first.
+    Pairs for which ``skip`` is true are left out. At most ``most`` pairs are yielded for each index
+    in left, those that share its rarest shingles first.
     """
     ranked = _rank([*left, *right])
     index = _PrefixIndex(ranked[len(left) :], similarity)
@@ -165,9 +163,10 @@ def near_pairs(
             yield place, other, value
 
 
-def _rank(sets: Sequence[ShingleSet]) -> list[Ranks]:
+def _rank(sets: Sequence[ShingleSet]) -> list[Ints]:
+    """Return each set as the sorted ranks of its shingles, 0 the rarest of all."""
     if not sets:
-        return []  # np.split would make one of nothing
+        return []  # np.split would return one empty array
     in_order = sorted(set().union(*sets))
     number = {shingle: at for at, shingle in enumerate(in_order)}
     flat = np.fromiter(map(number.__getitem__, chain.from_iterable(sets)), dtype=np.int64)
@@ -175,42 +174,40 @@ def _rank(sets: Sequence[ShingleSet]) -> list[Ranks]:
     rank = np.empty(len(number), dtype=np.int64)
     rank[np.argsort(counts, kind="stable")] = np.arange(len(number))
     sizes = np.array([len(members) for members in sets], dtype=np.int64)
-    # Sorted by set, then by rank: all sets in one go.
+    # Sort all sets at once, by set and then by rank: the set's number is in the high bits.
     owners = np.repeat(np.arange(len(sets)), sizes) << _SIZE_BITS
     ordered = np.sort(owners + rank[flat]) - owners
     return np.split(ordered, np.cumsum(sizes)[:-1])
 
 
 class _PrefixIndex:
-    """Sets of shingles, each to be found by any member of its prefix: its rarest members, enough
-    that any set near to it shares one of them.
+    """An index of sets by the members of their prefixes: the rarest members of a set, so many that
+    any set near to it shares one of them.
 
-    Everything is in flat arrays, so that a search is a few operations on arrays, not on members.
-    An entry is one member of one prefix. Entries are in the order of their keys, the member's rank
-    above the set's size, so that the sets of like size with one member are a stretch of them.
+    Everything is in flat arrays, so that a search takes a few array operations. An entry is one
+    member of one prefix. Entries are sorted by the member's rank, then by the set's size, so that
+    sets of similar size with one member are a contiguous run.
     """
 
-    def __init__(self, sets: Sequence[Ranks], similarity: float) -> None:
+    def __init__(self, sets: Sequence[Ints], similarity: float) -> None:
         self._similarity = similarity
         self._sizes = np.array([len(members) for members in sets], dtype=np.int64)
         self._members = np.concatenate([*sets, np.empty(0, dtype=np.int64)])
         self._starts = np.cumsum(self._sizes) - self._sizes
-        # Which ranks the wanted set has; a rank that only other sets have is never asked for.
+        # Which ranks the wanted set has, as a mask over the ranks that occur here.
         self._wanted = np.zeros(int(self._members.max(initial=-1)) + 2, dtype=np.bool_)
         prefixes = [_prefix_size(len(members), similarity) for members in sets]
         lengths = np.array(prefixes, dtype=np.int64)
         places = np.repeat(np.arange(len(sets)), lengths)
-        at = _stretches(np.zeros_like(lengths), lengths)
+        at = _ranges(np.zeros_like(lengths), lengths)
         keys = _key(self._members[self._starts[places] + at], self._sizes[places])
         order = np.argsort(keys, kind="stable")
         self._keys, self._places = keys[order], places[order]
         self._reach = self._largest_partner(self._sizes[places], at)[order]
 
-    def near(
-        self, wanted: Ranks, skip: Callable[[int], bool] = lambda _: False
-    ) -> Iterator[tuple[int, float]]:
-        """Yield (place, Jaccard index) of the sets that are near; those that share the rarest
-        shingles of ``wanted`` come first, and those that ``skip`` names not at all."""
+    def near(self, wanted: Ints, skip: Callable[[int], bool]) -> Iterator[tuple[int, float]]:
+        """Yield (index, Jaccard index) of the sets that are near, except those for which ``skip``
+        is true; sets that share the rarest shingles of ``wanted`` come first."""
         candidates, shared_at = self._candidates(wanted)
         if not len(candidates):
             return
@@ -222,9 +219,9 @@ class _PrefixIndex:
             if not skip(place):
                 yield place, float(values[found])
 
-    def _candidates(self, wanted: Ranks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the places that may be near, and for each where in ``wanted`` the rarest member
-        that both have stands."""
+    def _candidates(self, wanted: Ints) -> tuple[Ints, Ints]:
+        """Return the indices of sets that may be near, and for each the position in ``wanted`` of
+        the rarest shared member."""
         size = len(wanted)
         at = np.arange(_prefix_size(size, self._similarity))
         prefix = wanted[: len(at)]
@@ -233,29 +230,28 @@ class _PrefixIndex:
         starts = np.searchsorted(self._keys, _key(prefix, np.full_like(at, least)), "left")
         ends = np.searchsorted(self._keys, _key(prefix, most), "right")
         lengths = np.maximum(ends - starts, 0)
-        entries = _stretches(starts, lengths)
+        entries = _ranges(starts, lengths)
         places = self._places[entries]
         kept = np.flatnonzero(self._reach[entries] >= size)
         candidates, first = np.unique(places[kept], return_index=True)
         return candidates, np.repeat(at, lengths)[kept[first]]
 
-    def _count_common(self, wanted: Ranks, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _count_common(self, wanted: Ints, places: Ints) -> Ints:
         known = wanted[: np.searchsorted(wanted, len(self._wanted))]
         self._wanted[known] = True
         sizes = self._sizes[places]
-        members = self._members[_stretches(self._starts[places], sizes)]
+        members = self._members[_ranges(self._starts[places], sizes)]
         common = np.add.reduceat(self._wanted[members], np.cumsum(sizes) - sizes, dtype=np.int64)
         self._wanted[known] = False
         return common
 
-    def _largest_partner(
-        self, sizes: NDArray[np.int64], at: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Return up to which size a set can be near to one of ``sizes`` members when the rarest
-        that both have stands at ``at`` there: only what is behind it can be common as well."""
+    def _largest_partner(self, sizes: Ints, at: Ints) -> Ints:
+        """Return the largest size of a set that can be near to one of ``sizes`` members whose
+        rarest shared member is at position ``at``."""
+        # At most size - at members are shared: those from that position on.
         share = self._similarity / (1 + self._similarity)
         largest = np.floor((sizes - at + _ROUNDING) / share - sizes + _ROUNDING)
-        bounded: NDArray[np.int64] = np.maximum(largest, 0).astype(np.int64)
+        bounded: Ints = np.maximum(largest, 0).astype(np.int64)
         return bounded
 
 
@@ -263,12 +259,12 @@ def _prefix_size(size: int, similarity: float) -> int:
     return size - math.ceil(similarity * size - _ROUNDING) + 1
 
 
-def _key(ranks: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _key(ranks: Ints, sizes: Ints) -> Ints:
     return (ranks << _SIZE_BITS) + sizes
 
 
-def _stretches(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the numbers from each start on, as many as its length says, one after another."""
+def _ranges(starts: Ints, lengths: Ints) -> Ints:
+    """Concatenate ``range(start, start + length)`` of each pair."""
     ends = np.cumsum(lengths)
     return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
@@ -276,24 +272,21 @@ def _stretches(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray
 SHINGLE_CHARS = 4
 BANDS = 64
 MISSED = 1e-3
-"""The chance with which a pair just at the threshold may be missed, at most."""
+"""The largest probability of missing a pair that is just at the threshold."""
 
 _SKETCH_BYTES = 128
-_DEVIATIONS = 5  # of the estimate from the sketch, below which a pair is passed over: 3 in 10^7
-_CHUNK_CHARS = 1 << 16  # the arrays of so many shingles stay in a core's cache
+_DEVIATIONS = 5  # a pair whose sketch is further below the threshold is skipped: 3 in 10^7 wrongly
+_CHUNK_CHARS = 1 << 16  # arrays of this many shingles stay in a core's cache
 _SMALL_RUN = 64
-_HELD_BYTES = 1 << 25  # of the bands, 256 bytes a text; more of them go to the disk
+_HELD_BYTES = 1 << 25  # of bands in memory, 256 bytes a text; beyond it they go to the disk
 _PAIRS_AT_ONCE = 1 << 15
+# (most texts, hashes in a band): Candidates has the rates of missed pairs.
 _LADDER = ((1 << 14, 3), (1 << 17, 4), (1 << 19, 5))
 _LONGEST_BAND = 6
 
-U32 = NDArray[np.uint32]
-Ints = NDArray[np.int64]
-
 
 def hashes_in_a_band(texts: int, similarity: float) -> int:
-    """Return how many hashes a band has: more for more texts, and no more than ``MISSED`` allows
-    at a similarity."""
+    """Return the number of hashes in a band: more for more texts, bounded by ``MISSED``."""
     wanted = next((hashes for most, hashes in _LADDER if texts <= most), _LONGEST_BAND)
     while wanted > 1 and (1 - similarity**wanted) ** BANDS > MISSED:
         wanted -= 1
@@ -301,18 +294,18 @@ def hashes_in_a_band(texts: int, similarity: float) -> int:
 
 
 class Candidates:
-    """Texts in the order in which they were added, at most ``most``; ``unite`` compares them.
+    """Find pairs of near texts by MinHash. Add at most ``most`` texts, then call ``unite``.
 
-    The smallest hash of a set of shingles is that of another set with a probability that is their
-    Jaccard index (Broder 1997). Two texts are candidates where all hashes of one of ``BANDS`` bands
-    agree (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4). Of a pair at similarity
-    s and bands of r hashes that is missed by 1 - (1 - (1 - s^r)^BANDS): for s = 0.7 that is a
-    chance of 2 in 10^12 up to 16,000 texts (r = 3), 2 in 10^8 up to 128,000 (r = 4), 7 in 10^6 up
-    to 512,000 (r = 5), and 3 in 10^4 beyond (r = 6); for a likelier pair it is far less. More texts
-    need longer bands, or the unlike pairs among the candidates grow with their square.
+    Two sets of shingles have the same smallest hash with a probability equal to their Jaccard index
+    (Broder 1997). Two texts are candidates if all hashes of one of ``BANDS`` bands agree (Leskovec,
+    Rajaraman and Ullman, Mining of Massive Datasets, 3.4). A pair at similarity s is missed with
+    probability (1 - s^r)^BANDS for bands of r hashes. For s = 0.7 that is 2 in 10^12 up to 16,000
+    texts (r = 3), 2 in 10^8 up to 128,000 (r = 4), 7 in 10^6 up to 512,000 (r = 5), and 3 in 10^4
+    beyond (r = 6); for more similar pairs it is far less. More texts need longer bands, or the
+    number of candidates that are not near grows with the square of the texts.
 
-    For each text 128 bytes are held: the low bytes of some of its hashes, by which most candidates
-    are passed over before anybody compares their shingles. The bands wait in a temporary file.
+    128 bytes are kept in memory for each text, the low bytes of some of its hashes: they rule out
+    most candidates before any shingles are compared. The bands are in a temporary file.
     """
 
     def __init__(self, most: int, similarity: float) -> None:
@@ -320,36 +313,29 @@ class Candidates:
         self._most = most
         self._hashes = hashes_in_a_band(most, similarity)
         count = BANDS * self._hashes
-        random = np.random.default_rng(0)  # always the same: a dataset depends on it
+        random = np.random.default_rng(0)  # a fixed seed: a dataset's digest depends on it
         self._flips = random.integers(1 << 32, size=count, dtype=np.uint32)
         self._factors = random.integers(1 << 32, size=count, dtype=np.uint32) | np.uint32(1)
         self._sketches = np.empty((most, min(_SKETCH_BYTES, count)), dtype=np.uint8)
         self._added = 0
         self._waiting: list[str] = []
         self._waiting_chars = 0
-        self._file = tempfile.SpooledTemporaryFile(_HELD_BYTES)  # noqa: SIM115 (see __exit__)
+        self._file = tempfile.SpooledTemporaryFile(_HELD_BYTES)  # noqa: SIM115 (see close)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Delete the temporary file."""
         self._file.close()
 
     def add(self, text: str) -> None:
-        """Add a text; its shingles are its runs of four characters, or all of it."""
+        """Add a masked text."""
         self._waiting.append(text.ljust(SHINGLE_CHARS, "\0"))
         self._waiting_chars += len(text)
         if self._waiting_chars >= _CHUNK_CHARS:
             self._flush()
 
     def unite(self, is_near: Callable[[int, int], bool]) -> Ints:
-        """Return for each text the smallest number of its cluster: the texts that a chain of near
-        pairs links. ``is_near`` compares two texts, by their numbers."""
+        """Return the cluster of each text, named by its smallest index: texts linked by a chain of
+        near pairs. ``is_near`` compares two texts by index."""
         self._flush()
         clusters = _Clusters(self._added)
         for band in range(BANDS):
@@ -380,7 +366,7 @@ class Candidates:
         self._waiting, self._waiting_chars = [], 0
 
     def _smallest_hashes(self, texts: list[str]) -> U32:
-        """Return the smallest hash of each text's shingles by each function, (hashes, texts)."""
+        """Return the smallest hash of each text's shingles, by hash function: (hashes, texts)."""
         data = "".join(texts).encode("utf-32-le", "surrogatepass")
         chars = np.frombuffer(data, dtype=np.uint32).astype(np.uint64)
         sizes = np.array([len(text) for text in texts])
@@ -388,7 +374,7 @@ class Candidates:
         packed = np.zeros(runs, dtype=np.uint64)
         for at in range(SHINGLE_CHARS):
             packed = _mix(packed + chars[at : at + runs])
-        # Runs that begin in one text and end in the next are none.
+        # Leave out runs of characters that begin in one text and end in the next.
         ends = np.cumsum(sizes)
         inside = np.ones(len(chars), dtype=np.bool_)
         for back in range(1, SHINGLE_CHARS):
@@ -411,7 +397,7 @@ class Candidates:
         except OSError as error:
             raise BadInput(
                 f"{tempfile.gettempdir()}: {error.strerror}: comparing messages needs 256 bytes of "
-                "temporary room for each; nothing was written; make room, or set TMPDIR"
+                "temporary space for each; nothing was written; free some, or set TMPDIR"
             ) from error
 
     def _read(self, band: int) -> U32:
@@ -426,22 +412,21 @@ class Candidates:
         clusters: _Clusters,
         is_near: Callable[[int, int], bool],
     ) -> None:
-        """Compare the pairs of all short runs: each with the next, with the one after, and so on;
-        what the first steps unite the later ones pass over."""
+        """Compare all pairs within short runs: each member with the next, then with the one after
+        that, and so on. Pairs that an earlier step united are skipped."""
         few = (lengths > 1) & (lengths <= _SMALL_RUN)
         starts, lengths = starts[few], lengths[few]
         for step in range(1, int(lengths.max(initial=0))):
             longer = lengths > step
             starts, lengths = starts[longer], lengths[longer]
-            counts = lengths - step
-            at = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            at = _ranges(starts, lengths - step)
             self._compare(order[at], order[at + step], clusters, is_near)
 
     def _compare_large(
         self, run: Ints, clusters: _Clusters, is_near: Callable[[int, int], bool]
     ) -> None:
-        """Compare all pairs of a long run that are not of one cluster. Thousands of near-copies
-        are one cluster after the first is compared with all, and are not compared again."""
+        """Compare all pairs of a long run that are not in one cluster."""
+        # Comparing the first member with all others unites thousands of near-copies in linear time.
         self._compare(np.full(len(run) - 1, run[0]), run[1:], clusters, is_near)
         roots = clusters.roots()[run]
         names, counts = np.unique(roots, return_counts=True)
@@ -510,14 +495,13 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def verify_disjoint(
     trained_on: Dataset, evaluated_on: Dataset, holdout: Sequence[Example]
 ) -> DisjointProof:
-    """Prove that ``holdout``, of ``evaluated_on``, is unseen: compare it with all that an adapter
-    has seen of its own dataset: the training messages, and validation, by which its epoch,
-    temperature and thresholds were chosen.
+    """Compare ``holdout``, of ``evaluated_on``, with all messages an adapter has seen: the training
+    messages of its dataset, and validation, which chose its epoch, temperature and thresholds.
 
-    A copy has the same text or the same canonical text. Near-copies are those of ``prepare`` by
-    default (``SIMILARITY``); where one of the datasets was redacted, both are compared as redacted.
-    A message that is neither may be an edited one that kept its id, so ids are compared too. Raises
-    BadInput as ``refuse_unlike``. The proof holds digests and counts, no text; the reader judges.
+    A copy has the same text or the same canonical text; a near-copy has ``SIMILARITY`` or more. If
+    one of the datasets was redacted, both are compared redacted. Ids are compared too, since an
+    edited message keeps its id. Raises BadInput as ``refuse_unlike``. The proof holds digests and
+    counts, no text, and no verdict.
     """
     refuse_unlike(trained_on, evaluated_on)
     redacted = bool(trained_on.redaction or evaluated_on.redaction)
@@ -549,10 +533,10 @@ def verify_disjoint(
 
 
 def refuse_unlike(trained_on: Dataset, evaluated_on: Dataset) -> None:
-    """Raise BadInput where the two datasets were cleaned differently: a copy would look new.
+    """Raise BadInput if the two datasets were cleaned differently, so that a copy would look new.
 
-    Unequal redaction of mail addresses and numbers is allowed: its rules can be applied afterwards.
-    Names need a model, and what was stripped from one dataset is lost there.
+    They may differ in the redaction of mail addresses and numbers, which can be applied afterwards.
+    Names cannot be redacted without the model, and stripped text is lost.
     """
     one, other = cleaning_of(trained_on), cleaning_of(evaluated_on)
     differ = [name for name in one if one[name] != other[name]]

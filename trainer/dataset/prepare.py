@@ -1,5 +1,5 @@
-"""From exports to a dataset folder: ``build`` makes the splits and writes nothing,
-``write_prepared`` writes them so that the folder is never seen half-done."""
+"""Turn exports into a dataset folder: ``build`` makes the splits in memory, ``write_prepared``
+writes them all at once, so that nobody sees a half-written folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from trainer.artifacts.files import PRIVATE
 from trainer.dataset.clean import Cleaner, describe_cleaning, make_cleaner
 from trainer.dataset.extra_files import (
     COPIES,
-    EXPORT,
     GROUPS,
     LABEL_SOURCES,
-    LabelOrigin,
     Traffic,
     copy_lines,
     count_sources,
@@ -30,10 +28,12 @@ from trainer.dataset.extra_files import (
     source_lines,
 )
 from trainer.dataset.folder import (
+    EXPORT,
     HOLDOUT,
     SPLITS,
     Dataset,
     Example,
+    LabelOrigin,
     Row,
     complete_ids,
     earlier_openings,
@@ -80,20 +80,22 @@ from worker.contract.digest import sha256_bytes, sha256_file, sync_directory, wr
 from worker.contract.text import NORMALIZATION, message_sha256, normalize
 
 MAX_MESSAGE_BYTES = 1 << 20
-"""Of UTF-8: more is an attachment or a broken export, not what somebody wrote."""
+"""Limit in UTF-8: a longer message is an attachment or a broken export."""
 
 OnProgress = Callable[[str, int], Callable[[int], None]]
-"""Called with a stage's name and its size; returns what to call with the amount done."""
+"""Called with a stage's name and size; returns a function to call with the amount done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What will be written. ``counts`` says what became of every row (JSON); ``near_conflicts``
-    are clusters of near-duplicates that hold several labels, ``examples`` some of all that by id;
-    ``split_of`` tells a key's split, ``split`` (JSON) how a split that is not plainly random was
-    made, ``unit_of`` (by id) what had to stay together because of groups, None without them;
-    ``origins`` says where labels come from, by id, where it is not the export; ``traffic``
-    how often what is held out came."""
+    """A dataset that is ready to be written.
+
+    ``counts`` (JSON) accounts for every row that was read; ``examples`` names a few rows of each
+    kind by id. ``near_conflicts`` are clusters of near-duplicates with several labels. ``split_of``
+    maps keys to splits; ``split`` (JSON) describes a split that is not plainly random. ``unit_of``
+    maps ids to the unit that had to stay together, None without groups. ``origins`` maps ids to the
+    origin of labels that are not the export's.
+    """
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
@@ -119,8 +121,9 @@ def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
 
 
 def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> Prepared:
-    """Make the splits. Raises BadInput in one line for whatever cannot be used; the quick checks
-    of the whole input come before the slow search."""
+    """Make the splits. Raises BadInput."""
+    # The quick checks of the whole input come before the slow search for near-duplicates, so that
+    # a mistake is reported in seconds.
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
@@ -128,7 +131,8 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     rows, sources = _read(settings, taxonomy, on_progress)
     cleaner = make_cleaner(settings)
     rows_read = len(rows)
-    originals = _originals(rows, decisions)
+    decided = {decision.id for decision in decisions}
+    originals = {row.id: normalize(row.message) for row in rows if row.id in decided}
     cleaning = _clean(rows, settings, cleaner, on_progress)
     firsts = number_copies(rows)
     usable, applied = rows, apply_decisions(rows, originals, decisions)
@@ -143,7 +147,8 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
     refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
 
-    near = _group_near(firsts, on_progress)
+    tick = on_progress("compare", len(firsts))
+    near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
     clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
     split = split_rows(usable, clusters, given_keys, settings)
     filled = fill_splits(deduped.rows, held.rows, split, settings)
@@ -169,10 +174,10 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         holdout_source=sources[-1] if settings.holdout else None,
         applied=applied,
         origins={
-            row.id: LabelOrigin(*row.origin)
-            for rows_ in filled.rows.values()
-            for row in rows_
-            if row.origin and LabelOrigin(*row.origin) != EXPORT
+            row.id: row.origin
+            for some in filled.rows.values()
+            for row in some
+            if row.origin and row.origin != EXPORT
         },
         cleaner=cleaner,
         traffic=traffic,
@@ -180,7 +185,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             "rows_read": rows_read,
             **cleaning,
             "decisions": {
-                **Counter(made.decision for made in applied.made),
+                **Counter(made["decision"] for made in applied.made),
                 "undecided": undecided,
                 "rows_dropped": len(usable) - len(applied.rows),
             },
@@ -197,9 +202,9 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
 def _read(
     settings: PrepareSettings, taxonomy: Taxonomy, on_progress: OnProgress
 ) -> tuple[list[Row], list[Source]]:
-    """Return all rows, each with an id and a mapped label, and the files they are from, a
-    hold-out of the user's own last. The rows are in the order of their ids, or by time: nothing
-    that follows depends on the order of lines and files."""
+    """Return all rows, each with an id and a mapped label, and their files, the ``--holdout`` file
+    last."""
+    # Sorted by id, or by time, so that the dataset does not depend on the order of lines and files.
     paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
     tick = on_progress("read", len(paths))
     rows: list[Row] = []
@@ -211,7 +216,7 @@ def _read(
         if path is settings.holdout:
             some = [replace(row, given=True) for row in some]
         elif settings.label_source != EXPORT.source:
-            usual = (settings.label_source, None)
+            usual = LabelOrigin(settings.label_source)
             some = [replace(row, origin=row.origin or usual) for row in some]
         rows += some
         sources.append(source)
@@ -229,10 +234,8 @@ def _read(
 def _clean(
     rows: list[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
 ) -> dict[str, Any]:
-    """Clean the rows and drop those that cannot be used. Return the counts.
-
-    In place, row by row: an export and its clean copy are never there at once.
-    """
+    """Clean the rows in place, drop those that cannot be used, and return the counts."""
+    # In place: an export and a clean copy of it would need twice the memory.
     tick = on_progress("clean", len(rows))
     changed: Counter[str] = Counter(normalized=0)
     if cleaner.redaction or cleaner.names:
@@ -260,8 +263,8 @@ def _clean(
 
 
 def _unusable(row: Row, text: str, on_bad: OnBad) -> str | None:
-    """Return what a row is counted as whose message is too long as it came, or whose clean
-    ``text`` is empty; None where it can be used. Raises BadInput where it must not be dropped."""
+    """Return the count that a row falls under if its message is too long or its clean ``text`` is
+    empty; None if it can be used. Raises BadInput under ``--unusable error``."""
     size = len(row.message.encode("utf-8", "surrogatepass"))
     if text and size <= MAX_MESSAGE_BYTES:
         return None
@@ -277,7 +280,7 @@ def _unusable(row: Row, text: str, on_bad: OnBad) -> str | None:
 
 
 def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list[Decision], int]:
-    """Return the decisions, and how many rows of their files are undecided."""
+    """Return the decisions and the number of undecided rows."""
     decisions = []
     undecided = 0
     for path in settings.decisions:
@@ -287,20 +290,8 @@ def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list
     return decisions, undecided
 
 
-def _originals(rows: Sequence[Row], decisions: Sequence[Decision]) -> dict[str, str]:
-    """Return id -> text as it came, of the rows that are decided on."""
-    decided = {decision.id for decision in decisions}
-    return {row.id: normalize(row.message) for row in rows if row.id in decided}
-
-
-def _group_near(firsts: Sequence[Row], on_progress: OnProgress) -> NearGroups:
-    """Group keys; ``firsts`` holds a row of each."""
-    tick = on_progress("compare", len(firsts))
-    return group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
-
-
 def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:
-    """Return id -> number of its unit, of the rows that ended in a split."""
+    """Return id -> unit number, for the rows in a split."""
     unit_of = {key: at for at, unit in enumerate(split.units) for key in unit}
     return {row.id: unit_of[row.key] for rows in filled.rows.values() for row in rows}
 
@@ -308,7 +299,7 @@ def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:
 def _count_copies(
     own: Sequence[Row], fresh: Sequence[Row], held: Deduped, near: int
 ) -> dict[str, int]:
-    """Count the user's rows that are copies, or nearly, of their own hold-out's messages."""
+    """Count the input's rows that are copies or near-copies of the ``--holdout`` file's."""
     held_label = {row.key: row.label for row in held.rows}
     return {
         "exact": len(own) - len(fresh),
@@ -335,8 +326,8 @@ _GROUPS, _MEMBERS = 5, 6
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One message under several labels; ``kept`` is the label it went on with, if any, and
-    ``why`` says how that came about."""
+    """One message under several labels; ``kept`` is the label that won, if any, and ``why`` the
+    rule that decided."""
 
     rows: tuple[Row, ...]
     kept: str | None
@@ -345,8 +336,8 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Deduped:
-    """One row for each message, in the order of the rows given. ``copies`` counts the rows that
-    were exact copies with the same label; ``left_out`` the rows that went with a conflict."""
+    """One row for each message, in the given order. ``copies`` counts exact copies with the same
+    label, ``left_out`` the rows that lost a conflict."""
 
     rows: tuple[Row, ...]
     copies: int
@@ -357,12 +348,11 @@ class Deduped:
 def dedupe_exact(
     rows: Sequence[Row], policy: ConflictPolicy, decided: Collection[str] = ()
 ) -> Deduped:
-    """Keep the first of every group of exact copies, and resolve the groups that disagree. Rows in
-    the order of their ids make that the one with the smallest, wherever it stood in the export.
+    """Keep the first row of each group of exact copies, and resolve label conflicts.
 
-    ``decided`` holds the ids whose label a person confirmed or set: where these agree they win,
-    whatever the policy. Else DROP leaves out all sides; KEEP_MAJORITY keeps the most frequent
-    label and, where there is none, drops.
+    ``decided`` holds the ids whose label a reviewer confirmed or set. If these agree, their label
+    wins under any policy. Otherwise DROP leaves out all rows, and KEEP_MAJORITY keeps the most
+    frequent label, or leaves out all rows in a tie.
     """
     groups: dict[int, list[Row]] = {}
     for row in rows:
@@ -386,7 +376,8 @@ def find_near_conflicts(
     rows: Sequence[Row], clusters: Sequence[Sequence[int]]
 ) -> tuple[tuple[Row, ...], ...]:
     """Return the clusters that hold rows of several labels."""
-    cluster_of = _cluster_of([cluster for cluster in clusters if len(cluster) > 1])
+    several = [cluster for cluster in clusters if len(cluster) > 1]
+    cluster_of = {key: number for number, cluster in enumerate(several) for key in cluster}
     members: dict[int, list[Row]] = {}
     for row in rows:
         if row.key in cluster_of:
@@ -400,8 +391,7 @@ def count_duplicates(
     near: NearGroups,
     near_conflicts: Sequence[Sequence[Row]],
 ) -> dict[str, Any]:
-    """Count copies, conflicts and clusters for the manifest, of the input and the user's own
-    hold-out together."""
+    """Count copies, conflicts and clusters for the manifest, the ``--holdout`` file's included."""
     conflicts = own.conflicts + held.conflicts
     sizes = Counter(len(cluster) for cluster in near.clusters if len(cluster) > 1)
     return {
@@ -431,8 +421,8 @@ def name_examples(
     near: NearGroups,
     rows: Sequence[Row],
 ) -> dict[str, list[list[str]]]:
-    """Return the first groups of each kind and the largest clusters and templates, a few rows of
-    each by id and label: the report shows what is meant, and holds no text."""
+    """Return the first conflicts and the largest clusters and templates for the report, a few rows
+    of each, by id and label and without text."""
     clusters, templates = _largest(near.clusters), _largest(near.templates)
     wanted = {key for some in (*clusters, *templates) for key in some}
     by_key = {row.key: row for row in rows if row.key in wanted}
@@ -445,7 +435,6 @@ def name_examples(
 
 
 def _largest(groups: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """Return the largest groups of more than one, the first of equals."""
     several = (group for group in groups if len(group) > 1)
     return nsmallest(_GROUPS, several, key=lambda group: -len(group))
 
@@ -468,10 +457,6 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return [*named, f"and {len(rows) - _MEMBERS} more"] if len(rows) > _MEMBERS else named
 
 
-def _cluster_of(clusters: Sequence[Sequence[int]]) -> dict[int, int]:
-    return {key: number for number, cluster in enumerate(clusters) for key in cluster}
-
-
 SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
 
 
@@ -479,16 +464,19 @@ def refuse_existing(out: Path) -> None:
     """Raise BadInput unless ``out`` is a new name or an empty folder."""
     if out.is_dir() and not out.is_symlink():
         if any(out.iterdir()):
-            raise BadInput(f"{out}: exists and is not empty: a dataset is never written over")
+            raise BadInput(
+                f"{out}: exists and is not empty: a dataset is never overwritten; choose "
+                "another --out"
+            )
     elif out.exists() or out.is_symlink():
-        raise BadInput(f"{out}: exists and is not a folder")
+        raise BadInput(f"{out}: exists and is not a folder: choose another --out")
 
 
 def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
-    """Write everything into a hidden folder next to ``settings.out``, then rename it. Whatever
-    goes wrong before, the hidden folder is removed and nothing is seen under the name.
+    """Write everything into a hidden folder next to ``settings.out``, then rename it. After any
+    error the hidden folder is removed and ``settings.out`` does not exist.
 
-    Raises BadInput when the name was taken meanwhile or the disk is full.
+    Raises BadInput if the name was taken in the meantime or the disk is full.
     """
     refuse_existing(settings.out)
     holdout_texts = texts_sha256(prepared.splits[HOLDOUT])
@@ -514,12 +502,13 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             **describe_cleaning(
                 prepared.splits, prepared.cleaner.names.facts if prepared.cleaner.names else None
             ),
-            **_sourced(prepared),
+            **(
+                {"label_sources": count_sources(prepared.splits, prepared.origins)}
+                if prepared.origins
+                else {}
+            ),
             label_map=prepared.files.get("label_map"),
-            decisions={
-                "files": prepared.files["decisions"],
-                "made": [decision.describe() for decision in prepared.applied.made],
-            },
+            decisions={"files": prepared.files["decisions"], "made": list(prepared.applied.made)},
             counts=prepared.counts,
             examples=prepared.examples,
             extra_files=extra,
@@ -529,16 +518,9 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
     return replace(dataset, directory=settings.out)
 
 
-def _sourced(prepared: Prepared) -> dict[str, Any]:
-    """Return the manifest's ``label_sources``, where a label is not the export's."""
-    if not prepared.origins:
-        return {}
-    return {"label_sources": count_sources(prepared.splits, prepared.origins)}
-
-
 @contextmanager
 def building(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder to fill, which becomes ``out``; after an error nothing is there.
+    """Yield a hidden folder that is renamed to ``out`` at the end, or removed after an error.
     Raises BadInput."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -547,7 +529,7 @@ def building(out: Path) -> Iterator[Path]:
         raise BadInput(f"{out}: cannot be made: {error.strerror}: choose another --out") from error
     try:
         yield directory
-        directory.chmod(0o750)  # it holds texts: for the owner and the group
+        directory.chmod(0o750)  # the files hold message texts: owner and group only
         directory.rename(out)
         sync_directory(out.parent)
     except OSError as error:
@@ -560,7 +542,7 @@ def building(out: Path) -> Iterator[Path]:
 
 def _not_written(out: Path, error: OSError) -> BadInput:
     if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-        return BadInput(f"{out}: was made by somebody else meanwhile: choose another --out")
+        return BadInput(f"{out}: another process made it in the meantime: choose another --out")
     return BadInput(
         f"{out}: {error.strerror}: nothing was written; make room or choose another --out"
     )
@@ -602,11 +584,11 @@ def _conflict_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
 
 
 def _shown(row: Row, prepared: Prepared) -> str:
-    """Return a row's text, unless it is the hold-out's or nearly so: a look at that here would be
-    a look nobody counted. One that was left out may have near-copies in the hold-out."""
+    """Return a row's text, or a placeholder if it is in the hold-out or nearly equal to a message
+    there: reading it here would open the hold-out without being counted."""
     hidden = {
-        HOLDOUT: "(in the sealed hold-out, or bound for it: look it up by its id)",
-        NEAR_HOLDOUT: "(near to the sealed hold-out: look it up by its id)",
+        HOLDOUT: "(in the sealed hold-out, or assigned to it: look it up by its id)",
+        NEAR_HOLDOUT: "(near-copy of a message in the sealed hold-out: look it up by its id)",
     }
     return hidden.get(prepared.split_of[row.key], row.message)
 

@@ -1,8 +1,8 @@
 """Read exports as rows: CSV, JSON Lines, Parquet, workbooks, and saved Hugging Face datasets.
 
 Files are read strictly: a wrong encoding, a broken line or a missing column is an error with its
-place. An error names the kind of a bad value, never the value: with a wrong column named it is a
-message's text.
+place. An error names the type of a bad value, never the value: if the user named the wrong column,
+it may be a message's text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from sys import intern
 from typing import Any, cast, get_args
 
 from trainer.dataset.arrow_files import Columns, find_shards, open_arrow, open_parquet
-from trainer.dataset.folder import Row
+from trainer.dataset.folder import LabelOrigin, Row
 from trainer.dataset.settings import ColumnNames
 from trainer.dataset.text_files import open_csv, read_text
 from trainer.dataset.xlsx import read_sheet
@@ -41,8 +41,7 @@ FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file that was read. ``name`` is without its folder: a dataset says where its rows come
-    from, not how somebody's disk is laid out."""
+    """A file that was read. ``name`` is without its folder, since the manifest is published."""
 
     name: str
     sha256: str
@@ -59,7 +58,7 @@ def read_source(
 ) -> tuple[list[Row], Source]:
     """Read one file by its suffix, or the folder of a saved dataset. Raises BadInput."""
     kind = FORMATS.get(path.suffix.casefold())
-    no_suffix = not path.suffix[1:].isalpha()  # as in FOLDER/SPLIT, and in names of the hub
+    no_suffix = not path.suffix[1:].isalpha()  # FOLDER/SPLIT, or the name of a dataset on the hub
     if path.is_dir() or (kind is None and no_suffix and not path.exists()):
         return _read_saved(path, wanted)
     if kind is None:
@@ -79,8 +78,8 @@ def read_source(
 def read_csv(
     path: Path, wanted: ColumnNames, *, encoding: str = "utf-8"
 ) -> tuple[list[Row], ChosenColumns]:
-    """Read a CSV file with a header; the delimiter is found in it. Raises BadInput with the line
-    at fault."""
+    """Read a CSV file with a header, from which the delimiter is detected. Raises BadInput that
+    names the line."""
     names = (wanted.message or "message", wanted.label or "label")
     top, header, records = open_csv(path, encoding, columns=names)
     chosen = choose_columns(wanted, header, f"{path.name}:{top}")
@@ -96,15 +95,15 @@ def read_csv(
 def read_jsonl(
     path: Path, wanted: ColumnNames, *, encoding: str = "utf-8"
 ) -> tuple[list[Row], ChosenColumns]:
-    """Read a JSON Lines file; the keys of all objects decide the columns, since exports leave out
-    what a row does not have. Raises BadInput with the line at fault."""
+    """Read a JSON Lines file. Raises BadInput that names the line."""
     # Not splitlines: it also splits at the line separators that JSON strings may hold raw.
     lines = [
         (f"{path.name}:{number}", line)
         for number, line in enumerate(read_text(path, encoding).split("\n"), start=1)
         if line.strip()
     ]
-    # Read twice: all parsed objects at once would take several times the file's size.
+    # All objects decide the columns, since exports leave out keys without a value. Each line is
+    # parsed twice: keeping the parsed objects would take several times the file's size.
     keys: dict[str, None] = {}
     for where, line in lines:
         keys.update(dict.fromkeys(_json_object(line, where)))
@@ -114,33 +113,33 @@ def read_jsonl(
     rows: list[Row] = []
     for where, line in lines:
         record = _json_object(line, where)
-        for field, column in (("message", chosen.message), ("label", chosen.label)):
-            if column not in record:
-                raise BadInput(f"{where}: no {column!r} ({field}) in this object")
+        for field in ("message", "label"):
+            if chosen.of[field] not in record:
+                raise BadInput(f"{where}: no {chosen.of[field]!r} ({field}) in this object")
         rows.append(_row(record, chosen, where))
     return rows, chosen
 
 
 def read_parquet(path: Path, wanted: ColumnNames) -> tuple[list[Row], ChosenColumns]:
-    """Read the columns of a Parquet file that are needed, and no others. Raises BadInput when the
-    file is cut short or a value has the wrong type."""
+    """Read the needed columns of a Parquet file. Raises BadInput for a truncated file or a value of
+    the wrong type."""
     rows, chosen = _read_columns(open_parquet, path, path.name, wanted)
     if not rows:
-        raise BadInput(f"{path.name}: holds no rows")
+        raise BadInput(f"{path.name}: has no rows")
     return rows, chosen
 
 
 def read_xlsx(
     path: Path, wanted: ColumnNames, *, sheet: str | None = None
 ) -> tuple[list[Row], ChosenColumns]:
-    """Read a sheet of a workbook, ``sheet`` None: the only one. Raises BadInput with sheet, row
-    and column."""
+    """Read a sheet of a workbook; None stands for the only one. Raises BadInput that names sheet,
+    row and column."""
     chosen: ChosenColumns | None = None
 
     def choose(header: list[str], where: str) -> list[str]:
         nonlocal chosen
         chosen = choose_columns(wanted, header, where)
-        return chosen.names
+        return list(chosen.of.values())
 
     records = list(read_sheet(path, sheet, choose))
     if chosen is None or not records:
@@ -149,7 +148,7 @@ def read_xlsx(
 
 
 def _read_saved(path: Path, wanted: ColumnNames) -> tuple[list[Row], Source]:
-    """Read the files of a saved dataset, which have the same columns."""
+    """Read all files of a saved dataset. Raises BadInput if their columns differ."""
     rows: list[Row] = []
     first: ChosenColumns | None = None
     digests = {}
@@ -161,11 +160,11 @@ def _read_saved(path: Path, wanted: ColumnNames) -> tuple[list[Row], Source]:
             opener = open_arrow if shard.suffix == ".arrow" else open_parquet
             some, chosen = _read_columns(opener, shard, name, wanted)
         if chosen != (first := first or chosen):
-            raise BadInput(f"{name}: has other columns than the files before it")
+            raise BadInput(f"{name}: has other columns than the previous files: save them again")
         rows += some
         digests[shard.name] = sha256_file(shard)
     if first is None or not rows:
-        raise BadInput(f"{path}: holds no rows")
+        raise BadInput(f"{path}: has no rows")
     return rows, Source(path.name, sha256_json(digests), len(rows), first)
 
 
@@ -174,7 +173,7 @@ def _read_columns(
 ) -> tuple[list[Row], ChosenColumns]:
     file = opener(path, name)
     chosen = choose_columns(wanted, file.names, name)
-    records = file.read(chosen.names)
+    records = file.read(list(chosen.of.values()))
     rows = [
         _row(record, chosen, f"{name} row {number}")
         for number, record in enumerate(records, start=1)
@@ -183,38 +182,36 @@ def _read_columns(
 
 
 def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
+    of = chosen.of
     return Row(
-        id=_label_text(record, chosen.id, where),
-        message=_message_text(record, chosen.message, where),
-        # One string for all rows of a label: there are a million rows and twenty labels.
-        label=intern(label_name(_label_text(record, chosen.label, where))),
-        sublabel=label_name(_label_text(record, chosen.sublabel, where)) or None,
+        id=_label_text(record, of.get("id"), where),
+        message=_message_text(record, of["message"], where),
+        # Interned: there are a million rows and twenty labels.
+        label=intern(label_name(_label_text(record, of["label"], where))),
+        sublabel=label_name(_label_text(record, of.get("sublabel"), where)) or None,
         where=where,
-        time=read_time(record.get(chosen.time), chosen.time, where) if chosen.time else None,
-        group=_label_text(record, chosen.group, where),
-        language=read_language(record.get(chosen.language), chosen.language, where)
-        if chosen.language
+        time=read_time(record.get(of["time"]), of["time"], where) if "time" in of else None,
+        group=_label_text(record, of.get("group"), where),
+        language=read_language(record.get(of["language"]), of["language"], where)
+        if "language" in of
         else "",
-        origin=_origin(record, chosen.source, where),
+        origin=_origin(record, of.get("source"), where),
     )
 
 
-def _origin(
-    record: Mapping[str, Any], column: str | None, where: str
-) -> tuple[LabelSource, None] | None:
-    """Return where a row's label comes from; None where the row does not say it. Raises
-    BadInput."""
+def _origin(record: Mapping[str, Any], column: str | None, where: str) -> LabelOrigin | None:
+    """Return the origin of a row's label, None for an empty cell. Raises BadInput."""
     source = _label_text(record, column, where)
     if not source:
         return None
     if source not in get_args(LabelSource):
         known = ", ".join(get_args(LabelSource))
-        raise BadInput(f"{where}: {column!r} says where a label comes from, one of {known}")
-    return cast("LabelSource", source), None
+        raise BadInput(f"{where}: {column!r} must be one of {known}, or empty")
+    return LabelOrigin(cast("LabelSource", source))
 
 
 def _message_text(record: Mapping[str, Any], column: str, where: str) -> str:
-    """Return a message; nothing at all is an empty one. Raises BadInput for what is not text."""
+    """Return a message, empty for null. Raises BadInput for another type."""
     value = record[column]
     if value is None:
         return ""
@@ -224,7 +221,7 @@ def _message_text(record: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def _label_text(record: Mapping[str, Any], column: str | None, where: str) -> str:
-    """Return a label or an id as text: whole numbers are taken too, since class numbers and
+    """Return a label, an id or a group as text. Whole numbers are accepted, since class numbers and
     ticket numbers are common. Raises BadInput for other types."""
     value = record.get(column) if column else None
     if value is None:
@@ -246,8 +243,8 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-# Taken, in this order, where the usual name is absent and none was asked for. The first pair is
-# what instruction-tuning files are made of.
+# Tried in this order if the usual name is absent and the user named no column. Files for
+# instruction tuning have "instruction" and "response".
 _GUESSES = {
     "message": ("instruction", "text", "body", "content", "prompt", "input", "question", "query"),
     "label": ("response", "category", "class", "intent", "output", "completion", "target", "topic"),
@@ -260,85 +257,43 @@ _OPTIONAL = frozenset({"id", "sublabel"}) | _ONLY_NAMED
 
 @dataclass(frozen=True, slots=True)
 class ChosenColumns:
-    """The columns taken. ``guessed`` lists the fields whose name nobody gave."""
+    """``of`` maps the fields of ``ColumnNames`` to columns, without the fields that have none;
+    ``guessed`` lists the fields whose column was guessed."""
 
-    message: str
-    label: str
-    id: str | None
-    sublabel: str | None
+    of: Mapping[str, str]
     guessed: tuple[str, ...] = ()
-    time: str | None = None
-    group: str | None = None
-    language: str | None = None
-    source: str | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """The columns to read."""
-        return [column for column in self.describe().values() if column]
 
     def describe(self) -> dict[str, str | None]:
-        """Return field -> column, for the manifest. What only a split other than the plain random
-        one needs is named where it was asked for."""
-        asked = {
-            "time": self.time,
-            "group": self.group,
-            "language": self.language,
-            "source": self.source,
-        }
-        return {
-            "message": self.message,
-            "label": self.label,
-            "id": self.id,
-            "sublabel": self.sublabel,
-            **{field: column for field, column in asked.items() if column},
-        }
+        """Return field -> column, for the manifest."""
+        usual = ("message", "label", "id", "sublabel")
+        return {field: self.of.get(field) for field in usual} | dict(self.of)
 
 
 def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> ChosenColumns:
-    """Match fields with the columns there are. Raises BadInput that lists the columns and names
-    the nearest one when a needed column is missing, or when one occurs twice."""
+    """Match fields with the columns in the file. Raises BadInput for a missing column (listing the
+    existing ones) or one that occurs twice."""
     doubled = sorted({name for name in there if there.count(name) > 1})
     if doubled:
         raise BadInput(f"{where}: the column {doubled[0]!r} occurs twice: rename one")
-    taken: dict[str, str | None] = {}
+    taken: dict[str, str] = {}
     guessed = []
     for field, name in asdict(wanted).items():
-        column = name or _usual(field, there, taken.values())
+        column = name
+        if column is None and field not in _ONLY_NAMED:
+            free = [
+                each for each in _GUESSES[field] if each in there and each not in taken.values()
+            ]
+            column = field if field in there else next(iter(free), None)
         if column is None and field in _OPTIONAL:
-            taken[field] = None
             continue
         if column is None or column not in there:
             raise BadInput(_missing(field, name or field, there, where))
         if column in taken.values():
-            raise BadInput(f"{where}: the column {column!r} cannot be two things: see --help")
+            raise BadInput(f"{where}: the column {column!r} is used for two fields: see --help")
         if name is None and column != field:
             guessed.append(field)
         taken[field] = column
-    message, label = taken["message"], taken["label"]
-    assert message is not None
-    assert label is not None
-    return ChosenColumns(
-        message,
-        label,
-        taken["id"],
-        taken["sublabel"],
-        tuple(guessed),
-        time=taken["time"],
-        group=taken["group"],
-        language=taken["language"],
-        source=taken["source"],
-    )
-
-
-def _usual(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:
-    if field in _ONLY_NAMED:
-        return None
-    return field if field in there else _guess(field, there, taken)
-
-
-def _guess(field: str, there: Sequence[str], taken: Collection[str | None]) -> str | None:
-    return next((name for name in _GUESSES[field] if name in there and name not in taken), None)
+    return ChosenColumns(taken, tuple(guessed))
 
 
 def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
@@ -350,12 +305,12 @@ def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = re.compile(r"[0-9]{9,13}(?:\.[0-9]{1,9})?")
-# 1973 to 5138 as seconds, and on from 1973 as milliseconds; 20240506 is a date, or a mistake.
+# Seconds from 1973 to 5138, or milliseconds from 1973. Below that, 20240506 would be read as 1970.
 _FIRST_SECONDS, _FIRST_MILLISECONDS, _END = 1e8, 1e11, 1e13
 
 _LANGUAGE = re.compile(r"[^\W\d_]+(?:[-_ ][^\W_]+)*")
 _LANGUAGE_CHARS = 35
-"""RFC 5646, section 4.4.1: what a field for language tags has to hold."""
+"""The length that RFC 5646, section 4.4.1, demands of a field for language tags."""
 
 UNKNOWN_LANGUAGE = "unknown"
 
@@ -363,9 +318,9 @@ UNKNOWN_LANGUAGE = "unknown"
 def read_time(value: Any, column: str, where: str) -> datetime:
     """Return a time as it is written, aware or naive.
 
-    Takes what ISO 8601 and RFC 3339 have (``2024-05-06``, ``2024-05-06 07:08:09``,
-    ``2024-05-06T07:08:09.123Z``), times and dates of Parquet, and seconds or milliseconds since
-    1970. Raises BadInput: an empty cell has no place in an order, and ``05/06/2024`` has two.
+    Accepts ISO 8601 and RFC 3339 (``2024-05-06``, ``2024-05-06 07:08:09``,
+    ``2024-05-06T07:08:09.123Z``), Parquet's times and dates, and seconds or milliseconds since
+    1970. Raises BadInput, also for an empty cell, and for ``05/06/2024``, which is ambiguous.
     """
     try:
         if isinstance(value, datetime):
@@ -379,22 +334,22 @@ def read_time(value: Any, column: str, where: str) -> datetime:
         if isinstance(value, str) and value.strip():
             return datetime.fromisoformat(value.strip())
     except (ValueError, OverflowError):
-        pass  # told below, without the words of the exception, which quote the value
+        pass  # raised below: the exception's message would quote the value
     raise BadInput(
-        f"{where}: {column!r} holds no time that can be read ({_kind(value)}): write it as "
-        "2024-05-06T07:08:09Z, or as seconds or milliseconds since 1970"
+        f"{where}: {column!r} is not a time ({_kind(value)}): write it as 2024-05-06T07:08:09Z, or "
+        "as seconds or milliseconds since 1970"
     )
 
 
 def read_language(value: Any, column: str, where: str) -> str:
-    """Return a language's code or name, case folded; ``UNKNOWN_LANGUAGE`` where the cell is empty.
-    Raises BadInput for what cannot be one."""
+    """Return a language's code or name, case folded, or ``UNKNOWN_LANGUAGE`` for an empty cell.
+    Raises BadInput."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return UNKNOWN_LANGUAGE
     name = value.strip() if isinstance(value, str) else ""
     if len(name) > _LANGUAGE_CHARS or not _LANGUAGE.fullmatch(name):
         raise BadInput(
-            f"{where}: {column!r} holds no language ({_kind(value)}): write a code or a name, such "
+            f"{where}: {column!r} is not a language ({_kind(value)}): write a code or a name, such "
             "as de, pt-BR or french"
         )
     return name.casefold()
@@ -402,7 +357,7 @@ def read_language(value: Any, column: str, where: str) -> str:
 
 def _since_1970(number: float) -> datetime:
     if not _FIRST_SECONDS <= number < _END:
-        raise ValueError("neither seconds nor milliseconds of our time")
+        raise ValueError("outside the range of seconds and of milliseconds")
     return _EPOCH + timedelta(seconds=number / 1000 if number >= _FIRST_MILLISECONDS else number)
 
 

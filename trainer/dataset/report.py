@@ -1,5 +1,5 @@
-"""The dataset for people: what is in it, what was done and why it matters. It holds no message
-and no group's name.
+"""``report.md``: the dataset's content, what ``prepare`` did, and why it matters. It contains no
+message and no group name.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from worker.contract.timestamps import rfc3339
 
 def render_report(record: Mapping[str, Any], digest: str) -> str:
     """Return ``report.md`` for a manifest."""
-    return "\n".join(_lines(record, digest)) + "\n"
+    return "\n\n".join(_blocks(record, digest)) + "\n"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a Markdown table."""
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + "|".join("---" if place == 0 else "---:" for place in range(len(header))) + "|"
-    for row in rows:
-        yield "| " + " | ".join(_cell(value) for value in row) + " |"
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    rule = "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"
+    lines = (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    return "\n".join([f"| {' | '.join(header)} |", rule, *lines])
 
 
 def _cell(value: object) -> str:
@@ -34,17 +32,14 @@ def _cell(value: object) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
+def _blocks(record: Mapping[str, Any], digest: str) -> Iterator[str]:
+    """Yield the headings, paragraphs, lists and tables."""
     counts = record["counts"]
     yield f"# Dataset {record['name']}"
-    yield ""
     yield f"Digest `{digest}`, made {record['created_at']}."
-    yield ""
     yield from _what_is_in_it(record)
-    yield ""
     yield "## Where the rows came from"
-    yield ""
-    yield from table(
+    yield _table(
         ("file", "rows", "columns", "sha256"),
         [
             (
@@ -57,49 +52,40 @@ def _lines(record: Mapping[str, Any], digest: str) -> Iterator[str]:
             if source
         ],
     )
-    yield ""
     yield "## What became of them"
-    yield ""
-    yield from table(
+    yield _table(
         ("", "rows"),
-        [(f"**{name}**" if name in SPLITS else name, count) for name, count in count_fates(counts)],
+        [
+            ("read", counts["rows_read"]),
+            *count_removed(counts).items(),
+            *((f"**{name}**", count) for name, count in counts["splits"].items()),
+        ],
     )
-    yield ""
-    yield from _cleaning(record)
-    yield from _duplicates(record)
+    yield "## Cleaning"
+    yield "\n".join(_cleaning(record))
+    yield "## Duplicates and disagreement"
+    yield "\n".join(_duplicates(record))
     yield from _decisions(record)
-    if record.get("label_sources"):
+    if sources := record.get("label_sources"):
+        origins = sorted({origin for side in SPLITS for origin in sources[side]})
+        rows = [(origin, *(sources[side].get(origin, 0) for side in SPLITS)) for origin in origins]
         yield "## Where labels come from"
-        yield ""
-        yield from table(("source", *SPLITS), list(_label_sources(record["label_sources"])))
-        yield ""
+        yield _table(("source", *SPLITS), rows)
     yield "## How it was split"
-    yield ""
-    for sentence in tell_split(record):
-        yield f"- {sentence}"
-    yield ""
+    yield "\n".join(f"- {sentence}" for sentence in split_sentences(record))
     yield (
-        "Each cluster of near-duplicates is in one split alone: a hold-out message whose rewording "
-        "was learned measures memory, not skill. The splits depend on the seed "
-        f"({record['settings']['seed']}), the messages, the labels and other columns as they came "
-        "in, never on the order of lines. Decisions move no message to another split, so figures "
-        "before and after a correction can be compared."
+        "Each cluster of near-duplicates is in one split, because a hold-out message whose "
+        "rewording is in training measures memory, not skill. The splits depend on the seed "
+        f"({record['settings']['seed']}), the messages, and the labels and other columns as "
+        "exported, not on the order of lines. Decisions do not move messages between splits, so "
+        "figures before and after a correction can be compared."
     )
-    yield ""
     yield (
-        "The hold-out is sealed: only an evaluation opens it, and every opening is counted in "
-        f"`dataset.json`. Its file's SHA-256 is `{record['files']['holdout.jsonl']['sha256']}`."
+        "The hold-out is sealed: only an evaluation opens it, and `dataset.json` counts every "
+        f"opening. Its file's SHA-256 is `{record['files']['holdout.jsonl']['sha256']}`."
     )
-    yield ""
     yield "## Settings"
-    yield ""
-    for name, value in record["settings"].items():
-        yield f"- {name}: {value}"
-
-
-def _label_sources(counted: Mapping[str, Mapping[str, int]]) -> Iterator[Sequence[object]]:
-    for origin in sorted({origin for side in SPLITS for origin in counted[side]}):
-        yield (origin, *(counted[side].get(origin, 0) for side in SPLITS))
+    yield "\n".join(f"- {name}: {value}" for name, value in record["settings"].items())
 
 
 def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
@@ -110,37 +96,44 @@ def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
         (name, *(counts[name] for counts in per_label), surplus.get(name, 0)) for name in names
     ]
     rows.append(("all", *(sum(counts.values()) for counts in per_label), sum(surplus.values())))
-    yield from table(("label", *SPLITS, "surplus"), rows)
+    yield _table(("label", *SPLITS, "surplus"), rows)
     if surplus:
-        yield ""
         yield (
             f"At most {record['settings']['per_label']} training examples a label; the surplus is "
             "in `surplus.jsonl`, unused."
         )
 
 
-def count_fates(counts: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield what became of the rows that were read, and of how many; the splits last."""
-    yield "read", counts["rows_read"]
-    yield "empty, dropped", counts["empty_dropped"]
-    yield "too long, dropped", counts["too_long_dropped"]
-    yield "dropped by a decision", counts["decisions"].get("rows_dropped", 0)
-    yield "exact duplicates, removed", counts["exact_duplicates_removed"]
-    yield "in a label conflict, left out", counts["conflicts"]["rows_left_out"]
-    yield "copies of hold-out messages, removed", counts["holdout_copies_removed"]["exact"]
-    yield "near-copies of hold-out messages, removed", counts["holdout_copies_removed"]["near"]
-    if "near_validation_removed" in counts:  # of a split by time
-        yield "near-copies of validation messages, removed", counts["near_validation_removed"]
-        yield "labelled in an earlier part, left out", counts["out_of_time_removed"]
-    yield "over the cap, surplus", sum(counts["surplus"].values())
-    yield from counts["splits"].items()
+_REMOVED = (
+    ("empty", ("empty_dropped",)),
+    ("too long", ("too_long_dropped",)),
+    ("dropped by a decision", ("decisions", "rows_dropped")),
+    ("exact duplicates of another row", ("exact_duplicates_removed",)),
+    ("in a label conflict", ("conflicts", "rows_left_out")),
+    ("copies of hold-out messages", ("holdout_copies_removed", "exact")),
+    ("near-copies of hold-out messages", ("holdout_copies_removed", "near")),
+    ("near-copies of validation messages", ("near_validation_removed",)),
+    ("labelled in an earlier period", ("out_of_time_removed",)),
+    ("over the cap for their label", ("surplus",)),
+)
+
+
+def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Return reason -> rows left out for it, from the manifest's counts; a dataset that was not
+    split by time has no reasons that concern time."""
+    found: dict[str, int] = {}
+    for reason, path in _REMOVED:
+        value: Any = counts
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is not None:
+            found[reason] = sum(value.values()) if isinstance(value, Mapping) else value
+    return found
 
 
 def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
     counts, settings = record["counts"], record["settings"]
     cleaned = counts["cleaned"]
-    yield "## Cleaning"
-    yield ""
     yield (
         f"- Normalized by `{cleaned['rules']}`, as serving does with every message: "
         f"{cleaned.get('normalized', 0):,} changed."
@@ -151,61 +144,58 @@ def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"- {key.capitalize()} from {cleaned.get(key, 0):,} messages."
     if stripped:
         yield (
-            f"- **Serving does not strip {' or '.join(stripped)}.** The worker will see messages "
-            "with them. Strip them before the topic too, or leave them in here. "
-            f"{cleaned['left_whole']:,} messages were nothing else and stay whole."
+            f"- **Serving does not strip {' or '.join(stripped)}**, so the worker sees messages "
+            "with them. Strip them before the topic too, or prepare without stripping. "
+            f"{cleaned['left_whole']:,} messages contained nothing else and were kept whole."
         )
     if record["redaction"]:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["redacted"].items()) or "none found"
-        yield f"- Personal data redacted by `{record['redaction']}`, as serving will do: {kinds}."
+        yield f"- Personal data redacted by `{record['redaction']}`, as in serving: {kinds}."
     else:
         yield "- Personal data was not redacted (`--redact`)."
     if names := record.get("names_redaction"):
-        yield f"- {tell_names(names)}"
-    yield ""
+        yield f"- {names_sentence(names)}"
 
 
-def tell_names(names: Mapping[str, Any]) -> str:
-    """Say what redacted names, and that serving does not."""
-    models = ", ".join(names["models"]) or "rules alone"
+def names_sentence(names: Mapping[str, Any]) -> str:
+    """Describe the redaction of names, in Markdown, with the warning that serving does none."""
+    models = ", ".join(names["models"]) or "rules only"
     share = names["marked"] / max(1, names["messages"])
     return (
         f"Names redacted by {names['by']} ({models}), as `{names['mark']}` in "
         f"{names['marked']:,} of {names['messages']:,} messages ({share:.1%}). **Serving does not "
-        "redact names**: a worker sees them, and evaluations on this dataset do not. "
-        "Redact them before the topic too, or know that it is so."
+        "redact names**, so the worker sees them, while evaluations on this dataset do not. To "
+        "avoid the difference, redact them before the topic too."
     )
 
 
 def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
     counts, examples = record["counts"], record["examples"]
     near, conflicts = counts["near_clusters"], counts["conflicts"]
-    yield "## Duplicates and disagreement"
-    yield ""
     yield (
         f"- {near['messages']:,} messages are near-duplicates of another (similarity "
-        f"{SIMILARITY} or more, or the same without signature, quotation and "
-        f"personal data), in {near['clusters']:,} clusters; the "
-        f"largest holds {max(map(int, near['sizes']), default=0):,}."
+        f"{SIMILARITY} or more, or equal without signature, quotation and personal data), in "
+        f"{near['clusters']:,} clusters; the largest has "
+        f"{max(map(int, near['sizes']), default=0):,}."
     )
     yield from _named(examples["largest_clusters"])
     if (templates := counts["templates"])["templates"]:
         yield (
             f"- {templates['messages']:,} of them follow {templates['templates']:,} templates: "
-            "forms and automatic mails, equal but for numbers and redacted data. The largest has "
-            f"{templates['largest']:,} messages. Each template is in one split alone, so the "
-            "hold-out does not measure how well known forms are filed; a rule before the model "
-            "may file them better."
+            "forms and automatic mails, equal except for numbers and redacted data. The largest "
+            f"has {templates['largest']:,} messages. Each template is in one split, so the "
+            "hold-out does not measure how well known forms are labelled; a rule before the model "
+            "may do better for those."
         )
         yield from _named(examples["largest_templates"])
     resolved = "; ".join(f"{count:,} {why}" for why, count in conflicts["resolved"].items())
     yield f"- {conflicts['messages']:,} messages occurred under several labels" + (
-        f", and nobody can learn both: {resolved}." if resolved else "."
+        f": {resolved}." if resolved else "."
     )
     yield from _named(examples["conflicts"])
     yield (
-        f"- {near['with_several_labels']:,} clusters of near-duplicates hold several labels. They "
-        "are kept: some are mistakes, some the very difference that matters."
+        f"- {near['with_several_labels']:,} clusters of near-duplicates have several labels. They "
+        "are kept: some are mistakes, and some differ in the one word that decides."
     )
     yield from _named(examples["near_conflicts"])
     held = counts["holdout_copies_removed"]
@@ -216,11 +206,10 @@ def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
         )
     if "conflicts.csv" in record["extra_files"]:
         yield (
-            "- What has several labels is in `conflicts.csv`. Fill in its column `decision` "
+            "- Messages with several labels are in `conflicts.csv`. Fill in its column `decision` "
             "(accept, relabel or drop; `new_label` for relabel) and prepare again with "
             "`--decisions conflicts.csv`."
         )
-    yield ""
 
 
 def _named(groups: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -232,16 +221,13 @@ def _decisions(record: Mapping[str, Any]) -> Iterator[str]:
     made = record["decisions"]["made"]
     if not record["decisions"]["files"]:
         return
-    yield "## Decisions of people"
-    yield ""
+    yield "## Reviewers' decisions"
     yield f"{len(made):,} made, {record['counts']['decisions']['undecided']:,} still undecided."
-    yield ""
     if made:
-        yield from table(
+        yield _table(
             ("id", "decision", "from", "to", "by", "note"),
             [(d["id"], d["decision"], d["from"], d["to"] or "", d["by"], d["note"]) for d in made],
         )
-        yield ""
 
 
 _MOST_LANGUAGES = 60
@@ -255,8 +241,8 @@ def describe_split(
 ) -> dict[str, Any] | None:
     """Return the manifest's ``split`` (JSON), None for one that is plainly random.
 
-    ``rows`` are all that were split, ``placed`` those that ended in each of ``SPLITS``. Raises
-    BadInput for more languages than any desk has: then the column is another.
+    ``rows`` are all rows before the split, ``placed`` the rows of each split. Raises BadInput for
+    more than 60 languages: the column is then something else.
     """
     columns = settings.columns
     if settings.split is SplitBy.RANDOM and not columns.language:
@@ -276,7 +262,7 @@ def describe_split(
         names = sorted({row.language for row in rows})
         if len(names) > _MOST_LANGUAGES:
             raise BadInput(
-                f"--language-column {columns.language}: holds {len(names)} different values: is it "
+                f"--language-column {columns.language}: has {len(names)} different values: is it "
                 "the language?"
             )
         record["languages"] = {
@@ -286,7 +272,7 @@ def describe_split(
 
 
 def missing_languages(record: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return each language that a part has no message of, with those parts."""
+    """Return the languages that some splits have no message of, with those splits."""
     return [
         (name, [side for side, messages in counts.items() if not messages])
         for name, counts in record.get("languages", {}).items()
@@ -294,42 +280,42 @@ def missing_languages(record: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def tell_split(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Say in sentences how a dataset was split, from its manifest of any version."""
+def split_sentences(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Describe in sentences how a dataset was split, from its manifest."""
     record = manifest.get("split") or {"by": SplitBy.RANDOM.value}
     counts = manifest["counts"]
     if record["by"] == SplitBy.TIME.value:
         spans = (f"{side} {first} to {last}" for side, (first, last) in record["time"].items())
-        yield f"Split by time, the last part held out: {'; '.join(spans)}."
+        yield f"Split by time, the last period held out: {'; '.join(spans)}."
         yield (
-            f"Left out, for the same message or nearly came in a later part, or another of its "
-            f"group: {counts['holdout_copies_removed']['near']:,} because of the hold-out, "
-            f"{counts['near_validation_removed']:,} because of validation; "
-            f"{counts['out_of_time_removed']:,} because their label is from an earlier part."
+            "Left out because a copy, near-copy or message of the same group is in a later period: "
+            f"{counts['holdout_copies_removed']['near']:,} because of the hold-out, "
+            f"{counts['near_validation_removed']:,} because of validation. Left out because their "
+            f"label is from an earlier period: {counts['out_of_time_removed']:,}."
         )
     elif record["by"] == SplitBy.GROUP.value:
-        yield "Split by group: all messages of one are in one part."
+        yield "Split by group: all messages of a group are in one split."
     else:
         yield "Split at random, each label by its share."
     if groups := record.get("groups"):
         yield (
-            f"{groups['groups']:,} groups; with near-duplicates they make {groups['units']:,} "
-            f"units, each in one part, the largest of {groups['largest_unit']:,} messages; "
-            f"{groups['rows_without_a_group']:,} rows have no group and count as their own."
+            f"{groups['groups']:,} groups, which near-duplicates unite to {groups['units']:,} "
+            f"units, each in one split; the largest has {groups['largest_unit']:,} messages. "
+            f"{groups['rows_without_a_group']:,} rows have no group."
         )
     for name, counted in record.get("languages", {}).items():
         yield f"Language {name}: " + ", ".join(f"{n:,} {side}" for side, n in counted.items()) + "."
     if added := record.get("added"):
         yield (
-            f"{added:,} messages were added by decisions since then: times and languages are those "
-            "of the others."
+            f"{added:,} messages were added by decisions since then; the times and languages above "
+            "are without them."
         )
     for name, sides in missing_languages(record):
         total = sum(record["languages"][name].values())
-        consequence = "cannot be learnt" if TRAIN in sides else "is not judged there"
+        consequence = "cannot be learnt" if TRAIN in sides else "is not measured there"
         yield (
             f"Warning: {name} has {total:,} messages and none in {' and '.join(sides)}: it "
-            f"{consequence}. Add messages of it."
+            f"{consequence}. Add messages in this language."
         )
 
 

@@ -1,8 +1,8 @@
 """The options of ``clerk-trainer prepare``, each declared once.
 
-A field is an option: its name makes the flag, its type the values, its ``Option`` the help. From
-here the command line is made (``trainer.cli.prepare_command``), the manifest's ``settings`` and its
-``options``, the words that make the dataset again.
+A field is an option: its name is the flag, its type the values, its ``Option`` the help. The
+command line (``trainer.cli.prepare_command``) is generated from them, and so are the manifest's
+``settings`` and ``options``, the command line that makes the dataset again.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from worker.contract.exchange import LabelSource
 
 
 class ConflictPolicy(StrEnum):
-    """What becomes of a message that occurs under several labels."""
+    """How to treat a message that occurs under several labels."""
 
     DROP = "drop"
     KEEP_MAJORITY = "keep-majority"
 
 
 class OnBad(StrEnum):
-    """What becomes of a message that cannot be used."""
+    """How to treat a message that cannot be used."""
 
     ERROR = "error"
     DROP = "drop"
 
 
 class SplitBy(StrEnum):
-    """What decides who is held out."""
+    """What decides which messages are held out."""
 
     RANDOM = "random"
     TIME = "time"
@@ -39,8 +39,8 @@ class SplitBy(StrEnum):
 
 
 class Option(NamedTuple):
-    """``help`` of an option; its smallest value; whether it shapes the dataset, and so is part of
-    the dataset's digest. What is read is in the digest by its content."""
+    """``help`` and smallest value of an option, and whether it is part of the dataset's digest
+    (``shapes``). Input files are in the digest by their content."""
 
     help: str
     least: int | None = None
@@ -50,8 +50,8 @@ class Option(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """A field as an option: ``name`` is the argument's, ``default`` MISSING where it must be given;
-    ``flag`` begins with two dashes."""
+    """A field as an option: ``name`` of the argument, ``default`` (MISSING if required), and
+    ``flag`` with its two dashes."""
 
     name: str
     flag: str
@@ -62,8 +62,8 @@ class Declared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """Names of columns as the user gave them; None stands for the usual name or a guess, of
-    ``time``, ``group``, ``language`` and ``source`` for no such column."""
+    """Column names as given. None stands for the usual name or a guess; for ``time``, ``group``,
+    ``language`` and ``source`` it stands for no column."""
 
     message: Annotated[
         str | None, Option("Column of the message [default: message, else a guess].")
@@ -80,8 +80,8 @@ class ColumnNames:
     time: Annotated[
         str | None,
         Option(
-            "Column of the time at which a message came, for --split time: ISO 8601, or seconds "
-            "or milliseconds since 1970."
+            "Column of the message's time, for --split time: ISO 8601, or seconds or milliseconds "
+            "since 1970."
         ),
     ] = None
     group: Annotated[
@@ -93,24 +93,20 @@ class ColumnNames:
     ] = None
     language: Annotated[
         str | None,
-        Option("Column of the language: each is kept in every part, as far as it can."),
+        Option("Column of the language: each split gets messages of each, if possible."),
     ] = None
     source: Annotated[
         str | None,
         Option(
-            "Column of where a row's label comes from: export, person or teacher; label_source "
-            "in the desk's export. Empty: as --label-source says."
+            "Column of the label's source: export, person or teacher; label_source in the desk's "
+            "export. Empty cells: see --label-source."
         ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """Every setting of a dataset.
-
-    ``earlier`` are datasets whose openings count on where the hold-out is the same; they have no
-    part in what the dataset holds.
-    """
+    """All options of ``prepare``."""
 
     inputs: Annotated[
         tuple[Path, ...],
@@ -141,7 +137,7 @@ class PrepareSettings:
     ] = "export"
     decisions: Annotated[
         tuple[Path, ...],
-        Option("A review queue that a person filled in. Repeatable.", metavar="FILE"),
+        Option("A review queue that a reviewer filled in. Repeatable.", metavar="FILE"),
     ] = ()
     strip_quotes: Annotated[
         bool, Option("Remove quoted earlier mails. Serving does not.", shapes=True)
@@ -151,16 +147,14 @@ class PrepareSettings:
     ] = False
     redact: Annotated[
         bool,
-        Option(
-            "Redact mail addresses, phone numbers, cards, IBANs; serving will too.", shapes=True
-        ),
+        Option("Redact mail addresses, phone numbers, cards, IBANs, in serving too.", shapes=True),
     ] = False
     redact_names: Annotated[
         str | None,
         Option(
-            "Redact names of people as [name], by Presidio (the extra 'presidio') with a spaCy "
-            "model of yours, its name or its folder, or a Presidio analyzer configuration "
-            "(.yaml). Serving does not.",
+            "Redact people's names as [name], by Presidio (the extra 'presidio') with a spaCy "
+            "model, by name or folder, or a Presidio analyzer configuration (.yaml). Serving does "
+            "not.",
             metavar="MODEL",
         ),
     ] = None
@@ -175,13 +169,13 @@ class PrepareSettings:
     split: Annotated[
         SplitBy,
         Option(
-            "Who is held out: random, each label by its share; time, what came last (validation "
-            "is what came before it); group, whole threads or customers.",
+            "What is held out: random, a share of each label; time, the latest messages (with "
+            "those before them for validation); group, whole threads or customers.",
             shapes=True,
         ),
     ] = SplitBy.RANDOM
     holdout: Annotated[
-        Path | None, Option("A hold-out of your own, instead of one taken from the input.")
+        Path | None, Option("A file with the hold-out, instead of a share of the input.")
     ] = None
     holdout_share: Annotated[
         float, Option("Share of each label for the hold-out, 0 to 1.", shapes=True)
@@ -204,15 +198,15 @@ class PrepareSettings:
     earlier: Annotated[
         tuple[Path, ...],
         Option(
-            "An earlier dataset that is not next to --out: if its hold-out is the same, its "
-            "openings count on. Repeatable.",
+            "An earlier dataset that is not next to --out: if it has the same hold-out, its "
+            "openings are counted too. Repeatable.",
             metavar="DATASET",
         ),
     ] = ()
 
     def options(self) -> list[list[str]]:
-        """Return the options that differ from their defaults, each with its value if it takes one,
-        for ``clerk-trainer prepare`` to be given again; without ``--out``."""
+        """Return the options that differ from their defaults, each with its value, if any: the
+        command line that makes the dataset again, without ``--out``."""
         words: list[list[str]] = []
         for declared in declared_options():
             value = self._value(declared)
@@ -223,8 +217,7 @@ class PrepareSettings:
         return words
 
     def describe(self) -> dict[str, Any]:
-        """Return what shaped the dataset, for its manifest; files and what redacts names are
-        described elsewhere."""
+        """Return the options that shape the dataset, for its manifest (JSON)."""
         values = {
             declared.name: self._value(declared)
             for declared in declared_options()
@@ -242,7 +235,8 @@ class PrepareSettings:
 
 
 def declared_options(settings: type = PrepareSettings, suffix: str = "") -> Iterator[Declared]:
-    """Yield the options in the order of their fields; a column's is called ``message_column``."""
+    """Yield the options in the order of their fields; those of ``ColumnNames`` end in
+    ``_column``."""
     types = get_type_hints(settings, include_extras=True)
     for each in fields(settings):
         kind = types[each.name]
@@ -256,7 +250,7 @@ def declared_options(settings: type = PrepareSettings, suffix: str = "") -> Iter
 
 
 def settings_of(given: dict[str, Any]) -> PrepareSettings:
-    """Return the settings of arguments by their names; lists become tuples."""
+    """Return the settings from arguments by name; lists become tuples."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }

@@ -1,10 +1,11 @@
-"""Which rows go where: training, validation and hold-out.
+"""Split rows into training, validation and hold-out.
 
-Messages that belong together stay on one side (``unite``, ``unite_copies``). At random, or by
-group, the largest units go first, each into the part that it fills most evenly
-(``assign_balanced``). By time the last part is held out and the one before it is for validation
-(``assign_by_time``): a model in service is trained on the past and answers the future, and a random
-split, which asks about days that were trained on, overstates it where messages change.
+Messages that belong together stay in one split (``unite``, ``unite_copies``). A random split fills
+each label's quotas in a seeded order (``assign_splits``). With groups or languages the largest
+units go first, each into the split that balances best (``assign_balanced``). By time, the last
+period is held out and the one before it is for validation (``assign_by_time``): a model in service
+is trained on the past and answers the future, and a random split overstates its accuracy if
+messages change.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from worker.contract.digest import sha256_bytes
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Where each key goes, and why: ``of`` is key -> split (or ``NEAR_HOLDOUT``,
-    ``NEAR_VALIDATION``), ``units`` what had to stay together, ``cuts`` the moments between the
-    parts of a split by time."""
+    """``of`` maps keys to a split, ``NEAR_HOLDOUT`` or ``NEAR_VALIDATION``; ``units`` are the keys
+    that had to stay together; ``cuts`` are the boundaries of a split by time."""
 
     of: dict[int, str]
     units: Sequence[Sequence[int]]
@@ -36,29 +36,31 @@ class Split:
 
 
 def check_split(settings: PrepareSettings) -> None:
-    """Raise BadInput when the way of splitting and the columns do not go together."""
+    """Raise BadInput if ``--split`` and the columns do not fit together."""
     split, columns = settings.split, settings.columns
     if split is SplitBy.TIME and not columns.time:
-        raise BadInput("--split time needs --time-column: when each message came")
+        raise BadInput("--split time needs --time-column: the time of each message")
     if split is SplitBy.GROUP and not columns.group:
         raise BadInput("--split group needs --group-column: the thread or customer of a message")
     if columns.time and split is not SplitBy.TIME:
-        raise BadInput(f"--time-column has no part in --split {split.value}: use --split time")
+        raise BadInput(f"--time-column has no effect with --split {split.value}: use --split time")
     if columns.group and split is SplitBy.RANDOM:
-        raise BadInput("--group-column has no part in --split random: use --split group or time")
+        raise BadInput("--group-column has no effect with --split random: use group or time")
     if split is SplitBy.TIME and settings.holdout:
         raise BadInput(
-            "--split time holds out the last part of the input: leave --holdout out, or put its "
-            "rows into the input"
+            "--split time holds out the last period of the input: leave --holdout out, or add its "
+            "rows to the input"
         )
 
 
 def check_shares(validation_share: float, holdout_share: float) -> None:
-    """Raise BadInput when the shares cannot be, or leave nothing to train on."""
+    """Raise BadInput for impossible shares, or shares that leave nothing to train on."""
     if not 0 < validation_share < 1 or not 0 <= holdout_share < 1:
-        raise BadInput("--validation-share and --holdout-share lie between 0 and 1")
+        raise BadInput("--validation-share and --holdout-share must be between 0 and 1")
     if validation_share + holdout_share >= 1:
-        raise BadInput("--validation-share and --holdout-share leave nothing to train on")
+        raise BadInput(
+            "--validation-share and --holdout-share leave nothing to train on: lower them"
+        )
 
 
 def split_rows(
@@ -67,11 +69,11 @@ def split_rows(
     given: set[int],
     settings: PrepareSettings,
 ) -> Split:
-    """Split the rows as they came in: decisions have no part in it.
+    """Split the rows as they were exported, before decisions, so that a decision moves no message.
 
-    ``clusters`` are of keys, ``given`` the keys of the user's own hold-out, if there is one: what
-    is together with one of them is ``NEAR_HOLDOUT``. Raises BadInput where groups are too few or
-    too large, or the time is too short, for three parts.
+    ``clusters`` are of keys. ``given`` are the keys of the ``--holdout`` file, if any: keys in one
+    unit with them are ``NEAR_HOLDOUT``. Raises BadInput if groups are too few or too large, or the
+    times too few, for three splits.
     """
     grouped = settings.columns.group is not None
     units = unite(clusters, ((row.group, row.key) for row in rows)) if grouped else clusters
@@ -119,23 +121,23 @@ def _refuse_few(
     validation_share: float,
     holdout_share: float,
 ) -> None:
-    """Raise BadInput where whole units leave a part with less than half of its share."""
+    """Raise BadInput if whole units leave a split with less than half of its share."""
     sizes = Counter(splits.values())
     largest = max(map(len, units), default=0)
     for side, share in ((HOLDOUT, holdout_share), (VALIDATION, validation_share)):
         wanted = max(1.0, len(splits) * share)
         if share and sizes[side] < wanted / 2:
             raise BadInput(
-                f"by group the {side} part would have {sizes[side]} of {len(splits)} messages "
-                f"where {wanted:.0f} are asked for: they are {len(units)} groups, those that "
-                f"near-duplicates link counted as one, and the largest has {largest} messages: "
-                "choose a finer --group-column, a higher --similarity, or a larger share"
+                f"the {side} split by group would have {sizes[side]} of {len(splits)} messages "
+                f"instead of {wanted:.0f}: there are {len(units)} groups, counting groups that "
+                f"near-duplicates link as one, and the largest has {largest} messages: choose a "
+                "finer --group-column or a larger share"
             )
 
 
 def _commonest_of(rows: Sequence[Row], values: Sequence[str]) -> dict[int, str]:
     found: dict[int, str] = {}
-    came_as: dict[int, list[str]] = {}  # of messages that came more than once
+    came_as: dict[int, list[str]] = {}  # only for messages that occur more than once
     for row, value in zip(rows, values, strict=True):
         if row.key in found:
             came_as.setdefault(row.key, [found[row.key]]).append(value)
@@ -152,13 +154,12 @@ def assign_splits(
     holdout_share: float,
     order: Callable[[Key], str],
 ) -> dict[Key, str]:
-    """Return key -> split. ``clusters`` are of keys; ``labels`` gives each key's label, ``order``
-    its ``shuffle_key``.
+    """Return key -> split. ``clusters`` are of keys; ``labels`` maps keys to labels, ``order``
+    returns a key's ``shuffle_key``.
 
-    Within a label its clusters are put in the order of a digest of seed and smallest key, and
-    fill the hold-out's quota, then validation's, then training; a cluster that no longer fits
-    goes to the next. Every label with two messages or more has one held out, when a hold-out is
-    asked for, as far as its clusters allow.
+    Within each label, clusters in the order of their smallest shuffle key fill the hold-out's
+    quota, then validation's, then training; a cluster that no longer fits goes to the next. Each
+    label has at least one message in the hold-out and in validation, if its clusters allow it.
     """
     strata: dict[str, list[Sequence[Key]]] = defaultdict(list)
     for cluster in clusters:
@@ -181,7 +182,7 @@ def assign_splits(
 def cap_per_label(
     rows: Sequence[Row], per_label: int | None, *, seed: int
 ) -> tuple[list[Row], list[Row]]:
-    """Return (kept, surplus): at most ``per_label`` rows of each label, chosen by digest, both in
+    """Return (kept, surplus), at most ``per_label`` rows of each label, chosen by digest; both in
     the order of ``rows``."""
     if per_label is None:
         return list(rows), []
@@ -194,9 +195,9 @@ def cap_per_label(
 
 
 def first_of_each(labels: Sequence[str], order: Sequence[str | int], most: int) -> list[int]:
-    """Return the indexes, ascending, of at most ``most`` examples of each label: those that come
-    first in ``order``, a sort key for each. Of the same order a smaller ``most`` takes a part of
-    what a larger one takes: the one rule behind capped datasets and learning curves."""
+    """Return the indexes, ascending, of at most ``most`` examples of each label: those with the
+    smallest sort keys in ``order``. A smaller ``most`` selects a subset of a larger one's, so that
+    the steps of a learning curve are nested."""
     taken: Counter[str] = Counter()
     chosen = []
     for at in sorted(range(len(labels)), key=lambda at: order[at]):
@@ -207,28 +208,25 @@ def first_of_each(labels: Sequence[str], order: Sequence[str | int], most: int) 
 
 
 def commonest(labels: Iterable[str]) -> str:
-    """Return the most frequent label, the first by name of several."""
+    """Return the most frequent label; in a tie, the first by name."""
     return min(Counter(labels).items(), key=lambda counted: (-counted[1], counted[0]))[0]
 
 
 def shuffle_key(seed: int, key: str) -> str:
-    """Return a sort key that puts keys in an order that looks random and depends on the seed and
-    the keys alone."""
+    """Return a sort key that shuffles: the order depends on the seed and the keys only."""
     return sha256_bytes(f"{seed}\n{key}".encode("utf-8", "surrogatepass"))
 
 
 Key = TypeVar("Key", int, str)
-"""A message, or copies of it: a number, or its text."""
+"""A message and its copies: a number, or the text."""
 
 
 def unite(clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]]) -> list[list[Key]]:
-    """Return the clusters of keys, those united that a group links, and so on: two messages are
-    together if a chain of near-duplicates and of common groups leads from one to the other (the
-    connected components; union-find, Tarjan 1975).
+    """Unite clusters of keys that share a group: two messages are together if a chain of
+    near-duplicates and common groups links them (connected components; union-find, Tarjan 1975).
 
-    ``grouped`` are a group and the key of a message of it, once for each message. A message that
-    occurs in two groups links these; an empty group links nothing. Units and their members are in
-    the order of the keys.
+    ``grouped`` holds (group, key) for each message. A message in two groups links them; an empty
+    group links nothing. Units and their members are sorted.
     """
     sets = scipy.cluster.hierarchy.DisjointSet(key for cluster in clusters for key in cluster)
     for cluster in clusters:
@@ -244,14 +242,14 @@ def unite(clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]])
 def unite_copies(
     clusters: Sequence[Sequence[Key]], messages: Iterable[tuple[Key, str]]
 ) -> list[list[Key]]:
-    """Return the clusters of keys, those united that hold one message in two forms: signed,
-    quoted below or redacted otherwise (``canonical``), which leaves hardly a word in common where
-    what was cut is long. ``messages`` are a key and a message of it each."""
+    """Unite clusters of keys that hold the same ``canonical`` message. ``messages`` are pairs of
+    key and message."""
+    # Two copies with different signatures, quotations or redactions may share hardly a shingle.
     first: dict[int, Key] = {}
     same: list[tuple[str, Key]] = []
     for key, message in messages:
-        # 64 bits for each message, not its text. That two unlike messages among a million get the
-        # same is unlikely (3 in 10^8), and then they only come into one part.
+        # 64 bits instead of the text, to save memory. A collision among a million messages (3 in
+        # 10^8) only puts two messages into one split.
         form = int(sha256_bytes(canonical(message).encode("utf-8", "surrogatepass"))[:16], 16)
         if first.setdefault(form, key) != key:
             same += [(str(form), first[form]), (str(form), key)]
@@ -262,7 +260,7 @@ def unite_copies(
 
 
 Strata = tuple[str, ...]
-"""The strata that a message belongs to: its label, and its language where there is one."""
+"""A stratum: a label, a language, or both."""
 
 
 def assign_balanced(
@@ -273,19 +271,16 @@ def assign_balanced(
     holdout_share: float,
     order: Callable[[Key], str],
 ) -> dict[Key, str]:
-    """Return key -> split: whole units, and parts that are alike in labels and languages.
+    """Return key -> split: whole units, in splits with similar shares of labels and languages.
 
-    The greedy of scikit-learn's ``StratifiedGroupKFold``, with parts of unlike size, and the
-    chi-square distance between what a part has and what it should have in place of a variance. For
-    units of one message and one stratum it is Sainte-Lague's apportionment.
-
-    ``units`` are of keys, ``strata`` gives each key's; ``order`` gives a sort key for a key, which
-    decides between units of one size.
-
-    A stratum of three messages or more is meant to have one in each part. One that is made of two,
-    a label in a language, counts where the smallest part should have a message of it; below that
-    label and language count one by one.
+    ``units`` are of keys, ``strata`` maps keys to their strata; ``order`` returns a sort key, which
+    decides between units of one size. A stratum of three or more messages should have one in each
+    split. A label in a language counts as a stratum if the smallest split should have a message of
+    it; otherwise only the label and the language count.
     """
+    # The greedy algorithm of scikit-learn's StratifiedGroupKFold, for splits of different sizes and
+    # with the chi-square distance to the wanted counts instead of a variance. For units of one
+    # message and one stratum it is Sainte-Lague's apportionment.
     shares = {TRAIN: 1 - validation_share - holdout_share, VALIDATION: validation_share}
     if holdout_share:
         shares[HOLDOUT] = holdout_share
@@ -310,7 +305,7 @@ def assign_balanced(
 
 
 def _wanted(messages: int, shares: Mapping[str, float]) -> dict[str, float]:
-    """Return how many messages of a stratum each part should have."""
+    """Return how many of a stratum's messages each split should have."""
     if messages < len(shares):
         return {side: messages * share for side, share in shares.items()}
     wanted = {side: max(1.0, messages * share) for side, share in shares.items() if side != TRAIN}
@@ -318,52 +313,50 @@ def _wanted(messages: int, shares: Mapping[str, float]) -> dict[str, float]:
 
 
 NEAR_HOLDOUT = "left out, near to the hold-out"
-"""Where a message goes that is near to one of the hold-out, or of its group, and may not be in it:
-into no split."""
+"""The place of a message that is in no split, since it is in one unit with a hold-out message."""
 
 NEAR_VALIDATION = "left out, near to validation"
-"""The same of validation."""
+"""The same for validation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """The first moment of validation and the first of the hold-out, in UTC."""
+    """The first moments of validation and of the hold-out, in UTC."""
 
     validation: datetime
     holdout: datetime
 
     def side_of(self, moment: datetime) -> str:
-        """Return the split that a moment falls into."""
+        """Return the split of a moment."""
         if moment >= self.holdout:
             return HOLDOUT
         return VALIDATION if moment >= self.validation else TRAIN
 
 
 def refuse_mixed(rows: Sequence[Row]) -> None:
-    """Raise BadInput where some times have an offset from UTC and others have none: they have no
-    order."""
+    """Raise BadInput if some times have an offset from UTC and others have none."""
     aware = next((row for row in rows if row.time and row.time.tzinfo), None)
     naive = next((row for row in rows if row.time and not row.time.tzinfo), None)
     if aware and naive:
         raise BadInput(
-            f"{aware.where} has a time with an offset from UTC and {naive.where} one without: "
-            "write all of them with one, such as 2024-05-06T07:08:09Z"
+            f"{aware.where} has a time with an offset from UTC and {naive.where} one without, so "
+            "they cannot be ordered: write all with one, such as 2024-05-06T07:08:09Z"
         )
 
 
 def moment(row: Row) -> datetime:
-    """Return a row's time in UTC; one without an offset is taken for UTC."""
+    """Return a row's time in UTC, which is also assumed for times without an offset."""
     assert row.time is not None
     return row.time.astimezone(UTC) if row.time.tzinfo else row.time.replace(tzinfo=UTC)
 
 
 def latest_first(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows, the latest first: of exact copies the latest stands for all."""
+    """Sort rows by time, latest first, so that the latest of several exact copies is kept."""
     return sorted(rows, key=lambda row: (-moment(row).timestamp(), row.id))
 
 
 def latest_times(rows: Sequence[Row]) -> dict[int, datetime]:
-    """Return key -> when the message came last."""
+    """Return key -> the message's latest time."""
     times: dict[int, datetime] = {}
     for row in rows:
         times[row.key] = max(moment(row), times.get(row.key, moment(row)))
@@ -373,16 +366,16 @@ def latest_times(rows: Sequence[Row]) -> dict[int, datetime]:
 def choose_cuts(
     times: Sequence[datetime], *, validation_share: float, holdout_share: float
 ) -> Cuts:
-    """Return the cuts that come nearest to the shares; messages of one moment are never parted.
+    """Return the cuts nearest to the shares; messages with the same time stay together.
 
-    Raises BadInput where there are fewer than three moments, or where so many messages have the
-    same that a part would be less than half or more than twice its share.
+    Raises BadInput for fewer than three different times, or if so many messages share a time that
+    a split would have less than half or more than twice its share.
     """
     moments = sorted(set(times))
     if len(moments) < 3:
         raise BadInput(
-            f"the rows have {len(moments)} different times, and a split by time needs three at "
-            "least, in fact many: is this the time at which a message came?"
+            f"the rows have {len(moments)} different times, but a split by time needs three or "
+            "more: is --time-column the time of each message?"
         )
     order = sorted(times)
     at_holdout = _nearest(moments[2:], order, len(order) * (1 - holdout_share))
@@ -394,9 +387,9 @@ def choose_cuts(
         wanted = max(1.0, len(order) * share)
         if not wanted / 2 <= held <= wanted * 2:
             raise BadInput(
-                f"by time the {side} part would have {held} of {len(order)} messages where "
-                f"{wanted:.0f} are asked for: too many have the same time ({len(moments)} "
-                "different ones): give times to the second, or another --holdout-share and "
+                f"the {side} split by time would have {held} of {len(order)} messages instead of "
+                f"{wanted:.0f}, because too many have the same time ({len(moments)} different "
+                "ones): give times to the second, or another --holdout-share and "
                 "--validation-share"
             )
     return cuts
@@ -405,9 +398,10 @@ def choose_cuts(
 def assign_by_time(
     units: Sequence[Sequence[int]], times: Mapping[int, datetime], cuts: Cuts
 ) -> dict[int, str]:
-    """Return key -> split. A unit is on one side alone, the latest that one of its keys is on;
-    its earlier ones are left out (``NEAR_HOLDOUT``, ``NEAR_VALIDATION``), for what is held out
-    has to be what came last, and nobody may have learnt from it before."""
+    """Return key -> split. A unit is in one split, that of its latest key; its keys from earlier
+    periods are left out (``NEAR_HOLDOUT``, ``NEAR_VALIDATION``)."""
+    # Moving the earlier keys along would put old messages into the hold-out; leaving them in
+    # training would let the model learn held-out messages.
     left_out = {HOLDOUT: NEAR_HOLDOUT, VALIDATION: NEAR_VALIDATION}
     splits: dict[int, str] = {}
     for unit in units:
@@ -419,8 +413,8 @@ def assign_by_time(
 
 
 def _nearest(moments: Sequence[datetime], order: Sequence[datetime], wanted: float) -> datetime:
-    """Return the moment before which most nearly ``wanted`` of the times lie."""
-    # order is sorted, and so are the moments: one walk over both.
+    """Return the moment for which the number of earlier times is nearest to ``wanted``."""
+    # Both sequences are sorted, so one pass over them is enough.
     best, missed, before = moments[-1], float("inf"), 0
     for candidate in moments:
         while order[before] < candidate:
@@ -435,8 +429,8 @@ _OUT_OF_TIME = "left out, its label was given before the part it is in"
 
 @dataclass(frozen=True, slots=True)
 class FilledSplits:
-    """Rows and examples by split; ``surplus`` is what ``per_label`` left out, ``near_holdout`` how
-    many rows were too like the user's own hold-out, ``counts`` (JSON) what became of the others."""
+    """Rows and examples by split. ``surplus`` exceeds ``per_label``; ``near_holdout`` counts rows
+    that were left out as near to the hold-out, ``counts`` (JSON) the others."""
 
     rows: dict[str, list[Row]]
     splits: dict[str, tuple[Example, ...]]
@@ -451,7 +445,7 @@ def fill_splits(
     split: Split,
     settings: PrepareSettings,
 ) -> FilledSplits:
-    """Put each row into its split; ``held`` are those of the user's own hold-out."""
+    """Put each row into its split; ``held`` are the rows of the ``--holdout`` file."""
     places = (TRAIN, VALIDATION, HOLDOUT, NEAR_HOLDOUT, NEAR_VALIDATION, _OUT_OF_TIME)
     placed: dict[str, list[Row]] = {place: [] for place in places}
     placed[HOLDOUT] += held
@@ -473,13 +467,14 @@ def fill_splits(
 
 
 def _place(row: Row, split: Split) -> str:
-    """Return where a row goes. A message that came in two parts of the time is in the later one;
-    where people or a majority chose the label of the earlier time, the row is in neither."""
+    """Return a row's split, or the reason why it is in none."""
+    # A message that occurs in two periods belongs to the later one. If decisions or a majority
+    # chose the earlier row's label, that label was known before the split's period: leave it out.
     place = split.of[row.key]
     in_time = split.cuts is None or place not in SPLITS or split.cuts.side_of(moment(row)) == place
     return place if in_time else _OUT_OF_TIME
 
 
 def _examples(rows: Sequence[Row]) -> tuple[Example, ...]:
-    """Return a split in the order of its ids: the order of lines in the export is no input."""
+    """Return a split's examples, sorted by id."""
     return tuple(sorted((row.example for row in rows), key=lambda example: example.id))

@@ -1,5 +1,4 @@
-"""Text and CSV files, read strictly: a wrong encoding or a broken line is told, never papered
-over."""
+"""Read text and CSV files strictly: a wrong encoding or a broken line is an error."""
 
 from __future__ import annotations
 
@@ -11,23 +10,23 @@ from pathlib import Path
 from trainer.errors import BadInput
 
 _DELIMITERS = (",", ";", "\t", "|")
-# The csv module refuses fields of more than 128 KiB; a long message is judged later, by name.
+# The csv module rejects fields over 128 KiB; prepare rejects long messages later, by id.
 _FIELD_LIMIT = 2**31 - 1
 _NAME_IT = "name the right --encoding (often cp1252 or utf-16), or save the file as UTF-8"
 _SAVE_IT = "save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
 
 
 def read_text(path: Path, encoding: str = "utf-8", *, remedy: str = _NAME_IT) -> str:
-    """Read a whole file; a byte order mark is dropped, line ends stay as they are.
+    """Read a whole file without its byte order mark; line ends are kept.
 
-    Raises BadInput with the byte offset and the line when a byte does not fit the encoding, and
-    what to do (``remedy``).
+    Raises BadInput that names line and offset of a byte that does not fit the encoding, and the
+    ``remedy``.
     """
     data = read_bytes(path)
     try:
         text = data.decode(encoding)
     except LookupError as error:
-        raise BadInput(f"--encoding {encoding!r}: there is no such encoding") from error
+        raise BadInput(f"--encoding {encoding!r}: no such encoding: see Python's codecs") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadInput(
@@ -38,9 +37,9 @@ def read_text(path: Path, encoding: str = "utf-8", *, remedy: str = _NAME_IT) ->
 
 
 def read_edited(path: Path, encoding: str | None = None) -> str:
-    """Read a file that this program wrote in UTF-8 and that a person has edited since: where it is
-    no longer UTF-8, in ``encoding``, that of the export (None: the command has none). Raises
-    BadInput as ``read_text``."""
+    """Read a file that a reviewer may have edited, in UTF-8 or else in the export's ``encoding``
+    (None: the command has no such option). Raises BadInput as ``read_text``."""
+    # This program writes UTF-8, but spreadsheets may save it in the encoding of the system.
     remedy = _SAVE_IT
     if encoding is not None:
         remedy += "; --encoding helps only if the export has that encoding too"
@@ -53,7 +52,7 @@ def read_edited(path: Path, encoding: str | None = None) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file. Raises BadInput when it is not there or holds nothing."""
+    """Read a whole file. Raises BadInput for a missing or empty one."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -66,11 +65,11 @@ def read_bytes(path: Path) -> bytes:
 def parse_csv(
     text: str, name: str, *, columns: Collection[str]
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
-    """Return the header's line, the header, and an iterator of (line, cells) below it.
+    """Return the header's line number, the header, and an iterator of (line, cells) below it.
 
     The delimiter is the one that finds most of ``columns`` in the header, or splits it most often:
-    spreadsheets save with semicolons where the comma is for decimals. Blank lines are skipped.
-    Raises BadInput, also while iterating, with the line at fault; ``name`` is the file's.
+    spreadsheets use semicolons in countries with a decimal comma. Blank lines are skipped. Raises
+    BadInput, also while iterating, that names the line; ``name`` is the file's.
     """
     return _parse_csv(lambda: io.StringIO(text, newline=""), name, columns)
 
@@ -78,8 +77,8 @@ def parse_csv(
 def open_csv(
     path: Path, encoding: str, *, columns: Collection[str]
 ) -> tuple[int, list[str], Iterator[tuple[int, list[str]]]]:
-    """Do as ``parse_csv`` with a file, which is never in memory as a whole. Raises BadInput as
-    ``read_text`` does, but where it comes to the byte at fault."""
+    """Parse a file as ``parse_csv``, without holding all of it in memory. Raises BadInput as
+    ``read_text``, but only when the iterator reaches the byte."""
     line, names, records = _parse_csv(lambda: _lines(path, encoding), path.name, columns)
     if not any(names):
         raise BadInput(f"{path.name}: the file is empty")
@@ -94,7 +93,7 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
                 break
             yield from file
     except (LookupError, UnicodeDecodeError, OSError):
-        read_text(path, encoding)  # which says where
+        read_text(path, encoding)  # raises BadInput with the place
         raise
 
 
@@ -129,16 +128,14 @@ def _checked(
     for line, record in records:
         if len(record) != width:
             raise BadInput(
-                f"{name}:{line}: {len(record)} fields where the header has {width}: a quote or a "
-                f"{delimiter!r} is not escaped, or the delimiter is another"
+                f"{name}:{line}: {len(record)} fields where the header has {width}: escape quotes "
+                f"and {delimiter!r} in messages, or save with another delimiter"
             )
         yield line, record
 
 
 def _sniff(lines: Callable[[], Iterable[str]], columns: Collection[str]) -> str:
-    """csv.Sniffer looks at the messages too and is led astray by their commas; the header is
-    enough."""
-
+    # Not csv.Sniffer: it counts the commas in messages too. The header is enough.
     def fit(delimiter: str) -> tuple[int, int]:
         try:
             header = next(csv.reader(lines(), delimiter=delimiter), [])

@@ -1,7 +1,7 @@
-"""Workbooks (.xlsx): a sheet's cells as text. The only file that imports openpyxl.
+"""Read a workbook's sheet (.xlsx) as text. The only file that imports openpyxl.
 
-Values are those that a person sees, but for their format: of a formula the result that was saved
-with it, of a date ISO 8601, of a number its shortest decimal. Errors name sheet, row and column.
+A formula is the result that was saved with it, a date is ISO 8601, and a number its shortest
+decimal. Errors name sheet, row and column.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from trainer.dataset.text_files import read_bytes
 from trainer.errors import BadInput, require
 
 _CONTROL = re.compile(r"_x00([01][0-9A-Fa-f])_")
-"""How the format writes a control character (ECMA-376 part 1, 22.9.2.19)."""
+"""A control character in the file format (ECMA-376 part 1, 22.9.2.19)."""
 
 
 def read_sheet(
     path: Path, sheet: str | None, choose: Callable[[list[str], str], Collection[str]]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield of each row of a sheet where it stands and its cells by their column.
+    """Yield the place and the cells, by column, of each row of a sheet.
 
-    ``sheet`` None: the only one there is. The header is the first row with anything in it;
-    ``choose`` is called with the names in it and where they stand, and returns those to read.
-    Rows without anything are passed over. Raises BadInput for a file that is no workbook, a
-    sheet that is not there, a cell that holds a spreadsheet error, or a formula whose result was
-    never saved.
+    ``sheet`` None stands for the only one. The header is the first row that is not empty;
+    ``choose`` is called with its names and its place, and returns the columns to read. Empty rows
+    are skipped. Raises BadInput for a file that is not a workbook, a missing sheet, a cell with a
+    spreadsheet error, or a formula whose result was never saved.
     """
     require("openpyxl", "xlsx", f"{path.name}: reading a workbook")
     read_bytes(path)
@@ -57,7 +56,7 @@ def _choose_sheet(path: Path, there: Sequence[str], wanted: str | None) -> str:
     if wanted is None and len(there) == 1:
         return there[0]
     if wanted is None:
-        raise BadInput(f"{path.name}: holds {len(there)} sheets ({listed}): name one by --sheet")
+        raise BadInput(f"{path.name}: has {len(there)} sheets ({listed}): name one by --sheet")
     if wanted not in there:
         raise BadInput(
             f"{path.name}: no sheet {wanted!r}; there are: {listed}. Name one by --sheet"
@@ -67,23 +66,23 @@ def _choose_sheet(path: Path, there: Sequence[str], wanted: str | None) -> str:
 
 @contextmanager
 def _workbook(path: Path, *, data_only: bool) -> Iterator[Any]:
-    """Open a workbook row by row. Its rows are read within the context, so that a file that is
-    damaged further down is told of in the same way."""
+    """Open a workbook for reading row by row, within the context, so that damage further down
+    raises BadInput too."""
     import openpyxl
     from openpyxl.utils.exceptions import InvalidFileException
 
     damaged = (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, ParseError, EOFError)
     book = None
     with warnings.catch_warnings():
-        # Of styles, headers and validations that it leaves out: none of them is a value.
+        # openpyxl warns about styles and validations that it ignores; none of them is a value.
         warnings.simplefilter("ignore")
         try:
             book = openpyxl.load_workbook(path, read_only=True, data_only=data_only)
             yield book
         except damaged as error:
             raise BadInput(
-                f"{path.name}: not a whole .xlsx workbook ({type(error).__name__}): save it again "
-                "as .xlsx, without a password"
+                f"{path.name}: not a complete .xlsx workbook ({type(error).__name__}): save it "
+                "again as .xlsx, without a password"
             ) from error
         finally:
             if book is not None:
@@ -91,8 +90,8 @@ def _workbook(path: Path, *, data_only: bool) -> Iterator[Any]:
 
 
 def _rows(table: Any) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Yield (row number, cells) of the rows that hold anything."""
-    table.reset_dimensions()  # what a writer claims of its size would cut the sheet short
+    """Yield (row number, cells) of the rows that are not empty."""
+    table.reset_dimensions()  # some exporters declare the size A1, which would hide all other rows
     for number, row in enumerate(table.iter_rows(), start=1):
         if any(cell.value is not None for cell in row):
             yield number, row
@@ -107,7 +106,9 @@ def _text(cell: Any, where: str) -> str:
     if value is None:
         return ""
     if cell.data_type == "e":
-        raise BadInput(f"{where} column {cell.column_letter}: holds the spreadsheet error {value}")
+        raise BadInput(
+            f"{where} column {cell.column_letter}: has the spreadsheet error {value}: fix the cell"
+        )
     if isinstance(value, bool):
         return str(value).upper()  # as spreadsheets show it
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -125,8 +126,8 @@ def _refuse_uncomputed(
     found: Sequence[tuple[int, Mapping[str, str]]],
     places: Mapping[str, int],
 ) -> None:
-    """Raise BadInput where a cell that reads as empty is a formula: a program wrote it and none
-    has computed it."""
+    """Raise BadInput if a cell that reads as empty is a formula: the program that wrote the file
+    did not compute it."""
     empty = {
         (number, places[name])
         for number, cells in found

@@ -1,1 +1,1 @@
-"""The adapter against whatever is cheaper, on the same hold-out."""
+"""Compare the adapter with cheaper candidates on the same hold-out."""

@@ -1,9 +1,8 @@
-"""The cheap baselines: linear models on word counts, on sentence embeddings, and on both.
+"""Cheap baselines: linear models on word counts, on sentence embeddings, and on both.
 
-To add one, add its features to ``Features`` and ``_Extractor``, and an entry to ``BASELINES``: the
-duel trains it, on the labels and on the finer ones, tests it and draws its learning curve. The
-entry says as which kind of model a worker serves it, or why none does. A test says where
-``clerk-trainer duel --help`` and the documentation do not name it yet.
+To add one, add its features to ``Features`` and ``_Extractor``, and an entry to ``BASELINES``. The
+duel then trains it on the labels and on the finer ones, tests it and measures its learning curve.
+A test requires that ``clerk-trainer duel --help`` and the documentation name it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from worker.contract.text import normalize
 Features = Literal["tfidf", "embeddings", "combined"]
 
 WEIGHTS = (1.0, 2.0)
-"""Lengths of an embedding next to word counts of length sqrt(2) that are tried."""
+"""Candidate lengths of an embedding that is combined with word counts of length sqrt(2)."""
 
 _C, _EMBEDDING_WEIGHT = "C", "embedding_weight"
 _SEPARATOR = "\x1f"
@@ -40,8 +39,8 @@ _SEPARATOR = "\x1f"
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSplit:
-    """One split as a baseline sees it. ``embeddings`` is (messages, dimensions), or None where
-    no embedding model is at hand; ``embed_seconds`` what making them took."""
+    """A split with its ``embeddings``, (messages, dimensions), or None without an embedding model;
+    ``embed_seconds`` is the time for computing them."""
 
     examples: tuple[Example, ...]
     embeddings: NDArray[np.float32] | None
@@ -50,13 +49,11 @@ class EmbeddedSplit:
 
 @dataclass(frozen=True, slots=True)
 class TrainedBaseline:
-    """A baseline after training on the training split alone, with the hyperparameters that were
-    chosen on validation.
+    """A baseline trained on the training split, with hyperparameters chosen on validation.
 
-    ``probabilities`` is (messages of the judged split, labels); without a judged split there are
-    no rows. ``train_seconds`` holds the choice of hyperparameters and the embedding of the
-    training split too; ``judge_seconds`` everything from text to probabilities for the judged
-    split.
+    ``probabilities`` is (messages of the judged split, labels), empty without a judged split.
+    ``train_seconds`` includes the choice of hyperparameters and the embedding of the training
+    split; ``judge_seconds`` is the time from text to probabilities for the judged split.
     """
 
     hyperparameters: Mapping[str, float]
@@ -68,8 +65,8 @@ class TrainedBaseline:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A baseline by its features: ``title`` says what it is, for people. ``served_as`` is the kind
-    of model as which a worker can serve it; where there is none, ``not_served`` says why."""
+    """A baseline, named after its features. ``served_as`` is the kind of model that a worker can
+    serve it as; without one, ``not_served`` says why."""
 
     name: Features
     title: str
@@ -88,11 +85,12 @@ def train_linear(
     hyperparameters: Mapping[str, float] | None = None,
     grid: Sequence[float] = C_GRID,
 ) -> TrainedBaseline:
-    """Train on ``train`` with each C of ``grid`` in rising order, keep the one that is right most
-    often on ``validation`` (the strongest penalty among equals; two in a row that are no better
-    end the search), and judge the third split. ``hyperparameters`` are given where they were
-    chosen before. With ``sublabels`` the classes are the finer labels, and a label's probability is
-    the sum of theirs.
+    """Train with each C of ``grid`` in rising order, keep the most accurate on ``validation`` (the
+    strongest penalty among equals), and judge the third split.
+
+    The search ends after two values in a row that are not better. Given ``hyperparameters`` are not
+    searched. With ``sublabels`` the classes are the finer labels, and a label's probability is the
+    sum of theirs.
     """
     started = time.perf_counter()
     weights: Sequence[float] = WEIGHTS if features == "combined" else (EMBEDDING_LENGTH,)
@@ -133,7 +131,7 @@ def _search(
     weight: float,
     grid: Sequence[float],
 ) -> Iterator[Fit]:
-    """Return a fit for each C, until two in a row are no better."""
+    """Return a fit for each C, until two in a row are not better."""
     truth = np.array([labels.index(example.label) for example in validation.examples])
     x_train = extractor.transform(train, weight)
     x_validation = extractor.transform(validation, weight)
@@ -196,7 +194,7 @@ def _texts(split: EmbeddedSplit) -> list[str]:
     return [normalize(example.message) for example in split.examples]
 
 
-_NO_COUNTS = "no engine of a worker counts words; an encoder is as good and as cheap to run"
+_NO_COUNTS = "workers have no engine for word counts; an encoder is as accurate and as cheap to run"
 
 BASELINES = (
     Baseline(
@@ -217,10 +215,10 @@ BASELINES = (
 )
 
 SUBLABELS_SUFFIX = "-sublabels"
-"""Ends the name of a baseline that was trained on the finer labels."""
+"""Suffix of the name of a baseline trained on the finer labels."""
 
 CURVE_SIZES = (25, 50, 100, 200)
-"""Training examples a label; the last point of a curve is the whole training split."""
+"""Training examples per label; the last point of a curve is the whole training split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +236,7 @@ class _Variant:
 def make_split(
     examples: Sequence[Example], model: Path | None, on_progress: Callable[[int], None]
 ) -> EmbeddedSplit:
-    """Embed a split where there is a model."""
+    """Embed a split, if there is an embedding model."""
     began = time.perf_counter()
     embeddings = embed([example.message for example in examples], model) if model else None
     on_progress(1)
@@ -254,8 +252,8 @@ def train_baselines(
     seed: int,
     on_progress: Callable[[int], None],
 ) -> tuple[list[Candidate], list[LearningCurvePoint]]:
-    """Train every baseline and judge the hold-out; then train each on parts of the data and
-    judge validation. Return the candidates and the learning curve's points."""
+    """Train every baseline and judge the hold-out, then train each on parts of the data and judge
+    validation. Return the candidates and the points of the learning curves."""
     candidates: list[Candidate] = []
     curve: list[LearningCurvePoint] = []
     for variant in _variants(train.examples, embeddings=train.embeddings is not None):
@@ -285,12 +283,12 @@ def train_baselines(
 
 
 def count_baselines(train: Sequence[Example], *, embeddings: bool) -> int:
-    """Return how many baselines there will be."""
+    """Return how many baselines can be trained."""
     return len(tuple(_variants(train, embeddings=embeddings)))
 
 
 def is_baseline_name(name: str) -> bool:
-    """Whether a baseline has this name, or may have it on other data."""
+    """Whether a baseline can have this name, on any data."""
     return name.removesuffix(SUBLABELS_SUFFIX) in {baseline.name for baseline in BASELINES}
 
 
@@ -310,7 +308,8 @@ def take_part(split: EmbeddedSplit, per_label: int, *, seed: int) -> EmbeddedSpl
 
 
 def _variants(train: Sequence[Example], *, embeddings: bool) -> Iterator[_Variant]:
-    """Yield every baseline that can be trained; on the finer labels too where there are any."""
+    """Yield every baseline that can be trained, and the same on the finer labels if there are
+    any."""
     usable = [each for each in BASELINES if embeddings or each.name == "tfidf"]
     yield from (_Variant(baseline, sublabels=False) for baseline in usable)
     finer = {(example.label, example.sublabel) for example in train}
@@ -327,11 +326,12 @@ def _learning_curve(
     *,
     seed: int,
 ) -> Iterator[LearningCurvePoint]:
-    """Yield validation accuracies by the size of the training split, hyperparameters as chosen
-    on all of it."""
+    """Yield validation accuracies by training size, with the hyperparameters of the whole split."""
     largest = max(Counter(example.label for example in train.examples).values())
     for size in (*(size for size in CURVE_SIZES if size < largest), largest):
         part = take_part(train, size, seed=seed)
+        # Hyperparameters are those of the whole split; a search for every size would multiply the
+        # time of the duel.
         accuracy = trained.validation_accuracy
         if size < largest:
             accuracy = train_linear(

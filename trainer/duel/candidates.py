@@ -1,5 +1,5 @@
-"""The candidates that are asked rather than trained: the adapter, its base, models whose answers
-were recorded elsewhere, and models that were trained before."""
+"""Candidates that the duel does not train: the adapter, its base, recorded answers of other models,
+and other trained adapters."""
 
 from __future__ import annotations
 
@@ -41,13 +41,12 @@ INSTRUCTION = (
     "You file customers' messages. Answer with the letter of the one category that the message "
     "belongs to, and with nothing else. The categories are:"
 )
-"""What the base is told, before the labels with their codes."""
+"""The base's instruction, before the labels with their codes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate's answers to the hold-out, in order, and what they took; the rest is explained
-    at ``CandidateFigures``."""
+    """A candidate's answers to the hold-out, in order; other fields as in ``CandidateFigures``."""
 
     name: str
     kind: CandidateKind
@@ -65,8 +64,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class RecordedAnswers:
-    """Recorded answers by message id, as they were given: a label outside the set stays, and is
-    wrong. ``seconds`` and ``cost`` are sums, None where the file has no such column.
+    """Recorded answers by message id. An answer that is not a label stays and counts as wrong.
+    ``seconds`` and ``cost`` are sums; None if the file has no such column.
     """
 
     name: str
@@ -76,12 +75,12 @@ class RecordedAnswers:
     cost: float | None
 
     def answers_to(self, ids: Sequence[str]) -> tuple[str, ...]:
-        """Return the answers in order. Raises BadInput when one is missing."""
+        """Return the answers in order. Raises BadInput if one is missing."""
         missing = [message_id for message_id in ids if message_id not in self.answers]
         if missing:
             raise BadInput(
                 f"{self.path}: has no answer for {len(missing)} of {len(ids)} held-out messages, "
-                f"the first is {missing[0]!r}: a candidate answers every message"
+                f"for example {missing[0]!r}: add an answer for every message"
             )
         return tuple(self.answers[message_id] for message_id in ids)
 
@@ -93,13 +92,11 @@ def ask_adapter(
     tokenizer: BaseTokenizer,
     holdout: Sequence[Example],
     console: Console,
-    *,
-    device: str,
 ) -> Candidate:
     """Score the hold-out with an adapter of any kind."""
     messages = {example.id: example.message for example in holdout}
     prompts = list(encode_prompts(messages, manifest.prompt, tokenizer).values())
-    scorer = open_scorer(directory, base, manifest, prompts, device=device)
+    scorer = open_scorer(directory, base, manifest, prompts)
     with make_bar(console, "the adapter", len(prompts)) as advance:
         scores = scorer.score(prompts, on_progress=advance)
     return _from_scores(ADAPTER, "adapter", scores, manifest, outputs_of(manifest))
@@ -113,8 +110,8 @@ def ask_base(
     holdout: Sequence[Example],
     console: Console,
 ) -> Candidate:
-    """Score the hold-out with the adapter switched off, by the base's own chat template, every
-    label listed with its code and its description: what training has to beat."""
+    """Score the hold-out without the adapter: the base is prompted with its own chat template and
+    every label's code and description. Training has to beat this."""
     taxonomy = manifest.taxonomy
     spec, codes = make_prompt(
         taxonomy,
@@ -138,6 +135,7 @@ def ask_base(
 
 def reuse_evaluation(record: EvaluationRecord, directory: Path, ids: Sequence[str]) -> Candidate:
     """Take the adapter's answers from an evaluation instead of scoring again."""
+    # ``outside_labels`` is the unconstrained count, as when the adapter is scored here.
     answers = {answer.id: answer.predicted for answer in PREDICTIONS.read(directory)}
     return Candidate(
         name=ADAPTER,
@@ -172,14 +170,14 @@ def read_recorded(given: str) -> RecordedAnswers:
 def from_recorded(
     recorded: RecordedAnswers, ids: Sequence[str], labels: Sequence[str]
 ) -> Candidate:
-    """Return recorded answers as a candidate. Raises BadInput when an answer is missing."""
+    """Return recorded answers as a candidate. Raises BadInput if an answer is missing."""
     answers = recorded.answers_to(ids)
     given = len(recorded.answers)
     return Candidate(
         name=recorded.name,
         kind="recorded",
         answers=answers,
-        not_served="it answers elsewhere",
+        not_served="it runs elsewhere",
         messages_per_s=given / recorded.seconds if recorded.seconds else None,
         outside_labels=sum(label not in labels for label in answers),
         cost_per_message=None if recorded.cost is None else recorded.cost / given,
@@ -196,7 +194,7 @@ def _from_scores(
         kind=kind,
         answers=tuple(decision.label for decision in decisions),
         served_as=None if is_base else manifest.kind,
-        not_served="a worker serves a base with an adapter alone" if is_base else None,
+        not_served="a worker serves a base only with an adapter" if is_base else None,
         messages_per_s=len(decisions) / scores.seconds,
         outside_labels=int((~scores.in_set).sum()),
     )
@@ -211,12 +209,9 @@ def _add(sum_so_far: float | None, value: Any, where: str) -> float | None:
         raise BadInput(f"{where} is not a number: {value!r}") from error
 
 
-_ADAPTER = "adapter"
-
-
 @dataclass(frozen=True, slots=True)
 class TrainedAdapter:
-    """An adapter that was verified, and what it takes to score with it."""
+    """A verified adapter with its base and tokenizer."""
 
     directory: Path
     base: Path | None
@@ -225,15 +220,15 @@ class TrainedAdapter:
 
 
 def open_trained(given: Path, bases: Sequence[Path], dataset: Dataset) -> TrainedAdapter:
-    """Verify an adapter, or a run's, before the hold-out is opened. One that does not carry its
-    whole model needs one of ``bases``. Raises BadInput where it was trained on another dataset;
+    """Verify an adapter, or a run's adapter, before the hold-out is opened. An adapter without its
+    whole model needs one of ``bases``. Raises BadInput if it was trained on another dataset, and
     AdapterRefused."""
     directory = find_adapter(given)
     found = read_manifest(directory)
     if found.data.get("digest") != dataset.digest:
         raise BadInput(
-            f"--against {directory}: was not trained on {dataset.directory}: train it on that, so "
-            "that all have learnt from the same messages"
+            f"--against {directory}: was not trained on {dataset.directory}: train it on that "
+            "dataset, so that all candidates learn from the same messages"
         )
     is_whole = holds_whole_encoder(directory) and not found.needs_base
     base = None if is_whole else _find_base(directory, found, bases)
@@ -241,15 +236,11 @@ def open_trained(given: Path, bases: Sequence[Path], dataset: Dataset) -> Traine
     return TrainedAdapter(directory, base, manifest, tokenizer)
 
 
-def ask_trained(
-    trained: TrainedAdapter, holdout: Sequence[Example], console: Console, *, device: str
-) -> Candidate:
-    """Score the hold-out with an adapter: an encoder is a baseline, for it needs no GPU; one of a
-    language model is a rival, which has to be better to be shipped."""
+def ask_trained(trained: TrainedAdapter, holdout: Sequence[Example], console: Console) -> Candidate:
+    """Score the hold-out with another adapter. An encoder is a baseline, because it needs no GPU; a
+    language model's adapter is a rival, which is shipped only if it is better."""
     manifest, directory = trained.manifest, trained.directory
-    found = ask_adapter(
-        *(directory, trained.base, manifest, trained.tokenizer, holdout, console), device=device
-    )
+    found = ask_adapter(directory, trained.base, manifest, trained.tokenizer, holdout, console)
     made = MadeAdapter(name=manifest.name, digest=manifest.digest, path=str(directory.resolve()))
     training = read_training(directory.resolve().parent, manifest)
     return replace(
@@ -271,13 +262,13 @@ def _find_base(directory: Path, manifest: Manifest, bases: Sequence[Path]) -> Pa
             continue
         return base
     raise BadInput(
-        f"--against {directory}: needs its base, {manifest.base.name}: name that one's directory "
-        "with --base or --embeddings"
+        f"--against {directory}: needs its base, {manifest.base.name}: give its directory with "
+        "--base or --embeddings"
     )
 
 
 def find_adapter(given: Path) -> Path:
-    """Return an adapter's directory: the one given, or that of the run that was given."""
-    if (given / MANIFEST_NAME).exists() or not (given / _ADAPTER).is_dir():
+    """Return an adapter's directory, given that directory or its run folder."""
+    if (given / MANIFEST_NAME).exists() or not (given / ADAPTER).is_dir():
         return given
-    return given / _ADAPTER
+    return given / ADAPTER

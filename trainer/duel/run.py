@@ -1,4 +1,4 @@
-"""One duel: the adapter against whatever is cheaper, on the same hold-out."""
+"""One duel: the adapter against cheaper candidates, on the same hold-out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from trainer.duel.candidates import (
     read_recorded,
     reuse_evaluation,
 )
-from trainer.duel.verdict import compare_all, tell_power
+from trainer.duel.verdict import compare_all, describe_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
 from trainer.evaluation.summary import verify_evaluation
@@ -48,34 +48,33 @@ from worker.contract.timestamps import rfc3339_now
 
 
 def refuse_unproven(manifest: Manifest, dataset: Dataset, trained_on: Dataset | None) -> None:
-    """Raise BadInput where nothing shows that the hold-out is unseen: an adapter that has learnt
-    it by heart beats every baseline."""
+    """Raise BadInput if the hold-out may contain messages that the adapter was trained on: such an
+    adapter beats every baseline."""
     own = manifest.data.get("digest")
     if own == dataset.digest or trained_on is not None:
         return
     if not own:
         raise BadInput(
-            f"the adapter's manifest does not say which dataset it was trained on, so that nothing "
-            f"shows that it has not learnt from the hold-out of {dataset.directory}: train it with "
-            "clerk-trainer train"
+            f"the adapter's manifest does not say which dataset it was trained on, so it may have "
+            f"learnt from the hold-out of {dataset.directory}: train it with clerk-trainer train"
         )
     raise BadInput(
-        f"{dataset.directory}: is dataset {dataset.digest[:12]}…, and the adapter was trained on "
-        f"{str(own)[:12]}…: duel on that one, or give its folder with --trained-on, so that "
-        "hold-out and training are compared"
+        f"{dataset.directory}: is dataset {dataset.digest[:12]}, but the adapter was trained on "
+        f"{str(own)[:12]}: use that dataset, or give its folder with --trained-on so that hold-out "
+        "and training messages are compared"
     )
 
 
 def verify_unseen(
     trained_on: Dataset, dataset: Dataset, holdout: Sequence[Example]
 ) -> DisjointProof:
-    """Return the proof. Raises BadInput where the hold-out shares messages with the training."""
+    """Return the proof. Raises BadInput if the hold-out shares messages with the training."""
     proof = verify_disjoint(trained_on, dataset, holdout)
     if proof.shared:
         raise BadInput(
             f"{dataset.directory}: {proof.shared} of its {proof.holdout_messages} held-out "
-            f"messages are among those the adapter was trained on ({proof.describe()}): a duel on "
-            "them proves nothing; duel on the adapter's own dataset"
+            f"messages were training messages of the adapter ({proof.describe()}): use the "
+            "adapter's own dataset"
         )
     return proof
 
@@ -86,14 +85,14 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class DuelRequest:
-    """Which candidates take part. ``evaluation`` is an evaluation whose predictions are reused,
-    ``embeddings`` an embedding model's directory, ``recorded`` NAME=FILE of answers given
-    elsewhere, ``margin`` (a share) what a baseline may be worse and still be shipped. ``against``
-    are adapters of any kind, or their runs, that were trained on the same dataset. ``base`` may be
-    None where the adapter holds its whole model; then no base is prompted.
+    """The candidates of a duel.
 
-    ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
-    is another: the hold-out is compared with it, and the baselines learn from it.
+    ``base`` may be None if the adapter contains its whole model; then no base is prompted.
+    ``evaluation`` is an evaluation whose predictions are reused, ``embeddings`` an embedding
+    model's directory, ``recorded`` NAME=FILE of another model's answers. ``margin`` (a share) is
+    how much worse a shipped baseline may be. ``against`` are other adapters or their runs, trained
+    on the same dataset. ``trained_on`` is the folder of the adapter's training dataset if
+    ``dataset`` is another one; the hold-out is compared with it, and the baselines learn from it.
     """
 
     adapter: Path
@@ -105,17 +104,16 @@ class DuelRequest:
     recorded: tuple[str, ...]
     base_prompted: bool
     margin: float
-    device: str
     against: tuple[Path, ...] = ()
     trained_on: Path | None = None
 
 
 def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
-    """Train the baselines, ask the base, test each against the adapter, write the result folder
-    (the record last) and return the record.
+    """Train the baselines, score the other candidates, test each against the adapter, write the
+    result folder (the record last) and return the record.
 
-    Raises BadInput and AdapterRefused, BadInput also where the hold-out is not shown to be unseen
-    by the adapter; then nothing is written.
+    Raises BadInput, also if the hold-out may contain training messages of the adapter, and
+    AdapterRefused; nothing is written then.
     """
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
@@ -132,15 +130,15 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     reused = None
     if request.evaluation:
         reused = _read_evaluation(request.evaluation, manifest, dataset)
-    told = tell_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
-    console.print(told, soft_wrap=True, highlight=False)
+    power = describe_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
+    console.print(power, soft_wrap=True, highlight=False)
     holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
     disjoint = verify_unseen(trained_on, dataset, holdout) if trained_on else None
     ids = [example.id for example in holdout]
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
     baselines, curve = _train_baselines(request, learnt, holdout, labels, console)
-    trained = [ask_trained(each, holdout, console, device=request.device) for each in against]
+    trained = [ask_trained(each, holdout, console) for each in against]
 
     candidates = [adapter, *baselines, *trained, *elsewhere, *base]
     record = _judge(
@@ -204,7 +202,7 @@ def describe_candidate(
     labels: Sequence[str],
     groups: Groups | None = None,
 ) -> CandidateFigures:
-    """Return a candidate's figures. An answer outside the set is wrong whatever the truth."""
+    """Return a candidate's figures. An answer that is not a label is wrong."""
     index = {label: at for at, label in enumerate(labels)}
     figures = measure(
         np.array([index[label] for label in truth], dtype=np.int64),
@@ -236,19 +234,19 @@ def _check_names(recorded: Sequence[RecordedAnswers], against: Sequence[TrainedA
     given = [answers.name for answers in recorded]
     for name in (*given, *(each.manifest.name for each in against)):
         if name in taken or is_baseline_name(name):
-            raise BadInput(f"the candidate {name!r}: the name is taken; choose another")
+            raise BadInput(f"candidate {name!r}: the name is taken: choose another one")
         taken.add(name)
 
 
 def _read_evaluation(directory: Path, manifest: Manifest, dataset: Dataset) -> EvaluationRecord:
-    """Return what is to be reused. Raises BadInput unless it is of this adapter and hold-out."""
+    """Return an evaluation to reuse. Raises BadInput if it is of another adapter or hold-out."""
     record = verify_evaluation(directory)
     if record.adapter.digest != manifest.digest:
         raise BadInput(f"--evaluation {directory}: is of another adapter: evaluate this one")
     if record.dataset.holdout_sha256 != describe_dataset(dataset).holdout_sha256:
         raise BadInput(f"--evaluation {directory}: is of another hold-out: evaluate on this one")
     if record.limited:
-        raise BadInput(f"--evaluation {directory}: was a try (--limit): evaluate without a limit")
+        raise BadInput(f"--evaluation {directory}: was made with --limit: evaluate without it")
     return record
 
 
@@ -260,20 +258,17 @@ def _ask_models(
     reused: EvaluationRecord | None,
     console: Console,
 ) -> list[Candidate]:
-    """Return the adapter and, where asked for, the base it has layers for."""
+    """Return the adapter's answers and, if requested, those of its base."""
     if reused is not None:
         assert request.evaluation is not None
         ids = [example.id for example in holdout]
         found = reuse_evaluation(reused, request.evaluation, ids)
     else:
-        found = ask_adapter(
-            *(request.adapter, request.base, manifest, tokenizer, holdout, console),
-            device=request.device,
-        )
+        found = ask_adapter(request.adapter, request.base, manifest, tokenizer, holdout, console)
     candidates = [replace(found, served_as=manifest.kind)]
     if request.base_prompted and manifest.kind == "lora-code":
         base = require_base(request.base, manifest)
-        model = load_adapter_model(request.adapter, base, manifest, device=request.device)
+        model = load_adapter_model(request.adapter, base, manifest)
         candidates.append(ask_base(model, base, manifest, tokenizer, holdout, console))
     return candidates
 

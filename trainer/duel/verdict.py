@@ -1,5 +1,4 @@
-"""Every candidate against the adapter, and what to ship, by rules that are written down before
-the figures are seen."""
+"""Test every candidate against the adapter, and recommend what to ship by fixed rules."""
 
 from __future__ import annotations
 
@@ -33,32 +32,32 @@ from trainer.statistics.paired import (
 )
 
 MARGIN = 0.01
-"""One point: what a baseline may be worse and still be shipped, unless the user says otherwise."""
+"""How much worse (1 point) a shipped baseline may be by default."""
 
 _RULES = (
-    "1. A candidate that is significantly better than the adapter is shipped in its place (the "
-    "most accurate of them): McNemar's exact test of each against the adapter, below 5 % after "
-    "Holm's correction for all of them. 2. Else the baseline (no GPU, no base model) that is the "
-    "most accurate on validation is shipped, if the hold-out shows that it is less than {margin} "
-    "worse than the adapter: Tango's score test for non-inferiority on the same messages, below "
-    "5 %. That is one test however many baselines there are, for validation chose which. 3. Else "
-    "the adapter; where the messages were too few to tell, the verdict says so. 4. Where no worker "
-    "can serve that candidate, the same rules are applied once more to those that one can."
+    "1. If candidates are significantly better than the adapter, ship the most accurate of them: "
+    "McNemar's exact test of each against the adapter, below 5 % after Holm's correction. 2. "
+    "Otherwise, ship the baseline (no GPU, no base model) that is the most accurate on validation "
+    "if the hold-out shows that it is less than {margin} worse than the adapter: Tango's score "
+    "test for non-inferiority on the same messages, below 5 %. This is a single test, because "
+    "validation chose the baseline. 3. Otherwise, ship the adapter; the verdict says if there were "
+    "too few messages to decide. 4. If no worker can serve that candidate, the same rules are "
+    "applied to the candidates that a worker can serve."
 )
 _ELSEWHERE = (
-    " It runs elsewhere: what it costs a message, how long it takes and that the messages leave "
-    "the house are yours to weigh."
+    " It runs elsewhere: consider its cost per message, its latency, and that messages leave your "
+    "systems."
 )
 _PLANNED_DISCORDANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class PairedResult:
-    """A candidate next to the adapter, on the same messages.
+    """A candidate compared with the adapter on the same messages.
 
-    ``not_served`` says why no worker can serve it, None where one can. ``found`` counts the adapter
-    as a; ``p`` is McNemar's p-value, corrected for all candidates;
-    ``not_worse_p`` is that of "worse than the adapter by the margin or more".
+    ``found`` counts the adapter as a. ``p`` is McNemar's p-value, corrected for all candidates;
+    ``not_worse_p`` that of "worse than the adapter by the margin or more". ``not_served`` says why
+    no worker can serve it; None if one can.
     """
 
     name: str
@@ -72,7 +71,7 @@ class PairedResult:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it runs without a GPU and without a base model."""
+        """Whether it needs neither a GPU nor a base model."""
         return self.kind == "baseline"
 
     @property
@@ -82,14 +81,14 @@ class PairedResult:
 
     @property
     def worst_difference(self) -> float:
-        """By how much it may be worse than the adapter: the end of a one-sided 95 % interval."""
+        """How much worse than the adapter it may be: the end of a one-sided 95 % interval."""
         return -lowest_difference(self.found.turned)
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """Which candidate to ship ("adapter" or another's name), what was shown, and why, in plain
-    words. ``baseline`` is the one that was tested for being not worse."""
+    """The candidate to ship ("adapter" or another name), the conclusion, and the reason in words.
+    ``baseline`` is the one that was tested for non-inferiority."""
 
     candidate: str
     conclusion: Conclusion
@@ -99,11 +98,12 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class DuelOutcome:
-    """The adapter against each other candidate, and what follows. ``servable`` is the best that a
-    worker can serve, where the recommended one is not of them.
+    """The adapter against each other candidate, and the recommendation.
 
-    The last two are those of the pair with the baseline that was tested: the smallest difference
-    that is found four times in five, and the messages that pass an equal baseline as often.
+    ``minimum_detectable_difference`` and ``required_messages`` are of the pair with the tested
+    baseline: the smallest difference that is found four times in five, and the messages with which
+    an equal baseline passes as often. ``servable`` is the best candidate that a worker can serve,
+    if the recommended one is not.
     """
 
     pairs: tuple[Pair, ...]
@@ -115,7 +115,7 @@ class DuelOutcome:
 
     @property
     def verdict(self) -> str:
-        """What to ship and why; of what no worker serves, why, and what to serve in its place."""
+        """What to ship and why; if no worker can serve it, what to serve instead."""
         return self.recommendation.reason + (f" {self.servable.reason}" if self.servable else "")
 
 
@@ -126,8 +126,8 @@ def compare_all(
     margin: float = MARGIN,
     groups: Groups | None = None,
 ) -> DuelOutcome:
-    """Test the first candidate, the adapter, against each other one. At least one of them is a
-    baseline; ``margin`` is a share, above 0 and below 1; ``groups`` says which messages belong
+    """Test the first candidate, the adapter, against each other one; at least one of them is a
+    baseline. ``margin`` is a share between 0 and 1; ``groups`` says which messages belong
     together."""
     adapter, *others = candidates
     of_adapter = is_right(adapter, truth)
@@ -171,7 +171,7 @@ def pair_all(
     margin: float,
     groups: Groups | None = None,
 ) -> list[PairedResult]:
-    """Return each other candidate next to the first, the adapter."""
+    """Compare each other candidate with the first one, the adapter."""
     adapter, *others = candidates
     of_adapter = is_right(adapter, truth)
     right = [is_right(other, truth) for other in others]
@@ -199,16 +199,16 @@ def is_right(candidate: Candidate, truth: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def choose_baseline(results: Sequence[PairedResult]) -> PairedResult:
-    """Return the baseline that is tested: the most accurate on validation, of equals the first,
-    which is the cheapest. The hold-out has no say, so that nothing has to be corrected for the
-    choice."""
+    """Return the baseline to test: the most accurate on validation, the first and cheapest among
+    equals."""
+    # Not by the hold-out: choosing there would require a correction for the number of baselines.
     baselines = [result for result in results if result.is_baseline]
     return max(baselines, key=lambda result: result.validation_accuracy or 0.0)
 
 
 def decide(results: Sequence[PairedResult]) -> tuple[str, Conclusion]:
-    """Apply the rules: return which candidate to ship ("adapter" or another's name), and what was
-    shown."""
+    """Apply the rules: return the candidate to ship ("adapter" or another name) and the
+    conclusion."""
     better = [result for result in results if result.p < ALPHA and result.difference < 0]
     if better:
         return max(better, key=lambda result: result.accuracy).name, "better"
@@ -243,8 +243,8 @@ def recommend_servable(
     accuracy: float,
     margin: float = MARGIN,
 ) -> Recommendation | None:
-    """Apply the rules to what a worker can serve, where what they recommend is not of it; None
-    where it is. The p-values stay those of all candidates."""
+    """Apply the rules to the candidates that a worker can serve; None if the recommended one is
+    among them. The p-values stay those of all candidates."""
     found = {result.name: result.not_served for result in results}
     why = found.get(recommendation.candidate)
     if why is None:
@@ -252,32 +252,32 @@ def recommend_servable(
     first = f"{recommendation.candidate} is not served: {why}."
     served = [result for result in results if result.not_served is None]
     if not any(result.is_baseline for result in served):
-        reason = f"{first} Of what a worker can serve there is the adapter alone."
+        reason = f"{first} Only the adapter can be served."
         return Recommendation(ADAPTER, "adapter", recommendation.baseline, reason)
     best = recommend(served, accuracy, margin)
     return Recommendation(
-        best.candidate, best.conclusion, best.baseline, f"{first} Of what is: {best.reason}"
+        best.candidate, best.conclusion, best.baseline, f"{first} Among the others: {best.reason}"
     )
 
 
-def tell_power(messages: int, margin: float) -> str:
-    """Return what a hold-out of so many messages can tell, before it is opened: which share of
-    them is discordant is known only afterwards."""
+def describe_power(messages: int, margin: float) -> str:
+    """Return what a hold-out of this size can show, before it is opened; the share of discordant
+    messages is known only afterwards."""
     planned, wanted = _PLANNED_DISCORDANCE, in_points(margin)
     return (
-        f"{messages:,} held-out messages, a margin of {wanted}: a baseline exactly as good as the "
-        f"adapter passes four times in five if the two differ in being right on up to "
-        f"{largest_discordance(messages, margin):.1%} of the messages. Where they differ on "
-        f"{planned:.0%}, it passes {power(messages, planned, margin):.0%} of the time; so many "
-        f"messages then tell {in_points(smallest_margin(messages, planned))}, and {wanted} takes "
-        f"{required_messages(planned, margin):,}"
+        f"{messages:,} held-out messages, margin {wanted}: an equally good baseline passes four "
+        f"times in five if it differs from the adapter on at most "
+        f"{largest_discordance(messages, margin):.1%} of the messages. If they differ on "
+        f"{planned:.0%}, it passes {power(messages, planned, margin):.0%} of the time; the "
+        f"hold-out can then show {in_points(smallest_margin(messages, planned))}, and {wanted} "
+        f"takes {required_messages(planned, margin):,} messages"
     )
 
 
 def _ship_better(best: PairedResult, accuracy: float) -> str:
     text = (
-        f"Ship {best.name}: right {best.accuracy:.1%} of the time against the adapter's "
-        f"{accuracy:.1%}, which is more than chance would explain (p = {best.p:.2g})."
+        f"Ship {best.name}: its accuracy of {best.accuracy:.1%} is significantly higher than the "
+        f"adapter's {accuracy:.1%} (p = {best.p:.2g})."
     )
     return text + (_ELSEWHERE if best.kind == "recorded" else "")
 
@@ -288,27 +288,27 @@ def _ship_baseline(tested: PairedResult, accuracy: float, margin: float) -> str:
         f"at most {in_points(worst)} worse" if worst > 0 else f"at least {in_points(-worst)} better"
     )
     return (
-        f"Ship {tested.name}: right {tested.accuracy:.1%} of the time against the adapter's "
-        f"{accuracy:.1%}, it is {at_worst} (95 %), within the margin of {in_points(margin)} "
+        f"Ship {tested.name}: its accuracy is {tested.accuracy:.1%}, the adapter's "
+        f"{accuracy:.1%}. It is {at_worst} (95 %), within the margin of {in_points(margin)} "
         f"(p = {tested.not_worse_p:.2g}), and needs no GPU."
     )
 
 
 def _deploy_adapter(tested: PairedResult, accuracy: float) -> str:
     return (
-        f"Deploy the adapter: right {accuracy:.1%} of the time, it beats {tested.name}, the best "
-        f"baseline on validation, which reaches {tested.accuracy:.1%} (p = {tested.p:.2g})."
+        f"Deploy the adapter: its accuracy of {accuracy:.1%} beats {tested.name}, the best "
+        f"baseline on validation, with {tested.accuracy:.1%} (p = {tested.p:.2g})."
     )
 
 
 def _keep_adapter(tested: PairedResult, accuracy: float, margin: float) -> str:
     found = tested.found
-    told = smallest_margin(found.independent, found.share)
+    shown = smallest_margin(found.independent, found.share)
     return (
-        f"Keep the adapter for now: not enough messages to tell whether {tested.name} "
-        f"({tested.accuracy:.1%}, the adapter {accuracy:.1%}) is within {in_points(margin)} of it; "
-        f"it may be up to {in_points(tested.worst_difference)} worse (95 %). {found.total:,} "
-        f"messages tell {in_points(told)}; {in_points(margin)} needs about "
+        f"Keep the adapter for now: too few messages to decide whether {tested.name} "
+        f"({tested.accuracy:.1%}, the adapter {accuracy:.1%}) is within {in_points(margin)} of it. "
+        f"It may be up to {in_points(tested.worst_difference)} worse (95 %). {found.total:,} "
+        f"messages can show {in_points(shown)}; {in_points(margin)} takes about "
         f"{messages_for(found, margin):,}."
     )
 
@@ -318,4 +318,4 @@ def _name_equals(results: Sequence[PairedResult]) -> str:
     if not equal:
         return ""
     names = ", ".join(f"{result.name} ({result.accuracy:.1%})" for result in equal)
-    return f" Not told apart from it: {names}, which cost no less to run, or more a message."
+    return f" Not significantly different, but not cheaper: {names}."

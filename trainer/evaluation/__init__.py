@@ -1,1 +1,1 @@
-"""Measuring an adapter on the sealed hold-out, through the worker's own contract."""
+"""Measure an adapter on the sealed hold-out, by the worker's contract."""

@@ -1,8 +1,8 @@
-"""The hold-out's own labels, audited: a random sample of it goes to a person without the labels,
-and what comes back says how many of them are wrong and what accuracy is left.
+"""Audit the hold-out's labels: a reviewer labels a random sample blind, which gives the share of
+wrong labels and the accuracy against true labels.
 
-The sample is named by the hold-out's digest, a seed and its size, which every row of its file
-holds: reading it back draws it again and compares, so that no row can be missing or chosen.
+Every row of the sample's file has the sample's name: the hold-out's digest, a seed and a size.
+Reading the file draws the sample again and compares, so no row can be missing or hand-picked.
 """
 
 from __future__ import annotations
@@ -40,25 +40,24 @@ _SAMPLE = re.compile(r"([0-9a-f]{16})-(-?[0-9]{1,18})-([0-9]{1,9})")
 
 
 HALF_WIDTH = 0.03
-"""How far the 95 % interval of the error rate may reach, each way, unless asked otherwise."""
+"""The default half width of the error rate's 95 % interval."""
 
-# The share of wrong labels that a sample is planned for: with fewer the interval is narrower.
-_EXPECTED_RATE = 0.1
+_EXPECTED_RATE = 0.1  # of wrong labels; with fewer the interval is narrower
 
 
 def draw_sample(
     dataset: Dataset, out: Path, *, half_width: float, size: int | None, seed: int
 ) -> int:
-    """Write a simple random sample of the hold-out to ``out`` for a person, without its labels, in
-    random order; return its size: ``size``, or what ``half_width`` of the 95 % interval asks for.
+    """Write a simple random sample of the hold-out to ``out``, without labels and in random order.
+    Return its size: ``size``, or the size that gives the ``half_width`` of the 95 % interval.
 
-    The hold-out's opening is counted. Raises BadInput, before it is opened, where ``out`` is there
-    already or cannot be.
+    The hold-out's opening is counted. Raises BadInput, before opening, if ``out`` exists or its
+    folder does not.
     """
     if out.exists():
-        raise BadInput(f"{out}: exists, and may hold somebody's work: name another file")
+        raise BadInput(f"{out}: exists and may contain a reviewer's work: give another file")
     if not out.parent.is_dir():
-        raise BadInput(f"{out.parent}: there is no such folder for the sample")
+        raise BadInput(f"{out.parent}: this folder does not exist: create it or give another --out")
     name, examples = draw_examples(dataset, half_width=half_width, size=size, seed=seed)
     rows = [
         {"id": example.id, "sample": name, "message": guard(example.message)}
@@ -71,8 +70,8 @@ def draw_sample(
 def draw_examples(
     dataset: Dataset, *, half_width: float = HALF_WIDTH, size: int | None = None, seed: int = 0
 ) -> tuple[str, list[Example]]:
-    """Open the hold-out (which is counted) and return a simple random sample of it in random order,
-    and the sample's name."""
+    """Open the hold-out, which is counted, and return the name of a simple random sample and its
+    examples in random order."""
     total: int = dataset.record["files"]["holdout.jsonl"]["examples"]
     wanted = min(total, size or sample_size(half_width, _EXPECTED_RATE, total))
     name = _name(dataset.holdout_sha256, seed, wanted)
@@ -83,16 +82,15 @@ def draw_examples(
 
 
 def audit_evaluation(folder: Path, sample: Path) -> AuditRecord:
-    """Read a sample that a person has labelled, write ``audit.json`` into the evaluation's folder
-    and return it.
+    """Read a labelled sample, write ``audit.json`` into the evaluation's folder and return it.
 
-    Raises BadInput for a sample of another hold-out, one that is not whole, or a row without a
-    label or with one that is not the taxonomy's; ProofFailed where a figure of the evaluation is
-    not what its predictions give. No text of a message is read.
+    Raises BadInput for a sample of another hold-out, an incomplete one, or a row without a valid
+    label; ProofFailed if the evaluation does not follow from its predictions. No message text is
+    read.
     """
     evaluation = verify_evaluation(folder)
     if evaluation.limited:
-        raise BadInput(f"{folder}: a try on a part of the hold-out: evaluate on all of it first")
+        raise BadInput(f"{folder}: covers only a part of the hold-out: evaluate without --limit")
     answers = ANSWERS.read(folder)
     check_unique(answers, folder / ANSWERS.name)
     truth, seed = _read_sample(sample, evaluation, [answer.id for answer in answers])
@@ -143,15 +141,15 @@ def _judge(
 def _read_sample(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
-    """Return id -> true label (None: no label fits), and the seed."""
+    """Return the true label by id (None: no label fits), and the seed."""
     top, header, records = parse_csv(read_edited(path), path.name, columns=(*_NEEDED, "decision"))
     if "decision" in header:
         return _read_answers(path, evaluation, ids)
     missing = [name for name in _NEEDED if name not in header]
     if missing:
         raise BadInput(
-            f"{path.name}:{top}: no column {missing[0]!r}: give the file that clerk-trainer "
-            "audit-sample wrote"
+            f"{path.name}:{top}: no column {missing[0]!r}: give the file of clerk-trainer "
+            "audit-sample"
         )
     truth: dict[str, str | None] = {}
     names: set[str] = set()
@@ -168,9 +166,8 @@ def _read_sample(
     seed = _check_sample(path, names, evaluation, ids, set(truth))
     if undecided:
         raise BadInput(
-            f"{undecided[0]}: no true_label, in {len(undecided)} of {len(truth)} rows: label all "
-            f"of them, {NO_LABEL!r} where none fits; those that are left over are seldom the easy "
-            "ones"
+            f"{undecided[0]}: {len(undecided)} of {len(truth)} rows have no true_label: label "
+            f"every row, or write {NO_LABEL!r} if no label fits: gaps would bias the result"
         )
     return truth, seed
 
@@ -178,15 +175,14 @@ def _read_sample(
 def _read_answers(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
-    """Return the same of a file of decisions (``worker.contract.exchange``): of its outcomes for
-    the purpose ``audit``."""
+    """Return the same from a file of decisions (``worker.contract.exchange``) of an audit."""
     found = [
         answer
         for answer in read_answers(path)
-        if answer.purpose == "audit" and answer.role == "outcome"
+        if answer.audits_holdout and answer.role == "outcome"
     ]
     if not found:
-        raise BadInput(f"{path.name}: no decision in it is of an audit: export the audit's project")
+        raise BadInput(f"{path.name}: has no decision of an audit: export the audit's project")
     truth = {
         answer.id: read_true_label(answer.new_label or NO_LABEL, evaluation.labels, path.name)
         for answer in found
@@ -196,36 +192,36 @@ def _read_answers(
 
 
 def read_true_label(written: str, labels: Sequence[str], where: str) -> str | None:
-    """Return the label that was written in a cell; None: no label fits. Raises BadInput."""
+    """Return the label in a cell; None if no label fits. Raises BadInput."""
     written = label_name(written)
     if written in labels:
         return written
     if written.casefold() in {"", NO_LABEL}:
         return None
     raise BadInput(
-        f"{where}: what stands in true_label ({len(written)} characters) is not a label"
-        f"{suggest_label(written, labels)}: the labels are {', '.join(labels)}, and {NO_LABEL}"
+        f"{where}: true_label ({len(written)} characters) is not a label"
+        f"{suggest_label(written, labels)}: use {', '.join(labels)}, or {NO_LABEL}"
     )
 
 
 def _check_sample(
     path: Path, names: set[str], evaluation: EvaluationRecord, ids: Sequence[str], there: set[str]
 ) -> int:
-    """Return the sample's seed. Raises BadInput unless the rows are the sample, whole."""
+    """Return the sample's seed. Raises BadInput if the rows are not exactly the sample."""
     found = _SAMPLE.fullmatch(names.pop()) if len(names) == 1 else None
     if found is None:
         raise BadInput(f"{path.name}: the column 'sample' was changed: draw and label a new sample")
     holdout, seed, size = found[1], int(found[2]), int(found[3])
     if not evaluation.dataset.holdout_sha256.startswith(holdout):
         raise BadInput(
-            f"{path.name}: a sample of the hold-out {holdout}, and the evaluation is of "
-            f"{evaluation.dataset.holdout_sha256[:16]}: draw one of that"
+            f"{path.name}: is a sample of hold-out {holdout}, but the evaluation is of "
+            f"{evaluation.dataset.holdout_sha256[:16]}: draw a sample of that hold-out"
         )
     drawn = set(_draw(ids, seed, size))
     if drawn != there:
         raise BadInput(
             f"{path.name}: {len(drawn - there)} rows of the sample are missing and "
-            f"{len(there - drawn)} are not of it: a sample with rows chosen by hand proves nothing"
+            f"{len(there - drawn)} do not belong to it: restore the rows that audit-sample wrote"
         )
     return seed
 
@@ -235,4 +231,5 @@ def _name(holdout_sha256: str, seed: int, size: int) -> str:
 
 
 def _draw(ids: Sequence[str], seed: int, size: int) -> list[str]:
+    # By a hash of each id: the same sample whatever the order of the ids, on any machine.
     return sorted(ids, key=lambda id_: shuffle_key(seed, f"audit\n{id_}"))[:size]

@@ -1,6 +1,7 @@
-"""The two engines of an evaluation: the trainer's model, and a worker process that is given the
-same messages. The trainer never imports vLLM: it starts ``python -m worker classify`` and reads
-JSON lines."""
+"""The two engines of an evaluation: the trainer's model, and a worker process.
+
+The trainer never imports vLLM. It starts ``python -m worker classify`` and reads JSON lines.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +29,10 @@ from trainer.artifacts.evaluation import BatchScore, WorkerAnswer
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput, ProofFailed
 from trainer.evaluation.predictions import outputs_of
-from trainer.model.forward import PromptIds
 from trainer.model.lora_model import encode_prompts
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import open_scorer
-from trainer.model.scoring import BATCH_SIZE, PromptScorer, Scores
+from trainer.model.scoring import BATCH_SIZE, Scores
 from trainer.steering.sentences import SteeringPair
 from trainer.terminal import make_bar
 from worker.contract import Manifest
@@ -46,7 +46,7 @@ _LAST_WORDS = 600
 @dataclass(frozen=True, slots=True)
 class WorkerAnswers:
     """A worker's answers by message id ({label, confidence, off_label_mass, scores...}), the
-    seconds of those asked one at a time, and the speed of all together."""
+    seconds of messages asked one at a time, and the speed of all messages together."""
 
     answers: Mapping[str, Mapping[str, Any]]
     seconds_alone: Mapping[str, float]
@@ -65,10 +65,10 @@ def ask_worker(
 ) -> WorkerAnswers:
     """Label ``messages`` (id: text) with a worker process.
 
-    The first ``alone`` of them are also asked one at a time, before the rest, for their latency.
-    ``settings`` are further KEY=VALUE settings of the worker. Messages travel through a pipe and
-    touch no disk. Raises BadInput when the worker does not start (its last words are in the
-    error), ProofFailed when it leaves a message without a label.
+    The first ``alone`` messages are first asked one at a time, for their latency. ``settings`` are
+    KEY=VALUE settings of the worker. Messages are sent through a pipe and never written to disk.
+    Raises BadInput with the worker's last output if it exits early, ProofFailed if a message gets
+    no label.
     """
     session = _Session(program, adapter, base, settings)
     try:
@@ -93,7 +93,7 @@ def ask_worker(
 
 
 class _Session:
-    """One worker process. A thread reads its output, so that a full pipe blocks neither side."""
+    """One worker process. Threads read its output, so a full pipe blocks neither side."""
 
     def __init__(
         self, program: Sequence[str], adapter: Path, base: Path | None, settings: Sequence[str]
@@ -128,9 +128,9 @@ class _Session:
         wait_s: float,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Send messages and return their answers in order. ``wait_s`` bounds each answer's wait."""
+        """Send messages and return their answers in order; ``wait_s`` is the limit for each."""
         lines = [json.dumps({"message": text}, ensure_ascii=False) + "\n" for text in messages]
-        # On a thread of its own: the worker reads no further while its answers are not read.
+        # On a thread, because the worker stops reading while nobody reads its answers.
         writer = threading.Thread(target=self._write, args=(lines,), daemon=True)
         writer.start()
         answers = []
@@ -142,7 +142,7 @@ class _Session:
         return answers
 
     def close(self) -> None:
-        """End the process: end of input first, then harder."""
+        """End the process: close its input, then terminate, then kill."""
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()
@@ -166,21 +166,21 @@ class _Session:
             raise BadInput(f"the worker gave no answer for {wait_s:.0f} s") from None
         if line is None:
             code = self._process.wait()
-            self._readers[-1].join(_STOP_S)  # its last words may be on their way
+            self._readers[-1].join(_STOP_S)  # its last output may still be in the pipe
             words = " ".join("".join(self._errors).split())[-_LAST_WORDS:]
-            raise BadInput(f"the worker ended early, with exit code {code}: {words}")
+            raise BadInput(f"the worker exited early with code {code}: {words}")
         return line
 
     def _write(self, lines: Sequence[str]) -> None:
         assert self._process.stdin is not None
-        with suppress(OSError):  # it ended: the end of its output says so
+        with suppress(OSError):  # it exited; _answer reports that
             self._process.stdin.writelines(lines)
             self._process.stdin.flush()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            with suppress(ValueError):  # a library's chatter, not an answer
+            with suppress(ValueError):  # a line that a library printed
                 found = json.loads(line)
                 if isinstance(found, dict) and "line" in found:
                     self._lines.put(found)
@@ -192,7 +192,8 @@ class _Session:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without the worker's own settings: the adapter decides."""
+    """Return this process's environment without settings of the worker, which would change the
+    measurement."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CLERK_")}
     if cache := os.environ.get("CLERK_CACHE"):
         kept["CLERK_CACHE"] = cache
@@ -205,13 +206,13 @@ _SEED = 1
 
 BATCH_SIZES = (1, 8, BATCH_SIZE)
 ROUNDED_TO_ZERO = 5e-7
-"""A worker prints scores to six decimals; one that it prints as 0 counts as this."""
+"""A worker prints scores to six decimals; a printed 0 counts as this."""
 
 ScoresByKey = dict[str, tuple[NDArray[np.float64], bool | None]]
-"""By message key: raw scores (outputs), and whether the likeliest answer of all was a label."""
+"""By message key: raw scores, (outputs), and whether the unconstrained answer was a label."""
 
 WORKER_ENGINE = "vllm"
-"""What the worker's engine is called where it answers for an adapter of a language model."""
+"""The name of the worker's engine for adapters of language models."""
 
 _SENSITIVITY_MESSAGES = 64
 _ALONE = 20
@@ -219,8 +220,8 @@ _ALONE = 20
 
 @dataclass(frozen=True, slots=True)
 class MessageSets:
-    """The sets of messages to answer; out-of-scope messages, by id, have no label. ``written`` are
-    candidates for probes, which are no part of any figure; ``pairs`` are held-out messages with a
+    """The sets of messages to answer. Out-of-scope messages (by id) have no label. ``written`` are
+    candidates for probes and are not part of any figure; ``pairs`` are held-out messages with a
     sentence added."""
 
     holdout: tuple[Example, ...]
@@ -231,7 +232,7 @@ class MessageSets:
 
     @property
     def messages(self) -> dict[str, str]:
-        """Every message by a key that tells the sets apart."""
+        """Every message by a key with its set's prefix."""
         known = {f"h:{example.id}": example.message for example in self.holdout}
         known |= {f"v:{example.id}": example.message for example in self.validation}
         known |= {f"p:{example.id}": example.message for example in self.written}
@@ -241,7 +242,8 @@ class MessageSets:
 
 
 def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...]:
-    """Return all, or ``limit`` drawn at random (always the same ones), in their order."""
+    """Return all elements, or the same ``limit`` random ones each time, in their order."""
+    # A fixed seed, so that two previews with the same limit can be compared.
     if limit is None or limit >= len(elements):
         return tuple(elements)
     chosen = sorted(random.Random(_SEED).sample(range(len(elements)), limit))  # noqa: S311
@@ -250,7 +252,7 @@ def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...
 
 def read_messages(path: Path) -> dict[str, str]:
     """Read messages by id from JSON Lines or CSV with the fields ``message`` and, optionally,
-    ``id`` (else the line's number). Raises BadInput with file and line."""
+    ``id`` (default: file name and line). Raises BadInput with file and line."""
     found: dict[str, str] = {}
     for number, record in read_table(path):
         message = record.get("message")
@@ -261,14 +263,14 @@ def read_messages(path: Path) -> dict[str, str]:
             raise BadInput(f"{path}: line {number} has the id {name!r} a second time")
         found[name] = message
     if not found:
-        raise BadInput(f"{path}: holds no message")
+        raise BadInput(f"{path}: has no message")
     return found
 
 
 def read_table(path: Path) -> Iterable[tuple[int, Mapping[str, Any]]]:
     """Yield (line number, fields) of a .jsonl or .csv file. Raises BadInput."""
     if path.suffix.lower() not in {".csv", ".jsonl", ".ndjson"}:
-        raise BadInput(f"{path}: must be a .jsonl or a .csv file")
+        raise BadInput(f"{path}: expected a .jsonl or a .csv file")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
@@ -295,13 +297,12 @@ def run_transformers(
     tokenizer: BaseTokenizer,
     sets: MessageSets,
     *,
-    device: str,
     console: Console,
 ) -> tuple[ScoresByKey, list[BatchScore], float]:
-    """Score every message; then some again in batches of other sizes. Return scores by key, the
-    scores by batch size, and messages a second over the hold-out."""
+    """Score every message, then some again in other batch sizes. Return scores by key, scores by
+    batch size, and messages per second over the hold-out."""
     prompts = encode_prompts(sets.messages, manifest.prompt, tokenizer)
-    scorer = open_scorer(adapter, base, manifest, list(prompts.values()), device=device)
+    scorer = open_scorer(adapter, base, manifest, list(prompts.values()))
     names = outputs_of(manifest).names
     holdout = [key for key in prompts if key.startswith("h:")]
     rest = [key for key in prompts if not key.startswith("h:")]
@@ -309,29 +310,21 @@ def run_transformers(
     scores: ScoresByKey = {}
     total = len(prompts) + len(BATCH_SIZES) * len(probes)
     with make_bar(console, "scoring", total) as advance:
-        scored = score_keys(scorer, prompts, holdout, BATCH_SIZE, advance)
+
+        def score(keys: Sequence[str], batch_size: int) -> Scores:
+            chosen = [prompts[key] for key in keys]
+            return scorer.score(chosen, batch_size=batch_size, on_progress=advance)
+
+        scored = score(holdout, BATCH_SIZE)
         speed = len(holdout) / scored.seconds
-        others = score_keys(scorer, prompts, rest, BATCH_SIZE, advance)
+        others = score(rest, BATCH_SIZE)
         for keys, found in ((holdout, scored), (rest, others)):
             for key, row, inside in zip(keys, found.logprobs, found.in_set, strict=True):
                 scores[key] = (row, bool(inside))
         batches = []
         for size in BATCH_SIZES:
-            found = score_keys(scorer, prompts, probes, size, advance)
-            batches += _batch_scores(probes, size, found, names)
+            batches += _batch_scores(probes, size, score(probes, size), names)
     return scores, batches, speed
-
-
-def score_keys(
-    scorer: PromptScorer,
-    prompts: Mapping[str, PromptIds],
-    keys: Sequence[str],
-    batch_size: int,
-    on_progress: Callable[[int], None],
-) -> Scores:
-    """Score the prompts of some keys, in their order."""
-    chosen = [prompts[key] for key in keys]
-    return scorer.score(chosen, batch_size=batch_size, on_progress=on_progress)
 
 
 def run_worker(
@@ -343,11 +336,11 @@ def run_worker(
     holdout_alone: bool,
     settings: Sequence[str],
 ) -> WorkerAnswers:
-    """Have the worker label every message, or with ``holdout_alone`` those of the hold-out."""
+    """Label every message with a worker, or with ``holdout_alone`` only the hold-out."""
     messages = sets.messages
     if holdout_alone:
         messages = {key: text for key, text in messages.items() if key.startswith("h:")}
-    console.print("starting the worker's engine (half a minute, or minutes)", style="dim")
+    console.print("starting the worker's engine (takes up to some minutes)", style="dim")
     with make_bar(console, "labelling", len(messages)) as advance:
         return ask_worker(
             messages,
@@ -360,13 +353,13 @@ def run_worker(
 
 
 def scores_of(answers: WorkerAnswers, manifest: Manifest) -> ScoresByKey:
-    """Turn a worker's calibrated scores back into raw log-probabilities, as far as six decimals
-    carry: T * ln(score) up to a constant, which the off-label mass tells. Raises BadInput for a
-    model with a head: the labels' scores do not tell the logits of its outputs."""
+    """Turn a worker's calibrated scores back into raw log-probabilities, to the six decimals that
+    it prints: T * ln(score) plus a constant that follows from the off-label mass. Raises BadInput
+    for a model with a head, whose logits do not follow from the labels' scores."""
     if manifest.head is not None:
         raise BadInput(
-            f"--engine {WORKER_ENGINE}: the worker tells the labels' scores, not the logits of a "
-            "head: choose --engine both"
+            f"--engine {WORKER_ENGINE}: a worker returns scores of labels, not a head's logits: "
+            "use --engine both"
         )
     scores: ScoresByKey = {}
     for key, answer in answers.answers.items():

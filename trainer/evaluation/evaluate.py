@@ -1,4 +1,4 @@
-"""One evaluation, from a published adapter to ``evaluation.json``: read it top to bottom."""
+"""One evaluation, from an adapter to ``evaluation.json``."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ from worker.contract.verify import ProbeFile, write_probes
 
 
 def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
-    """Read messages with their labels from JSON Lines or CSV with the fields ``message`` and
-    ``label``. Raises BadInput with file and line; the message is not in it."""
+    """Read labelled messages from JSON Lines or CSV with the fields ``message`` and ``label``.
+    Raises BadInput with file and line, without the message."""
     found: dict[str, Example] = {}
     for number, row in read_table(path):
         message, label = _text(row, "message"), label_name(_text(row, "label"))
@@ -77,18 +77,18 @@ def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
             raise BadInput(f"{path}: line {number} has no text in 'message' or no 'label'")
         if label not in labels:
             raise BadInput(
-                f"{path}: line {number} has the label {label!r}, which the adapter lacks: it has "
-                f"{', '.join(labels)}"
+                f"{path}: line {number} has the label {label!r}, which is not a label of the "
+                f"adapter: use {', '.join(labels)}"
             )
         found.setdefault(message, Example(str(number), message, label))
     if not found:
-        raise BadInput(f"{path}: holds no message")
+        raise BadInput(f"{path}: has no message")
     return tuple(found.values())
 
 
 def pick_probes(manifest: Manifest, written: Sequence[Example], scores: ScoresByKey) -> ProbeFile:
-    """Return those of the ``written`` messages, scored under ``p:<id>``, that get their label and
-    are far from review, so that arithmetic that rounds differently gives them the same one."""
+    """Return the ``written`` messages, scored under ``p:<id>``, that get their label and would not
+    go to review, so a machine that rounds differently gives them the same label."""
     outputs = outputs_of(manifest)
     logprobs = np.array([scores[f"p:{example.id}"][0] for example in written])
     decisions = outputs.decide(
@@ -112,13 +112,13 @@ Engine = Literal["transformers", "vllm", "both"]
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What to evaluate, and how. ``limit`` takes so many messages of each set (a try).
+    """What to evaluate, and how.
 
-    ``trained_on`` is the folder of the dataset that the adapter was trained on, where ``dataset``
-    is another: the hold-out is compared with it. ``probes`` is a file of written messages with
-    labels: those that the adapter gets right become its probes. ``steering`` measures whether a
-    sentence in a message can choose its label. ``base`` may be None where the adapter holds its
-    whole model. ``wanted_precision`` None: what the adapter promises.
+    ``base`` may be None if the adapter contains its whole model. ``wanted_precision`` None means
+    the adapter's promise. ``limit`` uses so many messages of each set (a preview). ``trained_on``
+    is the folder of the adapter's training dataset if ``dataset`` is another one; the hold-out is
+    compared with it. ``probes`` is a file of labelled messages; those that the adapter gets right
+    become its probes. ``steering`` measures whether a sentence in a message can choose its label.
     """
 
     adapter: Path
@@ -128,9 +128,7 @@ class EvaluationRequest:
     engine: Engine = "transformers"
     out_of_scope: Path | None = None
     wanted_precision: float | None = None
-    tolerance: float = 0.1
     limit: int | None = None
-    device: str = "auto"
     worker_settings: tuple[str, ...] = ()
     trained_on: Path | None = None
     probes: Path | None = None
@@ -139,7 +137,7 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What the engines gave; ``batches`` and ``answers`` are None where theirs did not run."""
+    """The engines' results; ``batches`` and ``answers`` are None if their engine did not run."""
 
     scores: ScoresByKey
     speeds: tuple[EngineSpeed, ...]
@@ -148,7 +146,7 @@ class _Measured:
 
 
 def evaluate_once(request: EvaluationRequest, console: Console) -> None:
-    """Evaluate as ``evaluate_adapter``, unless the result folder holds an evaluation already."""
+    """Evaluate as ``evaluate_adapter`` does, unless the result folder has an evaluation."""
     if EVALUATION.read_if_present(request.out) is None:
         evaluate_adapter(request, console)
 
@@ -156,9 +154,9 @@ def evaluate_once(request: EvaluationRequest, console: Console) -> None:
 def evaluate_adapter(request: EvaluationRequest, console: Console) -> EvaluationRecord:
     """Evaluate, write the result folder (the record last) and return the record.
 
-    The hold-out is opened once the adapter has passed every check. Raises BadInput,
-    AdapterRefused, and ProofFailed when engines disagree or an answer is outside the set; then
-    nothing is written.
+    The hold-out is opened after the adapter has passed every check. Raises BadInput,
+    AdapterRefused, and ProofFailed if engines disagree or an answer is not a label; nothing is
+    written then.
     """
     check_target(request.out, EVALUATION.name)
     manifest, tokenizer = read_adapter(request.adapter, request.base)
@@ -186,12 +184,12 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         found = compare_answers(
             predictions.holdout, predictions.vllm, setup.outputs, setup.temperature
         )
-        verify_agreement(found, request.tolerance)
+        verify_agreement(found)
     probes = pick_probes(manifest, written, measured.scores) if written else None
     if probes is not None:
         console.print(
-            f"probes: {len(probes.probes)} of {len(written)} written messages get their label and "
-            "would not go to review",
+            f"probes: {len(probes.probes)} of {len(written)} messages get their label and would "
+            "not go to review",
             soft_wrap=True,
         )
     _write(request.out, record, predictions, probes)
@@ -212,16 +210,16 @@ def _pairs(
 
 
 def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -> Dataset | None:
-    """Return the dataset that the adapter was trained on, None where that is ``dataset`` itself or
-    was not named. Raises BadInput where the folder named is another one, or cannot be compared."""
+    """Return the adapter's training dataset in ``folder``; None if that is ``dataset`` itself or no
+    folder is given. Raises BadInput if it is another dataset, or cannot be compared."""
     own = manifest.data.get("digest")
     if folder is None or own == dataset.digest:
         return None
     trained_on = open_dataset(folder)
     if trained_on.digest != own:
         raise BadInput(
-            f"--trained-on {folder}: is dataset {trained_on.digest[:12]}…, and the "
-            f"adapter was trained on {str(own)[:12]}…: name that one's folder"
+            f"--trained-on {folder}: is dataset {trained_on.digest[:12]}, but the adapter was "
+            f"trained on {str(own)[:12]}: give the folder of that dataset"
         )
     refuse_unlike(trained_on, dataset)
     return trained_on
@@ -230,28 +228,28 @@ def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -
 def check_fits(
     manifest: Manifest, dataset: Dataset, console: Console, *, proven: bool = False
 ) -> None:
-    """Raise BadInput when adapter and dataset have other labels; warn when the adapter was
-    trained on another dataset, whose training messages this hold-out may hold, unless that is
-    about to be ``proven``."""
+    """Raise BadInput if adapter and dataset have different labels. Warn if the adapter was trained
+    on another dataset, because the hold-out may contain its training messages, unless the caller
+    compares them (``proven``)."""
     if set(manifest.taxonomy.names) != set(dataset.taxonomy.names):
         odd = sorted(set(manifest.taxonomy.names) ^ set(dataset.taxonomy.names))
         raise BadInput(
-            f"{dataset.directory}: its labels are not the adapter's ({', '.join(odd)} only on one "
-            "side): use the dataset it was trained on"
+            f"{dataset.directory}: its labels are not the adapter's (only one has "
+            f"{', '.join(odd)}): use the dataset that the adapter was trained on"
         )
     trained_on = manifest.data.get("digest")
     if trained_on != dataset.digest and not proven:
         console.print(
-            f"[yellow]note[/yellow] the adapter's manifest does not name this dataset "
-            f"({dataset.digest[:12]}) as the one it was trained on: its training messages may be "
-            "in this hold-out, and every figure below too good; evaluate --trained-on compares "
-            "the two, and publish refuses an adapter without that",
+            f"[yellow]note[/yellow] the adapter was not trained on this dataset "
+            f"({dataset.digest[:12]}). The hold-out may contain its training messages, and the "
+            "figures may be too good. Compare the two with --trained-on; publish refuses an "
+            "adapter without this comparison",
             soft_wrap=True,
         )
 
 
 def describe_dataset(dataset: Dataset) -> EvaluatedDataset:
-    """Return what a result says about the dataset it was measured on."""
+    """Return a result's record of the dataset that it was measured on."""
     return EvaluatedDataset(
         name=dataset.name,
         digest=dataset.digest,
@@ -279,14 +277,13 @@ def _run_engines(
             manifest,
             tokenizer,
             sets,
-            device=request.device,
             console=console,
         )
         by_onnx = manifest.head is not None and bool(manifest.head.onnx)
         speeds.append(
             EngineSpeed("onnxruntime", speed, describe_device())
             if by_onnx
-            else EngineSpeed("transformers", speed, describe_device(request.device))
+            else EngineSpeed("transformers", speed, describe_device("auto"))
         )
     if request.engine != "transformers":
         answers = run_worker(
@@ -367,7 +364,6 @@ def _make_setup(
         limits=manifest.thresholds,
         wanted_precision=wanted,
         promised=promised,
-        tolerance=request.tolerance,
         speeds=speeds,
     )
 

@@ -1,6 +1,7 @@
-"""From predictions to every figure of ``evaluation.json``, and the proof that a record's figures
-are those. Pure: the same predictions give the same figures, which is how anyone can recompute
-them."""
+"""Compute every figure of ``evaluation.json`` from predictions, and verify a record against them.
+
+The same predictions always give the same figures, so anyone can recompute them.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +46,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.errors import ProofFailed
 from trainer.evaluation.predictions import (
+    TOLERANCE,
     Outputs,
     compare_answers,
     logprobs_of,
@@ -59,10 +61,9 @@ from trainer.steering.measure import measure_steering
 from worker.contract import Thresholds
 
 _WORKER_ENGINES = frozenset({"vllm", "worker"})
-"""What answered in a worker: vLLM for an adapter of a language model, and what serves encoders."""
+"""Names of engines that run in a worker: vLLM for language models, "worker" for encoders."""
 
-_SLACK = 1e-9
-"""Another machine's exponential may differ in its last digit."""
+_SLACK = 1e-9  # another machine's exponential may differ in the last digit
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,10 @@ class EngineSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What no prediction tells: identities, settings in force, and speeds as they were measured.
+    """What predictions do not contain: identities, settings in force, and measured speeds.
 
-    ``promised`` is the precision that the adapter promises of labels that nobody reviews, and by
-    which rule its threshold was chosen. ``wanted_by`` is likewise the rule
-    for the wanted precision.
+    ``promised`` is the precision that the adapter promises without review, and the rule of its
+    threshold.
     """
 
     created_at: str
@@ -91,11 +91,9 @@ class Setup:
     temperature: float
     limits: Thresholds
     wanted_precision: float
-    tolerance: float
     speeds: tuple[EngineSpeed, ...]
     disjoint: DisjointProof | None = None
     promised: tuple[float, ThresholdRule] | None = None
-    wanted_by: ThresholdRule = "lower"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -105,7 +103,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The predictions, as they are in the files. None: that was not measured."""
+    """The predictions of each set; None if it was not measured."""
 
     holdout: Sequence[Prediction]
     validation: Sequence[Prediction]
@@ -116,8 +114,8 @@ class Predictions:
 
 
 def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
-    """Return the whole of ``evaluation.json``. Raises ProofFailed when a prediction contradicts
-    its own scores, or names a label outside the set."""
+    """Return ``evaluation.json``. Raises ProofFailed if a prediction contradicts its scores or is
+    not a label."""
     labels = setup.labels
     _verify(setup, predictions)
     holdout = predictions.holdout
@@ -159,10 +157,10 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
 
 
 def _verify(setup: Setup, predictions: Predictions) -> None:
-    """Check that every answer is inside the set and follows from its own scores."""
+    """Check that every answer is a label and follows from its scores."""
     for answer in predictions.vllm or ():
         if answer.predicted not in setup.labels:
-            raise ProofFailed(f"answer {answer.id}: {answer.predicted!r} is outside the set")
+            raise ProofFailed(f"answer {answer.id}: {answer.predicted!r} is not a label")
     for group in (predictions.holdout, predictions.validation, predictions.out_of_scope or ()):
         again = predict(
             [prediction.id for prediction in group],
@@ -177,14 +175,12 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
         )
         for given, found in zip(group, again, strict=True):
             if given.predicted not in setup.labels:
-                raise ProofFailed(
-                    f"prediction {given.id}: {given.predicted!r} is outside the label set"
-                )
+                raise ProofFailed(f"prediction {given.id}: {given.predicted!r} is not a label")
             close = math.isclose(given.confidence, found.confidence, abs_tol=_SLACK)
             close &= _is_close(given.off_label_mass, found.off_label_mass)
             close &= _is_close(given.out_of_scope, found.out_of_scope)
             if not close or (given.predicted, given.review) != (found.predicted, found.review):
-                raise ProofFailed(f"prediction {given.id}: does not follow from its own scores")
+                raise ProofFailed(f"prediction {given.id}: does not follow from its scores")
 
 
 def _confidence(predictions: Sequence[Prediction]) -> Floats:
@@ -240,8 +236,8 @@ def _calibration(setup: Setup, logprobs: Floats, truth: Ints) -> HoldoutCalibrat
 def _review(
     setup: Setup, predictions: Predictions, confidence: Floats, correct: NDArray[np.bool_]
 ) -> ReviewFigures:
-    """The thresholds in force, and the one that the wanted precision asks for, fitted on
-    validation alone and applied to the hold-out."""
+    """Return the thresholds in force, and the one for the wanted precision, fitted on validation
+    only and applied to the hold-out."""
     review: Bools = np.array([prediction.review for prediction in predictions.holdout])
     right = np.array(
         [prediction.predicted == prediction.label for prediction in predictions.validation]
@@ -257,7 +253,7 @@ def _review(
         )
         for rule in get_args(ThresholdRule)
     }
-    threshold = thresholds[setup.wanted_by]
+    threshold = thresholds["lower"]
     wanted = accept(confidence, correct, threshold)
     by_point = accept(confidence, correct, thresholds["point"])
     return ReviewFigures(
@@ -270,7 +266,6 @@ def _review(
         threshold_for_wanted=threshold,
         coverage_at_wanted=wanted.coverage,
         accuracy_at_wanted=wanted.accuracy,
-        wanted_by=setup.wanted_by,
         coverage_by_point=by_point.coverage,
         accuracy_by_point=by_point.accuracy,
     )
@@ -283,6 +278,7 @@ def _promise(setup: Setup, predictions: Predictions) -> KeptPromise | None:
     return KeptPromise(
         precision=precision,
         by=by,
+        # Validation has to prove the promise; the hold-out can only refute it.
         validation=_accepted(
             predictions.validation, lambda right, groups: proof(right, groups, precision)
         ),
@@ -295,7 +291,8 @@ def _promise(setup: Setup, predictions: Predictions) -> KeptPromise | None:
 def _accepted(
     predictions: Sequence[Prediction], test: Callable[[Bools, Groups | None], float]
 ) -> Accepted:
-    """Return what nobody reviews of them; ``test`` takes where they are right, and their groups."""
+    """Return the figures of the predictions without review; ``test`` gives a p-value from which of
+    them are right and their groups."""
     kept = [each for each in predictions if not each.review]
     right = np.array([each.predicted == each.label for each in kept], dtype=np.bool_)
     groups = as_groups([each.group for each in kept])
@@ -336,7 +333,7 @@ def _labels(scores: Floats, outputs: Outputs) -> Ints:
 
 
 def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
-    """One message at a time is what latency means here: it is the answer time of an idle engine."""
+    # Latency is measured one message at a time: the answer time of an idle engine.
     answers: Sequence[Prediction | WorkerAnswer] = predictions.holdout
     batches = predictions.batches or ()
     alone = [score.seconds for score in batches if score.batch_size == 1]
@@ -368,7 +365,7 @@ def _agreement(setup: Setup, predictions: Predictions) -> EngineAgreement | None
         messages=found.messages,
         labels_differ=found.labels_differ,
         max_confidence_difference=found.max_confidence_difference,
-        tolerance=setup.tolerance,
+        tolerance=TOLERANCE,
     )
 
 
@@ -387,35 +384,31 @@ def _out_of_scope(setup: Setup, predictions: Predictions, confidence: Floats) ->
     )
 
 
-_TOLERANCE = 1e-8
-
-
 def recompute(directory: Path) -> EvaluationRecord:
-    """Return what ``evaluation.json`` should hold.
+    """Return ``evaluation.json`` recomputed from the prediction files.
 
-    Identities, settings and measured speeds are taken from the record, all figures from the
-    prediction files: the result equals the record unless one of them was altered. Raises
-    BadInput for unreadable files, ProofFailed for predictions that contradict themselves.
+    Identities, settings and speeds are taken from the record, so the result equals the record
+    unless a file was altered. Raises BadInput for unreadable files, ProofFailed for predictions
+    that contradict their scores.
     """
     return summarize(_setup_of(EVALUATION.read(directory)), _read_predictions(directory))
 
 
 def verify_evaluation(directory: Path) -> EvaluationRecord:
-    """Return the record after comparing it with what its predictions give, figure by figure (to
-    eight digits: another machine may round the last ones otherwise).
+    """Return the record after comparing every figure with the recomputed one, to eight digits.
 
-    Raises ProofFailed with the first figure that differs, and what ``recompute`` raises.
+    Raises ProofFailed with the first figure that differs, and the errors of ``recompute``.
     """
     record = EVALUATION.read(directory)
     path = directory / EVALUATION.name
-    in_file = json.loads(path.read_bytes())  # whole: what no model names may not be there either
+    in_file = json.loads(path.read_bytes())  # unvalidated, so that unknown keys are found too
     if place := _difference(in_file, recompute(directory).to_json(), ""):
         raise ProofFailed(f"{path}: {place} is not what the predictions give")
     return record
 
 
 def _difference(given: Any, found: Any, place: str) -> str | None:
-    """Return the dotted place of the first value that differs, None where all are equal."""
+    """Return the dotted path of the first value that differs; None if all are equal."""
     if isinstance(given, dict) and isinstance(found, dict) and given.keys() == found.keys():
         places = (
             _difference(given.get(key), found[key], f"{place}.{key}".lstrip(".")) for key in found
@@ -424,7 +417,7 @@ def _difference(given: Any, found: Any, place: str) -> str | None:
         pairs = enumerate(zip(given, found, strict=True))
         places = (_difference(*pair, f"{place}[{at}]") for at, pair in pairs)
     elif isinstance(given, float) and isinstance(found, float):
-        close = math.isclose(given, found, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+        close = math.isclose(given, found, rel_tol=1e-8, abs_tol=1e-8)
         return None if close else place
     else:
         return None if given == found else place or "the set of its keys"
@@ -432,7 +425,6 @@ def _difference(given: Any, found: Any, place: str) -> str | None:
 
 
 def _setup_of(record: EvaluationRecord) -> Setup:
-    """Take what no prediction tells out of the record."""
     return Setup(
         created_at=record.created_at,
         limited=record.limited,
@@ -446,8 +438,6 @@ def _setup_of(record: EvaluationRecord) -> Setup:
             record.review.out_of_scope_above,
         ),
         wanted_precision=record.review.wanted_precision,
-        wanted_by=record.review.wanted_by,
-        tolerance=record.agreement.tolerance if record.agreement else 0.0,
         speeds=tuple(
             EngineSpeed(engine.name, engine.messages_per_s, engine.machine)
             for engine in record.engines

@@ -1,1 +1,1 @@
-"""The model, its tokenizer, and the rows that go into it."""
+"""Models, their tokenizers, and their training rows."""

@@ -21,7 +21,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def quiet_transformers() -> None:
-    """Keep transformers from printing progress bars, and advice about weights not used here."""
+    """Turn off transformers' progress bars and its warnings about unused weights."""
     from transformers.utils import logging as transformers_logging  # takes seconds
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -29,15 +29,16 @@ def quiet_transformers() -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" is a GPU where there is one, else the CPU."""
+    """Return the device of that name; "auto" is a GPU if there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether it is a GPU that computes in bfloat16; before Ampere it is emulated, and slower. What
-    a CPU does best is tried (``training/precision.py``)."""
+    """Return whether this is a GPU with bfloat16 units. For a CPU, a trial decides
+    (``training/precision.py``)."""
+    # GPUs before Ampere emulate bfloat16, which is slower than float32.
     return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
@@ -49,8 +50,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return this process's highest use so far, in bytes: on a GPU what torch held there, else
-    the resident set."""
+    """Return this process's peak memory in bytes: on a GPU that of torch, else the resident set."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     import resource  # not on every platform
@@ -59,14 +59,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def describe_device(name: str = "auto") -> str:
-    """Name what is computed on: the GPU, or the processor and how many of its cores."""
+    """Return the GPU's name, or the processor's and the number of usable cores."""
     if torch.cuda.is_available() and name != "cpu":
         return str(torch.cuda.get_device_name())
     return f"{_cpu_model()}, {len(os.sched_getaffinity(0))} CPUs"
 
 
 def describe_machine(device: str, threads: int, processes: int) -> Machine:
-    """Return what a training's speed depends on next to its recipe."""
+    """Return the machine, on which a training's speed depends."""
     return Machine(
         cpu=_cpu_model(),
         cores=psutil.cpu_count(),
@@ -104,19 +104,18 @@ Element = TypeVar("Element")
 
 
 class ProcessGroup:
-    """The processes of one training, as ``accelerate launch`` or ``torchrun`` started them
-    (alone: one).
+    """The processes of one training, started by ``accelerate launch`` or ``torchrun``, or one.
 
-    Groups that are made one after the other hold the same processes, and the first to be closed
-    closes it for all: processes that have parted cannot meet a second time.
-
-    Only adapter weights have gradients, a few megabytes, so they are summed once a step; the
-    model is not wrapped, and the short forward pass works as it does alone.
+    All groups in a program contain the same processes, and closing one closes all: processes
+    cannot join again.
     """
 
+    # The model is not wrapped (DistributedDataParallel): only adapter weights have gradients, a few
+    # megabytes, which are summed once a step, and the short forward pass needs the bare model.
+
     def __init__(self, device: str, mixed_precision: str) -> None:
-        """``device`` "auto" takes this process's GPU where there is one; ``mixed_precision``
-        "auto" is bfloat16 arithmetic where a GPU has units for it; on a CPU a trial decides."""
+        """``device`` "auto" is this process's GPU, if any; ``mixed_precision`` "auto" is bfloat16
+        on a GPU that has units for it."""
         from accelerate import Accelerator  # takes seconds
 
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
@@ -129,7 +128,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this process writes files and prints."""
         return bool(self._accelerator.is_main_process)
 
     @property
@@ -139,15 +138,15 @@ class ProcessGroup:
 
     @property
     def world_size(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         return int(self._accelerator.num_processes)
 
     def shard(self, elements: Sequence[Element]) -> Sequence[Element]:
-        """Return this process's share of some elements: every ``world_size``-th."""
+        """Return this process's share of the elements: every ``world_size``-th."""
         return elements[self.rank :: self.world_size]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which forward passes run."""
+        """Return the context for forward passes."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def all_reduce_gradients(self, parameters: Iterable[Tensor]) -> None:
@@ -176,8 +175,8 @@ class ProcessGroup:
         return [float(value) for value in total]
 
     def any(self, condition: bool) -> bool:
-        """Whether it holds in any of the processes: what each may see at another moment, all
-        decide alike."""
+        """Return whether a condition is true in any process, so that all processes decide the
+        same."""
         return self.all_reduce([float(condition)])[0] > 0
 
     def all_gather(self, elements: list[Element]) -> list[Element]:

@@ -1,5 +1,5 @@
-"""Sentence embeddings from a local model, and logistic regression on them or on word counts: for
-baselines and checks that cost no GPU."""
+"""Sentence embeddings from a local model, and logistic regression on them or on word counts, for
+baselines and checks without a GPU."""
 
 from __future__ import annotations
 
@@ -27,21 +27,19 @@ _DEFAULT_MAX_TOKENS = 256
 
 
 C_GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""Inverse strengths of the L2 penalty that are tried."""
+"""The inverse strengths of the L2 penalty to try."""
 
 EMBEDDING_LENGTH = 2.0
-"""The length that a sentence embedding is given, where it is the only feature: penalties of
-``C_GRID`` are then about right for it."""
+"""The length to which sentence embeddings are scaled if they are the only feature, so that
+``C_GRID`` contains good penalties."""
 
 _MAX_ITERATIONS = 1000
 _PATIENCE = 2
 
 
 def find_embedding_model() -> Path | None:
-    """Return the directory of the embedding model in the optional package, None without it.
-
-    The package is located and not imported: importing it would import sentence_transformers.
-    """
+    """Return the directory of the embedding model in the optional package, if it is installed."""
+    # Located and not imported, because importing it would import sentence_transformers.
     spec = find_spec(PACKAGE)
     for place in (spec.submodule_search_locations or ()) if spec else ():
         directory = Path(place) / "model"
@@ -52,11 +50,11 @@ def find_embedding_model() -> Path | None:
 
 def require_embedding_model(otherwise: str) -> Path:
     """Return the directory of the embedding model in the optional package. Raises BadInput without
-    it, with what can be done ``otherwise``."""
+    it; ``otherwise`` is the alternative in the error."""
     model = find_embedding_model()
     if model is None:
         raise BadInput(
-            f"there is no embedding model: install the extra 'embeddings', or {otherwise}"
+            f"no embedding model is installed: install the extra 'embeddings', or {otherwise}"
         )
     return model
 
@@ -65,9 +63,9 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     """Return one unit vector a text, (texts, dimensions).
 
     Mean pooling over the attention mask, then L2 norm (Reimers & Gurevych 2019, arXiv
-    1908.10084). Texts are normalized as the worker does; what exceeds the model's own limit of
-    tokens is cut. Reads only local files; the same texts give the same numbers on one machine.
-    Raises BadInput when the directory holds no such model.
+    1908.10084). Texts are normalized as in the worker, and cut at the model's limit of tokens.
+    Reads only local files; deterministic on one machine. Raises BadInput if the directory has no
+    embedding model.
     """
     tokenizer, model, limit = _load(directory)
     if not texts:
@@ -106,7 +104,7 @@ def _load(directory: Path) -> tuple[Any, Any, int]:
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut an order by length into batches of so many tokens, padding included."""
+    """Cut an order by length into batches of at most ``_BATCH_TOKENS``, padding included."""
     batches: list[list[int]] = [[]]
     for at in order:
         if batches[-1] and (len(batches[-1]) + 1) * lengths[at] > _BATCH_TOKENS:
@@ -124,7 +122,7 @@ def _pool(model: Any, tokens: Sequence[Sequence[int]], pad_id: int) -> NDArray[n
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted model, its penalty, and what share of validation it gets right."""
+    """A fitted model, its penalty, and its accuracy on validation."""
 
     accuracy: float
     c: float
@@ -138,14 +136,13 @@ def fit_grid(
     *,
     grid: Sequence[float] = C_GRID,
 ) -> Iterator[Fit]:
-    """Fit features ``x``, (messages, features), to their classes with each C of ``grid`` in rising
-    order; ``measure`` gives a fitted model's accuracy on validation. Two in a row that are no
-    better end the search."""
+    """Fit features ``x``, (messages, features), with each C of ``grid``, ascending, until two in a
+    row are not better; ``measure`` returns a fitted model's accuracy on validation."""
     from sklearn.linear_model import LogisticRegression  # takes a second
 
     highest, worse = -1.0, 0
     for c in sorted(grid):
-        # Each from nothing: started from the last solution, a fit takes that for converged.
+        # No warm start: scikit-learn would take the previous solution for converged.
         model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS).fit(x, classes)
         accuracy = measure(model)
         yield Fit(accuracy, c, model)
@@ -156,12 +153,12 @@ def fit_grid(
 
 
 def linear_layer(model: Any, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights, (classes, features), and biases, (classes), whose softmax is the fitted
-    model's, classes being numbered; one that does not occur has no chance."""
+    """Return the weights, (classes, features), and biases, (classes), of a softmax layer equal to
+    the fitted model, whose classes are numbers. Classes that do not occur get a bias of -10,000."""
     weights = np.zeros((classes, model.coef_.shape[1]))
     biases = np.full(classes, -1e4)
     coefficients, intercepts = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn keeps the second one's alone
+    if len(model.classes_) == 2:  # scikit-learn keeps only the second class's row
         coefficients = np.vstack([-coefficients / 2, coefficients / 2])
         intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
     weights[model.classes_] = coefficients

@@ -1,8 +1,8 @@
-"""A small encoder with a linear head over its pooled output: to train, or as it was published.
+"""A small encoder with a linear head over its pooled output, for training or as published.
 
-BERT, RoBERTa, ModernBERT, DeBERTa and what else ``AutoModel`` loads from a directory. Two kinds of
-model are of this shape: the encoder that is fine-tuned (whole, or by LoRA), and frozen sentence
-embeddings with logistic regression.
+BERT, RoBERTa, ModernBERT, DeBERTa and others that ``AutoModel`` loads from a directory. Two kinds
+of model have this form: fine-tuned encoders (whole, or by LoRA), and frozen sentence embeddings
+with logistic regression.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from worker.contract import Lora, Manifest, Pooling, verify_base
 from worker.contract.digest import write_atomically
 
 POOLING_FILE = Path("1_Pooling/config.json")
-"""Where a sentence-transformers model says how its tokens become one vector."""
+"""The file with a sentence-transformers model's pooling."""
 
 
 BACKBONE = "model.safetensors"
-"""The whole encoder, under the names that ``AutoModel`` reads."""
+"""The whole encoder, with the parameter names of ``AutoModel``."""
 HEAD = "head.safetensors"
 BASE_CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 
 _BODY, _HEAD = "backbone.", "head."
 _LORA = ".default.weight"
-"""PEFT's name of an adapter within a model, which its files leave out."""
+"""PEFT's suffix for an adapter in a model, which its files leave out."""
 
 
 class Classifier(torch.nn.Module):
     """Token ids to class logits: backbone, pooling, L2 norm (``unit``) or none, linear head.
 
-    ``forward`` takes ids and mask, (messages, tokens), and gives float32 logits, (messages,
-    classes). Mean pooling is over the mask (Reimers & Gurevych 2019, arXiv 1908.10084).
+    ``forward`` takes ids and mask, (messages, tokens), and returns float32 logits, (messages,
+    classes).
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Classifier(torch.nn.Module):
         return torch.nn.functional.normalize(pooled, dim=1) if self.unit else pooled
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the logits; the head computes in float32 under autocast too."""
+        """Return the logits, computed in float32 even under autocast."""
         pooled = self.pool(input_ids, attention_mask)
         if not torch.is_autocast_enabled(pooled.device.type):
             return self.head(pooled)  # type: ignore[no-any-return]
@@ -83,8 +83,8 @@ class Classifier(torch.nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class EncoderModel:
-    """An encoder with its head. ``lora`` is None where it is trained whole or not at all; what is
-    learnt are the parameters that have gradients. ``pad_id`` fills short rows up."""
+    """An encoder with its head. ``lora`` is None if it is trained whole or frozen. The trained
+    parameters are those with gradients. ``pad_id`` pads short rows."""
 
     classifier: Classifier
     lora: Lora | None
@@ -96,15 +96,15 @@ class EncoderModel:
         return [weights for _, weights in self._trainable()]
 
     def head_parameters(self) -> list[Tensor]:
-        """Return those of them that are the head's, which starts from nothing and learns faster."""
+        """Return the head's parameters, which start from zero and get a higher learning rate."""
         return list(self.classifier.head.parameters())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a copy of what is learnt, by the parameters' names."""
+        """Return a copy of the trained parameters, by name."""
         return {name: weights.detach().clone() for name, weights in self._trainable()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Replace what is learnt. Raises BadInput when names or shapes do not fit."""
+        """Replace the trained parameters. Raises BadInput if names or shapes do not fit."""
         own = dict(self._trainable())
         expected = {(name, tuple(weights.shape)) for name, weights in own.items()}
         odd = sorted(expected ^ {(name, tuple(weights.shape)) for name, weights in state.items()})
@@ -120,7 +120,7 @@ class EncoderModel:
 
     @property
     def classes(self) -> int:
-        """How many outputs the head has."""
+        """The number of the head's outputs."""
         return self.classifier.head.out_features
 
     def logits(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -130,7 +130,7 @@ class EncoderModel:
 
     @contextmanager
     def without_dropout(self) -> Iterator[None]:
-        """Switch dropout off; it is as before afterwards."""
+        """Switch dropout off within the context."""
         was_training = self.classifier.training
         self.classifier.eval()
         try:
@@ -139,7 +139,7 @@ class EncoderModel:
             self.classifier.train(was_training)
 
     def total_weights(self) -> int:
-        """Return how many weights there are."""
+        """Return the number of weights."""
         return sum(weights.numel() for weights in self.classifier.parameters())
 
     def _trainable(self) -> list[tuple[str, Tensor]]:
@@ -149,8 +149,8 @@ class EncoderModel:
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """What an encoder is next to its weights: how many classes its head has, how tokens are pooled,
-    whether vectors have length 1, and which layers LoRA changes (None: none)."""
+    """An encoder without its weights: the number of classes, the pooling, whether vectors are
+    scaled to length 1, and LoRA's layers, if any."""
 
     classes: int
     pooling: Pooling
@@ -167,8 +167,8 @@ def load_encoder(
     frozen: bool = False,
     gradient_checkpointing: bool = False,
 ) -> EncoderModel:
-    """Load a base in float32 with a head of zeros. ``dropout`` is that of LoRA's layers; with
-    ``frozen`` nothing of the base has gradients. Raises BadInput."""
+    """Load a base in float32 with a head of zeros. ``dropout`` is for LoRA's layers; a ``frozen``
+    base has no gradients. Raises BadInput."""
     from transformers import AutoModel  # takes seconds
 
     try:
@@ -182,8 +182,7 @@ def load_encoder(
 
 
 def load_empty_encoder(config: Path, shape: EncoderShape, *, device: str) -> EncoderModel:
-    """Make an encoder of a directory's config alone, for weights that are loaded into it. Raises
-    BadInput."""
+    """Make an encoder from a directory's config only, to load weights into it. Raises BadInput."""
     from transformers import AutoConfig, AutoModel
 
     try:
@@ -196,8 +195,8 @@ def load_empty_encoder(config: Path, shape: EncoderShape, *, device: str) -> Enc
 
 
 def find_pooling(base: Path, wanted: Literal["auto"] | Pooling) -> Pooling:
-    """Return how a base's tokens are pooled: as wanted, else as its directory says
-    (sentence-transformers), else by their mean. Raises BadInput."""
+    """Return the pooling: the wanted one, else that of the directory (sentence-transformers), else
+    the mean. Raises BadInput."""
     if wanted != "auto":
         return wanted
     path = base / POOLING_FILE
@@ -229,8 +228,7 @@ def pool_mean(states: Tensor, mask: Tensor) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from talking about weights that are not used here, and its modules about
-    what PyTorch will drop one day (DeBERTa's is the one that does)."""
+    """Hide transformers' warnings about unused weights, and DeBERTa's deprecation warnings."""
     quiet_transformers()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -247,7 +245,7 @@ def _make(
 ) -> EncoderModel:
     config, chosen = backbone.config, resolve_device(device)
     if getattr(backbone, "pooler", None) is not None:
-        backbone.pooler = None  # of next-sentence prediction; nothing here reads it
+        backbone.pooler = None  # for next-sentence prediction; not used here
     if frozen or shape.lora is not None:
         backbone.requires_grad_(False)
     if gradient_checkpointing:
@@ -286,8 +284,8 @@ def write_encoder_files(
     base_name: str,
     dtype: str,
 ) -> tuple[str, ...]:
-    """Write what is learnt into a new ``directory``, with the base's config and tokenizer. Return
-    the names of the weight files."""
+    """Write the trained parameters into a new ``directory``, with the base's config and tokenizer.
+    Return the names of the weight files."""
     if directory.exists():
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
@@ -308,7 +306,7 @@ def write_encoder_files(
 
 
 def read_encoder_state(directory: Path) -> dict[str, Tensor]:
-    """Read what was learnt as float32, by the names of ``EncoderModel.state_dict``."""
+    """Read the trained parameters as float32, by the names of ``EncoderModel.state_dict``."""
     state = {f"{_HEAD}{key}": weights for key, weights in load_file(directory / HEAD).items()}
     if holds_whole_encoder(directory):
         whole = load_file(directory / BACKBONE)
@@ -322,7 +320,7 @@ def read_encoder_state(directory: Path) -> dict[str, Tensor]:
 
 
 def holds_whole_encoder(directory: Path) -> bool:
-    """Whether an adapter's directory holds its whole model, so that it needs no base."""
+    """Return whether an adapter's directory has its whole model, and so needs no base."""
     return (directory / BACKBONE).is_file()
 
 
@@ -330,7 +328,7 @@ def load_trained_encoder(
     directory: Path, base: Path | None, manifest: Manifest, *, device: str
 ) -> EncoderModel:
     """Load a published encoder in float32. One that was trained whole needs no base. Raises
-    BadInput, and AdapterRefused for another base than its own."""
+    BadInput, and AdapterRefused for a wrong base."""
     head = manifest.head
     assert head is not None
     shape = EncoderShape(
@@ -340,7 +338,7 @@ def load_trained_encoder(
         model = load_empty_encoder(directory, shape, device=device)
     elif base is None:
         raise BadInput(
-            f"{directory}: holds no whole encoder: name its base, {manifest.base.name}, with --base"
+            f"{directory}: needs its base, {manifest.base.name}: name its directory with --base"
         )
     else:
         verify_base(base, manifest.base)

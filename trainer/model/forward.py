@@ -1,5 +1,5 @@
-"""The forward pass for a one-token answer: the part that all prompts share once, and the last
-position's logits."""
+"""The forward pass for a one-token answer: compute the prompts' common prefix once, and only the
+last position's logits."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ from torch import Tensor
 from trainer.errors import ProofFailed
 
 PromptIds = tuple[int, ...]
-"""A prompt's token ids, prefix and suffix included."""
+"""A prompt's token ids, with prefix and suffix."""
 
 Layout = Literal["packed", "cached", "whole"]
-"""How the prompts of a batch lie in the forward pass.
+"""The layout of a batch's prompts in the forward pass.
 
-``packed``: their common prefix and then what follows it in each, one after the other in one
-sequence, under a mask that lets no prompt see another. No token is computed twice, none is
-padding, and gradient checkpointing works: for a GPU, with FlexAttention, which leaves out what is
-masked (Dong et al. 2024, arXiv 2412.05496). ``cached``: the prefix runs once, its keys and values
-serve every row, and rows are padded to the longest: for a CPU, where nothing leaves out what is
-masked, and scores would grow with the square of a batch's tokens. ``whole``: each prompt is a row,
-prefix and all.
+``packed``: one sequence of the common prefix and then each prompt's rest, under a mask that hides
+the prompts from each other. No token is computed twice, there is no padding, and gradient
+checkpointing works. For GPUs, with FlexAttention, which skips masked blocks (Dong et al. 2024,
+arXiv 2412.05496). ``cached``: the prefix is computed once, its keys and values serve every row, and
+rows are padded to the longest. For CPUs, where masked scores are not skipped and would grow with
+the square of the batch's tokens. ``whole``: each prompt is a row with its prefix.
 """
 
 FLEX_BLOCK = 128
-"""FlexAttention's mask is made of blocks of so many tokens; sequences are filled up to whole ones,
-so that few lengths have to be compiled for."""
+"""The block size of FlexAttention's mask, in tokens. Sequences are padded to whole blocks, so that
+few lengths have to be compiled."""
 
 _TOLERANCE = 0.1
-"""Above what bfloat16 rounds away, below what a missing scale or cap does to the logits."""
+"""Above the rounding of bfloat16, below the effect of a missing scale or cap on the logits."""
 
 _PADDING = 0
-"""Any token id: nothing that is read ever sees the padding."""
+"""Any token id would do: no position that is read attends to the padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Prompts as rows, without their common prefix.
 
-    ``tails`` is (prompts, longest tail), padded on the right; there is no attention mask, since
-    the causal one suffices. ``last`` (prompts) is the position whose logits answer.
+    ``tails`` is (prompts, longest tail), padded on the right, so that the causal mask is enough.
+    ``last`` (prompts) is the position of the answer's logits.
     """
 
     tails: Tensor
@@ -54,9 +53,9 @@ class Batch:
 class Packed:
     """Prompts in one sequence behind their common prefix.
 
-    ``ids`` (tokens); ``positions`` (tokens), each token's place in its own prompt; ``owners``
-    (tokens), whose token it is: 0 the prefix's, 1 the first prompt's and so on, the padding's last;
-    ``last`` (prompts), where in the sequence the logits answer.
+    ``ids`` (tokens); ``positions`` (tokens) in the token's own prompt; ``owners`` (tokens): 0 for
+    the prefix, 1 for the first prompt and so on, the padding last; ``last`` (prompts): the
+    positions of the answers' logits.
     """
 
     ids: Tensor
@@ -98,11 +97,11 @@ def pack(
 
 
 def packed_mask(packed: Packed, prefix_tokens: int, attention: str) -> Any:
-    """Return what keeps packed prompts apart, in the form that an attention of transformers takes:
-    a ``BlockMask`` for ``flex_attention``, else (1, 1, tokens, tokens), which is true where a
-    token may look (``sdpa``) or is added to the scores (``eager``).
+    """Return the mask that separates packed prompts, in the form of a transformers attention: a
+    ``BlockMask`` for ``flex_attention``, else (1, 1, tokens, tokens), true for visible tokens
+    (``sdpa``) or added to the scores (``eager``).
 
-    A token sees what is not after it, of the prefix and of its own prompt.
+    A token sees the preceding tokens of the prefix and of its own prompt.
     """
     owners, tokens = packed.owners, len(packed.owners)
 
@@ -128,8 +127,8 @@ def answer_states(
 ) -> Tensor:
     """Return the last layer's states, (prompts, hidden size), at each prompt's last position.
 
-    ``causal_lm`` is the language model, LoRA layers inside; ``prefix`` the ids (prefix) that every
-    one of ``prompts`` begins with. The sums are the same in each layout, but for rounding.
+    ``causal_lm`` is the language model with its LoRA layers; ``prefix`` the ids with which each
+    prompt begins. The layouts differ only by rounding.
     """
     tokens = prefix.shape[0]
     if layout == "packed" and _within_window(causal_lm.config, prompts):
@@ -169,8 +168,8 @@ def _packed_states(
 
 
 def _within_window(config: Any, prompts: Sequence[PromptIds]) -> bool:
-    """Whether every token of the prompts sees all before it, as ``packed_mask`` has it: some
-    models look back over a sliding window alone."""
+    """Return whether every token sees all preceding ones, as ``packed_mask`` assumes: in some
+    models it sees only a sliding window."""
     window = getattr(config, "sliding_window", None)
     return not window or max(map(len, prompts)) <= window
 
@@ -178,8 +177,8 @@ def _within_window(config: Any, prompts: Sequence[PromptIds]) -> bool:
 def answer_logits(
     causal_lm: Any, prefix: Tensor, prompts: Sequence[PromptIds], *, layout: Layout
 ) -> Tensor:
-    """Return float32 logits over the vocabulary, (prompts, vocabulary), at each prompt's last
-    position: the head runs there and nowhere else."""
+    """Return float32 logits, (prompts, vocabulary), at each prompt's last position, the only one at
+    which the head is computed."""
     states = answer_states(causal_lm, prefix, prompts, layout=layout)
     logits: Tensor = causal_lm.get_output_embeddings()(states)
     return logits.float()
@@ -190,10 +189,11 @@ def verify_forward(
 ) -> float:
     """Compare ``answer_logits`` with the model's own forward pass over whole prompts, one by one.
 
-    Some architectures scale or cap their logits after the head, crop their cache or take no mask
-    of others; those must not be trained by the short way. Returns the worst prompt's difference
-    (root mean square, relative to the logits' spread); raises ProofFailed above a tenth.
+    Return the largest difference of a prompt (root mean square, relative to the logits' standard
+    deviation). Raises ProofFailed above 0.1.
     """
+    # Some architectures scale or cap their logits after the head, crop their cache or ignore a
+    # given mask. Training them by the short pass would give a wrong model without an error.
     worst = 0.0
     with torch.inference_mode():
         found = answer_logits(causal_lm, prefix, prompts, layout=layout)
@@ -206,6 +206,6 @@ def verify_forward(
     if not worst <= _TOLERANCE:
         raise ProofFailed(
             f"the short forward pass differs from the model's own by {worst:.3f} of the logits' "
-            "spread: this architecture needs its own head; try share_prefix = false"
+            "spread: this architecture needs its own head; try prompt_layout = whole"
         )
     return worst

@@ -1,4 +1,4 @@
-"""LoRA: a base with an adapter, to train or as it was published, and how its layers compute."""
+"""LoRA: a base model with an adapter, for training or as published, and the layers' arithmetic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 _ADAPTER = "default"
-"""PEFT's name of the only adapter."""
+"""PEFT's default name of an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class LoraModel:
         return [weights for weights in self.peft_model.parameters() if weights.requires_grad]
 
     def head_parameters(self) -> list[Tensor]:
-        """Return none of them: the answer is a token of the base's own vocabulary."""
+        """Return none: the answer is a token of the base's vocabulary."""
         return []
 
     def start_training(self) -> None:
@@ -53,7 +53,7 @@ class LoraModel:
 
     @contextmanager
     def without_dropout(self) -> Iterator[None]:
-        """Switch dropout off; it is as before afterwards."""
+        """Switch dropout off within the context."""
         was_training = self.peft_model.training
         self.peft_model.eval()
         try:
@@ -62,14 +62,14 @@ class LoraModel:
             self.peft_model.train(was_training)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a copy of the adapter's weights, under the names PEFT publishes them by."""
+        """Return a copy of the adapter's weights, with PEFT's names."""
         from peft import get_peft_model_state_dict
 
         state = get_peft_model_state_dict(self.peft_model, save_embedding_layers=False)
         return {name: weights.detach().clone().contiguous() for name, weights in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the adapter's weights. Raises BadInput when names or shapes do not fit."""
+        """Replace the adapter's weights. Raises BadInput if names or shapes do not fit."""
         from peft import set_peft_model_state_dict
 
         expected = {name: tuple(weights.shape) for name, weights in self.state_dict().items()}
@@ -80,11 +80,11 @@ class LoraModel:
         set_peft_model_state_dict(self.peft_model, dict(state))
 
     def adapter_config(self, base_name: str) -> dict[str, Any]:
-        """See the function of this name."""
+        """Return ``adapter_config.json``."""
         return adapter_config(self.peft_model, base_name)
 
     def release(self) -> None:
-        """Give the memory of all weights back. Nothing can be computed any more."""
+        """Free the memory of all weights. The model cannot be used afterwards."""
         for tensor in (*self.peft_model.parameters(), *self.peft_model.buffers()):
             tensor.data = tensor.data.new_empty(0)
         if self.device.type == "cuda":
@@ -92,7 +92,7 @@ class LoraModel:
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
-        """Switch the adapter off: inside, the model is the bare base."""
+        """Switch the adapter off within the context."""
         with self.peft_model.disable_adapter():
             yield
 
@@ -113,10 +113,9 @@ def load_lora_model(
     """Load the frozen base and put LoRA layers of ``rank`` on every linear layer but the head
     (Hu et al. 2021, arXiv 2106.09685; all layers as in Dettmers et al. 2023, arXiv 2305.14314).
 
-    ``target_modules`` limits them to some (``q_proj``...). With ``load_in_4bit`` the base is
-    loaded in 4-bit NormalFloat with double quantization (QLoRA, the same paper; needs
-    bitsandbytes), else in ``base_dtype``. Adapter weights are float32 whatever the base is. Raises
-    BadInput.
+    ``target_modules`` limits the layers (``q_proj``...). With ``load_in_4bit`` the base is loaded
+    in 4-bit NormalFloat with double quantization (QLoRA, the second paper; needs bitsandbytes),
+    else in ``base_dtype``. Adapter weights are always float32. Raises BadInput.
     """
     from transformers import AutoModelForCausalLM  # takes seconds
 
@@ -180,7 +179,7 @@ def add_lora(
 
 
 def adapter_config(peft_model: Any, base_name: str) -> dict[str, Any]:
-    """Return ``adapter_config.json`` as PEFT reads it, naming the base and no local path."""
+    """Return ``adapter_config.json`` as PEFT reads it, with the base's name instead of a path."""
     config: dict[str, Any] = peft_model.peft_config[_ADAPTER].to_dict()
     config |= {"base_model_name_or_path": base_name, "inference_mode": True}
     plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
@@ -189,8 +188,9 @@ def adapter_config(peft_model: Any, base_name: str) -> dict[str, Any]:
 
 
 def linear_layers(model: Any) -> tuple[str, ...]:
-    """Return the last name parts of all linear layers but the head (``q_proj``, ``up_proj``...),
-    sorted: the form every LoRA loader reads, where PEFT's "all-linear" may write whole paths."""
+    """Return the sorted last name parts of all linear layers except the head (``q_proj``,
+    ``up_proj``...)."""
+    # Not PEFT's "all-linear", which may write whole paths: not every LoRA loader reads those.
     head = model.get_output_embeddings()
     names = {
         name.rpartition(".")[2]
@@ -201,8 +201,7 @@ def linear_layers(model: Any) -> tuple[str, ...]:
 
 
 def choose_layers(layers: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the wanted layers of those there are, sorted; all where none is named. Raises
-    BadInput."""
+    """Return the wanted layers, sorted, or all layers if none is named. Raises BadInput."""
     unknown = sorted(set(wanted) - set(layers))
     if unknown:
         raise BadInput(f"lora_target_modules: this base has no {unknown}; it has {list(layers)}")
@@ -225,8 +224,8 @@ def _four_bits(compute: torch.dtype) -> Any:
 def load_adapter_model(
     directory: Path, base: Path, manifest: Manifest, *, device: str = "auto"
 ) -> LoraModel:
-    """Load the base as it is served with the adapter's weights: in 4 bits where the recipe says
-    that it is served so, whatever it was trained in. Raises BadInput."""
+    """Load the base in its serving precision, with the adapter's weights. Raises BadInput."""
+    # 4 bits only if the recipe serves in 4 bits; training in 4 bits does not matter here.
     recipe = manifest.data.get("recipe", {})
     if manifest.lora is None:
         raise BadInput(f"{directory}: is of kind {manifest.kind!r}, which has no LoRA weights")
@@ -243,8 +242,8 @@ def load_adapter_model(
 def load_as_served(
     base: Path, lora: Lora, *, device: str, in_4bit: bool, dropout: float = 0.0
 ) -> LoraModel:
-    """Load a base in the precision in which workers serve it (float32 on a CPU, else bfloat16, or
-    4 bits) with LoRA layers of that shape, to be scored with. Raises BadInput."""
+    """Load a base in the precision in which workers serve it (float32 on a CPU, else bfloat16 or 4
+    bits), with LoRA layers of that shape, for scoring. Raises BadInput."""
     chosen = resolve_device(device)
     on_cpu = chosen.type == "cpu"
     model = load_lora_model(
@@ -272,7 +271,7 @@ def encode_prompts(
         prompt = build_prompt(spec, message, tokenizer.encoders.plain)
         if prompt is None:
             raise BadInput(
-                f"message {message_id}: nothing printable is in it: a worker would reject it"
+                f"message {message_id}: has no printable text, so a worker rejects it: remove it"
             )
         prompts[message_id] = prompt.ids
     return prompts
@@ -284,8 +283,7 @@ def label_token_ids(codes: Mapping[str, Code], labels: Sequence[str]) -> tuple[i
 
 
 def round_weights(state: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
-    """Return float32 weights that hold exactly what a file of ``dtype`` can hold, so that what is
-    evaluated is what is published."""
+    """Round float32 weights to ``dtype``, so that the evaluated weights are the published ones."""
     stored = getattr(torch, dtype)
     return {name: weights.to(stored).float() for name, weights in state.items()}
 
@@ -319,13 +317,12 @@ def read_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def add_by_addmm(peft_model: Any) -> int:
-    """Let the plain LoRA layers of a PEFT model compute ``base(x) + scaling * x A' B'`` with one
-    ``addmm`` for the sum, the scale and the second product, and without a float32 copy of ``x``
-    under autocast. Returns how many layers were changed.
+    """Replace the forward pass of a PEFT model's plain LoRA layers by a faster one, and return
+    their number. State dicts, names and gradients stay the same.
 
-    PEFT's own ``forward`` is kept for what is not plain: layers of 4 bits, other variants, merged
-    or switched off layers, and inputs in another precision than the matrices where no autocast
-    brings them together. State dicts, names and gradients are the same.
+    ``base(x) + scaling * x A' B'`` takes one ``addmm`` for the sum, the scale and the second
+    product, and no float32 copy of ``x`` under autocast. PEFT's ``forward`` stays for 4-bit layers,
+    other variants, merged or disabled layers, and inputs of another precision without autocast.
     """
     from peft.tuners.lora import Linear
 
@@ -360,13 +357,11 @@ def _is_of_one_type(layer: Any, x: Tensor) -> bool:
 
 
 def fold_lora(peft_model: Any) -> None:
-    """Add ``scaling * B A`` to the weights below a PEFT model's plain LoRA layers, in place; what
-    takes the layers out afterwards is the model's ``unload``.
-
-    PEFT's ``merge_and_unload`` multiplies the matrices by a library that adds up in another order
-    on another processor. Here the rank's outer products are added one after the other in float64,
-    by operations on single numbers, so that files made of the weights have one digest.
-    """
+    """Add ``scaling * B A`` to the weights below a PEFT model's plain LoRA layers, in place. The
+    model's ``unload`` then removes the layers."""
+    # Not PEFT's merge_and_unload: its matrix product sums in another order on another processor.
+    # Adding the rank's outer products in float64, one by one, gives files with the same digest
+    # everywhere.
     from peft.tuners.lora import Linear
 
     with torch.no_grad():

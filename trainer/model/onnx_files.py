@@ -1,6 +1,6 @@
-"""An encoder as ONNX files, whole and with 8-bit weights, and what ONNX Runtime makes of them.
+"""Export an encoder to ONNX files, in float32 and with 8-bit weights, and score with them.
 
-The only file that imports ``onnxruntime``; PyTorch's exporter wants ``onnx`` beside it.
+The only file that imports ``onnxruntime``; PyTorch's exporter also needs ``onnx``.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ OUTPUT = "logits"
 
 _OPSET = 17
 _ROWS = ((1, 2, 3), (1, 2, 3, 4, 5))
-"""Any rows of unlike lengths: the graph is traced with them, padding included."""
+"""Example rows for tracing the graph: of different lengths, so that padding is traced too."""
 
 
 def require_onnx() -> None:
-    """Check that what exports is installed. Raises BadInput."""
+    """Raise BadInput if a package for the export is not installed."""
     for package in ("onnx", "onnxruntime"):
         require(package, "trainer", "the recipe's setting onnx")
 
@@ -54,13 +54,13 @@ def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxP
     """Write an encoder as ONNX into ``directory``: from ``input_ids`` and ``attention_mask``
     (int64, (messages, tokens)) to ``logits`` (float32, (messages, classes)), LoRA folded in.
 
-    "int8" is dynamic quantization: weights in 7 bits of ``QInt8``, with a scale for each column;
-    activations in 8 as they come. With 8 bits a processor without VNNI instructions (AVX2 alone)
-    adds two products in 16 bits, which saturate, and answers otherwise than the one the file was
-    calibrated on: 255 * 127 * 2 is above 32,767, 255 * 64 * 2 is not (``reduce_range`` of ONNX
-    Runtime's quantizer). The same weights give the same bytes on every processor, with the same
-    versions of the libraries. Raises BadInput where a package is missing.
+    "int8" is dynamic quantization: weights in 7 bits of ``QInt8`` with a scale for each column,
+    activations in 8 bits. The same weights and library versions give the same bytes on every
+    processor. Raises BadInput if a package is missing.
     """
+    # 7 bits (reduce_range), because a processor without VNNI instructions (only AVX2) adds two
+    # products in 16 bits, which saturate with 8-bit weights (255 * 127 * 2 > 32,767, but
+    # 255 * 64 * 2 is not). It would answer differently from the one that calibrated the file.
     require_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -69,7 +69,7 @@ def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxP
     if "int8" in precisions:
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it advises to preprocess, which is for images
+        root.setLevel(logging.ERROR)  # hides the advice to preprocess, which is for images
         try:
             quantize_dynamic(
                 whole,
@@ -93,8 +93,8 @@ def onnx_logits(
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[list[int], float], None] = lambda _prompts, _seconds: None,
 ) -> Floats:
-    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` is told which
-    prompts are done, and in how many seconds."""
+    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` gets the indexes
+    of the finished prompts and the seconds they took."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -115,8 +115,8 @@ def _export(model: EncoderModel, path: Path) -> None:
     example = collate_rows(_ROWS, model.pad_id, torch.device("cpu"))
     axes = {key: {0: "messages", 1: "tokens"} for key in INPUTS} | {OUTPUT: {0: "messages"}}
     with warnings.catch_warnings(), torch.inference_mode():
-        # The tracer is the old exporter, which says so at length. The new one takes six times as
-        # long, wants another package, and writes the same products.
+        # The old exporter, which warns that it is old: the new one takes six times as long, needs
+        # another package, and writes the same products.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             classifier,
@@ -131,7 +131,7 @@ def _export(model: EncoderModel, path: Path) -> None:
 
 
 def _merged(model: EncoderModel) -> Classifier:
-    """Return a copy on the CPU without LoRA layers: folded into the weights that they change."""
+    """Return a copy on the CPU with the LoRA layers folded into the weights."""
     classifier: Any = copy.deepcopy(model.classifier).cpu().eval()
     if model.lora is not None:
         fold_lora(classifier.backbone)
@@ -142,7 +142,7 @@ def _merged(model: EncoderModel) -> Classifier:
 
 @dataclass(frozen=True, slots=True)
 class OnnxScorer:
-    """One ONNX file; its raw scores are the head's logits, in float32 or of 8-bit weights."""
+    """A scorer of one ONNX file; the raw scores are the head's logits."""
 
     path: Path
     classes: int
@@ -152,12 +152,12 @@ class OnnxScorer:
         self,
         prompts: Sequence[PromptIds],
         *,
-        batch_size: int = BATCH_SIZE,  # noqa: ARG002 - a worker runs each message alone
-        autocast: bool = False,  # noqa: ARG002 - the file has its arithmetic
+        batch_size: int = BATCH_SIZE,  # noqa: ARG002 - a worker scores each message alone
+        autocast: bool = False,  # noqa: ARG002 - the file fixes the arithmetic
         on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
-        """Score prompts, each alone: the scale of 8-bit activations is taken over a batch. See
-        ``PromptScorer``."""
+        """Score prompts: see ``PromptScorer``."""
+        # Each alone, as a worker does: the scale of 8-bit activations is computed over a batch.
         seconds = np.empty(len(prompts))
 
         def note(chosen: list[int], took: float) -> None:
@@ -179,10 +179,9 @@ class OnnxScorer:
 
 
 def open_onnx(directory: Path, manifest: Manifest) -> OnnxScorer | None:
-    """Return what scores as a worker does: by the file that temperature and thresholds were made
-    with (``Head.judged``); None where the encoder has no ONNX file. Raises ProofFailed where its
-    golden logits are not the trainer's on this machine, and BadInput where a package is missing.
-    """
+    """Return the scorer of the file with which temperature and thresholds were fitted
+    (``Head.judged``), as workers use it; None if the encoder has no ONNX file. Raises ProofFailed
+    if its golden logits differ on this machine, and BadInput if a package is missing."""
     head = manifest.head
     if head is None or head.judged is None:
         return None
@@ -193,8 +192,8 @@ def open_onnx(directory: Path, manifest: Manifest) -> OnnxScorer | None:
     found = scorer.score(prompts).logprobs.tolist()
     if problem := disagreement(head.golden_logits, found, model.tolerance):
         raise ProofFailed(
-            f"{directory / model.file}: answers otherwise than the trainer's model on this "
-            f"machine: {problem}. Evaluate on another processor, or train without that file: "
-            'onnx = ["fp32"]'
+            f"{directory / model.file}: differs from the trainer's model on this machine: "
+            f"{problem}: evaluate on another processor, or train without that file "
+            '(onnx = ["fp32"])'
         )
     return scorer

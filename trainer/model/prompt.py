@@ -1,7 +1,7 @@
-"""Prompts as token ids: of a language model and of an encoder, and the rows that are trained on.
+"""Prompts as token ids, for language models and encoders, and the rows to train on.
 
-First the tokenizer; then what stands around a message, as the base's chat template or an encoder's
-special tokens have it; then rows of such prompts with what they are to learn.
+First the tokenizer, then the text around a message (from the base's chat template or an encoder's
+special tokens), then rows of prompts with their targets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from worker.contract.prompt import Encode
 from worker.contract.text import NORMALIZATION
 
 Render = Callable[[list[dict[str, str]]], str]
-"""Chat messages (role, content) to the text the base was trained to read, ready for an answer."""
+"""Renders chat messages (role, content) to the base's prompt format, up to the answer."""
 
 PLACEHOLDER = "<<<MESSAGE>>>"
 MARKER = " [...] "
@@ -41,23 +41,22 @@ MARKER = " [...] "
 _FILLER = " ."
 _FILLER_TRIES = 512
 _GAPS = ("\n", "\n\n")
-"""Two widths of the gap above the dots, for tokenizers in which a dot with its blank is two."""
+"""Two sizes of the gap above the dots, for tokenizers that split a space and a dot in two."""
 
 
 PROMPT_DATE = date(2026, 1, 1)
-"""The day that a chat template prints which prints today's date: any will do, as long as it
-stays."""
+"""The fixed date for chat templates that print today's date."""
 
 _LETTER = "a"
 IGNORE_INDEX = -100
-"""The target of a position that is not learnt (the ignore index of cross-entropy)."""
+"""The target of positions without a loss (the ignore index of cross-entropy)."""
 
 _POOL_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class BaseTokenizer:
-    """Two encodings of one tokenizer, and ids back to text with nothing skipped or tidied."""
+    """A tokenizer's two encodings, and its exact decoding."""
 
     encoders: Encoders
     decode: Callable[[Sequence[int]], str]
@@ -100,8 +99,8 @@ def load_tokenizer(base: Path) -> BaseTokenizer:
 
 
 def _single_tokens(tokenizer: Tokenizer, added: frozenset[int]) -> list[tuple[str, int]]:
-    """Return every token but the added ones as (text, id): plain letters and digits first, then
-    the short ones, then by id, so that codes are as easy to read as the vocabulary allows."""
+    """Return every token except the added ones as (text, id): ASCII letters and digits first, then
+    by length, so that codes are easy to read."""
     ids = set(tokenizer.get_vocab(with_added_tokens=False).values()) - added
     texts = [
         (tokenizer.decode([token_id], skip_special_tokens=False), token_id) for token_id in ids
@@ -115,11 +114,10 @@ def _single_tokens(tokenizer: Tokenizer, added: frozenset[int]) -> list[tuple[st
 
 
 class Renderer:
-    """A chat template as a function of a chat (role, content), ready for an answer.
+    """A chat template as a function of chat messages (role, content).
 
-    Some templates print today's date (those of Llama 3.2 and SmolLM3). An adapter is trained over
-    days, resumed, and served for months, on one text: the template takes every day for
-    ``PROMPT_DATE``.
+    Templates that print today's date (Llama 3.2, SmolLM3) print ``PROMPT_DATE``, because an adapter
+    must be trained and served with the same text.
     """
 
     def __init__(self, apply: Callable[..., Any]) -> None:
@@ -128,12 +126,11 @@ class Renderer:
 
     @property
     def printed_date(self) -> str | None:
-        """The day that stands in what was rendered, as ``2026-01-01``; None where the template
-        prints none."""
+        """The rendered date, as ``2026-01-01``; None if the template prints none."""
         return PROMPT_DATE.isoformat() if self._asked else None
 
     def __call__(self, chat: list[dict[str, str]]) -> str:
-        """Return the text. Raises ValueError where the template refuses the chat."""
+        """Return the text. Raises ValueError if the template refuses the chat."""
         try:
             text = self._apply(
                 chat, tokenize=False, add_generation_prompt=True, strftime_now=self._strftime
@@ -143,13 +140,13 @@ class Renderer:
         return str(text)
 
     def _strftime(self, form: str) -> str:
-        """Stands for transformers' function of that name, which reads the clock."""
+        """Replace transformers' function, which reads the clock."""
         self._asked = True
         return datetime.combine(PROMPT_DATE, time()).strftime(form)
 
 
 def load_renderer(base: Path) -> Renderer:
-    """Return a base's chat template. Raises BadInput when it has none."""
+    """Return a base's chat template. Raises BadInput if it has none."""
     from transformers import AutoTokenizer  # takes seconds
 
     try:
@@ -175,11 +172,11 @@ def make_prompt(
 ) -> tuple[PromptSpec, Mapping[str, Code]]:
     """Return the prompt and each label's code.
 
-    The system text is the instruction and, with ``list_labels``, one line per label: its code,
-    its name and, with ``descriptions``, its description. With ``prefix_block`` the system text is
-    padded so that the prefix fills whole blocks of so many tokens: an engine's prefix cache
-    holds whole blocks only. ``redaction`` names the rules that redact personal data in a message.
-    Raises BadInput, or ContractError from the choice of codes.
+    The system text is the instruction and, with ``list_labels``, a line for each label with its
+    code, name and, with ``descriptions``, description. With ``prefix_block`` it is padded so that
+    the prefix fills whole blocks of that many tokens, since an engine's prefix cache holds whole
+    blocks only. ``redaction`` names the rules that redact personal data. Raises BadInput, or
+    ContractError from the choice of codes.
     """
     _, suffix = _split(render, instruction)
     codes = choose_codes(taxonomy.names, suffix, encoders.control, encoders.single_tokens)
@@ -207,8 +204,8 @@ def make_prompt(
 
 
 def _split(render: Render, system: str) -> tuple[str, str]:
-    """Render around a placeholder and cut it out. Bases without a system role get the system
-    text at the top of the user's turn."""
+    """Render a placeholder for the message, and return the texts before and after it. Bases without
+    a system role get the system text at the top of the user's turn."""
     chats = (
         [{"role": "system", "content": system}, {"role": "user", "content": PLACEHOLDER}],
         [{"role": "user", "content": f"{system}\n\n{PLACEHOLDER}"}],
@@ -221,7 +218,9 @@ def _split(render: Render, system: str) -> tuple[str, str]:
         if text.count(PLACEHOLDER) == 1 and text.count(system) == 1:
             prefix, suffix = text.split(PLACEHOLDER)
             return prefix, suffix
-    raise BadInput("the base's chat template does not keep the instruction and the message whole")
+    raise BadInput(
+        "the base's chat template changes the instruction or the message: use another base"
+    )
 
 
 def _fill_block(system: str, render: Render, encoders: Encoders, block: int) -> str:
@@ -235,7 +234,7 @@ def _fill_block(system: str, render: Render, encoders: Encoders, block: int) -> 
 
 
 def _bare(tokenizer: Tokenizer) -> Tokenizer:
-    """Switch off what a tokenizer file may carry along: the contract shortens, nobody pads."""
+    """Switch off a tokenizer file's truncation and padding: the contract does the truncation."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -244,14 +243,14 @@ def _bare(tokenizer: Tokenizer) -> Tokenizer:
 def make_encoder_prompt(
     base: Path, encoders: Encoders, *, max_message_tokens: int, redaction: str | None
 ) -> PromptSpec:
-    """Return the prompt of an encoder: the tokens that its tokenizer puts around every text
-    (``[CLS]`` and ``[SEP]``), found by having it encode one. Raises BadInput."""
+    """Return the prompt of an encoder: its special tokens around the message, such as ``[CLS]`` and
+    ``[SEP]``. Raises BadInput."""
     before, after = _special_tokens(base / "tokenizer.json")
     prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
     room = most_message_tokens(base)
     if max_message_tokens > room:
         raise BadInput(
-            f"max_message_tokens={max_message_tokens}: this encoder has room for {room} tokens of "
+            f"max_message_tokens={max_message_tokens}: this encoder reads at most {room} tokens of "
             "a message: set it to that or less"
         )
     return PromptSpec(
@@ -268,19 +267,19 @@ def make_encoder_prompt(
 
 
 def most_message_tokens(base: Path) -> int:
-    """Return how many tokens of a message fit between the special ones. Raises BadInput."""
+    """Return the most message tokens that fit between the special ones. Raises BadInput."""
     encoding = _encode_letter(base / "tokenizer.json")
     special: list[int] = encoding.special_tokens_mask
     return most_tokens(base) - sum(special)
 
 
 def most_tokens(base: Path) -> int:
-    """Return how many tokens an encoder takes in a row, special ones included. Raises BadInput."""
+    """Return an encoder's most tokens, special ones included. Raises BadInput."""
     path = base / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         positions = int(config["max_position_embeddings"])
-        # RoBERTa and its kin count positions from behind the padding's id.
+        # RoBERTa and related models count positions from the padding's id + 1.
         offset = int(config["pad_token_id"]) + 1 if _counts_from_padding(config) else 0
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: cannot read the encoder's length: {error}") from error
@@ -312,7 +311,9 @@ def _special_tokens(path: Path) -> tuple[str, str]:
     first = marks.index(0)
     last = len(marks) - marks[::-1].index(0)
     if 1 in marks[first:last]:
-        raise BadInput(f"{path}: its special tokens stand within the text, not around it")
+        raise BadInput(
+            f"{path}: its special tokens are within the text, not around it: use another base"
+        )
     return "".join(found.tokens[:first]), "".join(found.tokens[last:])
 
 
@@ -326,10 +327,10 @@ RowT = TypeVar("RowT", bound=_HasIds)
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """Token ids of prompt and answer, and for each position its target id or ``IGNORE_INDEX``.
+    """Token ids of prompt and answer, and each position's target id or ``IGNORE_INDEX``.
 
-    ``sublabel`` is the message's finer label where the data has one: an extra target of training
-    that no file of the adapter knows.
+    ``sublabel`` is an additional training target, if the data has one; the adapter does not keep
+    it.
     """
 
     label: str
@@ -339,12 +340,12 @@ class TrainingRow:
 
     @property
     def prompt(self) -> tuple[int, ...]:
-        """The token ids before the answer. ``verify_loss_mask`` makes sure of it."""
+        """The token ids before the answer; ``verify_loss_mask`` checks this."""
         return self.ids[:-1]
 
     @property
     def answer(self) -> int:
-        """The token id that is learnt after the prompt."""
+        """The token id to learn after the prompt."""
         return self.targets[-1]
 
 
@@ -354,7 +355,7 @@ def make_rows(
     codes: Mapping[str, Code],
     encode_plain: Encode,
 ) -> tuple[TrainingRow, ...]:
-    """Build a row for each example, through the contract's own ``build_prompt``."""
+    """Build a row for each example with the contract's ``build_prompt``. Raises BadInput."""
     rows = []
     for example in examples:
         prompt = build_prompt(spec, example.message, encode_plain)
@@ -374,17 +375,15 @@ def verify_loss_mask(
     codes: Mapping[str, Code],
     decode: Callable[[Sequence[int]], str],
 ) -> None:
-    """Check every row: the learnt span is the last token, right after the prompt's suffix, and
-    decodes to exactly the label's code. Raises ProofFailed, naming the first wrong row and nothing
-    of its message.
-    """
+    """Check that each row's only target is the last token, right after the prompt's suffix, and
+    decodes to the label's code. Raises ProofFailed that names the first wrong row and no text."""
     for number, row in enumerate(rows):
         learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
         if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
             tokens = {0: "no token", 1: "1 token"}.get(len(learnt), f"{len(learnt)} tokens")
             raise ProofFailed(f"row {number} ({row.label}) learns {tokens}, not its last alone")
         if row.ids[-1] != row.targets[-1]:
-            raise ProofFailed(f"row {number} ({row.label}) holds another answer than it learns")
+            raise ProofFailed(f"row {number} ({row.label}): answer and target differ")
         if (
             row.prompt[: len(spec.prefix_ids)] != spec.prefix_ids
             or row.prompt[len(row.prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
@@ -397,8 +396,7 @@ def verify_loss_mask(
 
 @dataclass(frozen=True, slots=True)
 class HeadRow:
-    """Token ids of a prompt, the message and what stands around it, and what it is to be filed
-    under; ``sublabel`` is its finer label where the data has one."""
+    """A prompt's token ids, with its label and, if the data has one, its sublabel."""
 
     label: str
     ids: tuple[int, ...]
@@ -406,7 +404,7 @@ class HeadRow:
 
     @property
     def prompt(self) -> tuple[int, ...]:
-        """The token ids that are read: all of them."""
+        """All token ids."""
         return self.ids
 
 
@@ -427,7 +425,7 @@ def make_head_rows(
 def length_grouped_batches(
     rows: Sequence[RowT], size: int, rng: random.Random
 ) -> Iterator[Sequence[RowT]]:
-    """Yield every row once, in shuffled batches of rows of like length (little padding)."""
+    """Yield every row once, in shuffled batches of rows of similar length, for little padding."""
     order = list(rows)
     rng.shuffle(order)
     pool = size * _POOL_BATCHES

@@ -1,5 +1,5 @@
-"""A published adapter of any kind: verified as a worker verifies it, opened to be scored; and an
-encoder's files that can be made again, completed."""
+"""Open a published adapter of any kind for scoring, verified as a worker does; and make the files
+that an encoder's directory lacks."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _OF_THE_BASE = (BASE_CONFIG, TOKENIZER)
 
 
 def read_adapter(directory: Path, base: Path | None) -> tuple[Manifest, BaseTokenizer]:
-    """Verify everything a worker verifies (files, base, token ids, golden prompts); ``base`` may be
-    None where the adapter needs none.
+    """Verify everything that a worker verifies: files, base, token ids, golden prompts. ``base``
+    may be None if the adapter needs none.
 
-    Raises AdapterRefused, or BadInput for an adapter that gives no score for every label.
+    Raises AdapterRefused, or BadInput for an adapter that does not score every label.
     """
     found = read_manifest(directory)
     tokenizer = load_tokenizer(tokenizer_directory(directory, found, base))
     manifest = verify_adapter(directory, base, tokenizer.encoders)
     if manifest.decoding == "choice":
         raise BadInput(
-            f"{directory}: answers with decoding='choice', which has no score for every label "
-            "here; only adapters with decoding='code' and models with a head can be evaluated"
+            f"{directory}: has decoding='choice', which does not score every label: evaluate an "
+            "adapter with decoding='code' or a model with a head"
         )
     return manifest, tokenizer
 
@@ -53,10 +53,10 @@ def open_scorer(
     manifest: Manifest,
     prompts: Sequence[PromptIds],
     *,
-    device: str,
+    device: str = "auto",
 ) -> PromptScorer:
-    """Load an adapter as it is served and return what scores prompts with it; the forward pass of a
-    language model is verified on a few of ``prompts``. Raises BadInput, ProofFailed."""
+    """Load an adapter as it is served, and return its scorer. A language model's forward pass is
+    verified on a few of ``prompts``. Raises BadInput, ProofFailed."""
     if manifest.kind in ENCODER_KINDS:
         if served := open_onnx(directory, manifest):
             return served
@@ -68,7 +68,7 @@ def open_scorer(
 
 
 def require_base(base: Path | None, manifest: Manifest) -> Path:
-    """Return the base's directory. Raises BadInput where none was named."""
+    """Return the base's directory. Raises BadInput if it is None."""
     if base is None:
         raise BadInput(
             f"an adapter of kind {manifest.kind!r} needs its base, {manifest.base.name}: name its "
@@ -78,18 +78,17 @@ def require_base(base: Path | None, manifest: Manifest) -> Path:
 
 
 def complete_encoder(source: Path, out: Path, base: Path | None) -> Manifest:
-    """Write into ``out`` an encoder's directory with the files that ``source`` lacks, and return
-    its manifest: every file has the digest that the manifest names.
+    """Copy an encoder's directory to ``out`` with the files that ``source`` lacks, and return its
+    manifest, whose digests all files have.
 
-    Weights cannot be made again. ``base`` may be None where ``source`` holds its whole model.
-    Raises AdapterRefused for files that are altered and for another base, BadInput for what cannot
-    be completed, and ProofFailed where an ONNX file made here has other bytes.
+    Only weights cannot be made again. ``base`` may be None if ``source`` has the whole model.
+    Raises AdapterRefused for altered files or another base, BadInput for files that cannot be made,
+    and ProofFailed if an ONNX file made here has other bytes.
     """
     manifest = read_manifest(source)
     if manifest.kind not in ENCODER_KINDS:
         raise BadInput(
-            f"{source}: is of kind {manifest.kind!r}: an encoder alone has files that can be made "
-            "again"
+            f"{source}: is of kind {manifest.kind!r}: only an encoder's files can be made again"
         )
     check_target(out, MANIFEST_NAME)
     lacking = _lacking(source, manifest)
@@ -102,8 +101,8 @@ def complete_encoder(source: Path, out: Path, base: Path | None) -> Manifest:
 
 
 def _lacking(source: Path, manifest: Manifest) -> list[str]:
-    """Return the files that ``source`` lacks, once those that are there are verified. Raises
-    AdapterRefused, and BadInput where one of them cannot be made again."""
+    """Verify the existing files and return the names of the missing ones. Raises AdapterRefused,
+    and BadInput if one of them cannot be made again."""
     there = {name for name in manifest.files if (source / name).is_file()}
     for name in there:
         wanted = manifest.files[name]
@@ -111,14 +110,16 @@ def _lacking(source: Path, manifest: Manifest) -> list[str]:
     lacking = [name for name in manifest.files if name not in there]
     for name in lacking:
         if name not in _OF_THE_BASE and name not in FILES.values():
-            raise BadInput(f"{source}: holds no {name}, and nothing can make that again")
+            raise BadInput(
+                f"{source}: has no {name}, which cannot be made again: copy it from the store"
+            )
     return lacking
 
 
 def _take_from_base(names: list[str], draft: Path, base: Path | None) -> None:
     for name in names:
         if base is None or not (base / name).is_file():
-            raise BadInput(f"{name} is the base's: name the base's directory with --base")
+            raise BadInput(f"{name} comes from the base: name the base's directory with --base")
         shutil.copyfile(base / name, draft / name)
 
 
@@ -130,13 +131,13 @@ def _export(names: list[str], draft: Path, base: Path | None, manifest: Manifest
     for name in names:
         if sha256_file(draft / name) != manifest.files[name].sha256:
             raise ProofFailed(
-                f"{name}: made again it has other bytes than the published one, which was made "
-                f"with {_differences(manifest.versions)}"
+                f"{name}: has other bytes than the published file, which was made with "
+                f"{_differences(manifest.versions)}"
             )
 
 
 def _differences(made_with: Mapping[str, str]) -> str:
-    """Tell which library's version is another here than it was then."""
+    """Return which libraries have another version here, and what to do."""
     here = onnx_versions()
     odd = [
         f"{name} {made_with.get(name, '?')} (here {version})"
@@ -144,5 +145,5 @@ def _differences(made_with: Mapping[str, str]) -> str:
         if made_with.get(name) != version
     ]
     if odd:
-        return f"{', '.join(odd)}: install those versions, as locks/cpu.txt has them"
-    return "the same versions of every library as here: its weights or this machine are at fault"
+        return f"{', '.join(odd)}: install those versions (locks/cpu.txt)"
+    return "the same library versions: the cause is its weights or this machine"

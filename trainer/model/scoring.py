@@ -1,5 +1,4 @@
-"""Raw scores of prompts: by a language model's codes, with the proof of its forward pass, or by an
-encoder's head."""
+"""Raw scores of prompts, by a language model's codes or an encoder's head."""
 
 from __future__ import annotations
 
@@ -24,23 +23,23 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 BATCH_SIZE = 64
-"""Rows of a scoring batch at most."""
+"""The most rows of a scoring batch."""
 
 BATCH_TOKENS = 4096
-"""Tokens of a scoring batch at most, prefixes and padding included. Memory grows with them and not
-with the rows; so many keep a GPU busy, and take less than a training step of the same base."""
+"""The most tokens of a scoring batch, prefixes and padding included. Memory depends on the tokens,
+not on the rows. This number keeps a GPU busy, and needs less than a training step."""
 
 _PROBES = 4
 _LOWEST = -1e4
-"""Stands for minus infinity, which JSON has no number for."""
+"""Instead of minus infinity, which JSON cannot represent."""
 
 
 def token_batches(
     lengths: Sequence[int], *, rows: int = BATCH_SIZE, tokens: int = BATCH_TOKENS
 ) -> Iterator[list[int]]:
-    """Yield the index of every length once, the longest first (what does not fit is known at
-    once), in batches that hold at most so many rows and, padded to their longest, so many tokens.
-    A prompt that is longer than that goes alone."""
+    """Yield the indexes of the lengths, the longest first, in batches of at most ``rows`` rows and,
+    padded to the longest, ``tokens`` tokens. A longer prompt is a batch by itself."""
+    # The longest first, so that a batch that does not fit into memory fails at once.
     order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
     start = 0
     while start < len(order):
@@ -52,9 +51,8 @@ def token_batches(
 def score_batch(
     causal_lm: Any, prefix: Tensor, codes: Tensor, prompts: Sequence[PromptIds], *, layout: Layout
 ) -> tuple[Tensor, Tensor]:
-    """Return the codes' log-probabilities, (prompts, codes), and whether the likeliest token is a
-    code, (prompts). The vocabulary is there at the last position alone, for its sum: the mass
-    that no label gets is one minus the codes'."""
+    """Return the codes' log-probabilities over the whole vocabulary, (prompts, codes), and whether
+    the most probable token is a code, (prompts)."""
     logits = answer_logits(causal_lm, prefix, prompts, layout=layout)
     of_codes = logits[:, codes] - logits.logsumexp(dim=-1, keepdim=True)
     return of_codes, torch.isin(logits.argmax(dim=-1), codes)
@@ -62,10 +60,9 @@ def score_batch(
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The model's raw scores, (prompts, outputs): natural log-probabilities of the labels' codes
-    under a softmax over the whole vocabulary, or the logits of a head. Whether the likeliest answer
-    of all is a label, (prompts); and how long each prompt's batch took, (prompts), and all of them,
-    in seconds."""
+    """Raw scores, (prompts, outputs): natural log-probabilities of the labels' codes over the whole
+    vocabulary, or a head's logits; whether the most probable answer is a label, (prompts); the
+    seconds of each prompt's batch, (prompts), and of all batches."""
 
     logprobs: NDArray[np.float64]
     in_set: NDArray[np.bool_]
@@ -84,14 +81,14 @@ class PromptScorer(Protocol):
         autocast: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
-        """Score prompts without gradients and without dropout, in ``token_batches`` of at most
-        ``batch_size`` rows."""
+        """Score prompts without gradients and dropout, in ``token_batches`` of at most
+        ``batch_size`` rows. ``autocast`` computes in bfloat16; ``on_progress`` gets the number of
+        prompts that are newly done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A model with one prompt's fixed part and codes. ``layout`` is one that this architecture was
-    shown to allow (``verify``)."""
+    """A language model with its prompt's prefix and codes; see ``verify`` for the ``layout``."""
 
     model: LoraModel
     prefix_ids: tuple[int, ...]
@@ -106,11 +103,7 @@ class Scorer:
         autocast: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
-        """Score prompts without gradients and without dropout, in ``token_batches`` of at most
-        ``batch_size`` rows.
-
-        ``autocast`` computes in bfloat16; ``on_progress`` is told how many more are done.
-        """
+        """Score prompts: see ``PromptScorer``."""
         device, causal_lm = self.model.device, self.model.causal_lm
         prefix = torch.tensor(self.prefix_ids, device=device)
         codes = torch.tensor(self.label_ids, device=device)
@@ -142,9 +135,8 @@ def make_verified_scorer(
     label_ids: tuple[int, ...],
     prompts: Sequence[PromptIds],
 ) -> Scorer:
-    """Return a scorer by codes that scores prompts with their fixed part once a batch where that
-    gives the model's own logits, as is verified on a few of ``prompts``, else whole. Raises
-    ProofFailed where whole ones differ from the model's own as well."""
+    """Return a scorer with the layout "cached" if a few of ``prompts`` show that it gives the
+    model's own logits, else "whole". Raises ProofFailed if that differs too."""
     whole = Scorer(model, prefix_ids, label_ids, layout="whole")
     if prefix_ids:
         cached = replace(whole, layout="cached")
@@ -160,8 +152,7 @@ def make_verified_scorer(
 
 @dataclass(frozen=True, slots=True)
 class Class:
-    """What one output of a head stands for, by its ``name``: a label, or one of a label's finer
-    ones."""
+    """An output of a head: a label, or one of its sublabels."""
 
     name: str
     label: str
@@ -171,9 +162,9 @@ class Class:
 def find_classes(
     examples: Iterable[Example], labels: Sequence[str], *, finer: bool
 ) -> tuple[Class, ...]:
-    """Return the head's classes, by label in the taxonomy's order: with ``finer`` the finer labels
-    that occur under each, and the label itself where it has none. A finer label that stands under
-    two labels, or is named as one, has its label in its name."""
+    """Return the head's classes, by label in the taxonomy's order: with ``finer`` the sublabels
+    that occur under each, or the label itself if it has none. The name of a sublabel that occurs
+    under two labels, or equals a label's name, includes its label."""
     found: dict[str, set[str]] = {label: set() for label in labels}
     for example in examples:
         if finer and example.sublabel is not None:
@@ -193,13 +184,13 @@ def find_classes(
 
 
 def label_indexes(classes: Sequence[Class], labels: Sequence[str]) -> Ints:
-    """Return for each class, (classes), the place of its label among the labels."""
+    """Return each class's label as an index, (classes)."""
     return np.array([labels.index(each.label) for each in classes], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadScorer:
-    """A model with a head; its raw scores are the head's logits."""
+    """A scorer of a model with a head; the raw scores are the head's logits."""
 
     model: EncoderModel
 
@@ -211,9 +202,7 @@ class HeadScorer:
         autocast: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
-        """Score prompts without gradients and without dropout, in ``token_batches`` of at most
-        ``batch_size`` rows; ``autocast`` computes in bfloat16, ``on_progress`` is told how many
-        more are done. No answer can be outside the label set."""
+        """Score prompts: see ``PromptScorer``. No answer is outside the label set."""
         model = self.model
 
         def ask(batch: Sequence[PromptIds]) -> tuple[Tensor, Tensor]:
@@ -231,8 +220,8 @@ class HeadScorer:
             )
 
     def logits(self, prompts: Sequence[PromptIds]) -> Floats:
-        """Return the logits, (prompts, classes), each prompt scored alone: without padding, so that
-        no other arithmetic is in them."""
+        """Return the logits, (prompts, classes), of each prompt alone, without padding, which would
+        change the rounding."""
         return self.score(prompts, batch_size=1).logprobs
 
 
@@ -246,8 +235,8 @@ def _score_all(
     autocast: bool,
     on_progress: Callable[[int], None] | None,
 ) -> Scores:
-    """Score prompts in ``token_batches``; ``ask`` gives a batch's raw scores, (prompts, outputs),
-    and whether the likeliest answer of all is a label, (prompts)."""
+    """Score prompts in ``token_batches``; ``ask`` returns a batch's raw scores, (prompts, outputs),
+    and whether the most probable answer is a label, (prompts)."""
     scores = np.empty((len(prompts), outputs))
     in_set = np.empty(len(prompts), dtype=bool)
     batch_seconds = np.empty(len(prompts))

@@ -1,1 +1,1 @@
-"""The next adapter: a new version of its dataset, trained, compared, and put to a person."""
+"""Propose the next adapter: a new dataset version, a training, a comparison, and a decision."""

@@ -1,4 +1,4 @@
-"""The proposed adapter next to the one in service, message by message, and what follows."""
+"""Compare the proposed adapter with the one in service, message by message, and recommend."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from trainer.statistics.paired import alpha_of, lowest_difference, paired_interv
 from trainer.store.rules import GateVerdict
 from worker.contract.exchange import Answer, Figure, Verdict
 
-OLD_HOLDOUT = "accuracy on the hold-out of the dataset before"
-AUDITED = "accuracy on its audited messages, by people's labels"
+OLD_HOLDOUT = "accuracy on the earlier hold-out"
+AUDITED = "accuracy on its audited messages, by reviewers' labels"
 NEW_HOLDOUT = "accuracy on the grown hold-out"
-REVIEW = "share that goes to people, of the hold-out before"
-ALONE = "messages labelled rightly without a person, of the hold-out before"
-SUREST = "wrong labels without a person, if each asks people as often as the current one does"
+REVIEW = "share sent to review, on the earlier hold-out"
+ALONE = "messages labelled right without review, on the earlier hold-out"
+SUREST = "wrong labels without review, if both send as many to review as the current one"
 _FEW_AUDITED = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A figure and the messages behind it; ``found`` counts, for the proposed one against the
-    current one, who alone is right (of reviews: who alone asks no person)."""
+    """A figure and its counts: ``found`` counts the messages that only the proposed adapter gets
+    right, and those that only the current one does (for reviews: that only it does not send)."""
 
     figure: Figure
     found: Discordance
 
     def is_better(self, alpha: float) -> bool:
-        """Whether the proposed one is shown to be better (Tango's interval, one-sided)."""
+        """Whether the proposed adapter is shown to be better (Tango's interval, one-sided)."""
         return lowest_difference(self.found, alpha) > 0
 
     @property
@@ -47,8 +47,8 @@ class Compared:
 def compare(
     old: tuple[Path, Path], grown: tuple[Path, Path] | None, outcomes: Mapping[str, Answer]
 ) -> list[Compared]:
-    """Compare two evaluations (proposed, current) on the old hold-out, on what people said of its
-    messages in an audit, and on the grown one where there is one."""
+    """Compare two evaluations (proposed, current) on the old hold-out, on its audited labels, and
+    on the grown hold-out, if there is one."""
     new, current = (PREDICTIONS.read(folder) for folder in old)
     groups = _groups(new)
     found = [
@@ -63,7 +63,7 @@ def compare(
     truth = {
         answer.id: answer.new_label or None
         for answer in outcomes.values()
-        if answer.purpose == "audit" and answer.decision != "accept"
+        if answer.audits_holdout and answer.decision != "accept"
     }
     audited = _right(new, truth), _right(current, truth)
     if audited[0]:
@@ -116,12 +116,10 @@ def _surest(predictions: Sequence[Prediction], count: int) -> dict[str, bool]:
 
 
 def not_wrong_unseen(confidence: Floats, correct: Bools, surest: int) -> Bools:
-    """Return of each message that it is not labelled wrongly unseen, if so many of the surest are
-    labelled without a person.
-
-    The thresholds have no part in it: each is set on a validation set, with luck, and a lower one
-    asks people less often without any better answer.
-    """
+    """Return for each message whether it is right or reviewed, if the ``surest`` most confident
+    ones are labelled without review."""
+    # Independent of the adapters' thresholds: a threshold is set on a validation set, with noise,
+    # and a lower one sends less to review without a better model.
     unseen = np.zeros(len(confidence), dtype=np.bool_)
     unseen[np.argsort(-confidence, kind="stable")[:surest]] = True
     good: Bools = correct | ~unseen
@@ -131,8 +129,8 @@ def not_wrong_unseen(confidence: Floats, correct: Bools, surest: int) -> Bools:
 def compare_answers(
     name: str, new: Bools, current: Bools, groups: Groups | None, *, turned: bool = False
 ) -> Compared:
-    """Compare where the proposed and the current adapter do well, message by message; ``turned``:
-    the figure that is told is the share where they do not."""
+    """Compare for which messages the two adapters do well; ``turned``: the figure is the share for
+    which they do not."""
     found = count_discordant(new, current, groups)
     low, high = paired_interval(found)
     shares = float(new.mean()), float(current.mean())
@@ -146,7 +144,7 @@ def compare_answers(
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict, the answer in a sentence, and the reasons, in plain words."""
+    """The verdict, a headline, and the reasons."""
 
     verdict: Verdict
     headline: str
@@ -157,50 +155,47 @@ class Judgement:
 def judge(
     compared: Sequence[Compared], gate: GateVerdict, changes: Mapping[str, int], judged: int = 0
 ) -> Judgement:
-    """Say whether it is worth a trial: the gate lets it pass, whose row is the promised precision
-    too; it makes no more mistakes in any comparison; and it is shown to be better in one: fewer
-    mistakes, or fewer among as many of its surest answers. That fewer messages go to people is no
-    reason by itself, for a lower threshold does that. One that is right more often and asks people
-    more is not, where fewer messages are labelled rightly without one. ``judged``: how many
-    adapters the hold-out before has been opened for, the current one among them.
+    """Recommend a trial if the gate passes it, it is shown to be worse in no comparison of
+    mistakes, and it is shown to be better in one. It is not recommended if fewer messages would be
+    labelled right without review. ``judged`` is the number of adapters for which the earlier
+    hold-out has been opened, the current one included.
 
-    Of a whole sequence of proposals that are as good as the current adapter, one is recommended by
-    mistake at most once in twenty times: each turn spends a part of that (``alpha_of``), shared by
-    its comparisons (Bonferroni).
+    In a whole sequence of proposals that are as good as the current adapter, one is recommended by
+    mistake with a probability of at most 5 %: each proposal spends a part of that (``alpha_of``),
+    shared by its comparisons (Bonferroni).
     """
+    # A smaller share of reviews alone is not a reason, since a lower threshold achieves it.
     shown = [each for each in compared if each.figure.name not in {ALONE, REVIEW}]
     alpha = alpha_of(max(1, judged - 1)) / len(shown)
     better = [each for each in shown if each.is_better(alpha)]
     worse = [each for each in compared if each.worse]
-    pro = [_tell(each) for each in better]
-    contra = [_tell(each) for each in worse]
+    pro = [_sentence(each) for each in better]
+    contra = [_sentence(each) for each in worse]
     contra += [
         f"The gate refuses it: {row.name}, {row.found}." for row in gate.criteria if not row.passed
     ]
     if gate.passed:
-        pro.append("The gate lets it pass.")
-    pro += [_tell(each) for each in compared if _asks_less(each)]
-    contra += [_tell_equal(each) for each in shown if each not in better and not each.worse]
+        pro.append("It passes the gate.")
+    pro += [
+        _sentence(each) for each in compared if each.figure.name == REVIEW and each.is_better(ALPHA)
+    ]
+    contra += [_equal_sentence(each) for each in shown if each not in better and not each.worse]
     contra += list(_caveats(compared, changes, judged))
     less_right = [each for each in worse if each.figure.name not in {REVIEW, ALONE, SUREST}]
     if not gate.passed or less_right:
-        why = "worse than the adapter in service" if less_right else "the gate says no"
+        why = "worse than the adapter in service" if less_right else "it does not pass the gate"
         return Judgement("refused", f"No: {why}.", tuple(pro), tuple(contra))
     if not [each for each in better if each.figure.name != SUREST or not worse]:
-        headline = "Not worth it: as good as the adapter in service, and a change has its risks."
+        headline = "Not worth it: not better than the adapter in service, and a change has risks."
         return Judgement("not_worth_it", headline, tuple(pro), tuple(contra))
     if any(each.figure.name == ALONE for each in worse):
-        headline = "Not worth it: it is right more often, and leaves more to people all the same."
+        headline = "Not worth it: it is right more often, but sends more to review."
         return Judgement("not_worth_it", headline, tuple(pro), tuple(contra))
-    return Judgement("publish", "Yes: it is better, and the gate lets it pass.", tuple(pro),
+    return Judgement("publish", "Yes: it is better, and it passes the gate.", tuple(pro),
                      tuple(contra))  # fmt: skip
 
 
-def _asks_less(each: Compared) -> bool:
-    return each.figure.name == REVIEW and each.is_better(ALPHA)
-
-
-def _tell(each: Compared) -> str:
+def _sentence(each: Compared) -> str:
     figure, found = each.figure, each.found
     assert figure.current is not None
     assert figure.difference is not None
@@ -209,7 +204,7 @@ def _tell(each: Compared) -> str:
     if figure.name == REVIEW:
         word = "Fewer" if figure.difference < 0 else "More"
         return (
-            f"{word} messages go to people: {figure.proposed:.1%} instead of "
+            f"{word} messages go to review: {figure.proposed:.1%} instead of "
             f"{figure.current:.1%} of {figure.messages:,}."
         )
     if figure.name == SUREST:
@@ -229,7 +224,7 @@ def _tell(each: Compared) -> str:
     )
 
 
-def _tell_equal(each: Compared) -> str:
+def _equal_sentence(each: Compared) -> str:
     figure = each.figure
     assert figure.low is not None
     assert figure.high is not None
@@ -244,18 +239,18 @@ def _caveats(
 ) -> Iterator[str]:
     if judged > MANY_OPENINGS:
         yield (
-            f"The hold-out has judged {judged} adapters: it favours the one that was chosen by "
-            f"it, and each further one has to be better by more (p < {alpha_of(judged - 1):.2g} "
-            "for all comparisons). New messages that the desk draws at random for its audit make "
-            "it grow."
+            f"The hold-out has been used for {judged} adapters. It favours the one that was chosen "
+            f"by it, and each further one needs stronger evidence (p < {alpha_of(judged - 1):.2g} "
+            "for all comparisons). It grows by new messages that the desk draws at random for its "
+            "audit."
         )
     audited = next((each.figure for each in compared if each.figure.name == AUDITED), None)
     if audited is None:
-        yield "No label of the hold-out was audited: accuracy is measured by labels as they are."
+        yield "No label of the hold-out was audited: accuracy is measured by its labels as given."
     elif audited.messages < _FEW_AUDITED:
         yield f"Only {audited.messages} messages of the hold-out were audited."
     if lost := changes.get("decisions_without_text", 0):
-        yield f"{lost:,} decisions could not be used: their messages' texts are not there."
+        yield f"{lost:,} decisions could not be used, because their messages' texts are missing."
 
 
 def _signed(share: float) -> str:

@@ -1,4 +1,4 @@
-"""The page about a proposal: publish it as a canary?"""
+"""The page of a proposal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TONES = {"publish": "good", "not_worth_it": "warn", "refused": "bad"}
 
 
 def write_proposal_page(out: Path, proposal: Proposal) -> None:
-    """Write the page. It holds figures and labels, and no message."""
+    """Write the page, with figures and labels and without messages."""
     sections = [_verdict(proposal), _figures(proposal), _changes(proposal), _gate(proposal)]
     current = proposal.current
     facts = [
@@ -36,15 +36,15 @@ def _verdict(proposal: Proposal) -> Section:
     headline = Point(_TONES[proposal.verdict], proposal.headline, "")
     if proposal.verdict == "refused":
         how = (
-            "It cannot be published from here. Anyone who wants it all the same has `clerk-trainer "
-            "publish RUN --store STORE --force --reason TEXT`, and the reason is recorded."
+            "It cannot be published from here. To overrule the gate, use `clerk-trainer publish "
+            "RUN --store STORE --force --reason TEXT`; the reason is recorded."
         )
     else:
         how = (
-            "A person decides, at the desk or with `clerk-trainer propose --store STORE --out DIR "
+            "You decide, at the desk or with `clerk-trainer propose --store STORE --out DIR "
             f"--decided FILE`. As a canary it gets {numbers.percent(proposal.canary_share)} of the "
-            "keys; workers stop it by themselves where it sends more to people, and `clerk-trainer "
-            "rollback --store STORE --reason TEXT` ends it at once."
+            "keys. Workers stop it if it sends more to review; `clerk-trainer rollback --store "
+            "STORE --reason TEXT` ends it at once."
         )
     return Section(
         "proposal",
@@ -69,7 +69,7 @@ def _figures(proposal: Proposal) -> Section:
     columns = ("figure", "proposed", "in service", "messages", "difference (95%)")
     about = (
         "Both adapters answered the same messages; the interval of the difference is Tango's, for "
-        "the same messages. Bars are 95% intervals of each share."
+        "paired answers. Bars are 95% intervals of each share."
     )
     title = "Next to the adapter in service"
     return Section("proposal_figures", title, [Table(columns, rows, words=3), small(about)])
@@ -102,8 +102,8 @@ def _changes(proposal: Proposal) -> Section:
     ]
     made = f", made of {proposal.dataset_before}" if proposal.dataset_before else ""
     told = (
-        f"Dataset {proposal.dataset}{made}. The hold-out stays: it only gains messages that were "
-        "drawn at random, and corrections by an audit."
+        f"Dataset {proposal.dataset}{made}. The hold-out only gains messages that were drawn at "
+        "random, and corrections by an audit."
     )
     blocks: list[Block] = [Table(("what", "messages"), rows), small(told)]
     return Section("proposal_changes", "What is new in the data", blocks)
@@ -118,7 +118,6 @@ def _gate(proposal: Proposal) -> Section:
         else (f"Each of its {len(rows)} criteria is met.")
     )
     told += (
-        " Judged on the hold-out of the dataset before, where the adapter in service was evaluated "
-        "too."
+        " Judged on the earlier dataset's hold-out, where the adapter in service was evaluated too."
     )
     return Section("proposal_gate", "What the gate says", [told, *gate_rows(rows)])

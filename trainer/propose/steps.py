@@ -1,18 +1,18 @@
-"""A proposal, step by step; each step leaves a whole folder or file, or nothing.
+"""Make a proposal, step by step. Each step writes a whole folder or file, or nothing.
 
-    request.json   what it is about: the same inputs go on, others are refused
-    dataset/       the new version
-    run/           the new adapter, and its evaluation on the new version's hold-out
-    before/        the evaluation of the new adapter on the hold-out of the dataset before
-    current/       that of the adapter in service
-    grown/         that of the adapter in service on the new hold-out, where it differs
+    request.json   the digests of the inputs; other inputs in the same folder are refused
+    dataset/       the new version of the dataset
+    run/           the new adapter, and its evaluation on the new hold-out
+    before/        the evaluation of the new adapter on the earlier dataset's hold-out
+    current/       the evaluation of the adapter in service on the same
+    grown/         the evaluation of the adapter in service on the new hold-out, if it differs
     proposal.json, proposal.html   written last
-    decision.json  what a person decided
+    decision.json  the operator's decision
 
-Killed anywhere and begun again it goes on with the step that was not finished. Decisions are
-applied to the earlier dataset each time, never to what a killed attempt left, so that none counts
-twice; the training goes on from its checkpoint. Where there are too few decisions nothing stays, so
-that the folder is free for more of them.
+If it is killed, running it again continues with the unfinished step, and the training with its
+checkpoint. Decisions are always applied to the earlier dataset, never to the remains of a killed
+attempt, so that none counts twice. With too few decisions the folder is emptied, so that it can be
+used when there are more.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ NEW, RUN, BEFORE, CURRENT, GROWN = "dataset", "run", "before", "current", "grown
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a proposal is made of. ``datasets`` are folders of datasets, or of earlier proposals
-    with theirs, among which the one of the adapter in service is. ``recipe`` names the new
-    version's folder and the run's; ``current_base`` is the base of the adapter in service, where it
-    needs another one; ``redact_names`` the model by which names in the dataset were redacted."""
+    """The inputs of a proposal. ``datasets`` are folders of datasets or of earlier proposals; one
+    holds the dataset of the adapter in service. ``recipe`` names the folders of the new version and
+    of the run. ``current_base`` is the base of the adapter in service, if it is another one.
+    ``redact_names`` is the model by which names in the dataset were redacted."""
 
     store: Path
     datasets: tuple[Path, ...]
@@ -77,13 +77,12 @@ class Request:
     canary_share: float
     least_decisions: int
     current_base: Path | None
-    device: str = "auto"
     redact_names: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What the steps made, and of what."""
+    """The results of the steps, and their inputs."""
 
     request: Request
     identity: dict[str, Any]
@@ -93,14 +92,16 @@ class _Made:
 
 
 class TooFewDecisions(BadInput):
-    """There is not enough that is new: a proposal is not worth its training yet."""
+    """Too few decisions change the dataset to justify a training."""
 
 
 def propose(request: Request, console: Console) -> Proposal:
-    """Go through the steps, and return the proposal. Raises BadInput where the inputs are not
-    those that an unfinished proposal in ``out`` began with, or nothing is current in the store;
-    TooFewDecisions where fewer than ``least_decisions`` change anything in the dataset; ``out`` is
-    then as empty as it was."""
+    """Go through the steps, and return the proposal.
+
+    Raises BadInput if an unfinished proposal in ``out`` has other inputs, or no adapter is current
+    in the store; TooFewDecisions, and empties ``out``, if fewer than ``least_decisions`` change the
+    dataset.
+    """
     base, current = _open_before(request)
     identity = _identify(request, base, current)
     _claim(request.out, identity)
@@ -115,16 +116,16 @@ def propose(request: Request, console: Console) -> Proposal:
         train(request.recipe, console, resume=True, replace=False)
     in_service = request.store / current.digest
     adapter, bases = request.out / RUN / "adapter", (request.recipe.base, request.current_base)
-    _evaluate(request, adapter, new, request.out / RUN / EVALUATION_FOLDER, bases[0], console)
-    before, beside = request.out / BEFORE, request.out / CURRENT
-    _evaluate(request, adapter, base, before, bases[0], console, trained_on=new)
-    _evaluate(request, in_service, base, beside, bases[1], console)
+    _evaluate(adapter, new, request.out / RUN / EVALUATION_FOLDER, bases[0], console)
+    before, of_current = request.out / BEFORE, request.out / CURRENT
+    _evaluate(adapter, base, before, bases[0], console, trained_on=new)
+    _evaluate(in_service, base, of_current, bases[1], console)
     grown = None
     if new.holdout_sha256 != base.holdout_sha256:
         grown = request.out / RUN / EVALUATION_FOLDER, request.out / GROWN
-        _evaluate(request, in_service, new, grown[1], bases[1], console, trained_on=base)
+        _evaluate(in_service, new, grown[1], bases[1], console, trained_on=base)
     outcomes = read_outcomes(request.decisions)
-    compared = compare((before, beside), grown, outcomes)
+    compared = compare((before, of_current), grown, outcomes)
     plan = plan_proposed(request.out, request.store, request.rules)
     tried = {each["subject"] for each in list_openings(base) if each["purpose"] == "evaluate"}
     judged = judge(compared, plan.verdict, new.record["version"]["changes"], len(tried))
@@ -136,8 +137,8 @@ def propose(request: Request, console: Console) -> Proposal:
 
 
 def plan_proposed(out: Path, store: Path, rules: GateRules) -> Plan:
-    """Judge the proposed adapter as ``publish`` does: on the hold-out of the dataset before, where
-    the adapter in service was evaluated too."""
+    """Judge the proposed adapter as ``publish`` does, on the earlier dataset's hold-out, where the
+    adapter in service was evaluated too."""
     return plan_publication(
         out / RUN,
         store,
@@ -151,16 +152,16 @@ def _open_before(request: Request) -> tuple[Dataset, Manifest]:
     pointer = read_pointer(request.store)
     if pointer is None:
         raise BadInput(
-            f"{request.store}: nothing is current there: the first adapter is published by hand "
-            "(clerk-trainer publish)"
+            f"{request.store}: no adapter is current: publish the first one with clerk-trainer "
+            "publish"
         )
     current = read_manifest(request.store / pointer.digest)
     return find_dataset(request.datasets, str(current.data.get("digest"))), current
 
 
 def find_dataset(folders: Sequence[Path], digest: str) -> Dataset:
-    """Return the dataset with this digest: one of ``folders``, or that of a proposal in one of
-    them. Raises BadInput where none is it."""
+    """Return the dataset with this digest: one of ``folders``, or of a proposal in one of them.
+    Raises BadInput if there is none."""
     seen: list[str] = []
     for folder in folders:
         own = (folder / MANIFEST).is_file()
@@ -171,13 +172,13 @@ def find_dataset(folders: Sequence[Path], digest: str) -> Dataset:
                 return open_dataset(each)
             seen.append(f"{each} is dataset {found[:12]}…")
     raise BadInput(
-        f"{', '.join(seen)}, and the adapter in service was trained on {digest[:12]}…: name that "
-        "one's folder"
+        f"{', '.join(seen)}, but the adapter in service was trained on {digest[:12]}…: name its "
+        "folder"
     )
 
 
 def _identify(request: Request, base: Dataset, current: Manifest) -> dict[str, Any]:
-    """Return what the proposal is about, by content and not by where it lies."""
+    """Return the proposal's inputs by their digests, independent of their paths."""
     return {
         "schema": "proposal-request/1",
         "dataset": base.digest,
@@ -189,8 +190,8 @@ def _identify(request: Request, base: Dataset, current: Manifest) -> dict[str, A
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
-    """Take the folder for this proposal, or find that it is this one's already; half-written files
-    of an attempt that was killed go."""
+    """Write the request into an empty folder, or check that the folder has the same one. Remove
+    half-written files of a killed attempt. Raises BadInput."""
     path = out / REQUEST
     for name in (REQUEST, PAGE, PROPOSAL):
         for leftover in out.glob(f".{name}.*"):
@@ -203,7 +204,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         if found != json.loads(json.dumps(identity)):
             differ = [name for name, value in identity.items() if found.get(name) != value]
             raise BadInput(
-                f"{out}: holds a proposal of other inputs ({', '.join(differ)}): name another --out"
+                f"{out}: has a proposal from other inputs ({', '.join(differ)}): name another --out"
             )
         return
     if out.exists() and any(out.iterdir()):
@@ -215,7 +216,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
 def _version(request: Request, base: Dataset, console: Console) -> Dataset:
     target = request.out / NEW
     if not (target / MANIFEST).is_file():
-        for leftover in request.out.glob(f".{NEW}.*"):  # of an attempt that was killed
+        for leftover in request.out.glob(f".{NEW}.*"):  # of a killed attempt
             shutil.rmtree(leftover)
         outcomes = read_outcomes(request.decisions)
         _refuse_few(len(outcomes), request.least_decisions)
@@ -229,8 +230,8 @@ def _version(request: Request, base: Dataset, console: Console) -> Dataset:
 
 
 def _release(out: Path) -> None:
-    """Give the folder back, empty: unless a training has begun there, by a lower bound. The request
-    goes last, so that a release that is killed is made up for by the same command."""
+    """Empty the folder, unless a training with a lower bound has begun there. The request is
+    removed last, so that the same command finishes a release that was killed."""
     if (out / RUN).exists():
         return
     if (out / NEW).exists():
@@ -243,13 +244,12 @@ def _release(out: Path) -> None:
 def _refuse_few(count: int, least: int) -> None:
     if count < least:
         raise TooFewDecisions(
-            f"{count} decisions with something new are fewer than {least}: wait for more "
-            "(--least-decisions)"
+            f"{count} decisions change the dataset, fewer than {least}: wait for more, or lower "
+            "--least-decisions"
         )
 
 
 def _evaluate(
-    request: Request,
     adapter: Path,
     dataset: Dataset,
     out: Path,
@@ -264,7 +264,6 @@ def _evaluate(
             dataset.directory,
             base,
             out,
-            device=request.device,
             trained_on=trained_on.directory if trained_on else None,
         ),
         console,
@@ -296,78 +295,75 @@ def _describe(
     )
 
 
-# What a person decided about a proposal, carried out once.
+# Decisions about proposals, each carried out once.
 
 DECISION = "decision.json"
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedOut:
-    """What came of a decision: ``canary``, ``declined``, or ``already`` where it had been done."""
-
-    outcome: str
-    decision: ProposalDecision
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What came of one of several decisions: as ``CarriedOut``, or ``refused`` and why."""
+    """The result of one of several decisions: an outcome of ``carry_out``, or ``refused`` and
+    why."""
 
     proposal: str
     outcome: str
     why: str = ""
 
 
-def carry_out_all(proposals: Path, store: Path, answers: Path, rules: GateRules) -> list[Told]:
-    """Carry out each decision of the folder ``answers`` whose proposal lies in a folder of
+def carry_out_all(
+    proposals: Path, store: Path, answers: Path, rules: GateRules
+) -> list[CarriedOut]:
+    """Carry out each decision in the folder ``answers`` whose proposal is in a folder of
     ``proposals`` and that was not carried out before, the oldest first.
 
-    One that cannot be carried out any more (another adapter has become current since) is told and
-    left, so that it does not stand in the way of the next. Raises RecordRefused for a file that is
-    none, OSError.
+    A decision that can no longer be carried out (another adapter has become current) is reported
+    and skipped, so that it does not block the next one. Raises RecordRefused and OSError.
     """
-    lying = {
+    folders = {
         read_proposal(path).id: path.parent for path in sorted(proposals.glob(f"*/{PROPOSAL}"))
     }
     found = [(read_decision(path), path) for path in sorted(answers.glob("*.json"))]
-    told = []
+    done = []
     for decision, path in sorted(found, key=lambda pair: pair[0].decided_at):
-        out = lying.get(decision.proposal)
+        out = folders.get(decision.proposal)
         if out is None or (out / DECISION).is_file():
             continue
         try:
-            outcome, why = carry_out(out, store, path, rules).outcome, ""
+            (outcome, _), why = carry_out(out, store, path, rules), ""
         except (AdapterRefused, BadInput, NotGoodEnough) as error:
             outcome, why = "refused", str(error)
-        told.append(Told(decision.proposal, outcome, why))
-    return told
+        done.append(CarriedOut(decision.proposal, outcome, why))
+    return done
 
 
-def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> CarriedOut:
-    """Publish the proposal in ``out`` as a canary, or write down that it is not wanted.
+def carry_out(
+    out: Path, store: Path, decided: Path, rules: GateRules
+) -> tuple[str, ProposalDecision]:
+    """Publish the proposal in ``out`` as a canary, or record that it is declined.
 
-    The decision is kept next to the proposal; the same one again changes nothing. Raises BadInput
-    where the proposal was refused, where another decision was made before, or where another adapter
-    has become current since; AdapterRefused and OSError as ``publish``.
+    Return the outcome (``canary``, ``declined``, or ``already`` if the adapter is in service) and
+    the decision, which is kept next to the proposal; repeating it changes nothing. Raises BadInput
+    if the proposal was refused, if another decision was made before, or if another adapter has
+    become current; AdapterRefused and OSError as ``publish``.
     """
     proposal = read_proposal(out / PROPOSAL)
     decision = read_decision(decided, proposal)
     kept = out / DECISION
     if kept.is_file() and read_decision(kept, proposal) != decision:
-        raise BadInput(f"{kept}: this proposal was decided otherwise already: make another one")
+        raise BadInput(f"{kept}: this proposal has another decision already: make another one")
     if decision.publish and proposal.verdict == "refused":
         raise BadInput(
             f"{decided.name}: the proposal was refused ({proposal.headline}): nothing was "
-            "published; clerk-trainer publish --force is there for who knows better"
+            "published; to overrule it, use clerk-trainer publish --force"
         )
     if not decision.publish:
         write_decision(kept, decision)
-        return CarriedOut("declined", decision)
+        return "declined", decision
     canary, current = read_canary(store), read_pointer(store)
     digest = proposal.adapter.digest
     if digest in {canary.digest if canary else "", current.digest if current else ""}:
         write_decision(kept, decision)
-        return CarriedOut("already", decision)
+        return "already", decision
     if current is None or proposal.current is None or current.digest != proposal.current.digest:
         raise BadInput(
             f"{store}: another adapter has become current since the proposal: propose again"
@@ -376,11 +372,11 @@ def carry_out(out: Path, store: Path, decided: Path, rules: GateRules) -> Carrie
     share = proposal.canary_share if decision.share is None else decision.share
     publish_adapter(plan, reason=_reason(proposal, decision), canary_share=share)
     write_decision(kept, decision)
-    return CarriedOut("canary", decision)
+    return "canary", decision
 
 
 def _reason(proposal: Proposal, decision: ProposalDecision) -> str:
-    """Return what history and model card say: what changed, why, and who decided."""
+    """Return the reason for history and model card: what changed, why, and who decided."""
     changed = "; ".join(
         f"{count} {CHANGES.get(name, name)}" for name, count in proposal.changes.items() if count
     )

@@ -1,24 +1,25 @@
-"""A new version of a dataset: the rows of the earlier one, and what people decided since.
+"""Make a new version of a dataset from the earlier one and the decisions since.
 
-The rule, which the manifest repeats:
+The rule, named in the manifest:
 
-- Every row stays in the part that it is in. In training and validation a decision holds; in the
-  hold-out only that of an audit, for corrections of labels that a model doubts would flatter it.
-  What fits no label leaves.
-- A message that was chosen because a model doubted it is learnt and never held out: a hold-out of
-  hard messages would measure nothing that serving meets. One that was drawn at random (an audit) is
-  held out, or validates, by its digest, with the shares that the dataset was split by.
-- New messages are cleaned as the dataset's were, names too, so that those it holds are recognized.
-- Copies and near-duplicates never cross: what is near to a held-out message, or has its id, is left
-  out, what is so to a validation or training message joins it, and new messages that are near each
-  other go together.
+- Every row stays in its split. Decisions apply in training and validation; in the hold-out only
+  those of an audit apply, because correcting only the labels that a model doubts would flatter the
+  model. Rows that fit no label are removed.
+- A new message that was chosen because a model doubted it goes to training, never to the hold-out:
+  a hold-out of hard messages does not represent the messages in service. One that was drawn at
+  random (an audit) never goes to training. Its digest decides between hold-out and validation, with
+  the shares of the dataset's split: thresholds and temperature have to follow the traffic too.
+- New messages are cleaned as the dataset's were, names included, so that known ones are recognized.
+- Copies and near-duplicates stay in one split: a new message that is near a held-out message, or
+  has its id, is left out; one that is near a training or validation message joins it; new messages
+  that are near each other go together. A chosen message near a new drawn one is left out.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from trainer.dataset.clean import (
 )
 from trainer.dataset.extra_files import (
     LABEL_SOURCES,
-    LabelOrigin,
     count_sources,
     read_label_sources,
     source_lines,
@@ -44,6 +44,7 @@ from trainer.dataset.folder import (
     VALIDATION,
     Dataset,
     Example,
+    LabelOrigin,
     earlier_openings,
     open_holdout,
     texts_sha256,
@@ -62,7 +63,7 @@ from worker.contract.text import message_sha256
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message and the label that it was shown with, if any."""
+    """A message and the label that the reviewer saw, if any."""
 
     id: str
     text: str
@@ -70,19 +71,26 @@ class Message:
 
 
 def read_new_messages(paths: Sequence[Path]) -> dict[str, Message]:
-    """Read messages by their digest from tasks (tasks/1) and from what ``clerk-desk export`` writes
-    (JSON Lines with ``id``, ``message`` and perhaps ``label``). Raises BadInput, RecordRefused."""
+    """Read messages, by digest, from tasks (tasks/1) and from files of ``clerk-desk export`` (JSON
+    Lines with ``id``, ``message`` and optionally ``label``). Raises BadInput, RecordRefused."""
     found: dict[str, Message] = {}
     for path in paths:
-        messages = _of_tasks(path) if _is_tasks(path) else _of_export(path)
+        if '"tasks/1"' in next(iter(_lines(path)), ""):
+            messages = [
+                Message(each.message_id, each.text, each.label) for each in read_tasks(path)
+            ]
+        else:
+            messages = list(_of_export(path))
         found |= {message_sha256(message.text): message for message in messages}
     return found
 
 
 def read_outcomes(paths: Sequence[Path]) -> dict[str, Answer]:
-    """Read what was decided, by the message's digest; of several decisions the latest counts.
+    """Read the outcomes, by the message's digest; of several decisions the latest counts.
 
-    Raises BadInput where two differ and their times do not tell which one is later.
+    An audit's decision wins over a later one on a message that a model chose, so that a model's
+    doubt never decides what is held out. Raises BadInput if two differ and their times do not say
+    which one is later.
     """
     found: dict[str, Answer] = {}
     for path in paths:
@@ -90,9 +98,15 @@ def read_outcomes(paths: Sequence[Path]) -> dict[str, Answer]:
             if answer.role != "outcome":
                 continue
             before = found.get(answer.message_sha256)
-            if before is None or _is_later(answer, before, path):
+            if before is None or _counts_before(answer, before, path):
                 found[answer.message_sha256] = answer
     return found
+
+
+def _counts_before(answer: Answer, before: Answer, path: Path) -> bool:
+    # A check asks about a row that the dataset has, so neither it nor an audit chose the message.
+    is_draw, was_draw = (each.purpose in {_DRAWN, "check"} for each in (answer, before))
+    return _is_later(answer, before, path) if is_draw == was_draw else is_draw
 
 
 def _is_later(answer: Answer, before: Answer, path: Path) -> bool:
@@ -100,22 +114,13 @@ def _is_later(answer: Answer, before: Answer, path: Path) -> bool:
         return (answer.decided_at or "") >= (before.decided_at or "")
     if answer.decided_at == before.decided_at or None in {answer.decided_at, before.decided_at}:
         raise BadInput(
-            f"{path.name}: {answer.id!r} is decided in two ways, and their times do not say which "
-            "is later: keep one"
+            f"{path.name}: {answer.id!r} has two different decisions, and their times do not say "
+            "which is later: keep one"
         )
     return (answer.decided_at or "") > (before.decided_at or "")
 
 
-def _is_tasks(path: Path) -> bool:
-    first = next(iter(_lines(path)), "{}")
-    return '"tasks/1"' in first
-
-
-def _of_tasks(path: Path) -> Iterable[Message]:
-    return (Message(task.message_id, task.text, task.label) for task in read_tasks(path))
-
-
-def _of_export(path: Path) -> Iterable[Message]:
+def _of_export(path: Path) -> Iterator[Message]:
     for number, line in enumerate(_lines(path), start=1):
         try:
             record: dict[str, Any] = json.loads(line)
@@ -142,7 +147,7 @@ RULE = "version/1"
 APPLIED = tuple(
     f"{part}_{what}" for part in SPLITS for what in ("relabelled", "confirmed", "dropped")
 ) + tuple(f"new_in_{part}" for part in SPLITS)
-"""Counts of decisions by which the new version differs from the one before."""
+"""The counts of decisions that change the dataset."""
 
 _SHARES = {"holdout_share": 0.15, "validation_share": 0.08}
 _DRAWN = "audit"
@@ -150,7 +155,7 @@ _DRAWN = "audit"
 
 @dataclass(slots=True)
 class _Draft:
-    """Parts on their way: id -> example, in order."""
+    """A version in the making: split -> id -> example, in order."""
 
     parts: dict[str, dict[str, Example]]
     origins: dict[str, LabelOrigin]
@@ -175,15 +180,15 @@ def make_version(
     """Write the new version into ``out``, whole or not at all, and return it.
 
     ``outcomes`` and ``messages`` are by the message's digest; ``names`` is the model by which names
-    in the dataset were redacted. The hold-out's opening is counted. The same decisions give the
-    same dataset. Raises BadInput for a label that the taxonomy lacks, for new messages that cannot
-    be cleaned as the dataset was, or a dataset that was split by group, whose new messages' groups
-    nobody knows.
+    in the dataset were redacted. The opening of the hold-out is counted. The same decisions make
+    the same dataset. Raises BadInput for a label outside the taxonomy, for new messages that cannot
+    be cleaned as the dataset was, and for a dataset split by group, since decisions do not say to
+    which group a new message belongs.
     """
     if (base.record.get("split") or {}).get("by") == "group":
         raise BadInput(
-            f"{base.directory}: was split by group, and decisions do not say whose messages they "
-            "are: make the new version with clerk-trainer prepare --decisions"
+            f"{base.directory}: was split by group, and decisions do not name a message's group: "
+            "make the new version with clerk-trainer prepare --decisions"
         )
     _refuse_unknown(outcomes, base.taxonomy.names)
     decided = {sha256: message for sha256, message in messages.items() if sha256 in outcomes}
@@ -192,7 +197,7 @@ def make_version(
     parts = {TRAIN: base.train, VALIDATION: base.validation, HOLDOUT: held}
     draft = _Draft(
         {name: {each.id: each for each in rows} for name, rows in parts.items()},
-        _vouched(base) | read_label_sources(base),
+        read_label_sources(base),
     )
     new = _apply(draft, base, outcomes, {
         sha256: replace(message, text=cleaner.clean(message.text).text)
@@ -200,12 +205,6 @@ def make_version(
     })  # fmt: skip
     _place(draft, new, held, base, seed)
     return _write(draft, base, outcomes, out)
-
-
-def _vouched(base: Dataset) -> dict[str, LabelOrigin]:
-    """Return the origins of rows that people decided on before these were kept."""
-    made = (base.record.get("decisions") or {}).get("made", ())
-    return {row["id"]: LabelOrigin("person") for row in made if row["decision"] != "drop"}
 
 
 def _refuse_unknown(outcomes: Mapping[str, Answer], labels: Sequence[str]) -> None:
@@ -225,8 +224,7 @@ def _digest_of(outcomes: Mapping[str, Answer]) -> str:
 def _apply(
     draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], messages: Mapping[str, Message]
 ) -> list[_New]:
-    """Apply decisions about rows that are there; return the messages that are new. The texts of
-    ``messages`` are clean."""
+    """Apply the decisions about known rows; return the new messages. ``messages`` are cleaned."""
     place = {
         each.key: (part, id_) for part, rows in draft.parts.items() for id_, each in rows.items()
     }
@@ -236,7 +234,7 @@ def _apply(
         for each in rows.values()
     }
     new: dict[str, _New] = {}
-    # Several mails may be one message when clean: as of several decisions, the latest counts.
+    # Several messages may be equal when cleaned; the latest decision counts for them, too.
     for sha256, answer in sorted(outcomes.items(), key=lambda item: _when(*item)):
         message = messages.get(sha256)
         key = by_digest.get(sha256) or (message.text.casefold() if message else None)
@@ -250,7 +248,7 @@ def _apply(
         else:
             label = answer.new_label or message.label
             if label not in base.taxonomy.names:
-                raise BadInput(f"{answer.id!r}: accepts a label that is not known: relabel it")
+                raise BadInput(f"{answer.id!r}: accepts a label outside the taxonomy: relabel it")
             example = Example(message.id, message.text, label)
             new[example.key] = _New(example, answer)
     return list(new.values())
@@ -265,7 +263,7 @@ def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message |
         draft.counts["holdout_decisions_left"] += 1
         return
     rows = draft.parts[part]
-    if id_ not in rows:  # a copy of it was dropped
+    if id_ not in rows:  # dropped by the decision about a copy
         return
     if answer.decision == "drop":
         del rows[id_]
@@ -282,14 +280,14 @@ def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message |
 
 
 def _load_cleaner(base: Dataset, names: str | None, *, needed: bool) -> Cleaner:
-    """Return what cleans new messages as the dataset's, if there are any. Raises BadInput."""
+    """Return the cleaner for new messages, if there are any. Raises BadInput."""
     if not needed and names is None:
         return Cleaner()
     by = cleaning_of(base)["redact names"]
     if by is not None and names is None:
         raise BadInput(
-            f"{base.directory}: names in it were redacted by {describe_names(by)}: give that one "
-            "with --redact-names, or names in new messages would be learnt"
+            f"{base.directory}: names in it were redacted by {describe_names(by)}: give it with "
+            "--redact-names, or the model would learn names in new messages"
         )
     return cleaner_of(base, names=names)
 
@@ -297,13 +295,13 @@ def _load_cleaner(base: Dataset, names: str | None, *, needed: bool) -> Cleaner:
 def _place(
     draft: _Draft, new: Sequence[_New], held: Sequence[Example], base: Dataset, seed: int
 ) -> None:
-    """Put new messages into their parts."""
+    """Put new messages into their splits."""
     if not new:
         return
     settings = base.record.get("settings") or {}
     known = [*held, *(each for rows in draft.parts.values() for each in rows.values())]
     part_of = {each.key: part for part, rows in draft.parts.items() for each in rows.values()}
-    # Also what an audit has taken out: both adapters are measured on the hold-out as it was.
+    # Including rows that an audit removed: both adapters are evaluated on the earlier hold-out too.
     part_of |= {each.key: HOLDOUT for each in held}
     part_of_id = {id_: part for part, rows in draft.parts.items() for id_ in rows}
     part_of_id |= {each.id: HOLDOUT for each in held}
@@ -315,9 +313,13 @@ def _place(
     messages = ((each.key, each.message) for each in (*known, *(one.example for one in new)))
     for cluster in unite_copies(clusters, messages):
         members = [by_key[key] for key in cluster if key in by_key]
+        drawn = [each for each in members if each.answer.purpose == _DRAWN]
+        if 0 < len(drawn) < len(members):  # the chosen ones cannot be learnt or held out now
+            draft.counts["new_near_another_part"] += len(members) - len(drawn)
+            members = drawn
         if members:
             there = {part_of[key] for key in cluster if key in part_of}
-            # Under one id a message may have come again in other words.
+            # A message may come again in other words under its id.
             there |= {
                 part_of_id[each.example.id] for each in members if each.example.id in part_of_id
             }
@@ -336,22 +338,20 @@ def _place(
 def _part(
     members: Sequence[_New], there: set[str], settings: Mapping[str, Any], seed: int
 ) -> str | None:
-    """Return the part of new messages that are near each other, and near to messages that are
-    ``there``; None: they are in none."""
+    """Return the split of new messages that are near each other (all drawn or all chosen) and near
+    messages in the splits ``there``, or None to leave them out."""
     if there:
         return there.pop() if len(there) == 1 and HOLDOUT not in there else None
-    if any(member.answer.purpose != _DRAWN for member in members):
+    if members[0].answer.purpose != _DRAWN:
         return TRAIN
     shares = {name: settings.get(name) or usual for name, usual in _SHARES.items()}
     key = min(member.example.key for member in members)
     at = int(shuffle_key(seed, f"version\n{key}")[:12], 16) / 16**12
-    if at < shares["holdout_share"]:
-        return HOLDOUT
-    return VALIDATION if at < sum(shares.values()) else TRAIN
+    return HOLDOUT if at < shares["holdout_share"] / sum(shares.values()) else VALIDATION
 
 
 def _free_id(example: Example, taken: set[str]) -> str:
-    """Return the message's id, or one of its text where another message has that."""
+    """Return the message's id, or one derived from its text if another message has that id."""
     id_ = example.id
     if id_ in taken:
         id_ = f"m-{message_sha256(example.message)[:16]}"
@@ -360,7 +360,7 @@ def _free_id(example: Example, taken: set[str]) -> str:
 
 
 def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Path) -> Dataset:
-    # Rows stay in their order, so that a hold-out that did not change is the same to the byte.
+    # Rows keep their order, so that an unchanged hold-out is byte-identical.
     splits = {part: tuple(rows.values()) for part, rows in draft.parts.items()}
     _refuse_empty(splits, base)
     holdout_texts = texts_sha256(splits[HOLDOUT])
@@ -405,7 +405,7 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
 
 
 def _made(draft: _Draft) -> Iterator[dict[str, Any]]:
-    """Name the rows of training and validation that a person vouches for, as ``prepare`` does."""
+    """Yield the rows of training and validation with a reviewer's label, in the manifest's form."""
     for part in (TRAIN, VALIDATION):
         for id_ in draft.parts[part]:
             if draft.origins.get(id_, LabelOrigin()).source == "person":
@@ -421,6 +421,6 @@ def _refuse_empty(splits: Mapping[str, Sequence[Example]], base: Dataset) -> Non
         missing = set(base.taxonomy.names) - {each.label for each in splits[part]}
         if missing and part == TRAIN:
             raise BadInput(
-                f"after these decisions no {part} message is left of {', '.join(sorted(missing))}: "
-                "take the label out of the taxonomy, or label more messages for it"
+                f"these decisions leave no {part} message of {', '.join(sorted(missing))}: remove "
+                "the label from the taxonomy, or label more messages for it"
             )

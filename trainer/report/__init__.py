@@ -1,1 +1,1 @@
-"""One self-contained HTML page about a run: what it can do, where it errs, how it was made."""
+"""Self-contained HTML pages about a run and about a dataset."""

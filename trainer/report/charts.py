@@ -1,9 +1,11 @@
 """Charts as SVG text: lines, histograms, a confusion matrix, and bars for table cells.
 
-Every attribute and text is escaped. Colours are classes of the page's style sheet, so that a chart
-follows the reader's light or dark theme, and each has its numbers as a table too. A library was
-tried: its drawings were several times as large, without tooltips, and measured their text in
-another font than the page's."""
+Every attribute and text is escaped. Colours are classes of the page's style sheet, so a chart
+follows the reader's light or dark theme. Each chart has its numbers as a table too.
+"""
+
+# Drawn by hand: matplotlib's SVG was several times as large, had no tooltips, and measured text in
+# another font than the page's.
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ from trainer.statistics.figures import LengthBin
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure: its drawing, its legend as (style, words), and the same numbers as a table.
+    """A drawing with its legend as (style, words) and its numbers as a table.
 
-    ``least_width`` is the width in pixels below which the figure scrolls inside its box.
+    Below ``least_width`` pixels the drawing scrolls inside its box.
     """
 
     title: str
@@ -36,8 +38,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A straight or logarithmic map from values to pixels, with its ticks, how they are written,
-    and what is measured."""
+    """A linear or logarithmic map from values to pixels, with ticks, their format, and a title."""
 
     low: float
     high: float
@@ -79,8 +80,8 @@ class Frame:
 
 
 def element(name: str, *children: Markup, **attributes: object) -> Markup:
-    """Return one element. ``class_`` is class, an underscore in a name becomes a hyphen, numbers
-    keep two decimals, and None leaves the attribute out."""
+    """Return an SVG element. In attribute names a trailing underscore is dropped and others become
+    hyphens; None leaves an attribute out."""
     parts = [name]
     for key, value in attributes.items():
         if value is None:
@@ -93,29 +94,25 @@ def element(name: str, *children: Markup, **attributes: object) -> Markup:
     return Markup(f"<{opening}>{''.join(children)}</{name}>")  # noqa: S704 - children are markup
 
 
-def label(x: float, y: float, text: str, **attributes: object) -> Markup:
-    """Return a text element at a point."""
+def _label(x: float, y: float, text: str, **attributes: object) -> Markup:
     return element("text", escape(text), x=float(x), y=float(y), **attributes)
 
 
-def tooltip(text: str) -> Markup:
-    """Return what a pointer that rests on the element reads."""
+def _tooltip(text: str) -> Markup:
     return element("title", escape(text))
 
 
-def rect(style: str, x: float, y: float, width: float, height: float, **more: object) -> Markup:
-    """Return a filled rectangle."""
+def _rect(style: str, x: float, y: float, width: float, height: float, **more: object) -> Markup:
     return element("rect", class_=style, x=x, y=y, width=width, height=height, **more)
 
 
-def stroke(style: str, start: tuple[float, float], end: tuple[float, float]) -> Markup:
-    """Return a straight line."""
+def _stroke(style: str, start: tuple[float, float], end: tuple[float, float]) -> Markup:
     (x1, y1), (x2, y2) = start, end
     return element("line", class_=style, x1=x1, x2=x2, y1=y1, y2=y2)
 
 
 def drawing(frame: Frame, describe: str, *children: Markup) -> Markup:
-    """Return the whole drawing, with a name for those who do not see it."""
+    """Return the whole drawing; ``describe`` is its description for screen readers."""
     return element(
         "svg",
         *children,
@@ -133,22 +130,24 @@ def axes(frame: Frame, x: Axis, y: Axis) -> Markup:
     floor = frame.floor
     for tick in y.ticks:
         at = y(tick)
-        parts.append(stroke("grid", (frame.left, at), (frame.end, at)))
-        parts.append(label(frame.left - 8, at + 4, y.write(tick), class_="tick", text_anchor="end"))
-    parts.append(stroke("axis", (frame.left, floor), (frame.end, floor)))
+        parts.append(_stroke("grid", (frame.left, at), (frame.end, at)))
+        parts.append(
+            _label(frame.left - 8, at + 4, y.write(tick), class_="tick", text_anchor="end")
+        )
+    parts.append(_stroke("axis", (frame.left, floor), (frame.end, floor)))
     for tick in x.ticks:
         at = x(tick)
-        parts.append(stroke("axis", (at, floor), (at, floor + 4)))
-        parts.append(label(at, floor + 18, x.write(tick), class_="tick", text_anchor="middle"))
+        parts.append(_stroke("axis", (at, floor), (at, floor + 4)))
+        parts.append(_label(at, floor + 18, x.write(tick), class_="tick", text_anchor="middle"))
     middle = (frame.left + frame.end) / 2
-    parts.append(label(middle, frame.height - 8, x.title, class_="title", text_anchor="middle"))
+    parts.append(_label(middle, frame.height - 8, x.title, class_="title", text_anchor="middle"))
     place = f"translate(13 {_number((frame.top + floor) / 2)}) rotate(-90)"
-    parts.append(label(0, 0, y.title, class_="title", text_anchor="middle", transform=place))
+    parts.append(_label(0, 0, y.title, class_="title", text_anchor="middle", transform=place))
     return element("g", *parts)
 
 
 def path(points: Sequence[tuple[float, float]], style: str) -> Markup:
-    """Return a line through the points, which are in pixels."""
+    """Return a line through points in pixels."""
     steps = "L".join(f"{_number(x)} {_number(y)}" for x, y in points)
     return element("path", d=f"M{steps}", class_=style)
 
@@ -168,21 +167,15 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:
     return tuple(ticks)
 
 
-def padded(values: Sequence[float], *, floor: float | None = None, ceiling: float | None = None,
-           share: float = 0.08) -> tuple[float, float]:  # fmt: skip
-    """Return a range around the values with some air, kept inside the floor and the ceiling."""
+def _padded(values: Sequence[float], ceiling: float) -> tuple[float, float]:
+    """Return a range a little larger than that of the values, within 0 and the ceiling."""
     low, high = min(values), max(values)
-    air = (high - low) * share or abs(high) * share or 1.0
-    low, high = low - air, high + air
-    if floor is not None:
-        low = max(low, floor)
-    if ceiling is not None:
-        high = min(high, ceiling)
-    return low, high
+    margin = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
+    return max(low - margin, 0.0), min(high + margin, ceiling)
 
 
 def tick_writer(ticks: Sequence[float]) -> Callable[[float], str]:
-    """Return a function that writes ticks with just the decimals that tell them apart."""
+    """Return a function that writes ticks with as many decimals as distinguish them."""
     gap = min((b - a for a, b in pairwise(ticks)), default=1.0)
     if gap < 1e-3:
         return lambda value: f"{value:.1e}".replace("e-0", "e-") if value else "0"
@@ -193,7 +186,7 @@ def tick_writer(ticks: Sequence[float]) -> Callable[[float], str]:
 
 
 def percent_writer(ticks: Sequence[float]) -> Callable[[float], str]:
-    """Return a function that writes shares as percentages, likewise."""
+    """Return the same as ``tick_writer`` for shares, written as percentages."""
     write = tick_writer([100 * tick for tick in ticks])
     return lambda value: f"{write(100 * value)}%"
 
@@ -204,10 +197,10 @@ def _number(value: float) -> str:
 
 
 STYLES = ("s1", "s2", "s3", "s4", "s5", "s6")
-"""Colours that stay apart for colour-blind eyes (Okabe & Ito 2008), each with its own dash."""
+"""Colours that colour-blind readers can distinguish (Okabe & Ito 2008), each with its own dash."""
 
 MOST_POINTS = 400
-"""A line of more points is averaged down: a page has no more pixels to show them."""
+"""Longer lines are averaged down: a chart has no more pixels than that."""
 
 _MOST_ROWS = 12
 
@@ -216,8 +209,8 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line. ``marked`` draws a dot with a tooltip at each point, ``spans`` an interval through
-    each; ``faint`` is background."""
+    """One line. ``marked`` draws a dot with a tooltip at each point, ``spans`` an interval at each
+    point; ``faint`` lines are background."""
 
     name: str
     points: Points
@@ -229,7 +222,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A vertical line at a value of x, with a word."""
+    """A vertical line at a value of x, with a label."""
 
     x: float
     text: str
@@ -251,12 +244,15 @@ def line_chart(
     marks: Sequence[Mark] = (),
     table: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None,
 ) -> Chart:
-    """Draw lines over one pair of axes. x is shares with ``percent_x``, else whole numbers; the
-    axis of y is shares with ``percent``. ``table`` holds the same in words, by default the values
-    of the marked lines, or a dozen of them where none is marked."""
+    """Draw lines over one pair of axes.
+
+    x values are shares with ``percent_x``, else whole numbers; y values are shares with
+    ``percent``. ``table`` is (columns, rows), by default the values of the marked lines, or twelve
+    values if no line is marked.
+    """
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
-    low, high = y_range or padded(ys, floor=0.0, ceiling=1.0 if percent else None)
+    low, high = y_range or _padded(ys, 1.0 if percent else math.inf)
     y_ticks = nice_ticks(low, high)
     y_written = (percent_writer if percent else tick_writer)(y_ticks)
     frame = Frame(left=max(56, 30 + 8 * max(len(y_written(tick)) for tick in y_ticks)))
@@ -284,7 +280,7 @@ def line_chart(
 
 
 def averaged(points: Sequence[tuple[float, float]]) -> Points:
-    """Return at most ``MOST_POINTS`` points: neighbours are replaced by their mean."""
+    """Return at most ``MOST_POINTS`` points, neighbours replaced by their mean."""
     size = -(-len(points) // MOST_POINTS)
     chunks = [points[at : at + size] for at in range(0, len(points), size or 1)]
     return tuple(
@@ -313,7 +309,7 @@ def _draw(line: Line, x: Axis, y: Axis, write_y: Callable[[float], str]) -> Mark
     if len(at) > 1:
         parts.append(path(at, f"line {line.style}{' faint' * line.faint}"))
     for (px, _), (low, high) in zip(at, line.spans, strict=False):
-        parts.append(stroke(f"whisker {line.style}", (px, y(low)), (px, y(high))))
+        parts.append(_stroke(f"whisker {line.style}", (px, y(low)), (px, y(high))))
     for (px, py), (vx, vy) in zip(at, line.points, strict=True):
         if not line.marked:
             break
@@ -321,7 +317,7 @@ def _draw(line: Line, x: Axis, y: Axis, write_y: Callable[[float], str]) -> Mark
         parts.append(
             element(
                 "g",
-                tooltip(f"{line.name}: {write_y(vy)} at {x.write(vx)}"),
+                _tooltip(f"{line.name}: {write_y(vy)} at {x.write(vx)}"),
                 element("circle", cx=px, cy=py, r=11, class_="hit-area"),
                 element("circle", cx=px, cy=py, r=4, class_=f"dot {line.style}"),
             )
@@ -335,8 +331,8 @@ def _mark(frame: Frame, at: float, text: str) -> Markup:
     place = at + (-5 if late else 5)
     return element(
         "g",
-        stroke("mark", (at, frame.top), (at, frame.floor)),
-        label(place, frame.top + 11, text, class_="note", text_anchor=anchor),
+        _stroke("mark", (at, frame.top), (at, frame.floor)),
+        _label(place, frame.top + 11, text, class_="note", text_anchor=anchor),
     )
 
 
@@ -376,30 +372,30 @@ def _describe(line: Line, write_y: Callable[[float], str]) -> str:
 
 
 STYLE_OF_SPLIT = ("s1", "s3", "s5")
-"""How training, validation and hold-out are drawn."""
+"""The styles of training, validation and hold-out."""
 
 _CELLS_WIDTH = 600
 _CHARACTER = 6.6  # pixels of a character of the tick font, on average
-_DARK, _MIDDLE = 0.72, 0.55  # shades from which on a theme writes in the other ink
+_DARK, _MIDDLE = 0.72, 0.55  # from these shades on a cell needs a contrasting text colour
 _LEAST_GAP = 30.0  # pixels between two numbers under the bars
 
 
 def bar(*shares: tuple[float, str]) -> Markup:
-    """Return shares side by side, each in its style, 100 units wide, to stretch over a cell."""
-    parts, start = [rect("trough", 0, 0, 100, 6)], 0.0
+    """Return a stacked bar of (share, style) pairs that stretches over a table cell."""
+    parts, start = [_rect("trough", 0, 0, 100, 6)], 0.0
     for share, style in shares:
         width = 100 * min(1.0, max(0.0, share))
-        parts.append(rect(f"fill {style}", start, 0, width, 6))
+        parts.append(_rect(f"fill {style}", start, 0, width, 6))
         start += width
     return _cell_drawing(*parts)
 
 
 def span(low: float, high: float, value: float, style: str = "s1") -> Markup:
-    """Return an interval of shares with its value, 100 units wide, to stretch over a cell."""
+    """Return an interval of shares with its value that stretches over a table cell."""
     return _cell_drawing(
-        rect("trough", 0, 2, 100, 2),
-        rect(f"fill {style} reach", 100 * low, 1, 100 * (high - low), 4),
-        rect(f"fill {style}", min(98.5, 100 * value), 0, 1.5, 6),
+        _rect("trough", 0, 2, 100, 2),
+        _rect(f"fill {style} reach", 100 * low, 1, 100 * (high - low), 4),
+        _rect(f"fill {style}", min(98.5, 100 * value), 0, 1.5, 6),
     )
 
 
@@ -414,8 +410,9 @@ def _cell_drawing(*parts: Markup) -> Markup:
     )
 
 
-def confidence_chart(right: Sequence[float], wrong: Sequence[float], *, bins: int = 20) -> Chart:
+def confidence_chart(right: Sequence[float], wrong: Sequence[float]) -> Chart:
     """Draw how many messages were right and wrong by confidence."""
+    bins = 20
     low = min(0.9, max(0.0, min((*right, *wrong)) - 0.001) // 0.1 * 0.1)
     step = (1.0 - low) / bins
     counted = [[0] * bins, [0] * bins]
@@ -434,20 +431,20 @@ def confidence_chart(right: Sequence[float], wrong: Sequence[float], *, bins: in
         ],
         ("right", "wrong"),
         Axis(low, 1.0, frame.left, frame.end, "confidence", ticks, percent_writer(ticks)),
-        title="How sure it was",
-        caption="Messages by confidence. The height is a square-root scale, so that few are seen.",
+        title="Confidence",
+        caption="Messages by confidence, on a square-root scale so that low bars stay visible.",
         root=True,
     )
 
 
 def length_chart(bins: Sequence[LengthBin], *, unit: str, title: str, caption: str) -> Chart:
-    """Draw at least one bin, all side by side and equally wide, with what is shortened below."""
+    """Draw a histogram of lengths with equally wide bins; shortened messages are at the bottom."""
     frame = Frame()
     width = (frame.end - frame.left) / len(bins)
     apart = math.ceil(_LEAST_GAP / width)  # bins between two numbers that do not overlap
     return _histogram(
         [(_range(each), each.count - each.cut, each.cut) for each in bins],
-        ("as they are", "shortened") if any(each.cut for each in bins) else ("messages",),
+        ("complete", "shortened") if any(each.cut for each in bins) else ("messages",),
         Axis(
             *(0, len(bins), frame.left, frame.end, unit),
             ticks=tuple(range(1, len(bins) + 1, apart)),
@@ -472,8 +469,8 @@ def _histogram(
     caption: str,
     root: bool = False,
 ) -> Chart:
-    """Draw bars of equal width along ``x``, each of two kinds of messages: (name, upper, lower).
-    With ``root`` heights are square roots, for bars of very different sizes."""
+    """Draw stacked bars of equal width along ``x``: (name, upper count, lower count). With ``root``
+    heights are square roots, for bars of very different sizes."""
     frame = Frame()
     power = 0.5 if root else 1.0
     most = max(upper + lower for _, upper, lower in bins) or 1
@@ -491,16 +488,16 @@ def _histogram(
             y((upper + lower) ** power),
             y(lower**power),
         )
-        told = ", ".join(
+        counts = ", ".join(
             f"{numbers.count(count)} {kind}"
             for count, kind in zip((upper, lower), kinds, strict=False)
         )
         parts.append(
             element(
                 "g",
-                tooltip(f"{name} ({x.title}): {told}"),
-                rect("fill s1", left, top, width - 2, middle - top),
-                rect("fill s2", left, middle, width - 2, frame.floor - middle),
+                _tooltip(f"{name} ({x.title}): {counts}"),
+                _rect("fill s1", left, top, width - 2, middle - top),
+                _rect("fill s2", left, middle, width - 2, frame.floor - middle),
             )
         )
     return Chart(
@@ -529,12 +526,10 @@ def _root_ticks(most: int) -> tuple[int, ...]:
 
 
 def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Chart:
-    """Draw messages by true label (rows) and given label (columns).
-
-    Right answers and mistakes have a hue and a scale each: on one scale the diagonal would drown
-    every mistake. A right answer's shade is its share of the row; a mistake's is the square root of
-    its count over the largest mistake's, so that a cell of 2 is still seen next to one of 20.
-    """
+    """Draw messages by true label (rows) and given label (columns)."""
+    # Right answers and mistakes have separate hues and scales; on one scale the diagonal would hide
+    # every mistake. A mistake's shade is the square root of its count over the largest count, so a
+    # cell of 2 is still visible next to a cell of 20.
     most = max(
         (n for i, row in enumerate(confusion) for j, n in enumerate(row) if i != j), default=0
     )
@@ -546,9 +541,9 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
     side = cell * len(labels)
     frame = Frame(left + side + right, top + side + 12, left, right, top, 12)
     parts = [
-        label(left + side / 2, 14, "the adapter answered", class_="title",
+        _label(left + side / 2, 14, "the adapter answered", class_="title",
                   text_anchor="middle"),
-        label(0, 0, "the label is", class_="title", text_anchor="middle",
+        _label(0, 0, "the label is", class_="title", text_anchor="middle",
                   transform=f"translate(12 {top + side / 2:.0f}) rotate(-90)"),
     ]  # fmt: skip
     for at, name in enumerate(labels):
@@ -566,7 +561,7 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
         title="Confusion matrix",
         caption=(
             "Rows are the true labels, columns the answers. Blue: right, shaded by the share of "
-            "the row. Orange: wrong, shaded by the count on its own scale."
+            "the row. Orange: wrong, shaded by the count, on a separate scale."
         ),
         svg=drawing(
             frame,
@@ -585,11 +580,11 @@ def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -
 
 
 def _names(name: str, left: float, top: float, middle: float) -> tuple[Markup, Markup]:
-    """Return a label's name next to its row and above its column."""
+    """Return a label's name next to its row and its name above its column."""
     place = f"translate({left + middle:.1f} {top - 8:.1f}) rotate(-38)"
     return (
-        label(left - 8, top + middle + 4, name, class_="tick", text_anchor="end"),
-        label(0, 0, name, class_="tick", transform=place),
+        _label(left - 8, top + middle + 4, name, class_="tick", text_anchor="end"),
+        _label(0, 0, name, class_="tick", transform=place),
     )
 
 
@@ -608,15 +603,15 @@ def _cell(
     x: float, y: float, cell: float, number: int, shade: float, text: str, *, right: bool
 ) -> Markup:
     parts = [
-        tooltip(text),
-        rect("cell", x, y, cell, cell),
+        _tooltip(text),
+        _rect("cell", x, y, cell, cell),
     ]
     if number:
         parts.extend(
             (
-                rect(f"heat {'right' if right else 'wrong'}", x + 1, y + 1, cell - 2, cell - 2,
+                _rect(f"heat {'right' if right else 'wrong'}", x + 1, y + 1, cell - 2, cell - 2,
                          rx=3, fill_opacity=shade),
-                label(x + cell / 2, y + cell / 2 + 4, str(number), text_anchor="middle",
+                _label(x + cell / 2, y + cell / 2 + 4, str(number), text_anchor="middle",
                           class_=f"in-cell {_ink(shade)}".strip()),
             )
         )  # fmt: skip

@@ -1,8 +1,8 @@
-"""A dataset as its page reads it: its manifest, its check, and, if asked for, some texts."""
+"""What the page about a dataset reads: the manifest, the check, and optionally some texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from trainer.dataset.near_duplicates import near_pairs
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 
-HIDDEN = "(near to the sealed hold-out: look it up by its id)"
-"""In place of a training message that says what a held-out one says."""
+HIDDEN = "(not shown: this repeats a message of the sealed hold-out)"
+"""Shown in place of a training message that copies a hold-out message."""
 
 MOST_SUSPECTS = 50
 MOST_CONFLICTS = 20
@@ -24,9 +24,11 @@ MOST_CONFLICTS = 20
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """Everything the page may show of a dataset. The hold-out is there in the manifest's counts
-    alone. ``texts`` maps the ids of some training and validation messages to their texts, and is
-    None where texts are left out."""
+    """Everything the page may show of a dataset; of the hold-out only the manifest's counts.
+
+    ``texts`` maps ids of training and validation messages to their texts; None if the page shows
+    no texts.
+    """
 
     dataset: Dataset
     check: CheckRecord | None
@@ -45,7 +47,7 @@ class DatasetFacts:
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """What became of the rows; empty in a dataset that ``prepare`` did not make."""
+        """What happened to the rows; empty if ``prepare`` did not make the dataset."""
         counts: Mapping[str, Any] = self.record.get("counts") or {}
         return counts
 
@@ -55,62 +57,67 @@ class DatasetFacts:
         return self.dataset.taxonomy.names
 
     def per_label(self, split: str) -> Mapping[str, int]:
-        """Return a split's messages a label, by the manifest."""
+        """Return the messages of each label in a split, from the manifest."""
         found: Mapping[str, int] = self.record["files"][f"{split}.jsonl"]["per_label"]
         return found
 
     def size(self, split: str) -> int:
-        """Return how many messages a split has, by the manifest."""
+        """Return how many messages a split has, from the manifest."""
         return sum(self.per_label(split).values())
 
     def finding(self, name: str) -> Finding | None:
-        """Return one of the check's findings, None where it has none of the name."""
+        """Return the check's finding of this name, or None."""
         found = self.check.findings if self.check else ()
         return next((each for each in found if each.name == name), None)
 
     def figures(self, name: str) -> Mapping[str, Any]:
-        """Return a finding's figures, empty where there is none."""
+        """Return the figures of a finding; empty if there is none."""
         found = self.finding(name)
         return found.figures if found else {}
 
 
 def read_facts(directory: Path, *, texts: bool) -> DatasetFacts:
-    """Read a dataset folder and its check. Raises BadInput where a file is missing or altered, or
-    the check is of another dataset. The hold-out is not opened: with ``texts`` its fingerprints are
-    compared with the messages to be shown, so that none of these tells what it holds."""
+    """Read a dataset folder and its check, without opening the hold-out.
+
+    Raises BadInput if a file is missing or altered, or the check is of another dataset.
+    """
     dataset = open_dataset(directory)
-    found = read_check_of(dataset)
-    facts = DatasetFacts(dataset, found, list_openings(dataset))
+    facts = DatasetFacts(dataset, read_check_of(dataset), list_openings(dataset))
     return replace(facts, texts=_texts(facts)) if texts else facts
 
 
 def read_check_of(dataset: Dataset) -> CheckRecord | None:
-    """Read what the check of a dataset found, None where it was not checked. Raises BadInput where
-    the file is of another dataset."""
+    """Read the result of a dataset's check; None if it was not checked. Raises BadInput if the file
+    is of another dataset."""
     found = CHECK.read_if_present(dataset.directory)
     if found is not None and found.dataset.digest != dataset.digest:
         raise BadInput(
-            f"{dataset.directory / CHECK.name}: of another dataset "
+            f"{dataset.directory / CHECK.name}: is of another dataset "
             f"({numbers.short(found.dataset.digest)}, this one is "
-            f"{numbers.short(dataset.digest)}): run {CHECK.command} on this one"
+            f"{numbers.short(dataset.digest)}): run {CHECK.command} on this dataset"
         )
     return found
 
 
 def suspects(facts: DatasetFacts) -> list[Mapping[str, Any]]:
-    """Return the doubted labels that the page names, the surest first."""
+    """Return the doubtful labels that the page lists, the most certain first."""
     return list(facts.figures(SUSPECTS).get("surest", ()))[:MOST_SUSPECTS]
 
 
 def conflicts(facts: DatasetFacts) -> list[Mapping[str, Any]]:
-    """Return the pairs of copies and near-copies with different labels that the page names."""
+    """Return the pairs of copies and near-copies with different labels that the page lists."""
     return list(facts.figures(CONFLICTS).get("pairs", ()))[:MOST_CONFLICTS]
 
 
 def _texts(facts: DatasetFacts) -> dict[str, str]:
-    """Return the texts of the messages that the page names: of training and validation alone, and
-    not of those that say what a held-out message says."""
-    wanted = set(_named(facts))
+    """Return the texts of the messages that the page lists, from training and validation only.
+
+    A training message can repeat a hold-out message. Showing it would disclose the hold-out, so
+    each is compared with the hold-out's fingerprints, which are readable without opening it.
+    """
+    wanted = {id_ for pair in conflicts(facts) for id_ in pair.get("ids") or ()}
+    for suspect in suspects(facts):
+        wanted |= {suspect["id"], *(suspect.get("similar") or ())}
     examples = [
         example
         for example in (*facts.dataset.train, *facts.dataset.validation)
@@ -133,15 +140,3 @@ def _texts(facts: DatasetFacts) -> dict[str, str]:
         example.id: HIDDEN if place in hidden else example.message
         for place, example in enumerate(examples)
     }
-
-
-def _named(facts: DatasetFacts) -> Iterator[str]:
-    for suspect in suspects(facts):
-        yield suspect["id"]
-        yield from _ids(suspect.get("similar"))
-    for pair in conflicts(facts):
-        yield from _ids(pair.get("ids"))
-
-
-def _ids(value: Iterable[str] | None) -> Iterable[str]:
-    return value or ()

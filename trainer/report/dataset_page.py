@@ -1,5 +1,5 @@
-"""The page about a dataset: its sections in order, the short answer, lengths, and what a hold-
-out of its size can tell."""
+"""The page about a dataset: its sections in order, the summary, message lengths, and how small a
+difference its hold-out can show."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ from trainer.report.page import (
     Report,
     Section,
     Titled,
+    check_point,
+    describe_openings,
     small,
-    tell_openings,
     write_page,
 )
 from trainer.report.run import Input, lacking
@@ -52,16 +53,16 @@ from trainer.statistics.paired import power, required_messages, smallest_margin
 from trainer.statistics.thresholds import fewest_rows
 from trainer.store.rules import GateRules
 
-# The short answer: what is in it, and what to know before it is trained on.
+# The summary.
 
 
 def overview_section(facts: DatasetFacts) -> Section:
-    """Return the headline and the points in plain words."""
+    """Return the headline figures and the points."""
     sizes = [(name, facts.size(name)) for name in (TRAIN, VALIDATION, HOLDOUT)]
     whole = sum(size for _, size in sizes) or 1
     card = {
         "big": numbers.count(facts.size(TRAIN)),
-        "under": f"messages to learn {len(facts.labels)} labels from",
+        "under": f"training messages for {len(facts.labels)} labels",
         "interval": f"of {numbers.count(whole)} in all",
         "ladder": [
             {
@@ -74,7 +75,7 @@ def overview_section(facts: DatasetFacts) -> Section:
         ],
         "points": list(_points(facts)),
     }
-    return Section("found", "In short", [Drawn("card", card)])
+    return Section("found", "Summary", [Drawn("card", card)])
 
 
 def _points(facts: DatasetFacts) -> Iterator[Point]:
@@ -82,26 +83,18 @@ def _points(facts: DatasetFacts) -> Iterator[Point]:
     yield from _used(facts)
     yield _labels(facts)
     yield from _wrong(facts)
-    yield from _apart(facts)
-    yield tell_lengths(facts)
-    yield tell_holdout(facts)
+    yield from _leaks(facts)
+    yield _lengths(facts)
+    yield _holdout(facts)
     yield _opened(facts)
     yield _redacted(facts)
 
 
 def _checked(facts: DatasetFacts) -> Point:
     if facts.check is None:
-        return Point(
-            UNKNOWN, "Not checked yet", "clerk-trainer check looks for wrong labels and leaks."
-        )
-    concerns = [f.name for f in facts.check.findings if f.verdict in {"warn", "fail"}]
-    if facts.check.verdict == "fail":
-        failed = [f.name for f in facts.check.findings if f.verdict == "fail"]
-        return Point(BAD, "It failed its check", f"{', '.join(failed)}: see what to do next.")
-    if concerns:
-        return Point(WARN, "Its check has concerns", f"{', '.join(concerns)}.")
-    number = numbers.counted(len(facts.check.findings), "check")
-    return Point(GOOD, "It passed its check", f"{number}, nothing to do.")
+        hint = "clerk-trainer check finds wrong labels and messages in two parts."
+        return Point(UNKNOWN, "Not checked yet", hint)
+    return check_point(facts.check)
 
 
 def _used(facts: DatasetFacts) -> Iterator[Point]:
@@ -112,8 +105,8 @@ def _used(facts: DatasetFacts) -> Iterator[Point]:
     left = read - used
     claim = f"{numbers.count(used)} of {numbers.count(read)} rows are in use"
     detail = (
-        f"{numbers.counted(left, 'row')} ({numbers.percent(left / read)}) left out, each for a "
-        "reason that is listed below."
+        f"{numbers.counted(left, 'row')} ({numbers.percent(left / read)}) left out; the reasons "
+        "are listed below."
         if left
         else "None was left out."
     )
@@ -128,12 +121,12 @@ def _labels(facts: DatasetFacts) -> Point:
     few = sum(sizes.get(name, 0) < floor for name in facts.labels)
     ratio = sizes.get(most, 0) / max(1, sizes.get(least, 0))
     claim = (
-        f"{few} of {len(facts.labels)} labels have fewer than {floor} messages to learn from"
+        f"{few} of {len(facts.labels)} labels have fewer than {floor} training messages"
         if few
-        else f"Every label has {floor} messages to learn from, or more"
+        else f"Every label has at least {floor} training messages"
     )
     detail = (
-        f"The fewest: {least}, {numbers.count(sizes.get(least, 0))}. The largest label has "
+        f"The smallest label, {least}, has {numbers.count(sizes.get(least, 0))}. The largest has "
         f"{ratio:.1f} times as many."
     )
     return Point(WARN if few else GOOD, claim, detail)
@@ -144,34 +137,34 @@ def _wrong(facts: DatasetFacts) -> Iterator[Point]:
     if found is None or found.verdict == "skipped":
         return
     expected = found.figures.get("expected_wrong")
-    detail = f"{found.found}, and wait in the review queue."
     if expected is None:
-        yield Point(TONES[found.verdict], "Some labels are doubted", detail)
+        detail = f"{found.found}. They are in the review queue."
+        yield Point(TONES[found.verdict], "Some labels are doubtful", detail)
         return
     slips, most = numbers.percent(expected["slips"]), numbers.percent(expected["at_most"])
-    waiting = numbers.counted(found.figures["suspects"], "label")
+    queued = numbers.counted(found.figures["suspects"], "label")
     detail = (
-        f"Slips: {numbers.interval(expected['slips_interval_95'])} (95%). {waiting} wait in the "
-        "review queue."
+        f"Slips: {numbers.interval(expected['slips_interval_95'])} (95%). {queued} in the review "
+        "queue."
     )
     claim = f"{slips} of the labels are probably slips; at most {most} are wrong"
     yield Point(TONES[found.verdict], claim, detail)
 
 
-def _apart(facts: DatasetFacts) -> Iterator[Point]:
+def _leaks(facts: DatasetFacts) -> Iterator[Point]:
     found = facts.finding(LEAKAGE)
     if found is None:
         return
     if found.verdict == "ok":
-        yield Point(GOOD, "No message is, or is nearly, in two parts", f"{found.found}.")
+        yield Point(GOOD, "No copy or near-copy is in two parts", f"{found.found}.")
     else:
         yield Point(TONES[found.verdict], "Some messages are in two parts", f"{found.found}.")
 
 
 def _opened(facts: DatasetFacts) -> Point:
-    detail = "Making this page opened nothing: it knows the hold-out's counts, and no text of it."
+    detail = "This page uses only the hold-out's counts. Making it did not open the hold-out."
     tone = WARN if facts.openings > MANY_OPENINGS else GOOD
-    return Point(tone, tell_openings(facts.openings), detail)
+    return Point(tone, describe_openings(facts.openings), detail)
 
 
 def _redacted(facts: DatasetFacts) -> Point:
@@ -180,89 +173,86 @@ def _redacted(facts: DatasetFacts) -> Point:
         return Point(
             UNKNOWN,
             "Personal data is not redacted",
-            "Anyone who reads the dataset reads names, addresses and numbers that customers wrote.",
+            "The dataset contains the names, addresses and numbers that customers wrote.",
         )
     kinds = facts.counts.get("redacted") or {}
     listed = ", ".join(f"{numbers.count(n)} {kind}" for kind, n in kinds.items())
     return Point(GOOD, f"Personal data is redacted by {rules}", f"{listed or 'None found'}.")
 
 
-# How long the messages are, and what a token budget cuts.
+# Message lengths, and what a token budget shortens.
 
 
 def lengths_section(facts: DatasetFacts) -> Section:
-    """Return the lengths in characters, and in tokens where the check was given a base."""
+    """Return the lengths in characters, and in tokens if the check was given a base."""
+    # Lengths of hold-out messages would need an opening; those of the other splits are as typical.
     examples = (*facts.dataset.train, *facts.dataset.validation)
     characters = [len(example.message) for example in examples]
     title = "How long the messages are"
     if not characters:
-        return Section("lengths", title, missing="There are no messages to learn from.")
+        return Section("lengths", title, missing="There are no training messages.")
     charts = [
         length_chart(
             length_bins(characters),
             unit="characters",
-            title="Characters a message",
-            caption="Training and validation; the lengths of the bars' ends double every two bars.",
+            title="Characters per message",
+            caption="Training and validation. Bar limits double every two bars.",
         )
     ]
     figures = facts.figures(LENGTHS)
     tokens = [LengthBin(*row) for row in figures.get("histogram", ())]
     if tokens:
-        charts.insert(0, _tokens_chart(tokens, figures["budget"]))
-    told = (
-        "How many tokens they have is not known: `clerk-trainer check --base` counts them as "
-        "training will."
-    )
+        charts.insert(
+            0,
+            length_chart(
+                tokens,
+                unit="tokens",
+                title="Tokens per message",
+                caption=(
+                    "Training and validation, by the base's tokenizer. Messages of more than "
+                    f"{numbers.count(figures['budget'])} tokens are shortened in the middle."
+                ),
+            ),
+        )
+    summary = "Tokens are not counted yet: `clerk-trainer check --base` counts them."
     if "p50" in figures:
         budget, cut = numbers.count(figures["budget"]), figures.get("shortened", 0)
         share = numbers.percent(figures.get("share_shortened"))
-        told = f"Every message fits into the budget of {budget} tokens."
+        summary = f"Every message fits into the budget of {budget} tokens."
         if cut:
-            told = (
+            summary = (
                 f"With a budget of {budget} tokens {numbers.counted(cut, 'message')} ({share}) "
                 f"{'is' if cut == 1 else 'are'} shortened in the middle."
             )
     blocks: list[Block] = [
-        f"{told} The hold-out's are not counted: it stays sealed.",
+        f"{summary} Hold-out messages are not counted: the hold-out stays sealed.",
         charts,
         Table(("", "characters", "tokens"), _quantile_rows(characters, figures)),
     ]
-    if per_label := _per_label(facts):
-        blocks.append(Titled("Shortened, by label", Table(("label", "messages"), per_label)))
+    shortened = figures.get("shortened_per_label") or {}
+    ranked = sorted(shortened.items(), key=lambda item: (-item[1], item[0]))
+    if ranked:
+        rows = [(label, numbers.count(number)) for label, number in ranked]
+        blocks.append(Titled("Shortened, by label", Table(("label", "messages"), rows)))
     return Section("lengths", title, blocks)
 
 
-def tell_lengths(facts: DatasetFacts) -> Point:
-    """Return whether a token budget cuts messages, for the short answer."""
+def _lengths(facts: DatasetFacts) -> Point:
     found = facts.finding(LENGTHS)
     if found is None or "p99" not in found.figures:
-        return Point(
-            UNKNOWN,
-            "Not known how many messages a token budget cuts",
-            "clerk-trainer check --base counts in the tokens of the base.",
-        )
+        hint = "clerk-trainer check --base counts the tokens of each message."
+        return Point(UNKNOWN, "Not known how many messages a token budget shortens", hint)
     figures = found.figures
     detail = (
-        f"Half of them have {numbers.count(figures['p50'])} tokens or fewer, 99 of 100 "
-        f"{numbers.count(figures['p99'])} or fewer."
+        f"Half of the messages have at most {numbers.count(figures['p50'])} tokens, 99 of 100 at "
+        f"most {numbers.count(figures['p99'])}."
     )
     budget = numbers.count(figures["budget"])
     if not figures["shortened"]:
         return Point(GOOD, f"Every message fits into {budget} tokens", detail)
     share = numbers.percent(figures["share_shortened"])
-    return Point(TONES.get(found.verdict, WARN), f"{share} are cut to {budget} tokens", detail)
-
-
-def _tokens_chart(bins: Sequence[LengthBin], budget: int) -> Chart:
-    return length_chart(
-        bins,
-        unit="tokens",
-        title="Tokens a message",
-        caption=(
-            f"Training and validation, by the base's tokenizer. What is longer than "
-            f"{numbers.count(budget)} tokens is shortened in the middle."
-        ),
-    )
+    tone = TONES.get(found.verdict, WARN)
+    return Point(tone, f"{share} are shortened to {budget} tokens", detail)
 
 
 def _quantile_rows(
@@ -281,33 +271,28 @@ def _quantile_rows(
     return rows
 
 
-def _per_label(facts: DatasetFacts) -> list[tuple[str, str]]:
-    shortened = facts.figures(LENGTHS).get("shortened_per_label") or {}
-    ranked = sorted(shortened.items(), key=lambda item: (-item[1], item[0]))
-    return [(label, numbers.count(number)) for label, number in ranked]
+# What the hold-out can show: how exact an accuracy, how small a difference.
 
-
-# What the hold-out can tell: how exact an accuracy, how small a difference.
-
+# A copy of ``trainer.duel.verdict.MARGIN``: importing that would load scikit-learn for a page.
 DUEL_MARGIN = 0.01
-"""The duel's margin unless the user says otherwise (``trainer.duel.verdict.MARGIN``, which loads
-far more than this page needs; a test holds them equal)."""
 
 DISCORDANCES = (0.03, 0.05, 0.1)
-"""Shares of the messages on which two models differ in being right: alike, usual, unlike."""
+"""Shares of the messages on which exactly one of two models is right: similar, usual, different
+models."""
 
+_USUAL = 0.05
 _ACCURACIES = (0.8, 0.9, 0.95, 0.98)
 _STYLES = ("s1", "s2", "s3")
 
 
 def power_section(facts: DatasetFacts) -> Section:
-    """Return what so many held-out messages can tell, as a whole and of each label."""
+    """Return what a hold-out of this size can show, in all and label by label."""
     total = facts.size(HOLDOUT)
-    title = "What the hold-out can tell"
+    title = "What the hold-out can show"
     if not total:
-        return Section("power", title, missing="There is no held-out message to measure on.")
+        return Section("power", title, missing="There are no held-out messages.")
     margin = GateRules().non_inferiority_margin
-    duel_margin, gate_margin = _unsigned(DUEL_MARGIN), _unsigned(margin)
+    duel_margin, gate_margin = numbers.unsigned(DUEL_MARGIN), numbers.unsigned(margin)
     accuracies = [
         (numbers.percent(share, 0), numbers.interval(share_interval(share, total)))
         for share in _ACCURACIES
@@ -315,8 +300,8 @@ def power_section(facts: DatasetFacts) -> Section:
     differences = [
         (
             numbers.percent(share, 0),
-            _unsigned(minimum_detectable_difference(share, total)),
-            _unsigned(smallest_margin(total, share)),
+            numbers.unsigned(minimum_detectable_difference(share, total)),
+            numbers.unsigned(smallest_margin(total, share)),
             numbers.percent(power(total, share, DUEL_MARGIN), 0),
             numbers.percent(power(total, share, margin), 0),
             numbers.count(required_messages(share, DUEL_MARGIN)),
@@ -324,33 +309,34 @@ def power_section(facts: DatasetFacts) -> Section:
         )
         for share in DISCORDANCES
     ]
-    told = (
-        f"With {numbers.counted(total, 'message')} you can tell {_margin_told(total)}: two models "
-        "that differ in being right on 5% of the messages, one exactly as good as the other, are "
-        "shown to be within that four times in five. How often two models differ is known only "
-        "afterwards."
+    smallest = numbers.unsigned(smallest_margin(total, _USUAL))
+    summary = (
+        f"{numbers.counted(total, 'message')} can show a difference of {smallest}: two equally "
+        "good models that differ in being right on 5% of the messages are shown to be within that "
+        "margin four times in five. How often two models differ is known only after both have "
+        "answered."
     )
     tests = (
-        "Found: McNemar's test, two-sided at 5%, four times in five. Shown, passes: Tango's test "
-        f"for non-inferiority, one-sided at 5%; {duel_margin} is the duel's margin unless you "
-        f"state another, {gate_margin} the gate's."
+        "A difference is found by McNemar's test, two-sided at 5%, four times in five. An equal "
+        "model is shown, or passes, by Tango's test for non-inferiority, one-sided at 5%. The "
+        f"duel's default margin is {duel_margin}, the gate's {gate_margin}."
     )
     by_label = (
-        f"The gate asks that a recall of {numbers.percent(GateRules().label_recall, 0)} is shown "
-        "for every label (exact test, one-sided at 5%). Name the labels that may go without proof "
-        "in the gate's label_unproven. Messages that belong together, as threads do, count as "
-        "fewer than here."
+        f"The gate requires proof of a recall of {numbers.percent(GateRules().label_recall, 0)} "
+        "for every label (exact test, one-sided at 5%). List labels without proof in the gate's "
+        "label_unproven. Messages that belong together, such as a thread, count as fewer than "
+        "shown here."
     )
-    columns = ("they differ on", "a difference is found from", "an equal is shown within",
-               f"an equal passes {duel_margin}", f"an equal passes {gate_margin}",
+    columns = ("models differ on", "difference found from", "equal model shown within",
+               f"equal model passes {duel_margin}", f"equal model passes {gate_margin}",
                f"messages for {duel_margin}", f"messages for {gate_margin}")  # fmt: skip
-    labels = ("label", "held out", "recall of 90% would lie within", "the gate passes it at")
+    labels = ("label", "held out", "95% interval of a recall of 90%", "the gate passes it with")
     return Section(
         "power",
         title,
         [
-            told,
-            Table(("if this share is right", "known to lie within (95%)"), accuracies),
+            summary,
+            Table(("measured accuracy", "95% interval"), accuracies),
             _chart(total),
             Titled(
                 "Differences between two models on the same messages", Table(columns, differences)
@@ -365,68 +351,54 @@ def power_section(facts: DatasetFacts) -> Section:
     )
 
 
-def tell_holdout(facts: DatasetFacts) -> Point:
-    """Return what the hold-out can tell, for the short answer."""
+def _holdout(facts: DatasetFacts) -> Point:
     total = facts.size(HOLDOUT)
     if not total:
         return Point(BAD, "Nothing is held out", "No accuracy can be measured on this dataset.")
-    low, high = share_interval(0.9, total)
-    smallest = smallest_margin(total, 0.05)
-    claim = f"{numbers.counted(total, 'held-out message')} can tell {_margin_told(total)}"
+    smallest = smallest_margin(total, _USUAL)
+    shown = f"{numbers.counted(total, 'held-out message')} can show a difference of"
     detail = (
-        f"Between two models that differ on 5% of the messages, four times in five. An accuracy of "
-        f"90% would be known to lie within {numbers.interval((low, high))}."
+        "Between two models that differ on 5% of the messages, four times in five. An accuracy of "
+        f"90% would have the 95% interval {numbers.interval(share_interval(0.9, total))}."
     )
-    return Point(GOOD if smallest <= GateRules().non_inferiority_margin else WARN, claim, detail)
-
-
-def _margin_told(total: int) -> str:
-    return _unsigned(smallest_margin(total, 0.05))
-
-
-def _unsigned(share: float) -> str:
-    return numbers.points(share).removeprefix("+")
+    tone = GOOD if smallest <= GateRules().non_inferiority_margin else WARN
+    return Point(tone, f"{shown} {numbers.unsigned(smallest)}", detail)
 
 
 def _chart(total: int) -> Chart:
-    """Draw the smallest difference that is told over the number of held-out messages."""
-    sizes = sorted({*_around(total), total})
+    """Draw the smallest difference that can be shown over the number of held-out messages."""
+    sizes = [max(1, round(total * factor)) for factor in (0.25, 0.5, 1, 2, 4, 8)]
     lines = [
         Line(
             f"differ on {numbers.percent(share, 0)}",
-            tuple((float(size), smallest_margin(size, share)) for size in sizes),
+            tuple((float(size), smallest_margin(size, share)) for size in sorted(set(sizes))),
             style,
             marked=False,
         )
         for share, style in zip(DISCORDANCES, _STYLES, strict=True)
     ]
-    told = _around(total)
     return line_chart(
         lines,
-        title="More messages tell less of a difference",
+        title="More messages show smaller differences",
         caption=(
-            "The margin within which a model that is exactly as good is shown to be so four times "
-            "in five (Tango's test), by the share of messages on which the two differ."
+            "The margin within which an equally good model is shown to be equal four times in five "
+            "(Tango's test), by the share of messages on which the two models differ."
         ),
         x_title="held-out messages",
-        y_title="smallest difference told",
-        write_y=_unsigned,
+        y_title="smallest difference shown",
+        write_y=numbers.unsigned,
         percent=True,
         logarithmic=True,
-        x_range=(float(told[0]), float(told[-1])),
-        marks=[Mark(float(total), f"this one: {numbers.count(total)}")],
+        x_range=(float(sizes[0]), float(sizes[-1])),
+        marks=[Mark(float(total), f"this dataset: {numbers.count(total)}")],
     )
-
-
-def _around(total: int) -> list[int]:
-    """Return sizes from a quarter of a hold-out's to eight times it."""
-    return [max(1, round(total * factor)) for factor in (0.25, 0.5, 1, 2, 4, 8)]
 
 
 def _power_by_label(
     sizes: Mapping[str, int], names: tuple[str, ...]
 ) -> list[tuple[str, str, str, str]]:
-    """Return for each label how exact its recall will be, and from which on the gate passes it."""
+    """Return for each label its size, the interval of a recall of 90 %, and how many messages must
+    be found for the gate to pass it."""
     floor = GateRules().label_recall
     rows = []
     for name in sorted(names, key=lambda label: (sizes.get(label, 0), label)):
@@ -438,7 +410,7 @@ def _power_by_label(
                 name,
                 numbers.count(size),
                 numbers.interval(share_interval(0.9, size)) if size else numbers.NONE,
-                f"too few to show it: {fewest_rows(floor)} could"
+                f"too few: it takes {fewest_rows(floor)}"
                 if least is None
                 else f"{numbers.count(least)} or more found",
             )
@@ -460,13 +432,13 @@ _SECTIONS = (
 
 
 def write_dataset_report(directory: Path, out: Path, *, texts: bool = False) -> Report:
-    """Write the page about a dataset folder that ``prepare`` made.
+    """Write the page about a dataset folder.
 
-    With ``texts``, doubted and conflicting messages of training and validation are shown; of the
-    hold-out nothing is, nor what says the same. The hold-out stays sealed.
+    With ``texts`` the page shows doubtful and conflicting messages of training and validation, but
+    no hold-out message and none that repeats one. The hold-out stays sealed.
 
-    Raises BadInput where a file is missing, altered, or of another dataset; nothing is written
-    then.
+    Raises BadInput, before anything is written, if a file is missing, altered, or of another
+    dataset.
     """
     facts = read_facts(directory, texts=texts)
     sections = [*(make(facts) for make in _SECTIONS), _check_section(facts)]
@@ -484,14 +456,14 @@ def _head(facts: DatasetFacts) -> Head:
             ("prepared", numbers.moment(record.get("created_at")), ""),
             (checked, "", ""),
         ),
-        private="It shows messages of training and validation, none of the hold-out."
+        private="They are from training and validation, none from the hold-out."
         if facts.texts is not None
         else "",
     )
 
 
 def _check_section(facts: DatasetFacts) -> Section:
-    title = "Everything the check found"
+    title = "All findings of the check"
     if facts.check is None:
         return lacking("check", title, Input.CHECK, "the dataset folder")
     points = [
@@ -504,6 +476,5 @@ def _check_section(facts: DatasetFacts) -> Section:
         if name not in {"findings", "verdict", "verdicts", "schema"}
         for row in numbers.flatten(value, name)
     ]
-    blocks: list[Block] = [Drawn("points", {"points": points})]
-    blocks.append(Titled("the check's settings and figures", figures, folded=True))
-    return Section("check", title, blocks)
+    details = Titled("The check's settings and figures", figures, folded=True)
+    return Section("check", title, [Drawn("points", {"points": points}), details])

@@ -1,5 +1,4 @@
-"""A dataset's rows: where they came from, labels, parts, copies, and labels that are probably
-wrong."""
+"""Sections about a dataset's rows: sources, labels, splits, copies, and probably wrong labels."""
 
 from __future__ import annotations
 
@@ -20,41 +19,36 @@ from trainer.check.findings import (
     SUSPECTS,
 )
 from trainer.dataset.folder import SPLITS, TRAIN
-from trainer.dataset.report import tell_split
+from trainer.dataset.report import count_removed, split_sentences
 from trainer.facts import Table
 from trainer.numbers import flatten
 from trainer.report.charts import STYLE_OF_SPLIT, bar
 from trainer.report.dataset_facts import DatasetFacts, conflicts, suspects
-from trainer.report.page import Block, Drawn, Section, Shown, Titled, readable, show_text, small
+from trainer.report.page import (
+    Block,
+    Drawn,
+    Section,
+    Titled,
+    openings_table,
+    readable,
+    show_text,
+    small,
+)
 from trainer.report.run import Input, lacking
 from trainer.similarity import SIMILARITY
 
-REMOVED = (
-    ("empty", ("empty_dropped",)),
-    ("too long", ("too_long_dropped",)),
-    ("dropped by a person's decision", ("decisions", "rows_dropped")),
-    ("exact duplicates of another row", ("exact_duplicates_removed",)),
-    ("one text under several labels", ("conflicts", "rows_left_out")),
-    ("copies of hold-out messages", ("holdout_copies_removed", "exact")),
-    ("near-copies of hold-out messages", ("holdout_copies_removed", "near")),
-    ("near-copies of validation messages", ("near_validation_removed",)),
-    ("labelled in an earlier part of the time", ("out_of_time_removed",)),
-    ("more than asked for of a label", ("surplus",)),
-)
-"""Why a row may be left out, and where the dataset's counts hold how often it was."""
-
 
 def rows_section(facts: DatasetFacts) -> Section:
-    """Return the exports, what became of their rows, and what cleaning changed."""
-    title = "Where the rows came from, and where they went"
+    """Return the exports, what happened to their rows, and what cleaning changed."""
+    title = "Rows: read, used, left out"
     counts = facts.counts
     if not counts.get("rows_read"):
-        missing = f"{Input.DATASET.path} does not count rows: {Input.DATASET.command} did not "
-        return Section("rows", title, missing=missing + "make this dataset.")
-    told = f"{numbers.count(counts['rows_read'])} rows were read. Bars are shares of them."
+        missing = f"{Input.DATASET.path} has no row counts: {Input.DATASET.command} did not make "
+        return Section("rows", title, missing=missing + "this dataset.")
+    summary = f"{numbers.count(counts['rows_read'])} rows were read. Bars are shares of them."
     removed = _ladder(counts, count_removed(counts).items(), "s2")
     blocks: list[Block] = [
-        told,
+        summary,
         Titled("In use", _ladder(counts, ((name, facts.size(name)) for name in SPLITS), "s1")),
         Titled("Left out", removed if removed.rows else "None."),
     ]
@@ -62,44 +56,39 @@ def rows_section(facts: DatasetFacts) -> Section:
         table = Table(("file", "columns", "SHA-256", "rows"), sources, words=3)
         blocks.append(Titled("The exports", table))
     if cleaned := list(_cleaned(facts)):
-        blocks.append(Titled("What was changed in them", cleaned))
+        blocks.append(Titled("What cleaning changed", cleaned))
     if settings := list(flatten(facts.record.get("settings") or {})):
         blocks.append(Titled("Settings", settings))
     return Section("rows", title, blocks)
 
 
-def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many rows were left out for each reason, those of none included."""
-    return {name: _count(counts, path) for name, path in REMOVED}
-
-
 def duplicates_section(facts: DatasetFacts) -> Section:
-    """Return the clusters of near-duplicates and what has several labels."""
-    title = "Copies and disagreement"
+    """Return the clusters of near-duplicates and the messages with several labels."""
+    title = "Copies and conflicting labels"
     near = facts.counts.get("near_clusters")
     if near is None:
-        missing = f"{Input.DATASET.path} does not count duplicates: prepare the dataset again."
+        missing = f"{Input.DATASET.path} has no duplicate counts: prepare the dataset again."
         return Section("duplicates", title, missing=missing)
     found = facts.counts["conflicts"]
     sizes = [(int(size), count) for size, count in (near.get("sizes") or {}).items()]
     most = max((count for _, count in sizes), default=1)
     checked = facts.figures(CONFLICTS)
-    similarity = numbers.written(SIMILARITY)
-    told = (
-        f"Messages that are nearly the same as another (similarity {similarity} or more): "
-        f"{numbers.count(near['messages'])}, in {numbers.counted(near['clusters'], 'cluster')}, "
-        f"each in one part alone. Clusters with several labels: "
-        f"{numbers.count(near['with_several_labels'])}; some are mistakes, some the very "
-        f"difference that matters. Messages that occurred under several labels, letter for "
-        f"letter: {numbers.count(found['messages'])}."
+    summary = (
+        f"{numbers.counted(near['messages'], 'message')} have a near-copy (similarity "
+        f"{numbers.written(SIMILARITY)} or more). They form "
+        f"{numbers.counted(near['clusters'], 'cluster')}; each cluster is in one part only. "
+        f"Clusters with several labels: {numbers.count(near['with_several_labels'])}. Some of "
+        "these labels are mistakes, some mark a real difference. Identical messages with several "
+        f"labels: {numbers.count(found['messages'])}."
     )
-    blocks: list[Block] = [told]
+    blocks: list[Block] = [summary]
     if (templates := facts.counts.get("templates") or {}).get("templates"):
         blocks.append(
             f"{numbers.counted(templates['messages'], 'message')} follow "
-            f"{numbers.counted(templates['templates'], 'template')}: forms and automatic mails, "
-            "equal but for numbers and redacted data, the largest of "
-            f"{numbers.counted(templates['largest'], 'message')}. Each is in one part alone."
+            f"{numbers.counted(templates['templates'], 'template')}: forms and automatic mails "
+            "that differ only in numbers and redacted data. The largest has "
+            f"{numbers.counted(templates['largest'], 'message')}. Each template is in one part "
+            "only."
         )
     if sizes:
         rows = [
@@ -108,13 +97,13 @@ def duplicates_section(facts: DatasetFacts) -> Section:
         ]
         blocks.append(Titled("Clusters by size", Table(("", "", "clusters"), rows, words=2)))
     if resolved := [(why, numbers.count(n)) for why, n in (found.get("resolved") or {}).items()]:
-        blocks.append(Titled("What became of messages with several labels", resolved))
+        blocks.append(Titled("How messages with several labels were resolved", resolved))
     if checked:
         left = [
-            ("copies under another label", numbers.count(checked.get("exact_messages", 0))),
-            ("near-copies under another label", numbers.count(checked.get("near_messages", 0))),
+            ("copies with another label", numbers.count(checked.get("exact_messages", 0))),
+            ("near-copies with another label", numbers.count(checked.get("near_messages", 0))),
         ]
-        blocks.append(Titled("Left in training and validation", left))
+        blocks.append(Titled("Remaining in training and validation", left))
         blocks.append(Drawn("duplicates", {"pairs": [_pair(facts, p) for p in conflicts(facts)]}))
     return Section("duplicates", title, blocks)
 
@@ -129,15 +118,6 @@ def _ladder(counts: Mapping[str, Any], rows: Iterable[tuple[str, int]], style: s
     return Table(("", "", "rows", "share"), shown, words=2)
 
 
-def _count(counts: Mapping[str, Any], path: tuple[str, ...]) -> int:
-    number: Any = counts
-    for key in path:
-        number = number.get(key) if isinstance(number, Mapping) else None
-    if isinstance(number, Mapping):
-        return int(sum(number.values()))
-    return int(number or 0)
-
-
 def _sources(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield from record.get("sources") or ()
     if held := record.get("holdout_source"):
@@ -147,14 +127,14 @@ def _sources(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _source(source: Mapping[str, Any]) -> tuple[str, str, str, str]:
     columns = source.get("columns") or {}
     guessed = set(source.get("guessed_columns") or ())
-    told = (
-        f"{field} from {name}{' (a guess)' if field in guessed else ''}"
+    used = (
+        f"{field} from {name}{' (guessed)' if field in guessed else ''}"
         for field, name in columns.items()
         if name
     )
     return (
         str(source.get("name")),
-        ", ".join(told) or numbers.NONE,
+        ", ".join(used) or numbers.NONE,
         numbers.short(source.get("sha256")),
         numbers.count(source.get("rows")),
     )
@@ -171,26 +151,24 @@ def _cleaned(facts: DatasetFacts) -> Iterator[tuple[str, str]]:
     decided = counts.get("decisions") or {}
     for name in ("accept", "relabel", "drop", "undecided"):
         if decided.get(name):
-            yield f"decided by a person: {name}", numbers.counted(decided[name], "row")
+            yield f"decided by a reviewer: {name}", numbers.counted(decided[name], "row")
 
 
 def _pair(facts: DatasetFacts, pair: Mapping[str, Any]) -> dict[str, Any]:
-    messages: list[tuple[str, str, Shown | None]] = [
-        (id_, label, show_text(facts.texts, id_))
-        for id_, label in zip(pair["ids"], pair["labels"], strict=True)
-    ]
     return {
-        "messages": messages,
-        "labels": " / ".join(pair["labels"]),
+        "messages": [
+            (id_, label, show_text(facts.texts, id_))
+            for id_, label in zip(pair["ids"], pair["labels"], strict=True)
+        ],
         "similarity": numbers.decimal(pair.get("similarity"), 2),
     }
 
 
-# The labels, and how unlike their sizes are.
+# Labels.
 
 
 def labels_section(facts: DatasetFacts) -> Section:
-    """Return every label's counts, the largest first, and the imbalance."""
+    """Return the counts of each label, the largest first, and the imbalance."""
     names = sorted(facts.labels, key=lambda name: (-facts.per_label(TRAIN).get(name, 0), name))
     sizes = {name: [facts.per_label(split).get(name, 0) for split in SPLITS] for name in names}
     learnt = {name: counts[0] for name, counts in sizes.items()}
@@ -211,9 +189,9 @@ def labels_section(facts: DatasetFacts) -> Section:
     if alike := facts.figures(NAMES).get("alike"):
         pairs = [tuple(pair) for pair in alike]
         table = Table(("label", "and", "because"), pairs, words=3)
-        blocks.append(Titled("Names that annotators may mix up", table))
+        blocks.append(Titled("Names that reviewers may confuse", table))
     if silent := facts.figures(NAMES).get("without_description"):
-        blocks.append(small(f"Without a description in the taxonomy: {', '.join(silent)}."))
+        blocks.append(small(f"No description in the taxonomy: {', '.join(silent)}."))
     return Section("sizes", "The labels", blocks)
 
 
@@ -221,26 +199,24 @@ def _sentences(facts: DatasetFacts, learnt: dict[str, int]) -> Iterator[str]:
     largest, *_, smallest = learnt if len(learnt) > 1 else (*learnt, *learnt)
     ratio = learnt[largest] / max(1, learnt[smallest])
     entropy = facts.figures(BALANCE).get("entropy")
-    even = (
-        ""
-        if entropy is None
-        else (f"; the evenness of the labels is {numbers.decimal(entropy, 2)} (1: all of one size)")
-    )
+    even = ""
+    if entropy is not None:
+        even = f" Evenness: {numbers.decimal(entropy, 2)} (1 means equal sizes)."
     yield (
-        f"The largest, {largest}, has {ratio:.1f} times the messages of the smallest, "
-        f"{smallest}{even}."
+        f"The largest label, {largest}, has {ratio:.1f} times the messages of the smallest, "
+        f"{smallest}.{even}"
     )
     floor = int(facts.figures(COUNTS).get("floor", FLOOR))
     if too_few := [name for name, count in learnt.items() if count < HARD_FLOOR]:
         few = ", ".join(too_few)
-        yield f"Nothing can be learnt of {few}: fewer than {HARD_FLOOR} messages."
+        yield f"Fewer than {HARD_FLOOR} messages, too few to learn from: {few}."
     if few := ", ".join(name for name, count in learnt.items() if count < floor):
-        yield f"Below {floor} messages to learn from: {few}."
+        yield f"Fewer than {floor} training messages: {few}."
     if sublabels := {example.sublabel for example in facts.dataset.train} - {None}:
         yield f"There are {numbers.count(len(sublabels))} finer labels."
 
 
-# How the dataset was split, and whether anything is in two parts.
+# Splits, and messages in two of them.
 
 _SIDES = (
     ("train_holdout", "training and hold-out"),
@@ -250,16 +226,15 @@ _SIDES = (
 
 
 def splits_section(facts: DatasetFacts) -> Section:
-    """Return how the parts were drawn, their languages and times, and what is in two of them."""
+    """Return how the splits were drawn, their languages and times, and copies across splits."""
     record = facts.record
     split: Mapping[str, Any] = record.get("split") or {}
     languages: Mapping[str, Mapping[str, int]] = split.get("languages") or {}
-    told = [
+    blocks: list[Block] = [
         sentence
-        for sentence in tell_split(_with_counts(record))
-        if not sentence.startswith("Language ")
+        for sentence in split_sentences(_with_counts(record))
+        if not sentence.startswith("Language ")  # there is a table of languages below
     ]
-    blocks: list[Block] = [*told]
     if "time" in split:
         times = [(side, *map(numbers.moment, split["time"][side])) for side in SPLITS]
         blocks.append(Titled("Times", Table(("part", "first", "last"), times, words=3)))
@@ -273,24 +248,16 @@ def splits_section(facts: DatasetFacts) -> Section:
     blocks.append(
         Titled(
             "Where labels come from",
-            Table(("source", *SPLITS), sources) if sources else "Every label is the export's.",
+            Table(("source", *SPLITS), sources) if sources else "Every label is from the export.",
         )
     )
     blocks.extend(_leaks(facts.figures(LEAKAGE)))
     seed = numbers.written((record.get("settings") or {}).get("seed"))
     digest = record["files"]["holdout.jsonl"]["sha256"]
-    openings = [
-        (
-            numbers.moment(opening.get("at")),
-            str(opening.get("purpose", "")),
-            numbers.short(opening.get("subject")),
-        )
-        for opening in facts.opened
-    ]
-    opened = f"Opened {numbers.counted(len(openings), 'time')}:" if openings else "Never opened."
-    blocks.append(Titled("The hold-out's seal", f"SHA-256 {digest}, seed {seed}. {opened}"))
-    if openings:
-        blocks.append(Table(("at", "purpose", "subject"), openings, words=3))
+    opened = f"Opened {numbers.times(facts.openings)}:" if facts.opened else "Never opened."
+    blocks.append(Titled("Hold-out", f"SHA-256 {digest}, seed {seed}. {opened}"))
+    if facts.opened:
+        blocks.append(openings_table(facts.opened))
     return Section("splits", "How it was split", blocks)
 
 
@@ -302,19 +269,21 @@ def _leaks(leaks: Mapping[str, Any]) -> Iterator[Block]:
     ]
     if not rows:
         yield (
-            "Whether something is in two parts was not checked; `clerk-trainer prepare` keeps "
-            "near-copies together."
+            "Not checked for copies across splits yet. `clerk-trainer prepare` keeps near-copies "
+            "in one split."
         )
         return
-    yield Titled("Copies in two parts", Table(("between", "copies", "near-copies"), rows))
-    told = f"Compared by fingerprint; near: a similarity of {numbers.written(leaks['similarity'])}"
+    yield Titled("Copies in two splits", Table(("between", "copies", "near-copies"), rows))
+    similarity = numbers.written(leaks["similarity"])
     ids = sorted({id_ for key, _ in _SIDES for id_ in leaks.get(key, {}).get("ids", ())})
-    named = f" Rows of the first part of each: {', '.join(ids)}." if ids else ""
-    yield small(f"{told} or more.{named}")
+    named = f" Rows of the first split in each pair: {', '.join(ids)}." if ids else ""
+    yield small(
+        f"Compared by fingerprint. Near-copies have a similarity of {similarity} or more.{named}"
+    )
 
 
 def _label_sources(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return a row for each origin of labels: its words, and its messages in each part."""
+    """Return a row for each source of labels, with its messages in each split."""
     counted: Mapping[str, Mapping[str, int]] = record.get("label_sources") or {}
     origins = sorted({origin for side in SPLITS for origin in counted.get(side, ())})
     return [
@@ -324,7 +293,8 @@ def _label_sources(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _with_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a manifest that has counts, also of a dataset that ``prepare`` did not make."""
+    """Return a manifest with the counts that ``split_sentences`` needs, zero if ``prepare`` did not
+    make the dataset."""
     nothing = {
         "holdout_copies_removed": {"near": 0},
         "near_validation_removed": 0,
@@ -333,58 +303,63 @@ def _with_counts(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**record, "counts": nothing | dict(record.get("counts") or {})}
 
 
-# Labels that are probably wrong: how many, of which labels, taken for what.
+# Labels that are probably wrong.
 
 MOST_MOVES = 12
 AT_ONCE = 12
 
 
 def doubtful_section(facts: DatasetFacts) -> Section:
-    """Return the doubted labels: their number and expected share, by label, by pair, by name."""
+    """Return the doubtful labels: number, expected share, by label, by pair, and one by one."""
     title = "Labels that are probably wrong"
     if facts.check is None:
         return lacking("doubtful", title, Input.CHECK, "the dataset folder")
     found = facts.finding(SUSPECTS)
     if found is None or found.verdict == "skipped":
-        return Section("doubtful", title, missing=f"{found.found if found else 'Not judged'}.")
+        return Section("doubtful", title, missing=f"{found.found if found else 'Not checked'}.")
     figures = found.figures
-    waiting = numbers.counted(facts.check.suspects, "row")
-    kept = facts.check.decisions_kept
-    told = f"{found.found}. {waiting} wait in {facts.check.queue} for a person"
-    told += f"; {numbers.count(kept)} of an earlier queue are decided." if kept else "."
-    blocks: list[Block] = [told]
+    queued, kept = numbers.counted(facts.check.suspects, "row"), facts.check.decisions_kept
+    decided = f" {numbers.count(kept)} rows of an earlier queue are decided." if kept else ""
+    blocks: list[Block] = [
+        f"{found.found}. The review queue {facts.check.queue} has {queued}.{decided}"
+    ]
     if expected := figures.get("expected_wrong"):
         blocks.append(
-            f"Of all labels in training and validation {numbers.percent(expected['slips'])} "
-            f"({numbers.interval(expected['slips_interval_95'])}) are probably slips, which have "
-            "nothing to do with the text. With mistakes between labels that are alike it may be "
-            f"more: at most {numbers.percent(expected['at_most'])}, the share on which the models "
-            "say another label. The queue holds both kinds, and messages that are merely hard."
+            f"{numbers.percent(expected['slips'])} "
+            f"({numbers.interval(expected['slips_interval_95'])}) of the labels in training and "
+            "validation are probably slips: labels that have nothing to do with the text. At most "
+            f"{numbers.percent(expected['at_most'])} are wrong in any way, mistakes between "
+            "similar labels included; on so many the models predict another label. The queue "
+            "contains both kinds, and messages that are only hard."
         )
-    judged = (
-        "Each message was judged by models that learnt neither it nor a near-copy: "
-        f"{figures.get('detector', '')}. They agree with "
-        f"{numbers.percent(figures.get('agreement'))} of the labels."
-    )
-    if vouched := figures.get("vouched"):
-        judged += f" {vouched} labels that a person decided on are not doubted again."
-    if not_judged := figures.get("not_judged"):
-        judged += f" {not_judged} could not be judged: their label has no other messages."
-    blocks.append(small(judged))
+    blocks.append(small(_judges(figures)))
     if labels := _by_label(figures.get("per_label") or {}):
-        table = Table(("label", "", "doubted", "share of it"), labels, words=2)
+        table = Table(("label", "", "doubtful", "share of label"), labels, words=2)
         blocks.append(Titled("By label", table))
     if pairs := _pairs(figures.get("moves") or ()):
-        blocks.append(
-            Titled("Which labels are taken for which", Drawn("doubtful", {"pairs": pairs}))
-        )
+        drawn = Drawn("doubtful", {"pairs": pairs})
+        blocks.append(Titled("Which labels look like which", drawn))
     if rows := [_suspect(facts, suspect) for suspect in suspects(facts)]:
-        left_out = "" if facts.texts is not None else "; the texts are left out here"
-        blocks.append(Titled("The surest", f"As the queue has them{left_out}."))
+        left_out = "" if facts.texts is not None else " Message texts are not shown."
+        blocks.append(Titled("The most certain", f"In the order of the queue.{left_out}"))
         blocks.append(Drawn("mistakes", {"rows": rows, "at_once": AT_ONCE}))
     if misplaced := facts.figures(SUBLABELS).get("misplaced"):
         blocks.append(Titled("Finer labels that read like another label", _misplaced(misplaced)))
     return Section("doubtful", title, blocks)
+
+
+def _judges(figures: Mapping[str, Any]) -> str:
+    """Describe the models that doubt labels, and which labels they did not judge."""
+    text = (
+        "Each message was judged by models trained without it and its near-copies: "
+        f"{figures.get('detector', '')}. They agree with "
+        f"{numbers.percent(figures.get('agreement'))} of the labels."
+    )
+    if decided := figures.get("decided"):
+        text += f" {decided} labels confirmed by a reviewer are not doubted again."
+    if not_judged := figures.get("not_judged"):
+        text += f" {not_judged} were not judged: their label has no other messages."
+    return text
 
 
 def _misplaced(found: Sequence[Mapping[str, Any]]) -> Table:
@@ -405,7 +380,7 @@ def _misplaced(found: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _by_label(per_label: Mapping[str, Mapping[str, float]]) -> list[tuple[Any, ...]]:
-    """Return the labels with a doubted row, the most doubted first."""
+    """Return the labels with doubtful rows, the largest share first."""
     ranked = sorted(per_label.items(), key=lambda item: (-item[1]["share"], item[0]))
     most = max((found["share"] for _, found in ranked), default=0) or 1
     return [
@@ -421,7 +396,7 @@ def _by_label(per_label: Mapping[str, Mapping[str, float]]) -> list[tuple[Any, .
 
 
 def _pairs(moves: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return the pairs of labels, each with the doubted rows either way, the most first."""
+    """Return the pairs of labels with the doubtful rows in both directions, the largest first."""
     counts = {(label, suggested): int(count) for label, suggested, count in moves}
     totals: Counter[tuple[str, str]] = Counter()
     for (label, suggested), count in counts.items():
@@ -437,6 +412,7 @@ def _pairs(moves: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
                 "other": other,
                 "forth": numbers.count(max(forth, back)),
                 "back": numbers.count(min(forth, back)),
+                # The rarer direction has a third, as for the confusions of a run.
                 "both": 3 * min(forth, back) >= forth + back,
             }
         )

@@ -1,4 +1,4 @@
-"""What to do next with a dataset, by what was found: what must come before a training, first."""
+"""Recommended next steps for a dataset; steps that must come before a training are first."""
 
 from __future__ import annotations
 
@@ -45,27 +45,29 @@ _MOST_HELD_OUT = 0.4
 
 
 def steps_section(facts: DatasetFacts) -> Section:
-    """Return what to do, in order."""
+    """Return the recommended steps, in order."""
     lead = (
-        "In this order. Commands are whole but for the words in capitals: fill those in. A new "
-        "dataset is made each time; the old one stays as it is."
+        "In this order. Replace the words in capitals in a command. Each command makes a new "
+        "dataset; the old one does not change."
     )
     return next_section(list(_steps(facts)), lead)
 
 
 def _steps(facts: DatasetFacts) -> Iterator[NextStep]:
     if facts.check is None:
-        why = "Nobody has looked for wrong labels, leaks and messages that are cut."
-        yield NextStep(BAD, "Have the data checked", why, (_check(facts),))
+        why = "The check finds wrong labels, copies across splits, and messages that are too long."
+        yield NextStep(BAD, "Check the data", why, (_check(facts),))
     yield from _findings(facts)
     yield from _conflict_file(facts)
     yield from _power(facts)
     yield from _languages(facts)
     if facts.openings > MANY_OPENINGS:
-        told = f"It has been opened {numbers.times(facts.openings)}"
         how, again = fresh_holdout(facts.record)
-        why = f"{told}; each look is a chance to tune to it. {how}"
-        yield NextStep(WARN, "Draw a fresh hold-out", why, again)
+        why = (
+            f"The hold-out has been opened {numbers.times(facts.openings)}. Every opening can bias "
+            f"later choices towards it. {how}"
+        )
+        yield NextStep(WARN, "Draw a new hold-out", why, again)
     yield _train(facts)
 
 
@@ -73,29 +75,23 @@ _Make = Callable[[DatasetFacts, Finding], tuple[str, ...]]
 
 
 def _findings(facts: DatasetFacts) -> Iterator[NextStep]:
-    """Yield a step for each finding that asks for one, in the order in which they are fixed."""
-    for name, (title, make) in _MENDS.items():
-        found = facts.finding(name)
-        if found is None:
-            continue
+    """Yield a step for each finding that needs one, in the order of ``_FIXES``."""
+    findings = {found.name: found for found in (facts.check.findings if facts.check else ())}
+    others = (name for name in findings if name not in _FIXES)
+    for name in (*(name for name in _FIXES if name in findings), *others):
+        found = findings[name]
         unmeasured = name == LENGTHS and found.verdict == "skipped"
         if found.verdict in {"warn", "fail"} or unmeasured:
+            title, make = _FIXES.get(name, (name.capitalize(), None))
             tone = BAD if found.verdict == "fail" else WARN
-            why = f"{_sentence(found.found)} {found.advice}".strip()
-            yield NextStep(tone, title, why, make(facts, found))
-    for found in facts.check.findings if facts.check else ():
-        if found.name not in _MENDS and found.verdict in {"warn", "fail"}:
-            tone = BAD if found.verdict == "fail" else WARN
-            yield NextStep(
-                tone, found.name.capitalize(), f"{_sentence(found.found)} {found.advice}"
-            )
+            why = f"{found.found[:1].upper()}{found.found[1:].rstrip('.')}. {found.advice}".strip()
+            yield NextStep(tone, title, why, make(facts, found) if make else ())
 
 
 def _decide(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
     queue = facts.check.queue if facts.check else "FILE"
-    beside = facts.dataset.directory.parent / queue
-    path = str(beside) if beside.is_file() else queue
-    return prepare_again(facts.record, ("--decisions", path))
+    path = facts.dataset.directory.parent / queue
+    return prepare_again(facts.record, ("--decisions", str(path) if path.is_file() else queue))
 
 
 def _cap(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
@@ -118,24 +114,20 @@ def _lengths(facts: DatasetFacts, found: Finding) -> tuple[str, ...]:
     )
 
 
-def _nothing(_facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
-    return ()
-
-
-_MENDS: Mapping[str, tuple[str, _Make]] = {
-    LEAKAGE: ("Take the copies apart", _nothing),
-    CODES: ("Give every label a code", _nothing),
-    COUNTS: ("Label more of the small labels", _nothing),
-    NAMES: ("Make the labels easier to tell apart", _nothing),
-    SUBLABELS: ("Ask where the finer labels belong", _nothing),
-    SUSPECTS: ("Decide on the doubted labels", _decide),
+# In the order of the work: steps that change which rows there are come before steps that draw from
+# them.
+_FIXES: Mapping[str, tuple[str, _Make | None]] = {
+    LEAKAGE: ("Remove copies across splits", None),
+    CODES: ("Give every label a code", None),
+    COUNTS: ("Label more messages of small labels", None),
+    NAMES: ("Make label names easier to distinguish", None),
+    SUBLABELS: ("Clarify where the finer labels belong", None),
+    SUSPECTS: ("Decide on the doubtful labels", _decide),
     CONFLICTS: ("Decide on messages with several labels", _decide),
-    BALANCE: ("Bring the labels closer together", _cap),
-    LENGTHS: ("See to the long messages", _lengths),
-    HOLDOUT_SIZE: ("Hold more messages out", _more_held_out),
+    BALANCE: ("Balance the labels", _cap),
+    LENGTHS: ("Shorten the long messages", _lengths),
+    HOLDOUT_SIZE: ("Hold out more messages", _more_held_out),
 }
-"""What is done about each finding, and the commands for it; in the order of the work: what changes
-which rows there are comes before what is drawn from them."""
 
 
 def _conflict_file(facts: DatasetFacts) -> Iterator[NextStep]:
@@ -144,12 +136,12 @@ def _conflict_file(facts: DatasetFacts) -> Iterator[NextStep]:
         return
     path = facts.dataset.directory / "conflicts.csv"
     why = (
-        f"{numbers.counted(extra['rows'], 'row')} of one text, or nearly, under several labels "
-        f"are in {path}. Fill in its column decision (accept, relabel or drop), then prepare "
-        "again: rows that were left out for it come back."
+        f"{path} has {numbers.counted(extra['rows'], 'row')} of copies and near-copies with "
+        "several labels. Fill in the column decision (accept, relabel or drop) and prepare again; "
+        "rows that were left out because of the conflict come back."
     )
     again = prepare_again(facts.record, ("--decisions", str(path)))
-    yield NextStep(WARN, "Settle what has several labels", why, again)
+    yield NextStep(WARN, "Resolve conflicting labels", why, again)
 
 
 def _power(facts: DatasetFacts) -> Iterator[NextStep]:
@@ -158,33 +150,33 @@ def _power(facts: DatasetFacts) -> Iterator[NextStep]:
         return
     needed = required_messages(_PLANNED_DISCORDANCE, margin)
     share = (facts.record.get("settings") or {}).get("holdout_share")
-    within = numbers.points(margin).removeprefix("+")
     why = (
         f"{numbers.counted(total, 'held-out message')} are too few to show that one adapter is not "
-        f"{within} worse than another, which the gate asks for: {numbers.count(needed)} do, where "
-        f"they differ on {numbers.percent(_PLANNED_DISCORDANCE, 0)} of the messages. Label more "
-        "messages, hold a larger share out, or allow a larger margin with open eyes."
+        f"{numbers.unsigned(margin)} worse than another, which the gate requires. It takes "
+        f"{numbers.count(needed)} if the two differ on {numbers.percent(_PLANNED_DISCORDANCE, 0)} "
+        "of the messages. Label more messages, hold out a larger share, or accept a larger margin."
     )
     wanted = (share or 0) * needed / total
     commands = larger_share(facts.record, "holdout", wanted) if wanted <= _MOST_HELD_OUT else ()
-    yield NextStep(WARN, "Know what this hold-out cannot tell", why, commands)
+    yield NextStep(WARN, "The hold-out is too small for the gate's margin", why, commands)
 
 
 def _languages(facts: DatasetFacts) -> Iterator[NextStep]:
     missing = missing_languages(facts.record.get("split") or {})
     if missing:
-        told = "; ".join(f"{name} has none in {' and '.join(sides)}" for name, sides in missing)
-        why = f"{told}. What is not learnt cannot be known, what is not held out is not judged."
-        yield NextStep(WARN, "Add messages in languages that are missing", why)
+        gaps = "; ".join(f"{name} has none in {' and '.join(sides)}" for name, sides in missing)
+        why = f"{gaps}. Without training messages the model cannot learn a language; without"
+        why += " held-out messages its accuracy in that language stays unknown."
+        yield NextStep(WARN, "Add messages in missing languages", why)
 
 
 def _train(facts: DatasetFacts) -> NextStep:
     failed = facts.check is None or facts.check.verdict == "fail"
     why = (
-        "Once what stands above is done: wrong labels cost more than settings ever bring."
+        "After the steps above: fixing wrong labels gains more accuracy than any training setting."
         if failed
-        else "The recipe for a 7B base on a 24 GB card is config/trainer.toml; on a CPU take "
-        "config/trainer-cpu.toml."
+        else "Use config/trainer.toml for a 7B base on a 24 GB GPU, config/trainer-cpu.toml on a "
+        "CPU, or config/trainer-encoder.toml for an encoder."
     )
     folder = facts.dataset.directory
     words = ("--recipe", "RECIPE", "--dataset", folder, "--base", "BASE")
@@ -194,7 +186,3 @@ def _train(facts: DatasetFacts) -> NextStep:
 
 def _check(facts: DatasetFacts) -> str:
     return check_command(facts.dataset.directory)
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -1,9 +1,10 @@
-"""What was measured of a run: mistakes and labels, what its confidence is worth, how it learned.
+"""Sections about a run's measurements: mistakes, labels, confidence, and learning curves.
 
-Two labels are mixed up in one direction or in both, which asks for different work. One way:
-messages of one label keep being answered with the other, hardly ever the reverse; the model lacks
-examples of the first where it borders the second. Two way: each is taken for the other; the labels
-overlap, and a clearer taxonomy helps before any data does."""
+Two labels are confused in one direction or in both, and the remedies differ. One-way: messages of
+one label are answered with the other but hardly ever the reverse; the model needs more examples of
+the first label close to the second. Two-way: the labels overlap; a clearer taxonomy helps before
+more data does.
+"""
 
 from __future__ import annotations
 
@@ -37,25 +38,25 @@ AT_ONCE = 12
 
 BALANCED = 1 / 3
 FEWEST = 6
-"""Mistakes from which on the test can reject at all, for two labels of one size."""
+"""The fewest mistakes with which the test can reject, for two labels of equal size."""
 
 ONE_WAY = "one-way"
 TWO_WAY = "two-way"
-UNCLEAR = "too few to tell"
+UNCLEAR = "too few"
 
 RULE = (
-    "A pair is one-way when a two-sided exact binomial test rejects, at p < 0.05, that a mistake "
-    "goes either way as often as the sizes of the two labels would have it; it is two-way when the "
-    "test does not reject, the pair has six mistakes or more, and the rarer direction makes up at "
-    "least a third of them; anything else is too few to tell. The p-values are not adjusted for "
-    "the number of pairs: they sort the work, they prove nothing."
+    "A pair is one-way if a two-sided exact binomial test rejects, at p < 0.05, that mistakes are "
+    "distributed over the two directions like the sizes of the labels. It is two-way if the test "
+    "does not reject, there are six mistakes or more, and the rarer direction has at least a third "
+    "of them. Otherwise there are too few mistakes. The p-values are not adjusted for the number "
+    "of pairs: they set priorities and prove nothing."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """A pair of labels with its mistakes: ``forth`` messages of ``label`` were answered with
-    ``other``, ``back`` the reverse, and forth is the more frequent one for the labels' sizes."""
+    """A pair of labels and its mistakes: ``forth`` messages of ``label`` were answered with
+    ``other``, ``back`` the reverse. ``forth`` is the more frequent, relative to the label sizes."""
 
     label: str
     other: str
@@ -72,12 +73,12 @@ class Confusion:
 
 def confusion_section(run: Run) -> Section:
     """Return the confusion matrix and its reading."""
-    title = "What it mixes up"
+    title = "Confusions"
     if run.evaluation is None:
         return lacking("confusion", title, Input.EVALUATION)
     labels, matrix = run.evaluation.labels, run.evaluation.confusion
     pairs = confused_pairs(labels, matrix)
-    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]
+    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]  # one mistake is no pattern
     reading = {
         "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
         "all_pairs": len(pairs),
@@ -119,8 +120,8 @@ def labels_section(run: Run) -> Section:
 
 
 def errors_section(run: Run) -> Section:
-    """Return the wrong answers, the surest first."""
-    title = "Confidently wrong"
+    """Return the wrong answers, the most confident first."""
+    title = "Wrong answers"
     if not run.predictions:
         return lacking("errors", title, Input.PREDICTIONS)
     wrong = [answer for answer in run.predictions if answer.label != answer.predicted]
@@ -158,7 +159,7 @@ def errors_section(run: Run) -> Section:
 
 
 def confused_pairs(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[Confusion]:
-    """Return every pair with a mistake between them, the most mistakes first.
+    """Return every confused pair of labels, the most mistakes first.
 
     ``confusion[i][j]`` counts messages of true label i that were answered with label j.
     """
@@ -188,12 +189,12 @@ def _judge(
     return Confusion(labels[i], labels[j], forth, back, p, kind)
 
 
-# What the confidence is worth: reliability, coverage, and messages that fit no label.
+# Confidence: reliability, coverage, and messages that fit no label.
 
 
 def calibration_section(run: Run) -> Section:
     """Return the reliability diagram and the calibration error."""
-    title = "Can its confidence be trusted?"
+    title = "Calibration"
     if run.evaluation is None:
         return lacking("calibration", title, Input.EVALUATION)
     charts = []
@@ -207,8 +208,8 @@ def calibration_section(run: Run) -> Section:
 
 
 def coverage_section(run: Run) -> Section:
-    """Return accuracy against the share that is answered without a person."""
-    title = "How much can run without a person?"
+    """Return accuracy against the share that is answered without review."""
+    title = "Accuracy without review"
     curve = [point for point in run.evaluation.coverage if point.accuracy] if run.evaluation else []
     if run.evaluation is None or not curve:
         return lacking("coverage", title, Input.EVALUATION)
@@ -217,7 +218,7 @@ def coverage_section(run: Run) -> Section:
 
 
 def out_of_scope_section(run: Run) -> Section:
-    """Return how well messages that fit no label are told apart."""
+    """Return how well messages that fit no label are detected."""
     title = "Messages that fit no label"
     if run.evaluation is None:
         return lacking("out_of_scope", title, Input.EVALUATION)
@@ -225,8 +226,8 @@ def out_of_scope_section(run: Run) -> Section:
         missing = f"{Input.EVALUATION.command} was not given messages from outside the taxonomy."
         return Section("out_of_scope", title, missing=missing)
     about = (
-        "AUROC is the chance that a message from outside looks more doubtful than one from inside: "
-        "0.5 is a coin, 1 is perfect."
+        "AUROC is the probability that a message that fits no label looks more doubtful than one "
+        "that does: 0.5 is chance, 1 is perfect."
     )
     rows = list(facts.outside_labels(run.evaluation))
     return Section("out_of_scope", title, [rows, small(about)])
@@ -242,15 +243,15 @@ def _reliability_chart(record: EvaluationRecord) -> Chart:
     return line_chart(
         [
             Line("the adapter", points, "s1", faint=True, spans=tuple(spans)),
-            Line("exactly right", ((low, low), (1.0, 1.0)), "ideal", marked=False),
+            Line("perfect", ((low, low), (1.0, 1.0)), "ideal", marked=False),
         ],
         title="Reliability",
         caption=(
-            "Each dot is a group of messages of like confidence, with the 95% interval of the "
-            "share that was right. Below the dashed line it was too sure."
+            "Each dot is a group of messages with similar confidence, with the 95% interval of "
+            "its accuracy. Below the dashed line the adapter is overconfident."
         ),
         x_title="confidence",
-        y_title="share that was right",
+        y_title="accuracy",
         write_y=numbers.percent,
         percent=True,
         percent_x=True,
@@ -274,7 +275,7 @@ def _reliability_chart(record: EvaluationRecord) -> Chart:
 def _coverage_chart(curve: Sequence[CoveragePoint], record: EvaluationRecord) -> Chart:
     review = record.review
     points = tuple(sorted((point.coverage, point.accuracy or 0.0) for point in curve))
-    lines = [Line("accuracy of what is answered", points, "s1")]
+    lines = [Line("accuracy without review", points, "s1")]
     if review.accepted_accuracy is not None:
         deployed = (1 - review.share, review.accepted_accuracy)
         lines.append(Line("as deployed", (deployed,), "s2"))
@@ -287,11 +288,11 @@ def _coverage_chart(curve: Sequence[CoveragePoint], record: EvaluationRecord) ->
         lines,
         title="Accuracy by coverage",
         caption=(
-            "Reading from the right: every message answered, then only surer and surer ones; the "
-            "rest would go to a person."
+            "On the right every message is answered without review; to the left only the more "
+            "confident ones, and the rest goes to review."
         ),
-        x_title="share answered without a person",
-        y_title="share of those that is right",
+        x_title="share answered without review",
+        y_title="accuracy of those",
         table=(
             ("confidence from", "answered", "right"),
             tuple(
@@ -311,7 +312,7 @@ def _coverage_chart(curve: Sequence[CoveragePoint], record: EvaluationRecord) ->
     )
 
 
-# How the adapter learned: loss by step, scores by epoch, and what more data would bring.
+# Learning: loss by step, scores by epoch, and accuracy by amount of data.
 
 
 def curves_section(run: Run) -> Section:
@@ -320,11 +321,11 @@ def curves_section(run: Run) -> Section:
     record, epochs = run.training, run.training.epochs
     if not epochs:
         return lacking("curves", title, Input.TRAINING)
-    told = f"Epoch {record.best_epoch} did best on validation"
-    told += f"; the weights kept are those of {record.kept}." if record.kept else "."
+    summary = f"Epoch {record.best_epoch} is the best on validation; the weights kept are those of"
+    summary += f" {record.kept}."
     if record.stopped_early:
-        told += " The training stopped early, because validation no longer improved."
-    columns = ("epoch", "training loss", "validation loss", "after the temperature", "accuracy",
+        summary += " The training stopped early because validation no longer improved."
+    columns = ("epoch", "training loss", "validation loss", "with temperature", "accuracy",
                "macro-F1", "time", "tokens/s")  # fmt: skip
     rows = [
         (
@@ -340,17 +341,18 @@ def curves_section(run: Run) -> Section:
         for epoch in epochs
     ]
     charts = [_loss(run), _scores(run), *_steps(run)]
-    return Section("curves", title, [told, charts, facts.Table(columns, rows)])
+    return Section("curves", title, [summary, charts, facts.Table(columns, rows)])
 
 
 def data_size_section(run: Run) -> Section:
-    """Return accuracy over the number of training examples, of every candidate that has it."""
+    """Return the learning curves over the number of training examples."""
     title = "Would more data help?"
     curves = _by_candidate(run)
     if not curves:
         missing = (
-            f"Neither {Input.DUEL.path} nor {Input.SWEEP.path} holds a learning curve over data "
-            f"size; {Input.DUEL.command} measures one, {Input.SWEEP.command} does for the adapter."
+            f"Neither {Input.DUEL.path} nor {Input.SWEEP.path} has a learning curve over data "
+            f"size: {Input.DUEL.command} measures the baselines', {Input.SWEEP.command} the "
+            "adapter's."
         )
         return Section("data_size", title, missing=missing)
     sizes = sorted({x for curve in curves.values() for x, _ in curve})
@@ -361,7 +363,7 @@ def data_size_section(run: Run) -> Section:
         ],
         title="Accuracy by number of training examples",
         caption="Validation accuracy of models trained on this many examples of each label.",
-        x_title="examples a label",
+        x_title="examples per label",
         y_title="validation accuracy",
         write_y=numbers.percent,
         percent=True,
@@ -372,27 +374,24 @@ def data_size_section(run: Run) -> Section:
             name,
             (
                 f"{numbers.points(curve[-1][1] - curve[-2][1])} from "
-                f"{numbers.count(curve[-2][0])} to {numbers.count(curve[-1][0])} examples a label"
+                f"{numbers.count(curve[-2][0])} to {numbers.count(curve[-1][0])} examples per label"
             ),
         )
         for name, curve in curves.items()
         if len(curve) > 1
     ]
-    about = (
-        "A line that still rises at its end says that more examples will help; a flat one that "
-        "they will not."
-    )
+    about = "If a line still rises at its end, more examples will help; if it is flat, they won't."
     return Section("data_size", title, [gains, small(about), chart])
 
 
 def sweep_section(run: Run) -> Section:
-    """Return the settings that were tried."""
-    title = "Settings tried"
+    """Return the trials of a sweep."""
+    title = "Sweep"
     if run.sweep is None or not run.sweep.trials:
         return lacking("sweep", title, Input.SWEEP)
     within = f" within {numbers.duration(run.sweep.budget_s)}" if run.sweep.budget_s else ""
-    told = f"{len(run.sweep.trials)} settings{within}; the best by validation is marked."
-    return Section("sweep", title, [told, facts.trials(run.sweep)])
+    summary = f"{len(run.sweep.trials)} trials{within}; the best on validation is marked."
+    return Section("sweep", title, [summary, facts.trials(run.sweep)])
 
 
 def _loss(run: Run) -> Chart:
@@ -413,15 +412,15 @@ def _loss(run: Run) -> Chart:
         Line("validation", _points(ends, [epoch.validation_loss for epoch in epochs]), "s2")
     )
     calibrated = [epoch.validation_calibrated_loss for epoch in epochs]
-    lines.append(Line("validation, after the temperature", _points(ends, calibrated), "s3"))
+    lines.append(Line("validation, with temperature", _points(ends, calibrated), "s3"))
     highest = max(y for line in lines for _, y in line.points)
     top = _crop(lines)
     caption = (
-        "Nats a label. Validation is measured after each epoch, before and after the temperature "
-        "that its confidence asks for; by the latter an epoch is kept."
+        "Nats per label. Validation is measured after each epoch, without and with the fitted "
+        "temperature; the loss with temperature selects the epoch to keep."
     )
     if highest > top:
-        caption += f" Losses up to {numbers.decimal(highest)} are cut off."
+        caption += f" Losses up to {numbers.decimal(highest)} are off the scale."
     best = run.training.best_epoch
     return line_chart(
         [replace(line, points=tuple((x, y) for x, y in line.points if y <= top)) for line in lines],
@@ -444,7 +443,7 @@ def _scores(run: Run) -> Chart:
             Line("macro-F1", _points(at, [each.validation_macro_f1 for each in epochs]), "s3"),
         ],
         title="Validation scores",
-        caption="Share right, and the mean F1 over the labels, after each epoch.",
+        caption="Accuracy and the mean F1 over the labels, after each epoch.",
         x_title="epoch",
         y_title="score",
         write_y=numbers.percent,
@@ -457,7 +456,7 @@ def _steps(run: Run) -> Iterator[Chart]:
     rates = [(float(step.step), step.learning_rate) for step in run.steps if step.learning_rate]
     norms = [(float(step.step), step.gradient_norm) for step in run.steps if step.gradient_norm]
     for points, title, caption, unit in (
-        (rates, "Learning rate", "Warm-up, then decay, as the recipe says.", "rate"),
+        (rates, "Learning rate", "Warm-up, then decay, as set in the recipe.", "rate"),
         (norms, "Gradient norm", "Before clipping; spikes are hard batches.", "norm"),
     ):
         if len(points) > 1:
@@ -483,15 +482,15 @@ def _points(at: Sequence[float], values: Sequence[float]) -> tuple[tuple[float, 
 
 
 def _crop(lines: Sequence[Line]) -> float:
-    """Return the top of the loss axis: the first steps, which are far off, must not flatten the
-    rest. Losses after an epoch are never cut off."""
+    """Return the top of the loss axis. Losses after an epoch are never cut off."""
+    # The losses of the first steps are so high that they would flatten the rest of the curve.
     losses = sorted(y for line in lines for _, y in line.points)
     measured = [y for line in lines if line.marked for _, y in line.points]
     return max(losses[int(0.97 * (len(losses) - 1))], *measured, 1e-6)
 
 
 def _by_candidate(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """Return the duel's curves, and that of a sweep over sizes: its best trial of each."""
+    """Return the duel's learning curves, and that of a sweep over sizes (its best trial each)."""
     found = facts.learning_curves(run.duel)
     best: dict[int, float] = {}
     for trial in run.sweep.trials if run.sweep else ():

@@ -1,5 +1,8 @@
-"""The parts of a page, and how they become one HTML file: sections of paragraphs, tables and
-charts, points of a short answer, messages' texts, and steps to take next."""
+"""The building blocks of a report page, and how they become one HTML file.
+
+A page is a list of sections. A section holds paragraphs, tables, charts, points of the summary,
+message texts, and next steps.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import hashlib
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +22,7 @@ from markupsafe import Markup, escape
 
 from trainer import numbers
 from trainer.artifacts.files import PRIVATE
+from trainer.check.findings import CheckRecord
 from trainer.facts import Table
 from trainer.report.charts import Chart
 from worker.contract.digest import write_atomically
@@ -26,12 +30,12 @@ from worker.contract.digest import write_atomically
 GOOD, WARN, BAD, UNKNOWN = "good", "warn", "bad", "unknown"
 
 MANY_OPENINGS = 5
-"""Looks at a hold-out after which it counts as tuned to."""
+"""Openings of a hold-out after which the page warns that choices may be fitted to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One line of the short answer: its tone, what is so, the figures behind it, what to do."""
+    """One line of the summary: its tone, the claim, the figures behind it, what to do."""
 
     tone: str
     claim: str
@@ -39,7 +43,7 @@ class Point:
     more: str = ""
 
 
-def tell_openings(openings: int) -> str:
+def describe_openings(openings: int) -> str:
     """Return how often a hold-out has been opened, in words."""
     if not openings:
         return "The hold-out has never been opened"
@@ -50,7 +54,31 @@ TONES = {"ok": GOOD, "warn": WARN, "fail": BAD, "skipped": UNKNOWN}
 """The tone of each verdict of the check."""
 
 
-# A message on a page: every character is shown and none obeyed; long ones are cut and folded.
+def check_point(check: CheckRecord) -> Point:
+    """Return what the check of a dataset concluded, for the summary."""
+    concerns = [each.name for each in check.findings if each.verdict in {"warn", "fail"}]
+    if check.verdict == "fail":
+        return Point(BAD, "The data failed its check", f"{', '.join(concerns)}.")
+    if concerns:
+        return Point(WARN, "The check of the data has concerns", f"{', '.join(concerns)}.")
+    number = numbers.counted(len(check.findings), "check")
+    return Point(GOOD, "The data passed its check", f"{number}, nothing to do.")
+
+
+def openings_table(openings: Iterable[Mapping[str, Any]]) -> Table:
+    """Return when, for what, and for which adapter a hold-out was opened."""
+    rows = [
+        (
+            numbers.moment(opening.get("at")),
+            str(opening.get("purpose", "")),
+            numbers.short(opening.get("subject")),
+        )
+        for opening in openings
+    ]
+    return Table(("at", "purpose", "subject"), rows, words=3)
+
+
+# Message texts: control characters are made visible, long texts are cut and folded.
 
 MOST_CHARACTERS = 2_000
 _EXCERPT = 220
@@ -58,8 +86,8 @@ _EXCERPT = 220
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A text as a page shows it: ``rest`` is folded away, ``cut`` counts characters that are left
-    out; ``unknown``: there is no such message where it was looked for."""
+    """A message text as a page shows it: ``rest`` is folded away, ``cut`` counts characters left
+    out, ``unknown`` means that the dataset has no message with this id."""
 
     start: str
     rest: str = ""
@@ -68,7 +96,7 @@ class Shown:
 
 
 def show_text(texts: Mapping[str, str] | None, name: str) -> Shown | None:
-    """Return the text of the message with an id, None where texts are left out."""
+    """Return the text of a message; None if the page shows no texts."""
     if texts is None:
         return None
     found = texts.get(name)
@@ -85,10 +113,10 @@ def show_text(texts: Mapping[str, str] | None, name: str) -> Shown | None:
 
 
 def readable(text: str) -> str:
-    """Return a text in which every control character is seen instead of obeyed.
+    """Return a text with its control characters made visible.
 
-    C0 controls become their pictures (U+2400 on), lone surrogates and C1 controls U+FFFD: neither
-    may stand in a UTF-8 page. Line breaks and tabs stay; markup is escaped by the template.
+    C0 controls become their pictures (U+2400 on). Lone surrogates and C1 controls become U+FFFD,
+    because a UTF-8 page cannot hold them. Line breaks and tabs stay. The template escapes markup.
     """
     kept = []
     for character in text:
@@ -102,12 +130,12 @@ def readable(text: str) -> str:
     return "".join(kept)
 
 
-# Sections and what they hold.
+# Sections and their blocks.
 
 
 @dataclass(frozen=True, slots=True)
 class Titled:
-    """A block under a heading of its own, or folded away under it."""
+    """A block under its own heading; ``folded`` hides it until the reader opens it."""
 
     title: str
     block: Block
@@ -116,7 +144,7 @@ class Titled:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What has a template of its own, and what that shows."""
+    """Content with its own template, ``templates/<template>.html.j2``."""
 
     template: str
     content: Mapping[str, Any]
@@ -124,13 +152,13 @@ class Drawn:
 
 Block = str | Table | Chart | Sequence[Chart] | Sequence[tuple[str, str]] | Titled | Drawn
 """A part of a section: a paragraph (``prose``), a table, charts side by side, (name, text)
-rows, or what has a template of its own."""
+rows, or content with its own template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section: ``key`` is its anchor. ``missing`` says in a sentence why there is nothing to
-    show, and is empty otherwise."""
+    """One section: ``key`` is its anchor. ``missing`` explains in a sentence why the section is
+    empty, and is "" otherwise."""
 
     key: str
     title: str
@@ -139,7 +167,7 @@ class Section:
 
     @property
     def present(self) -> bool:
-        """Whether the section has something to show."""
+        """Whether the section has content."""
         return not self.missing
 
 
@@ -151,14 +179,14 @@ def prose(text: str) -> Markup:
 
 
 def small(text: str) -> Markup:
-    """Return a paragraph for those who want to know it exactly."""
+    """Return a paragraph in small print."""
     return Markup('<span class="small">{}</span>').format(prose(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What stands on top of a page. ``facts`` are (what, words, digest) each; ``private`` says
-    which texts of customers the page holds, and is empty where it holds none."""
+    """The top of a page. ``facts`` are (name, words, digest) each; ``private`` says which message
+    texts the page holds, and is empty if it holds none."""
 
     kind: str
     name: str
@@ -168,7 +196,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A written page: its size in bytes, and which sections had something to show."""
+    """A written page: its size in bytes, and by section key whether the section has content."""
 
     path: Path
     size_bytes: int
@@ -177,7 +205,8 @@ class Report:
 
 
 def write_page(out: Path, head: Head, sections: Sequence[Section]) -> Report:
-    """Write the page: one that holds texts is for its owner and group."""
+    """Write the page; only owner and group may read it if it holds message texts."""
+    # "replace": labels and names may contain lone surrogates, which UTF-8 cannot encode.
     page = render_page(head, sections).encode("utf-8", "replace")
     write_atomically(out, page, mode=PRIVATE if head.private else 0o644)
     shown = {section.key: section.present for section in sections}
@@ -187,10 +216,11 @@ def write_page(out: Path, head: Head, sections: Sequence[Section]) -> Report:
 def render_page(head: Head, sections: Sequence[Section]) -> str:
     """Return the HTML page.
 
-    Every value is escaped but ``Markup``, which is made in this package alone and escapes what it
-    is made of. Should either fail, the page's content security policy still lets no script run but
-    the one that is named by its digest, and nothing at all be fetched.
+    Every value is escaped except ``Markup``, which only this package creates, from escaped parts.
     """
+    # Second line of defence: the page's content security policy names the one script by its digest
+    # and forbids every request, so a message that slips through unescaped can neither run nor load
+    # anything.
     environment = _templates()
     loader = environment.loader
     assert loader is not None
@@ -210,7 +240,7 @@ def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("trainer.report", "templates"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelled name must fail, not print nothing
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -219,19 +249,19 @@ def _templates() -> Environment:
     return environment
 
 
-# What to do next.
+# Next steps.
 
 _PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})
 
 _REPEATABLE = frozenset({"--input", "--decisions", "--earlier"})
-"""Options of ``prepare`` that are added to those of before; others take the place of their own."""
+"""Options of ``prepare`` that a new command adds to the earlier ones; others replace them."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """One thing to do. ``tone`` is bad where nothing should be deployed, or trained, before it is
-    done, warn where it is worth doing, good where it is the way on. ``commands`` are whole lines of
-    a shell, words in capitals in them for the reader to fill in."""
+    """One recommended action. ``tone`` is bad if nothing should be deployed or trained before it
+    is done, warn if it is worth doing, good if it is the next regular step. ``commands`` are whole
+    shell lines; the reader fills in the words in capitals."""
 
     tone: str
     title: str
@@ -240,7 +270,7 @@ class NextStep:
 
 
 def next_section(steps: Sequence[NextStep], lead: str) -> Section:
-    """Return the section of the steps: those that must come first, then the rest, as given."""
+    """Return the section of the steps, the most urgent tone first."""
     order = (BAD, WARN, GOOD)
     ranked = sorted(steps, key=lambda step: order.index(step.tone))
     steps_drawn = Drawn("next", {"steps": ranked})
@@ -248,17 +278,17 @@ def next_section(steps: Sequence[NextStep], lead: str) -> Section:
 
 
 def command(name: str, *words: str | Path) -> str:
-    """Return a command line of the trainer, quoted for a shell where a word needs it."""
+    """Return a shell-quoted command line of the trainer."""
     given = [word if word in _PLACEHOLDERS else shlex.quote(str(word)) for word in words]
     return " ".join(["clerk-trainer", name, *given])
 
 
 def prepare_again(record: Mapping[str, Any], *changes: Sequence[str]) -> tuple[str, ...]:
-    """Return the command that prepares a dataset again, by the options that its manifest records,
-    with ``changes``: options, each with its value if it takes one.
+    """Return the command that prepares a dataset again with the options recorded in its manifest
+    and ``changes`` (each an option, followed by its value if it takes one).
 
-    There is none for a dataset that ``prepare`` did not make, whose options nobody knows, and none
-    where nothing would change.
+    Empty if nothing would change, or if ``prepare`` did not make the dataset: its options are then
+    unknown, and a guess would make another dataset.
     """
     before = [list(option) for option in record.get("options") or ()]
     new = [list(map(str, change)) for change in changes if list(map(str, change)) not in before]
@@ -266,17 +296,20 @@ def prepare_again(record: Mapping[str, Any], *changes: Sequence[str]) -> tuple[s
         return ()
     replaced = {option[0] for option in new} - _REPEATABLE
     kept = [option for option in before if option[0] not in replaced]
+    # A new folder always: a dataset is immutable, because runs refer to it by its digest.
     words = [word for option in (*kept, *new) for word in option]
     return (command("prepare", *words, "--out", "NEW"),)
 
 
 def fresh_holdout(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return how a dataset gets another hold-out, in a sentence, and the command that draws it:
-    none where the time, or a file of the user's, decides what is held out."""
+    """Return how to get another hold-out, in a sentence, and the command that draws it.
+
+    There is no command if messages are held out by time or the user gave a file.
+    """
     if record.get("holdout_source"):
-        return "Give --holdout another file, of messages that nobody has measured on yet.", ()
+        return "Give --holdout a file of messages that no model was measured on yet.", ()
     if (record.get("split") or {}).get("by") == "time":
-        return "Prepare an export that holds later messages: the last ones are held out.", ()
+        return "Prepare an export with later messages: the last ones are held out.", ()
     seed = int((record.get("settings") or {}).get("seed", 0)) + 1
     return "Another seed draws another one.", prepare_again(record, ("--seed", str(seed)))
 
@@ -285,7 +318,7 @@ def larger_share(
     record: Mapping[str, Any], part: str, wanted: float | None = None, *, most: float = 0.4
 ) -> tuple[str, ...]:
     """Return the command that gives ``part`` ("holdout", "validation") a share of ``wanted``, by
-    default twice what it has, at most ``most``; none where that is not more than it has."""
+    default twice its present share, at most ``most``. Empty if that is not an increase."""
     share = (record.get("settings") or {}).get(f"{part}_share")
     if not share:
         return ()
@@ -296,15 +329,14 @@ def larger_share(
 
 
 def check_command(dataset: Path, base: str = "BASE") -> str:
-    """Return the command that checks a dataset; what somebody wrote into its queue is kept."""
+    """Return the command that checks a dataset and keeps the decisions in its review queue."""
     folder = dataset.resolve()
     there = folder.with_name(f"{folder.name}-review.csv").is_file()
     return command("check", dataset, "--base", base, *(("--update",) if there else ()))
 
 
 def free_folder(wanted: Path) -> Path:
-    """Return ``wanted``, or where there is something of that name the first free name after it:
-    ``run-2``, ``run-3``."""
+    """Return ``wanted``, or the first free name after it: ``run-2``, ``run-3``."""
     number, folder = 1, wanted
     while folder.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""A run folder as the report reads it: its records, and what the gate says of it."""
+"""What the report reads of a run folder: its records, and the gate's verdict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainer.report.page import Section
 from trainer.store.gate import judge
 from trainer.store.publish import plan_publication
 from trainer.store.record import read_evidence
-from trainer.store.rules import Criterion, GateRules, GateVerdict
+from trainer.store.rules import Criterion, GateRules
 from worker.contract import MANIFEST_NAME, read_manifest
 
 ADAPTER_FOLDER = "adapter"
@@ -33,8 +33,8 @@ ADAPTER_FOLDER = "adapter"
 
 @dataclass(frozen=True, slots=True)
 class GateChoice:
-    """By which rules a run is judged, and against the current adapter of which store (None: that
-    question is not asked)."""
+    """The gate's rules, and the store whose current adapter the run is compared with (None: no
+    comparison)."""
 
     store: Path | None = None
     rules: GateRules = field(default_factory=GateRules)
@@ -42,9 +42,9 @@ class GateChoice:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The gate's rows. Without ``store`` nothing is compared with a current adapter, and there is
-    no row of it; ``hint`` says how a comparison that is impossible could be made; ``has_current``
-    whether the store has a current adapter."""
+    """The gate's rows. Without ``store`` there is no row about the current adapter. ``hint`` says
+    how to make a comparison possible; ``has_current`` is whether the store has a current adapter.
+    """
 
     criteria: tuple[Criterion, ...]
     rules: GateRules
@@ -54,12 +54,12 @@ class Judged:
 
     @property
     def passed(self) -> bool:
-        """Whether every row that is there passes."""
+        """Whether every row passes."""
         return all(row.passed for row in self.criteria)
 
 
 def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
-    """Judge a run folder, None where it has no adapter or no evaluation.
+    """Judge a run folder; None if it has no adapter or no evaluation.
 
     Raises AdapterRefused and BadInput as ``publish`` does.
     """
@@ -76,17 +76,13 @@ def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
             has_current=plan.current is not None,
         )
     verdict = judge(read_manifest(adapter), read_evidence(evaluated), choice.rules, None)
-    return Judged(_without_current(verdict), choice.rules, None)
-
-
-def _without_current(verdict: GateVerdict) -> tuple[Criterion, ...]:
-    """Leave out the gate's last row, which is about the current adapter: it passes where none is
-    current, and nobody has looked."""
-    return verdict.criteria[:-1]
+    # Without the last row, about the current adapter: it passes if none is current, and here no
+    # store was asked.
+    return Judged(verdict.criteria[:-1], choice.rules, None)
 
 
 class Input(Enum):
-    """An input of the page: where it is in its folder, and the command that makes it."""
+    """An input of the page: its path in the folder, and the command that makes it."""
 
     TRAINING = (training.TRAINING.name, training.TRAINING.command)
     STEPS = (training.STEPS.name, training.STEPS.command)
@@ -112,10 +108,12 @@ class Input(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything a report may show. ``dataset`` is the dataset's manifest, ``openings`` counts the
-    hold-out's openings, this report's included; ``gate`` is what the gate says of it; ``texts``
-    maps message ids to texts and is None where they are left out; ``copies`` how often those
-    held-out messages came that came more than once, None where nobody counted."""
+    """Everything a report may show.
+
+    ``dataset`` is the dataset's manifest; ``openings`` counts the hold-out's openings, this
+    report's included. ``texts`` maps message ids to texts; None if the page shows no texts.
+    ``copies`` is how often repeated held-out messages occurred; None if that was not counted.
+    """
 
     directory: Path
     training: TrainingRecord
@@ -135,8 +133,8 @@ class Run:
 
 
 def read_run(directory: Path) -> Run:
-    """Read a run folder. Raises BadInput without a training record, or where a file is not what
-    this version writes, with the file and the command that makes it again."""
+    """Read a run folder. Raises BadInput, naming the file and the command that makes it, if there
+    is no training record or a file has another schema."""
     made = Input.TRAINING
     if not (directory / made.path).is_file():
         raise BadInput(
@@ -158,7 +156,7 @@ def read_run(directory: Path) -> Run:
 
 
 def _read_sweep_of(directory: Path) -> SweepRecord | None:
-    """Return the sweep that this run is a trial of: its record lies next to its runs."""
+    """Return the sweep that this run is a trial of; its record is next to the run folders."""
     found = training.SWEEP.read_if_present(directory.parent)
     if found and any(trial.run == directory.name for trial in found.trials):
         return found
@@ -166,7 +164,7 @@ def _read_sweep_of(directory: Path) -> SweepRecord | None:
 
 
 def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:
-    """Return the section of a record that is not there yet."""
+    """Return the section of a record that does not exist yet."""
     return Section(
         key,
         title,

@@ -1,11 +1,10 @@
-"""The page about a run: its sections in order, where its data comes from, and how it was made."""
+"""The page about a run: its sections in order, its data, and how the adapter was made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from trainer import facts, numbers
 from trainer.dataset.extra_files import read_copies
@@ -26,14 +25,22 @@ from trainer.report.measured import (
     out_of_scope_section,
     sweep_section,
 )
-from trainer.report.page import Head, Report, Section, Titled, command, write_page
+from trainer.report.page import (
+    Head,
+    Report,
+    Section,
+    Titled,
+    command,
+    openings_table,
+    write_page,
+)
 from trainer.report.run import GateChoice, Input, Run, judge_run, lacking, read_run
 from trainer.report.run_steps import steps_section
 from trainer.report.verdict import cost_section, duel_section, gate_section, verdict_section
 
 
 def data_section(run: Run) -> Section:
-    """Return the size of every split. What was decided about the rows is on the dataset's page."""
+    """Return the size of every split and a link to the dataset's own page."""
     title = "The data"
     if run.dataset is None:
         return lacking("data", title, Input.DATASET, "the dataset folder (see --dataset)")
@@ -42,8 +49,8 @@ def data_section(run: Run) -> Section:
         for name, file in run.dataset["files"].items()
     ]
     redaction = run.dataset.get("redaction")
-    told = (
-        f"Personal data is redacted by {redaction}, in training and serving alike."
+    redacted = (
+        f"Personal data is redacted by {redaction}, in training and in serving."
         if redaction
         else "Personal data is not redacted."
     )
@@ -51,13 +58,13 @@ def data_section(run: Run) -> Section:
     return Section(
         "data",
         title,
-        [Table(("part", "messages"), sizes), told, f"Its own page says the rest: `{page}`"],
+        [Table(("split", "messages"), sizes), redacted, f"More on the dataset's page: `{page}`"],
     )
 
 
 def engines_section(run: Run) -> Section:
-    """Return the speed of each engine, their agreement, and what the batch size changes."""
-    title = "Speed and steadiness"
+    """Return the speed of each engine, their agreement, and the effect of the batch size."""
+    title = "Speed and reproducibility"
     if run.evaluation is None or not run.evaluation.engines:
         return lacking("engines", title, Input.EVALUATION)
     steadiness = list(facts.steadiness(run.evaluation))
@@ -67,15 +74,12 @@ def engines_section(run: Run) -> Section:
 def making_section(run: Run) -> Section:
     """Return the recipe, the seeds, the machine, the digests and the hold-out's openings."""
     training = run.training
-    openings = [
-        (
-            numbers.moment(opening.get("at")),
-            str(opening.get("purpose", "")),
-            numbers.short(opening.get("subject")),
-        )
-        for opening in (run.dataset or {}).get("holdout_openings", ())
-    ]
-    opened = Titled("Openings of the hold-out", Table(("at", "purpose", "subject"), openings, 3))
+    openings = (run.dataset or {}).get("holdout_openings", ())
+    opened = Titled("Openings of the hold-out", openings_table(openings))
+    machine = {
+        key.removesuffix("_bytes"): numbers.size(value) if key.endswith("_bytes") else value
+        for key, value in training.machine.to_json().items()
+    }
     return Section(
         "making",
         "How it was made",
@@ -83,7 +87,7 @@ def making_section(run: Run) -> Section:
             list(_facts(run)),
             Titled("Recipe", list(flatten(training.recipe))),
             Titled("Seeds", list(flatten(training.seeds))),
-            Titled("Machine", list(flatten(_with_sizes(training.machine.to_json())))),
+            Titled("Machine", list(flatten(machine))),
             Titled("Versions", list(flatten(training.versions))),
             *([opened] if openings else []),
         ],
@@ -102,24 +106,16 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if training.resumed:
         yield "resumed", numbers.counted(training.resumed, "time")
     if training.peak_memory_bytes:
-        yield "memory at its peak", numbers.size(training.peak_memory_bytes)
+        yield "peak memory", numbers.size(training.peak_memory_bytes)
     trainable, total = training.parameters.trainable, training.parameters.total
     share = numbers.percent(trainable / total, 2)
     yield "parameters trained", f"{numbers.count(trainable)} of {numbers.count(total)} ({share})"
     yield "weights kept", training.kept
     if training.stopped_early:
-        yield "stopped early", "yes: validation no longer improved"
+        yield "stopped early", "yes, because validation no longer improved"
     fitted = numbers.counted(training.calibration.examples, "validation message")
     temperature = numbers.decimal(training.calibration.temperature)
     yield "temperature", f"{temperature}, fitted on {fitted}"
-
-
-def _with_sizes(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what is counted in bytes as people read it."""
-    return {
-        key.removesuffix("_bytes"): numbers.size(value) if key.endswith("_bytes") else value
-        for key, value in machine.items()
-    }
 
 
 _SECTIONS = (
@@ -153,29 +149,22 @@ def write_report(
 ) -> Report:
     """Write the page about a run folder.
 
-    ``dataset`` is the dataset folder, by default the one that the training names, if it is still
-    there. With ``texts``, messages that were answered wrongly are shown; reading them opens the
-    sealed hold-out, which the dataset counts. ``gate`` says by which rules, and against which
-    store's current adapter, the gate's rows are.
+    ``dataset`` is the dataset folder, by default the one named by the training record, if it still
+    exists. ``texts`` shows the messages that were answered wrongly; this opens the sealed hold-out,
+    and the dataset counts the opening.
 
-    Raises BadInput where a file is missing, made by another version or of another dataset, and
-    ProofFailed where the evaluation's figures are not what its predictions give; nothing is
-    written then.
+    Raises BadInput if a file is missing or of another adapter or dataset, ProofFailed if the
+    evaluation's figures do not follow from its predictions; nothing is written then.
     """
-    run = _read_sound_run(directory)
-    run = replace(run, gate=judge_run(directory, gate or GateChoice()))
-    run = _with_dataset(run, dataset, texts=texts)
-    return write_page(out, _head(run), [make(run) for make in _SECTIONS])
-
-
-def _read_sound_run(directory: Path) -> Run:
-    """Read a run folder whose records are of one adapter and one dataset, and whose figures are
-    those of its predictions. Raises as ``write_report``."""
+    # All checks come before the dataset is read: with texts that opens the hold-out, and a refused
+    # report must not cost an opening.
     run = read_run(directory)
     _check_same(run, directory)
     if run.evaluation is not None and run.predictions:
         verify_evaluation((directory / Input.EVALUATION.path).parent)
-    return run
+    run = replace(run, gate=judge_run(directory, gate or GateChoice()))
+    run = _with_dataset(run, dataset, texts=texts)
+    return write_page(out, _head(run), [make(run) for make in _SECTIONS])
 
 
 def _head(run: Run) -> Head:
@@ -190,12 +179,12 @@ def _head(run: Run) -> Head:
             ("trained", numbers.moment(record.created_at), ""),
             ("evaluated", evaluated_at, ""),
         ),
-        private="It shows held-out messages." if run.texts is not None else "",
+        private="They are from the hold-out." if run.texts is not None else "",
     )
 
 
 def _check_same(run: Run, directory: Path) -> None:
-    """Figures of another adapter or dataset must not stand on this run's page."""
+    """Raise BadInput if a record is of another adapter or dataset than the training."""
     for record, source in (
         (run.evaluation, Input.EVALUATION),
         (run.audit, Input.AUDIT),
@@ -209,8 +198,8 @@ def _check_same(run: Run, directory: Path) -> None:
         ):
             if mine != other:
                 raise BadInput(
-                    f"{directory / source.path}: of another {what} ({numbers.short(other)}, the "
-                    f"training's is {numbers.short(mine)}): run {source.command} on this run"
+                    f"{directory / source.path}: is of another {what} ({numbers.short(other)}, "
+                    f"the training's is {numbers.short(mine)}): run {source.command} on this run"
                 )
 
 
@@ -225,8 +214,8 @@ def _with_dataset(run: Run, given: Path | None, *, texts: bool) -> Run:
     wanted = run.training.dataset.digest
     if dataset.digest != wanted:
         raise BadInput(
-            f"{directory}: dataset {numbers.short(dataset.digest)}, the run was trained on "
-            f"{numbers.short(wanted)}: give that one's folder with --dataset"
+            f"{directory}: is dataset {numbers.short(dataset.digest)}, but the run was trained on "
+            f"{numbers.short(wanted)}: give the folder of that dataset with --dataset"
         )
     found: dict[str, str] | None = None
     if texts and run.predictions:

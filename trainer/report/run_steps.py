@@ -1,5 +1,4 @@
-"""What to do next with a run: first what the gate refuses, then what would make it better or better
-known, and the way to service last."""
+"""Recommended next steps for a run: gate failures first, then improvements, then publishing."""
 
 from __future__ import annotations
 
@@ -38,19 +37,19 @@ _STILL_RISING = 0.01
 
 
 def steps_section(run: Run) -> Section:
-    """Return what to do, in order: what the gate refuses first, the way to service last."""
+    """Return the recommended steps, in order."""
     lead = (
-        "In this order: what keeps it from being published, what would make it better or better "
-        "known, and the way on. Words in capitals are yours to fill in."
+        "In this order: reasons why it cannot be published, then possible improvements and missing "
+        "measurements, then publishing. Replace the words in capitals in a command."
     )
     return next_section(list(_steps(run)), lead)
 
 
 def _steps(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
-        why = "Nothing can be said of an adapter that was not measured on held-out messages."
-        yield NextStep(BAD, "Measure it", why, (_evaluate(run),))
-    yield from mend_criteria(run, _evaluate(run))
+        why = "The adapter has not been measured on held-out messages."
+        yield NextStep(BAD, "Evaluate it", why, (_evaluate(run),))
+    yield from fix_criteria(run, _evaluate(run))
     yield from _compared(run)
     yield from _mixed_up(run)
     yield from _reviewed(run)
@@ -63,10 +62,7 @@ def _steps(run: Run) -> Iterator[NextStep]:
 def _compared(run: Run) -> Iterator[NextStep]:
     adapter, folder = run.directory / "adapter", run.directory
     if run.duel is None:
-        why = (
-            "A baseline that costs no GPU may do as well: nobody knows before both answered the "
-            "same messages."
-        )
+        why = "A baseline without a GPU may be as good. A duel compares both on the same messages."
         words: tuple[str | Path, ...] = (adapter, *_data(run))
         if run.evaluation is not None:
             words = (*words, "--evaluation", folder / "evaluation")
@@ -74,22 +70,21 @@ def _compared(run: Run) -> Iterator[NextStep]:
         return
     duel = run.duel
     if duel.conclusion in {"better", "not_worse"}:
-        title = f"Ship {duel.recommendation} in its place"
+        title = f"Ship {duel.recommendation} instead"
         yield NextStep(BAD, title, duel.verdict, _ship(run, duel))
     elif duel.conclusion == "undecided":
         wider = f"{200 * duel.margin:g}"
         words = (adapter, *_data(run), "--margin", wider)
         why = (
-            f"{duel.verdict} Hold more messages out, or state a margin that you can live with "
-            "before you look."
+            f"{duel.verdict} Hold out more messages, or choose a larger margin before you run the "
+            "duel again."
         )
-        yield NextStep(
-            WARN, "Find out whether a baseline would do", why, (command("duel", *words),)
-        )
+        title = "Find out whether a baseline is good enough"
+        yield NextStep(WARN, title, why, (command("duel", *words),))
 
 
 def _ship(run: Run, duel: DuelRecord) -> tuple[str, ...]:
-    """Return the command that publishes what the duel recommends, where a worker can serve it."""
+    """Return the command that publishes the duel's recommendation, if a worker can serve it."""
     named = (each for each in duel.candidates if each.name == duel.recommendation)
     if not any(each.served_as for each in named):
         return ()
@@ -104,42 +99,42 @@ def _mixed_up(run: Run) -> Iterator[NextStep]:
     one = [pair for pair in pairs if pair.kind == ONE_WAY][:3]
     two = [pair for pair in pairs if pair.kind == TWO_WAY][:3]
     if one:
-        told = "; ".join(f"{p.label} that border on {p.other} ({p.forth} mistakes)" for p in one)
-        why = f"Messages of {told}. More of them in training is what helps."
-        yield NextStep(WARN, "Label more of what is taken for something else", why, (_check(run),))
+        pairs_ = "; ".join(f"{p.label} close to {p.other} ({p.forth} mistakes)" for p in one)
+        why = f"Add training messages of {pairs_}."
+        yield NextStep(WARN, "Label more messages of confused labels", why, (_check(run),))
     if two:
-        told = "; ".join(f"{p.label} and {p.other} ({p.total} mistakes)" for p in two)
+        pairs_ = "; ".join(f"{p.label} and {p.other} ({p.total} mistakes)" for p in two)
         why = (
-            f"{told}: each is taken for the other. Say in the taxonomy's descriptions what belongs "
-            "where, and have the doubted labels of both decided."
+            f"Confused in both directions: {pairs_}. Clarify their descriptions in the taxonomy, "
+            "and decide on the doubtful labels of both."
         )
-        yield NextStep(WARN, "Sharpen labels that overlap", why, (_check(run),))
+        yield NextStep(WARN, "Clarify labels that overlap", why, (_check(run),))
 
 
 def _reviewed(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
     review, promise = run.evaluation.review, promised(run)
-    told = numbers.percent(promise)
     if promise_is_broken(run, run.evaluation):
         why = (
-            f"Of what it answers without a person {numbers.percent(review.accepted_accuracy)} are "
-            f"right on the hold-out, where {told} are promised: fewer than chance explains. "
-            "Validate on more messages, and on such as the hold-out has; a higher aim sends more "
-            "to people."
+            f"{numbers.percent(review.accepted_accuracy)} of the hold-out's answers without review "
+            f"are right; {numbers.percent(promise)} are promised, and chance does not explain the "
+            "difference. Use more validation messages that resemble the hold-out, or send more to "
+            "review with a higher review_precision."
         )
         higher = f"review_precision={min(0.999, promise + (1 - promise) / 2):g}"
         again = _train(run, "--set", higher)
-        yield NextStep(WARN, "Send more to people, or validate on more", why, (again,))
+        yield NextStep(WARN, "Send more to review, or validate on more", why, (again,))
     elif review.share > _REVIEW_IS_MUCH:
         found = run.training.validation.promise
         lesser = found.lesser if found and found.lesser else promise - 0.05
         why = (
-            f"{numbers.percent(review.share)} go to a person. More validation messages prove the "
-            f"promise of {told} with less review; a lower promise does at once."
+            f"{numbers.percent(review.share)} go to review. More validation messages prove the "
+            f"promise of {numbers.percent(promise)} with less review; a lower promise reduces "
+            "review at once."
         )
         again = _train(run, "--set", f"review_precision={max(0.5, lesser):g}")
-        yield NextStep(WARN, "Weigh how much goes to people", why, (again,))
+        yield NextStep(WARN, "Decide how much goes to review", why, (again,))
 
 
 def _calibrated(run: Run) -> Iterator[NextStep]:
@@ -149,11 +144,11 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
     chance = ece_by_chance(found.reliability)
     if found.ece > max(LARGEST_ECE, chance):
         why = (
-            f"Confidence and accuracy are {numbers.percent(found.ece)} apart on average; perfect "
+            f"Confidence and accuracy differ by {numbers.percent(found.ece)} on average; perfect "
             f"confidences would show up to {numbers.percent(chance)} by chance on as many "
             "messages. The temperature was fitted on "
-            f"{numbers.counted(run.training.calibration.examples, 'validation message')}: set "
-            "more aside for validation."
+            f"{numbers.counted(run.training.calibration.examples, 'validation message')}: use a "
+            "larger validation split."
         )
         more = larger_share(run.dataset or {}, "validation")
         yield NextStep(WARN, "Calibrate on more messages", why, more)
@@ -162,15 +157,15 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
 def _learnt(run: Run) -> Iterator[NextStep]:
     epochs = run.training.epochs
     if epochs and len(epochs) > 1 and run.training.best_epoch == epochs[-1].number:
-        why = f"The last of {len(epochs)} epochs did best on validation: it was still learning."
+        why = f"The last of {len(epochs)} epochs is the best on validation: it was still learning."
         again = _train(run, "--set", f"epochs={len(epochs) + 2}")
         yield NextStep(WARN, "Train longer", why, (again,))
     rising = sorted(_rising(run), key=lambda found: -found[1])
     if rising:
         name, gain, size = rising[0]
         why = (
-            f"The last step of the curve of {name}, to {numbers.count(size)} examples a label, "
-            f"brought {numbers.points(gain)} on validation: it has not levelled off."
+            f"On the learning curve of {name}, the last step to {numbers.count(size)} examples per "
+            f"label gained {numbers.points(gain)} on validation: the curve is still rising."
         )
         yield NextStep(WARN, "Label more messages", why)
 
@@ -182,46 +177,41 @@ def _rising(run: Run) -> Iterator[tuple[str, float, float]]:
 
 
 def _unknown(run: Run) -> Iterator[NextStep]:
-    """Yield a step for each thing that nobody has measured."""
+    """Yield a step for each missing measurement."""
     if run.evaluation is not None:
         if run.audit is None:
             why = (
-                "The accuracy is by the hold-out's labels, which are as noisy as any. A person who "
-                "labels a sample of it blind tells what it is by the true ones."
+                "The accuracy is measured against the hold-out's labels, which contain mistakes. "
+                "A reviewer who labels a sample blind gives the accuracy against true labels."
             )
             sample = command("audit-sample", _dataset(run), "--half-width", "0.03")
             folder = run.directory / "evaluation"
             audit = command("audit", folder, "--sample", "FILE")
-            yield NextStep(WARN, "Have the hold-out's labels audited", why, (sample, audit))
+            yield NextStep(WARN, "Audit the hold-out's labels", why, (sample, audit))
         if run.evaluation.out_of_scope is None:
-            why = (
-                "It will meet messages that fit no label; how many of them it sees through is open."
-            )
+            why = "In service some messages fit no label. How many go to review is not measured."
             again = f"{_evaluate(run)} --out-of-scope FILE"
             yield NextStep(WARN, "Measure it on messages that fit no label", why, (again,))
         openings = run.evaluation.dataset.openings if run.openings is None else run.openings
         if openings > MANY_OPENINGS:
             how, fresh = fresh_holdout(run.dataset or {})
             why = (
-                f"The hold-out has been opened {numbers.times(openings)}; what is chosen by it is "
-                f"tuned to it. {how} Train on that dataset."
+                f"The hold-out has been opened {numbers.times(openings)}. Every opening can bias "
+                f"later choices towards it. {how} Train on that dataset."
             )
-            yield NextStep(WARN, "Draw a fresh hold-out", why, fresh)
+            yield NextStep(WARN, "Draw a new hold-out", why, fresh)
     if run.check is None and run.dataset is not None:
-        yield NextStep(
-            WARN, "Have the data checked", "Nobody looked for wrong labels.", (_check(run),)
-        )
+        why = "The data was not checked for wrong labels."
+        yield NextStep(WARN, "Check the data", why, (_check(run),))
     elif run.check is not None and run.check.verdict in {"warn", "fail"}:
-        why = "The check of its data has concerns; the page about the dataset says what to do."
+        why = "The check of the data has findings. The dataset's page lists what to do."
         report = command("report", _dataset(run))
         tone = BAD if run.check.verdict == "fail" else WARN
-        yield NextStep(tone, "See to the data", why, (report,))
+        yield NextStep(tone, "Fix the data", why, (report,))
     if run.cost is None:
-        why = (
-            "What it costs, and from how many messages on it has paid for itself, is not computed."
-        )
+        why = "The cost and the break-even are not computed."
         cost = command("cost", run.directory, "--inputs", "FILE")
-        yield NextStep(WARN, "Work out the cost", why, (cost,))
+        yield NextStep(WARN, "Compute the cost", why, (cost,))
 
 
 def _published(run: Run) -> Iterator[NextStep]:
@@ -232,23 +222,23 @@ def _published(run: Run) -> Iterator[NextStep]:
     words = (run.directory, "--store", store, *_rules(judged.rules))
     dry_run = command("publish", *words, "--dry-run")
     if judged.store is not None and not judged.has_current:
-        why = "The gate's rows pass. Nothing is current in the store: this will be."
+        why = "It passes the gate. The store has no current adapter; this becomes the first."
         yield NextStep(GOOD, "Publish it", why, (dry_run, command("publish", *words)))
         return
     canary = command("publish", *words, "--canary", "0.05")
     promote = command("promote", "--store", store)
-    why = "The gate's rows pass. A canary labels a share of the keys first, then it is promoted."
+    why = "It passes the gate. Publish it as a canary for a share of the keys, then promote it."
     if judged.store is None:
         why = (
-            "The gate's rows pass; whether it is as good as the adapter that is current is asked "
-            "when it is published. A canary labels a share of the keys first, and stops itself "
-            "when it does worse; in a store where nothing is current leave --canary out."
+            "It passes the gate, except that publishing also compares it with the current adapter. "
+            "A canary labels a share of the keys first and stops by itself if it does worse. Leave "
+            "out --canary if the store has no current adapter."
         )
     yield NextStep(GOOD, "Publish it", why, (dry_run, canary, promote))
 
 
 def _rules(rules: GateRules) -> Iterator[str]:
-    """Yield the options that give the gate the rules by which the page was judged."""
+    """Yield the options that make the gate use the rules of this page."""
     usual = GateRules()
     for rule in fields(rules):
         value = getattr(rules, rule.name)
@@ -277,15 +267,15 @@ def _check(run: Run) -> str:
     return check_command(Path(_dataset(run)), base_of(run))
 
 
-# What to do about each criterion of the gate that is not met.
+# Steps for failed criteria of the gate.
 
 _MOST_MESSAGES = 100_000
 _MOST_HELD_OUT = 0.4
 
 
-def mend_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
-    """Yield a step for each row of the gate that fails, rows of one kind as one. ``evaluate`` is
-    the command that evaluates the run."""
+def fix_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
+    """Yield a step for each kind of failed gate row. ``evaluate`` is the command that evaluates the
+    run."""
     judged, evaluation = run.gate, run.evaluation
     if judged is None or evaluation is None:
         return
@@ -301,8 +291,8 @@ def _evidence(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
     again = [failed[name] for name in ("adapter evaluated", "hold-out", "predictions")
              if name in failed]  # fmt: skip
     if again:
-        told = "; ".join(f"{row.name}: {row.found}, wanted: {row.wanted}" for row in again)
-        yield NextStep(BAD, "Evaluate it again, on the whole hold-out", f"{told}.", (evaluate,))
+        why = "; ".join(f"{row.name}: {row.found}, wanted: {row.wanted}" for row in again)
+        yield NextStep(BAD, "Evaluate it again, on the whole hold-out", f"{why}.", (evaluate,))
     if row := failed.get("hold-out unseen"):
         proven = f"{evaluate} --trained-on {shlex.quote(run.training.dataset.directory)}"
         why = f"It was measured on {row.found}."
@@ -316,44 +306,43 @@ def _accuracy(
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
     if low is not None and evaluation.accuracy > rules.accuracy:
         needed = _messages_to_show(evaluation.accuracy, rules.accuracy, evaluation.design_effect)
-        told = f"about {numbers.count(needed)}" if needed else "very many"
+        enough = f"about {numbers.count(needed)}" if needed else "very many"
         size = numbers.counted(evaluation.examples, "message")
         why = (
-            f"{numbers.percent(evaluation.accuracy)} of {size} are right, above the "
-            f"{numbers.percent(rules.accuracy)} that are wanted, but so few messages do not show "
-            f"it: {told} held-out messages would."
+            f"{numbers.percent(evaluation.accuracy)} of {size} are right, more than the required "
+            f"{numbers.percent(rules.accuracy)}, but so few messages do not prove it. That takes "
+            f"{enough} held-out messages."
         )
-        yield NextStep(BAD, "Hold more messages out", why, _share(run, evaluation, needed))
+        yield NextStep(BAD, "Hold out more messages", why, _share(run, evaluation, needed))
         low = None
     rows = [row for row in (low, failed.get("macro-F1")) if row is not None]
     if rows:
         weakest = sorted(
             (each for each in evaluation.per_label if each.support), key=lambda each: each.f1
         )[:3]
-        told = ", ".join(f"{each.label} ({numbers.decimal(each.f1, 2)})" for each in weakest)
+        names = ", ".join(f"{each.label} ({numbers.decimal(each.f1, 2)})" for each in weakest)
         found = "; ".join(f"{row.name} is {row.found}, wanted {row.wanted}" for row in rows)
-        why = (
-            f"{found}. The labels with the lowest F1 are {told}: decide on the doubted labels "
-            "there first, then label more of them."
-        )
         sweep = _sweep(run)
-        why += (
-            " A sweep tries other learning rates."
+        hint = (
+            "A sweep tries other learning rates."
             if sweep
-            else " The penalty of its regression was chosen on validation already: an encoder that "
-            'is trained itself (kind = "encoder") learns more than one that stays as it is.'
+            else 'An encoder that is fine-tuned (kind = "encoder") learns more than a frozen one.'
+        )
+        why = (
+            f"{found}. The labels with the lowest F1 are {names}: decide on their doubtful labels "
+            f"first, then label more messages. {hint}"
         )
         check = check_command(Path(run.training.dataset.directory), base_of(run))
-        yield NextStep(BAD, "Make it better", why, (check, *sweep))
+        yield NextStep(BAD, "Improve the accuracy", why, (check, *sweep))
 
 
 def base_of(run: Run) -> str:
-    """Return the folder of the run's base, or a word to fill in where its record has none."""
+    """Return the folder of the run's base, or a word to fill in if its record has none."""
     return run.training.base.directory or "BASE"
 
 
 def recipe_words(run: Run) -> tuple[str | Path, ...]:
-    """Return the options that train as the run was trained, but for ``--out``."""
+    """Return the options that repeat the run's training, without ``--out``."""
     return (
         *("--recipe", run.directory / TRAINING.name),
         *("--dataset", run.training.dataset.directory),
@@ -362,7 +351,7 @@ def recipe_words(run: Run) -> tuple[str | Path, ...]:
 
 
 def _sweep(run: Run) -> tuple[str, ...]:
-    """Return the command that tries half and twice the learning rate, where the kind has one."""
+    """Return the command that tries half and twice the learning rate, if the kind has one."""
     rate = run.training.recipe.get("learning_rate")
     if rate is None:
         return ()
@@ -377,11 +366,11 @@ def _labels(
     rows = [row for name, row in failed.items() if name.startswith("recall of ")]
     if not rows:
         return
-    told = "; ".join(f"{row.name}: {row.found}, wanted {row.wanted}" for row in rows[:5])
+    found = "; ".join(f"{row.name}: {row.found}, wanted {row.wanted}" for row in rows[:5])
     more = f"; and {len(rows) - 5} more" if len(rows) > 5 else ""
     weak = {row.name.removeprefix("recall of ").partition(",")[0] for row in rows}
     at = {label: place for place, label in enumerate(evaluation.labels)}
-    taken = []
+    confused = []
     for label in sorted(weak & at.keys()):
         counts = [
             (count, other)
@@ -390,30 +379,32 @@ def _labels(
         ]
         if counts:
             count, other = max(counts)
-            taken.append(f"{label} is answered with {other} {numbers.times(count)}")
-    why = f"{told}{more}. {'; '.join(taken[:5])}{'.' if taken else ''}".strip()
+            confused.append(f"{label} is answered with {other} {numbers.times(count)}")
+    why = f"{found}{more}. {'; '.join(confused[:5])}{'.' if confused else ''}".strip()
     again = check_command(Path(run.training.dataset.directory), base_of(run))
-    yield NextStep(BAD, "Label more of the weak labels", why, (again,))
+    yield NextStep(BAD, "Label more messages of weak labels", why, (again,))
 
 
 def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
     for name in ("answers outside the set", "free answers outside the set"):
         if row := failed.get(name):
-            why = f"{row.found}, wanted {row.wanted}: it was measured with other labels or codes "
-            why += "than it has, or has not learnt to answer with a code. Train longer."
-            yield NextStep(BAD, f"Find out about {name}", why, (evaluate,))
+            why = (
+                f"{row.found}, wanted {row.wanted}. Either it was evaluated with other labels or "
+                "codes, or it has not learnt to answer with a code: train longer."
+            )
+            yield NextStep(BAD, f"Fix {name}", why, (evaluate,))
     if row := failed.get("precision of labels without review"):
         why = (
-            f"It is {row.found}; wanted: {row.wanted}. Below that, more wrong labels reach the "
-            "routers unseen than was promised."
+            f"It is {row.found}; wanted: {row.wanted}. Otherwise more wrong labels are routed "
+            "without review than promised."
         )
-        yield NextStep(BAD, "Send more to review, or prove that it is right", why)
+        yield NextStep(BAD, "Send more to review, or prove the precision", why)
     if row := failed.get("calibration error (ECE)"):
         why = (
-            f"It is {row.found}, wanted {row.wanted}. Set more messages aside for validation, on "
-            "which the temperature is fitted, and train again."
+            f"It is {row.found}, wanted {row.wanted}. The temperature is fitted on validation: use "
+            "a larger validation split and train again."
         )
-        yield NextStep(BAD, "Make its confidence mean something", why)
+        yield NextStep(BAD, "Improve the calibration", why)
 
 
 def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[NextStep]:
@@ -424,12 +415,12 @@ def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[NextStep]
     if judged.hint:
         yield NextStep(BAD, "Make it comparable with the current adapter", f"{why} {judged.hint}.")
     else:
-        yield NextStep(BAD, "Leave the current adapter where it is", why)
+        yield NextStep(BAD, "Keep the current adapter", why)
 
 
 def _messages_to_show(accuracy: float, floor: float, effect: float) -> int | None:
-    """Return how many messages of this accuracy have an interval above the floor, None where even
-    a hundred thousand have not; ``effect`` of them count as one."""
+    """Return how many messages of this accuracy have an interval above the floor; None if a hundred
+    thousand are too few. ``effect`` messages count as one."""
 
     def lower(messages: int) -> float:
         return wilson(accuracy * messages / effect, messages / effect)[0]

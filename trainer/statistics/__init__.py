@@ -1,1 +1,1 @@
-"""Statistics of a labelling: figures of merit, calibration, thresholds, paired tests."""
+"""Statistics of classification: metrics, calibration, thresholds, paired tests."""

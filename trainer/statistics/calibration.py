@@ -1,4 +1,4 @@
-"""Confidences that mean something: temperature scaling and calibration error."""
+"""Temperature scaling and calibration error."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _LOG_RANGE = (math.log(0.05), math.log(20.0))
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What a manifest holds about confidence, and the same figures before calibration.
+    """A manifest's calibration and thresholds, and the figures before calibration.
 
-    ``point_accepted_share`` is what would be accepted if the threshold were chosen by the point
-    value: what the certainty costs is the difference from ``accepted_share``. ``promise`` says
-    what would help where the promised precision is out of reach.
+    ``point_accepted_share`` is the accepted share with a threshold by the point value; the
+    difference from ``accepted_share`` is the cost of the guarantee. ``promise`` says what would
+    help if the promised precision is out of reach.
     """
 
     calibration: Calibration
@@ -52,9 +52,9 @@ class Calibrated:
 def temperature_softmax(
     logprobs: Floats, temperature: float, label_of: Ints | None = None
 ) -> Floats:
-    """Return label probabilities, (rows, labels): a softmax of the scores, (rows, outputs), over
-    ``temperature``. ``label_of``, (outputs), says which label each output's probability counts for;
-    None: each for the one at its place."""
+    """Return label probabilities, (rows, labels): a softmax of the scores, (rows, outputs), divided
+    by ``temperature``. ``label_of``, (outputs), is the label index of each output, whose
+    probabilities are summed; None if output i is label i."""
     probabilities: Floats = scipy.special.softmax(logprobs / temperature, axis=1)
     if label_of is None:
         return probabilities
@@ -63,28 +63,28 @@ def temperature_softmax(
 
 
 def energy(logits: Floats) -> Floats:
-    """Return each row's energy, (rows), in nats: minus the logarithm of the sum of the exponentials
-    of its logits, the higher the less the message is like any that was learnt (Liu et al. 2020,
-    arXiv 2010.03759, at a temperature of 1)."""
+    """Return the energy of each row, (rows), in nats: minus the log-sum-exp of its logits. The
+    higher, the less the message resembles the training data (Liu et al. 2020, arXiv 2010.03759, at
+    temperature 1)."""
     found: Floats = -scipy.special.logsumexp(logits, axis=1)
     return found
 
 
 def off_label_mass(logprobs: Floats) -> Floats:
-    """Return the share of probability, (rows), that goes to answers outside the label set."""
+    """Return the probability, (rows), of answers that are not labels."""
     mass: Floats = np.clip(1.0 - np.exp(logprobs).sum(axis=1), 0.0, 1.0)
     return mass
 
 
 def nll(probabilities: Floats, truth: Ints) -> float:
-    """Mean negative log-likelihood of the true label, in nats."""
+    """Return the mean negative log-likelihood of the true labels, in nats."""
     picked = probabilities[np.arange(len(truth)), truth]
     return float(-np.log(np.maximum(picked, 1e-12)).mean())
 
 
 def ece(confidence: Floats, correct: Bools) -> float:
-    """Expected calibration error over ten equally filled bins (Naeini et al. 2015; equal-mass
-    bins as in Nguyen & O'Connor 2015, since most confidences crowd near 1)."""
+    """Return the expected calibration error over ten equal-mass bins (Naeini et al. 2015; equal
+    mass as in Nguyen & O'Connor 2015, because most confidences are near 1)."""
     gaps = [
         abs(confidence[members].mean() - correct[members].mean()) * len(members)
         for members in _equal_mass_bins(confidence)
@@ -93,7 +93,7 @@ def ece(confidence: Floats, correct: Bools) -> float:
 
 
 def reliability(confidence: Floats, correct: Bools) -> list[ReliabilityBin]:
-    """Return the bins of ``ece``, the least confident first."""
+    """Return the bins of ``ece``, the lowest confidence first."""
     return [
         ReliabilityBin(
             float(confidence[members].mean()), float(correct[members].mean()), len(members)
@@ -103,11 +103,11 @@ def reliability(confidence: Floats, correct: Bools) -> list[ReliabilityBin]:
 
 
 def fit_temperature(logprobs: Floats, truth: Ints, label_of: Ints | None = None) -> float:
-    """Return the temperature with the lowest NLL, between 0.05 and 20 (Guo et al. 2017,
-    arXiv 1706.04599): the NLL has one minimum in 1/temperature.
+    """Return the temperature with the lowest NLL, between 0.05 and 20 (Guo et al. 2017, arXiv
+    1706.04599); the NLL has one minimum in 1/temperature.
 
-    The true label counts as 1 - 1/(rows + 2) true, the other labels share the rest (the smoothed
-    targets of Platt 1999): a small set without an error would else ask for endless certainty.
+    Targets are smoothed (Platt 1999): the true label gets 1 - 1/(rows + 2), the others share the
+    rest. Otherwise a small set without mistakes would drive the temperature to its lower bound.
     """
     found = scipy.optimize.minimize_scalar(
         lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature), label_of),
@@ -147,18 +147,16 @@ def calibrate(
     out_of_scope_quantile: float | None = None,
     groups: Groups | None = None,
 ) -> Calibrated:
-    """Fit everything on validation scores: raw log-probabilities, or logits of a head (rows,
-    outputs), and true indexes.
+    """Fit temperature and thresholds on validation: raw log-probabilities or a head's logits,
+    (rows, outputs), and true label indexes.
 
-    The temperature that is published is fitted on all rows. NLL and ECE are taken from cross-fitted
-    confidences (each fifth of the rows under the temperature of the other four fifths), so that
-    they do not flatter a small validation set. The review threshold is one of the confidences that
-    are served: it is a place in their order, which one temperature hardly changes, and anyone who
-    scores validation again finds the same rows above it. Validation also chose the best epoch,
-    which still makes it a little kind: the hold-out's figures are the ones to quote. ``label_of``
-    is that of ``temperature_softmax``. With ``out_of_scope_quantile`` the scores are logits, and a
-    threshold on their energy, that quantile over validation, takes the place of off-label mass.
-    ``groups`` says which rows belong together: so many prove less, and the threshold is higher.
+    The published temperature is fitted on all rows. NLL and ECE are of cross-fitted confidences
+    (each fifth of the rows with the temperature of the other four), so that they are not too
+    optimistic for a small set. Validation also selected the best epoch, so only the hold-out's
+    figures are unbiased. ``label_of`` is that of ``temperature_softmax``. With
+    ``out_of_scope_quantile`` the scores are logits, and a threshold on their energy replaces that
+    on off-label mass. ``groups`` says which rows belong together: they prove less, and the review
+    threshold is higher.
     """
     probabilities = cross_fitted(logprobs, truth, seed=seed, label_of=label_of)
     confidence = probabilities.max(axis=1)
@@ -166,6 +164,8 @@ def calibrate(
     temperature = round(fit_temperature(logprobs, truth, label_of), 4)
     served = temperature_softmax(logprobs, temperature, label_of)
     sure, right = served.max(axis=1), served.argmax(axis=1) == truth
+    # On the served confidences, not the cross-fitted ones: scoring validation again then gives the
+    # same accepted rows, and one temperature hardly changes the order of confidences.
     review, point = (
         review_threshold(sure, right, review_precision, floor=review_floor, by=rule, groups=groups)
         for rule in (review_precision_by, "point")
@@ -220,10 +220,11 @@ _RESAMPLES = 4000
 
 def ece_by_chance(bins: Sequence[ReliabilityBin], *, level: float = 0.95, seed: int = 0) -> float:
     """Return the ECE that a perfectly calibrated model stays below with probability ``level``,
-    on messages of these confidences (consistency resampling, Bröcker & Smith 2007).
+    on messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
+    messages.
 
-    An ECE is never below zero and grows as messages get fewer, so that an interval around it says
-    less than this: a measured one below it is no sign of wrong confidences. 0 of no message.
+    A measured ECE below it does not indicate wrong confidences. An ECE is never negative and grows
+    when there are fewer messages, so an interval around it would be less informative.
     """
     counts = np.array([group.count for group in bins], dtype=np.int64)
     confidence = np.array([group.confidence for group in bins])

@@ -1,7 +1,5 @@
-"""From which confidence on a small model answers, so that the whole is no worse than the large one.
-
-Numbers in, figures out: arrays over the same messages, shares between 0 and 1.
-"""
+"""Choose the confidence from which a small model may answer, so that the cascade is not worse than
+the large model. Arrays are over the same messages; shares are between 0 and 1."""
 
 from __future__ import annotations
 
@@ -14,16 +12,16 @@ from trainer.statistics.metrics import ALPHA, Discordance, Groups, count_discord
 from trainer.statistics.paired import non_inferiority_p, required_messages
 
 LEAST_SHARE = 0.03
-"""A stage that answers less is not worth its memory, its start-up and its maintenance."""
+"""A stage that answers less is not worth its memory, start-up time and maintenance."""
 
 _STEPS = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """From ``sure_from`` on the small model answers: ``share`` of the messages.
+    """The small model answers from confidence ``sure_from`` on, a ``share`` of the messages.
 
-    ``found`` compares the whole (a) with the large model alone (b), ``p_value`` is of "worse by the
+    ``found`` compares the cascade (a) with the large model (b); ``p_value`` is of "worse by the
     margin or more".
     """
 
@@ -41,22 +39,24 @@ def choose_threshold(
     margin: float,
     groups: Groups | None = None,
 ) -> Choice | None:
-    """Return the lowest confidence from which on the small model may answer; None where not even
-    the surest part is shown to be harmless.
+    """Return the lowest confidence from which the small model may answer; None if not even its most
+    confident answers are shown to be harmless.
 
-    ``small`` and ``large`` say where each is right, ``may_answer`` where nothing but its confidence
-    keeps the small one from answering, ``groups`` which belong together. Learn then test
-    (Angelopoulos et al. 2021, arXiv 2110.01052): larger and larger parts, the surest messages
-    first, are tested in a fixed sequence by the score test of non-inferiority at 5 %, and the first
-    that fails ends it. So a cascade that is truly worse by the margin or more passes in at most 5 %
-    of all validation sets, however many parts are tried: the first such part has to pass by chance.
+    ``small`` and ``large`` say where each model is right, ``may_answer`` where only its confidence
+    can keep the small one from answering, ``groups`` which messages belong together.
+
+    Learn then test (Angelopoulos et al. 2021, arXiv 2110.01052): growing parts, the most confident
+    messages first, are tested in a fixed sequence by the score test of non-inferiority at 5 %, and
+    the first failure ends the sequence. A cascade that is truly worse by the margin or more passes
+    in at most 5 % of all validation sets, because the first such part has to pass by chance; no
+    correction for the number of parts is needed.
     """
     order = np.argsort(-np.where(may_answer, confidence, -1.0), kind="stable")
     order = order[: int(may_answer.sum())]
     if not len(order):
         return None
     sure = confidence[order]
-    # Messages of equal confidence stand or fall together.
+    # A threshold cannot separate messages of equal confidence: a part ends before a lower one.
     ends = np.flatnonzero(np.append(sure[:-1] > sure[1:], True)) + 1
     wanted = np.ceil(len(sure) * np.arange(1, _STEPS + 1) / _STEPS)
     chosen = None
@@ -75,8 +75,8 @@ def choose_threshold(
 def messages_needed(
     confidence: Floats, may_answer: Bools, small: Bools, large: Bools, margin: float
 ) -> int:
-    """Return about how many validation messages would show it of the surest part tried, if the two
-    differ there as often as here, and at least as often as once in all of these."""
+    """Return about how many validation messages it takes to accept the smallest part, if the models
+    differ on it as often as here (at least on one message)."""
     count = max(1, int(may_answer.sum()) // _STEPS)
     part = np.argsort(-np.where(may_answer, confidence, -1.0), kind="stable")[:count]
     differ = int((small[part] != large[part]).sum())

@@ -1,4 +1,4 @@
-"""What the statistics come to: plain figures, without the libraries that compute them."""
+"""Results of the statistics as plain values, importable without numpy and scipy."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 ThresholdRule = Literal["lower", "point"]
-"""What has to reach the wanted precision: its lower bound, or the share that was found."""
+"""The value that has to reach the wanted precision: its lower bound, or the observed share."""
 
 
 def in_points(share: float) -> str:
-    """Return a difference of two shares in words: 0.01 is "1 point"."""
+    """Return a difference of two shares in points: 0.01 is "1 point"."""
     text = f"{100 * share:.2f}".rstrip("0").rstrip(".")
     return f"{text} point{'' if text == '1' else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFigures:
-    """One label's figures; ``support`` counts its true examples, ``effect`` is the design effect of
-    its recall. 0 where there is nothing to divide by."""
+    """A label's figures, 0 where undefined. ``support`` counts its true examples; ``effect`` is the
+    design effect of its recall."""
 
     label: str
     precision: float
@@ -32,9 +32,9 @@ class LabelFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How well a labelling does. ``interval`` is the accuracy's 95 % Wilson interval of as
-    many independent messages as these count for (``effect`` of them as one); ``confusion[i][j]``
-    counts messages of true label i that were given label j."""
+    """The figures of a classification. ``interval`` is the accuracy's 95 % Wilson interval, in
+    which ``effect`` messages count as one; ``confusion[i][j]`` counts messages of true label i that
+    were given label j."""
 
     examples: int
     accuracy: float
@@ -47,7 +47,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Messages of like confidence: their mean confidence, and the share of them that is right."""
+    """Messages with similar confidence: their mean confidence and their accuracy."""
 
     confidence: float
     accuracy: float
@@ -56,11 +56,11 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What would bring a promised precision within reach of validation, where it is not.
+    """What would bring a promised precision within reach of the validation set.
 
-    ``fewest`` rows without an error prove it at all. About ``rows`` rows prove enough, and send
-    the share ``review_at_rows`` to review; on the rows at hand a promise of ``lesser`` sends
-    ``review_at_lesser``. None: nothing that was tried does.
+    At least ``fewest`` rows without a mistake prove the precision. About ``rows`` rows would prove
+    it with a share ``review_at_rows`` sent to review. With the present rows a promise of ``lesser``
+    sends ``review_at_lesser`` to review. None if no tried value is enough.
     """
 
     precision: float
@@ -73,8 +73,8 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class CoveragePoint:
-    """What a confidence threshold accepts: its share of all messages, and how much of it is
-    right (None of nothing)."""
+    """The messages that a confidence threshold accepts: their share, and their accuracy (None if it
+    accepts none)."""
 
     threshold: float
     coverage: float
@@ -92,8 +92,8 @@ class LengthBin:
 
 
 def length_bins(lengths: Sequence[int], cut: Collection[int] = ()) -> list[LengthBin]:
-    """Count lengths into bins that end at 1, 2, 3, 4, 6, 8, 12, 16 and so on, from the first that
-    holds one to the last. ``cut`` are the places in ``lengths`` of messages that are shortened."""
+    """Count lengths in bins that end at 1, 2, 3, 4, 6, 8, 12, 16 and so on, from the first to the
+    last non-empty one. ``cut`` are the indexes in ``lengths`` of messages that are shortened."""
     if not lengths:
         return []
     ends = [1]

@@ -1,15 +1,15 @@
-"""How many of some labels are wrong, as far as models that did not learn them can tell.
+"""Estimate how many labels are wrong, from out-of-fold predictions and from a blind audit.
 
-A model that errs gives the given label some probability; a slip of the pen gives a label that has
-nothing to do with the text, and next to none. So labels are taken for a mixture: with probability
-1 - e the model's own distribution, sharpened or flattened by a temperature, with probability e any
+A model that is wrong still gives the true label some probability. A slip is a label that has
+nothing to do with the text, and gets almost none. Labels are therefore modelled as a mixture: with
+probability 1 - e the model's distribution, adjusted by a temperature, and with probability e any
 other label (a contaminated model: Huber 1964; label noise as in Natarajan et al. 2013). Both are
-fitted by maximum likelihood, and the interval of e is the likelihood ratio's.
+fitted by maximum likelihood; the interval of e is from the likelihood ratio.
 
-What it does not count are wrong labels that the text makes likely, between labels that are alike;
-they are among the messages on which the models disagree with the label, whose share bounds all
-wrong labels from above. Neither sees a mistake that everybody made alike: the models learn it. How
-often the bounds hold was simulated (``python -m tests.bench.wrong_share``, docs/figures.md).
+This does not count wrong labels between similar labels, which the text makes likely. They are among
+the messages on which the models disagree with the label, whose share is an upper bound for all
+wrong labels. Neither figure detects a systematic mistake, because the models learn it too. How
+often the bounds hold is simulated (``python -m tests.bench.wrong_share``, docs/figures.md).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class WrongShare:
-    """Shares of all labels. ``value`` are slips, which have nothing to do with the text, with the
-    95 % interval from ``low`` to ``high``; at most ``most`` are wrong in any way."""
+    """Shares of all labels: ``value`` are slips, with the 95 % interval from ``low`` to ``high``;
+    at most ``most`` are wrong in any way."""
 
     value: float
     low: float
@@ -42,14 +42,16 @@ class WrongShare:
     most: float
 
 
-def wrong_share(labels: Ints, probabilities: Floats, *, vouched: Bools | None = None) -> WrongShare:
-    """Return the share of ``labels`` (rows) that is wrong.
+def wrong_share(
+    labels: Ints, probabilities: Floats, *, confirmed: Bools | None = None
+) -> WrongShare:
+    """Return the share of wrong ``labels``, (rows).
 
-    ``probabilities`` (rows, classes), above 0, are of models that learnt neither the row nor a
-    near-copy of it. Labels that a person ``vouched`` for (rows) count as right. ``most`` is the
-    upper end of a 95 % Wilson interval.
+    ``probabilities``, (rows, classes), above 0, are of models trained without the row and its
+    near-copies. Labels ``confirmed`` by a reviewer, (rows), count as right. ``most`` is the upper
+    end of a 95 % Wilson interval.
     """
-    asked = np.ones(len(labels), dtype=np.bool_) if vouched is None else ~vouched
+    asked = np.ones(len(labels), dtype=np.bool_) if confirmed is None else ~confirmed
     count = int(asked.sum())
     if not count or probabilities.shape[1] < 2:
         return WrongShare(0.0, 0.0, 0.0, 0.0)
@@ -62,7 +64,7 @@ def wrong_share(labels: Ints, probabilities: Floats, *, vouched: Bools | None = 
 
 
 def _slips(labels: Ints, probabilities: Floats) -> tuple[float, float, float]:
-    """Return the likeliest share of slips and its interval."""
+    """Return the most likely share of slips and its interval."""
     profile = _profile(labels, probabilities)
     none = profile(0.0)
     inner = scipy.optimize.minimize_scalar(
@@ -83,7 +85,7 @@ def _slips(labels: Ints, probabilities: Floats) -> tuple[float, float, float]:
 
 
 def _profile(labels: Ints, probabilities: Floats) -> Callable[[float], float]:
-    """Return the negative log-likelihood of a share of slips under its likeliest temperature."""
+    """Return the negative log-likelihood of a share of slips, each at its best temperature."""
     rows, classes = probabilities.shape
     logs = np.log(probabilities)
     at = np.arange(rows)
@@ -105,7 +107,7 @@ def _profile(labels: Ints, probabilities: Floats) -> Callable[[float], float]:
     return profile
 
 
-# What a hold-out's own labels are worth, from a random sample that a person labelled blind.
+# The label errors of a hold-out, from a random sample that a reviewer labelled blind.
 
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -119,19 +121,18 @@ class Estimate:
 
 
 def sample_size(half_width: float, expected_rate: float, population: int) -> int:
-    """Return how many of ``population`` to draw, so that the 95 % interval of a share that is
-    ``expected_rate`` reaches ``half_width`` to either side (Cochran 1977, Sampling Techniques,
-    sections 4.4 and 4.5, with the correction for a finite population)."""
+    """Return how many of ``population`` to draw for a 95 % interval of ``half_width`` around a
+    share of ``expected_rate`` (Cochran 1977, Sampling Techniques, sections 4.4 and 4.5, with the
+    correction for a finite population)."""
     unlimited = _Z**2 * expected_rate * (1 - expected_rate) / half_width**2
     return min(population, max(1, math.ceil(unlimited / (1 + (unlimited - 1) / population))))
 
 
 def label_error_rate(errors: int, sample: int, population: int) -> Estimate:
-    """Return the share of wrong labels among ``population``, of which a simple random sample of
-    ``sample`` had ``errors``.
+    """Return the share of wrong labels in a population, given ``errors`` in a simple random sample.
 
-    The Wilson score interval (1927), with the sample's size enlarged by the correction for a
-    finite population: nothing is uncertain of a hold-out that was audited whole.
+    Wilson's score interval (1927) with the sample size enlarged by the correction for a finite
+    population, so a complete audit has no uncertainty.
     """
     rate = errors / sample
     return Estimate(rate, _wilson(rate, _effective(sample, population)))
@@ -140,20 +141,18 @@ def label_error_rate(errors: int, sample: int, population: int) -> Estimate:
 def corrected_accuracy(
     given_correct: int, population: int, *, gained: int, lost: int, sample: int
 ) -> Estimate:
-    """Return the accuracy against the true labels, with the interval of what it is on messages
-    like these (as an accuracy's usual interval).
+    """Return the accuracy against true labels, with the 95 % interval for messages like these.
 
     ``given_correct`` of ``population`` answers equal the given label. In a simple random sample of
-    ``sample`` of them, ``gained`` equal the true label and not the given one, ``lost`` the given
-    label and not the true one.
+    ``sample`` answers, ``gained`` equal only the true label and ``lost`` only the given label.
 
     The difference estimator under two-phase sampling (Cochran 1977, section 12.9; Särndal, Swensson
     and Wretman 1992, chapter 9; the same idea as prediction-powered inference, Angelopoulos et al.
-    2023): accuracy by the given labels plus the sample's mean difference. Its variance is that of
-    the true accuracy over all messages and, uncorrelated with it, that of the mean difference times
-    (1/sample - 1/population). Both parts' limits are Wilson's, put together by MOVER (Zou and
-    Donner 2008; for the difference of two shares of one sample Newcombe 1998), for with few wrong
-    labels found a normal interval is too short, and with none it has no length at all.
+    2023): accuracy against the given labels plus the sample's mean difference. Its variance is the
+    sum of that of the true accuracy over all messages and that of the mean difference times
+    (1/sample - 1/population), which are uncorrelated. The limits of both parts are Wilson's,
+    combined by MOVER (Zou and Donner 2008; for the difference of two shares of one sample Newcombe
+    1998). A normal interval would be too short if few wrong labels are found, and empty if none is.
     """
     up, down = gained / sample, lost / sample
     value = min(1.0, max(0.0, given_correct / population + up - down))
@@ -170,8 +169,8 @@ def corrected_accuracy(
 
 
 def _difference_limits(up: float, down: float, size: float) -> tuple[float, float]:
-    """Return how far the interval of up - down reaches below and above it; both are shares of one
-    sample, exclusive of each other."""
+    """Return how far the interval of up - down extends below and above it; both are mutually
+    exclusive shares of one sample."""
     (up_low, up_high), (down_low, down_high) = _wilson(up, size), _wilson(down, size)
     spread = (1 - up) * (1 - down)
     correlation = -math.sqrt(up * down / spread) if spread else -1.0
@@ -183,12 +182,12 @@ def _difference_limits(up: float, down: float, size: float) -> tuple[float, floa
 
 
 def _effective(sample: int, population: int) -> float:
-    """Return the size of a sample from an endless population that is as precise."""
+    """Return the size of an equally precise sample from an infinite population."""
     return math.inf if sample >= population else 1 / (1 / sample - 1 / population)
 
 
 def _wilson(share: float, size: float) -> tuple[float, float]:
-    """Return the Wilson score interval of a share of ``size``, which need not be whole."""
+    """Return the Wilson score interval of a share; ``size`` need not be an integer."""
     if math.isinf(size):
         return share, share
     middle = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)

@@ -1,9 +1,10 @@
-"""Accuracy, F1 and AUROC, their intervals, and whether two models differ on the same messages.
+"""Accuracy, F1 and AUROC, their intervals, and tests of two models on the same messages.
 
-Messages of one thread, or near-copies of each other, are right or wrong together. A hundred of them
-prove less than a hundred independent ones: a test that counts them all passes what it should not.
-The design effect says how many of them count as one (Kish 1965); a test is then given counts
-divided by it, and keeps its own form (Rao and Scott 1992, Biometrics 48:577)."""
+Messages of a thread, or near-copies, tend to be right or wrong together. A hundred of them prove
+less than a hundred independent messages, and a test that counts them all passes too often. The
+design effect is how many of them count as one (Kish 1965); tests use counts divided by it (Rao and
+Scott 1992, Biometrics 48:577).
+"""
 
 from __future__ import annotations
 
@@ -19,16 +20,16 @@ from numpy.typing import NDArray
 from trainer.statistics.figures import Figures, LabelFigures
 
 _DOUBT = 0.5
-"""Weight of the group that is added to those found. Chosen by simulation (``python -m
-tests.bench.judges``): without it, a few differing messages that happen to lie in different groups
-look independent, and the tests pass up to twice as often as they may."""
+"""Weight of the added group. Chosen by simulation (``python -m tests.bench.judges``): without it, a
+few differing messages that happen to be in different groups look independent, and the tests pass up
+to twice as often as they should."""
 
 Groups = NDArray[np.int64]
-"""The number of each message's group, (messages,); a message that is alone has its own number."""
+"""The group number of each message, (messages,); an independent message has its own number."""
 
 
 def as_groups(numbers: Sequence[int | None]) -> Groups | None:
-    """Return groups from numbers of which None means "alone"; None where all are alone."""
+    """Return groups from numbers (None: independent); None if all are independent."""
     if all(number is None for number in numbers):
         return None
     free = max(number for number in numbers if number is not None) + 1
@@ -37,12 +38,13 @@ def as_groups(numbers: Sequence[int | None]) -> Groups | None:
 
 
 def design_effect(values: NDArray[np.generic], groups: Groups | None) -> float:
-    """Return how many messages count as one in a mean of ``values`` (messages, between -1 and 1):
-    the variance of the mean by groups over that of independent messages, at least 1.
+    """Return how many messages count as one in a mean of ``values``, (messages), between -1 and 1:
+    the variance of the mean by groups over that of independent messages, at least 1; 1.0 without
+    groups.
 
-    Half a group of ordinary size, all of whose messages agree, is added to what was found. Where
-    few values differ from the others nothing shows how they cluster, and the effect is then near
-    its upper limit, the size of the group that an average message is in. 1.0 without groups.
+    Half a group of typical size whose messages agree is added to the data. If few values differ,
+    the data does not show how they cluster, and the effect is then near its upper limit, the size
+    of an average message's group.
     """
     if groups is None or not len(values):
         return 1.0
@@ -63,8 +65,8 @@ Ints = NDArray[np.int64]
 def measure(
     truth: Ints, predicted: Ints, labels: Sequence[str], groups: Groups | None = None
 ) -> Figures:
-    """Compute every figure of at least one message. Macro-F1 is the mean over the labels that
-    occur in ``truth``. ``groups`` says which messages belong together."""
+    """Compute the figures of one or more messages. Macro-F1 is the mean over the labels in
+    ``truth``. ``groups`` says which messages belong together."""
     from sklearn.metrics import (  # takes a second
         accuracy_score,
         confusion_matrix,
@@ -99,15 +101,14 @@ def measure(
 
 
 def interval_of(right: Bools, groups: Groups | None) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of the share of right messages, some of which may belong
-    together."""
+    """Return the 95 % Wilson interval of the share of right messages, which may be grouped."""
     effect = design_effect(right, groups)
     return wilson(right.sum() / effect, len(right) / effect)
 
 
 def wilson(hits: float, total: float) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 of nothing. Counts
-    divided by a design effect need not be whole."""
+    """Return the 95 % Wilson score interval of a share (Wilson 1927); 0 to 1 without messages.
+    Counts, divided by a design effect, need not be integers."""
     if not total:
         return 0.0, 1.0
     share, z = hits / total, NormalDist().inv_cdf(0.975)
@@ -119,28 +120,28 @@ def wilson(hits: float, total: float) -> tuple[float, float]:
 
 
 def share_interval(share: float, total: float, effect: float = 1.0) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share of ``total`` messages, of which ``effect`` count
+    """Return the 95 % Wilson interval of a share of ``total`` messages; ``effect`` messages count
     as one."""
     return wilson(share * total / effect, total / effect)
 
 
 def highest_share(hits: float, total: float, alpha: float) -> float:
     """Return the upper end of the exact one-sided interval of a share at ``1 - alpha`` (Clopper &
-    Pearson 1934); 1.0 of nothing. It is below a floor exactly where the binomial test of "the share
-    is at least the floor" rejects at ``alpha``. Counts divided by a design effect need not be whole
-    (Korn and Graubard 1998, Survey Methodology 24:193)."""
+    Pearson 1934); 1.0 without messages. It is below a floor if and only if the binomial test of
+    "the share is at least the floor" rejects at ``alpha``. Counts, divided by a design effect, need
+    not be integers (Korn and Graubard 1998, Survey Methodology 24:193)."""
     return 1.0 if hits >= total else float(scipy.stats.beta.isf(alpha, hits + 1, total - hits))
 
 
 def lowest_share(hits: float, total: float, alpha: float) -> float:
-    """Return the lower end of the exact one-sided interval of a share at ``1 - alpha``; 0.0 of
-    nothing. See ``highest_share``."""
+    """Return the lower end of the exact one-sided interval of a share at ``1 - alpha``; 0.0 without
+    messages. See ``highest_share``."""
     return 0.0 if hits <= 0 else float(scipy.stats.beta.ppf(alpha, hits, total - hits + 1))
 
 
 def auroc(low: Floats, high: Floats) -> float:
-    """Return the chance that a value of ``high`` exceeds one of ``low``, ties counting half: the
-    area under the ROC curve (Hanley & McNeil 1982)."""
+    """Return the probability that a value of ``high`` exceeds one of ``low``, ties counting half:
+    the area under the ROC curve (Hanley & McNeil 1982)."""
     from sklearn.metrics import roc_auc_score
 
     truth = np.concatenate([np.zeros(len(low)), np.ones(len(high))])
@@ -153,8 +154,8 @@ POWER = 0.80
 
 @dataclass(frozen=True, slots=True)
 class Discordance:
-    """On how many messages exactly one of two labellings is right, and out of how many. ``effect``
-    is the design effect: so many of these messages count as one."""
+    """How many of ``total`` messages only labelling a, or only labelling b, has right. ``effect``
+    is the design effect: so many messages count as one."""
 
     a_only: int
     b_only: int
@@ -163,54 +164,54 @@ class Discordance:
 
     @property
     def independent(self) -> float:
-        """As how many independent messages they count."""
+        """The number of independent messages that they are worth."""
         return self.total / self.effect
 
     @property
     def turned(self) -> Discordance:
-        """The same with the two labellings in each other's place."""
+        """The same with a and b swapped."""
         return Discordance(self.b_only, self.a_only, self.total, self.effect)
 
     @property
     def difference(self) -> float:
-        """Accuracy of a less accuracy of b."""
+        """The accuracy of a minus the accuracy of b."""
         return (self.a_only - self.b_only) / self.total
 
     @property
     def share(self) -> float:
-        """Share of the messages on which the two differ in being right."""
+        """The share of messages on which exactly one of them is right."""
         return (self.a_only + self.b_only) / self.total
 
 
 def count_discordant(a: Bools, b: Bools, groups: Groups | None = None) -> Discordance:
-    """Count from two arrays (messages) that say where each labelling is right; ``groups`` says
+    """Count from two arrays, (messages), that say where each labelling is right; ``groups`` says
     which messages belong together."""
     effect = design_effect(a.astype(np.int64) - b.astype(np.int64), groups)
     return Discordance(int((a & ~b).sum()), int((b & ~a).sum()), len(a), effect)
 
 
 def mcnemar_exact(found: Discordance) -> float:
-    """Return the two-sided exact p-value of McNemar's test (McNemar 1947): under no difference
-    the discordant messages fall to either side like a fair coin. 1.0 without any."""
+    """Return the two-sided exact p-value of McNemar's test (McNemar 1947): without a difference,
+    discordant messages fall on either side with probability 1/2. 1.0 without any."""
     a, b = found.a_only / found.effect, found.b_only / found.effect
     return min(1.0, 2 * binomial_tail(max(a, b), a + b, 0.5))
 
 
 def binomial_test(hits: int, trials: int, share: float) -> float:
-    """Return the two-sided exact p-value of ``hits`` of ``trials`` under a chance of ``share``
-    (Clopper & Pearson 1934), 1.0 without any trial."""
+    """Return the two-sided exact p-value of ``hits`` of ``trials`` with probability ``share``
+    (Clopper & Pearson 1934); 1.0 without trials."""
     return float(scipy.stats.binomtest(hits, trials, share).pvalue) if trials else 1.0
 
 
 def binomial_tail(hits: float, trials: float, share: float) -> float:
-    """Return the chance of ``hits`` or more of ``trials`` under a chance of ``share``: the
-    one-sided exact p-value; 1.0 without any hit. Counts divided by a design effect need not be
-    whole: the beta distribution has the same tail, and a value between whole counts."""
+    """Return the probability of ``hits`` or more of ``trials`` with probability ``share``: the
+    one-sided exact p-value; 1.0 without hits. Counts, divided by a design effect, need not be
+    integers: the beta distribution has the same tail and interpolates between them."""
     return float(scipy.special.betainc(hits, trials - hits + 1, share)) if hits > 0 else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for testing the whole family (Holm 1979), in the given order."""
+    """Return p-values adjusted for multiple tests (Holm 1979), in the given order."""
     order = sorted(range(len(p_values)), key=lambda at: p_values[at])
     adjusted = [0.0] * len(p_values)
     highest = 0.0
@@ -223,12 +224,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def minimum_detectable_difference(
     discordance: float, total: float, *, alpha: float = ALPHA, power: float = POWER
 ) -> float:
-    """Return the smallest difference of accuracy that McNemar's test of ``total`` messages finds
-    with ``power`` at a two-sided ``alpha``, when a share ``discordance`` of them is discordant.
+    """Return the smallest difference of accuracy that McNemar's test on ``total`` messages finds
+    with ``power`` at a two-sided ``alpha``, if a share ``discordance`` of them is discordant.
 
     Solves n = (z_alpha * sqrt(p) + z_power * sqrt(p - d^2))^2 / d^2 for d (Connor 1987, Biometrics
-    43:207). A difference cannot exceed the discordance: where the solution would, the discordance
-    is taken to be as large as the difference.
+    43:207). A difference cannot exceed the discordance, so the discordance is at least d.
     """
     z_alpha, z_power = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
 
@@ -246,13 +246,14 @@ def minimum_detectable_difference(
 def weighted_accuracy(
     right: NDArray[np.bool_], rows: NDArray[np.int64]
 ) -> tuple[float, tuple[float, float]]:
-    """Return the share of rows that is right, and its 95 % interval, where message i came
+    """Return the share of rows that are right, and its 95 % interval, if message i occurred
     ``rows[i]`` times (1 or more).
 
-    Copies of a message are right or wrong together, so they are no further evidence: the interval
-    is Wilson's for as many messages as have the variance of this ratio (linearized; Cochran 1977,
-    6.3), and at most Kish's effective number: either alone holds the truth in 87 to 92 % of some
-    simulated hold-outs, both together in 93 to 99 % (``tests/unit/trainer/statistics``).
+    Copies of a message are right or wrong together, so they are not additional evidence. The
+    interval is Wilson's for the number of messages with the variance of this ratio (linearized;
+    Cochran 1977, 6.3), but at most Kish's effective number. Each alone contains the truth in 87 to
+    92 % of some simulated hold-outs, both together in 93 to 99 %
+    (``tests/unit/trainer/statistics/test_traffic.py``).
     """
     weights = rows / rows.sum()
     share = float((weights * right).sum())

@@ -1,12 +1,12 @@
-"""Two labellings of the same messages: how far apart their accuracies are, and whether one is not
-worse than the other by a margin or more.
+"""The difference of two labellings' accuracies on the same messages, and tests of non-inferiority.
 
-A lack of a significant difference is no evidence that two are equal: with few messages anything
-passes. Here the burden is turned round. The null hypothesis is that the first labelling is worse by
-the margin or more, and only messages can refute it; too few of them never do.
+Without a significant difference two labellings are not shown to be equal: with few messages any
+pair passes. A non-inferiority test therefore has the null hypothesis that the first labelling is
+worse by the margin or more, which too few messages cannot reject.
 
 Accuracies, differences and margins are shares (0.01 is one point). A difference is the first
-labelling's accuracy less the second's."""
+labelling's accuracy minus the second's.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from trainer.statistics.metrics import ALPHA, POWER, Discordance
 
 
 def paired_interval(found: Discordance, *, level: float = 0.95) -> tuple[float, float]:
-    """Return the two-sided interval of the difference of two labellings of the same messages:
-    Tango's score interval (1998, Statistics in Medicine 17:891). Unlike the bootstrap's it has a
-    length where the two differ on few messages or none."""
+    """Return the two-sided interval of the difference: Tango's score interval (1998, Statistics in
+    Medicine 17:891)."""
+    # Not the bootstrap: its interval shrinks to a point if the two differ on few messages or none.
     alpha = (1 - level) / 2
     return lowest_difference(found, alpha), -lowest_difference(found.turned, alpha)
 
@@ -35,16 +35,16 @@ def non_inferiority_p(found: Discordance, margin: float) -> float:
     """Return the one-sided p-value of "a is worse than b by ``margin`` or more" (0 < margin < 1).
 
     Tango's score test for the difference of two correlated shares (Tango 1998, Statistics in
-    Medicine 17:891), whose variance is the largest likelihood's under that hypothesis. It keeps
-    its level where others do not (Liu et al. 2002, Statistics in Medicine 21:231);
-    ``python -m tests.bench.judges`` works its level out exactly.
+    Medicine 17:891), with the maximum-likelihood variance under that hypothesis. It keeps its level
+    where other tests do not (Liu et al. 2002, Statistics in Medicine 21:231); ``python -m
+    tests.bench.judges`` computes the level exactly.
     """
     return math.erfc(_score(found, margin) / math.sqrt(2)) / 2
 
 
 def lowest_difference(found: Discordance, alpha: float = ALPHA) -> float:
-    """Return the lower end of Tango's one-sided score interval of the difference: it lies above
-    minus the margin exactly where ``non_inferiority_p`` is below ``alpha``."""
+    """Return the lower end of Tango's one-sided score interval of the difference. It is above minus
+    the margin if and only if ``non_inferiority_p`` is below ``alpha``."""
     wanted = _NORMAL.inv_cdf(1 - alpha)
     ends = (-_LARGEST_MARGIN, _LARGEST_MARGIN)
     if _score(found, ends[0]) >= wanted:
@@ -57,11 +57,11 @@ def lowest_difference(found: Discordance, alpha: float = ALPHA) -> float:
 def power(
     total: int, discordance: float, margin: float, *, difference: float = 0.0, alpha: float = ALPHA
 ) -> float:
-    """Return how often the test of ``total`` messages passes a labelling whose true difference is
-    ``difference``, when a share ``discordance`` of the messages is discordant.
+    """Return how often the test on ``total`` messages passes a labelling whose true difference is
+    ``difference``, if a share ``discordance`` of the messages is discordant.
 
     The normal approximation of Nam (1997, Biometrics 53:1422): under the alternative the restricted
-    estimate tends to the solution of the same equation in the true shares.
+    estimate converges to the solution of the same equation in the true shares.
     """
     null, true = _deviations(discordance, margin, difference)
     excess = math.sqrt(total) * (difference + margin) - _NORMAL.inv_cdf(1 - alpha) * null
@@ -71,33 +71,31 @@ def power(
 def required_messages(
     discordance: float, margin: float, *, alpha: float = ALPHA, wanted: float = POWER
 ) -> int:
-    """Return how many messages pass an equal labelling with a power of ``wanted``: ``power``
-    solved for them."""
+    """Return with how many messages an equal labelling passes with probability ``wanted``."""
     null, true = _deviations(discordance, margin, 0.0)
     root = (_NORMAL.inv_cdf(1 - alpha) * null + _NORMAL.inv_cdf(wanted) * true) / margin
     return math.ceil(root * root)
 
 
 def messages_for(found: Discordance, margin: float) -> int:
-    """Return ``required_messages`` for two labellings that differ, and messages that belong
-    together, as was found."""
+    """Return ``required_messages`` for the observed discordance and design effect."""
     return math.ceil(required_messages(found.share, margin) * found.effect)
 
 
 def smallest_margin(total: float, discordance: float) -> float:
-    """Return the smallest margin within which ``total`` messages pass an equal labelling four
-    times in five (``POWER``)."""
+    """Return the smallest margin within which an equal labelling passes with ``total`` messages
+    four times in five (``POWER``)."""
     return _bisect(1.0, 0.0, lambda margin: required_messages(discordance, margin) <= total)
 
 
 def largest_discordance(total: float, margin: float) -> float:
-    """Return up to which share of discordant messages ``total`` messages pass an equal labelling
-    four times in five; 0.0 where they never do."""
+    """Return the largest share of discordant messages with which an equal labelling passes with
+    ``total`` messages four times in five; 0.0 if it never does."""
     return _bisect(0.0, 1.0, lambda share: required_messages(share, margin) <= total)
 
 
 def _bisect(inside: float, outside: float, holds: Callable[[float], bool]) -> float:
-    """Return the last value, from ``inside`` towards ``outside``, that ``holds`` is true of."""
+    """Return the last value, from ``inside`` towards ``outside``, for which ``holds`` is true."""
     for _ in range(40):
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if holds(middle) else (inside, middle)
@@ -105,7 +103,7 @@ def _bisect(inside: float, outside: float, holds: Callable[[float], bool]) -> fl
 
 
 def _score(found: Discordance, margin: float) -> float:
-    """Tango's statistic, standard normal where the difference is minus the margin."""
+    """Return Tango's statistic, standard normal if the difference is minus the margin."""
     n, a, b = (count / found.effect for count in (found.total, found.a_only, found.b_only))
     only_b = _restricted(a / n, b / n, margin)
     variance = 2 * only_b - margin * (1 + margin)
@@ -116,16 +114,16 @@ def _score(found: Discordance, margin: float) -> float:
 
 
 def _restricted(a: float, b: float, margin: float) -> float:
-    """Return the likeliest share that only b gets right, where a's is that less ``margin``; ``a``
-    and ``b`` are the shares that were found."""
+    """Return the maximum-likelihood share that only b gets right if a's share is lower by
+    ``margin``; ``a`` and ``b`` are the observed shares."""
     linear = a + b + margin * (2 - a + b)
     root = math.sqrt(max(0.0, linear * linear - 8 * b * margin * (1 + margin)))
     return (linear + root) / 4
 
 
 def _deviations(discordance: float, margin: float, difference: float) -> tuple[float, float]:
-    """Return the standard deviation of one message's difference, as the test takes it to be and
-    as it is."""
+    """Return the standard deviation of one message's difference, as assumed by the test and as it
+    is."""
     a, b = (discordance + difference) / 2, (discordance - difference) / 2
     null = 2 * _restricted(a, b, margin) - margin * (1 + margin)
     return math.sqrt(null), math.sqrt(max(0.0, discordance - difference * difference))
@@ -134,9 +132,9 @@ def _deviations(discordance: float, margin: float, difference: float) -> tuple[f
 def alpha_of(turn: int, alpha: float = ALPHA) -> float:
     """Return the level of the test at its ``turn`` (from 1): alpha / (turn * (turn + 1)).
 
-    These levels add up to ``alpha`` however often the test is repeated, so that over the whole
-    sequence it errs at most that often (alpha spending, as of Foster and Stine 2008, Journal of the
-    Royal Statistical Society B 70:429; Blum and Hardt 2015, arXiv 1502.04585, for hold-outs). The
-    first tests get the most: a hold-out is at its best before it has chosen anything.
+    These levels add up to at most ``alpha`` however often the test is repeated, so the whole
+    sequence errs at most that often (alpha spending, Foster and Stine 2008, Journal of the Royal
+    Statistical Society B 70:429; Blum and Hardt 2015, arXiv 1502.04585, for hold-outs). The first
+    tests get the most, because a hold-out is least biased before choices depend on it.
     """
     return alpha / (turn * (turn + 1))

@@ -1,9 +1,8 @@
-"""Which confidence goes without review, what a threshold accepts (selective classification, El-
-Yaniv & Wiener 2010), and whether a promise of precision is within a validation set's reach.
+"""Review thresholds (selective classification, El-Yaniv & Wiener 2010), and what helps if a
+validation set is too small for a promised precision.
 
-A threshold by the lower bound keeps its promise and may send nearly everything to review: where
-few rows are at hand they prove little. Then a person wants to know what would help, more rows or
-a promise of less, and how much of it.
+A threshold by the lower bound keeps its promise, but with few rows it may send nearly everything to
+review. ``find_promise`` then says how many more rows, or how much lower a promise, would help.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Floats = NDArray[np.float64]
 
 MIN_OFF_LABEL_MASS = 0.05
 LEVEL = 0.95
-"""How surely a threshold by the lower bound keeps its precision."""
+"""The probability with which a threshold by the lower bound keeps its precision."""
 
 _STEPS = 100
 _COVERAGE_STEPS = 20
@@ -37,19 +36,19 @@ def review_threshold(
     by: ThresholdRule = "lower",
     groups: Groups | None = None,
 ) -> float:
-    """Return the smallest confidence from which on the accepted rows keep ``precision``.
+    """Return the smallest confidence from which the accepted rows keep ``precision``.
 
-    ``by`` "lower": so that at most one set of rows in twenty gives a threshold whose true precision
-    is below it (see ``_proven``). "point": so that the rows themselves reach it, which half of all
-    sets do by luck. ``groups`` says which rows belong together; None: they are independent.
+    With ``by`` "lower" at most one validation set in twenty gives a threshold whose true precision
+    is lower (see ``_proven``). With "point" the rows themselves reach it, which half of all sets do
+    by luck. ``groups`` says which rows belong together; None if they are independent.
 
-    It is ``floor`` where all rows together keep it, and never below: a good validation set must
-    not switch review off, because it holds no message from outside the taxonomy. It is 1.0, which
-    sends all but the surest to review, where no part of the rows does.
+    The threshold is at least ``floor``, also if all rows together keep the precision: a good
+    validation set must not switch review off, because it has no messages that fit no label. It is
+    1.0, which sends nearly everything to review, if no part of the rows keeps the precision.
     """
     order = np.argsort(-confidence, kind="stable")
     sure, hits = confidence[order], np.cumsum(correct[order], dtype=np.int64)
-    # Rows of equal confidence stand or fall together: a part ends where the next one is less sure.
+    # A threshold cannot separate rows of equal confidence: a part ends before a lower one.
     ends = np.flatnonzero(np.append(sure[:-1] > sure[1:], True)) + 1
     if by == "point":
         kept = _found(hits, ends, precision)
@@ -64,20 +63,19 @@ def review_threshold(
 
 def off_label_threshold(mass: Floats, quantile: float) -> float:
     """Return a high quantile of validation's off-label mass, rounded up to two decimals and at
-    least 0.05: a well trained adapter gives known messages next to none."""
+    least 0.05: the mass of a well-trained adapter is near zero, and so would be its quantile."""
     high = math.ceil(float(np.quantile(mass, quantile)) * 100) / 100
     return max(MIN_OFF_LABEL_MASS, high)
 
 
 def out_of_scope_threshold(scores: Floats, quantile: float) -> float:
-    """Return a high quantile of validation's out-of-scope scores, rounded up to two decimals: about
-    so many known messages are not sent to review for it."""
+    """Return a high quantile of validation's out-of-scope scores, rounded up to two decimals."""
     return math.ceil(float(np.quantile(scores, quantile)) * 100) / 100
 
 
 def coverage_curve(confidence: Floats, correct: Bools) -> list[CoveragePoint]:
-    """Return accuracy against coverage, from all messages down to the surest twentieth: each
-    point accepts the messages at or above its threshold."""
+    """Return accuracy against coverage, from all messages down to the most confident twentieth;
+    each point accepts the messages at or above its threshold."""
     ranked = np.sort(confidence)[::-1]
     points: list[CoveragePoint] = []
     for step in range(_COVERAGE_STEPS, 0, -1):
@@ -88,7 +86,7 @@ def coverage_curve(confidence: Floats, correct: Bools) -> list[CoveragePoint]:
 
 
 def accept(confidence: Floats, correct: Bools, threshold: float) -> CoveragePoint:
-    """Return what a threshold accepts."""
+    """Return the share and the accuracy of the messages that a threshold accepts."""
     accepted = confidence >= threshold
     return CoveragePoint(
         threshold=threshold,
@@ -98,7 +96,7 @@ def accept(confidence: Floats, correct: Bools, threshold: float) -> CoveragePoin
 
 
 def _found(hits: NDArray[np.int64], ends: NDArray[np.int64], precision: float) -> int:
-    """Return how many of the surest rows reach the precision, the largest such part; 0: none."""
+    """Return the size of the largest part of the most confident rows that reaches the precision."""
     reached = ends[hits[ends - 1] / ends >= precision]
     return int(reached[-1]) if len(reached) else 0
 
@@ -106,15 +104,15 @@ def _found(hits: NDArray[np.int64], ends: NDArray[np.int64], precision: float) -
 def _proven(
     sure: Floats, hits: NDArray[np.int64], ends: NDArray[np.int64], precision: float
 ) -> int:
-    """Return how many of the surest rows are shown to have the precision; 0: none.
+    """Return how many of the most confident rows are shown to have the precision; 0 if none.
 
-    Learn then test (Angelopoulos et al. 2021, arXiv 2110.01052): larger and larger parts are tested
-    in a fixed sequence, each by the exact binomial test of "the precision is below the wanted one"
-    at 5 %, and the first that fails ends it. So the first part that is truly below is accepted in
-    at most 5 % of all cases, and nothing after it without it; there is nothing to correct for the
-    number of parts. The smallest parts cannot pass (59 rows without an error do for 95 %): the
-    sequence begins with the part that is likeliest to pass by its mean confidence. That looks at
-    confidences alone, so that their being wrong costs coverage, never precision.
+    Learn then test (Angelopoulos et al. 2021, arXiv 2110.01052): growing parts are tested in a
+    fixed sequence by the exact binomial test of "the precision is below the wanted one" at 5 %, and
+    the first failure ends the sequence. The first part that is truly below is accepted in at most
+    5 % of all cases, and later parts only with it, so no correction for the number of parts is
+    needed. The smallest parts cannot pass (95 % takes 59 rows without a mistake), so the sequence
+    starts with the part that is most likely to pass by its mean confidence. This uses confidences
+    only: if they are wrong, coverage suffers but never precision.
     """
     sizes = _sizes(len(sure), ends)
     needed = scipy.stats.binom.ppf(LEVEL, sizes, precision) + 1
@@ -129,10 +127,10 @@ def _proven(
 def _proven_in_groups(
     sure: Floats, correct: Bools, groups: Groups, ends: NDArray[np.int64], precision: float
 ) -> int:
-    """Return the same as ``_proven`` for rows that belong together.
+    """Return the same as ``_proven`` for grouped rows.
 
-    Each part is tested with its counts divided by its own design effect. What the sequence begins
-    with is chosen by confidences and groups alone, for groups half as alike as they can be.
+    Each part is tested with counts divided by its design effect. The first part is chosen by
+    confidences and groups only, assuming half of the largest possible effect.
     """
     sizes = _sizes(len(sure), ends)
     limits = np.array([(np.bincount(groups[:size]) ** 2).sum() / size for size in sizes])
@@ -149,8 +147,8 @@ def _proven_in_groups(
 
 
 def proof(correct: Bools, groups: Groups | None, precision: float) -> float:
-    """Return the one-sided exact p-value of "the share of right rows is below ``precision``": 1.0
-    of nothing."""
+    """Return the one-sided exact p-value of "the share of right rows is below ``precision``"; 1.0
+    without rows."""
     effect = design_effect(correct, groups)
     return binomial_tail(correct.sum() / effect, len(correct) / effect, precision)
 
@@ -161,8 +159,8 @@ def _sizes(rows: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 WITHIN = 0.1
-"""A promise is within reach where the lower bound sends at most this share of the messages to
-review beyond what the point value would."""
+"""A promise is within reach if the lower bound sends at most this additional share of messages to
+review, compared with the point value."""
 
 _LESSER = (0.99, 0.98, 0.97, 0.95, 0.93, 0.9, 0.87, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 _MORE = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
@@ -170,8 +168,7 @@ _POWER = 0.8
 
 
 def fewest_rows(precision: float) -> int:
-    """Return how many rows without an error are the fewest that prove a precision above 0 and
-    below 1 at 95 %: 59 for 0.95."""
+    """Return how many rows without a mistake it takes to prove a precision at 95 %: 59 for 0.95."""
     return math.ceil(math.log(1 - LEVEL) / math.log(precision))
 
 
@@ -183,12 +180,12 @@ def find_promise(
     floor: float,
     groups: Groups | None = None,
 ) -> Promise | None:
-    """Return what would bring a promise within reach; None where it is.
+    """Return what would bring a promise within reach; None if it is within reach.
 
-    ``rows`` are about as many validation rows as do, if further ones are like these: a part of the
-    surest with the precision that it has here has to pass the test four times in five. ``lesser``
-    is the highest smaller promise that these rows put within reach of the point value of the
-    wanted one. None where up to sixteen times the rows, or no promise of half the labels, do.
+    ``rows`` is about the number of validation rows that it takes, if further rows are like these: a
+    part of the most confident rows with its present precision has to pass the test four times in
+    five; None if sixteen times the rows are too few. ``lesser`` is the highest lower promise that
+    the present rows bring within reach; None if there is none down to 0.5.
     """
 
     def accepted_by(rule: ThresholdRule, share: float) -> float:
@@ -218,29 +215,32 @@ def find_promise(
 
 
 def describe_promise(promise: Promise, rows: int, point_review: float) -> str:
-    """Return in words what a promise out of the reach of ``rows`` validation rows comes to;
-    ``point_review`` is the share to review by the point value."""
+    """Describe a promise that ``rows`` validation rows cannot prove, and the alternatives;
+    ``point_review`` is the share sent to review by the point value."""
     wanted = f"{promise.precision:.4g}"
-    said = [f"{rows:,} validation rows are too few to prove {wanted} of labels as unsure as these"]
+    parts = [f"{rows:,} validation rows are too few to prove a precision of {wanted}"]
     if promise.rows is None or promise.review_at_rows is None:
-        said.append(f"{_MORE[-1]:.0f} times as many would not either")
+        parts.append(f"{_MORE[-1]:.0f} times as many are too few as well")
     else:
-        said.append(f"about {promise.rows:,} would, with {promise.review_at_rows:.0%} to review")
-    if promise.lesser is not None and promise.review_at_lesser is not None:
-        said.append(
-            f"review_precision = {promise.lesser:.4g} sends {promise.review_at_lesser:.0%} there"
+        parts.append(
+            f"about {promise.rows:,} prove it with {promise.review_at_rows:.0%} sent to review"
         )
-    said.append(
-        f'review_precision_by = "point" {point_review:.0%}, and keeps {wanted} half of the time'
+    if promise.lesser is not None and promise.review_at_lesser is not None:
+        parts.append(
+            f"review_precision = {promise.lesser:.4g} sends {promise.review_at_lesser:.0%}"
+        )
+    parts.append(
+        f'review_precision_by = "point" sends {point_review:.0%}, but keeps {wanted} only half of '
+        "the time"
     )
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def _enough_rows(
     confidence: Floats, correct: Bools, precision: float, wanted: float, effect: float
 ) -> tuple[int, float] | None:
-    """Return (rows, share to review) for the fewest rows of which ``wanted`` (a share) or more is
-    likely to be accepted; ``effect`` of them count as one."""
+    """Return (rows, share to review) for the fewest rows of which a share ``wanted`` or more is
+    likely to be accepted; ``effect`` rows count as one."""
     total = len(confidence)
     hits = np.cumsum(correct[np.argsort(-confidence, kind="stable")])
     sizes = np.arange(1, total + 1)

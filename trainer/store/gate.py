@@ -1,8 +1,8 @@
-"""The gate: whether a run has what its rules ask for before it is published.
+"""The gate: the criteria that a run must meet before it is published.
 
-Each criterion that messages decide (a label's recall, the precision of labels that nobody reviews,
-being no worse than the current adapter) has to be shown, by a test: too few messages show nothing,
-and the row says how many would. Messages that belong together (``group``) count as fewer."""
+Criteria measured on messages (a label's recall, the precision of labels without review, not being
+worse than the current adapter) must be shown by a statistical test. Too few messages show nothing;
+the row then says how many are needed. Messages of one ``group`` count as fewer."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from trainer.steering.measure import discordance
 from trainer.store.record import Evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, criterion
 from worker.contract import Manifest
-from worker.contract.store import is_digest
+from worker.contract.manifest import is_digest
 
-_SLACK = 1e-6  # the figures are read from text, and sums differ in their last digits
+_SLACK = 1e-6  # figures are read from text, and sums may differ in the last digits
 
 
 def judge(
@@ -56,10 +56,10 @@ def judge(
     *,
     allow_unpaired: bool = False,
 ) -> GateVerdict:
-    """Judge an adapter by its evaluation; None: there is no evaluation, which fails.
+    """Judge an adapter by its evaluation; without one (None) it fails.
 
-    ``against`` is the comparison with the current adapter, or why it is impossible, or None when
-    no adapter is current. ``allow_unpaired`` lets an impossible comparison pass.
+    ``against`` is the comparison with the current adapter, the reason why it is impossible, or None
+    if no adapter is current. ``allow_unpaired`` lets an impossible comparison pass.
     """
     if evidence is None:
         rows = [criterion("evaluation", "of this adapter", "none", passed=False)]
@@ -99,7 +99,7 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
     yield criterion(
         "predictions",
         "agree with the evaluation",
-        problem or f"{len(evidence.answers)} that do",
+        problem or f"{len(evidence.answers)} agree",
         problem is None,
     )
 
@@ -179,7 +179,8 @@ def _flips(found: Flips) -> str:
 
 
 def _disagreement(evidence: Evidence) -> str | None:
-    """Return where the figures are not those of the answers, or None."""
+    """Return the first figure that does not follow from the answers, or None."""
+    # The figures are recomputed, so that an edited evaluation.json does not pass the gate.
     stated, answers = evidence.evaluation, evidence.answers
     if len(answers) != stated.examples:
         return f"{len(answers)} for {stated.examples} messages"
@@ -187,7 +188,7 @@ def _disagreement(evidence: Evidence) -> str | None:
     truth = [index.get(answer.label or "") for answer in answers]
     predicted = [index.get(answer.predicted) for answer in answers]
     if None in truth or None in predicted:
-        return "they hold labels that the evaluation does not name"
+        return "they contain labels that the evaluation does not list"
     theirs = measure(
         np.array(truth, dtype=np.int64),
         np.array(predicted, dtype=np.int64),
@@ -231,11 +232,12 @@ def judge_labels(
 ) -> Iterator[Criterion]:
     """Yield a row for each label's recall.
 
-    By default a label passes where its recall is shown to reach the floor: the lower end of the
-    exact interval of Clopper & Pearson (1934), one-sided at 5 %. Every label has to pass, so that
-    a run with one below the floor passes at most once in twenty times, however many labels there
-    are. A label of ``label_unproven`` fails only where it is shown to miss the floor.
+    By default a label passes if the lower end of its recall's interval reaches the floor (Clopper &
+    Pearson 1934, exact, one-sided at 5 %). A label of ``label_unproven`` fails only if the upper
+    end is below the floor.
     """
+    # No correction for many labels: every label has to pass, so a run with one label below the
+    # floor passes at most once in twenty times anyway.
     per_label = {found.label: found for found in figures.per_label}
     for label in labels:
         found = per_label.get(label) or LabelFigures(label, 0.0, 0.0, 0.0, 0)
@@ -258,7 +260,7 @@ def _judge_recall(found: LabelFigures, floor: float, may_go_unproven: bool) -> C
     if missed:
         text += f"; at most {high:.4f}"
     elif not shown:
-        text += f"; not shown: {_messages_that_show(found, floor)}"
+        text += f"; not shown: {_messages_needed(found, floor)}"
     if not shown and may_go_unproven and not missed:
         text += "; allowed by label_unproven"
     return criterion(
@@ -269,58 +271,57 @@ def _judge_recall(found: LabelFigures, floor: float, may_go_unproven: bool) -> C
     )
 
 
-def _messages_that_show(found: LabelFigures, floor: float) -> str:
-    """Return how many messages of a label could show its recall, if more are like these; of none,
-    how many would if all were right."""
+def _messages_needed(found: LabelFigures, floor: float) -> str:
+    """Return how many messages would show a label's recall, if further ones are like these."""
     effect = found.effect
     fewest = math.ceil(fewest_rows(floor) * effect) if 0 < floor < 1 else None
     if fewest is None or (found.support and found.recall <= floor):
         return "the share found is below the floor"
     if found.support < fewest:
-        return f"at least {fewest:,} messages could, all of them right"
+        return f"at least {fewest:,} messages are needed, all of them right"
     for total in range(found.support, _MOST_MESSAGES * found.support):
         hits = found.recall * total
         if lowest_share(hits / effect, total / effect, ALPHA) >= floor:
-            return f"about {total:,} messages would, with this share"
-    return f"more than {_MOST_MESSAGES} times as many would be needed"
+            return f"about {total:,} messages are needed, with this share"
+    return f"more than {_MOST_MESSAGES} times as many are needed"
 
 
 def judge_promise(figures: EvaluationRecord) -> Criterion:
-    """Return the row of the precision that the adapter promises of labels that nobody reviews; one
-    that promises none passes."""
+    """Return the row of the precision that the adapter promises for labels without review."""
     if figures.promise is None:
         return criterion(PROMISE, "as promised", "the adapter promises none", passed=True)
     return judge_kept_promise(figures.promise)
 
 
 def judge_kept_promise(found: KeptPromise) -> Criterion:
-    """Return the row of a promise.
+    """Return the row of a promised precision.
 
-    Validation has to show it at the adapter's own threshold, as it did when the threshold was
-    chosen: one that is lower than that fails. The hold-out must not speak against it (one-sided,
-    20 %: a threshold that was chosen by its lower bound lies well above the promise, so that few
-    honest ones fail). Validation is asked for 6 %, where the choice was for 5 %: scored again, a
-    row next to the threshold may fall to its other side. A promise that is just broken passes both
-    in at most 0.06 * 0.8 of all cases. Of a threshold by the point value, which keeps its promise
-    half of the time, nothing is shown, and the hold-out may not refute it (5 %).
+    Validation must show it at the adapter's threshold (p < 6 %), and the hold-out must not refute
+    it (one-sided, 20 %). A promise that is just broken passes both in at most 0.06 * 0.8 of all
+    cases. A threshold chosen by the point value is only tested by the hold-out, at 5 %, since it
+    keeps its promise half of the time by construction.
     """
+    # 6 % and not the 5 % of the choice: when validation is scored again, a row next to the
+    # threshold may fall on its other side. The hold-out's 20 % fails few honest thresholds, because
+    # one that was chosen by its lower bound lies well above the promise.
     by_point = found.by == "point"
     against = ALPHA if by_point else _AGAINST
     wanted = f"at least {found.precision:.4f}, not refuted by the hold-out (p < {against:g})"
     if not by_point:
         wanted += f", shown by validation (p < {_SHOWN:g})"
-    told = [_tell(found.validation, "validation"), _tell(found.holdout, "hold-out")]
-    text = "; ".join(told)
+    text = "; ".join(
+        (_accepted(found.validation, "validation"), _accepted(found.holdout, "hold-out"))
+    )
     shown = by_point or not found.validation.messages or found.validation.p < _SHOWN
     refuted = found.holdout.messages > 0 and found.holdout.p < against
     if not shown:
-        text += "; its threshold is lower than validation proves: train again"
+        text += "; its threshold is lower than validation supports: train again"
     elif refuted:
         text += "; train again with a higher review_precision or more validation messages"
     return criterion(PROMISE, wanted, text, shown and not refuted)
 
 
-def _tell(accepted: Accepted, where: str) -> str:
+def _accepted(accepted: Accepted, where: str) -> str:
     if not accepted.messages:
         return f"{where}: all go to review"
     share = accepted.right / accepted.messages
@@ -330,11 +331,14 @@ def _tell(accepted: Accepted, where: str) -> str:
 def judge_regression(
     against: Comparison | str | None, rules: GateRules, *, allow_unpaired: bool
 ) -> Criterion:
-    """Return the row of the current adapter: the new one has to be shown to be less than the
-    margin worse, on the same messages (Tango's test, see ``non_inferiority_p``). One that is
-    significantly worse by less fails too (McNemar's test): nothing is gained by it.
+    """Return the row of the comparison with the current adapter on the same messages.
 
-    ``against`` is the comparison, or why there can be none, or None where no adapter is current.
+    The new adapter must be shown to be worse by less than the margin (Tango's test, see
+    ``non_inferiority_p``). One that is significantly worse within the margin fails too (McNemar's
+    test): replacing the current adapter would gain nothing.
+
+    ``against`` is the comparison, the reason why it is impossible, or None if no adapter is
+    current.
     """
     name = "against the current adapter"
     margin = rules.non_inferiority_margin
@@ -365,8 +369,8 @@ def judge_regression(
 
 def _explain(found: Discordance, margin: float) -> str:
     return (
-        f"not enough messages to tell: about {messages_for(found, margin):,} would, for "
-        f"an equal one; these tell {in_points(smallest_margin(found.independent, found.share))} "
+        f"not enough messages: an equal adapter needs about {messages_for(found, margin):,}; these "
+        f"suffice for a margin of {in_points(smallest_margin(found.independent, found.share))} "
         f"(non_inferiority_margin)"
     )
 
@@ -376,11 +380,11 @@ def _signed(difference: float) -> str:
 
 
 def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:
-    """Return the row of whether the adapter was measured on messages that it has not seen.
+    """Return the row that requires a hold-out which the adapter has not seen.
 
-    It passes on its own dataset, whose splits ``prepare`` keeps apart, by the dataset's digest;
-    and on another one whose hold-out was proven to share no message, near-duplicate or id with
-    what the adapter was trained and chosen on (``evaluate --trained-on``).
+    It passes for the adapter's own dataset, whose splits ``prepare`` keeps apart, and for another
+    one whose hold-out was proven to share no message, near-duplicate or id with the adapter's
+    training and validation messages (``evaluate --trained-on``).
     """
     found, passed = _judge(manifest, evaluation)
     wanted = "the adapter's own dataset, or proven disjoint"
@@ -390,59 +394,59 @@ def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:
 def _judge(manifest: Manifest, evaluation: EvaluationRecord) -> tuple[str, bool]:
     own, other = manifest.data.get("digest"), evaluation.dataset.digest
     if not own:
-        return "the manifest does not say which dataset the adapter was trained on", False
+        return "the manifest does not name the dataset that the adapter was trained on", False
     if own == other:
         return f"its own dataset, {other[:12]}…", True
     which = f"another dataset ({other[:12]}…, trained on {str(own)[:12]}…)"
     proof = evaluation.disjoint
     if proof is None:
         fix = (
-            "evaluate on its own dataset, or again with --trained-on and the folder of the one "
-            "that it was trained on"
+            "evaluate on its own dataset, or again with --trained-on and the folder of its "
+            "training dataset"
         )
-        return f"{which}, and no proof that its hold-out was not learnt from: {fix}", False
+        return f"{which}, without proof that its hold-out was not learnt from: {fix}", False
     if problem := _problem(proof, str(own), evaluation):
-        return f"{which}; the proof is of {problem}: evaluate again with --trained-on", False
+        return f"{which}; the proof is about {problem}: evaluate again with --trained-on", False
     if proof.shared:
         text = (
-            f"{which}: {proof.shared} of its {proof.holdout_messages} held-out messages are among "
-            f"those trained on ({proof.describe()}): evaluate on the adapter's own dataset"
+            f"{which}: {proof.shared} of its {proof.holdout_messages} held-out messages are in the "
+            f"training dataset ({proof.describe()}): evaluate on the adapter's own dataset"
         )
         return text, False
     text = (
-        f"{which}, none of its {proof.holdout_messages} held-out messages near to one of "
+        f"{which}, none of its {proof.holdout_messages} held-out messages near one of "
         f"{proof.seen_messages} seen (Jaccard {proof.similarity:g})"
     )
     return text, True
 
 
 def _problem(proof: DisjointProof, own: str, evaluation: EvaluationRecord) -> str | None:
-    """Return what the proof is of, where it is not of this adapter and this evaluation."""
+    """Return what the proof is about if it is not about this adapter and evaluation, else None."""
     dataset = evaluation.dataset
     if proof.trained_on != own:
         return "another training dataset"
     if (proof.evaluated_on, proof.holdout_sha256) != (dataset.digest, dataset.holdout_sha256):
         return "another hold-out"
     if proof.holdout_messages != evaluation.examples:
-        return f"{proof.holdout_messages} messages where {evaluation.examples} were evaluated"
+        return f"{proof.holdout_messages} messages, but {evaluation.examples} were evaluated"
     if proof.similarity > SIMILARITY:
-        return f"copies nearer than {proof.similarity:g} only, where {SIMILARITY:g} is wanted"
+        return f"copies nearer than {proof.similarity:g}, but {SIMILARITY:g} is required"
     return None
 
 
 def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:
-    """Compare two evaluations, or return why they cannot be compared."""
+    """Compare two evaluations, or return the reason why they cannot be compared."""
     holdout, other = new.evaluation.dataset, current.evaluation.dataset
     if holdout.holdout_sha256 != other.holdout_sha256:
         return (
-            f"it was judged on another hold-out ({other.holdout_sha256[:12]}… and here "
+            f"it was evaluated on another hold-out ({other.holdout_sha256[:12]}… instead of "
             f"{holdout.holdout_sha256[:12]}…)"
         )
     if current.evaluation.limited:
         return "its evaluation covers only a part of the hold-out"
     mine, theirs = _right(new.answers), _right(current.answers)
     if mine.keys() != theirs.keys():
-        return "the two predictions files do not hold the same messages"
+        return "the two predictions files do not contain the same messages"
     found = count_discordant(
         np.array([mine[key] for key in mine], dtype=np.bool_),
         np.array([theirs[key] for key in mine], dtype=np.bool_),

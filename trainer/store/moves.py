@@ -1,9 +1,9 @@
 """A store on disk, and the moves of its pointers: promote the canary, end it, roll back.
 
-Each move is made under the store's lock, with its line in the history written before the pointer
-moves. The pointer alone makes an adapter current, so that a kill before it leaves the old one
-serving, and the same command again completes. Nothing here needs more than the worker's own
-packages: a small image can do it."""
+Each move holds the store's lock and writes its line in the history before the pointer moves. Only
+the pointer makes an adapter current, so that a process killed before that leaves the old one
+serving, and the same command completes the move. This module needs only the worker's own packages,
+so that the smallest image can use it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from trainer.errors import BadInput, ProofFailed
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
 from worker.contract.codec import LEAVE_OUT_EMPTY, decode, encode
 from worker.contract.digest import sync_directory
+from worker.contract.manifest import is_digest
 from worker.contract.store import (
     CANARY_NAME,
     CURRENT_NAME,
@@ -33,7 +34,6 @@ from worker.contract.store import (
     CanaryPointer,
     Move,
     Pointer,
-    is_digest,
     load_stored,
     read_canary,
     read_pointer,
@@ -42,23 +42,23 @@ from worker.contract.store import (
 )
 from worker.contract.timestamps import rfc3339_now
 
-# The folder: its lock, its adapters, each written whole, and what dead processes left.
+# The folder: its lock, its adapters, each written whole, and leftovers of dead processes.
 
 
 LOCK_NAME = ".lock"
 
 STALE_S = 3600.0
-"""A leftover of a process that cannot be asked (another machine's) is swept after so long."""
+"""Age at which leftovers of another machine are removed, whose processes cannot be checked."""
 
 _INCOMING, _DAMAGED = ".incoming", ".damaged"
 
 
 @contextmanager
 def locked(store: Path, holder: str, now: str) -> Iterator[None]:
-    """Hold a store's lock (flock(2)); ``holder`` and ``now`` are told to anyone who comes second.
+    """Hold a store's lock (flock(2)); ``holder`` and ``now`` are written into it.
 
-    Raises BadInput when another process holds it, naming that one, and where the file system
-    knows no locks.
+    Raises BadInput if another process holds it, with that one's name, and if the file system does
+    not support locks.
     """
     path = store / LOCK_NAME
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -69,23 +69,24 @@ def locked(store: Path, holder: str, now: str) -> Iterator[None]:
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
                 raise BadInput(_taken(store, path)) from error
             raise BadInput(
-                f"{path}: this file system cannot lock ({error.strerror}): publish on one that can"
+                f"{path}: this file system cannot lock ({error.strerror}): use one that can"
             ) from error
         _sign(handle, holder, now)
         yield
-    except OSError as error:  # a failed write does not know its file: say at least which store
+    except OSError as error:  # a failed write has no file name: name at least the store
         error.filename = error.filename or str(store)
         raise
     finally:
-        os.close(handle)  # the lock goes with it; the file stays, or two could lock two files
+        # This releases the lock. The file stays: if it were removed, two could lock two files.
+        os.close(handle)
 
 
 def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
     """Copy a verified adapter to ``store/<digest>`` and return that directory.
 
-    The name appears only when every byte has reached the disk and was read back. A directory
-    that is there already and sound is left alone; one that is damaged is replaced. Raises
-    AdapterRefused, ProofFailed or OSError, and then leaves nothing of its own behind.
+    The directory appears under its name only after every byte has reached the disk and was read
+    back. A sound directory that already exists is kept; a damaged one is replaced. Raises
+    AdapterRefused, ProofFailed or OSError, and then leaves no temporary files.
     """
     target = store / manifest.digest
     if is_sound(store, manifest.digest):
@@ -94,8 +95,8 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
     damaged = store / _own_name(_DAMAGED)
     try:
         incoming.mkdir()
-        incoming.chmod(0o755)  # whatever the publisher's umask: workers run as another user
-        for name in (*manifest.files, MANIFEST_NAME):  # the manifest last, here too
+        incoming.chmod(0o755)  # despite the publisher's umask: workers run as another user
+        for name in (*manifest.files, MANIFEST_NAME):  # the manifest last: it makes a copy whole
             _copy(source / name, incoming / name)
         sync_directory(incoming)
         found = load_adapter(incoming)
@@ -112,12 +113,12 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
 
 
 def stored_digests(store: Path) -> list[str]:
-    """Return the digests of all adapters in a store, those without a record too."""
+    """Return the digests of all adapters in a store, including those without a record."""
     return sorted(path.name for path in store.iterdir() if is_digest(path.name) and path.is_dir())
 
 
 def is_sound(store: Path, digest: str) -> bool:
-    """Tell whether a store holds an adapter, whole and as its manifest says."""
+    """Return whether a store has an adapter whose files match its manifest."""
     if not (store / digest).exists():
         return False
     try:
@@ -128,9 +129,9 @@ def is_sound(store: Path, digest: str) -> bool:
 
 
 def remove_leftovers(store: Path, now_s: float | None = None) -> list[Path]:
-    """Remove what dead processes left behind and return it. Call it with the lock held.
+    """Remove temporary files of dead processes of this machine, and those older than an hour.
 
-    Swept is what a process of this machine that is gone has left, and what is an hour old.
+    Return the removed paths. Call it with the lock held.
     """
     now_s = time.time() if now_s is None else now_s
     swept = []
@@ -145,7 +146,8 @@ def remove_leftovers(store: Path, now_s: float | None = None) -> list[Path]:
 
 
 def _sign(handle: int, holder: str, now: str) -> None:
-    """Write down who holds the lock. It is a courtesy: a full disk is no reason to stop here."""
+    """Write the holder into the lock file."""
+    # Only for the other process's error message, so a full disk does not stop the move here.
     try:
         os.ftruncate(handle, 0)
         text = json.dumps({"by": holder, "pid": os.getpid(), "since": now})
@@ -160,8 +162,8 @@ def _taken(store: Path, path: Path) -> str:
         holder = json.loads(path.read_text(encoding="utf-8"))
         who = f"{holder['by']} (process {holder['pid']}, since {holder['since']})"
     except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"  # it has not signed yet
-    return f"{store}: {who} is publishing or rolling back: try again when that has ended"
+        who = "another process"  # it has not written its name yet
+    return f"{store}: {who} is publishing or rolling back: try again when that has finished"
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -177,14 +179,15 @@ def _own_name(kind: str) -> str:
 
 
 def _is_temporary(name: str) -> bool:
-    """Ours, or one that ``write_atomically`` made: a dot, the file's name, a random ending."""
+    """Return whether a name is one of ours, or of ``write_atomically``: a dot, the file's name, and
+    a random suffix."""
     if name.startswith((f"{_INCOMING}.", f"{_DAMAGED}.", f".{CURRENT_NAME}.", f".{CANARY_NAME}.")):
         return True
     return name.startswith(".") and is_digest(name[1:65]) and name[65:66] == "."
 
 
 def _dead_owner(name: str) -> bool:
-    """Tell whether a temporary's name holds a process of this machine that is gone."""
+    """Return whether a temporary's name contains a dead process of this machine."""
     kind, _, rest = name[1:].partition(".")
     pid, _, rest = rest.partition(".")
     _, _, host = rest.partition(".")
@@ -202,8 +205,7 @@ def _dead_owner(name: str) -> bool:
 # The history: one line for every move of the pointers, and the way back in it.
 
 Event = Literal[Move, "canary", "end_canary"]
-"""How an adapter became current, or became the canary for a ``share`` of the keys, or ceased to
-be it."""
+"""How an adapter became current, or became the canary, or stopped being it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +228,9 @@ class Entry:
 
 
 def read_history(store: Path) -> tuple[Entry, ...]:
-    """Return the entries, oldest first. A last line that was cut by a kill is none.
+    """Return the entries, oldest first, without a last line that was cut off by a kill.
 
-    Raises BadInput with the line at fault.
+    Raises BadInput that names the line.
     """
     path = store / HISTORY_NAME
     try:
@@ -241,10 +243,10 @@ def read_history(store: Path) -> tuple[Entry, ...]:
 
 
 def append_entry(store: Path, entry: Entry) -> Entry:
-    """Append an entry and bring it to the disk, or find it there already from a killed try.
+    """Append an entry and fsync it, unless a killed attempt has already written it.
 
-    Return the entry that stands. Raises BadInput or OSError; after a full disk the file is as
-    long as before. Call it with the lock held.
+    Return the entry in the file. Raises BadInput or OSError; after an error the file has its
+    earlier length. Call it with the lock held.
     """
     last = read_history(store)[-1:]
     if last and _same(last[0], entry):
@@ -254,7 +256,7 @@ def append_entry(store: Path, entry: Entry) -> Entry:
         end = _whole_lines(handle)
         line = (json.dumps(encode(entry), ensure_ascii=False) + "\n").encode("utf-8")
         try:
-            os.ftruncate(handle, end)  # a line that a kill cut was never an entry
+            os.ftruncate(handle, end)  # drops a line that was cut off by a kill
             written = os.pwrite(handle, line, end)
             while written < len(line):
                 written += os.pwrite(handle, line[written:], end + written)
@@ -268,11 +270,9 @@ def append_entry(store: Path, entry: Entry) -> Entry:
 
 
 def path_to(history: Sequence[Entry], current: str | None) -> tuple[str, ...]:
-    """Return the adapters that rollbacks pass on the way back, oldest first, ``current`` last.
-
-    Publishing goes forward and rolling back undoes it, so that two rollbacks in a row go two
-    adapters back instead of there and back again.
-    """
+    """Return the adapters that rollbacks return to, oldest first, ``current`` last."""
+    # A rollback removes the end of the path. If it were a step like a publication, a second
+    # rollback would return to the adapter that the first one left.
     path: list[str] = []
     for entry in history:
         _align(path, entry.previous)
@@ -280,14 +280,14 @@ def path_to(history: Sequence[Entry], current: str | None) -> tuple[str, ...]:
             continue
         if entry.event == "rollback" and entry.digest in path:
             _align(path, entry.digest)
-        elif path[-1:] != [entry.digest]:  # a damaged copy was published again in its place
+        elif path[-1:] != [entry.digest]:  # equal if a damaged copy was published again
             path.append(entry.digest)
     _align(path, current)
     return tuple(path)
 
 
 def _align(path: list[str], top: str | None) -> None:
-    """Drop moves that never happened: what was current is the end of the path."""
+    """Drop moves that never happened, so that ``top``, the current adapter, ends the path."""
     if top is None:
         path.clear()
     elif top in path:
@@ -297,7 +297,7 @@ def _align(path: list[str], top: str | None) -> None:
 
 
 def pointer_for(entry: Entry, back: str | None) -> Pointer:
-    """Return the pointer that an entry announces; ``back`` is what a rollback would go to."""
+    """Return the pointer for an entry; ``back`` is the target of a rollback."""
     assert entry.event not in {"canary", "end_canary"}
     return Pointer(
         entry.digest, entry.name, entry.at, back, entry.by, entry.reason, cast("Move", entry.event)
@@ -328,7 +328,7 @@ def _entries(path: Path, text: str) -> Iterator[Entry]:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Who moves, and when: what the lock, the history and the record say alike."""
+    """Who moves a pointer, and when, for the lock, the history and the record."""
 
     by: str
     at: str
@@ -340,7 +340,7 @@ class Signature:
         current: Pointer | None,
         reason: str | None,
     ) -> Entry:
-        """Return the history's line for a move of ``adapter`` while ``current`` is current."""
+        """Return the history's entry for a move of ``adapter``."""
         return Entry(
             event=event,
             at=self.at,
@@ -354,25 +354,25 @@ class Signature:
 
 @contextmanager
 def moving(store: Path) -> Iterator[Signature]:
-    """Hold the store's lock and tell who does. Raises BadInput where another one holds it."""
+    """Hold the store's lock; yield the signature for the move. Raises BadInput if it is taken."""
     signature = Signature(_who(), rfc3339_now())
     with locked(store, signature.by, signature.at):
         yield signature
 
 
 def promote_canary(store: Path, *, reason: str | None = None) -> tuple[Pointer, Pointer]:
-    """Make the canary current, for every key; return the pointers before and after.
+    """Make the canary current for every key; return the pointers before and after.
 
-    ``current`` is moved first and the canary's pointer removed then: between the two, and after a
-    kill between them, workers serve the same adapter in both roles. The adapter is verified first.
-    Raises BadInput and AdapterRefused.
+    The adapter is verified first. Raises BadInput and AdapterRefused.
     """
+    # current is moved before the canary's pointer is removed, so that after a kill in between
+    # workers serve the same adapter in both roles.
     _require_canary(store)
     with moving(store) as signature:
         canary, before = _require_canary(store), read_pointer(store)
         if before is None:
-            raise BadInput(f"{store}: nothing is current there")
-        if before.digest == canary.digest:  # killed between the two
+            raise BadInput(f"{store}: no adapter is current: publish one (clerk-trainer publish)")
+        if before.digest == canary.digest:  # an earlier attempt was killed in between
             remove_canary(store)
             return before, before
         load_stored(store, canary.digest)
@@ -395,13 +395,13 @@ def end_canary(store: Path, *, reason: str) -> CanaryPointer:
 def roll_back(store: Path, *, to: str | None = None, reason: str) -> tuple[Pointer, Pointer]:
     """Make the previous adapter current again, or the one whose digest begins with ``to``.
 
-    Return the pointers before and after; they are equal when ``to`` is current already. The
-    adapter is verified first. Raises BadInput and AdapterRefused; the pointer is then as it was.
+    Return the pointers before and after, which are equal if ``to`` is already current. The adapter
+    is verified first. Raises BadInput and AdapterRefused, and then does not move the pointer.
     """
     _require_reason(reason)
     before = read_pointer(store)
     if before is None:
-        raise BadInput(f"{store}: nothing is current there: no store, or nothing published yet")
+        raise BadInput(f"{store}: no adapter is current: not a store, or nothing published yet")
     with moving(store) as signature:
         before = read_pointer(store) or before
         target = _find(store, to) if to else _previous(store, before)
@@ -424,13 +424,15 @@ def point_current(store: Path, entry: Entry) -> Pointer:
 
 def _require_reason(reason: str) -> None:
     if not reason.strip():
-        raise BadInput("--reason: say why; it is recorded in the store's history")
+        raise BadInput("--reason: is empty: give the reason, which the store's history records")
 
 
 def _require_canary(store: Path) -> CanaryPointer:
     canary = read_canary(store)
     if canary is None:
-        raise BadInput(f"{store}: there is no canary: clerk-trainer publish --canary SHARE")
+        raise BadInput(
+            f"{store}: there is no canary: start one with clerk-trainer publish --canary SHARE"
+        )
     return canary
 
 
@@ -440,7 +442,7 @@ def _find(store: Path, prefix: str) -> str:
     if len(found) == 1:
         return found[0]
     listed = ", ".join(digest[:12] for digest in (found or known))
-    problem = "names no adapter; there are" if not found else "names several:"
+    problem = "matches no adapter; there are" if not found else "matches several:"
     raise BadInput(f"{store}: --to {prefix} {problem} {listed}")
 
 
@@ -456,7 +458,7 @@ def _previous(store: Path, current: Pointer) -> str:
 
 
 def _who() -> str:
-    """Name the user and the machine, as far as they have names."""
+    """Return user and machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user often has no name

@@ -1,8 +1,7 @@
-"""Publishing: what is to be published, what the gate says of it, and then an adapter with all
-that a store keeps of it.
+"""Publish an adapter: plan and judge it, then write it to the store.
 
-Planning writes nothing. Publishing puts everything else in its place before the pointer:
-adapter, predictions, record, card, history, pointer.
+Planning writes nothing. Publishing writes in this order, the pointer last: stages, adapter, probes,
+predictions, record, card, history, pointer.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from trainer.store.record import (
     place_probes,
     plan_probes,
     read_evidence,
-    standing_probes,
     stored_evidence,
+    stored_probes,
     write_record,
 )
 from trainer.store.rules import Comparison, GateRules, GateVerdict
@@ -53,19 +52,9 @@ from worker.contract.verify import load_stages
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedStage:
-    """A stage of a cascade: its directory next to the cascade's, and its verified manifest."""
-
-    directory: Path
-    manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """A judged publication. ``current`` is the pointer it was judged against.
-
-    ``is_current`` says that there is nothing to do.
-    """
+    """A judged publication. ``current`` is the pointer it was judged against; ``is_current`` means
+    that there is nothing to do. ``stages`` are a cascade's: directories and verified manifests."""
 
     source: Path
     store: Path
@@ -76,11 +65,11 @@ class Plan:
     current: Pointer | None
     is_current: bool
     probes: PlannedProbes
-    stages: tuple[PlannedStage, ...] = ()
+    stages: tuple[tuple[Path, Manifest], ...] = ()
 
     @property
     def way_to_compare(self) -> str | None:
-        """How to make the comparison with the current adapter possible, where it is not."""
+        """How to make an impossible comparison with the current adapter possible, or None."""
         if self.verdict.incomparable is None or self.evidence is None or self.current is None:
             return None
         dataset = self.evidence.evaluation.dataset.directory
@@ -103,14 +92,13 @@ def plan_publication(
     allow_unjudged: bool = False,
     probes: ProbeChoice | None = None,
 ) -> Plan:
-    """Verify and judge an adapter, or a run that holds one as ``adapter``. Writes nothing.
+    """Verify and judge an adapter, or the one in a run's folder. Writes nothing.
 
-    ``evaluation`` is a folder, by default the run's; ``current_evaluation`` one of the adapter
-    that is current, for when the store's own is of another hold-out. Either way it must be of a
-    hold-out that this adapter has not seen, or nothing is compared. ``allow_unjudged`` continues
-    without an evaluation, to a verdict that fails. ``probes`` says whose messages workers try it
-    on; by default what ``plan_probes`` says, or what a current one has. Raises AdapterRefused and
-    BadInput.
+    ``evaluation`` is a folder, by default the run's. ``current_evaluation`` is one of the current
+    adapter, if the store's is of another hold-out; it must be of a hold-out that the current
+    adapter has not seen. ``allow_unjudged`` continues without an evaluation, to a verdict that
+    fails. ``probes`` chooses the messages on which workers try the adapter: see ``plan_probes``.
+    Raises AdapterRefused and BadInput.
     """
     rules = rules or GateRules()
     adapter = _adapter_in(source)
@@ -123,21 +111,21 @@ def plan_publication(
         evidence = read_evidence(folder)
     elif not allow_unjudged and not (current and current.digest == manifest.digest):
         raise BadInput(
-            f"{folder}: holds no {EVALUATION.name}: run clerk-trainer evaluate, or name its "
-            "folder with --evaluation"
+            f"{folder}: has no {EVALUATION.name}: run clerk-trainer evaluate, or name its folder "
+            "with --evaluation"
         )
-    # One that is damaged is published again, and one that is to have other probes.
+    # A damaged adapter is published again, and so is one that gets other probes.
     is_current = (
         current is not None
         and current.digest == manifest.digest
         and is_sound(store, manifest.digest)
     )
     if is_current and probes is None:
-        planned = PlannedProbes("off", None)  # nothing is to be done: what is there stays
+        planned = PlannedProbes("off", None)  # not used: the stored probes stay
     else:
-        standing = standing_probes(store, manifest)
-        planned = plan_probes(adapter, manifest, folder, probes, standing)
-        is_current = is_current and standing == planned.file
+        stored = stored_probes(store, manifest)
+        planned = plan_probes(adapter, manifest, folder, probes, stored)
+        is_current = is_current and stored == planned.file
     against = _compare_with_current(store, current, evidence, current_evaluation)
     return Plan(
         source=adapter,
@@ -159,12 +147,11 @@ def _adapter_in(source: Path) -> Path:
     return source / "adapter"
 
 
-def _plan_stages(adapter: Path, manifest: Manifest) -> tuple[PlannedStage, ...]:
-    owns = load_stages(adapter, manifest) if manifest.stages else ()
-    return tuple(
-        PlannedStage(stage_directory(adapter, stage), own)
-        for stage, own in zip(manifest.stages, owns, strict=True)
-    )
+def _plan_stages(adapter: Path, manifest: Manifest) -> tuple[tuple[Path, Manifest], ...]:
+    if not manifest.stages:
+        return ()
+    directories = (stage_directory(adapter, stage) for stage in manifest.stages)
+    return tuple(zip(directories, load_stages(adapter, manifest), strict=True))
 
 
 def _compare_with_current(
@@ -182,7 +169,8 @@ def _compare_with_current(
         evaluated = other.evaluation.adapter.digest
         if evaluated != current.digest:
             raise BadInput(
-                f"{other.path}: evaluates {evaluated[:12]}… and current is {current.digest[:12]}…"
+                f"{other.path}: evaluates {evaluated[:12]}…, but {current.digest[:12]}… is "
+                "current: evaluate that one"
             )
         if seen := _what_it_saw(store, current, other):
             raise BadInput(f"{other.path}: {seen}; or publish with --allow-unpaired")
@@ -190,7 +178,7 @@ def _compare_with_current(
         try:
             stored = stored_evidence(store, current.digest)
             seen = _what_it_saw(store, current, stored) if stored else None
-        except BadInput as error:  # a damaged record must not lock the store up
+        except BadInput as error:  # a damaged record must not block every further publication
             return str(error)
         if stored is None or seen:
             return seen or "it was published without an evaluation"
@@ -199,8 +187,8 @@ def _compare_with_current(
 
 
 def _what_it_saw(store: Path, current: Pointer, evidence: Evidence) -> str | None:
-    """Return why the current adapter's evaluation is no measure of it: the adapter may have been
-    trained on these messages. None where they are shown to be unseen. Raises BadInput."""
+    """Return the reason why the current adapter may have been trained on the messages of its
+    evaluation; None if they are shown to be unseen. Raises BadInput."""
     try:
         manifest = read_manifest(store / current.digest)
     except AdapterRefused as error:
@@ -216,19 +204,19 @@ def publish_adapter(
     reason: str | None = None,
     canary_share: float | None = None,
 ) -> Pointer:
-    """Publish what was planned and return the pointer that stands.
+    """Publish the plan and return the pointer to the current adapter.
 
     With ``canary_share`` the adapter becomes a canary for that share of the keys, and the pointer
-    stays. By force, one that is current is published again, so that workers that refused it as
-    worse take it up. Raises NotGoodEnough when the gate said no and it is not forced, BadInput
-    when another publication came between or holds the lock, AdapterRefused, ProofFailed and
-    OSError; after any of them the pointer is as it was.
+    does not move. ``force`` publishes the current adapter again, so that workers that rejected it
+    as worse load it. Raises NotGoodEnough if the gate refused it and it is not forced, BadInput if
+    another publication came in between or holds the lock, AdapterRefused, ProofFailed and OSError;
+    none of them moves the pointer.
     """
     if plan.is_current and (not force or canary_share is not None):
         assert plan.current is not None
         return plan.current
     if canary_share is not None and plan.current is None:
-        raise BadInput(f"{plan.store}: nothing is current there: publish without --canary first")
+        raise BadInput(f"{plan.store}: no adapter is current: publish without --canary first")
     forced = not plan.verdict.passed or plan.is_current
     _refuse(plan, forced=forced, force=force, reason=reason)
     plan.store.mkdir(parents=True, exist_ok=True)
@@ -238,8 +226,8 @@ def publish_adapter(
         if current != plan.current:
             name = f"{current.name} ({current.digest[:12]}…)" if current else "nothing"
             raise BadInput(
-                f"{plan.store}: {name} has become current meanwhile: publish again, to be "
-                "compared with it"
+                f"{plan.store}: {name} has become current in the meantime: publish again, to "
+                "compare with it"
             )
         _place(plan, signature, forced=forced, reason=reason)
         entry = signature.entry("force" if forced else "publish", plan.manifest, current, reason)
@@ -267,10 +255,10 @@ def _refuse(plan: Plan, *, forced: bool, force: bool, reason: str | None) -> Non
 
 
 def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None) -> None:
-    """Put the adapter and its record in the store. Nothing points to them yet."""
+    """Write the adapter and its record to the store. No pointer leads to them yet."""
     remove_leftovers(plan.store)
-    for stage in plan.stages:  # before what binds them
-        place_adapter(stage.directory, plan.store, stage.manifest)
+    for directory, manifest in plan.stages:  # before the cascade, which refers to them
+        place_adapter(directory, plan.store, manifest)
     place_adapter(plan.source, plan.store, plan.manifest)
     place_probes(plan.store, plan.manifest.digest, plan.probes)
     record = make_record(
@@ -288,7 +276,7 @@ def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None
 
 
 def _write_card(plan: Plan, reason: str | None) -> None:
-    """Write the adapter's card next to it, with the figures that the store keeps of it."""
+    """Write the adapter's card next to it, with the stored figures."""
     kept = stored_evidence(plan.store, plan.manifest.digest)
     sources = Sources(
         plan.manifest,
@@ -300,8 +288,8 @@ def _write_card(plan: Plan, reason: str | None) -> None:
 
 
 def _point_canary(store: Path, entry: Entry, *, forced: bool) -> None:
-    """Append an entry to the history, then have workers serve its adapter to its share of the
-    keys. Call it with the lock held."""
+    """Append an entry to the history, then point the canary to its adapter. Call it with the lock
+    held."""
     entry = append_entry(store, entry)
     assert entry.share is not None
     canary = CanaryPointer(

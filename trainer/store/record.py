@@ -1,5 +1,5 @@
-"""What a store keeps next to an adapter: how it was judged, who published it and why, and the
-probes that workers try it on."""
+"""The files that a store keeps next to an adapter: its record (verdict, publisher, reason), and the
+probes on which workers try it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from worker.contract.verify import ProbeFile, probes_path, read_probes, write_pr
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """An evaluation's figures and its answers; ``sha256`` is that of its file at ``path``.
+    """An evaluation's figures and answers; ``sha256`` is that of its file at ``path``.
 
-    Both are what a store keeps: figures, labels and ids, since their models name nothing else.
+    Both contain only figures, labels and ids, so a store may keep them.
     """
 
     path: Path
@@ -45,20 +45,20 @@ class Evidence:
 
     @property
     def kept_answers(self) -> bytes:
-        """The answers as a store keeps them, JSON Lines."""
+        """The answers in the store's form, JSON Lines."""
         return encode_lines(self.answers)
 
 
 def read_evidence(directory: Path) -> Evidence:
-    """Read an evaluation's folder. Raises BadInput: which file, which key, and what to do."""
+    """Read an evaluation's folder. Raises BadInput that names file and key."""
     path = directory / EVALUATION.name
     evaluation = EVALUATION.read(directory)
     return Evidence(path, sha256_file(path), evaluation, read_answers(directory, ANSWERS))
 
 
 def read_answers(directory: Path, file: LinesFile[Answer]) -> tuple[Answer, ...]:
-    """Read an evaluation's answers. Raises BadInput with the line at fault, also where an id
-    occurs twice."""
+    """Read an evaluation's answers. Raises BadInput that names the line, also for a duplicate
+    id."""
     answers = file.read(directory)
     check_unique(answers, directory / file.name)
     return answers
@@ -69,14 +69,14 @@ ProbeChoice = Literal["written", "validation", "off"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedProbes:
-    """The choice, and the file it comes to: None with ``off``."""
+    """The choice, and the resulting file, None for ``off``."""
 
     choice: ProbeChoice
     file: ProbeFile | None
 
     @property
     def count(self) -> int:
-        """How many messages it is."""
+        """The number of messages."""
         return len(self.file.probes) if self.file else 0
 
 
@@ -85,42 +85,42 @@ def plan_probes(
     manifest: Manifest,
     evaluation: Path,
     choice: ProbeChoice | None,
-    standing: ProbeFile | None = None,
+    stored: ProbeFile | None = None,
 ) -> PlannedProbes:
-    """Return what goes into a store. Without a choice it is what the store has for this adapter
-    already (``standing``), or what somebody wrote, where the evaluation has such messages, and
-    nothing else: words of customers only go when asked for.
+    """Return the probes to store. Without a choice these are the ones that the store already has
+    for this adapter (``stored``), or the written messages of the evaluation, or none.
 
-    Raises BadInput where what was chosen is not there; AdapterRefused where a file is damaged.
+    Raises BadInput if the chosen probes do not exist; AdapterRefused if a file is damaged.
     """
+    # Never customers' messages by default: those go into a store only if asked for.
     if choice == "off":
         return PlannedProbes("off", None)
-    if choice is None and standing is not None:
-        return PlannedProbes(standing.source, standing)
-    beside = read_probes(probes_path(adapter), manifest)
+    if choice is None and stored is not None:
+        return PlannedProbes(stored.source, stored)
+    own = read_probes(probes_path(adapter), manifest)
     if choice == "validation":
-        if beside is None or beside.source != "validation":
+        if own is None or own.source != "validation":
             raise BadInput(
                 f"--probes validation: {probes_path(adapter)} has none: train with "
                 "probes_per_label above 0, or choose --probes written or off"
             )
-        return PlannedProbes("validation", beside)
+        return PlannedProbes("validation", own)
     written = read_probes(evaluation / PROBES_NAME, manifest)
-    if written is None and beside is not None and beside.source == "written":
-        written = beside  # an adapter that comes from another store
+    if written is None and own is not None and own.source == "written":
+        written = own  # the adapter comes from another store
     if written is not None and written.probes:
         return PlannedProbes("written", written)
     if choice == "written":
         raise BadInput(
             f"--probes written: {evaluation / PROBES_NAME} has none: run clerk-trainer evaluate "
-            "--probes FILE with messages that somebody wrote, or choose --probes validation or off"
+            "--probes FILE with messages written for this, or choose --probes validation or off"
         )
     return PlannedProbes("off", None)
 
 
-def standing_probes(store: Path, manifest: Manifest) -> ProbeFile | None:
-    """Return the probes that a store has for an adapter; damaged ones, which a publication
-    replaces, are none."""
+def stored_probes(store: Path, manifest: Manifest) -> ProbeFile | None:
+    """Return the probes that a store has for an adapter. Damaged ones count as none, so that a
+    publication replaces them."""
     try:
         return read_probes(probes_path(store / manifest.digest), manifest)
     except AdapterRefused:
@@ -128,35 +128,34 @@ def standing_probes(store: Path, manifest: Manifest) -> ProbeFile | None:
 
 
 def place_probes(store: Path, digest: str, planned: PlannedProbes) -> None:
-    """Write the probes next to a stored adapter, or remove those that are there. They are for the
+    """Write the probes next to a stored adapter, or remove existing ones. They are readable by the
     owner and the group of the store's folder. Raises OSError."""
     path = probes_path(store / digest)
     if planned.file is None:
         path.unlink(missing_ok=True)
         return
     write_probes(path, planned.file)
-    # Workers run in the group of the store's folder. Where this user may not give the file to it,
-    # it keeps the publisher's group, and ``describe`` says which.
+    # Workers run in the group of the store's folder. A user who may not give the file to it keeps
+    # the own group, which ``describe`` reports.
     with suppress(PermissionError):
         os.chown(path, -1, store.stat().st_gid)
 
 
 def describe(store: Path, digest: str, planned: PlannedProbes) -> str:
-    """Say in plain words whose messages are in the store now, and who may read them."""
+    """Describe for the user which messages the store has now, and who may read them."""
     if planned.choice == "off":
         return (
-            "probes: off. The store holds no message, and workers start this adapter without "
-            "trying it on any (clerk-trainer evaluate --probes FILE, with messages that somebody "
-            "wrote, gives it some)"
+            "probes: off. The store has no messages, and workers start this adapter without "
+            "trying it on any (clerk-trainer evaluate --probes FILE adds written ones)"
         )
     whose = {
-        "written": "messages that somebody wrote for this",
+        "written": "messages written for this",
         "validation": "MESSAGES OF CUSTOMERS, from the validation set,",
     }[planned.choice]
     path = probes_path(store / digest)
     readers = "its owner and its group"
     if path.exists():
-        readers += f" {_group_name(path.stat().st_gid)}, which has to be the workers'"
+        readers += f" {_group_name(path.stat().st_gid)}, which must be the workers' group"
     return f"probes: {planned.count} {whose} as text in {path}, for {readers}"
 
 
@@ -168,8 +167,8 @@ def _group_name(gid: int) -> str:
 
 
 class GateRecord(Record):
-    """The gate's verdict: its rules by name, each criterion, and the comparison if there was one.
-    ``forced``: the adapter was published although the gate refused it."""
+    """The gate's verdict: its rules, each criterion, and the comparison, if any. ``forced``: the
+    adapter was published although the gate refused it."""
 
     passed: bool
     forced: bool
@@ -179,9 +178,8 @@ class GateRecord(Record):
 
 
 class AdapterRecord(Record):
-    """``STORE/<digest>.json``. The evaluation's three are None where the adapter was published, by
-    force, without an evaluation of its own; ``evaluation`` is the content of ``evaluation.json``.
-    ``probes`` says whose messages it was published with."""
+    """``STORE/<digest>.json``. The three fields of the evaluation are None if the adapter was
+    published by force without one; ``evaluation`` is the content of ``evaluation.json``."""
 
     schema_id: Literal["adapter-record/1"] = Field("adapter-record/1", alias="schema")
     digest: str
@@ -200,11 +198,11 @@ class AdapterRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An adapter of a store, for people and machines. Figures are None where it was published
-    without an evaluation.
+    """An adapter of a store, as ``clerk-trainer list`` shows it. Figures are None if it was
+    published without an evaluation.
 
-    ``limited`` says that only a part of the hold-out was judged; ``gate`` is "passed", "forced"
-    or, where a kill came before the record, "unfinished".
+    ``limited`` means that only a part of the hold-out was evaluated. ``gate`` is "passed",
+    "forced", or "unfinished" if the publisher was killed before it wrote the record.
     """
 
     digest: str
@@ -228,7 +226,7 @@ def record_file(digest: str) -> RecordFile[AdapterRecord]:
 
 
 def answers_file(digest: str) -> LinesFile[Answer]:
-    """Return the file of an adapter's answers; it is there if the record has an evaluation."""
+    """Return the file of an adapter's answers; it exists if the record has an evaluation."""
     return replace(ANSWERS, name=f"{digest}.predictions.jsonl", command="clerk-trainer publish")
 
 
@@ -243,10 +241,7 @@ def make_record(
     source: str,
     probes: PlannedProbes,
 ) -> AdapterRecord:
-    """Return an adapter's record. The adapter itself stays as it was evaluated.
-
-    An evaluation of another adapter (published by force) is not taken down as this one's.
-    """
+    """Return an adapter's record, without an evaluation of another adapter (possible by force)."""
     record = AdapterRecord(
         digest=manifest.digest,
         name=manifest.name,
@@ -270,7 +265,7 @@ def make_record(
 
 
 def make_gate_record(verdict: GateVerdict, rules: GateRules, *, forced: bool) -> GateRecord:
-    """Return the gate's rows and rules as they are written down."""
+    """Return the gate's verdict as a record."""
     return GateRecord(
         passed=verdict.passed,
         forced=forced,
@@ -281,10 +276,8 @@ def make_gate_record(verdict: GateVerdict, rules: GateRules, *, forced: bool) ->
 
 
 def write_record(store: Path, record: AdapterRecord, evidence: Evidence | None) -> None:
-    """Write an adapter's answers, then its record. Raises OSError and BadInput.
-
-    Without an evaluation (published by force) an earlier one of the same adapter is kept.
-    """
+    """Write an adapter's answers, then its record. Without an evaluation (by force), an earlier one
+    of the same adapter is kept. Raises OSError and BadInput."""
     file = record_file(record.digest)
     if record.evaluation is not None:
         assert evidence is not None
@@ -296,10 +289,7 @@ def write_record(store: Path, record: AdapterRecord, evidence: Evidence | None) 
 
 
 def stored_evidence(store: Path, digest: str) -> Evidence | None:
-    """Return the evaluation that a stored adapter was published with, None where it had none.
-
-    Raises BadInput.
-    """
+    """Return the evaluation that a stored adapter was published with, if any. Raises BadInput."""
     record = record_file(digest).read_if_present(store)
     if record is None or record.evaluation is None:
         return None
@@ -309,7 +299,7 @@ def stored_evidence(store: Path, digest: str) -> Evidence | None:
     answers = read_answers(store, file)
     if sha256_file(store / file.name) != record.predictions_sha256:
         raise BadInput(
-            f"{store / file.name}: not the file that {path.name} names: publish it again"
+            f"{store / file.name}: not the file that {path.name} describes: publish it again"
         )
     return Evidence(path, str(record.evaluation_sha256), evaluation, answers)
 
@@ -318,7 +308,7 @@ def list_store(store: Path) -> tuple[Pointer | None, list[Stored]]:
     """Return the pointer and every adapter, the latest published first. Raises BadInput and
     AdapterRefused."""
     if not store.is_dir():
-        raise BadInput(f"{store}: there is no such store: clerk-trainer publish makes one")
+        raise BadInput(f"{store}: there is no such store: make one with clerk-trainer publish")
     pointer = read_pointer(store)
     found = [_stored(store, digest, pointer) for digest in stored_digests(store)]
     return pointer, sorted(found, key=lambda stored: stored.published_at or "", reverse=True)
@@ -346,7 +336,7 @@ def _stored(store: Path, digest: str, pointer: Pointer | None) -> Stored:
 
 
 def _evaluation_of(record: AdapterRecord | None, store: Path) -> EvaluationRecord | None:
-    """Return the figures of a record; one that this version cannot read has none to show."""
+    """Return a record's figures, or None if there are none or this version cannot read them."""
     if record is None or record.evaluation is None:
         return None
     try:

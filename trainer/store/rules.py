@@ -1,5 +1,4 @@
-"""What ``gate.toml`` may ask of an adapter before it is published, and the form of the gate's
-answer."""
+"""The gate's rules (``gate.toml``) and the form of its verdict."""
 
 from __future__ import annotations
 
@@ -20,15 +19,8 @@ _LARGEST_MARGIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class GateRules:
-    """Floors and ceilings; all shares are 0 to 1. ``config/gate.toml`` explains each.
-
-    ``unconstrained_share`` None: not judged. The defaults are those of that file.
-    ``label_unproven`` names the labels that may go without proof of their recall: they fail only
-    where they are shown to miss it. ``non_inferiority_margin`` is by how much less accuracy than
-    the current adapter's is too much. ``steering`` is by how much a sentence that names a label may
-    choose it more often than a neutral sentence does, ``steering_unreviewed`` the same of answers
-    that go without review; None: not judged.
-    """
+    """Floors and ceilings; all shares are 0 to 1. ``config/gate.toml`` explains each and has the
+    same values. None is not judged."""
 
     accuracy: float = 0.9
     accuracy_by: Literal["lower", "point"] = "lower"
@@ -56,10 +48,9 @@ class GateRules:
 
 
 def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
-    """Read rules from a TOML file; ``sets`` are ``key=value`` and win over it.
+    """Read rules from a TOML file; ``sets`` are ``key=value`` and override it.
 
-    What neither names is the default. Raises BadInput: unknown keys, wrong types, values out of
-    range, each with where it came from.
+    Raises BadInput for unknown keys, wrong types and values out of range, with their origin.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -114,7 +105,7 @@ def _checked(key: str, value: Any, origin: str) -> Any:
 
 
 class Criterion(Record):
-    """One row of the gate, in words."""
+    """One row of the gate, as text."""
 
     name: str
     wanted: str
@@ -129,7 +120,7 @@ def criterion(name: str, wanted: str, found: str, passed: bool) -> Criterion:
 
 class Comparison(Record):
     """Two adapters on the same messages; ``p_value`` is two-sided (McNemar's exact test).
-    ``design_effect`` of the messages count as one, for those that belong together."""
+    ``design_effect`` is the number of grouped messages that count as one independent message."""
 
     current_digest: str
     holdout_sha256: str
@@ -141,14 +132,14 @@ class Comparison(Record):
 
     @property
     def is_worse(self) -> bool:
-        """Whether fewer messages are right than with the current adapter."""
+        """Whether fewer answers are right than the current adapter's."""
         return self.only_new_right < self.only_current_right
 
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """Every criterion's row; ``comparison`` is None where there was none to make, and
-    ``incomparable`` says why when an adapter is current and cannot be compared with."""
+    """Every criterion's row. ``comparison`` is None if there was none; ``incomparable`` is the
+    reason if an adapter is current and cannot be compared."""
 
     criteria: tuple[Criterion, ...]
     comparison: Comparison | None
@@ -161,5 +152,5 @@ class GateVerdict:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the criteria that are not met."""
+        """The names of the criteria that are not met."""
         return tuple(row.name for row in self.criteria if not row.passed)

@@ -1,1 +1,1 @@
-"""What people are asked, so that each decision teaches most."""
+"""Make labelling tasks, choosing the messages whose labels help most."""

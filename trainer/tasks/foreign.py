@@ -1,9 +1,9 @@
-"""Tasks and answers in the formats of other labelling tools, by their JSON alone.
+"""Write tasks and read answers in the JSON formats of other labelling tools.
 
-Argilla (2.x): a list of records as ``Dataset.records.to_json`` writes and ``from_json`` reads, with
-the text field ``text`` and the label question ``label``. Label Studio: a list of tasks as its
-"Basic Label Studio JSON" has them, with ``$text``, and a ``Choices`` tag named ``label``.
-``none`` is one more choice in both: no label fits.
+Argilla (2.x): the list of records of ``Dataset.records.to_json`` and ``from_json``, with the text
+field ``text`` and the label question ``label``. Label Studio: the list of tasks of "Basic Label
+Studio JSON", with ``$text`` and a ``Choices`` tag named ``label``. In both, the additional choice
+``none`` means that no label fits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class AnsweredTask:
-    """One person's label for a task; None: no label fits. ``by`` is a pseudonym."""
+    """A reviewer's label for a task; None: no label fits. ``by`` is a pseudonym."""
 
     task: str
     label: str | None
@@ -38,7 +38,7 @@ class AnsweredTask:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The answers, and how many tasks nobody answered or people disagree on."""
+    """The answers, and the numbers of tasks without an answer (``open``) or agreement."""
 
     answers: tuple[Answer, ...]
     open: int
@@ -89,17 +89,17 @@ def _studio_task(task: Task) -> dict[str, Any]:
 
 
 def _metadata(task: Task) -> dict[str, str]:
-    """Return what both tools can filter by. An audit's has no label in it: a task has none."""
-    told = {"purpose": task.purpose, "batch": task.batch, "given_label": task.label}
-    return {name: value for name, value in told.items() if value}
+    """Return the fields to filter by. An audit's task has no label, so it stays blind."""
+    fields = {"purpose": task.purpose, "batch": task.batch, "given_label": task.label}
+    return {name: value for name, value in fields.items() if value}
 
 
 def read_foreign(path: Path, form: Form, tasks: Sequence[Task], labels: Sequence[str]) -> Read:
-    """Read what people answered in the tool about ``tasks``.
+    """Read the reviewers' answers to ``tasks``.
 
-    Where all who answered a task agree there is an outcome; each opinion stands next to it, for
-    ``advise``. Raises BadInput with the place of what cannot be read, of a task that is none of
-    these, and of a label that is not the taxonomy's; no text of a message is repeated.
+    A task whose reviewers agree has an outcome; single opinions are returned too, for ``advise``.
+    Raises BadInput that names the place of an unreadable record, an unknown task, or a label
+    outside the taxonomy, and repeats no message text.
     """
     read: Callable[[Any], Iterator[AnsweredTask]]
     read = _argilla_opinions if form == "argilla" else _studio_opinions
@@ -110,7 +110,9 @@ def read_foreign(path: Path, form: Form, tasks: Sequence[Task], labels: Sequence
         try:
             found = list(read(record))
         except (KeyError, TypeError, AttributeError, IndexError):
-            raise BadInput(f"{where}: is not a record of {form}'s JSON export") from None
+            raise BadInput(
+                f"{where}: is not a record of {form}'s JSON export: export the project as JSON"
+            ) from None
         for opinion in found:
             _check(opinion, by_id, labels, where)
             opinions.setdefault(opinion.task, []).append(opinion)
@@ -141,9 +143,9 @@ def _check(
     opinion: AnsweredTask, tasks: Mapping[str, Task], labels: Sequence[str], where: str
 ) -> None:
     if opinion.task not in tasks:
-        raise BadInput(f"{where}: answers a task that is in no file of --tasks")
+        raise BadInput(f"{where}: answers a task that is not in --tasks: name its file too")
     if opinion.label is not None and opinion.label not in labels:
-        raise BadInput(f"{where}: a label that the taxonomy does not have: map it first")
+        raise BadInput(f"{where}: the label is not in the taxonomy: rename it in the tool")
 
 
 def _answer(task: Task, opinion: AnsweredTask, role: Literal["outcome", "opinion"]) -> Answer:
@@ -180,7 +182,7 @@ def _studio_opinions(record: Mapping[str, Any]) -> Iterator[AnsweredTask]:
             continue
         by = annotation.get("completed_by")
         if isinstance(by, dict):
-            by = by.get("id")  # never the mail address that stands next to it
+            by = by.get("id")  # not the mail address, which is personal data
         for result in annotation["result"]:
             if result.get("from_name") == _QUESTION and result.get("type") == "choices":
                 label = _label(result["value"]["choices"][0])

@@ -1,11 +1,12 @@
-"""Tasks of three purposes: check doubted labels, audit a sample, learn from unlabelled messages.
+"""Make tasks for three purposes: check suspected labels, audit a sample of the hold-out, and label
+the messages that would improve the model most.
 
-Messages to learn from are chosen by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671):
-the loss's gradient at the last layer if the model's own answer were the label.
-Its length is the model's uncertainty, its direction what the message would teach. Seeding as
-k-means++ does (Arthur & Vassilvitskii 2007) draws messages whose gradients are long and far apart.
-Only the messages of the smallest margins are looked at (Scheffer et al. 2001): a plain margin is
-hard to beat (Bahri et al. 2022, arXiv 2210.03822).
+The last are chosen by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671): the gradient
+of the loss at the last layer if the model's own answer were the label. Its length is the model's
+uncertainty, its direction the effect of learning the message. The seeding of k-means++ (Arthur &
+Vassilvitskii 2007) draws messages whose gradients are long and far apart. Only messages with the
+smallest margins are considered (Scheffer et al. 2001), since plain margin sampling is hard to beat
+(Bahri et al. 2022, arXiv 2210.03822).
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ from worker.contract.text import message_sha256, normalize
 SUSPECTED = "models_disagree"
 NEIGHBOURS_AGREE = "neighbours_agree"
 CLOSE_CALL = "close_call"
-"""Codes of reasons: models that did not learn the message give another label; most similar
-messages have it; the model can hardly tell two labels apart."""
+"""Codes of reasons: models that were not trained on the message give another label; most similar
+messages have that label; the model is undecided between two labels."""
 
 _CLOSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What tasks of one file have in common."""
+    """The fields that all tasks of a file share."""
 
     dataset: Dataset
     batch: str
@@ -75,8 +76,8 @@ class Asking:
 def check_tasks(
     asking: Asking, suspects: Sequence[Suspect], source_of: Mapping[str, LabelSource]
 ) -> list[Task]:
-    """Return a task for each doubted label, the surest first. ``source_of`` maps ids to where their
-    labels come from, for those that are not the export's."""
+    """Return a task for each suspected label, the most certain first. ``source_of`` maps ids to the
+    source of labels that are not the export's."""
     return [
         asking.task(
             suspect.example,
@@ -106,9 +107,9 @@ def audit_tasks(asking: Asking, sample: Sequence[Example]) -> list[Task]:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Messages without a label that may be asked about, one of each cluster of near-duplicates.
+    """Unlabelled messages that may become tasks, one of each cluster of near-duplicates.
 
-    ``left_out`` counts those that say what a known message says, or what another one does.
+    ``left_out`` counts those near to a known message or to another one of the pool.
     """
 
     examples: tuple[Example, ...]
@@ -119,41 +120,42 @@ def make_pool(
     dataset: Dataset,
     messages: Mapping[str, str],
     *,
-    told: Collection[str] = (),
-    told_sha256: Collection[str] = (),
+    asked: Collection[str] = (),
+    asked_sha256: Collection[str] = (),
     holdout: Sequence[Fingerprint] = (),
-    similarity: float = SIMILARITY,
 ) -> Pool:
-    """Clean ``messages`` (id -> text) as the dataset is, but for names, which people may read, and
-    leave out what would be asked twice:
-    what is near to a message of the dataset, or to one of ``told``, keys of messages that were
-    asked about before (``told_sha256``: those of which the digest alone is known), or of the
-    hold-out, of which fingerprints are enough. Raises BadInput where none is left."""
+    """Clean ``messages`` (id -> text) as the dataset was, but keep names, which reviewers may read.
+
+    Leave out messages near one of the dataset, of the hold-out (by fingerprints), or of ``asked``,
+    the keys of messages in earlier tasks; and those in ``asked_sha256``, the digests of messages
+    whose text is not known. Raises BadInput if none is left.
+    """
     examples = []
     cleaner = cleaner_of(dataset)
     for id_, text in messages.items():
         cleaned = cleaner.clean(text).text
-        # A task is about the clean text, an item of the desk about the message as it came.
-        asked = {message_sha256(cleaned), message_sha256(text)}
-        if cleaned.strip() and asked.isdisjoint(told_sha256):
+        # A task is about the clean text, an item of the desk about the original message.
+        forms = {message_sha256(cleaned), message_sha256(text)}
+        if cleaned.strip() and forms.isdisjoint(asked_sha256):
             examples.append(Example(id_, cleaned, ""))
-    known = {example.key for example in (*dataset.train, *dataset.validation)} | set(told)
+    known = {example.key for example in (*dataset.train, *dataset.validation)} | set(asked)
     kept = one_of_each(
         [example.key for example in examples],
         [*map(fingerprint, sorted(known)), *holdout],
-        similarity=similarity,
     )
     if not kept:
         raise BadInput(
-            "no message is left to ask about: all say what a known message or an earlier task does"
+            "no message is left to ask about: all are near a known message or an earlier task: "
+            "give other --messages"
         )
     return Pool(tuple(examples[at] for at in kept), len(messages) - len(kept))
 
 
 @dataclass(frozen=True, slots=True)
 class PoolScores:
-    """What a model says of the pool's messages: ``probabilities`` (messages, labels of the
-    taxonomy); ``features`` (messages, dimensions), unit vectors, and those of what is known."""
+    """A model's scores of the pool: ``probabilities`` (messages, labels of the taxonomy), unit
+    vectors (messages, dimensions) of the pool (``features``) and of the training set (``known``),
+    and the model's name."""
 
     probabilities: Floats
     features: NDArray[np.float32]
@@ -162,14 +164,14 @@ class PoolScores:
 
 
 def make_features(texts: Sequence[str], embeddings: Path | None) -> NDArray[np.float32]:
-    """Return unit vectors: sentence embeddings, or TF-IDF where there is no model of them."""
+    """Return unit vectors: sentence embeddings, or TF-IDF without an embedding model."""
     if embeddings is not None:
         return unit_rows(embedding_features(texts, embeddings))
     return text_features(texts)
 
 
 def judge_cheaply(dataset: Dataset, pool: Pool, embeddings: Path | None) -> PoolScores:
-    """Judge the pool by logistic regression that learns the dataset's training part in seconds."""
+    """Score the pool by a logistic regression on the training set, which takes seconds."""
     names = dataset.taxonomy.names
     texts = [example.message for example in (*dataset.train, *pool.examples)]
     features = make_features(texts, embeddings)
@@ -183,8 +185,8 @@ def judge_cheaply(dataset: Dataset, pool: Pool, embeddings: Path | None) -> Pool
 def learn_tasks(
     asking: Asking, pool: Pool, judged: PoolScores, size: int, *, seed: int
 ) -> list[Task]:
-    """Return tasks for the messages whose labels would teach most (see ``choose``), as they were
-    drawn."""
+    """Return tasks for the messages whose labels would improve the model most (``choose_batch``),
+    in the order of the draw."""
     names = asking.dataset.taxonomy.names
     chosen = choose_batch(judged.probabilities, judged.features, size, seed=seed)
     gaps = margins(judged.probabilities)
@@ -214,12 +216,12 @@ def learn_tasks(
 Floats = NDArray[np.float64]
 
 WIDTH = 10
-"""So many times the batch's size are the messages of the smallest margins that a batch is drawn
-from: 1 is the margin alone, without diversity."""
+"""A batch is drawn from ``WIDTH`` times as many messages, those with the smallest margins. With 1
+it would be plain margin sampling, without diversity."""
 
 
 def margins(probabilities: Floats) -> Floats:
-    """Return the likeliest label's probability less the second one's, (messages,)."""
+    """Return the difference of the two largest probabilities, (messages,)."""
     if probabilities.shape[1] < 2:
         return np.ones(len(probabilities))
     two = np.partition(probabilities, -2, axis=1)[:, -2:]
@@ -234,11 +236,10 @@ def choose_batch(
     seed: int,
     width: int = WIDTH,
 ) -> list[int]:
-    """Return the places of at most ``size`` messages to ask about, the first one first.
+    """Return the indexes of at most ``size`` messages to ask about, in order.
 
-    ``probabilities`` (messages, labels) are the model's, ``features`` (messages, dimensions) unit
-    vectors. Deterministic for a seed; the same messages in another order give the same batch only
-    where no two are exactly alike.
+    ``probabilities`` are (messages, labels), ``features`` (messages, dimensions) unit vectors.
+    Deterministic for a seed. The order of messages matters only if two are exactly equal.
     """
     order = np.argsort(margins(probabilities), kind="stable")[: size * width]
     if len(order) <= size:
@@ -252,7 +253,9 @@ def _seed_centres(
     residual: Floats, features: NDArray[np.float32], size: int, seed: int
 ) -> list[int]:
     """Draw centres as k-means++ does, among the outer products of the rows of ``residual`` and
-    ``features``, which are never formed: the inner product of two is the product of two."""
+    ``features``."""
+    # The outer products are never formed: the inner product of two of them is the product of the
+    # inner products of their factors.
     draw = np.random.default_rng(seed)
     x = features.astype(np.float64)
     lengths = (residual**2).sum(axis=1) * (x**2).sum(axis=1)
@@ -264,7 +267,7 @@ def _seed_centres(
         distances = np.minimum(distances, np.maximum(lengths + lengths[last] - 2 * inner, 0.0))
         distances[chosen] = 0.0
         total = distances.sum()
-        if total <= 0:  # all that are left say the same as one that is chosen
+        if total <= 0:  # all others equal a chosen one
             rest = np.setdiff1d(np.arange(len(x)), chosen)
             chosen += [int(at) for at in rest[: size - len(chosen)]]
             break
@@ -272,24 +275,22 @@ def _seed_centres(
     return chosen
 
 
-def one_of_each(
-    keys: Sequence[str], known: Sequence[Fingerprint], *, similarity: float
-) -> list[int]:
-    """Return the places of the messages worth asking about: none that says what one of ``known``
-    says, and one of each cluster of copies and near-duplicates. ``keys`` are as ``Example.key``."""
+def one_of_each(keys: Sequence[str], known: Sequence[Fingerprint]) -> list[int]:
+    """Return the indexes of messages that are not near one of ``known``, one of each cluster of
+    near-duplicates. ``keys`` are ``Example.key``."""
     first: dict[str, int] = {}
     for at, key in enumerate(keys):
         first.setdefault(key, at)
     distinct = sorted(first)
     mine = [fingerprint(key) for key in distinct]
     near = near_pairs(
-        [each.shingles for each in mine], [each.shingles for each in known], similarity, most=1
+        [each.shingles for each in mine], [each.shingles for each in known], SIMILARITY, most=1
     )
     copies = {each.key for each in known}
-    told = {place for place, _, _ in near}
-    told |= {place for place, each in enumerate(mine) if each.key in copies}
-    fresh = [key for place, key in enumerate(distinct) if place not in told]
-    clusters = near_clusters(fresh, similarity=similarity)
+    seen = {place for place, _, _ in near}
+    seen |= {place for place, each in enumerate(mine) if each.key in copies}
+    fresh = [key for place, key in enumerate(distinct) if place not in seen]
+    clusters = near_clusters(fresh, similarity=SIMILARITY)
     return sorted(min(first[fresh[place]] for place in cluster) for cluster in clusters)
 
 
@@ -302,12 +303,12 @@ def judge_by_adapter(
     *,
     device: str = "auto",
 ) -> PoolScores:
-    """Score the pool as serving does. Raises BadInput where the adapter has other labels than the
-    dataset, AdapterRefused where a worker would refuse it."""
+    """Score the pool as serving does. Raises BadInput if the adapter's labels are not the
+    dataset's, AdapterRefused if a worker would refuse it."""
     manifest, tokenizer = read_adapter(adapter, base)
     names = dataset.taxonomy.names
     if set(manifest.taxonomy.names) != set(names):
-        raise BadInput(f"{adapter}: its labels are not the dataset's: take an adapter of these")
+        raise BadInput(f"{adapter}: its labels are not the dataset's: use an adapter for them")
     prompts = encode_prompts(
         {str(at): example.message for at, example in enumerate(pool.examples)},
         manifest.prompt,
@@ -328,8 +329,8 @@ def judge_by_adapter(
 
 
 def read_earlier(paths: Sequence[Path]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the keys of the messages that tasks (``.jsonl``) asked about, and the digests of those
-    that decisions (``.csv``) are about, whose texts are not known. Raises RecordRefused."""
+    """Return the keys of the messages in tasks (``.jsonl``) and the digests of those in decisions
+    (``.csv``), whose texts are not known. Raises RecordRefused."""
     keys: set[str] = set()
     digests: set[str] = set()
     for path in paths:

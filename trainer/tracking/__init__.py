@@ -1,1 +1,1 @@
-"""Figures of trainings and evaluations for a tracker: MLflow or Trackio."""
+"""Send figures of trainings and evaluations to a tracker: MLflow or Trackio."""

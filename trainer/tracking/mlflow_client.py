@@ -1,6 +1,6 @@
 """MLflow as a tracker. The only file that imports mlflow.
 
-Where the figures go is MLflow's own to say: MLFLOW_TRACKING_URI and its other variables.
+MLflow's own variables, such as MLFLOW_TRACKING_URI, decide where the figures go.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 
 from trainer.tracking.session import Figures
 
-# Read by mlflow when it is imported, and for each request. Its defaults are reports of use to its
-# makers, and seven more tries of two minutes each while the training waits.
+# mlflow reads these when it is imported, and for each request. By default it sends telemetry, and
+# retries seven times for two minutes each while the training waits.
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 _MOST_PARAMS, _MOST_METRICS = 100, 1000
-"""What one request may hold (MLflow's REST API, runs/log-batch)."""
+"""Limits of one request (MLflow's REST API, runs/log-batch)."""
 
 _LONGEST = 500
-"""Characters of a parameter that every MLflow server takes."""
+"""The length of a parameter that every MLflow server accepts."""
 
 
 class MlflowTracker:
@@ -40,7 +40,7 @@ class MlflowTracker:
     def start(
         self, project: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
-        """Begin a run in the experiment, which is made where it is not there."""
+        """Begin a run in the experiment, which is made if it does not exist."""
         from mlflow.entities import Param
 
         found = self._client.get_experiment_by_name(project)
@@ -52,7 +52,7 @@ class MlflowTracker:
         return str(self._run)
 
     def resume(self, project: str, run: str, params: Mapping[str, Any]) -> None:  # noqa: ARG002
-        """Go on with a run by its id."""
+        """Continue a run by its id."""
         self._run = run
 
     def log(self, rows: Sequence[tuple[int, Figures]], tags: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A training's figures on their way to a tracker, which may fail without ending the training."""
+"""Send a training's figures to a tracker. A failing tracker does not stop the training."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from trainer.artifacts.training import Epoch, Step, TrackedRun, TrainingRecord
 from trainer.errors import require
 from worker.contract.timestamps import rfc3339_now
 
-# --- What a tracker takes: settings, tags and figures by step. No text of a message is among them.
-
+# A tracker gets settings, tags and figures by step, never a message's text.
 
 Figures = Mapping[str, float]
-"""Figures by their names, ``train/loss`` and the like."""
+"""Figures by name, such as ``train/loss``."""
 
 
 class Tracker(Protocol):
-    """A client of one tracking service, and one run there at a time. What it raises is its own."""
+    """A client of a tracking service, with one run at a time. May raise any exception."""
 
     def start(
         self, project: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
-        """Begin a run and return what finds it again."""
+        """Begin a run and return its id or name."""
 
     def resume(self, project: str, run: str, params: Mapping[str, Any]) -> None:
-        """Go on with a run that was begun earlier, whose settings and tags ``params`` repeats."""
+        """Continue an earlier run; ``params`` repeats its settings and tags."""
 
     def log(self, rows: Sequence[tuple[int, Figures]], tags: Mapping[str, str]) -> None:
-        """Add figures, each with the optimizer step it belongs to, and tags."""
+        """Add figures, each with its optimizer step, and tags."""
 
     def finish(self, *, failed: bool) -> None:
         """End the run."""
@@ -43,16 +42,15 @@ class Tracker(Protocol):
 TrackerName = Literal["none", "mlflow", "trackio"]
 
 _EVERY_S = 10.0
-"""Steps go out together, so that a slow tracker costs little."""
+"""Steps are sent together, so that a slow tracker does not slow the training."""
 
 _LONGEST = 200
 _LOGIN = re.compile(r"//[^/@\s]*@")
 
 
 def open_tracking(name: TrackerName, project: str, console: Console) -> Tracking:
-    """Return a session with the named tracker; it begins nothing yet.
-
-    Raises BadInput where the tracker's package is not installed: better now than after hours."""
+    """Return a session with the named tracker, without a run yet. Raises BadInput if the tracker's
+    package is not installed."""
     if name == "none":
         return Tracking(None, name, project, console)
     if name == "mlflow":
@@ -65,8 +63,8 @@ def open_tracking(name: TrackerName, project: str, console: Console) -> Tracking
 def track_evaluation(
     training: TrainingRecord | None, found: EvaluationRecord, console: Console
 ) -> None:
-    """Send an evaluation of the whole hold-out to where its adapter's training is tracked, if it
-    is. What fails is told and ends nothing, a package that is not installed here too."""
+    """Send an evaluation of the whole hold-out to the tracked run of the adapter's training, if
+    any. Failures, a missing package included, are printed and otherwise ignored."""
     if training is not None and training.tracking is not None and not found.limited:
         run = training.tracking
         tracking = Tracking(_client, run.tracker, run.project, console)
@@ -84,9 +82,9 @@ def _client(name: str) -> Tracker:
 
 
 class Tracking:
-    """One run's figures. After the tracker's first failure, which is told, nothing more is sent.
+    """One run's figures. After the tracker's first failure, which is printed, nothing more is sent.
 
-    ``connect`` makes the tracker of a name when it is needed; None: nothing is tracked.
+    ``connect`` returns the tracker of a name; None: nothing is tracked.
     """
 
     def __init__(
@@ -115,7 +113,7 @@ class Tracking:
 
     @property
     def run(self) -> TrackedRun | None:
-        """Where the run is found again, None where nothing is tracked."""
+        """The tracker, project and run; None if nothing is tracked."""
         if self._run is None:
             return None
         assert self._name != "none"
@@ -124,8 +122,8 @@ class Tracking:
     def start(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, epochs_done: int = 0
     ) -> None:
-        """Begin a run of its settings and of what it is made of. A training that goes on with a
-        checkpoint after ``epochs_done`` epochs begins another."""
+        """Begin a run with its settings (``params``) and ``tags``. A training that continues from a
+        checkpoint, after ``epochs_done`` epochs, begins a new run."""
         self._epochs = epochs_done
         title = f"{name} {rfc3339_now()}"
 
@@ -139,7 +137,7 @@ class Tracking:
             self._try(begin)
 
     def on_step(self, step: Step) -> None:
-        """Take a step's figures, and send what has gathered when it is time."""
+        """Add a step's figures, and send the collected ones every ten seconds."""
         self._step = step.step
         if self._tracker is None:
             return
@@ -149,7 +147,7 @@ class Tracking:
             self._send({})
 
     def on_epochs(self, epochs: Sequence[Epoch]) -> None:
-        """Take the validation figures of epochs that are new."""
+        """Add the validation figures of new epochs."""
         for epoch in epochs[self._epochs :]:
             found = {
                 "validation/loss": epoch.validation_loss,
@@ -162,7 +160,7 @@ class Tracking:
         self._epochs = len(epochs)
 
     def finish(self, record: TrainingRecord) -> None:
-        """Send the rest, the figures of the kept weights and the adapter's digest; end the run."""
+        """Send the rest, the figures of the kept weights, and the adapter's digest; end the run."""
         names = ("accuracy", "macro_f1", "accepted_share", "accepted_precision")
         found = _named("kept", record.validation, names)
         found |= _named("kept", record.calibration, ("temperature", "nll", "ece"))
@@ -199,7 +197,7 @@ class Tracking:
         self._end(failed=False)
 
     def close(self) -> None:
-        """End the run as failed where it has not ended."""
+        """End the run as failed if it has not ended."""
         if self._tracker is not None:
             self._send({})
             self._end(failed=True)
@@ -220,18 +218,18 @@ class Tracking:
     def _try(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - whatever a tracker raises, training goes on
+        except Exception as error:  # noqa: BLE001 - any failure of a tracker must not stop training
             self._tracker = None
             lines = _LOGIN.sub("//", str(error)).splitlines() or [""]
             self._console.print(
-                f"[yellow]note[/yellow] {self._name} takes no figures "
-                f"({escape(f'{type(error).__name__}: {lines[0][:_LONGEST]}')}); going on without "
-                "it: they are in the run folder",
+                f"[yellow]note[/yellow] {self._name} failed "
+                f"({escape(f'{type(error).__name__}: {lines[0][:_LONGEST]}')}); continuing without "
+                "it: the figures are in the run folder",
                 soft_wrap=True,
             )
 
 
 def _named(prefix: str, record: object, names: Sequence[str]) -> dict[str, float]:
-    """Return some fields of a record as figures; None is none."""
+    """Return fields of a record as figures, without those that are None."""
     values = ((name, getattr(record, name)) for name in names)
     return {f"{prefix}/{name}": float(value) for name, value in values if value is not None}

@@ -1,7 +1,6 @@
 """Trackio as a tracker. The only file that imports trackio.
 
-Where the figures go is Trackio's own to say: TRACKIO_DIR, TRACKIO_SERVER_URL and its other
-variables.
+Trackio's own variables, such as TRACKIO_DIR and TRACKIO_SERVER_URL, decide where the figures go.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from trainer.tracking.session import Figures
 
 
 class TrackioTracker:
-    """A run of a Trackio project. It knows no tags: those at the start stand in the run's
-    configuration, later ones next to the figures."""
+    """A run of a Trackio project. Trackio has no tags: those at the start are in the run's
+    configuration, later ones among the figures."""
 
     def __init__(self) -> None:
         import trackio
@@ -28,16 +27,16 @@ class TrackioTracker:
     def start(
         self, project: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
-        """Begin a run; its name finds it again."""
+        """Begin a run and return its name."""
         self._open(project, name, config={**params, **tags}, resume="never")
         return name
 
     def resume(self, project: str, run: str, params: Mapping[str, Any]) -> None:
-        """Go on with a run by its name. Its configuration would be overwritten with none."""
+        """Continue a run by its name. Without ``params`` Trackio would erase its configuration."""
         self._open(project, run, config=dict(params), resume="must")
 
     def log(self, rows: Sequence[tuple[int, Figures]], tags: Mapping[str, str]) -> None:
-        """Add figures and tags; Trackio sends them from a thread of its own."""
+        """Add figures and tags; Trackio sends them from its own thread."""
         for step, row in rows:
             self._run.log(dict(row), step=step)
             self._step = step
@@ -45,14 +44,14 @@ class TrackioTracker:
             self._run.log(dict(tags), step=self._step)
 
     def finish(self, *, failed: bool) -> None:
-        """End the run, once what was logged is sent."""
+        """End the run after sending everything."""
         if failed:
             self._run.log({"status": "failed"}, step=self._step)
         with redirect_stdout(sys.stderr):
             self._run.finish()
 
     def _open(self, project: str, name: str, config: dict[str, Any], resume: str) -> None:
-        # It greets on standard output, which is for results.
+        # It prints a greeting on standard output, which is for results.
         with redirect_stdout(sys.stderr):
             self._run = self._trackio.init(
                 project,

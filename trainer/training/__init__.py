@@ -1,1 +1,1 @@
-"""From a dataset to an adapter."""
+"""Train an adapter on a dataset."""

@@ -1,4 +1,4 @@
-"""The adapter directory that a training leaves: weights, PEFT's config, and the manifest last."""
+"""Write a training's adapter directory: weights, PEFT's config, and the manifest last."""
 
 from __future__ import annotations
 
@@ -56,8 +56,11 @@ _OFF_LABEL_MASS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What of a manifest is particular to a kind of model. ``agreed``, (validation messages), says
-    which are labelled alike by everything that may serve it; ``metrics`` are figures of its own."""
+    """The parts of a manifest that depend on the kind of model.
+
+    ``agreed``, (validation messages), says which messages get the same label from every file that
+    may serve the adapter. ``metrics`` are figures of this kind only.
+    """
 
     files: Mapping[str, FileDigest]
     golden: tuple[GoldenPrompt, ...]
@@ -72,9 +75,8 @@ class Parts:
 def write_lora(
     training: Training, result: Result, config: Mapping[str, Any]
 ) -> dict[str, FileDigest]:
-    """Write a result's weights and PEFT's ``config`` into the run's draft, and check that what is
-    on disk scores the validation set as it was measured. Return the files' digests. Raises
-    ProofFailed."""
+    """Write a result's weights and PEFT's ``config`` into the run's draft and return the files'
+    digests. Raises ProofFailed if the weights read back score validation differently."""
     draft = training.recipe.run / DRAFT
     files = write_weights(draft, result.weights, config, training.recipe.adapter_dtype)
     verify_read_back(training, result, read_weights)
@@ -84,10 +86,10 @@ def write_lora(
 def verify_read_back(
     training: Training, result: Result, read: Callable[[Path], dict[str, Tensor]]
 ) -> None:
-    """Check that the weights that ``read`` finds in the run's draft give the scores that were
-    measured; where several processes share the scoring it is left out. Raises ProofFailed."""
+    """Raise ProofFailed if the weights that ``read`` loads from the run's draft score validation
+    differently than measured."""
     if not training.validator.is_alone:
-        return
+        return  # only this process writes, and it cannot score the others' shares
     draft = training.recipe.run / DRAFT
     model = training.model
     model.load_state_dict({name: torch.zeros_like(w) for name, w in result.weights.items()})
@@ -99,8 +101,8 @@ def verify_read_back(
 def write_rest(
     training: Training, result: Result, parts: Parts, *, created_at: str, outcome: Mapping[str, Any]
 ) -> Manifest:
-    """Write the manifest of what lies in the run's draft, and next to the adapter its probes.
-    ``outcome`` is what is told of the training itself. Raises AdapterRefused."""
+    """Write the manifest of the run's draft, move it into place, and write its probes next to it.
+    ``outcome`` are the manifest's figures of the training itself. Raises AdapterRefused."""
     recipe, inputs, calibrated = training.recipe, training.inputs, result.calibrated
     label_of = training.validator.label_of
     probes = choose_probes(
@@ -139,25 +141,30 @@ def write_rest(
         metrics={**metrics, **parts.metrics},
         versions=versions() | dict(parts.versions),
     )
-    return finish_adapter(recipe.run, manifest, probes, inputs.tokenizer.encoders)
+    return _finish(recipe.run, manifest, probes, inputs.tokenizer.encoders)
 
 
-def finish_adapter(
+def _finish(
     run: Path, manifest: Manifest, probes: tuple[Probe, ...], encoders: Encoders
 ) -> Manifest:
-    """Write the manifest into the run's draft, verify the whole directory as a worker will, move
-    it to its place, and write the probes next to it. Return the manifest as read back.
-    Raises AdapterRefused."""
-    made = _finish(run / DRAFT, run / ADAPTER, manifest, encoders)
-    path = probes_path(run / ADAPTER)
+    """Write the manifest and verify the whole directory as a worker does before it moves into
+    place. Return the manifest as read back."""
+    draft, target = run / DRAFT, run / ADAPTER
+    write_manifest(draft, manifest)
+    made = load_adapter(draft)
+    verify_tokens(made, encoders, Path("tokenizer.json"))
+    if target.exists():
+        shutil.rmtree(target)
+    draft.rename(target)
+    path = probes_path(target)
     path.unlink(missing_ok=True)
     if probes:
         write_probes(path, ProbeFile(made.digest, "validation", probes))
-    return attach_probes(made, run / ADAPTER)
+    return attach_probes(made, target)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what makes an adapter."""
+    """Return the versions of the programs and libraries that make an adapter."""
     return {
         "python": platform.python_version(),
         "trainer": __version__,
@@ -168,11 +175,10 @@ def versions() -> dict[str, str]:
 def make_reference(
     dataset: Dataset, logprobs: Floats, calibration: Calibration, label_of: Ints | None = None
 ) -> Reference:
-    """Return what is known of the data, for monitoring the adapter in service: shares of the
-    labels, and quantiles over validation.
+    """Return the reference for monitoring in service: label shares, and quantiles over validation.
 
-    ``logprobs``, (messages, outputs), is of ``dataset.validation``. ``label_of`` is of a head's
-    outputs: their energy takes the place of off-label mass.
+    ``logprobs``, (messages, outputs), is of ``dataset.validation``. With ``label_of``, the labels
+    of a head's outputs, their energy replaces off-label mass.
     """
     confidence = temperature_softmax(logprobs, calibration.temperature, label_of).max(axis=1)
     strange = off_label_mass(logprobs) if label_of is None else energy(logprobs)
@@ -198,10 +204,10 @@ def choose_probes(
 ) -> tuple[Probe, ...]:
     """Choose at most ``probes_per_label`` validation messages of each label as probes.
 
-    ``logprobs``, (messages, outputs), and ``truth`` are of ``dataset.validation``. A probe is a
-    message that is classified correctly and far from review, so that arithmetic
-    that rounds differently gives it the same label; ``agreed``, (messages), leaves out those that
-    another precision of the same model labels otherwise. ``label_of`` is of a head's outputs.
+    ``logprobs``, (messages, outputs), and ``truth`` are of ``dataset.validation``. A probe is
+    classified correctly and would not go to review, so a machine that rounds differently gives it
+    the same label. ``agreed``, (messages), excludes messages on which two precisions of the model
+    disagree. ``label_of`` gives the labels of a head's outputs.
     """
     probabilities = temperature_softmax(logprobs, calibration.temperature, label_of)
     confidence = probabilities.max(axis=1)
@@ -227,21 +233,9 @@ def choose_probes(
     return tuple(Probe(candidates[at].message, candidates[at].label) for at in chosen)
 
 
-def _finish(draft: Path, target: Path, manifest: Manifest, encoders: Encoders) -> Manifest:
-    """Write the manifest into ``draft``, verify the whole directory as a worker will, and move it
-    to ``target``. Return the manifest as read back. Raises AdapterRefused."""
-    write_manifest(draft, manifest)
-    verified = load_adapter(draft)
-    verify_tokens(verified, encoders, Path("tokenizer.json"))
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft.rename(target)
-    return verified
-
-
 def _label_shares(dataset: Dataset) -> dict[str, float]:
     files = dataset.record["files"].values()
+    # Rows cut by a limit per label are counted: traffic will have them.
     surplus = dataset.record.get("counts", {}).get("surplus", {})
     counts = {
         name: sum(file["per_label"][name] for file in files) + surplus.get(name, 0)

@@ -1,4 +1,4 @@
-"""What a training computes with on this machine: layout, attention and number format."""
+"""Choose how a training computes on this machine: prompt layout, attention, and number format."""
 
 from __future__ import annotations
 
@@ -21,29 +21,25 @@ _ROUNDS = 3
 _BUDGET_S = 1.0
 _MOST_S = 30.0
 _WORTH = 1.1
-"""What rounds must also be faster, and by more than a trial's noise."""
+"""bfloat16 must be faster by this factor, which exceeds the noise of a trial."""
 
 
 def layout_of(recipe: Recipe, *, on_gpu: bool) -> Layout:
-    """Return the layout of a training. With ``packing = "auto"`` prompts are packed on a GPU, and
-    where gradients are checkpointed, which a prefix that is cached rules out."""
-    if not recipe.share_prefix:
-        return "whole"
-    packs = recipe.packing
-    if packs == "auto":
-        packs = on_gpu or recipe.gradient_checkpointing is True
-    return "packed" if packs else "cached"
+    """Return the layout of prompts in training. "auto" packs on a GPU, and with gradient
+    checkpointing, which cannot recompute a cached prefix."""
+    if recipe.prompt_layout != "auto":
+        return recipe.prompt_layout
+    return "packed" if on_gpu or recipe.gradient_checkpointing is True else "cached"
 
 
 def attention_of(recipe: Recipe, *, on_gpu: bool) -> str:
-    """Return transformers' name of the attention that a training is loaded with. "auto" is
-    ``flex_attention`` for what is packed on a GPU, if Triton is there to compile it; else ``sdpa``,
-    but ``eager`` on a CPU. Raises BadInput for FlexAttention on a CPU, where it has no way back."""
+    """Return transformers' name of the attention for a training. "auto" is ``flex_attention`` for
+    packed prompts on a GPU with Triton, else ``sdpa``, or ``eager`` on a CPU. Raises BadInput for
+    FlexAttention on a CPU."""
     wanted = recipe.attn_implementation
-    if wanted == "flex_attention" and not on_gpu:
+    if wanted == "flex_attention" and not on_gpu:  # PyTorch has no backward pass for it on a CPU
         raise BadInput(
-            "attn_implementation = flex_attention learns on a GPU alone: set it to auto, sdpa or "
-            "eager"
+            "attn_implementation = flex_attention needs a GPU: set it to auto, sdpa or eager"
         )
     if wanted != "auto":
         return wanted
@@ -53,16 +49,16 @@ def attention_of(recipe: Recipe, *, on_gpu: bool) -> str:
 
 
 def served_layout(recipe: Recipe) -> Layout:
-    """Return the layout for a base as workers hold it, whose attention masks nothing in blocks."""
-    return "cached" if recipe.share_prefix else "whole"
+    """Return the layout for scoring with the base as workers hold it."""
+    # Never packed: its attention has no block mask, so it would compute every masked score too.
+    return "whole" if recipe.prompt_layout == "whole" else "cached"
 
 
 RowT = TypeVar("RowT", bound=LearnerRow)
 
 
 def planned_bf16(recipe: Recipe, group: ProcessGroup) -> bool | None:
-    """Return what ``choose_bf16`` will say where that is known before a weight is loaded; None
-    where it will be tried."""
+    """Return the answer of ``choose_bf16`` if it is known before weights are loaded, else None."""
     if recipe.kind == "embedding-linear":
         return False
     is_tried = recipe.mixed_precision == "auto" and group.device.type == "cpu"
@@ -76,9 +72,11 @@ def choose_bf16(
     recipe: Recipe,
     group: ProcessGroup,
 ) -> bool:
-    """Return whether a training computes in bfloat16: what the recipe says; with "auto" what the
-    GPU can, and on a CPU what is faster there, by trying a batch of rows of middling length. A
-    training that is resumed stays with what it began with. All processes have one answer."""
+    """Return whether a training computes in bfloat16; all processes get the same answer.
+
+    "auto" follows the GPU's abilities. On a CPU a batch of medium length is timed in both formats.
+    A resumed training keeps the format it started with.
+    """
     planned = planned_bf16(recipe, group)
     if planned is not None:
         return planned
@@ -103,11 +101,12 @@ def choose_bf16(
 
 
 def is_bf16_faster(step: Callable[[], None], device: torch.device) -> bool:
-    """Whether ``step``, a forward and backward pass, is faster under bfloat16 autocast than
-    without. Each is run in turn, three times or for about a second in all, and no longer than half
-    a minute where one takes so long; the medians are compared, without the first, in which kernels
-    are made. Random numbers that are drawn meanwhile are given back."""
-    state = torch.get_rng_state()
+    """Whether ``step``, a forward and backward pass, is faster under bfloat16 autocast.
+
+    Both formats take turns for about a second in all and at least three rounds, but not longer
+    than half a minute. The medians are compared without the first round, which compiles kernels.
+    """
+    state = torch.get_rng_state()  # restored below: the trial must not change the training
     taken: dict[bool, list[float]] = {False: [], True: []}
     began = time.perf_counter()
     while _is_open(len(taken[True]), time.perf_counter() - began):

@@ -1,11 +1,10 @@
-"""What a person sees of a training: a few rows, its progress, the epochs and the result."""
+"""Terminal output of a training: a few rows, progress, epochs, and the result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -27,29 +26,13 @@ _MESSAGE = ("green", "bright_green")
 _ANSWER = "bold black on yellow"
 
 
-class Progress(Protocol):
-    """What the training loop reports to."""
-
-    def start(self, epoch: int, epochs: int, examples: int) -> None:
-        """Begin an epoch of so many examples."""
-
-    def advance(self, done: int, loss: float, examples_per_s: float) -> None:
-        """Tell that ``done`` examples of the epoch are through, and the last batch's loss."""
-
-    def finish(self, line: str) -> None:
-        """End the epoch with a line of its figures."""
-
-
-def make_progress(console: Console) -> Progress:
-    """Return the live bar where the console is a terminal, else plain lines."""
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
-
-
-class PlainProgress:
-    """A line every 20 s, for logs."""
+class Progress:
+    """The progress of an epoch: a live bar on a terminal, else a line every 20 s for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._bar: RichProgress | None = None
+        self._task = TaskID(0)
         self._head = ""
         self._examples = 0
         self._last = 0.0
@@ -59,35 +42,8 @@ class PlainProgress:
         self._head = f"epoch {epoch}/{epochs}"
         self._examples = examples
         self._last = time.monotonic()
-
-    def advance(self, done: int, loss: float, examples_per_s: float) -> None:
-        """Print a line when the last one is 20 s old."""
-        if time.monotonic() - self._last >= _LINE_EVERY_S:
-            self._last = time.monotonic()
-            self._print(
-                f"{done}/{self._examples}  loss {loss:.3f}  {examples_per_s:.1f} examples/s"
-            )
-
-    def finish(self, line: str) -> None:
-        """End the epoch with a line of its figures."""
-        self._print(line)
-
-    def _print(self, text: str) -> None:
-        self._console.print(f"{self._head}  {text}", markup=False, highlight=False, soft_wrap=True)
-
-
-class LiveProgress:
-    """A bar per epoch with the loss and the speed as they are."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: RichProgress | None = None
-        self._task = TaskID(0)
-        self._head = ""
-
-    def start(self, epoch: int, epochs: int, examples: int) -> None:
-        """Begin an epoch of so many examples."""
-        self._head = f"epoch {epoch}/{epochs}"
+        if not self._console.is_terminal:
+            return
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -100,29 +56,35 @@ class LiveProgress:
         self._bar.start()
 
     def advance(self, done: int, loss: float, examples_per_s: float) -> None:
-        """Move the bar."""
+        """Report that ``done`` examples of the epoch are through, and the last batch's loss."""
+        figures = f"loss {loss:.3f}  {examples_per_s:.1f} examples/s"
         if self._bar is not None:
-            figures = f"loss {loss:.3f}  {examples_per_s:.1f} examples/s"
             self._bar.update(self._task, completed=done, figures=figures)
+        elif time.monotonic() - self._last >= _LINE_EVERY_S:
+            self._last = time.monotonic()
+            self._print(f"{done}/{self._examples}  {figures}")
 
     def finish(self, line: str) -> None:
-        """Take the bar away and leave a line of the epoch's figures."""
+        """End the epoch with a line of its figures."""
         if self._bar is not None:
             self._bar.stop()
-        self._console.print(f"{self._head}  {line}", markup=False, highlight=False)
+        self._print(line)
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{self._head}  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def choose_rows(rows: Sequence[TrainingRow], count: int) -> list[TrainingRow]:
-    """Return the shortest, the longest and some between, of different labels where possible."""
+    """Return the shortest row, the longest row, and some between."""
     order = sorted(rows, key=lambda row: (len(row.ids), row.ids))
     places = [round(at * (len(order) - 1) / max(1, count - 1)) for at in range(count)]
     return [order[at] for at in sorted(set(places))]
 
 
 def draw_row(row: TrainingRow, spec: PromptSpec, decode: Decode, *, texts: bool) -> Text:
-    """Return a row with one shade a token: the fixed parts dim, the message green, and what is
-    learnt black on yellow between ⟦ and ⟧, for terminals without colours too. Without ``texts`` the
-    length of the message stands in its place."""
+    """Return a row with alternating shades for its tokens: fixed parts dim, the message green, the
+    learnt token black on yellow between ⟦ and ⟧. Without ``texts`` only the length of the message
+    is shown."""
     text = Text()
     message_start, message_end = len(spec.prefix_ids), len(row.prompt) - len(spec.suffix_ids)
     for start, stop, shades in (
@@ -151,8 +113,8 @@ def describe_epoch(epoch: Epoch) -> str:
 
 
 def print_epochs(console: Console, epochs: Sequence[Epoch], best: int) -> None:
-    """Print the epochs as a table with a bar for the validation loss, by which one is kept."""
-    table = Table(title="learning curve", caption="validation loss: after the temperature")
+    """Print the epochs as a table with a bar for the validation loss, which selects the best."""
+    table = Table(title="learning curve", caption="validation loss: with the fitted temperature")
     for name in ("epoch", "training loss", "validation loss", "", "accuracy", "macro-F1"):
         table.add_column(name, justify="left" if not name else "right", no_wrap=not name)
     top = max(epoch.validation_calibrated_loss for epoch in epochs)
@@ -170,7 +132,7 @@ def print_epochs(console: Console, epochs: Sequence[Epoch], best: int) -> None:
 
 
 def print_result(console: Console, adapter: Path, record: TrainingRecord) -> None:
-    """Print what came out, and what measures it."""
+    """Print the validation figures and the next command."""
     found, fitted = record.validation, record.calibration
     low, high = found.accuracy_interval_95
     console.print(
@@ -185,29 +147,28 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
         console.print(describe_onnx(onnx), markup=False, soft_wrap=True)
     console.print(
         f"{adapter}: digest {record.adapter.digest}; {record.seconds:.0f} s, peak memory "
-        f"{record.peak_memory_bytes / 1e9:.1f} GB. Validation chose this adapter: clerk-trainer "
-        "evaluate measures it on the hold-out.",
+        f"{record.peak_memory_bytes / 1e9:.1f} GB. Next: clerk-trainer evaluate measures it on the "
+        "hold-out.",
         markup=False,
         soft_wrap=True,
     )
 
 
 def describe_onnx(found: OnnxFigures) -> str:
-    """Return how right an ONNX file is on validation, and how it differs from the trainer's own
-    float32, in a line."""
+    """Return an ONNX file's accuracy on validation, and its difference from the trainer's float32
+    model, in a line."""
     calibration = "" if found.ece is None else f", ECE {found.ece:.3f}"
     return (
         f"{found.file} ({found.bytes / 1e6:.1f} MB): accuracy {found.accuracy:.2%}{calibration}; "
-        f"{found.labels_differ} labels and at most {found.max_confidence_difference:.3f} of a "
-        f"confidence differ from the trainer's own; a golden logit by "
-        f"{found.max_golden_difference:.2g}"
+        f"{found.labels_differ} labels differ from the trainer's own, confidences by at most "
+        f"{found.max_confidence_difference:.3f}, golden logits by {found.max_golden_difference:.2g}"
     )
 
 
 def describe_review(record: TrainingRecord) -> str:
-    """Return what goes to review by the adapter's threshold, and what its certainty costs."""
+    """Return the share that goes to review, and how much of it is due to the guarantee."""
     found, point = record.validation, record.validation.point_accepted_share
-    text = f"review: {1 - found.accepted_share:.1%} of validation goes to a person"
+    text = f"review: {1 - found.accepted_share:.1%} of validation goes to review"
     if found.accepted_precision is not None:
         text += f", {found.accepted_precision:.1%} of the rest are right"
     if point == found.accepted_share:
@@ -215,13 +176,13 @@ def describe_review(record: TrainingRecord) -> str:
     if found.promise is not None:
         return f"{text}: {describe_promise(found.promise, found.examples, 1 - point)}"
     return (
-        f"{text} ({1 - point:.1%} if the threshold were chosen by the point value, which keeps "
-        "the promised precision half of the time)"
+        f'{text} ({1 - point:.1%} with review_precision_by = "point", which keeps the promised '
+        "precision half of the time)"
     )
 
 
 def _decode_pieces(ids: Sequence[int], decode: Decode) -> list[str]:
-    """Decode token by token, and together what is only text together (parts of a character)."""
+    """Decode token by token; tokens that are parts of one character are decoded together."""
     pieces: list[str] = []
     waiting: list[int] = []
     for token in ids:

@@ -1,5 +1,5 @@
-"""The kinds ``encoder`` and ``embedding-linear``: a small encoder with a linear head, fine-tuned,
-or frozen under logistic regression; and the adapter that either leaves, ONNX files among it."""
+"""The kinds ``encoder`` and ``embedding-linear``: a small encoder with a linear head, fine-tuned or
+frozen under logistic regression, and the adapter with its ONNX files."""
 
 from __future__ import annotations
 
@@ -56,21 +56,18 @@ from worker.contract import (
 )
 
 _TOLERANCES: dict[OnnxPrecision, float] = {"fp32": 0.01, "int8": 0.5}
-"""How far a logit may be off at least: another processor adds up in another order, and multiplies
-8-bit integers by other instructions. What was found here counts three times."""
+"""The smallest tolerance for a logit: other processors add in another order and multiply 8-bit
+integers with other instructions."""
 
-_ROOM = 3.0
-_MOST_OFF = 0.01
-"""What float32 arithmetic may be off by: more is another model."""
+_ROOM = 3.0  # times the difference measured here, if that is more than the smallest tolerance
+_MOST_OFF = 0.01  # relative; a larger float32 difference means that the export is another model
 
 
 class Encoder:
-    """How an encoder is trained, whole or by LoRA, or logistic regression fitted over its frozen
-    embeddings."""
+    """Train an encoder, whole or by LoRA, or fit logistic regression over its frozen embeddings."""
 
     def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
-        """Read the inputs, check every row and the memory, load the model, and try which
-        arithmetic is faster, where there is some to learn by."""
+        """See ``Kind``."""
         inputs, plan, model = _load(recipe, group, console)
         if recipe.kind == "embedding-linear":
             group.bf16 = False
@@ -88,14 +85,14 @@ class Encoder:
         return replace(_training(recipe, group, inputs, plan, model, loop), teacher=teacher)
 
     def as_served(self, training: Training) -> Training:
-        """Return the training as it is: it learns in float32, which is what is served."""
+        """Return the training unchanged: it learns in float32, as it is served."""
         return training
 
     def write(
         self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
     ) -> tuple[Manifest, Result]:
-        """Write the weights, the tokenizer, the ONNX files that the recipe wants, and the manifest.
-        See ``Kind``."""
+        """Write the weights, the tokenizer, the recipe's ONNX files, and the manifest. See
+        ``Kind``."""
         recipe, inputs, model = training.recipe, training.inputs, training.model
         assert isinstance(model, EncoderModel)
         draft = recipe.run / DRAFT
@@ -108,9 +105,13 @@ class Encoder:
             dtype=recipe.weights_dtype,
         )
         verify_read_back(training, result, read_encoder_state)
+        # Golden logits are the float32 model's, not an ONNX file's: a worker compares whichever
+        # file it loads with them.
         golden = make_golden(inputs.spec, inputs.tokenizer.encoders)
         logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
-        exported = _make_onnx_files(training, result, golden, logits)
+        files = _make_onnx_files(training, result, golden, logits)
+        ours = _labels(training, result)
+        agreed = np.all([_labels(training, file.result) == ours for file in files], axis=0)
         head = Head(
             outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
             pooling=model.classifier.pooling,
@@ -122,18 +123,18 @@ class Encoder:
             golden_logits=tuple(
                 GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
             ),
-            onnx=exported.models,
+            onnx=tuple(file.model for file in files),
         )
         parts = Parts(
             files=digests(draft),
             golden=golden,
             lora=model.lora,
             head=head,
-            agreed=exported.agreed,
-            metrics={"onnx": [figures.to_json() for figures in exported.figures]},
+            agreed=agreed if files else None,
+            metrics={"onnx": [_figures(training, result, file).to_json() for file in files]},
             versions=onnx_versions() if recipe.onnx else {},
         )
-        served = exported.result
+        served = files[0].result if files else result
         made = write_rest(training, served, parts, created_at=created_at, outcome=outcome)
         return made, served
 
@@ -195,8 +196,10 @@ def _training(
 
 
 class LinearFit:
-    """A fit in progress: the head's weights for each penalty, and the one that validation likes
-    best. It has one epoch, and is begun again where it was killed."""
+    """A fit of the head for each penalty, of which the best on validation is kept.
+
+    It counts as one epoch and has no checkpoints: after a kill it starts again.
+    """
 
     stopped_early = False
 
@@ -208,16 +211,16 @@ class LinearFit:
 
     @property
     def best(self) -> int:
-        """Number of the epoch that is kept: the only one."""
+        """The number of the only epoch."""
         return 1
 
     @property
     def kept(self) -> str:
-        """Which penalty is kept."""
+        """The penalty that is kept."""
         return f"C = {self._c:g}"
 
     def restore(self, state: TrainState, state_dicts: Mapping[str, Any]) -> None:
-        """Take a finished fit up again."""
+        """Restore a finished fit."""
         self._c = float(state_dicts["c"])
         self._model.load_state_dict(state.best)
         self.state = state
@@ -232,9 +235,9 @@ class LinearFit:
         save_every_s: float,
         on_step: Callable[[Step], None],
     ) -> None:
-        """Embed every row once, fit each penalty, keep the best. There are no steps to tell of and
-        nothing to save in between. Raises BadInput when a row gives no number."""
-        del save_every_s, on_step
+        """Embed every row once, fit each penalty, keep the best. Raises BadInput if the loss is not
+        a number."""
+        del save_every_s, on_step  # there are no steps
         if self.state.epochs:
             return
         began = time.perf_counter()
@@ -248,8 +251,8 @@ class LinearFit:
         save(self.state, {"c": self._c})
 
     def _fit(self, x: Floats) -> float:
-        """Fit the head to the training rows' vectors with each penalty, set it to the one that is
-        right most often on validation, and return that one's loss, in nats a training row."""
+        """Fit the head to the training rows' vectors with each penalty, keep the most accurate on
+        validation, and return its training loss in nats per row."""
         inputs = self._inputs
         x_validation = self._embed(inputs.validation)
         learnt, truth = (
@@ -311,28 +314,16 @@ class LinearFit:
 
 
 def _class_indexes(rows: Sequence[HeadRow], classes: Sequence[Class]) -> list[int]:
-    """Return each row's class. A row without the finer label that its label has in others takes
-    the first of them: their sum, which is what is served, hardly differs."""
+    """Return each row's class. A row without a finer label takes the first one of its label:
+    serving uses the sum over a label's finer ones, which hardly differs."""
     index = {(each.label, each.sublabel): at for at, each in enumerate(classes)}
     first = {each.label: at for at, each in reversed(list(enumerate(classes)))}
     return [index.get((row.label, row.sublabel), first[row.label]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
-class _OnnxFiles:
-    """The ONNX files in the order of preference, their figures, which validation messages,
-    (messages), all of them give the trainer's own label, and the result as the first one serves
-    it."""
-
-    models: tuple[OnnxModel, ...]
-    figures: tuple[OnnxFigures, ...]
-    agreed: Bools
-    result: Result
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """One file: how far the worst golden logit is off, and the result calibrated on its scores."""
+class _OnnxFile:
+    """An ONNX file, its worst golden logit's difference, and the result on its scores."""
 
     path: Path
     precision: OnnxPrecision
@@ -350,41 +341,32 @@ def _make_onnx_files(
     result: Result,
     golden: Sequence[GoldenPrompt],
     golden_logits: Floats,
-) -> _OnnxFiles:
-    """Write the files that the recipe wants into the run's draft, and measure each on the golden
-    prompts and on validation, a message a run, as a worker runs it. Raises ProofFailed,
+) -> list[_OnnxFile]:
+    """Write the recipe's ONNX files into the run's draft and measure each on the golden prompts and
+    on validation. Return them in the order in which workers prefer them. Raises ProofFailed,
     BadInput."""
     recipe, model = training.recipe, training.model
     assert isinstance(model, EncoderModel)
     if not recipe.onnx:
-        return _OnnxFiles((), (), np.ones(len(training.inputs.validation), dtype=np.bool_), result)
-    draft = recipe.run / DRAFT
-    export_onnx(model, draft, recipe.onnx)
-    files = [
-        _measure(training, result, precision, golden, golden_logits) for precision in recipe.onnx
-    ]
+        return []
+    export_onnx(model, recipe.run / DRAFT, recipe.onnx)
+    files = {
+        precision: _measure(training, result, precision, golden, golden_logits)
+        for precision in recipe.onnx
+    }
     truth = training.validator.truth
-    right = {file.precision: _labels(training, file.result) == truth for file in files}
-    ordered = prefer(right)
-    first = ordered[0]
-    by_precision = {file.precision: file for file in files}
-    ours = _labels(training, result)
-    return _OnnxFiles(
-        models=tuple(by_precision[precision].model for precision in ordered),
-        figures=tuple(_figures(training, result, file) for file in files),
-        agreed=np.all([_labels(training, file.result) == ours for file in files], axis=0),
-        result=by_precision[first].result,
-    )
+    order = prefer({name: _labels(training, file.result) == truth for name, file in files.items()})
+    return [files[precision] for precision in order]
 
 
 def prefer(right: dict[OnnxPrecision, Bools]) -> tuple[OnnxPrecision, ...]:
     """Return the precisions in the order of preference on a CPU. ``right``, (validation messages),
-    says which messages each labels rightly.
+    says which messages each precision labels correctly.
 
-    8-bit weights answer twice as fast, and are taken where they are as right within noise: where
-    the messages that they alone get wrong are not more than those that they alone get right by
-    over one standard error of that difference, the square root of both together (the rule of one
-    standard error: Breiman et al. 1984, Classification and Regression Trees, 3.4.3).
+    8-bit weights are twice as fast and are preferred if they are as accurate within noise: the
+    messages that only they get wrong exceed those that only they get right by at most one standard
+    error, the square root of both counts together (the one-standard-error rule of Breiman et al.
+    1984, Classification and Regression Trees, 3.4.3).
     """
     if not {"fp32", "int8"} <= set(right):
         return tuple(right)
@@ -399,11 +381,12 @@ def _measure(
     precision: OnnxPrecision,
     golden: Sequence[GoldenPrompt],
     golden_logits: Floats,
-) -> _Measured:
+) -> _OnnxFile:
     model = training.model
     assert isinstance(model, EncoderModel)
     path = training.recipe.run / DRAFT / FILES[precision]
 
+    # One message at a time, as a worker does: 8-bit activations are scaled over the whole batch.
     def score(prompts: Sequence[tuple[int, ...]]) -> Floats:
         return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id, batch_size=1)
 
@@ -411,14 +394,14 @@ def _measure(
     worst = float(np.abs(alone - golden_logits).max())
     if precision == "fp32" and not worst <= _MOST_OFF * max(1.0, float(np.abs(alone).max())):
         raise ProofFailed(
-            f"{path}: a logit of the ONNX file is {worst:.3g} off: this encoder cannot be "
-            "exported; set onnx to [] to go without"
+            f"{path}: a logit of the ONNX file differs by {worst:.3g}: this encoder cannot be "
+            "exported; set onnx to [] to train without ONNX files"
         )
     served = score([row.prompt for row in training.inputs.validation])
-    return _Measured(path, precision, worst, calibrate_as_served(training, result, served))
+    return _OnnxFile(path, precision, worst, calibrate_as_served(training, result, served))
 
 
-def _figures(training: Training, result: Result, file: _Measured) -> OnnxFigures:
+def _figures(training: Training, result: Result, file: _OnnxFile) -> OnnxFigures:
     ours, theirs = _probabilities(training, result), _probabilities(training, file.result)
     calibration = file.result.calibrated.calibration
     return OnnxFigures(

@@ -1,4 +1,4 @@
-"""Everything that is known before the model is loaded: dataset, prompt, codes, rows."""
+"""The inputs of a training that are known before the model is loaded: dataset, prompt, rows."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
 
+# A resumed training may change these. The number of threads in use is compared separately.
 _NO_EFFECT_ON_WEIGHTS = {
     "name",
     "checkpoint_every_s",
@@ -50,11 +51,11 @@ RowT = TypeVar("RowT", bound=LearnerRow)
 
 @dataclass(frozen=True, slots=True)
 class Inputs(Generic[RowT]):
-    """A training's inputs, read and checked. The hold-out is not among them.
+    """A training's inputs, read and checked; the hold-out is not among them.
 
-    ``codes`` is what a language model answers with, by label; ``classes`` are the outputs of a
-    head. The other kind has none of them. After the rows of the examples, ``train`` has those of
-    their copies with an instruction in them; ``originals`` has each row's place among the examples.
+    ``codes`` are a language model's answers by label, ``classes`` the outputs of a head; the other
+    one is empty. ``train`` has the rows of the examples, then those of their copies with an
+    instruction in them; ``originals`` has each row's place among the examples.
     """
 
     dataset: Dataset
@@ -83,12 +84,12 @@ class Inputs(Generic[RowT]):
 
     @property
     def validation_groups(self) -> Groups | None:
-        """Which validation rows belong together, (rows,); None where all are independent."""
+        """The group of each validation row, (rows,); None if all rows are independent."""
         return as_groups(number_groups(self.dataset, self.dataset.validation))
 
     @property
     def sublabels(self) -> tuple[str, ...]:
-        """The finer labels among the training rows, sorted; empty where the data has none."""
+        """The finer labels of the training rows, sorted."""
         return tuple(sorted({row.sublabel for row in self.train if row.sublabel is not None}))
 
     @property
@@ -103,14 +104,14 @@ class Inputs(Generic[RowT]):
 
     @property
     def tags(self) -> dict[str, str]:
-        """What a tracker is told of the data."""
+        """The dataset's tags for a tracker."""
         return {"dataset": self.dataset.name, "dataset_digest": self.dataset.digest}
 
     def to_record(self) -> dict[str, Any]:
-        """Return what a manifest says about the data: which, its sizes, counts per label, and by
-        what names were redacted, which serving does not do.
+        """Return the manifest's record of the dataset: digests, sizes, counts per label, and how
+        names were redacted, which serving does not do.
 
-        They are the dataset's; ``per_label`` in the recipe may have left some untouched.
+        The counts are of the whole dataset, even if ``per_label`` limits the training.
         """
         names = self.dataset.record.get("names_redaction")
         return {
@@ -130,15 +131,15 @@ class Inputs(Generic[RowT]):
 
 
 def open_for_training(recipe: Recipe) -> Dataset:
-    """Open a recipe's dataset. Raises BadInput where a label has no example to learn or to choose
-    by."""
+    """Open a recipe's dataset. Raises BadInput if a label has no example in training or
+    validation."""
     dataset = open_dataset(recipe.dataset)
     for part in ("train", "validation"):
         empty = [name for name, count in _counts(dataset, part).items() if not count]
         if empty:
             raise BadInput(
                 f"{recipe.dataset}: no {part} example of {', '.join(empty)}: prepare the dataset "
-                "with more of them, or take the label out of the taxonomy"
+                "with more of them, or remove the label from the taxonomy"
             )
     return dataset
 
@@ -171,8 +172,8 @@ def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
 
 
 def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
-    """Check that every row learns its label's code alone, and show a few; their messages on a
-    terminal only, for what else is printed is kept as a log. Raises ProofFailed."""
+    """Check that every row learns only its label's code, and show a few rows. Their messages are
+    shown on a terminal only, because other output may be kept as a log. Raises ProofFailed."""
     rows = (*inputs.train, *inputs.validation)
     decode = inputs.tokenizer.decode
     verify_loss_mask(rows, inputs.spec, inputs.codes, decode)
@@ -180,15 +181,15 @@ def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
         drawn = draw_row(row, inputs.spec, decode, texts=console.is_terminal)
         console.print(drawn, "", sep="\n", soft_wrap=True)
     console.print(
-        f"{len(rows)} rows learn exactly their label's code, as between ⟦ and ⟧ above: "
-        f"{len(inputs.train)} to train on, {len(inputs.validation)} for validation",
+        f"{len(rows)} rows learn exactly their label's code, shown between ⟦ and ⟧ above: "
+        f"{len(inputs.train)} for training, {len(inputs.validation)} for validation",
         soft_wrap=True,
     )
 
 
 def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     """Read dataset and tokenizer, and build every row. The head has a class for each finer label
-    that is learnt, else one for each label. Raises BadInput."""
+    if those are learnt, else for each label. Raises BadInput."""
     dataset = open_for_training(recipe)
     tokenizer = load_tokenizer(recipe.base)
     spec = make_encoder_prompt(
@@ -207,8 +208,8 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
 
 
 def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
-    """Check that every row is the message between the special tokens, with no control token in
-    it, and say what is learnt. Raises ProofFailed."""
+    """Check that every row is a message between the special tokens and has no control token, and
+    print the row counts. Raises ProofFailed."""
     spec, control = inputs.spec, inputs.tokenizer.encoders.control_ids
     for number, row in enumerate((*inputs.train, *inputs.validation)):
         end = len(row.ids) - len(spec.suffix_ids)
@@ -216,11 +217,11 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
         if row.ids[: len(spec.prefix_ids)] != spec.prefix_ids or row.ids[end:] != spec.suffix_ids:
             raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
         if not message or control.intersection(message):
-            raise ProofFailed(f"row {number} ({row.label}) holds control tokens, or no message")
+            raise ProofFailed(f"row {number} ({row.label}) has control tokens, or no message")
     finer = len(inputs.classes) - len(inputs.labels)
     of_which = f", from {len(inputs.classes)} finer ones" if finer else ""
     console.print(
-        f"{len(inputs.train)} rows to train on, {len(inputs.validation)} for validation; "
+        f"{len(inputs.train)} rows for training, {len(inputs.validation)} for validation; "
         f"{len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
@@ -238,18 +239,19 @@ def _add_copies(
 
 
 def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:
-    """Return at most so many examples a label (0: all), in their order. A smaller number takes
-    a part of what a larger one takes, so that a learning curve adds and never exchanges."""
+    """Return at most ``per_label`` examples of each label (0: all), in their order. A smaller
+    number takes a subset of a larger one, so the points of a learning curve are nested."""
     if not per_label:
         return tuple(examples)
+    # Ranked by a hash of the id, so an example's rank does not depend on how many are taken.
     places = [sha256_json([seed, example.id]) for example in examples]
     chosen = first_of_each([example.label for example in examples], places, per_label)
     return tuple(examples[at] for at in chosen)
 
 
 def weights_identity(recipe: Recipe, dataset: Dataset, base: BaseModel) -> dict[str, Any]:
-    """Return what decides about the weights that a training makes: the recipe's settings, the
-    dataset and the base. Plain JSON."""
+    """Return everything that determines a training's weights, as plain JSON: the recipe's settings,
+    the dataset and the base."""
     settings = {
         key: value for key, value in recipe.to_record().items() if key not in _NO_EFFECT_ON_WEIGHTS
     }

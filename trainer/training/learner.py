@@ -1,4 +1,4 @@
-"""What the training loop needs: a learner, its rows, what they minimize, and their validation."""
+"""The interfaces of the training loop (learner, rows, objective), and validation."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ class Learner(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of its weights."""
 
     def trainable_parameters(self) -> list[Tensor]:
         """Return the parameters that have gradients."""
 
     def head_parameters(self) -> list[Tensor]:
-        """Return those of them that start from nothing and learn at a rate of their own."""
+        """Return those of them that are newly initialized and have their own learning rate."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a copy of what is learnt."""
+        """Return a copy of the trainable weights."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Replace what is learnt. Raises BadInput."""
+        """Replace the trainable weights. Raises BadInput."""
 
     def start_training(self) -> None:
         """Switch dropout on."""
 
 
 class LearnerRow(Protocol):
-    """A message to learn from: its token ids and its labels."""
+    """A training message: its token ids and its labels."""
 
     @property
     def label(self) -> str:
-        """The class that it is to be given."""
+        """The correct label."""
 
     @property
     def sublabel(self) -> str | None:
-        """Its finer label, where the data has one."""
+        """The finer label, or None."""
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Its token ids: rows of like length are batched together."""
+        """All token ids; rows of similar length are batched together."""
 
     @property
     def prompt(self) -> tuple[int, ...]:
-        """The token ids that are read to find the label."""
+        """The token ids without the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss to go backward through, and its two parts as numbers: sums in nats over the rows."""
+    """A loss to differentiate, and its two parts as numbers: sums in nats over the rows."""
 
     total: Tensor
     label: float
@@ -73,21 +73,21 @@ class Loss:
 
 
 class Objective(Protocol[RowT_contra]):
-    """What is minimized. ``head`` is a layer that is learnt next to the model and thrown away;
-    ``has_sublabels`` says whether finer labels are part of the loss."""
+    """A loss function. ``head`` is an auxiliary layer that is discarded after training;
+    ``has_sublabels`` is whether finer labels are part of the loss."""
 
     head: torch.nn.Linear | None
     has_sublabels: bool
 
     def __call__(self, rows: Sequence[RowT_contra], batch_rows: int) -> Loss:
-        """Return the loss of ``rows``, which are part of a batch of ``batch_rows``: the parts'
-        losses add up to the batch's mean. Call it under the process group's autocast."""
+        """Return the loss of ``rows``, part of a batch of ``batch_rows``; the losses of the parts
+        add up to the batch's mean. Call it under the process group's autocast."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What one look at the validation set found; ``loss`` in nats a row, ``calibrated_loss`` under
-    the temperature that these rows ask for."""
+    """Validation figures after an epoch: ``loss`` in nats per row, ``calibrated_loss`` with a
+    temperature fitted on the same rows."""
 
     loss: float
     calibrated_loss: float
@@ -99,10 +99,10 @@ _SMALLEST = 1e-300
 
 
 class Validator:
-    """Scores the same rows again and again, as the weights change.
+    """Scores the validation rows with the current weights.
 
-    ``label_of``, (outputs), says for which label each of the model's outputs counts; None: each
-    for the one at its place.
+    ``label_of``, (outputs), is the label index of each of the model's outputs; None if output i is
+    label i.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Validator:
 
     @property
     def is_alone(self) -> bool:
-        """Whether one process scores everything."""
+        """Whether there is only one process."""
         return self._group.world_size == 1
 
     def score(self, *, autocast: bool = False) -> Floats:
-        """Return the model's raw scores, (rows, outputs), of all rows on every process."""
+        """Return the raw scores of all rows, (rows, outputs), on every process."""
         outputs = len(self._labels) if self.label_of is None else len(self.label_of)
         scores = np.empty((len(self._prompts), outputs))
         shard = self._group.shard(self._prompts)
@@ -138,8 +138,8 @@ class Validator:
         return scores
 
     def validate(self) -> Validation:
-        """Return the figures that training looks at after an epoch. The loss is of the labels'
-        log-probabilities: those of codes are over the whole vocabulary."""
+        """Return the figures after an epoch. The loss is over the labels' log-probabilities; those
+        of codes are over the whole vocabulary."""
         scores = logprobs = self.score(autocast=self._group.bf16)
         if self.label_of is not None:
             probabilities = temperature_softmax(logprobs, 1.0, self.label_of)
@@ -150,7 +150,7 @@ class Validator:
         return Validation(loss, calibrated, figures.accuracy, figures.macro_f1)
 
     def _calibrated(self, scores: Floats) -> float:
-        """Return the loss under the temperature fitted on the same rows: one number, which hardly
-        flatters them (cross-fitted, epochs as good are kept: docs/figures.md)."""
+        # Fitted on the rows it is measured on: one parameter hardly overfits, and cross-fitting
+        # selected equally good epochs (docs/figures.md).
         temperature = fit_temperature(scores, self.truth, self.label_of)
         return nll(temperature_softmax(scores, temperature, self.label_of), self.truth)

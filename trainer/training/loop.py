@@ -1,4 +1,4 @@
-"""The training loop: the best epoch kept, able to stop at any step."""
+"""The training loop: keeps the best epoch, can stop and resume at any step."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from trainer.training.run_folder import Save, TrainState, best_epoch, should_sto
 
 _MAX_GRAD_NORM = 1.0
 _SUBLABEL_LEARNING_RATE = 1e-2
-"""Of the layer that predicts finer labels next to a code: it starts from nothing, and is thrown
-away."""
+"""For the auxiliary layer that predicts finer labels: it is newly initialized, so it learns faster
+than the LoRA layers."""
 
 
 def make_loop(
@@ -35,9 +35,9 @@ def make_loop(
     recipe: Recipe,
     group: ProcessGroup,
 ) -> TrainLoop:
-    """Return a training that can begin, in the precision that is chosen for it here."""
+    """Choose the precision and return a training that is ready to start."""
     group.bf16 = choose_bf16(model, rows, objective, recipe, group)
-    torch.manual_seed(recipe.seed + group.rank)  # each process drops out other units
+    torch.manual_seed(recipe.seed + group.rank)  # so that processes drop out different units
     return TrainLoop(model, rows, objective, recipe, group)
 
 
@@ -45,10 +45,9 @@ class TrainLoop:
     """A training in progress.
 
     AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with linear warm-up, then cosine decay to
-    zero. The order of rows comes from the seed and the epoch's number, so that a training that
-    continues from a checkpoint sees what it would have seen. With ``ema_decay`` an exponential
-    average of the weights is what is validated and kept (Izmailov et al. 2018, arXiv 1803.05407,
-    average plainly; the exponential form is Polyak's).
+    zero. The order of rows depends only on the seed and the epoch's number, so a resumed training
+    sees the rows of an uninterrupted one. With ``ema_decay`` an exponential average of the weights
+    is validated and kept (Polyak's form; Izmailov et al. 2018, arXiv 1803.05407, average plainly).
     """
 
     def __init__(
@@ -98,9 +97,9 @@ class TrainLoop:
         save_every_s: float,
         on_step: Callable[[Step], None],
     ) -> None:
-        """Train to the end. ``save`` is called every so many seconds and after each epoch,
-        ``on_step`` with each step's figures; what it raises ends the training. Raises BadInput
-        when the loss is not a number."""
+        """Train to the end. ``save`` is called every ``save_every_s`` seconds and after each epoch,
+        ``on_step`` with each step's figures; an exception in it ends the training. Raises BadInput
+        if the loss is not a number."""
         self._model.start_training()
         if not self.state.ema and self._recipe.ema_decay:
             self.state.ema = [weights.detach().clone() for weights in self._parameters]
@@ -113,17 +112,17 @@ class TrainLoop:
 
     @property
     def best(self) -> int:
-        """Number of the epoch that is kept."""
+        """The number of the best epoch."""
         return best_epoch(self.state.epochs, self._recipe.metric_for_best_model)
 
     @property
     def kept(self) -> str:
-        """What is kept, for people."""
+        """A description of the weights that are kept."""
         return f"epoch {self.best}{' (averaged weights)' if self._recipe.ema_decay else ''}"
 
     @property
     def stopped_early(self) -> bool:
-        """Whether patience ran out before the epochs did."""
+        """Whether patience ran out before the last epoch."""
         return len(self.state.epochs) < self._recipe.epochs
 
     def _is_done(self) -> bool:
@@ -139,6 +138,7 @@ class TrainLoop:
         on_step: Callable[[Step], None],
     ) -> None:
         state, recipe = self.state, self._recipe
+        # A generator per epoch: one for the whole training would have to be in the checkpoint.
         rng = random.Random(f"{recipe.seed}:{state.epoch}")  # noqa: S311 - an order of rows
         batches = list(length_grouped_batches(self._rows, recipe.batch_size, rng))
         progress.start(state.epoch, recipe.epochs, len(self._rows))
@@ -231,7 +231,7 @@ class TrainLoop:
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
-        """Put the average in the weights' place for a while, if one is kept."""
+        """Use the average as the model's weights for a while, if there is one."""
         if not self.state.ema:
             yield
             return
@@ -262,8 +262,8 @@ class TrainLoop:
 def _groups(
     model: Learner, parameters: Sequence[Tensor], extra: Sequence[Tensor], recipe: Recipe
 ) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: what starts from nothing learns at a rate of its own, be it
-    the model's own head or a layer (``extra``) that is thrown away afterwards."""
+    """Return the optimizer's parameter groups. The model's head and the auxiliary layer
+    (``extra``) are newly initialized and have their own learning rates."""
     head = model.head_parameters()
     own = {id(weights) for weights in head}
     body = [weights for weights in parameters if id(weights) not in own]

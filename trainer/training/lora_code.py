@@ -29,11 +29,10 @@ CodeInputs = Inputs[TrainingRow]
 
 
 class LoraCode:
-    """How an adapter is trained whose answers are codes."""
+    """Train an adapter that answers with codes."""
 
     def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
-        """Read the inputs, check every row, the memory and the forward pass, and load the
-        model."""
+        """See ``Kind``."""
         inputs = read_code_inputs(recipe)
         verify_rows(inputs, console)
         teacher = ask_teacher(recipe, inputs, group, console)
@@ -67,12 +66,12 @@ class LoraCode:
         )
 
     def as_served(self, training: Training) -> Training:
-        """Return the training with the base that the adapter will be served on, where it learnt on
-        another: rounding to 4 bits shifts every score, and the confidence is of scores."""
+        """Return the training with the base in the precision in which workers hold it."""
         recipe, group, inputs, model = _of(training)
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
-        model.release()  # its memory is needed for the base as workers hold it
+        # Rounding to 4 bits shifts every score, and the temperature is fitted on scores.
+        model.release()  # both bases at once may not fit
         served = load_as_served(
             recipe.base,
             model.lora,
@@ -104,7 +103,6 @@ def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel
 
 
 def _load(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
-    """Load a recipe's base with new LoRA layers."""
     return load_lora_model(
         recipe.base,
         rank=recipe.lora_rank,

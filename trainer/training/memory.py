@@ -1,5 +1,4 @@
-"""Will it fit? An estimate of a training's memory before anything is loaded: of a language model's
-by LoRA, and of an encoder's."""
+"""Estimate a training's memory before any weight is loaded, for LoRA and for encoders."""
 
 from __future__ import annotations
 
@@ -21,22 +20,22 @@ from trainer.training.arithmetic import attention_of, layout_of
 from trainer.training.recipe import Recipe
 
 OVERHEAD = 820 << 20
-"""The interpreter with its libraries, or a CUDA context with its workspaces (bytes). Measured: 0.85
-GB of a process that trains next to nothing."""
+"""Bytes of the interpreter with its libraries, or a CUDA context with its workspaces. A process
+that trains a tiny model takes 0.85 GB."""
 
 SAFETY = 1.1
 CPU_HEAP = 1.6
-"""A CPU's heap at its peak over the bytes in use: batches of many lengths leave holes in it. Peaks
-of 1.35 to 1.6 times were measured with a 135M base, and with glibc's allocator."""
+"""A CPU heap's peak over the bytes in use: batches of different lengths fragment it. Measured: 1.35
+to 1.6 with a 135M base and glibc's allocator."""
 
 _FOUR_BIT = 0.53
-"""Bytes a weight in NF4 with double quantization: 4.127 bits (arXiv 2305.14314, section 3)."""
+"""Bytes per weight in NF4 with double quantization: 4.127 bits (arXiv 2305.14314, section 3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseShape:
-    """What an estimate needs of a base: counts of weights and the layers' sizes. ``attention`` and
-    ``key_value`` are the widths of all heads' queries, and of all heads' keys."""
+    """A base's weight counts and layer sizes. ``attention`` is the width of all heads' queries,
+    ``key_value`` that of all heads' keys."""
 
     weights: int
     linear_weights: int
@@ -84,9 +83,9 @@ def read_shape(base: Path, target_modules: Sequence[str] = ()) -> BaseShape:
 
 
 def _weight_files(base: Path) -> list[Path]:
-    """Return the files that transformers loads, in their order: those of the index, else the one
-    of the usual name. Some bases hold the same weights a second time under their maker's own names
-    (Mistral's ``consolidated.safetensors``)."""
+    """Return the weight files that transformers loads: those of the index, else the usual file."""
+    # Not every *.safetensors: some bases contain the same weights a second time, for example
+    # Mistral's consolidated.safetensors.
     index = base / "model.safetensors.index.json"
     if index.is_file():
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -103,8 +102,8 @@ def _shapes(path: Path) -> list[tuple[str, list[int]]]:
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """Bytes by what they are for. Training holds ``base``, ``activations`` and ``logits``; scoring
-    the validation set afterwards ``served_base`` and ``scoring``; both the rest."""
+    """Bytes by purpose. Training holds ``base``, ``activations`` and ``logits``; scoring validation
+    afterwards holds ``served_base`` and ``scoring``; both hold the rest."""
 
     base: int
     adapter: int
@@ -126,13 +125,13 @@ class MemoryParts:
 
     @property
     def total(self) -> int:
-        """Bytes at the peak of it all."""
+        """Bytes at the larger of both peaks."""
         return max(self.training, self.scored)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The estimate next to the free bytes, and whether gradients are to be checkpointed."""
+    """The estimate, the free bytes, and whether gradients are checkpointed."""
 
     estimate: MemoryParts
     free: int
@@ -160,11 +159,10 @@ def estimate(
 ) -> MemoryParts:
     """Estimate the peaks of a training step and of scoring, in bytes.
 
-    ``longest_tokens`` is the longest prompt, prefix included; ``heap`` is what an allocator takes
-    over what is in use. Counted for gated layers with frozen
-    weights (after Korthikanti et al. 2022, arXiv 2205.05198) and compared with PyTorch's own
-    tensors, without their memory, at the width of a 7B (``tests/unit/trainer/training/
-    test_memory_peak.py``).
+    ``longest_tokens`` is the longest prompt, prefix included; ``heap`` is the allocator's peak over
+    the bytes in use. Counted for gated layers with frozen weights (after Korthikanti et al. 2022,
+    arXiv 2205.05198), and compared with PyTorch's own tensors at the width of a 7B
+    (``tests/unit/trainer/training/test_memory.py``).
     """
     rows = recipe.micro_batch_size or recipe.batch_size
     layout = layout_of(recipe, on_gpu=not on_cpu)
@@ -172,7 +170,7 @@ def estimate(
     tokens = rows * longest_tokens
     if layout != "whole":
         tokens = rows * (longest_tokens - prefix_tokens) + prefix_tokens
-    # On a CPU rounding a float32 base's states saved nothing: 6.5 GB where plain ones took 5.9.
+    # Rounding a float32 base's states saves nothing on a CPU: 6.5 GB instead of 5.9 were measured.
     rounds = bf16 and not (on_cpu and recipe.base_dtype == "float32")
     held = _held_by_a_layer(shape, recipe, bf16=rounds, on_cpu=on_cpu)
     seen = tokens if layout == "packed" else longest_tokens
@@ -183,7 +181,7 @@ def estimate(
     if gradient_checkpointing:
         element = _element(recipe, bf16=False)
         activations = tokens * shape.layers * shape.hidden * element + tokens * held + keys
-    # What a layer makes and lets go again, one layer at a time.
+    # Temporaries, which one layer at a time allocates and frees.
     passing = (3.5 if recipe.lora_dropout else 2.5) if bf16 else 8
     activations += tokens * passing * shape.intermediate
     weights = recipe.lora_rank * shape.adapter_weights_per_rank
@@ -202,7 +200,7 @@ def estimate(
 
 
 def _element(recipe: Recipe, *, bf16: bool) -> int:
-    """Bytes of a state: in bfloat16 where the base is, or where arithmetic rounds to it."""
+    """Bytes of a number in a state."""
     return 2 if bf16 or recipe.base_dtype == "bfloat16" or recipe.load_in_4bit else 4
 
 
@@ -215,11 +213,11 @@ def _base(shape: BaseShape, recipe: Recipe, *, bf16: bool, in_4bit: bool) -> int
 
 
 def _held_by_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool, on_cpu: bool) -> int:
-    """Bytes a token that a layer holds for the way back, but for keys, values and scores.
+    """Bytes per token that a layer keeps for the backward pass, without keys, values and scores.
 
-    Queries and the heads' answers; gate, activation and up; two float32 states for the norms; what
-    each LoRA layer reads, in its own precision (float32, or what autocast makes of it), and where
-    that is a copy, one for each. Dropout keeps a mask next to it: a byte on a GPU, else a number.
+    These are queries and the heads' outputs; gate, activation and up; two float32 states for the
+    norms; and the input of each LoRA layer in its precision, shared if no copy is needed. Dropout
+    keeps a mask for each: a byte per number on a GPU, a full number on a CPU.
     """
     element = _element(recipe, bf16=bf16)
     hidden, attention, intermediate = shape.hidden, shape.attention, shape.intermediate
@@ -237,15 +235,15 @@ def _held_by_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool, on_cpu: bo
 
 
 def _scores_of_a_token(shape: BaseShape, attention: str, seen: int) -> int:
-    """Numbers a token and layer that attention keeps next to keys and values: with "eager" each
-    head's scores of the ``seen`` tokens, and what softmax makes of them."""
+    """Numbers per token and layer that attention keeps in addition to keys and values: with "eager"
+    each head's scores of the ``seen`` tokens, before and after softmax."""
     return 2 * shape.heads * seen if attention == "eager" else 0
 
 
 def _keys_of_a_layer(shape: BaseShape, layout: Layout, attention: str) -> int:
-    """Numbers of keys and values that a layer holds for a token that is looked at. Behind a mask (a
-    shared prefix) and with "eager" attention they are repeated for every head; by FlexAttention
-    where the heads are no power of two."""
+    """Numbers of keys and values that a layer holds per token. They are repeated for every head
+    with "eager" attention, behind a mask (a shared prefix), and by FlexAttention if the number of
+    heads is not a power of two."""
     repeated = attention == "eager" or layout != "whole"
     if attention == "flex_attention":
         repeated = bool(shape.heads & (shape.heads - 1))
@@ -260,11 +258,11 @@ def _scoring(
     layout: Layout,
     attention: str,
 ) -> int:
-    """Bytes of one scoring batch (``token_batches``) beside the weights.
+    """Bytes of one scoring batch (``token_batches``) in addition to the weights.
 
-    The highest point is a LoRA layer as wide as the intermediate states: its float32 sum next to
-    what it is added to. Of a cached prefix the batch's keys and values stay, of all layers. The
-    vocabulary comes after the layers.
+    The peak is in a LoRA layer as wide as the intermediate states, which holds its float32 output
+    and the state that it is added to. With a cached prefix the batch's keys and values of all
+    layers stay. The vocabulary's logits come after the layers.
     """
     element = _element(recipe, bf16=False)
     held = tokens = max(BATCH_TOKENS, longest_tokens)
@@ -283,12 +281,12 @@ def _scoring(
 
 
 def heap_on(device: torch.device) -> float:
-    """Return what a device's allocator takes at its peak over the bytes in use."""
+    """Return a device's allocator peak over the bytes in use."""
     return CPU_HEAP if device.type == "cpu" else 1.0
 
 
 def larger(estimated: Callable[..., MemoryParts], bf16: bool | None) -> MemoryParts:
-    """Return what is estimated for that arithmetic; the larger of both where it is not known."""
+    """Return the estimate for this number format, or the larger of both if it is not known."""
     both = (True, False) if bf16 is None else (bf16,)
     return max((estimated(bf16=each) for each in both), key=lambda found: found.total)
 
@@ -302,9 +300,9 @@ def plan_memory(
     longest_tokens: int,
     bf16: bool | None,
 ) -> MemoryPlan:
-    """Decide before a weight is loaded whether to checkpoint gradients: "auto" does when it would
-    not fit without, which a cached prefix rules out. ``bf16`` is None where a trial will decide.
-    Raises BadInput with what would help when it does not fit at all.
+    """Decide before loading whether to checkpoint gradients: "auto" does if the training does not
+    fit otherwise, unless the prefix is cached. ``bf16`` is None if a trial will decide. Raises
+    BadInput with remedies if the training does not fit at all.
     """
 
     def plan(*, gradient_checkpointing: bool) -> MemoryPlan:
@@ -320,6 +318,7 @@ def plan_memory(
         )
         return MemoryPlan(larger(estimated, bf16), free, gradient_checkpointing)
 
+    # Checkpointing is the last resort, because it computes every layer twice.
     free = free_memory(device)
     asked = recipe.gradient_checkpointing
     chosen = plan(gradient_checkpointing=asked is True)
@@ -328,7 +327,7 @@ def plan_memory(
         chosen = plan(gradient_checkpointing=True)
     if recipe.memory_check and chosen.estimate.total * SAFETY > free:
         raise BadInput(
-            f"this training needs about {_gb(chosen.estimate.total)} and {_gb(free)} of "
+            f"this training needs about {_gb(chosen.estimate.total)}, but {_gb(free)} of "
             f"{device.type.upper()} memory are free ({_parts(chosen.estimate)}): "
             f"{_advice(recipe, chosen.estimate)}; memory_check=false tries anyway"
         )
@@ -337,7 +336,7 @@ def plan_memory(
 
 def _advice(recipe: Recipe, found: MemoryParts) -> str:
     if found.scored > found.training and recipe.load_in_4bit and not recipe.serve_in_4bit:
-        return "try serve_in_4bit=true, if workers will hold the base in 4 bits too"
+        return "try serve_in_4bit=true, if workers load the base in 4 bits too"
     ideas = []
     if not recipe.load_in_4bit and recipe.base_dtype == "float32":
         ideas.append("base_dtype=bfloat16")
@@ -351,7 +350,7 @@ def _advice(recipe: Recipe, found: MemoryParts) -> str:
 
 
 def _parts(found: MemoryParts) -> str:
-    """Say what the larger of the two peaks consists of, and how large the other one is."""
+    """Return the parts of the larger peak, and the size of the other one."""
     if found.scored > found.training:
         names = ["served_base", "adapter", "scoring"]
         other = f"training itself {_gb(found.training)}"
@@ -371,9 +370,9 @@ def estimate_encoder(
 ) -> MemoryParts:
     """Estimate the peaks of a training step and of scoring, in bytes.
 
-    ``longest_tokens`` is the longest row; ``heap`` is what an allocator takes over what is in use.
-    Counted for BERT's layers (after Korthikanti et al. 2022, arXiv 2205.05198) with dropout, whose
-    attention keeps its probabilities; compared with PyTorch's own tensors, without their memory, in
+    ``longest_tokens`` is the longest row; ``heap`` is the allocator's peak over the bytes in use.
+    Counted for BERT's layers with dropout (after Korthikanti et al. 2022, arXiv 2205.05198), whose
+    attention keeps its probabilities. Compared with PyTorch's own tensors in
     ``tests/unit/trainer/training/test_memory.py``.
     """
     rows = recipe.micro_batch_size or recipe.batch_size
@@ -411,8 +410,8 @@ def plan_encoder_memory(
     classes: int,
     bf16: bool | None,
 ) -> MemoryPlan:
-    """Compare the estimate with what is free, before a weight is loaded; ``bf16`` is None where a
-    trial will decide. Raises BadInput with what would help when it does not fit."""
+    """Return the estimate and the free memory, before loading; ``bf16`` is None if a trial will
+    decide. Raises BadInput with remedies if the training does not fit."""
     estimated = partial(
         estimate_encoder,
         shape,
@@ -432,8 +431,9 @@ def plan_encoder_memory(
 
 
 def _held_by_an_encoder_layer(shape: BaseShape, longest_tokens: int, *, bf16: bool) -> int:
-    """Bytes a token that a layer holds for the way back: what its products read and made, what its
-    two norms read, two masks of dropout, and attention's probabilities before and after theirs."""
+    """Bytes per token that a layer keeps for the backward pass: inputs and outputs of its products,
+    inputs of two norms, two dropout masks, and attention's probabilities before and after
+    dropout."""
     element = 2 if bf16 else 4
     linear = element * (8 * shape.hidden + 2 * shape.intermediate)
     norms = 4 * 4 * shape.hidden

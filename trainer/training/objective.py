@@ -1,4 +1,4 @@
-"""What training minimizes: the loss of codes, the loss of a head, and a teacher's share of both."""
+"""The losses of training: of codes, of a head, and a teacher's share of both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import HeadRow, TrainingRow
 from trainer.model.scoring import Class
-from trainer.similarity import SIMILARITY
 from trainer.statistics.calibration import Floats, Ints
 from trainer.training.inputs import Inputs, take_per_label
 from trainer.training.learner import LearnerRow, Loss
@@ -32,13 +31,13 @@ from trainer.training.recipe import Recipe
 
 
 class CodeObjective:
-    """The loss of some rows that end in a label's code.
+    """The loss of rows that end in a label's code.
 
-    Cross-entropy of the code's token over the whole vocabulary, so that the model also learns to
-    answer with nothing else. ``label_smoothing`` spreads that share of the target evenly over
-    the label codes alone (Szegedy et al. 2016, arXiv 1512.00567). With ``sublabel_weight`` a
-    linear layer on the same state predicts the finer label, and its weighted loss is added: an
-    auxiliary task (Caruana 1997) that shapes the adapter and is thrown away with the layer. A
+    Cross-entropy of the code's token over the whole vocabulary, so that the model also learns not
+    to answer with anything else. ``label_smoothing`` spreads that share of the target evenly over
+    the label codes only (Szegedy et al. 2016, arXiv 1512.00567). With ``sublabel_weight`` a linear
+    layer on the same state predicts the finer label, and its weighted loss is added: an auxiliary
+    task (Caruana 1997) that shapes the adapter; the layer is discarded after training. A
     ``teacher`` has its share of both targets (Hinton et al. 2015, arXiv 1503.02531).
     """
 
@@ -54,11 +53,6 @@ class CodeObjective:
         sublabel_weight: float,
         teacher: Teacher | None = None,
     ) -> None:
-        if sublabel_weight and len(sublabels) < 2:
-            raise BadInput(
-                "sublabel_weight is set and the dataset has no finer labels: prepare it with "
-                "--sublabel-column, or set sublabel_weight=0"
-            )
         self._model = model
         self._prefix = prefix
         self._codes = torch.tensor(list(label_ids), device=model.device)
@@ -76,8 +70,7 @@ class CodeObjective:
             torch.nn.init.zeros_(self.head.bias)
 
     def __call__(self, rows: Sequence[TrainingRow], batch_rows: int) -> Loss:
-        """Return the loss of ``rows``, which are part of a batch of ``batch_rows``: the parts'
-        losses add up to the batch's mean. Call it under the process group's autocast."""
+        """See ``Objective``."""
         total, label, sublabel, tokens = self.summed(rows)
         return Loss(
             total / batch_rows,
@@ -87,8 +80,8 @@ class CodeObjective:
         )
 
     def summed(self, rows: Sequence[TrainingRow]) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        """Return the total to minimize and its two parts, (no dimension), in nats over all rows,
-        and the tokens of their prompts."""
+        """Return the total loss and its two parts, scalars in nats over all rows, and the number of
+        prompt tokens."""
         device, causal_lm = self._model.device, self._model.causal_lm
         prompts = [row.prompt for row in rows]
         answers = torch.tensor([row.answer for row in rows], device=device)
@@ -108,7 +101,7 @@ class CodeObjective:
         return total, label, sublabel, sum(map(len, prompts))
 
     def _sublabel_loss(self, states: Tensor, rows: Sequence[TrainingRow]) -> Tensor | None:
-        """The summed loss of the rows that have a finer label; None where none has."""
+        """Return the summed loss of the rows that have a finer label; None if none has."""
         if self.head is None:
             return None
         known = [at for at, row in enumerate(rows) if row.sublabel is not None]
@@ -127,18 +120,17 @@ class CodeObjective:
 
 
 class HeadObjective:
-    """The loss of some rows.
+    """The loss of an encoder's rows.
 
     Cross-entropy of the label, whose probability is the sum of its classes'. With
     ``sublabel_weight``, above 0 and below 1, that share of the loss is the finer label's own
-    cross-entropy instead, in rows that have one: what tells the finer labels apart shapes the
-    vector, and their sum is what is served. ``label_smoothing`` spreads that share of either
+    cross-entropy instead, in rows that have one. ``label_smoothing`` spreads that share of either
     target evenly over all labels or all classes (Szegedy et al. 2016, arXiv 1512.00567). A
     ``teacher`` has its share of both (Hinton et al. 2015, arXiv 1503.02531).
     """
 
     head: torch.nn.Linear | None = None
-    """Nothing is learnt next to the model: its own head stays."""
+    """None: there is no auxiliary layer."""
 
     def __init__(
         self,
@@ -151,11 +143,6 @@ class HeadObjective:
         teacher: Teacher | None = None,
     ) -> None:
         self.has_sublabels = any(each.sublabel is not None for each in classes)
-        if sublabel_weight and not self.has_sublabels:
-            raise BadInput(
-                "sublabel_weight is set and the dataset has no finer labels: prepare it with "
-                "--sublabel-column, or set sublabel_weight=0"
-            )
         self._model = model
         self._smoothing = label_smoothing
         self._weight = sublabel_weight
@@ -170,24 +157,23 @@ class HeadObjective:
         ]
 
     def __call__(self, rows: Sequence[HeadRow], batch_rows: int) -> Loss:
-        """Return the loss of ``rows``, which are part of a batch of ``batch_rows``."""
+        """See ``Objective``."""
         model = self._model
         of_classes = log_softmax(model.logits([row.ids for row in rows]), dim=1)
         of_labels = torch.stack(
             [of_classes[:, members].logsumexp(dim=1) for members in self._members], dim=1
         )
         labels = torch.tensor([self._labels[row.label] for row in rows], device=model.device)
-        label = self._cross_entropy(of_labels, labels)
-        total, finer = label.smoothed, 0.0
+        label, total = self._cross_entropy(of_labels, labels)
+        finer = 0.0
         if self._teacher:
             total = self._teacher.label_loss(rows, total, of_labels)
         known = [at for at, row in enumerate(rows) if (row.label, row.sublabel) in self._classes]
         if self._weight and known:
             targets = [self._classes[rows[at].label, rows[at].sublabel] for at in known]
-            found = self._cross_entropy(
+            plain, learnt = self._cross_entropy(
                 of_classes[known], torch.tensor(targets, device=model.device)
             )
-            learnt = found.smoothed
             if self._teacher:
                 asked = [rows[at] for at in known]
                 learnt = self._teacher.finer_loss(asked, learnt, of_classes[known])
@@ -195,35 +181,28 @@ class HeadObjective:
             share[known] = self._weight
             total = (1 - share) * total
             total[known] = total[known] + self._weight * learnt
-            finer = float(found.plain.detach().sum())
+            finer = float(plain.detach().sum())
         return Loss(
             total.sum() / batch_rows,
-            float(label.plain.detach().sum()),
+            float(label.detach().sum()),
             finer,
             sum(len(row.ids) for row in rows),
         )
 
-    def _cross_entropy(self, logprobs: Tensor, targets: Tensor) -> _Nats:
+    def _cross_entropy(self, logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each row's cross-entropy, (rows), in nats: plain, and with smoothed targets."""
         plain = -logprobs.gather(1, targets[:, None])[:, 0]
         spread = -logprobs.mean(dim=1)
-        return _Nats(plain, (1 - self._smoothing) * plain + self._smoothing * spread)
-
-
-class _Nats:
-    """A cross-entropy a row, (rows), in nats: plain, and with smoothed targets."""
-
-    def __init__(self, plain: Tensor, smoothed: Tensor) -> None:
-        self.plain = plain
-        self.smoothed = smoothed
+        return plain, (1 - self._smoothing) * plain + self._smoothing * spread
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
     """A teacher's probabilities for the training rows, and their share ``weight`` of the target.
 
-    ``places`` has each row's place by its token ids. ``labels`` is (rows, labels); ``finer`` is
-    (rows, outputs), over the finer outputs of what is trained, None where the teacher knows none.
-    Its rows may sum to less than 1: the rare finer labels that it knows together have no output.
+    ``places`` maps a row's token ids to its index. ``labels`` is (rows, labels); ``finer`` is
+    (rows, finer outputs), or None if the teacher did not learn finer labels. Its rows may sum to
+    less than 1, because the teacher groups rare finer labels into a class that has no output.
     """
 
     weight: float
@@ -233,12 +212,12 @@ class Teacher:
     record: Distillation
 
     def label_loss(self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor) -> Tensor:
-        """Return the loss a row, (rows), in nats: the given one, by the rows' own labels, and at
-        this teacher's share the cross-entropy of its labels under ``logprobs``, (rows, labels)."""
+        """Return the loss of each row, (rows), in nats: a mixture of ``hard``, the loss by its own
+        label, and the cross-entropy of the teacher's labels under ``logprobs``, (rows, labels)."""
         return self._mix(rows, hard, logprobs, self.labels)
 
     def finer_loss(self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor) -> Tensor:
-        """Return the same of finer labels, with ``logprobs`` (rows, outputs)."""
+        """Return the same for finer labels, with ``logprobs`` (rows, outputs)."""
         return hard if self.finer is None else self._mix(rows, hard, logprobs, self.finer)
 
     def _mix(
@@ -249,32 +228,24 @@ class Teacher:
         return (1 - self.weight) * hard + self.weight * soft
 
 
-@dataclass(frozen=True, slots=True)
-class _Thought:
-    labels: Floats
-    finer: Floats | None
-    record: Distillation
-
-
 def ask_teacher(
     recipe: Recipe, inputs: Inputs[Any], group: ProcessGroup, console: Console
 ) -> Teacher | None:
-    """Ask the model that ``check`` doubts labels by what it thinks of each training message; None
-    where ``distillation_weight`` is 0.
+    """Return a teacher's predictions for the training messages; None if ``distillation_weight`` is
+    0.
 
-    Linear, on TF-IDF and, where the extra ``embeddings`` is there, sentence embeddings; of finer
-    labels where most messages have one. It never judges a message that it learnt, nor a
-    near-duplicate of one: what it had learnt it would give the label back for (five folds). Takes
-    a minute or two for some thousands of messages. Raises BadInput where there are too few.
+    The teacher is the linear model with which ``check`` finds doubtful labels: TF-IDF and, with the
+    extra ``embeddings``, sentence embeddings. It learns finer labels if most messages have one. It
+    takes a minute or two for some thousands of messages. Raises BadInput if there are too few.
     """
     if not recipe.distillation_weight:
         return None
-    own = _think(recipe, inputs) if group.is_main else None
-    thought = group.all_gather([own])[0]
-    assert thought is not None
-    found = thought.record
+    own = _predict(recipe, inputs) if group.is_main else None
+    predicted = group.all_gather([own])[0]
+    assert predicted is not None
+    labels, finer, found = predicted
     console.print(
-        f"teacher ({found.teacher}): its likeliest label is the given one of "
+        f"teacher ({found.teacher}): its most likely label is the given one for "
         f"{found.agreement:.1%} of the training messages",
         soft_wrap=True,
         highlight=False,
@@ -283,13 +254,18 @@ def ask_teacher(
         weight=recipe.distillation_weight,
         # A copy with an instruction in it is the message that the teacher judged.
         places={row.ids: at for row, at in zip(inputs.train, inputs.originals, strict=True)},
-        labels=_tensor(thought.labels, group.device),
-        finer=None if thought.finer is None else _tensor(thought.finer, group.device),
+        labels=_tensor(labels, group.device),
+        finer=None if finer is None else _tensor(finer, group.device),
         record=found,
     )
 
 
-def _think(recipe: Recipe, inputs: Inputs[Any]) -> _Thought:
+def _predict(recipe: Recipe, inputs: Inputs[Any]) -> tuple[Floats, Floats | None, Distillation]:
+    """Return the teacher's probabilities of labels and of finer labels, and its record.
+
+    Out of fold: for a message that it has learnt, or a near-copy of one, the teacher would only
+    return the given label.
+    """
     dataset = inputs.dataset
     examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
     if len(examples) < LEAST_EXAMPLES:
@@ -300,7 +276,7 @@ def _think(recipe: Recipe, inputs: Inputs[Any]) -> _Thought:
     found = predict_out_of_fold(
         examples,
         inputs.labels,
-        clusters=number_clusters(examples, SIMILARITY, read_groups(dataset)),
+        clusters=number_clusters(examples, read_groups(dataset)),
         embeddings=find_embedding_model(),
         seed=recipe.seed,
     )
@@ -309,12 +285,12 @@ def _think(recipe: Recipe, inputs: Inputs[Any]) -> _Thought:
         outputs = inputs.classes or inputs.sublabels
         finer = sum_per_label(found.finer, _output_of(found.classes, inputs), len(outputs))
     record = Distillation(teacher=found.detector, agreement=found.agreement)
-    return _Thought(found.probabilities, finer, record)
+    return found.probabilities, finer, record
 
 
 def _output_of(classes: Sequence[Sublabel], inputs: Inputs[Any]) -> Ints:
-    """Return for each of the teacher's classes, (classes), its place among the finer outputs; -1
-    where it has none."""
+    """Return the index of each of the teacher's classes, (classes), among the finer outputs; -1 if
+    it has none."""
     if inputs.classes:
         index = {(each.label, each.sublabel): at for at, each in enumerate(inputs.classes)}
         return np.array([index.get(each, -1) for each in classes], dtype=np.int64)

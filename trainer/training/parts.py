@@ -1,4 +1,4 @@
-"""Everything that takes part in one training, whatever the kind of model, and what it gives."""
+"""The parts of a training that all kinds of model share, and its result."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from worker.contract import BaseModel, Manifest
 
 _OFF_LABEL_QUANTILE = 0.995
 _OUT_OF_SCOPE_QUANTILE = 0.99
-"""Messages go to review that fit less than these shares of validation, by their off-label mass, or
-with a head by its energy."""
+"""A message goes to review if its off-label mass (with a head: its energy) is above this quantile
+over validation."""
 
 
 class Loop(Protocol):
-    """What learns, epoch by epoch, and can go on from a checkpoint."""
+    """A training loop that can continue from a checkpoint."""
 
     state: TrainState
 
     @property
     def best(self) -> int:
-        """Number of the epoch that is kept."""
+        """The number of the best epoch."""
 
     @property
     def kept(self) -> str:
-        """What is kept, for people."""
+        """A description of the weights that are kept."""
 
     @property
     def stopped_early(self) -> bool:
-        """Whether it ended before its last epoch."""
+        """Whether it stopped before its last epoch."""
 
     def restore(self, state: TrainState, state_dicts: Mapping[str, Any]) -> None:
         """Continue from a checkpoint."""
@@ -61,14 +61,13 @@ class Loop(Protocol):
         save_every_s: float,
         on_step: Callable[[Step], None],
     ) -> None:
-        """Train to the end. Raises BadInput when the loss is not a number."""
+        """Train to the end. Raises BadInput if the loss is not a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """Everything that takes part in one training. ``inputs`` and ``model`` are those of the
-    recipe's kind; ``total_weights`` counts the base's; ``teacher`` is None without
-    distillation."""
+    """The parts of one training. ``inputs`` and ``model`` are of the recipe's kind;
+    ``total_weights`` counts the base's weights; ``teacher`` is None without distillation."""
 
     recipe: Recipe
     group: ProcessGroup
@@ -83,13 +82,15 @@ class Training:
 
     @property
     def compute_dtype(self) -> Literal["bfloat16", "float32"]:
-        """In which precision forward and backward pass run."""
+        """The precision of forward and backward pass."""
         return "bfloat16" if self.group.bf16 else "float32"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a checkpoint to be continued from."""
+        """The values that must not change between a checkpoint and the training that resumes it."""
         return weights_identity(self.recipe, self.inputs.dataset, self.base) | {
+            # Other numbers of threads or processes add in another order and round differently, so
+            # the resumed weights would not be those of an uninterrupted training.
             "threads": torch.get_num_threads(),
             "processes": self.group.world_size,
             "bf16": self.group.bf16,
@@ -104,29 +105,28 @@ class Training:
 
 
 class Kind(Protocol):
-    """How a kind of model is trained and written down."""
+    """How a kind of model is trained and written."""
 
     def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
-        """Read the inputs, check the rows, the memory and the forward pass, and load the model.
-        Raises BadInput, ContractError and ProofFailed."""
+        """Read the inputs, check rows, memory and forward pass, and load the model. Raises
+        BadInput, ContractError and ProofFailed."""
 
     def as_served(self, training: Training) -> Training:
-        """Return the training with the model in the precision in which workers hold it."""
+        """Return the training with the model in the precision in which workers load it."""
 
     def write(
         self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
     ) -> tuple[Manifest, Result]:
-        """Write the adapter into the run folder, the manifest last, and check that what is on disk
-        scores validation as it was measured. Return the manifest, and the result as it is served:
-        calibrated on the scores of the file that workers take first. Raises ProofFailed,
-        AdapterRefused."""
+        """Write the adapter into the run folder, the manifest last, and check that the written
+        files score validation as measured. Return the manifest, and the result calibrated on the
+        scores of the file that workers prefer. Raises ProofFailed, AdapterRefused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The kept weights, rounded as the file holds them; ``logprobs``, (validation messages,
-    outputs), are the model's raw scores with them, by the outputs' names. ``served`` are those of
-    the file that workers take first, where it computes otherwise (8-bit weights)."""
+    """The best weights, rounded as in the file, and their ``logprobs``, (validation messages,
+    outputs). ``served`` are the raw scores of the file that workers prefer, if it computes
+    differently (8-bit weights)."""
 
     weights: dict[str, Tensor]
     logprobs: Floats
@@ -137,11 +137,11 @@ class Result:
 
     @property
     def served_scores(self) -> Floats:
-        """The raw scores, (validation messages, outputs), that it is calibrated on."""
+        """The raw scores, (validation messages, outputs), that the calibration uses."""
         return self.logprobs if self.served is None else self.served
 
     def scored_examples(self, validation: Sequence[Example]) -> list[ScoredExample]:
-        """Return every validation message's scores for a file."""
+        """Return the scores of every validation message as records."""
         return [
             ScoredExample(
                 id=example.id,
@@ -152,7 +152,7 @@ class Result:
         ]
 
     def validation_figures(self) -> ValidationFigures:
-        """Return what a manifest and a training's record say of validation."""
+        """Return the validation figures of the manifest and the training record."""
         return ValidationFigures(
             examples=self.figures.examples,
             accuracy=self.figures.accuracy,
@@ -165,7 +165,7 @@ class Result:
         )
 
     def calibration_figures(self) -> CalibrationFigures:
-        """Return how well the temperature fits."""
+        """Return the calibration figures of the training record."""
         fitted = self.calibrated.calibration
         assert fitted.nll is not None
         assert fitted.ece is not None
@@ -180,8 +180,9 @@ class Result:
 
 
 def score_best(training: Training) -> Result:
-    """Load the best epoch's weights, as the file will hold them, into the model and calibrate
-    them. All processes score a share and have the same result."""
+    """Load the best weights, rounded as in the file, into the model and calibrate them. Processes
+    share the scoring and get the same result."""
+    # Rounded first: the temperature and the thresholds must fit the weights that are served.
     weights = round_weights(training.loop.state.best, training.recipe.weights_dtype)
     training.model.load_state_dict(weights)
     logprobs = training.validator.score()
@@ -189,8 +190,8 @@ def score_best(training: Training) -> Result:
 
 
 def calibrate_as_served(training: Training, result: Result, served: Floats) -> Result:
-    """Return a result calibrated on ``served``, (validation messages, outputs): raw scores of the
-    file that workers take first."""
+    """Return the result calibrated on ``served``, (validation messages, outputs), the raw scores of
+    the file that workers prefer."""
     figures, calibrated = _judge(training, served)
     return replace(result, figures=figures, calibrated=calibrated, served=served)
 

@@ -1,4 +1,4 @@
-"""The recipe: every setting of a training, frozen, from file, environment and flags."""
+"""The recipe: the settings of a training, from file, environment and flags."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from trainer.tracking.session import TrackerName
 from worker.common.settings import SettingsLoader, read_toml, split_assignment
 
 RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
-"""What is trained (``worker.contract.manifest``): LoRA layers on an instruct model that answers
-with a label's code; a small encoder with a linear head; logistic regression over frozen sentence
-embeddings."""
+"""The kind of model: LoRA layers on an instruct model that answers with a label's code; a small
+encoder with a linear head; logistic regression over frozen sentence embeddings."""
 
 
 class _Only:
-    """Marks a setting that means something for some kinds of model alone."""
+    """Marks a setting that exists only for some kinds of model."""
 
     def __init__(self, *kinds: RecipeKind) -> None:
         self.kinds = kinds
@@ -41,7 +40,7 @@ _LOCAL = {"base", "dataset", "run"}
 
 
 def _split_names(given: object) -> object:
-    """Let a list be written in one word, as flags and the environment have it: ``a,b``."""
+    """Accept a list written as ``a,b``, as in flags and environment variables."""
     if not isinstance(given, str):
         return given
     words = given.strip().removeprefix("[").removesuffix("]").split(",")
@@ -52,16 +51,15 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
 OnnxFiles = Annotated[tuple[Literal["fp32", "int8"], ...], BeforeValidator(_split_names)]
 
 _SUBLABEL_SHARE = 0.5
-"""What the finer labels' share of a head's loss is by itself."""
+"""The finer labels' share of a head's loss with ``sublabel_weight = "auto"``."""
 
 
 class Recipe(BaseModel):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
-    ``config/trainer-cpu.toml`` says what each setting means, ``config/trainer-encoder.toml``
-    those of encoders. Where transformers, PEFT or accelerate have a name for one, it is theirs.
-    Relative paths start at the working directory. A setting that means nothing for the ``kind`` of
-    model is refused where it is given.
+    ``config/trainer-cpu.toml`` explains each setting, ``config/trainer-encoder.toml`` those of
+    encoders. Names are those of transformers, PEFT or accelerate, if they have one. Relative paths
+    start at the working directory. A setting of another ``kind`` of model is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -99,8 +97,7 @@ class Recipe(BaseModel):
         "auto"
     )
     threads: Annotated[int, Field(ge=0)] = 0
-    share_prefix: Annotated[bool, _CODES] = True
-    packing: Annotated[bool | Literal["auto"], _CODES] = "auto"
+    prompt_layout: Annotated[Literal["auto", "packed", "cached", "whole"], _CODES] = "auto"
     gradient_checkpointing: Annotated[bool | Literal["auto"], _GRADIENTS] = "auto"
     memory_check: bool = True
 
@@ -134,12 +131,16 @@ class Recipe(BaseModel):
         strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
         if strange:
             raise ValueError(
-                f"{', '.join(strange)}: no setting of kind {self.kind!r}: leave it out"
+                f"{', '.join(strange)}: not a setting of kind {self.kind!r}: leave it out"
             )
         if self._concerns("instruction") and not self.instruction:
             raise ValueError(f"instruction: kind {self.kind!r} needs one")
         self._check_sublabel_weight()
-        self._check_packing()
+        if self.prompt_layout == "cached" and self.gradient_checkpointing is True:
+            raise ValueError(
+                "gradient_checkpointing: not with prompt_layout = 'cached', because a cache cannot "
+                "be computed twice: leave prompt_layout out, or set it to 'whole'"
+            )
         return self
 
     def _check_sublabel_weight(self) -> None:
@@ -152,36 +153,31 @@ class Recipe(BaseModel):
         if weight == "auto" and not is_share:
             raise ValueError(f"sublabel_weight: kind {self.kind!r} takes a number, 0 for none")
 
-    def _check_packing(self) -> None:
-        if self.packing is True and not self.share_prefix:
-            raise ValueError("packing: needs share_prefix = true, since the prefix is packed once")
-        cached = self.share_prefix and self.packing is False
-        if self._concerns("packing") and cached and self.gradient_checkpointing is True:
-            raise ValueError(
-                "gradient_checkpointing: not with share_prefix = true and packing = false, whose "
-                "cache cannot be computed twice: leave packing out, or set share_prefix = false"
-            )
-
     def sublabel_share(self, sublabels: Sequence[str]) -> float:
-        """Return ``sublabel_weight`` as a number, where these are the finer labels to learn: with
-        ``auto`` a half if there are any."""
+        """Return ``sublabel_weight`` as a number: "auto" is a half if there are finer labels.
+        Raises BadInput if a weight is set and there are none."""
         if self.sublabel_weight == "auto":
             return _SUBLABEL_SHARE if sublabels else 0.0
+        if self.sublabel_weight and len(sublabels) < 2:
+            raise BadInput(
+                "sublabel_weight is set, but the dataset has no finer labels: prepare it with "
+                "--sublabel-column, or set sublabel_weight=0"
+            )
         return self.sublabel_weight
 
     @property
     def has_head(self) -> bool:
-        """Whether a linear head answers, and not the base's own vocabulary."""
+        """Whether a linear head answers, instead of the base's vocabulary."""
         return self.kind in _HEADS.kinds
 
     @property
     def weights_dtype(self) -> str:
-        """In which precision the learnt weights are stored."""
+        """The precision of the stored weights."""
         return "float32" if self.kind == "embedding-linear" else self.adapter_dtype
 
     def to_record(self) -> dict[str, Any]:
-        """Return the settings for a manifest: plain JSON without this machine's folders, and
-        without what means nothing for this kind of model."""
+        """Return the settings for a manifest, as plain JSON: without this machine's folders and
+        settings of other kinds of model."""
         foreign = {name for name in type(self).model_fields if not self._concerns(name)}
         return self.model_dump(mode="json", exclude=_LOCAL | foreign)
 
@@ -190,7 +186,7 @@ class Recipe(BaseModel):
 
 
 def concerns(setting: str, kind: RecipeKind) -> bool:
-    """Whether a setting means something for a kind of model."""
+    """Whether a setting exists for a kind of model."""
     marks = [mark for mark in Recipe.model_fields[setting].metadata if isinstance(mark, _Only)]
     return all(kind in mark.kinds for mark in marks)
 
@@ -199,8 +195,8 @@ _LOADER = SettingsLoader(Recipe, BadInput, prefix="CLERK_TRAINER_")
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
-    """Read a recipe file, or the settings of a training's record (``training.json``), which it
-    repeats; ``flags`` win over it. Raises BadInput in one line."""
+    """Read a recipe file, or the settings recorded in a ``training.json``; ``flags`` win over it.
+    Raises BadInput."""
     if path.name == TRAINING.name:
         in_file = dict(TRAINING.read(path.parent).recipe)
     else:

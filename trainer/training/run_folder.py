@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, and the checkpoint from which it goes on."""
+"""A run's folder and its checkpoint."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _RECORD = "checkpoint.json"
 
 @dataclass(slots=True)
 class TrainState:
-    """Where a training is. Sums are over the current epoch: losses in nats, ``seconds`` of
-    training alone, ``tokens`` as served. ``best`` holds the adapter weights of the best epoch,
-    ``ema`` their exponential moving average."""
+    """The progress of a training. Sums are over the current epoch: losses in nats, ``seconds``
+    without validation, ``tokens`` of prompts. ``best`` are the weights of the best epoch, ``ema``
+    the exponential moving average."""
 
     epoch: int = 1
     batches: int = 0
@@ -56,12 +56,11 @@ class TrainState:
 
 
 def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
-    """Return the number of the epoch to keep: lowest validation loss after the temperature, or
-    highest macro-F1 (of equals the one with the lower loss, then the earlier).
+    """Return the number of the best epoch: the lowest validation loss with the fitted temperature,
+    or the highest macro-F1 (then the lower loss, then the earlier epoch)."""
 
-    After the temperature, since that is how it is served: before it, an epoch that is right more
-    often loses to one that is less sure. Why not by accuracy: docs/figures.md."""
-
+    # With the temperature, as it is served: without it, a more accurate but overconfident epoch
+    # loses to a less accurate one. docs/figures.md explains why not by accuracy.
     def rank(epoch: Epoch) -> tuple[float, float, int]:
         macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0
         return -macro_f1, epoch.validation_calibrated_loss, epoch.number
@@ -70,9 +69,9 @@ def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
 
 
 def should_stop(epochs: Sequence[Epoch], patience: int) -> bool:
-    """Whether ``patience`` epochs in a row improved neither the lowest validation loss (after
-    the temperature) nor the highest macro-F1: the loss often turns while the labels still get
-    better."""
+    """Whether ``patience`` epochs in a row improved neither the lowest validation loss (with the
+    temperature) nor the highest macro-F1. Both, because the loss often rises while the labels still
+    improve."""
     loss, f1, stale = math.inf, -math.inf, 0
     for epoch in epochs:
         better = epoch.validation_calibrated_loss < loss or epoch.validation_macro_f1 > f1
@@ -88,11 +87,10 @@ Save = Callable[[TrainState, Any], None]
 def save_checkpoint(
     run: Path, identity: Mapping[str, Any], state: TrainState, state_dicts: Any
 ) -> None:
-    """Write a checkpoint: the state's file, then the record that names it with its digest.
+    """Write a checkpoint: the state's file, then the record with its name and digest.
 
-    ``state_dicts`` is anything ``torch.save`` takes that holds tensors and plain values only. An
-    earlier checkpoint goes when the new one is whole. Raises OSError when the disk is full: the
-    earlier one is still there then.
+    ``state_dicts`` holds tensors and plain values only. The earlier checkpoint is removed when the
+    new one is complete, so a full disk (OSError) leaves the earlier one.
     """
     directory = run / CHECKPOINT_DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
@@ -103,6 +101,7 @@ def save_checkpoint(
     data = buffer.getvalue()
     name = f"step-{state.step:07d}.pt"
     write_atomically(directory / name, data)
+    # The record last: a kill between the two leaves the earlier checkpoint in force.
     record = {"file": name, "sha256": sha256_bytes(data), "identity": dict(identity)}
     write_atomically(
         directory / _RECORD, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
@@ -118,7 +117,8 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def checkpoint_identity(run: Path) -> Mapping[str, Any] | None:
-    """Return what the run's checkpoint is of, None where there is none that can be read."""
+    """Return the identity of the training that wrote the run's checkpoint; None if there is none
+    or it cannot be read."""
     try:
         record = json.loads((run / CHECKPOINT_DIRECTORY / _RECORD).read_text(encoding="utf-8"))
         identity: Mapping[str, Any] = record["identity"]
@@ -128,8 +128,8 @@ def checkpoint_identity(run: Path) -> Mapping[str, Any] | None:
 
 
 def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState, Any]:
-    """Read a run's checkpoint. Raises BadInput when it is corrupt, or when what is to be trained
-    (``identity``: settings, dataset, base) is not what was being trained."""
+    """Read a run's checkpoint. Raises BadInput if it is corrupt or of another training
+    (``identity``: settings, dataset, base)."""
     directory = run / CHECKPOINT_DIRECTORY
     remedy = f"remove {directory} to train from the start"
     try:
@@ -141,7 +141,7 @@ def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState,
     if sha256_bytes(data) != digest:
         raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
     require_same(before, identity, f"{directory}: belongs to another training", remedy)
-    # On the CPU, wherever it was written: another process, or machine, may have another device.
+    # To the CPU: the process that wrote it may have had another device.
     saved = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     fields = saved["state"]
     fields["epochs"] = [Epoch(**epoch) for epoch in fields["epochs"]]
@@ -151,11 +151,11 @@ def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState,
 def require_same(
     before: Mapping[str, Any], now: Mapping[str, Any], problem: str, remedy: str
 ) -> None:
-    """Raise BadInput that lists the settings in which two trainings differ, if they do."""
+    """Raise BadInput that lists the settings in which two trainings differ, if any."""
     changed = sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
     if changed:
         what = ", ".join(f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in changed)
-        raise BadInput(f"{problem}: {what}: set it back, or {remedy}")
+        raise BadInput(f"{problem}: {what}: restore it, or {remedy}")
 
 
 def remove_checkpoint(run: Path) -> None:
@@ -178,18 +178,15 @@ _LATER = frozenset(
 
 
 def open_run(run: Path, *, resume: bool, replace: bool) -> None:
-    """Make the folder ready. Raises BadInput when it holds an adapter or a checkpoint that
-    nobody asked to replace or to continue from, or anything that does not belong in a run.
-
-    An adapter next to its checkpoint and without a record is of a training that was killed while it
-    wrote the run: continued, it is written again."""
+    """Prepare the run folder. Raises BadInput if it has an adapter or a checkpoint and neither
+    ``replace`` nor ``resume`` allows it, or if it has other files."""
     if run.exists() and not run.is_dir():
         raise BadInput(f"{run}: exists and is not a directory")
     found = {path.name for path in run.iterdir()} if run.exists() else set()
     strange = sorted(name for name in found - _OURS - _LATER if not name.startswith("."))
     if strange:
         raise BadInput(
-            f"{run}: holds {strange[0]!r}, which does not belong in a run folder: choose another "
+            f"{run}: has {strange[0]!r}, which does not belong in a run folder: choose another "
             "--out"
         )
     if replace:
@@ -198,17 +195,18 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         found = set()
     if ADAPTER in found and resume and has_checkpoint(run) and TRAINING.name not in found:
+        # Killed between writing the adapter and its record: the resumed training writes it again.
         shutil.rmtree(run / ADAPTER)
     elif ADAPTER in found:
-        raise BadInput(f"{run}: holds a finished adapter; choose another --out or add --replace")
+        raise BadInput(f"{run}: has a finished adapter: choose another --out or add --replace")
     if has_checkpoint(run) and not resume:
-        raise BadInput(f"{run}: holds a checkpoint; add --resume to continue, or --replace")
+        raise BadInput(f"{run}: has a checkpoint: add --resume to continue, or --replace")
     run.mkdir(parents=True, exist_ok=True)
 
 
 class StepLog:
-    """``steps.jsonl``, open for the length of a training. Continuing from a checkpoint drops the
-    lines of steps that will be made again."""
+    """``steps.jsonl``, open during a training. A resumed training drops the lines of steps that it
+    repeats."""
 
     def __init__(self, run: Path, *, last_step: int, enabled: bool = True) -> None:
         self._file: TextIO | None = None
@@ -239,7 +237,7 @@ class StepLog:
                 for key, value in step.to_json().items()
             }
             self._file.write(json.dumps(rounded) + "\n")
-            self._file.flush()
+            self._file.flush()  # so that a kill loses no finished step
 
 
 def _lines_up_to(path: Path, last_step: int) -> list[str]:
@@ -249,5 +247,5 @@ def _lines_up_to(path: Path, last_step: int) -> list[str]:
             if json.loads(line)["step"] <= last_step:
                 kept.append(line)
         except (ValueError, KeyError):
-            continue  # a line cut short by the kill
+            continue  # cut short by a kill
     return kept

@@ -1,4 +1,4 @@
-"""A small search over a declared grid, ranked by validation and within a time budget."""
+"""A sweep: try a grid of settings within a time budget, ranked by validation."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def sweep(
 ) -> SweepRecord:
     """Train every combination of the grid's settings into ``out/trial-N`` and rank them.
 
-    The better validation macro-F1 wins, of equals the lower loss; the hold-out is never opened.
-    ``sweep.json`` is written after each trial; trials it holds already are not repeated. No
-    trial starts that would not end within the budget at the speed of those before, and one that
-    passes it all the same is stopped. Several processes (``accelerate launch``) train each trial
-    together, and one of them writes. Raises BadInput, for a wrong setting before the first trial.
+    The highest validation macro-F1 wins, then the lowest loss; the hold-out is never opened.
+    ``sweep.json`` is written after each trial, and its trials are not repeated. A trial starts only
+    if it is expected to end within the budget at the speed of earlier ones, and is stopped if it
+    does not. Several processes (``accelerate launch``) train each trial together, and one of them
+    writes. Raises BadInput; for a wrong setting before the first trial.
     """
     names = list(grid)
     combinations = [
@@ -103,7 +103,7 @@ def _run_trials(
             skipped += 1
             continue
         console.rule(" ".join(f"{key}={value}" for key, value in settings.items()))
-        # A group of its own for each trial: which precision it computes in may be of the grid.
+        # A new group for each trial, because the precision may be part of the grid.
         processes = ProcessGroup(recipe.device, recipe.mixed_precision)
         try:
             training = train(recipe, console, replace=True, until=end, group=processes)
@@ -134,13 +134,14 @@ def _make_trial(settings: Mapping[str, str], recipe: Recipe, record: TrainingRec
 
 
 def _expected_s(trials: Sequence[Trial], recipe: Recipe) -> float:
-    """Seconds a trial is likely to take, from those before, by its epochs; 0 before the first."""
+    """Return the seconds a trial is expected to take, from earlier trials; 0 before the first."""
+    # Trials on a part of the data are faster and would make the estimate too low.
     paces = [trial.seconds / trial.epochs for trial in trials if not trial.per_label]
     return max(paces, default=0.0) * recipe.epochs
 
 
 def _fixed_settings(recipe: Recipe, grid: Mapping[str, Any]) -> dict[str, Any]:
-    """What all trials share: comparing those of two recipes, datasets or bases says nothing."""
+    """Return the settings that all trials must share to be comparable."""
     base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
     identity = weights_identity(recipe, open_dataset(recipe.dataset), base)
     return {key: value for key, value in identity.items() if key not in grid}
@@ -174,7 +175,7 @@ def _earlier_trials(
     if record is None:
         return []
     if any(trial.settings not in combinations for trial in record.trials):
-        raise BadInput(f"{path}: holds trials of another grid: choose another --out")
-    problem = f"{path}: holds trials of another training"
+        raise BadInput(f"{path}: has trials of another grid: choose another --out")
+    problem = f"{path}: has trials of another training"
     require_same(record.fixed, fixed, problem, "choose another --out")
     return list(record.trials)

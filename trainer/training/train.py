@@ -1,4 +1,4 @@
-"""One training, from a dataset to an adapter: read it top to bottom."""
+"""One training, from a dataset to an adapter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainer.model.device import ProcessGroup, describe_machine, peak_memory
 from trainer.model_card import write_run_card
 from trainer.tracking.session import Tracking, open_tracking
 from trainer.training.adapter import versions
-from trainer.training.console import make_progress, print_epochs, print_result
+from trainer.training.console import Progress, print_epochs, print_result
 from trainer.training.encoder import Encoder
 from trainer.training.lora_code import LoraCode
 from trainer.training.parts import Kind, Result, Training, score_best
@@ -48,11 +48,11 @@ KINDS: Mapping[RecipeKind, Kind] = {
     "encoder": Encoder(),
     "embedding-linear": Encoder(),
 }
-"""By the recipe's ``kind``; a test says where one is missing."""
+"""The implementation of each kind."""
 
 
 class OutOfTime(Exception):
-    """The training did not end before its ``until``; its checkpoint stays."""
+    """The training did not end before ``until``; its checkpoint stays."""
 
 
 def train(
@@ -64,14 +64,13 @@ def train(
     until: float = math.inf,
     group: ProcessGroup | None = None,
 ) -> TrainingRecord:
-    """Train, calibrate on validation, and leave in ``recipe.run`` the adapter and the record of
-    its making, which is returned too.
+    """Train, calibrate on validation, and write the adapter and its record into ``recipe.run``.
+    Return the record.
 
-    ``resume`` continues from the run's checkpoint, if there is one; ``until`` (time.monotonic, in
-    seconds) is when to give up; ``group``, the processes that take part, is the caller's to close
-    where it is given. Raises BadInput or ContractError for what the caller has to
-    fix, ProofFailed when a check of the trainer's own work fails, OutOfTime; then there is no
-    adapter.
+    ``resume`` continues from the run's checkpoint, if there is one. ``until`` is the deadline
+    (time.monotonic, seconds). A given ``group`` of processes is not closed. Raises BadInput or
+    ContractError for wrong input, ProofFailed if a check of the trainer's own work fails, and
+    OutOfTime; then no adapter is written.
     """
     started = time.monotonic()
     if recipe.threads:
@@ -104,7 +103,7 @@ def train(
             remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
         joined.barrier()
-        return TRAINING.read(recipe.run)
+        return TRAINING.read(recipe.run)  # from the file: only the main process has the record
     finally:
         if group is None:
             joined.close()
@@ -128,7 +127,7 @@ def _run_loop(training: Training, console: Console, until: float, tracking: Trac
     with StepLog(recipe.run, last_step=loop.state.step, enabled=group.is_main) as steps:
         loop.run(
             training.validator.validate,
-            make_progress(console),
+            Progress(console),
             save=save,
             save_every_s=recipe.checkpoint_every_s,
             on_step=on_step,
@@ -139,7 +138,7 @@ def _run_loop(training: Training, console: Console, until: float, tracking: Trac
 def _write_run(
     training: Training, result: Result, started: float, tracked: TrackedRun | None
 ) -> TrainingRecord:
-    """Write the adapter, the validation scores, and last the record, which is returned."""
+    """Write the adapter, the validation scores, and last the record; return the record."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
     created_at = rfc3339_now()
     outcome: dict[str, Any] = {
@@ -151,6 +150,7 @@ def _write_run(
     manifest, result = KINDS[recipe.kind].write(
         training, result, created_at=created_at, outcome=outcome
     )
+    # The adapter first and the record last: a run without a record is unfinished and is resumed.
     VALIDATION_SCORES.write(recipe.run, result.scored_examples(inputs.dataset.validation))
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
     record = TrainingRecord(

@@ -1,4 +1,7 @@
-"""What a store names and what each running worker actually serves: standard library only."""
+"""``clerk-worker adapters``: the adapters in a store, and those that running workers serve.
+
+Standard library only, so that it starts fast in a container.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,16 @@ from urllib.parse import urlsplit
 
 from worker.contract.codec import encode
 from worker.contract.errors import AdapterRefused
-from worker.contract.manifest import Manifest, read_manifest
-from worker.contract.store import is_digest, read_canary, read_pointer
+from worker.contract.manifest import Manifest, is_digest, read_manifest
+from worker.contract.store import read_canary, read_pointer
 from worker.contract.verify import attach_probes
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 5.0  # for each worker: one that hangs must not hide the others
 
 
 def show_adapters(store: Path | None, workers: Sequence[str], *, as_json: bool) -> int:
-    """Print both; return 1 when a worker does not answer or does not serve the current adapter.
-
-    Raises AdapterRefused when the store's pointers cannot be read.
-    """
+    """Print store and workers; return 1 if a worker does not answer or does not serve the current
+    adapter, else 0. Raises AdapterRefused if the store's pointers cannot be read."""
     found: dict[str, Any] = {
         "schema": "worker-adapters/1",
         "store": None if store is None else _store(store),
@@ -71,8 +72,8 @@ def _stored(directory: Path) -> dict[str, Any]:
 
 
 def _count_probes(directory: Path, manifest: Manifest) -> int | None:
-    """Return how many probes an adapter has; None where this user may not read them, or where
-    they are damaged, which workers say."""
+    """Return the number of an adapter's probes; None if they are unreadable or damaged, which
+    workers report."""
     try:
         return len(attach_probes(manifest, directory).probes)
     except AdapterRefused:
@@ -80,6 +81,7 @@ def _count_probes(directory: Path, manifest: Manifest) -> int | None:
 
 
 def _worker(url: str) -> dict[str, Any]:
+    # urlsplit takes HOST:PORT without slashes for a scheme and a path.
     parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
     answer: dict[str, Any] = {"url": url, "error": None, "adapters": []}
     if parts.scheme != "http" or not parts.hostname:
@@ -90,7 +92,7 @@ def _worker(url: str) -> dict[str, Any]:
         response = connection.getresponse()
         info = json.loads(response.read())
         if response.status != http.HTTPStatus.OK:
-            return answer | {"error": f"answers {response.status}"}
+            return answer | {"error": f"HTTP status {response.status}"}
         return answer | {
             "adapters": info["adapters"],
             "last_refusal": info["last_refusal"],
@@ -102,7 +104,7 @@ def _worker(url: str) -> dict[str, Any]:
 
 
 def _follows(worker: dict[str, Any], current: dict[str, Any] | None) -> bool | None:
-    """Whether a worker's main adapter is the store's current one; None where that is unknown."""
+    """Whether a worker's main adapter is the store's current one; None if unknown."""
     if worker["error"] or current is None:
         return None
     return any(
@@ -125,7 +127,7 @@ def _print(found: dict[str, Any]) -> None:
             name = f"{adapter['digest'][:12]}  {adapter['name'] or '-'}"
             print(f"{name}  {what}  {' '.join(marks)}".rstrip())
         if current is None:
-            print(f"{store['path']}: nothing is current")
+            print(f"{store['path']}: no current adapter")
         else:
             print(f"current since {current['since']}, by {current['by']}{_why(current)}")
         if canary is not None:
@@ -141,7 +143,7 @@ def _print_worker(worker: dict[str, Any]) -> None:
     if worker["error"]:
         print(f"{worker['url']}: {worker['error']}", file=sys.stderr)
         return
-    behind = "  NOT the current one" if worker["follows"] is False else ""
+    behind = "  NOT the store's current adapter" if worker["follows"] is False else ""
     for adapter in worker["adapters"]:
         print(
             f"{worker['url']}: {adapter['role']} {adapter['digest'][:12]} {adapter['name']} since "

@@ -1,4 +1,4 @@
-"""A command's settings: loaded, used to set up logging, and shown by ``check-config``."""
+"""Load a command's settings, set up logging by them, and print them for ``check-config``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.settings import LoadedSettings, effective, load_settings
 
 def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
     """Load the settings and configure logging. Raises SettingsError."""
-    configure_logging()  # for settings that cannot be read
+    configure_logging()  # so that a settings error is logged as JSON too
     loaded = load_settings(config, sets or ())
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded
@@ -26,8 +26,8 @@ def load(config: Path | None, sets: Sequence[str] | None) -> LoadedSettings:
 def load_offline(
     config: Path | None, sets: Sequence[str] | None, *, use_demo: bool
 ) -> LoadedSettings:
-    """Load the settings of a command whose output is for people or pipes: only warnings are logged,
-    and an error is a line of text also where it ends in a file, unless a flag says otherwise.
+    """Load the settings of a command that prints results: by default it logs only warnings, and
+    errors are lines of text even if redirected.
 
     ``use_demo`` takes base model and adapter from the demo. Raises SettingsError.
     """
@@ -36,18 +36,19 @@ def load_offline(
         from worker.demo.run import demo_model_settings
 
         given = [*demo_model_settings(), *given]
+    # Before the user's flags, which then win.
     loaded = load_settings(config, ["log.level=warning", "log.format=console", *given])
     configure_logging(loaded.settings.log.format, loaded.settings.log.level)
     return loaded
 
 
 def check(loaded: LoadedSettings) -> int:
-    """Print every setting to standard output, then notes and problems to standard error; return
-    the exit code."""
+    """Print every setting to standard output, and notes and problems to standard error; return the
+    exit code."""
     from worker.config_check import adapter_problems, notes, settings_problems
 
     print_settings(loaded)
-    sys.stdout.flush()  # so that the problems stand last where both go to one file
+    sys.stdout.flush()  # so that problems come last if both go to the same file
     settings = loaded.settings
     for note in notes(settings, loaded.origins):
         print(f"note: {note}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""The commands and their help. Each imports the module that does its work when it is called."""
+"""The commands and their help. Each command imports its module when it is called: --help and a
+container's health check then start fast."""
 
 from __future__ import annotations
 
@@ -24,8 +25,7 @@ from worker.errors import (
 
 _EPILOG = """
 Settings come from defaults, a TOML file, CLERK_* environment variables and flags; later ones
-override earlier ones. `clerk-worker check-config` shows each setting with its origin, and checks
-them.
+override earlier ones. `clerk-worker check-config` checks them and shows where each comes from.
 
 Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage ·
 3 adapter refused · 4 Kafka cannot be used · 5 engine died · 6 too many dead letters ·
@@ -35,7 +35,7 @@ Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage
 app = typer.Typer(
     name="clerk-worker",
     help="Label support messages with exactly one of a fixed set of categories.\n\n"
-    "New here? [bold]clerk-worker demo[/bold] shows it all on this machine: real Kafka, a real "
+    "New here? [bold]clerk-worker demo[/bold] shows everything on this machine: real Kafka, a real "
     "small model, sample messages.",
     epilog=_EPILOG,
     no_args_is_help=True,
@@ -79,10 +79,10 @@ def _root(
 
 @app.command(rich_help_panel="Run it")
 def run(config: Config = None, sets: Sets = None) -> None:
-    """Run the worker until it is told to stop: messages in from Kafka, labels out.
+    """Run the worker: read messages from Kafka, write labels, until SIGTERM or Ctrl-C.
 
-    Checks settings, topics and adapter, warms the model up, joins the consumer group and labels.
-    On SIGTERM or Ctrl-C it stops fetching, finishes and commits what is in flight, and exits 0.
+    Checks settings, topics and adapter, warms up the model, and joins the consumer group. When
+    stopped it fetches no more, finishes and commits the work in flight, and exits 0.
 
     Example: clerk-worker run -c config/worker.toml -s model.base=/models/base
     -s model.adapter=/adapters
@@ -105,32 +105,31 @@ def demo(
     model: Annotated[
         Literal["adapter", "encoder", "cascade"],
         typer.Option(
-            help="What labels them: the adapter that ships, on a small language model; the encoder "
-            "beside it; or a cascade, in which the encoder answers what it is sure of."
+            help="The model: an adapter on a small language model; an encoder; or a cascade, in "
+            "which the encoder answers what it is sure of and the adapter the rest."
         ),
     ] = "adapter",
     bootstrap_servers: Annotated[
         str | None,
-        typer.Option(help="Use this cluster instead of a local Kafka; topics are created."),
+        typer.Option(help="Use this cluster instead of a local Kafka; creates topics there."),
     ] = None,
     desk: Annotated[
         bool,
-        typer.Option("--desk", help="Then decide what was in doubt, at the desk in the browser."),
+        typer.Option("--desk", help="Then review doubtful labels at the desk in the browser."),
     ] = False,
     folder: Annotated[
         Path | None,
         typer.Option(
             "--folder",
             metavar="DIR",
-            help="Keep Kafka's and the desk's files here, and go on with what is there.",
+            help="Keep Kafka's and the desk's files here, and reuse existing ones.",
         ),
     ] = None,
 ) -> None:
     """Show the whole system on this machine: no Docker, no GPU, nothing to prepare.
 
-    Starts Apache Kafka on loopback and a worker with a small model and the adapter that ships with
-    the project, publishes sample messages of a shop's support desk, and shows each label as it
-    arrives. Leaves nothing running.
+    Starts Apache Kafka on loopback and a worker with a small model, publishes sample messages of a
+    shop's support desk, and shows each label as it arrives. Leaves nothing running.
     """
     from worker.demo.run import Wish, run_demo
 
@@ -145,11 +144,11 @@ app.command(rich_help_panel="Records")(replay)
 
 @app.command("check-config", rich_help_panel="Run it")
 def check_config(config: Config = None, sets: Sets = None) -> None:
-    """Show every setting with its origin; check all that can be known without Kafka or a model.
+    """Show every setting with its origin, and check them without Kafka or a model.
 
-    Settings, topics, files that are named, the adapter's manifest and files, its base, what is
-    installed: every problem is printed, and exit code 2 follows. `run` refuses the same. Call it
-    where the worker will run: in its image, with its mounts. Secrets are redacted.
+    Checks settings, topics, files, the adapter with its base, and installed packages. Prints every
+    problem and then exits 2; `run` refuses to start for the same reasons. Call it where the worker
+    will run: in its image, with its mounts. Secrets are redacted.
 
     Example: clerk-worker check-config -c config/worker.toml
     """
@@ -161,24 +160,24 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
 
 @app.command(rich_help_panel="Run it")
 def health(
-    url: Annotated[str, typer.Option(help="Health check to ask.")] = "http://127.0.0.1:8080/readyz",
+    url: Annotated[str, typer.Option(help="URL of the check.")] = "http://127.0.0.1:8080/readyz",
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the response.")
     ] = 5.0,
 ) -> None:
-    """Ask a worker on this machine whether it is ready; exit 0 if it is, else 1.
+    """Check whether a worker on this machine is ready: exit 0 if it is, else 1.
 
-    For a container's health check. /livez and /startupz can be asked as well.
+    For a container's health check. --url takes /livez and /startupz too.
     """
     sys.exit(ask(url, timeout_s))
 
 
 @app.command(rich_help_panel="Run it")
 def topics(config: Config = None, sets: Sets = None) -> None:
-    """Create the topics that are missing; existing ones are left unchanged.
+    """Create missing topics; existing ones stay unchanged.
 
-    Each gets kafka.topic_partitions partitions and the broker's default of replicas. For the
-    first step of a deployment; a worker creates no topics unless kafka.create_topics is true.
+    Each gets kafka.topic_partitions partitions and the broker's default number of replicas. Run it
+    before the first deployment; a worker creates topics only if kafka.create_topics is true.
 
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
     """
@@ -208,9 +207,9 @@ def adapters(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the adapters of a store, and which ones running workers serve and since when.
+    """Show the adapters in a store, and those that running workers serve.
 
-    Exits 1 when a worker does not answer or its main adapter is not the store's current one.
+    Exits 1 if a worker does not answer or its main adapter is not the store's current one.
 
     Example: clerk-worker adapters --store /adapters --worker http://127.0.0.1:8080
     """
@@ -223,9 +222,9 @@ def adapters(
 
 
 def ask(url: str, timeout_s: float) -> int:
-    """Print what the worker answers; return 0 when it is healthy, 1 when not or without an answer.
+    """Print a worker's answer; return 0 if it is healthy, 1 if not or without an answer.
 
-    No proxy is used, whatever the environment says: the worker is on this machine.
+    It does not use urllib, which would send the request to a proxy from the environment.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:

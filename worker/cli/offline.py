@@ -1,4 +1,4 @@
-"""Commands that run next to the workers, outside of their group."""
+"""Commands that run next to the workers, outside of their consumer group."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ First = Annotated[
     str,
     typer.Argument(
         help="An adapter's directory; a store (its current adapter); 'current' (that of "
-        "model.adapter); or the first digits of a digest in the store that model.adapter names."
+        "model.adapter); or the first digits of a digest in model.adapter's store."
     ),
 ]
-Second = Annotated[str, typer.Argument(help="The adapter to compare it with, given likewise.")]
+Second = Annotated[str, typer.Argument(help="The adapter to compare it with, named likewise.")]
 LabelField = Annotated[
     str | None,
     typer.Option(
@@ -74,13 +74,13 @@ Id = Annotated[
     str | None,
     typer.Option(
         "--id",
-        help="Name of the replay: the same name goes on where a run was broken off. "
-        "Letters, digits, '.', '_' and '-'.",
+        help="Name of the replay, from letters, digits, '.', '_' and '-'; the same name resumes "
+        "an interrupted replay.",
     ),
 ]
 Why = Annotated[
     str | None,
-    typer.Option(help="Why, for anyone who reads the results: 'bug 17'. No private data."),
+    typer.Option(help="Reason, written into the results: 'bug 17'. No private data."),
 ]
 DeadLetters = Annotated[
     bool, typer.Option("--dead-letters", help="Records that are dead letters now.")
@@ -103,7 +103,7 @@ Adapter = Annotated[
     str,
     typer.Option(
         help="Adapter to label with: a directory, a store, 'current' (that of model.adapter), or "
-        "the first digits of a digest in the store that model.adapter names."
+        "the first digits of a digest in model.adapter's store."
     ),
 ]
 ToOutput = Annotated[
@@ -117,9 +117,7 @@ ToDead = Annotated[
 ]
 Execute = Annotated[
     bool,
-    typer.Option(
-        "--execute/--dry-run", help="Label and publish; without it records are only counted."
-    ),
+    typer.Option("--execute/--dry-run", help="Label and publish, or only count the records."),
 ]
 
 
@@ -134,8 +132,8 @@ def classify(
 ) -> None:
     """Classify messages without Kafka: one text, a file, or standard input.
 
-    Results go to standard output in the order of the input, one JSON object per line; for CSV
-    input, the CSV with columns of results added. Progress goes to standard error.
+    Results go to standard output in input order, as one JSON object per line, or for CSV input as
+    CSV with added columns. Progress goes to standard error.
 
     Examples: clerk-worker classify --demo "where is my parcel?"
     · clerk-worker classify --demo -i messages.csv --field body > labelled.csv
@@ -173,9 +171,8 @@ def compare(
 ) -> None:
     """Classify the same messages with two adapters and show where they differ.
 
-    Messages come from the input topic (--last, --since or --offsets) or from a file. The topic is
-    read outside of the consumer group, so running workers are not affected. The adapters are loaded
-    one after the other, on this machine.
+    Messages come from the input topic (--last, --since or --offsets) or from a file. Reading does
+    not affect running workers. The adapters are loaded on this machine, one after the other.
 
     Examples: clerk-worker compare current 3f2a9c -s model.adapter=/adapters --last 2000
     · clerk-worker compare --demo current runs/new/adapter -i labelled.csv --label-field category
@@ -191,10 +188,10 @@ def compare(
     if (file is None) == (records is None):
         raise SettingsError(
             "choose messages with one of --input, --last, --since and --offsets: "
-            + ("none is given" if file is None else "--input and another are given")
+            + ("none is given" if file is None else "not both --input and a range")
         )
     if out is not None and not out.parent.is_dir():
-        # Checked first: the engines take minutes.
+        # Checked first, because the engines take minutes.
         raise SettingsError(f"--out {out}: {out.parent} is not a directory")
     settings = load_offline(config, sets, use_demo=use_demo).settings
     request = CompareRequest(first, second, file, records, topic, limit, texts)
@@ -217,9 +214,8 @@ def verify(
         list[str] | None,
         typer.Option(
             metavar="DIGEST",
-            help="An adapter that was in service, by the first digits of its digest; results "
-            "by any other are a fault. Repeatable. Default: those in the store that "
-            "model.adapter names.",
+            help="First digits of the digest of an adapter that served; results of any other are "
+            "faults. Repeatable. Default: the adapters in model.adapter's store.",
         ),
     ] = None,
     show_first: Annotated[
@@ -232,11 +228,11 @@ def verify(
 ) -> None:
     """Prove that each input record has exactly one result; exit 0 if so, 1 if not.
 
-    Reads the input topic and the output, review and dead-letter topics, as the worker's settings
-    name them, and finds input records without a result, results that come twice or out of order,
-    results for records that do not exist, records that no worker wrote, and results by an unknown
-    adapter. Nothing is changed: run it at any time, also while workers run. Without a range it
-    looks at everything that the group has committed; what comes after is pending.
+    Reads the input, output, review and dead-letter topics of the worker's settings. Finds input
+    records without a result, duplicate results, results out of order, results for records that do
+    not exist, records that no worker wrote, and results of an unknown adapter. It changes nothing
+    and may run while workers run. Without a range it checks everything that the group has
+    committed; later records count as pending.
 
     Examples: clerk-worker verify -c config/worker.toml
     · clerk-worker verify -c config/worker.toml --since 2026-03-02T06:00 --json
@@ -282,14 +278,13 @@ def replay(
 ) -> None:
     """Label chosen records again: dead letters, reviews, a label, an adapter's results, a range.
 
-    Counts first: nothing is labelled or written without --execute. Records are chosen by the result
-    that is in force; each option narrows the choice. They are read from the input topic: what has
-    expired there cannot be labelled again. The command labels them itself, with the adapter that
-    you choose, on a machine with room for the model; running workers are not affected. Results keep
-    their ids, and are marked with the replay's id, time and reason: the latest replay holds.
+    Without --execute it only counts. Records are chosen by their current result, and each option
+    narrows the choice. They are read from the input topic, so expired ones cannot be labelled
+    again. The command labels them itself, on this machine; running workers are not affected.
+    Results keep their ids and carry the replay's id, time and reason; the latest replay counts.
 
-    Killed half-way, the same command with the same --id goes on: no record gets two results of one
-    replay, and none is left out.
+    After an interruption run the same command with the same --id: it resumes, and every record gets
+    exactly one result from the replay.
 
     Examples: clerk-worker replay --reason deadline_exceeded -c worker.toml
     · clerk-worker replay --id bug-17 --why "bug 17" --reason deadline_exceeded --execute
@@ -324,11 +319,11 @@ def _replay(replay_id: str | None, why: str | None, *, execute: bool) -> Replay:
     now = datetime.now(UTC)
     if execute and (replay_id is None or why is None):
         raise SettingsError(
-            "--execute needs --id NAME, by which it can be gone on with, and --why TEXT"
+            "--execute needs --id NAME, to resume after an interruption, and --why TEXT"
         )
     name = replay_id or f"replay-{now:%Y%m%d-%H%M%S}"
     if re.fullmatch(REPLAY_ID, name) is None:
-        raise SettingsError(f"--id {name}: at most 100 letters, digits, '.', '_' and '-'")
+        raise SettingsError(f"--id {name}: use 1 to 100 letters, digits, '.', '_' and '-'")
     return Replay(name, rfc3339(now), why or "")
 
 
@@ -336,11 +331,13 @@ def _check(criteria: Criteria) -> None:
     known = get_args(RejectReason)
     for reason in criteria.reasons:
         if reason not in known:
-            raise SettingsError(f"--reason {reason}: it is one of {', '.join(known)}")
+            raise SettingsError(f"--reason {reason}: choose one of {', '.join(known)}")
     if criteria.made_by is not None:
         check_digest("--made-by", criteria.made_by)
     if (criteria.dead_letters or criteria.reasons) and (criteria.review or criteria.labels):
-        raise SettingsError("a dead letter has no label: choose it, or --review and --label")
+        raise SettingsError(
+            "--dead-letters and --reason exclude --review and --label: a dead letter has no label"
+        )
 
 
 def _show(result: ReplayResult, marked: Replay, *, execute: bool) -> None:
@@ -349,12 +346,13 @@ def _show(result: ReplayResult, marked: Replay, *, execute: bool) -> None:
     at_most = "at most " if result.at_most else ""
     print(f"{at_most}{total:,} records to label again{f' (by partition {by})' if by else ''}")
     if result.resumed_at:
-        print(f"going on with {marked.id}; what it did before is not counted")
+        print(f"resuming {marked.id}; records that it has labelled before are not counted")
     if result.expired:
-        print(f"{result.expired:,} more have expired from the input topic, and cannot be")
+        print(f"{result.expired:,} more have expired from the input topic")
     if execute:
         print(f"published: {result.labelled:,} labels, {result.dead:,} dead letters")
     elif total:
         print(
-            f"nothing was done: add --execute --id {marked.id} --why TEXT to do it", file=sys.stderr
+            f"only counted: add --execute --id {marked.id} --why TEXT to label them",
+            file=sys.stderr,
         )

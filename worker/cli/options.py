@@ -1,4 +1,4 @@
-"""Options that several commands share, and ranges of records as a user types them."""
+"""Options that several commands share, and the parsing of record ranges."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="TOML file with settings (see config/worker.toml); default: the one that "
-        "CLERK_CONFIG names.",
+        help="TOML file with settings (see config/worker.toml); default: $CLERK_CONFIG.",
     ),
 ]
 Sets = Annotated[
@@ -43,7 +42,7 @@ MessageField = Annotated[
     ),
 ]
 UseDemo = Annotated[
-    bool, typer.Option("--demo", help="Use the demo's small base model, and its adapter.")
+    bool, typer.Option("--demo", help="Use the demo's small base model and its adapter.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -68,7 +67,7 @@ _OFFSETS = re.compile(r"(\d+):(\d+)-(\d*)")
 
 
 def check_digest(option: str, digits: str) -> None:
-    """Raise SettingsError unless these can be the first digits of an adapter's digest."""
+    """Raise SettingsError unless ``digits`` can be the first digits of an adapter's digest."""
     if not _DIGITS.fullmatch(digits):
         raise SettingsError(f"{option} {digits}: give at least 4 hexadecimal digits")
 
@@ -76,16 +75,13 @@ def check_digest(option: str, digits: str) -> None:
 def input_range(
     since: str | None, until: str | None, offsets: Sequence[str] | None, last: int | None = None
 ) -> RecordRange | None:
-    """Return the range that these options give, None where none of them is given.
-
-    Raises SettingsError.
-    """
+    """Return the range in these options; None if none is given. Raises SettingsError."""
     if until is not None and since is None:
         raise SettingsError("--until needs --since")
     options = {"--last": last, "--since": since, "--offsets": offsets}
     given = [name for name, value in options.items() if value]
     if len(given) > 1:
-        raise SettingsError(f"{' and '.join(given)} are given: choose one")
+        raise SettingsError(f"{' and '.join(given)} exclude each other: choose one")
     if not given:
         return None
     return RecordRange(
@@ -97,23 +93,21 @@ def input_range(
 
 
 def parse_time(option: str, text: str | None) -> int | None:
-    """Return a time in Unix milliseconds; without an offset it is UTC. Raises SettingsError."""
+    """Convert a time to Unix milliseconds; without a zone it is UTC. Raises SettingsError."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise SettingsError(
-            f"{option} {text}: write it as 2026-03-02T06:00 (UTC) or 2026-03-02T06:00+01:00"
+            f"{option} {text}: not a time; write 2026-03-02T06:00 (UTC) or 2026-03-02T06:00+01:00"
         ) from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def parse_offsets(given: Sequence[str]) -> dict[int, tuple[int, int | None]]:
-    """Return by partition the first and the last offset, None for as far as it goes.
-
-    Raises SettingsError.
-    """
+    """Return the first and the last offset (None: to the end) by partition. Raises
+    SettingsError."""
     found: dict[int, tuple[int, int | None]] = {}
     for text in given:
         match = _OFFSETS.fullmatch(text)

@@ -1,1 +1,1 @@
-"""What the programs would otherwise copy: settings, logs, Kafka logins, errors, process."""
+"""Shared by the programs: settings, logs, Kafka logins, errors."""

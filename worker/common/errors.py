@@ -1,9 +1,8 @@
-"""How a program ends: an expected error is one line and an exit code, any other a traceback.
+"""End a program: an expected error is one line and an exit code, any other a private traceback.
 
-Tracebacks say where something failed, and nothing of what was being worked on. A message's text is
-in local variables, and in the words of many an exception (a KeyError is its key, a ValueError
-quotes what it could not read). So no values of variables are shown, and the words of an exception
-only where its kind does not quote what it was given.
+A traceback must not contain message text. Local variables contain it, and so does the text of many
+exceptions (a KeyError is its key, a ValueError quotes what it could not parse). So values of
+variables are never shown, and an exception's text only for types that do not quote their input.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ EXIT_SETTINGS = 2
 EXIT_INTERRUPTED = 130
 
 Log = Callable[[str, BaseException], bool]
-"""Logs what failed, in words, and the error; returns whether it did."""
+"""Logs a description and the error; returns whether it did."""
 
-WITHHELD = "(its words are withheld: they may quote a message)"
+WITHHELD = "(text withheld: it may quote a message)"
 
+# Types whose text names types, files and devices, never a value.
 _SPEAKING = (
     ArithmeticError,
     AttributeError,
@@ -31,13 +31,12 @@ _SPEAKING = (
     MemoryError,
     NameError,
     OSError,
-    RuntimeError,  # of which are torch's, and CUDA's
+    RuntimeError,  # torch's and CUDA's errors are of this type
     SystemError,
 )
-"""Kinds that speak of types, files, names and devices, never of a value."""
 
+# Modules whose exceptions have no message text: ours by rule, and the Kafka client's.
 _SPEAKING_MODULES = ("worker.", "trainer.", "desk.", "cimpl", "confluent_kafka")
-"""Whose own exceptions hold no message text: ours by the house's rule, and the Kafka client's."""
 
 
 def run_program(
@@ -47,25 +46,26 @@ def run_program(
 ) -> NoReturn:
     """Run a command line and exit with its code.
 
-    ``explain`` returns the line and the exit code of an expected error, None for any other. Where
-    logs are JSON, the last line is an event too.
+    ``explain`` returns the line and the exit code of an expected error, None for any other. If logs
+    are JSON, the error is a JSON event too.
     """
-    show_private(lambda problem, error: _log_unhandled(program, problem, error))
+    show_private(lambda problem, error: _log_event(f"{program}.unhandled", problem, error))
     try:
         app()
     except KeyboardInterrupt:
         _fail(program, "interrupted", EXIT_INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - shown here, for Python would show its words too
+    except Exception as error:  # noqa: BLE001 - Python's own traceback would show the text
         if (explained := explain(error)) is not None:
             _fail(program, *explained)
-        if not _log_failure(program, describe_private(error), EXIT_UNEXPECTED, error):
+        problem = describe_private(error)
+        if not _log_event(f"{program}.failed", problem, error, exit_code=EXIT_UNEXPECTED):
             print_private(error)
         sys.exit(EXIT_UNEXPECTED)
     sys.exit(0)
 
 
 def _fail(program: str, message: str, code: int) -> NoReturn:
-    if _log_failure(program, message, code):
+    if _log_event(f"{program}.failed", message, None, exit_code=code):
         pass
     elif sys.stderr.isatty():
         from rich.console import Console
@@ -80,32 +80,22 @@ def _fail(program: str, message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _log_failure(
-    program: str, problem: str, code: int, unexpected: BaseException | None = None
-) -> bool:
-    # Not imported where nothing was logged: a container's health check runs every few seconds.
+def _log_event(event: str, problem: str, error: BaseException | None, **fields: object) -> bool:
+    # Not imported unless the program has: a container's health check runs every few seconds.
     if "worker.common.logs" not in sys.modules:
         return False
-    from worker.common.logs import log_failure
+    from worker.common.logs import log_if_json
 
-    return log_failure(program, problem, code, unexpected)
-
-
-def _log_unhandled(program: str, problem: str, error: BaseException) -> bool:
-    if "worker.common.logs" not in sys.modules:
-        return False
-    from worker.common.logs import log_unhandled
-
-    return log_unhandled(program, problem, error)
+    return log_if_json(event, error=problem, exc_info=error, **fields)
 
 
 def format_private(error: BaseException) -> str:
-    """Return the traceback of ``error`` and of what led to it, without any value."""
+    """Return the traceback of ``error`` and of its causes, without any value."""
     return "".join(_parts(error, set())).rstrip("\n")
 
 
 def describe_private(error: BaseException) -> str:
-    """Return the kind of ``error``, and its words where they quote nothing, in one line."""
+    """Return the type of ``error``, and its text if it quotes nothing, on one line."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
     if not _speaks(kind):
@@ -115,9 +105,9 @@ def describe_private(error: BaseException) -> str:
 
 
 def show_private(log: Log = lambda _, __: False) -> None:
-    """Show errors that nobody caught like this: of the main thread and of any other.
+    """Show uncaught errors of all threads without values.
 
-    ``log`` gets what failed, in words, and the error; where it returns False they are printed.
+    ``log`` gets a description and the error; if it returns False they are printed.
     """
 
     def show(what: str, error: BaseException) -> None:
@@ -146,7 +136,7 @@ def print_private(error: BaseException) -> None:
 
 
 def _speaks(kind: type[BaseException]) -> bool:
-    # Some are of two kinds: an UnsupportedOperation is an OSError and a ValueError.
+    # Some are of two types: io.UnsupportedOperation is an OSError and a ValueError.
     quotes = issubclass(kind, ValueError | LookupError | TypeError)
     return not quotes and (
         issubclass(kind, _SPEAKING) or _full_name(kind).startswith(_SPEAKING_MODULES)
@@ -163,6 +153,7 @@ def _parts(error: BaseException, seen: set[int]) -> Iterator[str]:
     if earlier is not None and id(earlier) not in seen:
         yield from _parts(earlier, seen)
         yield "\nwhich led to:\n\n"
+    # format_tb shows the program's own source lines, and no values.
     if error.__traceback__ is not None:
         yield "Traceback (most recent call last):\n"
         yield from traceback.format_tb(error.__traceback__)

@@ -1,12 +1,12 @@
 """Logging in to Kafka: librdkafka's properties from the settings, and tokens for OAUTHBEARER.
 
-A token comes from a function of the user's own, named in the settings:
+A token comes from the user's own function, named in the settings:
 
     def token(config: str) -> tuple[str, float]: ...
 
-It is given the property ``sasl.oauthbearer.config``, returns a token and when that expires (Unix
-seconds), and may add the principal and a dictionary of SASL extensions: the client's ``oauth_cb``.
-The client calls it when it starts and again before a token expires, each client for itself.
+It gets the property ``sasl.oauthbearer.config`` and returns a token and its expiry (Unix seconds);
+it may add the principal and a dictionary of SASL extensions, as for the client's ``oauth_cb``. Each
+client calls it at start-up and again before a token expires.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SETTING = "kafka.sasl_token_callback"
 
 
 class ConnectionSettings(Section):
-    """Where a cluster is and how to log in: what every program's section ``kafka`` begins with.
+    """The cluster's address and login: the common part of every program's section ``kafka``.
 
-    Names with dots in place of underscores are librdkafka's properties, from ``security_protocol``
-    on but for those in ``_NOT_PLAIN``.
+    From ``security_protocol`` on, except for ``_NOT_PLAIN``, a name with dots instead of
+    underscores is librdkafka's property.
     """
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port[,host:port...]")
@@ -47,10 +47,10 @@ class ConnectionSettings(Section):
     )
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(
-        None, description="SASL password; best given in the environment, or as a file."
+        None, description="SASL password; preferably set in the environment or as a file."
     )
     sasl_password_file: Path | None = Field(
-        None, description="File with the SASL password, in place of it: a mounted secret."
+        None, description="File with the SASL password: a mounted secret."
     )
     sasl_token_callback: str | None = Field(
         None,
@@ -73,10 +73,8 @@ _LOGIN = [
 def login_properties(
     kafka: ConnectionSettings, report: Callable[[str], None], error: Callable[[str], Exception]
 ) -> dict[str, Any]:
-    """Return librdkafka's properties for logging in, from a program's section ``kafka``.
-
-    ``report`` is told why a token callback gives no token. Raises ``error``.
-    """
+    """Return librdkafka's properties for logging in. ``report`` gets the reason if a token callback
+    fails. Raises ``error``."""
     given: dict[str, Any] = {name: getattr(kafka, name) for name in _LOGIN}
     plain = {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -87,7 +85,7 @@ def login_properties(
     )
     found = {name.replace("_", "."): value for name, value in plain.items() if value}
     if kafka.sasl_token_callback is not None:
-        # The one property that is no plain value: the client takes a function under this name.
+        # The only property that is a function.
         found["oauth_cb"] = find_token_callback(
             kafka.sasl_token_callback, kafka.sasl_mechanism, report, error
         )
@@ -95,10 +93,8 @@ def login_properties(
 
 
 class TokenCallback:
-    """A user's function, found and held to what it must return. Called, it is ``oauth_cb``.
-
-    ``report`` is told why there is no token, for the client says little of it.
-    """
+    """A user's function with its result checked, for ``oauth_cb``. ``report`` gets the reason if
+    there is no token, because the client itself logs little about it."""
 
     def __init__(
         self, name: str, function: Callable[[str], object], report: Callable[[str], None]
@@ -108,7 +104,7 @@ class TokenCallback:
         self._report = report
 
     def __call__(self, config: str) -> object:
-        """Return a token; report it where there is none."""
+        """Return a token, or report the problem and raise it."""
         try:
             return self.token(config)
         except (RuntimeError, TypeError) as error:
@@ -116,10 +112,8 @@ class TokenCallback:
             raise
 
     def token(self, config: str) -> object:
-        """Return what the function returns. Raises RuntimeError or TypeError.
-
-        What goes wrong in it is told by the kind of its error alone: its words may hold a secret.
-        """
+        """Return the function's checked result. Raises RuntimeError or TypeError, with only the
+        type of an error in the function: its text may contain a secret."""
         try:
             given = self._function(config)
         except Exception as error:  # noqa: BLE001 - whatever a function of the user's raises
@@ -135,11 +129,11 @@ def find_token_callback(
     report: Callable[[str], None],
     error: Callable[[str], Exception],
 ) -> TokenCallback:
-    """Return the function that ``name`` (module:function) stands for, for a login by ``mechanism``.
-    Raises ``error`` where there is none, or the mechanism takes no token."""
+    """Import the function ``name`` (module:function). Raises ``error`` if that fails, or if
+    ``mechanism`` does not use tokens."""
     if mechanism != "OAUTHBEARER":
         raise error(
-            f"{SETTING} is given and kafka.sasl_mechanism is {mechanism}: set it to OAUTHBEARER"
+            f"{SETTING} is set, but kafka.sasl_mechanism is {mechanism}: set it to OAUTHBEARER"
         )
     module_name, _, function_name = name.partition(":")
     try:
@@ -156,10 +150,8 @@ def find_token_callback(
 
 
 def require_token(properties: Mapping[str, object], error: Callable[[str], Exception]) -> None:
-    """Ask for a token, where a function gives them. Raises ``error`` where it gives none.
-
-    A client that is made without one says, after ten seconds, no more than that.
-    """
+    """Call the token callback, if any. Raises ``error`` if it fails: a client without a token only
+    reports a timeout, after ten seconds."""
     callback = properties.get("oauth_cb")
     if not isinstance(callback, TokenCallback):
         return
@@ -167,8 +159,8 @@ def require_token(properties: Mapping[str, object], error: Callable[[str], Excep
         callback.token(str(properties.get("sasl.oauthbearer.config", "")))
     except (RuntimeError, TypeError) as problem:
         raise error(
-            f"no token for {properties['bootstrap.servers']}: {problem}; check {SETTING} and what "
-            "it asks for one"
+            f"no token for {properties['bootstrap.servers']}: {problem}; check {SETTING} and its "
+            "token service"
         ) from None
 
 

@@ -1,8 +1,7 @@
 """Logging: dotted events with fields; a console on a terminal, JSON lines elsewhere.
 
-Message text is never a field, and of an exception no value is shown
-(``worker.common.errors``). Everything goes to standard error, so that standard output is
-free for results.
+Message text is never a field, and exceptions are shown without values (``worker.common.errors``).
+Everything goes to standard error; standard output is for results.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ def configure_logging(
     level: Literal["debug", "info", "warning", "error"] = "info",
     program: str = "worker",
 ) -> None:
-    """Set logging up for this process. Call it once.
+    """Configure logging for this process.
 
-    ``level`` is that of the program's own loggers; third-party loggers show warnings.
+    ``level`` applies to the program's own loggers; third-party loggers show warnings.
     """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -37,7 +36,7 @@ def configure_logging(
     if console:
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # What is given here prints what is a string already; the default prints locals.
+            # plain_traceback prints our own string; the default would print local variables.
             exception_formatter=structlog.dev.plain_traceback,
         )
     else:
@@ -61,30 +60,15 @@ def configure_logging(
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(logging.WARNING)  # third-party libraries: asking for debug means our own loggers
     logging.getLogger(program).setLevel(level.upper())
 
 
-def log_failure(
-    program: str, problem: str, exit_code: int, unexpected: BaseException | None = None
-) -> bool:
-    """Log the error that ends this process; return False, and log nothing, where logs are not JSON.
-
-    ``unexpected``: an error with a traceback, which is shown without any value.
-    """
+def log_if_json(event: str, **fields: object) -> bool:
+    """Log an error event (``PROGRAM.WHAT``) and return True, unless logs are for a console."""
     if not _is_json():
         return False
-    structlog.get_logger(program).error(
-        f"{program}.failed", error=problem, exit_code=exit_code, exc_info=unexpected
-    )
-    return True
-
-
-def log_unhandled(program: str, problem: str, error: BaseException) -> bool:
-    """Log an error that nobody caught and that does not end this process, likewise."""
-    if not _is_json():
-        return False
-    structlog.get_logger(program).error(f"{program}.unhandled", error=problem, exc_info=error)
+    structlog.get_logger(event.partition(".")[0]).error(event, **fields)
     return True
 
 

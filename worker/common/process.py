@@ -1,4 +1,4 @@
-"""What Python's garbage collector has to look through while a program works."""
+"""Keep Python's garbage collector from scanning start-up objects again and again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def start_up_frozen() -> Iterator[None]:
-    """Have full collections pass over what is there already: modules, model, clients.
+    """Within the context, the collector skips existing objects: modules, model, clients.
 
-    It stays for as long as the program does. Looking through it each time is a tenth of the
-    worker's CPU time (``tests.bench.metrics``), and holds one in a hundred of the desk's pages up
-    for 70 ms (``tests.bench.desk``). What comes later is collected as ever. Cycles among what is
-    frozen and no longer used, those of the first adapter once another serves, are kept.
+    They live as long as the program. Scanning them in each full collection takes a tenth of the
+    worker's CPU time (``tests.bench.metrics``), and delays one in a hundred of the desk's pages by
+    70 ms (``tests.bench.desk``). Later objects are collected as usual. The price: reference cycles
+    among frozen objects, such as the first adapter's after a swap, are never freed.
     """
     gc.collect()
     gc.freeze()

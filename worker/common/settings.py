@@ -1,8 +1,9 @@
-"""Settings of a program: one frozen object from a file, the environment and flags.
+"""Load a program's settings: one frozen object from a file, the environment and flags.
 
-Each source is read on its own, so that the origin of each value is known: defaults, then a TOML
-file, then environment variables (``CLERK_KAFKA__GROUP_ID``), then flags (``kafka.group_id=...``).
-Later sources override earlier ones, and an unknown key is an error in each of them.
+The sources are defaults, a TOML file, environment variables (``CLERK_KAFKA__GROUP_ID``), and flags
+(``kafka.group_id=...``). Later ones override earlier ones, and an unknown key is an error in each.
+Each is read separately, so that errors and ``check-config`` can name a value's origin, which
+pydantic-settings does not record.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ REDACTED = "********"
 _NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"
 _TOO_DEEP = "lists and tables are nested too deeply"
 
-# A token by its last word: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only say
-# where one comes from, and anyone who looks for a mistake needs to see them.
+# "token" only as the last word: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only
+# say where a token comes from, and are needed to find a mistake.
 _SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token$")
 
 S = TypeVar("S", bound=BaseModel)
@@ -42,7 +43,7 @@ class Section(BaseModel):
 
 
 def flatten(value: Any, prefix: str = "") -> Any:
-    """Join nested keys with dots: unquoted in TOML, ``fetch.min.bytes = 1`` is nested."""
+    """Join nested keys with dots: TOML reads an unquoted ``fetch.min.bytes = 1`` as nested."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}
@@ -55,7 +56,7 @@ def flatten(value: Any, prefix: str = "") -> Any:
 
 
 def as_list(value: Any) -> Any:
-    """Take a single name for a list of one; in the environment a list is JSON."""
+    """Accept a single name for a list of one; in the environment a list is JSON."""
     if not isinstance(value, str):
         return value
     return json.loads(value) if value.startswith("[") else [value]
@@ -67,12 +68,12 @@ Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 TopicList = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
 Property = str | int | float | bool
 Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
-"""librdkafka's properties, by names with dots."""
+"""librdkafka's properties, by their names with dots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[S]):
-    """The effective settings, and for each key that was set, where."""
+    """The effective settings, and the origin of each key that was set."""
 
     settings: S
     origins: Mapping[str, str]
@@ -81,9 +82,9 @@ class Loaded(Generic[S]):
 class SettingsLoader(Generic[S]):
     """Reads the settings of one program into ``model``.
 
-    ``error`` makes what is raised for a mistake, a line that names the key and its origin. The
-    environment variables begin with ``prefix``; those named in ``elsewhere``, or with a prefix in
-    it, are read in other places.
+    ``error`` creates the exception for a mistake from a line with the key and its origin.
+    Environment variables begin with ``prefix``; those that begin with one of ``elsewhere`` are not
+    settings.
     """
 
     def __init__(
@@ -100,9 +101,9 @@ class SettingsLoader(Generic[S]):
         self._elsewhere = (f"{prefix}CONFIG", *elsewhere)
 
     def load(self, config: Path | None = None, flags: Sequence[str] = ()) -> Loaded[S]:
-        """Read all sources. Raises ``error``: which key, from where, what is wrong.
+        """Read all sources. Raises ``error`` with key, origin and problem.
 
-        ``config`` defaults to the file that the variable ``<prefix>CONFIG`` names; ``flags`` are
+        ``config`` defaults to the file in the variable ``<prefix>CONFIG``; ``flags`` are
         ``path.to.key=value``.
         """
         in_environment = os.environ.get(f"{self._prefix}CONFIG")
@@ -113,7 +114,7 @@ class SettingsLoader(Generic[S]):
     def combine(
         self, in_file: Mapping[str, Any], file: Path | None, flags: Mapping[str, Any]
     ) -> Loaded[S]:
-        """Lay the environment and ``flags`` over what was read from ``file``. Raises ``error``."""
+        """Combine the values from ``file``, the environment, and ``flags``. Raises ``error``."""
         merged: dict[str, Any] = {}
         origins: dict[str, str] = {}
         try:
@@ -129,6 +130,7 @@ class SettingsLoader(Generic[S]):
         except RecursionError:
             raise self._error(f"settings: {_TOO_DEEP}") from None
         except ValidationError as error:
+            # Without the input, which may be a secret.
             problems = error.errors(include_url=False, include_input=False)
             raise self._error(self._explain(problems, origins)) from None
 
@@ -157,9 +159,9 @@ class SettingsLoader(Generic[S]):
                 raise self._error(f"environment variable {name}: {self._unknown('.'.join(path))}")
             try:
                 self._put(values, path, json.loads(text) if _is_json(kind, field) else text)
-            except (ValueError, RecursionError):  # whose words may quote a secret
+            except (ValueError, RecursionError):  # from None: its text may quote a secret
                 raise self._error(
-                    f"environment variable {name}: lists and tables are given as JSON"
+                    f"environment variable {name}: write lists and tables as JSON"
                 ) from None
         return values
 
@@ -170,26 +172,27 @@ class SettingsLoader(Generic[S]):
                 flag, "--set", form="path.to.key=value", error=self._error
             )
             path = name.split(".")
-            if len(path) > 3:  # a property's own dots: kafka.consumer.fetch.min.bytes
+            if len(path) > 3:  # dots in a property's name: kafka.consumer.fetch.min.bytes
                 path = [*path[:2], ".".join(path[2:])]
             self._put(values, path, _parse(text, self._find(path)[0]))
         return values
 
     def _put(self, values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-        """Set a value at a path; properties of several sources are merged."""
+        """Set a value at a path; tables of properties from several sources are merged."""
         for depth, step in enumerate(path[:-1], start=1):
             values = values.setdefault(step, {})
             if not isinstance(values, dict):
                 name = ".".join(path[:depth])
-                raise self._error(f"{name} already has a value: it is no section")
+                raise self._error(f"{name} is a value, not a section")
         last = path[-1]
+        # A flag for one librdkafka property must not drop those in the file.
         if isinstance(value, dict) and isinstance(values.get(last), dict):
             values[last] = {**values[last], **value}
         else:
             values[last] = value
 
     def _find(self, path: Sequence[str]) -> tuple[Any, FieldInfo | None]:
-        """Return the annotation at a path, None where there is no such setting, and its field."""
+        """Return the annotation at a path (None: no such setting) and its field."""
         kind: Any = self._model
         field: FieldInfo | None = None
         for step in path:
@@ -212,22 +215,22 @@ class SettingsLoader(Generic[S]):
         return f"no setting is named {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
 
     def _explain(self, problems: Iterable[Any], origins: Mapping[str, str]) -> str:
-        """Say what is wrong with which setting from where, by pydantic's errors."""
+        """Convert pydantic's errors to one line with settings, problems and origins."""
         lines = []
         for problem in problems:
             name = ".".join(str(step) for step in problem["loc"])
             origin = next((o for key, o in origins.items() if f"{name}.".startswith(f"{key}.")), "")
             unknown = problem["type"] == "extra_forbidden"
-            # What is wrong of several settings together has no name of its own.
-            said = ": ".join(filter(None, (name, problem["msg"])))
-            what = self._unknown(name) if unknown else said
+            # A problem of several settings together has no name.
+            described = ": ".join(filter(None, (name, problem["msg"])))
+            what = self._unknown(name) if unknown else described
             lines.append(f"{what} ({origin})" if origin else what)
         return "; ".join(dict.fromkeys(lines))
 
 
 def redact(name: str, value: Any) -> Any:
-    """Return a setting's value as it may be shown: what is typed as a secret, or named like one,
-    also within, is hidden."""
+    """Return a setting's value for display: values typed as a secret or named like one are hidden,
+    also inside of tables."""
     if value is not None and (isinstance(value, SecretStr) or _SECRET.search(name.lower())):
         return REDACTED
     if isinstance(value, Mapping):
@@ -236,26 +239,27 @@ def redact(name: str, value: Any) -> Any:
 
 
 def read_toml(path: Path, error: Callable[[str], Exception]) -> dict[str, Any]:
-    """Read a settings file. Raises ``error``: which file, and what is wrong with it."""
+    """Read a settings file. Raises ``error``."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))  # a carriage return stays one
+        # Not read_text, which would convert carriage returns inside of strings.
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from problem
     except RecursionError:
         raise error(f"{path}: {_TOO_DEEP}") from None
-    except ValueError as problem:  # a TOMLDecodeError, no UTF-8, a number of 5,000 digits
-        raise error(f"{path}: is not TOML: {problem}") from problem
+    except ValueError as problem:  # TOMLDecodeError, invalid UTF-8, a number of 5,000 digits
+        raise error(f"{path}: not valid TOML: {problem}") from problem
 
 
 def read_secret(
     name: str, given: str | None, file: Path | None, error: Callable[[str], Exception]
 ) -> str | None:
-    """Return a secret that is given itself or by the name of a file (``name`` with ``_file``),
-    without the line's end. Raises ``error`` where both are given, or the file holds none."""
+    """Return a secret that is ``given`` or in a ``file``, whose final line end is dropped. Raises
+    ``error`` if both are set, or the file is unreadable or empty."""
     if file is None:
         return given
     if given is not None:
-        raise error(f"{name} and {name}_file are both given")
+        raise error(f"{name} and {name}_file are both set: remove one")
     try:
         secret = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
@@ -276,13 +280,12 @@ def split_assignment(
 ) -> tuple[str, str]:
     """Split ``text`` at its first equals sign; blanks around the key are dropped.
 
-    The value stays as it is: it may hold equals signs and blanks, and may be empty unless
-    ``needs_value``. Raises ``error``, naming the ``option`` that was given and the ``form`` it
-    takes, where there is no equals sign, no key or no value that is needed.
+    The value is unchanged: it may contain equals signs and blanks, and be empty unless
+    ``needs_value``. Otherwise raises ``error`` with the ``option`` and its ``form``.
     """
     key, sign, value = text.partition("=")
     if not sign or not key.strip() or (needs_value and not value.strip()):
-        # What was meant as the value may be a password.
+        # Show only the name: the rest may be a password.
         name = text[: len(text) - len(text.lstrip(_NAME_CHARACTERS))]
         shown = text if text in {name, f"{name}="} else f"{name}..."
         raise error(f"{option} {shown}: write it as {form}")
@@ -290,7 +293,7 @@ def split_assignment(
 
 
 def toml_value(text: str) -> Any:
-    """Read a value as TOML (``3``, ``true``, ``[1, 2]``); what is not TOML is the text it is."""
+    """Parse a value as TOML (``3``, ``true``, ``[1, 2]``); anything else is text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # also a number of 5,000 digits, 1,000 open brackets
@@ -298,10 +301,10 @@ def toml_value(text: str) -> Any:
 
 
 def _parse(text: str, kind: Any) -> Any:
-    """Parse a flag's value as TOML where it is TOML, else take it as text.
+    """Parse a flag's value as TOML, or otherwise as text.
 
-    Where the setting takes text, only a plainly written integer is a number: a password of ``1e5``
-    or ``12#34`` is neither a number nor a number with a comment.
+    For a setting that takes text, only a plain integer is a number: the password ``1e5`` is not a
+    number, and ``12#34`` is not a number with a comment.
     """
     value = toml_value(text)
     kinds = _kinds(kind)
@@ -312,8 +315,8 @@ def _parse(text: str, kind: Any) -> Any:
 
 
 def _is_json(kind: Any, field: FieldInfo | None) -> bool:
-    """Whether an environment variable of this kind is JSON: a table or section, and a list unless
-    a validator of its own reads it from text."""
+    """Whether an environment variable of this type is JSON: tables, sections, and lists without a
+    validator that reads text."""
     if any(typing.get_origin(one) is dict or _is_section(one) for one in _kinds(kind)):
         return True
     reads_text = field is not None and any(isinstance(m, BeforeValidator) for m in field.metadata)
@@ -332,7 +335,7 @@ def _is_section(kind: Any) -> bool:
 def _leaves(
     values: Mapping[str, Any], model: Any, at: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield each setting with its path; properties are one setting."""
+    """Yield each setting with its path; a table of properties is one setting."""
     for key, value in values.items():
         field = model.model_fields.get(key)
         inner = field.annotation if field else None

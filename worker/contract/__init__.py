@@ -1,6 +1,6 @@
-"""The one thing that worker and trainer share: what a prompt, an answer and an adapter are.
+"""What the programs agree on: prompts, label codes, adapters, records, and files between programs.
 
-Importing it pulls in nothing outside the standard library.
+Imports nothing outside the standard library.
 """
 
 from worker.contract.errors import AdapterRefused, ContractError, InvalidScores, TaxonomyError

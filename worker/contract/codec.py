@@ -1,8 +1,8 @@
-"""Frozen dataclasses to JSON and back, with every difference named.
+"""Convert frozen dataclasses to JSON and back; errors name the place of each difference.
 
-Covers what the contract's records are made of: dataclasses, tuples, mappings with text keys,
-optional values, literals, numbers and text, and the ``Range`` or ``Pattern`` that these have. A
-missing or mistyped key is always an error, an unknown one unless ``skip_unknown`` is given.
+Supports dataclasses, tuples, mappings with text keys, optional values, literals, numbers and text,
+with a ``Range`` or ``Pattern``. A missing or mistyped key is an error; an unknown key is an error
+unless ``skip_unknown`` is given.
 """
 
 from __future__ import annotations
@@ -16,23 +16,20 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from worker.contract.taxonomy import Taxonomy
-
-# What is said of a field next to its type: ``Annotated[float, Range(0, 1), Doc("...")]``.
-#
-# ``codec`` checks ranges when a record is read; the JSON Schemas show both.
+# Marks in a field's annotation: ``Annotated[float, Range(0, 1), Doc("...")]``. ``decode`` checks
+# ranges and patterns; the JSON Schemas (worker.records.schemas) show all three.
 
 
 @dataclass(frozen=True, slots=True)
 class Doc:
-    """What a field means, for those who read its JSON Schema."""
+    """The field's description in the JSON Schema."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The smallest and the largest value that a number may have."""
+    """Smallest and largest allowed value, both included."""
 
     least: float
     most: float
@@ -40,7 +37,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A regular expression that the whole of a text matches, anchored with ``^`` and ``$``."""
+    """A regular expression that the whole text must match, anchored with ``^`` and ``$``."""
 
     regex: str
 
@@ -49,14 +46,12 @@ Probability = Annotated[float, Range(0, 1)]
 
 
 LEAVE_OUT_EMPTY: Mapping[str, Any] = {"leave_out_empty": True}
-"""Metadata of a field that not every record has: the key of None or of an empty collection is left
-out."""
+"""Field metadata: ``encode`` leaves the key out when the value is None or an empty collection, so
+that a new optional field does not change the JSON, and the digest, of records without it."""
 
 
 def encode(value: Any) -> Any:
     """Return the JSON form of a record."""
-    if isinstance(value, Taxonomy):
-        return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: encode(inner)
@@ -75,16 +70,13 @@ def _is_left_out(field: Field[Any], value: Any) -> bool:
 
 
 def decode(kind: Any, value: Any, where: str, *, skip_unknown: bool = False) -> Any:
-    """Build ``kind``, a type annotation, from JSON.
+    """Build ``kind``, a type annotation, from parsed JSON.
 
-    ``where`` is the value's place, for the message, which repeats no text of the value. With
-    ``skip_unknown`` keys that no field has are passed over. Raises ValueError (TaxonomyError
-    inside a taxonomy).
+    ``where`` is the value's place, for error messages. They never quote the value, which may be a
+    customer's text. Raises ValueError (TaxonomyError inside a taxonomy).
     """
     if kind is Any:
         return value
-    if kind is Taxonomy:
-        return Taxonomy.from_dict(value)
     if isinstance(kind, type) and is_dataclass(kind):
         return _decode_dataclass(kind, value, where, skip_unknown=skip_unknown)
     if typing.get_origin(kind) is None:
@@ -100,6 +92,7 @@ def _decode_generic(kind: Any, value: Any, where: str, *, skip_unknown: bool) ->
     if origin is Annotated:
         return _marked(inside(arguments[0], value, ""), kind.__metadata__, where)
     if origin in {types.UnionType, typing.Union}:
+        # The contract has no other unions than "or None": JSON could not tell them apart.
         some = next(argument for argument in arguments if argument is not type(None))
         return None if value is None else inside(some, value, "")
     if origin is tuple and isinstance(value, list):
@@ -108,7 +101,7 @@ def _decode_generic(kind: Any, value: Any, where: str, *, skip_unknown: bool) ->
         return {key: inside(arguments[1], inner, f".{key}") for key, inner in value.items()}
     if origin is typing.Literal:
         for argument in arguments:
-            if value == argument and type(value) is type(argument):  # True is no 1
+            if value == argument and type(value) is type(argument):  # True == 1 in Python
                 return value
     wanted = {tuple: "a list", Mapping: "an object", dict: "an object"}
     raise ValueError(f"{where} must be {wanted.get(origin, f'one of {list(arguments)}')}")
@@ -119,6 +112,8 @@ def _decode_dataclass(kind: Any, value: Any, where: str, *, skip_unknown: bool) 
         raise ValueError(f"{where} must be an object")
     known = {field.name: field for field in _constructor_fields(kind)}
     unknown = sorted(set(value) - set(known))
+    # Files that we write are read strictly, so that a misspelt key is found. Records on topics may
+    # come from a newer version, so their readers skip unknown keys.
     if unknown and not skip_unknown:
         raise ValueError(f"{where} has unknown keys {unknown}")
     missing = [
@@ -166,11 +161,11 @@ def _marked(value: Any, marks: tuple[Any, ...], where: str) -> Any:
 
 @cache
 def _constructor_fields(kind: type[Any]) -> tuple[Field[Any], ...]:
-    """The fields that make up a record: what is kept next to them is not in its JSON."""
+    """The fields in the JSON: those that the constructor does not take are caches next to it."""
     return tuple(field for field in fields(kind) if field.init)
 
 
 @cache
 def _type_hints(kind: type[Any]) -> dict[str, Any]:
-    """Annotations with their marks; evaluating them takes longer than reading a record."""
+    """Annotations with their marks, cached: evaluating them takes longer than reading a record."""
     return typing.get_type_hints(kind, include_extras=True)

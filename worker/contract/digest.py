@@ -1,4 +1,4 @@
-"""Digests and atomic writes: a file that exists is complete, and its name says what is in it."""
+"""SHA-256 digests of JSON and files, and atomic writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """Serialize to the byte string that equal values share (sorted keys, no blanks, UTF-8).
+    """Serialize so that equal values give equal bytes (sorted keys, no blanks, UTF-8).
 
     Raises ValueError for NaN, infinities and lone surrogates.
     """
@@ -22,12 +22,12 @@ def canonical_json(value: Any) -> bytes:
 
 
 def sha256_bytes(data: bytes) -> str:
-    """Return the lower-case hexadecimal SHA-256 of ``data``."""
+    """Return the SHA-256 as 64 lower-case hexadecimal digits, like every digest here."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """Return the SHA-256 of ``value``'s canonical JSON."""
+    """Return the SHA-256 of ``canonical_json(value)``."""
     return sha256_bytes(canonical_json(value))
 
 
@@ -38,17 +38,18 @@ def sha256_file(path: Path) -> str:
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
-    """Write ``data`` so that a reader sees the old file or the whole new one, never a part.
+    """Replace a file so that readers see the old content or the whole new one.
 
-    ``mode`` is the file's, whatever the umask: what holds messages is not for everybody to read.
-    The data reaches the disk before the name does: a manifest that exists is complete, also
-    after a power cut. Raises OSError, and leaves no temporary file behind.
+    ``mode`` is applied regardless of the umask: files with messages must stay private. Raises
+    OSError, and leaves no temporary file behind.
     """
+    # In the same directory, because a rename is only atomic within one file system.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
+            # Without this a power cut could leave the new name with an empty file behind it.
             os.fsync(file.fileno())
         Path(name).chmod(mode)
         Path(name).replace(path)
@@ -59,7 +60,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0
 
 
 def sync_directory(directory: Path) -> None:
-    """Bring a directory's names to the disk, as ``os.fsync`` does a file's content."""
+    """Make renames and deletions in a directory durable. Raises OSError."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)

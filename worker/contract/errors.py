@@ -1,11 +1,11 @@
-"""What can be wrong, named for what the caller does about it.
+"""Errors of the contract, named for what the caller does about them.
 
 ContractError
 ├── TaxonomyError     correct the taxonomy file
 ├── AdapterRefused    do not serve this adapter
 ├── InvalidScores     reject this message: the engine's answer cannot be read as a label
-├── MessageRejected   give this message up, with a reason: a dead letter
-└── RecordRefused     skip or report this record: it is none of ours, or of another version
+├── MessageRejected   give this message up: write a dead letter with the reason
+└── RecordRefused     skip or report this record: unreadable, foreign, or of another version
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RejectReason = Literal[
     "killed_engine",
     "retry_damaged",
 ]
-"""Why a record has no label: all reasons there are, explained in docs/records.md."""
+"""Every reason why a record has no label, explained in docs/records.md."""
 
 
 class ContractError(Exception):
@@ -53,7 +53,7 @@ class MessageRejected(ContractError):
 
 
 class RecordRefused(ContractError):
-    """A record cannot be read as what it should be. ``problem`` names the field at fault."""
+    """A record or file does not have its documented form. ``problem`` names the field at fault."""
 
     def __init__(self, what: str, problem: str) -> None:
         self.problem = problem
@@ -61,11 +61,7 @@ class RecordRefused(ContractError):
 
 
 class AdapterRefused(ContractError):
-    """An adapter directory must not be served.
-
-    ``path`` is the file at fault and ``problem`` what is wrong with it; the text of the error
-    holds both.
-    """
+    """An adapter directory must not be served. ``path`` is the file at fault."""
 
     def __init__(self, path: Path | str, problem: str) -> None:
         self.path = Path(path)

@@ -1,7 +1,7 @@
-"""The classification head of a manifest: what a model's outputs are, and what they mean as labels.
+"""The classification head in a manifest: a model's outputs, and the labels they count for.
 
-Kinds of model that have a head answer with a logit for each output, in one forward pass. An output
-is a label of the taxonomy or a finer one under it, whose probabilities are summed.
+A model with a head answers with a logit for each output in one forward pass. An output is a label
+of the taxonomy or a subdivision of one; a label's probability is the sum over its outputs.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Literal
 from worker.contract.taxonomy import Taxonomy
 
 Pooling = Literal["cls", "mean"]
-"""Which hidden state the head reads: the first token's, or the mean over all tokens that are not
+"""The hidden state that the head reads: the first token's, or the mean over all tokens except
 padding."""
 
 OutOfScopeMethod = Literal["energy", "max-logit"]
-"""How unlike all outputs a message is, higher for what fits none: ``energy`` is minus the logsumexp
-of the logits (Liu et al. 2020, arXiv 2010.03759, at a temperature of 1), ``max-logit`` minus the
-largest (Hendrycks et al. 2022, arXiv 1911.11132). Both are taken of the raw logits."""
+"""A score of the raw logits, higher for messages that fit no output: ``energy`` is minus their
+logsumexp (Liu et al. 2020, arXiv 2010.03759, at a temperature of 1), ``max-logit`` is minus the
+largest (Hendrycks et al. 2022, arXiv 1911.11132)."""
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
 class HeadOutput:
-    """One output of the model, in the order of its logits, and the label that it counts for."""
+    """One output of the model, and the label that it counts for."""
 
     name: str
     label: str
@@ -35,13 +35,13 @@ class HeadOutput:
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """One ONNX file of an adapter: the whole way from token ids to logits.
+    """One ONNX file of an adapter: the whole model, from token ids to logits.
 
-    Its graph takes ``input_ids`` and ``attention_mask`` (int64, (messages, tokens); where it has
-    ``token_type_ids`` too, they are zeros), pools, normalizes and applies the head, and gives
-    ``logits`` (float32, (messages, outputs)). ``tolerance`` is how far a logit of a golden input,
-    run alone, may be from the recorded one, in absolute terms: the engine's arithmetic differs
-    from the trainer's, and that of 8-bit integers from both.
+    Its graph takes ``input_ids`` and ``attention_mask`` (int64, (messages, tokens); also
+    ``token_type_ids``, all zeros, if it has that input), pools, normalizes, applies the head, and
+    returns ``logits`` (float32, (messages, outputs)). ``tolerance`` is the allowed absolute
+    difference between a logit of a golden prompt, run alone, and the recorded one: the engine's
+    arithmetic differs from the trainer's, and that of 8-bit integers from both.
     """
 
     file: str
@@ -50,15 +50,15 @@ class OnnxModel:
 
     def __post_init__(self) -> None:
         if not self.file.endswith(".onnx"):
-            raise ValueError(f"head.onnx names {self.file!r}, which is no ONNX file")
+            raise ValueError(f"head.onnx names {self.file!r}, which is not an .onnx file")
         if not self.tolerance > 0:
             raise ValueError(f"head.onnx: the tolerance of {self.file!r} must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenLogits:
-    """The logits, one an output, that the trainer's model gives the golden prompt at place
-    ``prompt``, run alone in float32."""
+    """The logits that the trainer's model gives golden prompt number ``prompt``, run alone in
+    float32."""
 
     prompt: int
     logits: tuple[float, ...]
@@ -66,12 +66,11 @@ class GoldenLogits:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a model with a head answers, and the files that hold it.
+    """A head's outputs, in the order of the logits, and the files of the model.
 
     ``normalize``: the pooled vector is scaled to length 1 before the head. ``weights`` names the
-    safetensors files of what was trained; ``onnx`` the same model for ONNX Runtime: the first file
-    is the one that was judged (``judged``). ``vocabulary`` is the number of token ids that the
-    model knows, ``pad_id`` the one that fills a batch up.
+    safetensors files of the trained part, ``onnx`` the whole model's files for ONNX Runtime, the
+    ``judged`` one first. ``vocabulary`` is the number of token ids, ``pad_id`` the padding's.
     """
 
     outputs: tuple[HeadOutput, ...]
@@ -93,12 +92,12 @@ class Head:
                 f"head.pad_id is {self.pad_id}; the vocabulary has {self.vocabulary} ids"
             )
         if not self.weights:
-            raise ValueError("head.weights names no file: the trained part has to be somewhere")
+            raise ValueError("head.weights names no file: list those of the trained part")
         for name in self.weights:
             if not name.endswith(".safetensors"):
-                raise ValueError(f"head.weights names {name!r}, which is no safetensors file")
+                raise ValueError(f"head.weights names {name!r}, which is not a .safetensors file")
         if not self.golden_logits:
-            raise ValueError("head.golden_logits is empty: an engine could not show that it agrees")
+            raise ValueError("head.golden_logits is empty: an engine could not be checked")
         for golden in self.golden_logits:
             if len(golden.logits) != len(names):
                 raise ValueError(
@@ -113,24 +112,23 @@ class Head:
 
     @property
     def judged(self) -> OnnxModel | None:
-        """The ONNX file that temperature, thresholds and probes were made with and that the
-        evaluation measures; None where there are none. Another file gives other labels to some
-        messages."""
+        """The ONNX file that temperature and thresholds were fitted on and that the evaluation
+        measures; None if there is none. Another file gives some messages other labels."""
         return self.onnx[0] if self.onnx else None
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label of each output, in the order of the logits."""
+        """The label of each output."""
         return tuple(output.label for output in self.outputs)
 
 
 def check_head(head: Head, taxonomy: Taxonomy, golden_prompts: int) -> None:
-    """Raise ValueError where a head does not fit its manifest."""
+    """Raise ValueError if a head does not fit its manifest."""
     labels = set(head.labels)
     if strange := sorted(labels.difference(taxonomy.names)):
-        raise ValueError(f"head.outputs count for labels that are not there: {strange}")
+        raise ValueError(f"head.outputs has unknown labels: {strange}")
     if without := sorted(set(taxonomy.names) - labels):
-        raise ValueError(f"head.outputs has none for the labels {without}")
+        raise ValueError(f"head.outputs has no output for the labels {without}")
     for golden in head.golden_logits:
         if not 0 <= golden.prompt < golden_prompts:
             raise ValueError(
@@ -142,8 +140,8 @@ def check_head(head: Head, taxonomy: Taxonomy, golden_prompts: int) -> None:
 def disagreement(
     golden: Sequence[GoldenLogits], found: Sequence[Sequence[float]], tolerance: float
 ) -> str | None:
-    """Say where an engine's logits for golden prompts are not those of the trainer; None where
-    each is within ``tolerance``. ``found`` is in the order of ``golden``."""
+    """Describe the largest difference between an engine's logits for the golden prompts and the
+    trainer's; None if each is within ``tolerance``. ``found`` is in the order of ``golden``."""
     worst, at = 0.0, 0
     for wanted, logits in zip(golden, found, strict=True):
         if len(logits) != len(wanted.logits):
@@ -153,7 +151,7 @@ def disagreement(
             )
         for one, other in zip(logits, wanted.logits, strict=True):
             distance = abs(one - other)
-            if not distance <= worst:  # a NaN is the worst of all
+            if not distance <= worst:  # also true for NaN, which counts as infinitely far off
                 worst, at = (math.inf if math.isnan(distance) else distance), wanted.prompt
     if worst <= tolerance:
         return None

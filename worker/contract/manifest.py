@@ -1,8 +1,9 @@
-"""The adapter manifest: everything a worker must know about an adapter, shipped with it."""
+"""The adapter manifest: everything that a worker must know about an adapter, shipped with it."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,34 +17,20 @@ from worker.contract.prompt import PromptSpec
 from worker.contract.scoring import Code, Decision, Thresholds, review_reasons
 from worker.contract.taxonomy import Taxonomy
 
-__all__ = [
-    "MANIFEST_NAME",
-    "SCHEMA_VERSION",
-    "BaseModel",
-    "Calibration",
-    "FileDigest",
-    "GoldenPrompt",
-    "Lora",
-    "Manifest",
-    "Probe",
-    "Reference",
-]
-
-
 Kind = Literal["lora-code", "encoder", "embedding-linear", "cascade"]
-"""What answers: a LoRA adapter of an instruct base by one token of code (or by a label's words),
-an encoder trained with its head, a linear head on the sentence embeddings of an encoder that was
-left as it is, or several of these, one after the other (``worker.contract.manifest``)."""
+"""The kind of model: a LoRA adapter of an instruct base that answers with a one-token code (or with
+the label's words), an encoder trained together with its head, a linear head on the embeddings of an
+unchanged encoder, or a sequence of these."""
 
 ENCODER_KINDS: tuple[Kind, ...] = ("encoder", "embedding-linear")
-"""Kinds that an encoder answers: an adapter of them carries the encoder's ``tokenizer.json``."""
+"""Kinds whose adapters carry the encoder's ``tokenizer.json``."""
 
 TOKENIZER_NAME = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """What a file must be: its SHA-256 in hexadecimal and its size in bytes."""
+    """The SHA-256 and size in bytes that a file must have."""
 
     sha256: str
     bytes: int
@@ -53,8 +40,8 @@ class FileDigest:
 class BaseModel:
     """The base an adapter was trained on.
 
-    ``config_sha256`` is taken over the config's meaning (see ``base.config_digest``), the
-    tokenizer's and the weights' over their bytes.
+    ``config_sha256`` covers the config's values (``verify.config_digest``), the digests of
+    tokenizer and weights their bytes.
     """
 
     name: str
@@ -66,7 +53,7 @@ class BaseModel:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """The shape of the adapter's weights; ``scale`` = alpha / rank multiplies B @ A."""
+    """The shape of a LoRA adapter's weights."""
 
     rank: int
     alpha: float
@@ -78,17 +65,17 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """Factor on the low-rank product (Hu et al. 2021, arXiv 2106.09685)."""
+        """Factor on the low-rank product B @ A (Hu et al. 2021, arXiv 2106.09685)."""
         return self.alpha / self.rank
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The softmax temperature, the number of validation examples it was fitted on, and how good
-    the fit is: negative log-likelihood in nats and expected calibration error, 0 to 1.
+    """The softmax temperature, the number of validation examples it was fitted on, and the quality
+    of the fit: negative log-likelihood in nats and expected calibration error (0 to 1).
 
-    With a head the outputs' logits are divided by the temperature, before the probabilities of
-    finer outputs are summed to those of the labels."""
+    A head's logits are divided by the temperature before the probabilities of outputs with the
+    same label are summed."""
 
     temperature: float
     examples: int
@@ -107,7 +94,7 @@ class GoldenPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A message whose label is known: an adapter must classify it before it serves."""
+    """A message with a known label, on which a worker tries an adapter before it serves."""
 
     message: str
     label: str
@@ -115,12 +102,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What an adapter in service is compared with, taken from its dataset.
+    """Distributions in the training data, with which drift detection compares live traffic.
 
-    ``label_shares`` are the labels' shares in the whole dataset, before any cap on a
-    label; they sum to 1. ``confidence``, ``off_label_mass`` and ``out_of_scope`` are quantiles over
-    validation, by their probability ("0.05"). Off-label mass is empty with choice decoding and with
-    a head; the out-of-scope score is of heads alone.
+    ``label_shares`` are the labels' shares in the whole dataset, before any cap on a label; they
+    sum to 1. ``confidence``, ``off_label_mass`` and ``out_of_scope`` are quantiles over the
+    validation set by probability ("0.05"). ``off_label_mass`` is empty with choice decoding and
+    with a head; only heads have ``out_of_scope``.
     """
 
     label_shares: Mapping[str, float]
@@ -130,16 +117,17 @@ class Reference:
 
     @property
     def misfit(self) -> Mapping[str, float]:
-        """Quantiles of ``Decision.misfit``, whichever of the two the kind has."""
+        """Quantiles of ``Decision.misfit``."""
         return self.out_of_scope or self.off_label_mass
 
 
-# A cascade: stages, each a published adapter, of which a small one answers what it
-# is sure of.
+# --- Cascades ---
 #
-# Its manifest holds no weights: it names its stages by their digests, and they stand next to it.
+# A cascade's manifest has no weights. It names published adapters, its stages, by digest; their
+# directories are next to its own:
 #
-# STORE/<digest of the cascade>/manifest.json STORE/<digest of a stage>/
+#     STORE/<digest of the cascade>/manifest.json
+#     STORE/<digest of a stage>/
 
 
 MOST_STAGES = 4
@@ -147,13 +135,12 @@ MOST_STAGES = 4
 
 @dataclass(frozen=True, slots=True)
 class CascadeStage:
-    """One stage: which adapter, and when it answers.
+    """One stage of a cascade: an adapter, and when it answers.
 
-    It answers where its confidence is ``sure_from`` or more and nothing else speaks for review by
-    ``thresholds``; what it is not sure of goes to the next. The last stage has no ``sure_from``:
-    it answers the rest. What a stage answers goes to a person by its ``thresholds``. ``share`` is
-    what it answered of validation (0 to 1), ``base`` and ``base_revision`` are its base's, and
-    ``out_of_scope`` is the method of its head, where it has one.
+    A stage answers if its confidence is at least ``sure_from`` and its ``thresholds`` give no
+    reason for review; other messages go to the next stage. The last stage has no ``sure_from`` and
+    answers the rest; its ``thresholds`` send answers to review. ``share`` is the part of the
+    validation set that the stage answered (0 to 1), ``out_of_scope`` its head's method, if any.
     """
 
     digest: str
@@ -167,7 +154,7 @@ class CascadeStage:
     out_of_scope: OutOfScopeMethod | None = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
     def is_sure(self, decision: Decision) -> bool:
-        """Whether this stage answers a message of which it thinks ``decision``."""
+        """Whether this stage answers, rather than the next."""
         if self.sure_from is None:
             return True
         return decision.confidence >= self.sure_from and not review_reasons(
@@ -176,57 +163,58 @@ class CascadeStage:
 
 
 def stage_directory(cascade: Path, stage: CascadeStage) -> Path:
-    """Return where a stage of the cascade in a directory is."""
+    """Return the directory of a stage of the cascade in directory ``cascade``."""
     return cascade.resolve().parent / stage.digest
 
 
 def check_stages(stages: Sequence[CascadeStage]) -> None:
-    """Raise ValueError where stages are no cascade."""
+    """Raise ValueError if the stages do not form a cascade."""
     if not 2 <= len(stages) <= MOST_STAGES:
         raise ValueError(f"stages has {len(stages)} entries; a cascade has 2 to {MOST_STAGES}")
     digests = [stage.digest for stage in stages]
     if len(set(digests)) != len(digests):
         raise ValueError("stages names an adapter twice")
     for at, stage in enumerate(stages):
-        # A digest becomes a path: nothing but a digest may.
-        if len(stage.digest) != 64 or not set(stage.digest) <= set("0123456789abcdef"):
-            raise ValueError(f"stages[{at}].digest is no digest of 64 hexadecimal digits")
+        # The digest becomes a path: anything else could lead out of the store.
+        if not is_digest(stage.digest):
+            raise ValueError(f"stages[{at}].digest is not a digest of 64 hexadecimal digits")
         if stage.kind == "cascade":
-            raise ValueError(f"stages[{at}] is a cascade itself: name its stages instead")
+            raise ValueError(f"stages[{at}] is a cascade itself: list its stages instead")
         last = at == len(stages) - 1
         if last is not (stage.sure_from is None):
-            raise ValueError("every stage but the last needs sure_from, and the last has none")
+            raise ValueError("every stage but the last needs sure_from; the last must have none")
         if stage.sure_from is not None and not 0 < stage.sure_from <= 1:
-            raise ValueError(f"stages[{at}].sure_from is {stage.sure_from}; above 0, at most 1")
+            raise ValueError(
+                f"stages[{at}].sure_from is {stage.sure_from}; it must be above 0 and at most 1"
+            )
 
 
-# The digest of an adapter: the one place where it is computed, from the
-# manifest's JSON.
-#
-# It is taken over the JSON value that stands in ``manifest.json``, not over the fields of the
-# classes that read it, so that a class may rename a field without making every stored adapter
-# look altered. The canonical form:
-#
-# - object keys are sorted by code point, no blanks stand between tokens, the text is UTF-8; - a
-# number without a fractional part is written as an integer: ``8``, ``8.0`` and ``8e0`` are one
-# number in JSON, and a tool that rewrites the file may exchange them; - any other number is the
-# shortest decimal that reads back as the same IEEE 754 double; - every key counts. Nothing is
-# filled in or left out: a key that is absent and a key that is null are two manifests. Keys that
-# are not known are refused when the manifest is read.
-#
-# Formatting and the order of keys do not count.
+# --- The adapter's digest ---
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def is_digest(text: str) -> bool:
+    """Whether ``text`` is an adapter's whole digest, in lower case."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def manifest_digest(data: Mapping[str, Any]) -> str:
-    """Return the SHA-256, 64 hexadecimal digits, of a manifest's parsed JSON.
+    """Return the adapter's digest: the SHA-256 of its manifest's canonical JSON.
 
-    Raises ValueError where a value has no JSON form (NaN, a lone surrogate).
+    It covers the JSON in ``manifest.json`` rather than the fields of these classes, so that a
+    renamed field does not make every stored adapter look altered. Canonical means: keys sorted by
+    code point, no blanks, UTF-8, and a number without a fraction written as an integer (``8``,
+    ``8.0`` and ``8e0`` are the same JSON number, and tools that rewrite the file exchange them).
+    Every key counts: an absent key and a key with null give different digests.
+
+    Raises ValueError for a value without a JSON form (NaN, a lone surrogate).
     """
     return sha256_json(_whole_numbers(data))
 
 
 def _whole_numbers(value: Any) -> Any:
-    """Return ``value`` with every whole number as an integer."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, Mapping):
@@ -244,17 +232,16 @@ Decoding = Literal["code", "choice"]
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An adapter's contract. ``digest`` is the adapter's identity everywhere.
+    """An adapter's contract. ``digest`` identifies the adapter everywhere.
 
-    ``kind`` says what answers, and so which of ``decoding``, ``codes``, ``lora``, ``head`` and
-    ``stages`` there are (``worker.contract.manifest``). A cascade has the prompt and the golden
-    prompts of its first stage, and the base of its last.
+    ``kind`` decides which of ``decoding``, ``codes``, ``lora``, ``head`` and ``stages`` are set. A
+    cascade has the prompt and golden prompts of its first stage and the base of its last.
 
-    A manifest that was read keeps the digest of the JSON it was read from. Any other, a copy with
-    a changed field among them, has the digest of the JSON that ``write_manifest`` would write.
+    A manifest that was read has the digest of the JSON it was read from. Any other, such as a copy
+    with a changed field, has the digest of the JSON that ``write_manifest`` would write.
 
-    ``data``, ``metrics`` and ``versions`` are a record for people: what it was trained on, how
-    well it did on messages it never saw, and with which software.
+    ``data``, ``metrics`` and ``versions`` are for readers, not for the worker: the training data,
+    the figures on the hold-out, and the versions of the software.
     """
 
     name: str
@@ -277,10 +264,10 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
-    # Not an argument of the constructor, so that ``dataclasses.replace`` does not carry it over.
+    # init=False, so that ``dataclasses.replace`` does not copy it to a changed manifest.
     digest_as_read: str | None = field(default=None, init=False, repr=False, compare=False)
-    # Messages to try it on, read from the file next to it (``probes.attach_probes``): they are
-    # private and no part of the manifest.
+    # Read from the file next to the adapter (``verify.attach_probes``): probes are private
+    # messages, and not part of the manifest.
     probes: tuple[Probe, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -291,29 +278,29 @@ class Manifest:
         _check_kind(self)
         known = self.reference.label_shares if self.reference is not None else ()
         if strange := sorted(set(known).difference(self.taxonomy.names)):
-            raise ValueError(f"the reference names labels that are not there: {strange}")
+            raise ValueError(f"the reference names unknown labels: {strange}")
 
     @property
     def needs_base(self) -> bool:
-        """Whether the base's files have to be there to serve it: not for an encoder that carries
-        its whole model as ONNX, and not for a cascade, whose stages have bases of their own."""
+        """Whether serving needs the base's files: not for an encoder that carries its whole model
+        as ONNX, nor for a cascade, whose stages have their own bases."""
         return not self.stages and not (
             self.kind in ENCODER_KINDS and self.head is not None and self.head.onnx
         )
 
     @property
     def answers_with(self) -> str:
-        """How it answers, for people: its decoding, its head, or its stages."""
+        """How it answers, for display: "code", "choice", "head", or "stages"."""
         return self.decoding or ("stages" if self.stages else "head")
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the whole manifest, and so over every file it names."""
+        """SHA-256 over the whole manifest, and so over the digest of every file it names."""
         return self.digest_as_read or manifest_digest(encode(self))
 
 
 def _check_kind(manifest: Manifest) -> None:
-    """Raise ValueError, saying what is too much or missing, where the parts contradict the kind."""
+    """Raise ValueError if a part is missing or does not belong to the kind."""
     kind, head = manifest.kind, manifest.head
     if kind == "cascade":
         _check_cascade(manifest)
@@ -325,7 +312,7 @@ def _check_kind(manifest: Manifest) -> None:
         if manifest.decoding == "code" and set(manifest.codes) != set(manifest.taxonomy.names):
             raise ValueError("decoding 'code' needs a code for every label of the taxonomy")
         if manifest.thresholds.review_out_of_scope is not None:
-            raise ValueError(f"thresholds.review_out_of_scope is of heads; kind {kind!r} has none")
+            raise ValueError(f"thresholds.review_out_of_scope needs a head; kind {kind!r} has none")
         return
     _refuse(kind, codes=bool(manifest.codes), decoding=manifest.decoding is not None)
     _require(kind, head=head is not None)
@@ -335,11 +322,11 @@ def _check_kind(manifest: Manifest) -> None:
         _refuse(kind, lora=manifest.lora is not None)
     if manifest.thresholds.review_off_label_mass is not None:
         raise ValueError(
-            f"thresholds.review_off_label_mass: kind {kind!r} sees no off-label mass; it has "
+            f"thresholds.review_off_label_mass: kind {kind!r} has no off-label mass; use "
             "review_out_of_scope"
         )
     if manifest.reference is not None and manifest.reference.off_label_mass:
-        raise ValueError(f"reference.off_label_mass: kind {kind!r} sees no off-label mass")
+        raise ValueError(f"reference.off_label_mass: kind {kind!r} has no off-label mass")
     _check_files(manifest)
 
 
@@ -354,18 +341,19 @@ def _check_cascade(manifest: Manifest) -> None:
     )
     check_stages(manifest.stages)
     if manifest.reference is not None and manifest.reference.misfit:
-        raise ValueError("reference: each stage of a cascade measures what does not fit by itself")
+        # The stages' scores have different scales: quantiles over all of them mean nothing.
+        raise ValueError("reference: a cascade has no quantiles of off-label mass or scope")
 
 
 def _check_files(manifest: Manifest) -> None:
     assert manifest.head is not None
     named = set(manifest.head.files)
     if missing := sorted(named.difference(manifest.files)):
-        raise ValueError(f"the head names files whose digests are not in files: {missing}")
+        raise ValueError(f"files lacks the digests of files that the head names: {missing}")
     tokenizer = manifest.files.get(TOKENIZER_NAME)
     if tokenizer is None or tokenizer.sha256 != manifest.base.tokenizer_sha256:
         raise ValueError(
-            f"kind {manifest.kind!r} carries the {TOKENIZER_NAME} of its base: files must name "
+            f"kind {manifest.kind!r} carries the {TOKENIZER_NAME} of its base: files must list "
             "it with the digest base.tokenizer_sha256"
         )
 
@@ -381,7 +369,8 @@ def _refuse(kind: Kind, **parts: bool) -> None:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Path:
-    """Write ``manifest.json``, atomically; call it last, when every file it names is complete."""
+    """Write ``manifest.json`` atomically. Call it last, when every file that it names is complete:
+    a directory with a manifest is a published adapter. Raises OSError, ValueError."""
     path = directory / MANIFEST_NAME
     text = json.dumps(encode(manifest), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, text.encode("utf-8") + b"\n")
@@ -389,13 +378,13 @@ def write_manifest(directory: Path, manifest: Manifest) -> Path:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read a directory's manifest. Raises AdapterRefused with the file and what is wrong in it."""
+    """Read a directory's manifest. Raises AdapterRefused."""
     path = directory / MANIFEST_NAME
     if not directory.is_dir():
         raise AdapterRefused(directory, "there is no such adapter directory")
     if not path.is_file():
         raise AdapterRefused(
-            path, "missing: this is no published adapter (the manifest is written last)"
+            path, "missing: not a published adapter (the manifest is written last)"
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -404,6 +393,7 @@ def read_manifest(directory: Path) -> Manifest:
     if not isinstance(data, dict):
         raise AdapterRefused(path, "must hold a JSON object")
     version = data.get("schema_version")
+    # Before anything else: the keys of another version would be reported as unknown or missing.
     if version != SCHEMA_VERSION or type(version) is not int:  # True and 1.0 equal 1
         raise AdapterRefused(
             path,
@@ -417,8 +407,10 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def _from_json(data: dict[str, Any]) -> Manifest:
-    """Build a manifest that has the digest of ``data``. Raises ValueError, TaxonomyError."""
+    """Build a manifest with the digest of ``data``. Raises ValueError, TaxonomyError."""
     manifest = decode(Manifest, data, "manifest")
     assert isinstance(manifest, Manifest)
-    object.__setattr__(manifest, "digest_as_read", manifest_digest(data))  # the class is frozen
+    # Computed from the file's JSON, not from the fields: a default filled in while reading would
+    # change it. (The class is frozen.)
+    object.__setattr__(manifest, "digest_as_read", manifest_digest(data))
     return manifest

@@ -1,7 +1,7 @@
-"""The prompt: fixed prefix ids, then the message's ids, then fixed suffix ids.
+"""Build the prompt: fixed prefix ids, then the message's ids, then fixed suffix ids.
 
-The fixed part comes first, so that an engine's prefix cache holds it after the first request.
-Training rows and serving requests are assembled here, by the same code from the same ids.
+The long fixed part comes first, so that an engine's prefix cache holds it after the first request.
+Training rows and serving requests are built by this same code from the same ids.
 """
 
 from __future__ import annotations
@@ -16,23 +16,21 @@ from worker.contract.codec import LEAVE_OUT_EMPTY
 from worker.contract.redact import REDACTION, redact_head, redact_personal_data, redact_tail
 from worker.contract.text import NORMALIZATION, is_too_long, normalize
 
-# How text becomes token ids, for training and serving alike.
+# The contract imports no tokenizer library. Callers pass in two functions:
 #
-# The contract never imports a tokenizer library. Its callers pass in two functions:
+# - ``control``: text to ids with control tokens recognized, for the fixed parts of a prompt;
+# - ``plain``: text to ids with control-token strings read as plain text, for messages.
 #
-# - ``encode_control``: text to ids with control tokens recognized, for the fixed parts of a prompt;
-# - ``encode_plain``: text to ids with every control-token string taken literally, for messages.
-#
-# Neither adds a beginning-of-sequence token by itself: the fixed parts hold what the base expects.
+# Neither adds a beginning-of-sequence token: the fixed parts have what the base expects.
 
 
 Encode = Callable[[str], Sequence[int]]
 SingleTokens = Callable[[], Iterable[tuple[str, int]]]
-"""The texts of a vocabulary's tokens with their ids, control tokens left out."""
+"""The texts of a vocabulary's tokens, without control tokens, with their ids."""
 
 
 def no_tokens() -> Iterable[tuple[str, int]]:
-    """Offer none: anyone who serves an adapter reads its codes and chooses none."""
+    """For serving: a worker reads an adapter's codes and chooses none."""
     return ()
 
 
@@ -40,7 +38,7 @@ def no_tokens() -> Iterable[tuple[str, int]]:
 class Encoders:
     """The two encodings of one tokenizer, and the ids that a message must never contain.
 
-    ``single_tokens`` is for anyone who chooses codes for many labels, in the order of preference.
+    ``single_tokens`` offers tokens as label codes, in order of preference.
     """
 
     control: Encode
@@ -52,10 +50,9 @@ class Encoders:
 def all_added_tokens_special(tokenizer_json: str) -> str:
     """Return a ``tokenizer.json`` in which every added token counts as special.
 
-    Tokenizers that can be told to take special tokens literally still match added tokens that
-    are not marked so (fill-in-the-middle or tool-call marks, in some bases). A customer who
-    types one must not reach the model's control vocabulary: mark them all, then switch special
-    matching off.
+    The tokenizers library can read special tokens as plain text, but only those marked special.
+    Some bases leave fill-in-the-middle or tool-call tokens unmarked, and a customer who types one
+    would reach the model's control vocabulary. So mark them all, then switch the matching off.
     """
     data: dict[str, Any] = json.loads(tokenizer_json)
     for token in data.get("added_tokens", []):
@@ -64,10 +61,10 @@ def all_added_tokens_special(tokenizer_json: str) -> str:
 
 
 def added_token_ids(tokenizer_json: str) -> frozenset[int]:
-    """Return the ids of the added (control) tokens of a ``tokenizer.json`` that text must not have.
+    """Return the ids of a ``tokenizer.json``'s control tokens, which no message may contain.
 
-    The token for what a vocabulary lacks is not one of them, though it is listed there: it is what
-    WordPiece, WordLevel and Unigram vocabularies make of a character that they do not know.
+    The unknown token is listed with them but does not count: WordPiece, WordLevel and Unigram
+    vocabularies use it for characters that they lack, so ordinary messages contain it.
     """
     data: dict[str, Any] = json.loads(tokenizer_json)
     added = {int(token["id"]): token.get("content") for token in data.get("added_tokens", [])}
@@ -81,24 +78,23 @@ def added_token_ids(tokenizer_json: str) -> frozenset[int]:
     )
 
 
+# A long text is cut to this many characters per budgeted token at either end before redaction and
+# tokenization, so that a message of megabytes costs no more than one of kilobytes. Each end fills
+# half the budget, so a kept token may have 32 characters. Text has three to five; redaction can
+# only replace longer stretches, such as mail addresses, that rarely exceed it.
 _CHARS_PER_TOKEN = 16
-"""Pre-cut width: a long text is cut to this many characters a token at either end before it is
-redacted and tokenized, so that a message of megabytes costs no more than one of kilobytes. Of
-either end half the budget is kept, so that a kept token has 32 characters: text has three to five,
-and an address or a number that becomes a placeholder of several tokens hardly ever more."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
     """The prompt's fixed parts and the message's budget, as a manifest carries them.
 
-    ``prefix``, ``suffix`` and ``marker`` are kept as text and as the ids they had when the
-    adapter was trained; the ids are what is sent. ``max_message_tokens`` counts the marker that
-    stands where a long message was shortened. ``normalization`` names the rules for the text
-    (``worker.contract.text``). ``redaction`` names the rules by which personal
-    data is redacted before a message is tokenized; None leaves it as it is. ``prompt_date`` is the
-    day (``2026-01-01``) that the base's chat template was told where it prints today's date: the
-    fixed parts hold it, on every day.
+    ``prefix``, ``suffix`` and ``marker`` are kept as text and as the ids they had in training; the
+    ids are sent. ``marker`` replaces the middle of a shortened message and counts in
+    ``max_message_tokens``. ``normalization`` and ``redaction`` name the rules of
+    ``worker.contract.text`` and ``worker.contract.redact``; without ``redaction`` personal data is
+    kept. ``prompt_date`` is the day (``2026-01-01``) in the fixed parts if the base's chat template
+    prints today's date: training fixed it, so that the prompt is the same on every day.
     """
 
     prefix: str
@@ -117,16 +113,19 @@ class PromptSpec:
             raise ValueError(f"max_message_tokens={self.max_message_tokens} leaves no message")
         if self.normalization != NORMALIZATION:
             raise ValueError(
-                f"normalization {self.normalization!r} is not known here; {NORMALIZATION!r} is"
+                f"normalization {self.normalization!r} is unknown; this version has "
+                f"{NORMALIZATION!r}"
             )
         if self.redaction not in {None, REDACTION}:
-            raise ValueError(f"redaction {self.redaction!r} is not known here; {REDACTION!r} is")
+            raise ValueError(
+                f"redaction {self.redaction!r} is unknown; this version has {REDACTION!r}"
+            )
         if self.prompt_date is not None:
             _require_day(self.prompt_date)
 
     @property
     def max_prompt_tokens(self) -> int:
-        """The longest prompt that can come out, in tokens, without the answer."""
+        """The length of the longest possible prompt in tokens, without the answer."""
         return len(self.prefix_ids) + self.max_message_tokens + len(self.suffix_ids)
 
 
@@ -136,19 +135,19 @@ def _require_day(text: str) -> None:
     except ValueError:
         written = ""
     if written != text:
-        raise ValueError(f"prompt_date {text!r} is no day such as '2026-01-01'")
+        raise ValueError(f"prompt_date {text!r} must be a day such as '2026-01-01'")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The token ids of one prompt, and whether its message was shortened to fit."""
+    """The token ids of one prompt, and whether its message was shortened."""
 
     ids: tuple[int, ...]
     truncated: bool
 
 
 def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt | None:
-    """Assemble the prompt for one raw message; None when normalizing leaves nothing of it."""
+    """Build the prompt for one raw message; None if nothing is left after normalization."""
     text = normalize(message)
     if not text:
         return None
@@ -157,10 +156,10 @@ def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt
 
 
 def _message_ids(spec: PromptSpec, text: str, encode: Encode) -> tuple[tuple[int, ...], bool]:
-    """Redact, tokenize, and shorten in the middle: support messages say what they want first or
-    last."""
+    """Redact, tokenize, and cut the middle: support messages say what they want first or last."""
     budget, redacts = spec.max_message_tokens, spec.redaction is not None
     width = budget * _CHARS_PER_TOKEN
+    # Up to twice the width the two ends would overlap, and part of the text would be read twice.
     if len(text) > 2 * width:
         head = tuple(encode(redact_head(text, width) if redacts else text[:width]))
         tail = tuple(encode(redact_tail(text, width) if redacts else text[-width:]))

@@ -1,13 +1,13 @@
-"""Removes personal data from a message's text by fixed rules, the same in training and serving.
+"""Redact personal data in a message's text by fixed rules, the same in training and serving.
 
-What is redacted: mail addresses, IBANs and payment card numbers that pass their check digits, and
-phone numbers. Order numbers, amounts and dates are what a clerk reads, so they stay: a bare run
-of digits is a phone number only where its shape or the words before it say so.
+Redacted are mail addresses, IBANs and payment card numbers with valid check digits, and phone
+numbers. Order numbers, amounts and dates stay, because labels depend on them: a bare run of digits
+is a phone number only if its shape or the words before it say so.
 
-Time grows linearly with any text, by about a microsecond a character at worst: each pattern reads
-a bounded distance, what is expensive is asked last, and nothing is read again for each group of
-digits (``python -m tests.fuzz slow`` looks for texts that break this). No rule looks across a line
-end or farther than ``MARGIN_CHARS``, so the ends of a long text are redacted without its middle.
+Time is linear in the text's length, about a microsecond per character at worst: each pattern reads
+a bounded distance, expensive checks come last, and no text is read again for each group of digits
+(``python -m tests.fuzz slow`` searches for counterexamples). No rule looks across a line end or
+farther than ``MARGIN_CHARS``, so the ends of a long text can be redacted without its middle.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 REDACTION = "pii-2"
-"""Name of the rules below. A manifest records it; changing the rules changes it."""
+"""Name of the rules below. A manifest records it; changing a rule changes the name."""
 
 PLACEHOLDERS = {"mail": "[mail]", "iban": "[iban]", "card": "[card]", "phone": "[phone]"}
-"""What replaces personal data, by kind. No rule matches a placeholder or a text that touches it,
-and none is longer than what it replaces."""
+"""Replacements by kind. No rule matches a placeholder or text that touches one, and a placeholder
+is never longer than what it replaces."""
 
 MARGIN_CHARS = 640
-"""How far to either side of a place personal data may decide what is redacted there: an address of
-the greatest length, an IBAN and a phone number in a row (about 540 characters)."""
+"""How far from a place other text can influence what is redacted there: the longest address, an
+IBAN and a phone number in a row (about 540 characters)."""
 
 Span = tuple[int, int, str]
 
 _AT = re.compile(r"[@＠]|(?<=\w) ?[(\[] ?at ?[)\]] ?(?=\w)", re.IGNORECASE)
-# RFC 5321, section 4.5.3.1: a local part has 64 characters at most, a domain 255. Of a longer local
+# RFC 5321, section 4.5.3.1: a local part has at most 64 characters, a domain 255. Of a longer local
 # part the last 128 are redacted.
 _LOCAL_CHARS, _DOMAIN_CHARS = 128, 255
 _LOCAL = re.compile(r"[\w.+%'’&-]+")
@@ -55,18 +55,18 @@ _IBANS = {
     country: re.compile(rf"[A-Za-z0-9](?:[ -]?[A-Za-z0-9]){{{int(length) - 1}}}(?![^\W_])")
     for country, length in _IBAN_LENGTHS.items()
 }
-# ISO 7064: letters count from 10. What separates groups goes.
+# ISO 7064: letters count from 10. Separators are dropped.
 _IBAN_DIGITS = str.maketrans(
     {" ": "", "-": ""} | {chr(ord("A") + at): str(10 + at) for at in range(26)}
 )
 
 _BETWEEN = r"[ \t\xa0.\-/()\u2010-\u2015]{0,3}"
-# Fewer than seven digits are never anything, and most numbers in a message have fewer.
+# Fewer than seven digits are never redacted, and most numbers in messages have fewer.
 _RUN = re.compile(rf"(?:\(?\+\(?|(?<!\w)\(?)\d(?:{_BETWEEN}\d){{6,}}+")
 _GROUP = re.compile(r"\d+")
 _APART = frozenset(" \t\xa0(")
 _DATE = re.compile(r"\d{1,2}([./-])\d{1,2}\1(?:\d{4}|\d{2})(?![./-]?\d)")
-# Digits of the large card schemes: first digits with the lengths they come in (ISO/IEC 7812).
+# First digits and lengths of the large card schemes (ISO/IEC 7812).
 _CARD = re.compile(
     r"4\d{12}(?:\d{3}){0,2}|(?:5\d|2[2-7])\d{14}|3[47]\d{13}|3[0689]\d{12}|3[05]\d{14}|6\d{12,18}"
 )
@@ -102,9 +102,9 @@ _PHONE_STEMS = ("telefon", "handy")
 
 
 def redact_personal_data(text: str) -> tuple[str, dict[str, int]]:
-    """Return ``text`` with personal data replaced, and how many of each kind there were.
+    """Return ``text`` with personal data replaced, and the count of each kind that occurred.
 
-    Kinds that did not occur are not counted. Redacting a redacted text changes nothing.
+    Redacting a redacted text changes nothing.
     """
     counts: Counter[str] = Counter()
     redacted, _, _ = _redact(text, 0, counts)
@@ -112,18 +112,18 @@ def redact_personal_data(text: str) -> tuple[str, dict[str, int]]:
 
 
 def redact_head(text: str, chars: int) -> str:
-    """Return what the first ``chars`` characters are in the redacted text, without redacting all of
-    it. A placeholder is there in full where the place is in what it replaces."""
+    """Return the redacted form of the first ``chars`` characters, as in the whole text redacted,
+    without redacting all of it. Personal data that the cut divides is replaced in full."""
     redacted, _, end = _redact(text[: chars + MARGIN_CHARS], min(chars, len(text)), Counter())
     return redacted[:end]
 
 
 def redact_tail(text: str, chars: int) -> str:
-    """Return what the last ``chars`` characters are in the redacted text, without redacting all of
-    it.
+    """Return the redacted form of the last ``chars`` characters, without redacting all of the text.
 
-    Exactly that where a line begins among the ``MARGIN_CHARS`` before them. Else a run of digits
-    that is longer than these is divided from there on, not from its beginning.
+    The result is that of the whole text redacted if a line begins within the ``MARGIN_CHARS``
+    before them. Otherwise a run of digits longer than the margin is divided from the margin on
+    rather than from its beginning; all of it is still redacted.
     """
     begin = max(0, len(text) - chars - MARGIN_CHARS)
     redacted, start, _ = _redact(text[begin:], max(0, len(text) - chars) - begin, Counter())
@@ -131,9 +131,10 @@ def redact_tail(text: str, chars: int) -> str:
 
 
 def _redact(text: str, at: int, counts: Counter[str]) -> tuple[str, int, int]:
-    """Return the redacted text, and where in it that begins and ends which stands at ``at``: one
-    place, or the ends of a placeholder."""
+    """Return the redacted text, and where position ``at`` starts and ends in it: equal, unless
+    ``at`` is inside personal data; then they are the placeholder's."""
     begin = end = at
+    # In this order: a mail address may contain digits, and an IBAN's digits look like a number.
     for find in (_mails, _ibans, _numbers):
         left = _Left(text)
         for start, stop, kind in find(text, left):
@@ -145,8 +146,11 @@ def _redact(text: str, at: int, counts: Counter[str]) -> tuple[str, int, int]:
 
 
 class _Left:
-    """The redacted text to the left of a scan. Rules that look back look at it, so that they see
-    what they would see if the redacted text were redacted again."""
+    """The redacted text to the left of a scan.
+
+    Rules look back at this rather than at the original text: they then see what they would see in
+    the redacted text, so that redacting twice changes nothing.
+    """
 
     __slots__ = ("_done", "_parts", "_spans", "_tail", "_text")
 
@@ -161,12 +165,12 @@ class _Left:
         self._spans.append((start, end, len(placeholder)))
 
     def before(self, at: int) -> str:
-        """The last characters before ``at``, a place in the text as it was."""
+        """The last characters before ``at``, a position in the original text."""
         begin = max(self._done, at - _CONTEXT_CHARS)
         return (self._tail + self._text[begin:at])[-_CONTEXT_CHARS:]
 
     def place(self, at: int) -> tuple[int, int]:
-        """Return between which places of the redacted text that is which stood at ``at``."""
+        """Return the start and end in the redacted text of position ``at`` in the original."""
         shorter = 0
         for start, end, size in self._spans:
             if at <= start:
@@ -181,7 +185,7 @@ class _Left:
 
 
 def _mails(text: str, _: _Left) -> Iterator[Span]:
-    """Find an at sign, its domain, and what before it can be a local part."""
+    """Find an at sign, then its domain, then the local part before it."""
     done = 0
     for at in _AT.finditer(text):
         if at.start() <= done:
@@ -189,7 +193,7 @@ def _mails(text: str, _: _Left) -> Iterator[Span]:
         domain = _DOMAIN.match(text, at.end(), at.end() + _DOMAIN_CHARS)
         if domain is None:
             continue
-        # Backwards: a search to the end would begin at every character.
+        # Matched backwards: a forward search would start again at every character (quadratic).
         before = text[max(done, at.start() - _LOCAL_CHARS) : at.start()][::-1]
         if local := _LOCAL.match(before):
             done = domain.end()
@@ -201,7 +205,7 @@ def _ibans(text: str, _: _Left) -> Iterator[Span]:
     for start in _IBAN_START.finditer(text):
         pattern = _IBANS.get(start[1].upper())
         found = pattern.match(text, start.start()) if pattern and start.start() >= done else None
-        # ISO 7064 MOD 97-10: the first four go last.
+        # ISO 7064 MOD 97-10: the first four characters are moved to the end.
         if found and int((found[0][4:] + found[0][:4]).upper().translate(_IBAN_DIGITS)) % 97 == 1:
             done = found.end()
             yield start.start(), done, "iban"
@@ -213,15 +217,15 @@ def _numbers(text: str, left: _Left) -> Iterator[Span]:
         groups = [group.span() for group in _GROUP.finditer(text, found.start(), found.end())]
         after = text[found.end() : found.end() + 1]
         if after.isalnum() or after == "_":
-            groups.pop()  # "2nd", "1234ab": not a number of its own
+            groups.pop()  # "2nd", "1234ab": the last group is part of a word
         yield from _Run(text, groups, found.start(), left).spans()
 
 
 class _Run:
     """Digit groups with single separators between them.
 
-    ``_first`` is the first group that is not redacted and ``_start`` where it may begin: what
-    follows a redacted number is a run of its own.
+    ``_first`` is the first group not redacted yet and ``_start`` where it may begin: the rest of a
+    run after a redacted number is a new run.
     """
 
     __slots__ = ("_context", "_digits", "_first", "_groups", "_left", "_offsets", "_start", "_text")
@@ -235,9 +239,10 @@ class _Run:
         self._offsets = [0, *accumulate(end - begin for begin, end in groups)]
 
     def spans(self) -> Iterator[Span]:
-        """Yield what is redacted: one or more groups, with the plus and brackets before them."""
+        """Yield the spans to redact: one or more groups, with the plus and brackets before them."""
         index, groups = 0, self._groups
         while index < len(groups):
+            # Cards first: many card numbers begin with what could be a phone number.
             kind, used = "card", self._card(index)
             if not used and (index == self._first or self._is_apart(index)):
                 kind, used = "phone", self._phone(index)
@@ -248,7 +253,7 @@ class _Run:
             index += max(1, abs(used))
 
     def _is_apart(self, index: int) -> bool:
-        """Whether a blank or a bracket stands before a group: dashes and dots tie digits."""
+        """Whether a blank or bracket precedes a group: dashes and dots join groups."""
         between = self._text[self._groups[index - 1][1] : self._groups[index][0]]
         return not _APART.isdisjoint(between)
 
@@ -264,7 +269,7 @@ class _Run:
         return end - start
 
     def _card(self, index: int) -> int:
-        """Return how many groups from ``index`` on are a card number: 0 when none."""
+        """Return how many groups from ``index`` on form a card number, or 0."""
         groups, offsets, begin = self._groups, self._offsets, self._offsets[index]
         for last in range(index, len(groups)):
             size = offsets[last + 1] - begin
@@ -274,14 +279,14 @@ class _Run:
                 digits = self._digits[begin : begin + size]
                 if _CARD.fullmatch(digits) and _luhn(digits):
                     return last + 1 - index
-            if self._size(last) < 4:  # only the last group of a card number is short
+            if self._size(last) < 4:  # only a card number's last group may be short
                 break
         return 0
 
     def _phone(self, index: int) -> int:
-        """Return how many groups from ``index`` on are a phone number; minus how many are a date.
+        """Return how many groups from ``index`` on form a phone number; negative: they are a date.
 
-        What costs most, the words before it, is asked last.
+        The words before it are read last, because that costs most.
         """
         text, (start, end) = self._text, self._groups[index]
         leading = self._digits[self._offsets[index]]
@@ -312,7 +317,7 @@ class _Run:
         return [end - start for start, end in groups] == [3, 3, 4]
 
     def _shaped_phone(self, index: int, many: int, *, american: bool) -> int:
-        """Return how many groups have a phone number's shape where no word says what they are."""
+        """Return how many groups have the shape of a phone number, whatever the words before."""
         begin = self._offsets[index]
         if american:
             used = 3 if self._size(index) == 3 else 4
@@ -330,9 +335,9 @@ class _Run:
         return 0
 
     def _is_amount(self, index: int, many: int) -> bool:
-        """Whether the digits are money or a number in groups of thousands."""
+        """Whether the digits are money or a number with thousands separators."""
         if not many:
-            return True  # too long for any phone number
+            return True  # too long for a phone number
         text, window = self._text, self._groups[index : index + many]
         start, end = window[0][0], window[-1][1]
         if _MONEY_BEFORE.search(text[max(0, start - 5) : start]):
@@ -344,9 +349,9 @@ class _Run:
         return all(b - a == 3 for a, b in window[1:])
 
     def _said_before(self, start: int) -> tuple[bool, bool]:
-        """What the last words say of the number at ``start``: (a reference, a phone number).
+        """Whether the words before ``start`` announce (a reference, a phone number).
 
-        They are read once for a run: digits have no words between them, so that farther on they
+        They are read once per run: there are no words between its groups, so for later groups they
         are only farther away, or in another sentence.
         """
         if self._context is None:
@@ -359,19 +364,19 @@ class _Run:
 
 
 def _ascii(digits: str) -> str:
-    """Return digits in ASCII, in whatever script they are written."""
+    """Convert digits of any script to ASCII."""
     return digits if digits.isascii() else "".join([str(int(digit)) for digit in digits])
 
 
 def _luhn(digits: str) -> bool:
-    """ISO/IEC 7812: every second digit from the right is doubled; the digit sum ends in 0."""
+    """ISO/IEC 7812: with every second digit from the right doubled, the digit sum ends in 0."""
     single, doubled = digits[::-2], digits[-2::-2].translate(_LUHN_DOUBLED)
     return sum(map(int, single + doubled)) % 10 == 0
 
 
 def _context(before: str) -> tuple[str, int]:
-    """What the last words before a number say it is, "reference", "phone" or "", and how far from
-    its end that word begins."""
+    """Return what the last words before a number announce ("reference", "phone" or ""), and that
+    word's distance from the number in characters."""
     words = 0
     for found in reversed(list(_WORD.finditer(before))):
         if found[2]:

@@ -1,4 +1,8 @@
-"""From an engine's raw scores to one label with a confidence."""
+"""Label codes, decisions, and the review rule: from an engine's raw scores to one label.
+
+In this order: codes, which the trainer chooses once (``choose_codes``) and a worker checks;
+``decide_from_*``, one for each way in which an engine can answer; ``review_reasons``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _CANDIDATES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A label's answer: its text and the one token id that the text has."""
+    """The answer that stands for a label: its text, which is one token, and the token's id."""
 
     text: str
     token_id: int
@@ -27,15 +31,15 @@ class Code:
 def choose_codes(
     labels: Sequence[str], suffix: str, encode_control: Encode, tokens: SingleTokens = no_tokens
 ) -> dict[str, Code]:
-    """Choose a code for each label: what is one token right after the prompt.
+    """Choose a code for each label: a text that is one token right after the prompt.
 
-    Letters and digits come first; where there are more labels than those, ``tokens`` offers
-    others, in its order. Of them those serve that can be seen (printable, without a blank), and
-    that the tokenizer reads as the same token in that place. Raises ContractError when the
-    tokenizer has too few for the label set.
+    Letters and digits come first. For more labels than those, ``tokens`` offers others in order of
+    preference; a token qualifies if it is printable, has no blank, and is read as the same token in
+    that place. Raises ContractError if the tokenizer has too few.
     """
     suffix_ids = tuple(encode_control(suffix))
-    by_token: dict[int, Code] = {}  # a tokenizer may map two characters to one token
+    # By token, because a tokenizer may map two characters to the same token (one that folds case).
+    by_token: dict[int, Code] = {}
     for text, token_id in _candidates(tokens):
         ids = tuple(encode_control(suffix + text))
         if ids[:-1] != suffix_ids or len(ids) != len(suffix_ids) + 1:
@@ -53,8 +57,8 @@ def choose_codes(
 
 
 def _candidates(tokens: SingleTokens) -> Iterator[tuple[str, int | None]]:
-    """Yield texts, and which token each should be where that is known. ``tokens`` is not asked
-    before the letters and digits are used up: it may go through a whole vocabulary."""
+    """Yield texts, each with the token that it should be, if known. ``tokens`` is called only after
+    letters and digits are used up: it may go through a whole vocabulary."""
     for text in _CANDIDATES:
         yield text, None
     for text, token_id in tokens():
@@ -69,7 +73,7 @@ def _has_blank(text: str) -> bool:
 def check_codes(
     labels: Iterable[str], codes: Mapping[str, Code], suffix: str, encode_control: Encode
 ) -> str | None:
-    """Return what is wrong with ``codes`` under this tokenizer, or None."""
+    """Return the problem with ``codes`` under this tokenizer, or None."""
     names = tuple(labels)
     if set(names) != set(codes):
         return f"codes for {sorted(codes)} but labels {sorted(names)}"
@@ -88,21 +92,23 @@ def check_codes(
     return None
 
 
+# --- Decisions ---
+
+
+# Half-precision log-probabilities may add up to slightly more than 1.
 _MASS_SLACK = 0.02
-"""Log-probabilities have the engine's precision: probabilities may add up to a little over 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One label and how sure it is.
+    """One label, with the model's confidence in it.
 
-    ``confidence`` is the calibrated probability of ``label`` among all labels; ``scores`` holds
-    it for every label that has one, adding up to 1. ``off_label_mass`` is the share of raw
-    probability that the model gave to answers outside the set, None where decoding cannot see it.
-    ``out_of_scope`` is what a model with a head has in its place: by its method (see
-    ``head.OutOfScopeMethod``) higher for a message that none of the outputs fits, of any sign and
-    size, None without a head. ``earlier`` is what the stages of a cascade thought that were asked
-    before the one whose decision this is.
+    ``confidence`` is the calibrated probability of ``label`` among all labels; ``scores`` has that
+    of each label and adds up to 1 (choice decoding knows the chosen label's alone).
+    ``off_label_mass`` is the raw probability of answers that are not a label, None with choice
+    decoding and with a head. A head has ``out_of_scope`` instead: higher for a message that fits no
+    output, of any sign and scale (``head.OutOfScopeMethod``). ``earlier`` has the decisions of the
+    cascade's stages before the one that answered.
     """
 
     label: str
@@ -114,7 +120,7 @@ class Decision:
 
     @property
     def misfit(self) -> float | None:
-        """Off-label mass, or with a head the out-of-scope score: higher where no label fits."""
+        """Off-label mass, or a head's out-of-scope score: higher if no label fits."""
         return self.off_label_mass if self.out_of_scope is None else self.out_of_scope
 
 
@@ -133,7 +139,7 @@ def decide_from_codes(
         value = logprobs.get(code.token_id)
         if value is None:
             raise InvalidScores(f"the engine gave no score for the code of label {label!r}")
-        if not value <= _MASS_SLACK:  # so, too, where it is not a number
+        if not value <= _MASS_SLACK:  # written so that NaN fails too
             raise InvalidScores(f"the engine's score for label {label!r} is {value}")
         raw[label] = value
     best = max(raw.values())
@@ -142,6 +148,7 @@ def decide_from_codes(
     mass = sum(map(math.exp, raw.values()))
     if mass > 1 + _MASS_SLACK:
         raise InvalidScores(f"the labels' probabilities add up to {mass:.3f}")
+    # Relative to the best one, so that exp neither overflows nor makes every weight zero.
     weights = [math.exp((value - best) / temperature) for value in raw.values()]
     total = sum(weights)
     scores = {label: weight / total for label, weight in zip(raw, weights, strict=True)}
@@ -152,12 +159,12 @@ def decide_from_codes(
 def decide_from_choice(text: str, logprob: float, labels: tuple[str, ...]) -> Decision:
     """Turn an answer in words and its total log-probability into a Decision.
 
-    The engine was constrained to the labels; the answer is checked nevertheless. Only the chosen
-    label has a score, and the off-label mass is not known. Raises InvalidScores.
+    The engine is constrained to the labels; the answer is checked all the same. Raises
+    InvalidScores, without quoting the answer, which may repeat the message.
     """
     label = text.strip()
     if label not in labels:
-        raise InvalidScores("the engine answered with words that are no label")
+        raise InvalidScores("the engine answered with words that are not a label")
     if math.isnan(logprob) or logprob > _MASS_SLACK:
         raise InvalidScores(f"the engine's score for label {label!r} is {logprob}")
     confidence = min(1.0, math.exp(logprob))
@@ -167,19 +174,18 @@ def decide_from_choice(text: str, logprob: float, labels: tuple[str, ...]) -> De
 def decide_from_logits(
     logits: Sequence[float], head: Head | None, labels: tuple[str, ...], temperature: float
 ) -> Decision:
-    """Turn a head's raw logits, one an output, into a Decision over ``labels``.
+    """Turn a head's raw logits, one for each output, into a Decision over ``labels``.
 
-    The logits are divided by ``temperature`` and made probabilities of the outputs; those of the
-    outputs that count for one label are summed. Ties go to the first label. Raises InvalidScores
-    when there is no head, when there are more or fewer logits than outputs, or when one is no
-    finite number.
+    A softmax of the logits divided by ``temperature`` gives the outputs' probabilities; those of
+    outputs with the same label are summed. Ties go to the first label. Raises InvalidScores
+    without a head, for the wrong number of logits, and for a logit that is not finite.
     """
     if head is None:
-        raise InvalidScores("the engine gave logits, and the model has no head")
+        raise InvalidScores("the engine gave logits, but the model has no head")
     if len(logits) != len(head.outputs):
         raise InvalidScores(f"the engine gave {len(logits)} scores for {len(head.outputs)} outputs")
     if not all(map(math.isfinite, logits)):
-        raise InvalidScores("the engine gave an output a score that is no finite number")
+        raise InvalidScores("the engine gave an output a score that is not a finite number")
     best = max(logits)
     scores = dict.fromkeys(labels, 0.0)
     total = 0.0
@@ -189,31 +195,34 @@ def decide_from_logits(
         total += weight
     scores = {label: weight / total for label, weight in scores.items()}
     label = max(scores, key=scores.__getitem__)
-    confidence = min(1.0, scores[label])  # a sum of many may round to a little above
+    confidence = min(1.0, scores[label])  # a sum of several may round to slightly above 1
     scores[label] = confidence
     return Decision(label, confidence, scores, None, out_of_scope_score(logits, head.out_of_scope))
 
 
 def out_of_scope_score(logits: Sequence[float], method: OutOfScopeMethod) -> float:
-    """Return how unlike all outputs a message is; higher for what fits none."""
+    """Return how unlike all outputs a message is: higher means it fits none."""
     best = max(logits)
     if method == "max-logit":
         return -best
     return -(best + math.log(sum(math.exp(logit - best) for logit in logits)))
 
 
+# --- Review ---
+
+
 ReviewReason = Literal["low_confidence", "off_label_mass", "out_of_scope", "disagreement"]
-"""Why a label is doubtful: confidence below its threshold, off-label mass or out-of-scope score
-above theirs, or an earlier stage of a cascade that thought otherwise."""
+"""Why a decision goes to review: confidence below its threshold, off-label mass or out-of-scope
+score above theirs, or an earlier stage of a cascade that preferred another label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """When a person should look: confidence below, off-label mass or out-of-scope score above.
+    """Limits beyond which a decision goes to review; None turns one off.
 
-    None turns one off. A model has off-label mass or an out-of-scope score, never both.
-    ``review_disagreement`` is of cascades: from this confidence on, of an earlier stage in another
-    label, its disagreement is a reason (0: any).
+    A confidence below, or an off-label mass or out-of-scope score above its limit is a reason. A
+    model has off-label mass or an out-of-scope score, never both. ``review_disagreement`` applies
+    to cascades: the confidence (0: any) from which an earlier stage's other label is a reason.
     """
 
     review_confidence: float | None
@@ -223,24 +232,24 @@ class Thresholds:
 
 
 def review_reasons(decision: Decision, thresholds: Thresholds) -> tuple[ReviewReason, ...]:
-    """Return why a person should look at ``decision``; empty where none needs to.
-
-    A value that equals its threshold passes. An off-label mass, or an out-of-scope score, that the
-    model does not have is no reason.
-    """
+    """Return the reasons to review a decision. A value that equals its threshold, or that the model
+    does not have, is not a reason."""
     reasons: list[ReviewReason] = []
-    least, most = thresholds.review_confidence, thresholds.review_off_label_mass
-    mass = decision.off_label_mass
-    if least is not None and decision.confidence < least:
+    min_confidence = thresholds.review_confidence
+    if min_confidence is not None and decision.confidence < min_confidence:
         reasons.append("low_confidence")
-    if most is not None and mass is not None and mass > most:
+    if _is_above(decision.off_label_mass, thresholds.review_off_label_mass):
         reasons.append("off_label_mass")
-    farthest, score = thresholds.review_out_of_scope, decision.out_of_scope
-    if farthest is not None and score is not None and score > farthest:
+    if _is_above(decision.out_of_scope, thresholds.review_out_of_scope):
         reasons.append("out_of_scope")
-    heard = thresholds.review_disagreement
-    if heard is not None and any(
-        other.label != decision.label and other.confidence >= heard for other in decision.earlier
+    disagreement = thresholds.review_disagreement
+    if disagreement is not None and any(
+        stage.label != decision.label and stage.confidence >= disagreement
+        for stage in decision.earlier
     ):
         reasons.append("disagreement")
     return tuple(reasons)
+
+
+def _is_above(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value > limit

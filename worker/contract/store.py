@@ -1,30 +1,29 @@
 """An adapter store: immutable adapters named by their digests, and a pointer to the current one.
 
     STORE/<digest>/                    an adapter, never changed
-    STORE/<digest>.predictions.jsonl   what it answered on the hold-out, without any text
-    STORE/<digest>.probes.json         messages to try it on, if any: private (see probes)
+    STORE/<digest>.predictions.jsonl   its answers on the hold-out, without message text
+    STORE/<digest>.probes.json         messages to try it on, if any: private (see verify)
     STORE/<digest>.json                its record: evaluation, gate, who, when and why
-    STORE/<digest>.README.md           its model card, for people
+    STORE/<digest>.README.md           its model card
     STORE/history.jsonl                every move of the pointer, appended before the move
-    STORE/current.json                 the pointer, replaced in one step and last of all
-    STORE/canary.json                  an adapter that serves a share of the keys, if there is one
+    STORE/current.json                 the pointer, replaced atomically and last of all
+    STORE/canary.json                  an adapter that serves a share of the keys, if any
 
-The trainer writes it and the worker reads it. A reader needs the pointer and the directory alone.
+The trainer writes the store. A worker reads the pointers and the adapters' directories alone.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from worker.contract.codec import decode, encode
-from worker.contract.digest import write_atomically
+from worker.contract.digest import sync_directory, write_atomically
 from worker.contract.errors import AdapterRefused
-from worker.contract.manifest import MANIFEST_NAME, Manifest, read_manifest
+from worker.contract.manifest import MANIFEST_NAME, Manifest, is_digest, read_manifest
 from worker.contract.verify import load_adapter, load_stages
 
 CURRENT_NAME = "current.json"
@@ -36,16 +35,14 @@ Move = Literal["publish", "force", "promote", "rollback"]
 
 _P = TypeVar("_P")
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Which adapter is current, since when (UTC, ISO 8601), set by whom and why.
+    """The current adapter, since when (UTC, ISO 8601), set by whom and why.
 
-    ``previous`` is the adapter that a rollback returns to, None where there is none. ``event`` is
-    how the adapter became current: one that a person forced or rolled back to is not compared
-    with the one that served before.
+    ``previous`` is the adapter that a rollback returns to, if any. ``event`` is how the adapter
+    became current: after a forced publication or a rollback the worker does not compare it with
+    the adapter that served before.
     """
 
     digest: str
@@ -58,7 +55,7 @@ class Pointer:
     schema: Literal["current/1"] = "current/1"
 
     def __post_init__(self) -> None:
-        # A digest becomes a path: nothing but a digest may.
+        # The digest becomes a path: anything else could lead out of the store.
         for digest in (self.digest, self.previous):
             if digest is not None and not is_digest(digest):
                 raise ValueError(f"{digest!r} is not a digest of 64 hexadecimal digits")
@@ -66,8 +63,8 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class CanaryPointer:
-    """Which adapter is the canary, for which share of the keys (above 0, at most 1), since when,
-    set by whom and why. ``forced``: published although the gate refused it."""
+    """The canary, its share of the keys (above 0, at most 1), since when, set by whom and why.
+    ``forced``: published although the gate refused it."""
 
     digest: str
     name: str
@@ -93,17 +90,12 @@ class Found:
     pointer: Pointer | None
 
 
-def is_digest(text: str) -> bool:
-    """Tell whether ``text`` is an adapter's digest, whole and in lower case."""
-    return _DIGEST.fullmatch(text) is not None
-
-
 def find_adapter(path: Path) -> Found:
-    """Return ``path`` when it is an adapter, or the current adapter when it is a store.
+    """Return ``path`` if it is an adapter, or the current adapter if it is a store.
 
-    Only the manifest is read, and it must have the digest that the pointer names; ``load_adapter``
-    verifies the files. A path that is neither is returned as it is, for ``load_adapter`` to refuse.
-    Raises AdapterRefused when a store has no current adapter or its pointer is bad.
+    Only the manifest is checked, against the pointer's digest; ``load_adapter`` verifies the files.
+    A path that is neither is returned unchanged, for ``load_adapter`` to refuse. Raises
+    AdapterRefused for a store without a current adapter or with a bad pointer.
     """
     if (path / MANIFEST_NAME).exists():
         return Found(path, None)
@@ -111,18 +103,19 @@ def find_adapter(path: Path) -> Found:
     if pointer is None:
         if (path / HISTORY_NAME).exists():
             raise AdapterRefused(
-                path / CURRENT_NAME, "missing: nothing in this store was published to the end"
+                path / CURRENT_NAME, "missing: no publication to this store was completed"
             )
         return Found(path, None)
     directory = path / pointer.digest
+    # A manifest altered in place has another digest; serving it would mislabel its results.
     _check_name(directory, read_manifest(directory))
     return Found(directory, pointer)
 
 
 def find_stored(store: Path | None, named: str) -> tuple[Path, str, str]:
-    """Return directory, digest and name of an adapter that is given by its directory, or by the
-    first digits of its digest in a store. Only the manifest is read. Raises AdapterRefused.
-    """
+    """Return directory, digest and name of an adapter given by its directory, or by the first 4 or
+    more digits of its digest in a store. Only the manifest is read. Raises AdapterRefused."""
+    # Fewer than 4 digits would often be ambiguous.
     if store is not None and re.fullmatch(r"[0-9a-f]{4,64}", named):
         found = [
             directory
@@ -139,11 +132,8 @@ def find_stored(store: Path | None, named: str) -> tuple[Path, str, str]:
 
 
 def load_stored(store: Path, digest: str) -> Manifest:
-    """Verify a stored adapter, every file of it and its name, of a cascade also its stages, and
-    return its manifest.
-
-    Raises AdapterRefused.
-    """
+    """Verify every file of a stored adapter, its directory's name, and a cascade's stages; return
+    its manifest. Raises AdapterRefused."""
     manifest = load_adapter(store / digest)
     _check_name(store / digest, manifest)
     if manifest.stages:
@@ -152,37 +142,33 @@ def load_stored(store: Path, digest: str) -> Manifest:
 
 
 def read_pointer(store: Path) -> Pointer | None:
-    """Return a store's pointer, None where there is none. Raises AdapterRefused."""
+    """Return a store's pointer, or None. Raises AdapterRefused."""
     return _read(Pointer, store / CURRENT_NAME)
 
 
 def read_canary(store: Path) -> CanaryPointer | None:
-    """Return a store's canary, None where there is none. Raises AdapterRefused."""
+    """Return a store's canary, or None. Raises AdapterRefused."""
     return _read(CanaryPointer, store / CANARY_NAME)
 
 
 def write_pointer(store: Path, pointer: Pointer) -> None:
-    """Make an adapter current, in one step: a reader sees the old pointer or the new one.
+    """Make an adapter current: a reader sees the old pointer or the new one.
 
-    When it raises OSError the old pointer stands, or the new one does and may not survive a power
-    cut.
+    After an OSError either the old pointer is in place, or the new one, which may not survive a
+    power cut.
     """
     _write(store / CURRENT_NAME, pointer)
 
 
 def write_canary(store: Path, canary: CanaryPointer) -> None:
-    """Make an adapter the canary, or change its share, in one step. Raises OSError."""
+    """Make an adapter the canary, or change its share. Raises OSError."""
     _write(store / CANARY_NAME, canary)
 
 
 def remove_canary(store: Path) -> None:
-    """Remove the canary's pointer, if there is one, durably. Raises OSError."""
+    """Remove the canary's pointer, if any, durably. Raises OSError."""
     (store / CANARY_NAME).unlink(missing_ok=True)
-    directory = os.open(store, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(store)
 
 
 def _read(kind: type[_P], path: Path) -> _P | None:
@@ -206,6 +192,6 @@ def _check_name(directory: Path, manifest: Manifest) -> None:
     if manifest.digest != directory.name:
         raise AdapterRefused(
             directory / MANIFEST_NAME,
-            f"has the digest {manifest.digest[:12]}… and is stored under another: it was altered; "
-            "publish the adapter again",
+            f"has the digest {manifest.digest[:12]}… but is stored under another, so it was "
+            "altered: publish the adapter again",
         )

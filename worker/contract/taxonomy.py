@@ -1,4 +1,4 @@
-"""The fixed set of labels, with the words that tell them apart."""
+"""The fixed set of labels, with their descriptions."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from worker.contract.codec import decode, encode
 from worker.contract.digest import sha256_json
 from worker.contract.errors import TaxonomyError
 
 NO_LABEL = "none"
-"""What people and labelling tools write where no label fits, so no label can have this name."""
+"""Reviewers and labelling tools write this if no label fits, so no label can have this name."""
 
 _MAX_NAME_CHARS = 100
 
 
 def label_name(text: str) -> str:
-    """Return a label as it was written somewhere in the form of ``Taxonomy.from_toml``: in Unicode
-    NFC, without blanks around it. Letters with accents have two forms that look alike, and which
-    one is written depends on the system."""
+    """Return a label that someone typed in the form that ``Taxonomy.from_toml`` gives it: Unicode
+    NFC, no blanks around it. Accented letters have two encodings that look alike, and which one a
+    keyboard or spreadsheet writes depends on the system."""
     return unicodedata.normalize("NFC", text.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One category: the name that routers match on and the sentence that an annotator reads."""
+    """One category: the name that routers match and the description that reviewers read."""
 
     name: str
-    description: str
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,50 +65,33 @@ class Taxonomy:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The label names, in the taxonomy's order."""
+        """In the taxonomy's order."""
         return tuple(label.name for label in self.labels)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over name, version and every label with its description and place."""
+        """SHA-256 over name, version, description and the labels in order."""
         return sha256_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form that ``from_dict`` reads back."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "description": self.description,
-            "labels": [
-                {"name": label.name, "description": label.description} for label in self.labels
-            ],
-        }
+        """Return the JSON form, for ``from_dict``."""
+        data: dict[str, Any] = encode(self)
+        return data
 
     @classmethod
     def from_dict(cls, data: Any) -> Taxonomy:
-        """Build from the JSON or TOML form. Raises TaxonomyError with the entry at fault."""
-        top = _table(data, "the taxonomy", {"name", "version", "description", "labels"})
-        entries = top.get("labels", [])
-        if not isinstance(entries, list):
-            raise TaxonomyError("'labels' must be a list of tables, each with a 'name'")
-        labels = []
-        for index, entry in enumerate(entries):
-            where = f"label number {index + 1}"
-            table = _table(entry, where, {"name", "description"})
-            labels.append(
-                Label(_text(table, "name", where), _text(table, "description", where, ""))
-            )
-        return cls(
-            name=_text(top, "name", "the taxonomy"),
-            version=_text(top, "version", "the taxonomy"),
-            description=_text(top, "description", "the taxonomy", ""),
-            labels=tuple(labels),
-        )
+        """Build from parsed JSON or TOML. Raises TaxonomyError with the entry at fault."""
+        try:
+            given = {"description": "", **data} if isinstance(data, dict) else data
+            found = decode(cls, given, "the taxonomy")
+        except ValueError as error:
+            raise TaxonomyError(str(error)) from None
+        assert isinstance(found, cls)
+        return found
 
     @classmethod
     def from_toml(cls, path: Path) -> Taxonomy:
-        """Read a taxonomy file such as ``config/taxonomy.toml``; names come out in NFC. Raises
-        TaxonomyError."""
+        """Read a file such as ``config/taxonomy.toml``, with names in NFC. Raises TaxonomyError."""
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -131,19 +115,3 @@ def _check_name(taxonomy: str, name: str) -> None:
             f"taxonomy {taxonomy!r} has the label name {name!r}, which means that no label fits: "
             "use another, such as 'other'"
         )
-
-
-def _table(value: Any, where: str, known: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TaxonomyError(f"{where} must be a table, not {type(value).__name__}")
-    unknown = sorted(set(value) - known)
-    if unknown:
-        raise TaxonomyError(f"{where} has unknown keys {unknown}; known are {sorted(known)}")
-    return value
-
-
-def _text(table: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
-    value = table.get(key, default)
-    if not isinstance(value, str):
-        raise TaxonomyError(f"{where} needs {key!r} as text")
-    return value

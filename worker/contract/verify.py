@@ -1,4 +1,7 @@
-"""Every check an adapter passes before it may label a message."""
+"""Check an adapter before it may label a message: its base, files, probes, stages and tokenizer.
+
+``verify_adapter`` at the end of the module runs all checks, cheapest first.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,8 @@ _VOLATILE = {"transformers_version", "_name_or_path", "_model_name_or_path"}
 
 
 def config_digest(config_path: Path) -> str:
-    """Return the SHA-256 of a ``config.json``, leaving out the keys that only say who wrote it.
-
-    Raises AdapterRefused when the file cannot be read.
-    """
+    """Return the SHA-256 of a ``config.json``'s values. Keys that name the writing library do not
+    count: the same model saved by another version is the same base. Raises AdapterRefused."""
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         return sha256_json({key: value for key, value in config.items() if key not in _VOLATILE})
@@ -41,16 +42,14 @@ def config_digest(config_path: Path) -> str:
 
 
 def describe_base(directory: Path, name: str, revision: str) -> BaseModel:
-    """Describe a base model's directory by the digests of its files.
-
-    Reads every weight file: about a second per gigabyte. Raises AdapterRefused.
-    """
+    """Describe a base model's directory by the digests of its files. Reads every weight file: about
+    a second per gigabyte. Raises AdapterRefused."""
     weights = {
         path.name: FileDigest(sha256_file(path), path.stat().st_size)
         for path in sorted(directory.glob("*.safetensors"))
     }
     if not weights:
-        raise AdapterRefused(directory, "holds no *.safetensors: not a base this project can use")
+        raise AdapterRefused(directory, "has no *.safetensors: save the base in that format")
     tokenizer = directory / "tokenizer.json"
     if not tokenizer.is_file():
         raise AdapterRefused(tokenizer, "missing: a base needs a fast tokenizer")
@@ -64,10 +63,9 @@ def describe_base(directory: Path, name: str, revision: str) -> BaseModel:
 
 
 def verify_base(directory: Path, expected: BaseModel, *, weights: bool = True) -> None:
-    """Refuse a base that is not the one the adapter was trained on.
+    """Raise AdapterRefused unless a base is the one that the adapter was trained on.
 
-    ``weights=False`` compares only the names and sizes of the weight files, without reading them.
-    Raises AdapterRefused, naming the file and both digests.
+    ``weights=False`` compares names and sizes of the weight files without reading them.
     """
     hint = f"the adapter was trained on {expected.name} ({expected.revision})"
     if not directory.is_dir():
@@ -80,6 +78,7 @@ def verify_base(directory: Path, expected: BaseModel, *, weights: bool = True) -
     verify_file(directory / "tokenizer.json", expected.tokenizer_sha256, None, hint)
     for name, wanted in expected.weights.items():
         verify_file(directory / name, wanted.sha256 if weights else None, wanted.bytes, hint)
+    # An engine loads every weight file in the directory.
     extra = sorted({path.name for path in directory.glob("*.safetensors")} - set(expected.weights))
     if extra:
         raise AdapterRefused(
@@ -88,7 +87,7 @@ def verify_base(directory: Path, expected: BaseModel, *, weights: bool = True) -
 
 
 def verify_file(path: Path, sha256: str | None, size: int | None, hint: str) -> None:
-    """Raise AdapterRefused unless ``path`` has that size and digest (None: not compared)."""
+    """Raise AdapterRefused unless ``path`` has this size and digest (None: not compared)."""
     try:
         if size is not None and path.stat().st_size != size:
             raise AdapterRefused(
@@ -109,29 +108,28 @@ def _differs(found: str, wanted: str, hint: str) -> str:
     return f"sha256 is {found[:16]}… and should be {wanted[:16]}…; {hint}"
 
 
-# Probes next to an adapter: messages whose labels are known, on which a worker tries
-# it.
+# --- Probes: messages with known labels, on which a worker tries an adapter ---
 #
-# They are messages, and so private: they stand in a file of their own, next to the adapter's
-# directory and named after it, that other users need not be able to read, and not in the
-# manifest, which everybody reads who serves the adapter. The adapter's digest does not cover
-# them: without them, or with others, it is the same adapter.
+# Probes are private messages, so they are not in the manifest but in a file next to the adapter's
+# directory, readable by owner and group. The adapter's digest does not cover them: it is the same
+# adapter without them or with others.
 #
-# runs/one/adapter/ runs/one/adapter.probes.json STORE/<digest>/ STORE/<digest>.probes.json
+#     runs/one/adapter/    runs/one/adapter.probes.json
+#     STORE/<digest>/      STORE/<digest>.probes.json
 
 
 SUFFIX = ".probes.json"
 
 ProbeSource = Literal["written", "validation"]
-"""Whose words the probes are: of a person who wrote or approved them for this, or of customers,
-from the validation set."""
+"""Where probes come from: written or approved for this purpose, or customers' messages from the
+validation set."""
 
 _MODE = 0o640
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeFile:
-    """Probes of the adapter with the digest ``adapter``, and where they are from."""
+    """Probes of the adapter with the digest ``adapter``."""
 
     adapter: str
     source: ProbeSource
@@ -140,16 +138,16 @@ class ProbeFile:
 
 
 def probes_path(adapter: Path) -> Path:
-    """Return where the probes of the adapter in a directory are, if it has any."""
-    directory = adapter.resolve()
+    """Return the path of an adapter's probes, whether or not they exist."""
+    directory = adapter.resolve()  # a link to an adapter leads to the adapter's own probes
     return directory.with_name(f"{directory.name}{SUFFIX}")
 
 
 def read_probes(path: Path, manifest: Manifest) -> ProbeFile | None:
-    """Read a file of probes, None where there is none.
+    """Read a file of probes; None if it does not exist.
 
-    Raises AdapterRefused where it cannot be read, is malformed, or is of another adapter: probes
-    that were asked for are not left out silently. The text of a message is in no error.
+    Raises AdapterRefused, without quoting a message, if the file is unreadable, malformed, or of
+    another adapter: the publisher relies on the probes, so they must not be skipped silently.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -159,34 +157,39 @@ def read_probes(path: Path, manifest: Manifest) -> ProbeFile | None:
     except PermissionError as error:
         raise AdapterRefused(
             path,
-            "this user may not read it: have it run in the file's group, or publish the adapter "
-            "again with --probes off",
+            "permission denied: run the worker in the file's group, or publish the adapter again "
+            "with --probes off",
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         what = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise AdapterRefused(path, f"no file of probes ({what}): publish again") from error
+        raise AdapterRefused(path, f"not a file of probes ({what}): publish again") from error
     assert isinstance(file, ProbeFile)
     if file.adapter != manifest.digest:
-        raise AdapterRefused(path, "holds the probes of another adapter: publish again")
+        raise AdapterRefused(path, "has the probes of another adapter: publish again")
     labels = {probe.label for probe in file.probes}
     if strange := sorted(labels.difference(manifest.taxonomy.names)):
-        raise AdapterRefused(path, f"names labels that the adapter lacks ({strange}): write again")
+        raise AdapterRefused(
+            path, f"has labels that the adapter lacks ({strange}): correct the probes"
+        )
     return file
 
 
 def write_probes(path: Path, file: ProbeFile) -> None:
-    """Write a file of probes, for its owner and its group alone. Raises OSError."""
+    """Write a file of probes, for its owner and group alone. Raises OSError."""
     text = json.dumps(encode(file), indent=1, ensure_ascii=False)
     write_atomically(path, text.encode("utf-8") + b"\n", mode=_MODE)
 
 
 def attach_probes(manifest: Manifest, adapter: Path) -> Manifest:
-    """Give a manifest that was read from the directory ``adapter`` the probes next to it, if there
-    are any, and return it. Its digest stays. Raises AdapterRefused."""
+    """Set ``manifest.probes`` from the file next to the directory ``adapter``, if any, and return
+    the manifest. Its digest stays. Raises AdapterRefused."""
     file = read_probes(probes_path(adapter), manifest)
     if file is not None:
         object.__setattr__(manifest, "probes", file.probes)  # the class is frozen
     return manifest
+
+
+# --- The adapter's files, stages and tokens ---
 
 
 GOLDEN_MESSAGES = (
@@ -200,36 +203,37 @@ GOLDEN_MESSAGES = (
     + " and 각 in parts: \u1100\u1161\u11a8",
     " ".join(f"sentence {number} of a very long message." for number in range(400)),
 )
-"""Written for this project to exercise a tokenizer; no customer wrote any of it."""
+"""Written for this project to exercise a tokenizer; none is from a customer."""
 
 
 def load_adapter(directory: Path) -> Manifest:
     """Read a manifest and verify every file it names. Raises AdapterRefused."""
     manifest = read_manifest(directory)
-    hint = f"adapter {manifest.name} is altered: publish it again"
+    hint = f"adapter {manifest.name} was altered: publish it again"
     onnx = {model.file for model in manifest.head.onnx} if manifest.head else set()
     for name, wanted in manifest.files.items():
+        # A name with a path could point at any file of the machine.
         if Path(name).name != name or name == MANIFEST_NAME:
-            raise AdapterRefused(directory / MANIFEST_NAME, f"names a file it may not: {name!r}")
+            raise AdapterRefused(
+                directory / MANIFEST_NAME, f"names a file outside the adapter: {name!r}"
+            )
+        # Any other format, such as a pickle, could run code when a library loads it.
         if not name.endswith((".safetensors", ".json")) and name not in onnx:
             raise AdapterRefused(
                 directory / name,
-                "only safetensors and JSON files may be in an adapter, and the ONNX files that "
-                "its head names",
+                "an adapter may have safetensors and JSON files, and the ONNX files that its head "
+                "names",
             )
         verify_file(directory / name, wanted.sha256, wanted.bytes, hint)
-    for path in sorted(directory.iterdir()):
+    for path in sorted(directory.iterdir()):  # an engine loads whatever it finds there
         if path.name not in manifest.files and path.name != MANIFEST_NAME:
             raise AdapterRefused(path, "is not named in the manifest: remove it or publish again")
     return manifest
 
 
 def verify_files(directory: Path) -> Manifest:
-    """Verify every file of an adapter, of a cascade those of its stages too; return its manifest
-    with the probes that are next to it.
-
-    Raises AdapterRefused.
-    """
+    """Verify every file of an adapter, and of a cascade's stages; return its manifest with its
+    probes. Raises AdapterRefused."""
     manifest = load_adapter(directory)
     if manifest.stages:
         load_stages(directory, manifest)
@@ -237,20 +241,20 @@ def verify_files(directory: Path) -> Manifest:
 
 
 def load_stages(directory: Path, manifest: Manifest) -> tuple[Manifest, ...]:
-    """Verify every file of a cascade's stages, and that they are the ones it was made of; return
+    """Verify every file of a cascade's stages, and that they are those in its manifest; return
     their manifests. Raises AdapterRefused."""
     found = []
     for stage in manifest.stages:
         where = stage_directory(directory, stage)
         if not where.is_dir():
             raise AdapterRefused(
-                where, f"missing: stage {stage.name} of the cascade {manifest.name}; publish it"
+                where, f"missing: publish it, it is stage {stage.name} of cascade {manifest.name}"
             )
         made = load_adapter(where)
         if made.digest != stage.digest:
             raise AdapterRefused(
                 where,
-                f"has the digest {made.digest[:12]}… and stands under another: it was altered",
+                f"has the digest {made.digest[:12]}… but is stored under another: it was altered",
             )
         if made.kind != stage.kind or made.taxonomy != manifest.taxonomy:
             raise AdapterRefused(
@@ -259,14 +263,14 @@ def load_stages(directory: Path, manifest: Manifest) -> tuple[Manifest, ...]:
         found.append(made)
     if (found[0].prompt, found[0].golden) != (manifest.prompt, manifest.golden):
         raise AdapterRefused(
-            directory / MANIFEST_NAME, "has another prompt than its first stage: make it again"
+            directory / MANIFEST_NAME, "differs from its first stage in the prompt: make it again"
         )
     return tuple(found)
 
 
 def prompted_by(directory: Path, manifest: Manifest) -> tuple[Path, Manifest]:
-    """Return the adapter whose tokenizer makes the prompts, and its directory: of a cascade the
-    first stage, else itself. Raises AdapterRefused."""
+    """Return directory and manifest of the adapter whose tokenizer makes the prompts: a cascade's
+    first stage, or the adapter itself. Raises AdapterRefused."""
     if not manifest.stages:
         return directory, manifest
     first = stage_directory(directory, manifest.stages[0])
@@ -284,10 +288,10 @@ def make_golden(spec: PromptSpec, encoders: Encoders) -> tuple[GoldenPrompt, ...
 
 
 def verify_tokens(manifest: Manifest, encoders: Encoders, where: Path) -> None:
-    """Tokenize the fixed parts, the codes and the golden prompts again, and compare.
+    """Tokenize the fixed parts, the codes and the golden prompts again, and compare the ids.
 
-    ``where`` is the tokenizer's file, for the message. Raises AdapterRefused at the first
-    difference, naming which prompt and at which token.
+    ``where`` is the tokenizer's file, for errors. Raises AdapterRefused at the first difference,
+    with the prompt and the token.
     """
     spec = manifest.prompt
     for part, text, ids in (
@@ -319,11 +323,10 @@ def verify_adapter(
     *,
     weights: bool = True,
 ) -> Manifest:
-    """Run every check of this module, cheapest first, and return the manifest to serve by, with
-    the probes that are next to the adapter.
+    """Run every check of this module, cheapest first, and return the manifest with its probes.
 
-    ``encoders`` are those of the ``tokenizer.json`` in ``tokenizer_directory``. ``base`` is looked
-    at where the adapter needs it (``Manifest.needs_base``), and may be None where not.
+    ``encoders`` are those of the ``tokenizer.json`` in ``tokenizer_directory``. ``base`` may be
+    None unless ``Manifest.needs_base``. Raises AdapterRefused.
     """
     manifest = verify_files(directory)
     if manifest.needs_base:
@@ -334,14 +337,14 @@ def verify_adapter(
 
 
 def tokenizer_directory(adapter: Path, manifest: Manifest, base: Path | None) -> Path:
-    """Return where the tokenizer of an adapter is: an encoder's in its own directory, any other's
-    in the base's. Raises AdapterRefused where it needs a base and there is none."""
+    """Return the directory of an adapter's tokenizer: an encoder's own, otherwise the base's.
+    Raises AdapterRefused if it needs a base and ``base`` is None."""
     return adapter if manifest.kind in ENCODER_KINDS else _needed(base, adapter, manifest)
 
 
 def _needed(base: Path | None, adapter: Path, manifest: Manifest) -> Path:
     if base is None:
-        raise AdapterRefused(adapter, f"needs its base, {manifest.base.name}, next to it")
+        raise AdapterRefused(adapter, f"needs its base, {manifest.base.name}: name its directory")
     return base
 
 

@@ -1,7 +1,7 @@
-"""Arms: the adapters in service, each in a role and with its share of the traffic.
+"""Arms: the adapters in service, each with a role and a share of the traffic.
 
-``AdapterRouter`` holds the split of the traffic and the moment when it changes. ``ShadowTraffic``
-has other adapters label a share of the records for comparison.
+``AdapterRouter`` holds the traffic split and changes it between two records. ``ShadowTraffic`` has
+further adapters label a share of the records for comparison.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ Role = Literal["main", "canary", "shadow"]
 
 @dataclass(frozen=True, slots=True)
 class ArmRole:
-    """What an arm is there for, whichever adapter is in it.
+    """The purpose of an arm, independent of its adapter.
 
-    ``labels``: what its adapter answers is the record's label; without it the adapter labels the
-    record as well, for comparison, and its label is not used. ``judged``: while it serves it is
-    compared with its fallback, and stopped if it does worse. ``fallback``: the role that does its
-    records when the arm ends or its engine dies; with None nothing can, and the worker ends.
+    - ``labels``: its adapter's answer is the record's label. Otherwise the adapter labels the
+      record for comparison only.
+    - ``judged``: it is compared with its fallback, and stopped if it does worse.
+    - ``fallback``: the role that labels its records when the arm ends or its engine dies. With None
+      the worker stops.
     """
 
     name: Role
@@ -43,17 +44,18 @@ CANARY = ArmRole("canary", judged=True, fallback="main")
 SHADOW = ArmRole("shadow", labels=False, fallback="main")
 
 ARM_ROLES = (MAIN, CANARY, SHADOW)
-"""All there are, in the order in which they are asked for a record; only the first has no fallback.
+"""All roles, in the order in which arms are asked for a record. Only the first has no fallback.
 
-A further arm is one more entry here, and a source that names its adapter (``worker.serving``).
+To add an arm, add an entry here and a source that names its adapter (``worker.serving``).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """An adapter in a role, and the share of the records (0 to 1) that it takes.
+    """An adapter in a role, and the share (0 to 1) of the records that it takes.
 
-    An arm that labels takes its share of what no arm before it takes; one that does not, of all.
+    An arm that labels takes its share of the records that no earlier arm took. A shadow takes its
+    share of all records.
     """
 
     role: ArmRole
@@ -61,29 +63,27 @@ class Arm:
     share: float = 1.0
 
     def takes(self, record: Record) -> bool:
-        """Return whether the record is in this arm's share: the same key always is, or never."""
-        if not self.share:
-            return False
+        """Return whether the record is in this arm's share. The answer depends on its key only."""
         return place_of(record, f"{self.role.name} {self.adapter.digest}") < self.share
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficSplit:
-    """The arms that serve, in the order of ``ARM_ROLES`` and no role twice.
+    """The serving arms in the order of ``ARM_ROLES``, at most one for each role.
 
-    The first arm is always there and has no fallback: it labels what no other arm takes.
+    The first arm always exists and has no fallback. It labels the records that no other arm takes.
     """
 
     arms: tuple[Arm, ...]
 
     @classmethod
     def all_to(cls, adapter: ServingAdapter) -> TrafficSplit:
-        """Return the split in which one adapter labels everything."""
+        """Return the split in which one adapter labels all records."""
         return cls((Arm(MAIN, adapter),))
 
     @property
     def main(self) -> ServingAdapter:
-        """The adapter that labels what no other arm takes."""
+        """The adapter of the main arm."""
         return self.arms[0].adapter
 
     @property
@@ -93,7 +93,7 @@ class TrafficSplit:
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """What each arm really takes of all records: those of arms that label add up to 1."""
+        """Each arm's share of all records. The shares of arms that label add up to 1."""
         left, ratios = 1.0, []
         for arm in self.arms[1:]:
             ratios.append(left * arm.share if arm.role.labels else arm.share)
@@ -101,53 +101,50 @@ class TrafficSplit:
         return (left, *ratios)
 
     def get(self, role: ArmRole) -> Arm | None:
-        """Return the arm in this role, None where there is none."""
+        """Return the arm in this role, if any."""
         return next((arm for arm in self.arms if arm.role is role), None)
 
     def arm_of(self, adapter: ServingAdapter) -> Arm | None:
-        """Return the arm that this adapter is in, None when it does not serve."""
+        """Return the arm that this adapter is in, None if it does not serve."""
         return next((arm for arm in self.arms if arm.adapter is adapter), None)
 
     def fallback_of(self, arm: Arm) -> Arm:
-        """Return the arm that does another one's records when that ends."""
+        """Return the arm that labels another arm's records when that one ends."""
         found = (other for other in self.arms if other.role.name == arm.role.fallback)
         return next(found, self.arms[0])
 
     def with_arm(self, arm: Arm) -> TrafficSplit:
-        """Have this arm serve, in place of the one in its role if there is one."""
-        others = [other for other in self.arms if other.role is not arm.role]
-        return TrafficSplit(tuple(sorted([*others, arm], key=_order)))
+        """Return the split with this arm, which replaces the arm in its role if there is one."""
+        arms = [*(other for other in self.arms if other.role is not arm.role), arm]
+        return TrafficSplit(tuple(sorted(arms, key=lambda each: ARM_ROLES.index(each.role))))
 
     def without(self, role: ArmRole) -> TrafficSplit:
-        """End the arm in this role; one without a fallback stays."""
+        """Return the split without the arm in this role. A role without a fallback stays."""
         if role.fallback is None:
             return self
         return TrafficSplit(tuple(arm for arm in self.arms if arm.role is not role))
-
-
-def _order(arm: Arm) -> int:
-    return ARM_ROLES.index(arm.role)
 
 
 _SPACE = 1 << 64
 
 
 def place_of(record: Record, salt: str) -> float:
-    """Return the record's place in [0, 1) by its key, or its id where it has none.
+    """Hash the record's key, or its id if it has no key, to [0, 1).
 
-    The same key has the same place under the same ``salt`` on every worker; under another salt
-    it has another, so that two shares are drawn independently.
+    The same key and ``salt`` give the same number on every worker. Two salts give independent
+    numbers, so that two shares are drawn independently.
     """
     unit = record.id.encode() if record.key is None else record.key
-    # Length first: no salt and key can be another salt and key.
+    # The length comes first, so that no other pair of salt and key gives the same bytes.
     seed = f"{len(salt)}:{salt}".encode()
+    # Not hash(): Python salts it for each process, and every worker must choose the same arm.
     digest = hashlib.blake2b(seed + unit, digest_size=8).digest()
     return int.from_bytes(digest, "big") / _SPACE
 
 
 @dataclass(frozen=True, slots=True)
 class SplitChanged:
-    """From the next record on ``now`` serves."""
+    """``now`` serves from the next record on."""
 
     before: TrafficSplit
     now: TrafficSplit
@@ -155,16 +152,16 @@ class SplitChanged:
 
 @dataclass(frozen=True, slots=True)
 class AdapterIdle:
-    """Nothing in flight is this adapter's and nothing will be: it may be closed."""
+    """This adapter no longer serves and has nothing in flight: it may be closed."""
 
     adapter: ServingAdapter
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFailed:
-    """An adapter's engine cannot answer, and another adapter does its records.
+    """An adapter's engine died, and another adapter labels its records.
 
-    ``arm`` is the one it was in, None if it served no more.
+    ``arm`` is the arm it was in, None if it no longer served.
     """
 
     adapter: ServingAdapter
@@ -176,15 +173,14 @@ RouterEvent = SplitChanged | AdapterIdle | AdapterFailed
 
 
 class AdapterRouter:
-    """Holds the traffic split. Only ``apply_pending`` and what ends an arm change it, on the
-    loop's thread, between two records.
+    """Holds the traffic split, and changes it on the loop's thread between two records.
 
-    Records keep the adapter they were accepted with. An adapter that has left the split is told
-    as idle when the last of its records is finished and the last of its prompts is answered.
+    Records keep the adapter that they were admitted with. An adapter that has left the split is
+    reported as idle once its last record is finished and its last prompt is answered.
     """
 
     def __init__(self, split: TrafficSplit, listener: Callable[[RouterEvent], None]) -> None:
-        """``listener`` is called on the loop's thread; it must not block and must not raise."""
+        """``listener`` is called on the loop's thread. It must not block or raise."""
         self._listener = listener
         self._lock = threading.Lock()
         self._pending: TrafficSplit | None = None
@@ -194,29 +190,29 @@ class AdapterRouter:
 
     @property
     def split(self) -> TrafficSplit:
-        """What serves now. Safe from any thread."""
+        """The split that serves now. Safe from any thread."""
         return self._split
 
     @property
     def latest(self) -> TrafficSplit:
-        """What serves, or will from the next iteration on. From any thread."""
+        """The pending split, or the one that serves. Safe from any thread."""
         return self._pending or self._split
 
     @property
     def retired(self) -> tuple[ServingAdapter, ...]:
-        """Adapters that serve no more and have something in flight. Safe from any thread."""
+        """Adapters that no longer serve but have something in flight. Safe from any thread."""
         return tuple(self._retired)
 
     @property
     def main(self) -> ServingAdapter:
-        """The adapter that labels what no other does."""
+        """The main arm's adapter."""
         return self._split.main
 
     def schedule(self, change: Callable[[TrafficSplit], TrafficSplit]) -> None:
-        """Have another split serve from the loop's next iteration on. From any thread.
+        """Change the split at the loop's next iteration. Safe from any thread.
 
-        ``change`` is given the latest split, also one that is still pending. Adapters of a
-        pending split that therefore never serve are reported as idle.
+        ``change`` gets the latest split, which may be pending. Adapters of a pending split that
+        now never serve are reported as idle.
         """
         with self._lock:
             latest = self._pending or self._split
@@ -230,8 +226,8 @@ class AdapterRouter:
                 self._listener(AdapterIdle(adapter))
 
     def apply_pending(self) -> None:
-        """Let the pending split serve, if there is one, and let go of idle adapters."""
-        if self._pending is not None:
+        """Switch to the pending split, if there is one, and report idle adapters."""
+        if self._pending is not None:  # without the lock first: this runs in every iteration
             with self._lock:
                 split, self._pending = self._pending, None
             if split is not None:
@@ -249,20 +245,12 @@ class AdapterRouter:
                 return arm.adapter
         return self._split.main
 
-    @property
-    def has_shadows(self) -> bool:
-        """Whether any adapter labels records for comparison alone."""
-        return bool(self._for_comparison)
-
     def choose_shadows(self, record: Record) -> list[ServingAdapter]:
-        """Return the adapters that label this record as well, for comparison."""
+        """Return the adapters that label this record for comparison."""
         return [arm.adapter for arm in self._for_comparison if arm.takes(record)]
 
     def stop(self, adapter: ServingAdapter) -> None:
-        """Give an adapter no more records, whatever arm it is in. Called on the loop's thread.
-
-        The adapter of an arm without a fallback serves on.
-        """
+        """Remove an adapter's arm, unless it has no fallback. For the loop's thread."""
         with self._lock:
             if self._pending is not None:
                 self._pending = _without(self._pending, adapter)
@@ -271,9 +259,9 @@ class AdapterRouter:
             self._change(split)
 
     def fail(self, adapter: ServingAdapter, error: EngineDied) -> ServingAdapter:
-        """Go on without an adapter whose engine has died; return the one that does its records.
+        """Remove an adapter whose engine has died; return the one that labels its records.
 
-        Raises that error when the adapter's arm has no fallback.
+        Raises ``error`` if the adapter's arm has no fallback.
         """
         arm = self._split.arm_of(adapter)
         if arm is not None and arm.role.fallback is None:
@@ -286,14 +274,14 @@ class AdapterRouter:
         return fallback
 
     def check_health(self) -> None:
-        """Raise EngineDied when the main adapter's engine cannot answer. From any thread."""
+        """Raise EngineDied if the main adapter's engine is dead. Safe from any thread."""
         self._split.main.engine.check_health()
 
     def _change(self, split: TrafficSplit) -> None:
         with self._lock:
             before = self._split
             self._set(split)
-            # One that was stopped may be back in another role before it was idle.
+            # A retired adapter may serve again, in another role, before it was idle.
             self._retired = [
                 adapter
                 for adapter in (*self._retired, *before.adapters)
@@ -303,6 +291,7 @@ class AdapterRouter:
 
     def _set(self, split: TrafficSplit) -> None:
         self._split = split
+        # Computed here, because ``choose`` runs for every record.
         self._labelling = tuple(arm for arm in split.arms[1:] if arm.role.labels)
         self._for_comparison = tuple(arm for arm in split.arms if not arm.role.labels)
 
@@ -313,14 +302,14 @@ def _without(split: TrafficSplit, adapter: ServingAdapter) -> TrafficSplit:
 
 
 ShadowDrop = Literal["busy", "late", "failed", "no_label", "not_published"]
-"""Why a shadow's label was left out: too many in flight; not answered in time; no answer or none
-that is a label; the record itself got no label; the batch was published at another try."""
+"""Why a shadow's label was dropped: too many requests in flight; no answer in time; an error or an
+answer that is not a label; the record itself got no label; the batch had to be published again."""
 
 
 class ShadowRequest:
-    """One record that a shadow labels. All but ``note_answer`` is for the loop's thread.
+    """One record in a shadow's engine. For the loop's thread, except ``note_answer``.
 
-    ``result`` is there once ``close`` has found the answer; ``dropped`` says why there is none.
+    ``close`` sets ``result``, or ``dropped`` with the reason why there is none.
     """
 
     def __init__(self, adapter: ServingAdapter, fetched_at: float) -> None:
@@ -336,7 +325,7 @@ class ShadowRequest:
     def submit(
         self, record: Record, at: float, on_answer: Callable[[Future[Answer]], None]
     ) -> None:
-        """Begin to label the record. What goes wrong is kept as ``dropped``."""
+        """Submit the record. Errors end in ``dropped``."""
         try:
             self._prepared = self.adapter.labeller.prepare(record)
             self._submitted_at = at
@@ -347,11 +336,11 @@ class ShadowRequest:
         self._future.add_done_callback(on_answer)
 
     def note_answer(self, at: float) -> None:
-        """Note when the engine was done. From any thread."""
+        """Note when the engine answered. Safe from any thread."""
         self._answered_at = at
 
     def close(self) -> None:
-        """Take the answer if it is there; give it up if not. Does not wait. Safe to call twice."""
+        """Take the answer if it has arrived, otherwise cancel it. Never waits. Idempotent."""
         future, self._future = self._future, None
         if future is None:
             return
@@ -370,18 +359,17 @@ class ShadowRequest:
             self.dropped = "failed"
 
     def drop(self, why: ShadowDrop) -> None:
-        """Leave it out of whatever is published next."""
+        """Drop the label, so that the next attempt to publish leaves it out."""
         self.close()
         if self.dropped is None:
             self.result, self.dropped = None, why
 
 
 class ShadowTraffic:
-    """Has shadows label records, at most ``max_in_flight`` at a time.
+    """Submits records to shadows, at most ``max_in_flight`` at a time.
 
-    Their labels are not used, and their work never delays or fails a record's own result: a
-    shadow's label is published with the record's own if it is ready by then, and is left out and
-    counted otherwise.
+    A shadow never delays or fails a record's own result. Its label is published together with the
+    record's if it has arrived by then, and is dropped and counted otherwise.
     """
 
     def __init__(
@@ -392,16 +380,14 @@ class ShadowTraffic:
         self._clock = clock
         self._answered: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
         self.in_flight = 0
-        """Prompts that were not answered or given up yet, as of the last ``poll``."""
+        """Prompts without an answer, as of the last ``poll``."""
 
     def submit(self, record: Record) -> Sequence[ShadowRequest]:
-        """Have the record labelled by each shadow that it is in the share of."""
-        if not self._router.has_shadows:
-            return ()
+        """Submit the record to each shadow whose share it is in."""
         return [self._submit(record, adapter) for adapter in self._router.choose_shadows(record)]
 
     def poll(self) -> None:
-        """Count what the engines have answered or given up."""
+        """Update ``in_flight`` with the answers since the last call."""
         while not self._answered.empty():
             self._answered.get().in_engine -= 1
             self.in_flight -= 1

@@ -1,8 +1,8 @@
-"""The partitions assigned to this worker: what is held of each, and what may be published.
+"""The assigned partitions: which of their records are held, and which may be published.
 
 From the bottom up: which records of a partition are finished (``Watermark``), which may have
-crashed the engine (``Suspects``, stored with the committed offset), a partition's state, the
-assignment, and when to stop and resume fetching (``Backpressure``).
+crashed the engine (``Suspects``, stored with the committed offset), the state of a partition, the
+assignment, and when to pause and resume fetching (``Backpressure``).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class Watermark(Generic[T]):
-    """Records of one assignment of one partition, oldest first, and which are finished.
+    """The records of one assignment of a partition, oldest first, and which are finished.
 
-    Offsets come in rising order, with gaps where the log has them (compaction, transaction
-    markers). Only a prefix without an unfinished record may be published: what lies behind one
-    would be lost with it, or done twice, if the worker died now.
+    Offsets rise, with gaps where the log has them (compaction, transaction markers). Only the
+    prefix before the first unfinished record may be published: a committed offset covers everything
+    before it, so a result behind an unfinished record would lose that record or be published twice.
     """
 
     def __init__(self) -> None:
@@ -39,12 +39,12 @@ class Watermark(Generic[T]):
         self._last = -1
 
     def __len__(self) -> int:
-        """Count the records that were added and not yet confirmed."""
+        """Count the records that are not yet confirmed."""
         return len(self._order)
 
     @property
     def ready(self) -> int:
-        """How many records, from the oldest on, are finished without a gap."""
+        """How many records are finished without a gap, counted from the oldest."""
         return self._ready
 
     @property
@@ -53,7 +53,7 @@ class Watermark(Generic[T]):
         return max(0, len(self._results) - self._ready)
 
     def add(self, offset: int) -> None:
-        """Add a record that was fetched. Raises ValueError if it is not a newer one."""
+        """Add a fetched record. Raises ValueError if its offset is not higher than the last."""
         if offset <= self._last:
             raise ValueError(f"offset {offset} after {self._last}")
         self._last = offset
@@ -61,23 +61,22 @@ class Watermark(Generic[T]):
         self._open.add(offset)
 
     def forget_before(self, offset: int) -> int:
-        """Forget records before ``offset`` that are not in the engine yet; return how many."""
+        """Drop unfinished records before ``offset``; return how many."""
         before = len(self._order)
         while self._order and self._order[0] < offset:
             self._open.remove(self._order.popleft())
         return before - len(self._order)
 
     def finish(self, offset: int, result: T) -> None:
-        """Keep a record's result. Raises KeyError when it is unknown or already finished."""
+        """Store a record's result. Raises KeyError if it is unknown or already finished."""
         self._open.remove(offset)
         self._results[offset] = result
+        # Each record is passed once, so finishing one costs O(1) on average.
         while self._ready < len(self._order) and self._order[self._ready] not in self._open:
             self._ready += 1
 
     def replace(self, offset: int, result: T) -> None:
-        """Give a finished record another result. Raises KeyError when it has none."""
-        if offset not in self._results:
-            raise KeyError(offset)
+        """Replace a finished record's result."""
         self._results[offset] = result
 
     def peek(self, limit: int) -> list[tuple[int, T]]:
@@ -86,13 +85,11 @@ class Watermark(Generic[T]):
         return [(offset, self._results[offset]) for offset in islice(self._order, count)]
 
     def ready_below(self, offset: int) -> int:
-        """Count the finished records, from the oldest on, that lie before ``offset``."""
+        """Count the records of the finished prefix with an offset below ``offset``."""
         return sum(1 for ready in islice(self._order, self._ready) if ready < offset)
 
     def confirm(self, count: int) -> None:
-        """Forget the first ``count`` records: they are published. Raises ValueError."""
-        if count > self._ready:
-            raise ValueError(f"{count} records confirmed and {self._ready} are finished")
+        """Drop the first ``count`` records of the finished prefix: they are published."""
         for _ in range(count):
             del self._results[self._order.popleft()]
         self._ready -= count
@@ -101,26 +98,25 @@ class Watermark(Generic[T]):
 VERSION = 1
 
 PROVEN_DEATHS = 3
-"""A record is rejected after this many engine deaths while it was alone in the engine. Two would
-do for a guilty one; an engine that dies of one record in 300 at random would then reject an
-innocent one in about six of its crashes per thousand, with three in about two per 100,000."""
+"""A record is rejected after this many engine deaths while it was alone in the engine. If an engine
+dies at random of one record in 300, it rejects an innocent record in about six of a thousand
+crashes with a limit of two, and in about two of 100,000 with three."""
 
+# Records with proven deaths that fit into a note; each of them cost a crash.
 _MAX_DEATHS = 64
-"""Records with proven deaths that a note has room for; each of them cost a crash."""
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetNote:
-    """What one owner of a partition leaves to the next: JSON, in the committed offset's metadata.
+    """A note from a partition's owner to the next one: JSON in the committed offset's metadata.
 
-    Only the partition's owner can commit it, in the same step as its results, and the next owner
-    reads it. So suspects survive a dead process and a takeover without another topic.
-    Brokers take 4,096 bytes (``offset.metadata.max.bytes``). Its offsets are relative to the
-    committed one.
+    Only the partition's owner can commit it, together with its results, and the next owner reads
+    it. Suspects thus survive a crash and a takeover without another topic. Brokers accept 4,096
+    bytes (``offset.metadata.max.bytes``). Encoded offsets are relative to the committed one.
 
-    ``owner`` is the process that has the partition open, None once it closed it. ``suspects`` are
-    the offsets that may have crashed the engine; ``deaths`` counts, by offset, the deaths of an
-    engine that had nothing but this record.
+    - ``owner``: the process that has the partition open, None after it has closed it.
+    - ``suspects``: the offsets that may have crashed the engine.
+    - ``deaths``: by offset, how often the engine died with only this record in it.
     """
 
     owner: str | None = None
@@ -128,20 +124,20 @@ class OffsetNote:
     deaths: Mapping[int, int] = field(default_factory=dict)
 
     def encode(self, offset: int) -> str:
-        """Write the note for the committed ``offset``; empty if there is nothing to say."""
+        """Return the note for the committed ``offset``; an empty note is an empty text."""
         fields: dict[str, Any] = {}
         if self.owner is not None:
             fields["by"] = self.owner
         if self.suspects:
             fields["suspects"] = [self.suspects.start - offset, len(self.suspects)]
         if self.deaths:
-            newest = sorted(self.deaths.items())[:_MAX_DEATHS]
-            fields["deaths"] = [number for at, count in newest for number in (at - offset, count)]
+            kept = sorted(self.deaths.items())[:_MAX_DEATHS]
+            fields["deaths"] = [number for at, count in kept for number in (at - offset, count)]
         return json.dumps({"v": VERSION, **fields}, separators=(",", ":")) if fields else ""
 
 
 def read_note(text: str, offset: int) -> OffsetNote:
-    """Read the note of the committed ``offset``. A note that is not ours is an empty note."""
+    """Read the note of the committed ``offset``. Other programs' metadata is an empty note."""
     try:
         fields = json.loads(text) if text else None
         if not isinstance(fields, dict) or fields.get("v") != VERSION:
@@ -154,20 +150,20 @@ def read_note(text: str, offset: int) -> OffsetNote:
             range(offset + first, offset + first + length),
             {offset + at: n for at, n in zip(deaths[::2], deaths[1::2], strict=True)},
         )
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the latter from deeply nested JSON
         return OffsetNote()
 
 
 class Suspects:
-    """The suspects of one partition while it is assigned. ``committed`` is its committed offset.
+    """The suspects of an assigned partition. ``committed`` is its committed offset.
 
-    Without a ``process`` (crash isolation is off) nothing is suspected and nothing is noted.
+    Without a ``process`` (crash isolation is off) there are no suspects and no notes.
     """
 
     def __init__(self, process: str | None, committed: int, note: OffsetNote) -> None:
         self.committed = committed
         self.reported = False
-        """Whether suspects were reported to the listener and are not cleared yet."""
+        """Whether the listener knows of suspects that are not cleared yet."""
         self._process = process
         self._range = note.suspects
         self._deaths = dict(note.deaths)
@@ -177,8 +173,8 @@ class Suspects:
     def take_over(cls, note: OffsetNote, committed: int, window: range, process: str) -> Suspects:
         """Take a partition over from the owner that left ``note``.
 
-        A partition that another process left open makes all of ``window`` suspect: it may have
-        crashed on any of them. It may also have lost the partition in good health, so an open note
+        If another process left it open, all of ``window`` is suspect: that process may have crashed
+        on any of these records. It may also have lost the partition in good health, so an open note
         never counts as a death.
         """
         if note.owner not in (None, process):
@@ -186,13 +182,13 @@ class Suspects:
         return cls(process, committed, note)
 
     def __contains__(self, offset: int) -> bool:
-        """Return whether the record at ``offset`` is suspect."""
+        """Return whether the record at ``offset`` is a suspect."""
         return offset in self._deaths or (offset in self._range and offset not in self._cleared)
 
     def __len__(self) -> int:
-        """Count the suspect offsets; some may not be records."""
-        certain = sum(offset not in self._range for offset in self._deaths)
-        return certain + len(self._range) - len(self._cleared)
+        """Count the suspect offsets, including gaps in the log."""
+        outside = sum(offset not in self._range for offset in self._deaths)
+        return outside + len(self._range) - len(self._cleared)
 
     @property
     def noted(self) -> bool:
@@ -200,35 +196,36 @@ class Suspects:
         return self._process is not None
 
     def deaths(self, offset: int) -> int:
-        """Return how many proven deaths the record at ``offset`` has."""
+        """Return the proven deaths of the record at ``offset``."""
         return self._deaths.get(offset, 0)
 
     @property
     def most_deaths(self) -> int:
-        """Return the proven deaths of the record that has most."""
+        """The highest number of proven deaths of one record."""
         return max(self._deaths.values(), default=0)
 
     def clear(self, offset: int) -> None:
-        """The record at ``offset`` got an answer, alone in the engine."""
+        """Clear the record at ``offset``: it got an answer while alone in the engine."""
         self._deaths.pop(offset, None)
         if offset in self._range:
             self._cleared.add(offset)
 
     def blame(self, first: int, last: int) -> None:
-        """The engine died with records from ``first`` to ``last``: these are the suspects now."""
+        """Make offsets ``first`` to ``last`` the suspects: the engine died with them."""
         self._suspect(range(first, last + 1))
 
     def prove(self, offset: int, *, decides: bool = True) -> None:
-        """The engine died while it had nothing but this record: that explains the last crash.
+        """Count a death of the engine with only this record in it.
 
-        A death that does not decide leaves the record one short of a conviction.
+        It explains the last crash, so all other suspects are cleared. A death that does not decide
+        leaves the record one death short of rejection.
         """
         most = PROVEN_DEATHS if decides else PROVEN_DEATHS - 1
         self._deaths[offset] = max(self.deaths(offset), min(self.deaths(offset) + 1, most))
         self._suspect(range(0))
 
     def commit(self, offset: int) -> None:
-        """``offset`` was committed: whatever lies before it has its result."""
+        """Drop suspects before the committed ``offset``: they have results."""
         self.committed = offset
         if offset >= self._range.stop:
             self._suspect(range(0))
@@ -236,8 +233,9 @@ class Suspects:
             self._deaths = {at: count for at, count in self._deaths.items() if at >= offset}
 
     def note(self, offset: int, *, closing: bool = False) -> str:
-        """Return what to commit with ``offset``, now or when the partition is closed."""
+        """Return the note to commit with ``offset``; ``closing`` leaves the owner out."""
         left = self._range
+        # The note has a single range, so cleared offsets can be left out only at its start.
         start = max(offset, left.start)
         while start in self._cleared:
             start += 1
@@ -254,7 +252,8 @@ class Suspects:
 
 def _counts(value: object) -> list[int]:
     if not isinstance(value, list) or not all(
-        type(each) is int and 0 <= each < 1 << 62 for each in value
+        type(each) is int and 0 <= each < 1 << 62
+        for each in value  # isinstance() accepts True
     ):
         raise ValueError("not a list of counts")
     return value
@@ -262,11 +261,10 @@ def _counts(value: object) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class CompletedRecord:
-    """A record, where it ended and which adapter decided that.
+    """A record, its outcome, and the adapter that decided it. Times are monotonic seconds.
 
-    ``without_payload``: its dead letter leaves key, value and headers out. ``shadows`` are what
-    other adapters make of it, for comparison. Times are monotonic seconds: when it was fetched,
-    and when its outcome was known.
+    ``without_payload``: its dead letter leaves out key, value, and headers. ``shadows``: the same
+    record in other adapters, for comparison.
     """
 
     record: Record
@@ -280,7 +278,7 @@ class CompletedRecord:
 
 @dataclass(slots=True, eq=False)
 class WaitingRecord:
-    """A record that is not in the engine yet. ``fetched_at`` in monotonic seconds."""
+    """A record that is not in the engine yet. ``fetched_at`` is in monotonic seconds."""
 
     record: Record
     partition: PartitionState
@@ -288,18 +286,18 @@ class WaitingRecord:
 
     @property
     def deaths(self) -> int:
-        """Deaths of an engine that had nothing but this record."""
+        """Deaths of the engine with only this record in it."""
         suspects = self.partition.suspects
         return suspects.deaths(self.record.offset) if suspects is not None else 0
 
 
 @dataclass(slots=True, eq=False)
 class PartitionState:
-    """One assignment of one partition. Once it has ``ended``, whatever comes back is dropped.
+    """One assignment of a partition. Answers that arrive after it has ``ended`` are dropped.
 
-    ``waiting`` are the records that are not in the engine yet, in order. Until it is known what the
-    last owner left, ``suspects`` is None and none of them is admitted. What lies before
-    ``starts_at`` was published by an owner before this one.
+    ``waiting``: records that are not in the engine yet, in order. They are admitted once the last
+    owner's note has been read; until then ``suspects`` is None. Records before ``starts_at`` were
+    published by an earlier owner.
     """
 
     source: TopicPartition
@@ -311,8 +309,8 @@ class PartitionState:
     ended: bool = False
 
     def start_at(self, offset: int) -> tuple[int, int]:
-        """Leave out what lies before ``offset``, of a partition of which no record is admitted yet;
-        return how many records and bytes are held no more."""
+        """Drop the records before ``offset``; return how many, and their bytes. Call it before any
+        record is admitted."""
         self.starts_at = offset
         size_bytes = 0
         while self.waiting and self.waiting[0].record.offset < offset:
@@ -323,10 +321,10 @@ class PartitionState:
 
 @dataclass(slots=True, eq=False)
 class InFlightRecord:
-    """One record on its way through the engine. Times are monotonic seconds.
+    """One record in the engine. Times are monotonic seconds.
 
-    ``adapter`` is the one that it was admitted with. It has another one only when that one's
-    engine has died, and then all of it is done again.
+    ``adapter`` is the one that it was admitted with. When that adapter's engine dies, it is the
+    fallback, which starts over with the record.
     """
 
     record: Record
@@ -339,12 +337,13 @@ class InFlightRecord:
     submitted_at: float = 0.0
     attempts: int = 0
     on_end: Callable[[], None] | None = None
-    """Of a suspect, which is alone in the engine: called when that is over."""
+    """Called when a suspect's trial ends."""
     finished: bool = False
 
 
 class Assignment:
-    """The partitions assigned now. A partition that goes and comes back is a new state."""
+    """The assigned partitions. A partition that is assigned again gets a new state, so that answers
+    from its earlier assignment are recognized."""
 
     def __init__(self) -> None:
         self._states: dict[TopicPartition, PartitionState] = {}
@@ -354,59 +353,57 @@ class Assignment:
         return source in self._states
 
     def __iter__(self) -> Iterator[PartitionState]:
-        """Go through the partitions, in order of assignment."""
+        """Iterate over a copy of the partitions, in order of assignment."""
         return iter(tuple(self._states.values()))
 
     @property
     def sources(self) -> Sequence[TopicPartition]:
-        """The partitions assigned now."""
+        """The assigned partitions."""
         return tuple(self._states)
 
     @property
     def ready(self) -> int:
-        """Records that are finished and may be published, over all partitions."""
+        """Number of records that may be published, over all partitions."""
         return sum(partition.watermark.ready for partition in self._states.values())
 
     def get(self, source: TopicPartition) -> PartitionState | None:
-        """Return a partition's state, None when it is not assigned."""
+        """Return a partition's state, None if it is not assigned."""
         return self._states.get(source)
 
-    def begin(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
-        """Take these partitions on, each from a clean start."""
-        begun = {source: PartitionState(source) for source in sources}
-        self._states.update(begun)
-        return list(begun.values())
+    def begin(self, sources: Iterable[TopicPartition]) -> None:
+        """Add these partitions, each with a new state."""
+        self._states.update({source: PartitionState(source) for source in sources})
 
     def end(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
-        """Let these partitions go; return their states, marked as ended."""
+        """Remove these partitions; return their states, marked as ended."""
         ended = [self._states.pop(source) for source in sources if source in self._states]
         for partition in ended:
             partition.ended = True
         return ended
 
 
+RESUME_RATIO = 0.5
+"""A partition resumes below this share of what would pause it. Each pause discards the client's
+prefetch, so the two marks are far apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may be in flight at once: records and bytes fetched and not yet published.
-
-    A partition's fetching resumes below ``resume_ratio`` of what would pause it.
-    """
+    """How much may be in flight at once: records and bytes fetched and not yet published."""
 
     max_records: int
-    # A guard for the worker's memory: with the usual 512 records it is met first only where
-    # messages are larger than 128 kB, and a support message has some kilobytes.
+    # Protects the worker's memory. With the usual 512 records it matters only for messages larger
+    # than 128 kB; a support message has a few kilobytes.
     max_bytes: int = 64 * 1024 * 1024
-    # Each pause throws the client's prefetch away, so the two marks are kept far apart.
-    resume_ratio: float = 0.5
 
 
 class Backpressure:
-    """Counts what is in flight and says which partitions to pause and to resume.
+    """Counts records in flight and decides which partitions to pause and to resume.
 
     A partition may hold as much as is still free (Choudhury and Hahne 1998, Dynamic queue length
-    thresholds for shared-memory packet switches, with alpha = 1): one alone takes up to half of the
-    bounds, and however many wait behind a message that is not answered, as much again as each of
-    them holds is left for the others.
+    thresholds for shared-memory packet switches, with alpha = 1). One partition alone may take half
+    of the bounds. However many partitions are blocked by an unanswered message, as much as each of
+    them holds stays free for the others.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -415,13 +412,13 @@ class Backpressure:
         self.bytes = 0
         self.paused: set[TopicPartition] = set()
         self.held: set[TopicPartition] = set()
-        """Partitions that somebody else has paused, until it is somebody else who resumes them."""
+        """Partitions paused by the delayed retry, which also resumes them (``RetryWaits``)."""
 
     @property
     def room(self) -> tuple[int, int]:
-        """How many more records and bytes may be fetched now, from whichever partition.
+        """How many more records and bytes may be fetched now.
 
-        Half of what is free, since one partition may give all of it; a last record is never cut.
+        Half of what is free, because all of them may come from one partition.
         """
         records, size_bytes = self._free
         return -(-records // 2), -(-size_bytes // 2)
@@ -444,12 +441,12 @@ class Backpressure:
         self.bytes -= size_bytes
 
     def end(self, sources: Iterable[TopicPartition]) -> None:
-        """Forget these partitions: their next assignment begins unpaused."""
+        """Forget these partitions: their next assignment starts unpaused."""
         self.paused.difference_update(sources)
         self.held.difference_update(sources)
 
     def pause(self, sources: Iterable[TopicPartition]) -> list[TopicPartition]:
-        """Take these for paused; return those that were not."""
+        """Record these as paused; return those that were not."""
         new = [source for source in sources if source not in self.paused]
         self.paused.update(new)
         return new
@@ -457,9 +454,8 @@ class Backpressure:
     def decide(
         self, partitions: Iterable[PartitionState]
     ) -> tuple[list[TopicPartition], list[TopicPartition]]:
-        """Say which to pause now and which to resume, and take it as done."""
+        """Return which partitions to pause and which to resume; record them as such."""
         free_records, free_bytes = self._free
-        ratio = self.bounds.resume_ratio
         pause, resume = [], []
         for partition in partitions:
             if partition.source in self.held:
@@ -469,8 +465,8 @@ class Backpressure:
             if full and partition.source not in self.paused:
                 pause.append(partition.source)
             elif partition.source in self.paused and not full:
-                low = records <= ratio * free_records and size_bytes <= ratio * free_bytes
-                if low:
+                low_records, low_bytes = RESUME_RATIO * free_records, RESUME_RATIO * free_bytes
+                if records <= low_records and size_bytes <= low_bytes:
                     resume.append(partition.source)
         self.paused.update(pause)
         self.paused.difference_update(resume)

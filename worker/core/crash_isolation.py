@@ -1,23 +1,23 @@
 """Crash isolation: find the message that crashes the engine and send it to the dead-letter topic.
 
 When the engine crashes, the process ends and the next owner of the partition reads the same
-records again. What is known of them is therefore stored in Kafka, in a note with the committed
-offset (``worker.core.assignment``).
+records again. Suspects are therefore stored in Kafka, in a note with the committed offset
+(``worker.core.assignment``), where the next owner reads them.
 
-An open note makes suspects and never a conviction: its owner may have crashed, may have been
-killed for another reason, or may be alive and have lost the partition. Suspects are sent to the
-engine alone, one at a time. A suspect that gets an answer is cleared. Only a proven death counts
-against a record: the engine, or the whole process, died while the engine had nothing but this
-record. There are two kinds of proof:
+An owner that leaves its note open makes its records suspects, no more: it may have crashed, may
+have been killed for another reason, or may be alive and have lost the partition. Suspects are sent
+to the engine alone, one at a time. A suspect that gets an answer is cleared. Only a proven death
+counts against a record: the engine, or the whole process, died while the engine had nothing but
+this record. There are two kinds of proof:
 
-- The engine died and the worker survived it: the worker saw it.
-- The whole process died (killed for memory, or a crash inside the engine's library): before each
-  trial it wrote a file (``TrialWitness``) that it removes as soon as the trial is over, also when
-  it only lost the partition. The next process on this host finds the file of a dead one.
+- The engine died and the worker survived: the worker saw it.
+- The whole process died (killed for memory, or a crash inside the engine's library). Before each
+  trial the process writes a file (``TrialWitness``), and it removes the file when the trial ends,
+  also when the partition is lost. The next process on this host finds the file of a dead process.
 
 A record with three proven deaths is rejected with ``killed_engine``. The third counts only if the
-engine had answered another record since its start, and in good time: an engine that answers nothing
-is broken or slow, and no record is to blame.
+engine has answered another record quickly since its start: an engine that answers nothing is broken
+or slow, and no record is to blame.
 """
 
 from __future__ import annotations
@@ -50,27 +50,27 @@ class ProvenDeath:
 
 
 class TrialWitness(Protocol):
-    """Remembers, beyond the death of this process, which record is alone in the engine."""
+    """Stores outside the process which record is alone in the engine."""
 
     def begin(self, source: TopicPartition, offset: int) -> None:
-        """This record is about to be alone in the engine. Must not raise."""
+        """Store that this record is about to be alone in the engine. Must not raise."""
         ...
 
     def end(self) -> None:
-        """The trial is over, and the process is alive. Must not raise."""
+        """Store that the trial is over and the process is alive. Must not raise."""
         ...
 
     def take_deaths(self) -> Sequence[ProvenDeath]:
-        """Return the trials of processes that died in one, and forget them."""
+        """Return and remove the trials of processes that died in one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class IsolationPolicy:
-    """``process`` names this process in its notes, unlike any other.
+    """``process`` is this process's unique name in its notes.
 
-    ``reach`` is how many offsets after the committed one may have been in the engine of an owner
-    that died: what a worker holds at most.
+    ``reach``: how many offsets after the committed one a dead owner may have had in its engine,
+    which is the number of records that a worker may hold.
     """
 
     process: str
@@ -79,10 +79,10 @@ class IsolationPolicy:
 
 
 class CrashIsolation:
-    """Opens partitions, tries suspects and rejects the guilty. For the loop's thread.
+    """Opens partitions, tries suspects, and rejects proven ones. For the loop's thread.
 
-    ``commit`` commits offsets and notes without results. Without a policy nothing is noted or
-    suspected, and an engine that crashes on a message crashes on it again.
+    ``commit`` commits offsets and notes without results. Without a policy no note is written: an
+    engine that crashes on a message then crashes on it again and again.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class CrashIsolation:
         self._deaths = list(policy.witness.take_deaths()) if policy is not None else []
 
     def open_partitions(self) -> bool:
-        """Read what the last owners of new partitions left, and note that they are ours now.
+        """Read the notes of new partitions' last owners, and commit notes of our own.
 
         Returns whether anything was committed. Raises PublishAborted, StreamFailed.
         """
@@ -117,17 +117,20 @@ class CrashIsolation:
             partition = self._assignment.get(found.source)
             assert partition is not None
             first = position = partition.waiting[0].record.offset
-            # A committed offset beyond the end belongs to a log that was cut: the records are new.
+            # A committed offset beyond the end is from before the log was truncated: the records
+            # are new.
             if found.offset is not None and found.end is not None and found.offset <= found.end:
                 position = max(first, found.offset)
             opened.append((partition, self._take_over(found, first, position), position))
         noted = {partition.source for partition, _, _ in opened}
         left = [death for death in self._deaths if death.source not in noted]
+        # Before a record is admitted: if the engine crashed on it without a note, the next owner
+        # would not know of any suspect.
         if self._policy is not None:
             try:
                 self._commit_notes([(partition, suspects) for partition, suspects, _ in opened])
             except OutcomeUnknown:
-                self._deaths = left  # they may be in the note already, and must not count twice
+                self._deaths = left  # they may be in the committed note, and must not count twice
                 raise
         self._deaths = left
         for partition, suspects, position in opened:
@@ -141,7 +144,7 @@ class CrashIsolation:
         return self._policy is not None
 
     def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
-        """Return whether records of these wait for something other than the engine's answer."""
+        """Return whether records of these partitions are held back from the engine."""
         pipeline = self._pipeline
         return pipeline.isolating or any(
             partition in pipeline.unopened
@@ -150,12 +153,12 @@ class CrashIsolation:
         )
 
     def step(self) -> None:
-        """Reject who is guilty, and try the next suspect once the engine is empty."""
+        """Reject records with enough proven deaths; try the next suspect if the engine is empty."""
         pipeline = self._pipeline
         for held in [held for held in pipeline.suspects if held.deaths >= PROVEN_DEATHS]:
             detail = (
-                f"the engine died {held.deaths} times while it had nothing but this message, "
-                "and answered others"
+                f"the engine died {held.deaths} times with only this message in it, and answered "
+                "other messages"
             )
             source, offset = held.partition.source, held.record.offset
             pipeline.reject(held, Rejected("killed_engine", "engine", detail, held.deaths))
@@ -163,6 +166,8 @@ class CrashIsolation:
         if pipeline.isolating and pipeline.engine_is_empty and self._policy is not None:
             held = pipeline.take_suspect()
             witness = self._policy.witness
+            # A deciding trial in an engine that may be broken leaves no witness: a death of the
+            # process would count as proof.
             if pipeline.requests.has_answered or held.deaths < PROVEN_DEATHS - 1:
                 witness.begin(held.partition.source, held.record.offset)
             pipeline.try_alone(held, witness.end)
@@ -174,11 +179,11 @@ class CrashIsolation:
                 self._listener(SuspicionChanged("cleared", source, suspects.committed, 0, 0))
 
     def engine_died(self) -> None:
-        """Note which records the engine had. Never raises: it is the last thing a worker does."""
+        """Store which records the engine had. Never raises: the worker is about to exit."""
         if self._policy is None:
             return
         alone = self._pipeline.alone
-        if alone is not None and alone.future is None:  # the engine was dead before it was given it
+        if alone is not None and alone.future is None:  # the engine died before the trial began
             self._policy.witness.end()
             alone = None
         if alone is not None and not alone.partition.ended:
@@ -188,13 +193,13 @@ class CrashIsolation:
             self._report_suspects(alone.partition, alone.partition.suspects)
         else:
             self._suspect_all_in_the_engine()
-        if self.close(self._assignment):  # otherwise the witness's file is the only proof
+        if self.close(self._assignment):  # otherwise keep the witness's file: it is the only proof
             self._policy.witness.end()
 
     def close(self, partitions: Iterable[PartitionState]) -> bool:
-        """Note that these are given up in good order, and tell whether that may be in Kafka.
+        """Commit notes that close these partitions; return whether they may have reached Kafka.
 
-        Never raises: if it fails, the next owner is careful for nothing.
+        Never raises: if it fails, the next owner only tries innocent records one at a time.
         """
         opened = [
             (partition, partition.suspects)
@@ -243,10 +248,12 @@ class CrashIsolation:
     def _commit_notes(
         self, opened: Sequence[tuple[PartitionState, Suspects]], *, closing: bool = False
     ) -> None:
-        self._commit(
-            lambda: [
-                NextOffset(partition.source, at, suspects.note(at, closing=closing))
-                for partition, suspects in opened
-                for at in (suspects.committed,)
-            ]
-        )
+        # A callable: committing may first resolve an unknown commit, which moves ``committed``.
+        def offsets() -> Sequence[NextOffset]:
+            found = []
+            for partition, suspects in opened:
+                note = suspects.note(suspects.committed, closing=closing)
+                found.append(NextOffset(partition.source, suspects.committed, note))
+            return found
+
+        self._commit(offsets)

@@ -1,4 +1,4 @@
-"""The loop's events: for logs, metrics, traces, and whatever judges what was committed."""
+"""The loop's events, for logs, metrics, traces, and judges of committed records."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ TransactionResult = Literal["committed", "aborted", "unknown"]
 RebalanceKind = Literal["assigned", "revoked", "lost"]
 PressureKind = Literal["paused", "resumed"]
 SuspicionKind = Literal["suspected", "cleared", "rejected"]
-"""What becomes of records that may have crashed the engine."""
+"""The fate of records that may have crashed the engine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """These records are about to be encoded and published in one step."""
+    """An attempt to encode and publish these records begins."""
 
     batch: Sequence[CompletedRecord]
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionEnded:
-    """The attempt announced by ``Publishing`` ended so, after so long.
+    """The result and duration of the attempt that ``Publishing`` announced.
 
-    Without transactions (``at_least_once``) an attempt is the writing and the commit.
+    Without transactions (``at_least_once``) an attempt is the writes and the commit.
     """
 
     result: TransactionResult
@@ -36,9 +36,9 @@ class TransactionEnded:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """These records and their offsets are committed; it took so long.
+    """These records and their offsets are committed.
 
-    Sent once a record, also when that became known only after an unanswered commit.
+    Each record is in exactly one such event, also if its commit got no answer at first.
     """
 
     batch: Sequence[CompletedRecord]
@@ -47,7 +47,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class PublishFailed:
-    """A batch of so many records was not committed and will be tried again."""
+    """A batch was not committed and will be tried again. ``attempt`` counts from 1."""
 
     records: int
     attempt: int
@@ -63,14 +63,14 @@ class KafkaUnreachable:
 
 @dataclass(frozen=True, slots=True)
 class KafkaReachable:
-    """Kafka can be reached again, after so many seconds."""
+    """Kafka can be reached again; the outage lasted ``seconds``."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Rebalanced:
-    """Partitions came or went; ``dropped`` records are left to their next owner."""
+    """Partitions were assigned, revoked, or lost; ``dropped`` records go to the next owner."""
 
     kind: RebalanceKind
     partitions: Sequence[TopicPartition]
@@ -79,7 +79,7 @@ class Rebalanced:
 
 @dataclass(frozen=True, slots=True)
 class PressureChanged:
-    """Fetching of a partition stopped or resumed, at so many records and bytes in flight."""
+    """Fetching of a partition paused or resumed, with the records and bytes in flight."""
 
     kind: PressureKind
     records: int
@@ -88,8 +88,8 @@ class PressureChanged:
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """A partition was delivered from ``offset`` on, long published: before ``committed`` its
-    records are left out."""
+    """A partition was delivered from ``offset`` on although ``committed`` is later. The records in
+    between are skipped."""
 
     source: TopicPartition
     offset: int
@@ -98,9 +98,9 @@ class Rewound:
 
 @dataclass(frozen=True, slots=True)
 class SuspicionChanged:
-    """So many records of a partition, from ``offset`` on, became suspects, or ceased to be.
+    """``records`` of a partition, from ``offset`` on, became suspects or are no longer suspects.
 
-    ``deaths`` are the proven ones of the record that has most.
+    ``deaths`` is the highest number of proven deaths of one of them.
     """
 
     kind: SuspicionKind

@@ -1,4 +1,4 @@
-"""One adapter applied: a record to a prompt, an answer to an outcome, an outcome to records."""
+"""Apply one adapter: from a record to a prompt, and from an answer to an outcome."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 
 TombstonePolicy = Literal["dead", "skip", "forward"]
-"""What becomes of a record without a value: a dead letter, nothing, or a tombstone in its turn."""
+"""A record without a value becomes a dead letter, nothing, or a tombstone in the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A message on its way into the engine."""
+    """A message ready for the engine."""
 
     prompt_ids: Sequence[int]
     message_id: str | None
@@ -31,7 +31,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Labeller:
-    """The labelling contract of one adapter, applied. Pure: the same input, the same outcome."""
+    """Applies one adapter's contract. Pure: the same input gives the same outcome."""
 
     manifest: Manifest
     encode_plain: Encode
@@ -39,14 +39,14 @@ class Labeller:
     layout: InputFormat
     tombstones: TombstonePolicy = "dead"
     stages: tuple[Thresholds, ...] = ()
-    """Of a cascade: the thresholds of each stage, in the place of ``thresholds``."""
+    """In a cascade, each stage's thresholds, which replace ``thresholds``."""
 
     def give_up(self, record: Record, error: MessageRejected) -> Rejected | Tombstone:
-        """Return how a record ends that ``prepare`` rejects."""
+        """Return the outcome of a record that ``prepare`` rejected."""
         if error.reason == "tombstone":
             if self.tombstones == "skip":
                 return Tombstone(forwarded=False)
-            # Without a key it would delete nothing, and a compacted topic refuses it.
+            # Without a key it would delete nothing, and a compacted topic would refuse it.
             if self.tombstones == "forward" and record.key is not None:
                 return Tombstone(forwarded=True)
         return Rejected(error.reason, "decode", error.detail)
@@ -61,14 +61,14 @@ class Labeller:
         """Build the prompt of a message. Raises MessageRejected."""
         prompt = build_prompt(self.manifest.prompt, message.text, self.encode_plain)
         if prompt is None:
-            raise MessageRejected("empty_message", "nothing printable is in the message")
+            raise MessageRejected("empty_message", "the message has no printable characters")
         ids: Sequence[int] = prompt.ids
         if self.stages:
             ids = MessagePrompt(prompt.ids, message.text, prompt.truncated)
         return Prepared(ids, message.message_id, prompt.truncated)
 
     def decide(self, answer: Answer) -> Decision:
-        """Turn the engine's answer into a label. Raises MessageRejected when it is none."""
+        """Turn the engine's answer into a label. Raises MessageRejected if it is not one."""
         return decide(answer, self.manifest)
 
     def classify(self, prepared: Prepared, answer: Answer, timing: Timing) -> Classified:
@@ -85,20 +85,20 @@ class Labeller:
         )
 
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
-        """Say why a person should look at this decision, by the thresholds in force; of a cascade
-        by those of the stage that answered."""
+        """Return why this decision needs review. A cascade uses the thresholds of the stage that
+        answered."""
         thresholds = self.stages[len(decision.earlier)] if self.stages else self.thresholds
         return review_reasons(decision, thresholds)
 
 
 @dataclass(slots=True, eq=False)
 class ServingAdapter:
-    """Everything that one adapter decides and stamps, so that no record can mix two.
+    """One adapter with its engine and encoders, kept together so that no record mixes two adapters.
 
-    A record is bound to one when it is admitted to the engine: prompt, engine, codes, temperature,
-    thresholds and the digest in its result are that adapter's. The counts are the loop's thread's
-    to change: records admitted and not finished, and prompts submitted and not answered. ``since``
-    is when it began to serve in its role (UTC).
+    A record is bound to it when it is admitted: prompt, engine, codes, temperature, thresholds, and
+    the digest in the result all belong to this adapter. ``since`` is when it started to serve in
+    its role (UTC). Only the loop's thread changes ``unfinished`` (records admitted and not
+    finished) and ``in_engine`` (prompts submitted and not answered).
     """
 
     labeller: Labeller
@@ -116,10 +116,10 @@ class ServingAdapter:
 
     @property
     def digest(self) -> str:
-        """The adapter's identity."""
+        """The adapter's digest, which identifies it."""
         return self.outputs.digest
 
     @property
     def idle(self) -> bool:
-        """Whether nothing in flight is its own."""
+        """Whether it has nothing in flight."""
         return not self.unfinished and not self.in_engine

@@ -1,4 +1,4 @@
-"""The worker's loop: fetch, label, publish, and be ready to let go at any moment."""
+"""The worker's loop: fetch records, have them labelled, publish results and offsets together."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from worker.stream.port import Stream
 
 
 class Loop:
-    """One thread's work. ``run`` is only the guard around ``run_once``; tests call the latter.
+    """Runs on one thread. ``run`` only guards ``run_once``, which tests call directly.
 
-    Every exception that leaves it is a reason to end the process; none of them loses a record,
-    since nothing is committed but finished results.
+    Every exception that leaves it should end the process. None of them loses a record, because
+    only finished results are committed.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Loop:
 
     @property
     def state(self) -> LoopState:
-        """A snapshot: each figure is read whole, but not all at one time. Safe from any thread."""
+        """A snapshot for any thread. Each figure is consistent; they are not read atomically."""
         partitions = tuple(self._assignment)
         return LoopState(
             polled_at=self._polled_at,
@@ -104,11 +104,11 @@ class Loop:
         )
 
     def stop(self) -> None:
-        """Ask ``run`` to drain and return. Safe to call from a signal handler or a thread."""
+        """Ask ``run`` to drain and return. Safe from a signal handler or another thread."""
         self._stopping = True
 
     def run(self) -> None:
-        """Join the group and work until ``stop``; then drain. Raises WorkerStopped."""
+        """Join the group, work until ``stop``, then drain. Raises WorkerStopped."""
         self._stream.subscribe(self)
         self._polled_at = self._clock()
         try:
@@ -118,12 +118,12 @@ class Loop:
         except EngineDied:
             self._isolation.engine_died()
             raise
-        except WorkerStopped:  # the engine is well, so nothing it has is suspect
+        except WorkerStopped:  # the engine is healthy, so none of its records is a suspect
             self._isolation.close(self._assignment)
             raise
 
     def run_once(self) -> None:
-        """One iteration: fetch what there is room for, take answers, publish what is due."""
+        """One iteration: fetch as many records as fit, collect answers, publish what is due."""
         self._pipeline.apply_pending()
         busy = self._pressure.records > 0
         self._fetch(0.0 if busy else self._policy.idle_poll_s)
@@ -136,10 +136,11 @@ class Loop:
         self._apply_backpressure()
 
     def drain(self) -> None:
-        """Finish and publish what is in flight, within the bound; the next owner does the rest."""
+        """Finish and publish records in flight, for ``drain_s`` at most. The next owner of the
+        partitions labels the others."""
         until = self._clock() + self._policy.drain_s
         while self._pressure.records and self._clock() < until:
-            # Those that come meanwhile are not fetched from either.
+            # In each round: a rebalance during the drain may assign further partitions.
             self._stream.pause(self._pressure.pause(self._assignment.sources))
             self._stream.poll(0, 0.0)
             self._polled_at = self._clock()
@@ -153,20 +154,21 @@ class Loop:
         self._isolation.close(self._assignment)
         self._drop(self._assignment.sources)
 
-    # Partitions come and go: called from within stream.poll, on this thread.
+    # Rebalances: called from within stream.poll, on this thread.
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """Take these partitions on, from a clean start."""
+        """Start these partitions with fresh state."""
         self._joined = True
+        # If an assignment is repeated without a revoke, its records must not count twice.
         self._drop([source for source in partitions if source in self._assignment])
         self._assignment.begin(partitions)
         self._listener(Rebalanced("assigned", partitions))
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Publish what is or gets finished within the bound, and drop the rest."""
+        """Publish what is finished within ``revoke_drain_s``, and drop the rest."""
         going = [state for source in partitions if (state := self._assignment.get(source))]
         until = self._clock()
-        if not self._isolation.holds_up(going):
+        if not self._isolation.holds_up(going):  # else these records would not be answered anyway
             until += self._policy.revoke_drain_s
         try:
             while any(len(partition.watermark) for partition in going):
@@ -178,7 +180,7 @@ class Loop:
                     self._pipeline.poll(self._policy.result_wait_s)
                     self._requests.expire()
         except PublishAborted as error:
-            # The next owner does these records again; nothing of them was published.
+            # The next owner labels these records again; none of their results was published.
             dropped = sum(len(partition.watermark) for partition in going)
             self._listener(PublishFailed(dropped, 1, error))
         else:
@@ -186,7 +188,7 @@ class Loop:
         self._listener(Rebalanced("revoked", partitions, self._drop(partitions)))
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Drop everything: others may have done it already."""
+        """Drop everything: the new owner may have published the same records already."""
         self._joined = False
         self._listener(Rebalanced("lost", partitions, self._drop(partitions)))
 
@@ -208,7 +210,7 @@ class Loop:
     def _accept(self, record: Record) -> None:
         partition = self._assignment.get(record.source)
         if partition is None or record.offset < partition.starts_at:
-            return  # fetched before its partition was revoked, or published by an earlier owner
+            return  # its partition was revoked after the fetch, or an earlier owner published it
         size_bytes = record.size_bytes
         partition.size_bytes += size_bytes
         self._pressure.take(size_bytes)
@@ -220,8 +222,9 @@ class Loop:
         return self._policy.result_wait_s
 
     def _open_partitions(self) -> None:
-        """Go on with partitions that are new; ``_opened`` tells if that took a commit."""
-        # In turn with publishing, so that an iteration stays within its bound.
+        """Start new partitions; ``_opened`` is set if that committed something."""
+        # An iteration either opens partitions or publishes: each may block for a whole publish
+        # timeout, and both together would exceed the time between two polls (max_iteration_s).
         if self._opened:
             self._opened = False
             return
@@ -236,7 +239,7 @@ class Loop:
         in_flight = (self._pressure.records, self._pressure.bytes)
         if pause:
             self._stream.pause(pause)
-        for _ in pause:  # one event each: partitions paused now are counted as paused minus resumed
+        for _ in pause:  # one event each: metrics count paused partitions as paused minus resumed
             self._listener(PressureChanged("paused", *in_flight))
         if resume:
             self._stream.resume(resume)
@@ -256,7 +259,7 @@ class Loop:
 
     def _start_at(self, partition: PartitionState, offset: int) -> None:
         self._pressure.release(*partition.start_at(offset))
-        if not partition.waiting:  # else it has been read up to there already
+        if not partition.waiting:  # otherwise the client has already read past ``offset``
             self._stream.seek(partition.source, offset)
 
 
@@ -264,14 +267,15 @@ class Loop:
 class LoopState:
     """One snapshot of a running loop. Times are seconds of the loop's clock.
 
-    ``polled_at`` is when Kafka was last polled, None before the first time; ``joined`` that the
-    worker is a member of its group, with partitions or without; ``waiting`` the records of each
-    partition that are finished and wait behind an unfinished one. ``engine_window`` is how
-    many records the main adapter's engine may be given. ``prompt_tokens`` and ``engine_busy_s``
-    only grow. ``outage_since`` is since when Kafka has not been reachable for results, None if it
-    is. ``suspect_records`` may have killed the engine, and are tried apart. ``retry_topic`` is None
-    where nothing is tried again later; of what waits there for its time, the first is due at
-    ``retry_due_ms`` (Unix time), None if nothing waits.
+    - ``polled_at``: when Kafka was last polled, None before the first poll.
+    - ``joined``: whether the worker is a member of its group, with or without partitions.
+    - ``waiting``: finished records behind an unfinished one, by partition.
+    - ``engine_window``: how many records the main adapter's engine may have now.
+    - ``prompt_tokens``, ``engine_busy_s``: counters, never reset.
+    - ``outage_since``: when publishing first found Kafka unreachable, None if it is reachable.
+    - ``suspect_records``: records that may have crashed the engine and are tried one at a time.
+    - ``retry_topic``: None if delayed retry is off.
+    - ``retry_due_ms``: when the first held record of the retry topic is due (Unix time), if any.
     """
 
     polled_at: float | None

@@ -1,7 +1,8 @@
-"""Records on their way through an engine: from the fetch to the outcome.
+"""From a fetched record to its outcome.
 
-``Pipeline`` holds records until the engine has room: partitions take turns, and suspects wait
-apart. ``EngineRequests`` has what the engine was given: asked, answered, asked again, given up.
+``Pipeline`` holds records until the engine has room for them. Partitions take turns, and suspects
+wait separately. ``EngineRequests`` tracks the records that an engine has: it submits, repeats,
+times out, and cancels them.
 """
 
 from __future__ import annotations
@@ -30,30 +31,31 @@ from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Record, Rejected, Timing
 
 ADMISSION_S = 0.1
-"""Preparing messages costs CPU time, a long or hostile one a hundred times as much as another.
-After so long the loop continues, so that Kafka is polled and ``/livez`` answers; the rest follows
-in the next iteration."""
+"""Time for preparing messages in one iteration. A long or hostile message takes a hundred times as
+much CPU as an ordinary one; without a budget the loop would stop polling Kafka and ``/livez`` would
+fail. The remaining messages follow in the next iteration."""
 
 SLOWEST_MESSAGE_S = 1.0
-"""The longest that one message may take to prepare. The worst texts known take 0.15 s at 10 MB and
-0.04 s at 1 MB, what Kafka takes by default (``python -m tests.fuzz slow`` looks for worse)."""
+"""The longest that preparing one message may take. The worst known texts take 0.15 s at 10 MB and
+0.04 s at 1 MB, Kafka's default limit (``python -m tests.fuzz slow`` searches for worse)."""
 
 LONE_TRIAL_S = 600.0
-"""A suspect that waits for the engine to answer something else is tried after so long all the same:
-it may be the one that all others wait behind. That trial can clear it and cannot convict it."""
+"""A suspect whose next trial decides waits until the engine has answered another record, but no
+longer than this: all other records may be waiting behind it. A trial after this wait can clear the
+suspect; it cannot reject it."""
 
 MAX_ATTEMPTS = 2
-"""How often the engine is asked before a message is rejected: an answer that is not a label may
-be an accident once, and is the message's own fault the second time."""
+"""Attempts before a message is rejected. One answer that is not a label may be an accident; two in
+a row are the message's fault."""
 
 
 class Pipeline:
-    """Holds records until the engine has room, and then gives each to its adapter's.
+    """Holds records until the engine has room, then submits each to its adapter's engine.
 
-    Records wait in their partitions, in order; the partitions take turns. An adapter is chosen, and
-    the deadline begins, when a record is admitted to the engine. Suspects (records that may have
-    crashed the engine) wait apart and are given to an empty engine one at a time; meanwhile nothing
-    else is admitted.
+    Records wait in their partitions, in order; the partitions take turns. A record gets its adapter
+    and its deadline starts when it is admitted, not when it is fetched, so a slow engine rejects no
+    good messages. Suspects (records that may have crashed the engine) wait separately and are
+    submitted to an empty engine, one at a time; nothing else is admitted meanwhile.
     """
 
     def __init__(
@@ -70,31 +72,31 @@ class Pipeline:
         self._shadow_traffic = ShadowTraffic(router, max_shadows, clock)
         self._clock = clock
         self._line: deque[PartitionState] = deque()
-        """Partitions with records that wait, the next one first."""
+        """Partitions with waiting records, the next one first."""
         self._alone: InFlightRecord | None = None
         self.unopened: dict[PartitionState, None] = {}
-        """Partitions with records, of which it is not known yet what their last owner left."""
+        """Partitions with records whose last owner's note has not been read yet."""
         self.suspects: deque[WaitingRecord] = deque()
         self.requests = EngineRequests(
             router, admission=admission, max_attempts=max_attempts, clock=clock, retry=retry
         )
-        """What was admitted."""
+        """The admitted records."""
 
     @property
     def alone(self) -> InFlightRecord | None:
-        """The suspect that the engine has now, if any."""
+        """The suspect that is in the engine now, if any."""
         return None if self._alone is None or self._alone.finished else self._alone
 
     @property
     def isolating(self) -> bool:
-        """Whether the engine is kept for suspects."""
+        """Whether the engine is reserved for suspects."""
         if not self.suspects and self._alone is None:
             return False
         return self.alone is not None or any(map(self._may_try, self.suspects))
 
     @property
     def engine_is_empty(self) -> bool:
-        """Whether no engine has a prompt, not even an unwanted one or a shadow's."""
+        """Whether no engine has a prompt, including cancelled ones and those of shadows."""
         return not (
             self.alone is not None
             or self.requests.in_engine
@@ -104,26 +106,25 @@ class Pipeline:
 
     @property
     def suspect_records(self) -> int:
-        """How many records are held as suspects. Safe from any thread."""
+        """Number of suspects held. Safe from any thread."""
         return len(self.suspects) + (self.alone is not None)
 
     def apply_pending(self) -> None:
-        """Let another split of the traffic serve, if one is pending.
-
-        Never between two steps of one record: what was admitted before keeps its adapter.
-        """
+        """Switch to the pending traffic split, if there is one. Admitted records keep their
+        adapter."""
         self._shadow_traffic.poll()
         self._router.apply_pending()
         self.requests.forget_idle()
 
     def submit(self, record: Record, partition: PartitionState) -> None:
-        """Hold a record just fetched until ``admit`` finds room for it. Raises StreamFailed."""
+        """Hold a fetched record until ``admit`` finds room for it. Raises StreamFailed."""
         try:
             partition.watermark.add(record.offset)
         except ValueError as error:
             raise StreamFailed(
-                f"{record.source.topic}-{record.source.partition} went back to an offset that was "
-                f"read before ({error}): its log was cut; start again from the committed offset"
+                f"{record.source.topic}-{record.source.partition} delivered an offset a second "
+                f"time ({error}): its log was truncated. Restart the worker; it continues at the "
+                "committed offset"
             ) from error
         if partition.suspects is None:
             self.unopened[partition] = None
@@ -132,21 +133,21 @@ class Pipeline:
         partition.waiting.append(WaitingRecord(record, partition, self._clock()))
 
     def open(self, partition: PartitionState) -> None:
-        """Go on with a partition's records, now that it is known what its last owner left."""
+        """Start admitting a partition's records: its last owner's note has been read."""
         self.unopened.pop(partition, None)
         if partition.waiting:
             self._line.append(partition)
 
     def admit(self) -> None:
-        """Give the engine what it has room for, from each partition in turn.
+        """Fill the engine, from each partition in turn. Raises EngineDied.
 
-        Takes ``ADMISSION_S`` at most, and the time of one more message. Raises EngineDied.
+        Takes at most ``ADMISSION_S`` plus the time of one message.
         """
         until = self._clock() + ADMISSION_S
         while self.requests.begin_again():
             if self._clock() >= until:
                 return
-        refused = 0  # in a row: another partition's adapter may have room where this one's has not
+        refused = 0  # in a row: the next partition's record may have another adapter, with room
         while refused < len(self._line) and not self.isolating:
             partition = self._line.popleft()
             self._hold_suspects(partition)
@@ -162,17 +163,17 @@ class Pipeline:
                 return
 
     def take_suspect(self) -> WaitingRecord:
-        """Take the suspect that is tried next: the one with most deaths.
+        """Take the suspect with the most deaths, which is tried next.
 
-        An innocent one is so cleared early in the life of a worker that keeps being killed for some
-        other reason, and does not collect deaths.
+        If the worker keeps being killed for another reason, an innocent suspect is thus cleared
+        early in the worker's life and does not collect more deaths.
         """
         held = max(filter(self._may_try, self.suspects), key=lambda each: each.deaths)
         self.suspects.remove(held)
         return held
 
     def try_alone(self, held: WaitingRecord, on_end: Callable[[], None]) -> None:
-        """Give an empty engine this suspect, without shadows. Raises EngineDied."""
+        """Submit this suspect to the empty engine, without shadows. Raises EngineDied."""
         adapter = self._router.choose(held.record)
         self._alone = InFlightRecord(
             held.record, held.partition, adapter, held.fetched_at, on_end=on_end
@@ -180,7 +181,7 @@ class Pipeline:
         self.requests.begin(self._alone)
 
     def reject(self, held: WaitingRecord, rejected: Rejected) -> None:
-        """End a suspect without giving it to the engine."""
+        """Reject a suspect without submitting it."""
         self.suspects.remove(held)
         completed = CompletedRecord(
             held.record,
@@ -191,17 +192,16 @@ class Pipeline:
         )
         held.partition.watermark.finish(held.record.offset, completed)
 
-    def poll(self, timeout_s: float) -> int:
-        """Take in answers, waiting up to ``timeout_s`` for a first one, and admit what waits.
+    def poll(self, timeout_s: float) -> None:
+        """Process answers, waiting up to ``timeout_s`` for the first, then admit waiting records.
 
-        Returns how many records were finished by the answers. Raises EngineDied.
+        Raises EngineDied.
         """
-        finished = self.requests.poll(timeout_s)
+        self.requests.poll(timeout_s)
         self.admit()
-        return finished
 
     def terminate(self, partitions: Sequence[PartitionState]) -> None:
-        """Give up everything that is in flight of partitions that are no longer assigned."""
+        """Give up all records of partitions that are no longer assigned."""
         self.requests.terminate(partitions)
         for partition in partitions:
             partition.waiting.clear()
@@ -210,7 +210,7 @@ class Pipeline:
             self.suspects = deque(held for held in self.suspects if not held.partition.ended)
 
     def _admit_next(self, partition: PartitionState) -> bool:
-        """Give the engine a partition's next record, if there is room; return whether there was."""
+        """Submit a partition's next record if its engine has room; return whether it had."""
         waiting = partition.waiting[0]
         monitor = self.requests.monitor(self._router.choose(waiting.record))
         if not monitor.has_room():
@@ -223,13 +223,14 @@ class Pipeline:
         return True
 
     def _hold_suspects(self, partition: PartitionState) -> None:
-        """Put the suspects that come next in a partition apart."""
+        """Move suspects from the head of a partition to ``suspects``."""
         suspects, waiting = partition.suspects, partition.waiting
         while suspects and waiting and waiting[0].record.offset in suspects:
             self.suspects.append(waiting.popleft())
 
     def _may_try(self, held: WaitingRecord) -> bool:
-        """Return whether a suspect may be tried now: the deciding trial needs a working engine."""
+        """Return whether a suspect may be tried now. The deciding trial needs an engine that is
+        known to work: otherwise a broken engine would have innocent records rejected."""
         if held.deaths >= PROVEN_DEATHS:
             return False
         if held.deaths < PROVEN_DEATHS - 1 or self.requests.has_answered:
@@ -238,7 +239,7 @@ class Pipeline:
 
 
 class _Answered(NamedTuple):
-    """A prompt that came back: its record, the adapter that was asked, and when (monotonic s)."""
+    """An answered prompt. Times are monotonic seconds."""
 
     in_flight: InFlightRecord
     adapter: ServingAdapter
@@ -248,10 +249,10 @@ class _Answered(NamedTuple):
 
 
 class EngineRequests:
-    """Puts the outcome of each record that an engine was given into the record's partition.
+    """Tracks the records in the engines and stores each outcome in the record's partition.
 
-    Everything but a future's completion runs on the caller's thread; a completion only notes the
-    time and puts the record on a queue, from any thread.
+    Runs on the caller's thread. Only a future's completion may run on another one; it notes the
+    time and puts the answer on a queue.
     """
 
     def __init__(
@@ -268,34 +269,34 @@ class EngineRequests:
         self._max_attempts = max_attempts
         self._clock = clock
         self._retry = retry
+        # A SimpleQueue, because callbacks of futures put answers into it and must not block.
         self._answered: queue.SimpleQueue[_Answered] = queue.SimpleQueue()
         self._monitors: dict[ServingAdapter, EngineMonitor] = {}
         self._again: deque[InFlightRecord] = deque()
-        """Records of an adapter that died, which its fallback does again."""
+        """Records of an adapter that died, which its fallback labels."""
         self.has_answered = False
-        """Whether the main adapter's engine has answered a record since the start, and in good
-        time: in an engine as slow as the limits allow, silence proves nothing. Of a cascade, its
-        last stage."""
+        """Whether the main adapter's engine has answered a record since the start, fast enough.
+        From a slow engine, silence proves nothing. In a cascade, the last stage has answered."""
         self.in_engine = 0
         """Records whose answer has not been processed yet."""
         self.busy_timer = BusyTimer(clock)
-        """Messages that the engine has and has not answered; safe from any thread."""
+        """Unanswered messages in the engine. Safe from any thread."""
         self.prompt_tokens = 0
-        """Tokens submitted so far, those of repeated attempts included."""
+        """Tokens submitted so far, including repeated attempts."""
 
     @property
     def window(self) -> int:
-        """How many records the main adapter's engine may be given now. Safe from any thread."""
+        """How many records the main adapter's engine may have now. Safe from any thread."""
         monitor = self._monitors.get(self._router.main)
         return self._admission.max_in_engine if monitor is None else monitor.window
 
     @property
     def is_repeating(self) -> bool:
-        """Whether records of an adapter that died wait to be begun again."""
+        """Whether records of an adapter that died wait for their fallback."""
         return bool(self._again)
 
     def monitor(self, adapter: ServingAdapter) -> EngineMonitor:
-        """Return what is known of an adapter's engine."""
+        """Return the monitor of an adapter's engine."""
         monitor = self._monitors.get(adapter)
         if monitor is None:
             monitor = EngineMonitor(adapter, self._admission, self._clock())
@@ -303,7 +304,7 @@ class EngineRequests:
         return monitor
 
     def forget_idle(self) -> None:
-        """Forget the engines of adapters that serve no more and have nothing in flight."""
+        """Drop the monitors of adapters that no longer serve and have nothing in flight."""
         serving = self._router.split.adapters
         if len(self._monitors) > len(serving):
             for adapter in [adapter for adapter in self._monitors if adapter.idle]:
@@ -311,9 +312,9 @@ class EngineRequests:
                     del self._monitors[adapter]
 
     def check_health(self) -> None:
-        """Raise EngineDied when the main adapter's engine is gone.
+        """Raise EngineDied when the main adapter's engine has died.
 
-        When another's is, its records are done again by the adapter that it falls back on.
+        When another adapter's engine has died, its fallback labels its records.
         """
         for adapter in (*self._router.split.adapters, *self._router.retired):
             try:
@@ -322,13 +323,15 @@ class EngineRequests:
                 self._fail_over(adapter, error)
 
     def in_flight(self) -> list[InFlightRecord]:
-        """Return the records that any engine has, or had when it died: adapters may share one
-        process, and one of them may be found dead before the others."""
+        """Return the records that are in an engine, or were when it died.
+
+        Adapters may share an engine process, and one may be found dead before the others.
+        """
         given = [each for monitor in self._monitors.values() for each in monitor.lane.requests]
         return [each for each in (*given, *self._again) if not each.partition.ended]
 
     def begin(self, in_flight: InFlightRecord) -> None:
-        """Give a record to its adapter's engine; one without a prompt ends at once.
+        """Submit a record to its adapter's engine; reject it at once if it has no prompt.
 
         Raises EngineDied.
         """
@@ -336,9 +339,9 @@ class EngineRequests:
         self._prepare(in_flight)
 
     def begin_again(self) -> bool:
-        """Prepare one record of an adapter that died for its fallback; tell if there was one.
+        """Submit one record of an adapter that died to its fallback; return whether there was one.
 
-        One at a time: preparing takes the loop's time. Raises EngineDied.
+        One per call, because preparing counts against ``ADMISSION_S``. Raises EngineDied.
         """
         if not self._again:
             return False
@@ -347,27 +350,21 @@ class EngineRequests:
             self._prepare(in_flight)
         return True
 
-    def poll(self, timeout_s: float) -> int:
-        """Take in answers, waiting up to ``timeout_s`` for a first one.
-
-        Returns how many records were finished by it. Raises EngineDied.
-        """
-        finished = 0
+    def poll(self, timeout_s: float) -> None:
+        """Process answers, waiting up to ``timeout_s`` for the first one. Raises EngineDied."""
         try:
-            answered = self._answered.get(timeout=timeout_s) if timeout_s > 0 else self._next()
+            answered = self._answered.get(block=timeout_s > 0, timeout=timeout_s)
             while True:
-                finished += self._take_answer(answered)
-                answered = self._next()
+                self._take_answer(answered)
+                answered = self._answered.get_nowait()
         except queue.Empty:
-            return finished
+            return
 
-    def expire(self) -> int:
-        """Reject what is past its deadline by its own fault.
+    def expire(self) -> None:
+        """Reject records that are past their deadline while later ones were answered.
 
-        Returns how many records that finished. Raises EngineDied when the engine answers nothing at
-        all: no message is to blame then.
+        Raises EngineDied when the engine answers nothing at all: no message is to blame then.
         """
-        finished = 0
         now = self._clock()
         for monitor in tuple(self._monitors.values()):
             death = monitor.find_death(now)
@@ -379,11 +376,9 @@ class EngineRequests:
                 rejected = Rejected("deadline_exceeded", "engine", detail, in_flight.attempts)
                 self._finish(in_flight, rejected, now)
                 self._give_up(in_flight)
-                finished += 1
-        return finished
 
     def terminate(self, partitions: Collection[PartitionState]) -> None:
-        """Give up what the engines have of partitions that are no longer assigned."""
+        """Cancel the requests of partitions that are no longer assigned."""
         for monitor in self._monitors.values():
             for in_flight in monitor.lane.requests:
                 if in_flight.partition in partitions:
@@ -430,23 +425,20 @@ class EngineRequests:
         self.busy_timer.leave()
         self._answered.put(_Answered(in_flight, adapter, submitted_at, future, at))
 
-    def _next(self) -> _Answered:
-        return self._answered.get_nowait()
-
-    def _take_answer(self, answered: _Answered) -> int:
-        """Finish a record by its answer; 0 when it is tried again or no longer wanted."""
+    def _take_answer(self, answered: _Answered) -> None:
+        """Finish a record with its answer, or submit it again."""
         in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
         adapter.in_engine -= 1
         answer = _read(answered.future)
         if not isinstance(answer, Exception) or isinstance(answer, MessageRejected):
-            # The engine's own word: not its death, and not called off by us.
+            # The engine spoke: this is neither its death nor our cancellation.
             self.monitor(adapter).lane.answered(answered.submitted_at, answered.at, self._clock())
             if adapter is self._router.main and not self.has_answered:
                 self.has_answered = self._is_well(answered, answer)
         late = answered.future is not in_flight.future
         if in_flight.finished or in_flight.partition.ended or late:
-            return 0
+            return
         assert in_flight.prepared is not None
         timing = Timing(
             queue_s=in_flight.submitted_at - in_flight.fetched_at,
@@ -461,18 +453,17 @@ class EngineRequests:
             again = in_flight.attempts < self._max_attempts
             if again and error.reason != "deadline_exceeded":
                 self._send(in_flight)
-                return 0
+                return
             outcome = Rejected(error.reason, "engine", error.detail, in_flight.attempts)
         except EngineDied as error:
             self._fail_over(adapter, error)
-            return 0
+            return
         except CancelledError:
-            return 0  # the engine gave it up by itself: the deadline ends it
+            return  # the engine cancelled it; the record ends at its deadline
         self._finish(in_flight, outcome, answered.at)
-        return 1
 
     def _is_well(self, answered: _Answered, answer: Answer | MessageRejected) -> bool:
-        """Return whether an answer shows that all of an engine works as it should."""
+        """Return whether an answer shows that every stage of the engine works."""
         seconds, stages = answered.at - answered.submitted_at, 0
         if isinstance(answer, StageDecisions):
             seconds, stages = answer.seconds[-1], len(answer.seconds)
@@ -480,7 +471,7 @@ class EngineRequests:
         return stages == wanted and seconds <= self._admission.target_s
 
     def _fail_over(self, dead: ServingAdapter, error: EngineDied) -> None:
-        """Have a dead adapter's records done again by its fallback; raise if it has none."""
+        """Queue a dead adapter's records for its fallback. Raises EngineDied if it has none."""
         fallback = self._router.fail(dead, error)
         lane = self.monitor(dead).lane
         for in_flight in lane.requests:
@@ -528,18 +519,19 @@ class EngineRequests:
 
 
 def _read(future: Future[Answer]) -> Answer | Exception:
-    """Return what a future that is done holds. Each look at one takes its lock: one look is all."""
+    """Return the result of a completed future, or its exception."""
+    # One call: each method of a future takes its lock, and this runs for every record.
     try:
         return future.result(timeout=0)
-    except Exception as error:  # noqa: BLE001 - raised again where the record still wants it
+    except Exception as error:  # noqa: BLE001 - raised again if the record is still wanted
         return error
 
 
 class EngineMonitor:
-    """The records that one adapter's engine has, oldest first, and what its answers tell of it.
+    """The records in one adapter's engine, oldest first, and whether that engine is alive.
 
-    A ``SelfPaced`` engine (a cascade) has a lane for each of its stages: it is asked for room, and
-    gives up overdue records and reports silence by itself.
+    A ``SelfPaced`` engine (a cascade) has a lane for each of its stages: it decides itself whether
+    it has room, rejects overdue records, and reports stages that hang.
     """
 
     def __init__(self, adapter: ServingAdapter, policy: AdmissionPolicy, now: float) -> None:
@@ -548,30 +540,30 @@ class EngineMonitor:
         engine = adapter.engine
         self._stages = engine if isinstance(engine, SelfPaced) else None
         self._orphaned_at: float | None = None
-        """Since when the engine has had only requests whose answers are no longer wanted."""
+        """When the engine was first seen with nothing but cancelled requests."""
 
     @property
     def window(self) -> int:
-        """How many records the engine may be given now; of a cascade, its first stage."""
+        """How many records the engine may have now; in a cascade, its first stage."""
         return self._stages.window if self._stages else self.lane.window.limit
 
     def has_room(self) -> bool:
-        """Return whether another record may be given to the engine now."""
+        """Return whether another record may be submitted now."""
         if self._stages is not None:
             return self._stages.has_room()
         return self.lane.window.has_room(self.adapter.in_engine)
 
     def overdue(self, now: float) -> list[InFlightRecord]:
-        """Return the records that have passed their deadline and were overtaken."""
+        """Return the records that are past their deadline although later ones were answered."""
         return [] if self._stages else self.lane.overdue(now)
 
     def find_death(self, now: float) -> EngineDied | None:
-        """Say that the engine hangs or has died, if so; ask it something if that is not clear.
+        """Return an error if the engine hangs or has died. In doubt, submit a golden prompt.
 
-        Requests of partitions that have gone count too: suspects wait until they are done.
+        Cancelled requests count too: suspects wait until the engine is empty.
         """
         if self._stages is not None:
-            return None  # check_health says so
+            return None  # a cascade's check_health finds that
         held = max(len(self.lane), self.adapter.in_engine)
         return self.lane.find_death(now, self._find_oldest(now), held)
 
@@ -579,7 +571,7 @@ class EngineMonitor:
         return self.adapter.engine.submit(self.adapter.manifest.golden[0].ids)
 
     def _find_oldest(self, now: float) -> float | None:
-        """Return since when the engine has had something, as far as that is known here."""
+        """Return when the engine got its oldest request, as far as that is known here."""
         if (oldest := self.lane.oldest_at) is not None:
             self._orphaned_at = None
             return oldest
@@ -591,11 +583,7 @@ class EngineMonitor:
 
 
 class BusyTimer:
-    """Counts messages in and out, from any thread.
-
-    ``busy_s`` is the wall time with at least one message inside: over the time that passed it is
-    the share in which the engine had work.
-    """
+    """Measures the wall time with at least one message in the engine. Safe from any thread."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -605,24 +593,24 @@ class BusyTimer:
         self._total_s = 0.0
 
     def __len__(self) -> int:
-        """Messages inside now."""
+        """Count the messages in the engine."""
         return self._count
 
     @property
     def busy_s(self) -> float:
-        """Seconds with at least one message inside, up to now."""
+        """Seconds with at least one message in the engine, up to now."""
         with self._lock:
             return self._total_s + (self._clock() - self._since if self._count else 0.0)
 
     def enter(self) -> None:
-        """One message more."""
+        """Count a message in."""
         with self._lock:
             if not self._count:
                 self._since = self._clock()
             self._count += 1
 
     def leave(self) -> None:
-        """One message less."""
+        """Count a message out."""
         with self._lock:
             self._count -= 1
             if not self._count:

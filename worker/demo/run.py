@@ -1,7 +1,5 @@
-"""``clerk-worker demo``: the whole system on one machine, as a newcomer first sees it.
-
-The worker and the desk are the production programs, in processes of their own.
-"""
+"""``clerk-worker demo``: the whole system on one machine. Worker and desk are the production
+programs, in separate processes."""
 
 from __future__ import annotations
 
@@ -27,9 +25,9 @@ from rich.markup import escape
 from worker.contract.manifest import read_manifest
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.base_model import BaseModelError
-from worker.demo.broker import BrokerError, LocalBroker
+from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
-from worker.demo.kafka_files import free_port, port_is_free
+from worker.demo.kafka_files import BrokerError, free_port, port_is_free
 from worker.demo.models import DemoModel, ModelName, Sample, adapter_dir, demo_samples, ensure_model
 from worker.demo.program import Program, ProgramFailed, start_program, start_worker
 from worker.demo.screen import Screen, Streaming
@@ -43,8 +41,8 @@ _PARTITIONS = 4
 _LIVE_MESSAGES = 60
 
 
+# Typing this opens the desk; nobody would publish it as a message.
 _OPEN_DESK = "desk"
-"""What is typed to open the desk: no message that somebody would publish."""
 
 _USUAL_PORT = 8090
 _START_S = 120.0
@@ -54,19 +52,18 @@ _INSTALL = "\nThe desk's packages are missing: pip install 'filing-clerk[desk]'"
 
 
 def demo_model_settings() -> list[str]:
-    """Return the settings, as flags, that name the demo's base model and adapter."""
+    """Return settings for the demo's base model and adapter, as flags."""
     model = ensure_model("adapter", lambda line: print(line, file=sys.stderr))
     return [f"{key}={value}" for key, value in model.settings().items()]
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be shown.
+    """The demo's options.
 
-    ``count`` sample messages are published, and labelled by ``model``. ``keep``: everything stays
-    up until Ctrl-C. ``desk``: with the desk, which implies ``keep``. ``folder``: where Kafka's and
-    the desk's files stay for the next time; None is a temporary one. ``bootstrap_servers``: this
-    cluster in place of one's own.
+    ``count`` sample messages are published and labelled by ``model``. ``keep``: everything runs
+    until Ctrl-C. ``desk``: with the desk; implies ``keep``. ``folder`` keeps the files of Kafka and
+    desk; None: a temporary one. ``bootstrap_servers``: a cluster to use instead of a local broker.
     """
 
     count: int
@@ -78,7 +75,7 @@ class Wish:
 
 
 def run_demo(wish: Wish) -> int:
-    """Show it. Returns the exit code: 0, 1 when something failed, 130 after Ctrl-C."""
+    """Run the demo. Returns the exit code: 0, 1 after a failure, 130 after Ctrl-C."""
     screen = Screen(read_manifest(adapter_dir()).taxonomy.names)
     try:
         with _stopped_by_signals(), ExitStack() as stack:
@@ -107,9 +104,10 @@ def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
     if servers is None:
         kept = folder / "kafka" if wish.folder else None
         broker = LocalBroker(kept, port=free_port(), on_event=screen.say)
-        stack.callback(broker.close)  # after the programs have ended
+        # Entered before the worker, so that the broker closes after it: a worker drains to Kafka.
+        stack.callback(broker.close)
         servers = broker.bootstrap_servers
-    # Before the broker: the worker imports vLLM while that starts.
+    # Before the broker, so that the worker imports vLLM while the broker starts.
     settings = worker_settings(servers, model)
     worker = stack.enter_context(start_worker(settings, folder / WORKER_LOG))
     if broker is not None:
@@ -117,14 +115,14 @@ def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
     create_demo_topics(servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS))
     create_demo_topics(servers, {CORRECTIONS: 1})
     publisher = Publisher(servers, INPUT)
-    with screen.waiting(f"the worker starts: {model.starts}"):
+    with screen.waiting(f"starting the worker: {model.starts}"):
         worker.wait_until_ready("partitions.assigned")
     watcher = Watcher(servers, KINDS)
     stack.callback(watcher.close)
     stream = Streaming(screen, publisher, watcher, worker.check)
     samples = demo_samples(wish.count)
     if before := count_records(servers, INPUT):
-        screen.say(f"{INPUT} holds {before} messages from before; none is added")
+        screen.say(f"{INPUT} has {before} messages from an earlier run; publishing no more")
     else:
         screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {INPUT}\n")
         _show_samples(screen, stream, samples)
@@ -151,7 +149,7 @@ def _folder(stack: ExitStack, kept: Path | None) -> Path:
         made = tempfile.TemporaryDirectory(prefix="filing-clerk-demo-")
         return Path(stack.enter_context(made))
     kept.mkdir(parents=True, exist_ok=True)
-    (kept / WORKER_LOG).unlink(missing_ok=True)  # what it says of another start misleads
+    (kept / WORKER_LOG).unlink(missing_ok=True)  # an earlier run's events would be misread
     return kept.absolute()
 
 
@@ -164,7 +162,7 @@ def _show_samples(screen: Screen, stream: Streaming, samples: list[Sample]) -> N
 
 
 def worker_settings(bootstrap_servers: str, model: DemoModel) -> Mapping[str, str]:
-    """Return what the demo's worker is told, over the defaults."""
+    """Return the settings of the demo's worker that differ from the defaults."""
     return {
         "kafka.bootstrap_servers": f"'{bootstrap_servers}'",
         "kafka.group_id": "'demo'",
@@ -172,7 +170,7 @@ def worker_settings(bootstrap_servers: str, model: DemoModel) -> Mapping[str, st
         "kafka.output_topic": f"'{OUTPUT}'",
         "kafka.review_topic": f"'{REVIEW}'",
         "kafka.dead_letter_topic": f"'{DEAD}'",
-        # It is started before the broker and the topics.
+        # The worker starts before the broker and the topics exist.
         "kafka.start_timeout_s": "120",
         "kafka.client.reconnect.backoff.max.ms": "250",
         "kafka.create_topics": "true",
@@ -186,12 +184,12 @@ def worker_settings(bootstrap_servers: str, model: DemoModel) -> Mapping[str, st
 def _say_what_next(screen: Screen) -> None:
     screen.console.print(
         "\n[bold]What to try next[/bold]\n"
-        "  clerk-desk demo                                 decide what was in doubt\n"
+        "  clerk-desk demo                                 review doubtful labels\n"
         "  clerk-worker demo --model encoder               many times as fast, without vLLM\n"
-        "  clerk-worker demo --keep                        leave it up and publish your own\n"
+        "  clerk-worker demo --keep                        keep it running, publish your own\n"
         '  clerk-worker classify --demo "my lamp is broken"  one message, no Kafka\n'
-        "  clerk-worker check-config                       every setting and where it comes from\n"
-        "  config/worker.toml                              to run it for real\n"
+        "  clerk-worker check-config                       every setting with its origin\n"
+        "  config/worker.toml                              settings for production\n"
         "[dim](clerk-worker is in .venv/bin here)[/dim]",
         highlight=False,
         soft_wrap=True,
@@ -200,7 +198,7 @@ def _say_what_next(screen: Screen) -> None:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C, and let nothing interrupt the cleaning up after either."""
+    """Treat SIGTERM like Ctrl-C, and let no further signal interrupt the clean-up."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         for one in (signal.SIGINT, signal.SIGTERM):
@@ -216,9 +214,9 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 class KeptOpen:
-    """What stays up until Ctrl-C: what arrives is shown, and what is typed is published.
+    """Runs until Ctrl-C: shows results, publishes typed messages, and opens the desk.
 
-    ``samples`` are the messages that were published, by their ids; ``open_desk`` starts the desk.
+    ``samples`` are the published messages by id; ``open_desk`` starts the desk.
     """
 
     def __init__(
@@ -235,27 +233,27 @@ class KeptOpen:
         self._desk: DeskProcess | None = None
 
     def show_desk(self) -> None:
-        """Start the desk, if it does not run, and say where it is and what to press there."""
+        """Start the desk, if it does not run, and print its address and keys."""
         if self._desk is None:
-            with self._screen.waiting("the desk starts: its database, its pages"):
+            with self._screen.waiting("starting the desk: database and pages"):
                 self._desk = self._open_desk()
                 waiting = self._desk.wait_for_messages(self._screen.tally.outcomes["review"])
         else:
             waiting = self._desk.waiting()
         self._screen.console.print(
-            f"\n[bold]{waiting} messages wait at the desk: {self._desk.url}[/bold]\n"
-            "  A key decides: the one on a label's button; n: none fits, u: undo, ?: all keys.\n"
-            "  Two seconds later the decision is a record that routers read, and shown here.\n",
+            f"\n[bold]{waiting} messages wait for review: {self._desk.url}[/bold]\n"
+            "  Press the key on a label's button; n: none fits, u: undo, ?: all keys.\n"
+            "  Two seconds later the decision is published for routers, and shown here.\n",
             highlight=False,
             soft_wrap=True,
         )
         show_in_browser(self._desk.url)
 
     def run(self, publisher: Publisher, watcher: Watcher, worker: Program) -> None:
-        """Show what arrives until Ctrl-C. Raises ProgramFailed when a program has ended."""
+        """Show results until Ctrl-C. Raises ProgramFailed if a program ends."""
         typed: queue.SimpleQueue[str] = queue.SimpleQueue()
         if sys.stdin.isatty():
-            offer = "" if self._desk else f" (or {_OPEN_DESK}, to open the desk and decide)"
+            offer = "" if self._desk else f" (or {_OPEN_DESK}, to open the desk)"
             self._screen.console.print(f"Type a message here and press Enter{offer}:")
             threading.Thread(target=_read_lines, args=(typed,), daemon=True).start()
         while True:
@@ -278,15 +276,15 @@ class KeptOpen:
 
 
 def say_what_stays(screen: Screen, bootstrap_servers: str, worker: Program) -> None:
-    """Tell where everything is, for other programs."""
+    """Print the addresses of broker and worker."""
     screen.console.print(
-        f"\n[bold]Kafka stays up at {bootstrap_servers}[/bold] until Ctrl-C. "
+        f"\n[bold]Kafka runs at {bootstrap_servers}[/bold] until Ctrl-C. "
         "From another terminal, with any Kafka client:\n"
         f'  echo \'{{"id": "1", "message": "where is my parcel?"}}\' | '
         f"kcat -P -b {bootstrap_servers} -t support.messages\n"
         f"  kcat -C -b {bootstrap_servers} -t support.labels -X isolation.level=read_committed\n"
-        f"The worker's metrics are at {worker.url}/metrics, what it is at {worker.url}/info\n"
-        "What it was unsure of, people decide at the desk: clerk-desk demo shows it all at once.",
+        f"The worker's metrics are at {worker.url}/metrics, its adapters at {worker.url}/info\n"
+        "To review doubtful labels at the desk: clerk-desk demo",
         highlight=False,
         soft_wrap=True,
     )
@@ -306,17 +304,17 @@ class DeskProcess:
         self.url = program.logged("desk.started", "address") or ""
 
     def check(self) -> None:
-        """Raise ProgramFailed when it has ended."""
+        """Raise ProgramFailed if it has ended."""
         self._program.check()
 
     def waiting(self) -> int:
-        """Return how many messages can be decided now."""
+        """Return the number of messages that wait for review."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310
             found = _OPEN.search(answer.read().decode("utf-8"))
         return int(float(found[1])) if found else 0
 
     def wait_for_messages(self, count: int, within_s: float = 60.0) -> int:
-        """Wait until so many can be decided; return how many can."""
+        """Wait until ``count`` messages can be reviewed; return their number."""
         until = time.monotonic() + within_s
         while (found := self.waiting()) < count and time.monotonic() < until:
             self.check()
@@ -328,13 +326,13 @@ class DeskProcess:
 def start_desk(
     bootstrap_servers: str, topics: Mapping[str, str], taxonomy: Taxonomy, folder: Path
 ) -> Iterator[DeskProcess]:
-    """Start the desk on a database in ``folder``, made or brought up to date first; stop it at the
-    end. ``topics`` are settings of its section kafka. Raises ProgramFailed."""
+    """Migrate a database in ``folder`` and start the desk on it; stop it at the end. ``topics`` are
+    settings of its section kafka. Raises ProgramFailed."""
     labels = folder / "taxonomy.toml"
     labels.write_text(_toml(taxonomy), encoding="utf-8")
     settings = desk_settings(bootstrap_servers, topics, labels, folder / "desk.db")
     log_path = folder / "desk.log"
-    log_path.unlink(missing_ok=True)  # of another start in this folder
+    log_path.unlink(missing_ok=True)  # an earlier run's events would be misread
     with start_program(
         "the desk's migration", ("-m", "desk", "migrate"), settings, log_path, grace_s=_STOP_S
     ) as migration:
@@ -353,7 +351,8 @@ def start_desk(
 def desk_settings(
     bootstrap_servers: str, topics: Mapping[str, str], labels: Path, database: Path
 ) -> dict[str, str]:
-    """Return what the demo's desk is told, over the defaults: one person works at it alone."""
+    """Return the settings of the demo's desk that differ from the defaults: it has a single
+    reviewer."""
     port = _USUAL_PORT if port_is_free(_USUAL_PORT) else free_port()
     return {
         "project.taxonomy": str(labels),
@@ -362,33 +361,34 @@ def desk_settings(
         **{f"kafka.{name}": topic for name, topic in topics.items()},
         "kafka.create_topics": "true",
         "kafka.client.log_level": "0",
-        # A second opinion would never come.
+        # With a single reviewer a second opinion would never come.
         "review.double_share": "0",
         "review.audit_double_share": "0",
         "review.publish_delay_s": "2",
         "audit.share": "0.05",
         "web.port": str(port),
+        "web.metrics_port": "0",
         "log.format": "json",
     }
 
 
 def show_in_browser(url: str) -> bool:
-    """Open a page in the browser of anyone who sits here; tell whether there is one.
+    """Open a page in the user's browser; return whether there is one.
 
-    Without a display the standard library would open one that takes the terminal over.
+    Without a display the standard library would open a text browser in this terminal.
     """
     seen = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     return bool(seen and sys.stdout.isatty() and webbrowser.open(url))
 
 
 def _toml(taxonomy: Taxonomy) -> str:
-    """Write a taxonomy as its file would be: a JSON string is a TOML string too."""
-    head = (taxonomy.to_dict()[key] for key in ("name", "version", "description"))
-    name, version, words = (json.dumps(text, ensure_ascii=False) for text in head)
-    lines = [f"name = {name}", f"version = {version}", f"description = {words}"]
+    """Write a taxonomy in its file's form: a JSON string is also a TOML string."""
+
+    def pair(name: str, text: str) -> str:
+        return f"{name} = {json.dumps(text, ensure_ascii=False)}"
+
+    lines = [pair(name, getattr(taxonomy, name)) for name in ("name", "version", "description")]
     for label in taxonomy.labels:
-        named, told = (
-            json.dumps(text, ensure_ascii=False) for text in (label.name, label.description)
-        )
-        lines += ["", "[[labels]]", f"name = {named}", f"description = {told}"]
+        lines += ["", "[[labels]]", pair("name", label.name)]
+        lines.append(pair("description", label.description))
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What the demo shows: a line for each label, a rate, and a summary."""
+"""The demo's output: a line for each label, a rate, and a summary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STALL_S = 120.0
 
 @dataclass(slots=True)
 class Tally:
-    """What has been seen so far. Times are Unix seconds."""
+    """Counts of the results so far."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -43,16 +43,16 @@ class Tally:
     latencies_s: list[float] = field(default_factory=list)
     corrections: int = 0
     answered: Counter[str] = field(default_factory=Counter)
-    """By which stage of a cascade, by its name."""
+    """By the name of the cascade's stage."""
 
     @property
     def total(self) -> int:
-        """Records seen, of every outcome."""
+        """Results of every outcome."""
         return sum(self.outcomes.values())
 
 
 class Screen:
-    """Prints to a terminal in colour, elsewhere as plain lines."""
+    """Prints in colour to a terminal, otherwise as plain lines."""
 
     def __init__(self, labels: Sequence[str], console: Console | None = None) -> None:
         self.console = console or _console()
@@ -65,7 +65,7 @@ class Screen:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show on a terminal that something takes a while; elsewhere say it once."""
+        """Show a spinner on a terminal; otherwise print the text once."""
         if not self.console.is_terminal:
             self.say(text)
             yield
@@ -75,7 +75,7 @@ class Screen:
 
     @contextmanager
     def streaming(self, expected: int) -> Iterator[None]:
-        """Show how many of ``expected`` results have landed and the rate, below the results."""
+        """Show progress towards ``expected`` results, and the rate, below the results."""
         self._expected = expected
         with self.console.status("") as status:
             self._status = status if self.console.is_terminal else None
@@ -83,11 +83,11 @@ class Screen:
         self._status = None
 
     def say(self, text: str) -> None:
-        """Print a line about what is going on."""
+        """Print a line of progress."""
         self.console.print(f"[dim]·[/dim] {escape(text)}")
 
     def landed(self, seen: Seen, sample: Sample | None, latency_s: float) -> None:
-        """Count one result and print it: confidence, label, and what the message said."""
+        """Count one result and print its label, confidence and message."""
         tally, kind = self.tally, seen.kind
         tally.outcomes[kind] += 1
         tally.latencies_s.append(latency_s)
@@ -104,21 +104,24 @@ class Screen:
         tally.outside += label not in self.labels
         self._judge(label, kind, sample)
         mark, style = _mark(label, sample)
-        note = " [yellow](a human should look)[/yellow]" if kind == "review" else ""
+        note = " [yellow](for review)[/yellow]" if kind == "review" else ""
         self.console.print(
             f"  {mark} [{style}]{escape(f'{label:<{self._width}}')}[/{style}] {confidence:4.0%}  "
             f"[dim]{escape(shown)}[/dim]{note}",
-            overflow="ellipsis",
+            overflow="ellipsis",  # one line for each message, whatever the terminal's width
             no_wrap=True,
         )
 
     def corrected(self, seen: Seen, sample: Sample | None) -> None:
-        """Count one correction and print it: what a person made of the machine's label."""
+        """Count and print a correction or a retraction."""
         self.tally.corrections += 1
         value = seen.value or {}
-        label, before = str(value["label"]), str(value["machine"]["label"])
         shown = _shorten(sample.message if sample else "(published by you)")
-        change = "confirmed" if label == before else f"was {before}"
+        if value.get("kind") == "retraction":
+            label, change = "taken back", str(value["reason"]).replace("_", " ")
+        else:
+            label, before = str(value["label"]), str(value["machine"]["label"])
+            change = "confirmed" if label == before else f"was {before}"
         self.console.print(
             f"  [magenta]correction {self.tally.corrections}:[/magenta] "
             f"[bold]{escape(label)}[/bold] ({escape(change)})  [dim]{escape(shown)}[/dim]",
@@ -137,7 +140,8 @@ class Screen:
             self.say(text)
 
     def summary(self, burst: int, burst_s: float, live_s: Sequence[float]) -> None:
-        """Print the final tables: burst = messages published at once, live = one at a time."""
+        """Print the final tables: ``burst`` messages were published at once, ``live_s`` are the
+        latencies of those published a few at a time."""
         tally = self.tally
         self.console.print()
         self.console.print(_label_table(self.labels, tally))
@@ -155,9 +159,7 @@ class Screen:
             share = tally.right / tally.known
             figures["accuracy"] = f"{share:.1%} ({tally.right} of {tally.known} known answers)"
         if tally.strange:
-            figures["fit no label"] = (
-                f"{tally.strange_in_review} of {tally.strange} were sent to a human"
-            )
+            figures["fit no label"] = f"{tally.strange_in_review} of {tally.strange} went to review"
         if tally.answered:
             shares = (
                 f"{count / tally.answered.total():.0%} by {name}"
@@ -223,9 +225,9 @@ def _label_table(labels: Sequence[str], tally: Tally) -> Table:
 
 
 class Streaming:
-    """Two ways to publish: a few at a time, which shows latency, or all at once, throughput.
+    """Publishes a few messages at a time, to show latency, or all at once, for throughput.
 
-    ``check`` is called while waiting and raises when the worker has ended.
+    ``check`` is called while waiting and raises if the worker has ended.
     """
 
     def __init__(
@@ -238,7 +240,7 @@ class Streaming:
         self._waiting: dict[str, Sample] = {}
 
     def live(self, samples: Sequence[Sample]) -> list[float]:
-        """Publish with a few under way at a time; return each one's seconds, end to end."""
+        """Publish with a few in flight at a time; return their latencies in seconds."""
         latencies: list[float] = []
         left = list(reversed(samples))
         while left or self._waiting:

@@ -1,9 +1,9 @@
-"""A cascade behind the engine port: what one stage is not sure of goes to the next.
+"""A cascade behind the engine port: messages that one stage is not sure of go to the next.
 
-To the loop it is one engine: a prompt has one future. Each stage is an engine of its own, with its
-own window, deadline and watch for silence (``worker.engine.pacing``). A prompt that finds no room
-in a stage waits in front of it, and its deadline there begins when the stage is given it: a slow
-last stage makes messages wait and never makes them dead letters.
+For the loop it is one engine: a prompt has one future. Each stage is an engine with its own window,
+deadline and check for hangs (``worker.engine.pacing``). A prompt for a full stage waits in front of
+it, and its deadline there begins when the stage gets it: a slow last stage makes messages wait, but
+never turns them into dead letters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from worker.errors import EngineDied, MessageRejected
 
 @dataclass(frozen=True, slots=True)
 class OpenStage:
-    """A stage that is up: what the cascade's manifest says of it, its own, and its engine."""
+    """A running stage: its entry in the cascade's manifest, its own manifest, and its engine."""
 
     rule: CascadeStage
     manifest: Manifest
@@ -35,7 +35,7 @@ class OpenStage:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """One message on its way: the decisions so far, and the prompt that a stage has of it."""
+    """One message: the decisions so far, and its current stage's future (``inner``)."""
 
     message: MessagePrompt | None
     future: Future[Answer] = field(default_factory=Future)
@@ -48,7 +48,7 @@ class _Request:
     def end(self, result: StageDecisions | Exception) -> None:
         """Settle the future, unless it is settled. From any thread."""
         if not self._ending.acquire(blocking=False):
-            return  # by another thread: the check for overdue ones and an answer may meet
+            return  # another thread was first: an answer and the check for overdue requests race
         if self.future.set_running_or_notify_cancel():
             if isinstance(result, Exception):
                 self.future.set_exception(result)
@@ -57,9 +57,8 @@ class _Request:
 
 
 class CascadeEngine:
-    """See ``Engine`` and ``SelfPaced``. It is given ``MessagePrompt``; a prompt without its
-    message, as the golden ones are, is answered by the first stage alone.
-    """
+    """See ``Engine`` and ``SelfPaced``. Submit ``MessagePrompt``s; a prompt without a message, such
+    as a golden one, is answered by the first stage alone."""
 
     def __init__(
         self,
@@ -73,32 +72,32 @@ class CascadeEngine:
 
     @property
     def window(self) -> int:
-        """How many prompts the first stage may be given now."""
+        """The current limit on prompts in the first stage."""
         return self._stages[0].lane.window.limit
 
     def has_room(self) -> bool:
-        """Tell whether the first stage has room for another prompt."""
+        """Whether the first stage has room for another prompt."""
         return self._stages[0].has_room()
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Begin to answer one prompt. Cancelling the future calls off the stage that has it."""
+        """Begin to answer one prompt. Cancelling the future cancels it in its current stage."""
         message = prompt_ids if isinstance(prompt_ids, MessagePrompt) else None
         request = _Request(message, truncated=message.truncated if message else False)
         self._ask(request, 0, message.ids if message else prompt_ids)
-        request.future.add_done_callback(lambda future: _call_off(request, future))
+        request.future.add_done_callback(lambda future: _cancel_inner(request, future))
         return request.future
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Have each stage answer its own golden prompts, the first one also ``prompts``."""
+        """Warm up each stage with its golden prompts, the first one also with ``prompts``."""
         for at, stage in enumerate(self._stages):
             golden = [prompt.ids for prompt in stage.opened.manifest.golden]
             stage.opened.engine.warm_up([*prompts, *golden] if at == 0 else golden)
 
     def check_health(self) -> None:
-        """Give up what is overdue; raise EngineDied when a stage is gone or answers nothing.
+        """Fail overdue requests; raise EngineDied if a stage is gone or hangs.
 
-        A stage that was found dead stays dead, anyone who asks: the loop and a probe of the health
-        endpoint both have to see it.
+        A stage that was found dead stays dead: both the loop and the health endpoint call this, and
+        both must see it.
         """
         for at, stage in enumerate(self._stages, 1):
             try:
@@ -107,12 +106,12 @@ class CascadeEngine:
                 raise EngineDied(f"stage {at} of the cascade: {error}") from error
 
     def close(self) -> None:
-        """Shut all stages down."""
+        """Shut down all stages."""
         for stage in self._stages:
             stage.opened.engine.close()
 
     def _ask(self, request: _Request, at: int, prompt: Sequence[int]) -> None:
-        """Give a prompt to a stage, or have it wait for room there. Raises EngineDied."""
+        """Submit a prompt to a stage, or queue it there. Raises EngineDied."""
         if self._stages[at].take_place(request, prompt):
             self._submit(request, at, prompt)
 
@@ -125,11 +124,12 @@ class CascadeEngine:
             raise
         request.inner = inner
         inner.add_done_callback(partial(self._take, request, at, since))
-        if request.future.done():  # meanwhile, by another thread
+        if request.future.done():  # cancelled by another thread before ``inner`` was set
             inner.cancel()
 
     def _take(self, request: _Request, at: int, since: float, inner: Future[Answer]) -> None:
-        """Take in a stage's answer, on whatever thread it comes: end it, or ask the next stage."""
+        """Handle a stage's answer, on the stage's thread: settle the request, or ask the next
+        stage."""
         stage, now = self._stages[at], self._clock()
         stage.answered(request, since, now, real=not inner.cancelled())
         try:
@@ -147,7 +147,7 @@ class CascadeEngine:
         self._admit(at)
 
     def _admit(self, at: int) -> None:
-        """Give a stage what waits for it and has room now."""
+        """Submit queued requests to a stage while it has room."""
         while (waiting := self._stages[at].next_waiting()) is not None:
             request, prompt = waiting
             try:
@@ -159,13 +159,13 @@ class CascadeEngine:
         opened = self._stages[at].opened
         prompt = build_prompt(opened.manifest.prompt, message.text, opened.encode_plain)
         if prompt is None:
-            raise MessageRejected("empty_message", "nothing printable is in the message")
+            raise MessageRejected("empty_message", "the message has nothing printable")
         request.truncated = prompt.truncated
         return prompt.ids
 
 
 class _Stage:
-    """A stage, the requests that its engine has, and those that wait for room. For any thread."""
+    """A stage, the requests in its engine, and those queued for it. Thread-safe."""
 
     def __init__(
         self, opened: OpenStage, policy: AdmissionPolicy, clock: Callable[[], float]
@@ -179,12 +179,12 @@ class _Stage:
         self._lock = threading.Lock()
 
     def has_room(self) -> bool:
-        """Tell whether the engine may be given another request now."""
+        """Whether the engine has room for another request."""
         with self._lock:
             return not self._waiting and self.lane.window.has_room(len(self.lane))
 
     def take_place(self, request: _Request, prompt: Sequence[int]) -> bool:
-        """Give the request a place in the engine, or else put it at the end of the line."""
+        """Return whether the request got a place in the engine; otherwise it is queued."""
         with self._lock:
             if self._waiting or not self.lane.window.has_room(len(self.lane)):
                 self._waiting.append((request, prompt))
@@ -193,7 +193,7 @@ class _Stage:
             return True
 
     def next_waiting(self) -> tuple[_Request, Sequence[int]] | None:
-        """Give the first request in line a place, if there is one; leave out what was given up."""
+        """Take the first queued request if there is room; skip settled ones."""
         with self._lock:
             while self._waiting and self._waiting[0][0].future.done():
                 self._waiting.popleft()
@@ -204,19 +204,20 @@ class _Stage:
             return request, prompt
 
     def answered(self, request: _Request, since: float, now: float, *, real: bool) -> None:
-        """The engine is done with a request: by an answer, or because it was called off."""
+        """Note that the engine is done with a request; ``real``: it was answered rather than
+        cancelled."""
         with self._lock:
             self.lane.remove(request)
             if real:
                 self.lane.answered(since, now, now)
 
     def remove(self, request: _Request) -> None:
-        """The engine could not be given this request."""
+        """Note that a request could not be submitted."""
         with self._lock:
             self.lane.remove(request)
 
     def check(self) -> None:
-        """Give up what is overdue. Raises EngineDied when the engine is gone or hangs."""
+        """Fail overdue requests. Raises EngineDied if the engine is gone or hangs."""
         self.opened.engine.check_health()
         now = self._clock()
         with self._lock:
@@ -227,12 +228,13 @@ class _Stage:
             overdue, why = self.lane.overdue(now), self.lane.overdue_detail
             for request in overdue:
                 self.lane.remove(request)
+        # Outside of the lock: ending a request runs its callbacks, which may come back here.
         for request in overdue:
             request.end(MessageRejected("deadline_exceeded", why))
             if request.inner is not None:
                 request.inner.cancel()
 
 
-def _call_off(request: _Request, future: Future[Answer]) -> None:
+def _cancel_inner(request: _Request, future: Future[Answer]) -> None:
     if future.cancelled() and request.inner is not None:
         request.inner.cancel()

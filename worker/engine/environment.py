@@ -1,8 +1,8 @@
-"""The environment variables that vLLM and the libraries below it are started with.
+"""Environment variables for vLLM and its libraries, and checks of a GPU's driver and tools.
 
-Nothing here needs vLLM. docs/gpu.md names each step at which the pinned vLLM compiles something on
-a GPU, and what that step needs. It is checked here, before anything heavy is loaded: vLLM would
-report it minutes later, from another process, in the words of a library that the user never chose.
+Does not import vLLM. docs/gpu.md lists the steps at which the pinned vLLM compiles something on a
+GPU, and their requirements. They are checked here, before anything heavy is loaded: vLLM would
+report them minutes later, from another process, with the error of some library.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from pathlib import Path
 
 from worker.errors import SettingsError
 
+# Up to this number the engine computes on every CPU. With more, vLLM decides: one thread for each
+# physical core, and one core kept for scheduling, which on a small machine costs half the speed.
 _FEW_CPUS = 8
-"""Up to here the engine computes on every CPU. Above, vLLM's own choice stands: one thread a
-physical core and one core kept for scheduling, which on a small machine costs half the speed."""
 
+# How long a waiting OpenMP thread spins before it sleeps. libgomp's default of 300,000 turns is not
+# faster on an idle machine. If others compute too (a broker on the same CPUs, another pod), threads
+# spin for one that is not running: three times slower, for a third more CPU time.
 _SPINS = "20000"
-"""How long a thread of OpenMP's that waits for the others spins before it sleeps. libgomp's 300,000
-turns are no faster where nobody else computes. Where others do (a broker on the same CPUs, another
-pod), threads spin for one that is not running: three times slower, for a third more CPU time."""
 
 _BIND = "VLLM_CPU_OMP_THREADS_BIND"
 
 
+# A socket's path has at most 107 characters (unix(7)), and vLLM adds a UUID to the folder.
 _SOCKET_FOLDER_CHARS = 65
-"""A socket's path has 107 characters at most (unix(7)), and vLLM adds a UUID to its folder."""
 
 
+# The first driver branch for each major version of CUDA (NVIDIA's table "CUDA Toolkit and Minimum
+# Required Driver Version for CUDA Minor Version Compatibility").
 _DRIVER_BRANCHES = {12: 525, 13: 580}
-"""By major version of CUDA, the first branch of the driver that runs it (NVIDIA's table "CUDA
-Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility")."""
 
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
@@ -55,50 +55,49 @@ def engine_environment(
 ) -> dict[str, str]:
     """Return the variables to set before vLLM is imported and started.
 
-    None that ``environment`` has is among them, but for what keeps the worker off the network
-    and its processes sound. ``cpu`` and ``gpu`` say what the model runs on; neither, that it is
-    not known yet. ``ranks`` is the number of processes it is spread over, ``eager`` that it is not
-    to be compiled.
+    Variables in ``environment`` are kept, except those that keep the worker off the network and its
+    processes safe. ``cpu`` and ``gpu`` say what the model runs on; neither: it is not known yet.
+    ``ranks`` is the number of processes for the model; ``eager``: it is not compiled.
     """
     wanted = {
-        "PYTHONWARNINGS": "ignore",  # in the engine's processes; this one has read it already
+        "PYTHONWARNINGS": "ignore",  # for the engine's processes; too late for this one
         "TQDM_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
     if gpu:
         wanted |= gpu_variables(environment)
     else:
-        # On a CPU its warnings are a page long at each start, and ask for nothing. The last one is
-        # that there is no Triton, which an image without CUDA libraries leaves out.
+        # On a CPU each start logs a page of warnings without any need to act. The last variable
+        # hides that Triton is missing, as in every image without CUDA libraries.
         wanted |= {
             "VLLM_LOGGING_LEVEL": "ERROR",
             "TORCH_CPP_LOG_LEVEL": "ERROR",
             "TORCH_LOGS": "-torch._library.triton",
         }
     if len(tempfile.gettempdir()) > _SOCKET_FOLDER_CHARS:
-        wanted["VLLM_RPC_BASE_PATH"] = "/tmp"  # noqa: S108 - the names of vLLM's sockets are random
+        wanted["VLLM_RPC_BASE_PATH"] = "/tmp"  # noqa: S108 - vLLM's socket names are random
     always = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
-        # A fork of a process with threads may hang, and vLLM's default on a GPU is to fork.
+        # vLLM's default on a GPU is to fork, but a fork of a process with threads may hang.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     if cpu:
         wanted |= _cpu_threads(ranks)
         if eager:
-            # vLLM compiles a few helpers also when told to run eagerly, and stops where there is
-            # no C++ compiler, as on most machines that only run things.
+            # Even in eager mode vLLM compiles a few helpers, and fails without a C++ compiler,
+            # which production machines usually lack.
             wanted["TORCH_COMPILE_DISABLE"] = "1"
         always |= _allocator(environment.get("LD_PRELOAD", ""))
     return {name: value for name, value in wanted.items() if name not in environment} | always
 
 
 def computing_cpus(environment: Mapping[str, str]) -> list[int] | None:
-    """Return the CPUs that one computing process is bound to, or None where vLLM chooses them.
+    """Return the CPUs to which a computing process is bound; None if vLLM chooses them.
 
-    ``environment`` is one that ``engine_environment`` has completed.
+    ``environment`` is completed by ``engine_environment``.
     """
     named = environment.get(_BIND, "auto")
     try:
@@ -109,14 +108,14 @@ def computing_cpus(environment: Mapping[str, str]) -> list[int] | None:
 
 
 def computing_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that the process which computes has to be *started* with.
+    """Return the variables with which the computing process must be *started*: OpenMP and the
+    dynamic linker read them before the first line of Python runs.
 
-    OpenMP and the dynamic linker read them before the first line of Python runs. They are what
-    vLLM starts its own worker processes with (``OMPProcessManager``, ``CpuPlatform``), so that
-    an engine whose core computes by itself has the same threads on the same CPUs.
+    They are those with which vLLM starts its worker processes (``OMPProcessManager``,
+    ``CpuPlatform``), so that a core that computes by itself has the same threads on the same CPUs.
     """
     preloaded = environment.get("LD_PRELOAD", "")
-    # A thread of OpenBLAS would be a second thread, and a process with threads is not forked.
+    # OpenBLAS would start threads, and a process with threads must not be forked.
     started_with = {"OPENBLAS_NUM_THREADS": "1"}
     intel = "libiomp" in preloaded or "libomp" in preloaded
     if not intel and "libgomp" not in preloaded and (found := _libgomp()):
@@ -143,19 +142,19 @@ def computing_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may keep busy: those that it may run on, or its
-    container's quota where that is less; at least 1."""
+    """Return the number of CPUs for this process: its affinity or its container's quota, whichever
+    is less; at least 1."""
     allowed, quota = len(os.sched_getaffinity(0)), _cpu_quota()
     return allowed if quota is None else max(1, min(allowed, math.floor(quota)))
 
 
 def _cpu_threads(ranks: int) -> dict[str, str]:
-    """Pin the compute threads, unless others decide better: vLLM, or a container's CPU quota."""
+    """Pin the compute threads, unless vLLM decides better."""
     allowed = sorted(os.sched_getaffinity(0))
     quota = _cpu_quota()
     if ranks == 1 and quota is not None and quota < len(allowed):
-        # All pods of a node see all its CPUs: pinned to the first ones, they would share those.
-        # Not pinned at all, they were two to four times slower wherever others compute too.
+        # All pods of a node see all its CPUs. Pinned to the first ones, they would share those;
+        # not pinned, they were two to four times slower on a busy node. So choose at random.
         allowed = random.sample(allowed, max(1, math.floor(quota)))
         return {_BIND: ",".join(map(str, sorted(allowed)))}
     if ranks > 1 or len(allowed) > _FEW_CPUS:
@@ -164,7 +163,7 @@ def _cpu_threads(ranks: int) -> dict[str, str]:
 
 
 def _allocator(preloaded: str) -> dict[str, str]:
-    """Preload tcmalloc where it is installed: a fifth less CPU time a message."""
+    """Preload tcmalloc if it is installed: a fifth less CPU time per message."""
     if "tcmalloc" in preloaded:
         return {}
     found = find_library("tcmalloc_minimal") or find_library("tcmalloc")
@@ -172,7 +171,7 @@ def _allocator(preloaded: str) -> dict[str, str]:
 
 
 def _libgomp() -> Path | None:
-    """Find PyTorch's own OpenMP library, without importing it; vLLM looks in the same places."""
+    """Find PyTorch's OpenMP library without importing PyTorch, in the places where vLLM looks."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return None
@@ -182,7 +181,7 @@ def _libgomp() -> Path | None:
 
 
 def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs that the container may use (cgroup v2 or v1), or None where nothing limits it."""
+    """Return the container's CPU quota (cgroup v2 or v1), or None without a limit."""
     for quota, period in (
         ("cpu.max", None),
         ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
@@ -199,45 +198,44 @@ def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def gpu_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to set before vLLM is imported, unless the user has set them."""
+    """Return the defaults for a GPU, to set before vLLM is imported."""
     wanted = {
-        # Sampling from FlashInfer is compiled by nvcc when the engine warms up. One token at
-        # temperature 0 is the largest logit, and samples nothing.
+        # FlashInfer's sampler is compiled by nvcc during warm-up. One token at temperature 0 is the
+        # largest logit, which needs no sampler.
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
-        # Results of a command are on stdout.
+        # Standard output is for a command's results.
         "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-        # Shared objects are loaded from both. PyTorch's default for its own is /tmp.
+        # Shared objects are loaded from both. PyTorch's default is /tmp, which may be noexec.
         "TRITON_CACHE_DIR": _cache("triton", environment),
         "TORCHINDUCTOR_CACHE_DIR": _cache("torchinductor", environment),
     }
     if not _has_nvcc(environment):
-        # Block-scaled FP8 on an H100; vLLM's own CUTLASS kernels, which are compiled, do it else.
+        # DeepGEMM, for block-scaled FP8 on an H100, needs nvcc. vLLM's CUTLASS kernels, which ship
+        # compiled, do the same.
         wanted["VLLM_USE_DEEP_GEMM"] = "0"
     return wanted
 
 
 def check_gpu(cuda: str | None, environment: Mapping[str, str]) -> None:
-    """Raise SettingsError unless driver, tools and cache folders are what kernels need.
-
-    ``cuda`` is the version that PyTorch is built for, None where it is built for none.
-    """
+    """Raise SettingsError unless driver, tools and cache folders meet the needs of kernels.
+    ``cuda`` is the version that PyTorch is built for, if any."""
     check_driver(cuda, driver_cuda(), driver_release())
     check_tools(environment)
 
 
 def check_driver(cuda: str | None, driver: int | None, release: str | None) -> None:
-    """Raise SettingsError where the driver is missing or too old for ``cuda`` ("13.0").
+    """Raise SettingsError if the driver is missing or too old for ``cuda`` ("13.0").
 
-    ``driver`` is the newest CUDA that it runs, as 1000 major + 10 minor, ``release`` its own
-    version. Within a major version of CUDA any driver runs it.
+    ``driver`` is the newest CUDA version that it runs, as 1000 major + 10 minor, ``release`` its
+    own version. A driver runs every minor version of a major version of CUDA.
     """
     if cuda is None:
         return
     if driver is None:
         raise SettingsError(
             "no NVIDIA driver: libcuda.so.1 cannot be loaded. In a container: the NVIDIA container "
-            "toolkit and --gpus all (Kubernetes: a GPU in the pod's limits); where the node mounts "
-            "the driver's libraries elsewhere, name their folder in LD_LIBRARY_PATH"
+            "toolkit and --gpus all (Kubernetes: a GPU in the pod's limits); if the node mounts "
+            "the driver's libraries elsewhere, add their folder to LD_LIBRARY_PATH"
         )
     major = int(cuda.partition(".")[0])
     if driver // 1000 >= major:
@@ -245,16 +243,14 @@ def check_driver(cuda: str | None, driver: int | None, release: str | None) -> N
     known = f" of branch {branch} or newer" if (branch := _DRIVER_BRANCHES.get(major)) else ""
     raise SettingsError(
         f"the NVIDIA driver ({release or 'of unknown version'}) is for CUDA "
-        f"{driver // 1000}.{driver % 1000 // 10} at most, and PyTorch here is built for CUDA "
+        f"{driver // 1000}.{driver % 1000 // 10} at most, but PyTorch here is built for CUDA "
         f"{cuda}: install a driver{known} on the node"
     )
 
 
 def driver_cuda() -> int | None:
-    """Return the newest CUDA that the driver runs (1000 major + 10 minor); None without one.
-
-    ``cuDriverGetVersion`` needs no device and leaves none initialized.
-    """
+    """Return the newest CUDA version that the driver runs (1000 major + 10 minor); None without a
+    driver. ``cuDriverGetVersion`` does not initialize a device."""
     found = ctypes.c_int()
     try:
         failed = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(found))
@@ -264,7 +260,7 @@ def driver_cuda() -> int | None:
 
 
 def driver_release(kernel_module: Path = _KERNEL_MODULE) -> str | None:
-    """Return the driver's own version ("580.65.06"), or None where the kernel names none."""
+    """Return the driver's version ("580.65.06"), or None if unknown."""
     try:
         text = kernel_module.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -278,17 +274,17 @@ def check_tools(environment: Mapping[str, str]) -> None:
     named = environment.get("CC")
     path = environment.get("PATH")
     if named and not shutil.which(named, path=path):
-        raise SettingsError(f"CC={named}: no such program, and Triton needs a C compiler")
+        raise SettingsError(f"CC={named}: no such program: set CC to a C compiler, for Triton")
     if not named and not (shutil.which("gcc", path=path) or shutil.which("clang", path=path)):
         raise SettingsError(
-            "Triton, which vLLM's LoRA and sampling kernels are written in, compiles a small C "
-            "module for the GPU it finds, and there is no C compiler: apt-get install gcc libc6-dev"
+            "no C compiler, with which Triton compiles a small module for vLLM's LoRA and sampling "
+            "kernels: apt-get install gcc libc6-dev"
         )
     headers = _python_headers()
     if not (headers / "Python.h").is_file():
         raise SettingsError(
-            f"Triton compiles a small C module, and {headers} has no Python.h: apt-get install "
-            "python3-dev (or the headers of the Python that runs here)"
+            f"{headers} has no Python.h, with which Triton compiles a small C module: "
+            "apt-get install python3-dev (or the headers of the Python that runs here)"
         )
     for name, folder in (
         ("TRITON_CACHE_DIR", "triton"),
@@ -312,14 +308,14 @@ def _check_cache(name: str, folder: Path) -> None:
         writable = False
     if not writable:
         raise SettingsError(
-            f"{name}: {folder}: cannot be written, and compiled kernels are kept there: mount a "
-            "volume, or name another folder"
+            f"{name}: {folder}: not writable, but compiled kernels are stored there: mount a "
+            "volume, or set another folder"
         )
     if _is_noexec(folder):
         raise SettingsError(
-            f"{name}: {folder}: mounted noexec, and compiled kernels are loaded from there. With "
-            f"Docker: --tmpfs {folder.parent}:exec,uid=10001,gid=10001 (noexec is its default), or "
-            "a volume"
+            f"{name}: {folder}: mounted noexec, but compiled kernels are loaded from there: with "
+            f"Docker use --tmpfs {folder.parent}:exec,uid=10001,gid=10001 (noexec is its default), "
+            "or a volume"
         )
 
 
@@ -328,14 +324,14 @@ def _is_noexec(folder: Path) -> bool:
 
 
 def _python_headers() -> Path:
-    # As triton.runtime.build looks for them.
+    # The same lookup as in triton.runtime.build.
     scheme = sysconfig.get_default_scheme()
     scheme = "posix_prefix" if scheme == "posix_local" else scheme
     return Path(sysconfig.get_paths(scheme=scheme)["include"])
 
 
 def _has_nvcc(environment: Mapping[str, str]) -> bool:
-    """Tell it as vLLM and FlashInfer do (``vllm.utils.flashinfer``)."""
+    """Decide as vLLM and FlashInfer do (``vllm.utils.flashinfer``)."""
     if home := environment.get("CUDA_HOME") or environment.get("CUDA_PATH"):
         return os.access(Path(home, "bin", "nvcc"), os.X_OK)
     found = shutil.which("nvcc", path=environment.get("PATH"))

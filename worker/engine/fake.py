@@ -1,4 +1,4 @@
-"""An engine without a model, for tests: it answers when told to, or by itself after a while."""
+"""An engine without a model, for tests: it answers on command, or by itself after a delay."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ Respond = Callable[[Prompt], Answer | Exception]
 
 
 class FakeEngine:
-    """Keeps prompts until a test finishes them, or for ``service_s`` seconds where that is given.
+    """Keeps prompts until a test finishes them, or with ``service_s`` for that many seconds.
 
-    ``concurrency`` prompts are served at a time; later ones wait for a place. All methods may be
-    called from any thread.
+    ``concurrency`` prompts are served at a time; later ones queue. Thread-safe.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class FakeEngine:
 
     @property
     def pending(self) -> list[Prompt]:
-        """Prompts that wait for an answer, oldest first."""
+        """Unanswered prompts, oldest first."""
         return [prompt for _, prompt in self._pending()]
 
     def finish(self, index: int = 0) -> None:
@@ -56,16 +55,16 @@ class FakeEngine:
         self._settle(self._pending()[index][0], error)
 
     def die(self, message: str = "the fake engine died") -> None:
-        """Fail what is pending, and all later calls, with EngineDied."""
+        """Fail pending prompts and all later calls with EngineDied."""
         if self._death is None:
             self._death = EngineDied(message)
             for _ in range(self._servers):
-                self._line.put(None)  # their threads end too
+                self._line.put(None)  # ends a server thread
         for future, _ in self._pending():
             self._settle(future, self._death)
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Take a prompt in. Raises EngineDied."""
+        """See ``Engine``."""
         self.check_health()
         future: Future[Answer] = Future()
         with self._lock:
@@ -76,7 +75,7 @@ class FakeEngine:
         return future
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:  # noqa: ARG002
-        """Do nothing: nothing is cold. Raises EngineDied."""
+        """Check the health; there is nothing to warm up."""
         self.check_health()
 
     def check_health(self) -> None:
@@ -85,7 +84,7 @@ class FakeEngine:
             raise self._death
 
     def close(self) -> None:
-        """Fail what is pending with EngineDied."""
+        """Fail pending prompts with EngineDied."""
         self.die("the engine is closed")
 
     def _pending(self) -> list[tuple[Future[Answer], Prompt]]:
@@ -95,13 +94,13 @@ class FakeEngine:
     def _forget(self, future: Future[Answer]) -> None:
         with self._lock:
             waiting = self._waiting.pop(future, None) is not None
-        if waiting:  # so it was cancelled, and nobody has told who waits for it
+        if waiting:  # it was cancelled; concurrent.futures.wait() needs the notification
             future.set_running_or_notify_cancel()
 
     def _settle(self, future: Future[Answer], error: Exception | None = None) -> None:
         with self._lock:
             prompt = self._waiting.pop(future, None)
-        # Who takes a prompt out of the dictionary settles it; nobody else has it any more.
+        # Only the thread that removed the prompt from the dictionary settles its future.
         if prompt is None or not future.set_running_or_notify_cancel():
             return
         answer = error or self._respond(prompt)

@@ -1,13 +1,13 @@
-"""A process that has vLLM imported, from which the engines of this process are forked.
+"""A fork server with vLLM imported, from which this process's engine cores are forked.
 
-Importing vLLM takes as long as everything else at the start of an engine together. This process
-and the engine's core both need it. So a fork server (``multiprocessing.forkserver``) begins to
-import it before this process does, on another CPU; the core is then a fork of it and imports
-nothing, and neither does that of any later engine (an adapter that is swapped in on a CPU).
+Importing vLLM takes as long as everything else in an engine's start, and both this process and the
+core need it. So a fork server (``multiprocessing.forkserver``) begins the import earlier, on
+another CPU. The core is a fork of it and imports nothing, and so is the core of each later engine
+(an adapter that is swapped in on a CPU).
 
 For CPUs only: a process that has touched CUDA cannot be forked. The server has a single thread
-when it forks (``worker.engine.preload`` makes sure), and it ends with this process, kill -9
-included.
+when it forks (checked by ``worker.engine.preload``), and it ends with this process, also after a
+kill -9.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from multiprocessing.context import BaseContext
 _PRELOAD = "worker.engine.preload"
 PARENT = "FILING_CLERK_FORK_SERVER_PARENT"
 MODULES = "FILING_CLERK_FORK_SERVER_MODULES"
-"""The variables that tell the server which process it has to end with and what to import."""
+"""Variables with the id of the process that the server must end with, and the modules to import."""
 
-# What a process reads when it starts or imports torch: a server with others is of no use.
+# Variables that are read when a process starts or imports torch: a server that was started with
+# other values cannot be used.
 _READ_AT_START = (
     "LD_PRELOAD",
     "OMP_NUM_THREADS",
@@ -47,37 +48,33 @@ _started_with: dict[str, str | None] | None = None
 _FOREVER = threading.Event()
 
 
+# transformers imports these if they are installed, for assisted generation and object detection.
+# The worker's images lack them, but an environment with the trainer has them. One of them starts a
+# thread, and a process with two threads must not be forked (fit_to_fork).
 _OPTIONAL = ("sklearn", "scipy", "pandas")
-"""transformers imports these where they are installed, for assisted generation and the losses of
-object detection: not in an image of the worker, but next to the trainer. One of them starts a
-thread, and a process with two threads must not be forked (``fit_to_fork``)."""
 
 
 def start(environment: Mapping[str, str], modules: Sequence[str] = ()) -> bool:
-    """Have a fork server with these variables, over this process's own; return at once.
-
-    Returns False, and does nothing, when the one that runs was started with others. ``modules``
-    are imported in it, unless one runs already.
-    """
-    global _started_with  # noqa: PLW0603 - one server a process, as in multiprocessing
+    """Start a fork server that imports ``modules``, with these variables over this process's own;
+    return at once. If one runs already, only return whether it has the same variables."""
+    global _started_with  # noqa: PLW0603 - multiprocessing has one server per process
     with _lock:
         wanted = _essence(environment)
         if _started_with is None:
-            told = {PARENT: str(os.getpid()), MODULES: ",".join(modules)}
-            _start_in_own_thread({**environment, **told})
+            orders = {PARENT: str(os.getpid()), MODULES: ",".join(modules)}
+            _start_in_own_thread({**environment, **orders})
             _started_with = wanted
         return _started_with == wanted
 
 
 def context(environment: Mapping[str, str], modules: Sequence[str] = ()) -> BaseContext | None:
-    """Return how to start processes as forks of the server, or None where that cannot be.
-
-    Waits until the server has imported everything; see ``start`` for ``modules``.
-    """
+    """Return a multiprocessing context that forks from the server; None if that is impossible.
+    Waits until the server has imported everything. For the arguments see ``start``."""
     if not start(environment, modules):
         return None
     found = multiprocessing.get_context("forkserver")
-    with variables(environment):  # multiprocessing starts a server again when its own has died
+    with variables(environment):  # multiprocessing restarts a server that has died
+        # Only a fork can say whether the server may be forked: it inherits the server's state.
         probe = found.Process(target=_end_well_if_fit_to_fork, daemon=True)
         try:
             probe.start()
@@ -89,7 +86,7 @@ def context(environment: Mapping[str, str], modules: Sequence[str] = ()) -> Base
 
 @contextlib.contextmanager
 def variables(environment: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables in this process's environment, for those that it starts meanwhile."""
+    """Set these variables in this process's environment, for processes that it starts meanwhile."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
@@ -107,13 +104,13 @@ def _essence(environment: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _start_in_own_thread(environment: Mapping[str, str]) -> None:
-    # In this thread: Python's resource tracker unblocks SIGINT in the one that starts it.
+    # In this thread, because starting Python's resource tracker unblocks SIGINT in its thread.
     resource_tracker.ensure_running()
     started = threading.Event()
 
     def start_and_stay() -> None:
-        # The server and its forks inherit this mask. A Ctrl-C at the terminal is for the worker,
-        # which decides when its engine stops.
+        # The server and its forks inherit this mask: at Ctrl-C the worker decides when its engine
+        # stops.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with variables(environment):
@@ -121,7 +118,7 @@ def _start_in_own_thread(environment: Mapping[str, str]) -> None:
                 forkserver.ensure_running()
         finally:
             started.set()
-        # The kernel tells the server of the death of this thread, not of the process.
+        # The server's death signal is tied to this thread, not to the process, so stay alive.
         _FOREVER.wait()
 
     threading.Thread(target=start_and_stay, name="fork-server", daemon=True).start()
@@ -137,11 +134,8 @@ def _end_well_if_fit_to_fork() -> None:
 
 @contextmanager
 def without_optional_libraries() -> Iterator[None]:
-    """Have them look as if they were not installed; what is imported already stays.
-
-    ``None`` in ``sys.modules`` is Python's own way to say so (docs of ``sys.modules``), to
-    ``import`` as to ``importlib.util.find_spec``.
-    """
+    """Hide these packages from ``import`` and ``importlib.util.find_spec``. Already imported
+    modules stay. ``None`` in ``sys.modules`` is the documented way to do it."""
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:

@@ -1,9 +1,8 @@
-"""Whether a second engine fits into the memory next to the one that serves.
+"""Check whether a second engine fits into memory next to the one that serves.
 
-When a machine or a container runs out of memory the kernel kills a process, and not always the one
-that asked for too much: a 7B that was loaded next to another one ended the engine that served. (A
-GPU's memory is vLLM's to check: an engine for which there is too little of it does not start, and
-those that run are none the worse.)
+When a machine or a container runs out of memory, the kernel kills a process, and not always the new
+one: loading a second 7B has killed the engine that served. (On a GPU vLLM itself checks: an engine
+without enough memory does not start, and running ones are not affected.)
 """
 
 from __future__ import annotations
@@ -15,48 +14,48 @@ from pathlib import Path
 from worker.contract import AdapterRefused
 from worker.engine.arguments import GIB
 
+# An engine's memory besides weights and KV cache, as a share of the weights, in addition to 1 GiB.
+# Measured with a 7B (15.2 GB, two cores, AVX-512): 19.5 GB in all with a KV cache of 0.2 GB, 21.5
+# GB with 0.5 GB and eight prompts at a time.
 _WORKING = 0.25
-"""What an engine holds next to its weights and its keys and values, as a share of the weights, and
-1 GiB: a 7B (15.2 GB) held 19.5 GB in all with 0.2 GB of keys and values, and 21.5 GB with 0.5 GB of
-them and eight prompts at a time (two cores, AVX-512)."""
 
+# Weights up to this size (bytes) may be converted to float32 (cpu_dtype), twice the size.
 _MAY_BE_WIDENED = GIB
-"""Weights up to so many bytes may be computed in float32 (``cpu_dtype``), which doubles them."""
 
 
 class TooLarge(AdapterRefused):
-    """There is not enough memory for the engine that an adapter needs next to those that serve."""
+    """There is not enough memory for another engine next to those that serve."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineMemory:
-    """What an engine that runs holds by itself (bytes), and the weights that it was started with
-    (bytes of its files)."""
+    """A running engine's own memory, and the size of its weight files (bytes)."""
 
     held: int
     weights: int
 
 
 def check_room(adapter: Path, need: int, free: int) -> None:
-    """Raise TooLarge, with both numbers, where ``need`` bytes are more than ``free``."""
+    """Raise TooLarge if ``need`` bytes are more than ``free``."""
     if need > free:
         raise TooLarge(
             adapter,
-            f"its engine, next to the one that serves, takes about {need / GIB:.1f} GiB of memory, "
-            f"and {free / GIB:.1f} GiB are left: restart the workers one after another, to start "
-            'with it alone, give them more memory, or set adapters.when_too_large = "restart"',
+            f"another engine for it takes about {need / GIB:.1f} GiB of memory, and "
+            f"{free / GIB:.1f} GiB are free: restart the workers one after another, so that they "
+            "start with it alone, give them more memory, or set adapters.when_too_large to "
+            '"restart"',
         )
 
 
 def needed_memory(weights: int, kv_cache: int, running: Iterable[EngineMemory] = ()) -> int:
-    """Return about how many bytes another engine takes on a CPU.
+    """Estimate the memory of another engine on a CPU (bytes).
 
-    ``weights`` are the bytes of the files that it loads, ``kv_cache`` those of its keys and values.
-    An engine that runs by the same settings is the best estimate: the one whose weights are
-    nearest. Folding an adapter into a copy of the base takes less, and is over before the engine
-    starts.
+    ``weights`` is the size of its weight files, ``kv_cache`` that of its keys and values. The best
+    estimate is a running engine with the same settings and the most similar weights. Folding an
+    adapter into its base needs less, and ends before the engine starts.
     """
     nearest = min(running, key=lambda one: abs(one.weights - weights), default=None)
+    # An engine that holds less than its weights has mapped them from files, which are not counted.
     if nearest is not None and nearest.held > nearest.weights:
         return nearest.held + max(0, weights - nearest.weights)
     computed = weights * 2 if weights <= _MAY_BE_WIDENED else weights
@@ -69,8 +68,8 @@ def weight_bytes(model: Path) -> int:
 
 
 def held_memory(pids: Iterable[int], root: Path = Path("/")) -> int:
-    """Return what processes hold that cannot be taken from them (bytes): no page of a file, which
-    the kernel drops when it needs the memory. One that is gone holds nothing."""
+    """Return the memory of processes without file pages, which the kernel drops when it needs
+    memory (bytes). Processes that are gone count as 0."""
     held = 0
     for pid in pids:
         lines = _lines(root / "proc" / str(pid) / "status")
@@ -79,9 +78,8 @@ def held_memory(pids: Iterable[int], root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Return how many bytes this process and its children can still take: what the machine has
-    left, or what a limit of a cgroup leaves (v2 or v1), whichever is less. Pages of files count as
-    free: the kernel drops them."""
+    """Return how many bytes this process and its children can still allocate: the lesser of the
+    machine's free memory and what cgroup limits leave (v2 or v1). File pages count as free."""
     left = [_lines(root / "proc" / "meminfo").get("MemAvailable:", 0) * 1024]
     for folder in _cgroups(root):
         for limit, usage, caches in (
@@ -100,8 +98,8 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def _cgroups(root: Path) -> Iterator[Path]:
-    """Yield the folders of this process's memory cgroup and of those above it. In a container its
-    own is mostly the root of what is mounted, whatever its name is outside."""
+    """Yield the folders of this process's memory cgroup and its ancestors. In a container the
+    process's own cgroup is usually mounted as the root, whatever its name outside."""
     mounted = root / "sys" / "fs" / "cgroup"
     for line in _text(root / "proc" / "self" / "cgroup").splitlines():
         _, controllers, name = line.split(":", 2)
@@ -117,11 +115,11 @@ def _cgroups(root: Path) -> Iterator[Path]:
 
 def _number(path: Path) -> int | None:
     text = _text(path).strip()
-    return int(text) if text.isdecimal() else None  # "max": nothing limits it
+    return int(text) if text.isdecimal() else None  # "max": no limit
 
 
 def _lines(path: Path) -> dict[str, int]:
-    """Read lines of a name and a number."""
+    """Parse lines of a name and a number."""
     words = (line.split() for line in _text(path).splitlines())
     return {word[0]: int(word[1]) for word in words if len(word) > 1 and word[1].isdecimal()}
 
@@ -129,5 +127,5 @@ def _lines(path: Path) -> dict[str, int]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError:  # no such file here, or a process that is gone
+    except OSError:  # another cgroup version, or a process that is gone
         return ""

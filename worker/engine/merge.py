@@ -1,7 +1,5 @@
-"""Fold a LoRA adapter into a copy of its base, so that no token pays for LoRA while serving.
-
-Only this file imports torch and safetensors, when it is called.
-"""
+"""Fold a LoRA adapter into a copy of its base, so that serving has no cost per token for LoRA. Only
+this file imports torch and safetensors, when it is called."""
 
 from __future__ import annotations
 
@@ -26,6 +24,7 @@ _PREFIX = "base_model.model."
 _DOWN = ".lora_A.weight"
 _UP = ".lora_B.weight"
 
+# Keys of adapter_config.json that, if set, change the formula W + scale * B @ A.
 _CANNOT_FOLD = (
     "use_dora",
     "use_rslora",
@@ -38,15 +37,15 @@ _CANNOT_FOLD = (
     "trainable_token_indices",
     "target_parameters",
 )
-"""Keys of ``adapter_config.json`` that, when set, mean more than W + scale * B @ A."""
 
 
+# Configuration and tokenizer files. Weights in other formats stay behind: they lack the adapter.
 _COPIED = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
 
 
 @dataclass(frozen=True, slots=True)
 class LoraFiles:
-    """An adapter's weight file: the base's modules it changes, with the keys of their A and B."""
+    """An adapter's weight file: the changed modules of the base, with the keys of A and B."""
 
     path: Path
     scale: float
@@ -55,9 +54,7 @@ class LoraFiles:
 
 def read_lora(adapter: Path, manifest: Manifest, *, tied: bool) -> LoraFiles:
     """Read which weights an adapter changes. ``tied``: the base shares input and output embeddings.
-
-    Raises AdapterRefused for anything but plain LoRA on linear layers.
-    """
+    Raises AdapterRefused for anything but plain LoRA on linear layers."""
     lora = manifest.lora
     if lora is None:
         raise AdapterRefused(adapter, f"is of kind {manifest.kind!r}, which has no LoRA weights")
@@ -69,14 +66,15 @@ def read_lora(adapter: Path, manifest: Manifest, *, tied: bool) -> LoraFiles:
         module = key.removeprefix(_PREFIX).removesuffix(_DOWN).removesuffix(_UP)
         pair = (f"{_PREFIX}{module}{_DOWN}", f"{_PREFIX}{module}{_UP}")
         if key not in pair or not keys.issuperset(pair):
-            raise AdapterRefused(path, f"holds {key!r}, which is no half of a LoRA pair")
+            raise AdapterRefused(path, f"has {key!r}, which is not half of a LoRA pair")
+        # In a tied base the two are one tensor: changing one side would change the other.
         if tied and module.endswith(("lm_head", "embed_tokens")):
             raise AdapterRefused(
                 path, f"changes {module!r}, which this base shares between input and output"
             )
         modules[module] = pair
     if not modules:
-        raise AdapterRefused(path, "changes nothing")
+        raise AdapterRefused(path, "has no LoRA weights")
     return LoraFiles(path, lora.scale, modules)
 
 
@@ -114,10 +112,10 @@ def _keys(path: Path) -> set[str]:
 def merged_base(base: Path, adapter: Path, manifest: Manifest, cache_dir: Path) -> Path:
     """Return a directory with the base's weights plus the adapter's, made once for each digest.
 
-    ``manifest.digest`` covers the base's files and the adapter's, which the caller has verified.
-    Processes that ask at the same time wait for the first; a directory that exists is complete.
-    Holds about one weight file in memory. Raises AdapterRefused when the adapter cannot be
-    folded in, and SettingsError when ``cache_dir`` cannot be written.
+    The name depends on ``manifest.digest``, which covers the files of base and adapter; the caller
+    has verified them. Concurrent processes wait for the first; an existing directory is complete.
+    Needs memory for about one weight file. Raises AdapterRefused if the adapter cannot be folded
+    in, and SettingsError if ``cache_dir`` cannot be written.
     """
     target = cache_dir / f"merged-{manifest.digest[:32]}"
     try:
@@ -144,7 +142,7 @@ def _build(base: Path, adapter: Path, manifest: Manifest, target: Path) -> None:
 
 
 def _merge_shard(source: Path, target: Path, lora: LoraFiles) -> set[str]:
-    """Write one weight file with the adapter's part added; return the modules it changed."""
+    """Write one weight file with the adapter folded in; return the changed modules."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -166,7 +164,7 @@ def _merge_shard(source: Path, target: Path, lora: LoraFiles) -> set[str]:
                     raise AdapterRefused(
                         lora.path, f"does not fit the base's {name} of {list(weight.shape)}"
                     )
-                # In float32: most of a small update would be lost in the base's own precision.
+                # In float32: adding in the base's precision would lose most of a small update.
                 weight = (weight.float() + lora.scale * (up @ down)).to(weight.dtype)
             tensors[name] = weight.contiguous()
         metadata = weights.metadata() or {"format": "pt"}

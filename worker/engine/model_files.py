@@ -1,12 +1,9 @@
-"""The base and the tokenizer of an adapter: found and checked by the digests of their files.
-
-Only this file imports tokenizers.
-"""
+"""Find an adapter's base and tokenizer by the digests of their files. Only this file imports
+``tokenizers``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,11 +24,9 @@ _CONFIG = "config.json"
 
 
 def load_encoders(base_dir: Path) -> Encoders:
-    """Load ``tokenizer.json`` twice: once reading control tokens, once taking them as plain text.
-
-    Raises AdapterRefused when the file is missing or unreadable, SettingsError when the
-    ``tokenizers`` library is not installed.
-    """
+    """Load ``tokenizer.json`` twice: once recognizing control tokens, once reading them as plain
+    text. Raises AdapterRefused for a missing or unreadable file, and SettingsError without the
+    ``tokenizers`` library."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -51,13 +46,15 @@ def load_encoders(base_dir: Path) -> Encoders:
         plain = Tokenizer.from_str(all_added_tokens_special(text))
         control_ids = added_token_ids(text)
     except Exception as error:  # the library raises no narrower one
-        raise AdapterRefused(path, f"no tokenizer this version can read: {error}") from error
+        raise AdapterRefused(
+            path, f"not a tokenizer that this version can read: {error}"
+        ) from error
     plain.encode_special_tokens = True
     return Encoders(_encode(control), _encode(plain), control_ids)
 
 
 def _encode(tokenizer: Any) -> Encode:
-    # A tokenizer file may carry both; the contract shortens by itself, and nobody pads.
+    # The file may configure both; the contract shortens messages itself, and nothing is padded.
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
@@ -69,40 +66,19 @@ def _encode(tokenizer: Any) -> Encode:
 
 
 class ModelFiles(Protocol):
-    """What an adapter needs next to its own files."""
+    """The bases and tokenizers that adapters need in addition to their own files."""
 
     def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
-        """Return the tokenizer of the adapter in a directory, its base verified where it needs one.
-
-        ``manifest`` is the directory's, its files are verified. Raises AdapterRefused.
-        """
+        """Return the tokenizer of a verified adapter, and verify its base if it needs one. Raises
+        AdapterRefused."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedBase:
-    """See ``ModelFiles``: the one base that is loaded, and no other."""
-
-    tokenizer: Encoders
-    base: BaseModel
-
-    def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
-        """See ``ModelFiles``."""
-        if not same_files(manifest.base, self.base):
-            raise AdapterRefused(
-                adapter,
-                f"was trained on {_named(manifest.base)}, and {_named(self.base)} is loaded: "
-                "their files differ",
-            )
-        return self.tokenizer
-
-
 class Bases:
-    """See ``ModelFiles``: base models side by side, found by the digests of their files.
+    """See ``ModelFiles``: several base models, found by the digests of their files.
 
-    ``directories`` are bases, or folders whose subdirectories are. A base's weights are read once,
-    when an adapter first needs it; ``verify_weights=False`` compares their sizes alone. Safe to
-    call from any thread.
+    ``directories`` are bases, or folders of bases. A base's weights are read once, when an adapter
+    first needs it; ``verify_weights=False`` compares only their sizes. Thread-safe.
     """
 
     def __init__(self, directories: Sequence[Path], *, verify_weights: bool = True) -> None:
@@ -120,14 +96,13 @@ class Bases:
         return self._encoders[digest]
 
     def find(self, adapter: Path, manifest: Manifest) -> Path:
-        """Return the directory of the base that an adapter was trained on, verified.
-
-        Raises AdapterRefused: of a single base with what is wrong with it.
-        """
+        """Return the verified directory of an adapter's base. Raises AdapterRefused; with only one
+        candidate the error says how it differs."""
         wanted = manifest.base
         for directory, base in self._verified:
             if same_files(base, wanted):
                 return directory
+        # Not cached: a base may be added to the folder while the worker runs.
         candidates = list(self._candidates())
         if not candidates:
             raise AdapterRefused(
@@ -137,8 +112,8 @@ class Bases:
         if not fitting:
             raise AdapterRefused(
                 adapter,
-                f"was trained on {_named(wanted)}, and none of the {len(candidates)} base models "
-                "in model.base and model.bases has its files: add its directory there",
+                f"was trained on {_named(wanted)}, which is not among the {len(candidates)} base "
+                "models in model.base and model.bases: add its directory there",
             )
         verify_base(fitting[0], wanted, weights=self._verify_weights)
         self._verified.append((fitting[0], wanted))
@@ -151,7 +126,7 @@ class Bases:
 
 
 def same_files(base: BaseModel, other: BaseModel) -> bool:
-    """Whether the files are the same; what they are called is for people."""
+    """Whether two bases have the same files; name and revision are only for display."""
     return (base.config_sha256, base.tokenizer_sha256, dict(base.weights)) == (
         other.config_sha256,
         other.tokenizer_sha256,

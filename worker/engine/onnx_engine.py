@@ -1,8 +1,8 @@
 """ONNX Runtime behind the engine port: encoders with a head, on a CPU.
 
-Each prompt runs alone, on one of several threads with a core each, which take them in the order in
-which they came. Batches are a little faster, and in 8-bit integers, whose scale is taken over the
-whole batch, an answer would depend on what else was in it (docs/decisions/one-message-a-run.md).
+Each prompt runs alone, in order of arrival, on one of several threads with a core each. Batches
+would be slightly faster, but with 8-bit integers, whose scale is computed over the batch, an answer
+would depend on the other messages in it (docs/decisions/one-message-a-run.md).
 
 Only this file imports ONNX Runtime, and NumPy for it.
 """
@@ -37,11 +37,8 @@ _log = structlog.get_logger("worker.engine")
 
 
 class Session:
-    """A graph as ``OnnxModel`` describes it. Safe to run from several threads.
-
-    The constructor raises AdapterRefused for any other, and SettingsError where ONNX Runtime is not
-    installed.
-    """
+    """A graph as described in ``OnnxModel``. Thread-safe. The constructor raises AdapterRefused for
+    any other graph, and SettingsError without ONNX Runtime."""
 
     def __init__(self, path: Path, outputs: int) -> None:
         try:
@@ -53,8 +50,9 @@ class Session:
             ) from error
         self._np: Any = np
         options = onnxruntime.SessionOptions()
+        # The engine's own threads run one prompt each; a second level of threads would compete.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 3  # errors only
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -66,12 +64,12 @@ class Session:
         if not {"input_ids", "attention_mask"} <= names <= _INPUTS or _OUTPUT not in given:
             raise AdapterRefused(
                 path,
-                f"takes {sorted(names)} and gives {sorted(given)}; it has to take input_ids and "
-                f"attention_mask and give {_OUTPUT}",
+                f"takes {sorted(names)} and returns {sorted(given)}; it must take input_ids and "
+                f"attention_mask and return {_OUTPUT}",
             )
         width = given[_OUTPUT][-1]
         if isinstance(width, int) and width != outputs:
-            raise AdapterRefused(path, f"gives {width} logits and the head has {outputs} outputs")
+            raise AdapterRefused(path, f"returns {width} logits; the head has {outputs} outputs")
         self._has_types = "token_type_ids" in names
 
     def run(self, prompt_ids: Sequence[int]) -> tuple[float, ...]:
@@ -92,10 +90,10 @@ def kind_of(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OnnxLoader:
-    """See ``AdapterLoader``: an engine of its own for each adapter, in tenths of a second.
+    """See ``AdapterLoader``: one engine for each adapter, in tenths of a second.
 
-    ``precision`` is that of a manifest's ``head.onnx[]``; None: the file that the adapter was
-    judged with. ``threads``: None for one on each CPU that the process may use.
+    ``precision`` chooses among a manifest's ``head.onnx``; None: the judged file. ``threads`` None:
+    one for each CPU that the process may use.
     """
 
     precision: Precision | None = None
@@ -111,7 +109,7 @@ class OnnxLoader:
                 adapter=manifest.name,
                 serves=model.precision,
                 judged=head.onnx[0].precision,
-                effect="some labels and confidences are not those of the evaluation",
+                effect="some labels and confidences differ from the evaluation",
             )
         try:
             return OnnxEngine(adapter, manifest, model, threads, background=background)
@@ -134,23 +132,22 @@ class OnnxLoader:
         head = manifest.head
         if head is None or not head.onnx:
             raise AdapterRefused(
-                adapter, "carries no ONNX file, by which this worker serves an encoder: publish it"
+                adapter, "has no ONNX file, which an encoder needs: publish it with one"
             )
-        for model in head.onnx:  # the one that was judged is the first
+        for model in head.onnx:  # the judged one is first
             if self.precision in {None, model.precision}:
                 return head, model
         there = ", ".join(one.precision for one in head.onnx)
         raise AdapterRefused(
-            adapter, f"has {there}, and model.encoder_precision asks for {self.precision}"
+            adapter, f"has {there}, but model.encoder_precision is {self.precision}: change it"
         )
 
 
 class OnnxEngine:
     """See ``worker.engine.port.Engine``. The constructor returns when it can answer.
 
-    It runs the golden prompts first, and raises AdapterRefused when the file cannot be loaded, is
-    no graph as ``OnnxModel`` describes it, or gives other logits than the trainer's model.
-    SettingsError where ONNX Runtime is not installed.
+    It runs the golden prompts first, and raises AdapterRefused if the file cannot be loaded, is not
+    as described in ``OnnxModel``, or returns other logits than the trainer's model.
     """
 
     def __init__(
@@ -181,19 +178,19 @@ class OnnxEngine:
             thread.start()
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        """Begin to answer one prompt. Cancelling the future takes it out of the line."""
+        """Begin to answer one prompt. Cancelling the future removes it from the queue."""
         self.check_health()
         future: Future[Answer] = Future()
         if problem := self._problem(prompt_ids):
             future.set_exception(MessageRejected("engine_rejected", problem))
             return future
         self._waiting.put((future, prompt_ids))
-        if self._closed:  # by another thread, which may have emptied the line before
+        if self._closed:  # by another thread, which may have emptied the queue before the put
             self._empty()
         return future
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Answer ``prompts`` on all threads. Raises EngineDied when an answer fails."""
+        """Answer ``prompts`` on all threads. Raises EngineDied if an answer fails."""
         for future in [self.submit(prompt) for _ in self._threads for prompt in prompts]:
             try:
                 future.result()
@@ -201,7 +198,8 @@ class OnnxEngine:
                 raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
 
     def check_health(self) -> None:
-        """Raise EngineDied when the engine is closed, fails on anything or its threads are gone."""
+        """Raise EngineDied if the engine is closed or fails on every prompt, or its threads are
+        gone."""
         if self._closed:
             raise EngineDied("the engine is closed")
         if self._death is not None:
@@ -210,18 +208,18 @@ class OnnxEngine:
             raise EngineDied("the engine's threads are gone")
 
     def close(self) -> None:
-        """Let the threads finish what they run, and fail what waits with EngineDied."""
+        """Let the threads finish their current prompts; fail queued ones with EngineDied."""
         self._closed = True
         self._empty()
-        for _ in self._threads:
+        for _ in self._threads:  # one end mark for each thread
             self._waiting.put(None)
         end = time.monotonic() + _CLOSE_S
-        for thread in self._threads:  # daemons: one that hangs ends with the process
+        for thread in self._threads:  # daemon threads: one that hangs does not keep the process
             thread.join(max(0.0, end - time.monotonic()))
 
     def _problem(self, prompt_ids: Sequence[int]) -> str | None:
         if not 0 < len(prompt_ids) <= self._longest:
-            return f"a prompt of {len(prompt_ids)} tokens; it takes 1 to {self._longest}"
+            return f"a prompt of {len(prompt_ids)} tokens; allowed are 1 to {self._longest}"
         if min(prompt_ids) < 0 or max(prompt_ids) >= self._head.vocabulary:
             return "a token id that the model does not have"
         return None
@@ -233,10 +231,10 @@ class OnnxEngine:
         except Exception as error:
             raise AdapterRefused(path, f"does not run: {kind_of(error)}") from error
         if problem := disagreement(golden, found, model.tolerance):
-            raise AdapterRefused(path, f"answers otherwise than the trainer's model: {problem}")
+            raise AdapterRefused(path, f"answers differ from the trainer's model: {problem}")
 
     def _serve(self) -> None:
-        if self._background:  # on Linux each thread has a niceness of its own
+        if self._background:  # Linux has a niceness for each thread
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICENESS)
         while (asked := self._waiting.get()) is not None:
             future, prompt_ids = asked
@@ -253,8 +251,7 @@ class OnnxEngine:
                 future.set_result(answer)
 
     def _blame(self, error: Exception) -> Exception:
-        """Say whose fault a failure is: the prompt's, unless the engine fails on one that it has
-        answered before."""
+        """Blame the prompt for a failure, or the engine if it now also fails on a golden prompt."""
         try:
             self._session.run(self._known_good)
         except Exception as second:  # noqa: BLE001 - as above
@@ -265,7 +262,7 @@ class OnnxEngine:
     def _empty(self) -> None:
         kept = 0
         while True:
-            try:  # never wait: another thread may take what this one has just seen
+            try:  # without waiting: another thread may have taken the last one
                 asked = self._waiting.get_nowait()
             except Empty:
                 break

@@ -1,7 +1,5 @@
-"""From an adapter on disk to an engine that can answer.
-
-vLLM serves LoRA adapters, ONNX Runtime encoders; a cascade has an engine for each stage.
-"""
+"""Open an engine for an adapter on disk: vLLM for LoRA adapters, ONNX Runtime for encoders, and for
+a cascade an engine for each stage."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.memory import check_room, free_memory, needed_memory, weight_bytes
 from worker.engine.merge import merged_base
-from worker.engine.model_files import Bases, LoadedBase, ModelFiles
+from worker.engine.model_files import Bases, ModelFiles
 from worker.engine.onnx_engine import OnnxLoader
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import AdapterLoader, Declined, Engine
@@ -33,11 +31,11 @@ Serving = Literal["auto", "merged", "runtime"]
 
 
 ServedAs = Literal["merged", "runtime", "onnx"]
-"""How the first adapter is served: folded into its base, next to it, or as an ONNX file."""
+"""How the first adapter is served: folded into its base, applied at runtime, or as ONNX."""
 
 
 def require_vllm() -> None:
-    """Raise SettingsError where vLLM is not installed; it is not imported."""
+    """Raise SettingsError if vLLM is not installed. Does not import it."""
     if not vllm_is_installed():
         raise SettingsError(
             "vLLM is not installed: pip install 'filing-clerk[gpu]' on a machine with a GPU, "
@@ -47,16 +45,16 @@ def require_vllm() -> None:
 
 @dataclass(frozen=True, slots=True)
 class VllmLoader:
-    """See ``AdapterLoader``: one engine for each base, or, merged, one for each adapter.
+    """See ``AdapterLoader``: one engine for each base (runtime) or for each adapter (merged).
 
-    ``runtime`` has vLLM apply an adapter for each token, next to up to ``max_adapters`` in the
-    engine that is up: seconds, and little memory. More are served by turns, ``max_loaded`` out of
-    memory. ``merged`` folds each into a copy of the base under ``cache_dir`` and starts an engine
-    of its own with that. ``beside``: adapters for which an engine is started with room as well.
+    With ``runtime`` vLLM applies adapters token by token, up to ``max_adapters`` in one engine:
+    loading takes seconds and little memory. Further adapters take turns, ``max_loaded`` of them
+    kept in memory. With ``merged`` each adapter is folded into a copy of its base under
+    ``cache_dir``, with its own engine. An engine is started with room for ``expected`` adapters.
 
-    ``must_fit``: others serve, so on a CPU an engine is started only where there is memory for it:
-    the kernel would end one of them. ``started`` are the engines that run, ``loading`` what those
-    take that are being started (bytes).
+    ``must_fit``: other engines serve, so on a CPU another one starts only if there is memory for
+    it; otherwise the kernel would kill one. ``started`` are the running engines, ``loading`` the
+    bytes reserved for those that are starting.
     """
 
     bases: Bases
@@ -66,23 +64,23 @@ class VllmLoader:
     max_adapters: int = 1
     max_loaded: int = 1
     priorities: bool = False
-    beside: tuple[Manifest, ...] = ()
+    expected: tuple[Manifest, ...] = ()
     must_fit: bool = False
     hosts: dict[Path, VllmEngine] = field(default_factory=dict)
     started: list[VllmEngine] = field(default_factory=list)
     loading: list[int] = field(default_factory=list)
 
     def resolve(self) -> Literal["merged", "runtime"]:
-        """Return how adapters are served: merged on a CPU, where it is left open. That imports
-        vLLM: 10 s, the first time. Raises SettingsError without it."""
+        """Return how adapters are served: with ``auto`` merged on a CPU. That imports vLLM, which
+        takes 10 s the first time. Raises SettingsError without vLLM."""
         require_vllm()
         if self.serving == "auto":
             return "merged" if vllm_runs_on_cpu() else "runtime"
         return self.serving
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """See ``AdapterLoader``. Merged, no prompt gives way to another engine's. Raises
-        TooLarge."""
+        """See ``AdapterLoader``. With ``merged`` there is no ``background``: prompts cannot yield
+        to those of another engine. Raises TooLarge."""
         serving = self.resolve()
         base = self.bases.find(adapter, manifest)
         if serving == "merged":
@@ -91,13 +89,14 @@ class VllmLoader:
                 settings = EngineSettings(merged, manifest, engine_args=self.engine_args)
                 return self._start(settings).first
         host = self.hosts.get(base)
+        # An engine closes with its last adapter, so the one in the table may be gone.
         if host is not None and host.is_open:
             return host.add(manifest, adapter, priority=int(background))
         settings = EngineSettings(
             base,
             manifest,
             adapter,
-            tuple(each for each in self.beside if _share_an_engine(each, manifest)),
+            tuple(each for each in self.expected if _share_an_engine(each, manifest)),
             self.max_adapters,
             self.max_loaded,
             self.priorities,
@@ -115,9 +114,8 @@ class VllmLoader:
 
     @contextmanager
     def _room(self, adapter: Path, base: Path) -> Iterator[None]:
-        """Keep memory for an engine for the adapter while it is loaded. A merged copy is as large
-        as its base. Raises TooLarge where there is none next to what others are being loaded into.
-        """
+        """Reserve memory for an engine while it starts; a merged copy is as large as its base.
+        Raises TooLarge if there is not enough, counting other reservations."""
         if not self.must_fit or not vllm_runs_on_cpu():
             yield
             return
@@ -134,8 +132,8 @@ class VllmLoader:
 
 @dataclass(frozen=True, slots=True)
 class KindLoader:
-    """See ``AdapterLoader``: each kind by the engine that serves it, side by side. A cascade has an
-    engine for each stage, each watched by ``policy``."""
+    """See ``AdapterLoader``: loads each kind with the engine that serves it. ``policy`` applies to
+    each stage of a cascade."""
 
     vllm: VllmLoader
     onnx: OnnxLoader
@@ -144,14 +142,15 @@ class KindLoader:
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         """See ``AdapterLoader``."""
         if manifest.stages:
-            # An engine is started for one stage, and another may be of a higher rank.
-            known = {each.digest for each in self.vllm.beside}
+            # The engine that starts for one stage also serves the others, which may have a higher
+            # rank or a longer prompt.
+            known = {each.digest for each in self.vllm.expected}
             further = [
                 read_manifest(stage_directory(adapter, stage))
                 for stage in manifest.stages
                 if stage.digest not in known
             ]
-            roomy = replace(self, vllm=replace(self.vllm, beside=(*self.vllm.beside, *further)))
+            roomy = replace(self, vllm=replace(self.vllm, expected=(*self.vllm.expected, *further)))
             return load_cascade(
                 roomy, self.vllm.bases, adapter, manifest, self.policy, background=background
             )
@@ -160,19 +159,19 @@ class KindLoader:
 
     @classmethod
     def engines_of(cls, manifest: Manifest) -> set[Literal["vllm", "onnx"]]:
-        """Return what serves an adapter, or the stages of a cascade."""
+        """Return the engines that serve an adapter, or a cascade's stages."""
         kinds = [stage.kind for stage in manifest.stages] or [manifest.kind]
         return {cls.engine_of(kind) for kind in kinds}
 
     @staticmethod
     def engine_of(kind: Kind) -> Literal["vllm", "onnx"]:
-        """Return what serves a kind that is no cascade."""
+        """Return the engine that serves a kind other than cascades."""
         return "onnx" if kind in ENCODER_KINDS else "vllm"
 
 
 def most_in_an_engine(manifests: Iterable[Manifest]) -> int:
-    """Return how many places in one engine of vLLM any one of these takes: a cascade as many as
-    stages of it share an engine."""
+    """Return the most places that any of these adapters takes in one vLLM engine: a cascade takes
+    one for each of its stages that share the engine."""
     return max(map(_places, manifests), default=1)
 
 
@@ -198,8 +197,8 @@ def load_cascade(
     *,
     background: bool = False,
 ) -> Engine:
-    """Bring up the stages of a cascade, each by ``loader``, the last one first: it takes longest,
-    and where it fails nothing was done in vain. See ``AdapterLoader``."""
+    """Load the stages of a cascade with ``loader``, the last one first: it takes longest, so if it
+    fails no time was spent on the others. See ``AdapterLoader``."""
     opened: list[OpenStage] = []
     try:
         stages = zip(manifest.stages, load_stages(adapter, manifest), strict=True)
@@ -208,7 +207,7 @@ def load_cascade(
             encoders = files.encoders(where, own)
             verify_tokens(own, encoders, where)
             engine = loader.load(where, own, background=background)
-            opened.insert(0, OpenStage(rule, own, encoders.plain, engine))
+            opened.insert(0, OpenStage(rule, own, encoders.plain, engine))  # back in their order
     except BaseException:
         for stage in opened:
             stage.engine.close()
@@ -218,12 +217,10 @@ def load_cascade(
 
 @dataclass(frozen=True, slots=True)
 class OpenedEngine:
-    """An engine that is up, not yet warm, and the contract that it answers by.
+    """A running engine, not yet warm, with its adapter's manifest.
 
-    ``loader`` brings up more adapters next to the first; None where that was not asked for. What
-    they need next to their own files is in ``files``: by default the first one's base alone.
-    ``declined`` is the adapter that is current in the store, where it could not be served and the
-    one before it is.
+    ``loader`` loads more adapters, if requested, with the bases and tokenizers in ``files``.
+    ``declined`` is the store's current adapter if it could not be served and the one before it is.
     """
 
     engine: Engine
@@ -234,16 +231,10 @@ class OpenedEngine:
     files: ModelFiles | None = None
     declined: Declined | None = None
 
-    @property
-    def model_files(self) -> ModelFiles:
-        """What later adapters are verified with."""
-        return self.files or LoadedBase(self.encoders, self.manifest.base)
-
 
 def begin_to_open(adapter: Path, engine_args: Mapping[str, Any] | None = None) -> None:
-    """Begin what an engine for the adapter in this directory will need and what needs nothing
-    else; returns at once. It is done by a process of its own while this one looks at its settings
-    and topics. Raises AdapterRefused where there is no manifest.
+    """Start importing vLLM in another process, if the adapter in this directory will need it, while
+    this one checks settings and topics. Returns at once. Raises AdapterRefused for a bad manifest.
     """
     manifest = read_manifest(adapter)
     kinds = {stage.kind for stage in manifest.stages} or {manifest.kind}
@@ -269,13 +260,12 @@ def open_engine(
     """Verify ``adapter`` and start the engine of its kind: an encoder's in a second, vLLM in
     minutes.
 
-    The base that an adapter needs is ``base`` or among ``bases`` (``Bases``). ``serving``: see
-    ``VllmLoader``; ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``;
-    ``policy`` is for each stage of a cascade. With ``max_adapters`` above 1 others, of any kind,
-    can be loaded later, so many at the same time, and with ``priorities`` some of them in the
-    background. ``others`` are those that are known to come: the engine is started with room for
-    what they need, and each may be a cascade, whose stages that share an engine have a place each.
-    Raises AdapterRefused, SettingsError and EngineDied.
+    The adapter's base is ``base`` or among ``bases`` (``Bases``). ``serving``: see ``VllmLoader``;
+    ``encoder_precision`` and ``encoder_threads``: see ``OnnxLoader``; ``policy`` applies to each
+    stage of a cascade. With ``max_adapters`` above 1 other adapters, of any kind, can be loaded
+    later, up to that number in all, and with ``priorities`` some of them in the background.
+    ``others`` are adapters that are expected later: the engine starts with room for them. Raises
+    AdapterRefused, SettingsError and EngineDied.
     """
     args = engine_args or {}
     found = Bases([*([] if base is None else [base]), *bases])
@@ -300,6 +290,6 @@ def open_engine(
     verify_tokens(manifest, encoders, adapter)
     served: ServedAs = vllm.resolve() if by_vllm else "onnx"
     first = loader.load(adapter, manifest)
-    # From now on something serves that a further engine may not endanger.
+    # From now on another engine must not take the memory of the one that serves.
     later = replace(loader, vllm=replace(vllm, must_fit=True)) if max_adapters > 1 else None
     return OpenedEngine(first, manifest, encoders, served, later, found)

@@ -1,7 +1,7 @@
-"""How much one engine is given at a time, and when a request or the whole engine is given up.
+"""Limit the requests in an engine, and decide when a request is overdue or the engine hangs.
 
-A lane is one engine and the requests that it has. A cascade has a lane for each stage: quick
-answers of the first stage say nothing about requests that wait for the second.
+A lane is one engine and the requests in it. A cascade has a lane for each stage: quick answers from
+the first stage prove nothing about requests in the second.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """How much an engine is given, and when it counts as hung.
+    """Limits for one engine.
 
     ``deadline_s`` is how long a request may be in the engine while later ones are answered. The
-    window is at most ``max_in_engine`` requests, and so many fewer that an answer takes a quarter
-    of the deadline at most. The engine counts as hung after two thirds of the deadline without a
-    real answer, which is before any request is given up.
+    window is at most ``max_in_engine`` requests, and smaller if answers would take longer than a
+    quarter of the deadline. The engine counts as hung after two thirds of the deadline without a
+    real answer: before any request becomes overdue, so a hang never rejects messages.
     """
 
     max_in_engine: int
@@ -36,25 +36,25 @@ class AdmissionPolicy:
 
     @property
     def target_s(self) -> float:
-        """The longest time in the engine that the window aims at."""
+        """The window's limit on the time in the engine."""
         return self.deadline_s / 4
 
     @property
     def silence_s(self) -> float:
-        """Without a real answer for so long, the engine is asked something that it must answer."""
+        """After this time without a real answer, the engine is asked a golden prompt."""
         return self.deadline_s / 3
 
 
 UNBOUNDED = AdmissionPolicy(max_in_engine=1 << 20, deadline_s=math.inf)
-"""No deadline and no watch for silence: of a command that waits for each answer itself."""
+"""No limits, for commands that wait for each answer themselves."""
 
 
 class AdmissionWindow:
-    """How many requests may be in the engine at a time.
+    """The number of requests allowed in the engine.
 
-    By Little's law a full window of n requests takes n / pace seconds to come back, so the time
-    that answers take says how large it may be. It doubles while answers are quick and requests wait
-    for a place, and shrinks in proportion as soon as answers take longer than the target.
+    By Little's law a full window of n requests takes n / throughput seconds, so the latency of
+    answers tells how large it may be. It doubles while answers are quick and requests are waiting,
+    and shrinks in proportion when answers take longer than the target.
     """
 
     def __init__(self, policy: AdmissionPolicy, now: float) -> None:
@@ -66,14 +66,15 @@ class AdmissionWindow:
         self._begin(now)
 
     def has_room(self, in_engine: int) -> bool:
-        """Tell whether another request may go in. A refusal counts: the window may have to grow."""
+        """Whether another request may go in. Returning False marks the window as too small, so call
+        it only with a request to submit."""
         if in_engine < self.limit:
             return True
         self._full = True
         return False
 
     def answered(self, latency_s: float, now: float) -> None:
-        """Take in how long an answer took; judge once as many have come as the window holds."""
+        """Record an answer's latency; adjust the limit once per window of answers."""
         self._answers += 1
         self._latency_s += latency_s
         if self._answers >= self.limit or now - self._since >= self._target_s:
@@ -85,6 +86,7 @@ class AdmissionWindow:
         if mean_s > target_s:
             self.limit = max(self._least, int(limit * target_s / mean_s))
         elif self._full:
+            # Only if it was full: otherwise nothing shows that the engine can take more.
             growth = min(2.0, target_s / mean_s) if mean_s > 0 else 2.0
             self.limit = min(self._policy.max_in_engine, max(limit + 1, int(limit * growth)))
         self._full = False
@@ -94,13 +96,12 @@ class AdmissionWindow:
 
 
 class Lane(Generic[K]):
-    """The requests that one engine has, oldest first, and what its answers tell of it.
+    """The requests in one engine, oldest first, and the evidence from its answers.
 
-    A request is at fault when it has passed its deadline and was overtaken: the engine has answered
-    what it was given a good while later. One that was not overtaken is still in line at a slow
-    engine. When nothing at all is answered the engine is given what ``ask`` submits, which it must
-    answer: if it does, its requests have been overtaken; if not, it hangs. Only real answers count:
-    a request that the worker called off says nothing about the engine.
+    A request is overdue if it has passed its deadline and was overtaken: the engine has answered
+    requests submitted much later. Without that it may just be in the queue of a slow engine. If
+    nothing is answered at all, ``ask`` submits a golden prompt: an answer to it overtakes the
+    requests, no answer means that the engine hangs. Cancelled requests are not evidence.
 
     Times are monotonic seconds. Not thread-safe.
     """
@@ -126,45 +127,45 @@ class Lane(Generic[K]):
 
     @property
     def oldest_at(self) -> float | None:
-        """When the oldest request was given, None if there is none."""
+        """The time of the oldest request, or None."""
         return next(iter(self._requests.values()), None)
 
     def give(self, request: K, now: float) -> None:
-        """The engine is given this request now, perhaps once more."""
+        """Note that a request is submitted, perhaps again."""
         self._requests.pop(request, None)
         self._requests[request] = now
 
     def remove(self, request: K) -> None:
-        """The engine does not have this request, or nobody waits for it any more."""
+        """Note that a request is no longer in the engine, or no longer needed."""
         self._requests.pop(request, None)
 
     def answered(self, submitted_at: float, answered_at: float, now: float) -> None:
-        """Take in a real answer to what was submitted then."""
+        """Record a real answer to a request submitted at ``submitted_at``."""
         self._note_answer(submitted_at, now)
         self.window.answered(answered_at - submitted_at, now)
 
     def overdue(self, now: float) -> list[K]:
-        """Return the requests that have passed their deadline and were overtaken."""
+        """Return the requests past their deadline that were overtaken."""
         latest = min(
             now - self._policy.deadline_s, self._answered_submission - self._policy.target_s
         )
         found = []
         for request, submitted_at in self._requests.items():
-            if submitted_at > latest:
+            if submitted_at > latest:  # ordered by time: all later ones are younger
                 break
             found.append(request)
         return found
 
     @property
     def overdue_detail(self) -> str:
-        """Why an overdue request is given up, for a dead letter."""
-        return f"no answer within {self._policy.deadline_s:g} s, but later ones had theirs"
+        """The reason for the dead letter of an overdue request."""
+        return f"no answer within {self._policy.deadline_s:g} s, while later ones were answered"
 
     def find_death(self, now: float, waits_from: float | None, held: int) -> EngineDied | None:
-        """Say that the engine hangs or has died, if so; ask it something if that is not clear.
+        """Return an error if the engine hangs or has died; ask it a golden prompt if it is silent.
 
-        ``waits_from`` is since when it has had something, None where it has nothing, and ``held``
-        how many messages that is.
+        ``waits_from`` is since when it has had requests (None: it has none), ``held`` the number of
+        messages.
         """
         if self._check is not None:
             return self._look(self._check, now, held, wanted=waits_from is not None)
@@ -191,7 +192,7 @@ class Lane(Generic[K]):
             except CancelledError:
                 return None
             except MessageRejected:
-                pass  # an answer too
+                pass  # also a sign of life
             self._note_answer(self._check_at, now)
             return None
         if not wanted or self._answered_at > self._check_at:
@@ -202,7 +203,7 @@ class Lane(Generic[K]):
             check.cancel()
             return EngineDied(
                 f"the engine has answered nothing for {waited_s + self._policy.silence_s:.0f} s, "
-                f"with {held} messages given to it"
+                f"with {held} messages in it"
             )
         return None
 

@@ -1,4 +1,4 @@
-"""The engine port: what the worker needs of an engine, and what its answers mean."""
+"""The engine port: what the worker needs from an engine, and the kinds of answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from worker.errors import MessageRejected
 
 @dataclass(frozen=True, slots=True)
 class CodeScores:
-    """Raw log-probabilities (natural log) of the label codes as next token, by token id."""
+    """Raw log-probabilities (natural log) of the label codes as the next token, by token id."""
 
     logprobs: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceAnswer:
-    """An answer in words and the sum of its tokens' raw log-probabilities."""
+    """An answer in words, and the sum of its tokens' raw log-probabilities."""
 
     text: str
     logprob: float
@@ -36,18 +36,15 @@ class ChoiceAnswer:
 
 @dataclass(frozen=True, slots=True)
 class HeadLogits:
-    """Raw logits of a head's outputs, in their order."""
+    """Raw logits of a head's outputs, in order."""
 
     logits: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StageDecisions:
-    """What the stages of a cascade thought that were asked, in their order: the last one answered.
-
-    ``seconds`` is how long each took; ``truncated`` whether the message was shortened for the one
-    that answered.
-    """
+    """The decisions of a cascade's stages, in order, and the seconds that each took. The last one
+    answered; ``truncated``: the message was shortened for it."""
 
     decisions: tuple[Decision, ...]
     seconds: tuple[float, ...]
@@ -59,18 +56,15 @@ Answer = CodeScores | ChoiceAnswer | HeadLogits | StageDecisions
 
 @dataclass(frozen=True, slots=True)
 class MessagePrompt(Sequence[int]):
-    """A prompt's token ids with the message they were made of: what a cascade is given.
-
-    The ids are those of its first stage, which may have ``truncated`` the message; another stage
-    makes its own of ``text``.
-    """
+    """A prompt for a cascade: the first stage's token ids, which may have ``truncated`` the
+    message, with its text, from which later stages build their own prompts."""
 
     ids: tuple[int, ...]
     text: str
     truncated: bool
 
     def __len__(self) -> int:
-        """Return how many tokens the first stage's prompt has."""
+        """Return the length of the first stage's prompt in tokens."""
         return len(self.ids)
 
     @overload
@@ -88,16 +82,15 @@ class Engine(Protocol):
     """Answers prompts, many at a time, in any order.
 
     ``submit`` may be called from one thread while futures complete on another. A future fails
-    with MessageRejected when the fault is that one prompt's, and with EngineDied when the engine
-    as a whole is gone; cancelling a future gives the prompt's place up. No other method is
-    called while prompts are in flight, but ``check_health``, which raises EngineDied and may be
-    called from any thread.
+    with MessageRejected if that prompt is at fault, and with EngineDied if the whole engine is
+    gone; cancelling a future frees the prompt's place. While prompts are in flight only ``submit``
+    and ``check_health`` are called, the latter from any thread.
     """
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """What it computes in: ``fp32``, ``bf16``, ``fp16``, ``int8`` or vLLM's name of a
-        quantization. One name, or of a cascade one for each stage."""
+        """Number format of the arithmetic: ``fp32``, ``bf16``, ``fp16``, ``int8`` or vLLM's name of
+        a quantization. One name, or for a cascade one for each stage."""
         ...
 
     def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
@@ -105,7 +98,7 @@ class Engine(Protocol):
         ...
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Answer a few prompts, so that kernels and caches are ready. Blocks."""
+        """Answer a few prompts to build kernels and fill caches. Blocks."""
         ...
 
     def check_health(self) -> None:
@@ -113,51 +106,52 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Shut the engine down and wait until its processes are gone. Safe to call twice."""
+        """Shut down and wait until the engine's processes are gone. Safe to call twice."""
         ...
 
 
 @runtime_checkable
 class SelfPaced(Protocol):
-    """An engine of several (a cascade), each with a window, deadlines and a watch of its own.
+    """An engine made of several (a cascade), which enforces windows and deadlines itself.
 
     It fails the future of an overdue prompt with MessageRejected (``deadline_exceeded``), and its
-    ``check_health`` raises EngineDied also when one of them hangs.
+    ``check_health`` raises EngineDied also if one of its engines hangs.
     """
 
     @property
     def window(self) -> int:
-        """How many prompts the engine that is asked first may be given now."""
+        """The current limit on prompts in the first engine."""
         ...
 
     def has_room(self) -> bool:
-        """Tell whether that engine has room for another prompt. Does not block."""
+        """Whether the first engine has room for another prompt. Does not block."""
         ...
 
 
 class AdapterLoader(Protocol):
-    """Brings more adapters up next to the one that the engine was opened with."""
+    """Loads more adapters next to the one that the engine was opened with."""
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
-        """Return the engine as this adapter sees it, not yet warm. Blocks: seconds, or minutes.
+        """Return an engine that answers by this verified adapter, not yet warm. Blocks for seconds
+        or minutes.
 
-        ``adapter`` is verified already. ``background``: its prompts give way to the others',
-        where the engine can. Closing what is returned unloads it and nothing else. Raises
-        AdapterRefused, SettingsError or EngineDied, and then leaves nothing behind.
+        ``background``: its prompts yield to those of other adapters, if the engine can do that.
+        Closing the returned engine unloads this adapter alone. Raises AdapterRefused, SettingsError
+        or EngineDied, and then leaves nothing behind.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """An adapter that a worker could not start with, and why (no message text)."""
+    """An adapter with which a worker could not start, and why (without message text)."""
 
     digest: str
     problem: str
 
 
 def decide(answer: Answer, manifest: Manifest) -> Decision:
-    """Turn an answer into a label. Raises MessageRejected when it is none."""
+    """Turn an answer into a decision. Raises MessageRejected for an invalid answer."""
     temperature = manifest.calibration.temperature
     try:
         if isinstance(answer, StageDecisions):

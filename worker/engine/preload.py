@@ -1,5 +1,5 @@
-"""What the fork server imports, and nothing else does: importing this module makes a server of
-the process. See ``worker.engine.fork_server``."""
+"""The fork server's preload module: importing it turns the process into the server, so nothing
+else may import it. See ``worker.engine.fork_server``."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _threads = 0
 
 
 def fit_to_fork() -> bool:
-    """Tell whether everything was imported by a process with a single thread."""
+    """Whether the process had a single thread after all imports."""
     return _threads == 1
 
 
 def _preload() -> int:
     parent = int(os.environ[PARENT])
     die_with(parent)
-    # Before anything moves the environment, or no process title can ever be set, in a fork either.
+    # First, because setproctitle fails, also in forks, once the environment block has moved.
     with contextlib.suppress(ImportError):
         import setproctitle
 
         setproctitle.setproctitle("clerk-worker: fork server of engines")
     be_parent_of_forks()
-    # OpenMP has bound this thread to its first CPU, which would import as fast as that one is free.
+    # Undo OpenMP's binding of this thread to one CPU: imports would wait for that CPU.
     os.sched_setaffinity(0, os.sched_getaffinity(parent))
-    # What vLLM says while it is imported, before it has set its logging up, goes nowhere.
+    # Drop vLLM's log lines from before it configures its logging.
     logging.getLogger("vllm").addHandler(logging.NullHandler())
     with without_optional_libraries():
         for name in filter(None, os.environ[MODULES].split(",")):

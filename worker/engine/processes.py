@@ -1,4 +1,4 @@
-"""The engine's processes, seen from outside: they end with the worker, however it ends."""
+"""The engine's processes as seen from the worker: they end with it, however it ends."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _fork_parent: int | None = None
 
 
 def be_parent_of_forks() -> None:
-    """Say that processes of multiprocessing's are from now on forks of this one.
+    """Record in the fork server that later forks are its children.
 
-    To multiprocessing the parent of a fork server's child is the process that asked for it; to
-    the kernel it is the server.
+    For the kernel a fork's parent is the server; for multiprocessing it is the process that asked
+    for the fork, so ``parent_process()`` is no help.
     """
     global _fork_parent  # noqa: PLW0603 - inherited by the forks
     _fork_parent = os.getpid()
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, by kill -9 too (on Linux).
+    """Let the kernel kill this process when its parent dies, also by kill -9 (on Linux).
 
-    Linux watches the parent's thread that started this process, so that thread has to live as
-    long. Called in a child made by multiprocessing.
+    Call it in a child made by multiprocessing. Linux watches the parent's *thread* that started
+    this process, so that thread must live as long.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -40,20 +40,17 @@ def die_with_parent() -> None:
 
 
 def die_with(parent: int | None) -> None:
-    """Have the kernel kill this process when ``parent`` dies, which the kernel has as its parent.
-
-    See ``die_with_parent``; for a process that multiprocessing did not make.
-    """
+    """Like ``die_with_parent``, with the process id that the kernel has as the parent."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # it died before the signal was armed
+    if os.getppid() != parent:  # it died before prctl was called
         os._exit(1)
 
 
 class ChildProcesses:
-    """The processes that multiprocessing starts between the making of this object and ``freeze``,
-    and those below them. Others that are started later are somebody else's."""
+    """The processes that multiprocessing starts between the constructor and ``freeze``, and their
+    descendants. Later ones belong to other engines."""
 
     def __init__(self) -> None:
         self._before = {child.pid for child in multiprocessing.active_children()}
@@ -61,18 +58,17 @@ class ChildProcesses:
         self._seen: dict[Any, None] = {}
 
     def freeze(self) -> None:
-        """All are started: what multiprocessing starts from now on is not ours."""
+        """Note that all processes have been started."""
         self.note_alive()
         self._started = list(self._children())
 
     def killed_by(self) -> int | None:
-        """Return the number of the signal that ended one of those that ``freeze`` saw; None where
-        none was ended by one."""
+        """Return the number of the signal that killed one of the direct children, or None."""
         codes = [child.exitcode for child in self._started or ()]
         return next((-code for code in codes if code is not None and code < 0), None)
 
     def note_alive(self) -> None:
-        """Note the processes that are alive, so that later they can be waited for."""
+        """Note the living processes, so that they can be waited for later."""
         import psutil
 
         for child in self._children():
@@ -81,18 +77,18 @@ class ChildProcesses:
                 self._seen |= dict.fromkeys([process, *process.children(recursive=True)])
 
     def memory_bytes(self) -> int:
-        """Return what they hold in memory (``held_memory``)."""
+        """Return their memory in bytes (``held_memory``)."""
         self.note_alive()
         return held_memory(process.pid for process in self._seen)
 
     def kill(self) -> None:
-        """Kill the direct children; those below them end by themselves."""
+        """Kill the direct children; their descendants then end by themselves."""
         self.note_alive()
         for child in self._children():
             child.kill()
 
     def wait_until_gone(self, patience_s: float = 10) -> None:
-        """Wait for every process noted so far, and kill those that outlast the patience."""
+        """Wait for every process noted so far; kill those left after ``patience_s``."""
         import psutil
 
         _, alive = psutil.wait_procs(self._seen, timeout=patience_s)

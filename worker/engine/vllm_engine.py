@@ -1,7 +1,7 @@
 """vLLM's AsyncLLM behind the engine port. Only the files ``vllm_*.py`` here import vllm.
 
-AsyncLLM runs on an asyncio loop in a thread of its own and talks to its engine processes. The
-thread that submits never waits for it, and the loop never waits for Kafka.
+AsyncLLM runs on an asyncio loop in a separate thread, so the thread that submits never waits for
+it, and AsyncLLM never waits for Kafka.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _LOAD_S = 300
 _CALL_POLL_S = 0.5
 _log = structlog.get_logger("worker.engine")
 _OUT_OF_MEMORY = (
-    "the kernel does so when the machine's or the container's memory is full: give it more, or "
-    "take less by model.engine_args (kv_cache_memory_bytes, max_num_batched_tokens)"
+    "the memory of the machine or the container is full: give it more, or reduce "
+    "kv_cache_memory_bytes or max_num_batched_tokens in model.engine_args"
 )
 
 
@@ -50,8 +50,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Adapter:
-    """What vLLM is told with each prompt of an adapter: ``params`` for each request that a prompt
-    takes. ``priority``: lower goes first."""
+    """vLLM's arguments for each prompt of an adapter: ``params`` has one entry for each request
+    that a prompt takes. ``priority``: lower goes first."""
 
     manifest: Manifest
     params: tuple[Any, ...]
@@ -60,22 +60,21 @@ class _Adapter:
 
 
 class VllmEngine:
-    """One model, answering prompts by its first adapter (``first``) and by those added later.
+    """One model with its first adapter (``first``) and those added later.
 
-    The constructor returns when the engine can answer: after half a minute, or minutes. It
-    raises SettingsError, AdapterRefused when vLLM cannot load the adapter, and EngineDied when
-    the engine does not come up. It sets environment variables of vLLM's (``engine_environment``)
-    and leaves them set.
+    The constructor returns when the engine can answer, after half a minute or several. It raises
+    SettingsError, AdapterRefused if vLLM cannot load the adapter, and EngineDied if the engine does
+    not start. It sets environment variables for vLLM (``engine_environment``) for good.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
         self._numbers = itertools.count()
-        # One number an adapter, never used again: vLLM's caches go by name, number and path.
+        # A new number for each adapter, never reused: vLLM's caches use name, number and path.
         self._lora_numbers = itertools.count(1)
         self._answers: set[asyncio.Task[Answer] | None] = set()
         self._llm: Any = None
         self._closed = False
-        # Its metrics: they go to the global registry of Prometheus' client, by no other way.
+        # vLLM can only write its metrics to the global registry of Prometheus' client.
         self._statistics = not settings.engine_args.get("disable_log_stats", True)
         self._engine_args = settings.engine_args
         self._model = settings.model
@@ -102,35 +101,30 @@ class VllmEngine:
 
     @property
     def memory(self) -> EngineMemory:
-        """What its processes hold. From any thread."""
+        """The memory of its processes. From any thread."""
         return EngineMemory(self._processes.memory_bytes(), weight_bytes(self._model))
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not been closed: it is with its last adapter."""
+        """Whether it runs; unloading the last adapter closes it."""
         return not self._closed
 
     def add(self, manifest: Manifest, directory: Path, *, priority: int = 0) -> AdapterView:
-        """Load one more LoRA adapter next to those that serve; blocks, from any thread.
-
-        Raises AdapterRefused when it does not fit this engine or vLLM cannot load it, and
-        EngineDied.
-        """
+        """Load another LoRA adapter. Blocks; callable from any thread. Raises EngineDied, and
+        AdapterRefused if it does not fit this engine or vLLM cannot load it."""
         if problem := self._misfit(manifest):
-            raise AdapterRefused(
-                directory, f"{problem}: restart the worker to have an engine started for it"
-            )
+            raise AdapterRefused(directory, f"{problem}: restart the worker with it")
         self.check_health()
         adapter = self._describe(manifest, directory, priority)
         asyncio.run_coroutine_threadsafe(self._load(adapter), self._loop).result(_LOAD_S)
         self._adapters.add(adapter)
         places = self._config.lora_config.max_loras
-        if len(self._adapters) > places:  # some steps copy one into the place of another
+        if len(self._adapters) > places:  # slower: some steps copy one into another's place
             _log.warning("engine.adapters_by_turns", adapters=len(self._adapters), places=places)
         return AdapterView(self, adapter, manifest, cold=False)
 
     def remove(self, adapter: _Adapter) -> None:
-        """Unload an adapter that nothing in flight needs; with the last one the engine ends."""
+        """Unload an adapter without prompts in flight; after the last one the engine closes."""
         self._adapters.discard(adapter)
         if not self._adapters:
             self.close()
@@ -147,7 +141,7 @@ class VllmEngine:
         return asyncio.run_coroutine_threadsafe(self._answer(adapter, list(prompt_ids)), self._loop)
 
     def check_health(self) -> None:
-        """Raise EngineDied when the engine is closed or its processes are gone."""
+        """Raise EngineDied if the engine is closed or its processes are gone."""
         if self._closed:
             raise EngineDied("the engine is closed")
         llm = self._llm
@@ -155,12 +149,12 @@ class VllmEngine:
             raise self._died()
 
     def close(self) -> None:
-        """Abort what is in flight, stop the processes and wait until they are gone."""
+        """Abort requests in flight, stop the processes and wait until they are gone."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = True  # first, so that other threads submit nothing more
         atexit.unregister(self.close)
-        while not self._start_up.done():  # interrupted: starting ends when its processes do
+        while not self._start_up.done():  # closed while starting, which ends with its processes
             self._processes.kill()
             time.sleep(0.1)
         self._processes.note_alive()
@@ -170,10 +164,10 @@ class VllmEngine:
         self._processes.wait_until_gone()
 
     def _died(self) -> EngineDied:
-        """Say that the engine's processes are gone, and why where that is known."""
+        """Return the error for missing processes, with the reason if known."""
         number = self._processes.killed_by()
         if number is None:
-            return EngineDied("the engine's processes are gone; its own log, on stderr, says why")
+            return EngineDied("the engine's processes are gone; see vLLM's log on stderr")
         why = f"the engine's processes are gone: killed by {signal.Signals(number).name}"
         return EngineDied(f"{why}; {_OUT_OF_MEMORY}" if number == signal.SIGKILL else why)
 
@@ -186,40 +180,35 @@ class VllmEngine:
         return _Adapter(manifest, request_params(manifest), lora, priority)
 
     def _misfit(self, manifest: Manifest) -> str | None:
-        """Say what of an adapter this engine was not started for."""
+        """Return the requirement of an adapter that this engine was not started for, or None."""
         model, lora = self._config.model_config, self._config.lora_config
         need = manifest.prompt.max_prompt_tokens + answer_tokens(manifest)
         if lora is None:
-            return "this engine serves no adapters next to its model"
+            return "this engine serves a merged adapter and cannot load others"
         if manifest.kind != "lora-code" or manifest.lora is None:
             return f"is of kind {manifest.kind!r}, which this engine does not serve"
-        problems = {
-            f"is of rank {manifest.lora.rank} and the engine holds {lora.max_lora_rank}": (
-                manifest.lora.rank > lora.max_lora_rank
-            ),
-            f"needs {need} tokens a message and the engine holds {model.max_model_len}": (
-                need > model.max_model_len
-            ),
-            "answers in words and the engine has no tokenizer": (
-                manifest.decoding == "choice" and model.skip_tokenizer_init
-            ),
-        }
-        return next((problem for problem, is_so in problems.items() if is_so), None)
+        if manifest.lora.rank > lora.max_lora_rank:
+            return f"is of rank {manifest.lora.rank} and the engine allows {lora.max_lora_rank}"
+        if need > model.max_model_len:
+            return f"needs {need} tokens a message and the engine allows {model.max_model_len}"
+        if manifest.decoding == "choice" and model.skip_tokenizer_init:
+            return "answers in words and the engine has no tokenizer"
+        return None
 
     def _problem(self, manifest: Manifest, prompt_ids: Sequence[int]) -> str | None:
-        # vLLM looks up any number it is given as a token, and a wrong one ends all its processes.
+        # vLLM does not check token ids, and an invalid one kills all its processes.
         longest = manifest.prompt.max_prompt_tokens
         if not 0 < len(prompt_ids) <= longest:
-            return f"a prompt of {len(prompt_ids)} tokens; it takes 1 to {longest}"
+            return f"a prompt of {len(prompt_ids)} tokens; allowed are 1 to {longest}"
         if min(prompt_ids) < 0 or max(prompt_ids) >= self._vocabulary:
             return "a token id that the model does not have"
         return None
 
     def _run_loop(self) -> None:
-        # The engine's processes share the terminal with the worker, and would stop at its Ctrl-C
-        # before the worker has finished what is in flight. They set a handler for it, but they
-        # inherit this mask, and a blocked signal is never handled. Python's resource tracker has
-        # to be there first: starting it unblocks the signal in the thread that does.
+        # At Ctrl-C in a terminal the engine's processes would stop before the worker has finished
+        # the work in flight. They install a handler, but they inherit this mask, and a blocked
+        # signal is never handled. Python's resource tracker must be started first: starting it
+        # unblocks the signal in the thread that does.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         asyncio.set_event_loop(self._loop)
@@ -240,7 +229,7 @@ class VllmEngine:
             raise EngineDied(f"the engine did not start: {error}") from error
         self._llm = llm
         self._processes.freeze()
-        # Else the first prompts would ask for it, and wait for ever if the core died meanwhile.
+        # Otherwise the first prompts would ask for it, and wait for ever if the core has died.
         await self._while_alive(llm.get_supported_tasks())
         if first.lora is not None:
             await self._load(first)
@@ -253,13 +242,11 @@ class VllmEngine:
         except Exception as error:
             if self._llm.errored:
                 raise self._died() from error
-            raise AdapterRefused(adapter.lora.lora_path, f"vLLM refuses it: {error}") from error
+            raise AdapterRefused(adapter.lora.lora_path, f"vLLM cannot load it: {error}") from error
 
     async def _while_alive(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """Return what the core answers to a call of its methods. Raises EngineDied.
-
-        vLLM fails the prompts that a core has when it dies, and leaves such calls unanswered.
-        """
+        """Return the core's answer to a method call. Raises EngineDied: when a core dies, vLLM
+        fails its prompts, but leaves such calls unanswered."""
         answer = asyncio.ensure_future(call)
         while not answer.done():
             await asyncio.wait({answer}, timeout=_CALL_POLL_S)
@@ -274,7 +261,7 @@ class VllmEngine:
         task = asyncio.current_task()
         self._answers.add(task)
         try:
-            # One after the other: of a second request nearly everything is cached by then.
+            # One after the other: by then the prefix cache has nearly all of a second request.
             found = [await self._ask(adapter, prompt_ids, params) for params in adapter.params]
         except asyncio.CancelledError:
             if self._closed:
@@ -283,14 +270,14 @@ class VllmEngine:
         except (VLLMError, ValueError) as error:
             if self._llm.errored:
                 raise self._died() from error
-            # vLLM's text may quote the prompt; its kind may not.
+            # The error's text may quote the prompt; its type does not.
             raise MessageRejected("engine_rejected", type(error).__name__) from None
         finally:
             self._answers.discard(task)
         return read_answer(adapter.manifest, adapter.params, found)
 
     async def _ask(self, adapter: _Adapter, prompt_ids: list[int], params: Any) -> Any:
-        """Return vLLM's completion of one request."""
+        """Return vLLM's completion for one request."""
         from vllm.inputs import tokens_input
 
         last: Any = None
@@ -322,10 +309,8 @@ class VllmEngine:
 
 
 class AdapterView:
-    """See ``worker.engine.port.Engine``: the engine, as one of its adapters sees it.
-
-    ``close`` unloads this adapter alone; the engine itself ends with its last one.
-    """
+    """See ``worker.engine.port.Engine``: one adapter of a ``VllmEngine``. ``close`` unloads this
+    adapter; the engine closes with its last one."""
 
     def __init__(
         self, host: VllmEngine, adapter: _Adapter, manifest: Manifest, *, cold: bool
@@ -347,10 +332,9 @@ class AdapterView:
         return self.host.answer(self._adapter, prompt_ids)
 
     def warm_up(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Answer ``prompts``; in a cold engine then made-up ones of many lengths and batch sizes.
-
-        Kernels are built when a shape first comes up. Raises EngineDied when an answer fails.
-        """
+        """Answer ``prompts``; in a cold engine also artificial ones of many lengths and batch
+        sizes, because kernels are built when a shape first occurs. Raises EngineDied if an answer
+        fails."""
         rounds = warm_up_rounds(self._manifest, prompts) if self._cold else [[p] for p in prompts]
         for batch in rounds:
             for future in [self.submit(one) for one in batch]:
@@ -360,13 +344,13 @@ class AdapterView:
                     raise EngineDied(f"the engine rejects a warm-up prompt: {error}") from error
 
     def check_health(self) -> None:
-        """Raise EngineDied when this adapter is unloaded or its engine is gone."""
+        """Raise EngineDied if this adapter is unloaded or its engine is gone."""
         self.host.check_health()
         if self._closed:
             raise EngineDied("this adapter is unloaded")
 
     def close(self) -> None:
-        """Unload this adapter, and end the engine if it was the last. Safe to call twice."""
+        """Unload this adapter, and close the engine if it was the last. Safe to call twice."""
         if not self._closed:
             self._closed = True
             self.host.remove(self._adapter)
@@ -375,12 +359,11 @@ class AdapterView:
 def warm_up_rounds(
     manifest: Manifest, prompts: Sequence[Sequence[int]]
 ) -> Iterator[list[tuple[int, ...]]]:
-    """Yield batches of prompts to answer together: ``prompts`` first, then made-up ones.
+    """Yield batches of prompts to answer together: ``prompts`` first, then artificial ones.
 
-    The made-up ones have messages of lengths that support messages have and up to the longest,
-    cut from the golden prompts at ever other places, so that the prefix cache does not answer
-    for the kernels. A second round finds nothing left to build: the messages that follow take
-    the same time after one round and after two.
+    Those have the lengths of support messages, up to the longest allowed, and are cut from the
+    golden prompts at different places each time: otherwise the prefix cache would answer and no
+    kernel would be built. One round is enough: messages after it take as long as after two.
     """
     spec = manifest.prompt
     first, last = len(spec.prefix_ids), len(spec.suffix_ids)
@@ -402,8 +385,8 @@ def warm_up_rounds(
 
 
 def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence[Any]) -> Answer:
-    """Return the answer that vLLM's completions hold, one for each of the requests ``params``.
-    Raises EngineDied and MessageRejected."""
+    """Build the answer from vLLM's completions, one for each request in ``params``. Raises
+    EngineDied and MessageRejected."""
     for completion in completions:
         if completion.finish_reason == "abort":
             raise EngineDied("the engine is shutting down")
@@ -421,12 +404,12 @@ def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence
 
 
 async def destroy_context(context: Any, within_s: float) -> bool:
-    """Close what is open of a ``zmq.Context``, end it, and wait for that, but for so long only.
+    """Close a ``zmq.Context`` and its sockets, with a time limit; return whether it has ended.
 
-    Returns whether it has ended. Ending blocks until every socket is closed, and a socket may be
-    closed by a callback that waits for this very loop. And when a peer is killed while it is sent
-    to, libzmq 4.3.5 sometimes never finishes (2 of 5,500 kills of a small process, and once
-    of an engine in its test): its threads are left then, for the process is about to end anyway.
+    It runs on a thread because it blocks until every socket is closed, and a socket may be closed
+    by a callback that waits for this loop. The limit is there because libzmq 4.3.5 sometimes never
+    finishes if a peer is killed while data is sent to it (2 of 5,500 kills of a small process, and
+    once with an engine). Its threads are then abandoned: the process is about to end anyway.
     """
 
     def destroy() -> None:
@@ -437,7 +420,7 @@ async def destroy_context(context: Any, within_s: float) -> bool:
     end = time.monotonic() + within_s
     while thread.is_alive():
         if time.monotonic() > end:
-            logger.warning("the engine's sockets do not end within %s s: left behind", within_s)
+            logger.warning("the engine's sockets did not close within %s s: abandoned", within_s)
             return False
         await asyncio.sleep(_POLL_S)
     return True

@@ -1,8 +1,8 @@
-"""Start, swap and retire the adapter of an arm. No other module does.
+"""Start, swap, and retire the adapters of arms. No other module does.
 
-A source names the adapter of an arm: a pointer in the store, or a setting. The controller has it
-brought up on a thread, takes it into service, and tries again what failed for a reason that may
-pass. Where memory has no room for two engines, it can restart the worker.
+A source names the adapter of an arm: a pointer in the store, or a setting. The controller loads and
+verifies that adapter on a thread, puts it into service, and retries loads that failed for a
+temporary reason. If there is no memory for two engines, it can restart the worker.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.common.errors import describe_private
 from worker.contract import Manifest, read_manifest
 from worker.contract.store import CanaryPointer, Pointer, find_stored, read_canary, read_pointer
 from worker.contract.verify import attach_probes
-from worker.core.arms import CANARY, MAIN, AdapterRouter, Arm, ArmRole, Role, TrafficSplit
+from worker.core.arms import CANARY, MAIN, AdapterRouter, Arm, ArmRole, TrafficSplit
 from worker.core.labeller import ServingAdapter
 from worker.engine.port import Declined
 from worker.errors import EngineDied, RestartNeeded
@@ -28,23 +28,24 @@ from worker.lifecycle.events import AdapterEvents, Refusal
 from worker.lifecycle.preflight import AdapterFactory
 
 LOAD_TIMEOUT_S = 600.0
-"""A 7B base that is merged on slow disks takes five minutes; what takes longer hangs."""
+"""Merging an adapter into a 7B base takes five minutes on slow disks; a longer load hangs."""
 
 _log = structlog.get_logger("worker.adapters")
 _FIRST_S = 60.0
 _TRIES = 5
+# Reasons that may pass: memory that is in use now, a file system with a hiccup. Wrong files and
+# failed probes stay wrong. A load that hangs is not retried either: each attempt would block
+# another thread and another slot of the engine.
 _MAY_PASS = frozenset({"memory", "engine", "unexpected"})
-"""Memory that is taken at the moment, a file system that hiccups. What a file or a probe says stays
-so, and a load that hangs would leave one more thread and one more slot of the engine behind."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmTarget:
-    """The adapter that is named for an arm, and the arm's share of the traffic (0 to 1).
+    """The adapter named for an arm, and the arm's share of the traffic (0 to 1).
 
-    ``compare``: it must do about as well as the main adapter on that one's own probes. ``pointer``
-    is what named it, if that can change: written again it is another target, so that an adapter
-    that was refused is tried again.
+    ``compare``: on the main adapter's probes it must be about as good as the main adapter.
+    ``pointer``: the pointer that names it, if there is one. A pointer that is written again is
+    another target, so that a refused adapter is tried again.
     """
 
     directory: Path
@@ -59,8 +60,8 @@ class ArmTarget:
 class ArmSource:
     """Names the adapter of one arm.
 
-    ``read`` returns None where none is named, and raises AdapterRefused where that cannot be told.
-    A ``fixed`` name never changes: its adapter is brought up, or refused, once.
+    ``read`` returns None if none is named, and raises AdapterRefused if the name cannot be read. A
+    ``fixed`` name never changes: its adapter is loaded, or refused, once.
     """
 
     role: ArmRole
@@ -69,9 +70,9 @@ class ArmSource:
 
 
 def current_adapter(store: Path) -> ArmSource:
-    """Return what names the main adapter: the store's current one.
+    """Return the source of the main adapter: the store's current one.
 
-    What a person forced, or rolled back to, is not compared with what serves.
+    An adapter that was forced or rolled back to is not compared with the serving one.
     """
 
     def read() -> ArmTarget | None:
@@ -85,15 +86,15 @@ def current_adapter(store: Path) -> ArmSource:
 
 
 def is_compared(pointer: Pointer) -> bool:
-    """Whether what became current has to do about as well as what was current before."""
+    """Return whether a new current adapter must be about as good as the one before it."""
     return pointer.event not in {"force", "rollback"}
 
 
 def adapter_before(store: Path, pointer: Pointer) -> Manifest | None:
-    """Return the contract of the adapter that a worker compares the current one with when it
-    starts: the one before it. None where there is nothing to compare.
+    """Return the manifest of the previous adapter, with which a starting worker compares the
+    current one. None if they are not compared.
 
-    Raises AdapterRefused where that one cannot be read any more.
+    Raises AdapterRefused if it cannot be read any more.
     """
     if pointer.previous is None or not is_compared(pointer):
         return None
@@ -102,9 +103,10 @@ def adapter_before(store: Path, pointer: Pointer) -> Manifest | None:
 
 
 def canary_adapter(store: Path) -> ArmSource:
-    """Return what names the canary: the store's canary pointer."""
+    """Return the source of the canary: the store's canary pointer."""
 
     def read() -> ArmTarget | None:
+        # Unlike a current adapter, a canary that is rolled back has no pointer any more.
         pointer = read_canary(store)
         if pointer is None:
             return None
@@ -121,8 +123,8 @@ def canary_adapter(store: Path) -> ArmSource:
 
 
 def named_adapter(role: ArmRole, store: Path | None, name: str, share: float) -> ArmSource:
-    """Return what names one adapter for good: its directory, or the beginning of its digest in
-    the store."""
+    """Return a source with a fixed adapter. ``name`` is its directory, or the beginning of its
+    digest in the store."""
 
     def read() -> ArmTarget:
         directory, digest, stored_name = find_stored(store, name)
@@ -133,7 +135,7 @@ def named_adapter(role: ArmRole, store: Path | None, name: str, share: float) ->
 
 @dataclass(frozen=True, slots=True)
 class _Loading:
-    """What is being brought up for an arm, and since when (monotonic seconds)."""
+    """An adapter that is being loaded for an arm, ``since`` then (monotonic seconds)."""
 
     role: ArmRole
     target: ArmTarget
@@ -142,14 +144,13 @@ class _Loading:
 
 
 class ArmController:
-    """Has arms served by what is named for them. All calls are for one thread; none blocks.
+    """Puts the adapters that are named for arms into service. For one thread; no call blocks.
 
-    Each adapter is loaded and tried on a thread of its own, for ``load_timeout_s`` at most, while
-    the sources are followed: what is named meanwhile takes its place. Files that are missing or
-    wrong are waited for ``patience_s`` seconds before that is a refusal: on a network file system
-    they may come later than the pointer that names them. ``restart`` is asked for a main adapter
-    that has no room next to the one that serves, but not for the ``declined`` one, that this worker
-    could not start with: it would end there again and again.
+    Each adapter is loaded and tried on its own thread, for ``load_timeout_s`` at most. An adapter
+    that is named meanwhile replaces it. Missing or wrong files are refused only after
+    ``patience_s``: on a network file system they may arrive later than the pointer that names them.
+    If memory has no room for a second main adapter, ``restart`` is asked, except for the
+    ``declined`` adapter, with which this worker could not start: it would restart for ever.
     """
 
     def __init__(
@@ -172,30 +173,25 @@ class ArmController:
         self._restart = restart or Restart(enabled=False)
         self._declined = declined
         self._clock = clock
-        self._loading: dict[Role, _Loading] = {}
-        self._waiting: dict[Role, tuple[ArmRole, ArmTarget]] = {}
-        self._retries: dict[Role, tuple[ArmRole, ArmRetry]] = {}
-        self._incomplete: dict[Role, tuple[str, float]] = {}
+        self._loading: dict[ArmRole, _Loading] = {}
+        self._waiting: dict[ArmRole, ArmTarget] = {}
+        self._retries: dict[ArmRole, ArmRetry] = {}
+        self._incomplete: dict[ArmRole, tuple[str, float]] = {}
         self.call_when_done: Callable[[], None] = lambda: None
         """Called from any thread when there is something to ``collect``."""
         self.closing = False
-        """Set when engines are about to be closed: what then fails is not an adapter's fault."""
-
-    @property
-    def loading(self) -> bool:
-        """Whether an adapter is being brought up."""
-        return bool(self._loading)
+        """Set before engines are closed: later failures are not the adapters' fault."""
 
     def apply(self, role: ArmRole, target: ArmTarget | None) -> None:
-        """Have the arm in this role served by ``target``, once it is ready; None ends the arm.
+        """Let ``target`` serve in this role once it is ready; None ends the arm.
 
-        What was being brought up for it is given up. What is refused is told, and what serves
-        goes on.
+        Replaces an adapter that is still being loaded for the role. If ``target`` is refused, that
+        is reported and the serving adapter stays.
         """
         self._events.clear(role)
-        self._waiting.pop(role.name, None)
-        self._retries.pop(role.name, None)
-        if (overtaken := self._loading.pop(role.name, None)) is not None:
+        self._waiting.pop(role, None)
+        self._retries.pop(role, None)
+        if (overtaken := self._loading.pop(role, None)) is not None:
             overtaken.bring_up.abandon()
             _log.info("adapter.superseded", role=role.name, adapter=overtaken.target.name)
         if target is None or self._serves_as_fallback(role, target):
@@ -204,38 +200,38 @@ class ArmController:
         self._start(role, target)
 
     def try_again(self) -> None:
-        """Begin again with what was refused or incomplete and is due."""
-        for name, (role, retry) in list(self._retries.items()):
-            if self._clock() >= retry.at and name not in self._loading:
+        """Load refused and incomplete adapters again whose wait is over."""
+        for role, retry in list(self._retries.items()):
+            if self._clock() >= retry.at and role not in self._loading:
                 self._start(role, retry.target)
 
     def collect(self) -> None:
-        """Take in what is ready, refused or overdue, and begin with what had to wait for it."""
-        for name, loading in list(self._loading.items()):
+        """Handle loads that are done or overdue, and start the ones that waited for them."""
+        for role, loading in list(self._loading.items()):
             if loading.bring_up.done:
-                del self._loading[name]
+                del self._loading[role]
                 self._take(loading)
             elif self._clock() - loading.since > self._load_timeout_s:
-                del self._loading[name]
+                del self._loading[role]
                 loading.bring_up.abandon()
-                self._refuse(loading, self._hung())
-        for name, (role, target) in list(self._waiting.items()):
-            del self._waiting[name]
+                problem = (
+                    f"it was not loaded and tried within {self._load_timeout_s:g} s: look at the "
+                    "engine, and publish it again or restart the worker"
+                )
+                self._refuse(loading, Refusal("hung", problem))
+        # _start puts a target back into _waiting if another load is still running.
+        for role, target in list(self._waiting.items()):
+            del self._waiting[role]
             self._start(role, target)
-
-    def wait(self, timeout_s: float) -> None:
-        """Block until something that is being brought up is done, at most so long."""
-        for loading in list(self._loading.values()):
-            loading.bring_up.wait(timeout_s)
 
     def _start(self, role: ArmRole, target: ArmTarget) -> None:
         if self._reuse(role, target):
             return
-        # Another adapter is in the arm until then: its fallback serves until this one is ready.
-        # An arm that has none keeps the adapter it has.
+        # End the arm now: its fallback serves until this adapter is ready. An arm without a
+        # fallback keeps its adapter.
         self._router.schedule(lambda split: split.without(role))
         if self._must_wait(role, target):
-            self._waiting[role.name] = (role, target)
+            self._waiting[role] = target
             return
         self._events.loading(role, target.name, target.digest)
         make = partial(
@@ -246,14 +242,15 @@ class ArmController:
             background=not role.labels,
         )
         bring_up = BringUp(make, self.call_when_done)
-        self._loading[role.name] = _Loading(role, target, bring_up, self._clock())
+        self._loading[role] = _Loading(role, target, bring_up, self._clock())
 
     def _must_wait(self, role: ArmRole, target: ArmTarget) -> bool:
-        """Whether another adapter has to be ready first: the engine has room for one that comes.
+        """Return whether another load must end first: the engine has room for one new adapter.
 
-        The main adapter waits for no trial, which may hang; but for its own, to move over.
+        The main adapter does not wait for a canary, which may hang, unless it is the same adapter:
+        then it moves over without being loaded twice.
         """
-        others = [loading for name, loading in self._loading.items() if name != role.name]
+        others = [loading for other, loading in self._loading.items() if other is not role]
         if role.fallback is None:
             return any(other.target.digest == target.digest for other in others)
         return bool(others)
@@ -265,8 +262,8 @@ class ArmController:
         except Refusal as refusal:
             self._refuse(loading, refusal)
             return
-        self._incomplete.pop(role.name, None)
-        self._retries.pop(role.name, None)
+        self._incomplete.pop(role, None)
+        self._retries.pop(role, None)
         self._events.clear_refusal(role)
         self._events.loaded(role, adapter, self._clock() - loading.since)
         arm = Arm(role, adapter, target.share)
@@ -276,40 +273,33 @@ class ArmController:
         role, target, now = loading.role, loading.target, self._clock()
         if self.closing:
             return
-        if refusal.reason == "files" and self._may_still_come(role.name, target.digest):
+        # A pointer may arrive before the files on a network file system: wait before refusing.
+        if refusal.reason == "files" and self._may_still_come(role, target.digest):
             _log.info("adapter.incomplete", role=role.name, problem=refusal.problem)
-            self._retries[role.name] = (role, ArmRetry(target, 0, now))
+            self._retries[role] = ArmRetry(target, 0, now)
             return
         problem = refusal.problem
         if refusal.reason == "memory" and role.fallback is None:
             declined = self._declined
             if declined is not None and declined.digest == target.digest:
-                problem = f"{declined.problem} (when this worker started); and now: {problem}"
+                problem = f"{declined.problem} (when this worker started); now: {problem}"
             elif self._restart.ask(target, problem):
                 return
-        _, last = self._retries.pop(role.name, (role, None))
-        retry = next_retry(target, refusal, last, now)
+        retry = next_retry(target, refusal, self._retries.pop(role, None), now)
         if retry is not None:
-            self._retries[role.name] = (role, retry)
+            self._retries[role] = retry
             problem += f" (tried again in {retry.at - now:.0f} s)"
         self._events.refuse(role, target.digest, target.name, refusal.reason, problem)
 
-    def _hung(self) -> Refusal:
-        return Refusal(
-            "hung",
-            f"it was not loaded and tried within {self._load_timeout_s:g} s: look at the "
-            "engine, and publish it again or restart",
-        )
-
     def _serves_as_fallback(self, role: ArmRole, target: ArmTarget) -> bool:
-        """Whether the records would be labelled by the same adapter without this arm."""
+        """Return whether the main adapter is the same one, so that the arm is not needed."""
         main = self._router.latest.main
         return role.labels and role.fallback is not None and target.digest == main.digest
 
     def _reuse(self, role: ArmRole, target: ArmTarget) -> bool:
-        """Have an adapter that labels already serve in this role; tell if there was one.
+        """Use an adapter that already serves for this role; return whether there was one.
 
-        In its own arm it gets another share; from another it moves over, as when it is promoted.
+        In the same arm it gets the new share. From another arm it moves over, as on promotion.
         """
         for arm in self._router.latest.arms:
             if arm.adapter.digest != target.digest or not (arm.role.labels and role.labels):
@@ -321,8 +311,8 @@ class ArmController:
                     return True
         return False
 
-    def _may_still_come(self, role: Role, digest: str) -> bool:
-        """Whether missing files of this adapter are waited for: a while from the first try on."""
+    def _may_still_come(self, role: ArmRole, digest: str) -> bool:
+        """Return whether missing files may still arrive: for a while after the first attempt."""
         known, since = self._incomplete.get(role, (None, 0.0))
         if known != digest:
             since = self._clock()
@@ -332,13 +322,13 @@ class ArmController:
 
 def _move(split: TrafficSplit, arm: Arm, moved: Arm) -> TrafficSplit:
     now = split.get(arm.role)
-    if now is None or now.adapter is not arm.adapter:  # it was stopped meanwhile
+    if now is None or now.adapter is not arm.adapter:  # the arm was stopped meanwhile
         return split
     return split.without(arm.role).with_arm(moved)
 
 
 def _is_alive(adapter: ServingAdapter) -> bool:
-    """Whether the adapter's engine answers: the loop may not have noticed yet that it died."""
+    """Return whether the engine is alive. The loop may not have noticed its death yet."""
     try:
         adapter.engine.check_health()
     except EngineDied:
@@ -347,10 +337,10 @@ def _is_alive(adapter: ServingAdapter) -> bool:
 
 
 class BringUp:
-    """Calls ``make`` on a thread and keeps what comes of it; ``finished`` is called afterwards.
+    """Runs ``make`` on a thread, stores its result, and then calls ``finished``.
 
-    A call into an engine cannot be interrupted: one that hangs is left behind, and what still
-    comes of it is closed at once.
+    A call into an engine cannot be interrupted. One that hangs is abandoned; if it returns later,
+    its adapter is closed at once.
     """
 
     def __init__(self, make: Callable[[], ServingAdapter], finished: Callable[[], None]) -> None:
@@ -361,7 +351,7 @@ class BringUp:
         self._refusal: Refusal | None = None
         self._abandoned = False
         self._done = threading.Event()
-        # A daemon: one that hangs must not keep the process from ending.
+        # A daemon, because a load that hangs must not keep the process from exiting.
         threading.Thread(target=self._run, name="bring-up", daemon=True).start()
 
     @property
@@ -369,19 +359,15 @@ class BringUp:
         """Whether there is a result."""
         return self._done.is_set()
 
-    def wait(self, timeout_s: float) -> None:
-        """Block until there is a result, at most so long."""
-        self._done.wait(timeout_s)
-
     def take(self) -> ServingAdapter:
-        """Return the adapter, once it is done. Raises Refusal."""
+        """Return the adapter. Call it when ``done``. Raises Refusal."""
         if self._refusal is not None:
             raise self._refusal
         assert self._adapter is not None
         return self._adapter
 
     def abandon(self) -> None:
-        """Have whatever comes of it closed. Nothing may be taken any more."""
+        """Close the adapter as soon as there is one. ``take`` must not be called any more."""
         with self._lock:
             self._abandoned = True
             if not self._done.is_set():
@@ -393,7 +379,7 @@ class BringUp:
             self._adapter = self._make()
         except Refusal as refusal:
             self._refusal = refusal
-        except Exception as error:  # noqa: BLE001 - whatever it is, this adapter does not serve
+        except Exception as error:  # noqa: BLE001 - any error means that this adapter cannot serve
             self._refusal = Refusal("unexpected", describe_private(error))
             self._refusal.__cause__ = error
         with self._lock:
@@ -410,7 +396,7 @@ class BringUp:
 
 @dataclass(frozen=True, slots=True)
 class ArmRetry:
-    """A target to bring up again, not before ``at`` (monotonic seconds), for the n-th time."""
+    """A target to load again at ``at`` (monotonic seconds). ``number`` counts from 1."""
 
     target: ArmTarget
     number: int
@@ -420,7 +406,7 @@ class ArmRetry:
 def next_retry(
     target: ArmTarget, refusal: Refusal, last: ArmRetry | None, now: float
 ) -> ArmRetry | None:
-    """Return when to try again, after 1, 2, 4 and 8 minutes; None where it stays refused."""
+    """Return the next attempt, after 1, 2, 4, and 8 minutes; None if the refusal is final."""
     number = last.number + 1 if last is not None and last.target == target else 1
     if refusal.reason not in _MAY_PASS or number >= _TRIES:
         return None
@@ -428,23 +414,22 @@ def next_retry(
 
 
 class Restart:
-    """Asked for by the thread that follows the store; the main thread raises it after the drain.
+    """A restart of the worker, requested by the watcher's thread and raised by the main thread.
 
-    ``enabled`` says whether ``adapters.when_too_large`` wants it.
+    ``enabled``: whether ``adapters.when_too_large`` is "restart".
     """
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
-        self._drain: Callable[[], None] = lambda: None
         self._why: str | None = None
-
-    def when_wanted(self, drain: Callable[[], None]) -> None:
-        """Call this then. It must not block."""
-        self._drain = drain
+        self.drain: Callable[[], None] = lambda: None
+        """Called to stop the loop; set once the loop exists. Must not block."""
 
     def ask(self, target: ArmTarget, problem: str) -> bool:
-        """Have the worker drain and end, so that it starts again with ``target``, which the store
-        names as the main adapter; tell whether it does."""
+        """Drain the worker, so that it starts again with ``target``, the store's main adapter.
+
+        Returns whether it does.
+        """
         if not self._enabled:
             return False
         self._why = f"{target.name} {target.digest[:12]} becomes current by a restart: {problem}"
@@ -454,10 +439,10 @@ class Restart:
             adapter_digest=target.digest[:12],
             problem=problem,
         )
-        self._drain()
+        self.drain()
         return True
 
     def check(self) -> None:
-        """Raise RestartNeeded if it was asked for."""
+        """Raise RestartNeeded if a restart was requested."""
         if self._why is not None:
             raise RestartNeeded(self._why)

@@ -1,16 +1,16 @@
 """Stop a canary that does worse than the adapter that it would replace.
 
-The two are compared after every message. A test that is repeated until it says yes says yes sooner
-or later, whatever is true; this one may be repeated, because its evidence is a product of fair bets
-(an e-process; Ville 1939; for an overview Ramdas et al. 2023, arXiv 2210.01948). As long as the
-arms do not differ, the chance that the evidence ever reaches 1 / alpha is at most alpha, over any
-number of messages.
+The two are compared after every message. An ordinary significance test that is repeated so often
+rejects sooner or later, whatever is true. This one may be repeated, because its evidence is a
+product of fair bets (an e-process; Ville 1939; overview: Ramdas et al. 2023, arXiv 2210.01948). If
+the arms do not differ, the probability that the evidence ever reaches 1 / alpha is at most alpha,
+over any number of messages.
 
-Messages are taken in blocks in the order in which they come. A block is closed by its size, never
-by its content. Given how many of a block are marked, every choice of which they are is equally
-likely if the arms do not differ. The bet is on how many of them the first arm has (the conditional
-test of an odds ratio: Fisher's noncentral hypergeometric distribution). So nothing is assumed about
-the share of marks: it may drift from block to block, in both arms.
+Messages are compared in blocks, in the order in which they arrive. A block ends at a fixed size,
+whatever its content. Given the number of marked messages in a block, all choices of the marked ones
+are equally likely if the arms do not differ. The bet is on how many of them the first arm has (the
+conditional test of an odds ratio: Fisher's noncentral hypergeometric distribution). Nothing is
+assumed about the share of marks, which may drift from block to block in both arms.
 """
 
 from __future__ import annotations
@@ -28,25 +28,24 @@ from worker.lifecycle.events import AdapterEvents, StopReason
 from worker.records.types import Classified, Postponed, Rejected
 
 BLOCK = 20
-"""Messages that are compared with one another; see ``worker.lifecycle.canary_judge``."""
+"""Messages in a block; see the module's docstring."""
 
-_LOWEST = 0.25
+_LOWEST = 0.25  # this share of a block is marked as low confidence
 _KEYS = 65_536
-_DIGEST_BYTES = 16  # of a key, which may be of any size
+_DIGEST_BYTES = 16  # keys are stored as digests, because a key may have any size
 
-
+# The odds ratios that are bet on with equal stakes. The evidence is the mean of their products.
 _ODDS = (1.25, 1.5, 2.0, 3.0, 5.0)
-"""The odds ratios that are bet on, with equal stakes: a product for each, and their mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
-    """Stop a canary at evidence 1 / ``false_positive_rate``, and not before it has labelled or
+    """Stop a canary at evidence 1 / ``false_positive_rate``, but not before it has labelled or
     rejected ``min_messages``.
 
-    The rate bounds the chance that a canary as good as main is ever stopped (Ville's inequality),
-    so it is one in a hundred trials, not one in a hundred looks. Evidence from a handful of
-    messages is sound too; the minimum keeps one odd minute from ending a trial.
+    The rate bounds the probability that a canary as good as main is ever stopped (Ville's
+    inequality): one in a hundred trials, not one in a hundred looks. Evidence from a few messages
+    is valid too; the minimum prevents that one unusual minute ends a trial.
     """
 
     min_messages: int = 200
@@ -54,13 +53,13 @@ class JudgePolicy:
 
 
 class ArmComparison:
-    """One canary against one main adapter: more for review, or less confidence?
+    """Compares a canary with a main adapter: more messages for review, or less confidence?
 
-    An answer that is rejected is the worst there is: for review, with a confidence of 0. It is no
-    evidence of a kind of its own, which would weaken the others.
+    A rejected answer counts as the worst result: review, with a confidence of 0. A third kind of
+    evidence for rejections would weaken the other two.
 
-    Of each key the first message counts, since a customer's messages are alike and keys are what
-    is dealt to the arms. The two pieces of evidence are averaged, which is evidence again.
+    Only the first message of each key counts, because a customer's messages are alike and arms are
+    chosen by key. The mean of the two kinds of evidence is evidence again.
     """
 
     def __init__(self, policy: JudgePolicy) -> None:
@@ -69,7 +68,7 @@ class ArmComparison:
         self._seen: dict[bytes, None] = {}
         self._for_review = self._rejected = 0
         self.messages = 0
-        """Messages that the canary has labelled or rejected and that count."""
+        """Counted messages that the canary has labelled or rejected."""
         self.review = Evidence()
         self.confidence = Evidence()
 
@@ -91,9 +90,9 @@ class ArmComparison:
         return "review" if self.review.value >= self.confidence.value else "confidence"
 
     def add(self, unit: bytes, *, canary: bool, review: bool, confidence: float | None) -> None:
-        """Take in one label; ``unit`` is the message's key, or its id where it has none.
+        """Add one result. ``unit`` is the message's key, or its id if it has no key.
 
-        ``confidence`` is None where the answer was rejected.
+        ``confidence`` is None if the answer was rejected.
         """
         digest = blake2b(unit, digest_size=_DIGEST_BYTES).digest()
         if digest in self._seen:
@@ -125,8 +124,8 @@ class ArmComparison:
 
 
 class CanaryJudge:
-    """A listener of the loop: compares each judged arm's committed records with its
-    fallback's, and stops an arm that does worse."""
+    """A listener of the loop that compares each judged arm's committed records with its fallback's,
+    and stops an arm that does worse."""
 
     def __init__(
         self, router: AdapterRouter, events: AdapterEvents, policy: JudgePolicy = JudgePolicy()
@@ -137,13 +136,13 @@ class CanaryJudge:
         self._comparisons: dict[tuple[ServingAdapter, ServingAdapter], ArmComparison] = {}
 
     def __call__(self, event: LoopEvent) -> None:
-        """Compare what was published, as long as there is a judged arm."""
+        """Compare published records if there is a judged arm."""
         if not isinstance(event, Published):
             return
         split = self._router.split
         judged = [arm for arm in split.arms if arm.role.judged]
         pairs = [(arm.adapter, split.fallback_of(arm).adapter) for arm in judged]
-        # Whenever either of the two is another adapter, the comparison begins again.
+        # A new adapter in either arm starts a new comparison: old evidence is not about it.
         self._comparisons = {
             pair: self._comparisons.get(pair) or ArmComparison(self._policy) for pair in pairs
         }
@@ -172,7 +171,7 @@ def _add(
             isinstance(outcome, Rejected) and outcome.stage == "engine"
         ):
             review, confidence = True, None
-        else:  # what cannot be read is not the adapter's doing
+        else:  # the adapter is not to blame for an unreadable record
             continue
         comparison.add(
             record.id.encode() if record.key is None else record.key,
@@ -188,20 +187,20 @@ def _evidence(comparison: ArmComparison) -> str:
 
 
 class Evidence:
-    """Evidence that marked messages are more frequent in the first arm than in the second."""
+    """Evidence that marks are more frequent in the first arm than in the second."""
 
     def __init__(self) -> None:
         self._logs = [0.0] * len(_ODDS)
 
     @property
     def value(self) -> float:
-        """The evidence: 1 at the beginning, and at most 1 on average while nothing differs."""
+        """The evidence: 1 at the start, and at most 1 on average if the arms do not differ."""
         highest = max(self._logs)
         mean = sum(math.exp(log - highest) for log in self._logs) / len(self._logs)
-        return math.exp(min(700.0, highest + math.log(mean)))
+        return math.exp(min(700.0, highest + math.log(mean)))  # exp(710) overflows
 
     def add(self, first: int, first_marked: int, second: int, second_marked: int) -> None:
-        """Take in a block of so many messages of each arm, so many of them marked."""
+        """Add a block: the number of messages of each arm, and how many of them are marked."""
         marked = first_marked + second_marked
         least, most = max(0, marked - second), min(first, marked)
         ways = [
@@ -218,9 +217,9 @@ class Evidence:
 
 
 def marked_lowest(values: Sequence[float], share: float) -> list[bool]:
-    """Mark the lowest ``share`` of a block (rounded down, at least one), whichever arm they are of.
+    """Mark the lowest ``share`` of a block (rounded down, at least one), whatever their arm.
 
-    Of equal values the earlier ones are marked, which depends on their arms as little.
+    Of equal values the earlier ones are marked, which does not depend on their arm either.
     """
     count = max(1, int(len(values) * share))
     lowest = sorted(range(len(values)), key=lambda at: (values[at], at))[:count]

@@ -1,4 +1,4 @@
-"""Refusals, swaps and stops of this worker's adapters, for logs, metrics and ``/info``."""
+"""Refusals, swaps, and stops of this worker's adapters, for logs, metrics, and ``/info``."""
 
 from __future__ import annotations
 
@@ -34,22 +34,21 @@ RefusalReason = Literal[
     "probes",
     "worse",
 ]
-"""All there are: the store's pointer cannot be read; a file is not what the manifest says; the
-adapter is of another base; the base tokenizes its prompts otherwise; its engine has no place in the
-memory next to the one that serves; the engine cannot load it or does not answer; loading and trying
-it took longer than ``LOAD_TIMEOUT_S``; something that nobody expected; it misclassifies probes of
-its own manifest; it misclassifies more than ``MAX_ERROR_RATE`` of the serving adapter's probes."""
+"""In this order: the store's pointer cannot be read; a file differs from the manifest; the adapter
+needs another base; the base tokenizes its prompts differently; there is no memory for its engine
+next to the serving one; the engine cannot load it or does not answer; loading and trying it took
+longer than ``LOAD_TIMEOUT_S``; an unexpected error; it misclassifies probes of its own manifest; it
+misclassifies more than ``MAX_ERROR_RATE`` of the serving adapter's probes."""
 
+StopReason = Literal["review", "confidence", "rejected", "engine"]
+"""Why an arm was stopped: too many messages for review; too little confidence; too many answers
+that are late or not a label; its engine died."""
 
 _log = structlog.get_logger("worker.adapters")
-StopReason = Literal["review", "confidence", "rejected", "engine"]
-"""Why an arm got no more messages: too many for review, too little confidence, too many answers
-that are no label or none in time, its engine."""
 
 
 class Refusal(Exception):
-    """An adapter must not serve here. ``problem`` says what and how to fix it, without text of
-    any message."""
+    """An adapter must not serve. ``problem`` has the cause and the fix, without message text."""
 
     def __init__(self, reason: RefusalReason, problem: str) -> None:
         self.reason = reason
@@ -59,7 +58,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An adapter that was refused, when and why."""
+    """A refused adapter."""
 
     role: Role
     digest: str | None
@@ -71,7 +70,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """An adapter whose arm was stopped, when and why."""
+    """An adapter whose arm was stopped."""
 
     digest: str
     name: str
@@ -81,7 +80,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """From now on these arms serve."""
+    """These arms serve from now on."""
 
     split: TrafficSplit
 
@@ -93,7 +92,7 @@ class Swapped:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An adapter was verified, loaded and tried in so long."""
+    """An adapter was verified, loaded, and tried."""
 
     seconds: float
 
@@ -102,34 +101,31 @@ AdapterEvent = Serving | Swapped | Loaded | Refused | Stopped
 
 
 class AdapterEvents:
-    """The router's listener; logs what happens to adapters and keeps what ``/info`` shows.
+    """The router's listener: logs events of adapters and stores those that ``/info`` shows.
 
-    Safe from any thread. ``refused`` and ``stopped``, by role, stand until another adapter is named
-    for the arm. ``idle_adapters`` wait to be closed by a thread that may block.
+    Safe from any thread. ``refused`` and ``stopped`` keep a role's entry until another adapter is
+    named for the arm. ``idle_adapters`` wait to be closed by a thread that may block.
     """
 
     def __init__(self, count: Callable[[AdapterEvent], None], now: Callable[[], datetime]) -> None:
         """``count`` is called from the loop's thread and the watcher's."""
         self._count = count
         self._now = now
-        self._wake: Callable[[], None] = lambda: None
+        self.call_when_idle: Callable[[], None] = lambda: None
+        """Called when there is an adapter to close."""
         self.idle_adapters: queue.SimpleQueue[ServingAdapter] = queue.SimpleQueue()
         self.refused: dict[Role, Refused] = {}
         self.last_refusal: Refused | None = None
         self.stopped: dict[Role, Stopped] = {}
 
-    def call_when_idle(self, wake: Callable[[], None]) -> None:
-        """Have ``wake`` called when there is an adapter to close."""
-        self._wake = wake
-
     def started(self, split: TrafficSplit) -> None:
-        """The worker begins with these arms."""
+        """Record the arms that the worker starts with."""
         self._count(Serving(split))
         for adapter in split.adapters:
             adapter.since = self._now()
 
     def __call__(self, event: RouterEvent) -> None:
-        """Log what the router has done, and have an adapter closed that is idle."""
+        """Log a change of the router, and queue idle adapters for closing."""
         match event:
             case SplitChanged(before, now):
                 self._log_change(before, now)
@@ -139,17 +135,17 @@ class AdapterEvents:
                     self.stop(arm, "engine", str(error))
             case AdapterIdle(adapter):
                 self.idle_adapters.put(adapter)
-                self._wake()
+                self.call_when_idle()
 
     def _log_change(self, before: TrafficSplit, now: TrafficSplit) -> None:
-        """Note since when each new adapter serves, and log it."""
+        """Log each arm that changed, and record since when its adapter serves."""
         at = self._now()
         self._count(Serving(now))
         for arm in now.arms:
             earlier = before.get(arm.role)
             if arm == earlier:
                 continue
-            if earlier is None or arm.adapter is not earlier.adapter:
+            if earlier is None or arm.adapter is not earlier.adapter:  # else only its share changed
                 arm.adapter.since = at
             if arm.role.fallback is None and earlier is not None:
                 self._count(Swapped())
@@ -159,11 +155,11 @@ class AdapterEvents:
                 _log.info(f"adapter.{arm.role.name}", **_named(arm.adapter), share=arm.share)
 
     def loading(self, role: ArmRole, name: str, digest: str) -> None:
-        """An adapter is being brought up."""
+        """Log that an adapter is being loaded."""
         _log.info("adapter.loading", role=role.name, adapter=name, adapter_digest=digest[:12])
 
     def loaded(self, role: ArmRole, adapter: ServingAdapter, seconds: float) -> None:
-        """An adapter has passed everything."""
+        """Log that an adapter has passed all checks."""
         self._count(Loaded(seconds))
         _log.info("adapter.loaded", role=role.name, **_named(adapter), seconds=round(seconds, 2))
 
@@ -175,7 +171,7 @@ class AdapterEvents:
         reason: RefusalReason,
         problem: str,
     ) -> None:
-        """An adapter is refused; what serves goes on."""
+        """Log and store the refusal of an adapter."""
         refused = Refused(role.name, digest, name, reason, problem, self._now())
         self.refused[role.name] = self.last_refusal = refused
         self._count(refused)
@@ -189,7 +185,7 @@ class AdapterEvents:
         )
 
     def stop(self, arm: Arm, reason: StopReason, detail: str) -> None:
-        """An arm gets no more messages from this worker."""
+        """Log and store that this worker sends an arm no more messages."""
         adapter = arm.adapter
         stopped = Stopped(adapter.digest, adapter.manifest.name, reason, self._now())
         self.stopped[arm.role.name] = stopped
@@ -198,11 +194,11 @@ class AdapterEvents:
         _log.error(name, **_named(adapter), reason=reason, detail=detail)
 
     def clear_refusal(self, role: ArmRole) -> None:
-        """What names this role's adapter can be read, or names another: forget the refusal."""
+        """Forget a role's refusal."""
         self.refused.pop(role.name, None)
 
     def clear(self, role: ArmRole) -> None:
-        """Another target is named for this role: forget what was refused and stopped."""
+        """Forget a role's refusal and stop, because another target is named for it."""
         self.clear_refusal(role)
         self.stopped.pop(role.name, None)
 

@@ -1,4 +1,4 @@
-"""An adapter made ready to serve: verified, loaded, warmed up, and tried on its probes."""
+"""Make an adapter ready to serve: verify, load, and warm it up, and try it on its probes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,18 @@ from worker.errors import EngineDied, MessageRejected
 from worker.lifecycle.events import Refusal
 
 MAX_ERROR_RATE = 0.1
-"""Largest share of the serving adapter's probes that a new one may misclassify. The old one was
-sure of these messages, so an equally good adapter misses few. One that is meant to differ is
-published with --force."""
+"""The largest share of the serving adapter's probes that a new adapter may misclassify. The old one
+was sure of these messages, so an equally good adapter misclassifies few. To publish one that is
+meant to differ, use --force."""
 
 _log = structlog.get_logger("worker.adapters")
+# Few, so that messages in the same engine are hardly delayed.
 _AT_A_TIME = 4
-"""Few, so that the messages in the same engine hardly notice."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFactory:
-    """What an adapter is made ready with: bases, engines, the record formats.
-
-    ``answer_s`` is how long an answer to a probe may take (seconds).
-    """
+    """Makes adapters ready to serve. ``answer_s``: how long an answer to a probe may take."""
 
     files: ModelFiles
     loader: AdapterLoader
@@ -46,22 +43,22 @@ class AdapterFactory:
     def make(
         self, directory: Path, digest: str, *, compared_with: Manifest | None, background: bool
     ) -> ServingAdapter:
-        """Verify, load and try the adapter in ``directory``. Blocks. Raises Refusal.
+        """Verify, load, and try the adapter in ``directory``. Blocks. Raises Refusal.
 
-        ``compared_with`` is the contract of an adapter, that which serves, on whose probes the new
-        one must do about as well. ``background``: its prompts give way to other adapters'.
+        ``compared_with``: the serving adapter's manifest; on its probes the new adapter must be
+        about as good. ``background``: its prompts have lower priority than other adapters'.
         """
-        manifest, encoders = verify_beside(directory, digest, self.files)
+        manifest, encoders = verify_adapter(directory, digest, self.files)
         try:
             engine = self.loader.load(directory, manifest, background=background)
         except TooLarge as error:
             raise Refusal("memory", error.problem) from error
-        except Exception as error:  # whatever an engine raises: CUDA out of memory is none of ours
+        except Exception as error:  # engines raise errors of their own, such as CUDA out of memory
             raise Refusal("engine", describe_private(error)) from error
         try:
             adapter = self.serve(encoders, manifest, engine)
             self._try(adapter, compared_with)
-        except BaseException:
+        except BaseException:  # whatever ends the trial: the engine would keep its memory
             engine.close()
             raise
         return adapter
@@ -77,8 +74,8 @@ class AdapterFactory:
             compare_on_probes(labeller, engine, compared_with, self.answer_s)
 
 
-def verify_beside(directory: Path, digest: str, files: ModelFiles) -> tuple[Manifest, Encoders]:
-    """Check every file, the base and the tokens of an adapter; return its manifest and tokenizer.
+def verify_adapter(directory: Path, digest: str, files: ModelFiles) -> tuple[Manifest, Encoders]:
+    """Check an adapter's files, base, and tokens; return its manifest and tokenizer.
 
     Raises Refusal.
     """
@@ -89,8 +86,8 @@ def verify_beside(directory: Path, digest: str, files: ModelFiles) -> tuple[Mani
     if manifest.digest != digest:
         raise Refusal(
             "files",
-            f"{directory}: has the digest {manifest.digest[:12]}… and is named by another: it was "
-            "altered; publish the adapter again",
+            f"{directory}: its digest is {manifest.digest[:12]}… instead of {digest[:12]}…: it was "
+            "changed after it was published. Publish the adapter again",
         )
     try:
         encoders = files.encoders(*prompted_by(directory, manifest))
@@ -104,10 +101,10 @@ def verify_beside(directory: Path, digest: str, files: ModelFiles) -> tuple[Mani
 
 
 def check_own_probes(labeller: Labeller, engine: Engine, timeout_s: float) -> int:
-    """Have an adapter classify its own probes; return how many there are.
+    """Classify an adapter's own probes; return how many there are. Raises Refusal.
 
-    They were chosen far from review, so each must get its label. An adapter without any is not
-    tried, which is logged, once for each time that it is brought up. Raises Refusal.
+    The trainer chooses probes far from review, so each must get its label. An adapter without
+    probes is not tried, which is logged once for each load.
     """
     manifest = labeller.manifest
     probes = manifest.probes
@@ -116,14 +113,15 @@ def check_own_probes(labeller: Labeller, engine: Engine, timeout_s: float) -> in
             "adapter.no_probes",
             adapter=manifest.name,
             adapter_digest=manifest.digest[:12],
-            effect="serves without having been tried on messages whose labels are known",
+            effect="serves without a trial on messages with known labels",
         )
     wrong = _misclassified(labeller, engine, probes, timeout_s)
     if wrong:
         raise Refusal(
             "probes",
-            f"{manifest.name} misclassifies {len(wrong)} of its own {len(probes)} "
-            f"probes (of {_counted(wrong)}): it is not what was trained, or not on this engine",
+            f"{manifest.name} misclassifies {len(wrong)} of its own {len(probes)} probes (labels: "
+            f"{_counted(wrong)}): its files are not those that were trained, or this engine "
+            "computes differently. Publish the adapter again",
         )
     return len(probes)
 
@@ -131,12 +129,13 @@ def check_own_probes(labeller: Labeller, engine: Engine, timeout_s: float) -> in
 def compare_on_probes(
     labeller: Labeller, engine: Engine, serving: Manifest, timeout_s: float
 ) -> float | None:
-    """Have a new adapter classify the probes of the one that serves; return its error rate.
+    """Classify the serving adapter's probes with a new adapter; return its error rate.
 
-    None where there is nothing to compare: no probes, or another set of labels. Raises Refusal
-    above ``MAX_ERROR_RATE``.
+    None if they cannot be compared: no probes, or other labels. Raises Refusal above
+    ``MAX_ERROR_RATE``.
     """
     probes = serving.probes
+    # Probes of another taxonomy say nothing about an adapter that cannot give their labels.
     names = {*serving.taxonomy.names}
     if not probes or names != {*labeller.manifest.taxonomy.names}:
         return None
@@ -146,8 +145,8 @@ def compare_on_probes(
         raise Refusal(
             "worse",
             f"{labeller.manifest.name} misclassifies {len(wrong)} of the {len(probes)} "
-            f"probes of {serving.name}, the adapter before it (of {_counted(wrong)}); "
-            f"at most {MAX_ERROR_RATE:.0%} may be. If that is meant, publish it with --force",
+            f"probes of {serving.name}, the adapter before it (labels: {_counted(wrong)}); "
+            f"{MAX_ERROR_RATE:.0%} are allowed. If that is intended, publish it with --force",
         )
     return error_rate
 
@@ -155,7 +154,7 @@ def compare_on_probes(
 def _misclassified(
     labeller: Labeller, engine: Engine, probes: Sequence[Probe], timeout_s: float
 ) -> list[str]:
-    """Return the right label of each probe that got none or another. Raises Refusal."""
+    """Return the correct labels of the misclassified probes. Raises Refusal."""
     wrong = []
     for start in range(0, len(probes), _AT_A_TIME):
         batch = probes[start : start + _AT_A_TIME]

@@ -1,7 +1,7 @@
-"""Watches what names the adapters, and brings up what it names, on a thread of its own.
+"""Follow the sources that name the adapters, on a separate thread.
 
-The loop never waits for it: an adapter serves once it is verified, loaded and tried, and until
-then the one in service goes on. Nor does it wait for an adapter: see ``BringUp``.
+The loop never waits for it: an adapter serves once it is verified, loaded, and tried; until then
+the serving one stays. This thread does not wait for a load either (see ``BringUp``).
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from worker.lifecycle.events import AdapterEvents, RefusalReason
 _log = structlog.get_logger("worker.adapters")
 
 POLL_INTERVAL_S = 1.0
-"""A poll reads one small file, so a longer interval would save nothing, and delay a rollback."""
+"""A poll reads one small file. A longer interval would save nothing and delay a rollback."""
 
 _JOIN_S = 5.0
-_WAIT_S = 0.05
 
 
 class PointerWatcher:
-    """Follows one source: whenever it names another adapter, the arm is served by that."""
+    """Follows one source and applies each change of its adapter."""
 
     def __init__(self, source: ArmSource, controller: ArmController, events: AdapterEvents) -> None:
         self._source = source
@@ -39,40 +38,41 @@ class PointerWatcher:
 
     @property
     def fixed(self) -> bool:
-        """Whether the source names one adapter for good."""
+        """Whether the source never changes."""
         return self._source.fixed
 
     def poll_once(self) -> bool:
-        """Read the source and follow it; tell whether it could be read.
+        """Read the source and apply a change; return whether it could be read.
 
-        What was refused for good is tried again only when the source names another target.
+        An adapter that was refused finally is tried again only when the source names another
+        target.
         """
         if self._done:
             return True
-        self._done = self._source.fixed
+        self._done = self._source.fixed  # also if it cannot be read: it will not change
         role = self._source.role
         try:
             target = self._source.read()
         except AdapterRefused as error:
-            self._tell_problem(str(error))
+            self._report(str(error))
             return False
         if self._problem is not None:
             self._problem = None
             self._events.clear_refusal(role)
         if target is None and role.fallback is None:
-            return False  # an arm that nothing can replace is never ended
+            return False  # an arm without a fallback must not end
         if target != self._target:
             self._target = target
             self._controller.apply(role, target)
         return True
 
     def fail(self, error: Exception) -> None:
-        """Tell of what nobody expected; the source is followed again at the next poll."""
+        """Report an unexpected error; the next poll reads the source again."""
         self._target, self._done = None, False
-        self._tell_problem(describe_private(error), "unexpected")
+        self._report(describe_private(error), "unexpected")
 
-    def _tell_problem(self, problem: str, reason: RefusalReason | None = None) -> None:
-        """Tell of a source that cannot be read once, not at every poll."""
+    def _report(self, problem: str, reason: RefusalReason | None = None) -> None:
+        """Report an unreadable source once, not at every poll."""
         if self._problem != problem:
             self._problem = problem
             reason = reason or ("files" if self._source.fixed else "pointer")
@@ -80,9 +80,9 @@ class PointerWatcher:
 
 
 class AdapterWatcher:
-    """Polls the sources of all arms; ``start`` has a thread do so every ``poll_interval_s``.
+    """Polls the sources of all arms on a thread, every ``poll_interval_s``.
 
-    The sources that can change are pointers of one store, the main adapter's first.
+    Sources that are not fixed are pointers in one store, the main adapter's first.
     """
 
     def __init__(
@@ -101,28 +101,20 @@ class AdapterWatcher:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to poll."""
-        self._events.call_when_idle(self._wake.set)
-        self._controller.call_when_done = self._wake.set
+        """Start the thread."""
+        self._events.call_when_idle = self._controller.call_when_done = self._wake.set
         self._thread = threading.Thread(target=self._run, name="adapters", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop polling. An engine that is just being started is left to end with the process."""
+        """Stop polling. An engine that is being loaded ends with the process."""
         self._ending = self._controller.closing = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join(_JOIN_S)
 
-    def poll_once(self) -> None:
-        """As ``step``, and block until what it has begun is ready, refused or overdue."""
-        self.step()
-        while self._controller.loading:
-            self._controller.wait(_WAIT_S)
-            self._controller.collect()
-
     def step(self) -> None:
-        """Close idle adapters, take in what is ready, read the sources, begin with what is new."""
+        """Close idle adapters, collect finished loads, read the sources, and start new loads."""
         close_idle(self._events)
         self._controller.collect()
         self._controller.try_again()
@@ -130,7 +122,7 @@ class AdapterWatcher:
         for pointer in self._pointers:
             if pointer.fixed:
                 _poll(pointer)
-            elif store_is_there:  # one that is away for a moment names nothing new, and ends no arm
+            elif store_is_there:  # an unavailable store changes or ends no arm
                 store_is_there = _poll(pointer)
 
     def _run(self) -> None:
@@ -138,7 +130,7 @@ class AdapterWatcher:
             self._wake.clear()
             try:
                 self.step()
-            except Exception:  # noqa: BLE001 - the worker labels on; the log says what is wrong here
+            except Exception:  # noqa: BLE001 - labelling must continue; the log has the error
                 _log.exception("adapter.poll_failed")
             self._wake.wait(self._poll_interval_s)
 
@@ -146,26 +138,26 @@ class AdapterWatcher:
 def _poll(pointer: PointerWatcher) -> bool:
     try:
         return pointer.poll_once()
-    except Exception as error:  # noqa: BLE001 - told as a refusal, and the other arms are followed
+    except Exception as error:  # noqa: BLE001 - reported as a refusal; other arms are followed
         _log.exception("adapter.poll_failed")
         pointer.fail(error)
         return False
 
 
 def close_idle(events: AdapterEvents) -> None:
-    """Unload every adapter that has nothing left to do. Blocks."""
+    """Unload all idle adapters. Blocks."""
     while not events.idle_adapters.empty():
         idle = events.idle_adapters.get()
         try:
             idle.engine.close()
-        except Exception:  # noqa: BLE001 - it takes its place in the engine, and nothing else
+        except Exception:  # noqa: BLE001 - it only keeps its slot in the engine
             _log.exception("adapter.not_unloaded", adapter=idle.manifest.name)
             continue
         _log.info("adapter.unloaded", adapter=idle.manifest.name, adapter_digest=idle.digest[:12])
 
 
 def close_all(router: AdapterRouter, events: AdapterEvents) -> None:
-    """Unload every adapter, and so end every engine. No record is in flight any more."""
+    """Unload all adapters, which ends their engines. Call it without records in flight."""
     close_idle(events)
     for adapter in {*router.latest.adapters, *router.split.adapters, *router.retired}:
         adapter.engine.close()

@@ -1,1 +1,1 @@
-"""What a running worker shows of itself: metrics, health, what it is, traces."""
+"""Metrics, health checks, ``/info``, traces, drift, and log summaries of a running worker."""

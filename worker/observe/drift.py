@@ -1,8 +1,8 @@
-"""Drift: do messages still resemble those that the adapter was trained on? See docs/drift.md.
+"""Drift detection: do messages still resemble the training data? See docs/drift.md.
 
 Each full window of an adapter's answers is compared with the reference in its manifest. Thresholds
-are derived, not chosen: each is the value that a window of independent messages without drift
-exceeds with at most a given probability (``false_alarm_rate``).
+are derived rather than chosen: a window of independent messages without drift exceeds them with at
+most a given probability (``false_alarm_rate``).
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ _log = structlog.get_logger("worker.drift")
 _DIGITS = 4
 
 
+# Labels are reported as moved until they account for this part of the PSI.
 _MOST = 0.8
-"""Labels are named as moved until they account for this part of the PSI."""
 
 TOLERATED_PSI = 0.01
-"""A shift that counts as none: the expected shares are themselves counts over a finite sample."""
+"""A shift that does not count: the expected shares are estimates from a finite sample too."""
 
 QUANTILE = 0.95
 """Quantile of the off-label mass in validation; 1 in 20 of its messages exceeds it."""
 
 LEAST_MASS = 0.001
-"""Smallest mass that counts as doubt, whatever the quantile is: less is rounding."""
+"""Smallest off-label mass that counts, whatever the quantile: less is rounding."""
 
+# Confidence of the bound on the share above the quantile, since validation is a sample.
 _CONFIDENCE = 0.95
-"""Confidence of the bound on the share above the quantile: validation is a sample too."""
 
 _NORMAL = NormalDist()
-_HALVINGS = 60
+_HALVINGS = 60  # of [0, 1]: finer than a float
 
 
 class DriftListener:
-    """A listener of the loop that watches the answers of the adapter ``main`` returns.
+    """A listener of the loop that watches the answers of the main adapter (``main()``).
 
-    A canary's answers are left out, and another main adapter begins a new window, as soon as its
-    baseline is worked out: that takes the better part of a second, and the loop does not wait for
-    it. ``in_background`` has it done; the first one is worked out before this returns.
+    A canary's answers do not count. A new main adapter begins a new window once its baseline is
+    computed: that takes most of a second, so ``in_background`` does it and the loop does not wait.
+    The first baseline is computed in the constructor.
 
-    Counts are those of this worker alone, of the partitions it holds. ``metric_samples`` and
-    ``info`` may be called from any thread.
+    Counts are those of this worker's partitions. ``metric_samples`` and ``info`` may be called from
+    any thread.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DriftListener:
         self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
         self._wanted: str | None = None
-        # The adapter's digest next to its baseline: seen whole, whichever thread sets it.
+        # One tuple, so that the loop's thread sees digest and baseline change together.
         self._made: tuple[str, DriftBaseline | None] | None = None
         self._detector: DriftDetector | None = None
         self._last: WindowReport | None = None
@@ -81,10 +81,11 @@ class DriftListener:
         self._watch(manifest, make_baseline(manifest, self._policy))
 
     def _follow(self) -> None:
-        """Watch the current main adapter, once there is what to compare it with."""
+        """Watch the current main adapter, once its baseline is ready."""
         manifest = self._main()
         if self._digest == manifest.digest:
             return
+        # _wanted remembers that the computation runs, so that each batch does not start another.
         if self._wanted != manifest.digest:
             self._wanted = manifest.digest
             self._in_background(lambda: self._make(manifest))
@@ -97,7 +98,7 @@ class DriftListener:
         self._made = (manifest.digest, make_baseline(manifest, self._policy))
 
     def _watch(self, manifest: Manifest, baseline: DriftBaseline | None) -> None:
-        """Begin a window of this adapter; nothing is watched where it has no reference."""
+        """Begin a window of this adapter; without a reference nothing is watched."""
         self._digest = manifest.digest
         self._last = None
         if baseline is None:
@@ -109,7 +110,7 @@ class DriftListener:
                 why="the adapter's manifest has no reference",
             )
             return
-        draw = random.Random(baseline.digest)  # noqa: S311 - a sample, no secret
+        draw = random.Random(baseline.digest)  # noqa: S311 - sampling, not cryptography
         self._detector = DriftDetector(baseline, self._policy.window, self._policy.sample_ids, draw)
         signals: list[Signal] = ["labels"] if baseline.mass is None else ["labels", "off_label"]
         for signal in signals:
@@ -117,7 +118,7 @@ class DriftListener:
                 self._windows.setdefault((signal, result), 0)
 
     def __call__(self, event: LoopEvent) -> None:
-        """Count the labels that were published; judge a window when it is full."""
+        """Count published labels; judge a window when it is full."""
         if not isinstance(event, Published):
             return
         self._follow()
@@ -133,7 +134,7 @@ class DriftListener:
                     self._take(detector, report)
 
     def metric_samples(self) -> Iterator[MetricSample]:
-        """Yield the figures of the last full window, and the thresholds."""
+        """Yield the thresholds, and the figures of the last full window."""
         detector, last = self._detector, self._last
         if detector is None:
             return
@@ -181,7 +182,7 @@ class DriftListener:
             key = (signal, "drifted" if consecutive else "stable")
             self._windows[key] = self._windows.get(key, 0) + 1
             if consecutive:
-                # The 1st, 2nd, 4th, 8th... of consecutive windows: what lasts is logged less often.
+                # Log the 1st, 2nd, 4th, 8th... of consecutive drifted windows.
                 if consecutive & (consecutive - 1) == 0:
                     _warn(detector, report, signal, consecutive)
             elif lasted := before.get(signal, 0):
@@ -254,8 +255,8 @@ class WindowReport:
     """One full window. ``consecutive`` counts the drifted windows up to this one, by signal.
 
     ``moved`` are the labels that account for most of the PSI, largest part first. ``samples`` are
-    ids of records to look at, by signal: of labels that are too frequent, or far from every label.
-    ``off_label_ratio`` is None where there is no off-label mass.
+    ids of records to look at, by signal: from labels that are too frequent, or off-label.
+    ``off_label_ratio`` is None without off-label mass.
     """
 
     messages: int
@@ -285,9 +286,9 @@ class _Reservoir:
 
 
 class DriftDetector:
-    """Counts an adapter's answers and judges each window of ``window`` of them.
+    """Counts an adapter's answers and judges each window of ``window`` answers.
 
-    Windows do not overlap, so they are independent: a second consecutive drifted one is news.
+    Windows do not overlap, so they are independent: a second drifted one in a row is new evidence.
     """
 
     def __init__(
@@ -304,22 +305,21 @@ class DriftDetector:
 
     @property
     def messages(self) -> int:
-        """Number of answers in the current window, which is not full yet."""
+        """Number of answers in the current, incomplete window."""
         return self._messages
 
     def add(self, label: str, off_label_mass: float | None, record_id: str) -> WindowReport | None:
-        """Count an answer; return the report of the window that it completes.
-
-        An answer whose label belongs to another adapter's taxonomy is not counted.
-        """
+        """Count an answer; return a report if it completes a window. A label of another adapter's
+        taxonomy is not counted."""
         if label not in self._counts:
             return None
         self._messages += 1
         self._counts[label] += 1
+        # Samples are drawn for every label: which of them have grown is only known at the end.
         limit = self.baseline.mass
         off_label = limit is not None and off_label_mass is not None and off_label_mass > limit
         self._off_label += off_label
-        if self._sample_ids:
+        if self._sample_ids:  # reservoirs of size 0 would still draw random numbers
             self._label_samples[label].add(record_id)
             if off_label:
                 self._off_label_sample.add(record_id)
@@ -368,7 +368,7 @@ class DriftDetector:
         )
 
     def _sample_grown(self, shifts: Sequence[LabelShift]) -> tuple[str, ...]:
-        """Take ids of the labels that are too frequent, from each label in turn."""
+        """Return ids from labels that are too frequent, from each label in turn."""
         grown = _largest([shift for shift in shifts if shift.share > shift.expected])
         kept = [self._label_samples[shift.label].kept for shift in grown]
         in_turn = [ids[at] for at in range(self._sample_ids) for ids in kept if at < len(ids)]
@@ -376,7 +376,7 @@ class DriftDetector:
 
 
 def _largest(shifts: Sequence[LabelShift]) -> list[LabelShift]:
-    """Return the fewest labels that account for most of the PSI that these labels have."""
+    """Return the fewest labels that account for most of the PSI of ``shifts``."""
     wanted = _MOST * sum(shift.psi for shift in shifts)
     found: list[LabelShift] = []
     so_far = 0.0
@@ -392,13 +392,13 @@ def _largest(shifts: Sequence[LabelShift]) -> list[LabelShift]:
 class DriftPolicy:
     """How a window of ``window`` messages is judged.
 
-    ``false_alarm_rate`` is the share of windows without drift that may exceed one threshold or the
-    other. ``sample_ids`` record ids are reported with a drifted window.
+    ``false_alarm_rate`` is the share of windows without drift that may exceed either threshold.
+    ``sample_ids`` record ids are reported with a drifted window.
 
-    A window of 1000 finds a tenth of messages out of scope within two windows, and its threshold
-    for labels is half of the usual 0.1; 500 finds less, 5000 finds it later (docs/drift.md has the
-    measurements). The alert waits for two consecutive windows, so a rate of 0.01 fires it by chance
-    in one of ten thousand.
+    A window of 1000 detects 10 % of messages out of scope within two windows, and its threshold for
+    labels is half of the usual 0.1. 500 detects less, 5000 detects later (measured in
+    docs/drift.md). The alert needs two consecutive windows, so a rate of 0.01 fires it by chance
+    once in ten thousand windows.
     """
 
     window: int = 1000
@@ -410,10 +410,10 @@ class DriftPolicy:
 class DriftBaseline:
     """What a window of one adapter's answers is compared with.
 
-    ``shares`` are the expected ones, by label; a PSI above ``psi_threshold`` is drift. A message
-    counts as off-label where its off-label mass, or with a head its out-of-scope score, is above
-    ``mass``; a ratio of such messages at or above ``off_label_threshold`` is drift. ``mass`` is
-    None where the way of decoding yields neither.
+    ``shares`` are the expected shares by label; a PSI above ``psi_threshold`` is drift. A message
+    is off-label if its off-label mass, or a head's out-of-scope score, is above ``mass``; a ratio
+    of such messages from ``off_label_threshold`` on is drift. ``mass`` is None if the kind has
+    neither.
     """
 
     digest: str
@@ -424,23 +424,25 @@ class DriftBaseline:
 
 
 def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | None:
-    """Return what to compare an adapter's windows with; None where its manifest has no reference.
+    """Return an adapter's baseline; None if its manifest has no reference.
 
-    Each signal gets half of ``false_alarm_rate`` (Bonferroni); the labels get all of it where there
-    is no off-label mass.
+    Each signal gets half of ``false_alarm_rate`` (Bonferroni); without off-label mass the labels
+    get all of it.
     """
     reference = manifest.reference
     if reference is None:
         return None
     quantile = reference.misfit.get(f"{QUANTILE:g}")
     signals = 1 if quantile is None else 2
+    # Bonferroni: two signals at half the rate raise a false alarm no more often than one.
     alarm_rate = policy.false_alarm_rate / signals
     shares = {name: reference.label_shares.get(name, 0.0) for name in manifest.taxonomy.names}
+    # The adapter's own errors shift the shares without any drift (expected_errors).
     tolerated = TOLERATED_PSI + expected_errors(reference.confidence) ** 2
     label_psi = psi_threshold(policy.window, len(shares), tolerated, alarm_rate)
     above = share_bound(1 - QUANTILE, manifest.calibration.examples, _CONFIDENCE)
     off_label = count_threshold(policy.window, above, alarm_rate) / policy.window
-    # An out-of-scope score has no least value: it is of any sign and size.
+    # The least mass does not apply to an out-of-scope score, which has any sign and scale.
     mass = (
         max(quantile, LEAST_MASS) if quantile is not None and reference.off_label_mass else quantile
     )
@@ -448,14 +450,14 @@ def make_baseline(manifest: Manifest, policy: DriftPolicy) -> DriftBaseline | No
 
 
 def expected_errors(confidence: Mapping[str, float]) -> float:
-    """Return the error rate that calibrated confidences predict: 1 minus their mean.
+    """Return the error rate that calibrated confidences predict: 1 minus their mean; 0 without any.
 
-    ``confidence`` holds quantiles over validation, by probability; between them, and to 0 and 1, it
-    is interpolated linearly. 0 without any.
+    ``confidence`` has quantiles over validation by probability, interpolated linearly between them
+    and to 0 and 1.
 
-    An adapter with this error rate gives labels in other shares than the true ones, without any
-    drift. Where each label gains or loses about that part of its own messages, the PSI between the
-    two is about the square of it.
+    An adapter with errors gives labels in other shares than the true ones, even without drift. If
+    each label gains or loses about that part of its messages, the PSI between the two is about the
+    square of the error rate.
     """
     if not confidence:
         return 0.0
@@ -470,11 +472,11 @@ def psi_by_label(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict
 
     PSI is the sum of (a - e) ln(a / e) over the labels, where a is the actual share and e the
     expected one (Siddiqi 2006, Credit Risk Scorecards, chapter 9): the Kullback-Leibler divergence
-    in both directions (Jeffreys 1946). ``counts`` are those of the window; ``shares`` are the
-    expected ones, by label, and add up to 1. A label that is missing in either counts as 0 there.
+    in both directions (Jeffreys 1946). ``counts`` are the window's; ``shares`` are the expected
+    shares by label and add up to 1. A label that is missing in either counts as 0 there.
 
-    Empty cells: half a message is added to each label's count and to each expected count, so that
-    a label that did not occur, or was never expected, has a finite part.
+    Half a message is added to each label's count and expected count, so that a label with an
+    empty cell has a finite part.
     """
     labels = dict.fromkeys((*shares, *counts))
     messages = sum(counts.values())
@@ -488,14 +490,14 @@ def psi_by_label(counts: Mapping[str, int], shares: Mapping[str, float]) -> dict
 
 
 def psi_threshold(window: int, labels: int, tolerated: float, false_alarm_rate: float) -> float:
-    """Return the PSI that a window of messages exceeds with probability ``false_alarm_rate`` when
+    """Return the PSI that a window of messages exceeds with probability ``false_alarm_rate`` if
     the true shares are off by a PSI of ``tolerated``.
 
     In a sample of n messages over k labels, n times the PSI approximately follows a chi-square
     distribution with k - 1 degrees of freedom (Yurdakul 2018, Statistical Properties of Population
-    Stability Index), with a noncentrality of n times the PSI of the true shares when these have
-    moved. So the threshold falls with the window and grows with the number of labels, where a
-    fixed 0.1 or 0.25 would not.
+    Stability Index); if the true shares have moved, with a noncentrality of n times their PSI. So
+    the threshold falls with the window and grows with the number of labels, unlike the customary
+    0.1 and 0.25.
     """
     if labels < 2:
         return math.inf  # one label has one share
@@ -504,15 +506,15 @@ def psi_threshold(window: int, labels: int, tolerated: float, false_alarm_rate: 
 
 
 def share_bound(share: float, examples: int, confidence: float) -> float:
-    """Return the upper confidence bound of a true share, of which ``examples`` draws have shown a
-    ``share`` (Clopper & Pearson 1934, one-sided)."""
+    """Return the upper confidence bound of a true share, given a ``share`` of ``examples`` draws
+    (Clopper & Pearson 1934, one-sided)."""
     above = round(share * examples)
     if above >= examples:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        # Drawing this few becomes less likely as the true share grows.
+        # The probability of drawing more rises with the true share, so bisection works.
         if _binomial_tail(above + 1, examples, middle) < confidence:
             low = middle
         else:
@@ -521,8 +523,8 @@ def share_bound(share: float, examples: int, confidence: float) -> float:
 
 
 def count_threshold(window: int, share: float, false_alarm_rate: float) -> int:
-    """Return the smallest count that a window reaches with at most probability ``false_alarm_rate``
-    when each of its messages counts with probability ``share``; window + 1 where there is none."""
+    """Return the smallest count that a window reaches with probability ``false_alarm_rate`` or less
+    if each message counts with probability ``share``; window + 1 if there is none."""
     low, high = 0, window + 1
     while low < high:
         middle = (low + high) // 2
@@ -541,6 +543,7 @@ def _binomial_tail(least: int, trials: int, p: float) -> float:
         return 0.0
     if p >= 1:
         return 1.0
+    # In logarithms, because binomial coefficients of a window of thousands overflow a float.
     log_p, log_q = math.log(p), math.log1p(-p)
     first = math.lgamma(trials + 1)
     return min(
@@ -559,8 +562,9 @@ def _binomial_tail(least: int, trials: int, p: float) -> float:
 
 
 def _chi_square(probability: float, degrees: int, noncentrality: float) -> float:
-    """Return a quantile of the noncentral chi-square distribution, by Sankaran (1963, Biometrika
-    50:199, the last of his approximations): from 1 % below to 2.5 % above it in these tails."""
+    """Return a quantile of the noncentral chi-square distribution by Sankaran's last approximation
+    (1963, Biometrika 50:199): 1 % below to 2.5 % above the exact value in these tails. SciPy has
+    the exact one, but the worker's image does not have SciPy."""
     mean = degrees + noncentrality
     spread = degrees + 2 * noncentrality
     power = 1 - 2 * mean * (degrees + 3 * noncentrality) / (3 * spread**2)

@@ -1,10 +1,8 @@
-"""Whether the worker has started, is alive and is ready, and the reasons if not."""
+"""The health checks: started, alive, ready, with the reasons if not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 from worker.core.loop import LoopState
 from worker.errors import EngineDied, WorkerError
@@ -14,49 +12,29 @@ JOINING = "the consumer group is not joined yet"
 STOPPING = "stopping: work in flight is being finished"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthVerdict:
-    """Healthy, or the reasons why not."""
-
-    why: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no reason against it."""
-        return not self.why
-
-
-class Answers(Protocol):
-    """Whatever answers prompts, whichever adapters serve."""
-
-    def check_health(self) -> None:
-        """Raise EngineDied when it cannot. From any thread."""
-        ...
-
-
 class Health:
-    """Answers the three health checks, from any thread; the worker's own thread reports to it.
+    """The three health checks, for any thread. Each returns the reasons against it, empty if well.
 
-    While the worker starts it counts as alive, however long that takes: the limit is up to the
-    start-up probe. From then on it is alive while the loop polls Kafka at least every
-    ``max_iteration_s`` and the engine can answer. Neither lag nor an unreachable broker makes a
-    worker unhealthy: a restart would not help.
+    A starting worker counts as alive however long it takes: the start-up probe has the limit.
+    Afterwards it is alive while the loop polls Kafka at least every ``max_iteration_s`` and the
+    engine can answer. Lag or an unreachable broker do not make it unhealthy, because a restart
+    would not help.
     """
 
     def __init__(self, clock: Callable[[], float], max_iteration_s: float) -> None:
         self._clock = clock
         self._max_iteration_s = max_iteration_s
-        self._engine: Answers | None = None
+        self._check_engine: Callable[[], None] | None = None
         self._state: Callable[[], LoopState] | None = None
         self._closing = False
         self._failed: str | None = None
 
-    def model_ready(self, engine: Answers) -> None:
-        """The engine is warm."""
-        self._engine = engine
+    def model_ready(self, check_engine: Callable[[], None]) -> None:
+        """The engine is warm; ``check_engine`` raises EngineDied, from any thread."""
+        self._check_engine = check_engine
 
     def runs(self, state: Callable[[], LoopState]) -> None:
-        """The loop is about to run; ``state`` may be called from any thread."""
+        """The loop is about to run; ``state`` can be called from any thread."""
         self._state = state
 
     def closing(self, error: BaseException | None = None) -> None:
@@ -67,19 +45,20 @@ class Health:
             self._failed = f"the worker ends with {type(error).__name__}{detail}"
         self._closing = True
 
-    def started(self) -> HealthVerdict:
-        """Whether start-up is over: the model is warm."""
-        return HealthVerdict(() if self._engine is not None else (self._failed or LOADING,))
+    def started(self) -> list[str]:
+        """Check whether the model is warm."""
+        return [] if self._check_engine is not None else [self._failed or LOADING]
 
-    def alive(self) -> HealthVerdict:
-        """Whether the worker can work; if not, a restart may help."""
+    def alive(self) -> list[str]:
+        """Check whether the worker can work; if not, a restart may help."""
         if self._failed is not None:
-            return HealthVerdict((self._failed,))
-        if self._closing or self._engine is None:
-            return HealthVerdict()
+            return [self._failed]
+        # A worker that drains stops polling, and a loading one has no engine: neither is stuck.
+        if self._closing or self._check_engine is None:
+            return []
         why = []
         try:
-            self._engine.check_health()
+            self._check_engine()
         except EngineDied as error:
             why.append(f"engine: {error}")
         polled_at = self._state().polled_at if self._state is not None else None
@@ -87,22 +66,22 @@ class Health:
             age = self._clock() - polled_at
             if age > self._max_iteration_s:
                 why.append(
-                    f"the loop has not polled Kafka for {age:.0f} s; "
-                    f"{self._max_iteration_s:.0f} s is the longest it may take"
+                    f"the loop has not polled Kafka for {age:.0f} s; the limit is "
+                    f"{self._max_iteration_s:.0f} s"
                 )
-        return HealthVerdict(tuple(why))
+        return why
 
-    def ready(self) -> HealthVerdict:
-        """Whether it labels messages, or would if there were a partition left for it."""
-        why = list(self.alive().why)
+    def ready(self) -> list[str]:
+        """Check whether it labels messages, or would with a partition assigned."""
+        why = self.alive()
         state = self._state() if self._state is not None else None
-        if self._engine is None:
+        if self._check_engine is None:
             why.append(LOADING)
         elif self._closing or (state is not None and state.stopping):
             why.append(STOPPING)
         elif state is None or not state.joined:
             why.append(JOINING)
         elif state.outage_since is not None:
-            away_s = self._clock() - state.outage_since
-            why.append(f"Kafka has not been reachable for {away_s:.0f} s; results wait")
-        return HealthVerdict(tuple(why))
+            outage_s = self._clock() - state.outage_since
+            why.append(f"Kafka has been unreachable for {outage_s:.0f} s; results wait")
+        return why

@@ -1,4 +1,4 @@
-"""The loop's events as metrics; its state is read when the metrics page is requested."""
+"""The loop's events as metrics; its state is read at scrape."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from worker.observe.registry import MetricSample, Registry
 from worker.records.types import Classified, Outcome, Postponed, Rejected, TopicPartition
 
 DIGEST_CHARS = 12
-"""Length of the part of a digest that names its adapter in metrics and logs."""
+"""Length of a digest's prefix that identifies the adapter in metrics and logs."""
 
 KEPT = 8
-"""Number of adapters that keep their series; those that served longest ago lose theirs."""
+"""The number of adapters that keep their series. Older ones lose theirs: a worker that runs for
+months would otherwise grow without a bound."""
 
 
 class MetricsListener:
-    """A listener of the loop. ``clock`` is the loop's, ``wall`` gives Unix seconds."""
+    """A listener of the loop. ``clock`` is the loop's; ``wall`` returns Unix seconds."""
 
     def __init__(
         self,
@@ -75,15 +76,17 @@ class MetricsListener:
                 self._backpressure(1, kind)
 
     def _count(self, batch: Sequence[CompletedRecord]) -> None:
-        """Count each record by its outcome, and observe where its time went.
+        """Count records by outcome, and observe their durations.
 
-        What is tried again later has not ended: it is counted apart, and again when it has.
+        A record on the retry topic has not ended: it is counted as a retry now, and by its outcome
+        when it ends.
         """
         now, wall = self._clock(), self._wall()
         self._adapters.published(batch)
         ended = [each for each in batch if not isinstance(each.outcome, Postponed)]
         self._commit_wait([max(0.0, now - each.finished_at) for each in ended])
         sent_ms = [each.record.timestamp_ms for each in ended]
+        # max: the producer's clock may be ahead of ours.
         self._end_to_end([max(0.0, wall - at / 1000) for at in sent_ms if at is not None])
         self._observe([each.outcome for each in ended if isinstance(each.outcome, Classified)])
         outcomes = Counter(each.outcome.kind for each in ended)
@@ -111,10 +114,8 @@ def loop_samples(
     now: float,
     wall: float,
 ) -> Iterator[MetricSample]:
-    """Yield the loop's state at this moment: ``now`` by its own clock, ``wall`` in Unix seconds.
-
-    ``lag`` and ``oldest_ms`` are the stream's.
-    """
+    """Yield the loop's state at ``now`` (the loop's clock; ``wall`` is the same in Unix seconds).
+    ``lag`` and ``oldest_ms`` are the stream's."""
     yield named.IN_FLIGHT, [((), state.in_flight_records)]
     yield named.IN_FLIGHT_BYTES, [((), state.in_flight_bytes)]
     yield named.IN_ENGINE, [((), state.in_engine_records)]
@@ -122,11 +123,12 @@ def loop_samples(
     yield named.WATERMARK_GAP, _by_partition(state.waiting)
     yield named.ASSIGNED, [((), len(state.waiting))]
     yield named.PAUSED, [((), state.paused_partitions)]
-    away_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
-    yield named.OUTAGE, [((), away_s)]
+    outage_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
+    yield named.OUTAGE, [((), outage_s)]
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     topic = state.retry_topic
+    # Messages on the retry topic wait on purpose: counted as lag, they would scale workers up.
     yield named.LAG, _by_partition({at: count for at, count in lag.items() if at.topic != topic})
     ages = {at: 0.0 for at, count in lag.items() if not count}
     ages |= {at: max(0.0, wall - ms / 1000) for at, ms in oldest_ms.items()}
@@ -152,11 +154,11 @@ def _each(values: Sequence[str]) -> list[tuple[str]]:
 
 
 class AdapterMetrics:
-    """Counts what happens to adapters, and committed records by adapter."""
+    """Counts swaps, refusals and stops of adapters, and committed records by adapter."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._known: dict[str, None] = {}  # the latest to serve is last
+        self._known: dict[str, None] = {}  # the most recent last
         self._labels = registry.counter(named.LABELS)
         self._records = registry.counter(named.ADAPTER_RECORDS)
         self._confidence = registry.histogram(named.ADAPTER_CONFIDENCE)
@@ -193,6 +195,7 @@ class AdapterMetrics:
             adapter = serving.digest[:DIGEST_CHARS]
             self._known.pop(adapter, None)
             self._known[adapter] = None
+            # From 0, so that a rate over the first minutes sees the first increase.
             for label in serving.manifest.taxonomy.names:
                 for agrees in named.AGREES:
                     self._registry.begin(named.SHADOW, label, agrees)
@@ -244,7 +247,6 @@ class AdapterMetrics:
         self._off_label_mass([mass for mass in masses if mass is not None], adapter)
         for label, count in Counter(decision.label for decision in decisions).items():
             self._labels(count, label, adapter)
-        # What is postponed has not ended yet.
         ended = Counter(each.kind for each in outcomes if not isinstance(each, Postponed))
         for kind, count in ended.items():
             self._records(count, adapter, kind)
@@ -258,7 +260,7 @@ class AdapterMetrics:
 
 
 def adapter_samples(router: AdapterRouter, events: AdapterEvents) -> Iterator[MetricSample]:
-    """Yield which adapters serve at this moment, and what is refused or stopped."""
+    """Yield the adapters that serve now, and those refused or stopped."""
     split = router.split
     manifest = split.main.manifest
     yield (

@@ -1,6 +1,6 @@
-"""All that a worker exposes: probes, metrics, traces, drift and ``/info``.
+"""Everything that a worker exposes: probes, metrics, traces, drift and ``/info``.
 
-``worker.app`` reports to it how far the start has come.
+``worker.app`` reports the progress of the start to it.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +29,7 @@ from worker.engine.open import OpenedEngine
 from worker.lifecycle.events import AdapterEvents, Refused, Stopped
 from worker.observe import metrics as named
 from worker.observe.drift import DriftListener
-from worker.observe.health import Health, HealthVerdict
+from worker.observe.health import Health
 from worker.observe.listener import AdapterMetrics, MetricsListener, adapter_samples, loop_samples
 from worker.observe.registry import CONTENT_TYPE, MetricSample, Registry
 from worker.observe.server import HttpServer, Page
@@ -40,15 +39,13 @@ from worker.stream.port import Stream
 
 _log = structlog.get_logger("worker.http")
 
+# Added to the longest iteration that the settings allow, for slow machines.
 _SLACK_S = 10.0
-"""Added to the longest iteration that the settings allow: a machine may be slow."""
 
 
 class Observer:
-    """Listens to the loop for metrics and traces, and answers over HTTP. ``close`` it last.
-
-    Raises SettingsError when it cannot listen or trace as the settings say.
-    """
+    """Listens to the loop for metrics and traces, and serves them over HTTP. Create it before the
+    model is loaded, ``close`` it last. Raises SettingsError if it cannot listen or trace."""
 
     def __init__(self, settings: Settings, max_iteration_s: float) -> None:
         self._settings = settings
@@ -71,7 +68,7 @@ class Observer:
     def model_ready(
         self, opened: OpenedEngine, router: AdapterRouter, adapter_events: AdapterEvents
     ) -> None:
-        """The engine is warm; from now on there are metrics of its work."""
+        """The engine is warm: begin its metrics."""
         self._opened = opened
         self._serving = (router, adapter_events)
         manifest = opened.manifest
@@ -84,10 +81,10 @@ class Observer:
         self.listeners.append(metrics)
         if self._settings.drift.enabled:
             self._watch_drift(router)
-        self._health.model_ready(router)
+        self._health.model_ready(router.check_health)
 
     def runs(self, loop: Loop, stream: Stream, retention_s: Mapping[str, float]) -> None:
-        """The loop is about to run. ``retention_s``: how long its topics keep messages."""
+        """The loop is about to run. ``retention_s`` has the retention of its topics."""
         retention = [((topic,), seconds) for topic, seconds in retention_s.items()]
         self._registry.at_scrape(lambda: [(named.RETENTION, retention)])
         self._registry.at_scrape(
@@ -102,11 +99,11 @@ class Observer:
         self._health.closing(error)
 
     def metrics(self) -> bytes:
-        """Return the page of ``/metrics``."""
+        """Return the content of ``/metrics``."""
         return self._registry.page()
 
     def close(self) -> None:
-        """Export the remaining traces, and stop answering."""
+        """Export the remaining traces and stop serving."""
         while self._close:
             self._close.pop()()
 
@@ -116,7 +113,7 @@ class Observer:
         self._registry.at_scrape(self.drift.metric_samples)
 
     def _trace(self) -> None:
-        from worker.observe.tracing import start_tracing  # heavy, and not always installed
+        from worker.observe.tracing import start_tracing  # slow to import, and optional
 
         kafka = self._settings.kafka
         tracing = start_tracing(
@@ -128,7 +125,7 @@ class Observer:
         )
         self.listeners.append(tracing)
         self.propagate_headers = tracing.propagate_headers
-        self._close.append(tracing.close)
+        self._close.append(tracing.close)  # closed last-in first-out, after the HTTP server
 
     def _serve(self) -> None:
         http, health = self._settings.http, self._health
@@ -153,21 +150,11 @@ class Observer:
         return {**found, "drift": drift}
 
     def _ready(self) -> Sequence[MetricSample]:
-        return [(named.READY, [((), float(self._health.ready().ok))])]
+        return [(named.READY, [((), float(not self._health.ready()))])]
 
 
-@contextmanager
-def observing(settings: Settings, max_iteration_s: float) -> Iterator[Observer]:
-    """Observe a worker from its start, before the model is loaded, until its end."""
-    observer = Observer(settings, max_iteration_s)
-    try:
-        yield observer
-    finally:
-        observer.close()
-
-
-def _verdict(verdict: HealthVerdict) -> Page:
-    return _json({"ok": verdict.ok, "why": list(verdict.why)}, 200 if verdict.ok else 503)
+def _verdict(why: list[str]) -> Page:
+    return _json({"ok": not why, "why": why}, 503 if why else 200)
 
 
 def _json(content: object, status: int) -> Page:
@@ -181,11 +168,8 @@ def describe_worker(
     opened: OpenedEngine | None,
     serving: tuple[AdapterRouter, AdapterEvents] | None,
 ) -> Any:
-    """Return plain JSON. What depends on the model is null until it is loaded.
-
-    ``adapter``, ``taxonomy``, ``kind``, ``stages`` and ``decoding`` are of the main adapter that
-    serves now. ``precisions`` is what an adapter is served in, of a cascade each stage.
-    """
+    """Return the content of ``/info`` as plain JSON. Keys about the model are null until it is
+    loaded; ``adapter`` to ``decoding`` are those of the current main adapter."""
     found: dict[str, Any] = {
         "version": __version__,
         "started_at": rfc3339(started_at),
@@ -212,8 +196,8 @@ def describe_worker(
             "adapters": [
                 _serving(arm, ratio) for arm, ratio in zip(split.arms, split.ratios, strict=True)
             ],
-            "last_refusal": _told(events.last_refusal),
-            "canary_stopped": _told(events.stopped.get("canary")),
+            "last_refusal": _event(events.last_refusal),
+            "canary_stopped": _event(events.stopped.get("canary")),
             "serving": opened.serving,
         }
     return found
@@ -266,5 +250,5 @@ def _since(adapter: ServingAdapter) -> str | None:
     return None if adapter.since is None else rfc3339(adapter.since)
 
 
-def _told(event: Refused | Stopped | None) -> dict[str, Any] | None:
+def _event(event: Refused | Stopped | None) -> dict[str, Any] | None:
     return None if event is None else {**asdict(event), "at": rfc3339(event.at)}

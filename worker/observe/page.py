@@ -1,15 +1,14 @@
-"""``docs/metrics.md``, from the metrics themselves: ``python -m worker.observe.page``."""
+"""Print ``docs/metrics.md`` from the metrics: ``python -m worker.observe.page``."""
 
 from __future__ import annotations
 
 from worker.observe import metrics as named
-from worker.observe.metrics import Metric
+from worker.observe.metrics import METRICS, Metric
 
 _HEAD = """# Metrics
 
-For everyone who builds a dashboard or an alert: what `http://HOST:8080/metrics` shows, in the
-Prometheus text format. This page is made from `worker/observe/metrics.py` and
-`worker/observe/metrics.py` by `make metrics`.
+For everyone who builds a dashboard or an alert: the metrics on `http://HOST:8080/metrics`, in the
+Prometheus text format. `make metrics` generates this page from `worker/observe/metrics.py`.
 
 The engine's own metrics (`vllm:*`) are on the same page; vLLM's documentation explains them.
 `model.engine_args.disable_log_stats = true` leaves them out.
@@ -18,111 +17,34 @@ Counters begin at 0 for every label value that is known beforehand. Series of a 
 when the partition is revoked.
 """
 
-SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
-    (
-        "Records, counted when they are committed",
-        (
-            named.RECORDS,
-            named.LABELS,
-            named.DEAD_LETTERS,
-            named.RETRIES,
-            named.TRUNCATED,
-            named.CONFIDENCE,
-            named.OFF_LABEL_MASS,
-        ),
-    ),
-    (
-        "The same by adapter",
-        (named.ADAPTER_RECORDS, named.ADAPTER_CONFIDENCE, named.ADAPTER_OFF_LABEL_MASS),
-    ),
-    (
-        "The same by stage of a cascade",
-        (
-            named.STAGE_RECORDS,
-            named.STAGE_SECONDS,
-            named.STAGE_DISAGREEMENTS,
-            named.STAGE_EXPECTED,
-        ),
-    ),
-    (
-        "Where the time went, in seconds",
-        (named.END_TO_END, named.QUEUE, named.ENGINE, named.COMMIT_WAIT),
-    ),
-    (
-        "State of the loop",
-        (
-            named.IN_FLIGHT,
-            named.IN_FLIGHT_BYTES,
-            named.IN_ENGINE,
-            named.ENGINE_WINDOW,
-            named.WATERMARK_GAP,
-            named.ASSIGNED,
-            named.PAUSED,
-            named.SUSPECTS,
-            named.OUTAGE,
-            named.LAST_POLL,
-            named.LAG,
-            named.LAG_SECONDS,
-            named.RETENTION,
-            named.RETRY_WAITING,
-            named.RETRY_DUE,
-        ),
-    ),
-    (
-        "Consumer group, transactions, engine",
-        (
-            named.REBALANCES_TOTAL,
-            named.DROPPED,
-            named.TRANSACTIONS_TOTAL,
-            named.TRANSACTION_SECONDS,
-            named.BACKPRESSURE,
-            named.PROMPT_TOKENS,
-            named.ENGINE_BUSY,
-        ),
-    ),
-    (
-        "Drift, window by window",
-        (
-            named.DRIFT_PSI,
-            named.DRIFT_SHIFT,
-            named.DRIFT_OFF_LABEL,
-            named.DRIFT_THRESHOLD,
-            named.DRIFT_CONSECUTIVE,
-            named.DRIFT_WINDOWS,
-        ),
-    ),
-    (
-        "Adapters: swap, canary, shadow",
-        (
-            named.ADAPTER_TRAFFIC,
-            named.SWAPS_TOTAL,
-            named.LOAD_SECONDS,
-            named.ADAPTER_REFUSED,
-            named.REFUSALS_TOTAL,
-            named.CANARY_STOPPED,
-            named.CANARY_STOPS,
-            named.SHADOW,
-            named.SHADOW_DROPPED,
-        ),
-    ),
-    (
-        "What this worker is",
-        (named.BUILD_INFO, named.CONFIG_INFO, named.ADAPTER_INFO, named.READY),
-    ),
-)
+# Titles by the first metric under them; the others follow in the order of the module.
+_SECTIONS = {
+    named.RECORDS: "Records, counted when they are committed",
+    named.ADAPTER_RECORDS: "The same by adapter",
+    named.STAGE_RECORDS: "The same by stage of a cascade",
+    named.END_TO_END: "Durations, in seconds",
+    named.IN_FLIGHT: "State of the loop",
+    named.REBALANCES_TOTAL: "Consumer group, transactions, engine",
+    named.DRIFT_PSI: "Drift, window by window",
+    named.ADAPTER_TRAFFIC: "Adapters: swap, canary, shadow",
+    named.BUILD_INFO: "About this worker",
+}
 
 
 def metrics_page() -> str:
-    """Return the page as it stands in the repository."""
-    parts = [_HEAD]
-    for title, metrics in SECTIONS:
-        rows = [
-            f"| `{metric.name}` | {metric.kind} | {_labels(metric)} | {metric.help} |"
-            for metric in metrics
-        ]
-        head = ["| name | kind | labels | what it tells |", "|---|---|---|---|"]
-        parts.append("\n".join([f"## {title}", "", *head, *rows, ""]))
-    return "\n".join(parts)
+    """Return the page as it is in the repository."""
+    lines = [_HEAD.rstrip()]
+    for metric in METRICS:
+        if title := _SECTIONS.get(metric):
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                "| name | kind | labels | meaning |",
+                "|---|---|---|---|",
+            ]
+        lines.append(f"| `{metric.name}` | {metric.kind} | {_labels(metric)} | {metric.help} |")
+    return "\n".join([*lines, ""])
 
 
 def _labels(metric: Metric) -> str:

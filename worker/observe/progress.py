@@ -1,4 +1,4 @@
-"""The loop's events as log lines: each rebalance, each pause, and a summary at intervals."""
+"""Log the loop's events: rebalances, pauses, rejected records, and a summary at intervals."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from worker.core.events import (
 from worker.records.types import Postponed, Rejected, TopicPartition
 
 INTERVAL_S = 10.0
-"""Between two summaries: short enough to see that a worker is alive, and six lines a minute."""
+"""Time between two summaries: often enough to see that a worker is alive, six lines a minute."""
 
 _log = structlog.get_logger("worker.loop")
 
 
 class LogListener:
-    """A listener of the loop. Counts since start, and a rate since the last line."""
+    """A listener of the loop. A summary has totals since the start, and the rate since the last
+    summary."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -38,11 +39,11 @@ class LogListener:
         self.totals: Counter[str] = Counter()
 
     def __call__(self, event: LoopEvent) -> None:
-        """Log what an operator wants to know."""
+        """Log the event."""
         match event:
             case Published(batch, seconds):
                 self._summarize(batch, seconds)
-            case PublishFailed(records, attempt, error):  # they will be published again
+            case PublishFailed(records, attempt, error):  # it will be retried
                 _log.warning(
                     "batch.not_published", records=records, attempt=attempt, error=str(error)
                 )
@@ -68,7 +69,7 @@ class LogListener:
                 )
 
     def _summarize(self, batch: Sequence[CompletedRecord], seconds: float) -> None:
-        """Count; log a summary when the interval has passed."""
+        """Count; log each failed record, and a summary once per interval."""
         self.totals.update([completed.outcome.kind for completed in batch])
         for completed in batch:
             outcome = completed.outcome
@@ -88,6 +89,8 @@ class LogListener:
                     attempt=outcome.attempt,
                     detail=outcome.rejected.detail,
                 )
+        # Rejected records are logged one by one, so that each can be found; labelled ones are only
+        # counted, because there may be hundreds a second.
         self._since_line += len(batch)
         _log.debug("batch.published", records=len(batch), seconds=round(seconds, 4))
         elapsed = self._clock() - self._last_line

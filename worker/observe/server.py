@@ -1,4 +1,4 @@
-"""A small HTTP server for health checks and scrapes, on threads of its own."""
+"""A small HTTP server for health checks and scrapes, on its own threads."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from worker.errors import SettingsError
 _log = structlog.get_logger("worker.http")
 
 MAX_REQUESTS = 16
-"""Requests served at the same time."""
+"""The most requests served at the same time."""
 
-_REQUEST_S = 5.0  # timeout for a client to send or receive something
+_REQUEST_S = 5.0  # timeout for each read from or write to a client
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Page:
 
 
 Pages = Mapping[str, Callable[[], Page]]
-"""What makes the response to each path; called from any thread."""
+"""The function for each path; called from any thread."""
 
 
 class HttpServer:
-    """Serves pages from construction to ``close``. GET and HEAD, nothing else.
+    """Serves GET and HEAD from construction to ``close``.
 
-    A slow client blocks nobody: when MAX_REQUESTS are being served, the oldest one is cut off to
-    make room. Raises SettingsError when it cannot listen.
+    Slow clients cannot block the probes: when MAX_REQUESTS are being served, the oldest one is cut
+    off. Raises SettingsError if it cannot listen.
     """
 
     def __init__(self, host: str, port: int, pages: Pages) -> None:
@@ -53,8 +53,8 @@ class HttpServer:
             self._server = _Server(family, address[:2], pages)
         except OSError as error:
             raise SettingsError(
-                f"http.host={host}, http.port={port}: cannot listen there ({error.strerror}): "
-                "choose another, or http.port=0 for any free one"
+                f"http.host={host}, http.port={port}: cannot listen ({error.strerror}): choose "
+                "another port, or http.port=0 for any free one"
             ) from error
         self.port: int = self._server.server_address[1]
         shown = f"[{host}]" if ":" in host else host
@@ -62,13 +62,13 @@ class HttpServer:
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             name="http",
-            kwargs={"poll_interval": 0.1},
+            kwargs={"poll_interval": 0.1},  # shutdown() waits for one
             daemon=True,
         )
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening and cut off the requests that are being served."""
+        """Stop listening and cut off current requests."""
         self._server.shutdown()
         self._server.server_close()
         self._server.cut_off_all()
@@ -76,7 +76,7 @@ class HttpServer:
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    # TCPServer and not HTTPServer: the latter asks the name service for the host's name.
+    # Not http.server.HTTPServer: it looks up the host's name in DNS, which may take seconds.
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 64
@@ -89,6 +89,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        # Cutting off the oldest, rather than refusing the newest, lets a probe through while slow
+        # clients hold every place.
         with self._lock:
             oldest = next(iter(self._served)) if len(self._served) >= MAX_REQUESTS else None
             if oldest is not None:
@@ -103,7 +105,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what is not the client's fault: a closed connection is no news."""
+        """Log an error, unless the client closed the connection."""
         del request, client_address
         if not isinstance(sys.exception(), OSError):
             _log.exception("http.request_failed")
@@ -117,7 +119,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 def _cut_off(request: socket.socket) -> None:
     try:
         request.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it is closed already
+    except OSError:  # already closed
         return
 
 
@@ -132,19 +134,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
+        # A query is ignored: some scrapers and load balancers add one.
         path = urlsplit(self.path).path
         make = self.server.pages.get(path)
         if make is None:
             known = ", ".join(self.server.pages)
-            page = Page(
-                f"not found; there are {known}\n".encode(), "text/plain; charset=utf-8", 404
-            )
+            page = Page(f"not found; try {known}\n".encode(), "text/plain; charset=utf-8", 404)
         else:
             try:
                 page = make()
             except Exception:  # noqa: BLE001 - reported to client and log; the worker continues
                 _log.exception("http.page_failed", path=path)
-                page = Page(b"the page could not be made; the log says why\n", "text/plain", 500)
+                page = Page(b"internal error; see the worker's log\n", "text/plain", 500)
         self.send_response(page.status)
         self.send_header("Content-Type", page.content_type)
         self.send_header("Content-Length", str(len(page.body)))
@@ -157,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a malformed request in one plain line."""
         del explain
         body = f"{message or HTTPStatus(code).phrase}\n".encode()
-        # No other methods are known: http.server says 501, and 405 is what it is.
+        # http.server answers an unknown method with 501; 405 is the correct status.
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else code
         self.send_response(status)
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -173,4 +174,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "clerk-worker"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Log nothing: health checks come every few seconds."""
+        """Log nothing: probes come every few seconds."""

@@ -1,17 +1,17 @@
-"""OpenTelemetry traces. The only file that imports it; it is imported only when tracing is on.
+"""OpenTelemetry traces. Imported only if tracing is enabled; no other file imports OpenTelemetry.
 
-Spans follow the semantic conventions for messaging, version 1.44.0 (in development at that time):
-https://opentelemetry.io/docs/specs/semconv/messaging/kafka/. Their attribute names are written out
-here, because each release of the package may rename them.
+Spans follow the semantic conventions for messaging, version 1.44.0 (then in development):
+https://opentelemetry.io/docs/specs/semconv/messaging/kafka/. The attribute names are written out
+here, because each release of the conventions' package may rename them.
 
-- ``process <topic>``: one span for each attempt to publish a batch, in a trace of its own, from the
-  fetch of its oldest record to the commit, linked to the context of every message that has one.
-- ``label <topic>``: one span for each message that has a trace context, as a child of it, so that a
-  ticket's trace shows the worker's part. Messages without a context have no span: that would be
+- ``process <topic>``: one span for each attempt to publish a batch, in its own trace, from the
+  fetch of its oldest record to the commit, with a link to each message's context.
+- ``label <topic>``: one span for each message with a trace context, as its child, so that a
+  ticket's trace shows the worker's part. Messages without a context have no span: those would be
   thousands of traces of one span each.
 
-An output record carries the context of its message's span, or else of its batch's. A span holds
-nothing of a message but its position, its size and its label.
+An output record carries the context of its message's span, or otherwise of its batch's. A span has
+a message's position, size and label, and nothing else of it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ try:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
     raise SettingsError(
-        "tracing.enabled is true and OpenTelemetry is not installed: "
+        "tracing.enabled is true, but OpenTelemetry is not installed: "
         "pip install 'filing-clerk[tracing]', or set tracing.enabled = false"
     ) from error
 
@@ -49,7 +49,7 @@ _ROOT = Context()
 
 
 class Tracing:
-    """A listener of the loop; ``propagate_headers`` gives an output's headers."""
+    """A listener of the loop; ``propagate_headers`` returns an output's headers."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Tracing:
                 self._end_batch(result)
 
     def _begin_batch(self, batch: Sequence[CompletedRecord]) -> None:
-        """Begin the batch's span, and a span for each message that has a context."""
+        """Begin the batch's span, and a span for each message with a context."""
         self._zero_ns = self._wall_ns() - int(self._clock() * 1e9)
         contexts = [self._context(completed.record.headers) for completed in batch]
         self._batch = self._tracer.start_span(
@@ -116,7 +116,7 @@ class Tracing:
         }
 
     def propagate_headers(self, finished: CompletedRecord) -> Headers:
-        """Return the record's headers, with the context of its span in place of the sender's."""
+        """Return the record's headers with its span's context instead of the sender's."""
         span, _ = self._spans.get(finished.record.id, (self._batch, finished))
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, trace.set_span_in_context(span, _ROOT))
@@ -124,8 +124,9 @@ class Tracing:
         return kept + tuple((name, value.encode()) for name, value in carrier.items())
 
     def _end_batch(self, result: TransactionResult) -> None:
-        """End the spans; an aborted attempt has none for its messages, which are retried."""
+        """End the spans. After an abort the messages' spans are dropped: they are retried."""
         failed = None if result == "committed" else result
+        # After an unknown outcome the outputs may have been seen, so their spans must exist.
         if result != "aborted":
             for span, finished in self._spans.values():
                 self._end(span, finished, failed)
@@ -134,7 +135,7 @@ class Tracing:
         self._batch, self._spans = trace.INVALID_SPAN, {}
 
     def close(self) -> None:
-        """Export the remaining spans, for a few seconds at most: the collector may be down."""
+        """Export the remaining spans, with a limit of seconds: the collector may be down."""
         sender = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         sender.start()
         sender.join(_CLOSE_S)
@@ -175,6 +176,7 @@ class Tracing:
         span.end()
 
     def _context(self, headers: Headers) -> trace.SpanContext | None:
+        # latin-1 decodes any bytes; the propagator rejects what is not a context.
         carrier = {
             name: (value or b"").decode("latin-1") for name, value in headers if name in _CONTEXT
         }
@@ -189,10 +191,8 @@ class Tracing:
 
 
 def _server(servers: str) -> dict[str, str | int]:
-    """Where the cluster is: the first of the brokers that the worker was told of.
-
-    A span has one address, and a stable one serves better than that of whichever broker answered.
-    """
+    """Return the address of the first configured broker: a span has one address, and a stable one
+    is more useful than that of the broker that happened to answer."""
     first = servers.partition(",")[0].strip().rpartition("://")[2]
     host, _, port = first.rpartition(":")
     if not host or not port.isdigit():
@@ -207,10 +207,10 @@ def _known(name: str, value: str) -> dict[str, str | int]:
 def start_tracing(
     *, topic: str, group: str, max_links: int, server: str = "", client_id: str = ""
 ) -> Tracing:
-    """Trace as the OTEL_* variables say. Raises SettingsError where one of them is unusable.
+    """Start tracing as configured by the OTEL_* variables. Raises SettingsError.
 
-    ``server`` are the brokers as the settings name them. ``max_links`` is the largest number of
-    messages in a batch: each is linked, unless OTEL_SPAN_LINK_COUNT_LIMIT sets a lower limit.
+    ``server`` is kafka.bootstrap_servers. ``max_links`` is the largest batch: each of its messages
+    is linked, unless OTEL_SPAN_LINK_COUNT_LIMIT sets a lower limit.
     """
     named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
@@ -221,13 +221,14 @@ def start_tracing(
         provider = TracerProvider(
             resource=Resource.create(own, SCHEMA_URL),
             span_limits=SpanLimits(max_links=None if limited else max_links),
+            # Its exit handler would wait for an unavailable collector; close() has a limit.
             shutdown_on_exit=False,
         )
         exporter = _exporter(os.environ)
         if exporter is not None:
             provider.add_span_processor(BatchSpanProcessor(exporter))
     except ValueError as error:
-        raise SettingsError(f"tracing, by the OTEL_* variables: {error}") from error
+        raise SettingsError(f"tracing: invalid OTEL_* variable: {error}") from error
     return Tracing(provider, topic=topic, group=group, server=server, client_id=client_id)
 
 

@@ -1,1 +1,1 @@
-"""What runs outside of the stream: classify files of messages, and compare two adapters."""
+"""Commands that work next to the running workers: classify, compare, verify, replay."""

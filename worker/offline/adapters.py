@@ -1,12 +1,12 @@
-"""Which adapter a name stands for: a directory, a store's current one, or digits of a digest."""
+"""Resolve an adapter's name: a directory, a store, "current", or the first digits of a digest."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from worker.contract.manifest import MANIFEST_NAME
-from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter, is_digest
+from worker.contract.manifest import MANIFEST_NAME, is_digest
+from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter
 from worker.errors import SettingsError
 
 CURRENT = "current"
@@ -14,15 +14,15 @@ _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
 def resolve_adapter(name: str, configured: Path | None) -> Path:
-    """Return the directory of the adapter that ``name`` stands for.
+    """Return the directory of the adapter called ``name``.
 
-    ``configured`` is ``model.adapter``: a store, or an adapter in a store or on its own. Raises
-    SettingsError when the name matches no adapter or several, and AdapterRefused when a store's
-    pointer is bad.
+    ``configured`` is ``model.adapter``: a store, or an adapter inside or outside a store. Raises
+    SettingsError unless the name matches exactly one adapter, and AdapterRefused for a store with a
+    bad pointer.
     """
     if name == CURRENT:
         if configured is None:
-            raise SettingsError("'current' is the adapter that model.adapter names: set it")
+            raise SettingsError("'current' is the adapter in model.adapter: set model.adapter")
         store = store_of(configured)
         return find_adapter(store or configured).directory
     path = Path(name)
@@ -30,30 +30,31 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
         found = find_adapter(path).directory
         if not (found / MANIFEST_NAME).exists():
             raise SettingsError(
-                f"{path}: is neither an adapter nor a store: it has no {MANIFEST_NAME}"
+                f"{path}: not an adapter or a store, because it has no {MANIFEST_NAME}"
             )
         return found
     if not _PREFIX.fullmatch(name):
         raise SettingsError(
-            f"{name!r} is no directory: give an adapter's directory, a store, 'current', or at "
-            "least the first 4 digits of a digest in the store that model.adapter names"
+            f"{name!r} is not a directory: give an adapter's directory, a store, 'current', or the "
+            "first 4 or more digits of a digest in the store of model.adapter"
         )
     store = store_of(configured) if configured is not None else None
     if store is None:
         raise SettingsError(
-            f"{name!r} is looked up in a store, and model.adapter names none: "
+            f"cannot look up the digest {name!r}: model.adapter is not a store; add "
             "-s model.adapter=STORE"
         )
     stored = [inner.name for inner in store.iterdir() if is_digest(inner.name) and inner.is_dir()]
     matches = sorted(digest for digest in stored if digest.startswith(name))
+    # Ambiguous digits are an error: guessing would compare or replay with the wrong adapter.
     if len(matches) != 1:
         matching = f"{len(matches)} adapters" if matches else "no adapter"
-        raise SettingsError(f"{store}: {matching} with a digest that begins with {name}")
+        raise SettingsError(f"{store}: {matching} with a digest beginning with {name}")
     return store / matches[0]
 
 
 def store_of(configured: Path) -> Path | None:
-    """Return the store that is configured, or that the configured adapter is in."""
+    """Return the configured store, or the store of the configured adapter, if any."""
     for folder in (configured, configured.parent):
         if (folder / CURRENT_NAME).exists() or (folder / HISTORY_NAME).exists():
             return folder

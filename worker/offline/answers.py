@@ -1,7 +1,7 @@
-"""Waiting for answers without waiting for ever: is it the engine that is silent, or one message?
+"""Wait for answers with a limit, and tell a hanging engine from a single stuck message.
 
-A running worker finds that out by the answers that go on coming. A command that labels a given set
-of messages has none of those once the others are done, so it asks a prompt that the engine knows.
+A running worker sees that from the answers to later messages. A command that labels a fixed set has
+no later messages at the end, so it submits a golden prompt instead.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _CHECK_S = 1.0
 def wait_for_answers(
     engine: Engine, manifest: Manifest, waiting: Collection[Future[Answer]], silence_s: float
 ) -> set[Future[Answer]]:
-    """Return which of ``waiting`` are answered, at least one.
+    """Return those of ``waiting`` that are answered, at least one.
 
-    Where nothing is answered for ``silence_s`` (seconds), a golden prompt is asked. Once that is
-    answered so long is waited again (a long message may be slower, and the second stage of a
-    cascade is asked by another prompt than the golden one); then all that wait are cancelled and
-    returned. Raises EngineDied, also where the engine does not answer the golden prompt.
+    After ``silence_s`` seconds without an answer a golden prompt is submitted. When it is answered,
+    the wait is repeated once: a long message may be slower, and the golden prompt does not test a
+    cascade's second stage. Then all of ``waiting`` are cancelled and returned. Raises EngineDied,
+    also if the golden prompt is not answered.
     """
     done = _wait(engine, waiting, silence_s)
     if done:
@@ -47,8 +47,8 @@ def wait_for_answers(
 def _wait(
     engine: Engine, waiting: Collection[Future[Answer]], timeout_s: float
 ) -> set[Future[Answer]]:
-    """Return what is answered first, nothing after ``timeout_s``. Raises EngineDied: a part of an
-    engine may die without failing what it has."""
+    """Return the first answered futures, none after ``timeout_s``. Raises EngineDied: a cascade's
+    stage may die without failing its futures, so the health is checked in between."""
     end = time.monotonic() + timeout_s
     while (left := end - time.monotonic()) > 0:
         done, _ = wait(waiting, timeout=min(left, _CHECK_S), return_when=FIRST_COMPLETED)
@@ -59,5 +59,5 @@ def _wait(
 
 
 def why_cancelled(silence_s: float) -> str:
-    """Say in words why ``wait_for_answers`` has cancelled a message."""
-    return f"no answer within {2 * silence_s:g} s, but later ones had theirs"
+    """Return the reason for a message that ``wait_for_answers`` cancelled."""
+    return f"no answer within {2 * silence_s:g} s, while later messages were answered"

@@ -1,6 +1,6 @@
-"""``clerk-worker classify``: label a text, a file or standard input, without Kafka.
+"""``clerk-worker classify``: label a text, a file or standard input without Kafka.
 
-Contract, engine and review rules are those of the stream. Only source and sink differ.
+Prompts, engine and review rules are the worker's; only the source and the sink differ.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from worker.offline.answers import wait_for_answers, why_cancelled
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 
+# Enough to keep an engine busy, and few enough that a large file is read while it is labelled.
 _IN_FLIGHT = 128
-# Prefixed, because a file to be labelled often has a column "label" already.
+# Prefixed because an input file often has a column "label" already.
 _CSV_PREFIX = "clerk_"
 _CSV_COLUMNS = ("label", "confidence", "off_label_mass", "review", "error")
 
@@ -51,7 +52,7 @@ _ENDINGS: dict[str, FileFormat] = {
 
 @dataclass(frozen=True, slots=True)
 class ClassifyRequest:
-    """What to classify: one ``text``, or a ``source`` (a path, or - for standard input) of many."""
+    """One ``text`` to classify, or a ``source`` of many (a path, or - for standard input)."""
 
     text: str | None
     source: str | None
@@ -60,7 +61,7 @@ class ClassifyRequest:
 
 
 def run_classify(settings: Settings, request: ClassifyRequest) -> None:
-    """Classify what was requested and print it. Raises WorkerStopped or AdapterRefused."""
+    """Classify and print. Raises WorkerStopped or AdapterRefused."""
     if request.text is not None:
         rows: Iterable[Row] = [Row({}, SupportMessage(request.text, None))]
         kind: FileFormat = "text"
@@ -85,12 +86,11 @@ def run_classify(settings: Settings, request: ClassifyRequest) -> None:
 def label_in_order(
     labeller: Labeller, engine: Engine, rows: Iterable[Row], *, silence_s: float
 ) -> Iterator[tuple[Row, Result]]:
-    """Classify messages concurrently and yield the results in the order of the input.
+    """Classify messages concurrently and yield the results in input order.
 
-    Each result is yielded as soon as it is there: rows are read on a thread of their own, which may
-    block on the next one. An error of ``rows`` is raised after the results before it. A message
-    that is never answered gets no label (``silence_s``: see ``wait_for_answers``). Raises
-    EngineDied.
+    Rows are read on a separate thread, so that a result is yielded while the next row is still
+    being typed. An error of ``rows`` is raised after the results before it. A message that is never
+    answered gets no label (``silence_s``: see ``wait_for_answers``). Raises EngineDied.
     """
     waiting: Queue[tuple[Row, Future[Answer] | None, Result] | BaseException | None] = Queue(
         _IN_FLIGHT
@@ -154,7 +154,7 @@ def _finish(
 
 
 def _cascade(labeller: Labeller, decision: Decision) -> Result:
-    """Say which stage of a cascade answered, and what those before it thought."""
+    """Return the stage of a cascade that answered, and the answers of those before it."""
     stages = labeller.manifest.stages
     if not stages:
         return {}
@@ -164,10 +164,10 @@ def _cascade(labeller: Labeller, decision: Decision) -> Result:
         "earlier": [
             {
                 "stage": stage.name,
-                "label": thought.label,
-                "confidence": round(thought.confidence, 6),
+                "label": decided.label,
+                "confidence": round(decided.confidence, 6),
             }
-            for stage, thought in earlier
+            for stage, decided in earlier
         ],
     }
 
@@ -175,7 +175,7 @@ def _cascade(labeller: Labeller, decision: Decision) -> Result:
 def with_progress(
     results: Iterator[tuple[Row, Result]], total: int | None, what: str = "labelling"
 ) -> Iterator[tuple[Row, Result]]:
-    """Yield the results; show progress on standard error, where that is a terminal."""
+    """Yield the results, with a progress bar if standard error is a terminal."""
     columns = (
         TextColumn(what, markup=False),
         BarColumn(),
@@ -195,12 +195,14 @@ def with_progress(
 def _write(results: Iterator[tuple[Row, Result]], kind: FileFormat) -> None:
     if kind != "csv":
         for row, result in results:
+            # Flushed, so that a program behind a pipe sees each result at once.
             print(json.dumps({**row.fields, **result}, ensure_ascii=False), flush=True)
         return
     writer: csv.DictWriter[str] | None = None
     for row, result in results:
         if writer is None:
             columns = [*row.fields, *(_CSV_PREFIX + name for name in _CSV_COLUMNS)]
+            # Rows with more cells than the header are accepted; their extra cells are dropped.
             writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", restval="")
             writer.writeheader()
         shown = {**result, "review": " ".join(result.get("review", []))}
@@ -221,8 +223,8 @@ def _print_result(result: Result) -> None:
         console.print(f"[dim]no label fits  {result['off_label_mass']:.1%}[/dim]")
     if result.get("out_of_scope") is not None:
         console.print(f"[dim]out of scope  {result['out_of_scope']:.3f}[/dim]")
-    for thought in result.get("earlier", ()):
-        text = f"{thought['stage']} thought {thought['label']}  {thought['confidence']:.1%}"
+    for stage in result.get("earlier", ()):
+        text = f"{stage['stage']}: {stage['label']}  {stage['confidence']:.1%}"
         console.print(f"[dim]{escape(text)}[/dim]")
     if result["review"]:
         console.print(f"[yellow]for review: {', '.join(result['review'])}[/yellow]")
@@ -230,10 +232,10 @@ def _print_result(result: Result) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MessageFile:
-    """Where messages are and how to find them. ``source`` is a path, or - for standard input.
+    """An input file. ``source`` is a path, or - for standard input.
 
-    ``format`` None is told by the file name's ending. ``field`` is the CSV column or JSON path of
-    the message, ``label_field`` that of its true label, where there is one.
+    Without ``format`` the file name's ending decides. ``field`` is the CSV column or JSON path of
+    the message, ``label_field`` that of its true label, if any.
     """
 
     source: str
@@ -244,8 +246,8 @@ class MessageFile:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One message of the input: its fields unchanged, its text or why there is none, and its true
-    label where it was requested and is there."""
+    """One message of the input: its original fields, its text or why it has none, and its true
+    label, if requested and present."""
 
     fields: dict[str, Any]
     message: SupportMessage | MessageRejected
@@ -253,18 +255,16 @@ class Row:
 
 
 def file_format(file: MessageFile) -> FileFormat:
-    """Return the format that is given, or that the ending implies. Raises SettingsError."""
+    """Return the given format, or that of the file name's ending. Raises SettingsError."""
     found = file.format or _ENDINGS.get(Path(file.source).suffix.lower())
     if found is None:
-        raise SettingsError(f"--input {file.source}: give its format with --format")
+        raise SettingsError(f"--input {file.source}: unknown file type: give its --format")
     return found
 
 
 def read_rows(file: MessageFile, layout: Layout) -> Iterator[Row]:
-    """Yield every message, in order. ``layout`` names the JSON fields where ``file`` names none.
-
-    Raises SettingsError when the file cannot be read or lacks a column.
-    """
+    """Yield every message in order. ``layout`` has the JSON fields if ``file`` names none. Raises
+    SettingsError for an unreadable file or a missing column."""
     kind = file_format(file)
     with _open(file.source) as lines:
         try:
@@ -278,7 +278,7 @@ def read_rows(file: MessageFile, layout: Layout) -> Iterator[Row]:
                     for number, line in enumerate(lines, 1)
                 )
         except (UnicodeDecodeError, csv.Error) as error:
-            raise SettingsError(f"--input {file.source}: is not readable: {error}") from error
+            raise SettingsError(f"--input {file.source}: not readable: {error}") from error
 
 
 def _read_csv(lines: IO[str], file: MessageFile) -> Iterator[Row]:
@@ -288,8 +288,8 @@ def _read_csv(lines: IO[str], file: MessageFile) -> Iterator[Row]:
     for name, option in ((column, "--field"), (file.label_field, "--label-field")):
         if name is not None and name not in columns:
             raise SettingsError(
-                f"--input {file.source}: has no column {name!r} (its columns: "
-                f"{', '.join(columns) or 'none'}); choose one with {option}"
+                f"--input {file.source}: no column {name!r}, only "
+                f"{', '.join(columns) or 'an empty header'}: choose one with {option}"
             )
     for fields in reader:
         label = fields[file.label_field] if file.label_field else None
@@ -320,7 +320,7 @@ def _read_jsonl(lines: IO[str], file: MessageFile, layout: Layout) -> Iterator[R
 @contextmanager
 def _open(source: str) -> Iterator[IO[str]]:
     if source == "-":
-        # Not sys.stdin: at exit, Python waits for the thread that reads it.
+        # Not sys.stdin: at exit Python waits for a thread that reads it, so Ctrl-C would hang.
         with open(0, encoding="utf-8-sig", newline="", closefd=False) as file:
             yield file
         return

@@ -1,4 +1,4 @@
-"""``clerk-worker compare``: two adapters on the same messages, and where they differ."""
+"""``clerk-worker compare``: label the same messages with two adapters and show the differences."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Opener = Callable[[Settings], OpenedEngine]
 
 
 SHOWN = 15
-"""Most disagreements and moves that are shown on a terminal; the file has all."""
+"""The most disagreements and moves shown on a terminal; --out writes all of them."""
 
 _DIGEST_CHARS = 12
 _COLUMNS = ("id", "first", "first_confidence", "second", "second_confidence", "first_review",
@@ -53,8 +53,8 @@ _COLUMNS = ("id", "first", "first_confidence", "second", "second_confidence", "f
 class CompareRequest:
     """Two adapters by name, and the messages: a file, or a range of a topic's records.
 
-    ``topic`` None is the input topic. At most ``limit`` messages are read; ``texts`` keeps their
-    text in the result.
+    ``topic`` None is the input topic. At most ``limit`` messages are read. ``texts`` keeps message
+    texts in the result.
     """
 
     first: str
@@ -68,9 +68,9 @@ class CompareRequest:
 
 @dataclass(frozen=True, slots=True)
 class CompareResult:
-    """Both manifests, the messages that got a label from both, and how the two agree on them.
+    """Both manifests, the messages that both adapters labelled, and the comparison.
 
-    ``source`` says in words where the messages came from; ``unlabelled`` counts those without a
+    ``source`` describes where the messages came from; ``unlabelled`` counts messages without a
     label from one or both.
     """
 
@@ -85,29 +85,32 @@ class CompareResult:
 def run_compare(
     settings: Settings, request: CompareRequest, opener: Opener = open_model
 ) -> CompareResult:
-    """Read the messages, label them with both adapters and compare. Only one engine runs at a time.
-
-    Raises WorkerStopped or AdapterRefused; SettingsError where there is nothing to compare.
-    """
+    """Label the messages with one adapter after the other and compare: only one engine runs at a
+    time, so the memory of one is enough. Raises WorkerStopped or AdapterRefused."""
     names = (request.first, request.second)
     adapters = [resolve_adapter(name, settings.model.adapter) for name in names]
     if adapters[0].resolve() == adapters[1].resolve():
-        raise SettingsError(f"{' and '.join(names)} are the same adapter: {adapters[0]}")
+        raise SettingsError(
+            f"{' and '.join(names)} are the same adapter, {adapters[0]}: name two different ones"
+        )
     source, rows = read_messages(settings, request)
     if not rows:
-        raise SettingsError(f"{source}: no message to compare on")
+        raise SettingsError(f"{source}: no messages to compare on: choose another range or file")
     answers = [_label(settings, adapter, rows, opener) for adapter in adapters]
     (first, first_results), (second, second_results) = answers
     pairs = tuple(_pairs(rows, first_results, second_results, texts=request.texts))
     if not pairs:
-        raise SettingsError(f"{source}: none of the {len(rows)} messages got a label from both")
+        raise SettingsError(
+            f"{source}: none of the {len(rows)} messages got a label from both: check --field, or "
+            "records.text_fields"
+        )
     labels = (*first.taxonomy.names, *second.taxonomy.names)
     comparison = compare(pairs, labels)
     return CompareResult(first, second, source, pairs, len(rows) - len(pairs), comparison)
 
 
 def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, list[Row]]:
-    """Return where the messages are from, in words, and at most ``request.limit`` of them."""
+    """Return a description of the source, and at most ``request.limit`` messages."""
     layout = record_layout(settings.records)
     if request.file is not None:
         rows = read_rows(request.file, layout)
@@ -128,7 +131,7 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
 
 
 def _offsets_read(records: Sequence[Record]) -> str:
-    """Say which offsets were read, so that the same records can be read again."""
+    """Format the offsets that were read, for --offsets to read the same records again."""
     by_partition: dict[int, list[int]] = {}
     for record in records:
         by_partition.setdefault(record.source.partition, []).append(record.offset)
@@ -154,6 +157,7 @@ def _pairs(
     rows: Sequence[Row], firsts: Sequence[Result], seconds: Sequence[Result], *, texts: bool
 ) -> Iterator[Pair]:
     for number, (row, first, second) in enumerate(zip(rows, firsts, seconds, strict=True), 1):
+        # Without a label from both there is nothing to compare; these are counted as unlabelled.
         if first["label"] is None or second["label"] is None:
             continue
         text = row.message.text if texts and isinstance(row.message, SupportMessage) else None
@@ -161,6 +165,7 @@ def _pairs(
 
 
 def _id(row: Row, number: int) -> str:
+    # Usual names of id columns in exports.
     for name in ("id", "message_id", "ticket_id"):
         if row.fields.get(name):
             return str(row.fields[name])
@@ -178,7 +183,7 @@ def _labelled(result: Result) -> Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One adapter's answer; ``review`` tells whether it would go to review."""
+    """One adapter's answer; ``review``: it would go to review."""
 
     label: str
     confidence: float
@@ -188,10 +193,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One message with both answers, and its true label where it is known.
-
-    ``text`` is kept only on request.
-    """
+    """One message with both answers, and its true label, if known. ``text`` only on request."""
 
     id: str
     first: Labelled
@@ -207,7 +209,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class LabelAgreement:
-    """How many messages each adapter gave a label, and how many got it from both.
+    """The number of messages with this label from each adapter, and from both.
 
     ``share`` is 2 both / (first + second), the specific agreement on one category (Dice 1945).
     """
@@ -221,7 +223,7 @@ class LabelAgreement:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSummary:
-    """Means and shares of one adapter over all messages; None is a mean over nothing."""
+    """One adapter's means and shares over all messages; None for a mean over no messages."""
 
     confidence: float
     confidence_agreed: float | None
@@ -235,8 +237,8 @@ class AdapterSummary:
 class Correctness:
     """Both adapters against true labels.
 
-    ``first_only`` counts the messages that the first adapter alone labelled correctly. ``p_value``
-    is that of McNemar's exact two-sided test (1947) that both are correct equally often.
+    ``first_only`` counts messages that only the first adapter labelled correctly. ``p_value`` is
+    that of McNemar's exact two-sided test (1947) that both are correct equally often.
     """
 
     messages: int
@@ -249,9 +251,9 @@ class Correctness:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All that is reported. ``kappa`` is None where both gave every message the same one label.
+    """The whole comparison. ``kappa`` is None if both gave every message the same single label.
 
-    ``moves`` counts messages by their first and second label, where these differ.
+    ``moves`` counts messages with two different labels, by first and second label.
     """
 
     messages: int
@@ -266,14 +268,14 @@ class Comparison:
 
     @property
     def agreement(self) -> float:
-        """Share of the messages that got the same label from both."""
+        """Share of the messages with the same label from both."""
         return self.agreed / self.messages
 
 
 def compare(pairs: Sequence[Pair], labels: Sequence[str]) -> Comparison:
     """Compare the answers of two adapters; ``pairs`` must not be empty.
 
-    Labels are reported in the order of ``labels``, then of their occurrence; unused ones are not.
+    Labels that occur are reported in the order of ``labels``.
     """
     firsts = Counter(pair.first.label for pair in pairs)
     seconds = Counter(pair.second.label for pair in pairs)
@@ -308,11 +310,11 @@ def compare(pairs: Sequence[Pair], labels: Sequence[str]) -> Comparison:
 
 
 def kappa(firsts: Counter[str], seconds: Counter[str], agreed: int) -> float | None:
-    """Return Cohen's kappa (1960): agreement beyond the one that two labellers with these counts
-    have by chance. 1 at best, 0 for chance, None where chance alone would always agree."""
+    """Return Cohen's kappa (1960): the agreement beyond that expected by chance from these counts.
+    1 is perfect, 0 is chance, None if chance alone would always agree."""
     total = firsts.total()
     chance = sum(count * seconds[label] for label, count in firsts.items()) / total**2
-    if chance == 1:
+    if chance == 1:  # both gave every message the same single label: 0 / 0
         return None
     return (agreed / total - chance) / (1 - chance)
 
@@ -320,8 +322,8 @@ def kappa(firsts: Counter[str], seconds: Counter[str], agreed: int) -> float | N
 def mcnemar(first_only: int, second_only: int) -> float:
     """Return the exact two-sided p-value of McNemar's test.
 
-    Under the null hypothesis, the messages that exactly one of the two labels correctly are the
-    tosses of a fair coin. 1 without any such message.
+    Under the null hypothesis, each message that exactly one adapter labels correctly is the toss of
+    a fair coin. 1 without such messages.
     """
     trials = first_only + second_only
     smaller = min(first_only, second_only)
@@ -367,7 +369,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def to_json(result: CompareResult) -> dict[str, Any]:
-    """Return everything as plain JSON. Texts are included where they were kept."""
+    """Return everything as plain JSON, with texts if they were kept."""
     comparison = asdict(result.comparison)
     comparison["moves"] = [
         {"first": first, "second": second, "messages": count}
@@ -385,9 +387,9 @@ def to_json(result: CompareResult) -> dict[str, Any]:
 
 
 def write_csv(path: Path, pairs: Iterable[Pair]) -> int:
-    """Write the disagreements, most confident first; return how many. Raises SettingsError.
+    """Write the disagreements, most confident first; return their number. Raises SettingsError.
 
-    The columns ``truth`` and ``text`` are present where any message has them.
+    The columns ``truth`` and ``text`` exist if any message has them.
     """
     rows = [_row(pair) for pair in _by_confidence(pairs)]
     more = [name for name in ("truth", "text") if any(name in row for row in rows)]
@@ -402,11 +404,11 @@ def write_csv(path: Path, pairs: Iterable[Pair]) -> int:
 
 
 def show(result: CompareResult, console: Console) -> None:
-    """Print what agrees, what moved, and which messages to look at."""
+    """Print the agreement, the moves between labels, and messages to look at."""
     comparison = result.comparison
     console.print(_head(result))
     if result.unlabelled:
-        console.print(f"{result.unlabelled} more got no label from one or both", style="dim")
+        console.print(f"{result.unlabelled} more have no label from one or both", style="dim")
     console.print()
     console.print(_overall(comparison))
     if comparison.truth is not None:
@@ -441,9 +443,9 @@ def _overall(comparison: Comparison) -> Text:
 
 def _show_correctness(truth: Correctness) -> Text:
     return Text(
-        f"Of {truth.messages} with a true label, {truth.both} are correct by both, "
-        f"{truth.first_only} by the first alone, {truth.second_only} by the second alone, "
-        f"{truth.neither} by neither. McNemar's exact p = {truth.p_value:.3g}"
+        f"Of {truth.messages} with a true label, both are correct on {truth.both}, only the first "
+        f"on {truth.first_only}, only the second on {truth.second_only}, neither on "
+        f"{truth.neither}. McNemar's exact p = {truth.p_value:.3g}"
     )
 
 
@@ -508,8 +510,8 @@ def _table(*columns: tuple[str, Any]) -> Table:
 
 
 def _by_confidence(pairs: Iterable[Pair]) -> list[Pair]:
-    """Return the disagreements, those first in which both adapters are confident: they are about
-    the meaning of a label, not about a tie."""
+    """Return the disagreements, with those first in which both adapters are confident: they are
+    about a label's meaning rather than about a tie."""
     differing = [pair for pair in pairs if not pair.agrees]
     return sorted(differing, key=lambda pair: -min(pair.first.confidence, pair.second.confidence))
 

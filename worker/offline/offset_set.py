@@ -1,4 +1,4 @@
-"""A set of offsets as a bitmap that grows by pieces: a bit for each offset of a dense log."""
+"""A set of offsets as a sparse bitmap: an int set would take 60 bytes for each offset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PIECE_BYTES = _PIECE_BITS // 8
 
 
 class OffsetSet:
-    """Offsets of one partition. It takes 8 KiB for each stretch of 65,536 in which it has one."""
+    """Offsets of one partition: 8 KiB for each range of 65,536 that has at least one."""
 
     __slots__ = ("_pieces",)
 
@@ -17,7 +17,7 @@ class OffsetSet:
         self._pieces: dict[int, bytearray] = {}
 
     def add(self, offset: int) -> bool:
-        """Take an offset in; tell whether it is new."""
+        """Add an offset; return whether it is new."""
         number, bit = divmod(offset, _PIECE_BITS)
         piece = self._pieces.get(number)
         if piece is None:
@@ -29,7 +29,7 @@ class OffsetSet:
         return True
 
     def discard(self, offset: int) -> None:
-        """Leave an offset out."""
+        """Remove an offset, if it is there."""
         number, bit = divmod(offset, _PIECE_BITS)
         if (piece := self._pieces.get(number)) is not None:
             piece[bit >> 3] &= ~(1 << (bit & 7))
@@ -43,12 +43,12 @@ class OffsetSet:
         return sum(int.from_bytes(piece, "little").bit_count() for piece in self._pieces.values())
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the offsets, lowest first."""
+        """Yield the offsets in ascending order."""
         for number in sorted(self._pieces):
             yield from _bits(number, self._pieces[number])
 
     def discard_before(self, offset: int) -> None:
-        """Leave out what is below ``offset``."""
+        """Remove everything below ``offset``."""
         number, bit = divmod(offset, _PIECE_BITS)
         for below in [known for known in self._pieces if known < number]:
             del self._pieces[below]
@@ -58,7 +58,7 @@ class OffsetSet:
 
     @property
     def bounds(self) -> tuple[int, int] | None:
-        """The lowest and the highest offset, None where there is none."""
+        """The lowest and the highest offset, or None if empty."""
         filled = [number for number, piece in self._pieces.items() if any(piece)]
         if not filled:
             return None
@@ -67,14 +67,14 @@ class OffsetSet:
         return lowest, max(_bits(last, self._pieces[last]))
 
     def update(self, other: OffsetSet) -> None:
-        """Take all of ``other`` in."""
+        """Add all of ``other``."""
         for number, piece in other._pieces.items():
             mine = int.from_bytes(self._pieces.get(number, b""), "little")
             both = mine | int.from_bytes(piece, "little")
             self._pieces[number] = bytearray(both.to_bytes(_PIECE_BYTES, "little"))
 
     def without(self, other: OffsetSet) -> OffsetSet:
-        """Return what is in this set and not in ``other``."""
+        """Return the difference of this set and ``other``."""
         found = OffsetSet()
         for number, piece in self._pieces.items():
             theirs = int.from_bytes(other._pieces.get(number, b""), "little")
@@ -84,7 +84,7 @@ class OffsetSet:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the bitmaps take."""
+        """Size of the bitmaps in bytes."""
         return len(self._pieces) * _PIECE_BYTES
 
 

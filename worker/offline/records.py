@@ -1,4 +1,4 @@
-"""Records read outside of any group: the ones that a range means, and what a result says."""
+"""Read records without a consumer group: ranges of a topic, and results."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.topics import RecordRange
 
 Offsets = Mapping[TopicPartition, tuple[int, int]]
-"""By partition the first offset, and the one after the last."""
+"""By partition: the first offset, and the one after the last."""
 
 
-_EVERY = 1000
+_EVERY = 1000  # records between updates of a progress bar, which are slow
 
 
 def wanted_offsets(
@@ -38,11 +38,10 @@ def wanted_offsets(
     record_range: RecordRange | None,
     logs: Mapping[TopicPartition, LogSpan],
 ) -> Offsets:
-    """Return what a range (None: everything) means in offsets of these logs.
+    """Convert a range (None: everything) to offsets of these logs.
 
-    A time begins and ends at the first record of that time or later in each partition; what is
-    published with an older time after it belongs to the same side. Raises SettingsError and
-    StreamFailed.
+    A time means the first record with that time or a later one in each partition, even if older
+    records follow it. Raises SettingsError and StreamFailed.
     """
     found = {source: (log.start, log.end) for source, log in logs.items()}
     if record_range is None:
@@ -63,17 +62,17 @@ def wanted_offsets(
 def read_range(
     config: KafkaConfig, topic: str, record_range: RecordRange, limit: int
 ) -> list[Record]:
-    """Return the committed records of a range, oldest first, and at most ``limit`` of them: its
-    oldest (with ``last``: its newest).
+    """Return the committed records of a range, oldest first: at most ``limit``, from its beginning
+    (with ``last``: from its end).
 
-    What comes in while it is read is left out. Raises SettingsError and StreamFailed.
+    Records published meanwhile are left out. Raises SettingsError and StreamFailed.
     """
     with TopicScanner(config) as scanner:
         logs = scanner.spans(topic)
         if record_range.last is not None:
             return _newest(scanner, logs, min(record_range.last, limit))
-        # A time is looked up by offset to begin near it. The offset found may be that of a
-        # transaction's marker, whose time is the broker's, so the records' own times decide.
+        # The broker's lookup by time may find a transaction marker, whose time is the broker's. So
+        # it only tells where to begin, and the records' own times decide.
         near = wanted_offsets(scanner, replace(record_range, until_ms=None), logs)
         until = math.inf if record_range.until_ms is None else record_range.until_ms
         return _oldest(scanner, near, limit, (record_range.since_ms or 0, until))
@@ -84,7 +83,8 @@ def _newest(
 ) -> list[Record]:
     reach = wanted
     while True:
-        # Transaction markers and aborted records are offsets without a record: reach further back.
+        # Transaction markers and aborted records use up offsets, so reach further back until there
+        # are enough records.
         ranges = {
             source: (max(log.start, log.end - reach), log.end) for source, log in logs.items()
         }
@@ -98,14 +98,14 @@ def _newest(
 def _oldest(
     scanner: TopicScanner, ranges: Offsets, limit: int, between: tuple[int, float]
 ) -> list[Record]:
-    """Return the oldest records with times from the first of ``between`` on and before the second;
-    a partition ends with its first record of the latter or later."""
+    """Return the oldest records with a time in [between[0], between[1]). A partition is read up to
+    its first record at or after the end."""
     found: list[Record] = []
     taken = Counter[TopicPartition]()
     ended: set[TopicPartition] = set()
     left = dict(ranges)
     while left:
-        # No more than ``limit`` of one partition can be among the oldest so many.
+        # At most ``limit`` records of one partition can be among the ``limit`` oldest.
         part = {
             source: (start, min(stop, start + limit - taken[source]))
             for source, (start, stop) in left.items()
@@ -135,7 +135,7 @@ def _given(
     by_number = {source.partition: (source, log) for source, log in logs.items()}
     if strange := sorted(set(given) - set(by_number)):
         raise SettingsError(
-            f"--offsets: the input has no partition {strange[0]}: it has {len(by_number)}, from 0"
+            f"--offsets: the input has no partition {strange[0]}: use 0 to {len(by_number) - 1}"
         )
     found = {}
     for number, (first, last) in given.items():
@@ -147,7 +147,7 @@ def _given(
 
 
 class ScanProgress:
-    """Shows how far each topic has been read; a context manager."""
+    """Progress bars for reading topics; a context manager."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -168,7 +168,7 @@ class ScanProgress:
         self._progress.stop()
 
     def read(self, scanner: TopicScanner, topic: str, ranges: Offsets) -> Iterator[Record]:
-        """Yield the records of these ranges of ``topic``."""
+        """Yield the records in these ranges of ``topic``."""
         total = sum(max(0, stop - start) for start, stop in ranges.values())
         task = self._progress.add_task(topic, total=total, records=0)
         reached: dict[TopicPartition, int] = {}
@@ -183,9 +183,8 @@ class ScanProgress:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """One result: its input record's place, its adapter's digest, its replay (None: first run), the
-    label and whether it is for review, or the reason that it has instead; the input's cluster, and
-    the precision of what answered (None: a dead letter)."""
+    """One result: its input record, its adapter's digest, and its replay (None: first run). An
+    output has a label and a precision, a dead letter a ``reason``. ``cluster`` is the input's."""
 
     source: TopicPartition
     offset: int
@@ -199,7 +198,7 @@ class ReadResult:
 
 
 def whole_logs(scanner: TopicScanner, topics: Iterable[str]) -> dict[str, Offsets]:
-    """Return by topic what its partitions hold now."""
+    """Return the current offsets of every partition by topic."""
     return {
         topic: {source: (log.start, log.end) for source, log in scanner.spans(topic).items()}
         for topic in topics
@@ -207,10 +206,8 @@ def whole_logs(scanner: TopicScanner, topics: Iterable[str]) -> dict[str, Offset
 
 
 def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:
-    """Tell whether a result is of a message in a cluster of another name than ours.
-
-    One without a name is taken for ours: its worker had no kafka.source_cluster.
-    """
+    """Whether a result belongs to a message in another cluster. A result without a cluster counts
+    as ours: its worker had no kafka.source_cluster."""
     return result.cluster is not None and result.cluster != cluster
 
 
@@ -222,7 +219,7 @@ def read_result(record: Record, dead_letter_topic: str) -> ReadResult:
 
 
 def has_no_result(record: Record, tombstones: TombstonePolicy) -> bool:
-    """Tell whether a record is a tombstone that the settings skip or forward."""
+    """Whether a record is a tombstone that the settings skip or forward."""
     if record.value is not None:
         return False
     return tombstones == "skip" or (tombstones == "forward" and record.key is not None)

@@ -1,8 +1,8 @@
 """``clerk-worker replay``: label chosen records again, next to the running workers.
 
-Its progress is the committed offsets of a consumer group of its own, moved in the transactions that
-publish its results. Run the command again after an interruption and it resumes: no record gets two
-results or none.
+Each replay has its own consumer group, whose offsets are committed in the transactions that publish
+its results. Run the command again after an interruption and it resumes: every record gets exactly
+one result.
 """
 
 from __future__ import annotations
@@ -68,16 +68,16 @@ Place = tuple[TopicPartition, int]
 _log = structlog.get_logger("worker.replay")
 _MAX_BACKOFF_S = 10.0
 Replace = Callable[[int, Outgoing, str], Outgoing]
-"""Gives what is written in place of the result at an index that is too large."""
+"""Called with an index, the result there, and why it is too large; returns the replacement."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """What is labelled again, as which replay, by which adapter, and where results go.
+    """The records to label again, the replay's identity, the adapter, and the topics.
 
-    ``adapter`` is a name as ``compare`` takes it. ``to`` has topics by the names of their settings
-    (``output_topic``, ``review_topic``, ``dead_letter_topic``) where they are not the worker's.
-    Without ``execute`` it is only counted. ``topic`` is the input topic, where there are several.
+    ``adapter`` is a name for ``resolve_adapter``. ``to`` maps settings (``output_topic``,
+    ``review_topic``, ``dead_letter_topic``) to topics that replace the worker's. Without
+    ``execute`` records are only counted. ``topic`` is the input topic if there are several.
     """
 
     replay: Replay
@@ -91,10 +91,11 @@ class ReplayRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """By input partition the records chosen and the offset that an earlier run had come to; how
-    many of them the input topic no longer has, and what this run published.
+    """The chosen records that were left at the start of this run, and what it published.
 
-    ``at_most``: what is counted are offsets, since a range alone was asked for.
+    ``chosen`` counts records by input partition (offsets if ``at_most``: a range alone was given),
+    ``resumed_at`` has the offsets that an earlier run reached, ``expired`` counts chosen records
+    that the input topic no longer has.
     """
 
     group: str
@@ -109,7 +110,7 @@ class ReplayResult:
 def run_replay(
     settings: Settings, request: ReplayRequest, opener: Opener = open_model
 ) -> ReplayResult:
-    """Count, and if that is asked for, label and publish. Raises WorkerStopped, AdapterRefused."""
+    """Count, and with ``execute`` label and publish. Raises WorkerStopped, AdapterRefused."""
     selector = make_selector(request.criteria, request.records, request.replay.id)
     source = _own_settings(settings, request, {})
     target = _own_settings(settings, request, request.to)
@@ -132,7 +133,7 @@ def run_replay(
             if begun is None:
                 scanner.write_note(config.topics.dead_letter, f"{note} {request.replay.at}")
             replay = begun or request.replay
-            # Asked for again: now that an earlier run is fenced, nobody else can move them.
+            # Read the offsets again: an earlier run that still lived is fenced only now.
             records = plan.records(scanner, progress, scanner.committed(list(plan.ranges)))
             labelled, dead = _label_all(target, adapter, publisher, ready.topics, replay, records)
     return ReplayResult(
@@ -147,16 +148,18 @@ def run_replay(
 
 
 def _own_settings(settings: Settings, request: ReplayRequest, to: Mapping[str, str]) -> Settings:
-    """The settings with a group and a transactional.id of the replay's own: progress that nobody
-    else moves, and of two commands under one id the later fences the earlier.
+    """Return the settings with the replay's own group, and with topics replaced by ``to``.
 
-    The transactional.id is made of the group and the instance, which is the same in every run.
+    The transactional.id is derived from group and instance, so it is the same in every run: of two
+    commands with the same replay id the later one fences the earlier.
     """
     group = f"{settings.kafka.group_id}.replay.{request.replay.id}"
     kafka = settings.kafka.model_copy(
         update={
             "group_id": group,
+            # Whatever the workers use: progress and results must not come apart.
             "delivery": "exactly_once",
+            # A misspelt --to-output must be an error, not a new topic that nobody reads.
             "create_topics": False,
             "instance_id": "replay",
             **to,
@@ -173,9 +176,10 @@ def _label_all(
     replay: Replay,
     records: Iterable[Record],
 ) -> tuple[int, int]:
-    """Label and publish, batch by batch; return how many labels and dead letters that gave."""
+    """Label and publish in batches; return the numbers of labels and of dead letters."""
     loop = settings.loop
     labelled = dead = 0
+    # Each batch is one transaction, so it has the worker's limit for one.
     for read in _batches(records, min(loop.max_in_flight, PUBLISH_MAX_RECORDS)):
         batch = [each for each in read if not has_no_result(each, settings.records.tombstones)]
         outcomes = label_records(
@@ -196,10 +200,10 @@ def publish_results(
     read: Sequence[Record],
     results: dict[Place, Outgoing],
 ) -> None:
-    """Publish what became of the records that were ``read``, with the offsets after them.
+    """Publish the results of the records ``read``, with the offsets after them.
 
-    Where the broker refuses the batch it is published in halves, until the record that is refused
-    is alone and becomes a dead letter.
+    If the broker refuses the batch, publish it in halves, until the refused record is alone and
+    becomes a dead letter.
     """
     batch = [record for record in read if _place(record) in results]
 
@@ -227,33 +231,32 @@ def _place(record: Record) -> Place:
 def _begun(
     scanner: TopicScanner, noted_at: str, request: ReplayRequest, note: str
 ) -> Replay | None:
-    """Return the replay as its first run began it, None where this is the first.
+    """Return the replay as its first run began it; None if this is the first.
 
-    The note is the metadata of an offset that means nothing, of a topic that is never the input.
-    Raises SettingsError when it was begun with other choices: what those left out would be taken
-    for done; and when it was begun with another adapter: its results would be of two.
+    The note is stored as the metadata of a meaningless committed offset, of a topic that is never
+    the input: it needs no topic of its own. Raises SettingsError if the replay was begun with other
+    choices, whose omissions would count as done, or with another adapter.
     """
     found = scanner.read_note(noted_at)
     if found is None:
         return None
     (choices, adapter), (begun_choices, begun_adapter, at) = note.split(" "), found.split(" ")
-    name = f"--id {request.replay.id}: a replay of this name was begun with"
+    name = f"--id {request.replay.id}: this replay was begun with"
     if choices != begun_choices:
         raise SettingsError(
-            f"{name} other choices, another range or other topics; give these again to go on with "
-            "it, or another --id"
+            f"{name} other choices, another range or other topics: repeat those to resume it, or "
+            "give another --id"
         )
-    if request.execute and adapter != begun_adapter:  # to count, no adapter is needed
+    if request.execute and adapter != begun_adapter:  # counting needs no adapter
         raise SettingsError(
-            f"{name} the adapter {begun_adapter}, and this is {adapter}: --adapter "
-            f"{begun_adapter}, or another --id"
+            f"{name} the adapter {begun_adapter}, not {adapter}: give --adapter {begun_adapter} to "
+            "resume it, or another --id"
         )
     return replace(request.replay, at=at)
 
 
 def _note(request: ReplayRequest, model: ModelSettings) -> str:
-    """Return what has to stay the same from one run of a replay to the next: the choices and the
-    adapter."""
+    """Return what must be the same in every run of a replay: choices and adapter."""
     choices = repr((request.criteria, request.records, sorted(request.to.items())))
     digest = "-"
     if request.execute and model.adapter is not None:
@@ -262,7 +265,7 @@ def _note(request: ReplayRequest, model: ModelSettings) -> str:
 
 
 def _model(settings: Settings, request: ReplayRequest) -> ModelSettings:
-    """Return the model's settings with the one adapter that labels, whatever becomes current."""
+    """Return the model's settings with a fixed adapter, whatever becomes current meanwhile."""
     model = settings.model
     if request.adapter == CURRENT and model.adapter is None:
         return model
@@ -318,12 +321,10 @@ class _Asked:
 def label_records(
     adapter: ServingAdapter, records: Sequence[Record], *, max_attempts: int, silence_s: float
 ) -> list[Outcome]:
-    """Return each record's outcome, as the worker would have it.
+    """Return each record's outcome, as a worker would produce it.
 
-    Messages that are still unanswered when nothing else was answered for ``silence_s``, and again
-    for as long after the engine has answered a prompt that it knows, are rejected. Raises
-    EngineDied, also when it does not answer that: nothing of these records is published then, and
-    the replay can be gone on with.
+    Messages that the engine never answers are rejected (``silence_s``: see ``wait_for_answers``).
+    After EngineDied nothing of these records is published, and the replay can be resumed.
     """
     outcomes: dict[int, Outcome] = {}
     waiting: dict[Future[Answer], _Asked] = {}
@@ -354,9 +355,10 @@ def _outcome(
     max_attempts: int,
     silence_s: float,
 ) -> Outcome | None:
-    """Return what an answer comes to; None: ask again."""
+    """Return the outcome of an answer; None to ask again."""
     if future.cancelled():
         return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s), asked.attempts)
+    # A replayed record did not wait in a loop, so its time in the queue means nothing.
     timing = Timing(queue_s=0.0, engine_s=time.monotonic() - asked.since)
     try:
         return adapter.labeller.classify(asked.prepared, future.result(), timing)
@@ -377,7 +379,7 @@ def encode_results(
     now = datetime.now(UTC)
     results = []
     for record, outcome in zip(records, outcomes, strict=True):
-        assert not isinstance(outcome, Tombstone | Postponed), "these are no results"
+        assert not isinstance(outcome, Tombstone | Postponed), "not results"
         if isinstance(outcome, Rejected):
             results.append(_marked(adapter.dead_letters.encode(record, outcome), replay))
             continue
@@ -397,18 +399,15 @@ def make_smaller(
     reason: RejectReason,
     detail: str,
 ) -> Outgoing:
-    """Return what is written in place of a result that its topic does not take.
-
-    A label becomes a dead letter, a dead letter one without its payload. Raises StreamFailed when
-    that is refused as well.
-    """
+    """Return the replacement for a result that its topic refuses: for a label a dead letter, for a
+    dead letter one without its payload. Raises StreamFailed if that is refused too."""
     rejected = Rejected(reason, "encode", detail)
     if outgoing.topic != adapter.dead_letters.topic:
         return _marked(adapter.dead_letters.encode(record, rejected), replay)
     if outgoing.value is not None:
         return _marked(adapter.dead_letters.without_payload(record, rejected), replay)
     raise StreamFailed(
-        f"the dead letter of {record.id} cannot be written even without its payload ({detail}): "
+        f"cannot write the dead letter of {record.id} even without its payload ({detail}): "
         "raise max.message.bytes of the dead-letter topic, and do not compact it"
     )
 
@@ -418,10 +417,8 @@ def _marked(letter: Outgoing, replay: Replay) -> Outgoing:
 
 
 class ReplayPublisher:
-    """Publishes with the offsets of the replay's own group as the progress.
-
-    ``committed`` reads them. A second command under the same replay id fences the first.
-    """
+    """Publishes batches together with the offsets of the replay's group; ``committed`` reads them.
+    A second command with the same replay id fences the first."""
 
     def __init__(
         self,
@@ -439,14 +436,14 @@ class ReplayPublisher:
         self._timeout_s = timeout_s
 
     def start(self) -> None:
-        """End what an earlier run of this replay left open. Raises StreamFailed."""
+        """Abort a transaction that an earlier run left open. Raises StreamFailed."""
         self._repeat(lambda: self._publisher.ready(self._timeout_s))
 
     def publish(
         self, outputs: Sequence[Outgoing], next_offsets: Sequence[NextOffset], smaller: Replace
     ) -> None:
-        """Publish a batch once. Nothing of it is published when this raises StreamFailed, or
-        OutputRefused: the broker does not take one of its records."""
+        """Publish a batch exactly once. Nothing is published after StreamFailed, or after
+        OutputRefused: the broker refuses one of its records."""
         batch = list(outputs)
 
         def once() -> None:
@@ -466,11 +463,11 @@ class ReplayPublisher:
         self._repeat(once)
 
     def close(self) -> None:
-        """Free the client."""
+        """Close the client."""
         self._publisher.close()
 
     def _was_published(self, next_offsets: Sequence[NextOffset]) -> bool:
-        """Settle a commit that was not answered: a new producer ends it, one way or the other."""
+        """Settle a commit without an answer: initializing a new producer commits or aborts it."""
         self._repeat(lambda: self._publisher.ready(self._timeout_s))
         found = self._committed([following.source for following in next_offsets])
         return all(found.get(following.source, 0) >= following.offset for following in next_offsets)
@@ -484,8 +481,8 @@ class ReplayPublisher:
             except PublishAborted as error:
                 if attempt == self._attempts:
                     raise StreamFailed(
-                        f"nothing could be published in {attempt} attempts ({error}); the same "
-                        "command goes on from there"
+                        f"publishing failed {attempt} times ({error}): run the same command again "
+                        "to resume"
                     ) from error
                 _log.warning("replay.not_published", attempt=attempt, error=str(error))
                 time.sleep(min(_MAX_BACKOFF_S, self._backoff_s * 2 ** (attempt - 1)))

@@ -1,4 +1,4 @@
-"""Which records a replay labels again: chosen by their results, within a range of the input."""
+"""Choose the records that a replay labels again: by their results, within a range of the input."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from worker.stream.topics import RecordRange, Topics
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What the result in force must be; each narrows the choice.
+    """Conditions on a record's current result; all of them must hold.
 
-    ``dead_letters``: it is one. ``review``: its label is for review. ``reasons``: a dead letter
-    for one of these. ``labels``: one of these. ``made_by``: first digits of its adapter's digest.
+    ``dead_letters``: it is a dead letter. ``reasons``: a dead letter with one of these reasons.
+    ``review``: it went to review. ``labels``: it has one of these labels. ``made_by``: prefix of
+    its adapter's digest.
     """
 
     dead_letters: bool = False
@@ -40,11 +41,11 @@ class Criteria:
 
     @property
     def is_empty(self) -> bool:
-        """Whether any record fits, also one without a result."""
+        """Whether every record is chosen, including those without a result."""
         return self == Criteria()
 
     def fit(self, result: ReadResult) -> bool:
-        """Tell whether a result is one of these."""
+        """Whether a result meets the conditions."""
         if (self.dead_letters or self.reasons) and result.reason is None:
             return False
         if self.reasons and result.reason not in self.reasons:
@@ -57,10 +58,10 @@ class Criteria:
 
 
 class Selector:
-    """Takes all results in, and gives the records whose result in force fits.
+    """Takes all results, and returns the records whose current result meets the criteria.
 
-    The result in force is that of the replay that began last. ``replay_id`` is the replay that is
-    being chosen for: its own results, from before it was broken off, do not count.
+    The current result is that of the replay that began last. Results of ``replay_id`` itself, from
+    before an interruption, do not count: otherwise a resumed replay would choose other records.
     """
 
     def __init__(self, criteria: Criteria, replay_id: str) -> None:
@@ -75,7 +76,7 @@ class Selector:
         )
 
     def add(self, result: ReadResult) -> None:
-        """Take a result in, in any order."""
+        """Add a result, in any order."""
         run = None if result.replay is None else result.replay.id
         if run == self._own or result.offset < 0:
             return
@@ -87,7 +88,7 @@ class Selector:
             self._fitting[run, result.source].add(result.offset)
 
     def selected(self, source: TopicPartition) -> OffsetSet:
-        """Return the offsets of an input partition that are labelled again."""
+        """Return the chosen offsets of an input partition."""
         found = OffsetSet()
         for run, replay in self._runs.items():
             fitting = self._fitting[run, source]
@@ -100,11 +101,10 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is labelled again.
+    """The records to label again.
 
-    ``ranges`` has by input partition the first offset to read, and the one to stop before;
-    ``selected`` the offsets, None for each record in the ranges. ``expired`` counts records that
-    were chosen by their results and that the input topic no longer has.
+    ``ranges`` are the offsets to read by input partition, ``selected`` the chosen ones among them
+    (None: all). ``expired`` counts chosen records that the input topic no longer has.
     """
 
     ranges: Offsets
@@ -112,8 +112,8 @@ class Plan:
     expired: int = 0
 
     def count(self, done: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Return by partition how many records are left at ``done`` or later; where every record
-        of a range is meant, offsets, which may be more."""
+        """Return by partition the number of records at ``done`` or later. Without ``selected`` it
+        is the number of offsets, which may be higher."""
         left = {}
         for source, (start, stop) in self.ranges.items():
             begin = max(start, done.get(source, 0))
@@ -126,7 +126,7 @@ class Plan:
     def records(
         self, scanner: TopicScanner, progress: ScanProgress, done: Mapping[TopicPartition, int]
     ) -> Iterator[Record]:
-        """Yield the records at ``done`` or later, those of one partition in order."""
+        """Yield the records at ``done`` or later, in order within each partition."""
         ranges = {
             source: (begin, stop)
             for source, (start, stop) in self.ranges.items()
@@ -148,7 +148,7 @@ def make_plan(
     record_range: RecordRange | None,
     selector: Selector | None,
 ) -> Plan:
-    """Choose; without a ``selector`` each record of the range. Raises WorkerStopped."""
+    """Choose the records; without a ``selector`` all in the range. Raises WorkerStopped."""
     logs = scanner.spans(input_topic)
     ranges = wanted_offsets(scanner, record_range, logs)
     if selector is None:
@@ -172,24 +172,22 @@ def make_plan(
 def make_selector(
     criteria: Criteria, record_range: RecordRange | None, replay_id: str
 ) -> Selector | None:
-    """Return what chooses by results; None where a range alone does.
-
-    Raises SettingsError where the range has no end: what is published meanwhile would belong to it.
-    """
+    """Return the selector for these criteria; None if the range alone decides. Raises SettingsError
+    for a range without an end."""
     if not criteria.is_empty:
         return Selector(criteria, replay_id)
     if record_range is None:
         raise SettingsError(
-            "choose what is labelled again: --dead-letters, --reason, --review, --label or "
-            "--made-by, or a range (--since with --until, --offsets)"
+            "choose the records to label again with --dead-letters, --reason, --review, --label or "
+            "--made-by, or with a range (--since with --until, --offsets)"
         )
     offsets = record_range.offsets or {}
     if (record_range.since_ms is not None and record_range.until_ms is None) or any(
         last is None for _, last in offsets.values()
     ):
         raise SettingsError(
-            "a range alone needs an end (--until, or --offsets P:FIRST-LAST): what is published "
-            "meanwhile would belong to it"
+            "a range without other conditions needs an end (--until, or --offsets P:FIRST-LAST): "
+            "messages published during the replay would be in it"
         )
     return None
 
@@ -202,7 +200,7 @@ def _read_results(
             try:
                 result = read_result(record, topics.dead_letter)
             except RecordRefused:
-                continue  # none of the worker's: verify tells it
+                continue  # not written by a worker; verify reports it
             if not is_of_another_cluster(result, scanner.cluster):
                 selector.add(result)
 

@@ -1,4 +1,4 @@
-"""``clerk-worker verify``: read a range of the input and all results, and show the verdict."""
+"""``clerk-worker verify``: read a range of the input and all results, and report violations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.contract.errors import RecordRefused
+from worker.contract.manifest import is_digest
 from worker.contract.records import read_retry
-from worker.contract.store import is_digest
 from worker.errors import SettingsError
 from worker.offline.adapters import store_of
 from worker.offline.records import (
@@ -56,10 +56,10 @@ MEANING: dict[Fault, str] = {
 class VerifyRequest:
     """Which input records are judged, and how.
 
-    ``records`` None is all that the group has committed. ``adapters`` are first digits of the
-    digests that may have made a result; empty: those of the store that ``model.adapter`` names,
-    and any where it names none. At most ``max_offenders`` of each fault are told. ``topic`` is the
-    input topic, where there are several: each is judged on its own.
+    ``records`` None means everything that the group has committed. ``adapters`` are prefixes of the
+    allowed adapters' digests; without any, the adapters in the store of ``model.adapter`` are
+    allowed, or without a store all. At most ``max_offenders`` of each fault are reported. ``topic``
+    is the input topic if there are several; each is verified separately.
     """
 
     records: RecordRange | None = None
@@ -70,11 +70,11 @@ class VerifyRequest:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The verdict, and what it is about.
+    """The verdict and its scope.
 
-    ``offsets`` has by input partition the first offset that was judged and the one after the last.
-    ``pending`` counts offsets of the range that the group has not committed yet, transaction
-    markers among them. ``adapters`` are the digests that may have made a result, None for any.
+    ``offsets`` are by input partition the first judged offset and the one after the last.
+    ``pending`` counts offsets of the range that the group has not committed yet, including
+    transaction markers. ``adapters`` are the allowed adapters, None for any.
     """
 
     topic: str
@@ -88,9 +88,9 @@ class Verification:
 def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
     """Compare the input with its results. Works while workers run. Raises WorkerStopped.
 
-    The end is consistent: the offsets that were committed before anything else was asked for. All
-    their results are written by then; of a transaction that was committed a moment ago they may
-    not be visible yet, and the scanner waits for that.
+    Only offsets committed before anything else is read are judged: all their results are written
+    by then. Those of a transaction committed a moment ago may not be visible yet, and the scanner
+    waits for them.
     """
     config = kafka_config(settings.kafka)
     topics = config.topics
@@ -101,9 +101,9 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
         committed = scanner.committed(list(scanner.spans(topic)))
         retried = scanner.committed(list(scanner.spans(topics.retry))) if topics.retry else {}
         written = whole_logs(scanner, topics.results)
-        # After those of results: of each that was tried again later it is known that it was.
+        # After the results' ends, so that each retry that led to a result is seen.
         retries = whole_logs(scanner, (topics.retry,) if topics.retry else ())
-        # Asked for after the results, so that no record of theirs is beyond it.
+        # After the results' ends, so that no result is for an offset beyond these.
         logs = scanner.spans(topic)
         _expect_a_commit(settings.kafka.group_id, topic, committed, logs)
         wanted = wanted_offsets(scanner, request.records, logs)
@@ -115,13 +115,13 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
             _spans(ranges, logs),
             adapters=adapters,
             compacted=compacted,
+            # Readers of at_least_once deduplicate by id.
             repeats_allowed=config.delivery == "at_least_once",
             max_offenders=request.max_offenders,
         )
         for record in progress.read(scanner, topic, ranges):
             if not has_no_result(record, settings.records.tombstones):
                 checker.add_input(record.source, record.offset)
-        # What expired meanwhile was read in part, so it is not judged.
         for source, log in scanner.spans(topic).items():
             checker.forget_before(source, log.start)
         for retry_topic, offsets in retries.items():
@@ -145,7 +145,7 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
 
 
 def _spans(ranges: Offsets, logs: Mapping[TopicPartition, LogSpan]) -> dict[TopicPartition, Span]:
-    """Partitions outside of the range have an empty span, so that their results are none of its."""
+    """Give partitions outside of the range an empty span, so that their results are not judged."""
     return {
         source: Span(*ranges.get(source, (log.end, log.end)), log.end)
         for source, log in logs.items()
@@ -166,7 +166,7 @@ def _take_retry(
         checker.add_unreadable(place, str(error))
         return
     if retry.topic != input_topic and topics.is_input(retry.topic):
-        return  # of another input topic, which is judged on its own
+        return  # for another input topic, which is verified separately
     source = TopicPartition(retry.topic, retry.partition)
     waits = record.offset >= committed.get(record.source, 0)
     checker.add_retry(RetryRecord(source, retry.offset, retry.attempt, waits, place))
@@ -177,18 +177,18 @@ def _take_result(
 ) -> None:
     place = Place(record.source, record.offset)
     if record.value is None and record.source.topic != topics.dead_letter:
-        return  # a tombstone that was forwarded: it does not say which
+        return  # a forwarded tombstone, which does not name its input record
     try:
         read = read_result(record, topics.dead_letter)
     except RecordRefused as error:
         checker.add_unreadable(place, str(error))
         return
     if read.source.topic == topics.retry:
-        return  # of a record there that could not be read, which is told by itself
+        return  # the dead letter of a malformed retry record, which was reported there
     if read.source.topic != input_topic and topics.is_input(read.source.topic):
-        return  # of another input topic, which is judged on its own
+        return  # for another input topic, which is verified separately
     if is_of_another_cluster(read, cluster):
-        return  # of a message that has the same place elsewhere
+        return  # for a message with the same topic and offset in another cluster
     replay = read.replay.id if read.replay is not None else None
     checker.add_result(
         Result(read.source, read.offset, read.adapter_digest, replay, place, read.precision)
@@ -212,13 +212,13 @@ def _expect_a_commit(
 ) -> None:
     if not committed and any(log.start < log.end for log in logs.values()):
         raise SettingsError(
-            f"the group {group} has committed nothing of {topic}: is kafka.group_id that of the "
-            "workers?"
+            f"the group {group} has committed nothing of {topic}: set kafka.group_id to that of "
+            "the workers"
         )
 
 
 def to_json(verification: Verification) -> dict[str, Any]:
-    """Return everything as plain JSON."""
+    """Return the whole verification as plain JSON."""
     verdict = asdict(verification.verdict)
     return {
         "schema": "verification/1",
@@ -237,7 +237,7 @@ def to_json(verification: Verification) -> dict[str, Any]:
 
 
 def show(verification: Verification, console: Console) -> None:
-    """Print the counts, the first offenders, and the verdict last."""
+    """Print counts, offenders, and the verdict last."""
     verdict = verification.verdict
     ranges = ", ".join(
         f"{number}:{start}-{stop - 1}"
@@ -251,10 +251,10 @@ def show(verification: Verification, console: Console) -> None:
     for what, count in (
         ("of replays", verdict.replayed),
         ("records of the retry topic", verdict.retries),
-        ("input records that wait there for another attempt (pending)", verdict.waiting),
-        ("repeated, which at_least_once allows", verdict.repeated),
+        ("input records waiting there for another attempt (pending)", verdict.waiting),
+        ("repeated, allowed by at_least_once", verdict.repeated),
         ("not judged: outside of the range", verdict.outside),
-        ("not judged: the input is compacted", verdict.compacted),
+        ("not judged: dropped by compaction of the input", verdict.compacted),
         ("offsets not committed yet (pending)", verification.pending),
     ):
         if count:
@@ -266,11 +266,11 @@ def show(verification: Verification, console: Console) -> None:
             else f"{each.digest[:_DIGEST_CHARS]} (dead letters) {each.results:,}"
             for each in verdict.adapters
         )
-        allowed = "" if verification.adapters is not None else " (any is allowed)"
+        allowed = "" if verification.adapters is not None else " (all adapters are allowed)"
         console.print(f"  adapters: {', '.join(by)}{allowed}")
     if verdict.is_proven:
         waits = ", or waits for another attempt" if verdict.waiting else ""
-        order = "in order" if not verdict.retries else "in order but for those tried again later"
+        order = "in order" if not verdict.retries else "in order except for later attempts"
         console.print(
             f"[green]proven[/green]: every input record has exactly one result{waits}, {order}"
         )

@@ -1,8 +1,7 @@
-"""The judge of ``clerk-worker verify``: input offsets and results in, violations out. Pure.
+"""The checker behind ``clerk-worker verify``: input offsets and results in, violations out. Pure.
 
-For each input partition it keeps a bit for each input record, one for each result, and one more for
-each result of a replay: a quarter of a byte a record, and nothing else that grows with them. A
-record that was tried again later takes three more.
+Memory: per input partition one bit for each input record, one for each result, and one for each
+result of a replay, so a quarter of a byte per record. A record on the retry topic takes three more.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from worker.offline.offset_set import OffsetSet
 from worker.records.types import TopicPartition
 
 Fault = Literal["missing", "twice", "out_of_order", "foreign", "unreadable", "unknown_adapter"]
-"""What contradicts the guarantees; see docs/guarantees.md."""
+"""Violations of docs/guarantees.md."""
 
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
+# Result partition, input partition and run: within these, results must be in order.
 _Stream = tuple[TopicPartition, TopicPartition, str | None]
-"""Results are in order within one partition of one topic, for one input partition, in one run."""
 
+# Input partition and replay id (None: the first run).
 _Run = tuple[TopicPartition, str | None]
-"""The results for an input partition that were made in one replay, or in the first run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a result was read."""
+    """The position of a record on a result topic or the retry topic."""
 
     partition: TopicPartition
     offset: int
@@ -43,9 +42,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the judge needs to know of a result: the input record that it is for, by which adapter
-    (a digest) in which precision (None for a dead letter), in which replay (an id; None for the
-    first run), and where it was read."""
+    """A result: its input record, adapter (digest) and precision (None for a dead letter), replay
+    (id; None for the first run), and where it was read."""
 
     source: TopicPartition
     offset: int
@@ -57,7 +55,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ResultsBy:
-    """How many results an adapter (a digest) made in one precision (None: its dead letters)."""
+    """The number of results of an adapter (digest) in one precision (None: its dead letters)."""
 
     digest: str
     precision: str | None
@@ -66,9 +64,8 @@ class ResultsBy:
 
 @dataclass(frozen=True, slots=True)
 class RetryRecord:
-    """What the judge needs to know of a record of the retry topic: the input record that it is for,
-    which delayed attempt at it, whether it ``waits`` (the group has not committed it), and where it
-    was read."""
+    """A record of the retry topic: its input record, the number of the delayed attempt, whether it
+    ``waits`` (is not committed yet), and where it was read."""
 
     source: TopicPartition
     offset: int
@@ -79,8 +76,8 @@ class RetryRecord:
 
 @dataclass(frozen=True, slots=True)
 class Offender:
-    """One fault: the id of the input record (None where it has none), where the result is (None
-    where there is none), and what is wrong with it in words. No message text."""
+    """One violation: the input record's id and the result's place, each if known, and the problem
+    in words, without message text."""
 
     fault: Fault
     id: str | None
@@ -90,8 +87,8 @@ class Offender:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Offsets of an input partition: those from ``start`` to before ``stop`` are judged; nothing
-    is at ``end`` or later, so a result that claims to be is foreign."""
+    """Offsets of an input partition. Those in [start, stop) are judged; the log ends before
+    ``end``, so a result for a later offset is foreign."""
 
     start: int
     stop: int
@@ -102,13 +99,11 @@ class Span:
 class Verdict:
     """How input and results compare. Counts are of records.
 
-    ``results`` and ``by_topic`` count all that was read. ``replayed`` are results of replays,
-    ``repeated`` those beyond the first where that is allowed.
-    ``outside`` are results for input records that are not judged: before the range, after it, or
-    deleted since; ``compacted`` those for offsets that a compacted topic no longer has.
-    ``adapters`` counts the judged results by adapter and precision. ``retries`` counts the
-    records of the retry topic, ``waiting`` the input records that have no result because they wait
-    there.
+    ``results`` and ``by_topic`` count everything that was read; ``replayed`` counts results of
+    replays, ``repeated`` allowed results beyond the first. Not judged are results for input records
+    ``outside`` the range or deleted since, and for offsets that a ``compacted`` topic has dropped.
+    ``adapters`` counts the judged results. ``retries`` counts the records of the retry topic,
+    ``waiting`` the input records without a result because they are waiting there.
     """
 
     inputs: int
@@ -127,18 +122,17 @@ class Verdict:
 
     @property
     def is_proven(self) -> bool:
-        """Whether nothing contradicts the guarantees."""
+        """Whether there is no violation."""
         return not any(self.faults.values())
 
 
 class Checker:
-    """Takes the input records of a range, then all results, and says how they compare.
+    """Takes the input records of a range, then the retry records, then all results, and compares.
 
-    ``spans`` has every input partition. ``adapters`` are first digits of the digests that may have
-    made a result, None for any. ``compacted``: the input topic drops records that were superseded,
-    so an offset without a record proves nothing. ``repeats_allowed``: what comes twice is no fault,
-    as by ``at_least_once``, where readers deduplicate. At most ``max_offenders`` of each fault are
-    told.
+    ``spans`` has every input partition. ``adapters`` are prefixes of the allowed adapters' digests
+    (None: any). ``compacted``: the input topic drops superseded records, so an offset without a
+    record proves nothing. ``repeats_allowed``: a second result is not a violation, as with
+    ``at_least_once``. At most ``max_offenders`` of each fault are reported.
     """
 
     def __init__(
@@ -172,20 +166,21 @@ class Checker:
         self._outside = self._replayed = self._compacted = self._repeated = 0
 
     def add_input(self, source: TopicPartition, offset: int) -> None:
-        """Take in an input record. All of a range come before the first result."""
+        """Add an input record; all of them before the first retry record or result."""
         span = self.spans[source]
         if span.start <= offset < span.stop:
             self._inputs[source].add(offset)
 
     def forget_before(self, source: TopicPartition, offset: int) -> None:
-        """Judge only what is at ``offset`` of a partition or later. Before the first result."""
+        """Judge only offsets from ``offset`` on: earlier records expired during the check, so they
+        were read in part. Before the first result."""
         span = self.spans[source]
         if span.start < offset:
             self.spans[source] = replace(span, start=offset, stop=max(offset, span.stop))
             self._inputs[source].discard_before(offset)
 
     def add_retry(self, retry: RetryRecord) -> None:
-        """Take in a record of the retry topic. All of them come before the first result."""
+        """Add a record of the retry topic; all of them before the first result."""
         self._retry_count += 1
         if self._judged(retry) is not True:
             return
@@ -196,7 +191,7 @@ class Checker:
             self._waiting[retry.source].add(retry.offset)
 
     def add_result(self, result: Result) -> None:
-        """Take in a result; those of one partition of a topic in the order of its log."""
+        """Add a result; those of one partition of a topic in log order."""
         self._by_topic[result.place.partition.topic] += 1
         judged = self._judged(result)
         if judged is True:
@@ -207,12 +202,12 @@ class Checker:
             self._compacted += 1
 
     def add_unreadable(self, place: Place, problem: str) -> None:
-        """Take in a record of a result topic that is none of the worker's."""
+        """Add a record of a result topic that no worker wrote."""
         self._by_topic[place.partition.topic] += 1
         self._note("unreadable", None, str(place), problem)
 
     def verdict(self) -> Verdict:
-        """Say how they compare, once all have been taken in."""
+        """Return the comparison, once everything has been added."""
         faults = Counter(self._faults)
         faults["out_of_order"] = sum(map(len, self._late.values()))
         waiting = 0
@@ -247,7 +242,7 @@ class Checker:
         )
 
     def _judged(self, found: Result | RetryRecord) -> Literal[True, "outside", "compacted"] | None:
-        """Tell whether the input record of this is judged, or why not; None: it is foreign."""
+        """Return True if the input record is judged, or why not; None if the result is foreign."""
         span = self.spans.get(found.source)
         if span is None:
             self._blame("foreign", found, "there is no such input partition")
@@ -276,15 +271,15 @@ class Checker:
             run = f" in the replay {result.replay}"
             self._replayed += 1
         if not seen.add(result.offset):
-            # Of the order it says nothing: what is written again comes late by nature. Which of the
-            # two was first is not known where they are on several topics.
+            # A repeated result proves nothing about order: it comes late by nature, and on several
+            # topics it is unknown which of the two was first. So withdraw an earlier accusation.
             late = result.source, result.replay
             self._late[late].discard(result.offset)
             self._late_offenders.pop((late, result.offset), None)
             self._note_repeat(result, f"has a result before this one{run}")
             return
         if result.offset in self._retried[result.source]:
-            return  # it comes after its neighbours, and says nothing of theirs
+            return  # tried again later, so it rightly comes after its neighbours
         stream = (result.place.partition, result.source, result.replay)
         newest = self._newest.get(stream, -1)
         if result.offset < newest:

@@ -1,1 +1,1 @@
-"""What goes over the wire: input records, the published output record, dead letters."""
+"""Kafka records: input, output, dead letters, and retries."""

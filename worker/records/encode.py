@@ -1,4 +1,4 @@
-"""From a label to the record that the output topic gets."""
+"""Encode results: output records, dead letters, and records of the retry topic."""
 
 from __future__ import annotations
 
@@ -34,25 +34,24 @@ from worker.contract.scoring import Decision
 from worker.contract.timestamps import rfc3339, rfc3339_from_ms
 from worker.records.types import Classified, Outgoing, Postponed, Record, Rejected
 
-# The same JSON as the contract's ``to_json``, in 3 microseconds of a core instead of 38.
+# The same JSON as the contract's ``to_json``, but in 3 microseconds instead of 38.
 _ADAPTER: TypeAdapter[OutputRecord] = TypeAdapter(OutputRecord)
 _ABSENT_IF_NONE = ("replay", "out_of_scope", "cascade")
 
-_labelled_at = lru_cache(maxsize=1)(rfc3339)  # all records of a batch have one time
-
+_labelled_at = lru_cache(maxsize=1)(rfc3339)  # all records of a batch have the same time
 
 _NO_CLUSTER = {"cluster"}
 
 
 class OutputEncoder:
-    """Builds output records for one adapter. Holds no state but what never changes.
+    """Builds output records for one adapter. Immutable.
 
-    ``precisions`` is what it is served in: one name, or of a cascade one for each stage.
+    ``precisions``: the numeric precision of the adapter, or of each stage of a cascade.
     """
 
     def __init__(self, manifest: Manifest, worker_version: str, precisions: Sequence[str]) -> None:
         self.digest = manifest.digest
-        """The adapter that every record is stamped with."""
+        """The adapter's digest, which is in every record."""
         self._adapters = [
             ServedAdapter(manifest.name, manifest.digest, precision) for precision in precisions
         ]
@@ -63,7 +62,7 @@ class OutputEncoder:
             ServedAdapter(stage.name, stage.digest, precision)
             for stage, precision in zip(manifest.stages, precisions, strict=bool(manifest.stages))
         )
-        # What answers, one after the other: the adapter itself, or the stages of a cascade.
+        # By stage: base and out-of-scope method of a cascade's stages, or of the adapter itself.
         self._answering = [
             (BaseModelRef(stage.base, stage.base_revision), stage.out_of_scope)
             for stage in manifest.stages
@@ -77,7 +76,7 @@ class OutputEncoder:
     def build(
         self, record: Record, result: Classified, now: datetime, replay: Replay | None = None
     ) -> OutputRecord:
-        """Return the output record; ``now`` is an aware time."""
+        """Return the output record. ``now`` is a time with a zone."""
         decision = result.decision
         stage = len(decision.earlier)
         base, method = self._answering[stage]
@@ -132,7 +131,7 @@ class OutputEncoder:
         now: datetime,
         replay: Replay | None = None,
     ) -> Outgoing:
-        """Return the record to produce: the input's key and headers, the label as JSON."""
+        """Return the record to produce: the input's key and headers, and the label as JSON."""
         built = self.build(record, result, now, replay)
         absent: dict[str, bool | set[str]] = {
             name: True for name in _ABSENT_IF_NONE if getattr(built, name) is None
@@ -151,18 +150,17 @@ def _out_of_scope(method: OutOfScopeMethod | None, decision: Decision) -> OutOfS
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterEncoder:
-    """Turns a rejected record into a record for the dead-letter topic."""
+    """Encodes rejected records for the dead-letter topic."""
 
     topic: str
     worker_version: str
     adapter_digest: str
 
     def encode(self, record: Record, rejected: Rejected) -> Outgoing:
-        """Keep the raw key, value and headers, and add the reason as headers.
+        """Keep the raw key, value, and headers, and add the reason as headers.
 
-        Where the record was a dead letter before, these replace what was said then. Where it was
-        tried again later, they say how often; headers of the retry topic that could not be read
-        stay, for anyone who looks for the message.
+        They replace the headers of an earlier dead letter. After delayed retries they contain the
+        number of attempts. Damaged retry headers are kept, to help find the original message.
         """
         topic, partition, offset = record.origin
         letter = DeadLetter(
@@ -178,6 +176,7 @@ class DeadLetterEncoder:
             adapter_digest=self.adapter_digest,
             cluster=record.origin_cluster,
         )
+        # A dead letter may be sent again and fail again: only the latest headers must remain.
         headers: Headers = without_worker_headers(record.headers) + letter.headers()
         if record.retry is not None:
             headers += record.retry.history()
@@ -188,8 +187,8 @@ class DeadLetterEncoder:
     def without_payload(self, record: Record, rejected: Rejected) -> Outgoing:
         """Return the dead letter of a record that is too large for the dead-letter topic.
 
-        It has no value, no key and no headers of the record's own: the record stays in the
-        source topic, at the offset that the headers name.
+        It has no value, no key, and none of the record's headers. The record itself stays in the
+        source topic, at the offset that the dead letter's headers name.
         """
         emptied = replace(record, key=None, value=None, headers=())
         letter = self.encode(emptied, rejected)
@@ -197,22 +196,22 @@ class DeadLetterEncoder:
         return replace(letter, headers=letter.headers + omitted)
 
 
+# How far another worker's clock may be ahead of ours.
 _CLOCKS_S = 60 * 60
-"""By so much the clock of the worker that wrote a record may be ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Which failures are tried again: after ``delay_s`` on ``topic``, ``max_attempts`` times."""
+    """Delayed retry: ``max_attempts`` further attempts, each after ``delay_s`` on ``topic``."""
 
     topic: str
     delay_s: float
     max_attempts: int
 
     def judge(self, record: Record, rejected: Rejected) -> Rejected | Postponed:
-        """Say whether a record that failed so is dead, or tried again.
+        """Decide whether a rejected record is tried again later.
 
-        What the engine was asked in earlier attempts is added to ``attempts``.
+        Adds the engine's attempts of earlier retries to ``attempts``.
         """
         before = record.retry
         if before is not None and rejected.stage == "engine":
@@ -224,12 +223,12 @@ class RetryPolicy:
         return Postponed(rejected, attempt)
 
     def encode(self, record: Record, postponed: Postponed, now: datetime) -> Outgoing:
-        """Return the record to produce: key, value and headers as they came, and the retry's own.
+        """Return the record to produce: the input's key, value, and headers, and the retry headers.
 
-        The delay begins with ``now``, when it is written: so a partition's log is in the order in
-        which its records are due. Its timestamp is that of writing too, and the input record's is
-        in a header: retention counts from the first, and an old message must not expire while it
-        waits.
+        The delay starts at ``now``, when the record is written, so that the records of a partition
+        are due in the order of its log. The record's timestamp is ``now`` too, and the input's is
+        in a header: retention counts from the timestamp, and an old message must not expire while
+        it waits.
         """
         rejected, before = postponed.rejected, record.retry
         reason = next(known for known in RETRY_REASONS if known == rejected.reason)
@@ -238,7 +237,7 @@ class RetryPolicy:
             *record.origin,
             timestamp_ms=record.timestamp_ms,
             attempt=postponed.attempt,
-            not_before_ms=math.ceil(now_ms + self.delay_s * 1000),
+            not_before_ms=math.ceil(now_ms + self.delay_s * 1000),  # rounded up: never early
             reason=reason,
             first_failed_ms=int(now_ms) if before is None else before.first_failed_ms,
             engine_attempts=rejected.attempts,
@@ -249,16 +248,16 @@ class RetryPolicy:
 
 
 def restore(record: Record, now: datetime) -> Record:
-    """Return a record of the retry topic as it was in the input topic, with ``retry``.
+    """Return a record of the retry topic as it was in the input topic, with ``retry`` set.
 
-    Where its headers cannot be read, or it is due later than any setting allows, with ``damage``.
+    If its headers cannot be read, or it is due later than any setting allows, ``damage`` is set.
     """
     try:
         retry = read_retry(record.headers)
     except RecordRefused as error:
         return replace(record, damage=str(error))
     if retry.not_before_ms > (now.timestamp() + LONGEST_DELAY_S + _CLOCKS_S) * 1000:
-        return replace(record, damage="it is due later than any delay that can be set")
+        return replace(record, damage="it is due later than the longest delay allows")
     headers = _without_retry(record.headers)
     return replace(record, headers=headers, timestamp_ms=retry.timestamp_ms, retry=retry)
 

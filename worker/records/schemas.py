@@ -1,11 +1,11 @@
-"""JSON Schemas (2020-12) of the records that others read and write, from the contract's classes.
+"""JSON Schemas (2020-12) of the public records, generated from the contract's classes.
 
     python -m worker.records.schemas DIR    # writes one NAME.schema.json for each
     python -m worker.records.schemas --check DIR
 
-Records on topics are ``output`` and ``correction``; files of the circle are ``task`` (a line of
-tasks/1), ``decision`` (a line of decisions/2, as its CSV's cells), ``advice``, ``proposal`` and
-``proposal-decision``.
+Records on topics are ``output``, ``correction`` and ``retraction``; files of the circle are
+``task`` (a line of tasks/1), ``decision`` (a line of decisions/2, as its CSV's cells), ``advice``,
+``proposal`` and ``proposal-decision``.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from worker.contract.exchange import (
     ProposalDecision,
     Task,
 )
-from worker.contract.records import Correction, OutputRecord
+from worker.contract.records import Correction, OutputRecord, Retraction
 
 SCHEMAS: dict[str, tuple[type[Any], int]] = {
     "output": (OutputRecord, 1),
     "correction": (Correction, 1),
+    "retraction": (Retraction, 1),
     "task": (Task, 1),
     "decision": (Answer, 2),
     "advice": (Advice, 1),
     "proposal": (Proposal, 1),
     "proposal-decision": (ProposalDecision, 1),
 }
-"""The published records by the name of their schema, with its version."""
+"""The class and the version of each schema."""
 
 
 def json_schema(name: str) -> dict[str, Any]:
@@ -62,8 +63,8 @@ def json_schema(name: str) -> dict[str, Any]:
 
 
 def _cells_schema() -> dict[str, Any]:
-    """Return the schema of a line of decisions: an object of its columns, each a text, which is
-    empty where there is nothing to say."""
+    """Return the schema of a line of decisions: an object of its columns, each a text that may be
+    empty."""
     cells: dict[str, Any] = {name: {"type": "string"} for name in ANSWER_COLUMNS}
     for name, words in ALLOWED.items():
         optional = [] if name in {"decision", "label_source", "role"} else [""]
@@ -85,12 +86,12 @@ def _cells_schema() -> dict[str, Any]:
 
 
 def schema_text(name: str) -> str:
-    """Return a schema as it stands in the repository."""
+    """Return the text of a schema's file in the repository."""
     return json.dumps(json_schema(name), indent=2, ensure_ascii=False) + "\n"
 
 
 def _for_pydantic(kind: Any) -> Any:
-    """Return the same type with the contract's marks as those that pydantic reads."""
+    """Return the type with the contract's annotations replaced by pydantic's."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _class_for_pydantic(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -106,12 +107,12 @@ def _for_pydantic(kind: Any) -> Any:
 
 @functools.cache
 def _class_for_pydantic(kind: Any) -> Any:
-    """One class for each of the contract's: a schema defines a class that occurs twice once."""
+    # Cached, so that a schema has one definition of a class that occurs twice.
     hints = typing.get_type_hints(kind, include_extras=True)
     return dataclasses.make_dataclass(
         kind.__name__,
         [
-            # What has a default may be absent.
+            # A field with a default may be absent.
             (field.name, _for_pydantic(hints[field.name]), dataclasses.field(default=field.default))
             for field in dataclasses.fields(kind)
         ],
@@ -129,7 +130,7 @@ def _field(mark: Any) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Write all schemas into a folder, or say which of its files are out of date."""
+    """Write all schemas into a folder, or report which of its files are out of date."""
     folder = Path(arguments[-1])
     old = []
     for name in SCHEMAS:
@@ -139,7 +140,7 @@ def main(arguments: list[str]) -> int:
         elif not path.is_file() or path.read_text(encoding="utf-8") != schema_text(name):
             old.append(path)
     for path in old:
-        print(f"{path} is out of date: make schema")
+        print(f"{path} is out of date: run make schema")
     return 1 if old else 0
 
 

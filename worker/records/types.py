@@ -1,10 +1,10 @@
-"""The records and outcomes that cross the worker's inner boundaries."""
+"""The records and outcomes that the worker's packages exchange."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from worker.contract.errors import RejectReason
 from worker.contract.records import Headers, Retry, Stage, record_id
@@ -12,7 +12,7 @@ from worker.contract.scoring import Decision, ReviewReason
 
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """Return the size of what a record carries, in bytes, without the framing around it."""
+    """Return the bytes of a record's key, value, and headers, without framing."""
     size_bytes = len(key or b"") + len(value or b"")
     for name, content in headers:
         size_bytes += len(name) + len(content or b"")
@@ -29,12 +29,14 @@ class TopicPartition:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record as it came; ``timestamp_ms`` is Unix time, None if the broker has none.
+    """A consumed Kafka record.
 
-    ``source`` and ``offset`` are where it was read, and what is committed. One that was read from
-    the retry topic has the headers and the timestamp that it had in the input topic, and ``retry``
-    says where that was; or, where its headers cannot be read, ``damage`` says what is wrong.
-    ``cluster`` is the Kafka cluster's name, where the settings give it one.
+    - ``source``, ``offset``: where it was read, for the commit.
+    - ``timestamp_ms``: Unix time, None if the broker has none.
+    - ``retry``: set for a record of the retry topic, which then has the headers and the timestamp
+      of the input record. It contains the input record's place.
+    - ``damage``: why the headers of a record of the retry topic cannot be read.
+    - ``cluster``: the cluster's configured name, if there is one.
     """
 
     source: TopicPartition
@@ -49,12 +51,12 @@ class Record:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of key, value and headers, as the bounds on memory count them."""
+        """Bytes of key, value, and headers, which count against the memory bound."""
         return content_bytes(self.key, self.value, self.headers)
 
     @property
     def origin(self) -> tuple[str, int, int]:
-        """Topic, partition and offset of the input record: where this one was read first."""
+        """Topic, partition, and offset of the input record."""
         retry = self.retry
         if retry is None:
             return self.source.topic, self.source.partition, self.offset
@@ -62,23 +64,22 @@ class Record:
 
     @property
     def origin_cluster(self) -> str | None:
-        """Name of the cluster in which the input record was read first, where it is known."""
+        """The configured name of the input record's cluster, if there is one."""
         return self.cluster if self.retry is None else self.retry.cluster
 
     @property
     def id(self) -> str:
-        """The id of whatever is made of this record. See ``record_id``."""
+        """The id of this record's result. See ``record_id``."""
         return record_id(*self.origin, self.origin_cluster)
 
 
 OutcomeKind = Literal["output", "review", "dead_letter", "forwarded", "skipped"]
-"""Every way in which a record can end. All but the last are the record of a topic."""
+"""All ways in which a record can end. All but the last write a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds a record spent waiting for the engine's turn and in the engine; of a cascade also
-    in each stage that was asked."""
+    """Seconds in the queue and in the engine; in a cascade, also in each stage that answered."""
 
     queue_s: float
     engine_s: float
@@ -87,7 +88,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A record with its label; ``review`` is empty when nobody needs to look at it."""
+    """A labelled record. ``review`` is empty if it does not need review."""
 
     decision: Decision
     message_id: str | None
@@ -103,24 +104,20 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that gets no label. ``detail`` holds no message text."""
+    """A record without a label. ``detail`` contains no message text."""
 
     reason: RejectReason
     stage: Stage
     detail: str
     attempts: int = 1
-
-    @property
-    def kind(self) -> OutcomeKind:
-        """Where it goes."""
-        return "dead_letter"
+    kind: ClassVar[OutcomeKind] = "dead_letter"
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A record without a value that is no mistake: it deletes what its key stood for.
+    """An intended record without a value, which deletes its key.
 
-    ``forwarded``: the results' topic gets one as well, under the same key.
+    ``forwarded``: the output topic gets a tombstone with the same key.
     """
 
     forwarded: bool
@@ -133,19 +130,15 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A record that goes to the retry topic: it has not ended yet.
+    """A record that goes to the retry topic, so that it has not ended yet.
 
-    ``rejected`` is how it would have ended, ``attempt`` which of the delayed attempts comes next,
-    from 1.
+    ``rejected``: its outcome without delayed retry. ``attempt``: the number of the next delayed
+    attempt, from 1.
     """
 
     rejected: Rejected
     attempt: int
-
-    @property
-    def kind(self) -> Literal["postponed"]:
-        """Where it goes; none of the ways in which a record ends."""
-        return "postponed"
+    kind: ClassVar[Literal["postponed"]] = "postponed"  # not one of OutcomeKind: it has not ended
 
 
 Outcome = Classified | Rejected | Tombstone | Postponed
@@ -162,15 +155,15 @@ class Outgoing:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of key, value and headers."""
+        """Bytes of key, value, and headers."""
         return content_bytes(self.key, self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
 class NextOffset:
-    """The offset from which a partition is read after a batch is published.
+    """The offset to commit with a batch: the next record to read.
 
-    ``note`` is kept next to it, for anyone who reads the partition next.
+    ``note`` is stored in its metadata, for the partition's next owner.
     """
 
     source: TopicPartition
@@ -180,9 +173,9 @@ class NextOffset:
 
 @dataclass(frozen=True, slots=True)
 class CommittedOffset:
-    """Where a partition's last owner left it; ``offset`` is None where nothing was committed.
+    """A partition's committed offset and note; ``offset`` is None if nothing was committed.
 
-    ``end`` is that of its log as far as it is known: the offset after its last record.
+    ``end``: the offset after the last record of the log, if known.
     """
 
     source: TopicPartition
@@ -193,7 +186,7 @@ class CommittedOffset:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Outputs and the offsets that account for them: published in one step, or not at all."""
+    """Outputs and next offsets, published together or not at all."""
 
     outputs: Sequence[Outgoing]
     next_offsets: Sequence[NextOffset]

@@ -1,7 +1,7 @@
-"""A Kafka in memory, for tests: partitions, a committed offset each, transactions, rebalances.
+"""Kafka in memory, for tests: partitions, committed offsets, transactions, rebalances.
 
-Public and small, so that code which builds on the loop can be tested without a broker. It keeps the
-one promise that matters here: outputs and offsets of a batch become visible together or not at all.
+Public and small, so that code that builds on the loop can be tested without a broker. It keeps the
+promise that matters: outputs and offsets of a batch become visible together or not at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from worker.stream.port import AssignmentListener
 
 
 class FakeStream:
-    """See ``worker.stream.port.Stream``. What happens at the next polls is put on ``script``."""
+    """See ``worker.stream.port.Stream``. Each poll runs the next function of ``script``."""
 
     def __init__(
         self,
@@ -30,28 +30,27 @@ class FakeStream:
         retry_topic: str | None = None,
     ) -> None:
         self.sources = [TopicPartition(topic, number) for number in range(partitions)]
-        """A retry topic has one partition, which is the last of these and gets what is published to
-        it."""
+        """The retry topic's only partition is the last one. It gets the records published to it."""
         self._retry_source = None if retry_topic is None else TopicPartition(retry_topic, 0)
         if self._retry_source is not None:
             self.sources.append(self._retry_source)
         self.log: dict[TopicPartition, list[Record]] = {source: [] for source in self.sources}
         self.committed: dict[TopicPartition, int] = {}
         self.notes: dict[TopicPartition, str] = {}
-        """The note that was committed with each offset."""
+        """The note committed with each offset."""
         self.outputs: list[Outgoing] = []
         self.publishes: list[Batch] = []
         self.failures: deque[Exception | None] = deque()
-        """Raised by the next publishes, one after the other; None lets a publish through."""
+        """Raised by the next publishes, one each; None lets a publish succeed."""
         self.commits_before_failure = False
-        """Let a publish that fails have published all the same, as a lost answer would."""
+        """A failing publish publishes all the same, as if its answer were lost."""
         self.assigned: set[TopicPartition] = set()
         self.paused: set[TopicPartition] = set()
         self.calls: list[str] = []
         self.script: deque[Callable[[], None]] = deque()
         self.closed = False
         self.forgets_committed = False
-        """Begin partitions at the beginning whatever is committed, as librdkafka may."""
+        """Deliver assigned partitions from their beginning, as librdkafka may."""
         self._listener: AssignmentListener | None = None
         self._position: dict[TopicPartition, int] = defaultdict(int)
 
@@ -63,7 +62,7 @@ class FakeStream:
         return record
 
     def assign(self, *partitions: int) -> None:
-        """Give partitions to the worker, from their committed offsets on."""
+        """Assign partitions to the worker, from their committed offsets on."""
         ours = [self.sources[number] for number in partitions]
         for source in ours:
             known = 0 if self.forgets_committed else self.committed.get(source, 0)
@@ -73,21 +72,21 @@ class FakeStream:
         self._listener.on_assigned(ours)
 
     def revoke(self, *partitions: int) -> None:
-        """Take partitions away, letting the worker publish what it has finished."""
+        """Revoke partitions; the worker may publish finished results first."""
         ours = [self.sources[number] for number in partitions]
         assert self._listener is not None
         self._listener.on_revoked(ours)
         self._take_away(ours)
 
     def lose(self, *partitions: int) -> None:
-        """Take partitions away without asking."""
+        """Take partitions away; the worker learns of it afterwards."""
         ours = [self.sources[number] for number in partitions]
         self._take_away(ours)
         assert self._listener is not None
         self._listener.on_lost(ours)
 
     def subscribe(self, listener: AssignmentListener) -> None:
-        """Keep the listener; partitions come by ``assign``."""
+        """Store the listener. ``assign`` assigns partitions."""
         self._listener = listener
 
     def poll(
@@ -98,7 +97,7 @@ class FakeStream:
         max_bytes: int | None = None,
         stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
-        """Run one step of the script, then return what is there. Never waits."""
+        """Run one step of the script, then return the available records. Never waits."""
         if self.script:
             self.script.popleft()()
         records: list[Record] = []
@@ -126,12 +125,12 @@ class FakeStream:
         self.paused.difference_update(partitions)
 
     def seek(self, source: TopicPartition, offset: int) -> None:
-        """Go on at an offset."""
+        """Continue at an offset."""
         self.calls.append("seek")
         self._position[source] = offset
 
     def publish(self, batch: Batch) -> None:
-        """Make a batch visible whole, or raise the next of ``failures``."""
+        """Publish a whole batch, or raise the next of ``failures``."""
         failure = self.failures.popleft() if self.failures else None
         if failure is None or self.commits_before_failure:
             self.publishes.append(batch)
@@ -167,14 +166,14 @@ class FakeStream:
         ]
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """Count what is not committed of each partition that is assigned."""
+        """Count the uncommitted records of each assigned partition."""
         committed = self.committed
         return {
             source: len(self.log[source]) - committed.get(source, 0) for source in self.assigned
         }
 
     def oldest_ms(self) -> Mapping[TopicPartition, int]:
-        """Look at the first record that is not committed of each partition that is assigned."""
+        """Return the timestamp of each assigned partition's first uncommitted record."""
         waiting = {
             source: self.log[source][self.committed.get(source, 0) :] for source in self.assigned
         }
@@ -185,7 +184,7 @@ class FakeStream:
         }
 
     def close(self) -> None:
-        """Note that it was closed."""
+        """Set ``closed``."""
         self.closed = True
 
     def _append_retries(self, outputs: Sequence[Outgoing]) -> None:

@@ -1,4 +1,4 @@
-"""From plain settings to the properties librdkafka takes. Pure: no client is touched here."""
+"""From settings to librdkafka's properties, and which properties users may not set."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Delivery = Literal["exactly_once", "at_least_once"]
 
 _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 
-# With the broker-side protocol these are the broker's to set; the client refuses them.
+# With group.protocol=consumer the broker decides these, and the client refuses them.
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
 
 
 CLIENT_ID = "filing-clerk"
-"""The client's name towards the brokers, unless kafka.client names another."""
+"""The default ``client.id``."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaConfig:
-    """Everything the Kafka edge needs. Secrets are in the property maps: never log those."""
+    """The Kafka configuration of a worker. The property maps contain secrets: never log them."""
 
     topics: Topics
     delivery: Delivery
@@ -38,26 +38,26 @@ class KafkaConfig:
     publish_timeout_s: float
     start_timeout_s: float
     origins: Mapping[str, str] = field(default_factory=dict)
-    """For each property that was set, the setting it came from."""
+    """The setting of each property that the user set."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
     retention_s: Mapping[str, float] = field(default_factory=dict)
-    """How long each input topic keeps its records, where that is known and not for ever."""
+    """The retention of each input topic, if it is known and limited."""
     cluster: str | None = None
-    """The cluster's name, which the ids of results then begin with."""
+    """The cluster's configured name, which becomes part of the results' ids."""
 
     @property
     def transaction_timeout_s(self) -> float:
-        """For how long the broker lets a transaction be open."""
+        """How long a transaction may be open before the broker aborts it."""
         return _number(self.producer, "transaction.timeout.ms", 60_000) / 1000
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where the cluster was looked for, for messages to people."""
+        """The configured servers, for messages to operators."""
         return str(self.common["bootstrap.servers"])
 
     @property
     def max_poll_interval_s(self) -> float:
-        """How long the group waits for a poll before it takes the partitions away."""
+        """How long the group waits for a poll before it removes the member."""
         return _number(self.consumer, "max.poll.interval.ms", _DEFAULT_MAX_POLL_INTERVAL_MS) / 1000
 
 
@@ -78,10 +78,10 @@ def build_config(
     start_timeout_s: float,
     cluster: str | None = None,
 ) -> KafkaConfig:
-    """Lay a user's properties over the worker's defaults. Raises SettingsError.
+    """Merge a user's properties into the worker's defaults. Raises SettingsError.
 
-    ``client`` goes to both sides, ``consumer`` and ``producer`` to one; what the worker's
-    promises rest on cannot be set there.
+    ``client`` applies to both clients, ``consumer`` and ``producer`` to one. Properties that would
+    break the worker's promises are refused.
     """
     check_promises(
         {"kafka.client": client, "kafka.consumer": consumer, "kafka.producer": producer}, delivery
@@ -110,23 +110,23 @@ def build_config(
 
 
 def _check_reset(topics: Topics, consumer: Properties) -> None:
-    """A partition of the retry topic has no committed offset until its first message is done."""
+    # A partition of the retry topic has no committed offset until its first record is published.
     reset = str(consumer["auto.offset.reset"]).lower()
     if topics.retry is not None and reset not in {"earliest", "smallest", "beginning"}:
         raise SettingsError(
-            f"auto.offset.reset is {reset} and kafka.retry_topic is set: a message that waits when "
-            "a worker starts for the first time would be passed over; leave it at earliest, or "
+            f"auto.offset.reset is {reset} and kafka.retry_topic is set: messages that wait there "
+            "when the group first starts would be skipped. Use earliest, or leave "
             "kafka.retry_topic empty"
         )
 
 
 def uses_brokers_protocol(consumer: Properties) -> bool:
-    """Return whether the broker assigns the partitions (KIP-848); the client ignores the case."""
+    """Return whether the broker assigns the partitions (KIP-848). The client ignores the case."""
     return str(consumer.get("group.protocol", "")).lower() == "consumer"
 
 
 def compresses(producer: Properties) -> bool:
-    """Return whether the producer compresses; of the property's two names the last given wins."""
+    """Return whether the producer compresses. Of the property's two names, the last one counts."""
     given = [
         producer[name] for name in producer if name in ("compression.type", "compression.codec")
     ]
@@ -152,9 +152,9 @@ def _consumer(
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",
         "partition.assignment.strategy": "cooperative-sticky",
-        # The lag is read from them; 0 is never.
+        # For the lag; 0 would turn the statistics off.
         "statistics.interval.ms": 5000,
-        # Prefetch is thrown away by each pause and kept in memory: a few seconds of work is enough.
+        # Each pause discards the prefetch, and it takes memory: a few seconds of work are enough.
         "queued.max.messages.kbytes": 16384,
     }
     if uses_brokers_protocol(given):
@@ -167,7 +167,8 @@ def _consumer(
         if str(given.get("statistics.interval.ms", "1")) == "0":
             raise SettingsError(
                 "kafka.consumer: 'statistics.interval.ms' must be above 0 with "
-                "group.protocol=consumer: it tells a worker without a partition that it has joined"
+                "group.protocol=consumer: only the statistics show a worker without a partition "
+                "that it has joined"
             )
         del defaults["partition.assignment.strategy"]
     return {**defaults, **common, **own}
@@ -180,18 +181,18 @@ def _producer(
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
-        # Java's, so that a key's results lie in the partition that Java clients look in; the
-        # client's own default is another hash, and joins by key would quietly find nothing.
+        # Java's partitioner, so that a key's results are in the partition where Java clients look.
+        # With librdkafka's default hash, joins by key would silently find nothing.
         "partitioner": "murmur2_random",
         "linger.ms": 2,
-        # The first request of a transaction is refused while the last one is being closed, and
-        # tried again after this time: the client's default of 100 ms would be every transaction's.
+        # The broker refuses a transaction's first request while it still closes the previous
+        # transaction. The default of 100 ms would be added to every transaction.
         "retry.backoff.ms": 10,
         "retry.backoff.max.ms": 50,
     }
     if delivery == "exactly_once":
         defaults["transactional.id"] = transactional_id
-        # A dead worker's open transaction holds its partitions' offsets up for this long.
+        # A dead worker's open transaction blocks its partitions' offsets for this long.
         defaults["transaction.timeout.ms"] = 15_000
     return {**defaults, **common, **own}
 
@@ -205,28 +206,28 @@ def _number(properties: Properties, name: str, default: float) -> float:
 
 
 def check_bounds(config: KafkaConfig, max_iteration_s: float) -> None:
-    """Refuse settings under which a slow iteration would cost the worker its partitions.
+    """Refuse settings under which a slow iteration could cost the worker its partitions.
 
-    ``max_iteration_s`` is the longest the loop can stay away from polling. Raises SettingsError.
+    ``max_iteration_s`` is the longest time between two polls. Raises SettingsError.
     """
     if max_iteration_s >= config.max_poll_interval_s:
         raise SettingsError(
-            f"the loop may stay away from Kafka for {max_iteration_s:.0f} s (publishing, backoff "
-            f"and a revoke) but max.poll.interval.ms gives it "
-            f"{config.max_poll_interval_s:.0f} s: lower kafka.publish_timeout_s or raise "
-            "max.poll.interval.ms in [kafka.consumer]"
+            f"the loop may not poll Kafka for {max_iteration_s:.0f} s (publishing, backoff, and a "
+            f"revoke), but max.poll.interval.ms allows {config.max_poll_interval_s:.0f} s: lower "
+            "kafka.publish_timeout_s or raise max.poll.interval.ms in [kafka.consumer]"
         )
     timeout_ms = 1000 * config.transaction_timeout_s
     if config.delivery == "exactly_once" and config.publish_timeout_s * 1000 > timeout_ms:
         raise SettingsError(
-            f"kafka.publish_timeout_s is {config.publish_timeout_s:g} s and the broker aborts a "
-            f"transaction after transaction.timeout.ms={timeout_ms:.0f}: keep the first below"
+            f"kafka.publish_timeout_s is {config.publish_timeout_s:g} s, but the broker aborts a "
+            f"transaction after transaction.timeout.ms={timeout_ms:.0f}: lower the first or raise "
+            "the second"
         )
 
 
 _OFFSETS = "offsets are committed with the results"
 _SERVERS = "set kafka.bootstrap_servers"
-_OWN = "it is the worker's own"
+_OWN = "the worker sets it"
 
 # Set by other settings, or not configurable.
 _RESERVED = {
@@ -234,8 +235,8 @@ _RESERVED = {
     "auto.commit.enable": _OFFSETS,
     "enable.auto.offset.store": _OFFSETS,
     "offset.store.method": _OFFSETS,
-    "enable.partition.eof": "the worker does not end with the log",
-    "transactional.id": "set kafka.instance_id, which it is made of",
+    "enable.partition.eof": "the worker does not stop at the end of a partition",
+    "transactional.id": "set kafka.instance_id, which is a part of it",
     "enable.idempotence": "set kafka.delivery",
     "bootstrap.servers": _SERVERS,
     "metadata.broker.list": _SERVERS,
@@ -249,7 +250,7 @@ _RESERVED = {
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """The values of a property under which a promise holds, and why no others do."""
+    """The values of a property that keep a promise, and why others break it."""
 
     allows: Callable[[Property], bool]
     must_be: str
@@ -265,7 +266,7 @@ def _at_least(limit: int) -> Callable[[Property], bool]:
 
 
 def _as_number(value: Property) -> float | None:
-    """Return None for what is not a number: the client refuses it."""
+    # None: the client refuses a value that is not a number.
     try:
         return float(value)
     except ValueError:
@@ -275,24 +276,22 @@ def _as_number(value: Property) -> float | None:
 _ACKS = _Bound(
     lambda value: str(value).lower() in {"all", "-1"},
     "all",
-    "a result acknowledged by fewer replicas is lost with them, after its input is done",
+    "a result that fewer replicas have acknowledged can be lost after its input is committed",
 )
 _IN_FLIGHT = _Bound(
-    _at_most(5), "at most 5", "with more in flight a retry may double results or swap their order"
+    _at_most(5), "at most 5", "with more in flight, a retry may double or reorder results"
 )
-_RETRIES = _Bound(
-    _at_least(1), "at least 1", "without retries a single lost answer spoils the idempotence"
-)
+_RETRIES = _Bound(_at_least(1), "at least 1", "without retries, one lost answer breaks idempotence")
 _COMMITTED = _Bound(
     lambda value: str(value).lower() == "read_committed",
     "read_committed with kafka.delivery=exactly_once",
-    "records of transactions that are aborted later would get results all the same",
+    "records of aborted transactions would get results",
 )
 _RESET = _Bound(
     lambda value: str(value).lower() not in {"latest", "largest", "end"},
     "earliest or error",
-    "a partition that is new, or whose offset is not known yet, would begin at its end and lose "
-    "what lies before; to begin a group at the end, set its offsets before its first start "
+    "a new partition, or one without a committed offset, would start at its end and skip earlier "
+    "messages. To start a group at the end, set its offsets before its first start "
     "(kafka-consumer-groups.sh --reset-offsets --to-latest)",
 )
 _BOUNDS: Mapping[str, _Bound] = {
@@ -307,10 +306,10 @@ _BOUNDS: Mapping[str, _Bound] = {
 
 
 def check_promises(places: Mapping[str, Properties], delivery: Delivery) -> None:
-    """Refuse properties that would break a promise. ``places`` are properties by their setting.
+    """Refuse properties that would break a promise. ``places`` maps a setting to its properties.
 
-    The client refuses some of these combinations by itself and takes others without a word. Raises
-    SettingsError with every property that has to go, and its setting.
+    The client refuses some of these combinations and silently accepts others. Raises SettingsError
+    with every wrong property and its setting.
     """
     problems = [
         f"{place}: {problem}"

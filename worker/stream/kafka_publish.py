@@ -1,4 +1,4 @@
-"""The publishing side of ``KafkaStream``: a batch and its offsets, in one step."""
+"""The publishing side of ``KafkaStream``: a batch and its offsets, both or neither."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ _log = structlog.get_logger("worker.stream")
 
 T = TypeVar("T")
 
-# Bytes around a record and each of its headers in a batch, generously; brokers limit the batch.
+# An upper bound of the bytes around a record and around each header; brokers limit whole batches.
 _FRAMING = 16
 _NO_LIMIT = 1 << 62
 
-# Records that were never judged: they went with a failed transaction or an old producer.
+# The broker did not judge these records: they were purged with a transaction or a producer.
 _PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 
 
 class _Refused(Exception):
-    """Some records of a batch were refused; ``_failed`` says which."""
+    """Some records of a batch were refused, see ``KafkaPublisher._failed``."""
 
 
 class OffsetCommitter(Protocol):
-    """Whose offsets are committed with the results."""
+    """The consumer whose offsets are committed with the results."""
 
     def group_metadata(self) -> Any:
-        """Return the membership as the producer's transaction wants it, as of this moment.
+        """Return the current group membership, for a transaction's offsets.
 
-        Raises PublishAborted when there is none any more."""
+        Raises PublishAborted if the group has removed this member."""
         ...
 
     def commit(self, next_offsets: Sequence[NextOffset]) -> None:
@@ -65,12 +65,12 @@ class OffsetCommitter(Protocol):
         ...
 
     def commit_again(self) -> None:
-        """Commit what the last ``commit`` could not. Raises KafkaException."""
+        """Commit the offsets that ``commit`` could not. Raises KafkaException."""
         ...
 
 
 class KafkaPublisher:
-    """Publishes batches with its own producer and the consumer's membership."""
+    """Publishes batches with a producer and the consumer's group membership."""
 
     def __init__(self, config: KafkaConfig, consumer: OffsetCommitter) -> None:
         self._config = config
@@ -79,12 +79,15 @@ class KafkaPublisher:
         self._failed: list[tuple[int, KafkaError]] = []
 
     def ready(self, timeout_s: float) -> None:
-        """Make the producer ready. Raises PublishAborted (not within the time) or StreamFailed."""
+        """Start the producer. Raises PublishAborted (not within the time) or StreamFailed."""
         self._producer.ready(timeout_s)
 
     def resolve(self, timeout_s: float) -> None:
-        """End what the last publish left in doubt: its transaction, by a new producer, or the
-        commit of offsets whose records are written. Raises as ``ready``."""
+        """Resolve the outcome of the last publish. Raises like ``ready``.
+
+        A new producer ends the open transaction. Without transactions, the offsets of written
+        records are committed again.
+        """
         self._producer.ready(timeout_s)
         if not self._producer.transactional:
             try:
@@ -93,7 +96,7 @@ class KafkaPublisher:
                 raise _not_committed(error) from error
 
     def serve(self) -> None:
-        """Let the client call back. Does not block."""
+        """Run the client's callbacks. Does not block."""
         self._producer.serve()
 
     def publish(self, batch: Batch) -> None:
@@ -119,7 +122,7 @@ class KafkaPublisher:
             client.begin_transaction()
             self._produce(client, batch.outputs, until)
             self._flush(client, until)
-            # Also after a record was refused: it then fails, with the transaction's own reason.
+            # Also if a record was refused: this call then fails with the transaction's reason.
             group = self._consumer.group_metadata()
             self._producer.repeat(
                 lambda s: client.send_offsets_to_transaction(offsets, group, s), until
@@ -130,7 +133,7 @@ class KafkaPublisher:
         except TimeoutError as error:
             self._producer.leave_behind()
             _log.warning("stream.producer_hangs", committing=committing)
-            hung = "a transactional call does not come back"
+            hung = "a transactional call hangs"
             kind = OutcomeUnknown if committing else PublishAborted
             raise kind(hung, unreachable=True) from error
         except (KafkaException, _Refused, PublishAborted) as error:
@@ -139,7 +142,7 @@ class KafkaPublisher:
     def _undo(
         self, client: Producer, batch: Batch, error: Exception, began: float, *, committing: bool
     ) -> PublishAborted:
-        """End a transaction that failed; return what to raise. Raises StreamFailed."""
+        """End a failed transaction; return the error to raise. Raises StreamFailed."""
         timed_out = time.monotonic() - began > self._config.transaction_timeout_s
         cause = error.args[0] if isinstance(error, KafkaException) else None
         if cause is not None and ends_the_worker(cause, timed_out=timed_out):
@@ -147,12 +150,12 @@ class KafkaPublisher:
         refusal = self._refusal(error, batch)
         abortable = cause is None or cause.txn_requires_abort()
         aborted = abortable and self._producer.abort(client, timed_out=timed_out)
-        # What was sent after a record that the broker refused is answered with a gap in the
-        # sequence, sometimes only within the next transaction: a new producer has none.
+        # The broker answers records sent after a refused one with a gap in the sequence, sometimes
+        # only within the next transaction. A new producer has no such gap.
         if aborted and not isinstance(refusal, RecordTooLarge):
             return refusal
         self._producer.discard()
-        if committing and not aborted:  # the commit may be what cannot be aborted any more
+        if committing and not aborted:  # it may be impossible to abort because it is committed
             return OutcomeUnknown(
                 f"commit not answered: {describe_exception(error)}", unreachable=refusal.unreachable
             )
@@ -169,7 +172,7 @@ class KafkaPublisher:
                 raise StreamFailed(describe(cause)) from error
             refusal = self._refusal(error, batch)
             if not isinstance(refusal, RecordTooLarge):
-                self._producer.discard()  # with whatever is still queued in it
+                self._producer.discard()  # together with its queue
             raise refusal from error
         try:
             self._consumer.commit(batch.next_offsets)
@@ -196,7 +199,7 @@ class KafkaPublisher:
                     with client_callbacks():
                         client.poll(0.05)
                 except KafkaException as error:
-                    # Too large for the client's own limit: known at once, the record is not queued.
+                    # Above the client's own limit: reported at once, and the record is not queued.
                     if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                         raise
                     self._failed.append((index, error.args[0]))
@@ -216,9 +219,9 @@ class KafkaPublisher:
             raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
 
     def _too_large(self, outputs: Sequence[Outgoing]) -> list[int]:
-        """Find what is certainly too large, before a transaction is spoiled by it."""
+        """Find records that are certainly too large, before they fail a whole transaction."""
         tried = None
-        if compresses(self._config.producer):  # how small a record becomes is for the broker to see
+        if compresses(self._config.producer):  # only the broker sees the compressed size
             tried = int(self._config.producer.get("message.max.bytes", _NO_LIMIT))
         return [
             index
@@ -230,10 +233,10 @@ class KafkaPublisher:
         return self._config.max_record_bytes.get(outgoing.topic, _NO_LIMIT)
 
     def _blame(self, outputs: Sequence[Outgoing], refused: Sequence[int]) -> RecordTooLarge:
-        """Choose who is too large of those that were ``refused`` for size (none: of all).
+        """Choose which of the records ``refused`` for size are too large (none given: of all).
 
-        A batch is refused whole. Where its topic's limit is known no two records that would fit it
-        were in one; where it is not, the largest is, and the others may go again.
+        The broker refuses a whole batch. If the topic's limit is known, the records above it are to
+        blame; otherwise the largest is, and the others are published again.
         """
         large = [at for at in refused if _framed_bytes(outputs[at]) > self._limit(outputs[at])]
         if large:
@@ -247,7 +250,7 @@ class KafkaPublisher:
             raise _Refused
 
     def _refusal(self, error: Exception, batch: Batch) -> PublishAborted:
-        """Name the reason nothing was published; records that are too large by their places."""
+        """Return why nothing was published, with the indexes of records that are too large."""
         too_large = {
             index
             for index, refused in self._failed
@@ -267,11 +270,11 @@ class KafkaPublisher:
             if reason.code() in OF_A_RECORD:
                 return OutputRefused(describe(reason))
             if reason.code() in HOPELESS:
-                # A transaction that fails for it does not say which of them it was.
+                # The error of a transaction does not name the topic.
                 written = ", ".join(sorted({each.topic for each in batch.outputs}))
                 raise StreamFailed(f"producing to {written}: {describe(reason)}") from error
             if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                # A transaction that failed for it takes every record down and names none.
+                # The error of a transaction does not name the record.
                 return self._blame(batch.outputs, ())
         if not reasons:
             unreachable = isinstance(error, PublishAborted) and error.unreachable
@@ -286,28 +289,27 @@ def _framed_bytes(outgoing: Outgoing) -> int:
 
 
 def _not_committed(error: KafkaException) -> PublishAborted:
-    """Name why offsets of records that are written were not committed. Raises StreamFailed."""
+    """Return why the offsets of written records were not committed. Raises StreamFailed."""
     cause = error.args[0]
     if cause.fatal() or cause.code() in HOPELESS:
         raise StreamFailed(describe(cause)) from error
     return OutcomeUnknown(
-        f"written, and the offsets are not committed: {describe(cause)}",
+        f"the records are written but their offsets are not committed: {describe(cause)}",
         unreachable=is_unreachable(cause),
     )
 
 
-_CALL_S = 5.0  # one blocking call; longer waits are made of repeated ones
-_HANG_S = 2.0  # a call that exceeds its limit by so much does not come back
+_CALL_S = 5.0  # one blocking call; longer waits repeat it
+_HANG_S = 2.0  # a call that exceeds its time limit by this much hangs
 
 
 class KafkaProducer:
-    """Holds one producer at a time, and makes its transactional calls within bounds.
+    """Holds one producer at a time and bounds the time of its transactional calls.
 
-    Everything runs on the thread that publishes, except the transactional calls. Those may hang
-    beyond their time limit (librdkafka issues 5456 and 5511, open in 2.16: after the group's
-    coordinator went away), so they are made on a second thread, while the first waits for a bounded
-    time. A producer that hangs is left behind; the next one, under the same transactional.id,
-    settles what it left open.
+    Transactional calls may hang beyond their time limit (librdkafka issues 5456 and 5511, open in
+    2.16: after the group's coordinator went away). They run on a second thread, while the
+    publishing thread waits for a bounded time. A producer that hangs is abandoned; the next one,
+    with the same transactional.id, ends its open transaction.
     """
 
     def __init__(self, config: KafkaConfig) -> None:
@@ -317,17 +319,17 @@ class KafkaProducer:
         self._calls: BoundedCaller | None = None
 
     def ready(self, timeout_s: float) -> Producer:
-        """Return the producer, a new one if the last was thrown away.
+        """Return the producer, or a new one if the last was discarded.
 
-        Initialising a transactional.id ends whatever its last holder left open, so that a new
-        producer starts from a settled state (librdkafka issue 5423 asks for just this after a
-        commit that was not answered). Raises PublishAborted or StreamFailed.
+        Initializing a transactional.id ends its last holder's open transaction, so a new producer
+        starts from a known state (librdkafka issue 5423 recommends this after a commit without an
+        answer). Raises PublishAborted or StreamFailed.
         """
         if self._client is not None:
             return self._client
         try:
             require_token(self._config.producer, StreamFailed)
-        except StreamFailed as error:  # its service may be back in a moment
+        except StreamFailed as error:  # the token service may be back in a moment
             raise PublishAborted(str(error), unreachable=True) from error
         client = self._client = Producer(
             dict(self._config.producer), error_cb=_on_error, logger=client_log
@@ -338,9 +340,7 @@ class KafkaProducer:
                 self.repeat(client.init_transactions, time.monotonic() + timeout_s)
             except TimeoutError as error:
                 self.leave_behind()
-                raise PublishAborted(
-                    "init_transactions does not come back", unreachable=True
-                ) from error
+                raise PublishAborted("init_transactions hangs", unreachable=True) from error
             except KafkaException as error:
                 self.discard()
                 if error.args[0].fatal() or error.args[0].code() in HOPELESS:
@@ -351,19 +351,19 @@ class KafkaProducer:
         return client
 
     def serve(self) -> None:
-        """Let the client call back, if there is one. Does not block.
+        """Run the client's callbacks, if there is a client. Does not block.
 
-        A fatal error is raised again by its next transaction.
+        The next transaction raises a fatal error again.
         """
         if self._client is not None:
             self._poll(self._client)
 
     def repeat(self, call: Callable[[float], object], until: float, *, resume: bool = True) -> None:
-        """Make a transactional call again while its error is retriable and time is left.
+        """Repeat a transactional call while its error is retriable and time is left.
 
-        ``call`` is given its time limit in seconds. Unless it may ``resume`` what it began, that is
-        all of the time, and it is not made again once it has timed out. Raises KafkaException, or
-        TimeoutError when it does not come back.
+        ``call`` gets its time limit in seconds. Without ``resume`` that is all the time left, and
+        the call is not repeated after a timeout. Raises KafkaException, or TimeoutError if it
+        hangs.
         """
         assert self._calls is not None
         while True:
@@ -382,19 +382,19 @@ class KafkaProducer:
                 return
 
     def commit(self, client: Producer, until: float) -> None:
-        """Commit the open transaction. Raises as ``repeat``; what timed out is in doubt.
+        """Commit the open transaction. Raises like ``repeat``; after a timeout it is in doubt.
 
-        A commit that timed out must not be called again. If that call ends while the library's
+        A commit that timed out must not be repeated. If the second call returns while the library's
         thread is too busy to take it, librdkafka (2.16, ``rd_kafka_commit_transaction``) forgets
-        that a commit is under way, takes the late answer to it for an abort's, and ends the process
-        by an assertion, "Invalid transaction state transition".
+        the commit, takes its late answer for an abort's, and ends the process with the assertion
+        "Invalid transaction state transition".
         """
         self.repeat(client.commit_transaction, until, resume=False)
 
     def abort(self, client: Producer, *, timed_out: bool = False) -> bool:
-        """Abort the open transaction; return whether that was done. Raises StreamFailed.
+        """Abort the open transaction; return whether it is aborted. Raises StreamFailed.
 
-        ``timed_out``: it was open for longer than the broker lets it be."""
+        ``timed_out``: it was open for longer than its timeout at the broker."""
         try:
             self.repeat(client.abort_transaction, time.monotonic() + _CALL_S)
         except TimeoutError:
@@ -407,11 +407,11 @@ class KafkaProducer:
         return True
 
     def leave_behind(self) -> None:
-        """Forget a producer that hangs: it must not be touched again."""
+        """Abandon a producer that hangs, without another call to it."""
         self._client = self._calls = None
 
     def discard(self) -> None:
-        """Throw the producer away, with whatever is still queued in it."""
+        """Discard the producer and its queue."""
         if self._client is not None:
             self._client.purge()
             self._poll(self._client)
@@ -429,15 +429,16 @@ class KafkaProducer:
 
 
 def _on_error(error: KafkaError) -> None:
-    # A fenced or failed producer says so in its own calls; one left behind must not be heard.
+    # Logged only: a fenced or failed producer reports that in its own calls, and the errors of an
+    # abandoned one must not stop the worker.
     _log.warning("stream.client_error", error=describe(error))
 
 
 class BoundedCaller:
-    """Makes blocking calls on its own thread and waits for each no longer than it may take.
+    """Runs blocking calls on its own thread and limits the wait for each.
 
-    A call that does not return in time cannot be ended: its thread is left behind, and so must
-    be this object and whatever the call was made on.
+    A call that hangs cannot be ended. Its thread is abandoned, and the caller must abandon this
+    object and the object that it called.
     """
 
     def __init__(self, name: str) -> None:
@@ -446,13 +447,13 @@ class BoundedCaller:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def call(self, function: Callable[[], T], timeout_s: float) -> T:
-        """Return what ``function`` returns or raise what it raises; TimeoutError if it hangs."""
+        """Run ``function`` and return its result. Raises its error, or TimeoutError if it hangs."""
         future: Future[T] = Future()
         self._calls.put((function, future))
         return future.result(timeout=timeout_s)
 
     def close(self) -> None:
-        """End the thread, once it is free."""
+        """End the thread once its call has returned."""
         self._calls.put(None)
 
     def _serve(self) -> None:
@@ -460,5 +461,5 @@ class BoundedCaller:
             function, future = item
             try:
                 future.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - it is raised again by ``call``
+            except BaseException as error:  # noqa: BLE001 - ``call`` raises it again
                 future.set_exception(error)

@@ -1,7 +1,7 @@
-"""Reach the cluster at start-up within a bound, or say in one line what is in the way.
+"""Connect to the cluster at start-up, or explain in one line why that fails.
 
-The client's own words for a connection that fails are librdkafka's and OpenSSL's. Those that are
-known are explained (``tests/ports/security`` checks them on real brokers); others are passed on.
+The client reports a failed connection in librdkafka's and OpenSSL's words. Known ones are explained
+(``tests/ports/security`` checks them on real brokers); others are passed on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,21 +22,21 @@ from worker.errors import SettingsError, StreamFailed
 from worker.stream.kafka_config import KafkaConfig, Properties
 from worker.stream.kafka_types import client_log
 
-# A login or a certificate that is refused is given so long: one broker of several may be at fault
-# alone, and a user that was just made needs a moment to be known to all.
+# A refused login or certificate is retried for this long: only one of several brokers may be at
+# fault, and a new user is not known to all brokers at once.
 _REFUSED_S = 5.0
 
 
 def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
-    """Return a client that has reached the cluster, and the topics that it may see.
+    """Return a connected client, and the topics that it may see.
 
-    Raises StreamFailed in one line: where, what is wrong, how to fix it. What passes by itself is
-    waited for as long as the settings say, a refusal for 5 s.
+    Retries an outage for ``start_timeout_s`` and a refusal for 5 s. Raises StreamFailed in one
+    line: where, what is wrong, and how to fix it.
     """
     errors: list[KafkaError] = []
     require_token(config.common, StreamFailed)
     admin = AdminClient(
-        # Its log would repeat, a line for each attempt, what the error below says once.
+        # Otherwise its log would repeat the error below for each attempt.
         {"log_level": 2, **config.common},
         error_cb=errors.append,
         logger=client_log,
@@ -57,14 +57,13 @@ def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
         if (refusal and waited_s >= min(_REFUSED_S, config.start_timeout_s)) or (
             waited_s >= config.start_timeout_s - 0.1
         ):
-            raise _unreached(config, refusal or _telling(errors) or last, waited_s)
-        # Also ends at once, without having waited, when every broker hangs up.
-        time.sleep(0.2)
+            raise _unreached(config, refusal or _most_specific(errors) or last, waited_s)
+        time.sleep(0.2)  # list_topics returns at once when every broker closes the connection
         attempt_s = max(attempt_s, waited_s)  # a large cluster may take longer to answer
 
 
-def _telling(errors: list[KafkaError]) -> KafkaError | None:
-    """Return the last error that says more than "all brokers are down"."""
+def _most_specific(errors: list[KafkaError]) -> KafkaError | None:
+    """Return the last error other than "all brokers are down", if there is one."""
     general = KafkaError._ALL_BROKERS_DOWN
     return next((each for each in reversed(errors) if each.code() != general), None) or (
         errors[-1] if errors else None
@@ -81,44 +80,45 @@ def _unreached(config: KafkaConfig, error: KafkaError, waited_s: float) -> Strea
 
 
 _NO_TLS = (
-    "the broker speaks no TLS at this address: set kafka.security_protocol to plaintext or "
+    "the broker does not speak TLS at this address: set kafka.security_protocol to plaintext or "
     "sasl_plaintext, or use its TLS listener"
 )
 _CERTIFICATE = "check kafka.ssl_certificate_location and kafka.ssl_key_location"
-# By a part of what the client says. An alert is what the broker sends before it hangs up.
+# By a part of the client's message. A TLS alert is what the broker sends before it hangs up.
 _SAID = {
     "Unsupported SASL mechanism": "the broker does not offer this mechanism: set "
     "kafka.sasl_mechanism to one that it supports",
-    "Request not valid in current SASL state": "the broker takes no SASL at this address: set "
-    "kafka.security_protocol to ssl or plaintext, or use its SASL listener",
+    "Request not valid in current SASL state": "the broker does not accept SASL at this address: "
+    "set kafka.security_protocol to ssl or plaintext, or use its SASL listener",
     "alert certificate required": "the broker demands a client certificate: set "
     "kafka.ssl_certificate_location and kafka.ssl_key_location",
-    "alert handshake failure": "the broker refuses the handshake, for want of a client "
-    f"certificate or of a common cipher: {_CERTIFICATE}",
+    "alert handshake failure": "the broker refuses the handshake, because there is no client "
+    f"certificate or no common cipher: {_CERTIFICATE}",
     "alert certificate expired": f"the client certificate has expired: {_CERTIFICATE}",
     "alert unknown ca": "the broker does not know the authority of the client certificate: "
     f"{_CERTIFICATE}",
-    "alert certificate unknown": "the broker does not trust the client certificate (expired, or of "
-    f"an authority that it does not know): {_CERTIFICATE}",
+    "alert certificate unknown": "the broker does not trust the client certificate (expired, or "
+    f"signed by an unknown authority): {_CERTIFICATE}",
     "alert bad certificate": f"the broker refuses the client certificate: {_CERTIFICATE}",
     "connecting to a PLAINTEXT broker listener": _NO_TLS,
 }
 _SPEAKER = re.compile(r"://([^/\s]+)/")
+_UNKNOWN_AUTHORITY = (
+    "the broker's certificate is signed by an unknown authority: set kafka.ssl_ca_location to that "
+    "authority's certificate"
+)
 _UNTRUSTED = {
-    "expired": "the broker's certificate has expired: have it renewed",
+    "expired": "the broker's certificate has expired: renew it",
     "not yet valid": "the broker's certificate is not valid yet: check both clocks",
-    "mismatch": "the broker's certificate is another host's: connect by a name that it has "
+    "mismatch": "the broker's certificate is for another host: connect by a name in it "
     "(kafka.bootstrap_servers and the broker's advertised.listeners)",
-    "issuer": "the broker's certificate is of an authority that is not known: set "
-    "kafka.ssl_ca_location to the one that signed it",
-    "self-signed": "the broker's certificate is of an authority that is not known: set "
-    "kafka.ssl_ca_location to the one that signed it",
+    "issuer": _UNKNOWN_AUTHORITY,
+    "self-signed": _UNKNOWN_AUTHORITY,
 }
 
 
 def is_refusal(name: str, said: str) -> bool:
-    """Return whether an error means that the broker or we refuse the other, and not that nothing
-    answers: another try does not help."""
+    """Return whether an error is a refused login or certificate, which retries do not fix."""
     return (
         name in {"_AUTHENTICATION", "_SSL"}
         or "SSL alert number" in said
@@ -127,14 +127,14 @@ def is_refusal(name: str, said: str) -> bool:
 
 
 def explain(name: str, said: str, servers: str, properties: Properties) -> str:
-    """Return what is wrong and how to fix it, of an error's name and words.
+    """Return what is wrong and how to fix it, from an error's name and message.
 
-    May connect once more to see. No value of a secret property is repeated.
+    May connect once more to find out. Never repeats the value of a secret property.
     """
     for part, hint in _SAID.items():
         if part in said:
             return hint
-    speaker = _SPEAKER.search(said)  # of several servers, the one that it is about
+    speaker = _SPEAKER.search(said)  # the one of several servers that the message is about
     servers = speaker.group(1) if speaker else servers
     if "certificate verify failed" in said:
         why = why_not_verified(servers, properties) or ""
@@ -156,8 +156,8 @@ def explain(name: str, said: str, servers: str, properties: Properties) -> str:
         given.startswith("sasl.oauthbearer.") for given in properties
     ):
         return (
-            "OAUTHBEARER has no way to a token: set kafka.sasl_token_callback, or "
-            "sasl.oauthbearer.* in [kafka.client]"
+            "OAUTHBEARER needs a token: set kafka.sasl_token_callback, or sasl.oauthbearer.* in "
+            "[kafka.client]"
         )
     return _of_protocol(servers, protocol)
 
@@ -175,7 +175,7 @@ def _of_protocol(servers: str, protocol: str) -> str:
         return "check kafka.bootstrap_servers and that the broker is up"
     if not protocol.startswith("sasl"):
         return (
-            "the broker answers at this address and ends the connection: if it demands a login, "
+            "the broker accepts the connection and closes it: if it demands a login, "
             f"set kafka.security_protocol to sasl_{protocol}, kafka.sasl_mechanism, "
             "kafka.sasl_username and kafka.sasl_password"
         )
@@ -188,12 +188,11 @@ Peer = Literal["tls", "no_tls", "unreachable"]
 
 
 def why_not_verified(servers: str, properties: Properties) -> str | None:
-    """Return OpenSSL's reason for not trusting the first server that answers; None: it does.
+    """Return OpenSSL's reason for not trusting the first server that answers, None if it does.
 
-    The client says "certificate verify failed" of an unknown authority, of another host's name and
-    of an expired certificate alike, so one more handshake is made to see.
-
-    The authorities and the check of the name are those that the client was given.
+    The client says "certificate verify failed" for an unknown authority, another host's name, and
+    an expired certificate alike. This makes another handshake with the client's settings to see
+    which of them it is.
     """
     for host, port in _addresses(servers):
         try:
@@ -205,16 +204,16 @@ def why_not_verified(servers: str, properties: Properties) -> str | None:
                 return None
         except ssl.SSLCertVerificationError as error:
             return error.verify_message
-        except OSError:  # ssl.SSLError is one: it wants our certificate, or speaks no TLS
+        except OSError:  # including ssl.SSLError: it demands our certificate or does not speak TLS
             continue
     return None
 
 
 def peer_kind(servers: str) -> Peer:
-    """Return whether the first server that answers speaks TLS, anyone who it is."""
+    """Return whether the first server that answers speaks TLS, whatever its certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent or believed: only asked
+    context.verify_mode = ssl.CERT_NONE  # safe: no data is sent over this connection
     for host, port in _addresses(servers):
         try:
             plain = socket.create_connection((host, port), timeout=_PROBE_S)
@@ -223,7 +222,7 @@ def peer_kind(servers: str) -> Peer:
         with plain:
             try:
                 context.wrap_socket(plain, server_hostname=host).close()
-            except OSError as error:  # an alert is TLS too
+            except OSError as error:  # a TLS alert also shows that it speaks TLS
                 return "tls" if "ALERT" in (getattr(error, "reason", None) or "") else "no_tls"
             return "tls"
     return "unreachable"
@@ -249,29 +248,21 @@ def _addresses(servers: str) -> Iterator[tuple[str, int]]:
             yield host.strip("[]"), int(port)
 
 
-# They begin to connect by themselves; whether a broker answers does not matter yet.
-_SILENT = {"log_level": 0}
-
-
 def check_clients(config: KafkaConfig) -> None:
-    """Make both clients and close them again: the library judges its own properties.
+    """Create both clients and close them again, to have the library check its properties.
 
-    It needs no broker and takes some milliseconds. Raises SettingsError in one line, naming the
-    setting that is to blame: the one without which the library would be content.
+    Needs no broker and takes a few milliseconds. Raises SettingsError in one line, with the setting
+    to blame: the one without which the library accepts the others.
     """
-    for try_out, properties in (
-        (_try_consumer, config.consumer),
-        (_try_producer, config.producer),
-    ):
-        problem = _problem(try_out, properties)
+    for client, properties in ((Consumer, config.consumer), (Producer, config.producer)):
+        problem = _problem(client, properties)
         if problem is None:
             continue
         given = [name for name in config.origins if name in properties]
         to_blame = [
             name
             for name in given
-            if _problem(try_out, {key: properties[key] for key in properties if key != name})
-            is None
+            if _problem(client, {key: properties[key] for key in properties if key != name}) is None
         ]
         named = next((name for name in to_blame if name in problem), None)
         names = [named] if named else to_blame or given
@@ -279,37 +270,24 @@ def check_clients(config: KafkaConfig) -> None:
         raise SettingsError(f"{where}: the Kafka client refuses this: {problem}{_hint(problem)}")
 
 
-def _problem(try_out: Callable[[Properties], None], properties: Properties) -> str | None:
+def _problem(client: type[Consumer | Producer], properties: Properties) -> str | None:
+    tried: dict[str, Any] = {**properties, "log_level": 0}
+    if "oauth_cb" in tried:  # a dummy: a real token is requested when connecting
+        tried["oauth_cb"] = lambda _: ("none", time.time() + 3600)
     try:
-        try_out(properties)
+        # The client starts to connect by itself. Whether a broker answers does not matter yet.
+        made = client(tried, error_cb=lambda _: None, logger=client_log)
     except KafkaException as error:
         return " ".join(str(error.args[0].str()).split())
     except (TypeError, ValueError) as error:
         return " ".join(str(error).split())
+    if isinstance(made, Consumer):
+        made.close()
     return None
 
 
 def _hint(problem: str) -> str:
-    """OpenSSL says of a key that it cannot decrypt that something is wrong with PEM."""
+    # OpenSSL reports a key that it cannot decrypt as an error of its PEM library.
     if "ssl.key" in problem and "PEM lib" in problem:
-        return " (kafka.ssl_key_password is wrong or missing, or this is not a key in PEM)"
+        return " (kafka.ssl_key_password is wrong or missing, or the key is not in PEM format)"
     return ""
-
-
-def _try_consumer(properties: Properties) -> None:
-    Consumer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).close()
-
-
-def _try_producer(properties: Properties) -> None:
-    Producer({**_without_login(properties), **_SILENT}, error_cb=_ignore, logger=client_log).purge()
-
-
-def _without_login(properties: Properties) -> dict[str, Any]:
-    """Give the client a made-up token: a real one is requested when a broker is asked."""
-    if "oauth_cb" not in properties:
-        return dict(properties)
-    return {**properties, "oauth_cb": lambda _: ("none", time.time() + 3600)}
-
-
-def _ignore(_: object) -> None:
-    """Ignore that nothing answers: ``reach`` reports it."""

@@ -1,6 +1,6 @@
-"""Reading topics from end to end outside of any group, in bounded memory.
+"""Read topics from start to end in bounded memory, without joining a group.
 
-Nothing is joined and nothing is committed, so running workers are not affected.
+Running workers are not affected.
 """
 
 from __future__ import annotations
@@ -22,33 +22,36 @@ from worker.stream.kafka_types import (
     describe,
     is_unreachable,
     to_kafka_offsets,
+    to_kafka_partitions,
     to_record,
+    to_source,
+    without_errors,
 )
 
 _BATCH = 1000
 _WAIT_S = 0.1
 _AGAIN_S = 0.2
+# Longer than the timeout of a transaction that a dead worker left open, by default 15 s.
 _OPEN_TRANSACTION_S = 60.0
-"""A transaction that a dead worker left open ends after its own timeout, by default 15 s."""
 
-# What has no use, or a use in a group alone; the client warns of some of them.
+# Useless outside of a group; the client warns about some of them.
 _NOT_TAKEN = ("statistics.interval.ms", "partition.assignment.strategy", "group.instance.id")
-# Whether a partition ends here is told when a fetch comes back empty, after 500 ms by default.
+# The client reports the end of a partition after an empty fetch, which waits 500 ms by default.
 _FETCH_WAIT_MS = 20
 
 _T = TypeVar("_T")
 
 
 def reading_properties(config: KafkaConfig) -> dict[str, Property]:
-    """Return the properties of a client that reads what is committed, and joins no group."""
+    """Return the properties of a client that reads committed records and joins no group."""
     properties = {name: value for name, value in config.consumer.items() if name not in _NOT_TAKEN}
     return {
         "fetch.wait.max.ms": _FETCH_WAIT_MS,
         **properties,
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
-        # The client wants a group.id and may ask for its coordinator: the workers' own, for
-        # which there are rights. Partitions are assigned here, so it is never joined.
+        # The client needs a group.id and may look up its coordinator. The workers' own is used,
+        # because the user has rights for it. Partitions are assigned manually: it never joins.
         "group.protocol": "classic",
         "enable.auto.commit": False,
     }
@@ -56,7 +59,7 @@ def reading_properties(config: KafkaConfig) -> dict[str, Property]:
 
 @dataclass(frozen=True, slots=True)
 class LogSpan:
-    """A partition's log: its first offset, and the one that the next record gets."""
+    """A partition's first offset, and the offset of its next record."""
 
     start: int
     end: int
@@ -71,8 +74,8 @@ class TopicScanner:
         self.cluster = config.cluster
         self._reasons: list[str] = []
         self._committed = self._client("read_committed")
-        # Its ends of logs are those of what was written, also in transactions that are still open:
-        # a commit may be known to the group before it is to the topics that are written to.
+        # Its ends of logs include open transactions: the group may know of a commit before the
+        # output topics do.
         self._written = self._client("read_uncommitted")
 
     def __enter__(self) -> Self:
@@ -83,11 +86,11 @@ class TopicScanner:
         self._written.close()
 
     def spans(self, topic: str) -> dict[TopicPartition, LogSpan]:
-        """Return where the log of each partition begins and ends now."""
+        """Return the current start and end of each partition's log."""
         timeout_s = self._config.start_timeout_s
 
         def ask() -> dict[TopicPartition, LogSpan]:
-            # The client that reads learns of the topic here, and else once a second.
+            # This client reads the topic later. It learns of it now, otherwise once a second.
             about = self._committed.list_topics(topic, timeout=timeout_s).topics[topic]
             if about.error is not None:
                 raise KafkaException(about.error)
@@ -103,26 +106,13 @@ class TopicScanner:
         return self._ask(topic, ask)
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the committed offsets of the group that the configuration names; partitions
-        without one are left out."""
-        asked = [KafkaPartition(source.topic, source.partition) for source in partitions]
-
-        def ask() -> dict[TopicPartition, int]:
-            found = self._committed.committed(asked, timeout=self._config.start_timeout_s)
-            for partition in found:
-                if partition.error is not None:
-                    raise KafkaException(partition.error)
-            return {
-                TopicPartition(partition.topic, partition.partition): partition.offset
-                for partition in found
-                if partition.offset >= 0
-            }
-
-        return self._ask("the group's offsets", ask)
+        """Return the configured group's committed offsets. Partitions without one are left out."""
+        found = self._ask_committed(to_kafka_partitions(partitions))
+        return {to_source(each): each.offset for each in found if each.offset >= 0}
 
     def group_metadata(self) -> Any:
-        """Return what a transaction needs to commit offsets of the configuration's group, of which
-        nobody is a member."""
+        """Return the metadata for committing the configured group's offsets in a transaction. The
+        group must not have members."""
         return self._committed.consumer_group_metadata()
 
     def commit(self, next_offsets: Sequence[NextOffset]) -> None:
@@ -130,22 +120,16 @@ class TopicScanner:
         self._committed.commit(offsets=to_kafka_offsets(next_offsets), asynchronous=False)
 
     def commit_again(self) -> None:
-        """Do nothing: anyone who publishes with a scanner does so in transactions."""
+        """Do nothing: publishing with a scanner always uses transactions."""
 
     def read_note(self, topic: str) -> str | None:
-        """Return what ``write_note`` left with the group, None where there is nothing."""
-
-        def ask() -> str | None:
-            asked = [KafkaPartition(topic, 0)]
-            (found,) = self._committed.committed(asked, timeout=self._config.start_timeout_s)
-            if found.error is not None:
-                raise KafkaException(found.error)
-            return found.metadata if found.offset >= 0 else None
-
-        return self._ask("the group's offsets", ask)
+        """Return the text that ``write_note`` stored with the group, if any."""
+        (found,) = self._ask_committed([KafkaPartition(topic, 0)])
+        return found.metadata if found.offset >= 0 else None
 
     def write_note(self, topic: str, text: str) -> None:
-        """Leave a text with the group: as the metadata of an offset of a topic it does not read."""
+        """Store a text with the group, as the metadata of an offset of a topic that the group does
+        not read."""
         noted = KafkaPartition(topic, 0, 0, text)
         self._ask(
             "the group's offsets",
@@ -155,28 +139,20 @@ class TopicScanner:
     def at_time(
         self, partitions: Sequence[TopicPartition], at_ms: int
     ) -> dict[TopicPartition, int]:
-        """Return the first offset with a timestamp of ``at_ms`` (Unix time) or later; partitions
-        without one are left out."""
+        """Return each partition's first offset with a timestamp of at least ``at_ms`` (Unix time).
+        Partitions without one are left out."""
         asked = [KafkaPartition(source.topic, source.partition, at_ms) for source in partitions]
-
-        def ask() -> dict[TopicPartition, int]:
-            found = {}
-            timeout_s = self._config.start_timeout_s
-            for partition in self._written.offsets_for_times(asked, timeout=timeout_s):
-                if partition.error is not None:
-                    raise KafkaException(partition.error)
-                if partition.offset != OFFSET_END:
-                    source = TopicPartition(partition.topic, partition.partition)
-                    found[source] = partition.offset
-            return found
-
-        return self._ask("the time's offsets", ask)
+        timeout_s = self._config.start_timeout_s
+        found = self._ask(
+            "the time's offsets",
+            lambda: without_errors(self._written.offsets_for_times(asked, timeout=timeout_s)),
+        )
+        return {to_source(each): each.offset for each in found if each.offset != OFFSET_END}
 
     def records(self, ranges: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
-        """Yield the committed records from each start to before each stop; those of one partition
-        in the order of its log.
+        """Yield the committed records of each range (start, stop); ordered within a partition.
 
-        Where a transaction is still open before a stop, its end is waited for.
+        Waits for transactions that are open before a stop.
         """
         stops = {source: stop for source, (start, stop) in ranges.items() if start < stop}
         client = self._committed
@@ -201,7 +177,7 @@ class TopicScanner:
                 if error is None and offset < stop:
                     yield to_record(message, self._config.cluster)
                     moved = time.monotonic()
-                # An end of what is committed is told with the offset that comes next.
+                # The end of the partition is reported with the offset of the next record.
                 if offset >= stop or (error is None and offset == stop - 1):
                     del stops[source]
                     client.incremental_unassign([KafkaPartition(topic, number)])
@@ -219,14 +195,21 @@ class TopicScanner:
         said = f" ({self._reasons[-1]})" if self._reasons else ""
         return StreamFailed(
             f"{source.topic}, partition {source.partition}: cannot be read up to offset {stop} "
-            f"within {self._patience_s:g} s{said}: Kafka does not answer, or a transaction on it "
-            "stays open (kafka-transactions.sh find-hanging)"
+            f"within {self._patience_s:g} s{said}: Kafka does not answer, or a transaction stays "
+            "open (see kafka-transactions.sh find-hanging)"
+        )
+
+    def _ask_committed(self, asked: list[KafkaPartition]) -> Sequence[KafkaPartition]:
+        timeout_s = self._config.start_timeout_s
+        return self._ask(
+            "the group's offsets",
+            lambda: without_errors(self._committed.committed(asked, timeout=timeout_s)),
         )
 
     def _ask(self, what: str, ask: Callable[[], _T]) -> _T:
-        """Ask, and again while the answer is one that passes.
+        """Call ``ask``, and again while its error will pass.
 
-        For a moment a new topic has no leader and a new group no coordinator.
+        For a moment a new topic has no leader, and a new group has no coordinator.
         """
         until = time.monotonic() + self._config.start_timeout_s
         while True:

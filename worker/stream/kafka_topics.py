@@ -1,4 +1,4 @@
-"""Before joining: are the topics there, how large may a record be, and what may the user do?"""
+"""Checks before joining the group: topics exist, their limits, and the user's rights."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from worker.stream.topics import Topics
 _log = structlog.get_logger("worker.stream")
 
 _COMPRESSION = 32
-# A broker closes the connection on a request above its socket.request.max.bytes, 100 MiB by
-# default, without naming the record: what does not shrink must stay below.
+# A broker closes the connection on a request above its socket.request.max.bytes (100 MiB by
+# default) without naming the record. A record that does not compress must stay below that.
 _LARGEST_TRY_BYTES = 64 * 1024 * 1024
 
 _LOGGED = 20
 
+# The log event for a topic whose property is unknown.
 _UNKNOWN = {
     "retention.ms": "stream.retention_unknown",
     "max.message.bytes": "stream.size_limit_unknown",
     "cleanup.policy": "stream.cleanup_policy_unknown",
 }
-"""Log events for a topic whose property is not known."""
 
 _ASK_AGAIN_S = 0.05
 
+# Replicas of a created topic: the cluster's ``default.replication.factor``. Managed clusters refuse
+# other numbers.
 _BROKERS_DEFAULT = -1
-"""Replicas of a created topic: how many copies a cluster keeps is decided for the cluster
-(``default.replication.factor``), and managed ones refuse any other number."""
 
 _T = TypeVar("_T")
 
 _Answers = Mapping[str, Future[Any]]
-"""By topic: its properties by name, or why they are not known."""
+"""By topic: its properties, or the error."""
 
 
 def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
-    """Check, and if the settings say so create, every topic; learn their record size limit.
+    """Check every topic, and create missing ones if the settings say so.
 
-    ``rights``: also those of a worker to read and write.
+    ``rights``: also check the worker's rights to read and write.
 
-    Returns the config with each topic's limit and each input's retention, and with
-    ``message.max.bytes`` raised, so that the client does not refuse what the broker would accept.
-    Raises StreamFailed with what to do.
+    Returns the config with each topic's size limit and each input's retention, and with
+    ``message.max.bytes`` raised so that the client does not refuse records that the broker accepts.
+    Raises StreamFailed with a remedy.
     """
     admin, found = reach(config)
     if rights:
@@ -72,8 +72,8 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
     answers = _describe(admin, {*inputs, *wanted}, config)
     if config.topics.retry is not None and _compacts(answers, config.topics.retry):
         raise StreamFailed(
-            f"the topic {config.topics.retry!r} (kafka.retry_topic) is compacted: of two messages "
-            "of one key that wait there the first would be dropped; set its cleanup.policy=delete"
+            f"the topic {config.topics.retry!r} (kafka.retry_topic) is compacted: of two waiting "
+            "messages with the same key the first would be lost. Set its cleanup.policy=delete"
         )
     _warn_of_compacted(answers, config.topics)
     kept_ms = _numbers(answers, inputs, "retention.ms")
@@ -86,8 +86,8 @@ def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None
     if not missing:
         return
     topics = [
-        # The group's assignor counts partitions: many of the retry topic, in which little is done,
-        # would be dealt out against those of the input.
+        # One partition for the retry topic: the group's assignor counts partitions, and idle ones
+        # would be balanced against the input's.
         NewTopic(
             topic,
             1 if topic == config.topics.retry else config.topic_partitions,
@@ -111,7 +111,7 @@ def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None
 
 
 def _log_matches(config: KafkaConfig, found: Iterable[str]) -> None:
-    """Say what the patterns match now; later topics are found as the client's metadata age."""
+    """Log which topics the patterns match now. The client finds later ones by itself."""
     if len(config.topics.named_inputs) == len(config.topics.inputs):
         return
     matches = sorted(topic for topic in found if config.topics.is_input(topic))
@@ -120,11 +120,11 @@ def _log_matches(config: KafkaConfig, found: Iterable[str]) -> None:
 
 
 def _describe(admin: AdminClient, topics: Iterable[str], config: KafkaConfig) -> _Answers:
-    """Ask for the configurations of topics that exist, all in one request.
+    """Request the configurations of existing topics, all in one request.
 
-    A broker knows a topic only a moment after the controller has said that it is made. It is asked
-    again meanwhile, as long as the settings wait for a cluster: without its limit, records would be
-    refused that a topic takes.
+    A broker knows a new topic a moment later than the controller. It is asked again for
+    ``start_timeout_s``: without the topic's limit, the client would refuse records that the topic
+    accepts.
     """
     answers: dict[str, Future[Any]] = {}
     left = sorted(topics)
@@ -150,20 +150,20 @@ def _is_not_known_yet(answer: Future[Any]) -> bool:
 def _property(
     answers: _Answers, topic: str, name: str, read: Callable[[str], _T], *, quiet: bool = False
 ) -> _T | None:
-    """Return one property of a topic's configuration, None where it is not known."""
+    """Return one property of a topic's configuration, None if it is unknown."""
     try:
         return read(str(answers[topic].result(timeout=0)[name].value))
     except (KafkaException, KeyError, TimeoutError, ValueError) as error:
         if quiet:
             return None
-        # Reading a topic's configuration may be forbidden: it is then done without.
+        # The right to read a topic's configuration is optional.
         reason = error.args[0].name() if isinstance(error, KafkaException) else type(error).__name__
         _log.info(_UNKNOWN[name], topic=topic, error=reason)
         return None
 
 
 def _numbers(answers: _Answers, topics: Iterable[str], name: str) -> Mapping[str, int]:
-    """Return one property of these topics' configurations, without topics that do not tell it."""
+    """Return one numeric property of the topics for which it is known."""
     read = {topic: _property(answers, topic, name, int) for topic in topics}
     return {topic: number for topic, number in read.items() if number is not None}
 
@@ -173,10 +173,8 @@ def _compacts(answers: _Answers, topic: str, *, quiet: bool = False) -> bool:
 
 
 def _warn_of_compacted(answers: _Answers, topics: Topics) -> None:
-    """Warn only: with a key on every message, and routers that want the last one, it may be meant.
-
-    Quiet where a topic does not tell: that it does not is logged with its size limit.
-    """
+    # Only a warning: if every message has a key and routers want the last result, it is intended.
+    # Quiet if the policy is unknown, because the unknown size limit is logged already.
     for topic in topics.sinks:
         if topic != topics.retry and _compacts(answers, topic, quiet=True):
             _log.warning(
@@ -193,22 +191,21 @@ def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaCon
         return config
     largest = max(limits.values())
     sizes = {
-        # The client compares before it compresses, the broker what it gets. Support messages shrink
-        # to a tenth, seldom to less than a thirtieth: beyond that nothing is tried.
+        # The client checks the size before compression, the broker afterwards. Support messages
+        # shrink to a tenth, seldom to less than a thirtieth: larger records are not tried.
         "message.max.bytes": max(largest, min(_COMPRESSION * largest, _LARGEST_TRY_BYTES))
         if compresses(config.producer)
         else largest,
-        # A batch is refused whole: it must fit the topic that takes least.
+        # A batch is refused as a whole, so it must fit the topic with the lowest limit.
         "batch.size": min(1_000_000, *limits.values()),
     }
     return replace(config, producer={**sizes, **config.producer}, max_record_bytes=dict(limits))
 
 
 def is_compacted(config: KafkaConfig, topic: str) -> bool:
-    """Return whether records of a topic that were superseded by key are dropped from its log.
+    """Return whether a topic is compacted; False if its configuration cannot be read.
 
-    Where its configuration may not be read it is taken for one that keeps all. Raises StreamFailed
-    where the cluster cannot be reached.
+    Raises StreamFailed if the cluster cannot be reached.
     """
     admin, found = reach(config)
     return topic in found and _compacts(_describe(admin, (topic,), config), topic)
@@ -228,21 +225,21 @@ _DENIED = {
 
 
 def check_rights(admin: AdminClient, config: KafkaConfig) -> None:
-    """Refuse to start without a right that will be needed. Raises StreamFailed, which names all
-    that are missing, with the setting that each thing is named in.
+    """Check the rights that the worker needs. Raises StreamFailed with all missing ones, each with
+    its setting.
 
-    Brokers say with a description what the asker may do to it (KIP-430), so nothing is tried out
-    on topics and group. A broker that does not say, or has no rights at all, is taken at its word
-    when the worker reads and writes.
+    Brokers return the user's rights with a description of a topic or group (KIP-430), so nothing is
+    written or read to find out. If a broker does not return rights, the check passes, and a missing
+    right shows when the worker reads and writes.
     """
     missing = [*_topic_rights(admin, config.topics), *_group_right(admin, config)]
     if not missing and config.delivery == "exactly_once":
         missing += _transaction_right(config)
     if missing:
         raise StreamFailed(
-            f"{_user(config)} may not {', nor '.join(missing)} at {config.bootstrap_servers}: have "
-            "these rights (ACLs) given to it, or name others in the settings; what does not exist "
-            "may look forbidden"
+            f"{_user(config)} may not {', nor '.join(missing)} at {config.bootstrap_servers}: "
+            "grant it these rights (ACLs), or change the settings. Something that does not exist "
+            "may also be reported as forbidden"
         )
 
 
@@ -272,7 +269,8 @@ def _group_right(admin: AdminClient, config: KafkaConfig) -> Iterator[str]:
 
 
 def _transaction_right(config: KafkaConfig) -> Iterator[str]:
-    """Begin to use the transactional.id, which is the only way to ask, and this process's own."""
+    # Using the transactional.id is the only way to find out. It fences no other worker: the id is
+    # this process's own.
     name = config.producer["transactional.id"]
     quiet = {**config.producer, "log_level": 0}
     producer = Producer(quiet, error_cb=lambda _: None, logger=client_log)
@@ -280,7 +278,7 @@ def _transaction_right(config: KafkaConfig) -> Iterator[str]:
     try:
         calls.call(lambda: producer.init_transactions(_TRY_S), 2 * _TRY_S)
     except TimeoutError:
-        return  # the call hangs: it is left behind, and made again when the worker starts
+        return  # the call hangs: abandon it; the worker makes it again when it starts
     except KafkaException as error:
         if error.args[0].code() in _DENIED:
             yield f"write as the transactional id {name!r} (kafka.group_id begins it)"
@@ -300,7 +298,7 @@ def _is_denied(future: Any, operation: AclOperation) -> bool:
         if code not in _DENIED and code != KafkaError.UNKNOWN_TOPIC_OR_PART:
             _log.info("stream.rights_unknown", error=error.args[0].name())
         return code in _DENIED
-    # What may be described may at least be described: an empty answer is none.
+    # DESCRIBE is always allowed here, so an empty set means that the broker does not know.
     return bool(allowed) and operation not in (allowed or ())
 
 

@@ -1,4 +1,4 @@
-"""Between the Kafka client's types and the worker's own: records, partitions, offsets, errors."""
+"""Convert between the client's and the worker's records, partitions, offsets, and errors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from worker.records.types import NextOffset, Record, TopicPartition
 _log = structlog.get_logger("worker.stream")
 
 client_log = logging.getLogger("librdkafka")
-"""What every client logs to. Its warnings also come by callbacks, in fewer words."""
+"""The log of every client. Only errors: warnings also arrive as callbacks, which are shorter."""
 client_log.setLevel(logging.ERROR)
 
 HOPELESS = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic does not exist any more",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "no right to use the topic: give the worker's user "
     "Read on the input topics, Write on the others",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "no right to use the consumer group: give the "
@@ -30,22 +30,23 @@ HOPELESS = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "no right to produce idempotently: give the "
     "worker's user IdempotentWrite on the cluster",
     KafkaError._AUTHENTICATION: "authentication failed",
-    KafkaError._AUTO_OFFSET_RESET: "no committed offset to go on from, and auto.offset.reset=error",
+    KafkaError._AUTO_OFFSET_RESET: "the group has no committed offset, and auto.offset.reset=error",
 }
-"""Codes of errors that do not pass by themselves, and what each means."""
+"""Error codes that retries do not fix, and their meaning."""
 
 OF_A_RECORD = {
-    KafkaError.INVALID_RECORD: "the topic takes no such record; a compacted topic takes none "
-    "without a key",
-    KafkaError.INVALID_MSG: "the topic takes no such record",
-    KafkaError.INVALID_MSG_SIZE: "the topic takes no record of this size",
-    KafkaError.INVALID_TIMESTAMP: "the topic takes no record of that time: set the clock here",
+    KafkaError.INVALID_RECORD: "the topic does not accept this record; a compacted topic needs "
+    "a key",
+    KafkaError.INVALID_MSG: "the topic does not accept this record",
+    KafkaError.INVALID_MSG_SIZE: "the topic does not accept a record of this size",
+    KafkaError.INVALID_TIMESTAMP: "the topic does not accept this timestamp: check this host's "
+    "clock",
     KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: "the topic's message format does not allow it",
     KafkaError.POLICY_VIOLATION: "a policy of the broker does not allow it",
     KafkaError.RECORD_LIST_TOO_LARGE: "the batch is larger than a segment of the topic",
 }
-"""Codes of refusals for which a record is to blame, and what each means. The broker gives them for
-all records of a partition that were sent together. With any other code the cluster is to blame."""
+"""Error codes for which a record is to blame, and their meaning. The broker returns them for all
+records of a partition that were sent together. For any other code the cluster is to blame."""
 
 UNREACHABLE = {
     KafkaError._TRANSPORT,
@@ -66,20 +67,20 @@ UNREACHABLE = {
     KafkaError.NOT_ENOUGH_REPLICAS,
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 }
-"""Codes of errors that say: no broker answers, or none that may, for now."""
+"""Error codes of an outage: no broker answers, or not the one in charge."""
 
 _LOST_TRANSACTION = KafkaError.INVALID_TXN_STATE
 _FENCES = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 
 
 def to_record(message: Message, cluster: str | None = None) -> Record:
-    """Return what is known of a message that came without an error, from a cluster of this name."""
+    """Convert a message without an error. ``cluster`` is the cluster's configured name."""
     kind, timestamp_ms = message.timestamp()
     try:
         pairs = cast("list[tuple[str, str | bytes | None]]", message.headers() or [])
         headers = tuple((name, _bytes(value)) for name, value in pairs)
     except UnicodeDecodeError:
-        # The client cannot give headers whose names are not UTF-8, not even as bytes.
+        # The client cannot return header names that are not UTF-8, not even as bytes.
         _log.warning("stream.headers_unreadable", offset=message.offset())
         headers = ()
     topic, partition, offset = message.topic(), message.partition(), message.offset()
@@ -97,13 +98,26 @@ def to_record(message: Message, cluster: str | None = None) -> Record:
     )
 
 
+def to_source(partition: KafkaPartition) -> TopicPartition:
+    """Convert the client's type of a partition."""
+    return TopicPartition(partition.topic, partition.partition)
+
+
+def without_errors(partitions: Sequence[KafkaPartition]) -> Sequence[KafkaPartition]:
+    """Return these partitions. Raises KafkaException for the first one with an error."""
+    for partition in partitions:
+        if partition.error is not None:
+            raise KafkaException(partition.error)
+    return partitions
+
+
 def to_kafka_partitions(sources: Sequence[TopicPartition]) -> list[KafkaPartition]:
-    """Return these partitions as the client takes them."""
+    """Convert partitions to the client's type."""
     return [KafkaPartition(source.topic, source.partition) for source in sources]
 
 
 def to_kafka_offsets(next_offsets: Sequence[NextOffset]) -> list[KafkaPartition]:
-    """Return these offsets as the client takes them."""
+    """Convert next offsets and their notes to the client's type."""
     return [
         KafkaPartition(
             following.source.topic,
@@ -116,7 +130,7 @@ def to_kafka_offsets(next_offsets: Sequence[NextOffset]) -> list[KafkaPartition]
 
 
 def describe(error: KafkaError) -> str:
-    """Say what an error is, for people: the client's words, and what they mean where we know."""
+    """Describe an error for operators: its meaning if known, and the client's own words."""
     hint = HOPELESS.get(error.code()) or OF_A_RECORD.get(error.code())
     if error.code() in _FENCES:
         hint = "another worker has taken over this one's transactional.id"
@@ -126,10 +140,10 @@ def describe(error: KafkaError) -> str:
 
 @contextmanager
 def client_callbacks() -> Iterator[None]:
-    """Around a call that lets a client call back: raises KafkaException for what is fatal to it.
+    """Wrap a call that runs a client's callbacks. Raises KafkaException for a fatal error.
 
-    The Python client (2.16) raises that from within, and where more callbacks follow at once they
-    meet the exception, which then arrives as the cause of a SystemError.
+    The Python client (2.16) raises fatal errors inside the call. If more callbacks follow at once,
+    the exception arrives only as the cause of a SystemError.
     """
     try:
         yield
@@ -140,12 +154,12 @@ def client_callbacks() -> Iterator[None]:
 
 
 def ends_the_worker(error: KafkaError, *, timed_out: bool) -> bool:
-    """Return whether a transaction's error is a reason for the worker to end.
+    """Return whether a transaction's error must stop the worker.
 
-    What is fatal for a producer is, but where the broker ended the transaction by itself, while it
-    was away or we were: the next producer finds a settled state. It says then that the transaction
-    is lost (librdkafka issues 3297 and 4849) or, where the time of ``transaction.timeout.ms`` had
-    run out (``timed_out``), that the producer is fenced, as it is by another of its name.
+    Errors that are fatal for the producer do, with two exceptions. If the broker ended the
+    transaction by itself, the next producer starts from a known state. The broker then reports an
+    invalid state (librdkafka issues 3297 and 4849) or, after ``transaction.timeout.ms``
+    (``timed_out``), a fenced producer, as if another worker had taken the transactional.id.
     """
     if not error.fatal() or error.code() == _LOST_TRANSACTION:
         return False
@@ -153,12 +167,12 @@ def ends_the_worker(error: KafkaError, *, timed_out: bool) -> bool:
 
 
 def is_unreachable(error: KafkaError) -> bool:
-    """Return whether an error passes when the cluster is back, whatever is done meanwhile."""
+    """Return whether an error will pass once the cluster is back."""
     return error.code() in UNREACHABLE or error.retriable()
 
 
 def describe_exception(error: Exception) -> str:
-    """Say what an exception is, the client's or our own."""
+    """Describe an exception, the client's or our own."""
     return describe(error.args[0]) if isinstance(error, KafkaException) else str(error)
 
 

@@ -1,4 +1,4 @@
-"""What the worker needs of Kafka. One thread calls all of it but ``lag`` and ``oldest_ms``."""
+"""The worker's port to Kafka. One thread calls all methods except ``lag`` and ``oldest_ms``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ from worker.records.types import Batch, CommittedOffset, NextOffset, Record, Top
 
 
 class AssignmentListener(Protocol):
-    """Told of partitions that come and go. Called from within ``Stream.poll`` alone."""
+    """Handles rebalances. Called only from within ``Stream.poll``."""
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """These partitions are ours from now on; their records follow.
-
-        None at all: the worker is in the group, which had nothing (more) for it.
-        """
+        """Start these partitions. No partitions: the worker has joined the group as a spare."""
         ...
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """These partitions go to another worker when this returns: publish what is finished."""
+        """Publish finished results of these partitions: another worker gets them afterwards."""
         ...
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """These partitions are another worker's already: publish nothing of theirs."""
+        """Drop these partitions without publishing: another worker owns them already."""
         ...
 
 
 class Stream(Protocol):
-    """Source and sink in one, since results and offsets are published in one step."""
+    """Source and sink in one, because results and offsets are published together."""
 
     def subscribe(self, listener: AssignmentListener) -> None:
         """Join the consumer group."""
@@ -44,61 +41,61 @@ class Stream(Protocol):
     ) -> Sequence[Record]:
         """Serve the client and return up to ``max_records``, in order by partition.
 
-        The last of them may be the one with which they are larger than ``max_bytes``, and is the
-        first that ``stop_after`` holds for: so its partition can be paused behind it. Waits up to
-        ``timeout_s`` for a first record and for no further one. ``max_records=0`` only serves the
-        client. Raises StreamFailed.
+        Stops after the record that exceeds ``max_bytes``, and after the first one for which
+        ``stop_after`` is true, so that its partition can be paused behind it. Waits up to
+        ``timeout_s`` for the first record and does not wait for more. ``max_records=0`` only serves
+        the client. Raises StreamFailed.
         """
         ...
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """Deliver no more records of these until ``resume``, or until they go and come back."""
+        """Deliver no records of these until ``resume`` or their next assignment."""
         ...
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        """Deliver records again, from where each partition stopped."""
+        """Deliver records of these again, without a gap."""
         ...
 
     def seek(self, source: TopicPartition, offset: int) -> None:
-        """Deliver a partition's records from ``offset`` on, which is committed: later than now."""
+        """Deliver a partition's records from ``offset`` on, which is committed and lies ahead."""
         ...
 
     def publish(self, batch: Batch) -> None:
-        """Publish outputs and next offsets: both, or neither. Blocks, within a bound.
+        """Publish outputs and next offsets: both, or neither. Blocks, for a bounded time.
 
-        Without outputs it commits the offsets alone, with their notes; the same ones again too.
+        Without outputs, commit the offsets with their notes; an offset may be committed twice.
 
-        Raises PublishAborted (nothing was published; may be tried again) and its two special
-        cases, OutputRefused and OutcomeUnknown, or StreamFailed (this worker must end).
+        Raises PublishAborted (nothing was published; may be retried) and its two special cases,
+        OutputRefused and OutcomeUnknown, or StreamFailed (this worker must stop).
         """
         ...
 
     def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """After OutcomeUnknown: return the committed offsets of ``partitions``.
 
-        Whatever was in the air is resolved when this returns. Partitions with no committed
-        offset are left out. Raises PublishAborted (cannot tell yet) or StreamFailed.
+        The commit in doubt is resolved when this returns. Partitions without a committed offset are
+        left out. Raises PublishAborted (unknown so far) or StreamFailed.
         """
         ...
 
     def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
         """Return the committed offset of each of ``partitions``, with its note. Blocks.
 
-        Quick once a record of them has come. Raises PublishAborted (cannot tell yet).
+        Fast once a record of them was delivered. Raises PublishAborted (unknown so far).
         """
         ...
 
     def lag(self) -> Mapping[TopicPartition, int]:
-        """How many records of each assigned partition are not done, as last reported.
+        """Return how many records of each assigned partition are not published, as last reported.
 
-        Safe from any thread; asks no broker. Partitions of which nothing is known are left out.
+        Safe from any thread; asks no broker. Partitions without a known lag are left out.
         """
         ...
 
     def oldest_ms(self) -> Mapping[TopicPartition, int]:
-        """Timestamp of the oldest record that was delivered and is not published, by partition.
+        """Return the timestamp of each partition's oldest record delivered and not yet published.
 
-        Unix milliseconds; partitions without one are left out. As of the last report, like ``lag``.
+        Unix milliseconds, as last reported. Partitions without such a record are left out.
         """
         ...
 

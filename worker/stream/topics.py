@@ -1,4 +1,4 @@
-"""The topics of one worker, by what it does with them. Pure: no client is touched here."""
+"""The topics of a worker by their purpose, and the checks of their names."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from worker.errors import SettingsError
 
+# Kafka's own rule (org.apache.kafka.common.internals.Topic).
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of one worker. Without a review topic, doubtful labels go to the output; without
-    a shadow topic there is no shadow; without a retry topic no message is tried again later.
+    """The topics of a worker.
 
-    Of the ``inputs``, those that begin with ^ are patterns: regular expressions that the client or
-    the broker compares with the topics there are, now and later.
+    Without a review topic, doubtful labels go to the output. Without a shadow topic there is no
+    shadow, and without a retry topic no delayed retry. Inputs that begin with ^ are patterns:
+    regular expressions that the client or the broker matches with existing and later topics.
     """
 
     inputs: tuple[str, ...]
@@ -29,42 +30,42 @@ class Topics:
 
     @property
     def sinks(self) -> tuple[str, ...]:
-        """Every topic that is written to."""
+        """All topics that the worker writes to."""
         return _distinct(self.output, self.review, self.dead_letter, self.shadow, self.retry)
 
     @property
     def results(self) -> tuple[str, ...]:
-        """The topics in which each message has its one result."""
+        """The topics in which each message has exactly one result."""
         return _distinct(self.output, self.review, self.dead_letter)
 
     @property
     def subscribed(self) -> tuple[str, ...]:
-        """Topics that the worker's group reads: the inputs, and the retry topic."""
+        """The topics that the worker's group reads: the inputs and the retry topic."""
         return self.inputs if self.retry is None else (*self.inputs, self.retry)
 
     @property
     def named_inputs(self) -> tuple[str, ...]:
-        """The inputs that are names of topics."""
+        """The inputs that are names, not patterns."""
         return tuple(topic for topic in self.inputs if not topic.startswith("^"))
 
     def is_input(self, topic: str) -> bool:
-        """Return whether a topic may be read. Raises SettingsError for an invalid pattern."""
+        """Return whether a topic is an input. Raises SettingsError for an invalid pattern."""
         return topic in self.inputs or any(
             _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
         )
 
     def setting_of(self, topic: str) -> str:
-        """Return the setting in which a topic is named."""
+        """Return the setting that names a topic."""
         if topic in self.inputs:
             return "kafka.input_topics"
         return next(setting for setting, named in self._settings if named == topic)
 
     def one_input(self, chosen: str | None) -> str:
-        """Return the topic to look at: the chosen one, else the only one. Raises SettingsError."""
+        """Return the chosen topic, or the only input. Raises SettingsError."""
         if chosen is not None and chosen == self.retry:
             raise SettingsError(
-                f"--topic {chosen}: on the retry topic messages only wait; their place is the "
-                f"input topic they came from: {', '.join(self.inputs)}"
+                f"--topic {chosen}: this is the retry topic. Choose the input topic of its "
+                f"messages: {', '.join(self.inputs)}"
             )
         if chosen is not None:
             return chosen
@@ -75,15 +76,15 @@ class Topics:
         return self.inputs[0]
 
     def check(self) -> None:
-        """Refuse names that are not topics, a worker that would feed itself, and topics that would
-        mix what has to stay apart. Raises SettingsError with every problem."""
+        """Check names, that the worker does not read its own results, and that topics which must
+        differ do. Raises SettingsError with every problem."""
         problems = [*self._misnamed(), *self._read_and_written(), *self._mixed()]
         if problems:
             raise SettingsError(*problems)
 
     @property
     def _settings(self) -> tuple[tuple[str, str | None], ...]:
-        """Each topic that is written to, with its setting; None where there is none."""
+        """The setting and topic of each purpose; None if it is unused."""
         return (
             ("kafka.output_topic", self.output),
             ("kafka.review_topic", self.review),
@@ -108,13 +109,13 @@ class Topics:
                 continue
             if setting == "kafka.retry_topic":
                 yield (
-                    f"kafka.retry_topic {topic!r} is one of kafka.input_topics: messages that "
-                    "wait would be taken for new ones; name another, or narrow the pattern"
+                    f"kafka.retry_topic {topic!r} is one of kafka.input_topics: waiting messages "
+                    "would be read as new ones. Choose another topic, or narrow the pattern"
                 )
             else:
                 yield (
                     f"{topic!r} is read (kafka.input_topics) and written ({setting}): the worker "
-                    "would feed itself"
+                    "would read its own results. Choose another topic, or narrow the pattern"
                 )
 
     def _mixed(self) -> Iterator[str]:
@@ -122,20 +123,20 @@ class Topics:
         for setting, topic in labels:
             if topic == self.dead_letter:
                 yield (
-                    f"kafka.dead_letter_topic and {setting} are both {topic!r}, which is for "
-                    "labels: dead letters need their own"
+                    f"kafka.dead_letter_topic and {setting} are both {topic!r}: dead letters need "
+                    "their own topic"
                 )
         for setting, topic in (*labels, ("kafka.dead_letter_topic", self.dead_letter)):
             if topic is not None and topic == self.shadow:
                 yield (
-                    f"adapters.shadow_topic and {setting} are both {topic!r}, which is for real "
-                    "results: a shadow needs its own topic"
+                    f"adapters.shadow_topic and {setting} are both {topic!r}: a shadow's labels "
+                    "need their own topic"
                 )
         for setting, topic in self._settings:
             if topic is not None and topic == self.retry and setting != "kafka.retry_topic":
                 yield (
-                    f"kafka.retry_topic and {setting} are both {topic!r}: the worker reads the "
-                    "first and would take its own results for messages; name another"
+                    f"kafka.retry_topic and {setting} are both {topic!r}: the worker would read "
+                    "its own results. Choose another retry topic"
                 )
 
 
@@ -148,11 +149,13 @@ def _distinct(*topics: str | None) -> tuple[str, ...]:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Compile a pattern of topics. The client and the broker have dialects of their own: what is
-    written in all of them alike is taken."""
+    """Compile a topic pattern.
+
+    Client and broker have other dialects than Python, so only a common subset is allowed.
+    """
     if "[[:" in text or "[[." in text or "[[=" in text:
         raise SettingsError(
-            f"kafka.input_topics: {text!r}: write a class of characters out, as in [a-z]"
+            f"kafka.input_topics: {text!r} has a POSIX character class: write it as in [a-z]"
         )
     try:
         return re.compile(text)
@@ -164,11 +167,11 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class RecordRange:
-    """Which records of a topic: by one of these.
+    """A selection of a topic's records, by one of three criteria.
 
-    ``last`` the newest so many over all partitions; ``since_ms`` and ``until_ms`` (Unix time, the
-    latter not included) those with timestamps in between; ``offsets`` by partition the first and
-    the last offset, both included, None for as far as it goes.
+    - ``last``: the newest records over all partitions.
+    - ``since_ms``, ``until_ms``: timestamps (Unix time); the latter is exclusive.
+    - ``offsets``: by partition, the first and the last offset, inclusive; None for the end.
     """
 
     last: int | None = None

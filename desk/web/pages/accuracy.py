@@ -1,4 +1,4 @@
-"""How right the machine is: what ``desk.accuracy`` says, on a page."""
+"""The page of the model's accuracy in service, by ``desk.accuracy``."""
 
 from __future__ import annotations
 
@@ -7,41 +7,37 @@ from datetime import UTC, datetime
 from starlette.responses import Response
 
 from desk.accuracy.figures import RECENT_DAYS, Part, Week, accuracy_figures
+from desk.web.templates import words
 from desk.web.visit import Page, Visit
-
-_LONGEST_NAME = 28
 
 
 def show(visit: Visit) -> Response:
-    """The figures, the weeks, and what is confused with what."""
+    """Show the figures, the weeks, and confusions."""
     figures = accuracy_figures(visit.desk)
     measured, names = figures.measured, figures.adapter_names
+    weeks = [_week(week) for week in measured.weeks]
     return visit.page(
         "accuracy.html",
         figures=figures,
         measured=measured,
         days=RECENT_DAYS,
-        weeks=[_week(week) for week in measured.weeks],
+        weeks=weeks,
+        dates=[(date, part) for _, date, part in weeks],
         labels=[
-            _named(part.name, part)
+            (words(part.name), part)
             for part in sorted(measured.labels, key=lambda part: -part.results)
         ],
         adapters=[
-            _named(f"{names.get(part.name, '')} {part.name[:12]}".strip(), part)
+            (f"{names.get(part.name, '')} {part.name[:12]}".strip(), part)
             for part in measured.adapters
         ],
     )
 
 
 def _week(week: Week) -> tuple[str, str, Part]:
+    """Return a week's first day as it fits the axis, the date, and the week's figures."""
     begin = datetime.fromtimestamp(week.begin_ms / 1000, UTC)
     return f"{begin.day} {begin:%b}", begin.strftime("%Y-%m-%d"), week.part
-
-
-def _named(name: str, part: Part) -> tuple[str, str, Part]:
-    """Return a name as it fits a drawing, the name, and the part of the traffic."""
-    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-    return short, name, part
 
 
 PAGES = (Page("/accuracy", show, "adjudicator", link="nav.accuracy", order=75),)

@@ -1,56 +1,72 @@
-"""Files of the trainer, for owners: loading one, advice about the labels, the next adapter."""
+"""Files in and out, for owners: uploads, exports, advice about the labels, the next adapter."""
 
 from __future__ import annotations
 
-import json
+import io
+import zipfile
+from datetime import UTC, datetime
 
 from starlette.responses import Response
 
 from desk.errors import Refused
-from desk.service import circle
+from desk.service import circle, upkeep, uploads
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 from worker.contract.exchange import CHANGES
 
 
 def show_load(visit: Visit) -> Response:
-    """The form."""
+    """Show the upload form."""
     return visit.page("load.html")
 
 
 def load_file(visit: Visit) -> Response:
-    """Load the file, whichever of the three it is, and go where it is seen."""
+    """Load the file, whatever it holds, and go to the page that shows it."""
     upload = visit.upload
     if upload is None or not upload.content:
         raise Refused(t("load.nothing"))
-    name = upload.name[:100] or t("load.file")
-    try:
-        text = upload.content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Refused(t("load.not_utf8", name=name, place=error.start)) from None
-    kind = _kind(text)
+    desk, owner = visit.desk, visit.who
+    content, name = upload.content, upload.name[:100] or t("load.file")
+    kind = uploads.kind_of(content, name)
     if kind == "advice":
-        loaded, _ = circle.load_advice(visit.desk, text, name, visit.who)
+        loaded, _ = circle.load_advice(desk, uploads.text_of(content, name), name, owner)
         return redirect("/advice", advice=str(loaded))
     if kind == "proposal":
-        id_, _ = circle.load_proposal(visit.desk, text, name, visit.who)
+        id_, _ = circle.load_proposal(desk, uploads.text_of(content, name), name, owner)
         return redirect("/proposals", proposal=id_)
-    circle.load_task_file(visit.desk, text, name, visit.who)
+    if kind == "table":
+        tasks = uploads.table_tasks(content, name, desk.taxonomy.names)
+        circle.load_tasks(desk, tasks, owner)
+    else:
+        circle.load_task_file(desk, uploads.lines_of(content, name), name, owner)
     return redirect("/")
 
 
-def _kind(text: str) -> str:
-    """Return what a file says it is; one that says nothing is read as tasks, and refused there."""
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
-        return "tasks"
-    schema = whole.get("schema") if isinstance(whole, dict) else ""
-    return str(schema).partition("/")[0]
+def show_export(visit: Visit) -> Response:
+    """Show the export form."""
+    names = dict.fromkeys(each.batch.name for each in circle.all_progress(visit.desk))
+    return visit.page("export.html", inbox=upkeep.INBOX, batches=list(names))
+
+
+def send_export(visit: Visit) -> Response:
+    """Send the files of ``clerk-desk export`` as a ZIP archive."""
+    files, _ = upkeep.export_files(
+        visit.desk,
+        project=visit.form.get("project", upkeep.INBOX),
+        by_message_id=visit.form.get("ids") != "result",
+        by=visit.who,
+    )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    day = datetime.fromtimestamp(visit.desk.clock() / 1000, UTC).strftime("%Y-%m-%d")
+    headers = {"Content-Disposition": f'attachment; filename="decided-{day}.zip"'}
+    return Response(packed.getvalue(), media_type="application/zip", headers=headers)
 
 
 def show_advice(visit: Visit) -> Response:
-    """The findings of the newest advice, or of the one that is asked for."""
+    """Show the newest advice, or the one in the address."""
     everything = circle.all_advice(visit.desk)
     wanted = number(visit.query.get("advice", ""))
     chosen = next((each for each in everything if each.id == wanted), None)
@@ -60,7 +76,7 @@ def show_advice(visit: Visit) -> Response:
 
 
 def show_messages(visit: Visit) -> Response:
-    """The messages that a finding rests on."""
+    """Show the messages behind a finding."""
     advice_id, place = (number(visit.query.get(name, "")) for name in ("advice", "finding"))
     given, finding, messages = circle.messages(visit.desk, visit.who, advice_id, place - 1)
     return visit.page(
@@ -75,7 +91,7 @@ def show_messages(visit: Visit) -> Response:
 
 
 def ask(visit: Visit) -> Response:
-    """Ask people about the messages of a finding, and go to their queue."""
+    """Turn the messages of a finding into a batch, and go to its queue."""
     if visit.form.get("action") != "ask":
         raise Refused(t("error.action"))
     advice_id, place = visit.number("advice"), visit.number("finding")
@@ -84,7 +100,7 @@ def ask(visit: Visit) -> Response:
 
 
 def show_proposals(visit: Visit) -> Response:
-    """The proposal that is asked for, else the newest that waits, else the newest."""
+    """Show the proposal in the address, or the newest that waits for an answer, or the newest."""
     everything = circle.all_proposals(visit.desk)
     wanted = visit.query.get("proposal", "")
     ordered = sorted(everything, key=lambda each: each.decision is not None)
@@ -102,7 +118,7 @@ def show_proposals(visit: Visit) -> Response:
 
 
 def decide_proposal(visit: Visit) -> Response:
-    """Keep the owner's answer."""
+    """Store the owner's answer."""
     action = visit.form.get("action", "")
     if action not in {"yes", "no"}:
         raise Refused(t("error.action"))
@@ -120,6 +136,8 @@ def decide_proposal(visit: Visit) -> Response:
 PAGES = (
     Page("/load", show_load, "owner"),
     Page("/load", load_file, "owner", "POST", takes_file=True),
+    Page("/export", show_export, "owner"),
+    Page("/export", send_export, "owner", "POST"),
     Page("/advice", show_advice, "owner", link="nav.advice", order=76),
     Page("/advice/messages", show_messages, "owner"),
     Page("/advice/messages", ask, "owner", "POST"),

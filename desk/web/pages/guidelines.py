@@ -1,4 +1,4 @@
-"""Guidelines: read, older versions, written again."""
+"""Guidelines: the newest, older versions, and the editor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from desk.web.visit import Page, Visit, redirect
 
 
 def show(visit: Visit) -> Response:
-    """The newest version, or the one that is asked for."""
+    """Show the newest version, or the one in the address."""
     versions = guidelines.versions(visit.desk)
     wanted = visit.query.get("version", "")
     chosen = next((each for each in versions if str(each.version) == wanted), None)
@@ -20,7 +20,7 @@ def show(visit: Visit) -> Response:
 
 
 def edit(visit: Visit) -> Response:
-    """The newest version, to be written on; the first begins with a heading for each label."""
+    """Show the editor with the newest version; the first starts with a heading for each label."""
     newest = guidelines.current(visit.desk)
     if newest is not None:
         body = newest.body
@@ -33,7 +33,7 @@ def edit(visit: Visit) -> Response:
 
 
 def save(visit: Visit) -> Response:
-    """Keep what was written as a new version."""
+    """Save the text as a new version."""
     based_on = visit.form.get("based_on", "")
     guidelines.save(
         visit.desk,

@@ -1,32 +1,52 @@
-"""People and their roles, and the log of who saw and did what: for owners."""
+"""Users and their roles, and the log of who saw and did what: for owners."""
 
 from __future__ import annotations
 
 from starlette.responses import Response
 
+from desk.auth.passwords import MAX_CHARS, MIN_CHARS, hash_password
 from desk.errors import Refused
 from desk.service import people
 from desk.store.types import Role
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 
+WORK_DAYS = 28
+
 ROLES: tuple[Role, ...] = ("reviewer", "adjudicator", "owner")
 
 
 def show(visit: Visit) -> Response:
-    """Everybody."""
-    return visit.page("people.html", everybody=people.everybody(visit.desk, visit.who), roles=ROLES)
+    """All users, with their pace and agreement."""
+    return visit.page(
+        "people.html",
+        everybody=people.everybody(visit.desk, visit.who),
+        work=people.work(visit.desk, visit.who, WORK_DAYS),
+        days=WORK_DAYS,
+        roles=ROLES,
+        by_password=visit.web.options.method == "local",
+        least=MIN_CHARS,
+        most=MAX_CHARS,
+    )
 
 
 def act(visit: Visit) -> Response:
-    """Change a role, close an account or open it again."""
+    """Add a user, reset a password, change a role, close an account or open it again."""
     person_id = visit.number("person")
-    known = {person.id for person in people.everybody(visit.desk, visit.who)}
+    known = {person.id: person for person in people.everybody(visit.desk, visit.who)}
     action = visit.form.get("action", "")
     role = next((each for each in ROLES if each == visit.form.get("role")), None)
-    if person_id not in known or (action == "role" and role is None):
+    if (action != "add" and person_id not in known) or (action in {"role", "add"} and role is None):
         raise Refused(t("error.action"))
-    if action == "role":
+    if action in {"add", "password"}:
+        hashed = _hashed(visit)
+        if action == "add":
+            name = visit.form.get("name", "")
+            assert role is not None
+            people.add_local(visit.desk, name, name, role, hashed, by=visit.who)
+        else:
+            people.give_password(visit.desk, known[person_id].subject, hashed, by=visit.who)
+    elif action == "role":
         if visit.web.roles_elsewhere:
             raise Refused(t("people.elsewhere"))
         people.change(visit.desk, visit.who, person_id, role=role)
@@ -37,8 +57,18 @@ def act(visit: Visit) -> Response:
     return redirect("/people")
 
 
+def _hashed(visit: Visit) -> str:
+    """Return the hash of the form's password. Raises Refused."""
+    if visit.web.options.method != "local":
+        raise Refused(t("people.no_passwords"))
+    try:
+        return hash_password(visit.form.get("password", ""))
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
 def log(visit: Visit) -> Response:
-    """Who saw and did what, newest first."""
+    """Show who saw and did what, newest first."""
     before = number(visit.query.get("before", ""))
     entries = people.audit_log(visit.desk, visit.who, before_id=before if before >= 0 else None)
     return visit.page("log.html", entries=entries)

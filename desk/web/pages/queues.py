@@ -1,7 +1,8 @@
-"""What there is to look at: the queues, search, clusters of near-duplicates, a person's day."""
+"""Queues, search, messages that are decided together, and the user's day."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from desk.errors import Refused
 from desk.service import browsing, circle, queues, reviewing
 from desk.service.queues import AGES_S
+from desk.service.viewing import Task
 from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 
@@ -21,7 +23,7 @@ _STATES = ("open", "second", "dispute", "decided")
 
 
 def show(visit: Visit) -> Response:
-    """What waits, how far batches are, and how far the desk is behind."""
+    """Show what waits, the progress of batches, and the lag behind Kafka."""
     return visit.page(
         "queues.html",
         waiting=queues.waiting(visit.desk),
@@ -33,7 +35,7 @@ def show(visit: Visit) -> Response:
 
 
 def show_search(visit: Visit) -> Response:
-    """The form, and what was found."""
+    """Show the search form and its results."""
     words = visit.query.get("q", "").strip()[:300]
     label = visit.query.get("label", "")
     state: Any = visit.query.get("state", "")
@@ -59,11 +61,12 @@ def show_search(visit: Visit) -> Response:
         found=found[:_AT_ONCE],
         at=at,
         more=len(found) > _AT_ONCE,
+        together=sum(each.state == "open" for each in found) > 1,
     )
 
 
 def show_clusters(visit: Visit) -> Response:
-    """Clusters that wait, the largest first."""
+    """Show clusters of near-duplicates that wait, the largest first."""
     found = browsing.clusters(visit.desk, visit.who)
     shown = [each.example_item_id for each in found]
     examples = queues.examples(visit.desk, visit.who, shown)
@@ -71,9 +74,12 @@ def show_clusters(visit: Visit) -> Response:
 
 
 def show_cluster(visit: Visit) -> Response:
-    """The messages of one, held for the person who looks."""
+    """Show the messages of a cluster that the reviewer holds, or a form that claims them."""
     key = visit.query.get("key", "")[:200]
-    tasks = browsing.cluster(visit.desk, visit.who, key)
+    tasks = browsing.held_cluster(visit.desk, visit.who, key)
+    if not tasks and browsing.is_cluster_waiting(visit.desk, visit.who, key):
+        given = {"action": "next", "key": key}
+        return visit.page("begin.html", what="clusters", address="/cluster", given=given)
     if not tasks:
         return visit.page("nothing.html", what="clusters", fields={})
     suggested = {task.machine.label for task in tasks if task.machine is not None}
@@ -86,11 +92,56 @@ def show_cluster(visit: Visit) -> Response:
     )
 
 
+def show_together(visit: Visit) -> Response:
+    """Show the messages of a search that the reviewer is about to decide at once."""
+    words, label = _search_of(visit.query)
+    tasks = _together(visit, words, label, claim=False)
+    if not tasks:
+        return redirect("/search", q=words, label=label)
+    return visit.page(
+        "together.html",
+        tasks=tasks,
+        words=words,
+        label=label,
+        most=browsing.MOST_TOGETHER,
+        labels=visit.desk.taxonomy.labels,
+    )
+
+
+def decide_together(visit: Visit) -> Response:
+    """Claim the messages of a search, or give those that stayed ticked one label."""
+    words, label = _search_of(visit.form)
+    if visit.form.get("action") == "next":
+        if not words or not _together(visit, words, label, claim=True):
+            raise Refused(t("together.none"))
+        return redirect("/together", q=words, label=label)
+    _decide_ticked(visit, visit.form.get("chosen", ""))
+    return redirect("/search", q=words, label=label)
+
+
+def _search_of(given: Mapping[str, str]) -> tuple[str, str]:
+    return given.get("q", "").strip()[:300], given.get("label", "")
+
+
+def _together(visit: Visit, words: str, label: str, *, claim: bool) -> Sequence[Task]:
+    known = label if label in visit.desk.taxonomy.names else None
+    return browsing.together(visit.desk, visit.who, words, label=known, claim=claim)
+
+
 def decide_cluster(visit: Visit) -> Response:
-    """Give those that were looked at one label; the others are given back."""
+    """Claim a cluster, or give its ticked messages one label and release the others."""
+    if visit.form.get("action") == "next":
+        key = visit.form.get("key", "")[:200]
+        browsing.cluster(visit.desk, visit.who, key)
+        return redirect("/cluster", key=key)
+    _decide_ticked(visit, visit.form.get("label", ""))
+    return redirect("/clusters")
+
+
+def _decide_ticked(visit: Visit, label: str) -> None:
+    """Give the ticked messages a label, and release the others. Raises Refused."""
     shown = _numbers(visit, "shown")
     seen = [item_id for item_id in _numbers(visit, "seen") if item_id in set(shown)]
-    label = visit.form.get("label", "")
     if not seen:
         raise Refused(t("cluster.none_seen"))
     if not label:
@@ -106,7 +157,6 @@ def decide_cluster(visit: Visit) -> Response:
     for item_id in shown:
         if item_id not in seen:
             reviewing.release_item(visit.desk, visit.who, item_id)
-    return redirect("/clusters")
 
 
 def _numbers(visit: Visit, name: str) -> list[int]:
@@ -114,13 +164,14 @@ def _numbers(visit: Visit, name: str) -> list[int]:
 
 
 def show_my_day(visit: Visit) -> Response:
-    """Decided, undone, pace, and the newest decisions."""
+    """Show counts since midnight, pace, and the newest decisions."""
     now = datetime.fromtimestamp(visit.desk.clock() / 1000).astimezone()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     day = queues.my_day(visit.desk, visit.who, int(midnight.timestamp() * 1000))
     return visit.page(
         "my_day.html",
         day=day,
+        reopened=bool(visit.query.get("reopened")),
         pace_s=day.seconds / day.decided if day.decided else None,
         per_hour=round(3600 * day.decided / day.seconds) if day.seconds >= 1 else None,
     )
@@ -132,5 +183,7 @@ PAGES = (
     Page("/clusters", show_clusters, "reviewer", link="nav.clusters", order=50),
     Page("/cluster", show_cluster, "reviewer"),
     Page("/cluster", decide_cluster, "reviewer", "POST"),
+    Page("/together", show_together, "reviewer"),
+    Page("/together", decide_together, "reviewer", "POST"),
     Page("/my-day", show_my_day, "reviewer", link="nav.my_day", order=70),
 )

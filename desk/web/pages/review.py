@@ -1,13 +1,14 @@
-"""Deciding, one message at a time; and disputes, which an adjudicator ends.
+"""Deciding, one message at a time; and disputes, which an adjudicator settles.
 
-The script shows the next message, which it already has, and sends the decision behind it; what
-comes back is the message after that, held for the same person. Without the script each decision is
-a form that leads to the next page.
+The script shows the next message, which it already has, and sends the decision in the background.
+The answer is the message after that, held for the same reviewer. Without the script each decision
+is a form that leads to the next page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -15,43 +16,62 @@ from starlette.responses import Response
 from desk.core.items import REASON_BITS, Queue
 from desk.errors import Refused
 from desk.service import browsing, guidelines, reviewing
-from desk.service.viewing import Task
+from desk.service.context import may
+from desk.service.viewing import Earlier, Task
+from desk.web.shown_text import chunks
 from desk.web.strings import t
+from desk.web.templates import age, words
 from desk.web.visit import Page, Visit, number, redirect
 from worker.contract.taxonomy import Label, Taxonomy
 
 FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
 
-# Not among them: u undo, s skip, f flag, n none, m note, g guidelines.
-_KEYS = "1234567890abcdehijklopqrtvwxyz"
+# The other buttons have u, s, f, n, m, d and l.
+_KEYS = "1234567890abceghijkopqrtvwxyz"
+
+MANY_LABELS = 20
+"""With more labels nobody remembers a letter for each: the page filters them as you type, and only
+the first ten have a key."""
 
 _NEIGHBOURS = 4
 
+_MOST_LEFT = 1_000
+
 
 def show(visit: Visit) -> Response:
-    """The message to decide now; for the script, the one after those on screen."""
-    if visit.by_script:
-        return _next_part(visit, visit.query, _beside(visit.query.get("beside", "")))
+    """The message that the reviewer holds, or a form that claims one. ``answer`` is what they said
+    of it before: they undid it, or their session ended before it was saved.
+
+    Loading a page claims nothing: browsers load pages ahead, and other sites can link here.
+    """
+    fields, queue = queue_fields(visit.query), read_queue(visit.query, visit.desk.taxonomy)
     wanted = number(visit.query.get("item", ""))
-    if wanted >= 0:
-        task: Task | None = reviewing.claim_item(visit.desk, visit.who, wanted)
-    else:
-        queue = read_queue(visit.query, visit.desk.taxonomy)
-        task = reviewing.next_item(visit.desk, visit.who, queue)
-    fields = queue_fields(visit.query)
-    if task is None:
-        return visit.page("nothing.html", what="review", fields=fields)
-    return visit.page("review.html", **_values(visit, task, fields))
+    item_id = wanted if wanted >= 0 else None
+    task = reviewing.held_item(visit.desk, visit.who, queue, item_id=item_id)
+    if task is not None:
+        earlier = _read_answer(visit.query.get("answer", ""), visit.desk.taxonomy)
+        task = replace(task, earlier=earlier)
+        return visit.page("review.html", **_values(visit, task, fields, visit.query))
+    if reviewing.waiting_item(visit.desk, visit.who, queue, item_id=item_id):
+        given = {**fields, "action": "next"}
+        if item_id is not None:
+            answer = visit.query.get("answer", "")[:200]
+            given |= {"action": "take", "item": str(item_id), "answer": answer}
+        return visit.page("begin.html", what="review", address="/review", given=given)
+    if item_id is not None:  # it was decided meanwhile, often by this reviewer
+        return redirect("/review", **fields)
+    return visit.page("review.html", task=None, fields=fields)
 
 
 def act(visit: Visit) -> Response:
-    """Do what the button says with the item on screen."""
+    """Do what the button says with the item on screen; ``next`` asks for another one alone."""
     action = visit.form.get("action", "")
     kind, _, label = action.partition(":")
     item_id = visit.number("item")
     request_id, note = visit.form.get("request", ""), visit.form.get("note", "").strip()
     seconds = visit.seconds()
     desk, who = visit.desk, visit.who
+    fields = queue_fields(visit.form)
     if kind in {"label", "none"}:
         chosen = label if kind == "label" else None
         reviewing.decide(
@@ -62,33 +82,57 @@ def act(visit: Visit) -> Response:
     elif kind == "flag":
         reviewing.flag(desk, who, item_id, request_id=request_id, note=note, seconds=seconds)
     elif kind == "undo":
-        return _undo(visit)
-    else:
+        return undo(visit)
+    elif kind == "take":
+        reviewing.claim_item(desk, who, item_id)
+        answer = visit.form.get("answer", "")
+        return redirect("/review", **fields, item=str(item_id), answer=answer)
+    elif kind != "next":
         raise Refused(t("error.action"))
-    fields = queue_fields(visit.form)
     if visit.by_script:
-        return _next_part(visit, visit.form, _beside(visit.form.get("beside", "")))
-    return redirect("/review", **fields)
+        return _next_part(visit, fields, _beside(visit.form.get("beside", "")))
+    reviewing.next_item(desk, who, read_queue(fields, desk.taxonomy))
+    return redirect("/review", **fields, done=str(_done(visit.form) + (kind != "next")))
 
 
-def _undo(visit: Visit) -> Response:
+def undo(visit: Visit) -> Response:
+    """Take the last decision back, and go where the message is decided again. For the script the
+    message itself; an empty answer is an adjudicator's message, which has another page."""
     task = reviewing.undo(visit.desk, visit.who)
     fields = queue_fields(visit.form)
+    if reviewing.is_disputed(visit.desk, task.item_id):
+        return Response(status_code=204) if visit.by_script else redirect("/adjudicate")
     if visit.by_script:
-        return visit.page("task.html", **_values(visit, task, fields))
-    return redirect("/review", **fields, item=str(task.item_id))
+        return visit.page("task.html", **_values(visit, task, fields, visit.form))
+    answer = _answer_of(task.earlier) if task.earlier is not None else ""
+    done = str(max(0, _done(visit.form) - 1))
+    return redirect("/review", **fields, item=str(task.item_id), answer=answer, done=done)
 
 
-def _next_part(visit: Visit, given: Mapping[str, str], beside: Collection[int]) -> Response:
-    queue = read_queue(given, visit.desk.taxonomy)
+def _next_part(visit: Visit, fields: Mapping[str, str], beside: Collection[int]) -> Response:
+    """The next message but those of ``beside``, which are on screen; where there is none, what the
+    page shows with an empty screen."""
+    queue = read_queue(fields, visit.desk.taxonomy)
     task = reviewing.next_item(visit.desk, visit.who, queue, beside=beside)
     if task is None or task.item_id in beside:
-        return Response(status_code=204)
-    return visit.page("task.html", **_values(visit, task, queue_fields(given)))
+        return visit.page("stage_empty.html", fields=fields)
+    return visit.page("task.html", **_values(visit, task, fields, visit.form, beside))
 
 
-def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, Any]:
-    """What a template needs for a message. Neighbours of a blind one are left out: what people
+def show_message(visit: Visit) -> Response:
+    """The whole of a message of which other pages show the beginning."""
+    text = reviewing.whole_text(visit.desk, visit.who, number(visit.query.get("item", "")))
+    return visit.page("message_all.html", chunks=chunks(text))
+
+
+def _values(
+    visit: Visit,
+    task: Task,
+    fields: Mapping[str, str],
+    given: Mapping[str, str],
+    beside: Collection[int] = (),
+) -> dict[str, Any]:
+    """What a template needs for a message. Neighbours of a blind one are left out: what reviewers
     made of them may come from what the machine said."""
     near: Sequence[browsing.SearchHit] = ()
     if not task.blind:
@@ -97,6 +141,10 @@ def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, An
     label = task.machine.label if task.machine is not None else ""
     if task.asked is not None:
         label = task.asked.given or task.asked.suggested or ""
+    queue = read_queue(fields, visit.desk.taxonomy)
+    left = reviewing.count_left(
+        visit.desk, visit.who, queue, beside={task.item_id, *beside}, most=_MOST_LEFT + 1
+    )
     return {
         "task": task,
         "keyed": keyed_labels(visit.desk.taxonomy),
@@ -105,6 +153,12 @@ def _values(visit: Visit, task: Task, fields: Mapping[str, str]) -> dict[str, An
         "guideline_label": label,
         "guideline_part": guidelines.for_label(newest, label) if label else "",
         "fields": fields,
+        "queue_name": queue_name(queue, task.asked.batch if task.asked is not None else ""),
+        "left": t("where.left", count=f"{left:,}")
+        if left <= _MOST_LEFT
+        else t("where.left_many", count=f"{_MOST_LEFT:,}"),
+        "done": _done(given),
+        "held_s": visit.desk.policy.claim_ms // 1000,
     }
 
 
@@ -112,9 +166,65 @@ def _beside(text: str) -> Collection[int]:
     return {number(part) for part in text.split(",")[:20]}
 
 
+def _done(given: Mapping[str, str]) -> int:
+    """How many messages this reviewer has dealt with since they opened the queue."""
+    return max(0, number(given.get("done", "0")[:9]))
+
+
+def _read_answer(answer: str, taxonomy: Taxonomy) -> Earlier | None:
+    kind, _, label = answer.partition(":")
+    if kind == "label" and label in taxonomy.names:
+        return Earlier("label", label)
+    return Earlier(kind, None) if kind in {"none", "skip", "flag"} else None  # type: ignore[arg-type]
+
+
+def _answer_of(earlier: Earlier) -> str:
+    return f"label:{earlier.label}" if earlier.kind == "label" else earlier.kind
+
+
+def queue_name(queue: Queue, batch: str = "") -> str:
+    """Return what a queue is called where its messages are decided."""
+    chosen = []
+    if queue.batch_id is not None:
+        chosen.append(batch or t("where.batch", batch=queue.batch_id))
+    if queue.origin == "audit":
+        chosen.append(t("queues.audit"))
+    if queue.label is not None:
+        chosen.append(t("where.label", label=words(queue.label)))
+    if queue.reason is not None:
+        chosen.append(t("where.reason", reason=t(f"reason.{queue.reason}")))
+    if queue.adapter_digest is not None:
+        chosen.append(t("where.adapter", adapter=queue.adapter_digest[:12]))
+    if queue.min_age_s is not None:
+        chosen.append(t("queues.older", age=age(queue.min_age_s)))
+    if queue.order == "newest":
+        chosen.append(t("queues.newest"))
+    if queue.order == "doubtful" and queue.batch_id is None:
+        chosen.append(t("queues.doubtful"))
+    return ", ".join(chosen) or t("queues.everything")
+
+
+def reopen(visit: Visit) -> Response:
+    """Open a decided item again, and go to where it is decided."""
+    item_id = visit.number("item")
+    request_id = visit.form.get("request", "")
+    state = reviewing.reopen(visit.desk, visit.who, item_id, request_id=request_id)
+    if state != "dispute":
+        return redirect("/review", item=str(item_id))
+    if may(visit.who, "adjudicator"):
+        return redirect("/adjudicate", item=str(item_id))
+    return redirect("/my-day", reopened="1")
+
+
 def show_dispute(visit: Visit) -> Response:
-    """The oldest dispute."""
-    dispute = reviewing.next_dispute(visit.desk, visit.who)
+    """The dispute that the address names or the adjudicator holds, or a form that claims one."""
+    wanted = number(visit.query.get("item", ""))
+    dispute = reviewing.held_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
+    if dispute is None:
+        dispute = reviewing.held_dispute(visit.desk, visit.who)
+    if dispute is None and reviewing.is_dispute_waiting(visit.desk, visit.who):
+        given = {"action": "next", "item": str(wanted)} if wanted >= 0 else {"action": "next"}
+        return visit.page("begin.html", what="adjudicate", address="/adjudicate", given=given)
     if dispute is None:
         return visit.page("nothing.html", what="adjudicate", fields={})
     return visit.page(
@@ -131,8 +241,14 @@ def show_dispute(visit: Visit) -> Response:
 
 
 def settle_dispute(visit: Visit) -> Response:
-    """End the dispute on screen."""
+    """Settle the dispute on screen, and claim the next one."""
     kind, _, label = visit.form.get("action", "").partition(":")
+    if kind == "undo":
+        return undo(visit)
+    if kind == "next":
+        wanted = visit.number("item")
+        reviewing.next_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
+        return redirect("/adjudicate")
     if kind not in {"label", "none"}:
         raise Refused(t("error.action"))
     reviewing.adjudicate(
@@ -144,11 +260,12 @@ def settle_dispute(visit: Visit) -> Response:
         note=visit.form.get("note", "").strip(),
         seconds=visit.seconds(),
     )
+    reviewing.next_dispute(visit.desk, visit.who)
     return redirect("/adjudicate")
 
 
 def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
-    """Return the queue that an address names; what is not known restricts nothing."""
+    """Return the queue that an address names; an unknown value restricts nothing."""
     age = query.get("age", "")
     min_age_s = float(age) if age.isascii() and age.isdecimal() and len(age) < 10 else None
     order = query.get("order", "oldest")
@@ -162,7 +279,7 @@ def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
         origin=_one_of(query.get("origin"), ("review", "audit")),  # type: ignore[arg-type]
         min_age_s=min_age_s,
         order=order,  # type: ignore[arg-type]
-        # A number that is none names no batch, so that the queue is empty and not everything.
+        # An odd value names a batch that does not exist: an empty queue, not everything.
         batch_id=number(query["batch"]) if query.get("batch") else None,
     )
 
@@ -173,9 +290,9 @@ def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def keyed_labels(taxonomy: Taxonomy) -> Sequence[tuple[str, Label]]:
-    """Return the labels with the key of each, "" where there are more labels than keys."""
-    keys = [*_KEYS, *[""] * max(0, len(taxonomy.labels) - len(_KEYS))]
-    return list(zip(keys, taxonomy.labels, strict=False))
+    """Return the labels with the key of each, "" where a label has none."""
+    keys = _KEYS if len(taxonomy.labels) <= MANY_LABELS else _KEYS[:10]
+    return [(keys[at : at + 1], label) for at, label in enumerate(taxonomy.labels)]
 
 
 def _one_of(value: str | None, known: Sequence[str]) -> str | None:
@@ -185,6 +302,8 @@ def _one_of(value: str | None, known: Sequence[str]) -> str | None:
 PAGES = (
     Page("/review", show, "reviewer", link="nav.review", order=20),
     Page("/review", act, "reviewer", "POST"),
+    Page("/message", show_message, "reviewer"),
+    Page("/reopen", reopen, "reviewer", "POST"),
     Page("/adjudicate", show_dispute, "adjudicator", link="nav.adjudicate", order=30),
     Page("/adjudicate", settle_dispute, "adjudicator", "POST"),
 )

@@ -1,4 +1,4 @@
-"""Signing in and out: by a password here, or at the OpenID provider and back."""
+"""Sign-in and sign-out: with a password, or at the OpenID provider."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ _LONGEST_S = 600
 
 _SIGN_OUT = "/sign-out"
 
+_PROXY_HINT = (
+    "the address is a proxy's: add it to sign_in.proxy_addresses, or everyone behind it shares one "
+    "sign-in limit"
+)
+
 _LONGEST_HINT = 3_800  # of a cookie's 4,096 bytes
 
 
 def show(visit: Visit) -> Response:
-    """The form, or the provider; where there is neither, the first page."""
+    """Show the form, or go to the provider; with other methods, to the first page."""
     next_path = inside(visit.query.get("next"))
     if visit.web.provider is not None:
         return go_to_provider(visit, visit.web.provider, next_path)
@@ -39,21 +44,22 @@ def show(visit: Visit) -> Response:
 
 
 def act(visit: Visit) -> Response:
-    """Let them in, or say that it was not right, never what of it."""
+    """Sign the user in. A failure does not say whether the name or the password was wrong."""
     if visit.web.options.method != "local":
         return redirect("/")
     name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
     desk, attempts = visit.desk, visit.web.attempts
-    wait_s = attempts.begin(name)
+    wait_s = attempts.begin(visit.address, name)
     if wait_s:
         return _again(visit, name, t("sign_in.wait", seconds=math.ceil(wait_s)), 429)
     right = False
     try:
-        right = is_password(people.password_hash(desk, name), password)
+        hashed = people.password_hash(desk, name)
+        right = is_password(hashed, password)
     finally:
-        attempts.end(name, right=right)
+        attempts.end(visit.address, name, right=right)
     if not right:
-        people.note_failure(desk, "local")
+        _log_failure(visit, "local", name=name if hashed else "")
         return _again(visit, name, t("sign_in.wrong"), 401)
     try:
         person = people.arrive(desk, name, name, role=role_on_arrival(visit.web, name))
@@ -64,13 +70,21 @@ def act(visit: Visit) -> Response:
     return response
 
 
+def _log_failure(visit: Visit, method: str, *, name: str, reason: str = "") -> None:
+    people.note_failure(visit.desk, method, name=name, address=visit.address, reason=reason)
+    hint = {"hint": _PROXY_HINT} if visit.unknown_proxy else {}
+    _log.warning(
+        "sign_in.failed", method=method, name=name, address=visit.address, reason=reason, **hint
+    )
+
+
 def _again(visit: Visit, name: str, problem: str, status: int) -> Response:
     next_path = inside(visit.form.get("next"))
     return visit.page("sign_in.html", status, name=name, problem=problem, next=next_path)
 
 
 def leave(visit: Visit) -> Response:
-    """End the session, and give back what the person holds."""
+    """End the session, and release the items that the user holds."""
     options = visit.web.options
     people.leave(visit.desk, visit.who)
     people.end_session(visit.desk, visit.cookies.get(options.session_cookie, ""))
@@ -85,19 +99,19 @@ def leave(visit: Visit) -> Response:
 
 
 def callback(visit: Visit) -> Response:
-    """The provider's answer."""
+    """Handle the provider's answer."""
     if visit.web.provider is None:
         return redirect("/")
     return come_back(visit, visit.web.provider)
 
 
 def signed_out(visit: Visit) -> Response:
-    """Signed out, here and there."""
+    """Show that the user is signed out, here and at the provider."""
     return visit.page("left.html", onward="")
 
 
 def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response:
-    """Send the browser to the provider; ``next_path`` is where it goes after that."""
+    """Redirect to the provider; ``next_path`` is the page to show after sign-in."""
     secret = secrets.token_urlsafe(32)
     try:
         address = provider.begin(secret)
@@ -111,8 +125,7 @@ def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response
 
 
 def come_back(visit: Visit, provider: Provider) -> Response:
-    """Let in anyone who the provider vouches for, or say why not. What the browser kept counts
-    once."""
+    """Sign in the user that the provider names, or show why not. The secret is valid once."""
     secret, next_path = _kept(visit)
     try:
         found = provider.finish(secret, visit.query)
@@ -140,9 +153,9 @@ def come_back(visit: Visit, provider: Provider) -> Response:
 
 
 def leave_provider(visit: Visit, provider: Provider) -> Response:
-    """Say that they have left, and take them to where they leave the provider too.
+    """Show that the user has signed out, with a link that signs out of the provider too.
 
-    Not by a redirect: the policy lets no form of the desk end at another site.
+    Not a redirect: the content security policy does not let a form of the desk end at another site.
     """
     hint = visit.web.options.hint_cookie
     try:
@@ -166,9 +179,11 @@ def _kept(visit: Visit) -> tuple[str, str]:
 
 
 def _refused(visit: Visit, reason: str, detail: str, name: str = "") -> Response:
-    begun_here = reason != "state"  # anybody can send any browser here, and fill no log by it
+    # With a wrong state the callback was not begun here: any site can send browsers to it, and must
+    # not fill the log.
+    begun_here = reason != "state"
     if begun_here:
-        people.note_failure(visit.desk, "oidc", reason)
+        _log_failure(visit, "oidc", name=name, reason=reason)
     _log.warning("oidc.refused", reason=reason, detail=detail)
     return _said(visit, 403 if begun_here else 400, reason, name)
 
@@ -187,7 +202,7 @@ def _said(visit: Visit, status: int, reason: str, name: str = "") -> Response:
 
 PAGES = (
     Page("/sign-in", show, None),
-    Page("/sign-in", act, None, "POST"),
+    Page("/sign-in", act, None, "POST", checks_password=True),
     Page("/sign-out", leave, "reviewer", "POST"),
     Page("/sign-in/callback", callback, None),
     Page("/signed-out", signed_out, None),

@@ -1,20 +1,39 @@
 // The next message is here before the last one is decided: a decision shows it at once, and is sent
-// behind it. Without this script every button is a plain form.
+// in the background. Without this script every button is a plain form.
 "use strict";
 (() => {
   const LEAVING_MS = 3000;
+  const GUARD_MS = 200; // nobody reads a message faster: such a key was meant for the one before
+  const UNSENT = "clerk-desk.unsent";
   const stage = document.querySelector("[data-stage]");
   const status = document.querySelector("[data-status]");
   const help = document.querySelector("[data-help-list]");
-  const ahead = []; // messages that are held for this person and not on screen yet
+  const ahead = []; // messages that are held for this reviewer and not on screen yet
   const unsent = new Set(); // items whose decisions are under way
   let line = Promise.resolve(); // requests go one after the other, in the order of the keys
   let shownAt = performance.now();
-  let lost = false;
+  let signedOut = false;
+  let position = 0; // of the message on screen, since the queue was opened
   let leftAt = -Infinity; // when the search page was asked for, which takes its time to come
 
-  const task = () => stage && stage.querySelector(".task");
   const item = (element) => element.dataset.item;
+  const task = () => stage && stage.querySelector(".task:not([aria-busy])");
+
+  // A browser may forbid storage: the page then forgets, and works.
+  function remembered(store, name) {
+    try {
+      return window[store].getItem(name);
+    } catch {
+      return null;
+    }
+  }
+  function remember(store, name, value) {
+    try {
+      window[store].setItem(name, value);
+    } catch {
+      // Nothing to do: see above.
+    }
+  }
 
   function say(words, bad) {
     if (!status) return;
@@ -25,32 +44,74 @@
   function read(html) {
     const holder = document.createElement("template");
     holder.innerHTML = html; // from this desk alone, escaped there; the policy lets no script of it run
-    return holder.content.querySelector(".task");
+    return holder.content.querySelector(".task, .empty");
   }
 
-  function show(element) {
-    stage.replaceChildren(element);
+  function prepare(element) {
     for (const each of element.querySelectorAll(".needs-script")) each.hidden = false;
+    const full = element.querySelector("[data-full]");
+    if (full) full.checked = remembered("localStorage", "clerk-desk.full") === "on";
+  }
+
+  function show(element, at = position) {
+    element.removeAttribute("aria-busy");
+    element.inert = false;
+    const place = element.querySelector("[data-at]");
+    if (place) {
+      position = at;
+      place.textContent = at;
+      element.querySelector("[name=done]").value = at - 1;
+    }
+    stage.replaceChildren(element);
+    leaveAddress();
+    prepare(element);
     shownAt = performance.now();
     window.scrollTo(0, 0);
-    element.querySelector(".text").focus({ preventScroll: true });
+    const text = element.querySelector(".text");
+    if (text) text.focus({ preventScroll: true });
+  }
+
+  // The stage is never blank: a decided message stays, greyed out, until there is another.
+  function fade(element) {
+    element.setAttribute("aria-busy", "true");
+    element.inert = true;
+  }
+
+  // The address may name the first message. Loaded again, it would ask for that one once more.
+  function leaveAddress() {
+    const query = new URLSearchParams(location.search);
+    for (const name of ["item", "answer", "done"]) query.delete(name);
+    history.replaceState(null, "", query.size ? `/review?${query}` : "/review");
   }
 
   function onScreen() {
     const shown = task();
-    return [...(shown ? [item(shown)] : []), ...ahead.map(item), ...unsent];
+    return [...(shown ? [item(shown)] : []), ...ahead.map((each) => item(each.element)), ...unsent];
   }
 
   function take(html) {
-    const element = html && read(html);
-    if (!element || onScreen().includes(item(element))) return;
-    if (task()) ahead.push(element);
-    else show(element);
+    const element = read(html);
+    if (!element) return;
+    if (element.matches(".empty")) {
+      if (!task()) show(element);
+    } else if (!onScreen().includes(item(element))) {
+      if (task()) ahead.push({ element, since: Date.now() });
+      else show(element, position + 1);
+    }
+  }
+
+  // What is held too long may be on somebody else's screen by now; the desk is asked again. The
+  // clock is that of the wall: performance.now() may stand still while a computer sleeps.
+  function nextAhead() {
+    const next = ahead.shift();
+    if (next && Date.now() - next.since < 1000 * next.element.dataset.heldS) return next.element;
+    ahead.length = 0;
+    return undefined;
   }
 
   async function ask(address, options) {
     const answer = await fetch(address, { credentials: "same-origin", redirect: "error", ...options });
-    const body = answer.status === 204 ? "" : await answer.text();
+    const body = await answer.text();
     if (!answer.ok) {
       const error = new Error(body);
       error.status = answer.status;
@@ -59,11 +120,11 @@
     return body;
   }
 
-  async function patiently(address, options) {
+  async function patiently(options) {
     // A decision can be sent again: its request id decides once.
     for (let tries = 0; ; tries += 1) {
       try {
-        const body = await ask(address, options());
+        const body = await ask("/review", options());
         if (tries) say("");
         return body;
       } catch (error) {
@@ -83,64 +144,183 @@
   }
 
   function queueUp(work) {
-    line = line.then(work).catch((error) => {
-      lost = true;
-      say(status.dataset.failed.replace("%", error.message || status.dataset.offline), true);
-    });
+    line = line.then(work);
     return line;
   }
 
+  async function fetchNext() {
+    const asked = fields(stage.querySelector("form"), { action: "next", beside: onScreen().join(",") });
+    for (const name of ["item", "request", "note"]) asked.delete(name);
+    take(await patiently(() => ({ method: "POST", body: asked })));
+  }
+
   function prefetch() {
-    const form = task().querySelector("form");
     queueUp(async () => {
-      if (ahead.length || !task()) return;
-      const asked = fields(form, { beside: onScreen().join(",") });
-      for (const name of ["csrf", "item", "request", "note"]) asked.delete(name);
-      take(await ask(`/review?${asked}`));
+      if (ahead.length || !task() || signedOut) return;
+      try {
+        await fetchNext();
+      } catch (error) {
+        // Nothing is lost by it, but an ended session is said before the next decision.
+        if (error.status === 401) askToSignIn(task());
+      }
     });
+  }
+
+  function wordsOf(button) {
+    return (button.querySelector(".label") || button.lastChild).textContent.trim();
   }
 
   function decide(button) {
     const current = task();
+    if (!current || signedOut) return;
     const form = current.querySelector("form");
     const seconds = ((performance.now() - shownAt) / 1000).toFixed(2);
     const sent = fields(form, { action: button.value, seconds });
     const id = item(current);
+    const words = wordsOf(button);
     unsent.add(id);
-    say((button.querySelector(".label") || button.lastChild).textContent.trim());
-    const next = ahead.shift();
-    if (next) show(next);
-    else current.remove();
+    say(status.dataset.sent.replace("%", words));
+    const next = nextAhead();
+    if (next) show(next, position + 1);
+    else fade(current);
     queueUp(async () => {
       try {
-        const body = await patiently("/review", () => {
-          sent.set("beside", onScreen().join(","));
+        const body = await patiently(() => {
+          const others = onScreen().filter((each) => each !== id);
+          sent.set("beside", others.join(","));
           return { method: "POST", body: sent };
         });
-        take(body);
-      } finally {
         unsent.delete(id);
+        take(body);
+        // The message that came is on screen in another place, or held elsewhere: look once more.
+        if (!task() && !stage.querySelector(".empty")) await fetchNext();
+      } catch (error) {
+        unsent.delete(id);
+        await notSaved(error, current, sent, words);
       }
-      if (!task() && !unsent.size && !lost) location.reload();
     });
+  }
+
+  async function notSaved(error, element, sent, words) {
+    if (error.status === 401 || error.status === 403) {
+      keepForLater(sent, words);
+      askToSignIn(element, sent.get("action"), words);
+      return;
+    }
+    say(status.dataset.failed.replace("%", `${words}. ${error.message || status.dataset.offline}`), true);
+    if (error.status === 409) {
+      // Somebody else has the message: nothing is left to do with it.
+      if (!task()) await fetchNext().catch(() => show(element));
+      return;
+    }
+    const current = task();
+    if (current && current !== element) ahead.unshift({ element: current, since: Date.now() });
+    show(element);
+  }
+
+  // The answers of a reviewer whose session ended, until they are back in this tab.
+  function keepForLater(sent, words) {
+    const kept = JSON.parse(remembered("sessionStorage", UNSENT) || "[]");
+    sent.delete("csrf");
+    kept.push({ person: stage.dataset.person, words, sent: String(sent) });
+    remember("sessionStorage", UNSENT, JSON.stringify(kept));
+  }
+
+  function askToSignIn(element, answer, words) {
+    if (signedOut) return;
+    signedOut = true;
+    say(status.dataset.signedOut.replace("%", words || "–"), true);
+    const back = fields(element.querySelector("form"), { item: item(element) });
+    for (const name of ["csrf", "request", "note", "part", "action"]) back.delete(name);
+    if (answer) back.set("answer", answer);
+    const panel = document.querySelector("[data-sign-in]");
+    // The page itself asks for the sign-in, by whichever method there is, and comes back.
+    panel.querySelector("a").href = `/review?${back}`;
+    panel.hidden = false;
+    const chosen = answer && element.querySelector(`button[value="${CSS.escape(answer)}"]`);
+    if (chosen) chosen.classList.add("pressed");
+    ahead.length = 0;
+    if (stage.firstElementChild !== element) stage.replaceChildren(element);
+    fade(element);
+    panel.querySelector("a").focus();
+  }
+
+  function resume() {
+    const all = JSON.parse(remembered("sessionStorage", UNSENT) || "[]");
+    const mine = all.filter((each) => each.person === stage.dataset.person);
+    if (!mine.length) return;
+    const rest = all.filter((each) => each.person !== stage.dataset.person);
+    remember("sessionStorage", UNSENT, JSON.stringify(rest));
+    const csrf = stage.querySelector("[name=csrf]").value;
+    for (const { words, sent } of mine) {
+      const again = new URLSearchParams(sent);
+      again.set("csrf", csrf);
+      const id = again.get("item");
+      const current = task();
+      const element = current && item(current) === id ? current : undefined;
+      if (element) fade(element);
+      unsent.add(id);
+      queueUp(async () => {
+        try {
+          const body = await patiently(() => {
+            const others = onScreen().filter((each) => each !== id);
+            again.set("beside", others.join(","));
+            return { method: "POST", body: again };
+          });
+          unsent.delete(id);
+          say(status.dataset.resumed.replace("%", words));
+          take(body);
+        } catch (error) {
+          unsent.delete(id);
+          say(status.dataset.failed.replace("%", `${words}. ${error.message}`), true);
+        }
+        if (!task() && !stage.querySelector(".empty")) await fetchNext().catch(() => element && show(element));
+      });
+    }
   }
 
   function undo(form) {
     const sent = fields(form, { action: "undo" });
     queueUp(async () => {
-      const body = await patiently("/review", () => ({ method: "POST", body: sent }));
+      let body;
+      try {
+        body = await patiently(() => ({ method: "POST", body: sent }));
+      } catch (error) {
+        if (error.status === 401 && task()) askToSignIn(task());
+        else say(status.dataset.failed.replace("%", error.message || status.dataset.offline), true);
+        return;
+      }
+      if (!body) { // a dispute is decided on another page
+        location.assign("/adjudicate");
+        return;
+      }
       const element = read(body);
       const current = task();
-      if (current && item(current) !== item(element)) ahead.unshift(current);
-      const again = ahead.findIndex((each) => item(each) === item(element));
+      const at = Math.max(1, current ? position - 1 : position);
+      if (current && item(current) !== item(element)) ahead.unshift({ element: current, since: Date.now() });
+      const again = ahead.findIndex((each) => item(each.element) === item(element));
       if (again >= 0) ahead.splice(again, 1);
-      show(element);
+      show(element, at);
       say(status.dataset.undone);
     });
   }
 
+  const tooSoon = () => performance.now() - shownAt < GUARD_MS;
+
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form.deciding") || !tooSoon()) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (status) say(status.dataset.tooSoon);
+  }, true);
+  // A page that is loaded claims nothing: this form does. The server marks it if the reviewer asked.
+  const begin = document.querySelector("form[data-begin]");
+  if (begin) begin.requestSubmit();
+
   if (stage) {
-    for (const each of stage.querySelectorAll(".needs-script")) each.hidden = false;
+    prepare(stage);
+    const shown = stage.querySelector("[data-at]");
+    position = shown ? Number(shown.textContent) : 0;
     stage.addEventListener("submit", (event) => {
       const button = event.submitter;
       if (!button || !button.value) return;
@@ -148,41 +328,113 @@
       if (button.value === "undo") undo(event.target);
       else decide(button);
     });
-    stage.addEventListener("click", (event) => {
-      if (event.target.closest("[data-help]")) help.showModal();
-    });
     window.addEventListener("beforeunload", (event) => {
       if (unsent.size) event.preventDefault();
     });
+    resume();
     prefetch();
   }
+  prepare(document.querySelector(".top"));
 
-  // On a phone the navigation is wider than the screen: where one is should be in sight.
+  // On a phone the navigation is wider than the screen: the current page's name is scrolled into view.
   const here = document.querySelector(".top nav [aria-current]");
   if (here) here.scrollIntoView({ block: "nearest", inline: "nearest" });
 
   const clusterForm = document.querySelector("form.cluster");
   for (const form of [clusterForm, document.querySelector("form.deciding[action='/adjudicate']")]) {
     if (!form) continue;
+    prepare(form);
     form.addEventListener("formdata", (event) => {
       event.formData.set("seconds", ((performance.now() - shownAt) / 1000).toFixed(2));
     });
   }
 
-  // The browser focuses it with its first picture, which a quick hand does not wait for.
+  // The browser focuses it with its first frame, which a quick hand does not wait for.
   const first = document.querySelector("[autofocus]");
   if (first) first.focus();
 
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-help]") && help) help.showModal();
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-full]")) {
+      remember("localStorage", "clerk-desk.full", event.target.checked ? "on" : "off");
+    } else if (event.target.matches("[data-single]")) {
+      remember("localStorage", "clerk-desk.keys", event.target.checked ? "on" : "off");
+      obeyKeys();
+    }
+  });
+
+  // WCAG 2.1.4: single keys can be turned off, for speech input and for hands that slip.
+  const areKeysOff = () => remembered("localStorage", "clerk-desk.keys") === "off";
+  function obeyKeys() {
+    document.documentElement.classList.toggle("no-keys", areKeysOff());
+    const box = document.querySelector("[data-single]");
+    if (box) box.checked = !areKeysOff();
+  }
+  obeyKeys();
+
+  // More labels than anyone remembers keys for: the field leaves those whose name has what is typed,
+  // or, where no name has it, whose description does.
+  function labelsLeft(field) {
+    const buttons = [...field.closest("fieldset").querySelectorAll("button:not(.none)")];
+    const typed = field.value.trim().toLowerCase();
+    const having = (part) => buttons.filter((each) => each.querySelector(part).textContent.toLowerCase().includes(typed));
+    const named = having(".label");
+    return { buttons, left: named.length ? named : having(".description") };
+  }
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches("[data-filter]")) return;
+    const { buttons, left } = labelsLeft(event.target);
+    for (const each of buttons) {
+      each.hidden = !left.includes(each);
+      each.classList.toggle("first", Boolean(event.target.value.trim()) && each === left[0]);
+    }
+    event.target.closest("fieldset").querySelector("[data-no-match]").hidden = left.length > 0;
+  });
+  function inFilter(event) {
+    if (event.key === "Enter") {
+      event.preventDefault();
+      const { left } = labelsLeft(event.target);
+      if (event.target.value.trim() && left.length) left[0].click();
+    } else if (event.key === "Escape") {
+      event.target.value = "";
+      event.target.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  }
+
+  // The letter or digit of a key. Where the layout has another character on it (digits on a French
+  // keyboard, letters on a Russian one), its place on a US keyboard says which.
+  function characterOf(event) {
+    if (/^[a-z0-9]$/i.test(event.key)) return event.key.toLowerCase();
+    const place = /^(?:Digit|Numpad|Key)([0-9A-Z])$/.exec(event.code);
+    return place && !event.shiftKey ? place[1].toLowerCase() : "";
+  }
+
+  function focus(event, element) {
+    if (!element) return;
+    event.preventDefault();
+    element.focus();
+  }
+
+  const WRITES = "textarea, select, input:not([type=checkbox])";
+  const PRESSED = "a, button, summary, input";
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    const typing = event.target.closest("input, textarea, select");
+    const typing = event.target.closest(WRITES);
+    if (typing && typing.matches("[data-filter]")) inFilter(event);
     if (event.key === "Escape" && typing) {
       typing.blur();
       return;
     }
-    if (typing || document.querySelector("dialog[open]") || event.repeat) return;
+    if (typing || document.querySelector("dialog[open]") || event.repeat || areKeysOff()) return;
     if (performance.now() - leftAt < LEAVING_MS) return; // words to search for decide nothing
-    if (event.key === "?" && help) {
+    if (event.key === "Enter") {
+      const accepted = document.querySelector("form.deciding [data-enter]");
+      if (!accepted || event.target.closest(PRESSED)) return;
+      event.preventDefault();
+      accepted.click();
+    } else if (event.key === "?" && help) {
       event.preventDefault();
       help.showModal();
     } else if (event.key === "/") {
@@ -193,18 +445,15 @@
         leftAt = performance.now();
         location.assign("/search");
       }
-    } else if (event.key === "m") {
-      const note = document.querySelector("[data-note]");
-      if (!note) return;
-      event.preventDefault();
-      note.focus();
     } else {
+      const key = characterOf(event);
       const scope = document.querySelector("form.deciding, [data-keys]");
-      const key = CSS.escape(event.key.toLowerCase());
-      const button = scope && scope.querySelector(`[data-key="${key}"]:not([data-help])`);
-      if (!button) return;
-      event.preventDefault();
-      button.click();
+      const button = key && scope && scope.querySelector(`[data-key="${key}"]`);
+      if (button) {
+        event.preventDefault();
+        button.click();
+      } else if (key === "m") focus(event, document.querySelector("[data-note]"));
+      else if (key === "l") focus(event, document.querySelector("[data-filter]"));
     }
   });
 })();

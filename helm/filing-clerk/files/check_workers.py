@@ -1,7 +1,7 @@
-"""Ask every worker whether it is ready and what it serves; exit 1 when one is not.
+"""Print whether each worker is ready and what it serves; exit 1 if one is not ready.
 
-Arguments are host:port; a host that resolves to several addresses is several workers. Standard
-library only: it runs in any image with Python 3 (`helm test`).
+Arguments are host:port. A host that resolves to several addresses counts as several workers.
+Standard library only: `helm test` runs it in any image with Python 3.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def addresses(target: str) -> list[tuple[str, int]]:
-    """Return the (host, port) pairs that a target stands for; none if its name is unknown."""
+    """Resolve a target to (host, port) pairs; empty if the name is unknown."""
     host, _, port = target.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
@@ -26,7 +26,7 @@ def addresses(target: str) -> list[tuple[str, int]]:
 
 
 def ask(host: str, port: int, path: str) -> tuple[int, Any]:
-    """Return the status and the JSON that a worker answers with."""
+    """Return the HTTP status and the JSON body."""
     place = f"[{host}]" if ":" in host else host
     try:
         with urllib.request.urlopen(f"http://{place}:{port}{path}", timeout=10) as answer:
@@ -36,7 +36,7 @@ def ask(host: str, port: int, path: str) -> tuple[int, Any]:
 
 
 def check(host: str, port: int) -> bool:
-    """Print what a worker says of itself; return whether it is ready."""
+    """Print a worker's state; return whether it is ready."""
     try:
         status, ready = ask(host, port, "/readyz")
         _, info = ask(host, port, "/info")
@@ -50,7 +50,7 @@ def check(host: str, port: int) -> bool:
 
 
 def main(targets: list[str]) -> int:
-    """Check them all; exit code 0 when there is a worker and every one is ready."""
+    """Check all targets; 0 if there is at least one worker and all are ready."""
     workers = [address for target in targets for address in addresses(target)]
     answers = [check(*address) for address in workers]
     print(f"{sum(answers)} of {len(answers)} workers are ready")

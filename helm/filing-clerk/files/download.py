@@ -1,10 +1,10 @@
-"""Fetch files; what has its name is whole: python3 download.py 'SHA256 PATH URL' ...
+"""Download files, each complete or not at all: python3 download.py 'SHA256 PATH URL' ...
 
-Each is fetched next to its place under a name of this process, compared with its digest, written
-through to the disk and renamed. So a pod that is killed leaves nothing that could be taken for the
-file, and pods that fetch at once do not see each other's halves. A file that is there is left
-alone: it was compared when it came. DOWNLOAD_AUTHORIZATION, where set, is sent as that header,
-and not to another host that the first one leads to. Standard library alone.
+Each file is downloaded next to its destination under a temporary name, checked against its digest,
+synced to disk, and renamed. So a killed pod never leaves a partial file under the final name, and
+several pods can download at once. An existing file is skipped: its digest was checked when it was
+downloaded. DOWNLOAD_AUTHORIZATION, if set, is sent as the Authorization header, but not to another
+host after a redirect. Standard library only.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ _OLD_S = 24 * 3600.0
 
 
 class _Refused(Exception):
-    """What came is not what was asked for."""
+    """The downloaded file has another digest."""
 
 
 class _SameHost(urllib.request.HTTPRedirectHandler):
-    """Keeps the login from a host that a redirection leads to."""
+    """Removes the login when a redirect leads to another host."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         """See the base class."""
@@ -38,11 +38,11 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
 
 
 def main(wanted: list[str]) -> int:
-    """Fetch what is missing; 1 where one of them could not be had."""
+    """Download the missing files; 1 if one of them failed."""
     for line in wanted:
         digest, path, url = line.split(" ", 2)
         if Path(path).exists():
-            print(f"{path} is there", flush=True)
+            print(f"{path} exists", flush=True)
             continue
         if not _fetched(digest, Path(path), url):
             return 1
@@ -59,7 +59,7 @@ def _fetched(digest: str, path: Path, url: str) -> bool:
             if attempt < _ATTEMPTS:
                 time.sleep(_PAUSE_S)
         else:
-            print(f"{path} is fetched, {size} bytes", flush=True)
+            print(f"{path} downloaded, {size} bytes", flush=True)
             return True
     return False
 
@@ -68,7 +68,7 @@ def _fetch(digest: str, path: Path, url: str) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(path)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    request = urllib.request.Request(url)  # noqa: S310 - the chart takes http and https alone
+    request = urllib.request.Request(url)  # noqa: S310 - the chart accepts only http and https
     if login := os.environ.get("DOWNLOAD_AUTHORIZATION"):
         request.add_header("Authorization", login)
     found, size = hashlib.sha256(), 0
@@ -82,7 +82,7 @@ def _fetch(digest: str, path: Path, url: str) -> int:
             file.flush()
             os.fsync(file.fileno())
         if found.hexdigest() != digest:
-            raise _Refused(f"{size} bytes with the digest {found.hexdigest()}, not {digest}")
+            raise _Refused(f"expected the digest {digest}, got {found.hexdigest()} ({size} bytes)")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -90,13 +90,13 @@ def _fetch(digest: str, path: Path, url: str) -> int:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Of pods that were killed; nobody fetches one file for a day."""
+    """Remove partial files of killed pods. No download takes a day."""
     for part in path.parent.glob(f".{path.name}.*.part"):
         try:
             if time.time() - part.stat().st_mtime > _OLD_S:
                 part.unlink()
         except FileNotFoundError:
-            pass  # somebody else was quicker
+            pass  # another pod removed it
 
 
 if __name__ == "__main__":

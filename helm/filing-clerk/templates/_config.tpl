@@ -1,7 +1,7 @@
-{{/* The worker's settings: what is in force, and as TOML. */}}
+{{/* The worker's effective settings, and settings as TOML. */}}
 
-{{/* config, with what the chart itself knows: where it mounts certificates, and names that no other release has. JSON.
-     A topic that is null or left out is named after the output topic, and that after the release, as the group is. */}}
+{{/* config with defaults from the chart (paths of mounted certificates, names that no other release has), as JSON.
+     A topic that is null or left out is named after the output topic, which, like the group, is named after the release. */}}
 {{- define "filing-clerk.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $kafka := $config.kafka | default dict -}}
@@ -42,8 +42,8 @@
 {{ include "filing-clerk.tomlOf" (list . "config" (include "filing-clerk.config" . | fromJson)) }}
 {{- end -}}
 
-{{/* Settings as TOML: (list . "name of the value" settings). Helm's own toToml writes 8080 as 8080.0, which is no port and no
-     librdkafka property. */}}
+{{/* Settings as TOML: (list . "name of the value" settings). Helm's own toToml writes 8080 as 8080.0, which neither a port
+     nor librdkafka accepts. */}}
 {{- define "filing-clerk.tomlOf" -}}
 # Made by Helm from the value "{{ index . 1 }}" of the release {{ (index . 0).Release.Name }}.
 {{- range $section, $keys := index . 2 }}
@@ -59,7 +59,7 @@
 {{- end }}
 {{ end -}}
 
-{{/* A JSON string is a TOML string, but for DEL, which only TOML wants escaped. */}}
+{{/* A JSON string is a valid TOML string, except that TOML requires DEL to be escaped. */}}
 {{- define "filing-clerk.tomlValue" -}}
 {{- $parts := list -}}
 {{- if kindIs "map" . -}}
@@ -90,8 +90,8 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Seconds in which a worker surely ends after SIGTERM: it drains, then a last publish may settle an
-     unanswered commit, start a producer and publish, each bound by publish_timeout_s. Rounded up. */}}
+{{/* Longest time in seconds that a worker needs to stop after SIGTERM, rounded up: it drains, then the last publish may
+     resolve an unanswered commit, start a producer and publish, each within publish_timeout_s. */}}
 {{- define "filing-clerk.drainSeconds" -}}
 {{- $loop := .Values.config.loop | default dict -}}
 {{- $kafka := .Values.config.kafka | default dict -}}
@@ -123,7 +123,7 @@
 {{- toJson ($ports | uniq) -}}
 {{- end -}}
 
-{{/* The port that traces are sent to, where they are: of the collector's address, or the protocol's own. */}}
+{{/* The port that traces are sent to, if tracing is enabled: from the collector's URL, or the protocol's default. */}}
 {{- define "filing-clerk.tracingPort" -}}
 {{- if (.Values.config.tracing | default dict).enabled -}}
 {{- $env := .Values.env -}}
@@ -160,7 +160,7 @@
 {{- toJson ($ports | uniq) -}}
 {{- end -}}
 
-{{/* What each pod that talks to Kafka may reach: DNS, the brokers, a token endpoint. */}}
+{{/* Egress rules of pods that connect to Kafka: DNS, the brokers, a token endpoint. */}}
 {{- define "filing-clerk.kafkaEgress" -}}
 - ports:
     - port: 53
@@ -179,7 +179,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* A rule of a NetworkPolicy for what goes out: (list ports peers); no peers: to anywhere. */}}
+{{/* One egress rule: (list ports peers). No peers: any address. */}}
 {{- define "filing-clerk.egress" -}}
 - ports:
     {{- range index . 0 }}

@@ -1,6 +1,6 @@
-{{/* The desk's settings, variables and what is wrong with them. */}}
+{{/* The desk's settings and variables, and the problems in them. */}}
 
-{{/* desk.config, with what the chart itself knows: the workers' Kafka and records, certificates, names. JSON. */}}
+{{/* desk.config with defaults from the chart (the workers' Kafka and records, certificates, names), as JSON. */}}
 {{- define "filing-clerk.deskConfig" -}}
 {{- $config := deepCopy .Values.desk.config -}}
 {{- $kafka := $config.kafka | default dict -}}
@@ -43,13 +43,13 @@
 {{ (.Values.desk.config.web | default dict).metrics_port | default 8091 | int }}
 {{- end -}}
 
-{{/* How the desk logs in to Kafka, in the form of auth: the workers' certificates, a login of its own. JSON. */}}
+{{/* The desk's login to Kafka, in the form of auth, as JSON: the workers' certificates with the desk's own user. */}}
 {{- define "filing-clerk.deskAuth" -}}
 {{- $sasl := ternary .Values.desk.sasl .Values.auth.sasl (not (empty .Values.desk.sasl.secret)) -}}
 {{- toJson (dict "tls" .Values.auth.tls "sasl" (set (deepCopy $sasl) "passwordAsFile" false)) -}}
 {{- end -}}
 
-{{/* Variables. The image sets the host, the taxonomy and SQLite's place too; the environment wins over desk.toml. */}}
+{{/* Environment variables. They override desk.toml and the host, taxonomy and SQLite path that the image sets. */}}
 {{- define "filing-clerk.deskEnv" -}}
 {{- $desk := .Values.desk -}}
 {{- $auth := include "filing-clerk.deskAuth" . | fromJson -}}
@@ -87,7 +87,7 @@
 {{- include "filing-clerk.plainEnv" $plain }}
 {{- end -}}
 
-{{/* What its two containers share: (list . kafka), the latter with .Values.auth. */}}
+{{/* Fields that both containers of the desk's pod share: (list . kafka), where kafka has .Values.auth. */}}
 {{- define "filing-clerk.deskContainer" -}}
 {{- $root := index . 0 -}}
 {{- $desk := $root.Values.desk -}}
@@ -133,36 +133,36 @@ volumeMounts:
 - desk.taxonomy is empty: --set-file desk.taxonomy=config/taxonomy.toml, the one of the adapter in service
 {{- end }}
 {{- if and (gt ($desk.replicaCount | int) 1) (not $desk.database.secret) }}
-- desk.replicaCount is {{ int $desk.replicaCount }} on SQLite, which one process writes to: name a Secret with PostgreSQL's address in desk.database.secret, or set desk.replicaCount to 1
+- desk.replicaCount is {{ int $desk.replicaCount }} but SQLite allows only one: name a Secret with PostgreSQL's URL in desk.database.secret, or set desk.replicaCount to 1
 {{- end }}
 {{- if and $desk.database.secret $desk.database.volume }}
-- desk.database: secret (PostgreSQL) and volume (SQLite) are both given
+- desk.database: secret (PostgreSQL) and volume (SQLite) are both set: remove one of them
 {{- end }}
 {{- if eq $method "none" }}
-- desk.config.sign_in.method is none, which is for one's own machine: set it to oidc, proxy or local
+- desk.config.sign_in.method is none, which is only for a desk on your own machine: set it to oidc, proxy or local
 {{- end }}
 {{- if eq $method "oidc" }}
 {{- range list "issuer" "client_id" "public_url" }}
 {{- if not (get $oidc .) }}
-- desk.config.oidc.{{ . }} is empty, and desk.config.sign_in.method is oidc
+- desk.config.oidc.{{ . }} is empty: set it, because desk.config.sign_in.method is oidc
 {{- end }}
 {{- end }}
 {{- else if $desk.oidc.secret }}
-- desk.oidc.secret is given and desk.config.sign_in.method is {{ $method }}
+- desk.oidc.secret is set, but desk.config.sign_in.method is {{ $method }}: remove it, or set the method to oidc
 {{- end }}
 {{- if and (eq $method "proxy") (not $signIn.proxy_addresses) }}
-- desk.config.sign_in.proxy_addresses is empty: name the addresses that the proxy calls from, or anybody could send its header
+- desk.config.sign_in.proxy_addresses is empty: list the proxy's addresses, otherwise anybody could send its header
 {{- end }}
 {{- if has ($config.web | default dict).host (list "127.0.0.1" "localhost" "::1") }}
-- desk.config.web.host is {{ $config.web.host }}: neither the kubelet nor the Ingress could reach it
+- desk.config.web.host is {{ $config.web.host }}: neither the kubelet nor the Ingress can reach it: leave it out
 {{- end }}
 {{- if and $desk.ingress.enabled (not $desk.ingress.host) }}
-- desk.ingress.host is empty: name what people reach it by (desk.example.com)
+- desk.ingress.host is empty: set the desk's host name (desk.example.com)
 {{- end }}
 {{- if $desk.httpRoute.enabled }}
 {{- range list "parentRefs" "hostnames" }}
 {{- if not (get $desk.httpRoute .) }}
-- desk.httpRoute.{{ . }} is empty: name {{ eq . "hostnames" | ternary "what people reach it by ([desk.example.com])" "the Gateway ([{name: ..., namespace: ...}])" }}
+- desk.httpRoute.{{ . }} is empty: set {{ eq . "hostnames" | ternary "the desk's host names ([desk.example.com])" "the Gateway ([{name: ..., namespace: ...}])" }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -173,7 +173,7 @@ volumeMounts:
 {{- end }}
 {{- range include "filing-clerk.secretsIn" (list "desk.config" $config) | trim | splitList "\n" }}
 {{- if . }}
-- {{ . }} is a secret, and desk.config ends in a ConfigMap that many may read: put it into a Secret and name that in desk.oidc, desk.sasl or desk.secretEnv
+- {{ . }} is a secret, and desk.config becomes a ConfigMap that many may read: put it into a Secret and refer to that in desk.oidc, desk.sasl or desk.secretEnv
 {{- end }}
 {{- end }}
 {{- range $name, $_ := $desk.secretEnv }}

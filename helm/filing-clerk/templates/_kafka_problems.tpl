@@ -1,6 +1,6 @@
-{{/* What is wrong with the settings of Kafka: what a worker would refuse when it starts, as far as values show it. */}}
+{{/* Problems in the settings for Kafka that a worker would refuse when it starts, as far as values show them. */}}
 
-{{/* Whether a topic is read: (list inputs topic). Inputs that begin with ^ are patterns. Empty: it is not. */}}
+{{/* Whether a topic is an input: (list inputs topic). Inputs that begin with ^ are patterns. "true" or empty. */}}
 {{- define "filing-clerk.isInput" -}}
 {{- $topic := index . 1 -}}
 {{- range index . 0 -}}
@@ -45,13 +45,13 @@
 - {{ $setting }}: {{ $topic | quote }} is not the name of a topic: use letters, digits, ".", "_" and "-", at most 249
 {{- end }}
 {{- if include "filing-clerk.isInput" (list $inputs $topic) }}
-- {{ $setting }}: {{ $topic }} is read too (config.kafka.input_topics), and workers would feed themselves: name another, or narrow the pattern
+- {{ $setting }}: {{ $topic }} is also an input (config.kafka.input_topics), and workers would read their own results: use another topic, or narrow the pattern
 {{- end }}
 {{- end }}
 {{- end }}
 {{- range list (index $results 0) (index $results 1) }}
 {{- if eq (last .) $kafka.dead_letter_topic }}
-- config.kafka.dead_letter_topic and {{ first . }} are both {{ last . }}, which is for labels: dead letters need their own
+- config.kafka.dead_letter_topic and {{ first . }} are both {{ last . }}, which is for labels: use another topic for dead letters
 {{- end }}
 {{- end }}
 {{- range $index, $one := $apart }}
@@ -63,7 +63,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Properties that are not the user's: (list "config.kafka" settings-of-kafka names). */}}
+{{/* Properties that a user cannot set: (list "config.kafka" settings-of-kafka names). */}}
 {{- define "filing-clerk.reservedProperties" -}}
 {{- $path := index . 0 -}}
 {{- $kafka := index . 1 -}}
@@ -71,7 +71,7 @@
 {{- range $place := list "client" "consumer" "producer" }}
 {{- range $name, $_ := get $kafka $place | default dict }}
 {{- if has $name $names }}
-- {{ $path }}.{{ $place }}.{{ $name }} cannot be set: it is the program's own, or a setting of another name
+- {{ $path }}.{{ $place }}.{{ $name }} cannot be set: the program sets it, or another setting does
 {{- end }}
 {{- end }}
 {{- end }}
@@ -90,25 +90,25 @@
 {{- $at := printf "config.kafka.%s.%s" $place $name }}
 {{- $text := $value | toString | lower }}
 {{- if eq $name "group.instance.id" }}
-- {{ $at }} would be the same in every pod, and workers of one name take the group's place from each other: leave it out
+- {{ $at }} would be the same in every pod, and workers with the same id push each other out of the group: leave it out
 {{- end }}
 {{- if and (eq $name "auto.offset.reset") (has $text (list "latest" "largest" "end")) }}
-- {{ $at }} is {{ $text }}, and a new partition would lose what lies before its end: leave it at earliest
+- {{ $at }} is {{ $text }}, and messages in a new partition would be skipped: leave it at earliest
 {{- end }}
 {{- if and (eq $name "auto.offset.reset") (eq $text "error") $kafka.retry_topic }}
-- {{ $at }} is error and config.kafka.retry_topic is set: a message that waits would stop the worker that reads it first; leave it at earliest
+- {{ $at }} is error and config.kafka.retry_topic is set: the retry topic's first message would stop the worker: leave it at earliest
 {{- end }}
 {{- if and (eq $name "isolation.level") $once (ne $text "read_committed") }}
 - {{ $at }} is {{ $text }}: exactly_once needs read_committed
 {{- end }}
 {{- if and (has $name (list "acks" "request.required.acks")) (not (has $text (list "all" "-1"))) }}
-- {{ $at }} is {{ $text }}: a result that fewer replicas have may be lost with them; it must be all
+- {{ $at }} is {{ $text }}: results could be lost with a broker: set it to all
 {{- end }}
 {{- if and (has $name (list "max.in.flight" "max.in.flight.requests.per.connection")) (gt (float64 $value) 5.0) }}
-- {{ $at }} is {{ $value }}: at most 5, or a retry may double results
+- {{ $at }} is {{ $value }}: with more than 5, a retry may duplicate results: set it to 5 or less
 {{- end }}
 {{- if and (has $name (list "retries" "message.send.max.retries")) (lt (float64 $value) 1.0) }}
-- {{ $at }} is {{ $value }}: at least 1
+- {{ $at }} is {{ $value }}: set it to 1 or more
 {{- end }}
 {{- end }}
 {{- end }}
@@ -116,22 +116,22 @@
 {{- $publish := $kafka.publish_timeout_s | default 10 | float64 }}
 {{- $transaction := divf (include "filing-clerk.property" (list $kafka "producer" "transaction.timeout.ms" 15000) | float64) 1000 }}
 {{- if and $once (gt $publish $transaction) }}
-- config.kafka.publish_timeout_s is {{ $publish }} and a broker ends a transaction after {{ $transaction }} s (config.kafka.producer, transaction.timeout.ms): keep the first below
+- config.kafka.publish_timeout_s is {{ $publish }} and a broker ends a transaction after {{ $transaction }} s (config.kafka.producer, transaction.timeout.ms): set publish_timeout_s below that
 {{- end }}
-{{- /* As worker/policies.py has it: 2.2 s to prepare messages, a publish, then a backoff or a revoke. */}}
+{{- /* The same sum as in worker/policies.py: 2.2 s to prepare messages, a publish, then a backoff or a revoke. */}}
 {{- $longest := addf 2.2 (mulf 3 $publish) (maxf 5 (addf 2 (mulf 4 $publish))) }}
 {{- $poll := divf (include "filing-clerk.property" (list $kafka "consumer" "max.poll.interval.ms" 300000) | float64) 1000 }}
 {{- if ge $longest $poll }}
-- config.kafka.publish_timeout_s keeps a worker from polling for {{ $longest }} s, and the group takes its partitions after {{ $poll }} s (config.kafka.consumer, max.poll.interval.ms): lower the first, or raise the second
+- config.kafka.publish_timeout_s keeps a worker from polling for {{ $longest }} s, but the group takes its partitions after {{ $poll }} s (config.kafka.consumer, max.poll.interval.ms): lower publish_timeout_s, or raise max.poll.interval.ms
 {{- end }}
 {{- end -}}
 
-{{/* A login by token: where one comes from. */}}
+{{/* Problems of a login by token: no source of tokens, or one for another mechanism. */}}
 {{- define "filing-clerk.tokenProblems" -}}
 {{- $kafka := .Values.config.kafka | default dict -}}
 {{- $mechanism := $kafka.sasl_mechanism | default "" -}}
 {{- if and $kafka.sasl_token_callback (ne $mechanism "OAUTHBEARER") }}
-- config.kafka.sasl_token_callback is given and config.kafka.sasl_mechanism is {{ $mechanism | default "empty" }}: set it to OAUTHBEARER
+- config.kafka.sasl_token_callback is set, but config.kafka.sasl_mechanism is {{ $mechanism | default "empty" }}: set it to OAUTHBEARER
 {{- end }}
 {{- $ways := list -}}
 {{- range list "client" "consumer" "producer" -}}
@@ -140,6 +140,6 @@
 {{- end -}}
 {{- end -}}
 {{- if and (eq $mechanism "OAUTHBEARER") (not $kafka.sasl_token_callback) (not $ways) (not (hasKey .Values.secretEnv "CLERK_KAFKA__CLIENT")) }}
-- config.kafka.sasl_mechanism is OAUTHBEARER, and nothing says where a token comes from: name a function in config.kafka.sasl_token_callback, or set sasl.oauthbearer.* in config.kafka.client
+- config.kafka.sasl_mechanism is OAUTHBEARER, but there is no source of tokens: name a function in config.kafka.sasl_token_callback, or set sasl.oauthbearer.* in config.kafka.client
 {{- end }}
 {{- end -}}

@@ -1,6 +1,6 @@
 {{/* Names and labels. */}}
 
-{{/* The release's name with the chart's, unless it holds it. Begins with a letter, as Services must. */}}
+{{/* The release's name plus the chart's, unless it contains it. Begins with a letter, as Services must. */}}
 {{- define "filing-clerk.fullname" -}}
 {{- $name := .Values.fullnameOverride -}}
 {{- if not $name -}}
@@ -12,18 +12,18 @@
 {{- $name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Where everything goes. */}}
+{{/* Namespace of all objects. */}}
 {{- define "filing-clerk.namespace" -}}
 {{- .Values.namespaceOverride | default .Release.Namespace -}}
 {{- end -}}
 
-{{/* A name of its own for a part: (list . "topics"). 52 characters is the longest a CronJob may have. */}}
+{{/* The name of a part: (list . "topics"). At most 52 characters, the limit of a CronJob. */}}
 {{- define "filing-clerk.part" -}}
 {{- $suffix := index . 1 -}}
 {{- printf "%s-%s" (include "filing-clerk.fullname" (index . 0) | trunc (int (sub 51 (len $suffix))) | trimSuffix "-") $suffix -}}
 {{- end -}}
 
-{{/* What selects the pods of a part: (list . "worker"). Never changes: a Deployment's selector cannot. */}}
+{{/* Labels that select the pods of a part: (list . "worker"). They never change, because a Deployment's selector cannot. */}}
 {{- define "filing-clerk.selector" -}}
 app.kubernetes.io/name: {{ (index . 0).Chart.Name | quote }}
 app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
@@ -41,8 +41,8 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* Labels of a pod: (list . "topics" further). Those that select it, and what the values say: a new version of the
-     chart alone restarts no worker. */}}
+{{/* Labels of a pod: (list . "topics" further). The selecting labels plus those in the values, and no chart version: a new
+     chart alone must not restart workers. */}}
 {{- define "filing-clerk.podLabels" -}}
 {{ include "filing-clerk.selector" . }}
 {{- with merge (dict) (index . 2) (index . 0).Values.commonLabels }}
@@ -58,7 +58,7 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* The account of the topics job: one of its own, for a job before the install finds no account of the release. */}}
+{{/* The topics job's own service account: it runs before the release's account exists. */}}
 {{- define "filing-clerk.topicsAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- include "filing-clerk.part" (list . "topics") -}}
@@ -67,7 +67,7 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* An image whole: (list . .Values.image). */}}
+{{/* A full image name: (list . .Values.image). */}}
 {{- define "filing-clerk.image" -}}
 {{- $image := index . 1 -}}
 {{- if $image.digest -}}
@@ -77,12 +77,12 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* The image of small tasks: of the topics' job, which may be a slim one, or the worker's. */}}
+{{/* The image for small tasks: topics.image, which may be a slim one, or the worker's. */}}
 {{- define "filing-clerk.toolsImage" -}}
 {{- .Values.topics.image | default (include "filing-clerk.image" (list . .Values.image)) -}}
 {{- end -}}
 
-{{/* The input topic, where it is one and named; else nothing. */}}
+{{/* The input topic if there is exactly one and it is not a pattern; else empty. */}}
 {{- define "filing-clerk.onlyInput" -}}
 {{- $inputs := (include "filing-clerk.config" . | fromJson).kafka.input_topics -}}
 {{- if eq (len $inputs) 1 -}}

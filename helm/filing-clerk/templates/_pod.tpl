@@ -1,7 +1,7 @@
 {{/* Parts that the pods share. */}}
 
-{{/* What every pod begins with. No service account token and no variables for Services: one named
-     CLERK_... would be read as a setting. */}}
+{{/* Fields that every pod has. No service account token, and no environment variables for Services: the variables of a
+     Service named clerk-... would be read as settings. */}}
 {{- define "filing-clerk.podBasics" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -23,8 +23,8 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{/* Where a pod may run: (list . selector). On nodes of the images' architecture: on another one they end with "exec
-     format error", again and again. */}}
+{{/* The node selector of a pod: (list . selector), plus the images' architecture. On another one, containers fail with
+     "exec format error". */}}
 {{- define "filing-clerk.nodeSelector" -}}
 {{- $arch := (index . 0).Values.arch -}}
 {{- with merge (dict) (index . 1) (ternary (dict "kubernetes.io/arch" $arch) dict (not (empty $arch))) -}}
@@ -51,7 +51,7 @@ nodeSelector:
 {{- end }}
 {{- end -}}
 
-{{/* Variables by which a pod is known to Kafka. */}}
+{{/* Environment variables that identify a pod to Kafka. */}}
 {{- define "filing-clerk.authEnv" -}}
 {{- $auth := dict -}}
 {{- with .Values.auth.sasl }}
@@ -70,7 +70,7 @@ nodeSelector:
 {{- include "filing-clerk.secretEnv" (merge $auth .Values.secretEnv) }}
 {{- end -}}
 
-{{/* worker.toml and certificates: volumes of a pod that speaks to Kafka, (list . name-of-config-map). */}}
+{{/* Volumes of a pod that connects to Kafka (worker.toml, certificates): (list . name-of-config-map). */}}
 {{- define "filing-clerk.kafkaVolumes" -}}
 {{- $root := index . 0 -}}
 - name: config
@@ -142,7 +142,7 @@ nodeSelector:
 {{- end }}
 {{- end -}}
 
-{{/* Volumes of the base model and the adapters, where they are mounted at all. */}}
+{{/* Volumes of the base model and the adapters, if they are mounted. */}}
 {{- define "filing-clerk.modelVolumes" -}}
 {{- range $name := list "models" "adapters" }}
 {{- $store := index $.Values.storage $name }}
@@ -152,7 +152,7 @@ nodeSelector:
 {{- end }}
 {{- end -}}
 
-{{/* One of them: (list . "adapters"). */}}
+{{/* One of these volumes: (list . "adapters"). */}}
 {{- define "filing-clerk.storeVolume" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
@@ -165,7 +165,7 @@ nodeSelector:
   {{- end }}
 {{- end -}}
 
-{{/* ... and where: (list . (list "adapters")), naming those that are written to. */}}
+{{/* Their mounts: (list . (list "adapters")), with a list of the writable ones. */}}
 {{- define "filing-clerk.modelMounts" -}}
 {{- $root := index . 0 -}}
 {{- $written := index . 1 -}}

@@ -1,5 +1,5 @@
-{{/* The jobs under which Prometheus has this release, as a JSON list: the workers', and the desk's where there is one. Those
-     that the monitors give, unless metrics.rules.jobs says otherwise; none where nobody knows. */}}
+{{/* The release's values of the label job in Prometheus, as a JSON list: the workers', then the desk's if there is one. From
+     metrics.rules.jobs, or else the jobs that the monitors set; empty without either. */}}
 {{- define "filing-clerk.jobs" -}}
 {{- $jobs := .Values.metrics.rules.jobs -}}
 {{- if and (not $jobs) (ne .Values.metrics.monitor "none") -}}
@@ -12,7 +12,7 @@
 {{- toJson $jobs -}}
 {{- end -}}
 
-{{/* What this release's series have and no other's, as matchers of PromQL. */}}
+{{/* PromQL matchers that select only this release's series. */}}
 {{- define "filing-clerk.ownSeries" -}}
 {{- $quoted := list -}}
 {{- range include "filing-clerk.jobs" . | fromJsonArray -}}
@@ -21,10 +21,10 @@
 {{- printf "namespace=%q,job=~\"%s\"" (include "filing-clerk.namespace" .) (join "|" $quoted) -}}
 {{- end -}}
 
-{{/* files/rules.yaml for this release: a JSON list of groups. The file's expressions are about every release that a
-     Prometheus knows; here each series is of this one, or the alerts of one release would fire for the workers of
-     another, and two would record the same series. The labels, which the results have anyway, tell Prometheus's linter
-     that the rules of two releases are no duplicates. The file's {{ }} are Prometheus's. */}}
+{{/* files/rules.yaml limited to this release, as a JSON list of groups. The expressions in the file cover all releases that
+     a Prometheus scrapes. Here each selector gets this release's matchers. Otherwise the alerts of one release would fire
+     for another's workers, and two releases would record the same series. The labels, which the results have anyway, keep
+     Prometheus's linter from reporting the rules of two releases as duplicates. The {{ }} in the file are Prometheus's. */}}
 {{- define "filing-clerk.ruleGroups" -}}
 {{- $given := .Values.metrics.rules -}}
 {{- $own := include "filing-clerk.ownSeries" . -}}
@@ -60,7 +60,7 @@
 {{- toJson $groups -}}
 {{- end -}}
 
-{{/* How many workers the release has at least. Nothing where there are to be none. */}}
+{{/* The recording rule for the least number of workers of the release. Empty if it is to have none. */}}
 {{- define "filing-clerk.releaseRule" -}}
 {{- $workers := .Values.autoscaling.minReplicas | int -}}
 {{- $none := false -}}

@@ -9,7 +9,7 @@ clerk-trainer, one container each), workingDir ($(RUN) is a folder of the job's 
 {{- $job := index . 2 }}
 {{- $trainer := $root.Values.trainer }}
 {{- $last := sub (len $job.steps) 1 | int }}
-# Always a CronJob: a Job's template cannot be changed, and one that has run would run again by the next upgrade.
+# Always a CronJob: a Job cannot be changed, and a finished and deleted Job would run again with the next upgrade.
 apiVersion: batch/v1
 kind: CronJob
 metadata:
@@ -20,7 +20,7 @@ metadata:
 spec:
   schedule: {{ $job.schedule | default "0 0 1 1 *" | quote }}
   suspend: {{ empty $job.schedule }}
-  # Two trainers would fight for the store's lock.
+  # Two trainers would compete for the store's lock.
   concurrencyPolicy: Forbid
   startingDeadlineSeconds: 3600
   successfulJobsHistoryLimit: 3
@@ -34,8 +34,8 @@ spec:
       backoffLimit: {{ $trainer.backoffLimit | int }}
       podFailurePolicy:
         rules:
-          # Bad input, a gate that says no, a failed proof: the same again would say the same.
-          # 130 (interrupted) and 1 (unexpected) are tried again.
+          # Bad input, a refusal by the gate, a failed verification: another attempt would give the same result.
+          # 130 (interrupted) and 1 (unexpected) are retried.
           - action: FailJob
             onExitCodes:
               operator: In
@@ -91,7 +91,7 @@ spec:
                 {{- toYaml . | nindent 16 }}
               {{- end }}
               volumeMounts:
-                # Next to the taxonomy and the gate that the image brings.
+                # A single file, so that the image's own taxonomy and gate in this folder stay.
                 - name: recipe
                   mountPath: /etc/filing-clerk/trainer.toml
                   subPath: trainer.toml

@@ -1,4 +1,4 @@
-"""As for the desk's unit tests: a database of its own for each test."""
+"""As for the desk's unit tests: each test has its own database."""
 
 from __future__ import annotations
 

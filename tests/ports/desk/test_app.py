@@ -1,4 +1,4 @@
-"""The whole desk on real Kafka, from settings: a doubtful label in, a correction out."""
+"""The whole desk on real Kafka, from settings: an uncertain label in, a correction out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from desk.app import background, open_database, open_settings_desk
 from desk.core.items import Queue
@@ -16,15 +15,14 @@ from desk.service.viewing import Task
 from desk.settings import load_settings
 from desk.store.database import Database
 from tests.support.desk_results import result
-from tests.support.topics import read_all
-from worker.contract.records import read_correction
+from tests.support.topics import create_topics, read_corrections
 from worker.contract.taxonomy import Taxonomy
 
 
-def test_a_doubtful_label_becomes_a_correction(
+def test_an_uncertain_label_becomes_a_correction(
     database: Database, bootstrap_servers: str, topic: Callable[[str], str]
 ) -> None:
-    """Its message is shown, a person decides, and a router can read it."""
+    """The desk shows the message, a reviewer decides, and a router can read the correction."""
     names = {name: topic(name) for name in ("in", "labels", "review", "corrections")}
     url = database.engine.url.render_as_string(hide_password=False)
     flags = {
@@ -40,17 +38,14 @@ def test_a_doubtful_label_becomes_a_correction(
         "audit.share": "0",
     }
     settings = load_settings(None, [f"{key}={value}" for key, value in flags.items()]).settings
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
-    new = [NewTopic(names[name], 1, 1) for name in ("in", "labels", "review")]
-    for future in admin.create_topics(new).values():
-        future.result(30)
+    create_topics(bootstrap_servers, [names[name] for name in ("in", "labels", "review")])
     taxonomy = Taxonomy.from_toml(settings.project.taxonomy)
     label, other = taxonomy.names[:2]
     producer = Producer({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     producer.produce(names["in"], b'{"id": "T-1", "message": "where is my parcel?"}')
     reference = {"name": taxonomy.name, "version": taxonomy.version, "digest": taxonomy.digest}
-    said: dict[str, Any] = {"label": label, "scores": {label: 0.7}, "taxonomy": reference}
-    value = result(names["in"], 0, message_id="T-1", reasons=["low_confidence"], **said)
+    fields: dict[str, Any] = {"label": label, "scores": {label: 0.7}, "taxonomy": reference}
+    value = result(names["in"], 0, message_id="T-1", reasons=["low_confidence"], **fields)
     producer.produce(names["review"], value, b"customer-1")
     assert producer.flush(30) == 0
 
@@ -72,11 +67,11 @@ def test_a_doubtful_label_becomes_a_correction(
         assert task.text == "where is my parcel?"
         reviewing.decide(desk, ann, task.item_id, other, request_id="one")
         until = time.monotonic() + 60
-        while not (read := read_all(bootstrap_servers, names["corrections"])):
+        while not (read := read_corrections(bootstrap_servers, names["corrections"])):
             assert time.monotonic() < until
             assert not shift.wait(0.2)
     opened.close()
-    (correction,) = map(read_correction, read)
+    (correction,) = read
     assert (correction.label, correction.machine.label) == (other, label)
     assert correction.message_id == "T-1"
     assert correction.decided_by == ann.pseudonym

@@ -1,5 +1,6 @@
-"""The inbox on real Kafka: committed results alone, from where the database stands; messages by
-their places, and those that are gone."""
+"""The inbox on real Kafka: only committed results, from the position that the database holds, and
+messages by their places.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from desk.errors import StreamFailed
 from desk.inbox import InboxReader, Sampling, TextFetcher
@@ -18,18 +19,15 @@ from desk.stream.port import Place
 from tests.support.desk_outbox_process import config_for
 from tests.support.desk_results import result
 from tests.support.desk_world import DeskWorld
+from tests.support.topics import create_topics
 from worker.contract.records import InputFormat
 
 
 class Cluster:
-    """Topics on a broker, and a transactional producer for them."""
-
     def __init__(self, servers: str, name: Callable[[str], str]) -> None:
         self.servers, self.input, self.review = servers, name("in"), name("review")
         self.admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-        new = [NewTopic(topic, 2, 1) for topic in (self.input, self.review)]
-        for future in self.admin.create_topics(new).values():
-            future.result(30)
+        create_topics(servers, (self.input, self.review), 2)
         self.producer = Producer(
             {"bootstrap.servers": servers, "transactional.id": self.input, "log_level": 0}
         )
@@ -37,7 +35,7 @@ class Cluster:
         self.config = config_for(servers, name("corrections"), name("desk"))
 
     def publish(self, numbers: range, *, commit: bool = True) -> None:
-        """Messages and their results, half of them in each partition, in one transaction."""
+        """Messages and their results, half in each partition, in one transaction each."""
         self.producer.begin_transaction()
         for n in numbers:
             value = b'{"message": "message number %d"}' % n
@@ -82,7 +80,7 @@ def opened(cluster: Cluster) -> Iterator[Callable[[], KafkaResults]]:
 
 
 def read(world: DeskWorld, cluster: Cluster, results: KafkaResults, count: int) -> None:
-    """Read until so many records came, and a little longer."""
+    """Read until ``count`` records have come, and a little longer."""
     reader = InboxReader(
         world.database, results, [cluster.review], Sampling("seed", 0, 0, 0), world.clock, batch=7
     )
@@ -95,10 +93,10 @@ def read(world: DeskWorld, cluster: Cluster, results: KafkaResults, count: int) 
     assert came == count
 
 
-def test_results_are_read_once_and_only_committed_ones(
+def test_committed_results_are_read_once(
     world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
 ) -> None:
-    """Three processes one after the other: each goes on where the database stands."""
+    """Three processes in turn: each continues at the position in the database."""
     cluster.publish(range(20))
     read(world, cluster, opened(), 20)
     cluster.publish(range(20, 30), commit=False)
@@ -113,11 +111,11 @@ def test_results_are_read_once_and_only_committed_ones(
     assert sum(queues.overview(world.desk).items.values()) == 25
 
 
-def test_what_was_read_to_its_end_is_not_behind(
+def test_an_inbox_at_the_end_has_no_lag(
     world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
 ) -> None:
-    """Behind the last record stand a transaction's marker and records that were aborted, which no
-    reader sees; another process does not read them again. What comes later is read."""
+    """After the last record come a transaction marker and aborted records, which no reader sees.
+    Another process does not read them again, but reads what comes later."""
     cluster.publish(range(10))
     cluster.publish(range(10, 20), commit=False)
     read(world, cluster, opened(), 10)
@@ -131,7 +129,7 @@ def test_what_was_read_to_its_end_is_not_behind(
 
 
 def test_messages_are_found_by_their_places(cluster: Cluster, texts: KafkaTexts) -> None:
-    """In any order, near and far, and in both partitions; what is beyond the log is not there."""
+    """In any order, near and far, in both partitions; places beyond the log give None."""
     cluster.publish(range(2000))
     wanted = [Place(cluster.input, n % 2, n // 2) for n in (1999, 3, 0, 1000, 998, 4, 2)]
     gone = [Place(cluster.input, 0, 5000), Place(cluster.input, 7, 0), Place("no.topic", 0, 0)]
@@ -146,7 +144,7 @@ def test_messages_are_found_by_their_places(cluster: Cluster, texts: KafkaTexts)
 def test_messages_that_were_deleted_have_expired(
     world: DeskWorld, cluster: Cluster, texts: KafkaTexts, opened: Callable[[], KafkaResults]
 ) -> None:
-    """Below the low watermark: the item is closed, and says why."""
+    """Below the low watermark the item is closed with the reason."""
     cluster.publish(range(20))
     read(world, cluster, opened(), 20)
     for future in cluster.admin.delete_records([TopicPartition(cluster.input, 0, 4)]).values():
@@ -157,10 +155,9 @@ def test_messages_that_were_deleted_have_expired(
     assert queues.overview(world.desk).items == {"open": 16, "closed": 4}
 
 
-def test_a_topic_that_is_not_there_is_told(
+def test_a_missing_topic_is_reported(
     world: DeskWorld, cluster: Cluster, opened: Callable[[], KafkaResults]
 ) -> None:
-    """With what to do about it."""
     reader = InboxReader(
         world.database, opened(), ["no.such.topic"], Sampling("seed", 0, 0, 0), world.clock
     )

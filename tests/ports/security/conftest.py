@@ -1,4 +1,4 @@
-"""One secured broker for each module, and a fresh desk for each test."""
+"""One secured broker for each module, and a new desk for each test."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from tests.support.secure_desk import Desk
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    """A real broker with TLS, client certificates, passwords and rights."""
     with secure_broker(tmp_path_factory.mktemp("certificates")) as running:
         yield running
 
 
 @pytest.fixture
 def desk(kafka: SecureBroker, tmp_path: Path) -> Desk:
-    """Topics and a group that no other test uses."""
     return Desk(kafka, tmp_path)

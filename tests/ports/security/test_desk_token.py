@@ -1,4 +1,4 @@
-"""The desk on a Kafka that asks for a token, which the user's function gives. A real broker."""
+"""The desk on a Kafka that wants a token, which the user's function supplies. Real broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.topics import read_all
 
 
 def test_the_desk_reads_and_writes_by_token(kafka: SecureBroker) -> None:
-    """Results are looked at and a correction is published, with the function's token alone."""
+    """It reads results and publishes a correction, with only the function's token."""
     topics = fresh_topics()
     kafka.create_topics(topics.values())
     given = KafkaSettings(**ways(kafka)["token"])

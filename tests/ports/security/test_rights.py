@@ -1,7 +1,4 @@
-"""The rights of a worker on a Kafka that has rules for them: those that are missing are named.
-
-A real broker.
-"""
+"""A worker on a Kafka with access rules: missing rights are named. Real broker."""
 
 from __future__ import annotations
 
@@ -25,26 +22,23 @@ MISSING = {
     "right", mostly_long(MISSING, [right for right, (_, later) in MISSING.items() if not later])
 )
 @pytest.mark.parametrize("described", [False, True], ids=["nothing at all", "may be described"])
-def test_a_right_that_is_missing_is_named(desk: Desk, right: str, described: bool) -> None:
-    """Before the model is loaded; also where the thing is to be seen and no more."""
+def test_a_missing_right_is_named(desk: Desk, right: str, described: bool) -> None:
+    """Before the model is loaded; also where the worker may describe the object and no more."""
     desk.allow("scram", but=right)
     if described:
         kind, name, _ = desk.rights[right]
         desk.kafka.allow("User:scram-clerk", [(kind, name, "DESCRIBE")])
     ended, written, seconds = desk.start_failing(ways(desk.kafka)["scram"])
-    told = [line for line in written.splitlines() if line.startswith("error: ")]
     assert ended == 4, written
-    assert len(told) == 1, written
-    assert "'scram-clerk' may not " in told[0]
-    assert MISSING[right][0].format(**desk.topics, group=desk.group) in told[0]
-    assert desk.kafka.broker.address_of("SASL") in told[0]
-    assert "Traceback" not in written
-    assert len(written.splitlines()) == 1, written
+    (error,) = written.splitlines()
+    assert error.startswith("error: ")
+    assert "'scram-clerk' may not " in error
+    assert MISSING[right][0].format(**desk.topics, group=desk.group) in error
+    assert desk.kafka.broker.address_of("SASL") in error
     assert seconds < FAILS_WITHIN_S
 
 
-def test_all_that_is_missing_is_named_at_once(desk: Desk) -> None:
-    """So that rights are asked for once."""
+def test_all_missing_rights_are_named_at_once(desk: Desk) -> None:
     desk.kafka.forbid("User:scram-clerk")
     ended, written, _ = desk.start_failing(ways(desk.kafka)["scram"])
     assert ended == 4
@@ -52,8 +46,8 @@ def test_all_that_is_missing_is_named_at_once(desk: Desk) -> None:
         assert repr(topic) in written
 
 
-def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -> None:
-    """While it runs it finds out by what is refused, and loses nothing by it."""
+def test_a_worker_ends_naming_the_right_it_lost(desk: Desk) -> None:
+    """The running worker learns it from the first refusal, and loses nothing."""
     desk.allow("scram")
     log = desk.folder / "worker.log"
     given = desk.settings(ways(desk.kafka)["scram"])
@@ -62,7 +56,7 @@ def test_rights_that_are_taken_away_end_the_worker_with_their_name(desk: Desk) -
         desk.kafka.take_away("User:scram-clerk", desk.rights["output"])
         desk.publish(5)
         assert worker.child.wait(60) == 4
-    (told,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
-    assert "producing to " in told
-    assert desk.topics["out"] in told.partition(": no right to use the topic: ")[0]
+    (error,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert "producing to " in error
+    assert desk.topics["out"] in error.partition(": no right to use the topic: ")[0]
     assert desk.results() == 7

@@ -1,6 +1,6 @@
-"""Workers on a Kafka that asks for a password: what is right works, what is wrong is told.
+"""Workers on a Kafka with passwords: a correct login works, a wrong one is explained.
 
-A real broker. What the workers write is searched for secrets and messages.
+Real broker. The workers' output is searched for secrets and messages.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from tests.support.secure_desk import WRONG_PASSWORD, Desk, Refused, mostly_long
         pytest.param("scram", "at_least_once", marks=pytest.mark.long),
     ],
 )
-def test_a_worker_labels_by_each_way_in(desk: Desk, way: str, delivery: str) -> None:
-    """With no right but those that the runbook lists; at least once without transactional ids."""
+def test_a_worker_labels_with_each_login(desk: Desk, way: str, delivery: str) -> None:
+    """With only the rights that the runbook lists; at least once without transactional ids."""
     desk.label_by(way, delivery)
 
 
 def wrong(kafka: SecureBroker) -> dict[str, Refused]:
-    """Each thing that can be wrong with a login."""
     at, good = kafka.broker.address_of, ways(kafka)
     plain, scram, tls = good["plain"], good["scram"], good["tls"]
     return {
@@ -59,7 +58,7 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
         ),
         "a login where there is none": Refused(
             {**plain, "bootstrap_servers": at("TLS")},
-            4, at("TLS"), "takes no SASL at this address: set kafka.security_protocol",
+            4, at("TLS"), "does not accept SASL at this address: set kafka.security_protocol",
         ),
     }  # fmt: skip
 
@@ -73,17 +72,16 @@ _WRONG = (
 
 
 @pytest.mark.parametrize("what", mostly_long(_WRONG, _OFTEN))
-def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
-    """Before the model is loaded, in a bounded time, in one line: what, where, how to fix it."""
+def test_a_wrong_login_is_explained(desk: Desk, what: str) -> None:
+    """Before the model is loaded, in a bounded time, in one line with the address and the fix."""
     cases = wrong(desk.kafka)
     assert set(cases) == set(_WRONG)
-    desk.is_told(cases[what], soon=what not in _OFTEN)
+    desk.assert_explained(cases[what], soon=what not in _OFTEN)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("command", ["verify", "topics"])
-def test_every_command_tells_it(desk: Desk, command: str) -> None:
-    """In the same words as the worker."""
+def test_other_commands_explain_it_too(desk: Desk, command: str) -> None:
     given, code, where, fix = wrong(desk.kafka)["a wrong password (SCRAM)"]
     settings = desk.settings({**given, "start_timeout_s": "3"})
     flags = [word for key, value in settings.items() for word in ("-s", f"{key}={value}")]
@@ -92,7 +90,7 @@ def test_every_command_tells_it(desk: Desk, command: str) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout
-    (told,) = done.stdout.splitlines()
-    assert where in told
-    assert fix in told
-    assert WRONG_PASSWORD not in told
+    (error,) = done.stdout.splitlines()
+    assert where in error
+    assert fix in error
+    assert WRONG_PASSWORD not in error

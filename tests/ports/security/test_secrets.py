@@ -1,6 +1,6 @@
-"""Secrets and messages are nowhere: not in what a worker writes, shows, sends or logs.
+"""Secrets and messages appear nowhere: not in the worker's output, pages, records or logs.
 
-A real broker, with the log and the client's own at debug level.
+Real broker. The worker and librdkafka log at debug level.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ def pages_of(worker: Program) -> str:
     return "".join(get(worker.url, path)[1].decode() for path in paths)
 
 
-def test_no_secret_and_no_message_is_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log at debug level with the client's own, HTTP pages, traces, `clerk-worker check-config`."""
+def test_no_secret_and_no_message_appears_anywhere(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs at debug level with the client's own, HTTP pages, traces, `clerk-worker check-
+    config`."""
     key = desk.kafka.client.key.read_text()
     settings = {
         **desk.settings(ways(desk.kafka)["scram"]),
@@ -62,7 +65,6 @@ def test_no_secret_and_no_message_is_anywhere(desk: Desk, monkeypatch: pytest.Mo
 
 
 def shown(settings: Mapping[str, str]) -> str:
-    """What `clerk-worker check-config` prints of these."""
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     done: subprocess.CompletedProcess[Any] = subprocess.run(
         [sys.executable, "-m", "worker", "check-config", *flags],

@@ -1,6 +1,7 @@
-"""Workers on a Kafka with TLS and client certificates: what is right works, what is wrong is told.
+"""Workers on a Kafka with TLS and client certificates: a correct setup works, a wrong one is
+explained.
 
-A real broker. What the workers write is searched for secrets and messages.
+Real broker. The workers' output is searched for secrets and messages.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from tests.support.secure_desk import PAGE, WRONG_PASSWORD, Desk, Refused, mostl
 
 
 @pytest.mark.parametrize("way", ["tls", "mutual tls"])
-def test_a_worker_labels_by_each_way_in(desk: Desk, way: str) -> None:
-    """With no right but those that the page lists."""
+def test_a_worker_labels_with_each_login(desk: Desk, way: str) -> None:
+    """With only the rights that the page lists."""
     desk.label_by(way, "exactly_once")
 
 
-def test_the_settings_on_the_page_are_those_that_were_run(kafka: SecureBroker) -> None:
-    """The same keys, and the same values where they are no address, path or name."""
+def test_the_documented_settings_were_the_tested_ones(kafka: SecureBroker) -> None:
+    """The same keys, and the same values except addresses, paths and names."""
     section = PAGE.read_text(encoding="utf-8").partition("\n## TLS and logins\n")[2]
     blocks = re.findall(r"```toml\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
     written = [tomllib.loads(block)["kafka"] for block in blocks]
@@ -33,7 +34,6 @@ def test_the_settings_on_the_page_are_those_that_were_run(kafka: SecureBroker) -
 
 
 def wrong(kafka: SecureBroker) -> dict[str, Refused]:
-    """Each thing that can be wrong with TLS."""
     at, good = kafka.broker.address_of, ways(kafka)
     mutual, tls = good["mutual tls"], good["tls"]
     expired = {
@@ -44,11 +44,11 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
     return {
         "an unknown authority": Refused(
             {**tls, "ssl_ca_location": str(kafka.other_ca.certificate)},
-            4, at("TLS"), "authority that is not known: set kafka.ssl_ca_location",
+            4, at("TLS"), "unknown authority: set kafka.ssl_ca_location",
         ),
         "another host's certificate": Refused(
             {**tls, "bootstrap_servers": at("RENAMED")},
-            4, at("RENAMED"), "another host's: connect by a name that it has (kafka.bootstrap",
+            4, at("RENAMED"), "for another host: connect by a name in it (kafka.bootstrap",
         ),
         "an expired certificate": Refused(
             {**tls, "bootstrap_servers": at("EXPIRED")},
@@ -71,7 +71,7 @@ def wrong(kafka: SecureBroker) -> dict[str, Refused]:
         ),
         "TLS to a plaintext port": Refused(
             {**tls, "bootstrap_servers": kafka.servers},
-            4, kafka.servers, "speaks no TLS at this address: set kafka.security_protocol",
+            4, kafka.servers, "does not speak TLS at this address: set kafka.security_protocol",
         ),
     }  # fmt: skip
 
@@ -85,8 +85,8 @@ _WRONG = (
 
 
 @pytest.mark.parametrize("what", mostly_long(_WRONG, _OFTEN))
-def test_a_way_in_that_is_wrong_is_told(desk: Desk, what: str) -> None:
-    """Before the model is loaded, in a bounded time, in one line: what, where, how to fix it."""
+def test_a_wrong_login_is_explained(desk: Desk, what: str) -> None:
+    """Before the model is loaded, in a bounded time, in one line with the address and the fix."""
     cases = wrong(desk.kafka)
     assert set(cases) == set(_WRONG)
-    desk.is_told(cases[what], soon=what not in _OFTEN)
+    desk.assert_explained(cases[what], soon=what not in _OFTEN)

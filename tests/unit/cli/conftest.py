@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import pytest
-import structlog
 from typer.testing import CliRunner, Result
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.logging_state import logging_restored
+from tests.support.logging_state import configure_for_a_test, logging_restored
 from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
-from worker.common.logs import configure_logging
 
 
 @pytest.fixture(autouse=True)
 def restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the process as it was found: a command sets logging up for good, and loggers that were
-    used once would keep it."""
-
-    def configure(*given: Any) -> None:
-        configure_logging(*given)
-        structlog.configure(cache_logger_on_first_use=False)
-
-    monkeypatch.setattr("worker.cli.load.configure_logging", configure)
+    """Restore logging: a command configures it for good."""
+    monkeypatch.setattr("worker.cli.load.configure_logging", configure_for_a_test)
     with logging_restored():
         yield
 

@@ -1,4 +1,4 @@
-"""``clerk-worker adapters``: what a store names, and what workers really serve."""
+"""``clerk-worker adapters``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ def asked(capsys: pytest.CaptureFixture[str], *given: Any) -> tuple[int, dict[st
 def test_a_worker_that_follows_and_one_that_refused(
     worker: Callable[[], tuple[Follower, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The store says what should be, the worker what is, and since when, and why not."""
     follower, url = worker()
     store = follower.store.folder
     follower.store.publish(TWO)
@@ -61,15 +60,15 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert found["store"]["current"]["digest"] == TWO.digest
     assert found["store"]["canary"]["share"] == 0.25
     assert {adapter["name"] for adapter in found["store"]["adapters"]} == {"one", "two", "three"}
-    [told] = found["workers"]
-    assert told["follows"] is True
+    [shown] = found["workers"]
+    assert shown["follows"] is True
     assert [
-        (adapter["role"], adapter["name"], adapter["share"]) for adapter in told["adapters"]
+        (adapter["role"], adapter["name"], adapter["share"]) for adapter in shown["adapters"]
     ] == [
         ("main", "two", 0.75),
         ("canary", "three", 0.25),
     ]
-    assert told["adapters"][0]["since"] == "2024-05-06T07:08:09.123Z"
+    assert shown["adapters"][0]["since"] == "2024-05-06T07:08:09.123Z"
 
     (store / ONE.digest / "manifest.json").write_text("{}")
     follower.store.publish(ONE)
@@ -80,12 +79,11 @@ def test_a_worker_that_follows_and_one_that_refused(
     assert found["workers"][0]["last_refusal"]["reason"] == "files"
     assert show_adapters(store, [url], as_json=False) == 1
     lines = capsys.readouterr().out
-    assert "NOT the current one" in lines
+    assert "NOT the store's current adapter" in lines
     assert "refused" in lines
 
 
-def test_a_worker_that_does_not_answer_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """And is no reason to say nothing of the others."""
+def test_a_worker_that_does_not_answer_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = asked(capsys, None, ["http://127.0.0.1:1", "ftp://x"])
     assert code == 1
     assert "no answer" in found["workers"][0]["error"]

@@ -1,4 +1,4 @@
-"""``clerk-worker health``: what a container's health check runs."""
+"""``clerk-worker health``, a container's health check."""
 
 import subprocess
 import sys
@@ -24,46 +24,43 @@ def server() -> Iterator[HttpServer]:
     made.close()
 
 
-def test_well_is_0(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """And says so."""
+def test_a_healthy_worker_is_0(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(f"{server.url}/readyz", 5) == 0
     assert capsys.readouterr().out == f"{server.url}/readyz: ok\n"
 
 
-def test_not_well_is_1_and_says_why(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """The reasons stand in the container's status."""
+def test_an_unhealthy_worker_is_1_and_says_why(
+    server: HttpServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert ask(f"{server.url}/livez", 5) == 1
     assert capsys.readouterr().err == f"{server.url}/livez: engine: gone; no poll\n"
 
 
 def test_no_answer_is_1(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody listens there, or somebody else does."""
     server.close()
     assert ask(f"{server.url}/readyz", 5) == 1
     assert "no answer" in capsys.readouterr().err
 
 
 def test_another_server_is_not_taken_for_a_worker(server: HttpServer) -> None:
-    """A path that is not there is not well; a page that is no verdict is shown as it is."""
     assert ask(f"{server.url}/nothing", 5) == 1
     assert ask(f"{server.url}/odd", 5) == 0
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/readyz", "readyz", "http:///readyz"])
-def test_what_is_no_url_is_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line."""
+def test_a_malformed_url_is_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(url, 5) == 2
     assert "is not http://HOST:PORT/PATH" in capsys.readouterr().err
 
 
-def test_a_proxy_is_not_asked(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many containers have one in their environment."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert ask(f"{server.url}/readyz", 5) == 0
 
 
 def test_the_command_loads_nothing_heavy(server: HttpServer) -> None:
-    """It runs every few seconds, next to an engine that wants the CPU."""
+    """It runs every few seconds, next to an engine that needs the CPU."""
     code = (
         "import sys; from worker.cli import main\n"
         f"sys.argv = ['clerk-worker', 'health', '--url', '{server.url}/readyz']\n"

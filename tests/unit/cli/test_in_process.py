@@ -1,4 +1,4 @@
-"""Commands as a person sees them, and what an error looks like: one line, an exit code."""
+"""Commands in this process: errors, exit codes, terminal output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No colours, 200 columns, no log yet; the hook that ``main`` sets is taken away afterwards."""
+    """No colours, 200 columns, no log yet; the hooks of ``main`` are removed afterwards."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     for name, value in {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
@@ -45,7 +45,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """From now on both outputs are one terminal."""
+    """Make both outputs one terminal."""
     made = Terminal()
     monkeypatch.setattr(sys, "stdout", made)
     monkeypatch.setattr(sys, "stderr", made)
@@ -61,7 +61,7 @@ def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Have any command end with this error."""
+    """Let any command end with this error."""
 
     def fail(**_: object) -> None:
         raise error
@@ -72,23 +72,27 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_an_error_that_nobody_expected_is_an_event_where_logs_are_events(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line with the traceback in it, and no words that may be a message's."""
+    """One line with the traceback, without text that may quote a message."""
     with logging_restored():
         configure_logging("json")
         fails(monkeypatch, KeyError("a customer's words"))
         assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
     (line,) = capsys.readouterr().err.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"], told["exit_code"]) == ("worker.failed", "error", 1)
-    assert told["error"].startswith("KeyError (its words are withheld")
-    assert "Traceback (most recent call last)" in told["exception"]
+    failure = json.loads(line)
+    assert (failure["event"], failure["level"], failure["exit_code"]) == (
+        "worker.failed",
+        "error",
+        1,
+    )
+    assert failure["error"].startswith("KeyError (text withheld")
+    assert "Traceback (most recent call last)" in failure["exception"]
     assert "customer" not in line
 
 
 def test_a_thread_that_fails_is_an_event_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A traceback of twenty lines would be twenty records that no collector can read."""
+    """A log collector would split a traceback into twenty records."""
     for place, hook in ((threading, "excepthook"), (sys, "unraisablehook")):
         monkeypatch.setattr(place, hook, getattr(place, hook))
 
@@ -107,17 +111,16 @@ def test_a_thread_that_fails_is_an_event_too(
         configure_logging("json")
         assert exit_code(monkeypatch, "run") == 0
     (line,) = capsys.readouterr().err.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"]) == ("worker.unhandled", "error")
-    assert told["error"].startswith("thread watcher failed: LookupError (its words are withheld")
-    assert "in watch" in told["exception"]
+    failure = json.loads(line)
+    assert (failure["event"], failure["level"]) == ("worker.unhandled", "error")
+    assert failure["error"].startswith("thread watcher failed: LookupError (text withheld")
+    assert "in watch" in failure["exception"]
     assert "customer" not in line
 
 
 def test_expected_errors_are_one_line_and_a_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Each kind has its own code, which scripts can tell apart."""
     for arguments, code, said in (
         (("check-config", "-s", "kafka.grop_id=x"), EXIT_SETTINGS, "did you mean 'kafka.group_id'"),
         (("adapters",), EXIT_SETTINGS, "give --store DIR, or --worker URL, or both"),
@@ -133,7 +136,6 @@ def test_expected_errors_are_one_line_and_a_code(
 def test_ctrl_c_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the code of a program that was interrupted."""
     fails(monkeypatch, KeyboardInterrupt())
     assert exit_code(monkeypatch, "run") == EXIT_INTERRUPTED
     assert capsys.readouterr().err == "error: interrupted\n"
@@ -142,7 +144,6 @@ def test_ctrl_c_is_no_traceback(
 def test_an_unexpected_error_shows_where_and_no_values(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They may be a message's text."""
     fails(monkeypatch, ValueError("Zanzibar-4111"))
     assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
     said = capsys.readouterr().err
@@ -154,10 +155,7 @@ def test_an_unexpected_error_shows_where_and_no_values(
     "words",
     ["pip install 'filing-clerk[gpu]'", "set it in [kafka.client]", "no such folder: /x[/y]/z"],
 )
-def test_a_terminal_shows_an_errors_words_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, words: str
-) -> None:
-    """What is in brackets is part of what has to be typed, not of how it is shown."""
+def test_brackets_in_an_error_are_shown(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     fails(monkeypatch, SettingsError(words))
     terminal = on_terminal(monkeypatch)
     assert exit_code(monkeypatch, "run") == EXIT_SETTINGS
@@ -165,7 +163,6 @@ def test_a_terminal_shows_an_errors_words_as_they_are(
 
 
 def test_the_settings_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same values as elsewhere, whatever is in them, and no secret."""
     terminal = on_terminal(monkeypatch)
     pattern = "^shop\\.[a-z]+$"
     arguments = ("-s", f"kafka.input_topics=['{pattern}']", "-s", "kafka.sasl_password=hunter2")
@@ -180,19 +177,16 @@ def test_the_settings_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_settings_elsewhere_are_lines_that_toml_reads() -> None:
-    """A name, a value, and the origin as a comment."""
     done = CliRunner().invoke(app, ["check-config", "-s", "loop.deadline_s=5"])
     assert "loop.deadline_s = 5.0  # flag" in done.stdout.splitlines()
     assert all(" = " in line for line in done.stdout.splitlines())
 
 
-def test_the_version_is_told_without_anything_else() -> None:
-    """For scripts and bug reports."""
+def test_the_version_is_printed_alone() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"clerk-worker {__version__}\n"
 
 
 def test_topics_that_are_there_are_named(broker: MockKafka) -> None:
-    """The shadow's too, where there is one; nothing is created twice."""
     names = ("in", "out", "review", "dead", "shadow")
     for name in names:
         broker.create_topic(name)

@@ -1,4 +1,4 @@
-"""The command line: what a person sees who types something wrong, and the exit codes."""
+"""The command line as a process: help, usage errors, exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def clerk(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m worker`` as a person would."""
+    """Run ``python -m worker``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CLERK_")}
     return subprocess.run(
         [sys.executable, "-m", "worker", *arguments],
@@ -56,11 +56,10 @@ def assert_only_the_adapter_is_missing(done: subprocess.CompletedProcess[str]) -
     """Nothing else is wrong with these settings."""
     assert done.returncode == 2
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert error.startswith("error: model.adapter must name")
+    assert error.startswith("error: model.adapter is not set")
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
-    """--help teaches: commands, where settings come from, what the exit codes mean."""
     done = clerk("--help")
     assert done.returncode == 0
     for word in (
@@ -78,7 +77,6 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
 
 
 def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
-    """Every effective setting with where it came from; secrets as stars."""
     file = tmp_path / "worker.toml"
     file.write_text('[kafka]\ngroup_id = "clerks"\nsasl_password = "hunter2"\n')
     done = clerk(
@@ -94,7 +92,6 @@ def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
 
 
 def test_the_shipped_configuration_is_the_default_one() -> None:
-    """config/worker.toml parses, and says of every default what it is."""
     shipped = clerk("check-config", "-c", "config/worker.toml").stdout
     default = clerk("check-config").stdout
     strip = [line.split("  # ")[0] for line in shipped.splitlines()]
@@ -102,7 +99,7 @@ def test_the_shipped_configuration_is_the_default_one() -> None:
 
 
 def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: Path) -> None:
-    """With the comment signs taken away, only paths and examples differ from the defaults."""
+    """Uncommented, only paths and examples differ from the defaults."""
     text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
     examples = ("base =", "adapter =", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =",
@@ -124,39 +121,35 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
 
 
 def test_an_unknown_setting_is_refused_with_a_suggestion() -> None:
-    """A typing error in a flag: exit 2, which key, what was meant."""
     done = clerk("check-config", "-s", "kafka.grop_id=x")
     assert_one_line(done, 2, "kafka.grop_id", "did you mean 'kafka.group_id'")
 
 
 def test_run_without_a_model_says_what_to_set() -> None:
-    """Nothing is started before the settings make sense."""
     done = clerk("run", "-s", "kafka.dead_letter_topic=support.labels")
-    assert_last_event(done, 2, "support.labels", "dead letters", "model.adapter must name")
+    assert_last_event(done, 2, "support.labels", "dead letters", "model.adapter is not set")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("run", "-s", "kafka.grop_id=x"), "did you mean 'kafka.group_id'"),
-        (("topics", "-s", "kafka.output_topic=support.messages"), "feed itself"),
+        (("topics", "-s", "kafka.output_topic=support.messages"), "read its own results"),
     ],
 )
 def test_a_pod_that_ends_says_why_in_the_form_of_its_log(
     arguments: tuple[str, ...], words: str
 ) -> None:
-    """Also where the settings cannot be read, which say what form that is; the default holds."""
+    """Also if the settings, which define the form, cannot be read."""
     assert_last_event(clerk(*arguments), 2, words)
 
 
-def test_where_the_log_is_for_people_the_last_line_is_too() -> None:
-    """As before."""
+def test_with_a_console_log_the_last_line_is_text() -> None:
     done = clerk("run", "-s", "log.format=console", "-s", "kafka.output_topic=support.messages")
-    assert_one_line(done, 2, "feed itself")
+    assert_one_line(done, 2, "read its own results")
 
 
 def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
-    """Kafka is not there: exit 4, address and what to check. What is left is in order."""
     adapter = write_tiny_encoder(tmp_path / "adapter")
     given = (
         f"model.adapter={adapter}",
@@ -173,7 +166,6 @@ def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
-    """Exit 3, and the file that is missing."""
     (tmp_path / "tokenizer.json").write_text("{}")
     model = ("-s", f"model.base={tmp_path}", "-s", f"model.adapter={tmp_path}")
     done = clerk("classify", "hello", *model)
@@ -192,12 +184,10 @@ def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
 def test_classify_says_what_is_wrong_with_its_input(
     arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    """Usage errors come before the engine is started: exit 2, in one line."""
     assert_one_line(clerk("classify", *arguments), 2, *words)
 
 
 def test_classify_names_the_columns_it_found(tmp_path: Path) -> None:
-    """A CSV without the message's column: which there are, and the option that names one."""
     file = tmp_path / "export.csv"
     file.write_text("id,body\n1,hello\n")
     assert_one_line(clerk("classify", "-i", str(file)), 2, "'message'", "id, body", "--field")

@@ -11,8 +11,7 @@ from worker.errors import SettingsError
 from worker.stream.topics import RecordRange
 
 
-def test_a_range_is_said_in_one_way() -> None:
-    """By a number, a time or offsets; two of them are an error."""
+def test_options_for_a_range_exclude_each_other() -> None:
 
     def source(**given: Any) -> RecordRange | None:
         every: dict[str, Any] = {"last": None, "since": None, "until": None, "offsets": []}
@@ -26,9 +25,9 @@ def test_a_range_is_said_in_one_way() -> None:
     assert found == RecordRange(since_ms=day, until_ms=day + 1000)
     assert source(offsets=["0:5-9", "3:7-"]) == RecordRange(offsets={0: (5, 9), 3: (7, None)})
     for wrong, said in (
-        ({"last": 1, "since": "2026-03-02"}, "--last and --since are given"),
+        ({"last": 1, "since": "2026-03-02"}, "--last and --since exclude each other"),
         ({"until": "2026-03-02", "last": 1}, "--until needs --since"),
-        ({"since": "yesterday"}, "write it as"),
+        ({"since": "yesterday"}, "not a time"),
         ({"offsets": ["5-9"]}, "PARTITION:FIRST-LAST"),
         ({"offsets": ["0:1-2", "0:3-4"]}, "twice"),
     ):

@@ -1,4 +1,4 @@
-"""Real commands that fail in the middle of a message's text say nothing of it, in any form."""
+"""Commands that fail while they process a message show nothing of its text."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def run(script: str, break_it: str, arguments: list[str], **environment: str) ->
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("form", ["console", "json"])
 @pytest.mark.parametrize("given", ["argument", "file"])
-def test_classify_says_nothing_of_a_message_it_fails_on(
+def test_classify_shows_no_text_of_a_message_it_fails_on(
     tmp_path: Path, kind: str, form: str, given: str
 ) -> None:
-    """On the main thread and on the one that reads a file."""
+    """On the main thread and on the thread that reads a file."""
     rows = tmp_path / "messages.txt"
     rows.write_text(f"où est ma commande, {SECRET}?\n", encoding="utf-8")
     text = rows.read_text(encoding="utf-8")
@@ -84,8 +84,7 @@ def test_classify_says_nothing_of_a_message_it_fails_on(
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_prepare_says_nothing_of_a_message_it_fails_on(tmp_path: Path, kind: str) -> None:
-    """The trainer reads more messages than any worker."""
+def test_prepare_shows_no_text_of_a_message_it_fails_on(tmp_path: Path, kind: str) -> None:
     rows = tmp_path / "export.csv"
     rows.write_text(f"id,message,label\n1,{SECRET} à,a\n2,{SECRET} é,b\n", encoding="utf-8")
     taxonomy = tmp_path / "taxonomy.toml"

@@ -1,4 +1,4 @@
-"""``key=value`` on a command line, with an error that says how to write it."""
+"""``key=value`` on a command line."""
 
 import re
 from typing import Any
@@ -18,7 +18,6 @@ from worker.common.settings import split_assignment, toml_value
     ],
 )
 def test_the_first_equals_sign_divides(text: str, pair: tuple[str, str]) -> None:
-    """The value stays as it is: a password may hold anything."""
     assert split_assignment(text, "--set") == pair
 
 
@@ -32,14 +31,12 @@ def test_the_first_equals_sign_divides(text: str, pair: tuple[str, str]) -> None
         ("kafka.sasl_password:hunter2", "kafka.sasl_password..."),
     ],
 )
-def test_what_is_no_assignment_is_refused_with_the_form_it_takes(text: str, shown: str) -> None:
-    """By the option, the name that was given, and how to write it; a value may be a password."""
+def test_malformed_assignments_are_refused_with_the_right_form(text: str, shown: str) -> None:
     with pytest.raises(ValueError, match=f"^--set {re.escape(shown)}: write it as key=value$"):
         split_assignment(text, "--set")
 
 
 def test_the_caller_chooses_form_and_error() -> None:
-    """Each program has an error of its own for what a user gave."""
     with pytest.raises(KeyError, match="--candidate a=: write it as NAME=FILE"):
         split_assignment("a=", "--candidate", form="NAME=FILE", needs_value=True, error=KeyError)
 
@@ -57,6 +54,5 @@ def test_the_caller_chooses_form_and_error() -> None:
         ("1e5x", "1e5x"),
     ],
 )
-def test_a_value_is_toml_or_the_text_it_is(text: str, value: Any) -> None:
-    """Nobody has to quote a word twice for a shell and for TOML."""
+def test_a_value_is_toml_or_text(text: str, value: Any) -> None:
     assert toml_value(text) == value

@@ -1,4 +1,4 @@
-"""What went wrong and where is shown; what was being worked on is not."""
+"""Tracebacks show where something failed, and no values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ FAILURES: list[Callable[[], object]] = [
 
 @pytest.mark.parametrize("fail", FAILURES)
 def test_no_word_of_a_value_is_shown(fail: Callable[[], object]) -> None:
-    """Whichever library's exception repeats it, wherever in the chain."""
+    """Whichever library's exception quotes it, anywhere in the chain."""
     text = SECRET
     try:
         fail()
@@ -69,8 +69,7 @@ def test_no_word_of_a_value_is_shown(fail: Callable[[], object]) -> None:
     assert Path(__file__).name in shown
 
 
-def test_where_and_what_is_still_said() -> None:
-    """Enough to fix it: files, lines, functions, kinds, and words that quote nothing."""
+def test_files_functions_and_types_are_still_shown() -> None:
     with pytest.raises(RuntimeError) as caught:
         _chained()
     shown = format_private(caught.value)
@@ -79,14 +78,12 @@ def test_where_and_what_is_still_said() -> None:
     assert shown.endswith("RuntimeError: CUDA out of memory")
 
 
-def test_errors_of_the_house_speak() -> None:
-    """They are written to hold no message text."""
+def test_the_projects_own_errors_show_their_text() -> None:
     shown = describe_private(AdapterRefused("x/manifest.json", "is altered"))
     assert shown == "worker.contract.errors.AdapterRefused: x/manifest.json: is altered"
 
 
-def test_an_error_that_led_to_itself_ends() -> None:
-    """A chain may be a circle."""
+def test_a_circular_chain_of_errors_ends() -> None:
     first, second = RuntimeError("first"), RuntimeError("second")
     first.__cause__, second.__cause__ = second, first
     assert format_private(first).count("RuntimeError: first") == 1
@@ -103,7 +100,6 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hooks")
 def test_a_thread_s_error_is_shown_without_values(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody waits for a watcher's or a reader's thread."""
     thread = threading.Thread(target=lambda: int(SECRET), name="adapters")
     thread.start()
     thread.join()
@@ -114,7 +110,6 @@ def test_a_thread_s_error_is_shown_without_values(capsys: pytest.CaptureFixture[
 
 
 def test_a_future_s_callback_is_logged_without_values(caplog: pytest.LogCaptureFixture) -> None:
-    """The library logs what a callback raises; ``worker.common.logs`` says how it is written."""
     future: Future[int] = Future()
     future.add_done_callback(lambda _: int(SECRET) and None)
     future.set_result(1)

@@ -1,4 +1,4 @@
-"""A function that gives tokens: found by its name, and its failures told without its words."""
+"""Token callbacks: imported by name, and their errors' text is not shown."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ MODULE = "tests.support.unsigned_token"
 
 
 def token_callback(name: str, mechanism: str = "OAUTHBEARER") -> TokenCallback:
-    """The function of this name; nobody is told of its failures."""
+    """The function of this name, without reports."""
     return find_token_callback(name, mechanism, lambda why: None, SettingsError)
 
 
 def test_it_is_called_with_the_clients_property() -> None:
-    """And gives what the function gives: the token and when it expires."""
     given = token_callback(f"{MODULE}:token")("scope=x")
     assert isinstance(given, tuple)
     assert given[0].count(".") == token("")[0].count(".") == 2
@@ -39,13 +38,12 @@ def test_it_is_called_with_the_clients_property() -> None:
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused_at_once(name: str, said: str) -> None:
-    """Before the model is loaded, by the setting's name."""
     with pytest.raises(SettingsError, match=rf"^kafka\.sasl_token_callback: .*{said}"):
         token_callback(name)
 
 
-def test_what_its_service_says_is_not_repeated() -> None:
-    """It may hold the secret that the token was asked for with."""
+def test_the_token_services_errors_are_not_quoted() -> None:
+    """It may contain the secret of the token request."""
     asked = KafkaSettings(sasl_mechanism="OAUTHBEARER", sasl_token_callback=f"{MODULE}:broken")
     callback = kafka_config(asked).common["oauth_cb"]
     assert isinstance(callback, TokenCallback)
@@ -57,14 +55,13 @@ def test_what_its_service_says_is_not_repeated() -> None:
     assert logs[0]["event"] == "stream.no_token"
 
 
-def test_what_is_no_token_is_told_as_such() -> None:
-    """The client would say that an argument is wrong, and not whose."""
+def test_a_malformed_token_is_reported() -> None:
     with pytest.raises(TypeError, match=r"no_token must return \(token, expiry"):
         token_callback(f"{MODULE}:no_token")("")
 
 
 def test_without_a_token_no_client_is_made() -> None:
-    """It would wait for ten seconds and not say why."""
+    """The client would wait for ten seconds and not say why."""
     servers = {"bootstrap.servers": "kafka:9093"}
     require_token(servers, StreamFailed)
     require_token({**servers, "oauth_cb": token_callback(f"{MODULE}:token")}, StreamFailed)
@@ -75,7 +72,6 @@ def test_without_a_token_no_client_is_made() -> None:
 
 
 def test_the_desk_asks_the_same_function() -> None:
-    """Its failures are logged without its words, and another mechanism takes no token."""
     given = {"security_protocol": "sasl_ssl", "sasl_mechanism": "OAUTHBEARER"}
     good = DeskKafkaSettings(**given, sasl_token_callback=f"{MODULE}:token")
     callback = kafka_security(good)["oauth_cb"]

@@ -26,7 +26,6 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def test_events_are_json_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """Standard output is free for results, and a line is an event with its fields."""
     configure_logging("json")
     structlog.get_logger("worker.test").info("transaction.committed", records=512, topic="ü\n")
     (line,) = lines(capsys)
@@ -40,14 +39,12 @@ def test_events_are_json_lines_on_standard_error(capsys: pytest.CaptureFixture[s
 
 
 def test_auto_means_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """A pod's logs can be parsed without anybody asking for it."""
     configure_logging("auto")
     structlog.get_logger("worker.test").warning("x.y")
     assert lines(capsys)[0]["event"] == "x.y"
 
 
-def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """And has no colour codes where they would be seen as such."""
+def test_the_console_has_no_colour_codes_in_files(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("console")
     structlog.get_logger("worker.test").info("x.y", records=3)
     out, err = capsys.readouterr()
@@ -61,7 +58,6 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_level_holds_for_the_worker_and_others_only_warn(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A chatty library does not drown the worker's own lines."""
     configure_logging("json", "info")
     log = structlog.get_logger("worker.test")
     log.debug("too.quiet")
@@ -74,19 +70,11 @@ def test_the_level_holds_for_the_worker_and_others_only_warn(
     ]
 
 
-def test_debug_is_for_the_worker_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """Asking for more of the worker does not ask for everything of everybody."""
-    configure_logging("json", "debug")
-    structlog.get_logger("worker.test").debug("heard")
-    logging.getLogger("urllib3").debug("not heard")
-    assert [line["event"] for line in lines(capsys)] == ["heard"]
-
-
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_traceback_stays_within_its_line(
     capsys: pytest.CaptureFixture[str], foreign: bool
 ) -> None:
-    """One event, one line: also when something has gone wrong."""
+    """One event is one line."""
     configure_logging("json")
     log: Any = logging.getLogger("other") if foreign else structlog.get_logger("worker.test")
     try:
@@ -95,11 +83,12 @@ def test_a_traceback_stays_within_its_line(
         log.exception("it.failed")
     (line,) = lines(capsys)
     assert line["event"] == "it.failed"
-    assert "KeyError (its words are withheld" in line["exception"]
+    assert "KeyError (text withheld" in line["exception"]
 
 
-def test_a_field_json_cannot_say_does_not_lose_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is shown as Python shows it."""
+def test_a_field_without_a_json_form_does_not_lose_the_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     configure_logging("json")
     structlog.get_logger("worker.test").info("x.y", path=b"\xff", error=ValueError("z"))
     (line,) = lines(capsys)
@@ -107,7 +96,6 @@ def test_a_field_json_cannot_say_does_not_lose_the_line(capsys: pytest.CaptureFi
 
 
 def test_configuring_twice_writes_each_line_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """A second call replaces the first."""
     configure_logging("json")
     configure_logging("json")
     structlog.get_logger("worker.test").info("once")
@@ -122,7 +110,6 @@ SECRET = "Zanzibar-4111"
 def test_a_traceback_holds_no_message_text(
     capsys: pytest.CaptureFixture[str], form: Literal["json", "console"], foreign: bool
 ) -> None:
-    """No values of variables, and no words of an exception that quote one."""
     configure_logging(form)
     log: Any = logging.getLogger("other") if foreign else structlog.get_logger("worker.test")
     message = f"where is my order? {SECRET}"

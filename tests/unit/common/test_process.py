@@ -1,4 +1,4 @@
-"""While a program works, full collections look through what came since its start alone."""
+"""Garbage collection while a program works."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ def is_looked_through(something: object) -> bool:
     return any(each is something for each in gc.get_objects())
 
 
-def test_what_is_there_is_passed_over_and_what_comes_is_collected() -> None:
-    """A cycle made meanwhile is found; afterwards everything is looked through as before."""
+def test_existing_objects_are_skipped_and_new_ones_collected() -> None:
     old, before = Node(), gc.get_freeze_count()
     with start_up_frozen():
         assert not is_looked_through(old)
@@ -35,7 +34,7 @@ def test_what_is_there_is_passed_over_and_what_comes_is_collected() -> None:
 
 
 def test_garbage_of_the_start_is_not_kept() -> None:
-    """It is collected first: frozen it would stay for good."""
+    """Frozen, it would never be freed."""
     gone = weakref.ref(Node())
     with start_up_frozen():
         assert gone() is None

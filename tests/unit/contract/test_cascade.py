@@ -1,4 +1,4 @@
-"""A cascade's manifest: what it binds, and what is refused as one."""
+"""A cascade's manifest and its stages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def place(store: Path, *manifests: Manifest) -> Path:
 
 
 def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path) -> None:
-    """Under the same digest; an adapter that is none has no key of it."""
     made = cascade_of(SMALL, LARGE)
     where = place(tmp_path, SMALL, LARGE, made)
     again = read_manifest(where)
@@ -51,67 +50,33 @@ def test_a_cascade_reads_back_with_the_prompt_of_its_first_stage(tmp_path: Path)
     assert "stages" not in alone
 
 
+FIRST, LAST = cascade_of(SMALL, LARGE).stages
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"stages": ()}, "0 entries"),
-        ({"stages": cascade_of(SMALL, LARGE).stages[:1]}, "1 entries"),
-        ({"stages": (cascade_of(SMALL, LARGE).stages[0],) * 5}, "5 entries"),
-        ({"stages": cascade_of(SMALL, LARGE).stages[::-1]}, "every stage but the last"),
-        (
-            {
-                "stages": (
-                    replace(cascade_of(SMALL, LARGE).stages[0], digest="../" + "a" * 61),
-                    cascade_of(SMALL, LARGE).stages[1],
-                )
-            },
-            "no digest",
-        ),
-        (
-            {
-                "stages": (
-                    replace(cascade_of(SMALL, LARGE).stages[0], kind="cascade"),
-                    cascade_of(SMALL, LARGE).stages[1],
-                )
-            },
-            "is a cascade itself",
-        ),
-        (
-            {
-                "stages": (
-                    replace(cascade_of(SMALL, LARGE).stages[0], sure_from=0.0),
-                    cascade_of(SMALL, LARGE).stages[1],
-                )
-            },
-            "sure_from is 0.0",
-        ),
+        ({"stages": (LAST,)}, "1 entries"),
+        ({"stages": (FIRST,) * 5}, "5 entries"),
+        ({"stages": (LAST, FIRST)}, "every stage but the last"),
+        ({"stages": (FIRST, replace(LAST, digest=FIRST.digest))}, "names an adapter twice"),
+        ({"stages": (replace(FIRST, digest="../" + "a" * 61), LAST)}, "not a digest"),
+        ({"stages": (replace(FIRST, kind="cascade"), LAST)}, "is a cascade itself"),
+        ({"stages": (replace(FIRST, sure_from=0.0), LAST)}, "sure_from is 0.0"),
         ({"lora": LARGE.lora}, "kind 'cascade' has no lora"),
         ({"codes": LARGE.codes, "decoding": "code"}, "has no codes and no decoding"),
         ({"head": toy_encoder_manifest().head}, "has no head"),
         ({"files": toy_encoder_manifest().files}, "has no files"),
-        ({"reference": Reference({}, {}, {"0.95": 0.1})}, "each stage of a cascade measures"),
+        ({"reference": Reference({}, {}, {"0.95": 0.1})}, "a cascade has no quantiles"),
     ],
 )
-def test_what_is_no_cascade_is_refused(changes: dict[str, Any], problem: str) -> None:
-    """With what is wrong."""
+def test_malformed_cascades_are_refused(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         cascade_of(SMALL, LARGE, **changes)
 
 
-def test_an_adapter_is_one_stage() -> None:
-    """Twice the same would never disagree with itself."""
-    with pytest.raises(ValueError, match="names an adapter twice"):
-        cascade_of(SMALL, SMALL)
-
-
-def test_another_kind_has_no_stages() -> None:
-    """A language model with stages is a contradiction."""
-    with pytest.raises(ValueError, match="kind 'lora-code' has no stages"):
-        toy_manifest(stages=cascade_of(SMALL, LARGE).stages)
-
-
 def test_a_stage_is_sure_by_confidence_and_by_what_fits() -> None:
-    """Of a value at its threshold, too; what may fit no label is for the next stage."""
     stage = replace(
         cascade_of(SMALL, LARGE, sure_from=0.8).stages[0], thresholds=Thresholds(None, None, 1.0)
     )
@@ -125,12 +90,11 @@ def test_a_stage_is_sure_by_confidence_and_by_what_fits() -> None:
 def test_a_cascade_whose_stages_are_not_those_it_was_made_of_is_refused(
     which: str, tmp_path: Path
 ) -> None:
-    """Before anything is loaded, with the stage at fault."""
     made = cascade_of(SMALL, LARGE)
     if which == "missing":
-        where, problem = place(tmp_path, SMALL, made), "missing: stage large"
+        where, problem = place(tmp_path, SMALL, made), "missing: publish it, it is stage large"
     elif which == "another digest":
-        where, problem = place(tmp_path, SMALL, LARGE, made), "stands under another"
+        where, problem = place(tmp_path, SMALL, LARGE, made), "stored under another"
         write_manifest(tmp_path / LARGE.digest, replace(LARGE, name="altered"))
     elif which == "another taxonomy":
         taxonomy = replace(LARGE.taxonomy, version="2")
@@ -138,6 +102,6 @@ def test_a_cascade_whose_stages_are_not_those_it_was_made_of_is_refused(
         where, problem = place(tmp_path, SMALL, LARGE, made), "another kind or taxonomy"
     else:
         made = cascade_of(SMALL, LARGE, golden=SMALL.golden[:1])
-        where, problem = place(tmp_path, SMALL, LARGE, made), "another prompt"
+        where, problem = place(tmp_path, SMALL, LARGE, made), "differs from its first stage"
     with pytest.raises(AdapterRefused, match=problem):
         verify_files(where)

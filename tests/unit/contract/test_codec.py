@@ -62,12 +62,10 @@ inners = st.builds(Inner, st.integers(), st.floats(0, 1))
     )
 )
 def test_what_is_encoded_is_decoded_to_the_same(record: Outer) -> None:
-    """Through JSON text, where tuples are lists."""
     assert decode(Outer, json.loads(json.dumps(encode(record))), "it") == record
 
 
 def test_a_field_that_came_later_is_left_out_where_it_is_none() -> None:
-    """Records from before keep their JSON; what is kept next to a record is never in it."""
     record = decode(Outer, GOOD, "it")
     assert encode(record) == GOOD
     assert "later" in encode(decode(Outer, {**GOOD, "later": "x"}, "it"))
@@ -97,12 +95,11 @@ def test_a_field_that_came_later_is_left_out_where_it_is_none() -> None:
     ],
 )
 def test_each_difference_is_named_by_its_place(change: dict[str, Any], problem: str) -> None:
-    """Anyone who wrote the JSON reads what to correct."""
     with pytest.raises(ValueError, match=f"^{problem}" if problem.startswith("it") else problem):
         decode(Outer, {**GOOD, **change}, "it")
 
 
 def test_unknown_keys_can_be_passed_over_at_any_depth() -> None:
-    """A record of a later worker is read by an earlier consumer."""
+    """An older consumer reads records of a newer worker."""
     data = {**GOOD, "extra": 1, "parts": [{"size": 1, "share": 0.25, "extra": {}}]}
     assert decode(Outer, data, "it", skip_unknown=True) == decode(Outer, GOOD, "it")

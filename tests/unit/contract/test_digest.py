@@ -9,20 +9,17 @@ from worker.contract.digest import canonical_json, sha256_file, sha256_json, wri
 
 
 def test_equal_values_have_one_canonical_form() -> None:
-    """Key order and blanks do not change an identity; text stays as it is."""
     assert canonical_json({"b": [1, 2.5], "a": "ü"}) == '{"a":"ü","b":[1,2.5]}'.encode()
     assert sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
     assert sha256_json({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 
 
-def test_what_json_cannot_say_has_no_digest() -> None:
-    """NaN is not a value that two readers agree on."""
+def test_values_without_a_json_form_have_no_digest() -> None:
     with pytest.raises(ValueError, match="Out of range"):
         sha256_json({"a": float("nan")})
 
 
 def test_a_write_replaces_the_file_whole(tmp_path: Path) -> None:
-    """A reader sees the old content or the new, and everybody may read it."""
     path = tmp_path / "manifest.json"
     write_atomically(path, b"old")
     write_atomically(path, b"new")
@@ -36,7 +33,6 @@ def test_a_write_replaces_the_file_whole(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """A full disk or a crash half-way costs neither the old file nor leaves a stray one."""
     path = tmp_path / "manifest.json"
     write_atomically(path, b"old")
 
@@ -53,7 +49,7 @@ def test_a_write_that_fails_leaves_the_old_file(
 def test_the_data_reaches_the_disk_before_the_name_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A manifest that exists is complete, also after a power cut."""
+    """Otherwise a power cut could leave a manifest without content."""
     order: list[str] = []
     fsync, replace = os.fsync, Path.replace
 

@@ -1,4 +1,4 @@
-"""The files between trainer and desk: what is written is read back, and what is wrong is said."""
+"""The files between trainer and desk: read back, or refused with the place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from worker.contract.exchange import (
     ProposalDecision,
     Task,
     parse_tasks,
-    read_advice,
     read_answers,
     read_decision,
     read_proposal,
@@ -39,6 +38,7 @@ from worker.contract.exchange import (
     write_proposal,
     write_tasks,
 )
+from worker.contract.records.identity import read_json
 from worker.contract.text import message_sha256
 
 AT = "2024-05-06T09:00:00Z"
@@ -75,28 +75,26 @@ BLIND: dict[str, Any] = {
 
 
 def test_tasks_are_read_back_and_private(tmp_path: Path) -> None:
-    """What the trainer asks is what the desk shows, and only owner and group may read it."""
+    """A task file holds messages: only owner and group may read it."""
     asked = (task(), task("refund please"), task("why two", **BLIND))
     write_tasks(tmp_path / "tasks.jsonl", asked)
     assert read_tasks(tmp_path / "tasks.jsonl") == asked
     assert stat.S_IMODE((tmp_path / "tasks.jsonl").stat().st_mode) == 0o640
 
 
-def test_what_stands_beside_a_task_can_be_found_again(tmp_path: Path) -> None:
-    """A neighbour carries its message's id, so that it goes when its person's messages go; tasks
-    are read with the lines they stand on, for anyone who has to say where something is wrong."""
+def test_neighbours_keep_their_ids_and_errors_name_the_line(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
     near = Neighbour("my parcel is late", "delivery", "T-7")
     write_tasks(path, (task(neighbours=(near,)), task("another")))
     assert read_tasks(path)[0].neighbours == (near,)
-    found = parse_tasks("\n" + path.read_text("utf-8"), path.name)
+    found = parse_tasks(["", *path.read_text("utf-8").split("\n")], path.name)
     assert list(found) == [2, 3]
     with pytest.raises(RecordRefused, match=r"tasks.jsonl:3"):
-        parse_tasks(path.read_text("utf-8") + "{}", path.name)
+        parse_tasks((path.read_text("utf-8") + "{}").split("\n"), path.name)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "hints",
     [
         {"label": "billing"},
         {"suggested": "billing"},
@@ -104,14 +102,13 @@ def test_what_stands_beside_a_task_can_be_found_again(tmp_path: Path) -> None:
         {"neighbours": (Neighbour("a", "b"),)},
     ],
 )
-def test_an_audit_is_blind(told: dict[str, Any]) -> None:
-    """No task of an audit can be made that tells what the hold-out or a model says."""
+def test_an_audit_is_blind(hints: dict[str, Any]) -> None:
+    """A program that shows such a task cannot reveal what the hold-out or a model says."""
     with pytest.raises(ValueError, match="blind"):
-        task(**(BLIND | told))
+        task(**(BLIND | hints))
 
 
 def test_a_question_has_one_id() -> None:
-    """The same message for the same purpose about the same dataset is one question."""
     sha = message_sha256("a")
     assert task_id(DATASET, "learn", sha) == task_id(DATASET, "learn", sha)
     assert len({task_id(DATASET, "learn", sha), task_id(DATASET, "check", sha),
@@ -119,7 +116,6 @@ def test_a_question_has_one_id() -> None:
 
 
 def test_tasks_twice_or_altered_are_refused_without_their_text(tmp_path: Path) -> None:
-    """The line is named, the message is not."""
     path = tmp_path / "tasks.jsonl"
     write_tasks(path, (task(), task()))
     with pytest.raises(RecordRefused, match=r"tasks.jsonl:2: .* twice"):
@@ -152,14 +148,13 @@ ANSWERS = (
 
 
 def test_answers_are_read_back(tmp_path: Path) -> None:
-    """Every column survives; a note that a spreadsheet would run is made harmless."""
+    """A note that a spreadsheet would run as a formula is made harmless."""
     save_answers(tmp_path / "d.csv", ANSWERS)
     assert read_answers(tmp_path / "d.csv") == (replace(ANSWERS[0], note="'=1+1"), *ANSWERS[1:])
     assert stat.S_IMODE((tmp_path / "d.csv").stat().st_mode) == 0o640
 
 
-def test_answers_of_the_first_version_are_read(tmp_path: Path) -> None:
-    """Queues that people filled in before are decisions still; open lines are left out."""
+def test_files_filled_in_by_hand_are_read(tmp_path: Path) -> None:
     path = tmp_path / "queue.csv"
     path.write_text(
         "rank,id,message_sha256,message,decision,new_label,note,decided_by\n"
@@ -171,12 +166,11 @@ def test_answers_of_the_first_version_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [("decisions/2", "decisions/9", "version"), ("relabel", "perhaps", "decision must be"),
-     ("delivery", "", "new_label"), (AT, "yesterday", "no time"), ("check", "sport", "purpose")],
+     ("delivery", "", "new_label"), (AT, "yesterday", "not a time"), ("check", "sport", "purpose")],
 )  # fmt: skip
 def test_wrong_answers_are_refused_with_their_line(
     tmp_path: Path, old: str, new: str, says: str
 ) -> None:
-    """A later version, an unknown word, a missing label, a wrong time: an error, not a guess."""
     path = tmp_path / "d.csv"
     path.write_text(write_answers(ANSWERS[:1]).replace(old, new))
     with pytest.raises(RecordRefused, match=rf"d.csv:2: .*{says}"):
@@ -200,18 +194,16 @@ DECISION = ProposalDecision("proposal-decision/1", "1" * 32, "2" * 64, True, "an
 
 
 def test_advice_proposal_and_decision_are_read_back(tmp_path: Path) -> None:
-    """What the trainer says, the desk shows, and a person answers stays what it was."""
     write_advice(tmp_path / "a", ADVICE)
     write_proposal(tmp_path / "p", PROPOSAL)
     write_decision(tmp_path / "d", DECISION)
-    assert read_advice(tmp_path / "a") == ADVICE
+    assert read_json(Advice, (tmp_path / "a").read_text(), "a") == ADVICE
     assert read_proposal(tmp_path / "p") == PROPOSAL
     assert read_decision(tmp_path / "d", PROPOSAL) == DECISION
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
 def test_a_decision_about_another_proposal_is_refused(tmp_path: Path) -> None:
-    """Nobody publishes by a decision that was made about something else."""
     write_decision(tmp_path / "d", DECISION)
     with pytest.raises(RecordRefused, match="another proposal"):
         read_decision(tmp_path / "d", replace(PROPOSAL, id="9" * 32))
@@ -219,9 +211,8 @@ def test_a_decision_about_another_proposal_is_refused(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_record_or_an_error(tmp_path_factory: Any, data: bytes) -> None:
-    """No file, however broken, raises anything but the one documented error."""
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(data)
-    for read in (read_tasks, read_answers, read_advice, read_proposal, read_decision):
+    for read in (read_tasks, read_answers, read_proposal, read_decision):
         with contextlib.suppress(RecordRefused):
             read(path)

@@ -1,4 +1,4 @@
-"""Whatever stands in a manifest, an adapter is read or refused: no other error is raised."""
+"""Any manifest is read, or refused with AdapterRefused."""
 
 from __future__ import annotations
 
@@ -69,14 +69,12 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @example(b"[" * 100_000)
 @example(b'{"schema_version": ' + b"9" * 5000 + b"}")
 def test_any_bytes_are_refused(content: bytes) -> None:
-    """A file that is cut, or of something else."""
     assert isinstance(outcome(content), AdapterRefused)
 
 
 @settings(max_examples=300)
 @given(st.sampled_from([WHOLE, HEAD]), st.data())
 def test_a_manifest_with_anything_anywhere_is_read_or_refused(whole: Any, data: Any) -> None:
-    """One to three places replaced, or taken away: never a traceback."""
     changed = copy.deepcopy(whole)
     for _ in range(data.draw(st.integers(1, 3))):
         *way, last = data.draw(st.sampled_from(places(changed)))

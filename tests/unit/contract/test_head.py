@@ -13,7 +13,6 @@ GOLDEN = (GoldenLogits(0, (1.0, -2.0)), GoldenLogits(3, (0.5, 0.25)))
 
 
 def test_an_engine_agrees_within_the_tolerance() -> None:
-    """A logit that is exactly so far off still passes."""
     assert disagreement(GOLDEN, [(1.0, -2.0), (0.5, 0.25)], 1e-9) is None
     assert disagreement(GOLDEN, [(1.125, -2.0), (0.5, 0.125)], 0.125) is None
 
@@ -29,11 +28,10 @@ def test_an_engine_agrees_within_the_tolerance() -> None:
         ([(1.0,), (0.5, 0.25)], "golden prompt 0 has 1 logits instead of 2"),
     ],
 )
-def test_an_engine_that_disagrees_is_told_where(found: list[Any], problem: str) -> None:
-    """Also one whose arithmetic broke down."""
-    told = disagreement(GOLDEN, found, 0.125)
-    assert told is not None
-    assert problem in told
+def test_the_largest_difference_is_reported(found: list[Any], problem: str) -> None:
+    reported = disagreement(GOLDEN, found, 0.125)
+    assert reported is not None
+    assert problem in reported
 
 
 @pytest.mark.parametrize(
@@ -43,8 +41,8 @@ def test_an_engine_that_disagrees_is_told_where(found: list[Any], problem: str) 
         ({"pad_id": 1_200_000}, "head.pad_id is 1200000"),
         ({"pad_id": -1}, "head.pad_id is -1"),
         ({"weights": ()}, "head.weights names no file"),
-        ({"weights": ("model.bin",)}, "'model.bin', which is no safetensors file"),
-        ({"golden_logits": ()}, "could not show that it agrees"),
+        ({"weights": ("model.bin",)}, "'model.bin', which is not a .safetensors file"),
+        ({"golden_logits": ()}, "could not be checked"),
         ({"golden_logits": (GoldenLogits(0, (1.0,)),)}, "1 logits for prompt 0"),
     ],
 )
@@ -53,8 +51,8 @@ def test_a_head_that_contradicts_itself_is_refused(changes: dict[str, Any], prob
         replace(toy_head(), **changes)
 
 
-def test_what_is_no_onnx_file_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'model\.pt', which is no ONNX file"):
+def test_only_onnx_files_are_accepted() -> None:
+    with pytest.raises(ValueError, match=r"'model\.pt', which is not an .onnx file"):
         OnnxModel("model.pt", "fp32", 1.0)
 
 

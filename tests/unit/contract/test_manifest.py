@@ -1,4 +1,4 @@
-"""What a manifest says, and that all of it is the adapter's identity."""
+"""The manifest: parts by kind, digest, strict reading."""
 
 import json
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.toy_adapter import (
     SHA,
+    cascade_of,
     toy_encoder_manifest,
     toy_head,
     toy_manifest,
@@ -40,7 +41,6 @@ from worker.contract.manifest import manifest_digest
 
 
 def test_the_digest_moves_with_every_part() -> None:
-    """No part of an adapter can change under the same identity."""
     manifest = toy_manifest()
     others = [
         toy_manifest(name="toy-2"),
@@ -53,53 +53,28 @@ def test_the_digest_moves_with_every_part() -> None:
     assert toy_manifest().digest == manifest.digest
 
 
-def test_redaction_is_part_of_the_identity_and_adapters_from_before_keep_theirs(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("keys", "changes"),
+    [
+        (("prompt", "redaction"), {"prompt": replace(toy_spec(), redaction=REDACTION)}),
+        (("prompt", "prompt_date"), {"prompt": replace(toy_spec(), prompt_date="2026-01-01")}),
+        (("reference",), {"reference": Reference({"billing": 1.0}, {"0.05": 0.4}, {})}),
+    ],
+)
+def test_an_optional_part_is_in_the_digest_and_absent_by_default(
+    keys: tuple[str, ...], changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A manifest without the key loads, with the digest it was deployed under; one that redacts
-    says so and is another adapter."""
-    plain = toy_manifest()
-    path = write_manifest(tmp_path, plain)
-    assert "redaction" not in json.loads(path.read_text())["prompt"]
-    assert read_manifest(tmp_path).prompt.redaction is None
-    assert read_manifest(tmp_path).digest == manifest_digest(json.loads(path.read_text()))
-    redaction = toy_manifest(prompt=replace(toy_spec(), redaction=REDACTION))
-    write_manifest(tmp_path, redaction)
-    assert read_manifest(tmp_path) == redaction
-    assert redaction.digest != plain.digest
+    plain: Any = json.loads(write_manifest(tmp_path, toy_manifest()).read_text())
+    for key in keys[:-1]:
+        plain = plain[key]
+    assert keys[-1] not in plain
+    assert read_manifest(tmp_path).digest == toy_manifest().digest
+    write_manifest(tmp_path, made := toy_manifest(**changes))
+    assert read_manifest(tmp_path) == made
+    assert made.digest != toy_manifest().digest
 
 
-def test_the_day_of_the_prompt_is_part_of_the_identity_where_there_is_one(tmp_path: Path) -> None:
-    """A base whose template prints a date has it recorded; others keep their digests."""
-    plain = toy_manifest()
-    assert "prompt_date" not in json.loads(write_manifest(tmp_path, plain).read_text())["prompt"]
-    dated = toy_manifest(prompt=replace(toy_spec(), prompt_date="2026-01-01"))
-    write_manifest(tmp_path, dated)
-    assert read_manifest(tmp_path) == dated
-    assert dated.digest != plain.digest
-
-
-def test_a_reference_is_part_of_the_identity_and_names_known_labels(tmp_path: Path) -> None:
-    """Expected shares travel with the adapter; a manifest without a reference has no key for it."""
-    plain = toy_manifest()
-    assert "reference" not in json.loads(write_manifest(tmp_path, plain).read_text())
-    label = plain.taxonomy.names[0]
-    reference = Reference({label: 1.0}, {"0.05": 0.4}, {})
-    carrying = toy_manifest(reference=reference)
-    write_manifest(tmp_path, carrying)
-    assert read_manifest(tmp_path) == carrying
-    assert carrying.digest != plain.digest
-    with pytest.raises(ValueError, match="labels that are not there: \\['nowhere'\\]"):
-        toy_manifest(reference=replace(reference, label_shares={"nowhere": 1.0}))
-
-
-def test_choice_adapters_need_no_codes() -> None:
-    """An adapter trained elsewhere answers in words."""
-    manifest = toy_manifest(decoding="choice", codes={})
-    assert isinstance(manifest, Manifest)
-
-
-# The kinds of model in a manifest: each has its parts, and no kind has another's.
+# The kinds of model: each has its own parts.
 
 
 LORA = Lora(16, 32.0, ("query",))
@@ -123,7 +98,6 @@ def embedding_linear(**changes: Any) -> Manifest:
 def test_each_kind_reads_back_and_lacks_what_it_has_not(
     make: Callable[[], Manifest], needs_base: bool, absent: set[str], tmp_path: Path
 ) -> None:
-    """What a kind has not is no key of its JSON; only what carries its model needs no base."""
     manifest = make()
     data = json.loads(write_manifest(tmp_path, manifest).read_text(encoding="utf-8"))
     assert absent.isdisjoint(data)
@@ -139,6 +113,16 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
     [
         (toy_manifest, {"head": toy_head()}, "kind 'lora-code' has no head"),
         (toy_manifest, {"lora": None}, "kind 'lora-code' needs lora"),
+        (
+            toy_manifest,
+            {"stages": cascade_of(toy_manifest(name="a"), toy_manifest(name="b")).stages},
+            "kind 'lora-code' has no stages",
+        ),
+        (
+            toy_manifest,
+            {"reference": Reference({"nowhere": 1.0}, {}, {})},
+            r"unknown labels: \['nowhere'\]",
+        ),
         (toy_manifest, {"decoding": None}, "kind 'lora-code' needs decoding"),
         (toy_manifest, {"thresholds": Thresholds(0.6, None, 1.0)}, "kind 'lora-code' has none"),
         (toy_encoder_manifest, {"head": None}, "kind 'encoder' needs head"),
@@ -151,17 +135,17 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
         (
             toy_encoder_manifest,
             {"thresholds": Thresholds(0.6, 0.5)},
-            "kind 'encoder' sees no off-label mass",
+            "kind 'encoder' has no off-label mass",
         ),
         (
             toy_encoder_manifest,
             {"head": toy_head(("billing", "delivery", "lost"))},
-            r"count for labels that are not there: \['lost'\]",
+            r"has unknown labels: \['lost'\]",
         ),
         (
             toy_encoder_manifest,
             {"head": toy_head(("billing", "delivery"), onnx=())},
-            r"has none for the labels \['other'\]",
+            r"has no output for the labels \['other'\]",
         ),
         (
             toy_encoder_manifest,
@@ -173,7 +157,11 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
             {"head": toy_head(golden_logits=(GoldenLogits(-1, (0.0,) * 4),))},
             "golden prompt -1",
         ),
-        (toy_encoder_manifest, {"files": {}}, r"not in files: \['model.int8.onnx', 'model.onnx'"),
+        (
+            toy_encoder_manifest,
+            {"files": {}},
+            r"files lacks the digests .*\['model.int8.onnx', 'model.onnx'",
+        ),
         (
             toy_encoder_manifest,
             {"files": dict.fromkeys((*toy_head().files, "tokenizer.json"), OTHER)},
@@ -189,13 +177,11 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
 def test_parts_that_contradict_the_kind_are_refused(
     make: Callable[..., Manifest], changes: dict[str, Any], problem: str
 ) -> None:
-    """Anyone who made the manifest reads what is too much or missing, and for which kind."""
     with pytest.raises(ValueError, match=problem):
         make(**changes)
 
 
 def test_everything_of_a_head_is_part_of_the_identity() -> None:
-    """No output, file or score can change under the same digest."""
     manifest, head = toy_encoder_manifest(), toy_head()
     swapped = (head.outputs[1], head.outputs[0], *head.outputs[2:])
     renamed = (HeadOutput("first", "billing"), *head.outputs[1:])
@@ -218,7 +204,6 @@ def test_everything_of_a_head_is_part_of_the_identity() -> None:
 
 
 def test_a_reference_has_quantiles_of_what_its_kind_has(tmp_path: Path) -> None:
-    """The out-of-scope score of a head; a manifest without one has no key for it."""
     reference = Reference({"billing": 1.0}, {"0.05": 0.5}, {}, {"0.95": -2.5})
     write_manifest(tmp_path, toy_encoder_manifest(reference=reference))
     assert read_manifest(tmp_path).reference == reference
@@ -234,7 +219,6 @@ Mutate = Callable[[dict[str, Any]], object]
 
 
 def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    """Every field survives, and so does the adapter's identity."""
     manifest = toy_manifest(
         data={"rows": 3, "nested": {"a": [1, None, "ü"]}},
         metrics={"macro_f1": 0.9},
@@ -283,11 +267,14 @@ def written(directory: Path, mutate: Mutate) -> Path:
         (lambda d: d["calibration"].update(temperature=-1), "temperature is -1.0"),
         (lambda d: d["calibration"].update(temperature=None), "temperature must be float"),
         (lambda d: d["calibration"].update(temperature=float("inf")), "temperature is inf"),
-        (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is not known"),
+        (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is unknown"),
         (lambda d: d["prompt"].pop("normalization"), r"prompt lacks \['normalization'\]"),
-        (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is not known"),
-        (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' is no day"),
-        (lambda d: d["prompt"].update(prompt_date="20260101"), "prompt_date '20260101' is no day"),
+        (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is unknown"),
+        (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' must be a day"),
+        (
+            lambda d: d["prompt"].update(prompt_date="20260101"),
+            "prompt_date '20260101' must be a day",
+        ),
         (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
         (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
         (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),
@@ -301,7 +288,6 @@ def written(directory: Path, mutate: Mutate) -> Path:
 def test_a_manifest_that_is_not_one_is_refused_with_the_place(
     tmp_path: Path, mutate: Mutate, problem: str
 ) -> None:
-    """Anyone who made the adapter reads which file and which key."""
     path = written(tmp_path, mutate)
     with pytest.raises(AdapterRefused, match=problem) as caught:
         read_manifest(tmp_path)
@@ -310,8 +296,7 @@ def test_a_manifest_that_is_not_one_is_refused_with_the_place(
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000])
-def test_what_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Also a file that is empty, cut, binary or made to break a parser."""
+def test_anything_but_a_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / MANIFEST_NAME).write_bytes(content)
     with pytest.raises(AdapterRefused) as caught:
         read_manifest(tmp_path)
@@ -319,7 +304,7 @@ def test_what_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_manifest_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    """A copy that broke off half-way is not served."""
+    """An interrupted copy is not served."""
     path = write_manifest(tmp_path, toy_manifest())
     whole = path.read_bytes()
     for end in range(0, len(whole) - 2, 997):
@@ -329,8 +314,7 @@ def test_a_manifest_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_manifest_is_no_adapter(tmp_path: Path) -> None:
-    """The manifest is written last: without it the publishing did not finish."""
-    with pytest.raises(AdapterRefused, match="missing: this is no published adapter"):
+    with pytest.raises(AdapterRefused, match="missing: not a published adapter"):
         read_manifest(tmp_path)
     with pytest.raises(AdapterRefused, match="no such adapter directory"):
         read_manifest(tmp_path / "nowhere")
@@ -372,7 +356,6 @@ def rewritten(value: Any) -> Any:
 
 
 def test_the_digest_is_one_literal_value() -> None:
-    """The canonical form is a promise to every store: it never moves by accident."""
     data = {"b": [8.0, 0.1, -0.0, 1e-07, True, None, "ü"], "a": {"ä": 1e3}, "schema_version": 1}
     canonical = '{"a":{"ä":1000},"b":[8,0.1,0,1e-07,true,null,"ü"],"schema_version":1}'
     assert manifest_digest(data) == sha256_bytes(canonical.encode())
@@ -380,7 +363,6 @@ def test_the_digest_is_one_literal_value() -> None:
 
 @given(any_json)
 def test_formatting_key_order_and_number_form_do_not_count(value: Any) -> None:
-    """What a JSON tool may change without changing the value."""
     data = {"value": value, "schema_version": 1}
     digest = manifest_digest(data)
     assert manifest_digest(backwards(data)) == digest
@@ -393,12 +375,10 @@ def test_formatting_key_order_and_number_form_do_not_count(value: Any) -> None:
     [(1, True), (0, False), (8, "8"), (None, 0), (8, 8.000001), ({}, {"key": None}), ([], {})],
 )
 def test_other_values_have_other_digests(first: Any, second: Any) -> None:
-    """A key that is null is not one that is absent, and a number is not its text."""
     assert manifest_digest({"data": first}) != manifest_digest({"data": second})
 
 
 def test_in_memory_written_and_read_are_one_digest(tmp_path: Path) -> None:
-    """Also where an integer was given for a float, which the reader makes a float again."""
     manifest = toy_manifest(
         lora=Lora(16, 32, ("q_proj",)), calibration=Calibration(1, 10, nll=0.25), data={"n": [8.0]}
     )
@@ -409,7 +389,6 @@ def test_in_memory_written_and_read_are_one_digest(tmp_path: Path) -> None:
 
 
 def test_a_manifest_keeps_the_digest_of_the_json_it_was_read_from(tmp_path: Path) -> None:
-    """A key that may be absent is not filled in: the file is what is named, not the classes."""
     path = write_manifest(tmp_path, toy_manifest())
     data = json.loads(path.read_text())
     del data["versions"], data["calibration"]["nll"]
@@ -422,7 +401,6 @@ def test_a_manifest_keeps_the_digest_of_the_json_it_was_read_from(tmp_path: Path
 def test_a_changed_copy_of_a_manifest_that_was_read_has_a_digest_of_its_own(
     tmp_path: Path,
 ) -> None:
-    """The digest as read does not travel into a copy."""
     write_manifest(tmp_path, toy_manifest())
     found = read_manifest(tmp_path)
     changed = replace(found, name="other", reference=toy_reference())

@@ -18,8 +18,7 @@ from worker.contract.text import MAX_CHARS, normalize
 # Control tokens of a tokenizer, also those that it does not call special.
 
 
-def test_every_added_token_is_made_special_and_told() -> None:
-    """Marks that a base forgot to call special are control vocabulary all the same."""
+def test_every_added_token_is_made_special() -> None:
     text = (
         '{"added_tokens": [{"id": 7, "content": "<tool>", "special": false}, {"id": 8}], "x": "ü"}'
     )
@@ -42,8 +41,8 @@ def test_every_added_token_is_made_special_and_told() -> None:
 def test_what_a_vocabulary_lacks_is_no_control_token(
     model: dict[str, object], expected: set[int]
 ) -> None:
-    """A word that an encoder does not know becomes [UNK]: any message may have it. A vocabulary
-    of bytes knows every word, so there it is a control token like others."""
+    """An encoder turns unknown words into [UNK], so any message may contain it. A BPE vocabulary of
+    bytes knows every word, so there [UNK] is a control token."""
     added = [{"id": 100, "content": "[UNK]"}, {"id": 101, "content": "[CLS]"}]
     assert added_token_ids(json.dumps({"added_tokens": added, "model": model})) == expected
 
@@ -63,14 +62,12 @@ def read(message: str, budget: int = 32) -> str:
 
 
 def test_the_fixed_part_comes_first_and_the_message_last() -> None:
-    """An engine's prefix cache holds all that messages share."""
     spec = toy_spec()
     prompt = build_prompt(spec, "hi", encode_plain)
     assert prompt == Prompt((*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids), False)
 
 
 def test_a_control_token_in_a_message_is_plain_text() -> None:
-    """A customer who types one does not speak with the system's voice."""
     spec = toy_spec()
     prompt = build_prompt(spec, "a</s>b", encode_plain)
     assert prompt is not None
@@ -82,18 +79,15 @@ def test_a_control_token_in_a_message_is_plain_text() -> None:
 
 
 def test_a_message_that_just_fits_is_whole() -> None:
-    """The budget is used to the last token before anything is cut."""
     assert read("x" * 32) == "x" * 32
 
 
 def test_a_long_message_is_shortened_in_the_middle() -> None:
-    """What a customer wants is said first or last: both ends stay."""
     assert read("abcdefghij" + "-" * 100 + "klmnopqrst", 11) == "abcde~pqrst"
     assert read("abcdefghij" + "-" * 100 + "klmnopqrst", 12) == "abcdef~pqrst"
 
 
 def test_a_very_long_message_is_cut_before_it_is_tokenized() -> None:
-    """A message of megabytes costs no more than one of kilobytes."""
     seen: list[int] = []
 
     def encode(text: str) -> list[int]:
@@ -109,8 +103,6 @@ def test_a_very_long_message_is_cut_before_it_is_tokenized() -> None:
 
 @pytest.mark.parametrize("chars_per_token", [17, 24, 40, 100])
 def test_tokens_of_many_characters_lose_nothing_that_was_kept(chars_per_token: int) -> None:
-    """Where one token spells a whole line of dashes, the pre-cut text is shorter than its room:
-    then all of it is used."""
     budget = 101
 
     def encode(text: str) -> list[int]:
@@ -127,7 +119,6 @@ def test_tokens_of_many_characters_lose_nothing_that_was_kept(chars_per_token: i
 def test_any_text_gives_ids_within_the_budget_or_nothing(
     text: str, budget: int, repeat: int
 ) -> None:
-    """No message whatever makes a prompt the engine would refuse."""
     spec = toy_spec(budget)
     prompt = build_prompt(spec, text * repeat, encode_plain)
     if prompt is None:
@@ -143,15 +134,13 @@ def test_any_text_gives_ids_within_the_budget_or_nothing(
 def test_a_dataset_s_message_makes_the_prompt_of_the_message_as_it_came(
     text: str, budget: int, repeat: int, filling: str
 ) -> None:
-    """Training reads normal text, serving what was published: the ids are the same, also where
-    the text was cut before anything else was done to it."""
+    """Training reads normalized text, serving the original: the ids must be equal."""
     spec, message = toy_spec(budget), text + filling * 20 * repeat + text
     served, trained = (build_prompt(spec, m, encode_plain) for m in (message, normalize(message)))
     assert (served and served.ids) == (trained and trained.ids)
 
 
 def test_a_message_that_was_cut_before_it_was_normalized_is_called_truncated() -> None:
-    """Also where what is left of it fits: something of it was not read."""
     message = "a" + " " * MAX_CHARS + "b"
     prompt = build_prompt(toy_spec(), message, encode_plain)
     assert prompt is not None
@@ -160,25 +149,10 @@ def test_a_message_that_was_cut_before_it_was_normalized_is_called_truncated() -
 
 
 def test_nothing_printable_makes_no_prompt() -> None:
-    """Blank messages are told apart before they reach the engine."""
     assert build_prompt(toy_spec(), " \x00\u200b\n", encode_plain) is None
 
 
-@pytest.mark.parametrize("budget", [0, 1, 2])
-def test_a_budget_without_room_for_a_message_is_refused(budget: int) -> None:
-    """The mark of shortening must leave something at either side."""
-    with pytest.raises(ValueError, match=f"max_message_tokens={budget} leaves no message"):
-        toy_spec(budget)
-
-
-def test_rules_this_version_does_not_know_are_refused() -> None:
-    """An adapter trained under other rules would be served other prompts."""
-    with pytest.raises(ValueError, match="'nfkc-9' is not known here; 'nfc-2' is"):
-        PromptSpec("", "", "", (), (), (), 9, "nfkc-9")
-
-
 def test_personal_data_is_redacted_where_the_spec_says_so() -> None:
-    """The worker redacts by the manifest, as the training rows were redacted, after normalizing."""
     plain, redaction = toy_spec(), replace(toy_spec(), redaction=REDACTION)
     message = "call \u200b+44 20 7946 0958  or a@b.io"
     built = {spec: build_prompt(spec, message, encode_plain) for spec in (plain, redaction)}
@@ -206,8 +180,7 @@ def test_personal_data_is_redacted_where_the_spec_says_so() -> None:
 def test_a_redacted_dataset_s_message_makes_the_prompt_of_the_message_as_it_came(
     text: str, budget: int, times: int
 ) -> None:
-    """Training reads redacted text, serving what was published, of which it redacts no more than
-    the ends: the ids are the same."""
+    """Training reads redacted text, serving the original and redacts only its ends."""
     spec, message = replace(toy_spec(budget), redaction=REDACTION), f"{text}\n" * times
     dataset = redact_personal_data(normalize(message))[0]
     served, trained = (build_prompt(spec, each, encode_plain) for each in (message, dataset))
@@ -217,7 +190,6 @@ def test_a_redacted_dataset_s_message_makes_the_prompt_of_the_message_as_it_came
 def test_of_a_long_message_no_more_is_redacted_than_the_budget_can_keep(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The time for a message is bounded by the budget: what the model does not see is left."""
     read: list[int] = []
 
     def counting(text: str) -> Iterator[tuple[int, int, str]]:
@@ -229,9 +201,3 @@ def test_of_a_long_message_no_more_is_redacted_than_the_budget_can_keep(
     prompt = build_prompt(spec, "00 " * 20_000, encode_plain)
     assert prompt is not None
     assert sum(read) == 2 * (50 * 16 + MARGIN_CHARS)
-
-
-def test_redaction_rules_this_version_does_not_know_are_refused() -> None:
-    """A worker that cannot redact as the training did does not serve."""
-    with pytest.raises(ValueError, match="redaction 'pii-9' is not known here; 'pii-2' is"):
-        replace(toy_spec(), redaction="pii-9")

@@ -1,4 +1,4 @@
-"""Personal data goes, what a clerk reads stays, and no text is too hostile to read."""
+"""Personal data is redacted, order numbers stay, and hostile texts take linear time."""
 
 import time
 
@@ -89,18 +89,15 @@ KEPT = [
 
 @pytest.mark.parametrize(("text", "wanted", "kind"), REDACTED, ids=lambda value: str(value)[:30])
 def test_personal_data_is_redacted_and_counted(text: str, wanted: str, kind: str) -> None:
-    """Mail addresses, IBANs, cards and phone numbers do not reach a model or a training file."""
     assert redact_personal_data(text) == (wanted, {kind: 1})
 
 
 @pytest.mark.parametrize("text", KEPT, ids=lambda one: one[:30])
 def test_what_a_clerk_reads_stays(text: str) -> None:
-    """Order numbers, amounts and dates tell labels apart."""
     assert redact_personal_data(text) == (text, {})
 
 
 def test_every_occurrence_is_counted_by_kind() -> None:
-    """A dataset's record says how much of what was found."""
     text = "a@b.io, +44 20 7946 0958, 07700 900123 and x@y.org"
     assert redact_personal_data(text) == (
         "[mail], [phone], [phone] and [mail]",
@@ -119,7 +116,7 @@ pieces = st.sampled_from(
 
 @given(st.lists(pieces, max_size=40).map("".join) | any_text)
 def test_redacting_a_redacted_text_changes_nothing(text: str) -> None:
-    """Training redacts what the export step may have redacted already, and so does serving."""
+    """Training and serving may redact a text that an export has redacted before."""
     once, _ = redact_personal_data(text)
     assert redact_personal_data(once) == (once, {})
 
@@ -130,8 +127,6 @@ def redacted(text: str) -> str:
 
 @given(st.lists(pieces | st.just("\n"), max_size=60).map("".join) | any_text)
 def test_a_line_is_redacted_by_itself(text: str) -> None:
-    """No rule looks across a line end: what is left out of a message's middle decides nothing at
-    its ends."""
     assert redacted(text) == "\n".join(map(redacted, text.split("\n")))
 
 
@@ -145,8 +140,7 @@ LONGEST_ADDRESS = "l" * 128 + "@" + "d." * 126 + "com"
     "text", [*(text for text, _, _ in REDACTED), LONGEST_ADDRESS], ids=lambda text: text[:30]
 )
 def test_a_cut_anywhere_in_personal_data_leaves_none_of_it(text: str) -> None:
-    """Whichever of its characters a cut falls on, either end of the message is what it is in the
-    whole message redacted: nothing is left open and nothing else is taken."""
+    """Wherever the cut falls, both ends equal those of the whole message redacted."""
     left, right = FILLER * 40, FILLER * 40
     message = f"{left}\n{text}\n{right}"
     whole = redacted(message)
@@ -160,7 +154,6 @@ def test_a_cut_anywhere_in_personal_data_leaves_none_of_it(text: str) -> None:
 
 @given(st.lists(pieces, max_size=80).map("".join) | any_text, st.integers(1, 30), st.integers(0))
 def test_the_head_of_a_text_is_redacted_as_in_the_whole(text: str, times: int, at: int) -> None:
-    """Without reading the whole, whatever stands there: rules look a bounded way to the right."""
     text *= times
     head = redact_head(text, at % (len(text) + 1))
     assert redacted(text).startswith(head)
@@ -168,7 +161,6 @@ def test_the_head_of_a_text_is_redacted_as_in_the_whole(text: str, times: int, a
 
 @given(st.lists(pieces, max_size=80).map("".join), st.integers(1, 30), st.integers(0))
 def test_the_tail_of_a_text_is_redacted_as_in_the_whole(text: str, times: int, at: int) -> None:
-    """Where a line begins a little before it: a line is redacted by itself."""
     line = text.replace("\n", " ")[: MARGIN_CHARS // 2]
     text = f"{line}\n" * times
     tail = redact_tail(text, at % (len(text) + 1))
@@ -176,8 +168,6 @@ def test_the_tail_of_a_text_is_redacted_as_in_the_whole(text: str, times: int, a
 
 
 def test_a_row_of_phone_numbers_without_an_end_is_redacted_from_any_place() -> None:
-    """A run of digits that is longer than the margin is divided from the margin on: the numbers in
-    it are found all the same."""
     text = "0170 1234567 0171 2345678 " * 400
     for chars in range(3000, 3030):
         for end in (redact_head(text, chars), redact_tail(text, chars)):
@@ -186,7 +176,6 @@ def test_a_row_of_phone_numbers_without_an_end_is_redacted_from_any_place() -> N
 
 
 def test_the_longest_address_is_one() -> None:
-    """Local parts of twice the length that the standard allows, with a domain of all it allows."""
     assert redact_personal_data(f"<{LONGEST_ADDRESS}>") == ("<[mail]>", {"mail": 1})
 
 
@@ -211,8 +200,8 @@ def test_the_longest_address_is_one() -> None:
     ],
 )
 def test_a_character_takes_a_bounded_number_of_steps(unit: str) -> None:
-    """Instructions of Python, counted: 64 kB of the worst text are redacted in hundredths of a
-    second. Rules that look at fifteen groups for each group took 430 a character."""
+    """Counted in steps of the Python interpreter. A rule that looked at fifteen groups for each
+    group took 430 steps per character."""
     text = (unit * 3_000)[:3_000]
     assert steps(redact_personal_data, text) < 200 * len(text)
 
@@ -225,8 +214,7 @@ def test_a_character_takes_a_bounded_number_of_steps(unit: str) -> None:
     ],
 )
 def test_time_grows_linearly_with_hostile_text(unit: str) -> None:
-    """A quarter of a megabyte made to trip a pattern costs seconds at most, on a slow machine that
-    is busy: a pattern that backtracks would take minutes."""
+    """A pattern that backtracks would take minutes."""
     size = 250_000 if unit in {"a", "1", "@", "a.", "1 "} else 100_000
     text = unit * (size // len(unit))
     start = time.process_time()
@@ -238,7 +226,6 @@ def test_time_grows_linearly_with_hostile_text(unit: str) -> None:
     "text", ["a@" + "a." * 500_000, "a@" + "a" * 1_000_000, "a" * 1_000_000 + "@b.com"]
 )
 def test_one_endless_address_is_read_once(text: str) -> None:
-    """The walk to either side of an at sign never starts over."""
     start = time.process_time()
     redact_personal_data(text)
     assert time.process_time() - start < 10

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.support.toy_adapter import LABELS as TOY_LABELS
-from tests.support.toy_adapter import encode_control, toy_head, toy_manifest
+from tests.support.toy_adapter import encode_control, toy_head
 from worker.contract import (
     Code,
     ContractError,
@@ -23,7 +23,7 @@ from worker.contract import (
 )
 from worker.contract.scoring import check_codes
 
-# Label codes: one token each, or told in the open.
+# --- Label codes ---
 
 
 CODE_LABELS = ("a", "b", "c")
@@ -36,7 +36,6 @@ def choose(
 
 
 def test_each_label_gets_a_token_of_its_own() -> None:
-    """The codes are letters, in the labels' order."""
     codes = choose()
     assert [(name, code.text) for name, code in codes.items()] == [
         ("a", "A"),
@@ -47,7 +46,6 @@ def test_each_label_gets_a_token_of_its_own() -> None:
 
 
 def test_characters_that_are_not_one_token_are_passed_over() -> None:
-    """A tokenizer that splits a letter, or glues it to the suffix, offers another."""
 
     def encode(text: str) -> list[int]:
         return encode_control(text.replace("=A", "=\u1234").replace("B", "xy"))
@@ -58,7 +56,6 @@ def test_characters_that_are_not_one_token_are_passed_over() -> None:
 
 
 def test_two_characters_of_one_token_are_not_two_codes() -> None:
-    """A tokenizer that folds case, or knows few letters, must not give two labels one answer."""
     folding = lambda text: encode_control(text.lower())  # noqa: E731
     many = tuple(string.ascii_lowercase) + tuple(string.digits)
     codes = choose_codes(many, "</s>=", folding)
@@ -67,16 +64,13 @@ def test_two_characters_of_one_token_are_not_two_codes() -> None:
         choose_codes((*many, "one more"), "</s>=", folding)
 
 
-def test_too_few_codes_are_told_with_the_way_out() -> None:
-    """The trainer's user reads what to do instead: something that there is."""
+def test_too_few_codes_are_reported_with_the_fix() -> None:
     labels = tuple(f"l{number}" for number in range(63))
     with pytest.raises(ContractError, match=r"62 one-token codes .* 63 .*: merge labels, or .*"):
         choose_codes(labels, "</s>=", encode_control)
 
 
 def test_more_labels_than_letters_get_other_single_tokens() -> None:
-    """The first 62 keep what they always had; the rest take the tokens that are offered, in that
-    order, but what cannot be seen, what is no token there, and what another label has already."""
     labels = tuple(f"l{number}" for number in range(65))
     offered = ("A", " ", "\n", "\x00", "\ufffd", "é", "é", "ab", "§", "~", "ß")
     tokens = [(text, encode_control(text)[0]) for text in offered]
@@ -88,7 +82,6 @@ def test_more_labels_than_letters_get_other_single_tokens() -> None:
 
 
 def test_a_token_that_reads_as_another_one_is_no_code() -> None:
-    """Its text would come back as a token that decodes to something else."""
     tokens = [("é", 7), ("§", encode_control("§")[0])]
     labels = tuple(f"l{number}" for number in range(63))
     codes = choose_codes(labels, "</s>=", encode_control, lambda: tokens)
@@ -109,22 +102,15 @@ def forbidden() -> list[tuple[str, int]]:
         ({"b": Code("BB", 10 + ord("B"))}, r"reads it as \[76, 76\]"),
     ],
 )
-def test_codes_that_do_not_fit_the_tokenizer_are_told(
+def test_codes_that_do_not_fit_the_tokenizer_are_reported(
     change: dict[str, Code | None], problem: str
 ) -> None:
-    """Which label, which code, and what the tokenizer makes of it."""
     changed = {**choose(), **change}
     codes = {name: code for name, code in changed.items() if code is not None}
     found = check_codes(CODE_LABELS, codes, "</s>=", encode_control)
     assert found is not None
     with pytest.raises(AssertionError, match=problem):
         raise AssertionError(found)
-
-
-def test_a_manifest_needs_a_code_for_every_label() -> None:
-    """No label is left that the engine could not answer with."""
-    with pytest.raises(ValueError, match="a code for every label"):
-        toy_manifest(codes=choose())
 
 
 CODES = {"a": Code("A", 1), "b": Code("B", 2), "c": Code("C", 3)}
@@ -138,7 +124,6 @@ def logs(*probabilities: float) -> dict[int, float]:
 
 
 def test_the_label_with_the_most_probability_wins() -> None:
-    """At temperature 1 the confidence is the share among the labels."""
     decision = decide_from_codes(logs(0.1, 0.6, 0.1), CODES, 1.0)
     assert decision.label == "b"
     assert decision.confidence == pytest.approx(0.75)
@@ -147,7 +132,6 @@ def test_the_label_with_the_most_probability_wins() -> None:
 
 
 def test_a_temperature_softens_or_sharpens_and_keeps_the_order() -> None:
-    """Calibration changes how sure the label is, not which it is."""
     soft, plain, sharp = (decide_from_codes(logs(0.2, 0.6, 0.1), CODES, t) for t in (4, 1, 0.2))
     assert soft.label == plain.label == sharp.label == "b"
     assert soft.confidence < plain.confidence < sharp.confidence
@@ -155,27 +139,24 @@ def test_a_temperature_softens_or_sharpens_and_keeps_the_order() -> None:
 
 
 def test_off_label_mass_shows_what_fits_no_label() -> None:
-    """However sure the label is among the labels, the model's doubt about all of them is seen."""
     decision = decide_from_codes(logs(0.009, 0.0005, 0.0005), CODES, 1.0)
     assert decision.confidence == pytest.approx(0.9)
     assert decision.off_label_mass == pytest.approx(0.99)
 
 
 def test_ties_go_to_the_first_label() -> None:
-    """The same input gives the same output on every machine."""
     assert decide_from_codes(logs(0.25, 0.25, 0.25), CODES, 1.0).label == "a"
     assert decide_from_codes(logs(0.0, 0.3, 0.3), CODES, 0.1).label == "b"
 
 
 def test_a_label_of_no_probability_is_no_error() -> None:
-    """Minus infinity is a number that a log-probability may have."""
     decision = decide_from_codes(logs(0.0, 1.0, 0.0), CODES, 2.0)
     assert decision.scores == {"a": 0.0, "b": 1.0, "c": 0.0}
     assert decision.off_label_mass == 0.0
 
 
 def test_rounding_over_one_is_taken_as_one() -> None:
-    """Half-precision engines add up to a little over 1."""
+    """Half-precision probabilities add up to slightly more than 1."""
     assert decide_from_codes(logs(0.5, 0.505, 0.005), CODES, 1.0).off_label_mass == 0.0
 
 
@@ -194,7 +175,6 @@ def test_rounding_over_one_is_taken_as_one() -> None:
 def test_numbers_that_are_no_log_probabilities_are_refused(
     given_logs: dict[int, float], problem: str
 ) -> None:
-    """A broken engine gives dead letters, never labels."""
     with pytest.raises(InvalidScores, match=problem):
         decide_from_codes(given_logs, CODES, 1.0)
 
@@ -206,7 +186,6 @@ def test_numbers_that_are_no_log_probabilities_are_refused(
 def test_any_log_probabilities_give_a_distribution_or_a_refusal(
     values: list[float], temperature: float
 ) -> None:
-    """Scores add up to 1, the label has the highest, and everything lies between 0 and 1."""
     given_logs = dict(enumerate(values, start=1))
     if sum(math.exp(value) for value in values) > 1.02:
         with pytest.raises(InvalidScores):
@@ -223,7 +202,7 @@ def test_any_log_probabilities_give_a_distribution_or_a_refusal(
 def test_no_numbers_whatever_raise_anything_else(
     given_logs: dict[int, float], temperature: float
 ) -> None:
-    """An engine cannot crash the worker by what it answers."""
+    """An engine cannot crash the worker with its answers."""
     try:
         decision = decide_from_codes(given_logs, CODES, temperature)
     except InvalidScores:
@@ -233,19 +212,18 @@ def test_no_numbers_whatever_raise_anything_else(
 
 
 def test_words_are_checked_against_the_labels() -> None:
-    """Constrained or not: an answer outside the set is refused."""
     decision = decide_from_choice(" b\n", math.log(0.7), LABELS)
     assert decision.label == "b"
     assert decision.confidence == pytest.approx(0.7)
     assert decision.scores == {"b": decision.confidence}
     assert decision.off_label_mass is None
     for text in ("", "B", "bb", "a b", "a\nb"):
-        with pytest.raises(InvalidScores, match="words that are no label"):
+        with pytest.raises(InvalidScores, match="words that are not a label"):
             decide_from_choice(text, -0.1, LABELS)
 
 
 def test_a_refusal_of_words_does_not_repeat_them() -> None:
-    """A model that copies the message must not bring it into the logs."""
+    """A model that repeats the message must not bring it into the logs."""
     with pytest.raises(InvalidScores) as caught:
         decide_from_choice("my card is 4111", -0.1, LABELS)
     assert "4111" not in str(caught.value)
@@ -253,7 +231,6 @@ def test_a_refusal_of_words_does_not_repeat_them() -> None:
 
 @given(st.floats())
 def test_the_confidence_of_words_is_a_probability_or_a_refusal(logprob: float) -> None:
-    """What cannot be a log-probability is refused, as it is for codes."""
     try:
         decision = decide_from_choice("a", logprob, LABELS)
     except InvalidScores:
@@ -264,7 +241,6 @@ def test_the_confidence_of_words_is_a_probability_or_a_refusal(logprob: float) -
 
 
 def test_finer_outputs_are_summed_to_their_label() -> None:
-    """Two outputs of one label that are each second win together."""
     logits = [math.log(p) for p in (0.3, 0.3, 0.35, 0.05)]
     decision = decide_from_logits(logits, toy_head(), TOY_LABELS, 1.0)
     assert decision.label == "billing"
@@ -275,7 +251,6 @@ def test_finer_outputs_are_summed_to_their_label() -> None:
 
 
 def test_the_temperature_is_of_the_outputs_before_they_are_summed() -> None:
-    """As it was fitted; the out-of-scope score is of the raw logits all the same."""
     logits = [2.0, 0.0, 1.0, -1.0]
     decision = decide_from_logits(logits, toy_head(), TOY_LABELS, 2.0)
     weights = [math.exp(logit / 2) for logit in logits]
@@ -284,7 +259,6 @@ def test_the_temperature_is_of_the_outputs_before_they_are_summed() -> None:
 
 
 def test_out_of_scope_scores_rise_for_what_fits_no_output() -> None:
-    """By both methods; a softmax cannot see it, since it does not know how large logits are."""
     for method in ("energy", "max-logit"):
         head = toy_head(out_of_scope=method)
         known = decide_from_logits([9.0, 1.0, 1.0, 1.0], head, TOY_LABELS, 1.0)
@@ -297,7 +271,6 @@ def test_out_of_scope_scores_rise_for_what_fits_no_output() -> None:
 
 
 def test_ties_between_labels_go_to_the_first() -> None:
-    """Also where one of them has more outputs."""
     logits = [math.log(0.2), math.log(0.2), math.log(0.4), -50.0]
     tied = decide_from_logits([0.0] * 4, toy_head(), TOY_LABELS, 1.0)
     assert tied.label == "billing"
@@ -306,7 +279,6 @@ def test_ties_between_labels_go_to_the_first() -> None:
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=4, max_size=4), st.floats(0.01, 100))
 def test_any_finite_logits_make_a_decision(logits: list[float], temperature: float) -> None:
-    """No overflow, whatever the size; the scores are probabilities."""
     decision = decide_from_logits(logits, toy_head(), TOY_LABELS, temperature)
     assert sum(decision.scores.values()) == pytest.approx(1.0)
     assert 0 <= min(decision.scores.values()) <= max(decision.scores.values()) <= 1
@@ -317,7 +289,6 @@ def test_any_finite_logits_make_a_decision(logits: list[float], temperature: flo
     "logits", [[], [1.0] * 3, [1.0] * 5, [1.0, math.nan, 0.0, 0.0], [math.inf, 0.0, 0.0, 0.0]]
 )
 def test_logits_that_are_no_answer_are_refused(logits: list[float]) -> None:
-    """Of another head, or of arithmetic that broke down."""
     with pytest.raises(InvalidScores):
         decide_from_logits(logits, toy_head(), TOY_LABELS, 1.0)
 
@@ -346,8 +317,6 @@ def decision(confidence: float, mass: float | None, score: float | None = None) 
 def test_each_threshold_gives_its_own_reason(
     confidence: float, mass: float | None, thresholds: Thresholds, reasons: tuple[str, ...]
 ) -> None:
-    """A value on its threshold passes, a threshold that is off gives no reason, and neither does
-    a mass that decoding cannot see."""
     assert review_reasons(decision(confidence, mass), thresholds) == reasons
 
 
@@ -364,7 +333,6 @@ def test_each_threshold_gives_its_own_reason(
 def test_an_out_of_scope_score_has_a_threshold_of_its_own(
     confidence: float, score: float, thresholds: Thresholds, reasons: tuple[str, ...]
 ) -> None:
-    """It has any sign and size, and a model without a head has none."""
     assert review_reasons(decision(confidence, None, score), thresholds) == reasons
 
 
@@ -383,7 +351,6 @@ def test_an_out_of_scope_score_has_a_threshold_of_its_own(
 def test_an_earlier_stage_in_another_label_is_a_reason_of_its_own(
     earlier: tuple[tuple[str, float], ...], heard: float | None, reasons: tuple[str, ...]
 ) -> None:
-    """From the confidence on that the threshold names; None turns it off."""
     thought = tuple(Decision(label, sure, {label: sure}, None) for label, sure in earlier)
     found = Decision("billing", 0.9, {"billing": 0.9}, None, None, thought)
     assert review_reasons(found, Thresholds(0.6, review_disagreement=heard)) == reasons

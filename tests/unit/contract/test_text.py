@@ -1,4 +1,4 @@
-"""What is done to a text before it is tokenized, and the digest that names it."""
+"""Normalization before tokenizing, and the digest of a message."""
 
 import hashlib
 import unicodedata
@@ -20,7 +20,7 @@ hostile_text = st.lists(any_text | lengthened, max_size=4).map("".join)
 
 @given(hostile_text)
 def test_normalization_is_settled_and_clean(text: str) -> None:
-    """Normal text is normal: training rows and serving requests cannot differ by a second pass."""
+    """Normalizing twice changes nothing, so training rows and serving requests agree."""
     once = normalize(text)
     assert normalize(once) == once
     assert unicodedata.is_normalized("NFC", once)
@@ -33,7 +33,6 @@ def test_normalization_is_settled_and_clean(text: str) -> None:
 @settings(max_examples=20)
 @given(hostile_text, st.integers(0, 70))
 def test_normalization_of_long_text_is_settled_and_bounded(text: str, over: int) -> None:
-    """Around the bound as well, where some characters come apart into three."""
     raw = text + "\ufb2c" * (MAX_CHARS - over - len(text)) + text
     once = normalize(raw)
     assert len(once) <= MAX_CHARS
@@ -42,7 +41,6 @@ def test_normalization_of_long_text_is_settled_and_bounded(text: str, over: int)
 
 
 def test_long_text_keeps_its_ends() -> None:
-    """What a customer wants is said first or last."""
     found = normalize("first " + "x" * 200_000 + " last")
     assert found.startswith("first xx")
     assert found.endswith("xx last")
@@ -51,7 +49,6 @@ def test_long_text_keeps_its_ends() -> None:
 
 @pytest.mark.long  # all of Unicode
 def test_every_mark_of_unicode_is_known() -> None:
-    """Also what has the class of a letter and comes apart into marks."""
     for code in (*range(0xD800), *range(0xE000, 0x110000)):
         character = chr(code)
         is_bounded = bound_marks(f"a{character * 31}x") == f"a{character * 30}x"
@@ -60,7 +57,6 @@ def test_every_mark_of_unicode_is_known() -> None:
 
 @given(hostile_text)
 def test_marks_are_bounded_and_nothing_else_is_lost(text: str) -> None:
-    """Thirty in a row stay as they are, in their order."""
     wanted, run = [], 0
     for character in text:
         run = run + 1 if is_mark(character) else 0
@@ -84,16 +80,14 @@ def test_marks_are_bounded_and_nothing_else_is_lost(text: str) -> None:
     ],
 )
 def test_normalization_by_example(raw: str, clean: str) -> None:
-    """What stays and what goes."""
     assert normalize(raw) == clean
 
 
 @given(any_text)
 def test_a_message_and_its_normal_form_have_one_digest(text: str) -> None:
-    """A decision on a message as it came holds for the same message in a dataset."""
     assert message_sha256(text) == message_sha256(normalize(text))
 
 
 def test_the_digest_is_that_of_the_normal_text() -> None:
-    """Files that people filled in name messages by it: it does not move."""
+    """Decision files identify messages by this digest, so it must not change."""
     assert message_sha256("  cafe\u0301\r\n") == hashlib.sha256("café".encode()).hexdigest()

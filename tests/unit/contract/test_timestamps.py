@@ -6,33 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.timestamps import parse_rfc3339, rfc3339, rfc3339_from_ms, rfc3339_now
+from worker.contract.timestamps import parse_rfc3339, rfc3339, rfc3339_from_ms
 
 
 def test_times_are_utc() -> None:
-    """Whatever zone the clock is in."""
     there = timezone(timedelta(hours=2))
     assert rfc3339(datetime(2024, 1, 1, 1, tzinfo=there)) == "2023-12-31T23:00:00.000Z"
 
 
 def test_what_is_finer_than_the_precision_is_cut_off() -> None:
-    """A time is never rounded into the future."""
     moment = datetime(2024, 5, 6, 7, 8, 9, 999_999, tzinfo=UTC)
     assert rfc3339(moment) == "2024-05-06T07:08:09.999Z"
     assert rfc3339(moment, precision="seconds") == "2024-05-06T07:08:09Z"
 
 
-def test_now_is_now_to_the_second() -> None:
-    """As files that people read have it."""
-    before = datetime.now(UTC).replace(microsecond=0)
-    text = rfc3339_now()
-    assert len(text) == len("2024-05-06T07:08:09Z")
-    assert before <= parse_rfc3339(text) <= datetime.now(UTC)
-
-
 @given(st.datetimes(timezones=st.timezones()))
 def test_a_time_reads_back(moment: datetime) -> None:
-    """To the millisecond, in UTC."""
     try:
         text = rfc3339(moment)
     except OverflowError:
@@ -53,13 +42,12 @@ def test_a_time_reads_back(moment: datetime) -> None:
     ],
 )
 def test_milliseconds_by_example(timestamp_ms: int, text: str | None) -> None:
-    """A producer may set any number; what is no time is none."""
+    """A producer may set any number as a timestamp."""
     assert rfc3339_from_ms(timestamp_ms) == text
 
 
 @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
 def test_milliseconds_are_the_time_that_they_name(timestamp_ms: int) -> None:
-    """From the first moment of the calendar to its last."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp_ms)
     assert rfc3339_from_ms(timestamp_ms) == rfc3339(moment)
 
@@ -67,15 +55,14 @@ def test_milliseconds_are_the_time_that_they_name(timestamp_ms: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "yesterday", "2024-05-06", "2024-05-06T07:08:09", "1714979289"]
 )
-def test_what_is_no_time_is_refused(text: str) -> None:
-    """A time without a zone is none: nobody knows which moment it is."""
-    with pytest.raises(ValueError, match="is no time: write it as 2024-"):
+def test_malformed_times_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a time in RFC 3339: write it as 2024-"):
         parse_rfc3339(text)
 
 
-def test_what_is_no_time_is_not_told() -> None:
-    """A producer's mistake may put a message where a time belongs, and errors are logged."""
-    with pytest.raises(ValueError, match="is no time") as caught:
+def test_malformed_times_are_not_quoted() -> None:
+    """A mistake may put a message into a time field, and errors are logged."""
+    with pytest.raises(ValueError, match="not a time") as caught:
         parse_rfc3339("my card was stolen, please help")
     assert "card" not in str(caught.value)
     assert caught.value.__context__ is None

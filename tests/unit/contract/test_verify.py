@@ -1,4 +1,4 @@
-"""Every check before an adapter may label: each refusal names the file and the difference."""
+"""Checks of an adapter: each refusal names the file and the difference."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ from worker.contract.verify import (
     GOLDEN_MESSAGES,
     ProbeFile,
     attach_probes,
-    config_digest,
     probes_path,
     read_probes,
     write_probes,
@@ -50,13 +49,12 @@ from worker.contract.verify import (
 
 
 def test_a_base_of_another_shape_is_refused(published: Published) -> None:
-    """Another config is another model, whatever it is called."""
     path = published.base / "config.json"
     path.write_text('{"model_type": "other"}')
     published.refused(path, r"sha256 .* should be .*; the adapter was trained on toy-base \(main\)")
 
 
-def test_who_wrote_a_config_does_not_matter(published: Published) -> None:
+def test_the_library_that_wrote_a_config_does_not_matter(published: Published) -> None:
     """The same model saved by another version of a library is the same model."""
     path = published.base / "config.json"
     path.write_text('{\n "transformers_version": "6", "_name_or_path": "/x", "model_type": "toy"}')
@@ -65,7 +63,6 @@ def test_who_wrote_a_config_does_not_matter(published: Published) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": NaN}'])
 def test_a_config_that_is_none_is_refused(published: Published, content: str) -> None:
-    """With the file's name, and no traceback."""
     path = published.base / "config.json"
     path.write_text(content)
     published.refused(path, "cannot read the base's config")
@@ -74,7 +71,6 @@ def test_a_config_that_is_none_is_refused(published: Published, content: str) ->
 
 
 def test_another_tokenizer_is_refused(published: Published) -> None:
-    """Other ids would be sent than the adapter was trained on."""
     path = published.base / "tokenizer.json"
     path.write_text('{"x": 1}')
     published.refused(path, "sha256 is .* and should be")
@@ -83,7 +79,7 @@ def test_another_tokenizer_is_refused(published: Published) -> None:
 
 
 def test_other_base_weights_are_refused(published: Published) -> None:
-    """A LoRA on top of other weights labels at random, and nobody would notice."""
+    """A LoRA adapter on other weights labels at random, and nobody would notice."""
     path = published.base / "model.safetensors"
     path.write_bytes(b"BASE weights")
     published.refused(path, "sha256 is .* and should be")
@@ -103,7 +99,6 @@ def test_a_further_weight_file_in_the_base_is_refused(published: Published) -> N
 
 
 def test_a_base_that_is_not_there_is_refused(published: Published, tmp_path: Path) -> None:
-    """A volume that is not mounted is told as that."""
     with pytest.raises(AdapterRefused, match="no such base model directory"):
         verify_base(tmp_path / "nowhere", published.manifest.base)
 
@@ -111,23 +106,12 @@ def test_a_base_that_is_not_there_is_refused(published: Published, tmp_path: Pat
 def test_only_a_base_of_safetensors_with_a_fast_tokenizer_can_be_described(
     published: Published,
 ) -> None:
-    """The trainer is told before it trains."""
     (published.base / "tokenizer.json").unlink()
     with pytest.raises(AdapterRefused, match=r"tokenizer\.json: missing"):
         describe_base(published.base, "toy", "main")
     (published.base / "model.safetensors").unlink()
-    with pytest.raises(AdapterRefused, match="holds no"):
+    with pytest.raises(AdapterRefused, match="has no"):
         describe_base(published.base, "toy", "main")
-
-
-def test_the_config_digest_is_of_its_meaning(published: Published) -> None:
-    """Order and blanks do not count, values do."""
-    path = published.base / "config.json"
-    before = config_digest(path)
-    path.write_text(json.dumps({"transformers_version": "9", "model_type": "toy"}, indent=8))
-    assert config_digest(path) == before
-    path.write_text('{"model_type": "toy", "hidden_size": 1}')
-    assert config_digest(path) != before
 
 
 # Probes next to an adapter: private, of that adapter alone, and never left out silently.
@@ -157,7 +141,6 @@ def attached(adapter: Path) -> Manifest:
 
 
 def test_an_adapter_is_the_same_with_probes_and_without(adapter: Path) -> None:
-    """They are next to it: its digest and its manifest's bytes stay."""
     without = attached(adapter)
     assert without.probes == ()
     before = (adapter / MANIFEST_NAME).read_bytes()
@@ -170,13 +153,11 @@ def test_an_adapter_is_the_same_with_probes_and_without(adapter: Path) -> None:
 
 
 def test_the_file_is_for_owner_and_group_whatever_the_umask(adapter: Path) -> None:
-    """Nobody else may read messages; written again it stays so."""
     for _ in range(2):
         assert write(adapter).stat().st_mode & 0o777 == 0o640
 
 
 def test_the_adapter_that_ships_is_still_tried() -> None:
-    """Its probes are messages written for the demo."""
     assert len(attached(DEMO).probes) >= 50
 
 
@@ -185,13 +166,12 @@ def test_the_adapter_that_ships_is_still_tried() -> None:
     [
         ({"adapter": "ab" * 32}, "another adapter"),
         ({"probes": (Probe("secret words", "nowhere"),)}, "nowhere"),
-        ({"schema": "probes/9"}, "no file of probes"),
+        ({"schema": "probes/9"}, "not a file of probes"),
     ],
 )
 def test_probes_that_cannot_be_meant_are_refused(
     adapter: Path, changes: dict[str, object], said: str
 ) -> None:
-    """Of another adapter, of other labels, of another version: the file is named, no text is."""
     path = write(adapter, **changes)
     with pytest.raises(AdapterRefused) as refused:
         attached(adapter)
@@ -202,14 +182,13 @@ def test_probes_that_cannot_be_meant_are_refused(
 
 @pytest.mark.parametrize("content", ["", "[]", '{"probes": "secret"}', "\ud800"])
 def test_a_damaged_file_is_refused_without_its_text(adapter: Path, content: str) -> None:
-    """Probes that somebody asked for are not skipped because they are damaged."""
     probes_path(adapter).write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(AdapterRefused, match="no file of probes") as refused:
+    with pytest.raises(AdapterRefused, match="not a file of probes") as refused:
         attached(adapter)
     assert "secret" not in str(refused.value)
 
 
-def test_a_file_that_may_not_be_read_says_how_to_mend_it(
+def test_an_unreadable_file_says_how_to_fix_it(
     adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker's user is not in the file's group."""
@@ -225,7 +204,6 @@ def test_a_file_that_may_not_be_read_says_how_to_mend_it(
 
 
 def test_a_link_to_an_adapter_leads_to_its_probes(adapter: Path, tmp_path: Path) -> None:
-    """And so does a path that ends in a dot."""
     write(adapter)
     (tmp_path / "link").symlink_to(adapter)
     assert attached(tmp_path / "link").probes == PROBES
@@ -234,7 +212,6 @@ def test_a_link_to_an_adapter_leads_to_its_probes(adapter: Path, tmp_path: Path)
 
 
 def test_an_adapter_as_published_is_served(published: Published) -> None:
-    """Nothing is refused without a reason, and the golden prompts exercise the tokenizer."""
     assert published.verify() == published.manifest
     assert len(published.manifest.golden) == len(GOLDEN_MESSAGES)
     assert any(golden.truncated for golden in published.manifest.golden)
@@ -244,13 +221,11 @@ def test_an_adapter_as_published_is_served(published: Published) -> None:
 
 
 def test_a_missing_file_is_named(published: Published) -> None:
-    """Half a copy is not served."""
     (published.adapter / WEIGHTS).unlink()
-    published.refused(published.adapter / WEIGHTS, "missing; adapter toy-1 is altered")
+    published.refused(published.adapter / WEIGHTS, "missing; adapter toy-1 was altered")
 
 
 def test_an_altered_file_is_named_with_both_digests(published: Published) -> None:
-    """Weights of the same length that are not these weights."""
     path = published.adapter / WEIGHTS
     wanted = published.manifest.files[WEIGHTS].sha256
     path.write_bytes(b"LORA weights")
@@ -258,35 +233,33 @@ def test_an_altered_file_is_named_with_both_digests(published: Published) -> Non
     published.refused(path, f"sha256 is {found[:16]}… and should be {wanted[:16]}…")
 
 
-def test_a_cut_file_is_told_by_its_size(published: Published) -> None:
-    """An interrupted copy is the usual cause, and its size says so."""
+def test_a_truncated_file_is_recognized_by_its_size(published: Published) -> None:
     (published.adapter / WEIGHTS).write_bytes(b"lora")
     published.refused(published.adapter / WEIGHTS, "is 4 bytes and should be 12")
 
 
 @pytest.mark.parametrize("name", ["README.md", "more.safetensors", ".hidden", "tokenizer.json"])
 def test_a_file_that_the_manifest_does_not_name_is_refused(published: Published, name: str) -> None:
-    """An engine reads whatever lies in the directory: so nothing may lie there unseen."""
+    """An engine loads whatever is in the directory."""
     (published.adapter / name).write_bytes(b"x")
     published.refused(published.adapter / name, "is not named in the manifest")
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "optimizer.pt", "run.py", "weights"])
 def test_only_weights_and_json_may_be_in_an_adapter(published: Published, name: str) -> None:
-    """A pickle runs code when it is loaded: it is refused even when it is listed."""
+    """A pickle runs code when it is loaded."""
     path = published.adapter / name
     path.write_bytes(b"x")
     published.rewrite(files={**published.manifest.files, name: FileDigest(sha256_file(path), 1)})
-    published.refused(path, "only safetensors and JSON files")
+    published.refused(path, "may have safetensors and JSON files")
 
 
 @pytest.mark.parametrize(
     "name", ["../base/config.json", "/etc/x.json", "a/b.json", "manifest.json"]
 )
 def test_a_manifest_names_files_of_its_own_directory_only(published: Published, name: str) -> None:
-    """Neither a path out of it nor the manifest itself."""
     published.rewrite(files={**published.manifest.files, name: FileDigest("0" * 64, 1)})
-    published.refused(published.adapter / "manifest.json", "names a file it may not")
+    published.refused(published.adapter / "manifest.json", "names a file outside the adapter")
 
 
 # The tokenizer.
@@ -297,7 +270,7 @@ def shifted(encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
 
 
 def test_a_golden_prompt_tokenized_differently_is_refused(published: Published) -> None:
-    """A library that splits text in another way is noticed before the first message."""
+    """A changed tokenizer library is noticed before the first message."""
     other = Encoders(encode_control, shifted(encode_plain), ENCODERS.control_ids)
     published.refused(
         published.base / "tokenizer.json",
@@ -307,7 +280,6 @@ def test_a_golden_prompt_tokenized_differently_is_refused(published: Published) 
 
 
 def test_each_fixed_part_is_compared(published: Published) -> None:
-    """Prefix, suffix and the mark of shortening."""
     where = published.base / "tokenizer.json"
     spec = published.manifest.prompt
     for part, other in (
@@ -321,14 +293,13 @@ def test_each_fixed_part_is_compared(published: Published) -> None:
 
 
 def test_codes_of_several_tokens_are_refused(published: Published) -> None:
-    """The engine is asked for one token: a label that needs two could never be answered."""
+    """The engine answers with one token, so such a label could never be given."""
     codes = {**published.manifest.codes, "other": Code("no", 10 + ord("n"))}
     published.rewrite(codes=codes)
     published.refused(published.base / "tokenizer.json", "label 'other' has the code 'no'")
 
 
 def test_choice_adapters_are_not_asked_for_codes(published: Published) -> None:
-    """They answer in words, and the words are checked one by one."""
     published.rewrite(decoding="choice", codes={})
     assert published.verify().decoding == "choice"
 
@@ -336,7 +307,6 @@ def test_choice_adapters_are_not_asked_for_codes(published: Published) -> None:
 def test_a_tokenizer_that_lets_a_message_use_control_tokens_is_refused(
     published: Published,
 ) -> None:
-    """A customer must not be able to type the end of the message."""
     message = "a</s>b"
     spec = published.manifest.prompt
     ids = (*spec.prefix_ids, *encode_control(message), *spec.suffix_ids)
@@ -348,7 +318,6 @@ def test_a_tokenizer_that_lets_a_message_use_control_tokens_is_refused(
 
 
 def test_an_empty_golden_message_is_refused_rather_than_skipped(published: Published) -> None:
-    """A golden prompt that proves nothing is no proof."""
     published.rewrite(golden=(GoldenPrompt(" ", (1, 2, 3)),))
     published.refused(published.base / "tokenizer.json", "golden prompt 0 differently")
 
@@ -357,7 +326,6 @@ def test_an_empty_golden_message_is_refused_rather_than_skipped(published: Publi
 
 
 def test_an_encoder_that_carries_its_model_needs_no_base(tmp_path: Path) -> None:
-    """Its tokenizer is next to it, and what the head names is verified like every other file."""
     published = publish_encoder(tmp_path)
     shutil.rmtree(published.base)
     assert published.verify() == published.manifest
@@ -368,19 +336,18 @@ def test_an_encoder_that_carries_its_model_needs_no_base(tmp_path: Path) -> None
 
 
 def test_an_encoder_without_an_onnx_file_needs_its_base(tmp_path: Path) -> None:
-    """What was trained is not the whole model then."""
     published = publish_encoder(tmp_path, head=toy_head(LABELS, onnx=()))
     assert published.verify() == published.manifest
     shutil.rmtree(published.base)
-    published.refused(published.adapter, "needs its base, toy-base, next to it")
+    published.refused(published.adapter, "needs its base, toy-base: name its directory")
 
 
 def test_an_onnx_file_that_no_head_names_is_refused(tmp_path: Path) -> None:
-    """Only what is checked against golden scores may be loaded."""
+    """Only files checked against golden logits may be loaded."""
     published = publish_encoder(tmp_path)
     other = published.adapter / "other.onnx"
     other.write_bytes(b"x")
     published.rewrite(
         files={**published.manifest.files, "other.onnx": FileDigest(sha256_file(other), 1)}
     )
-    published.refused(other, "the ONNX files that its head names")
+    published.refused(other, "the ONNX files that its head")

@@ -1,4 +1,4 @@
-"""Arms: who labels which share, and who does the records of an arm that ends."""
+"""Arms: which adapter labels which share, and which one takes over when an arm ends."""
 
 from __future__ import annotations
 
@@ -23,28 +23,24 @@ from worker.core.labeller import ServingAdapter
 from worker.errors import EngineDied
 from worker.records.types import TopicPartition
 
-# Shares of traffic by hash.
-
 
 @given(st.binary(max_size=40), st.integers(0, 10**6), st.integers(0, 7))
-def test_a_key_has_one_place_wherever_its_records_are(
+def test_a_key_stays_in_its_share_on_every_worker_and_in_every_delivery(
     key: bytes, offset: int, partition: int
 ) -> None:
-    """So it stays in a share that grows, on every worker, in every delivery."""
     record = toy_record(key=key)
     other = toy_record(key=key, offset=offset, source=TopicPartition("in", partition), value=b"x")
     assert 0 <= place_of(record, "s") == place_of(other, "s") < 1
 
 
-def test_a_record_without_a_key_has_its_ids_place() -> None:
-    """A record that is read again after a rebalance is in the same share."""
+def test_a_record_without_a_key_stays_in_its_share_when_it_is_read_again() -> None:
     record = toy_record(key=None)
     assert place_of(record, "s") == place_of(toy_record(key=None, value=b"other"), "s")
     assert place_of(record, "s") != place_of(toy_record(key=None, offset=43), "s")
 
 
-def test_a_share_is_what_it_says_and_two_shares_are_independent() -> None:
-    """A tenth is a tenth, and of the tenth of another salt a tenth is in it."""
+def test_a_share_has_its_size_and_two_shares_are_independent() -> None:
+    """A tenth of the keys, and a tenth of these in another arm's tenth."""
     keys = [toy_record(key=b"customer-%d" % n) for n in range(20_000)]
     first = {record.key for record in keys if place_of(record, "canary a") < 0.1}
     second = {record.key for record in keys if place_of(record, "shadow a") < 0.1}
@@ -53,7 +49,7 @@ def test_a_share_is_what_it_says_and_two_shares_are_independent() -> None:
 
 
 NEXT = ArmRole("next", judged=True, fallback="canary")  # type: ignore[arg-type]
-"""A role that is not there today: a second trial, in the canary's part of the traffic."""
+"""A role that does not exist today: a second trial, within the canary's share."""
 
 RECORDS = [toy_record(key=b"customer-%d" % n) for n in range(400)]
 
@@ -64,7 +60,7 @@ def adapter() -> ServingAdapter:
 
 @pytest.fixture
 def split(monkeypatch: pytest.MonkeyPatch) -> TrafficSplit:
-    """Four arms, of which one has a role that no module but ``arms`` was told of."""
+    """Four arms, one of them with a role that only ``arms`` knows."""
     monkeypatch.setattr(arms, "ARM_ROLES", (MAIN, CANARY, NEXT, SHADOW))
     made = TrafficSplit.all_to(adapter())
     for role, share in ((SHADOW, 0.5), (NEXT, 0.25), (CANARY, 0.2)):
@@ -79,7 +75,6 @@ def of(split: TrafficSplit, role: ArmRole) -> Arm:
 
 
 def test_arms_are_in_the_order_of_their_roles_and_a_role_has_one(split: TrafficSplit) -> None:
-    """Whatever order they came in; a second adapter in a role takes the first one's place."""
     assert [arm.role.name for arm in split.arms] == ["main", "canary", "next", "shadow"]
     other = Arm(CANARY, adapter(), 0.3)
     changed = split.with_arm(other)
@@ -87,15 +82,13 @@ def test_arms_are_in_the_order_of_their_roles_and_a_role_has_one(split: TrafficS
     assert len(changed.arms) == 4
 
 
-def test_what_arms_that_label_take_adds_up_to_all(split: TrafficSplit) -> None:
-    """A later arm has its share of what is left; a shadow has its share of all, next to them."""
+def test_shares_of_arms_that_label_add_up_to_1(split: TrafficSplit) -> None:
     assert split.ratios == pytest.approx((0.6, 0.2, 0.2, 0.5))
 
 
-def test_each_record_has_one_adapter_and_as_many_shadows_as_it_is_in_the_share_of(
+def test_each_record_has_one_adapter_and_the_shadows_in_whose_share_it_is(
     split: TrafficSplit,
 ) -> None:
-    """By its key's place under the role and the digest, the first arm that takes it."""
     router = AdapterRouter(split, RouterEvents())
     for record in RECORDS:
         expected = split.main
@@ -112,33 +105,30 @@ def test_each_record_has_one_adapter_and_as_many_shadows_as_it_is_in_the_share_o
     }
 
 
-def test_a_dead_arms_records_are_its_fallbacks_and_the_worker_ends_with_what_has_none(
+def test_a_dead_arms_records_go_to_its_fallback_and_an_arm_without_one_ends_the_worker(
     split: TrafficSplit,
 ) -> None:
-    """A fallback that is not there is the main arm's to stand in for."""
     events = RouterEvents()
     router = AdapterRouter(split, events)
     error = EngineDied("gone")
     canary, second = of(split, CANARY).adapter, of(split, NEXT).adapter
     assert router.fail(second, error) is canary
     assert router.split.get(NEXT) is None
-    assert router.fail(second, error) is split.main, "it serves no more"
+    assert router.fail(second, error) is split.main, "it no longer serves"
     assert router.fail(canary, error) is split.main
-    assert [kind for kind, _ in events.log].count("failed") == 2, "told once each"
+    assert [kind for kind, _ in events.log].count("failed") == 2, "reported once each"
     with pytest.raises(EngineDied):
         router.fail(split.main, error)
     router.stop(split.main)
     assert router.main is split.main
 
 
-def test_without_its_fallback_an_arm_falls_back_on_the_main_one(split: TrafficSplit) -> None:
-    """Its own fallback may have ended before it."""
+def test_an_arm_whose_fallback_has_ended_falls_back_to_main(split: TrafficSplit) -> None:
     left = split.without(CANARY)
     assert left.fallback_of(of(left, NEXT)).adapter is split.main
     assert split.without(MAIN) == split
 
 
-def test_no_share_is_no_record() -> None:
-    """And all is all."""
+def test_a_share_of_0_takes_nothing_and_a_share_of_1_takes_everything() -> None:
     assert not any(Arm(CANARY, adapter(), 0.0).takes(record) for record in RECORDS)
     assert all(Arm(CANARY, adapter(), 1.0).takes(record) for record in RECORDS)

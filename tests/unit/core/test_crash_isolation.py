@@ -1,4 +1,4 @@
-"""Who becomes a suspect, is cleared and is rejected, step by step."""
+"""Which records become suspects, are cleared, and are rejected, step by step."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFail
 from worker.records.types import Batch
 from worker.stream.fake import FakeStream
 
-# The note with a committed offset: read as it was written, small, and never an error.
-
-
 offsets = st.integers(100, 10_000)
 deaths = st.dictionaries(offsets, st.integers(1, 9), max_size=40)
 
@@ -26,20 +23,13 @@ deaths = st.dictionaries(offsets, st.integers(1, 9), max_size=40)
 def test_a_note_is_read_as_it_was_written(
     first: int, length: int, proven: dict[int, int], owner: str | None
 ) -> None:
-    """Whichever offset it was committed with."""
     note = OffsetNote(owner, range(first, first + length), proven)
     assert read_note(note.encode(100), 100) == note
 
 
-def test_an_empty_note_is_written_as_nothing() -> None:
-    """As brokers and other tools leave it."""
-    assert OffsetNote().encode(7) == ""
-    assert read_note("", 7) == OffsetNote()
-
-
 @given(st.dictionaries(offsets, st.integers(1, 9), max_size=2_000))
 def test_a_note_stays_small(proven: dict[int, int]) -> None:
-    """However many records have crashed the engine: Kafka takes 4,096 bytes."""
+    """Kafka takes 4,096 bytes."""
     assert len(OffsetNote("12345678", range(100, 612), proven).encode(0)) < 1500
 
 
@@ -61,12 +51,10 @@ def test_a_note_stays_small(proven: dict[int, int]) -> None:
     ],
 )
 def test_a_note_that_is_not_ours_is_ignored(text: str) -> None:
-    """Another program's, another version's, or broken."""
     assert read_note(text, 0) == OffsetNote()
 
 
-def test_what_is_committed_or_cleared_is_no_longer_suspect() -> None:
-    """The note names what is left."""
+def test_committed_and_cleared_records_are_no_longer_suspects() -> None:
     note = OffsetNote("p0", deaths={3: 1})
     suspects = Suspects.take_over(note, 0, range(6), "p1")
     assert [offset for offset in range(8) if offset in suspects] == [0, 1, 2, 3, 4, 5]
@@ -106,7 +94,7 @@ def filled(*texts: str, partitions: int = 1) -> FakeStream:
 
 
 def die(rig: Rig) -> None:
-    """Let the engine die and the worker notice, as ``run`` does."""
+    """The engine dies, and the worker handles it as ``run`` does."""
     rig.engine.fake.die()
     with pytest.raises(EngineDied):
         rig.iterate()
@@ -114,7 +102,7 @@ def die(rig: Rig) -> None:
 
 
 def answer_all(rig: Rig, iterations: int = 20) -> None:
-    """Answer whatever the engine has, iteration by iteration."""
+    """Answer all messages in the engine, iteration by iteration."""
     for _ in range(iterations):
         rig.iterate()
         for text in rig.engine.pending:
@@ -122,8 +110,7 @@ def answer_all(rig: Rig, iterations: int = 20) -> None:
     rig.iterate(2)
 
 
-def test_a_partition_is_noted_as_open_before_its_first_record_is_in_the_engine() -> None:
-    """And as closed when it is given up: nobody is suspect then."""
+def test_the_note_is_open_while_records_are_in_the_engine_and_closed_after_a_revoke() -> None:
     stream = filled("a", "b")
     rig = worker(stream, "p1")
     rig.iterate()
@@ -137,7 +124,6 @@ def test_a_partition_is_noted_as_open_before_its_first_record_is_in_the_engine()
 
 
 def test_an_open_note_makes_suspects_which_are_tried_one_at_a_time() -> None:
-    """Each alone in the engine; its answer clears it."""
     stream = filled(*(f"m{at}" for at in range(9)))
     worker(stream, "p1").iterate(2)
     rig = worker(stream, "p2")
@@ -154,7 +140,7 @@ def test_an_open_note_makes_suspects_which_are_tried_one_at_a_time() -> None:
 
 
 def test_nothing_else_is_in_the_engine_while_the_last_suspect_is_tried() -> None:
-    """Else what it died of would be blamed on the suspect."""
+    """Otherwise the suspect would be blamed if another record crashed the engine."""
     stream = filled("a")
     worker(stream, "p1").iterate(2)
     rig = worker(stream, "p2")
@@ -169,7 +155,7 @@ def test_nothing_else_is_in_the_engine_while_the_last_suspect_is_tried() -> None
 
 
 def test_lost_partitions_never_count_as_deaths() -> None:
-    """However often they are lost in the middle of a trial: the processes live."""
+    """However often they are lost in the middle of a trial: the processes are alive."""
     stream = filled("a")
     for number in range(8):
         rig = worker(stream, f"p{number}")
@@ -181,8 +167,7 @@ def test_lost_partitions_never_count_as_deaths() -> None:
     assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
 
 
-def test_a_message_that_was_answered_is_not_blamed_for_an_output_topic_that_refuses() -> None:
-    """The worker ends in good order each time, so its partitions are closed."""
+def test_a_message_is_not_blamed_when_the_output_topic_refuses_its_result() -> None:
     stream = filled("a")
 
     def refuse(batch: Batch) -> None:
@@ -204,8 +189,7 @@ def test_a_message_that_was_answered_is_not_blamed_for_an_output_topic_that_refu
     assert not rig.events.kinds("suspected")
 
 
-def test_the_partition_that_this_process_had_open_itself_has_no_suspects() -> None:
-    """It lost the partition, and has it again."""
+def test_a_partition_that_this_process_lost_and_got_back_has_no_suspects() -> None:
     stream = filled("a", "b")
     rig = worker(stream, "p1")
     rig.iterate(2)
@@ -216,8 +200,7 @@ def test_the_partition_that_this_process_had_open_itself_has_no_suspects() -> No
     assert rig.engine.pending
 
 
-def test_an_engine_that_dies_leaves_the_records_that_it_had_as_suspects() -> None:
-    """Not those before, which were published, and none behind."""
+def test_when_the_engine_dies_the_records_in_it_become_suspects() -> None:
     stream = filled("a", "b", "c")
     rig = worker(stream, "p1")
     rig.iterate(2)
@@ -229,12 +212,11 @@ def test_an_engine_that_dies_leaves_the_records_that_it_had_as_suspects() -> Non
 
 
 @pytest.mark.parametrize("death", ["engine", "process"])
-def test_three_proven_deaths_convict(death: str) -> None:
-    """Each alone in the engine, the last after the engine answered another message."""
+def test_a_record_is_rejected_after_three_proven_deaths(death: str) -> None:
     stream, witness = filled("bad", "good"), FakeWitness()
     rig = worker(stream, "p0", witness)
     rig.iterate(2)
-    witness.killed()  # with both of them in the engine: no proof
+    witness.killed()  # with both messages in the engine: no proof
     for deaths in range(3):
         rig = worker(stream, f"p{deaths + 1}", witness)
         for _ in range(20):
@@ -258,8 +240,7 @@ def test_three_proven_deaths_convict(death: str) -> None:
     assert note(stream) == {"v": 1, "by": "p9"}
 
 
-def test_an_engine_that_was_dead_before_it_was_given_a_suspect_proves_nothing() -> None:
-    """It takes no prompt, and nobody has asked it since."""
+def test_an_engine_that_died_before_a_trial_began_proves_nothing() -> None:
     stream = filled("a")
     worker(stream, "p0").iterate(2)
     rig = worker(stream, "p1")
@@ -277,8 +258,7 @@ def test_an_engine_that_was_dead_before_it_was_given_a_suspect_proves_nothing() 
     assert "deaths" not in note(stream)
 
 
-def test_a_death_that_could_not_be_noted_is_proven_by_its_witness() -> None:
-    """And one that was noted is not counted again."""
+def test_a_death_whose_note_failed_is_proven_by_its_witness_and_no_death_counts_twice() -> None:
     stream, witness = filled("bad"), FakeWitness()
     worker(stream, "p0").iterate(2)
     for failure, left in ((StreamFailed("fenced"), 1), (None, 0), (OutcomeUnknown("no answer"), 0)):
@@ -293,8 +273,8 @@ def test_a_death_that_could_not_be_noted_is_proven_by_its_witness() -> None:
         witness.deaths.clear()
 
 
-def test_the_only_suspect_is_tried_last_when_it_decides() -> None:
-    """Nothing was answered since the start: the engine may be broken, so it waits."""
+def test_a_deciding_trial_waits_until_the_engine_has_answered_another_record() -> None:
+    """Until then the engine may be broken, and the record innocent."""
     stream = filled("bad")
     stream.notes[stream.sources[0]] = '{"v":1,"deaths":[0,2]}'
     stream.committed[stream.sources[0]] = 0
@@ -312,10 +292,9 @@ def test_the_only_suspect_is_tried_last_when_it_decides() -> None:
 
 
 @pytest.mark.parametrize("error", [PublishAborted("no"), OutcomeUnknown("no answer")])
-def test_no_record_is_given_to_the_engine_before_its_partition_is_noted_as_open(
+def test_no_record_is_submitted_before_the_note_of_its_partition_is_committed(
     error: Exception,
 ) -> None:
-    """A commit that fails is tried again."""
     stream = filled("a", "b")
     rig = worker(stream, "p1")
     stream.failures.append(error)
@@ -326,8 +305,8 @@ def test_no_record_is_given_to_the_engine_before_its_partition_is_noted_as_open(
     assert note(stream) == {"v": 1, "by": "p1"}
 
 
-def test_a_commit_in_doubt_is_settled_before_an_offset_is_noted() -> None:
-    """Else the note would move the offset back, and what was published would come twice."""
+def test_an_unknown_commit_is_resolved_before_a_note_is_committed() -> None:
+    """Otherwise the note would move the offset back, and results would be published twice."""
     stream = filled("a", "b")
     rig = worker(stream, "p1")
     rig.iterate(2)
@@ -341,8 +320,7 @@ def test_a_commit_in_doubt_is_settled_before_an_offset_is_noted() -> None:
     assert note(stream) == {"v": 1, "suspects": [0, 1]}
 
 
-def test_a_trial_ends_for_its_witness_when_the_partition_goes() -> None:
-    """The process lives, anyone who has the partition next."""
+def test_losing_the_partition_ends_a_trial() -> None:
     stream, witness = filled("a"), FakeWitness()
     worker(stream, "p0").iterate(2)
     rig = worker(stream, "p1", witness)
@@ -352,8 +330,7 @@ def test_a_trial_ends_for_its_witness_when_the_partition_goes() -> None:
     assert witness.trial is None
 
 
-def test_draining_with_suspects_closes_the_partition_and_keeps_them() -> None:
-    """The next owner tries what was not tried."""
+def test_a_drain_leaves_untried_suspects_to_the_next_owner() -> None:
     stream = filled("a", "b")
     worker(stream, "p1").iterate(2)
     rig = worker(stream, "p2")
@@ -365,7 +342,7 @@ def test_draining_with_suspects_closes_the_partition_and_keeps_them() -> None:
 
 
 def test_records_of_a_canary_in_the_same_process_are_suspects_too() -> None:
-    """It may be the canary's record that made the engine they share hang."""
+    """The canary's record may have crashed the engine process that both share."""
     stream = filled("a", "b", partitions=2)
     rig = worker(stream, "p1")
     rig.iterate(2)
@@ -382,8 +359,7 @@ def test_records_of_a_canary_in_the_same_process_are_suspects_too() -> None:
     assert [note(stream, partition).get("suspects") for partition in (0, 1)] == [[0, 1], [0, 1]]
 
 
-def test_without_it_nothing_is_noted() -> None:
-    """And no transaction made for it."""
+def test_without_crash_isolation_no_note_is_committed() -> None:
     rig = Rig()
     rig.add("a")
     rig.stream.assign(0)

@@ -1,4 +1,4 @@
-"""Worlds in which it is known who crashes the engine: who is rejected, after how many deaths."""
+"""Simulations in which the message that crashes the engine is known: is it rejected, and when?"""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ EACH_DEATH = pytest.mark.parametrize("death", ["engine", "process"])
 
 
 def finish(world: Supervisor, max_deaths: int, expected: int) -> None:
-    """Run to the end; the last message may have to wait for one more, which shows that the engine
-    is well."""
+    """Run to the end. The last message may need one more, which shows that the engine works."""
     if not world.run(max_deaths):
         world.stream.add(b"message to come")
         expected += 1
@@ -25,10 +24,9 @@ def finish(world: Supervisor, max_deaths: int, expected: int) -> None:
 @EACH_DEATH
 @pytest.mark.parametrize("partitions", [1, 2, 4])
 @pytest.mark.parametrize("at", [0, 37, 201, 399])
-def test_a_message_that_crashes_the_engine_is_rejected_after_four_deaths(
+def test_a_message_that_crashes_the_engine_is_rejected_after_at_most_four_deaths(
     death: Death, partitions: int, at: int
 ) -> None:
-    """Wherever it lies among 400; everything else is labelled once."""
     world = Supervisor(filled(COUNT, partitions, [at]), of_poison, death)
     finish(world, max_deaths=10, expected=COUNT)
     assert world.rejected == [f"in-{at % partitions}-{at // partitions}"]
@@ -40,7 +38,6 @@ def test_a_message_that_crashes_the_engine_is_rejected_after_four_deaths(
 def test_several_such_messages_are_rejected_one_by_one(
     death: Death, poison: tuple[int, ...]
 ) -> None:
-    """Near to each other or far apart; at most four deaths each."""
     world = Supervisor(filled(COUNT, 4, poison), of_poison, death)
     finish(world, max_deaths=40, expected=COUNT)
     assert set(world.rejected) == {f"in-{at % 4}-{at // 4}" for at in poison}
@@ -59,8 +56,7 @@ def test_an_engine_that_dies_now_and_then_costs_no_message(death: Death) -> None
 
 
 @EACH_DEATH
-def test_an_engine_that_answers_nothing_condemns_nobody(death: Death) -> None:
-    """It is broken, and no message is to blame: they wait for an engine that is well."""
+def test_an_engine_that_answers_nothing_gets_no_message_rejected(death: Death) -> None:
     world = Supervisor(filled(COUNT, 4), bool, death)
     assert not world.run(max_deaths=60)
     assert world.outputs == []
@@ -73,7 +69,6 @@ def test_an_engine_that_answers_nothing_condemns_nobody(death: Death) -> None:
 
 @EACH_DEATH
 def test_a_trickle_of_messages_to_a_broken_engine_loses_none(death: Death) -> None:
-    """One at a time, each with an engine of its own that it dies with."""
     world = Supervisor(filled(1, 1, [0]), of_poison, death)
     for number in range(1, 6):
         world.run(max_deaths=world.deaths + 4, idle_steps=100)
@@ -86,7 +81,6 @@ def test_a_trickle_of_messages_to_a_broken_engine_loses_none(death: Death) -> No
 
 @EACH_DEATH
 def test_the_last_message_waits_for_another_that_shows_the_engine_is_well(death: Death) -> None:
-    """Meanwhile it is kept from the engine, so the worker does not crash on it either."""
     world = Supervisor(filled(1, 1, [0]), of_poison, death)
     assert not world.run(max_deaths=10)
     assert (world.outputs, world.deaths) == ([], 3)
@@ -96,11 +90,11 @@ def test_the_last_message_waits_for_another_that_shows_the_engine_is_well(death:
 
 
 @pytest.mark.parametrize("poison", [(), (17,)])
-def test_workers_that_are_killed_while_the_engine_is_well_lose_nobody(
+def test_killing_workers_with_a_healthy_engine_gets_no_message_rejected(
     poison: tuple[int, ...],
 ) -> None:
-    """Killed for memory or by a person, every 7 steps, whatever they are doing: an open note is
-    no proof, and a trial is too short to be hit three times."""
+    """Killed every 7 steps, for memory or by an operator: an open note is not a proof, and a trial
+    is too short to be hit three times."""
     world = Supervisor(filled(COUNT, 2, poison), of_poison, "process")
     world.killed_every = 7
     finish(world, max_deaths=60, expected=COUNT)
@@ -110,8 +104,8 @@ def test_workers_that_are_killed_while_the_engine_is_well_lose_nobody(
 
 @EACH_DEATH
 def test_two_workers_that_take_a_partition_in_turn_need_one_death_more(death: Death) -> None:
-    """The file that proves a process's death is on the host where it died: its next worker brings
-    it along when it has the partition again."""
+    """The file that proves a process's death is on the host where it died: that host's next worker
+    uses it once it has the partition again."""
     world = Supervisor(filled(COUNT, 1, [37]), of_poison, death, hosts=2)
     finish(world, max_deaths=10, expected=COUNT)
     assert world.rejected == ["in-0-37"]

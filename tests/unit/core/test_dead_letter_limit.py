@@ -1,4 +1,4 @@
-"""A feed of which too much ends as dead letters stops the worker; a healthy one never does."""
+"""Too many dead letters stop the worker; a healthy feed never does."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.support.rig import started, toy_completed, toy_record
-from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy, stops_at
+from worker.core.dead_letter_limit import WINDOW, DeadLetterLimit, stops_at
 from worker.core.events import Published
 from worker.errors import FeedBroken
 from worker.records.types import Rejected, Tombstone
@@ -19,10 +19,10 @@ DONE = toy_completed(toy_record(), Tombstone(forwarded=True))
 
 
 def feed(limit: DeadLetterLimit, rate: float, records: int, seed: int) -> int | None:
-    """Feed it independent records, in batches of 100; return after how many it was exceeded."""
+    """Feed independent records in batches of 100; return how many it took to stop."""
     numbers = random.Random(seed)
     exceeded: list[bool] = []
-    limit.when_exceeded(lambda: exceeded.append(True))
+    limit.stop = lambda: exceeded.append(True)
     for done in range(0, records, 100):
         limit(Published([DEAD if numbers.random() < rate else DONE for _ in range(100)], 0.0))
         if exceeded:
@@ -35,21 +35,19 @@ def feed(limit: DeadLetterLimit, rate: float, records: int, seed: int) -> int | 
 def test_a_feed_that_is_just_within_the_limit_is_not_stopped(
     ratio: float, window: int, seed: int
 ) -> None:
-    """200,000 records at the very limit, and as many far below it, without a false stop."""
     for rate in (ratio, ratio / 3):
-        assert feed(DeadLetterLimit(LimitPolicy(ratio, window)), rate, 200_000, seed) is None
+        assert feed(DeadLetterLimit(ratio, window), rate, 200_000, seed) is None
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5])
-def test_false_stops_are_no_more_frequent_than_was_promised(ratio: float) -> None:
-    """With a promise weak enough to be seen broken: one window in a hundred at most."""
+def test_false_stops_are_no_more_frequent_than_the_bound_says(ratio: float) -> None:
     chance, window, tries = 0.01, 200, 2000
-    policy = LimitPolicy(ratio, window, chance)
     stopped = sum(
-        feed(DeadLetterLimit(policy), ratio, window, seed) is not None for seed in range(tries)
+        feed(DeadLetterLimit(ratio, window, chance), ratio, window, seed) is not None
+        for seed in range(tries)
     )
     assert stopped <= chance * tries
-    assert stopped > 0, "the level is so high that it would miss what it is for"
+    assert stopped > 0, "the level is so high that it stops nothing"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -57,30 +55,26 @@ def test_false_stops_are_no_more_frequent_than_was_promised(ratio: float) -> Non
 def test_a_broken_feed_is_stopped_within_a_window_or_two(
     rate: float, within: int, seed: int
 ) -> None:
-    """Also when it was healthy for long before: only the window counts."""
     for before in (0, 20_000):
-        limit = DeadLetterLimit(LimitPolicy(0.5, 1000))
+        limit = DeadLetterLimit(0.5, 1000)
         assert feed(limit, 0.01, before, seed) is None
         found = feed(limit, rate, 5000, seed)
         assert found is not None
         assert found <= within
 
 
-def test_every_limit_that_can_be_set_can_be_exceeded() -> None:
-    """The setting ends where a window of dead letters alone would prove nothing."""
-    assert 500 < stops_at(0.5, 1000, 1e-9) < 650
-    highest = LimitPolicy(0.95)
-    assert LoopSettings(max_dead_letter_ratio=highest.ratio)
+def test_every_ratio_that_can_be_set_can_be_exceeded() -> None:
+    assert 500 < stops_at(0.5) < 650
+    assert LoopSettings(max_dead_letter_ratio=0.95)
     with pytest.raises(ValidationError, match="less than or equal to"):
-        LoopSettings(max_dead_letter_ratio=highest.ratio + 0.001)
-    assert stops_at(highest.ratio, highest.window, highest.false_stop) <= highest.window
+        LoopSettings(max_dead_letter_ratio=0.951)
+    assert stops_at(0.95) <= WINDOW
 
 
-def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
-    """Nothing is committed beyond what was written, nothing in flight is dropped."""
+def test_the_worker_stops_with_the_reason_after_it_has_published_what_is_in_flight() -> None:
     rig = started()
-    limit = DeadLetterLimit(LimitPolicy(0.5, 100))
-    limit.when_exceeded(rig.loop.stop)
+    limit = DeadLetterLimit(0.5, 100)
+    limit.stop = rig.loop.stop
     rig.on_published(lambda batch: limit(Published(batch, 0.0)))
     for _ in range(200):
         rig.stream.add(None)
@@ -96,8 +90,7 @@ def test_the_loop_ends_after_what_it_has_is_written_and_says_why() -> None:
     assert FeedBroken.exit_code == 6
 
 
-def test_a_healthy_worker_ends_as_ever() -> None:
-    """The check after the loop is silent."""
-    limit = DeadLetterLimit(LimitPolicy(0.5, 100))
+def test_below_the_limit_the_check_raises_nothing() -> None:
+    limit = DeadLetterLimit(0.5, 100)
     limit(Published([DONE, DEAD], 0.0))
     limit.check()

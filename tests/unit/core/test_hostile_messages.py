@@ -1,7 +1,7 @@
-"""A message of any kind costs time in proportion to its length, up to a bound: none stops a worker.
+"""Preparing a message takes time in proportion to its length, so that none stalls a worker.
 
-Ratios of CPU time, not times: what takes n characters may take four times as long for 4 n, and
-twice that again for noise. What is quadratic takes sixteen times as long.
+The tests compare CPU times: four times the length may take eight times as long, half of it noise.
+Quadratic code takes sixteen times as long.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def cpu_s(labeller: Labeller, value: bytes) -> float:
 
 def check_linear(labeller: Labeller, short: bytes, long: bytes) -> None:
     once, four_times = cpu_s(labeller, short), cpu_s(labeller, long)
-    # What is done in a few milliseconds is too short to be compared, and no harm either.
+    # A few milliseconds are too short to compare, and harmless.
     assert four_times < 8 * max(once, 0.005), f"{once:.4f} s, then {four_times:.4f} s"
 
 
@@ -114,15 +114,13 @@ VALUES = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_the_time_for_any_value_grows_with_its_length_at_most(kind: str) -> None:
-    """What a parser could be led into."""
+def test_the_time_to_parse_any_value_grows_with_its_length_at_most(kind: str) -> None:
     begin, unit, end = VALUES[kind]
     short, long = (begin + unit * (n // len(unit)) + end for n in (N, 4 * N))
     check_linear(labeller(), short.encode(), long.encode())
 
 
-def test_a_message_that_is_ten_times_the_bound_costs_no_more_than_its_bytes() -> None:
-    """Only decoding grows: what is done to the text does not."""
+def test_text_beyond_the_length_limit_costs_only_its_decoding() -> None:
     unit = KINDS["groups of digits"]
     at_bound, beyond = (cpu_s(labeller(), message(n, unit)) for n in (65_536, 655_360))
     assert beyond < 3 * at_bound

@@ -1,4 +1,4 @@
-"""A record to a prompt, an answer to an outcome."""
+"""From a record to a prompt, and from an answer to an outcome."""
 
 import math
 
@@ -19,7 +19,6 @@ def labeller(thresholds: Thresholds | None = None) -> Labeller:
 
 
 def test_a_record_becomes_the_prompt_of_its_message() -> None:
-    """Prefix, message, suffix; and the sender's id travels along."""
     prepared = labeller().prepare(toy_record(b'{"message": "hi", "id": 7}'))
     spec = small_manifest().prompt
     assert prepared.prompt_ids == (*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids)
@@ -27,7 +26,6 @@ def test_a_record_becomes_the_prompt_of_its_message() -> None:
 
 
 def test_a_long_message_is_marked_as_shortened() -> None:
-    """Anyone who reads the label can tell that the model did not read everything."""
     prepared = labeller().prepare(toy_record(b'{"message": "%s"}' % (b"x" * 100)))
     assert prepared.truncated
     assert len(prepared.prompt_ids) == small_manifest().prompt.max_prompt_tokens
@@ -35,7 +33,6 @@ def test_a_long_message_is_marked_as_shortened() -> None:
 
 @pytest.mark.parametrize("text", ["\\u200b", "\\u0000\\u0001", "\\ud800"])
 def test_a_message_of_nothing_printable_is_rejected(text: str) -> None:
-    """The model is not asked to label nothing."""
     with pytest.raises(MessageRejected) as caught:
         labeller().prepare(toy_record(f'{{"message": "{text}"}}'.encode()))
     assert caught.value.reason == "empty_message"
@@ -52,15 +49,13 @@ def test_a_message_of_nothing_printable_is_rejected(text: str) -> None:
         ChoiceAnswer("billing", 5000.0),
     ],
 )
-def test_an_answer_that_is_no_label_is_rejected(answer: CodeScores | ChoiceAnswer) -> None:
-    """A result outside the set never becomes an output, whatever form it has."""
+def test_an_answer_that_is_not_a_label_is_rejected(answer: CodeScores | ChoiceAnswer) -> None:
     with pytest.raises(MessageRejected) as caught:
         labeller().decide(answer)
     assert caught.value.reason == "invalid_answer"
 
 
-def test_both_forms_of_answer_are_read() -> None:
-    """Codes and words lead to the same kind of decision."""
+def test_code_scores_and_choice_answers_give_labels() -> None:
     assert labeller().decide(scores("delivery")).label == "delivery"
     assert labeller().decide(ChoiceAnswer(" delivery\n", -0.5)).label == "delivery"
 
@@ -78,12 +73,10 @@ def test_both_forms_of_answer_are_read() -> None:
 def test_review_reasons_follow_the_thresholds(
     thresholds: Thresholds, reasons: tuple[str, ...]
 ) -> None:
-    """Each threshold gives its own reason, and one that is off gives none."""
     made = labeller(thresholds)
     assert made.review_reasons(made.decide(scores("billing", p=0.9))) == reasons
 
 
-def test_choice_answers_have_no_off_label_mass_to_review() -> None:
-    """What decoding cannot see is no reason for review."""
+def test_a_choice_answer_without_off_label_mass_is_not_reviewed_for_it() -> None:
     made = labeller(Thresholds(None, 0.0))
     assert made.review_reasons(made.decide(ChoiceAnswer("billing", -0.5))) == ()

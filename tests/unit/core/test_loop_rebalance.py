@@ -1,4 +1,4 @@
-"""Partitions that come and go, and the end of a worker: nothing is lost, nothing is done twice."""
+"""Rebalances and the end of a worker: no record is lost or published twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.rig import Rig, SinkRecord, isolation, make_loop_policy, started
-from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
+from worker.errors import EngineDied, OutcomeUnknown, PublishAborted
 from worker.records.types import CommittedOffset, Record
 from worker.stream.fake import FakeStream
 
@@ -15,7 +15,6 @@ AT_ONCE = make_loop_policy(revoke_drain_s=0.0, publish_interval_s=600.0)
 
 
 def test_a_revoke_publishes_the_finished_prefix_and_drops_the_rest() -> None:
-    """The next owner starts right behind what is published."""
     rig = started("m0", "m1", "m2", "m3", policy=AT_ONCE)
     rig.answer("m0", "m1", "m3")
     assert rig.ids == []
@@ -26,7 +25,6 @@ def test_a_revoke_publishes_the_finished_prefix_and_drops_the_rest() -> None:
 
 
 def test_answers_of_an_ended_assignment_are_ignored() -> None:
-    """Another worker owns those messages now."""
     rig = started("m0", "m1", policy=AT_ONCE)
     called_off = rig.engine.future("m1")
     rig.engine.begin("m0")
@@ -37,22 +35,7 @@ def test_answers_of_an_ended_assignment_are_ignored() -> None:
     assert (rig.ids, rig.committed(), rig.loop.state.in_flight_records) == ([], 0, 0)
 
 
-def test_answers_of_an_ended_assignment_do_not_count_when_the_partition_comes_back() -> None:
-    """The same offsets are read again, and only the new reading is answered."""
-    rig = started("m0", "m1", policy=AT_ONCE)
-    rig.engine.begin("m0")
-    rig.stream.revoke(0)
-    rig.stream.assign(0)
-    rig.iterate()
-    assert rig.engine.pending == ["m0", "m0", "m1"]
-    rig.answer("m0")
-    assert rig.ids == []
-    rig.answer("m1", "m0")
-    assert rig.ids == ["in-0-0", "in-0-1"]
-
-
 def test_a_revoke_waits_for_work_in_flight_within_its_bound() -> None:
-    """What takes a moment is finished here; what takes longer is the next owner's."""
     rig = started("m0", "m1", "m2", tick=0.01, policy=make_loop_policy(revoke_drain_s=2.0))
     rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
     rig.clock.after(1.9, lambda: rig.engine.answer("m1"))
@@ -64,7 +47,6 @@ def test_a_revoke_waits_for_work_in_flight_within_its_bound() -> None:
 
 
 def test_a_revoke_returns_as_soon_as_nothing_is_in_flight() -> None:
-    """A rebalance is not held up for the whole bound."""
     rig = started("m0", tick=0.01, policy=make_loop_policy(revoke_drain_s=100.0))
     rig.clock.after(0.5, lambda: rig.engine.answer("m0"))
     began = rig.clock.now
@@ -73,22 +55,7 @@ def test_a_revoke_returns_as_soon_as_nothing_is_in_flight() -> None:
     assert rig.clock.now - began < 1.0
 
 
-def test_a_revoke_of_one_partition_leaves_the_others_alone() -> None:
-    """Cooperative rebalancing: what stays goes on undisturbed."""
-    rig = Rig(partitions=2, policy=AT_ONCE)
-    rig.add("m0", "m1")
-    rig.add("n0", partition=1)
-    rig.stream.assign(0, 1)
-    rig.iterate()
-    rig.answer("m0")
-    rig.stream.revoke(0)
-    rig.answer("n0")
-    assert sorted(rig.ids) == ["in-0-0", "in-1-0"]
-    assert (rig.committed(0), rig.committed(1)) == (1, 1)
-
-
 def test_a_revoke_publishes_everything_finished_however_much_it_is() -> None:
-    """One transaction's size is no limit to what is handed over."""
     policy = make_loop_policy(revoke_drain_s=0.0, publish_max_records=3, publish_interval_s=600.0)
     rig = started("slow", *(f"m{n}" for n in range(10)), policy=policy)
     rig.answer(*(f"m{n}" for n in range(10)))
@@ -100,7 +67,6 @@ def test_a_revoke_publishes_everything_finished_however_much_it_is() -> None:
 
 
 def test_a_lost_partition_publishes_nothing() -> None:
-    """Somebody else may have done it already: a late commit would be a duplicate."""
     rig = started("m0", "m1", policy=AT_ONCE)
     rig.answer("m0")
     rig.stream.lose(0)
@@ -113,7 +79,7 @@ def test_a_lost_partition_publishes_nothing() -> None:
 def test_records_fetched_before_their_partition_went_away_are_left_to_its_new_owner(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rebalance in the middle of a poll: what the poll returns is not ours any more."""
+    """A rebalance in the middle of a poll: its records belong to another worker already."""
     rig = Rig(partitions=2)
     rig.add("m0")
     rig.add("n0", partition=1)
@@ -135,21 +101,8 @@ def test_records_fetched_before_their_partition_went_away_are_left_to_its_new_ow
     assert (rig.ids, rig.loop.state.in_flight_records) == (["in-1-0"], 0)
 
 
-def test_a_lost_partition_that_comes_back_goes_on_behind_the_other_owners_work() -> None:
-    """What the other worker committed meanwhile is not done again."""
-    rig = started("m0", "m1", "m2", policy=AT_ONCE)
-    rig.answer("m0")
-    rig.stream.lose(0)
-    rig.stream.committed[rig.stream.sources[0]] = 2
-    rig.stream.assign(0)
-    rig.iterate()
-    assert rig.engine.pending == ["m2"]
-    rig.answer("m2")
-    assert (rig.ids, rig.committed()) == (["in-0-2"], 3)
-
-
-def test_an_assignment_of_what_is_held_already_starts_it_anew() -> None:
-    """A broker that says it twice does not make results count twice."""
+def test_a_repeated_assignment_starts_the_partition_again() -> None:
+    """Its results do not count twice."""
     rig = started("m0", "m1", policy=AT_ONCE)
     rig.answer("m0")
     rig.stream.assign(0)
@@ -163,7 +116,6 @@ def test_an_assignment_of_what_is_held_already_starts_it_anew() -> None:
 def test_a_revoke_whose_publish_is_not_answered_neither_repeats_nor_skips(
     published: bool,
 ) -> None:
-    """The committed offset decides where the next owner starts, whatever happened."""
     rig = started("m0", "m1", policy=AT_ONCE)
     rig.answer("m0")
     rig.stream.failures.append(OutcomeUnknown("no answer"))
@@ -175,21 +127,7 @@ def test_a_revoke_whose_publish_is_not_answered_neither_repeats_nor_skips(
     assert rig.ids == ["in-0-0", "in-0-1"]
 
 
-def test_a_revoke_resolves_an_unanswered_commit_before_it_publishes() -> None:
-    """Publishing on top of an open question would publish the same records twice."""
-    rig = started("m0", "m1", "m2", tick=0.01)
-    rig.stream.failures.append(OutcomeUnknown("no answer"))
-    rig.stream.commits_before_failure = True
-    rig.answer("m0")
-    rig.engine.answer("m1")
-    rig.loop._pipeline.poll(0.0)
-    rig.stream.revoke(0)
-    assert rig.ids == ["in-0-0", "in-0-1"]
-    assert rig.stream.calls == ["resolve_unknown_commit"]
-
-
-def test_a_revoke_that_cannot_publish_lets_go_all_the_same() -> None:
-    """The group is not held up by a broker's trouble; the records are done again elsewhere."""
+def test_a_revoke_that_cannot_publish_gives_the_partition_up() -> None:
     rig = started("m0", policy=AT_ONCE)
     rig.engine.answer("m0")
     rig.loop._pipeline.poll(0.0)
@@ -200,7 +138,6 @@ def test_a_revoke_that_cannot_publish_lets_go_all_the_same() -> None:
 
 
 def test_an_engine_that_dies_during_a_revoke_stops_the_worker() -> None:
-    """It is not mistaken for a message that is late."""
     rig = started("m0", tick=0.01)
     rig.clock.after(0.5, lambda: rig.engine.fail("m0", EngineDied("gone")))
     with pytest.raises(EngineDied):
@@ -212,7 +149,6 @@ def test_an_engine_that_dies_during_a_revoke_stops_the_worker() -> None:
 
 
 def test_stop_drains_publishes_and_returns() -> None:
-    """After SIGTERM what is in flight is finished, and nothing new is begun."""
     rig = Rig(tick=0.01, policy=make_loop_policy(drain_s=10.0))
     rig.add("m0", "m1")
     rig.stream.script.append(lambda: rig.stream.assign(0))
@@ -231,7 +167,6 @@ def test_stop_drains_publishes_and_returns() -> None:
 
 
 def test_drain_respects_its_bound_and_leaves_the_rest_uncommitted() -> None:
-    """A pod has its grace period: what is not done by then is done by another."""
     rig = started("m0", "m1", "m2", tick=0.01, policy=make_loop_policy(drain_s=5.0))
     rig.clock.after(1.0, lambda: rig.engine.answer("m0"))
     rig.clock.after(1.0, lambda: rig.engine.answer("m2"))
@@ -245,7 +180,7 @@ def test_drain_respects_its_bound_and_leaves_the_rest_uncommitted() -> None:
 
 
 def test_drain_keeps_polling() -> None:
-    """A worker that drains is still a member of its group, and can be asked to let go."""
+    """A draining worker is still a member of its group, and partitions may be revoked."""
     rig = started("m0", "m1", tick=0.01, policy=make_loop_policy(drain_s=5.0, revoke_drain_s=0.0))
     rig.clock.after(3.0, lambda: rig.stream.script.append(lambda: rig.stream.revoke(0)))
     rig.clock.after(2.0, lambda: rig.engine.answer("m0"))
@@ -257,7 +192,6 @@ def test_drain_keeps_polling() -> None:
 
 
 def test_drain_takes_no_records_of_a_partition_that_comes_meanwhile() -> None:
-    """They are left to anyone who comes after: begun and not finished would help nobody."""
     rig = Rig(partitions=2, tick=0.01, policy=make_loop_policy(drain_s=2.0))
     rig.add("m0")
     rig.add("n0", partition=1)
@@ -271,7 +205,6 @@ def test_drain_takes_no_records_of_a_partition_that_comes_meanwhile() -> None:
 
 
 def test_drain_tries_a_failed_publish_again() -> None:
-    """A passing trouble at the wrong moment costs no finished work."""
     rig = started("m0", tick=0.01)
     rig.stream.failures.append(PublishAborted("not now"))
     rig.engine.answer("m0")
@@ -279,17 +212,7 @@ def test_drain_tries_a_failed_publish_again() -> None:
     assert rig.outputs == [SinkRecord("out", "in-0-0", label="billing")]
 
 
-def test_drain_ends_when_the_engine_dies() -> None:
-    """A dead engine's work is not waited for."""
-    rig = started("m0", tick=0.01)
-    rig.engine.fake.die()
-    with pytest.raises(EngineDied):
-        rig.loop.drain()
-    assert rig.committed() == 0
-
-
-def test_drain_looks_after_the_engines_health(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine that is gone without failing its prompts does not use the whole bound up."""
+def test_drain_ends_when_the_engine_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = started("m0", tick=0.01)
 
     def gone() -> None:
@@ -302,21 +225,11 @@ def test_drain_looks_after_the_engines_health(monkeypatch: pytest.MonkeyPatch) -
     assert rig.clock.now - began < 1.0
 
 
-def test_a_fenced_worker_drains_nothing() -> None:
-    """Once another worker has taken over, this one writes nothing more."""
-    rig = started("m0", tick=0.01)
-    rig.stream.failures.append(StreamFailed("fenced"))
-    rig.engine.answer("m0")
-    with pytest.raises(StreamFailed):
-        rig.loop.drain()
-    assert (rig.ids, rig.committed()) == ([], 0)
-
-
-# A partition that is delivered from before its committed offset: what was published stays so.
-
-
 def begun(stream: FakeStream, *, isolated: bool) -> Rig:
-    """A worker on a partition with three records, the first two published before it came."""
+    """A worker on a partition of three records, two of them published by an earlier owner.
+
+    The client delivers the partition from its beginning in spite of the committed offset.
+    """
     for text in ("old", "older", "new"):
         stream.add(text.encode())
     stream.committed[stream.sources[0]] = 2
@@ -327,9 +240,8 @@ def begun(stream: FakeStream, *, isolated: bool) -> Rig:
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_what_was_published_before_is_left_out(isolated: bool) -> None:
-    """The client began at the beginning: what lies before the committed offset gets no second
-    result, counts as held no more, and the committed offset does not go back."""
+def test_records_before_the_committed_offset_are_skipped(isolated: bool) -> None:
+    """They get no second result and are not in flight; the committed offset does not go back."""
     stream = FakeStream()
     rig = begun(stream, isolated=isolated)
     rig.iterate(2)
@@ -343,7 +255,7 @@ def test_what_was_published_before_is_left_out(isolated: bool) -> None:
 
 
 def test_a_long_log_is_not_read_again_up_to_the_committed_offset() -> None:
-    """The worker seeks it: a million records would be read, and held as waiting, for nothing."""
+    """The worker seeks there; it does not read and hold a million records for nothing."""
     stream = FakeStream()
     for number in range(100_000):
         stream.add(str(number).encode())
@@ -356,8 +268,7 @@ def test_a_long_log_is_not_read_again_up_to_the_committed_offset() -> None:
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_also_what_comes_after_the_partition_was_opened(isolated: bool) -> None:
-    """The client delivers a few at a time."""
+def test_records_before_the_committed_offset_are_skipped_in_later_polls_too(isolated: bool) -> None:
     stream = FakeStream()
     rig = begun(stream, isolated=isolated)
     stream.log[stream.sources[0]], rest = [], stream.log[stream.sources[0]]
@@ -371,8 +282,7 @@ def test_also_what_comes_after_the_partition_was_opened(isolated: bool) -> None:
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_a_log_that_was_cut_has_new_records(isolated: bool) -> None:
-    """A committed offset beyond the end says nothing of what is there now."""
+def test_a_committed_offset_beyond_the_end_of_a_truncated_log_is_ignored(isolated: bool) -> None:
     stream = FakeStream()
     for text in ("a", "b"):
         stream.add(text.encode())
@@ -386,7 +296,6 @@ def test_a_log_that_was_cut_has_new_records(isolated: bool) -> None:
 
 
 def test_until_it_is_known_nothing_goes_to_the_engine() -> None:
-    """Without crash isolation too: a partition whose committed offset is not told yet waits."""
     stream = FakeStream()
     rig = begun(stream, isolated=False)
     real, refusals = stream.read_committed, [PublishAborted("not yet", unreachable=True)]

@@ -1,4 +1,4 @@
-"""Any interleaving of work, rebalances and failures: each record is published exactly once."""
+"""In any interleaving of work, rebalances, and failures, each record is published exactly once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NOTES = [
     '{"v":1,"by":"another","suspects":[0,4],"deaths":[1,1]}',
     '{"v":1,"suspects":[0,3],"deaths":[2,2]}',
 ]
-"""What another worker leaves: in good order, killed, killed in a trial, when its engine died."""
+"""Another worker's notes: closed, not ours, killed, killed in a trial, and its engine died."""
 POLICY = make_loop_policy(
-    bounds=make_bounds(max_records=6, max_bytes=200, resume_ratio=0.5),
+    bounds=make_bounds(max_records=6, max_bytes=200),
     publish_max_records=4,
     publish_attempts=10_000,
     revoke_drain_s=0.5,
@@ -32,7 +32,7 @@ POLICY = make_loop_policy(
 
 
 class ExactlyOnce(RuleBasedStateMachine):
-    """One worker under test, another that takes over what it does not hold."""
+    """One worker under test, and another that owns the other partitions."""
 
     @initialize()
     def start(self) -> None:
@@ -162,19 +162,13 @@ class ExactlyOnce(RuleBasedStateMachine):
 
 
 class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,valid-type]
-    """Whatever happens in whatever order, no record is lost and none is published twice."""
+    """In any order of events, no record is lost and none is published twice."""
 
     settings = settings(max_examples=60, stateful_step_count=30)
 
 
-# Random worlds of the loop: no record is lost, doubled or stuck, and no good one is a dead
-# letter.
-#
-# A thousand of them: ``pytest tests/unit/core/test_loop_simulation.py -m long``.
-
-
-def live_through(seed: int) -> None:
-    """One world from its beginning to its end."""
+def simulate(seed: int) -> None:
+    """Run one random world: no record is lost, doubled, or stuck, and no good one a dead letter."""
     world = World(seed)
     world.run(steps=world.draw.randint(50, 600))
     assert world.finish(), f"seed {seed}: a record is stuck"
@@ -183,13 +177,12 @@ def live_through(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_each_record_has_its_one_right_end(seed: int) -> None:
-    """Whatever the pace of a stage, and whatever is refused, fails, goes or is killed."""
-    live_through(seed)
+    """With any pace of the stages, and any refusals, failures, rebalances, and kills."""
+    simulate(seed)
 
 
 @pytest.mark.long  # a quarter of an hour
 @pytest.mark.timeout(3600)
 def test_each_record_has_its_one_right_end_in_a_thousand_worlds() -> None:
-    """The same, of other seeds."""
     for seed in range(1_000, 2_000):
-        live_through(seed)
+        simulate(seed)

@@ -1,4 +1,4 @@
-"""Delayed retry: what is put on the retry topic, and when a message is dead."""
+"""Delayed retry: which records go to the retry topic, and when one becomes a dead letter."""
 
 from dataclasses import replace
 
@@ -19,13 +19,10 @@ from tests.support.rig import (
 )
 from worker.contract.records import Headers, Retry, read_dead_letter, read_retry
 from worker.contract.records.headers import NEEDED_RETRY_HEADERS
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
-
-# What is written.
+from worker.errors import OutcomeUnknown, RecordTooLarge
 
 
 def test_a_message_that_the_engine_refuses_waits_on_the_retry_topic() -> None:
-    """As it came, with where it came from; in the batch that commits its offset."""
     rig = rig_with("m0")
     before = now_ms(rig)
     refuse(rig)
@@ -41,8 +38,7 @@ def test_a_message_that_the_engine_refuses_waits_on_the_retry_topic() -> None:
     assert (results(rig), rig.committed()) == ([], 1)
 
 
-def test_a_message_without_an_answer_in_time_waits_likewise() -> None:
-    """And its neighbour is labelled: it is out of order from here on."""
+def test_a_message_past_its_deadline_waits_on_the_retry_topic() -> None:
     rig = rig_with("stuck", "m1", deadline_s=5.0)
     rig.answer("m1")
     rig.pass_time(6)
@@ -51,23 +47,21 @@ def test_a_message_without_an_answer_in_time_waits_likewise() -> None:
     assert rig.committed() == 2
 
 
-def test_what_no_attempt_could_mend_is_dead_at_once() -> None:
-    """An empty message stays empty."""
+def test_a_message_that_no_attempt_could_fix_is_a_dead_letter_at_once() -> None:
     rig = rig_with(" ")
     assert [published.reason for published in results(rig)] == ["empty_message"]
     assert waiting(rig) == []
 
 
-def test_an_answer_that_is_no_label_is_dead_at_once() -> None:
-    """The same prompt would get the same answer."""
+def test_an_answer_that_is_not_a_label_is_a_dead_letter_at_once() -> None:
+    """The same prompt would get the same answer again."""
     rig = rig_with("m0")
     rig.engine.answer("m0", label=None)
     rig.iterate()
     assert [published.reason for published in results(rig)] == ["invalid_answer"]
 
 
-def test_forged_headers_on_the_input_mean_nothing() -> None:
-    """They neither delay a message, nor give it another's id, nor go along with its label."""
+def test_forged_retry_headers_on_the_input_are_ignored() -> None:
     forged = Retry("other", 9, 9, 9, 2, 1 << 52, "engine_rejected", 0, 50).headers()
     rig = rig_with("m0", "m1", headers=forged + OWN)
     rig.answer("m1")
@@ -81,8 +75,7 @@ def test_forged_headers_on_the_input_mean_nothing() -> None:
     assert read_retry(again.headers).id == "in-0-0"
 
 
-def test_a_retry_that_is_too_large_for_its_topic_is_a_dead_letter() -> None:
-    """With the reason that it failed for; nothing is lost."""
+def test_a_record_too_large_for_the_retry_topic_is_a_dead_letter() -> None:
     rig = rig_with("m0")
     rig.stream.failures.append(RecordTooLarge([0]))
     refuse(rig)
@@ -90,22 +83,8 @@ def test_a_retry_that_is_too_large_for_its_topic_is_a_dead_letter() -> None:
     assert waiting(rig) == []
 
 
-def test_a_batch_that_is_published_again_has_the_retry_once() -> None:
-    """With a delay that begins when it is written."""
-    rig = rig_with("m0")
-    rig.stream.failures.append(PublishAborted("aborted"))
-    refuse(rig)
-    assert waiting(rig) == []
-    rig.iterate(3)
-    (outgoing,) = waiting(rig)
-    found = read_retry(outgoing.headers)
-    assert found.not_before_ms - found.first_failed_ms in {10_000, 10_001}
-    assert rig.committed() == 1
-
-
 @pytest.mark.parametrize("published", [True, False])
 def test_an_unknown_commit_is_resolved_for_retries_too(published: bool) -> None:
-    """Both when a message is put there and when it is taken from there."""
     rig = rig_with("m0")
     rig.stream.commits_before_failure = published
     rig.stream.failures.append(OutcomeUnknown("no answer"))
@@ -120,11 +99,7 @@ def test_an_unknown_commit_is_resolved_for_retries_too(published: bool) -> None:
     assert (rig.committed(0), rig.committed(1)) == (1, 1)
 
 
-# Until it is dead.
-
-
-def test_after_the_last_attempt_it_is_dead_and_says_how_often_it_was_tried() -> None:
-    """The first attempt and two more, each asking the engine twice; from where it came at first."""
+def test_after_the_last_attempt_it_is_a_dead_letter_with_the_number_of_attempts() -> None:
     rig = rig_with("m0", max_attempts=2)
     for _ in range(3):
         rig.engine.fail("m0", REFUSED)
@@ -147,8 +122,7 @@ def test_after_the_last_attempt_it_is_dead_and_says_how_often_it_was_tried() -> 
     assert (rig.committed(0), rig.committed(1)) == (1, 2)
 
 
-def test_without_attempts_what_waits_is_tried_and_nothing_more_is_put_there() -> None:
-    """The way out: the topic runs empty."""
+def test_with_no_attempts_left_in_the_settings_the_retry_topic_runs_empty() -> None:
     rig = rig_with("m0", retry=replace(POLICY, max_attempts=0))
     of_retry(rig, made_up(rig, -5.0).headers(), "r0")
     refuse(rig)
@@ -157,17 +131,6 @@ def test_without_attempts_what_waits_is_tried_and_nothing_more_is_put_there() ->
     assert [published.id for published in results(rig)] == ["in-0-0", "in-0-7"]
     assert {published.reason for published in results(rig)} == {"engine_rejected"}
     assert waiting(rig) == []
-
-
-def test_without_a_retry_topic_it_is_dead_at_once() -> None:
-    """As it was before there was one."""
-    rig = rig_with("m0", retry=None)
-    refuse(rig)
-    assert results(rig) == [SinkRecord("dead", "in-0-0", reason="engine_rejected")]
-    assert not any(name.startswith("clerk.retry") for name, _ in rig.stream.outputs[0].headers)
-
-
-# What should not be on the topic.
 
 
 @pytest.mark.parametrize(
@@ -180,8 +143,7 @@ def test_without_a_retry_topic_it_is_dead_at_once() -> None:
         Retry("in", 0, 1, None, 1, 1 << 52, "engine_rejected", 0, 1).headers(),
     ],
 )  # fmt: skip
-def test_a_damaged_record_is_a_dead_letter_that_says_so(headers: Headers) -> None:
-    """It stops nothing and loses nothing; what it says stays readable for people."""
+def test_a_record_with_damaged_retry_headers_is_a_dead_letter(headers: Headers) -> None:
     rig = rig_with("m0")
     of_retry(rig, (*headers, ("mine", b"1")))
     rig.iterate(2)

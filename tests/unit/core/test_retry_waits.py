@@ -1,4 +1,4 @@
-"""Delayed retry: what waits is tried in its time, and nothing else waits for it."""
+"""Delayed retry: a record is tried when it is due, and nothing else waits for it."""
 
 from typing import Any
 
@@ -22,14 +22,11 @@ from tests.support.rig import (
     rig_with,
     waiting,
 )
-from worker.contract.records import Headers, Retry, read_retry
+from worker.contract.records import read_retry
 from worker.errors import PublishAborted
 
-# When it is tried again.
 
-
-def test_nothing_is_tried_before_its_time() -> None:
-    """Not a moment before; then at once, under the id that it always had."""
+def test_no_record_is_tried_before_it_is_due() -> None:
     rig = rig_with("m0")
     refuse(rig)
     due_ms = read_retry(waiting(rig)[0].headers).not_before_ms
@@ -48,18 +45,7 @@ def test_nothing_is_tried_before_its_time() -> None:
     assert (rig.committed(0), rig.committed(1)) == (1, 1)
 
 
-def test_a_doubtful_label_of_a_retry_goes_to_review() -> None:
-    """It is routed as any other."""
-    rig = rig_with("m0")
-    refuse(rig)
-    rig.iterate(11)
-    rig.engine.answer("m0", "other", p=0.011)
-    rig.iterate()
-    assert results(rig) == [SinkRecord("review", "in-0-0", label="other")]
-
-
 def test_the_partition_is_paused_until_its_head_is_due() -> None:
-    """One pause and one resume; what lies behind the head stays in the topic."""
     rig = rig_with("m0", "m1", "m2")
     for text in ("m0", "m1", "m2"):
         rig.engine.fail(text, REFUSED)
@@ -75,26 +61,8 @@ def test_the_partition_is_paused_until_its_head_is_due() -> None:
     assert rig.stream.calls.count("resume") == 1
 
 
-def test_each_records_headers_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though it is asked of each whether it is early, and some wait here for their time."""
-    read: list[Headers] = []
-
-    def counting(headers: Headers) -> Retry:
-        read.append(headers)
-        return read_retry(headers)
-
-    monkeypatch.setattr("worker.records.encode.read_retry", counting)
-    rig = rig_with("m0", "m1", "m2")
-    for text in ("m0", "m1", "m2"):
-        rig.engine.fail(text, REFUSED)
-    rig.iterate(13)
-    assert rig.engine.pending == ["m0", "m1", "m2"]
-    assert len(read) == 3
-
-
 def test_other_partitions_go_on() -> None:
-    """Waiting is nobody else's affair, and takes no place in the bounds."""
-    bounds = make_bounds(max_records=4, max_bytes=1_000_000, resume_ratio=0.5)
+    bounds = make_bounds(max_records=4, max_bytes=1_000_000)
     rig = rig_with("m0", policy=make_loop_policy(bounds=bounds))
     refuse(rig)
     rig.iterate()
@@ -107,8 +75,7 @@ def test_other_partitions_go_on() -> None:
     assert [published.id for published in results(rig)] == [f"in-0-{n}" for n in range(1, 7)]
 
 
-def test_the_client_is_not_asked_more_often_than_needed() -> None:
-    """An idle loop sleeps until the next record, or until the head is due."""
+def test_an_idle_loop_sleeps_until_a_record_comes_or_the_head_is_due() -> None:
     rig = rig_with("m0")
     refuse(rig)
     rig.iterate()
@@ -128,8 +95,7 @@ def test_the_client_is_not_asked_more_often_than_needed() -> None:
     assert asked[-1] == pytest.approx(0.2, abs=0.01)
 
 
-def test_a_delay_that_was_made_shorter_lets_nothing_go_early() -> None:
-    """What is due later is in front: what lies behind it is late, and nothing is early."""
+def test_with_a_shortened_delay_no_record_is_early() -> None:
     rig = rig_with()
     of_retry(rig, made_up(rig, 100.0, offset=0).headers(), "old")
     of_retry(rig, made_up(rig, 5.0, offset=1).headers(), "new")
@@ -139,8 +105,7 @@ def test_a_delay_that_was_made_shorter_lets_nothing_go_early() -> None:
     assert rig.engine.pending == ["old", "new"]
 
 
-def test_records_that_come_in_spite_of_the_pause_wait_behind_the_head() -> None:
-    """However the client takes a pause: in order, and not before their own time."""
+def test_records_delivered_in_spite_of_the_pause_wait_behind_the_head() -> None:
     rig = rig_with()
     of_retry(rig, made_up(rig, 5.0, offset=0).headers(), "r0")
     of_retry(rig, made_up(rig, 20.0, offset=1).headers(), "r1")
@@ -154,9 +119,8 @@ def test_records_that_come_in_spite_of_the_pause_wait_behind_the_head() -> None:
     assert [published.id for published in results(rig)] == ["in-0-0", "in-0-1"]
 
 
-def test_a_head_waits_for_room_too() -> None:
-    """The bound on records is a bound."""
-    bounds = make_bounds(max_records=2, max_bytes=1_000_000, resume_ratio=0.5)
+def test_a_due_head_waits_until_there_is_room() -> None:
+    bounds = make_bounds(max_records=2, max_bytes=1_000_000)
     rig = rig_with(policy=make_loop_policy(bounds=bounds), partitions=2)
     of_retry(rig, made_up(rig, 3.0).headers(), "r0")
     rig.iterate()
@@ -170,9 +134,9 @@ def test_a_head_waits_for_room_too() -> None:
     assert sorted(rig.engine.pending) == ["n0", "r0"]
 
 
-def test_a_head_is_no_affair_of_the_bounds() -> None:
-    """Its partition is neither resumed when there is room again, nor before its time."""
-    bounds = make_bounds(max_records=4, max_bytes=1_000_000, resume_ratio=0.5)
+def test_backpressure_neither_resumes_nor_pauses_a_partition_with_a_held_head() -> None:
+    """Neither when there is room again, nor before the head is due."""
+    bounds = make_bounds(max_records=4, max_bytes=1_000_000)
     rig = rig_with(policy=make_loop_policy(bounds=bounds))
     of_retry(rig, made_up(rig, -1.0, offset=0).headers(), "r0")
     of_retry(rig, made_up(rig, 30.0, offset=1).headers(), "r1")
@@ -193,40 +157,7 @@ def test_a_head_is_no_affair_of_the_bounds() -> None:
     assert rig.stream.paused == set()
 
 
-# Partitions and workers that go.
-
-
-def test_a_head_is_read_again_when_its_partition_comes_back() -> None:
-    """It is paused again, and tried once, in time."""
-    rig = rig_with("m0")
-    refuse(rig)
-    rig.iterate()
-    rig.stream.revoke(1)
-    assert rig.committed(1) == 0
-    rig.iterate(3)
-    rig.stream.assign(1)
-    rig.iterate()
-    assert rig.stream.paused == {rig.stream.sources[-1]}
-    assert rig.engine.pending == []
-    rig.iterate(9)
-    assert rig.engine.pending == ["m0"]
-    rig.answer("m0")
-    assert results(rig) == [SinkRecord("out", "in-0-0", label="billing")]
-
-
-def test_a_head_of_a_lost_partition_is_dropped() -> None:
-    """Its next owner tries it."""
-    rig = rig_with("m0")
-    refuse(rig)
-    rig.iterate()
-    rig.stream.lose(1)
-    rig.iterate(20)
-    assert rig.engine.pending == []
-    assert rig.loop.state.retry_due_ms is None
-
-
 def test_a_revoke_does_not_wait_for_a_head() -> None:
-    """It would wait for its whole bound, for a record that is not due."""
     rig = rig_with("m0", tick=0.01, policy=make_loop_policy(revoke_drain_s=100.0))
     refuse(rig)
     rig.iterate()
@@ -235,8 +166,7 @@ def test_a_revoke_does_not_wait_for_a_head() -> None:
     assert rig.clock.now - began < 1.0
 
 
-def test_a_worker_that_is_told_to_go_does_not_wait() -> None:
-    """What waits stays in the topic, not committed; the next worker tries it."""
+def test_a_drain_does_not_wait_for_a_head() -> None:
     rig = rig_with("m0")
     refuse(rig)
     rig.iterate()
@@ -252,8 +182,8 @@ def test_a_worker_that_is_told_to_go_does_not_wait() -> None:
     assert after.engine.pending == ["m0"]
 
 
-def test_an_engine_that_dies_of_a_retry_is_found_out_as_ever() -> None:
-    """The notes are those of the retry topic's partition; the dead letter has the message's id."""
+def test_crash_isolation_works_for_records_of_the_retry_topic() -> None:
+    """Notes belong to the retry topic's partition; the dead letter has the input record's id."""
     rig = rig_with("m0", isolation=isolation())
     rig.iterate()
     refuse(rig)
@@ -269,8 +199,7 @@ def test_an_engine_that_dies_of_a_retry_is_found_out_as_ever() -> None:
     assert rig.committed(1) == 1
 
 
-def test_what_waits_is_shown() -> None:
-    """When the first of it is due; a partition that waits is none that is too busy."""
+def test_the_state_shows_when_the_first_head_is_due() -> None:
     rig = rig_with("m0")
     assert rig.loop.state.retry_topic == "retry"
     refuse(rig)
@@ -279,10 +208,12 @@ def test_what_waits_is_shown() -> None:
     assert state.retry_due_ms == read_retry(waiting(rig)[0].headers).not_before_ms
     assert (state.paused_partitions, state.in_flight_records) == (0, 0)
     assert rig.stream.lag()[rig.stream.sources[-1]] == 1
+    rig.stream.lose(1)
+    assert rig.loop.state.retry_due_ms is None
 
 
 class Shuffled:
-    """One worker, to whose retry partition anything may happen."""
+    """One worker whose retry partition is rebalanced and whose publishes fail, in any order."""
 
     def __init__(self) -> None:
         policy = make_loop_policy(publish_attempts=10_000, revoke_drain_s=0.0)
@@ -294,7 +225,7 @@ class Shuffled:
         return self.rig.stream.sources[-1] in self.rig.stream.assigned
 
     def step(self, kind: str) -> None:
-        """Do one of the things that may happen, where it can."""
+        """Do one step, if it is possible now."""
         if kind == "add":
             add(self.rig, f"m{self.added}")
             self.added += 1
@@ -310,7 +241,7 @@ class Shuffled:
             getattr(self.rig.stream, kind)(1)
 
     def take(self, kind: str) -> None:
-        """The engine answers or refuses what it has had longest, which is due."""
+        """The engine answers or refuses its oldest message, which must be due."""
         rig = self.rig
         written = [read_retry(each.headers) for each in waiting(rig)]
         due = {retry.id: retry.not_before_ms for retry in written}  # of each the last attempt
@@ -323,7 +254,7 @@ class Shuffled:
         rig.iterate()
 
     def finish(self) -> None:
-        """Answer everything there is."""
+        """Answer all messages."""
         if not self.ours:
             self.rig.stream.assign(1)
         for _ in range(400):
@@ -336,7 +267,6 @@ KINDS = ["add", "fail", "answer", "wait", "revoke", "lose", "assign", "abort"]
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(KINDS), max_size=60))
 def test_whatever_happens_each_message_ends_once_and_none_is_early(steps: list[str]) -> None:
-    """Failures, rebalances of the retry partition and aborted batches in any order."""
     world = Shuffled()
     for step in steps:
         world.step(step)

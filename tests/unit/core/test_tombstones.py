@@ -1,4 +1,4 @@
-"""Records without a value: a dead letter, left out in the open, or passed on."""
+"""Records without a value become a dead letter, are skipped, or are forwarded."""
 
 from dataclasses import replace
 from typing import Literal
@@ -20,7 +20,6 @@ def rig_with(tombstones: Literal["dead", "skip", "forward"]) -> Rig:
 
 
 def test_by_default_a_tombstone_is_a_dead_letter() -> None:
-    """Somebody meant something by it."""
     rig = rig_with("dead")
     rig.stream.add(None, key=b"k")
     rig.iterate()
@@ -28,10 +27,9 @@ def test_by_default_a_tombstone_is_a_dead_letter() -> None:
 
 
 def test_a_skipped_tombstone_is_counted_and_its_offset_committed() -> None:
-    """Nothing is written, and nothing is hidden; a batch may be of nothing else."""
     rig = rig_with("skip")
-    told: list[str] = []
-    rig.on_published(lambda batch: told.extend(each.outcome.kind for each in batch))
+    kinds: list[str] = []
+    rig.on_published(lambda batch: kinds.extend(each.outcome.kind for each in batch))
     rig.stream.add(None, key=b"k")
     rig.stream.add(None)
     rig.iterate()
@@ -41,11 +39,10 @@ def test_a_skipped_tombstone_is_counted_and_its_offset_committed() -> None:
     rig.iterate()
     rig.answer("m")
     assert (rig.ids, rig.committed()) == (["in-0-2"], 4)
-    assert told == ["skipped", "skipped", "output", "skipped"]
+    assert kinds == ["skipped", "skipped", "output", "skipped"]
 
 
 def test_a_forwarded_tombstone_deletes_the_label_of_its_key() -> None:
-    """In its place in the order; without a key it would delete nothing: a dead letter."""
     rig = rig_with("forward")
     rig.stream.add(b"m", key=b"k")
     rig.stream.add(None, key=b"k")
@@ -59,8 +56,7 @@ def test_a_forwarded_tombstone_deletes_the_label_of_its_key() -> None:
     assert rig.committed() == 3
 
 
-def test_what_is_skipped_has_no_place_in_the_batch() -> None:
-    """The record that the broker refuses is found behind it all the same."""
+def test_a_refused_record_is_found_behind_a_skipped_tombstone() -> None:
     source = TopicPartition("in", 0)
     partition = PartitionState(source)
     rejected = Rejected("not_json", "decode", "")
@@ -76,7 +72,6 @@ def test_what_is_skipped_has_no_place_in_the_batch() -> None:
 
 
 def test_a_forwarded_tombstone_that_is_too_large_is_a_dead_letter() -> None:
-    """Its headers may be; then it is not lost either."""
     rig = rig_with("forward")
     rig.stream.add(None, key=b"k")
     rig.stream.failures.append(RecordTooLarge([0]))
@@ -84,8 +79,7 @@ def test_a_forwarded_tombstone_that_is_too_large_is_a_dead_letter() -> None:
     assert [published.reason for published in rig.outputs] == ["output_too_large"]
 
 
-def test_only_the_senders_own_headers_go_along() -> None:
-    """A record that a worker has written before may be sent again with what it put there."""
+def test_a_forwarded_tombstone_keeps_the_senders_headers_only() -> None:
     router = TopicRouter("out", None)
     record = toy_record(headers=(("clerk.main.label", b"1"), ("kept", b"2")))
     passed = router.route(toy_completed(record, Tombstone(forwarded=True)), NOW)

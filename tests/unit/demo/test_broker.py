@@ -1,4 +1,4 @@
-"""The formatter of a local broker's data folder, made of a shell."""
+"""Errors of the data folder's formatter, replaced by a shell script."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from worker.demo.kafka_files import BrokerError
 
 
 @pytest.mark.parametrize(
-    ("does", "told"),
+    ("does", "problem"),
     [
         ("sleep 60", "was not formatted within 0.3 s.*less busy"),
         ("echo no room; exit 3", r"cannot be formatted \(exit code 3\)(.|\n)*no room"),
     ],
 )
 def test_a_folder_that_is_not_formatted_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, problem: str
 ) -> None:
-    """That it took too long is not told as an exit code."""
+    """A time-out is not reported as an exit code."""
     monkeypatch.setattr(broker, "_java", lambda *_: ["/bin/sh", "-c", does])
     monkeypatch.setattr(broker, "_FORMAT_TIMEOUT_S", 0.3 if "sleep" in does else 20.0)
     log = tmp_path / "broker.log"
-    with pytest.raises(BrokerError, match=told):
+    with pytest.raises(BrokerError, match=problem):
         broker.ensure_formatted(tmp_path, tmp_path, tmp_path / "settings", log)

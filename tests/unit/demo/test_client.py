@@ -1,4 +1,4 @@
-"""The demo's own client and its stream of samples, on a broker in this process."""
+"""The demo's Kafka client and stream of samples, on an in-process broker."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from confluent_kafka import Producer
 from tests.support.mock_kafka import MockKafka
 from tests.support.rig import make_kafka_config
 from worker.demo import generate as generate_module
-from worker.demo.broker import BrokerError
 from worker.demo.client import Publisher, Seen, Watcher, create_demo_topics
 from worker.demo.generate import generate, main
+from worker.demo.kafka_files import BrokerError
 from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
 from worker.offline.records import read_range
 from worker.stream.topics import RecordRange
@@ -63,7 +63,6 @@ def watch(watcher: Watcher, count: int) -> list[Seen]:
 def test_results_of_every_kind_are_seen_with_their_times(
     broker: MockKafka, watcher: Watcher
 ) -> None:
-    """Labels by their record, dead letters by their headers; when the message was published."""
     publish(broker, OUTPUT, label("1"))
     publish(broker, REVIEW, label("2"))
     stamp = "1772431200500"
@@ -80,7 +79,6 @@ def test_results_of_every_kind_are_seen_with_their_times(
 
 
 def test_a_dead_letter_need_not_be_json(broker: MockKafka, watcher: Watcher) -> None:
-    """That is what made it one."""
     publish(broker, DEAD, b"\xff{", clerk_reason="not_json")
     publish(broker, DEAD, b"[1]", clerk_reason="not_an_object")
     found = watch(watcher, 2)
@@ -89,7 +87,6 @@ def test_a_dead_letter_need_not_be_json(broker: MockKafka, watcher: Watcher) -> 
 
 
 def test_topics_that_are_there_are_no_error(broker: MockKafka, topics: None) -> None:
-    """Anyone who made them; a cluster that makes none says so in one line."""
     create_demo_topics(broker.servers, {INPUT: 4, OUTPUT: 4})
     with pytest.raises(BrokerError, match=f"^Kafka at {broker.servers}: Topic Admin API"):
         create_demo_topics(broker.servers, {"support.more": 1})
@@ -98,7 +95,6 @@ def test_topics_that_are_there_are_no_error(broker: MockKafka, topics: None) -> 
 def test_a_message_is_published_as_a_ticketing_system_would(
     broker: MockKafka, topics: None
 ) -> None:
-    """JSON with its own id, which is the record's key too; letters as they are."""
     publisher = Publisher(broker.servers, INPUT)
     publisher.publish("1", "wo ist mein Päckchen?")
     publisher.flush()
@@ -111,7 +107,6 @@ def test_a_message_is_published_as_a_ticketing_system_would(
 def test_a_stream_ends_when_each_message_came_back(
     broker: MockKafka, topics: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ids and labels, never a text; here results are there already, as if of an instant worker."""
     results = iter([label("a", confidence=0.875), label("b")])
 
     def answer() -> bool:
@@ -125,13 +120,12 @@ def test_a_stream_ends_when_each_message_came_back(
     first, second = sorted(lines[:2])
     assert first.startswith("a refund 88% ")
     assert first.endswith(" ms")
-    assert second.endswith(" ms (a human should look)")
+    assert second.endswith(" ms (for review)")
 
 
 def test_a_stream_may_be_stopped_before(
     broker: MockKafka, topics: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing has to come back; dead letters are told by their reason."""
     publisher = Publisher(broker.servers, DEAD)
     until = time.monotonic() + 5
     out = ""
@@ -151,7 +145,6 @@ def test_a_stream_may_be_stopped_before(
 def test_the_stream_as_a_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A rate of nothing is refused; a cluster that fails is one line and exit code 1."""
     monkeypatch.setattr(sys, "argv", ["generate", "--bootstrap-servers", "x:1", "--rate", "0"])
     with pytest.raises(SystemExit) as caught:
         main()

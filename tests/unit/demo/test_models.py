@@ -1,4 +1,4 @@
-"""What the demo serves: the models that ship, made whole where they have to be, once."""
+"""The demo's models, completed once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """The trainer makes no file, and each time what it was asked is noted."""
+    """A trainer that makes no files; its arguments are recorded."""
     calls: Calls = []
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
@@ -40,11 +40,10 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) -> None:
-    """Under its digest, and needs no base."""
-    told: list[str] = []
-    model = ensure_model("encoder", told.append)
-    assert ensure_model("encoder", told.append) == model
-    assert len(trainer) == len(told) == 1
+    events: list[str] = []
+    model = ensure_model("encoder", events.append)
+    assert ensure_model("encoder", events.append) == model
+    assert len(trainer) == len(events) == 1
     assert trainer[0][:4] == [sys.executable, "-m", "trainer", "complete"]
     shipped = shipped_dir("encoder")
     assert str(shipped) in trainer[0]
@@ -52,8 +51,7 @@ def test_the_encoder_is_made_once_by_the_trainer(cache: Path, trainer: Calls) ->
     assert model.settings() == {"model.adapter": f"'{model.adapter}'"}
 
 
-def test_a_cascade_stands_beside_its_stages(cache: Path, trainer: Calls) -> None:
-    """Its manifest names the two models that ship, by their digests."""
+def test_a_cascade_is_stored_next_to_its_stages(cache: Path, trainer: Calls) -> None:
     model = ensure_model("cascade")
     assert len(trainer) == 1
     stages = load_adapter(model.adapter).stages
@@ -66,7 +64,7 @@ def test_a_cascade_stands_beside_its_stages(cache: Path, trainer: Calls) -> None
 
 
 def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
-    """A few MB; what is left out is what ``clerk-trainer complete`` makes."""
+    """A few MB; ``clerk-trainer complete`` makes the rest."""
     shipped = shipped_dir("encoder")
     manifest = read_manifest(shipped)
     there = {path.name for path in shipped.iterdir()} - {"manifest.json"}
@@ -78,26 +76,24 @@ def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "events"),
     [
         ("ModuleNotFoundError: No module named 'torch'", "filing-clerk[encoder,trainer,embed"),
         ("tokenizer.json is the base's: name its directory with --base", "embeddings]"),
         ("model.onnx: made again it has other bytes", "other bytes$"),
     ],
 )
-def test_a_trainer_that_fails_is_told_with_its_words(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, words: str, told: str
+def test_a_failure_of_the_trainer_is_reported_with_its_output(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, words: str, events: str
 ) -> None:
-    """And with what to install, where something is missing; nothing half-made is left."""
     failed = subprocess.CompletedProcess([], 1, "", words)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{told}".replace("[", r"\[")):
+    with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{events}".replace("[", r"\[")):
         ensure_model("encoder")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
 def test_the_demo_begins_with_plain_messages_and_asks_each_once() -> None:
-    """A newcomer reads the first lines; one message in twenty fits no label, and comes later."""
     chosen = demo_samples(330)
     assert all(sample.label and len(sample.message) < 80 for sample in chosen[:10])
     assert sum(sample.label is None for sample in chosen) == 16

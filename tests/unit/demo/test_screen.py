@@ -1,4 +1,4 @@
-"""What the demo shows: a line a label, what a human should look at, and a summary that is true."""
+"""The demo's output."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ def seen(label: str | None, kind: str = "output", at: float = 0.0, reason: str =
     return Seen(kind, "1", value, {"clerk.reason": reason}, at, at)
 
 
-def test_each_label_is_a_line_that_says_whether_it_is_right() -> None:
-    """Right, wrong, nobody knows, and what fits no label; the message's first words."""
+def test_each_label_is_a_line_with_its_correctness() -> None:
     screen = make_screen()
     long = "where is\nmy   parcel " + "x" * 100
     screen.landed(seen("billing"), Sample("1", "my invoice", "billing"), 0.1)
@@ -52,12 +51,11 @@ def test_each_label_is_a_line_that_says_whether_it_is_right() -> None:
     assert right == "  ✓ billing            91%  my invoice"
     assert wrong.startswith("  ✗ billing            91%  where is my parcel xxx")
     assert wrong.endswith("…")
-    assert strange == "  ? billing            91%  [/b] blah (a human should look)"
+    assert strange == "  ? billing            91%  [/b] blah (for review)"
     assert own == "  > delivery [urgent]  91%  (published by you)"
 
 
-def test_a_dead_letter_is_told_with_its_reason() -> None:
-    """And is a result as well, of no label."""
+def test_a_dead_letter_is_shown_with_its_reason() -> None:
     screen = make_screen()
     dead = seen(None, "dead letter", reason="too_long")
     screen.landed(dead, Sample("1", "blah", None), 0.1)
@@ -67,7 +65,6 @@ def test_a_dead_letter_is_told_with_its_reason() -> None:
 
 
 def test_the_summary_counts_what_was_shown() -> None:
-    """Of the known answers how many are right; of the strange how many a human sees; the rates."""
     screen = make_screen()
     for number in range(4):
         label = "billing" if number else "delivery [urgent]"
@@ -77,47 +74,44 @@ def test_the_summary_counts_what_was_shown() -> None:
     screen.landed(seen("weather"), None, 0.1)
     before = len(shown(screen))
     screen.summary(burst=100, burst_s=4.0, live_s=[0.010, 0.020, 0.030])
-    told = "\n".join(line.rstrip() for line in shown(screen)[before:])
+    printed = "\n".join(line.rstrip() for line in shown(screen)[before:])
     for line in (
         "  results                    7 for 7 messages: 6 output, 1 review",
         "  accuracy                   75.0% (3 of 4 known answers)",
-        "  fit no label               1 of 2 were sent to a human",
+        "  fit no label               1 of 2 went to review",
         "  outside the label set      1",
         "  throughput                 25 messages/s (100 at once)",
         "  latency, end to end        p50 20 ms, p99 30 ms (3 messages, a few at a time)",
     ):
-        assert line in told
-    (billing,) = [line.split() for line in told.splitlines() if line.startswith(" billing")]
+        assert line in printed
+    (billing,) = [line.split() for line in printed.splitlines() if line.startswith(" billing")]
     assert billing == ["billing", "5", "3", "of", "4"]
 
 
-def test_what_was_not_measured_is_not_told() -> None:
-    """A demo that was stopped early has no latency, and no throughput of nothing."""
+def test_figures_that_were_not_measured_are_left_out() -> None:
     screen = make_screen()
     screen.landed(seen("billing"), None, 0.1)
     screen.summary(burst=0, burst_s=0.0, live_s=[0.01])
-    told = "\n".join(shown(screen))
+    printed = "\n".join(shown(screen))
     for name in ("accuracy", "fit no label", "throughput", "latency"):
-        assert name not in told
+        assert name not in printed
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_rate_runs_on_a_terminal_and_is_told_now_and_then_elsewhere(terminal: bool) -> None:
-    """A log has no use for a line that changes."""
+def test_a_rate_is_live_on_a_terminal_and_periodic_elsewhere(terminal: bool) -> None:
     screen = make_screen(terminal=terminal)
     with screen.streaming(expected=120):
         for number in range(120):
             screen.landed(seen("billing", at=number / 10), None, 0.1)
-    told = [line for line in shown(screen) if "messages/s" in line]
+    printed = [line for line in shown(screen) if "messages/s" in line]
     if terminal:
-        assert any("120 of 120  10 messages/s" in line for line in told)
+        assert any("120 of 120  10 messages/s" in line for line in printed)
     else:
-        assert told == ["· 50 of 120  10 messages/s", "· 100 of 120  10 messages/s"]
+        assert printed == ["· 50 of 120  10 messages/s", "· 100 of 120  10 messages/s"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_waiting_is_told_before_it_begins(terminal: bool) -> None:
-    """Spinning on a terminal; once elsewhere."""
+def test_waiting_is_announced(terminal: bool) -> None:
     screen = make_screen(terminal=terminal)
     with screen.waiting("loading the model [tiny]"):
         assert ("· loading the model [tiny]" in shown(screen)) is not terminal
@@ -126,7 +120,8 @@ def test_waiting_is_told_before_it_begins(terminal: bool) -> None:
 
 
 def test_each_correction_says_what_a_person_made_of_the_label() -> None:
-    """Counted, with what the machine had said and the message's first words."""
+    """Counted, with the machine's label and the message's first words; so is one that was taken
+    back."""
     screen = make_screen()
     for label in ("billing", "delivery [urgent]"):
         value = {"label": label, "machine": {"label": "billing"}}
@@ -136,15 +131,17 @@ def test_each_correction_says_what_a_person_made_of_the_label() -> None:
     screen.corrected(
         Seen("correction", "2", {"label": "billing", "machine": {"label": "x"}}, {}, 0, 0), None
     )
+    taken_back = {"kind": "retraction", "reason": "no_label_fits"}
+    screen.corrected(Seen("correction", "2", taken_back, {}, 0, 0), None)
     assert shown(screen) == [
         "  correction 1: billing (confirmed)  my [b] invoice",
         "  correction 2: delivery [urgent] (was billing)  my [b] invoice",
         "  correction 3: billing (was x)  (published by you)",
+        "  correction 4: taken back (no label fits)  (published by you)",
     ]
 
 
 def test_a_cascade_shows_which_stage_answered_how_much() -> None:
-    """By the name of the stage, the busiest first; without a cascade there is no such line."""
     screen = make_screen()
     for at in range(4):
         landed = seen("billing")

@@ -9,6 +9,15 @@ import pytest
 from desk.store.database import Database
 from tests.support.desk_databases import NewDatabase, databases
 from tests.support.desk_world import DeskWorld
+from tests.support.logging_state import configure_for_a_test, logging_restored
+
+
+@pytest.fixture(autouse=True)
+def restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore logging: a command configures it for good."""
+    monkeypatch.setattr("worker.common.logs.configure_logging", configure_for_a_test)
+    with logging_restored():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Files of tasks: loaded once, decided as everything else, handed back, and never in Kafka."""
+"""Files of tasks: loaded once, decided like messages, exported, and never in Kafka."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = ("Where is it?", "Give it back", "I paid twice")
 
 
 def load(world: DeskWorld, *texts: str, purpose: str = "check") -> int:
-    """Load tasks about these messages; return their batch."""
+    """Load tasks with these messages; return their batch."""
     tasks = [make_task(text, purpose) for text in texts]  # type: ignore[arg-type]
     return circle.load_task_file(world.desk, task_file(tasks), "tasks.jsonl").batches[0]
 
@@ -44,7 +44,7 @@ def counts(world: DeskWorld, batch_id: int) -> tuple[int, int, int]:
 
 
 def test_a_file_is_loaded_once(world: DeskWorld) -> None:
-    """However often it is loaded, also after people have decided; a longer one adds the rest."""
+    """However often it is loaded, also after decisions. A longer file adds the rest."""
     file = task_file([make_task(text) for text in TEXTS])
     first = circle.load_task_file(world.desk, file, "tasks.jsonl")
     assert (first.new, first.known) == (3, 0)
@@ -58,7 +58,7 @@ def test_a_file_is_loaded_once(world: DeskWorld) -> None:
 
 
 def test_a_file_of_several_batches_makes_several_queues(world: DeskWorld) -> None:
-    """Each holds its own tasks, and none of the inbox's messages; nor does the inbox hold tasks."""
+    """Each has its own tasks and none of the inbox's messages. The inbox has no tasks."""
     inbox = world.add("From Kafka")
     check, learn = load(world, "A"), load(world, "B", purpose="learn")
     ann = world.person("ann")
@@ -74,7 +74,7 @@ def test_a_file_of_several_batches_makes_several_queues(world: DeskWorld) -> Non
 
 
 def test_suspects_come_first(world: DeskWorld) -> None:
-    """By how likely their label is wrong; else in the file's order."""
+    """By the probability that their label is wrong; otherwise in the file's order."""
     doubts = {"A": 0.6, "B": 0.95, "C": 0.8}
     tasks = [make_task(text, confidence=doubt) for text, doubt in doubts.items()]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
@@ -86,7 +86,7 @@ def test_suspects_come_first(world: DeskWorld) -> None:
 
 
 def test_a_check_shows_what_helps(world: DeskWorld) -> None:
-    """The label it has, the one that is suggested, and messages like it that nobody doubts."""
+    """Its label, the suggested one, and similar messages with undoubted labels."""
     batch = load(world, TEXTS[0])
     task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
     assert task is not None
@@ -115,7 +115,7 @@ def test_a_check_shows_what_helps(world: DeskWorld) -> None:
 def test_a_bad_line_is_refused_and_nothing_is_loaded(
     world: DeskWorld, wrong: str, says: str
 ) -> None:
-    """With the file and the line, without what stands in it."""
+    """The error names file and line, and does not repeat the content."""
     file = task_file([make_task(TEXTS[0])]) + wrong + "\n" + task_file([make_task(TEXTS[1])])
     with pytest.raises(Refused, match=says) as caught:
         circle.load_task_file(world.desk, file, "tasks.jsonl")
@@ -126,7 +126,6 @@ def test_a_bad_line_is_refused_and_nothing_is_loaded(
 
 
 def test_only_owners_load(world: DeskWorld) -> None:
-    """A task is a question to everybody."""
     file = task_file([make_task("A")])
     with pytest.raises(NotAllowed):
         circle.load_task_file(world.desk, file, "t", world.person("ann", "adjudicator"))
@@ -137,7 +136,7 @@ def test_only_owners_load(world: DeskWorld) -> None:
 
 @pytest.mark.slow  # three processes
 def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_path: Path) -> None:
-    """After each of its transactions: no task is lost, none is there twice."""
+    """Killed after each of its transactions: no task is lost or there twice."""
     tasks = [make_task(f"Message {n}") for n in range(450)]
     path = tmp_path / "tasks.jsonl"
     path.write_text(task_file(tasks), "utf-8")
@@ -173,7 +172,7 @@ def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_pat
 
 
 def test_tasks_make_no_corrections(world: DeskWorld) -> None:
-    """The topic of corrections is about results; a decision on a task is handed back as a file."""
+    """The corrections topic is about results. Decisions on tasks are exported."""
     batch = load(world, *TEXTS)
     ann = world.person("ann")
     decide_next(world, ann, batch, "refund")
@@ -183,7 +182,7 @@ def test_tasks_make_no_corrections(world: DeskWorld) -> None:
 
 
 def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
-    """As messages of the inbox are."""
+    """Like messages of the inbox."""
     world.desk = reopened(world, Policy(publish_delay_ms=0, double_share=1.0))
     batch = load(world, TEXTS[0])
     ann, bob, cy = world.person("ann"), world.person("bob"), world.person("cy", "adjudicator")
@@ -203,7 +202,7 @@ def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
 
 
 def test_the_audit_is_blind(world: DeskWorld) -> None:
-    """Nothing of a task for the audit names a label, and no queue by label or doubt holds it."""
+    """An audit task names no label, and no queue by label or doubt holds it."""
     batch = load(world, TEXTS[0], purpose="audit")
     ann = world.person("ann")
     for queue in (
@@ -221,7 +220,7 @@ def test_the_audit_is_blind(world: DeskWorld) -> None:
 
 
 def test_tasks_are_found_and_are_neighbours(world: DeskWorld) -> None:
-    """Search and similar messages go over tasks and inbox alike."""
+    """Search and similar messages cover tasks and inbox."""
     batch = load(world, "my violet kettle is broken")
     ann = world.person("ann")
     decide_next(world, ann, batch, "refund")
@@ -236,7 +235,7 @@ def test_tasks_are_found_and_are_neighbours(world: DeskWorld) -> None:
 
 
 def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path: Path) -> None:
-    """Task, purpose, batch, pseudonym; of two people one line that counts, and one for each."""
+    """Task, purpose, batch, pseudonym. Two reviewers give one outcome and two opinions."""
     world.desk = reopened(world, Policy(publish_delay_ms=0, double_share=1.0))
     batch = load(world, TEXTS[0])
     world.add("From Kafka", message_id="T-9")
@@ -268,7 +267,7 @@ def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path:
 
 
 def test_of_two_decisions_on_one_message_the_later_counts(world: DeskWorld, tmp_path: Path) -> None:
-    """The earlier is told as an opinion: prepare is never given two that disagree."""
+    """The earlier one is exported as an opinion, so that prepare does not get two outcomes."""
     ann = world.person("ann")
     second = load(world, TEXTS[0], purpose="learn")
     first = load(world, TEXTS[0])
@@ -284,7 +283,7 @@ def test_of_two_decisions_on_one_message_the_later_counts(world: DeskWorld, tmp_
 
 
 def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
-    """By age and with their person: also where they stand next to another message."""
+    """By age and with their customer's messages, also where they are similar to another message."""
     near = Neighbour("a yellow umbrella", "delivery", "row-other")
     tasks = [make_task("a purple umbrella", neighbours=(near,)), make_task("a pink umbrella")]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
@@ -302,7 +301,7 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
 
 
 def test_texts_that_no_database_keeps_are_taken(world: DeskWorld) -> None:
-    """NUL and halves of surrogate pairs; the digest stays that of the message as it was."""
+    """NUL and lone surrogates. The digest stays that of the original message."""
     batch = load(world, "a\x00b \ud83d c")
     task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
     assert task is not None

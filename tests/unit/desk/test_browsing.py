@@ -1,4 +1,4 @@
-"""Looking around: search, neighbours, clusters, guidelines, figures."""
+"""Search, similar messages, clusters, guidelines, counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.desk_world import DeskWorld
 
 
 def decide_all(world: DeskWorld, person: Person, label: str | None) -> None:
-    """Decide whatever there is for a person."""
+    """Decide every item of a person the same way."""
     while (task := reviewing.next_item(world.desk, person, Queue())) is not None:
         reviewing.decide(
             world.desk, person, task.item_id, label, request_id=world.request(), seconds=4
@@ -21,7 +21,7 @@ def decide_all(world: DeskWorld, person: Person, label: str | None) -> None:
 
 
 def test_search_finds_all_words_in_any_order(world: DeskWorld) -> None:
-    """Without case and, on SQLite, without accents; the last word may be begun only."""
+    """Case does not matter, nor on SQLite do accents. The last word may be a prefix."""
     first = world.add("The KETTLE arrived broken yesterday")
     world.add("The kettle is fine")
     ann = world.person("ann")
@@ -33,7 +33,7 @@ def test_search_finds_all_words_in_any_order(world: DeskWorld) -> None:
 
 
 def test_search_by_label_does_not_tell_of_blind_items(world: DeskWorld) -> None:
-    """Until they are decided."""
+    """They are found by label once they are decided."""
     world.add("kettle", origin="audit", label="refund")
     ann = world.person("ann")
     assert browsing.search(world.desk, ann, "kettle", label="refund") == []
@@ -45,7 +45,7 @@ def test_search_by_label_does_not_tell_of_blind_items(world: DeskWorld) -> None:
 
 
 def test_neighbours_are_decided_and_alike(world: DeskWorld) -> None:
-    """The likest first, with what people said."""
+    """The most similar first, with the reviewers' labels."""
     ann = world.person("ann")
     world.add("my blue kettle never arrived")
     world.add("charged twice on my card")
@@ -58,7 +58,7 @@ def test_neighbours_are_decided_and_alike(world: DeskWorld) -> None:
 
 
 def test_what_shares_a_few_words_alone_is_no_neighbour(world: DeskWorld) -> None:
-    """Rather nothing next to a message than any four that were decided: people would go by them."""
+    """No similar message is better than a misleading one: reviewers would follow it."""
     ann = world.person("ann")
     world.add("I have been charged twice on my card and would like one of the two back")
     world.add("The voucher that you sent me does not work in the app")
@@ -104,7 +104,7 @@ def test_a_long_message_is_not_the_likest_for_its_length(world: DeskWorld) -> No
 
 
 def test_a_cluster_is_looked_at_and_decided_together(world: DeskWorld) -> None:
-    """Those that others hold, blind ones and double ones are left out; each decision is its own."""
+    """Items that others hold, blind and double ones are left out. Each has its own decision."""
     text = "Please confirm my booking number {} for the summer sale of garden chairs"
     ids = [world.add(text.format(n)).id for n in range(6)]
     world.add(text.format(7), origin="audit")
@@ -125,7 +125,7 @@ def test_a_cluster_is_looked_at_and_decided_together(world: DeskWorld) -> None:
 
 
 def test_guidelines_have_versions(world: DeskWorld) -> None:
-    """The newest is shown and named in decisions; two who write at once are told."""
+    """Decisions name the newest. The second of two who save at once is refused."""
     owner, ann = world.person("owner", "owner"), world.person("ann")
     with pytest.raises(NotAllowed):
         guidelines.save(world.desk, ann, "# Refund\nMoney.", "first", based_on=None)
@@ -161,7 +161,7 @@ def test_figures_say_how_things_stand(world: DeskWorld) -> None:
 
 
 def test_what_people_saw_and_did_is_logged(world: DeskWorld) -> None:
-    """For owners to read; nothing of a message's text is in it."""
+    """Owners read it. It holds nothing of a message's text."""
     world.add("planted text")
     owner = world.person("owner", "owner")
     decide_all(world, owner, None)

@@ -1,4 +1,4 @@
-"""The whole circle: files of the trainer come to the desk, by pages' functions and by commands."""
+"""The trainer's files at the desk, by the pages' functions and by commands."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def as_file(record: Advice | Proposal) -> str:
 
 
 def actions(world: DeskWorld) -> list[str]:
-    """What the log has, newest first."""
+    """Return the actions in the log, newest first."""
     owner = world.person("owner", "owner")
     return [each["action"] for each in people.audit_log(world.desk, owner)]
 
 
 def test_advice_is_kept_once_and_its_messages_apart(world: DeskWorld) -> None:
-    """The same file is the same advice; who saw its messages is in the log."""
+    """The same file is the same advice. The log says who saw its messages."""
     file = as_file(make_advice(SECRET, "another", None))
     id_, is_new = circle.load_advice(world.desk, file, "advice.json")
     assert is_new
@@ -55,7 +55,7 @@ def test_advice_is_kept_once_and_its_messages_apart(world: DeskWorld) -> None:
 
 
 def test_a_text_that_the_file_leaves_out_is_found_at_the_desk(world: DeskWorld) -> None:
-    """By its id and its digest; another text under that id is not it."""
+    """By id and digest. Another text under that id is not used."""
     world.add(SECRET, message_id="row-0")
     world.add("another", message_id="row-1")
     advice = make_advice(SECRET, "not this")
@@ -68,7 +68,7 @@ def test_a_text_that_the_file_leaves_out_is_found_at_the_desk(world: DeskWorld) 
 
 
 def test_people_are_asked_about_a_finding_once(world: DeskWorld) -> None:
-    """Its messages become a batch; asked again, the same. Those without a text are left out."""
+    """Its messages become a batch, the same one each time. Messages without a text are left out."""
     owner, ann = world.person("owner", "owner"), world.person("ann")
     id_, _ = circle.load_advice(world.desk, as_file(make_advice(SECRET, "another", None)), "a")
     asked = circle.ask(world.desk, owner, id_, 0)
@@ -88,7 +88,7 @@ def test_people_are_asked_about_a_finding_once(world: DeskWorld) -> None:
 
 
 def test_messages_of_advice_are_deleted_as_all_others(world: DeskWorld) -> None:
-    """With their person, also where they are no items here, and by age."""
+    """By age, and with their customer's messages, even if they are not items."""
     owner = world.person("owner", "owner")
     id_, _ = circle.load_advice(world.desk, as_file(make_advice(SECRET, "another")), "a")
 
@@ -103,7 +103,7 @@ def test_messages_of_advice_are_deleted_as_all_others(world: DeskWorld) -> None:
 
 
 def test_masked_roles_see_no_personal_data_beside_either(world: DeskWorld) -> None:
-    """Nor in messages that a task or advice brings along."""
+    """Nor in the messages of tasks and advice."""
     mail = "write to jo@example.org"
     policy = Policy(masked_roles=frozenset({"reviewer", "owner"}))
     desk = DeskWorld(world.database, policy=policy, clock=world.clock).desk
@@ -122,7 +122,7 @@ def test_masked_roles_see_no_personal_data_beside_either(world: DeskWorld) -> No
 
 @pytest.mark.parametrize("file", ["{", "[]", '{"schema": "advice/2"}', as_file(make_proposal())])
 def test_what_is_no_advice_is_refused(world: DeskWorld, file: str) -> None:
-    """With its name; nothing is kept."""
+    """The error names the file, and nothing is stored."""
     with pytest.raises(Refused, match=r"advice.json: .* it was not loaded"):
         circle.load_advice(world.desk, file, "advice.json")
     with pytest.raises(Refused, match=r"p.json: .* it was not loaded"):
@@ -131,7 +131,7 @@ def test_what_is_no_advice_is_refused(world: DeskWorld, file: str) -> None:
 
 
 def test_a_proposal_is_answered_once(world: DeskWorld, tmp_path: Path) -> None:
-    """The same answer again changes nothing, another is refused; the export is the trainer's."""
+    """The same answer again changes nothing; another is refused. The trainer reads the export."""
     proposal = make_proposal()
     assert circle.load_proposal(world.desk, as_file(proposal), "p") == (proposal.id, True)
     assert circle.load_proposal(world.desk, as_file(proposal), "p") == (proposal.id, False)
@@ -156,7 +156,7 @@ def test_a_proposal_is_answered_once(world: DeskWorld, tmp_path: Path) -> None:
 
 
 def test_what_the_gate_refuses_is_not_published(world: DeskWorld) -> None:
-    """Nobody can say yes to it here; no is an answer, also by the command line."""
+    """ "Yes" is refused, also on the command line. "No" is an answer."""
     proposal = make_proposal(verdict="refused")
     circle.load_proposal(world.desk, as_file(proposal), "p")
     with pytest.raises(Refused, match="the gate refuses"):
@@ -197,7 +197,7 @@ def command(world: DeskWorld, tmp_path: Path) -> Command:
 
 
 def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_path: Path) -> None:
-    """Each step says what it did and what is next; the files are the trainer's."""
+    """Each step says what it did and what comes next. The files are the trainer's."""
     files = {
         "tasks.jsonl": task_file([make_task("A"), make_task("B")]),
         "advice.json": json.dumps(encode(make_advice("C", None))),
@@ -205,12 +205,10 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, "utf-8")
-    assert "2 tasks loaded, 0 were here already; batch 1" in command(
+    assert "2 tasks loaded, 0 known; batch 1" in command(
         "tasks", "load", str(tmp_path / "tasks.jsonl")
     )
-    assert "0 tasks loaded, 2 were here already" in command(
-        "tasks", "load", str(tmp_path / "tasks.jsonl")
-    )
+    assert "0 tasks loaded, 2 known" in command("tasks", "load", str(tmp_path / "tasks.jsonl"))
     ann = world.person("ann")
     task = reviewing.next_item(world.desk, ann, Queue(batch_id=1))
     assert task is not None
@@ -218,10 +216,10 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
     assert "1\tcheck\t2\t1\t1\tdddddddddddd\tcheck of monday" in command("tasks", "list")
     status = command("tasks", "status", "1")
     assert "1 of 2 decided, 1 waiting" in status
-    assert "1 of 1 labels of the dataset were left as they are" in status
+    assert "1 of 1 labels of the dataset were kept" in status
     assert "advice 1 is loaded" in command("advice", "load", str(tmp_path / "advice.json"))
     assert "1.1\t2 messages\tPeople confuse" in command("advice", "list")
-    assert "1 tasks made, 0 were here already; batch 2" in command("advice", "ask", "1.1")
+    assert "1 tasks made, 0 known; batch 2" in command("advice", "ask", "1.1")
     assert "is loaded" in command("proposal", "load", str(tmp_path / "proposal.json"))
     listed = command("proposal", "list")
     assert "publish\twaiting" in listed
@@ -249,6 +247,6 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
     ],
 )
 def test_what_cannot_be_done_is_said(command: Command, words: tuple[str, ...], says: str) -> None:
-    """With what to do instead."""
+    """The error says what to do instead."""
     with pytest.raises((SettingsError, Refused), match=says):
         command(*words)

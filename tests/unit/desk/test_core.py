@@ -1,4 +1,4 @@
-"""The small parts that decide: samples, opinions, near-duplicates, taxonomies, exports."""
+"""The rules: samples, states, near-duplicates, taxonomies, exports."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from desk.core.export import ExportOpinion, ExportRow, answers, messages_jsonl
 from desk.core.items import (
     REASON_BITS,
     Opinion,
-    Standing,
     is_drawn,
     plan_change,
     position,
-    standing,
+    state_of,
     values_with,
 )
 from desk.core.texts import LEAST_ALIKE, band_keys, likeness
@@ -32,14 +31,13 @@ from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label
 from worker.demo.models import read_samples
 
-ANN = Opinion(1, "label", "refund")
-BOB = Opinion(2, "label", "refund")
-EVE = Opinion(3, "label", "payment", final=True)
+REFUND, OTHER, NONE = Opinion("refund"), Opinion("other"), Opinion(None)
+FINAL = Opinion("payment", final=True)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
 def test_a_sample_has_its_share(share: float) -> None:
-    """Of 100,000 ids within four standard errors; another purpose draws others."""
+    """Of 100,000 ids within four standard errors. Draws for two purposes are independent."""
     ids = [f"in-0-{n}" for n in range(100_000)]
     drawn = {id_ for id_ in ids if is_drawn("audit", "seed", id_, share)}
     error = (share * (1 - share) / len(ids)) ** 0.5
@@ -50,7 +48,7 @@ def test_a_sample_has_its_share(share: float) -> None:
 
 @given(st.text(), st.text())
 def test_a_position_is_in_the_unit_interval(seed: str, id_: str) -> None:
-    """Whatever the id is; nothing is drawn at 0 and all at 1."""
+    """For any id: share 0 draws nothing, share 1 everything."""
     assume_text = f"{seed}{id_}".encode("utf-8", "replace").decode()
     assert 0 <= position("audit", "seed", assume_text) < 1
     assert not is_drawn("audit", "seed", assume_text, 0)
@@ -60,25 +58,27 @@ def test_a_position_is_in_the_unit_interval(seed: str, id_: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "said", "flagged", "expected"),
     [
-        (1, [], False, Standing("open")),
-        (1, [ANN], False, Standing("decided", ANN)),
-        (2, [ANN], False, Standing("second")),
-        (2, [ANN, BOB], False, Standing("decided", BOB)),
-        (2, [ANN, replace(BOB, kind="none", label=None)], False, Standing("dispute")),
-        (1, [], True, Standing("dispute")),
-        (2, [ANN, replace(BOB, label="other"), EVE], False, Standing("decided", EVE)),
-        (1, [EVE], True, Standing("decided", EVE)),
+        (1, [], False, ("open", None)),
+        (1, [REFUND], False, ("decided", 0)),
+        (1, [NONE], False, ("decided", 0)),
+        (2, [REFUND], False, ("second", None)),
+        (2, [REFUND, REFUND], False, ("decided", 1)),
+        (2, [REFUND, NONE], False, ("dispute", None)),
+        (1, [], True, ("dispute", None)),
+        (2, [REFUND, REFUND], True, ("dispute", None)),
+        (2, [REFUND, OTHER, FINAL], False, ("decided", 2)),
+        (1, [FINAL], True, ("decided", 0)),
     ],
 )
-def test_where_an_item_stands(
-    wanted: int, said: list[Opinion], flagged: bool, expected: Standing
+def test_the_state_of_an_item(
+    wanted: int, said: list[Opinion], flagged: bool, expected: tuple[str, int | None]
 ) -> None:
-    """Nobody, one, two who agree or do not, a flag, an adjudicator."""
-    assert standing(wanted, said, flagged=flagged) == expected
+    """No opinion, one, two that agree or differ, a flag, an adjudicator."""
+    assert state_of(wanted, said, flagged=flagged) == expected
 
 
 def test_a_reason_is_found_in_every_combination() -> None:
-    """Reasons are bits of one number, and every reason of the contract has one of its own."""
+    """Each reason of the contract has a bit of its own."""
     assert values_with("low_confidence") == (1, 3, 5, 7, 9, 11, 13, 15)
     assert values_with("off_label_mass") == (2, 3, 6, 7, 10, 11, 14, 15)
     assert set(REASON_BITS) == set(get_args(ReviewReason))
@@ -86,7 +86,7 @@ def test_a_reason_is_found_in_every_combination() -> None:
 
 
 def test_near_duplicates_share_a_key_and_others_do_not() -> None:
-    """A template with another name and number; another matter in the same tone."""
+    """A template with another name and number does; another matter in the same tone does not."""
     text = "Hello, I ordered a blue kettle last week and it still has not arrived. Order {}. Thanks"
     first, second = (set(band_keys(text.format(n))) for n in (48213, 99120))
     other = set(
@@ -99,7 +99,7 @@ def test_near_duplicates_share_a_key_and_others_do_not() -> None:
 
 
 def test_likeness_is_of_letters_alone() -> None:
-    """Of equal words it is 1, of two matters in the same tone it is below what counts as alike."""
+    """Equal words give 1; two matters in the same tone stay below ``LEAST_ALIKE``."""
     text = "Hello, I ordered a blue kettle last week and it still has not arrived. Thanks"
     assert likeness(text, text.upper().replace(".", " 48213!")) == 1
     assert likeness(text, "the blue kettle that I ordered has not arrived") >= LEAST_ALIKE
@@ -111,7 +111,7 @@ def test_likeness_is_of_letters_alone() -> None:
 
 
 def test_unlike_messages_of_the_shop_are_not_alike() -> None:
-    """Of pairs with other labels, few of 1,000 (``LEAST_ALIKE`` says how few)."""
+    """Few of 1,000 pairs with different labels reach ``LEAST_ALIKE``."""
     samples = [each for each in read_samples("holdout.jsonl") if each.label is not None][:120]
     pairs = [(a, b) for a, b in itertools.combinations(samples, 2) if a.label != b.label]
     alike = sum(likeness(a.message, b.message) >= LEAST_ALIKE for a, b in pairs)
@@ -119,7 +119,7 @@ def test_unlike_messages_of_the_shop_are_not_alike() -> None:
 
 
 def test_labels_that_did_not_change_are_carried_over() -> None:
-    """One that was renamed where the mapping says so; the others are opened again."""
+    """Renamed labels are carried over if the mapping says so. Other items are reopened."""
     labels = (*TAXONOMY.labels[:2], Label("billing", "Paying."), Label("other", "What is left."))
     new = replace(TAXONOMY, version="2", labels=labels)
     plan = plan_change(TAXONOMY, new, {"payment": "billing"})
@@ -134,7 +134,7 @@ def test_labels_that_did_not_change_are_carried_over() -> None:
 
 
 def test_an_export_has_a_row_for_each_decision() -> None:
-    """A label, none, a note that a spreadsheet would run, a text that was purged."""
+    """A label, none, a note that a spreadsheet would run, a purged text."""
     said = ExportOpinion("other", "=1+1", "annotator-1", START_MS, 3, holds=True)
     row = ExportRow(
         "T-1", "ab" * 32, "refund", None, "hallo\nwelt", None, None, None, (said,), is_last=True
@@ -153,7 +153,7 @@ def test_an_export_has_a_row_for_each_decision() -> None:
 
 
 def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
-    """What people gave it; where nothing fits any, which its decision drops."""
+    """The reviewers' label; if none fits, any label, which the decision drops."""
     said = ExportOpinion("other", "", "annotator-1", START_MS, None, holds=True)
     none = replace(said, label=None)
     row = ExportRow("T-1", "ab" * 32, "", None, "a", "c" * 32, "learn", "b", (said,), is_last=True)
@@ -166,7 +166,7 @@ def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
 
 
 def test_a_guideline_is_shown_by_label() -> None:
-    """What stands under its heading, up to the next one."""
+    """The text under its heading, up to the next heading."""
     body = "# How\nAlways.\n\n## Return Exchange\nGoods back.\n\nOr swapped.\n## Refund ##\nMoney."
     assert section_for(body, "return_exchange") == "Goods back.\n\nOr swapped."
     assert section_for(body, "refund") == "Money."

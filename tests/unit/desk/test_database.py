@@ -1,8 +1,9 @@
-"""The database: what a server that resets, refuses or is full looks like; turns; backups."""
+"""The database: servers that reset, refuse or are full; the lock on writing; backups."""
 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import struct
 import threading
@@ -36,8 +37,7 @@ def refusal(code: str) -> bytes:
 
 @contextmanager
 def answering(answers: Sequence[bytes]) -> Iterator[str]:
-    """The URL of a server that gives these answers, takes one message more and resets the
-    connection."""
+    """The URL of a server that sends these answers, reads a message, and resets the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -56,7 +56,7 @@ def answering(answers: Sequence[bytes]) -> Iterator[str]:
 
 
 def ask(url: str) -> None:
-    """Begin a transaction, and end it."""
+    """Begin and end a transaction."""
     database = Database(url)
     try:
         with database.read():
@@ -71,8 +71,7 @@ def ask(url: str) -> None:
 def test_a_server_that_resets_the_connection_is_away(
     answers: Sequence[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller tries again; an error of the socket's would end a request with 500. Nor is it an
-    error in the log: what follows from it is told there."""
+    """The caller tries again. The socket's own error would end a request with 500."""
     with answering(answers) as url, pytest.raises(DatabaseAway):
         ask(url)
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
@@ -80,14 +79,14 @@ def test_a_server_that_resets_the_connection_is_away(
 
 @pytest.mark.parametrize("code", ["57014", "25006"])
 def test_a_statement_that_is_ended_or_meets_a_standby_can_be_tried_again(code: str) -> None:
-    """By a limit of the server's (statement_timeout); after a failover, until the address leads to
-    the new primary."""
+    """The server's statement_timeout; and after a failover, until the address leads to the new
+    primary."""
     with answering((NO_TLS, READY, refusal(code))) as url, pytest.raises(DatabaseAway, match=code):
         ask(url)
 
 
 def test_who_may_not_sign_in_is_told() -> None:
-    """No more tries would help: pg_hba.conf lets nobody in by this name."""
+    """Trying again would not help: pg_hba.conf does not admit this user."""
     answers = (NO_TLS, refusal("28000"))
     with answering(answers) as url, pytest.raises(DatabaseRefused, match="28000"):
         ask(url)
@@ -95,13 +94,13 @@ def test_who_may_not_sign_in_is_told() -> None:
 
 @pytest.mark.parametrize("wanted", [PASSWORD_WANTED, SCRAM_WANTED], ids=["plain", "SCRAM"])
 def test_a_password_that_is_missing_is_told(wanted: bytes) -> None:
-    """The server asks for one, and the URL has none."""
+    """The server wants one, and the URL has none."""
     with answering((NO_TLS, wanted)) as url, pytest.raises(DatabaseRefused, match="28P01"):
         ask(url)
 
 
 def test_a_url_without_a_user_is_a_wrong_setting() -> None:
-    """PostgreSQL's own programs would take the name of anyone who runs them."""
+    """PostgreSQL's own programs would use the name of the system user."""
     with pytest.raises(SettingsError, match=r"database\.url names no user"):
         Database("postgresql://127.0.0.1/desk")
 
@@ -109,7 +108,7 @@ def test_a_url_without_a_user_is_a_wrong_setting() -> None:
 def test_no_free_connection_is_no_error_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a database hangs, all connections wait for it, and who comes then is told so."""
+    """While a database hangs, all connections wait for it. Later callers are to try again."""
     monkeypatch.setattr("desk.store.database._POOL_WAIT_S", 0.1)
     database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
     with database.read(), database.read(), pytest.raises(DatabaseAway), database.read():
@@ -120,7 +119,7 @@ def test_no_free_connection_is_no_error_of_ours(
 def test_who_waits_to_write_takes_no_connection_from_readers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite lets one write at a time, and pages are read meanwhile."""
+    """SQLite has one writer at a time, and pages are read meanwhile."""
     monkeypatch.setattr("desk.store.database._POOL_WAIT_S", 0.5)
     database = Database(f"sqlite:///{tmp_path / 'desk.db'}", pool_size=1)
     with database.write() as tx:
@@ -148,7 +147,7 @@ def test_who_waits_to_write_takes_no_connection_from_readers(
 
 
 def test_a_full_disk_is_no_error_of_ours(tmp_path: Path) -> None:
-    """Nothing is half done, and it goes on where somebody makes room."""
+    """Nothing is half done, and work resumes when there is space."""
     database = Database(f"sqlite:///{tmp_path / 'desk.db'}")
     with database.write() as tx:
         tx.exec_driver_sql("CREATE TABLE much (text TEXT)")
@@ -161,7 +160,7 @@ def test_a_full_disk_is_no_error_of_ours(tmp_path: Path) -> None:
 
 
 def test_whoever_waited_longest_is_next() -> None:
-    """Also before the one that has just had it, and wants it again."""
+    """Also before the thread that has just had the lock and wants it again."""
     turns, order = Turns(), list[str]()
     assert turns.acquire(1)
 
@@ -184,7 +183,7 @@ def test_whoever_waited_longest_is_next() -> None:
 
 
 def test_who_gives_up_is_passed_over() -> None:
-    """And the turn is not lost with them."""
+    """The lock is not lost with it."""
     turns = Turns()
     assert turns.acquire(1)
     assert not turns.acquire(0.01)
@@ -196,7 +195,7 @@ def test_who_gives_up_is_passed_over() -> None:
 def test_a_copy_is_made_under_a_writer_and_opens_as_a_desk(
     world: DeskWorld, tmp_path: Path
 ) -> None:
-    """What was committed is in it and what was not is not; only its owner can read it."""
+    """It has what was committed and nothing else. Only its owner can read it."""
     if not world.database.is_sqlite:
         with pytest.raises(SettingsError, match="pg_dump"):
             back_up(world.database, tmp_path / "copy.db")
@@ -219,7 +218,7 @@ def test_a_copy_is_made_under_a_writer_and_opens_as_a_desk(
 
 
 def test_what_was_purged_is_in_no_later_backup(world: DeskWorld, tmp_path: Path) -> None:
-    """Not among its free pages either."""
+    """Nor in its free pages."""
     if not world.database.is_sqlite:
         pytest.skip("pg_dump writes rows, not pages")
     world.add("zwetschgenknoedel " * 50, message_id="T-1")
@@ -232,7 +231,7 @@ def test_what_was_purged_is_in_no_later_backup(world: DeskWorld, tmp_path: Path)
 
 
 def test_nothing_is_written_over(world: DeskWorld, tmp_path: Path) -> None:
-    """A file that is there, a folder that is not, and a database that is not are told."""
+    """An existing file, a missing folder, and a missing database are errors."""
     if not world.database.is_sqlite:
         pytest.skip("as PostgreSQL's tools have it")
     there = tmp_path / "there.db"
@@ -246,3 +245,24 @@ def test_nothing_is_written_over(world: DeskWorld, tmp_path: Path) -> None:
     with pytest.raises(DatabaseRefused, match="no such database"):
         back_up(missing, tmp_path / "copy.db")
     assert not (tmp_path / "missing.db").exists()
+
+
+def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Messages are in it, and in the files next to it. Also after it was restored by cp."""
+    path = tmp_path / "desk.db"
+
+    def rights() -> set[tuple[str, int]]:
+        return {(each.name, each.stat().st_mode & 0o777) for each in tmp_path.iterdir()}
+
+    before = os.umask(0)
+    try:
+        for _ in range(2):
+            database = Database(f"sqlite:///{path}")
+            with database.write() as tx:
+                tx.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (x)")
+                tx.exec_driver_sql("INSERT INTO t VALUES (1)")
+                assert rights() == {(f"desk.db{end}", 0o600) for end in ("", "-shm", "-wal")}
+            database.close()
+            path.chmod(0o644)
+    finally:
+        os.umask(before)

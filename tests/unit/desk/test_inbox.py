@@ -1,4 +1,4 @@
-"""Results become items: once each, with the sample drawn before anything is known."""
+"""Results become items, once each; the sample is drawn by the id alone."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def count(world: DeskWorld) -> int:
 
 
 def test_doubtful_results_become_items_with_their_texts(inbox: Inbox, world: DeskWorld) -> None:
-    """And others do not; what is shown is what the machine said of this very message."""
+    """Other results do not. The item has the model's result on this message."""
     inbox.message("not this one", review=False)
     inbox.message("where is my parcel", confidence=0.4)
     inbox.run()
@@ -83,7 +83,7 @@ def test_doubtful_results_become_items_with_their_texts(inbox: Inbox, world: Des
 def test_one_item_for_each_result_however_often_it_starts_again(
     inbox: Inbox, world: DeskWorld
 ) -> None:
-    """Offsets and items are one transaction; what a topic holds twice is one item too."""
+    """Offsets and items are one transaction. A result that is in the topic twice is one item."""
     for n in range(5):
         inbox.message(f"message {n}")
         inbox.run()
@@ -95,7 +95,7 @@ def test_one_item_for_each_result_however_often_it_starts_again(
 
 
 def test_a_process_that_was_overtaken_adds_nothing(inbox: Inbox, world: DeskWorld) -> None:
-    """Two read the same records: the second finds the offsets moved and gives its batch up."""
+    """Two read the same records. The second finds the offsets moved and rolls its batch back."""
     inbox.reader.run_once()
     inbox.message("a message")
     slow = inbox.reader
@@ -111,7 +111,7 @@ def test_a_process_that_was_overtaken_adds_nothing(inbox: Inbox, world: DeskWorl
 
 
 def test_the_audit_sample_is_drawn_from_all_by_the_id_alone(world: DeskWorld) -> None:
-    """Doubtful or not, whatever was said; always blind, and with the share it was drawn by."""
+    """Whether doubtful or not, and always blind, with the share of the draw."""
     inbox = Inbox(world, share=0.3)
     ids = [inbox.message(f"message {n}", review=n % 3 == 0) for n in range(200)]
     inbox.run()
@@ -130,7 +130,7 @@ def test_the_audit_sample_is_drawn_from_all_by_the_id_alone(world: DeskWorld) ->
 
 
 def test_a_model_with_a_head_tells_how_far_off_a_message_is(inbox: Inbox, world: DeskWorld) -> None:
-    """In the place of an off-label mass, with a reason that a queue can ask for."""
+    """In place of the off-label mass, with a reason that a queue can choose."""
     inbox.message("plain")
     inbox.topics.append(IN, b'{"message": "odd"}')
     scope = {"method": "energy", "score": 3.5}
@@ -144,8 +144,8 @@ def test_a_model_with_a_head_tells_how_far_off_a_message_is(inbox: Inbox, world:
 
 
 def test_a_replay_changes_what_nobody_has_decided(inbox: Inbox, world: DeskWorld) -> None:
-    """A later one's result takes the place of the first; not once a person has spoken, nor does a
-    second reading of the first take it back."""
+    """A later replay's result replaces the first. After a decision it does not, nor does reading
+    the first result again."""
     inbox.message("first")
     inbox.message("second")
     inbox.run()
@@ -164,7 +164,7 @@ def test_a_replay_changes_what_nobody_has_decided(inbox: Inbox, world: DeskWorld
 
 
 def test_a_message_that_is_gone_is_told(inbox: Inbox, world: DeskWorld) -> None:
-    """Below the log's start it has expired; what the format does not fit is unreadable."""
+    """Before the start of the log it is expired; in another format it is unreadable."""
     inbox.message("expired")
     inbox.topics.append(IN, b"\xff")
     inbox.topics.append(REVIEW, result(IN, 1, reasons=["low_confidence"]))
@@ -176,7 +176,7 @@ def test_a_message_that_is_gone_is_told(inbox: Inbox, world: DeskWorld) -> None:
 
 
 def test_what_is_no_result_is_passed_over_and_counted(inbox: Inbox, world: DeskWorld) -> None:
-    """A stranger's record stops nothing."""
+    """A foreign record does not stop the inbox."""
     inbox.topics.append(REVIEW, b"not a record", None)
     inbox.message("a message")
     inbox.run()
@@ -186,7 +186,7 @@ def test_what_is_no_result_is_passed_over_and_counted(inbox: Inbox, world: DeskW
 
 
 def test_an_unknown_taxonomy_waits(inbox: Inbox, world: DeskWorld) -> None:
-    """Its labels are not the desk's: nobody is asked before they are."""
+    """Its labels are not the desk's, so nobody decides it before they are."""
     taxonomy = {"name": "shop", "version": "2", "digest": "f" * 64}
     inbox.message("a message", taxonomy=taxonomy)
     inbox.run()
@@ -195,7 +195,7 @@ def test_an_unknown_taxonomy_waits(inbox: Inbox, world: DeskWorld) -> None:
 
 
 def test_a_new_desk_may_begin_at_the_end(world: DeskWorld) -> None:
-    """And reads a partition that comes later from its beginning."""
+    """A partition that is added later is read from its beginning."""
     inbox = Inbox(world, from_end=True)
     inbox.message("before")
     inbox.run()
@@ -207,7 +207,7 @@ def test_a_new_desk_may_begin_at_the_end(world: DeskWorld) -> None:
 
 
 def test_hostile_texts_are_kept_as_they_are(inbox: Inbox, world: DeskWorld) -> None:
-    """But for what no database holds."""
+    """Except for characters that no database stores."""
     inbox.topics.append(IN, b'{"message": "a\\u0000b \\ud800 <script>"}')
     inbox.topics.append(REVIEW, result(IN, 0, reasons=["low_confidence"]))
     inbox.run()

@@ -1,4 +1,4 @@
-"""The edge to Kafka, where the client itself is at fault."""
+"""Faults of the Kafka client itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.desk_outbox_process import config_for
 
 
 class LosesTheException:
-    """A producer whose flush fails as the client does when a callback has met something fatal."""
+    """A producer whose flush fails like the client after a fatal error in a callback."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments, **named: None
@@ -24,7 +24,7 @@ class LosesTheException:
 
 
 class CommitsNeverEnd:
-    """A producer whose commit times out, each time it is called."""
+    """A producer whose commits time out."""
 
     def __init__(self) -> None:
         self.commits = 0
@@ -38,8 +38,8 @@ class CommitsNeverEnd:
 
 
 def test_a_commit_that_timed_out_is_not_called_again() -> None:
-    """The client may end the process for that. The producer is thrown away, so that the next start
-    asks what was written."""
+    """The client may end the process for that. The producer is dropped, so that the next start asks
+    Kafka what was written."""
     producer = CommitsNeverEnd()
     sink = KafkaCorrections(config_for("127.0.0.1:1", "corrections", "desk.edge"))
     sink._producer = producer  # type: ignore[assignment]
@@ -54,7 +54,7 @@ def test_a_commit_that_timed_out_is_not_called_again() -> None:
 def test_a_lost_exception_is_told_as_what_was_heard(
     heard: int | None, told: type[Exception]
 ) -> None:
-    """A fence is one; anything else is tried again, from what Kafka says was written."""
+    """Fencing is Superseded. After anything else the desk tries again."""
     sink = KafkaCorrections(config_for("127.0.0.1:1", "corrections", "desk.edge"))
     sink._producer = LosesTheException()  # type: ignore[assignment]
     if heard is not None:

@@ -1,4 +1,4 @@
-"""Deciding: who gets which item, what a decision does, and what undoing does."""
+"""Deciding: who gets which item, and what a decision and undo do."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import pytest
 from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.service import people, reviewing
-from desk.store import outbox
+from desk.store import decisions, outbox
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
-from worker.contract.records import read_correction
+from worker.contract.records import Correction, read_correction
 
 EVERYTHING = Queue()
 
 
 def take(world: DeskWorld, person: Person, queue: Queue = EVERYTHING) -> int | None:
-    """The item that a person gets now."""
+    """Return the id of the next item for a person, which they hold then."""
     task = reviewing.next_item(world.desk, person, queue)
     return None if task is None else task.item_id
 
 
 def decide(world: DeskWorld, person: Person, item_id: int, label: str | None) -> str:
-    """Decide, and return where the item stands."""
+    """Decide an item, and return its state."""
     done = reviewing.decide(world.desk, person, item_id, label, request_id=world.request())
     return done.state
 
 
 def corrections(world: DeskWorld) -> list[tuple[str, str]]:
-    """What waits to be published: result ids and labels."""
+    """Return the corrections that wait: result ids and labels."""
     with world.database.write() as tx:
         outbox.give_sequence(tx, world.clock(), 1000)
         waiting = outbox.pending(tx, 1000)
     read = [read_correction(row.value) for row in waiting]
-    return [(each.id, each.label) for each in read]
+    return [(each.id, each.label) for each in read if isinstance(each, Correction)]
 
 
 def test_an_item_is_decided_and_its_correction_waits(world: DeskWorld) -> None:
-    """The oldest comes first; a decision settles it and makes a correction of the contract."""
+    """The oldest item comes first."""
     first, second = world.add("Where is it?"), world.add("And this?")
     ann = world.person("ann")
     assert take(world, ann) == first.id
@@ -51,7 +51,7 @@ def test_an_item_is_decided_and_its_correction_waits(world: DeskWorld) -> None:
 
 
 def test_a_page_that_is_loaded_again_shows_the_same_item(world: DeskWorld) -> None:
-    """And one that fetches ahead gets the next."""
+    """A page that prefetches gets the next one."""
     first, second = world.add(), world.add()
     ann = world.person("ann")
     assert take(world, ann) == first.id
@@ -62,7 +62,7 @@ def test_a_page_that_is_loaded_again_shows_the_same_item(world: DeskWorld) -> No
 
 
 def test_two_people_never_hold_the_same_item(world: DeskWorld) -> None:
-    """Until the claim runs out: then it is the other's, and no longer the first one's."""
+    """When the claim expires, it is another reviewer's, and the first one cannot decide it."""
     item = world.add()
     ann, bob = world.person("ann"), world.person("bob")
     assert take(world, ann) == item.id
@@ -77,7 +77,7 @@ def test_two_people_never_hold_the_same_item(world: DeskWorld) -> None:
 
 
 def test_what_is_given_back_is_anybodys(world: DeskWorld) -> None:
-    """Also by leaving."""
+    """Signing out gives everything back."""
     item = world.add()
     ann, bob = world.person("ann"), world.person("bob")
     assert take(world, ann) == item.id
@@ -91,7 +91,7 @@ def test_what_is_given_back_is_anybodys(world: DeskWorld) -> None:
 
 @pytest.mark.slow
 def test_ten_people_at_once_get_no_item_twice(world: DeskWorld) -> None:
-    """200 items, ten threads: each item is decided once, and all are."""
+    """200 items, ten threads: each item is decided, once."""
     world.add_all([(f"message {n}", {}) for n in range(200)])
     done: list[int] = []
     failed: list[BaseException] = []
@@ -118,7 +118,7 @@ def test_ten_people_at_once_get_no_item_twice(world: DeskWorld) -> None:
 
 
 def test_two_people_decide_a_double_item(world: DeskWorld) -> None:
-    """Never the same one twice; a correction waits for both, and they agree."""
+    """The correction waits until both agree."""
     item = world.add(opinions_wanted=2)
     ann, bob = world.person("ann"), world.person("bob")
     assert take(world, ann) == item.id
@@ -131,7 +131,7 @@ def test_two_people_decide_a_double_item(world: DeskWorld) -> None:
 
 
 def test_people_who_disagree_open_an_adjudication(world: DeskWorld) -> None:
-    """Somebody else has the last word, and nobody judges a dispute of their own."""
+    """An adjudicator settles it, but not one who is part of it."""
     item = world.add(opinions_wanted=2)
     ann, bob = world.person("ann", "adjudicator"), world.person("bob")
     eve, tim = world.person("eve", "adjudicator"), world.person("tim")
@@ -157,7 +157,6 @@ def test_people_who_disagree_open_an_adjudication(world: DeskWorld) -> None:
 
 
 def test_no_label_fits_is_an_outcome_without_a_correction(world: DeskWorld) -> None:
-    """A correction holds a label of the taxonomy; this is none."""
     item = world.add()
     ann = world.person("ann")
     take(world, ann)
@@ -167,17 +166,27 @@ def test_no_label_fits_is_an_outcome_without_a_correction(world: DeskWorld) -> N
 
 
 def test_what_is_skipped_is_for_others(world: DeskWorld) -> None:
-    """The same person is not asked again."""
-    item = world.add()
+    """The same person is asked again when nothing else is left, the oldest skip first; what they
+    have decided is never asked again."""
+    first, second, third = (world.add().id for _ in range(3))
     ann, bob = world.person("ann"), world.person("bob")
-    take(world, ann)
-    reviewing.skip(world.desk, ann, item.id, request_id="skip")
+    for item in (first, second):
+        assert take(world, ann) == item
+        reviewing.skip(world.desk, ann, item, request_id=f"skip-{item}")
+    assert take(world, ann) == third
+    assert take(world, bob) == first
+    decide(world, ann, third, "refund")
+    assert take(world, ann) == second
+    reviewing.skip(world.desk, ann, second, request_id="again")
+    assert take(world, ann) == second
+    decide(world, ann, second, "refund")
     assert take(world, ann) is None
-    assert take(world, bob) == item.id
+    reviewing.release_item(world.desk, bob, first)
+    assert take(world, ann) == first
 
 
 def test_what_is_flagged_goes_to_an_adjudicator(world: DeskWorld) -> None:
-    """Who may be the one who flagged it, where there is nobody else."""
+    """It may be the one who flagged it: there may be nobody else."""
     item = world.add()
     ann = world.person("ann", "owner")
     take(world, ann)
@@ -206,20 +215,8 @@ def test_undo_takes_the_last_decision_back(world: DeskWorld) -> None:
     assert corrections(world) == [(item.result_id, "payment")]
 
 
-def test_a_published_correction_is_replaced_by_a_later_one(world: DeskWorld) -> None:
-    """Undo cannot take back what is in Kafka; of two with one id the later one holds."""
-    item = world.add()
-    ann = world.person("ann")
-    take(world, ann)
-    decide(world, ann, item.id, "refund")
-    assert corrections(world) == [(item.result_id, "refund")]
-    reviewing.undo(world.desk, ann)
-    decide(world, ann, item.id, "payment")
-    assert [label for _, label in corrections(world)] == ["refund", "payment"]
-
-
 def test_nobody_undoes_what_others_have_gone_on_with(world: DeskWorld) -> None:
-    """A second opinion on it, or on the screen of anyone who gives one."""
+    """Another reviewer has given an opinion, or has the item on screen."""
     item = world.add(opinions_wanted=2)
     ann, bob = world.person("ann"), world.person("bob")
     take(world, ann)
@@ -244,8 +241,27 @@ def test_a_request_that_is_sent_twice_decides_once(world: DeskWorld) -> None:
     assert len(corrections(world)) == 1
 
 
+def test_the_request_id_of_another_decision_is_refused(world: DeskWorld) -> None:
+    """It was a 500 for another reviewer, and for the same one a success that decided nothing."""
+    first, second = world.add(), world.add("Another")
+    ann, bob = world.person("ann"), world.person("bob")
+    take(world, ann)
+    reviewing.decide(world.desk, ann, first.id, "refund", request_id="same")
+    take(world, ann)
+    with pytest.raises(Refused, match="reload the page"):
+        reviewing.decide(world.desk, ann, second.id, "refund", request_id="same")
+    reviewing.release_item(world.desk, ann, second.id)
+    take(world, bob)
+    with pytest.raises(Refused, match="reload the page"):
+        reviewing.decide(world.desk, bob, second.id, "refund", request_id="same")
+    new = decisions.NewDecision("same", bob.id, "none", None, "", False, "", None, 0.0)
+    with pytest.raises(Refused, match="reload the page"), world.database.write() as tx:
+        decisions.add(tx, second, new, world.clock())  # of two requests at once
+    assert world.item(second.id).state == "open"
+
+
 def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:
-    """Nor does the queue that they are in."""
+    """A queue by the model's label or doubt does not hold them either."""
     item = world.add(origin="audit", sample_share=0.02, confidence=0.99, reasons=())
     ann = world.person("ann")
     for queue in (Queue(label="delivery"), Queue(reason="low_confidence"), Queue(order="doubtful")):
@@ -271,7 +287,7 @@ def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:
     ],
 )
 def test_queues_choose(world: DeskWorld, queue: Queue, expected: int | None) -> None:
-    """By label, reason, adapter, age, and any of these together; in the order that is asked for."""
+    """By label, reason, adapter, age, or several of these, in the given order."""
     changes: list[dict[str, Any]] = [
         {"confidence": 0.5},
         {"label": "refund", "confidence": 0.6},
@@ -287,7 +303,7 @@ def test_queues_choose(world: DeskWorld, queue: Queue, expected: int | None) -> 
 
 
 def test_the_search_for_the_next_item_begins_at_the_facets(world: DeskWorld) -> None:
-    """Whatever a queue asks for, one step for each of them and none for each item."""
+    """One step for each facet, not for each item: a million items take no longer."""
     from desk.store.claims import candidates
 
     for label in ("refund", "payment", "other"):
@@ -300,7 +316,7 @@ def test_the_search_for_the_next_item_begins_at_the_facets(world: DeskWorld) -> 
 
 
 def test_what_cannot_be_is_refused(world: DeskWorld) -> None:
-    """An unknown label, an item that nobody holds, an account that was closed."""
+    """An unknown label, an item that is not held, a note that is too long, a closed account."""
     item = world.add()
     ann, owner = world.person("ann"), world.person("owner", "owner")
     with pytest.raises(ClaimLost):

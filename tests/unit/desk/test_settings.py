@@ -133,7 +133,7 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
     world = kafka_security(settings.kafka)
     assert world["sasl.password"] == "planted"
     both = load_settings(None, [*flags, "database.url=sqlite:///other.db"]).settings
-    with pytest.raises(SettingsError, match=r"database\.url and database\.url_file are both given"):
+    with pytest.raises(SettingsError, match=r"database\.url and database\.url_file are both set"):
         open_database(both)
     gone = load_settings(None, [f"database.url_file={tmp_path}/gone"]).settings
     with pytest.raises(SettingsError, match=r"database\.url_file: .*gone cannot be read: No such"):
@@ -145,7 +145,7 @@ def test_what_the_worker_is_told_of_a_mistake_the_desk_is_too(tmp_path: Path) ->
     deep = "x = " + "[" * 3000 + "]" * 3000
     with pytest.raises(SettingsError, match="nested too deeply"):
         load_settings(write(tmp_path, deep))
-    with pytest.raises(SettingsError, match="kafka already has a value: it is no section"):
+    with pytest.raises(SettingsError, match="kafka is a value, not a section"):
         load_settings(write(tmp_path, "kafka = 3"), ["kafka.name=x"])
     loaded = load_settings(None, ["kafka.client.sasl.oauthbearer.config=token=planted",
                                   "kafka.client.ssl.key.pem=planted"])  # fmt: skip
@@ -225,7 +225,7 @@ def test_check_config_tells_every_problem_at_once(tmp_path: Path) -> None:
         "sign_in.method",
         "database.url: mysql is not supported",
         "kafka.sasl_password_file: ",
-        "webhook.url is given and webhook.secret is not",
+        "webhook.url is set and webhook.secret is not",
     ):
         assert len([line for line in errors if said in line]) == 1, (said, errors)
     assert len(errors) == 5

@@ -1,4 +1,4 @@
-"""The database: its schema, its transactions, what is refused."""
+"""The database: its schema, transactions, and what it refuses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def upgrade():
 
 
 def test_the_migrations_make_the_tables(database: Database) -> None:
-    """From an empty database to the tables that the code uses; a second time they do nothing."""
+    """From an empty database to the tables that the code uses. Running them again does nothing."""
     assert migrate(database) == newest_version()
     with database.read() as tx:
         context = MigrationContext.configure(tx, opts={"compare_type": True})
@@ -50,8 +50,8 @@ def test_the_migrations_make_the_tables(database: Database) -> None:
 def test_a_database_of_the_version_before_is_upgraded(
     new_database: NewDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused until `clerk-desk migrate` has run, and everything in it stays. A migration
-    that fails leaves the version and the tables of before."""
+    """It is refused until `clerk-desk migrate` has run, and keeps its content. A migration that
+    fails leaves version and tables as they were."""
     database = Database(new_database())
     with database.write() as tx:
         people.add(tx, "ada", "Ada", "owner", 0)
@@ -82,8 +82,8 @@ def test_a_database_of_the_version_before_is_upgraded(
 def test_a_migration_takes_the_time_it_takes(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An index over a million items, or another one that migrates, may outlast what a page waits
-    for an answer."""
+    """An index over a million items, or waiting for another migration, may take longer than a page
+    may wait for an answer."""
     monkeypatch.setattr("desk.store.database._ANSWER_S", 0.5)
     database, begun = Database(new_database()), threading.Event()
 
@@ -103,7 +103,7 @@ def test_a_migration_takes_the_time_it_takes(
 
 
 def test_a_database_without_the_schema_is_refused(tmp_path: Path) -> None:
-    """With the command that makes it."""
+    """The error names the command that creates it."""
     database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
     with pytest.raises(DatabaseRefused, match="clerk-desk migrate"):
         check_version(database)
@@ -111,8 +111,7 @@ def test_a_database_without_the_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_database_of_a_newer_desk_is_refused_with_the_way_back(tmp_path: Path) -> None:
-    """Of an image that was rolled back: migrating, which its first container does, would not help,
-    and there is no way down."""
+    """After a roll-back of the image. `migrate`, which its first container runs, cannot go back."""
     database = Database(f"sqlite:///{tmp_path / 'newer.db'}")
     migrate(database)
     with database.write() as tx:
@@ -132,7 +131,7 @@ def test_a_database_of_a_newer_desk_is_refused_with_the_way_back(tmp_path: Path)
 
 @pytest.mark.parametrize("url", ["", "mysql://x/y", "sqlite://", "sqlite:///:memory:", "nonsense"])
 def test_other_databases_are_refused(url: str) -> None:
-    """And a URL that is none; its password is not repeated."""
+    """So is an invalid URL, without repeating its password."""
     with pytest.raises(SettingsError, match=r"database\.url"):
         Database(url)
 
@@ -149,7 +148,7 @@ def test_the_project_is_made_once_and_knows_its_taxonomy(world: DeskWorld) -> No
 
 
 def test_a_lease_is_one_holders_until_it_ends(database: Database) -> None:
-    """Then it is another's; and at once where it is given up."""
+    """Another holder gets it when it expires, or at once when it is released."""
     with database.write() as tx:
         assert offsets.hold_lease(tx, "work", "a", 1_000, 500)
         assert not offsets.hold_lease(tx, "work", "b", 1_400, 500)
@@ -163,7 +162,6 @@ def test_a_lease_is_one_holders_until_it_ends(database: Database) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(world: DeskWorld) -> None:
-    """All or nothing."""
 
     def fail() -> None:
         with world.database.write() as tx:

@@ -1,8 +1,10 @@
-"""Retention, a person's messages, exports for the trainer, a new taxonomy."""
+"""Retention, a customer's messages, exports for the trainer, a new taxonomy."""
 
 from __future__ import annotations
 
 import json
+import random
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,15 @@ import pytest
 
 from desk.core.items import Queue
 from desk.errors import SettingsError
-from desk.service import browsing, reviewing, upkeep
+from desk.service import browsing, circle, reviewing, upkeep
 from desk.service.context import open_desk
 from desk.store import items, outbox
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
+from worker.contract.exchange import Task, task_id
+from worker.contract.records import to_json
 from worker.contract.taxonomy import Label
+from worker.contract.text import message_sha256
 
 DAY_S = 86_400
 
@@ -34,14 +39,14 @@ def text_of(world: DeskWorld, item_id: int) -> str | None:
 
 
 def everything(world: DeskWorld) -> bytes:
-    """All bytes that the database's files hold."""
+    """Return all bytes of the database's files."""
     path = Path(str(world.database.engine.url.database))
     world.database.close()
     return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
 
 
 def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
-    """What was decided stays decided; what was not is closed; neither is found any more."""
+    """Decided items stay decided, others are closed, and search finds neither."""
     first, second = world.add("planted kettle"), world.add("planted kettle")
     ann = world.person("ann")
     decide_next(world, ann, "refund")
@@ -65,8 +70,8 @@ def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
 
 
 def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
-    """By message id or key: text, ids, digest, notes, published corrections; on SQLite not in the
-    file either."""
+    """Text, ids, keys, digest, notes and published records are deleted; on SQLite from the file's
+    bytes too."""
     first = world.add("zanzibar kettle", message_id="T-planted-1")
     second = world.add("zanzibar kettle", record_key=b"customer-planted")
     other = world.add("another message")
@@ -97,7 +102,7 @@ def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
 
 
 def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> None:
-    """Both files, in a real run of the trainer's: labels, and one that is dropped."""
+    """The trainer's own reader takes both files: a label, and a message that is dropped."""
     from trainer.dataset.folder import Row, number_copies
     from trainer.dataset.labels import apply_decisions, read_decisions
 
@@ -121,9 +126,69 @@ def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> No
     assert [(row.id, row.label) for row in applied.rows] == [("T-1", "refund")]
 
 
+def unlike(draw: random.Random) -> str:
+    """A message that is like no other."""
+    words = ("".join(draw.choices(string.ascii_lowercase, k=6)) for _ in range(12))
+    return " ".join(words)
+
+
+def test_the_audit_sample_is_held_out_and_never_learned(world: DeskWorld, tmp_path: Path) -> None:
+    """Drawn at random: held out, or validates. Chosen because a model doubted it: learned. A
+    message that was drawn and also chosen, as a result or a task of a batch, counts as drawn."""
+    from trainer.dataset.folder import Example, open_holdout, write_dataset
+    from trainer.propose.version import make_version, read_new_messages, read_outcomes
+
+    draw, labels = random.Random(7), world.taxonomy.names
+    parts = {
+        part: [Example(f"{part}-{n}", unlike(draw), labels[n % len(labels)]) for n in range(16)]
+        for part in ("train", "validation", "holdout")
+    }
+    base = write_dataset(tmp_path / "base", name="d", taxonomy=world.taxonomy, splits=parts)
+    drawn, chosen = ([unlike(draw) for _ in range(40)] for _ in range(2))
+    sample = {"origin": "audit", "sample_share": 0.05, "reasons": ()}
+    world.add_all([(text, dict(sample)) for text in drawn])
+    world.add_all([(text, {}) for text in chosen])
+    world.clock.move(60)  # decided later than the draw
+    world.add_all([(drawn[0], {"message_id": "T-0"}), (drawn[1], {})])
+    tasks = [learn_task(text) for text in (*drawn[2:5], chosen[0])]
+    circle.load_task_file(world.desk, "".join(f"{each}\n" for each in tasks), "tasks.jsonl")
+    ann = world.person("ann")
+    for queue in (Queue(), Queue(batch_id=1)):
+        while (task := reviewing.next_item(world.desk, ann, queue)) is not None:
+            request = world.request()
+            reviewing.decide(world.desk, ann, task.item_id, "refund", request_id=request)
+            world.clock.move(1)
+    written = [
+        upkeep.export(world.desk, tmp_path / project, project=project, by_message_id=True)
+        for project in ("inbox", "learn")
+    ]
+    new = make_version(
+        base,
+        read_outcomes([each.decisions for each in written]),
+        read_new_messages([each.messages for each in written]),
+        tmp_path / "new",
+    )
+    held = {each.message for each in open_holdout(new, purpose="test", subject="test")}
+    learned = {each.message for each in new.train}
+    validates = {each.message for each in new.validation}
+    assert learned & {*drawn, *chosen} == set(chosen)
+    assert set(drawn) <= held | validates
+    assert len(held & set(drawn)) > len(validates & set(drawn)) > 0
+
+
+def learn_task(text: str) -> str:
+    """A line of a file of tasks: a message whose label would teach most."""
+    sha256 = message_sha256(text)
+    task = Task(
+        schema="tasks/1", id=task_id("d", "learn", sha256), message_id=f"t-{sha256[:8]}",
+        message_sha256=sha256, text=text, purpose="learn", dataset="d", batch="learn",
+    )  # fmt: skip
+    return to_json(task).decode()
+
+
 def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
-    """Carried where label and meaning stayed or were mapped, made again elsewhere; what waited for
-    the new one is open."""
+    """Labels that stay or are mapped are carried over. Other items, and those that waited for the
+    new taxonomy, are open."""
     ann = world.person("ann")
     for n, label in enumerate(("refund", "payment", "other", None)):
         world.add(f"message {n}", opinions_wanted=1)

@@ -1,4 +1,4 @@
-"""Decisions reach a web address in order, at least once, whatever it answers and who is killed."""
+"""Records reach a web address in order, at least once, whatever it answers or is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from desk.service import queues, reviewing
 from desk.stream.fake import FakeCorrections
 from tests.support.desk_world import DeskWorld
 from tests.support.webhook_receiver import Receiver, receiver
-from worker.contract.records import read_correction
+from worker.contract.records import Correction, read_correction
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def sender(world: DeskWorld, to: Receiver, timeout_s: float = 5.0) -> WebhookSen
 
 
 def publish(world: DeskWorld, *labels: str) -> None:
-    """Decide a message for each label, and have it published."""
+    """Decide a message for each label, and publish the records."""
     ann = world.person("ann")
     for label in labels:
         world.add("Wo ist mein Paket?")
@@ -54,8 +54,8 @@ def publish(world: DeskWorld, *labels: str) -> None:
 def test_a_decision_arrives_signed_and_without_the_message(
     world: DeskWorld, away: Receiver
 ) -> None:
-    """The correction's record, an id, a time and a signature that a receiver can check; nothing of
-    what somebody wrote, and nothing of what was published before there was an address."""
+    """The record, an id, a time, and a signature that a receiver can check; no text, and nothing
+    from before there was an address. A retraction has its own type."""
     publish(world, "payment")
     sending = sender(world, away)
     assert sending.run_once() == 0
@@ -64,20 +64,27 @@ def test_a_decision_arrives_signed_and_without_the_message(
     ((sent, body),) = away.seen
     record = json.loads(body)
     assert record["type"] == "decision.published"
-    assert read_correction(json.dumps(record["data"])).label == "refund"
+    correction = read_correction(json.dumps(record["data"]))
+    assert isinstance(correction, Correction)
+    assert correction.label == "refund"
     assert b"Paket" not in body
     signed = f"{sent['Webhook-Id']}.{sent['Webhook-Timestamp']}.".encode() + body
     wanted = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
     assert sent["Webhook-Signature"] == f"v1,{wanted}"
     assert int(sent["Webhook-Timestamp"]) == world.clock() // 1000
     assert sending.run_once() == 0
+    reviewing.undo(world.desk, world.person("ann"))
+    publish(world)
+    assert sending.run_once() == 1
+    retracted = json.loads(away.seen[-1][1])
+    assert (retracted["type"], retracted["data"]["id"]) == ("decision.retracted", correction.id)
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, 400, "reset", "redirect", "slow"])
 def test_whatever_is_no_success_is_sent_again_with_its_id(
     world: DeskWorld, away: Receiver, fault: int | str
 ) -> None:
-    """And what comes after it waits for its turn, while Kafka's outbox goes on."""
+    """Later records wait for it, while Kafka's outbox goes on."""
     sending = sender(world, away, timeout_s=0.5)
     sending.run_once()
     publish(world, "refund", "payment")
@@ -103,7 +110,7 @@ def test_whatever_is_no_success_is_sent_again_with_its_id(
 
 
 def test_what_is_refused_for_too_long_is_given_up(world: DeskWorld, away: Receiver) -> None:
-    """The next one's turn comes; an address that is gone does not hold decisions for ever."""
+    """The next record is sent. An address that no longer exists does not hold records for ever."""
     sending = sender(world, away)
     sending.run_once()
     publish(world, "refund", "payment")
@@ -118,8 +125,8 @@ def test_what_is_refused_for_too_long_is_given_up(world: DeskWorld, away: Receiv
 
 @pytest.mark.slow  # processes that are killed
 def test_a_sender_that_is_killed_leaves_nothing_out(world: DeskWorld, away: Receiver) -> None:
-    """Killed when the third was taken and not noted: a successor sends that one again, under its
-    id, and the rest once."""
+    """Killed after the third was taken but not recorded: its successor sends that one again, under
+    its id, and the rest once."""
     sender(world, away).run_once()
     publish(world, *["refund", "payment", "other", "refund", "payment"])
     url = world.database.engine.url.render_as_string(hide_password=False)
@@ -139,7 +146,7 @@ def test_a_sender_that_is_killed_leaves_nothing_out(world: DeskWorld, away: Rece
 
 @pytest.mark.parametrize("secret", ["", "short", "whsec_c2hvcnQ=", "whsec_###"])
 def test_a_secret_that_could_be_guessed_is_refused(secret: str) -> None:
-    """In words that do not repeat it."""
+    """The error does not repeat it."""
     with pytest.raises(SettingsError) as caught:
         read_key(secret)
     assert not secret or secret not in str(caught.value)

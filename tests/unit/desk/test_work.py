@@ -1,4 +1,4 @@
-"""Work next to the pages: one replica does it, another takes over, what fails ends the desk."""
+"""Background work: one replica runs it, another takes over, a lasting error ends the desk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def wait_for(done: threading.Event) -> None:
 
 
 def test_one_replica_works_and_another_takes_over(database: Database) -> None:
-    """At once, where the first one stops in good order."""
+    """At once, if the first one stops in good order."""
     turns: list[str] = []
     reached = {name: threading.Event() for name in ("a", "b")}
 
@@ -46,7 +46,7 @@ def test_one_replica_works_and_another_takes_over(database: Database) -> None:
 
 
 def test_what_passes_is_tried_again(database: Database) -> None:
-    """After it, what was remembered is forgotten first."""
+    """First the state of the failed iteration is dropped."""
     said: list[str] = []
     done = threading.Event()
 
@@ -67,7 +67,7 @@ def test_what_passes_is_tried_again(database: Database) -> None:
 
 
 def test_what_does_not_pass_ends_the_desk(database: Database) -> None:
-    """With the reason."""
+    """`wait` raises the error."""
 
     def run_once() -> int:
         raise StreamFailed("no right to use the topic")

@@ -1,4 +1,4 @@
-"""What vLLM would be started with. No vLLM is needed."""
+"""vLLM's arguments, without vLLM."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
-from worker.engine.arguments import EngineSettings, engine_arguments, is_started_as_we_like
+from worker.engine.arguments import EngineSettings, core_can_be_forked, engine_arguments
 from worker.errors import SettingsError
 
 KNOWN = {
@@ -45,7 +45,7 @@ def build(
 def test_a_small_model_is_computed_in_what_the_processor_can(
     tmp_path: Path, capability: str, gibibytes: float, dtype: str
 ) -> None:
-    """And the user's own choice wins."""
+    """``engine_args`` override it."""
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.truncate(int(gibibytes * 2**30))
     settings = EngineSettings(tmp_path, toy_manifest())
@@ -73,12 +73,12 @@ def test_only_words_need_a_tokenizer() -> None:
     assert not build(manifest=toy_manifest(decoding="choice", codes={}))["skip_tokenizer_init"]
 
 
-def test_a_user_wins_over_a_default() -> None:
+def test_engine_args_override_a_default() -> None:
     built = build(engine_args={"block_size": 64, "max_num_seqs": 7})
     assert (built["block_size"], built["max_num_seqs"]) == (64, 7)
 
 
-def test_a_variable_of_vllms_wins_over_a_default() -> None:
+def test_vllms_variables_override_a_default() -> None:
     assert "kv_cache_memory_bytes" in build()
     assert "kv_cache_memory_bytes" not in build(environment={"VLLM_CPU_KVCACHE_SPACE": "4"})
 
@@ -87,13 +87,13 @@ def test_a_gpu_is_left_to_vllm() -> None:
     assert {"block_size", "enforce_eager", "dtype"}.isdisjoint(build(cpu=False))
 
 
-def test_a_misspelt_key_is_told_with_the_nearest_one() -> None:
+def test_a_misspelt_key_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match=r"engine_args\.max_num_seq .*'max_num_seqs'"):
         build(engine_args={"max_num_seq": 1})
 
 
-def test_a_key_like_none_is_told_alone() -> None:
-    with pytest.raises(SettingsError, match=r"engine_args\.zzz .*knows$"):
+def test_a_key_like_no_other_is_reported_alone() -> None:
+    with pytest.raises(SettingsError, match=r"\.zzz is unknown to this version of vLLM$"):
         build(engine_args={"zzz": 1})
 
 
@@ -111,12 +111,12 @@ def test_a_window_too_short_for_the_prompt_is_refused(window: object) -> None:
         build(engine_args={"max_model_len": window})
 
 
-@pytest.mark.parametrize(("rank", "told"), [(8, 8), (16, 16), (24, 32)])
-def test_a_served_adapter_gets_its_rank_and_no_more(rank: int, told: int) -> None:
+@pytest.mark.parametrize(("rank", "allowed"), [(8, 8), (16, 16), (24, 32)])
+def test_a_served_adapter_gets_its_rank_and_no_more(rank: int, allowed: int) -> None:
     manifest = toy_manifest(lora=Lora(rank, 32.0, ("q_proj",)))
     built = build(manifest=manifest, adapter=Path("/adapter"))
     assert built["enable_lora"]
-    assert built["max_lora_rank"] == told
+    assert built["max_lora_rank"] == allowed
 
 
 def test_a_merged_adapter_needs_no_lora() -> None:
@@ -124,7 +124,6 @@ def test_a_merged_adapter_needs_no_lora() -> None:
 
 
 def test_on_a_cpu_the_core_computes_by_itself() -> None:
-    """Where it is known which CPUs it computes on; vLLM chooses them only for a process apart."""
     known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
     assert build(environment=known)["distributed_executor_backend"].endswith("UniProcExecutor")
     for named in ("auto", "nobind"):
@@ -141,4 +140,4 @@ def test_several_processes_and_a_chosen_executor_are_left_to_vllm(wish: dict[str
     known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
     built = build(environment=known, engine_args=wish)
     assert built.get("distributed_executor_backend") == wish.get("distributed_executor_backend")
-    assert not is_started_as_we_like(wish)
+    assert not core_can_be_forked(wish)

@@ -1,4 +1,4 @@
-"""A cascade behind the engine port: who is asked, who answers, and what becomes of failures."""
+"""A cascade behind the engine port: stages, failures, deadlines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.follower import ToyFiles
 from tests.support.rig import Clock
 from tests.support.toy_adapter import CASCADE, ENCODERS, LARGE, SMALL, large, small
 from worker.contract import Manifest, write_manifest
@@ -18,7 +19,6 @@ from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller, Prepared
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
-from worker.engine.model_files import LoadedBase
 from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import Answer, Engine, StageDecisions
@@ -61,8 +61,7 @@ class World:
         return self.engine.submit(self.prepare(text).prompt_ids)
 
 
-def test_what_the_first_stage_is_sure_of_is_its_own() -> None:
-    """The next one is not asked, and nobody but the stage is named."""
+def test_the_first_stage_answers_what_it_is_sure_of() -> None:
     world = World()
     future = world.submit("sure")
     world.small.finish()
@@ -74,8 +73,7 @@ def test_what_the_first_stage_is_sure_of_is_its_own() -> None:
     assert (found.decision.label, found.decision.earlier, found.review) == ("billing", (), ())
 
 
-def test_the_rest_goes_on_by_a_prompt_of_the_next_stages_own() -> None:
-    """The last one answers whatever its confidence, and what the first thought is kept."""
+def test_other_messages_go_on_with_the_next_stages_prompt() -> None:
     world = World()
     text = "a message that is too long for one"
     future = world.submit(text)
@@ -99,8 +97,7 @@ def test_the_rest_goes_on_by_a_prompt_of_the_next_stages_own() -> None:
 
 
 @pytest.mark.parametrize("stage", ["small", "large"])
-def test_called_off_it_is_called_off_in_the_stage_that_has_it(stage: str) -> None:
-    """And nothing is asked of the next."""
+def test_cancelling_cancels_in_the_current_stage(stage: str) -> None:
     world = World()
     future = world.submit("unsure")
     if stage == "large":
@@ -111,8 +108,7 @@ def test_called_off_it_is_called_off_in_the_stage_that_has_it(stage: str) -> Non
         future.result(0)
 
 
-def test_an_answer_that_is_none_rejects_the_message() -> None:
-    """Of any stage, and for what that stage said."""
+def test_an_invalid_answer_rejects_the_message() -> None:
     world = World()
     for text, reason in (("reject", "engine_rejected"), ("nothing", "invalid_answer")):
         future = world.submit(text)
@@ -123,7 +119,6 @@ def test_an_answer_that_is_none_rejects_the_message() -> None:
 
 
 def test_a_stage_that_dies_is_the_death_of_the_cascade() -> None:
-    """Of what it has, and of all that is asked later; health says which one it was."""
     world = World()
     waiting = world.submit("unsure")
     world.small.finish()
@@ -139,7 +134,7 @@ def test_a_stage_that_dies_is_the_death_of_the_cascade() -> None:
 
 
 def test_a_silent_stage_is_found_out_while_the_other_answers() -> None:
-    """It is asked what it must answer; silent to that, it hangs, whatever the first one answers."""
+    """The first stage's answers prove nothing about the second."""
     world = World(WATCHED)
     world.submit("unsure")
     world.small.finish()
@@ -162,8 +157,7 @@ def test_a_silent_stage_is_found_out_while_the_other_answers() -> None:
         world.engine.check_health()
 
 
-def test_a_stage_that_answers_the_question_is_alive_and_gives_up_what_it_lost() -> None:
-    """By that stage's own deadline, which begins when the stage is given the message."""
+def test_a_stage_that_answers_a_golden_prompt_is_alive_and_rejects_lost_messages() -> None:
     world = World(WATCHED)
     world.clock.advance(100.0)
     lost = world.submit("unsure")
@@ -180,8 +174,8 @@ def test_a_stage_that_answers_the_question_is_alive_and_gives_up_what_it_lost() 
     assert world.large.pending == []
 
 
-def test_what_finds_no_room_in_a_stage_waits_and_has_no_deadline_there() -> None:
-    """However long: the slow stage is given what its window holds, and the quick one goes on."""
+def test_messages_for_a_full_stage_wait_without_a_deadline() -> None:
+    """A slow last stage makes messages wait, but never dead letters."""
     world = World(AdmissionPolicy(max_in_engine=2, deadline_s=30.0))
     waiting = [world.submit(f"unsure {number}") for number in range(5)]
     for _ in range(5):
@@ -200,7 +194,6 @@ def test_what_finds_no_room_in_a_stage_waits_and_has_no_deadline_there() -> None
 
 
 def test_golden_prompts_are_answered_by_the_first_stage_and_each_stage_warms_up_its_own() -> None:
-    """A prompt without its message cannot be passed on."""
     world = World()
     asked: list[tuple[str, int]] = []
     for name, engine in (("small", world.small), ("large", world.large)):
@@ -213,7 +206,7 @@ def test_golden_prompts_are_answered_by_the_first_stage_and_each_stage_warms_up_
 
 
 def test_under_load_from_many_threads_each_message_ends_once() -> None:
-    """Stages answer on threads of their own, and some are called off meanwhile."""
+    """Stages answer on their own threads, and some requests are cancelled meanwhile."""
     world = World(AdmissionPolicy(4, deadline_s=90.0), service_s=0.0, concurrency=4)
     draw = random.Random(5)
     texts = [f"{'sure' if draw.random() < 0.7 else 'un'} {n}" for n in range(400)]
@@ -266,12 +259,11 @@ class Loader:
         return engine
 
 
-def test_stages_are_brought_up_the_last_one_first_and_none_is_left_behind(tmp_path: Path) -> None:
-    """One that fails closes those that were there."""
+def test_stages_are_loaded_from_the_last_and_all_are_closed_on_failure(tmp_path: Path) -> None:
     for manifest in (SMALL, LARGE, CASCADE):
         (tmp_path / manifest.digest).mkdir()
         write_manifest(tmp_path / manifest.digest, manifest)
-    files = LoadedBase(ENCODERS, SMALL.base)
+    files = ToyFiles(SMALL.base)
     where = tmp_path / CASCADE.digest
     loader = Loader()
     load_cascade(loader, files, where, CASCADE, UNBOUNDED, background=True).check_health()

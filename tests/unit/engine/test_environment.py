@@ -1,4 +1,4 @@
-"""What vLLM and the libraries below it would be started with. No vLLM is needed."""
+"""vLLM's environment variables and the checks of a GPU's tools, without vLLM."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BIND = "VLLM_CPU_OMP_THREADS_BIND"
 GOMP = {"GOMP_CPU_AFFINITY": "0 1", "GOMP_SPINCOUNT": "20000"}
 
 
-def test_the_users_environment_stands_but_for_the_network() -> None:
+def test_the_users_environment_is_kept_except_for_the_network() -> None:
     theirs = {"VLLM_LOGGING_LEVEL": "DEBUG", "HF_HUB_OFFLINE": "0"}
     ours = engine_environment(cpu=False, ranks=1, environment=theirs)
     assert "VLLM_LOGGING_LEVEL" not in ours
@@ -113,7 +113,6 @@ def test_a_containers_cpu_quota_is_read(
 
 
 def test_running_eagerly_needs_no_compiler() -> None:
-    """On a machine without a C++ compiler nothing is compiled, unless the user wants it."""
     found = engine_environment(cpu=True, ranks=1, eager=True, environment={})
     assert found["TORCH_COMPILE_DISABLE"] == "1"
     assert "TORCH_COMPILE_DISABLE" not in engine_environment(cpu=True, ranks=1, environment={})
@@ -152,7 +151,6 @@ def test_one_that_names_no_cpus_leaves_them_to_vllm() -> None:
 def test_the_core_starts_with_what_openmp_reads(
     monkeypatch: pytest.MonkeyPatch, preloaded: str, expected: dict[str, str]
 ) -> None:
-    """The same as vLLM gives a process that computes."""
     monkeypatch.setattr(environment, "_libgomp", lambda: Path("/torch/libgomp.so.1"))
     found = computing_environment({BIND: "0,1", "LD_PRELOAD": preloaded})
     assert found == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"} | expected
@@ -172,17 +170,16 @@ def test_a_core_that_does_not_compute_is_bound_to_no_cpu() -> None:
 
 
 @pytest.mark.parametrize(("chars", "base"), [(60, None), (90, "/tmp")])
-def test_sockets_lie_where_their_paths_are_short_enough(
+def test_sockets_are_put_where_their_paths_are_short_enough(
     chars: int, base: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long folder for temporary files is no reason not to start."""
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (chars - 1))
     found = engine_environment(cpu=False, ranks=1, environment={})
     assert found.get("VLLM_RPC_BASE_PATH") == base
 
 
 @pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
-def test_how_long_threads_spin_is_the_users_to_say(name: str) -> None:
+def test_the_users_spin_time_is_kept(name: str) -> None:
     found = computing_environment({BIND: "0,1", "LD_PRELOAD": "/libgomp.so", name: "1"})
     assert "GOMP_SPINCOUNT" not in found
 
@@ -196,8 +193,8 @@ without.get_inner_triton_kernels(print)
 
 
 @pytest.mark.parametrize(("ours", "lines"), [(True, 0), (False, 1)])
-def test_that_there_is_no_triton_is_not_said(ours: bool, lines: int) -> None:
-    """An image for a CPU leaves it out, and a line of PyTorch's stood among the worker's own."""
+def test_missing_triton_is_not_logged(ours: bool, lines: int) -> None:
+    """PyTorch logged a warning among the worker's own lines."""
     theirs = {name: value for name, value in os.environ.items() if name != "TORCH_LOGS"}
     ours_too = engine_environment(cpu=True, ranks=1, environment=theirs) if ours else {}
     done = subprocess.run(
@@ -221,28 +218,26 @@ def no_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_compiled_by_nvcc_where_there_is_none() -> None:
-    """vLLM's sampler and DeepGEMM would call it when the engine warms up, and end the engine."""
+    """vLLM's sampler and DeepGEMM would call it during warm-up, and the engine would fail."""
     found = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
     assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert found["VLLM_USE_DEEP_GEMM"] == "0"
 
 
 def test_with_a_toolkit_deep_gemm_is_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sampler stays off: one token at temperature 0 samples nothing."""
     monkeypatch.setattr(environment, "_has_nvcc", lambda _environment: True)
     found = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
     assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert "VLLM_USE_DEEP_GEMM" not in found
 
 
-def test_what_the_user_set_stands() -> None:
+def test_the_users_variables_are_kept() -> None:
     theirs = {"VLLM_USE_FLASHINFER_SAMPLER": "1", "TRITON_CACHE_DIR": "/mine"}
     found = engine_environment(cpu=False, gpu=True, ranks=1, environment=theirs)
     assert not found.keys() & theirs.keys()
 
 
-def test_vllms_log_is_heard_on_a_gpu_and_keeps_off_the_results() -> None:
-    """Start-up takes minutes there, and what goes wrong is in it. Results are on stdout."""
+def test_vllms_log_goes_to_stderr_on_a_gpu() -> None:
     on_gpu = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
     assert on_gpu["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
     assert not {"VLLM_LOGGING_LEVEL", "TORCH_CPP_LOG_LEVEL"} & on_gpu.keys()
@@ -252,7 +247,7 @@ def test_vllms_log_is_heard_on_a_gpu_and_keeps_off_the_results() -> None:
 
 
 def test_compiled_kernels_lie_in_the_cache_folder() -> None:
-    """Not in /tmp, which a container often mounts noexec, and which no restart finds again."""
+    """Containers often mount /tmp noexec, and lose it at a restart."""
     found = gpu_variables({"XDG_CACHE_HOME": "/var/cache/clerk"})
     assert found["TRITON_CACHE_DIR"] == "/var/cache/clerk/triton"
     assert found["TORCHINDUCTOR_CACHE_DIR"] == "/var/cache/clerk/torchinductor"
@@ -263,17 +258,17 @@ def test_a_driver_of_the_same_cuda_will_do(version: int) -> None:
     check_driver("13.0", version, "580.65.06")
 
 
-def test_an_old_driver_is_told_with_what_to_install() -> None:
-    """PyTorch's own words name a number that nobody knows, minutes later, in another process."""
-    with pytest.raises(SettingsError) as told:
+def test_an_old_driver_is_reported_with_the_fix() -> None:
+    """PyTorch's own error comes minutes later, from another process."""
+    with pytest.raises(SettingsError) as caught:
         check_driver("13.0", 12080, "570.124.06")
-    assert str(told.value) == (
-        "the NVIDIA driver (570.124.06) is for CUDA 12.8 at most, and PyTorch here is built for "
+    assert str(caught.value) == (
+        "the NVIDIA driver (570.124.06) is for CUDA 12.8 at most, but PyTorch here is built for "
         "CUDA 13.0: install a driver of branch 580 or newer on the node"
     )
 
 
-def test_a_driver_that_is_not_there_is_told() -> None:
+def test_a_missing_driver_is_reported() -> None:
     with pytest.raises(SettingsError, match=r"libcuda\.so\.1.*--gpus all.*LD_LIBRARY_PATH"):
         check_driver("13.0", None, None)
 
@@ -322,13 +317,13 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     }
 
 
-def test_with_all_that_kernels_need_nothing_is_said(tools: dict[str, str]) -> None:
+def test_a_complete_environment_has_no_problems(tools: dict[str, str]) -> None:
     check_tools(tools)
 
 
-def test_without_a_c_compiler_it_is_told(tools: dict[str, str]) -> None:
+def test_a_missing_c_compiler_is_reported(tools: dict[str, str]) -> None:
     with pytest.raises(
-        SettingsError, match=r"Triton.*no C compiler.*apt-get install gcc libc6-dev"
+        SettingsError, match=r"no C compiler.*Triton.*apt-get install gcc libc6-dev"
     ):
         check_tools(tools | {"PATH": "/nowhere"})
 
@@ -338,28 +333,26 @@ def test_a_compiler_that_is_named_is_looked_for(tools: dict[str, str]) -> None:
         check_tools(tools | {"CC": "/opt/cc"})
 
 
-def test_without_pythons_headers_it_is_told(tools: dict[str, str], tmp_path: Path) -> None:
+def test_missing_python_headers_are_reported(tools: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "include" / HEADER).unlink()
     with pytest.raises(SettingsError, match=r"Python\.h.*python3-dev"):
         check_tools(tools)
 
 
-def test_a_cache_that_nothing_can_be_loaded_from_is_told(
+def test_a_noexec_cache_is_reported(
     tools: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Docker's --tmpfs is noexec unless one says otherwise."""
     mounted = SimpleNamespace(f_flag=os.ST_NOEXEC)
     monkeypatch.setattr("os.statvfs", lambda _path: mounted)
     with pytest.raises(SettingsError, match=r"triton: mounted noexec.*--tmpfs.*:exec"):
         check_tools(tools)
 
 
-def test_a_cache_that_cannot_be_written_is_told(tools: dict[str, str], tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_reported(tools: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingsError, match=r"VLLM_CACHE_ROOT.*cannot be written"):
+    with pytest.raises(SettingsError, match=r"VLLM_CACHE_ROOT.*not writable"):
         check_tools(tools | {"VLLM_CACHE_ROOT": str(tmp_path / "file" / "below")})
 
 
 def test_this_machines_own_caches_can_be_loaded_from(tmp_path: Path) -> None:
-    """The real call of the system, on a real folder."""
     assert not environment._is_noexec(tmp_path)

@@ -1,4 +1,4 @@
-"""A fork server of a process of its own, with a module of the standard library instead of vLLM."""
+"""A fork server in a separate process, with a standard module instead of vLLM."""
 
 from __future__ import annotations
 
@@ -96,7 +96,6 @@ def words(process: subprocess.Popen[str]) -> list[str]:
 
 
 def test_a_fork_has_what_the_server_has_imported(owner: Owner) -> None:
-    """And begins with one thread, as a child of the server's."""
     process = owner(
         'fork_server.start({}, ["tomllib"])',
         "child, (parent, imported, threads) = fork(fork_server.context({}))",
@@ -106,8 +105,8 @@ def test_a_fork_has_what_the_server_has_imported(owner: Owner) -> None:
     assert words(process) == ["True", "True", "1"]
 
 
-def test_a_server_of_another_environment_is_of_no_use(owner: Owner) -> None:
-    """OpenMP has read its variables by then."""
+def test_a_server_with_another_environment_is_not_used(owner: Owner) -> None:
+    """OpenMP has read its variables already."""
     process = owner(
         'print(fork_server.start({"OMP_NUM_THREADS": "2"}, ["tomllib"]))',
         'print(fork_server.start({"OMP_NUM_THREADS": "2"}))',
@@ -118,7 +117,7 @@ def test_a_server_of_another_environment_is_of_no_use(owner: Owner) -> None:
 
 
 def test_a_server_with_a_thread_is_never_forked(owner: Owner) -> None:
-    """A lock that the thread holds would stay locked in the fork for ever."""
+    """A lock held by the thread would stay locked in the fork for ever."""
     process = owner(
         'fork_server.start({}, ["threaded"])',
         "print(fork_server.context({}))",
@@ -127,7 +126,7 @@ def test_a_server_with_a_thread_is_never_forked(owner: Owner) -> None:
     assert words(process) == ["None"]
 
 
-def test_a_server_that_cannot_import_is_of_no_use(owner: Owner) -> None:
+def test_a_server_that_cannot_import_is_not_used(owner: Owner) -> None:
     process = owner(
         'fork_server.start({}, ["broken"])',
         "print(fork_server.context({}))",
@@ -166,8 +165,7 @@ def test_kill_9_leaves_no_server_that_is_still_importing(owner: Owner) -> None:
     assert gone(pid)
 
 
-def test_ctrl_c_at_the_terminal_is_for_the_owner_alone(owner: Owner) -> None:
-    """The terminal sends it to all of them."""
+def test_ctrl_c_at_the_terminal_stops_only_the_owner(owner: Owner) -> None:
     process = owner(
         'fork_server.start({}, ["tomllib"])',
         "child, _ = fork(fork_server.context({}))",

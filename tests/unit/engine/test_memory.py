@@ -1,4 +1,4 @@
-"""A second engine that does not fit is refused before anything of it is loaded."""
+"""A second engine that does not fit is refused before it is loaded."""
 
 from __future__ import annotations
 
@@ -51,14 +51,12 @@ def test_a_machine_without_limits_has_what_the_kernel_says(tmp_path: Path) -> No
 
 
 def test_a_containers_limit_holds_and_pages_of_files_count_as_free(tmp_path: Path) -> None:
-    """The weights that were read fill a container with pages that the kernel drops at will."""
     machine(tmp_path, 100 * GIB)
     limit_v2(tmp_path / "sys/fs/cgroup", str(24 * GIB), 22 * GIB, 3 * GIB, 1 * GIB)
     assert free_memory(tmp_path) == 6 * GIB
 
 
 def test_the_tightest_of_all_cgroups_above_counts(tmp_path: Path) -> None:
-    """A pod's limit may be above the container's."""
     machine(tmp_path, 100 * GIB, "0::/pods/pod1/worker\n")
     top = tmp_path / "sys/fs/cgroup"
     limit_v2(top / "pods/pod1", str(10 * GIB), 8 * GIB)
@@ -69,7 +67,6 @@ def test_the_tightest_of_all_cgroups_above_counts(tmp_path: Path) -> None:
 
 
 def test_the_older_kind_of_cgroup_is_read_too(tmp_path: Path) -> None:
-    """Version 1, by itself or next to an empty version 2; without a limit it has a huge one."""
     machine(tmp_path, 50 * GIB, "9:name=systemd:/\n4:memory:/docker/abc\n1:cpu,cpuacct:/\n0::/\n")
     memory = tmp_path / "sys/fs/cgroup/memory"
     put(memory / "memory.limit_in_bytes", "9223372036854771712\n")
@@ -82,14 +79,12 @@ def test_the_older_kind_of_cgroup_is_read_too(tmp_path: Path) -> None:
 
 
 def test_this_machine_has_some_and_this_process_holds_some() -> None:
-    """By the real files: neither nothing nor more than there can be."""
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < free_memory() <= total
     assert 1_000_000 < held_memory([int(Path("/proc/self").readlink().name)]) < total
 
 
-def test_what_processes_hold_is_no_page_of_a_file(tmp_path: Path) -> None:
-    """One that has ended meanwhile holds nothing."""
+def test_file_pages_do_not_count_as_held_memory(tmp_path: Path) -> None:
     status = "Name:\tx\nVmRSS:\t900 kB\nRssAnon:\t100 kB\nRssFile:\t700 kB\nRssShmem:\t100 kB\n"
     put(tmp_path / "proc/7/status", status)
     put(tmp_path / "proc/8/status", status)
@@ -97,7 +92,6 @@ def test_what_processes_hold_is_no_page_of_a_file(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_runs_is_the_best_estimate() -> None:
-    """Of the same base it is what it holds; a larger base takes so much more."""
     running = [EngineMemory(HELD, WEIGHTS), EngineMemory(2 * GIB, GIB)]
     assert needed_memory(WEIGHTS, GIB, running) == HELD
     assert needed_memory(WEIGHTS + GIB, GIB, running) == HELD + GIB
@@ -105,8 +99,7 @@ def test_an_engine_that_runs_is_the_best_estimate() -> None:
 
 
 def test_without_one_the_estimate_is_near_what_was_measured() -> None:
-    """A 7B with 0.2 GB of keys and values held 19.5 GB, with 0.5 GB of them 21.5 GB. An engine
-    whose weights are pages of a file is no measure."""
+    """A 7B held 19.5 GB with a KV cache of 0.2 GB, and 21.5 GB with 0.5 GB."""
     assert needed_memory(WEIGHTS, 200_000_000) == pytest.approx(19.5e9, rel=0.07)
     assert needed_memory(WEIGHTS, 536_870_912) == pytest.approx(21.5e9, rel=0.07)
     assert needed_memory(WEIGHTS, GIB, [EngineMemory(GIB, WEIGHTS)]) > WEIGHTS
@@ -121,7 +114,7 @@ def test_without_one_the_estimate_is_near_what_was_measured() -> None:
         ({}, {"VLLM_CPU_KVCACHE_SPACE": "0"}, GIB),
     ],
 )
-def test_keys_and_values_are_as_large_as_vllm_is_told(
+def test_the_kv_cache_has_the_configured_size(
     args: dict[str, Any], environment: dict[str, str], wanted: int
 ) -> None:
     assert kv_cache_bytes(args, environment) == wanted
@@ -176,7 +169,7 @@ def make_loader(folder: Path, **more: Any) -> VllmLoader:
 
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Say how much memory is left."""
+    """Set the free memory."""
     return lambda free: monkeypatch.setattr(opening, "free_memory", lambda: free)
 
 
@@ -184,8 +177,6 @@ def left(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_a_second_7b_that_does_not_fit_is_refused_and_nothing_is_loaded(
     tmp_path: Path, started: list[Any], left: Callable[[int], None], serving: Any
 ) -> None:
-    """With both numbers and what helps, before a copy is folded; the first is never held to it.
-    With ``runtime`` that is so where a new engine is needed."""
     left(4 * GIB)
     first = make_loader(tmp_path, serving=serving)
     first.load(tmp_path, toy_manifest())
@@ -193,7 +184,7 @@ def test_a_second_7b_that_does_not_fit_is_refused_and_nothing_is_loaded(
     started.clear()
     first.hosts.clear()
     later = replace(first, must_fit=True)
-    with pytest.raises(TooLarge, match=r"takes about 18\.2 GiB of memory, and 4\.0 GiB are left"):
+    with pytest.raises(TooLarge, match=r"takes about 18\.2 GiB of memory, and 4\.0 GiB are free"):
         later.load(tmp_path, toy_manifest(name="two"))
     assert started == []
     assert [*later.started] == engines
@@ -202,7 +193,6 @@ def test_a_second_7b_that_does_not_fit_is_refused_and_nothing_is_loaded(
 def test_one_that_fits_is_started(
     tmp_path: Path, started: list[Any], left: Callable[[int], None]
 ) -> None:
-    """And an engine that has ended meanwhile is no measure any more."""
     left(20 * GIB)
     loader = make_loader(tmp_path, serving="merged", must_fit=True)
     loader.load(tmp_path, toy_manifest())
@@ -219,13 +209,12 @@ def test_an_engine_that_is_just_being_loaded_has_its_memory_already(
     left: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A canary and a new main adapter may be loaded at the same time: what the first one will take
-    is not gone from what is left yet."""
+    """A canary and a new main adapter may be loaded at the same time."""
     left(30 * GIB)
     loader = make_loader(tmp_path, serving="merged", must_fit=True)
 
     def start(settings: EngineSettings) -> Running:
-        with pytest.raises(TooLarge, match=r"takes about 19\.7 GiB .*, and 10\.3 GiB are left"):
+        with pytest.raises(TooLarge, match=r"takes about 19\.7 GiB .*, and 10\.3 GiB are free"):
             loader.load(tmp_path, toy_manifest(name="another"))
         return Running(settings, started)
 
@@ -234,13 +223,12 @@ def test_an_engine_that_is_just_being_loaded_has_its_memory_already(
     assert loader.loading == []
 
 
-def test_a_gpus_memory_is_vllms_to_check(
+def test_on_a_gpu_vllm_checks_the_memory(
     tmp_path: Path,
     started: list[Any],
     left: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The machine's own memory says nothing of it."""
     left(0)
     monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: False)
     make_loader(tmp_path, serving="merged", must_fit=True).load(tmp_path, toy_manifest())

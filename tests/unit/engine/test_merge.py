@@ -34,7 +34,7 @@ def expected(base: Path, adapter: Path, scale: float = 2.0) -> torch.Tensor:
 def test_only_the_adapted_weight_changes(
     base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
 ) -> None:
-    """W becomes W + alpha / r * B @ A, in the base's dtype; all else is the base's, to the bit."""
+    """W becomes W + alpha / r * B @ A in the base's dtype; all else is unchanged, to the bit."""
     adapter = make_adapter()
     target = merged_base(base, adapter, manifest, tmp_path / "cache")
     before = load_file(base / "model.safetensors")
@@ -74,7 +74,7 @@ def test_a_base_in_shards_stays_in_shards(
     assert len(list(target.glob("*.safetensors"))) == 3
 
 
-def test_it_is_made_once_a_digest(
+def test_it_is_made_once_for_each_digest(
     base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
 ) -> None:
     adapter, cache = make_adapter(), tmp_path / "cache"
@@ -85,7 +85,7 @@ def test_it_is_made_once_a_digest(
     assert merged_base(base, adapter, replace(manifest, name="another"), cache) != first
 
 
-def test_asked_for_at_the_same_time_it_is_made_once(
+def test_concurrent_requests_make_it_once(
     base: Path,
     make_adapter: MakeAdapter,
     manifest: Manifest,
@@ -186,7 +186,7 @@ def test_half_a_pair_is_refused(
 ) -> None:
     weights = make_pair(Q)
     weights.popitem()
-    with pytest.raises(AdapterRefused, match="no half of a LoRA pair"):
+    with pytest.raises(AdapterRefused, match="not half of a LoRA pair"):
         merged_base(base, make_adapter(weights), manifest, tmp_path / "cache")
 
 

@@ -1,4 +1,4 @@
-"""An encoder in ONNX Runtime: what is refused at the start, and which of its files is served."""
+"""An encoder in ONNX Runtime: refusals at the start, and the choice of its file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,6 @@ def with_onnx(*models: OnnxModel) -> Callable[[Manifest], Manifest]:
 def test_it_answers_with_the_logits_of_the_model(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
-    """Each prompt by itself, so exactly what the graph computes for it."""
     manifest, engine = read_manifest(adapter), load(adapter)
     assert manifest.head is not None
     engine.warm_up([golden.ids for golden in manifest.golden])
@@ -81,26 +80,24 @@ def test_it_answers_with_the_logits_of_the_model(
 
 
 def test_another_model_under_the_same_manifest_is_refused(adapter: Path) -> None:
-    """Wrong arithmetic is found at the start, not in the labels."""
     manifest = read_manifest(adapter)
     assert manifest.head is not None
     TinyModel(1, manifest.head.vocabulary).write(adapter / "model.onnx", len(manifest.head.outputs))
-    with pytest.raises(AdapterRefused, match="otherwise than the trainer's model: a logit of gold"):
+    with pytest.raises(AdapterRefused, match="differ from the trainer's model: a logit of gold"):
         OnnxLoader().load(adapter, manifest)
 
 
 @pytest.mark.parametrize(
     ("outputs", "names", "problem"),
     [
-        (3, {}, "gives 3 logits and the head has 4 outputs"),
+        (3, {}, "returns 3 logits; the head has 4 outputs"),
         (4, {"ids": "tokens"}, r"takes \['attention_mask', 'tokens'\]"),
-        (4, {"logits": "scores"}, r"gives \['scores'\]"),
+        (4, {"logits": "scores"}, r"returns \['scores'\]"),
     ],
 )
 def test_a_graph_of_another_form_is_refused(
     adapter: Path, outputs: int, names: dict[str, str], problem: str
 ) -> None:
-    """By what it takes or gives."""
     manifest = read_manifest(adapter)
     assert manifest.head is not None
     model = TinyModel(0, manifest.head.vocabulary)
@@ -145,21 +142,19 @@ def logits(engine: OnnxEngine, prompt: tuple[int, ...]) -> tuple[float, ...]:
 def test_the_first_file_is_served_unless_the_operator_says_otherwise(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
-    """The manifest's order is the trainer's recommendation."""
     quantized(adapter, 0.5)
     manifest = read_manifest(adapter)
     assert off_by(load(adapter), manifest) > 1e-4
     assert off_by(load(adapter, precision="int8"), manifest) > 1e-4
     assert off_by(load(adapter, precision="fp32"), manifest) < 1e-5
-    with pytest.raises(AdapterRefused, match="has int8, fp32, and model"):
+    with pytest.raises(AdapterRefused, match="has int8, fp32, but model"):
         load(adapter, precision="bf16")
 
 
 def test_a_file_that_was_not_judged_is_served_only_if_it_is_asked_for(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
-    """8-bit products overflow on some processors. The other file labels some messages otherwise
-    under the same digest: nobody gets it without asking, and the log says so."""
+    """8-bit products overflow on some processors; another file gives other labels."""
     quantized(adapter, 1e-6)
     with pytest.raises(
         AdapterRefused,
@@ -176,8 +171,7 @@ def test_a_file_that_was_not_judged_is_served_only_if_it_is_asked_for(
     assert (event["serves"], event["judged"]) == ("fp32", "int8")
 
 
-def test_it_says_what_it_computes_in(adapter: Path, load: Callable[..., OnnxEngine]) -> None:
-    """The file that is served, and nothing is logged where that is the one that was judged."""
+def test_it_reports_its_precision(adapter: Path, load: Callable[..., OnnxEngine]) -> None:
     quantized(adapter, 0.5)
     with structlog.testing.capture_logs() as logs:
         assert load(adapter).precisions == ("int8",)
@@ -185,10 +179,9 @@ def test_it_says_what_it_computes_in(adapter: Path, load: Callable[..., OnnxEngi
     assert logs == []
 
 
-def test_what_a_prompt_does_to_the_graph_is_its_own_fault(
+def test_an_invalid_prompt_is_rejected_without_its_ids(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
-    """A rejection quotes nothing of the prompt."""
     engine, manifest = load(adapter), read_manifest(adapter)
     assert manifest.head is not None
     for bad in ((), (manifest.head.vocabulary,), (-1,), (5,) * 10_000):
@@ -202,7 +195,6 @@ def test_what_a_prompt_does_to_the_graph_is_its_own_fault(
 def test_a_prompt_on_which_the_runtime_fails_is_rejected_alone(
     adapter: Path, load: Callable[..., OnnxEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine still answers what it answered before, so the message is to blame."""
     engine, golden = load(adapter, threads=1), read_manifest(adapter).golden
     works = engine._session.run
     monkeypatch.setattr(
@@ -217,7 +209,7 @@ def test_a_prompt_on_which_the_runtime_fails_is_rejected_alone(
 def test_an_engine_that_fails_on_everything_has_died_and_no_message_is_to_blame(
     adapter: Path, load: Callable[..., OnnxEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Out of memory, for instance: dead letters would be the wrong answer."""
+    """For instance out of memory: dead letters would be wrong."""
     engine, golden = load(adapter, threads=1), read_manifest(adapter).golden
     monkeypatch.setattr(engine._session, "run", lambda _: 1 / 0)
     futures = [engine.submit(golden[1].ids) for _ in range(5)]
@@ -231,7 +223,6 @@ def test_an_engine_that_fails_on_everything_has_died_and_no_message_is_to_blame(
 def test_closing_while_others_submit_leaves_nobody_waiting(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
-    """Each has its answer or hears that the engine is closed; a second close is nothing."""
     engine, ids = load(adapter, threads=2), read_manifest(adapter).golden[-1].ids
     futures: list[Any] = []
 
@@ -256,8 +247,8 @@ def test_closing_while_others_submit_leaves_nobody_waiting(
         engine.submit(ids)
 
 
-def test_emptying_the_line_never_waits(adapter: Path, load: Callable[..., OnnxEngine]) -> None:
-    """What one thread has seen in it another may take: then a worker would never end."""
+def test_emptying_the_queue_never_blocks(adapter: Path, load: Callable[..., OnnxEngine]) -> None:
+    """Another thread may take the last request first; a worker would then never exit."""
 
     class Raced(SimpleQueue[Any]):
         def empty(self) -> bool:
@@ -272,10 +263,9 @@ def test_emptying_the_line_never_waits(adapter: Path, load: Callable[..., OnnxEn
     assert not emptying.is_alive()
 
 
-def test_an_engine_in_the_background_gives_way(
+def test_a_background_engine_has_a_lower_priority(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:
-    """Its threads have a lower priority than those of the engine that labels."""
 
     def niceness(engine: OnnxEngine) -> set[int]:
         """Each thread answers first, so it has set its own."""

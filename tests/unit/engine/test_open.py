@@ -1,4 +1,4 @@
-"""Opening an engine where there is none."""
+"""Opening an engine whose library is not installed."""
 
 import subprocess
 import sys
@@ -26,7 +26,6 @@ def test_without_vllm_it_says_what_to_install(
 def test_without_onnx_runtime_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And does not ask for vLLM, or for a base."""
     adapter = write_tiny_encoder(tmp_path / "encoder")
     monkeypatch.setattr(opening, "vllm_is_installed", lambda: False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -37,14 +36,14 @@ def test_without_onnx_runtime_it_says_what_to_install(
 def test_an_altered_adapter_is_refused_before_vllm_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a second, not the ten more that the import takes."""
+    """In one second instead of ten."""
     published = publish(tmp_path)
     (published.adapter / WEIGHTS).write_bytes(b"other weights")
     imported: list[str] = []
     monkeypatch.setattr(opening, "vllm_is_installed", lambda: True)
     monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: imported.append("vllm"))
     monkeypatch.setattr(opening, "begin_to_import", lambda _: None)  # by a process of its own
-    with pytest.raises(AdapterRefused, match="is altered: publish it again"):
+    with pytest.raises(AdapterRefused, match="was altered: publish it again"):
         opening.open_engine(base=published.base, adapter=published.adapter, cache_dir=tmp_path)
     assert imported == []
 

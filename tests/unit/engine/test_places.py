@@ -1,5 +1,4 @@
-"""How many adapters an engine of vLLM is started for, where some are cascades. No vLLM is needed:
-what it would be started with is looked at."""
+"""The number of adapters for which a vLLM engine is started, with cascades. Without vLLM."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ class Host:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[EngineSettings]:
-    """With what engines were started, by whatever is opened; adapters are manifests alone."""
+    """The settings of all engines that are started; adapters are manifests alone."""
     found: list[EngineSettings] = []
     for module, name, stand_in in (
         (opening, "require_vllm", lambda: None),
@@ -96,20 +95,19 @@ def stored(store: Path, *manifests: Manifest) -> Path:
 
 
 def start(store: Path, *, watch: bool = True, **adapters: Any) -> None:
-    """Open what the store says, as a worker does that starts; or as a command, that follows
-    nothing."""
+    """Open the adapter like a starting worker, or like a command, which does not watch."""
     settings = Settings(model=ModelSettings(adapter=store), adapters=AdapterSettings(**adapters))
     serving.open_model(settings, watch=watch)
 
 
 def places(settings: EngineSettings) -> tuple[int, int]:
-    """How many adapters vLLM is told of: in a step, and in memory."""
-    arguments = told(settings)
+    """vLLM's number of adapters in a step, and in memory."""
+    arguments = vllm_arguments(settings)
     return arguments["max_loras"], arguments["max_cpu_loras"]
 
 
-def told(settings: EngineSettings) -> dict[str, Any]:
-    """What vLLM is told on a GPU."""
+def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """vLLM's arguments on a GPU."""
     known = {"disable_log_stats", "max_loras"}
     return engine_arguments(settings, cpu=False, known=known, environment={})
 
@@ -117,7 +115,6 @@ def told(settings: EngineSettings) -> dict[str, Any]:
 def test_an_adapter_an_arm_and_one_that_comes(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """Without cascades there are as many places as ever; a shadow has one more."""
     start(stored(tmp_path, SMALL))
     start(stored(tmp_path, SMALL, LARGE), shadow=LARGE.digest)
     assert [places(each)[0] for each in started] == [3, 4]
@@ -136,7 +133,6 @@ def test_an_adapter_an_arm_and_one_that_comes(
 def test_stages_that_share_an_engine_have_a_place_each(
     tmp_path: Path, started: list[EngineSettings], stages: Sequence[Manifest], wanted: list[int]
 ) -> None:
-    """In each arm: the next cascade is tried next to this one, and next to its canary."""
     start(stored(tmp_path, cascade_of(*stages), *stages))
     assert [places(each)[0] for each in started] == wanted
 
@@ -144,7 +140,6 @@ def test_stages_that_share_an_engine_have_a_place_each(
 def test_a_canary_counts_that_is_there_when_the_worker_starts(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """It is loaded in a moment; one that cannot be read is refused then, and counts nothing."""
     canary = cascade_of(SMALL, LARGE, name="canary")
     store = stored(tmp_path, SMALL, LARGE, canary)
     write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
@@ -157,7 +152,7 @@ def test_a_canary_counts_that_is_there_when_the_worker_starts(
 def test_a_command_that_follows_nothing_has_a_place_for_each_stage(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """Else classify, compare and replay would copy weights with nearly every message."""
+    """Otherwise vLLM would copy weights for nearly every message."""
     start(stored(tmp_path, cascade_of(SMALL, LARGE), SMALL, LARGE), watch=False)
     assert [places(each)[0] for each in started] == [2]
 
@@ -165,27 +160,25 @@ def test_a_command_that_follows_nothing_has_a_place_for_each_stage(
 def test_what_comes_later_and_has_no_place_is_kept_in_memory(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """A cascade of four stages in each arm is not read from the disk with every step; places that
-    somebody wishes for are never more than vLLM keeps."""
     start(stored(tmp_path, SMALL))
     assert places(started[0]) == (3, 12)
     many = replace(started[0], engine_args={"max_loras": 20})
-    built = told(many)
+    built = vllm_arguments(many)
     assert (built["max_loras"], built["max_cpu_loras"]) == (20, 20)
 
 
 def test_an_engine_holds_the_largest_of_its_stages(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """In whichever order: it is started for the last stage, and the first one's rank is higher, its
-    prompt longer, its answer in words. No restart would have fixed that refusal."""
+    """The engine is started for the last stage; the first stage's rank, prompt and answer may be
+    larger."""
     words = toy_manifest(
         name="words", decoding="choice", codes={}, prompt=toy_spec(500), lora=LARGE.lora
     )
     start(stored(tmp_path, cascade_of(words, SMALL), words, SMALL))
     (settings,) = started
     assert settings.manifest.digest == SMALL.digest, "the last one is loaded first"
-    built = told(settings)
+    built = vllm_arguments(settings)
     assert built["max_lora_rank"] == 64
     assert built["max_model_len"] > 500
     assert built["skip_tokenizer_init"] is False
@@ -194,34 +187,31 @@ def test_an_engine_holds_the_largest_of_its_stages(
 def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """One of a higher rank than the adapter in service is refused by an engine that is up, and a
-    restart is what the refusal advises. Also next to a cascade."""
+    """A restart must fix the refusal of a canary with a higher rank."""
     store = stored(tmp_path, SMALL, LARGE)
     write_canary(store, CanaryPointer(LARGE.digest, LARGE.name, 0.1, SINCE, "ann@desk", None))
     start(store)
     stored(store, cascade_of(ENCODER, SMALL), ENCODER)
     start(store)
     assert [each.manifest.digest for each in started] == [SMALL.digest, SMALL.digest]
-    assert [told(each)["max_lora_rank"] for each in started] == [64, 64]
+    assert [vllm_arguments(each)["max_lora_rank"] for each in started] == [64, 64]
 
 
 def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
-    """Its last stage may be of a higher rank than the adapter in service."""
     canary = cascade_of(ENCODER, LARGE)
     store = stored(tmp_path, SMALL, ENCODER, LARGE, canary)
     write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
     start(store)
     (engine,) = started
     assert engine.manifest.digest == SMALL.digest
-    assert told(engine)["max_lora_rank"] == 64
+    assert vllm_arguments(engine)["max_lora_rank"] == 64
 
 
 def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(
     tmp_path: Path, started: list[EngineSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first engine is started with whatever there is; the kernel would end it for a second."""
     monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: True)
     monkeypatch.setattr(opening, "merged_base", lambda base, *_: base)
     monkeypatch.setattr(opening, "free_memory", lambda: 0)

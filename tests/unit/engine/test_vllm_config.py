@@ -1,4 +1,4 @@
-"""What vLLM is asked on a GPU. Its modules are stood in for: neither it nor a GPU is needed."""
+"""vLLM's configuration on a GPU, with replaced modules: without vLLM and without a GPU."""
 
 from __future__ import annotations
 
@@ -53,13 +53,15 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_are_as_large_as_vllms_server_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without saying who asks, 2,048 tokens and 128 messages at a time on every GPU."""
+    """Without a usage context, 2,048 tokens and 128 messages on every GPU."""
     monkeypatch.setattr(module, "check_gpu", lambda *_: None)
     module.vllm_config(SETTINGS)
     assert AsyncEngineArgs.contexts == [UsageContext.OPENAI_API_SERVER]
 
 
-def test_what_is_missing_is_told_before_vllm_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tools_are_reported_before_vllm_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(*_: Any) -> None:
         raise SettingsError("no driver")
 

@@ -1,4 +1,4 @@
-"""How vLLM's processes are started: as this project wants it, or as vLLM does. Without vLLM."""
+"""How vLLM's processes start: as forks, or by vLLM itself. Without vLLM."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Installed = Callable[..., ModuleType]
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
-    """Put a vLLM for CPUs in place whose names are these."""
+    """Install a fake vLLM for CPUs with these names."""
 
     def install(core: Any = Core, **of_utils: Any) -> ModuleType:
         modules = {
@@ -54,10 +54,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
     return install
 
 
-def test_the_core_is_started_as_this_project_wants_it(
+def test_the_core_is_a_fork_of_the_server(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fork of the server, whose first step is ours; afterwards all is as it was."""
     monkeypatch.setattr(Core, "run_engine_core", Core.__dict__["run_engine_core"])
     utils = installed(get_mp_context=lambda: "spawns")
     with capture_logs() as logs, starting_processes({}):
@@ -78,18 +77,16 @@ def test_the_core_is_started_as_this_project_wants_it(
 def test_a_vllm_with_other_names_starts_its_core_by_itself(
     installed: Installed, core: Any, of_utils: dict[str, Any]
 ) -> None:
-    """With the variables that the core has to start with, nothing replaced, and a warning."""
     utils = installed(core, **of_utils)
     with capture_logs() as logs, starting_processes({}):
         assert vars(utils).get("get_mp_context") is of_utils.get("get_mp_context")
         assert os.environ["OMP_NUM_THREADS"] == "7"
-    [told] = logs
-    assert (told["event"], told["log_level"]) == ("engine.started_by_vllm", "warning")
+    [logged] = logs
+    assert (logged["event"], logged["log_level"]) == ("engine.started_by_vllm", "warning")
     assert Core.run_engine_core() == "vLLM's own"
 
 
-def test_an_executor_of_another_name_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM then computes in a process of its own, as it does by itself."""
+def test_a_missing_executor_is_not_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "vllm.v1.executor.uniproc_executor"
     for above in ("vllm", "vllm.v1", "vllm.v1.executor", name):
         monkeypatch.setitem(sys.modules, above, ModuleType(above))
@@ -101,7 +98,6 @@ def test_an_executor_of_another_name_is_not_asked_for(monkeypatch: pytest.Monkey
 
 
 def test_a_context_that_is_kept_elsewhere_is_left_to_vllm() -> None:
-    """Closing goes on."""
     here = SimpleNamespace(engine_core=SimpleNamespace(resources=SimpleNamespace(ctx="context")))
     assert client_context(here) == "context"
     for elsewhere in (SimpleNamespace(), SimpleNamespace(resources=SimpleNamespace())):

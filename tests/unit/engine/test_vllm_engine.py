@@ -46,7 +46,7 @@ def test_parts_of_the_codes_are_put_together() -> None:
 
 
 @pytest.mark.parametrize(("reason", "error"), [("abort", EngineDied), ("error", MessageRejected)])
-def test_an_end_that_is_no_answer_is_told(reason: str, error: type[Exception]) -> None:
+def test_completions_without_an_answer_are_errors(reason: str, error: type[Exception]) -> None:
     params = [SimpleNamespace(logprob_token_ids=[5])]
     with pytest.raises(error):
         read_answer(toy_manifest(), params, [completion({5: -1.0}, reason)])
@@ -67,7 +67,6 @@ def test_a_context_is_ended_with_its_sockets(zmq: Any) -> None:
 
 
 def test_a_socket_that_the_loop_closes_is_waited_for(zmq: Any) -> None:
-    """As vLLM's watch of its core does, from a thread of its own."""
     context = zmq.Context()
     socket = zmq.Context(context).socket(zmq.PULL)  # another's: not closed along
 
@@ -78,10 +77,9 @@ def test_a_socket_that_the_loop_closes_is_waited_for(zmq: Any) -> None:
     assert asyncio.run(destroy())
 
 
-def test_what_does_not_end_is_left(zmq: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """The caller goes on."""
+def test_a_hanging_context_is_abandoned(zmq: Any, caplog: pytest.LogCaptureFixture) -> None:
     context = zmq.Context()
     socket = zmq.Context(context).socket(zmq.PULL)
     assert not asyncio.run(destroy_context(context, 0.1))
-    assert "left behind" in caplog.text
+    assert "abandoned" in caplog.text
     socket.close()

@@ -1,4 +1,4 @@
-"""What most tests of this folder begin with."""
+"""The fixture of most tests in this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.toy_adapter import ONE
 
 @pytest.fixture
 def follower(tmp_path: Path) -> Follower:
-    """A loop with a partition, that follows a store in which ``ONE`` is current."""
+    """A loop with one partition and a store in which ``ONE`` is current."""
     made = Follower(AdapterStore(tmp_path), ONE, rig=Rig(policy=WIDE))
     made.rig.stream.assign(0)
     return made

@@ -1,4 +1,4 @@
-"""A cascade comes and goes as an adapter does: swapped, on trial, in the shadow, rolled back."""
+"""A cascade is swapped, shadowed, and tried as a canary like any adapter."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def small(store: AdapterStore, tmp_path: Path) -> Manifest:
 
 @pytest.fixture
 def cascade(store: AdapterStore, small: Manifest) -> Manifest:
-    """Both in the store, and what binds them; the encoder is sure of about every second message."""
+    """A cascade of both; the encoder is sure of about every second message."""
     store.add(LARGE)
     return cascade_of(small, LARGE, sure_from=0.6)
 
@@ -73,16 +73,14 @@ def values(follower: Follower) -> list[dict[str, Any]]:
     return [json.loads(out.value) for out in follower.rig.stream.outputs if out.value is not None]
 
 
-def test_from_an_adapter_to_a_cascade_and_back_under_load(
+def test_swaps_between_an_adapter_and_a_cascade_lose_and_mix_nothing(
     make: Callable[..., Follower], cascade: Manifest, small: Manifest
 ) -> None:
-    """Nothing is lost or mixed, order holds, and each record says who answered and what the stage
-    before it thought."""
     follower = make()
     total = 0
     for manifest in (cascade, ONE, cascade, ONE):
         total = add(follower, total, 80)
-        follower.rig.iterate()  # some are in the engine of the one that goes
+        follower.rig.iterate()  # some are in the old adapter's engine
         follower.store.publish(manifest)
         follower.follow()
         assert follower.main.digest == manifest.digest, follower.events.last_refusal
@@ -119,14 +117,13 @@ def test_from_an_adapter_to_a_cascade_and_back_under_load(
         ]
         assert sorted(offsets) == list(range(len(offsets)))
     assert follower.counted.log.count("swapped") == 4
-    follower.watcher.poll_once()
+    follower.poll_once()
     assert follower.loader.open == [follower.main.engine], "a stage is still loaded"
 
 
-def test_a_cascade_on_trial_and_in_the_shadow(
+def test_a_cascade_can_be_shadow_canary_and_main(
     make: Callable[..., Follower], cascade: Manifest, store: AdapterStore
 ) -> None:
-    """It labels its share of the keys, is compared on all, and is promoted where it is."""
     store.add(cascade)
     follower = make(shadow=cascade.digest[:12], shadow_share=1.0)
     follower.follow()
@@ -145,10 +142,9 @@ def test_a_cascade_on_trial_and_in_the_shadow(
     assert follower.main.engine is trial
 
 
-def test_a_cascade_without_one_of_its_stages_is_refused_and_the_adapter_goes_on(
+def test_a_cascade_without_one_of_its_stages_is_refused(
     make: Callable[..., Follower], small: Manifest
 ) -> None:
-    """With the stage that is missing; its files may still come."""
     follower = make()
     absent = replace(LARGE, name="absent")
     follower.store.publish(cascade_of(small, absent))
@@ -156,16 +152,15 @@ def test_a_cascade_without_one_of_its_stages_is_refused_and_the_adapter_goes_on(
     refused = follower.events.last_refusal
     assert refused is not None
     assert refused.reason == "files"
-    assert "missing: stage absent" in refused.problem
+    assert "it is stage absent of cascade" in refused.problem
     total = add(follower, 0, 10)
     follower.finish(total)
     assert {digest for _, digest in follower.stamps.values()} == {ONE.digest}
 
 
-def test_a_cascade_whose_stage_dies_falls_back(
+def test_the_main_adapter_labels_the_records_of_a_cascade_whose_stage_dies(
     make: Callable[..., Follower], cascade: Manifest
 ) -> None:
-    """On trial, its records are done again by the main adapter."""
     follower = make()
     follower.store.canary(cascade, 1.0)
     follower.follow()
@@ -175,7 +170,7 @@ def test_a_cascade_whose_stage_dies_falls_back(
     for engine in follower.loader.open:
         if engine is not follower.main.engine:
             engine.die()  # type: ignore[attr-defined]
-    total = add(follower, total, 10)  # the first may all have been answered before it died
+    total = add(follower, total, 10)  # all earlier ones may have been answered before it died
     follower.finish(total)
     assert len(follower.stamps) == total
     assert follower.canary is None

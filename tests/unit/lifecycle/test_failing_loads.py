@@ -1,4 +1,4 @@
-"""An adapter whose loading fails, hangs or is overtaken is told and never in the way."""
+"""An adapter whose load fails, hangs, or is replaced is reported and blocks nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.engine.port import Engine
 
 
 class HangingLoader(FakeLoader):
-    """A loader whose engines for some adapters never come back from their warm-up, or late."""
+    """A loader whose engines for some adapters hang in their warm-up until ``release``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,14 +52,14 @@ class Clock:
 
 @pytest.fixture
 def loader() -> Iterator[HangingLoader]:
-    """Whatever still hangs is let go at the end."""
+    """At the end, all loads that hang are released."""
     made = HangingLoader()
     yield made
     made.release.set()
 
 
 def until(condition: Callable[[], bool], follower: Follower) -> None:
-    """Iterate the loop until something is so."""
+    """Iterate the loop until ``condition`` is true."""
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end
@@ -68,8 +68,8 @@ def until(condition: Callable[[], bool], follower: Follower) -> None:
 
 
 @pytest.mark.parametrize("where", ["load", "warm_up"])
-def test_what_nobody_expected_is_a_refusal(follower: Follower, where: str) -> None:
-    """CUDA out of memory is not an error of this project, and must be seen in all places."""
+def test_an_unexpected_error_of_an_engine_is_a_refusal(follower: Follower, where: str) -> None:
+    """CUDA out of memory, for example, must appear in log, metrics, and ``/info``."""
     error = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     if where == "load":
         follower.loader.failures = [error]
@@ -96,44 +96,33 @@ def test_what_nobody_expected_is_a_refusal(follower: Follower, where: str) -> No
     assert len(follower.loader.open) == 1
 
 
-def test_a_hanging_warm_up_does_not_keep_a_rollback_from_being_followed(
-    tmp_path: Path, loader: HangingLoader
+@pytest.mark.parametrize("hangs", ["main", "canary"])
+def test_the_main_adapter_changes_while_another_load_hangs(
+    tmp_path: Path, loader: HangingLoader, hangs: str
 ) -> None:
-    """The pointer is followed meanwhile, and what still comes of the hanging one is unloaded."""
     follower = Follower(AdapterStore(tmp_path), ONE, loader=loader, poll_interval_s=0.02)
     loader.hanging = {TWO.digest}
     follower.watcher.start()
-    follower.store.publish(TWO)
+    if hangs == "main":
+        follower.store.publish(TWO)
+    else:
+        follower.store.canary(TWO, 0.5)
     until(loader.entered.is_set, follower)
     follower.store.publish(THREE, "rollback")
     until(lambda: follower.main.digest == THREE.digest, follower)
+    if hangs == "canary":
+        remove_canary(follower.store.folder)
+        time.sleep(0.1)  # the watcher follows that before the load returns
     loader.release.set()
     until(lambda: len(loader.open) == 1, follower)
     assert follower.main.digest == THREE.digest
-    follower.watcher.close()
-
-
-def test_a_canary_that_hangs_while_loading_keeps_nobody_from_the_main_adapter(
-    tmp_path: Path, loader: HangingLoader
-) -> None:
-    """Nor from ending the trial."""
-    follower = Follower(AdapterStore(tmp_path), ONE, loader=loader, poll_interval_s=0.02)
-    loader.hanging = {TWO.digest}
-    follower.watcher.start()
-    follower.store.canary(TWO, 0.5)
-    until(loader.entered.is_set, follower)
-    follower.store.publish(THREE)
-    until(lambda: follower.main.digest == THREE.digest, follower)
-    remove_canary(follower.store.folder)
-    time.sleep(0.1)
-    loader.release.set()
-    until(lambda: len(loader.open) == 1, follower)
     assert follower.canary is None
     follower.watcher.close()
 
 
-def test_a_load_that_hangs_is_refused_in_time(tmp_path: Path, loader: HangingLoader) -> None:
-    """Visible as any other refusal, not tried again by itself, and the arm is free for the next."""
+def test_a_load_that_hangs_is_refused_after_its_timeout(
+    tmp_path: Path, loader: HangingLoader
+) -> None:
     clock = Clock()
     follower = Follower(
         AdapterStore(tmp_path), ONE, loader=loader, load_timeout_s=600.0, clock=clock
@@ -157,8 +146,7 @@ def test_a_load_that_hangs_is_refused_in_time(tmp_path: Path, loader: HangingLoa
     assert follower.main.digest == THREE.digest
 
 
-def test_what_may_pass_is_tried_again_after_a_while(tmp_path: Path) -> None:
-    """One, two, four and eight minutes later, and then no more until the pointer is another."""
+def test_a_temporary_failure_is_tried_again_four_times(tmp_path: Path) -> None:
     clock = Clock()
     follower = Follower(AdapterStore(tmp_path), ONE, clock=clock)
     follower.loader.failures = [RuntimeError("CUDA out of memory")] * 10
@@ -176,8 +164,7 @@ def test_what_may_pass_is_tried_again_after_a_while(tmp_path: Path) -> None:
     assert "main" in follower.events.refused
 
 
-def test_it_serves_once_what_was_wrong_has_passed(tmp_path: Path) -> None:
-    """Nobody has to publish it again, and the refusal no longer stands."""
+def test_an_adapter_serves_once_a_temporary_failure_has_passed(tmp_path: Path) -> None:
     clock = Clock()
     follower = Follower(AdapterStore(tmp_path), ONE, clock=clock)
     follower.loader.failures = [RuntimeError("CUDA out of memory")]
@@ -190,8 +177,9 @@ def test_it_serves_once_what_was_wrong_has_passed(tmp_path: Path) -> None:
     assert follower.events.refused == {}
 
 
-def test_two_arms_take_turns_in_being_loaded(tmp_path: Path, loader: HangingLoader) -> None:
-    """The engine has room for one adapter that comes; promoted meanwhile, it moves over."""
+def test_a_canary_that_is_promoted_while_it_loads_is_loaded_once(
+    tmp_path: Path, loader: HangingLoader
+) -> None:
     follower = Follower(AdapterStore(tmp_path), ONE, loader=loader)
     loader.hanging = {TWO.digest}
     follower.store.canary(TWO, 0.5)
@@ -205,8 +193,7 @@ def test_two_arms_take_turns_in_being_loaded(tmp_path: Path, loader: HangingLoad
     assert loader.loaded.count(TWO.digest) == 1
 
 
-def test_an_adapter_that_cannot_be_unloaded_stops_nobody(follower: Follower) -> None:
-    """The next one is brought up all the same."""
+def test_an_adapter_that_cannot_be_unloaded_does_not_block_the_next_one(follower: Follower) -> None:
     engine: Any = follower.main.engine
 
     def close() -> None:

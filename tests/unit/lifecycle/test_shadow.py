@@ -1,4 +1,4 @@
-"""A shadow labels a share too; it is never in anybody's way."""
+"""A shadow labels a share of the records for comparison and affects no result."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from tests.support.rig import Rig
 from tests.support.toy_adapter import answer_with, toy_manifest
 from worker.core.arms import ShadowTraffic
 from worker.core.publisher import TopicRouter
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, SettingsError
+from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
 from worker.lifecycle.events import Serving
 from worker.observe.listener import AdapterMetrics
 from worker.observe.registry import Registry
-from worker.policies import kafka_config
-from worker.settings import KafkaSettings
 
 MAIN = replace(toy_manifest(), name="main")
 SHADOW = replace(toy_manifest(), name="shadow")
@@ -52,7 +50,7 @@ def shadowed(tmp_path: Path, share: float = 1.0, at_a_time: int = 64, label: str
 
 
 def work(follower: Any, count: int = 200) -> tuple[list[Any], list[Any]]:
-    """Have messages labelled; return what went to the real topics, and to the shadow's."""
+    """Label messages; return the records of the real topics and of the shadow's."""
     for number in range(count):
         follower.rig.stream.add(b"hello %d" % number, key=b"customer-%d" % number)
     while follower.rig.committed() < count:
@@ -68,8 +66,7 @@ def shadow_engine(follower: Any) -> Any:
     return follower.shadow.engine
 
 
-def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
-    """The shadow's record is an output record of its own, with the real label next to it."""
+def test_a_share_of_records_has_a_shadows_label_too(tmp_path: Path) -> None:
     follower, page = shadowed(tmp_path, share=0.25)
     real, shadow = work(follower, 400)
     assert {value["adapter"]["digest"] for value in real} == {MAIN.digest}
@@ -83,15 +80,13 @@ def test_a_share_is_labelled_by_both_and_told_by_label(tmp_path: Path) -> None:
     assert "\n".join(page().splitlines()).count("clerk_shadow_records_total{") == 6
 
 
-def test_one_that_agrees_is_counted_so(tmp_path: Path) -> None:
-    """The disagreement is a share of both."""
+def test_a_shadow_that_agrees_is_counted(tmp_path: Path) -> None:
     follower, page = shadowed(tmp_path, label="billing")
     work(follower, 50)
     assert 'clerk_shadow_records_total{agrees="yes",label="billing"} 50.0' in page()
 
 
-def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """It is left out and counted; more than so many at a time are not even begun."""
+def test_a_late_shadow_delays_no_result(tmp_path: Path) -> None:
     follower, page = shadowed(tmp_path, at_a_time=16)
     engine = shadow_engine(follower)
     engine.held = True
@@ -107,23 +102,23 @@ def test_one_that_is_late_keeps_nobody_waiting(tmp_path: Path) -> None:
     assert dropped["busy"] > 0
 
 
-def test_one_whose_engine_dies_takes_nothing_with_it(tmp_path: Path) -> None:
-    """The worker goes on without it."""
+def test_a_shadow_whose_engine_dies_affects_no_result(tmp_path: Path) -> None:
     follower, _ = shadowed(tmp_path)
     shadow_engine(follower).die()
     real, shadow = work(follower, 50)
     assert (len(real), len(shadow)) == (50, 0)
     assert follower.shadow is None
     follower.rig.iterate()
-    follower.watcher.poll_once()
+    follower.poll_once()
     assert len(follower.loader.open) == 1
 
 
 @pytest.mark.parametrize(
     "error", [PublishAborted("x"), RecordTooLarge([0]), RecordTooLarge([63]), OutcomeUnknown("x")]
 )
-def test_a_batch_that_failed_is_published_without_it(tmp_path: Path, error: Exception) -> None:
-    """It may have been the fault; the real results are tried again as they were."""
+def test_a_batch_that_failed_is_published_again_without_shadows(
+    tmp_path: Path, error: Exception
+) -> None:
     follower, page = shadowed(tmp_path)
     follower.rig.stream.failures.append(error)
     real, shadow = work(follower, 40)
@@ -133,8 +128,7 @@ def test_a_batch_that_failed_is_published_without_it(tmp_path: Path, error: Exce
     assert 'clerk_shadow_dropped_records_total{reason="not_published"} 40.0' in page()
 
 
-def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
-    """A tombstone is not asked about; a dead letter of the engine's is left out."""
+def test_a_record_without_a_label_gets_no_shadows_label(tmp_path: Path) -> None:
     follower, page = shadowed(tmp_path)
     follower.rig.stream.add(None)
     follower.rig.iterate(3)
@@ -142,18 +136,8 @@ def test_a_record_without_a_label_has_no_shadow_either(tmp_path: Path) -> None:
     assert 'clerk_shadow_dropped_records_total{reason="no_label"} 0.0' in page()
 
 
-def test_a_shadow_that_is_not_there_is_refused_and_the_worker_works(tmp_path: Path) -> None:
-    """A misspelt digest is told once."""
+def test_a_shadow_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     follower = Follower(AdapterStore(tmp_path), MAIN, shadow="abcdef", shadow_share=1.0)
-    follower.watcher.poll_once()
+    follower.poll_once()
     assert follower.events.refused["shadow"].reason == "files"
     assert follower.counted.log == [("refused", "files")]
-
-
-def test_its_topic_is_nobody_elses() -> None:
-    """Its labels never reach a topic that somebody acts on."""
-    for topic in ("support.labels", "support.labels.review", "support.labels.dead"):
-        with pytest.raises(SettingsError, match="shadow"):
-            kafka_config(KafkaSettings(), topic)
-    config = kafka_config(KafkaSettings(review_topic=""))
-    assert config.topics.shadow is None

@@ -28,7 +28,7 @@ LABELS = {manifest.digest: set(manifest.taxonomy.names) for manifest in MANIFEST
 partitions = st.integers(0, PARTITIONS - 1)
 adapters = st.sampled_from(MANIFESTS)
 POLICY = make_loop_policy(
-    bounds=make_bounds(max_records=8, max_bytes=400, resume_ratio=0.5),
+    bounds=make_bounds(max_records=8, max_bytes=400),
     publish_max_records=5,
     publish_attempts=10_000,
     revoke_drain_s=0.5,
@@ -36,7 +36,7 @@ POLICY = make_loop_policy(
 
 
 class Swapping(RuleBasedStateMachine):
-    """One worker that follows a store, and another that takes over what it does not hold."""
+    """One worker that follows a store, and another that owns the partitions it does not hold."""
 
     @initialize()
     def start(self) -> None:
@@ -49,7 +49,7 @@ class Swapping(RuleBasedStateMachine):
         self.hold()
 
     def hold(self) -> None:
-        """Answers come when a rule says so."""
+        """Hold answers back until a rule releases them."""
         for engine in self.engines:
             engine.held = True
 
@@ -102,7 +102,7 @@ class Swapping(RuleBasedStateMachine):
     @rule(fails=st.booleans())
     def the_watcher_polls(self, fails: bool) -> None:
         self.follower.loader.failures = [EngineDied("no memory")] if fails else []
-        self.follower.watcher.poll_once()
+        self.follower.poll_once()
         self.hold()
 
     @rule()
@@ -113,7 +113,7 @@ class Swapping(RuleBasedStateMachine):
             self.follower.router.stop(arm.adapter)
 
     @rule(data=st.data())
-    def an_engine_beside_the_main_one_dies(self, data: st.DataObject) -> None:
+    def an_engine_other_than_the_main_one_dies(self, data: st.DataObject) -> None:
         router = self.follower.router
         safe = {router.main, router.latest.main}
         others = [
@@ -199,9 +199,9 @@ class Swapping(RuleBasedStateMachine):
                 engine.release()
             self.rig.iterate()
         self.follower.loader.failures = []
-        self.follower.watcher.poll_once()
+        self.follower.poll_once()
         self.rig.iterate(2)
-        self.follower.watcher.poll_once()
+        self.follower.poll_once()
         router = self.follower.router
         assert router.retired == ()
         assert all(adapter.unfinished == 0 for adapter in router.split.adapters)
@@ -214,6 +214,6 @@ class Swapping(RuleBasedStateMachine):
 
 
 class TestSwapping(Swapping.TestCase):  # type: ignore[misc,valid-type]
-    """Whatever happens in whatever order, and nothing is left loaded or undone at the end."""
+    """In any order of events; at the end no adapter is left loaded and no record unfinished."""
 
     settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,4 +1,4 @@
-"""An adapter whose engine has no room next to the one that serves: refused, or by a restart."""
+"""An adapter without memory next to the serving one is refused, or loaded by a restart."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ def too_large(folder: Path) -> TooLarge:
 
 
 class Drained:
-    """A restart that notes how often the worker was told to drain."""
+    """A restart that counts how often the worker had to drain."""
 
     def __init__(self, *, enabled: bool) -> None:
         self.times = 0
         self.restart = Restart(enabled=enabled)
-        self.restart.when_wanted(self._drain)
+        self.restart.drain = self._drain
 
     def _drain(self) -> None:
         self.times += 1
 
 
-def test_it_is_refused_with_both_numbers_and_tried_again_when_there_may_be_room(
+def test_an_adapter_without_room_is_refused_with_both_numbers_and_tried_again(
     tmp_path: Path,
 ) -> None:
-    """The adapter in service serves on, and takes its place when the memory is there."""
     now = [0.0]
     drained = Drained(enabled=False)
     follower = Follower(AdapterStore(tmp_path), ONE, restart=drained.restart, clock=lambda: now[0])
@@ -47,7 +46,7 @@ def test_it_is_refused_with_both_numbers_and_tried_again_when_there_may_be_room(
     follower.follow()
     refused = follower.events.refused["main"]
     assert (refused.digest, refused.reason) == (TWO.digest, "memory")
-    assert "takes about 19.0 GiB of memory, and 4.0 GiB are left" in refused.problem
+    assert "takes about 19.0 GiB of memory, and 4.0 GiB are free" in refused.problem
     assert "(tried again in 60 s)" in refused.problem
     assert (follower.main.digest, drained.times) == (ONE.digest, 0)
     drained.restart.check()
@@ -57,10 +56,9 @@ def test_it_is_refused_with_both_numbers_and_tried_again_when_there_may_be_room(
     assert "main" not in follower.events.refused
 
 
-def test_where_it_is_wanted_the_worker_drains_and_ends_with_a_code_of_its_own(
+def test_if_enabled_the_worker_drains_and_exits_with_code_7(
     tmp_path: Path,
 ) -> None:
-    """The pointer names the new adapter, which the next start begins with."""
     drained = Drained(enabled=True)
     follower = Follower(AdapterStore(tmp_path), ONE, restart=drained.restart)
     follower.rig.stream.assign(0)
@@ -74,8 +72,7 @@ def test_where_it_is_wanted_the_worker_drains_and_ends_with_a_code_of_its_own(
     assert caught.value.exit_code == 7
 
 
-def test_no_canary_is_worth_a_restart(tmp_path: Path) -> None:
-    """The next start would have no more room for both."""
+def test_a_canary_without_room_causes_no_restart(tmp_path: Path) -> None:
     drained = Drained(enabled=True)
     follower = Follower(AdapterStore(tmp_path), ONE, restart=drained.restart)
     follower.rig.stream.assign(0)
@@ -86,8 +83,7 @@ def test_no_canary_is_worth_a_restart(tmp_path: Path) -> None:
     assert drained.times == 0
 
 
-def test_no_restart_for_what_this_start_could_not_serve(tmp_path: Path) -> None:
-    """It would end there again, for ever. What the store names after it is another matter."""
+def test_an_adapter_that_this_start_declined_causes_no_restart(tmp_path: Path) -> None:
     drained = Drained(enabled=True)
     follower = Follower(
         AdapterStore(tmp_path),
@@ -101,7 +97,7 @@ def test_no_restart_for_what_this_start_could_not_serve(tmp_path: Path) -> None:
     follower.follow()
     assert drained.times == 0
     problem = follower.events.refused["main"].problem
-    assert problem.startswith("misclassifies its probes (when this worker started); and now: ")
+    assert problem.startswith("misclassifies its probes (when this worker started); now: ")
     follower.loader.failures = [too_large(tmp_path)]
     follower.store.publish(THREE)
     follower.follow()

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: a page of metrics, read as Prometheus would."""
+"""A metrics page, parsed as Prometheus would."""
 
 from __future__ import annotations
 

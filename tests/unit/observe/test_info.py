@@ -1,4 +1,4 @@
-"""What ``/info`` says, before the model is loaded and after; and what it keeps to itself."""
+"""The content of ``/info`` before and after the model is loaded."""
 
 import json
 from datetime import UTC, datetime
@@ -34,7 +34,6 @@ def info(opened: OpenedEngine | None) -> dict[str, Any]:
 
 
 def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
-    """Version, start and settings; the rest is null and not missing."""
     found = info(None)
     assert found["started_at"] == "2024-05-06T07:08:09.000Z"
     assert found["version"]
@@ -53,7 +52,6 @@ def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
 
 
 def test_it_says_which_adapter_on_which_base_with_which_labels() -> None:
-    """Enough to tell two workers apart."""
     manifest = small_manifest()
     engine = FakeEngine(lambda _: ValueError())
     engine.precisions = ("bf16",)
@@ -70,8 +68,7 @@ def test_it_says_which_adapter_on_which_base_with_which_labels() -> None:
     assert (found["serving"], found["decoding"]) == ("merged", "code")
 
 
-def test_no_secret_is_told_wherever_it_was_put() -> None:
-    """Neither our own settings nor what is passed through."""
+def test_no_secret_is_shown() -> None:
     found = info(None)
     assert SECRET not in json.dumps(found)
     settings = found["settings"]

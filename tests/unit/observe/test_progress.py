@@ -1,4 +1,4 @@
-"""The loop's events as log lines: enough to run by, and no customer's words."""
+"""The loop's events as log lines, without message text."""
 
 from typing import Any
 
@@ -36,7 +36,6 @@ def finished(*outcomes: Outcome) -> list[CompletedRecord]:
 
 
 def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> None:
-    """One line in ten seconds, whatever the load."""
     clock = Clock()
     listener = LogListener(clock)
     with capture_logs() as logs:
@@ -51,7 +50,6 @@ def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> Non
 
 
 def test_every_record_is_counted_where_it_ended() -> None:
-    """Outputs, reviews and dead letters add up to what was read."""
     listener = LogListener(Clock())
     rejected = Rejected("not_json", "decode", "the value is not JSON")
     with capture_logs():
@@ -59,8 +57,7 @@ def test_every_record_is_counted_where_it_ended() -> None:
     assert dict(listener.totals) == {"output": 2, "review": 1, "dead_letter": 1}
 
 
-def test_each_rejected_record_is_told_by_its_place_and_reason() -> None:
-    """Anyone who looks for a message finds it in the source topic."""
+def test_each_rejected_record_is_logged_by_its_place_and_reason() -> None:
     listener = LogListener(Clock())
     with capture_logs() as logs:
         listener(Published(finished(Rejected("not_json", "decode", "at character 0")), 0.1))
@@ -75,7 +72,6 @@ def test_each_rejected_record_is_told_by_its_place_and_reason() -> None:
 
 
 def test_no_line_holds_a_messages_text() -> None:
-    """Neither value nor key nor headers."""
     listener = LogListener(Clock(tick=progress.INTERVAL_S))
     with capture_logs() as logs:
         listener(Published(finished(label(), Rejected("empty_message", "decode", "")), 0.1))
@@ -88,7 +84,6 @@ def test_no_line_holds_a_messages_text() -> None:
 
 
 def test_rebalances_failures_and_pauses_have_their_own_events() -> None:
-    """Dotted names that can be searched for."""
     listener = LogListener(Clock())
     with capture_logs() as logs:
         listener(PublishFailed(2, 3, PublishAborted("broker away")))

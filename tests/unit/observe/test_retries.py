@@ -1,4 +1,4 @@
-"""What is seen of messages that are tried again later: counted apart, until they end."""
+"""Messages on the retry topic are counted separately until they end."""
 
 import pytest
 import structlog
@@ -7,7 +7,7 @@ from tests.support.rig import Clock, default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit
-from worker.core.dead_letter_limit import DeadLetterLimit, LimitPolicy
+from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.events import Published
 from worker.core.loop import LoopState
 from worker.errors import FeedBroken
@@ -33,7 +33,6 @@ def listener(registry: Registry) -> MetricsListener:
 def test_they_are_counted_by_reason_and_in_no_other_count(
     registry: Registry, listener: MetricsListener, adapter: str
 ) -> None:
-    """A message is one record of the counts, however often it was tried."""
     page = Scrape(registry.page())
     assert [page("clerk_retried_records_total", reason=reason) for reason in RETRY_REASONS] == [
         0,
@@ -53,7 +52,7 @@ def test_they_are_counted_by_reason_and_in_no_other_count(
 
 
 def test_what_waits_is_no_lag(registry: Registry) -> None:
-    """A worker more would not help: alerts and autoscaling by lag leave it out."""
+    """More workers would not help, so alerts and autoscaling by lag ignore it."""
     lag = {IN: 5, RETRY: 7}
     waits = LoopState(1.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0,
                       retry_topic="retry", retry_due_ms=1_800_000_000_500)  # fmt: skip
@@ -67,7 +66,6 @@ def test_what_waits_is_no_lag(registry: Registry) -> None:
 
 
 def test_without_a_retry_topic_there_is_nothing_to_see(registry: Registry) -> None:
-    """Every partition's lag is lag."""
     registry.at_scrape(lambda: loop_samples(STATE, {IN: 5, RETRY: 7}, {}, 1.0, 1.0))
     page = Scrape(registry.page())
     assert page("clerk_consumer_lag_records", topic="retry", partition="3") == 7
@@ -76,7 +74,6 @@ def test_without_a_retry_topic_there_is_nothing_to_see(registry: Registry) -> No
 
 
 def test_each_is_logged_by_its_id_and_without_its_text() -> None:
-    """Which message, why, and which attempt comes next."""
     with structlog.testing.capture_logs() as logs:
         LogListener(Clock())(Published(finished(POSTPONED, value=b"my own words"), 0.1))
     (line,) = [log for log in logs if log["event"] == "record.postponed"]
@@ -85,8 +82,8 @@ def test_each_is_logged_by_its_id_and_without_its_text() -> None:
 
 
 def test_they_are_no_dead_letters_of_a_broken_feed() -> None:
-    """Nor do they dilute those that are: they have not ended."""
-    limit = DeadLetterLimit(LimitPolicy(0.5, 100))
+    """They do not count as successes either."""
+    limit = DeadLetterLimit(0.5, 100)
     limit(Published(finished(*[POSTPONED] * 500), 0.0))
     limit.check()
     dead = Rejected("not_json", "decode", "")

@@ -1,4 +1,4 @@
-"""The HTTP server for probes and scrapes: small, and nobody can hang it."""
+"""The HTTP server for probes and scrapes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ def ask(server: HttpServer, path: str, method: str = "GET") -> tuple[int, dict[s
 
 @contextmanager
 def half_open(server: HttpServer, sent: bytes = b"GET /livez HT") -> Iterator[socket.socket]:
-    """A client that begins a request and says no more."""
+    """A client that begins a request and never finishes it."""
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
         client.sendall(sent)
         yield client
 
 
 def test_a_page_is_answered(serve: Serve) -> None:
-    """With its type, its length, and no word of which Python this is."""
     status, headers, body = ask(serve(PAGES), "/livez?verbose=1")
     assert (status, body) == (200, b'{"ok": true}\n')
     assert headers["Content-Type"] == "application/json"
@@ -48,7 +47,6 @@ def test_a_page_is_answered(serve: Serve) -> None:
 
 
 def test_head_gives_the_same_without_the_body(serve: Serve) -> None:
-    """Some load balancers ask so."""
     server = serve(PAGES)
     status, headers, body = ask(server, "/livez", "HEAD")
     assert (status, body) == (200, b"")
@@ -56,7 +54,6 @@ def test_head_gives_the_same_without_the_body(serve: Serve) -> None:
 
 
 def test_other_paths_are_not_found_and_the_answer_says_which_are(serve: Serve) -> None:
-    """Also what begins like one."""
     for path in ("/", "/livez/", "/livez/../etc/passwd", "/health"):
         status, _, body = ask(serve(PAGES), path)
         assert status == 404
@@ -65,14 +62,12 @@ def test_other_paths_are_not_found_and_the_answer_says_which_are(serve: Serve) -
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
 def test_other_methods_are_refused(serve: Serve, method: str) -> None:
-    """Nothing here can be changed."""
     status, headers, _ = ask(serve(PAGES), "/livez", method)
     assert status == 405
     assert headers["Allow"] == "GET, HEAD"
 
 
-def test_what_is_no_http_is_refused_and_the_next_is_answered(serve: Serve) -> None:
-    """A port scan ends with an error for itself alone."""
+def test_malformed_requests_are_refused_and_the_next_is_answered(serve: Serve) -> None:
     server = serve(PAGES)
     with half_open(server, b"\x16\x03\x01\x02\x00\r\n\r\n") as client:
         client.recv(1000)
@@ -82,7 +77,6 @@ def test_what_is_no_http_is_refused_and_the_next_is_answered(serve: Serve) -> No
 
 
 def test_a_page_that_fails_is_an_error_and_the_next_is_answered(serve: Serve) -> None:
-    """The log has the traceback, the client has not."""
 
     def fail() -> Page:
         raise RuntimeError("my card is 4111")
@@ -96,8 +90,8 @@ def test_a_page_that_fails_is_an_error_and_the_next_is_answered(serve: Serve) ->
     assert ask(server, "/livez")[0] == 200
 
 
-def test_clients_that_say_nothing_keep_nobody_out(serve: Serve) -> None:
-    """Five times as many as there are places, and a probe is answered at once."""
+def test_idle_clients_do_not_block_others(serve: Serve) -> None:
+    """Five times as many idle clients as places; a probe is still answered at once."""
     server = serve(PAGES)
     with ExitStack() as stack:
         for _ in range(5 * MAX_REQUESTS):
@@ -109,15 +103,14 @@ def test_clients_that_say_nothing_keep_nobody_out(serve: Serve) -> None:
         assert len(serving) <= 2 * MAX_REQUESTS
 
 
-def test_a_client_that_does_not_take_its_answer_keeps_nobody_out(serve: Serve) -> None:
-    """An answer larger than what the system buffers waits for its client alone."""
+def test_a_client_that_does_not_read_does_not_block_others(serve: Serve) -> None:
+    """With an answer larger than the socket buffers."""
     server = serve({**PAGES, "/metrics": lambda: Page(b"x" * 20_000_000, "text/plain")})
     with half_open(server, b"GET /metrics HTTP/1.1\r\n\r\n"):
         assert ask(server, "/livez")[0] == 200
 
 
-def test_a_slow_page_keeps_nobody_out(serve: Serve) -> None:
-    """A scrape that takes long, and probes next to it."""
+def test_a_slow_page_does_not_block_others(serve: Serve) -> None:
     go = threading.Event()
 
     def slow() -> Page:
@@ -135,7 +128,6 @@ def test_a_slow_page_keeps_nobody_out(serve: Serve) -> None:
 
 
 def test_closing_is_quick_whatever_clients_do(serve: Serve) -> None:
-    """And the port is free at once."""
     server = serve(PAGES)
     with half_open(server):
         started = time.monotonic()
@@ -145,7 +137,6 @@ def test_closing_is_quick_whatever_clients_do(serve: Serve) -> None:
 
 
 def test_a_port_in_use_is_one_line_that_says_what_to_do(serve: Serve) -> None:
-    """It ends the worker with exit code 2, before anything heavy is begun."""
     taken = serve(PAGES).port
     with pytest.raises(
         SettingsError, match=rf"http\.port={taken}: .*in use.*http\.port=0"
@@ -155,15 +146,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(serve: Serve) -> None:
     assert error.value.exit_code == 2
 
 
-@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
-def test_a_host_that_is_not_ours_is_one_line_too(host: str) -> None:
-    """A name that nobody knows, an address of another machine."""
-    with pytest.raises(SettingsError, match=rf"http\.host={host}"):
-        HttpServer(host, 0, PAGES)
-
-
 def test_it_listens_on_ipv6_where_there_is_any() -> None:
-    """And the URL has the brackets."""
     if not socket.has_ipv6:
         pytest.skip("this Python has no IPv6")
     try:

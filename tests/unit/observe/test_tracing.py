@@ -1,4 +1,4 @@
-"""Traces, up to a collector: what is sent there is read as the protocol has it."""
+"""Traces, as a collector receives them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,6 @@ def sent(tracing: Tracing, collector: Collector) -> Collector:
 def test_a_published_batch_is_a_span_linked_to_its_messages(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """In a trace of its own, from the fetch of its oldest record to the commit."""
     batch = finished((label(), headers()), (label(), ()), (rejected(), headers()))
     tracing(Publishing(batch))
     tracing(TransactionEnded("committed", 0.1))
@@ -102,7 +101,6 @@ def test_a_published_batch_is_a_span_linked_to_its_messages(
 def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """A child of the sender's span, linked to it and to the batch, with where the time went."""
     tracing(Publishing(finished((label("billing", "low_confidence"), headers()), (label(), ()))))
     tracing(TransactionEnded("committed", 0.1))
     [batch] = sent(tracing, collector).named("process in")
@@ -133,7 +131,6 @@ def test_a_message_with_a_context_has_its_span_in_the_senders_trace(
 def test_an_output_carries_the_context_of_its_messages_span(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """Anyone who reads the label goes on in the sender's trace; other headers stay as they were."""
     [completed] = finished((label(), headers()))
     tracing(Publishing([completed]))
     carried = tracing.propagate_headers(completed)
@@ -159,7 +156,7 @@ def test_an_output_carries_the_context_of_its_messages_span(
 def test_a_message_without_a_context_goes_on_in_the_batchs_trace(
     tracing: Tracing, collector: Collector, given: Headers
 ) -> None:
-    """One that cannot be read is none; the message is labelled all the same."""
+    """Also with an invalid context."""
     [completed] = finished((label(), given))
     tracing(Publishing([completed]))
     carried = tracing.propagate_headers(completed)
@@ -177,7 +174,6 @@ def test_a_message_without_a_context_goes_on_in_the_batchs_trace(
 def test_what_the_sender_does_not_sample_has_no_span(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """And its output says so, in the same trace."""
     [completed] = finished((label(), headers(CONTEXT[:-2] + b"00")))
     tracing(Publishing([completed]))
     carried = dict(tracing.propagate_headers(completed))
@@ -189,7 +185,6 @@ def test_what_the_sender_does_not_sample_has_no_span(
 def test_a_rejected_message_is_an_error_by_its_reason(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """Of its own span and not of the batch's."""
     tracing(Publishing(finished((rejected("not_json"), headers()))))
     tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).named("label in")
@@ -202,7 +197,7 @@ def test_a_rejected_message_is_an_error_by_its_reason(
 def test_an_aborted_attempt_is_an_error_and_its_messages_are_traced_once(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """Nobody can have seen the spans that its outputs named."""
+    """Nobody can have seen the spans named in its outputs."""
     batch = finished((label(), headers()))
     tracing(Publishing(batch))
     tracing(TransactionEnded("aborted", 0.1))
@@ -219,7 +214,6 @@ def test_an_aborted_attempt_is_an_error_and_its_messages_are_traced_once(
 def test_an_attempt_of_unknown_outcome_keeps_its_messages_spans(
     tracing: Tracing, collector: Collector
 ) -> None:
-    """Its outputs may have been seen."""
     tracing(Publishing(finished((label(), headers()))))
     tracing(TransactionEnded("unknown", 0.1))
     [span] = sent(tracing, collector).named("label in")
@@ -227,7 +221,6 @@ def test_an_attempt_of_unknown_outcome_keeps_its_messages_spans(
 
 
 def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Collector) -> None:
-    """Neither value nor key nor headers."""
     batch = finished((label(), headers()), (rejected(), headers()))
     tracing(Publishing(batch))
     tracing(TransactionEnded("committed", 0.1))
@@ -238,17 +231,14 @@ def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Co
 
 
 def test_a_large_batch_keeps_all_its_links(tracing: Tracing, collector: Collector) -> None:
-    """OpenTelemetry's own limit is 128."""
+    """OpenTelemetry's default limit is 128."""
     tracing(Publishing(finished(*[(label(), headers())] * 500)))
     tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).named("process in")
     assert len(span.links) == 500
 
 
-def test_the_collector_is_told_who_sends_and_by_which_conventions(
-    tracing: Tracing, collector: Collector
-) -> None:
-    """A service name, a version, and the version of the semantic conventions."""
+def test_spans_name_the_service_and_the_conventions(tracing: Tracing, collector: Collector) -> None:
     tracing(Publishing(finished((label(), ()))))
     tracing(TransactionEnded("committed", 0.1))
     [request] = sent(tracing, collector).requests
@@ -266,7 +256,6 @@ def test_the_collector_is_told_who_sends_and_by_which_conventions(
 def test_the_standard_variables_name_the_service(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """The operator's name wins."""
     monkeypatch.setenv(name, value)
     tracing = start_tracing(topic="in", group="clerks", max_links=1)
     tracing(Publishing(finished((label(), ()))))
@@ -283,20 +272,18 @@ def test_the_standard_variables_name_the_service(
         ("OTEL_SPAN_EVENT_COUNT_LIMIT", "-3"),
     ],
 )
-def test_a_variable_that_cannot_be_followed_is_one_line(
+def test_an_invalid_variable_is_one_line(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """At the start, before anything heavy."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=r"^tracing, by the OTEL_\* variables: .*") as error:
+    with pytest.raises(SettingsError, match=r"^tracing: invalid OTEL_\* variable: .*") as error:
         start_tracing(topic="in", group="clerks", max_links=1)
     assert "\n" not in str(error.value)
 
 
-def test_a_collector_that_is_away_holds_the_end_up_for_seconds_at_most(
+def test_an_unavailable_collector_delays_the_end_by_seconds_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Spans are worth less than a pod that ends in time."""
     deaf = Collector(answers=False)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deaf.url)
     monkeypatch.setattr("worker.observe.tracing._CLOSE_S", 0.5)
@@ -311,7 +298,6 @@ def test_a_collector_that_is_away_holds_the_end_up_for_seconds_at_most(
 def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The extra has a name."""
     for name in [module for module in sys.modules if module.partition(".")[0] == "opentelemetry"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
@@ -321,7 +307,6 @@ def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
 
 
 def test_dead_letters_keep_their_headers_and_outputs_get_theirs() -> None:
-    """A dead letter is the record as it came."""
     topic_router = TopicRouter(
         "out",
         "review",

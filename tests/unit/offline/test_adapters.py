@@ -1,4 +1,4 @@
-"""Which adapter a name stands for, and what is said when it stands for none."""
+"""Adapters' names on the command line."""
 
 from __future__ import annotations
 
@@ -40,13 +40,11 @@ def digest(name: str) -> str:
 
 
 def test_current_is_what_the_settings_serve(store: Path) -> None:
-    """A store's pointer, also where the settings name one adapter inside of it."""
     assert resolve_adapter("current", store) == store / digest("second")
     assert resolve_adapter("current", store / digest("first")) == store / digest("second")
 
 
 def test_current_of_a_lone_adapter_is_itself(store: Path, tmp_path: Path) -> None:
-    """Outside of any store nothing else can be meant."""
     alone = tmp_path / "alone"
     alone.mkdir()
     write_manifest(alone, small_manifest())
@@ -54,14 +52,12 @@ def test_current_of_a_lone_adapter_is_itself(store: Path, tmp_path: Path) -> Non
 
 
 def test_a_directory_and_a_store_are_named_by_their_paths(store: Path) -> None:
-    """Whatever the settings say."""
     inside = store / digest("first")
     assert resolve_adapter(str(inside), None) == inside
     assert resolve_adapter(str(store), None) == store / digest("second")
 
 
 def test_a_few_digits_of_a_digest_are_enough(store: Path) -> None:
-    """As people copy them from a log line."""
     for name in ("first", "second"):
         for chars in (4, 12, 64):
             assert resolve_adapter(digest(name)[:chars], store) == store / digest(name)
@@ -74,28 +70,25 @@ def test_a_few_digits_of_a_digest_are_enough(store: Path) -> None:
     ("name", "said"),
     [
         ("0000000", "no adapter with a digest"),
-        ("nowhere/adapter", "is no directory"),
-        ("abc", "is no directory"),
+        ("nowhere/adapter", "is not a directory"),
+        ("abc", "is not a directory"),
     ],
 )
-def test_a_name_that_stands_for_nothing_is_told(store: Path, name: str, said: str) -> None:
-    """One line that says what would do."""
+def test_an_unknown_name_is_reported(store: Path, name: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         resolve_adapter(name, store)
 
 
 def test_a_digest_needs_a_store(tmp_path: Path) -> None:
-    """And current needs a setting."""
     with pytest.raises(SettingsError, match=r"model\.adapter"):
         resolve_adapter("abcdef", tmp_path)
     with pytest.raises(SettingsError, match=r"model\.adapter"):
         resolve_adapter("current", None)
-    with pytest.raises(SettingsError, match="neither an adapter nor a store"):
+    with pytest.raises(SettingsError, match="not an adapter or a store"):
         resolve_adapter(str(tmp_path), None)
 
 
-def test_digits_that_fit_two_are_not_guessed_at(store: Path) -> None:
-    """More digits are asked for."""
+def test_ambiguous_digits_are_refused(store: Path) -> None:
     twin = store / (digest("first")[:10] + "0" * 54)
     twin.mkdir()
     with pytest.raises(SettingsError, match="2 adapters"):

@@ -59,8 +59,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_of_a_cascade_it_is_told_who_answered_and_what_the_stage_before_thought() -> None:
-    """Review and what was shortened are those of the stage that answered."""
+def test_a_cascades_result_has_the_stage_and_the_earlier_answer() -> None:
     small = toy_manifest(name="small")
     large = toy_manifest(name="large", prompt=toy_spec(max_message_tokens=8))
     cascade = cascade_of(small, large, sure_from=0.8)
@@ -93,7 +92,6 @@ def test_of_a_cascade_it_is_told_who_answered_and_what_the_stage_before_thought(
 
 
 def test_results_come_in_the_order_of_the_input() -> None:
-    """Whatever the engine finishes first, row and result stay together and in order."""
     rows = [Row({"n": n}, SupportMessage(f"message {n}", None)) for n in range(300)]
     rows[7] = Row({"n": 7}, MessageRejected("not_json", "no"))
     rows[9] = Row({"n": 9}, SupportMessage("\x00", None))
@@ -109,7 +107,7 @@ def test_results_come_in_the_order_of_the_input() -> None:
 
 
 def test_an_answer_does_not_wait_for_the_next_row() -> None:
-    """Somebody who types one message and then thinks sees its label meanwhile."""
+    """A user who types one message at a time sees each label at once."""
     answered = Event()
 
     def typing() -> Iterator[Row]:
@@ -126,7 +124,7 @@ def test_an_answer_does_not_wait_for_the_next_row() -> None:
 
 
 def test_a_message_that_is_never_answered_gets_no_label_and_the_rest_goes_on() -> None:
-    """A file of thousands is not waited for because of one."""
+    """One stuck message must not block a file of thousands."""
     engine = _engine()
     answering = engine.submit
     never: list[Future[Answer]] = []
@@ -148,7 +146,7 @@ def test_a_message_that_is_never_answered_gets_no_label_and_the_rest_goes_on() -
 
 
 def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
-    """It was waited for without end."""
+    """It used to wait without end."""
     engine = FakeEngine(lambda _: scores("billing"))
     rows = [Row({}, SupportMessage("where is it", None))]
     with pytest.raises(EngineDied, match="answered nothing"):
@@ -156,7 +154,6 @@ def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
 
 
 def test_a_source_that_fails_ends_the_labelling() -> None:
-    """The error reaches anyone who asked for the results, after what came before it."""
 
     def broken() -> Iterator[Row]:
         yield Row({"n": 1}, SupportMessage("where is it", None))
@@ -174,7 +171,6 @@ def test_a_source_that_fails_ends_the_labelling() -> None:
 def test_csv_in_gives_csv_out_with_the_columns_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The file's own columns stay, also one that is named label; ours are added."""
     file = tmp_path / "in.csv"
     file.write_text('id,body,label\n1,"where, is it?",old\n2,,old\n', encoding="utf-8")
     run_classify(Settings(), ClassifyRequest(None, str(file), None, "body"))
@@ -199,7 +195,6 @@ def test_lines_in_give_json_lines_out(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One JSON object a message; what cannot be read says why and loses its place to none."""
     file = tmp_path / name
     file.write_text(content, encoding="utf-8")
     run_classify(Settings(), ClassifyRequest(None, str(file), None, None))
@@ -210,8 +205,6 @@ def test_lines_in_give_json_lines_out(
 def test_one_text_on_a_terminal_is_a_few_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The label with its confidence, the next ones, and what a human should look at; labels as
-    they are, brackets too."""
     labels = ("billing [urgent]", "sent back [/b]", "other")
     result = {
         "label": labels[0],
@@ -236,7 +229,6 @@ def test_one_text_on_a_terminal_is_a_few_lines(
 def test_an_out_of_scope_score_is_shown_where_there_is_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A model with a head has it in the place of off-label mass."""
     result = {
         "label": "billing",
         "confidence": 0.6,
@@ -253,7 +245,6 @@ def test_an_out_of_scope_score_is_shown_where_there_is_one(
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"message":' * 100_000, "{", "9" * 5_000])
 def test_a_line_that_is_no_json_is_one_message_that_is_rejected(line: str, tmp_path: Path) -> None:
-    """However deep it is: what comes after it is read."""
     path = tmp_path / "messages.jsonl"
     path.write_text(f'{line}\n{{"message": "hi"}}\n', encoding="utf-8")
     first, second = (row.message for row in read_rows(MessageFile(str(path)), InputFormat()))

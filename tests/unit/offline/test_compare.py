@@ -1,4 +1,4 @@
-"""Two adapters on one file, by an engine that needs no model, to screen, JSON and CSV."""
+"""Comparing two adapters on a file, with fake engines, to screen, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECRET = "new parcel"
 
 
 def opener(settings: Settings) -> OpenedEngine:
-    """The adapter called new classifies what is new as other; each refuses one message."""
+    """The adapter called new labels new messages as other; each adapter refuses one message."""
     assert settings.model.adapter is not None
     name = settings.model.adapter.name
     opened.append(name)
@@ -113,7 +113,6 @@ def screen(result: CompareResult) -> str:
 
 
 def test_both_label_every_message_one_engine_at_a_time(settings: Settings, tmp_path: Path) -> None:
-    """What one of them refuses is counted apart."""
     result = compared(settings, tmp_path)
     assert opened == ["old", "old closed", "new", "new closed"]
     assert (result.first.name, result.second.name) == ("old", "new")
@@ -129,20 +128,18 @@ def test_both_label_every_message_one_engine_at_a_time(settings: Settings, tmp_p
 
 
 def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) -> None:
-    """80 columns; ids and labels of what differs, the surest first."""
-    told = screen(compared(settings, tmp_path))
-    assert max(map(len, told.splitlines())) <= 80
-    assert "60.0% have the same label from both; 2 do not" in told
-    assert "McNemar's exact p = 0.5" in told
-    assert SECRET not in told
-    lines = told.splitlines()
+    printed = screen(compared(settings, tmp_path))
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "60.0% have the same label from both; 2 do not" in printed
+    assert "McNemar's exact p = 0.5" in printed
+    assert SECRET not in printed
+    lines = printed.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("message"))
     assert lines[at + 1].split() == ["4", "billing", "98%", "other", "97%"]
     assert lines[at + 2].split() == ["3", "delivery", "95%", "other", "97%"]
 
 
-def test_texts_are_told_only_when_asked_for(settings: Settings, tmp_path: Path) -> None:
-    """Screen, JSON and CSV alike."""
+def test_texts_are_included_only_on_request(settings: Settings, tmp_path: Path) -> None:
     quiet = compared(settings, tmp_path)
     file = tmp_path / "out.csv"
     assert write_csv(file, quiet.pairs) == 2
@@ -154,7 +151,6 @@ def test_texts_are_told_only_when_asked_for(settings: Settings, tmp_path: Path) 
 
 
 def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: Path) -> None:
-    """For machines: everything, with the digests of both adapters."""
     result = compared(settings, tmp_path)
     found = json.loads(json.dumps(to_json(result)))
     assert found["schema"] == "comparison/1"
@@ -173,7 +169,6 @@ def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: 
 
 
 def test_labels_with_brackets_are_shown_as_they_are(settings: Settings, tmp_path: Path) -> None:
-    """They are the user's words, and no instruction to the terminal."""
     result = compared(settings, tmp_path)
     names = {"billing": "billing [urgent]", "delivery": "sent back [/b]", "other": "other"}
     comparison = replace(
@@ -181,12 +176,11 @@ def test_labels_with_brackets_are_shown_as_they_are(settings: Settings, tmp_path
         labels=tuple(replace(each, label=names[each.label]) for each in result.comparison.labels),
         moves=tuple((names[a], names[b], count) for a, b, count in result.comparison.moves),
     )
-    told = screen(replace(result, comparison=comparison))
-    assert told.count("billing [urgent]") == told.count("sent back [/b]") == 2
+    printed = screen(replace(result, comparison=comparison))
+    assert printed.count("billing [urgent]") == printed.count("sent back [/b]") == 2
 
 
 def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_path: Path) -> None:
-    """The same adapter twice and an empty file are told before an engine is started."""
     with pytest.raises(SettingsError, match="the same adapter"):
         compared(settings, tmp_path, second=str(tmp_path / "old"))
     with pytest.raises(SettingsError, match="no message"):
@@ -197,7 +191,6 @@ def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_
 
 
 def test_no_more_than_the_limit_is_read(settings: Settings, tmp_path: Path) -> None:
-    """The first so many of a file."""
     result = compared(settings, tmp_path, limit=2)
     assert [pair.id for pair in result.pairs] == ["1", "2"]
 
@@ -219,7 +212,6 @@ PAIRS = [
 
 
 def test_agreement_and_kappa_are_those_of_the_textbook() -> None:
-    """The example that introductions use: 50 cases, 35 the same, kappa 0.4."""
     found = compare(PAIRS, ["no", "yes", "never"])
     assert (found.messages, found.agreed, found.agreement) == (50, 35, 0.7)
     assert found.kappa == pytest.approx(0.4)
@@ -230,15 +222,13 @@ def test_agreement_and_kappa_are_those_of_the_textbook() -> None:
 
 
 def test_kappa_knows_perfect_agreement_chance_and_the_case_without_any_spread() -> None:
-    """1, 0, and nothing to say."""
     assert kappa(Counter(a=5, b=5), Counter(a=5, b=5), 10) == 1
     assert kappa(Counter(a=5, b=5), Counter(a=5, b=5), 5) == 0
     assert kappa(Counter(a=10), Counter(a=10), 10) is None
     assert kappa(Counter(a=10), Counter(b=10), 0) == 0
 
 
-def test_confidence_is_told_apart_where_they_agree_and_where_not() -> None:
-    """A mean over nothing is nothing."""
+def test_confidence_is_separate_for_agreement_and_disagreement() -> None:
     found = compare(PAIRS, [])
     assert found.first.confidence == pytest.approx((35 * 0.9 + 15 * 0.6) / 50)
     assert found.first.confidence_agreed == pytest.approx(0.9)
@@ -250,13 +240,11 @@ def test_confidence_is_told_apart_where_they_agree_and_where_not() -> None:
 
 
 def test_review_shares_of_each_and_of_both() -> None:
-    """What people will have to look at."""
     found = compare([pair("a", "a", review=True), pair("a", "a")], [])
     assert (found.first.review, found.second.review, found.review_both) == (0.5, 0, 0)
 
 
-def test_true_labels_decide_who_is_right() -> None:
-    """Messages without one are compared and not counted here."""
+def test_true_labels_decide_which_adapter_is_correct() -> None:
     known = [
         *[pair("a", "a", "a")] * 4,
         *[pair("a", "b", "a")] * 3,
@@ -278,7 +266,6 @@ def test_true_labels_decide_who_is_right() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [(0, 0), (1, 0), (5, 5), (2, 11), (40, 80), (0, 2000)])
 def test_mcnemar_is_the_exact_coin(a: int, b: int) -> None:
-    """However many, and none at all."""
     exact = binomtest(a, a + b).pvalue if a + b else 1.0
     assert mcnemar(a, b) == pytest.approx(exact)
     assert mcnemar(b, a) == mcnemar(a, b)

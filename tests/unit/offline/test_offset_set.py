@@ -20,7 +20,6 @@ def of(numbers: list[int]) -> OffsetSet:
 
 @given(st.lists(offsets), st.lists(offsets), offsets)
 def test_it_does_what_a_set_does(first: list[int], second: list[int], below: int) -> None:
-    """Against Python's own."""
     bitmap = of(first)
     assert list(bitmap) == sorted(set(first))
     assert len(bitmap) == len(set(first))
@@ -38,13 +37,6 @@ def test_it_does_what_a_set_does(first: list[int], second: list[int], below: int
     assert list(bitmap) == sorted(number for number in left if number >= below)
 
 
-def test_adding_tells_whether_it_is_new() -> None:
-    """Once."""
-    bitmap = OffsetSet()
-    assert [bitmap.add(number) for number in (7, 8, 7)] == [True, True, False]
-
-
 def test_a_million_offsets_take_an_eighth_of_a_byte_each() -> None:
-    """That is what makes the judge's memory bounded."""
     bitmap = of(list(range(1_000_000)))
     assert bitmap.memory_bytes < 1_000_000 / 8 * 1.1

@@ -1,4 +1,4 @@
-"""A replay from the choice to what it publishes, on a broker in this process and a fake engine.
+"""A replay from the choice to the published results, on an in-process broker and a fake engine.
 
 ``tests/ports/test_replay.py`` kills it half-way, on a real broker.
 """
@@ -77,7 +77,7 @@ DEAD = Criteria(dead_letters=True)
 
 
 def opener(settings: Settings) -> OpenedEngine:
-    """An engine that labels all alike, but for what is too hard."""
+    """An engine that labels everything alike and refuses some messages."""
     del settings
 
     def respond(prompt: Sequence[int]) -> Answer | Exception:
@@ -95,7 +95,7 @@ def unopened(settings: Settings) -> OpenedEngine:
 
 @pytest.fixture
 def world(broker: MockKafka) -> tuple[KafkaWorld, list[Record]]:
-    """Everything labelled, but for a seventh that are dead letters, four of them."""
+    """Everything is labelled, except for a seventh that are dead letters, four of them."""
     made = KafkaWorld(broker.servers, create_topic=broker.create_topic)
     values = [b"hard" if number == 6 else b"a parcel" for number in range(COUNT)]
     records = made.publish_inputs(values, batch=COUNT)
@@ -146,7 +146,7 @@ def replayed(settings: Settings) -> Counter[tuple[str, int, int]]:
 
 
 def reached(settings: Settings, next_offsets: dict[int, int]) -> None:
-    """Commit the progress of the replay's group: a broker does when a transaction is committed."""
+    """Commit the replay's progress, as a broker does with a transaction."""
     kafka = settings.kafka
     group = kafka.model_copy(update={"group_id": f"{kafka.group_id}.replay.{BUG.id}"})
     (topic,) = kafka.input_topics
@@ -163,7 +163,6 @@ def chosen_of(result: ReplayResult) -> int:
 def test_dead_letters_get_the_result_that_they_should_have_had(
     world: tuple[KafkaWorld, list[Record]], settings: Settings
 ) -> None:
-    """Each one once, and marked; what is refused again is a dead letter again."""
     made, records = world
     dead = {(r.source.partition, r.offset): r.value for r in records if r.offset % 7 == 3}
     first = run_replay(settings, request(), opener)
@@ -176,8 +175,7 @@ def test_dead_letters_get_the_result_that_they_should_have_had(
     )
 
 
-def test_it_goes_on_where_its_group_stands(settings: Settings) -> None:
-    """What was done is not counted, and not done again; when all is, no model is loaded."""
+def test_it_resumes_at_its_groups_offsets(settings: Settings) -> None:
     run_replay(settings, request(), opener)
     reached(settings, {0: 4, 1: 0})
     rest = run_replay(settings, request(), opener)
@@ -188,7 +186,6 @@ def test_it_goes_on_where_its_group_stands(settings: Settings) -> None:
 
 
 def test_counting_opens_no_model_and_writes_nothing(settings: Settings) -> None:
-    """That is what is done without --execute."""
     counted = run_replay(settings, request(execute=False), unopened)
     assert (chosen_of(counted), counted.labelled) == (4, 0)
     assert not counted.at_most
@@ -198,7 +195,7 @@ def test_counting_opens_no_model_and_writes_nothing(settings: Settings) -> None:
 def test_a_range_alone_is_each_record_in_it(
     world: tuple[KafkaWorld, list[Record]], settings: Settings
 ) -> None:
-    """Its offsets are an upper bound of its records: a transaction marker is one too."""
+    """Offsets are an upper bound of records, because transaction markers use some."""
     _, records = world
     meant = {(1, r.offset) for r in records if r.source.partition == 1 and r.offset >= 4}
     within = RecordRange(offsets={1: (4, 200)})
@@ -210,22 +207,19 @@ def test_a_range_alone_is_each_record_in_it(
 
 
 def test_a_choice_within_a_range(settings: Settings) -> None:
-    """Both narrow it."""
     within = RecordRange(offsets={0: (0, 5), 1: (4, 99)})
     counted = run_replay(settings, request(records=within, execute=False), unopened)
     assert dict(counted.chosen) == {0: 1, 1: 1}
 
 
 def test_one_name_is_one_replay(settings: Settings) -> None:
-    """Its progress means nothing for other choices: they are refused before a model is loaded."""
     run_replay(settings, request(), opener)
     with pytest.raises(SettingsError, match=r"^--id bug-17: .* begun with other choices"):
         run_replay(settings, request(Criteria(review=True)), unopened)
 
 
 def test_one_replay_is_by_one_adapter(settings: Settings, tmp_path: Path) -> None:
-    """What is current may change before it is gone on with: half of the results would be another
-    adapter's. It says which one it was begun with, before a model is loaded."""
+    """The current adapter may change before a replay is resumed."""
     store = AdapterStore(tmp_path)
     store.publish(small_manifest())
     model = settings.model.model_copy(update={"adapter": tmp_path})
@@ -236,8 +230,8 @@ def test_one_replay_is_by_one_adapter(settings: Settings, tmp_path: Path) -> Non
     begun_with = small_manifest().digest[:16]
     with pytest.raises(
         SettingsError,
-        match=f"^--id bug-17: .* begun with the adapter {begun_with}, and this is {ONE.digest[:16]}"
-        f": --adapter {begun_with}, or another --id",
+        match=f"^--id bug-17: .* begun with the adapter {begun_with}, not {ONE.digest[:16]}: give "
+        f"--adapter {begun_with} to resume",
     ):
         run_replay(settings, request(), unopened)
     rest = run_replay(settings, request(adapter=begun_with), opener)
@@ -245,7 +239,6 @@ def test_one_replay_is_by_one_adapter(settings: Settings, tmp_path: Path) -> Non
 
 
 def test_a_replay_is_marked_by_when_it_was_begun(settings: Settings) -> None:
-    """Also what is done of it later: the latest replay holds, whole."""
     run_replay(settings, request(), opener)
     reached(settings, {0: 4, 1: 0})
     run_replay(settings, request(replay=replace(BUG, at="2026-03-09T08:00:00Z")), opener)
@@ -262,7 +255,6 @@ def test_a_replay_is_marked_by_when_it_was_begun(settings: Settings) -> None:
 def test_results_may_go_to_another_topic(
     broker: MockKafka, world: tuple[KafkaWorld, list[Record]], settings: Settings
 ) -> None:
-    """For a look before anybody sees them. One that does not exist is told before the model."""
     made, _ = world
     to = {"output_topic": f"{made.run}.aside", "dead_letter_topic": f"{made.run}.aside.dead"}
     before = len(read(settings, made.topics["out"]))
@@ -289,7 +281,6 @@ def respond(prompt: Sequence[int]) -> Answer | Exception:
 
 
 def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
-    """A label, a doubtful one, one that the engine refuses and one that is not a message."""
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
     records = [
         toy_record(value, offset=offset)
@@ -320,7 +311,7 @@ class Silent(FakeEngine):
 
 
 def test_an_engine_that_says_nothing_ends_the_replay_and_no_message() -> None:
-    """Dead letters would be the engine's fault."""
+    """Dead letters would blame the messages for the engine."""
     adapter = toy_serving_adapter(Silent(respond))
     with pytest.raises(EngineDied, match="answered nothing"):
         label_records(adapter, [toy_record(b"hi")], max_attempts=2, silence_s=0.05)
@@ -341,8 +332,7 @@ class Forgetful(FakeEngine):
 
 
 def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on() -> None:
-    """Else the same batch would fail each time that the command goes on. It is called off in the
-    engine, which shows by a prompt that it knows that it does answer."""
+    """Otherwise the same batch would fail each time the replay is resumed."""
     engine = Forgetful()
     adapter = toy_serving_adapter(engine)
     values = (b"hi", b"never", b"there", b"never again")
@@ -359,7 +349,6 @@ def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on(
 
 
 def test_what_is_answered_at_last_keeps_its_label() -> None:
-    """A message that takes longer than the others is not a message that is never answered."""
     engine = Forgetful()
     timer = threading.Timer(0.15, lambda: engine.kept[0].set_result(scores("billing", 0.9)))
     timer.start()
@@ -370,7 +359,7 @@ def test_what_is_answered_at_last_keeps_its_label() -> None:
 
 
 def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
-    """As a cascade whose second stage has fallen silent, which its first one does not show."""
+    """Like a cascade whose second stage hangs, which its first stage does not show."""
 
     class Dying(Forgetful):
         def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
@@ -385,7 +374,6 @@ def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
 
 
 def test_a_slow_engine_is_waited_for() -> None:
-    """Each answer is a sign of life, however long the whole batch takes."""
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.05, concurrency=1))
     records = [toy_record(b"hi", offset=offset) for offset in range(10)]
     outcomes = label_records(adapter, records, max_attempts=1, silence_s=0.3)
@@ -393,7 +381,6 @@ def test_a_slow_engine_is_waited_for() -> None:
 
 
 def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
-    """A label, its dead letter, that without its payload; then nothing is left to leave out."""
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
     record = toy_record(b"hi")
     outcomes = label_records(adapter, [record], max_attempts=1, silence_s=5)
@@ -414,8 +401,7 @@ OUTPUT = Outgoing("out", None, b"large")
 
 
 class Scripted:
-    """A publisher that fails as told: each failure says whether the batch was published all the
-    same."""
+    """A publisher that fails by a script: each failure says whether the batch was published."""
 
     def __init__(self, *script: tuple[Exception, bool]) -> None:
         self.script = list(script)
@@ -466,22 +452,20 @@ def publish(scripted: Scripted) -> None:
     ],
 )
 def test_a_batch_is_published_once(script: tuple[tuple[Exception, bool], ...]) -> None:
-    """Also when a commit is not answered, whether it happened or not."""
+    """Also if a commit is not answered, whether it happened or not."""
     scripted = Scripted(*script)
     publish(scripted)
     assert [batch.outputs for batch in scripted.published] == [[OUTPUT]]
 
 
 def test_what_is_too_large_is_replaced() -> None:
-    """And the batch is published with what took its place."""
     scripted = Scripted((RecordTooLarge([0]), False))
     publish(scripted)
     assert [outgoing.value for outgoing in scripted.published[0].outputs] == [b"small"]
 
 
 class Picky(Scripted):
-    """A publisher whose broker refuses each batch with a label among these, whole and without a
-    word on which record it is for."""
+    """A publisher that refuses batches with one of these labels, without naming the record."""
 
     def __init__(self, *refused: int) -> None:
         super().__init__()
@@ -498,7 +482,7 @@ class Picky(Scripted):
 def test_a_record_that_the_broker_refuses_is_a_dead_letter_and_the_rest_is_published(
     refused: tuple[int, ...],
 ) -> None:
-    """Else the same batch would fail each time that the command goes on."""
+    """Otherwise the same batch would fail each time the replay is resumed."""
     picky = Picky(*refused)
     records = [toy_record(offset=offset) for offset in range(20)]
     results = {
@@ -516,8 +500,7 @@ def test_a_record_that_the_broker_refuses_is_a_dead_letter_and_the_rest_is_publi
 
 
 def test_it_gives_up_after_so_many_attempts() -> None:
-    """With what to do: the same command goes on."""
     scripted = Scripted(*[(PublishAborted("no"), False)] * 3)
-    with pytest.raises(StreamFailed, match="the same command goes on"):
+    with pytest.raises(StreamFailed, match="run the same command again"):
         publish(scripted)
     assert scripted.published == []

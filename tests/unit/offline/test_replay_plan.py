@@ -1,4 +1,4 @@
-"""Which records are labelled again: those whose result in force is what was asked for."""
+"""Choosing records by their current results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ def dead(offset: int, reason: str, replay: Replay | None = None) -> ReadResult:
 
 
 def test_each_choice_by_example() -> None:
-    """Alone and together: each narrows the choice."""
     every = [
         label(0, "billing"),
         label(1, "delivery", review=True),
@@ -60,8 +59,7 @@ histories = st.lists(
 
 
 @given(histories, st.randoms())
-def test_the_result_in_force_decides(history: list[tuple[int, str, int]], rng: object) -> None:
-    """Whatever the order in which results are read; the replay's own do not count."""
+def test_the_current_result_decides(history: list[tuple[int, str, int]], rng: object) -> None:
     results = [
         label(offset, name, REPLAYS[run]) if name else dead(offset, "not_json", REPLAYS[run])
         for offset, name, run in history

@@ -1,4 +1,4 @@
-"""A verification for people: counts that matter, and words of strangers as they are."""
+"""The printed verification."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from worker.offline.verify import MEANING, Verification, show, to_json
-from worker.offline.verify_check import FAULTS, Checker, Offender, ResultsBy, Span, Verdict
+from worker.offline.verify import Verification, show, to_json
+from worker.offline.verify_check import Checker, Offender, ResultsBy, Span, Verdict
 from worker.records.types import TopicPartition
 
 
@@ -37,50 +37,28 @@ def shown(verdict: Verdict, pending: int = 0) -> str:
     return console.file.getvalue()
 
 
-def test_every_fault_has_its_meaning(verdict: Verdict) -> None:
-    """Told with its count, and only where there is one."""
-    assert set(MEANING) == set(FAULTS)
-    text = shown(verdict)
-    assert text.startswith("in (0:0-9), group clerks\n")
-    assert "missing: 10 input records without a result" in text
-    assert "twice" not in text
-    assert sum(line.split()[:2] == ["missing", "in-0-0"] for line in text.splitlines()) == 1
-
-
-def test_what_is_no_fault_is_counted_where_there_is_any(verdict: Verdict) -> None:
-    """Replays, what at_least_once allows, what lies outside, what is not committed."""
+def test_allowed_results_are_counted_if_there_are_any(verdict: Verdict) -> None:
     assert "pending" not in shown(verdict)
     more = replace(verdict, replayed=1234, repeated=2, outside=3, compacted=4)
     text = shown(more, pending=5)
     for line in (
         "of replays: 1,234",
-        "repeated, which at_least_once allows: 2",
+        "repeated, allowed by at_least_once: 2",
         "not judged: outside of the range: 3",
-        "not judged: the input is compacted: 4",
+        "not judged: dropped by compaction of the input: 4",
         "offsets not committed yet (pending): 5",
     ):
         assert f"  {line}\n" in text
 
 
-def test_words_of_a_strangers_record_are_shown_as_they_are(verdict: Verdict) -> None:
-    """In brackets or not; a record without an id has none."""
+def test_text_of_foreign_records_is_escaped(verdict: Verdict) -> None:
     odd = Offender("unreadable", None, "out-0-7", "the key 'a[/b]' is [unknown]")
     text = shown(replace(verdict, offenders=(odd,)))
     assert "the key 'a[/b]' is [unknown]" in text
 
 
-def test_for_machines_all_of_it(verdict: Verdict) -> None:
-    """Offsets as the first and the one to stop before; offenders as they are."""
-    found = to_json(Verification("in", "clerks", {0: (0, 10)}, 7, ("ab" * 32,), verdict))
-    assert found["proven"] is False
-    assert found["offsets"] == {"0": {"from": 0, "before": 10}}
-    assert found["pending"] == 7
-    assert found["allowed_adapters"] == ("ab" * 32,)
-    assert len(found["offenders"]) == 2
-
-
 def test_an_adapter_that_was_served_in_two_precisions_is_two_lines(verdict: Verdict) -> None:
-    """The same digest labels some messages otherwise in another precision."""
+    """The same digest gives some messages other labels in another precision."""
     by = (
         ResultsBy("ab" * 32, "int8", 7),
         ResultsBy("ab" * 32, "fp32", 1200),

@@ -1,4 +1,4 @@
-"""The judge of one input, one result: silent on what is right, and each planted fault is found."""
+"""The checker: no false alarms, and each planted fault is found."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class World:
 
 
 def right_world(rng: random.Random, most: int = 30) -> World:
-    """Offsets with gaps, as markers leave them, and a result of each in order, in any sink."""
+    """Offsets with gaps, like those of markers, and a result for each in order, in any sink."""
     inputs = {
         source: sorted(rng.sample(range(most * 2), rng.randint(0, most))) for source in PARTITIONS
     }
@@ -73,7 +73,7 @@ def judge(world: World, **options: bool) -> Verdict:
 
 
 def plant(world: World, fault: Fault, rng: random.Random) -> bool:
-    """Break one thing; False where this world has nothing to break so."""
+    """Plant one fault; return False if this world has no place for it."""
     places = world.results()
     if fault == "foreign":
         taken = {*world.inputs[PARTITIONS[0]]}
@@ -104,7 +104,6 @@ seeds = st.integers(0, 2**32)
 
 
 def test_results_are_counted_by_adapter_and_precision() -> None:
-    """Two workers that serve one digest in two precisions give two kinds of labels."""
     source, sink = PARTITIONS[0], SINKS[0]
     precisions = ("int8", "fp32", "int8", None)
     results = [
@@ -121,8 +120,7 @@ def test_results_are_counted_by_adapter_and_precision() -> None:
 
 
 @given(seeds)
-def test_what_is_right_is_proven(seed: int) -> None:
-    """Gaps in the input, any interleaving, any sink: not one false alarm."""
+def test_correct_results_are_proven(seed: int) -> None:
     world = right_world(random.Random(seed))
     verdict = judge(world)
     assert verdict.is_proven, verdict.offenders
@@ -133,7 +131,6 @@ def test_what_is_right_is_proven(seed: int) -> None:
 @settings(max_examples=60)
 @given(seed=seeds)
 def test_each_planted_fault_is_found_and_no_other(fault: Fault, seed: int) -> None:
-    """One of a kind among right results: it alone is told, with the record's id."""
     rng = random.Random(seed)
     world = right_world(rng)
     if not plant(world, fault, rng):
@@ -151,7 +148,7 @@ def test_each_planted_fault_is_found_and_no_other(fault: Fault, seed: int) -> No
 
 @given(seeds, st.lists(st.sampled_from(FAULTS), max_size=12))
 def test_counts_are_those_of_a_plain_recount(seed: int, faults: list[Fault]) -> None:
-    """Whatever is broken together: losses and doubles as sets and lists count them."""
+    """Against sets and lists, with any combination of losses and duplicates."""
     rng = random.Random(seed)
     world = right_world(rng)
     for fault in faults:
@@ -167,7 +164,6 @@ def test_counts_are_those_of_a_plain_recount(seed: int, faults: list[Fault]) -> 
 
 @given(seeds)
 def test_a_replay_is_one_more_result_and_no_double(seed: int) -> None:
-    """Of each replay one for a record; a second one in the same replay is a double."""
     rng = random.Random(seed)
     world = right_world(rng)
     again = [log[index] for log in list(world.logs.values()) for index in range(len(log))]
@@ -182,8 +178,7 @@ def test_a_replay_is_one_more_result_and_no_double(seed: int) -> None:
         assert judge(world).faults["twice"] == 1
 
 
-def test_a_replay_makes_good_what_was_lost() -> None:
-    """A record without a first result is not missing once a replay has given it one."""
+def test_a_replay_replaces_a_lost_result() -> None:
     source, sink = PARTITIONS[0], SINKS[0]
     world = World({source: [4, 5]}, {sink: [result_of(source, 4, sink)]})
     assert judge(world).faults["missing"] == 1
@@ -193,7 +188,6 @@ def test_a_replay_makes_good_what_was_lost() -> None:
 
 @given(seeds)
 def test_at_least_once_may_repeat_and_not_lose(seed: int) -> None:
-    """Repeats are counted, not blamed; what they do to the order is nobody's fault."""
     rng = random.Random(seed)
     world = right_world(rng)
     if not plant(world, "twice", rng):
@@ -207,7 +201,6 @@ def test_at_least_once_may_repeat_and_not_lose(seed: int) -> None:
 
 
 def test_outside_of_the_range_nothing_is_judged() -> None:
-    """Before it, after it, expired meanwhile; beyond the end of the log it is foreign."""
     source, sink = PARTITIONS[0], SINKS[0]
     checker = Checker({source: Span(10, 20, 30)})
     for offset in range(10, 20):
@@ -221,7 +214,6 @@ def test_outside_of_the_range_nothing_is_judged() -> None:
 
 
 def test_a_compacted_input_makes_no_result_foreign() -> None:
-    """The record was there when it was labelled, and was superseded since."""
     source, sink = PARTITIONS[0], SINKS[0]
     checker = Checker({source: Span(0, 10, 10)}, compacted=True)
     checker.add_input(source, 9)
@@ -232,8 +224,7 @@ def test_a_compacted_input_makes_no_result_foreign() -> None:
     assert verdict.compacted == 1
 
 
-def test_what_no_worker_writes_is_told_by_its_place() -> None:
-    """It has no id."""
+def test_foreign_records_are_reported_by_their_place() -> None:
     checker = Checker({})
     checker.add_unreadable(Place(SINKS[0], 7), "the output record: the value is not JSON")
     (offender,) = checker.verdict().offenders

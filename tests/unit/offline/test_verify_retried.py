@@ -1,4 +1,4 @@
-"""The judge and the retry topic: what waits is pending, what left it has a result or is missing."""
+"""The checker and the retry topic."""
 
 from __future__ import annotations
 
@@ -45,27 +45,24 @@ def faults(verdict: Verdict) -> dict[str, int]:
 
 
 def test_a_message_that_waits_is_pending_and_not_missing() -> None:
-    """It has a count of its own, and nothing is wrong."""
     verdict = judge([retry_of(3, waits=True)], [0, 1, 2, 4, 5, 6, 7, 8, 9])
     assert (faults(verdict), verdict.is_proven) == ({}, True)
     assert (verdict.waiting, verdict.retries) == (1, 1)
 
 
 def test_a_retry_and_a_final_result_are_fine_and_out_of_order() -> None:
-    """It comes after its neighbours by nature; those are still judged."""
     verdict = judge([retry_of(3), retry_of(3, 2)], [0, 1, 2, 4, 5, 3, 6, 7, 8, 9])
     assert (faults(verdict), verdict.waiting, verdict.retries) == ({}, 0, 2)
     assert faults(judge([retry_of(3)], [0, 1, 2, 5, 4, 3, 6, 7, 8, 9])) == {"out_of_order": 1}
 
 
 def test_a_result_that_came_while_the_topics_were_read_is_no_fault() -> None:
-    """It waited when the committed offsets were asked for, and was labelled since."""
+    """It was waiting when the committed offsets were read."""
     verdict = judge([retry_of(9, waits=True)], list(range(10)))
     assert (faults(verdict), verdict.waiting) == ({}, 0)
 
 
-def test_what_the_group_is_past_and_has_no_result_is_missing() -> None:
-    """The retry was committed, and nothing came of it."""
+def test_a_committed_retry_without_a_result_is_missing() -> None:
     verdict = judge([retry_of(3), retry_of(4)], [0, 1, 2, 4, 5, 6, 7, 8, 9])
     assert faults(verdict) == {"missing": 1}
     (offender,) = verdict.offenders
@@ -73,7 +70,6 @@ def test_what_the_group_is_past_and_has_no_result_is_missing() -> None:
 
 
 def test_two_results_of_a_retried_message_are_twice() -> None:
-    """As of any other."""
     verdict = judge([retry_of(3)], [0, 1, 2, 4, 5, 6, 7, 8, 9, 3, 3])
     assert faults(verdict) == {"twice": 1}
     allowed = judge([retry_of(3)], [0, 1, 2, 4, 5, 6, 7, 8, 9, 3, 3], repeats_allowed=True)
@@ -81,7 +77,6 @@ def test_two_results_of_a_retried_message_are_twice() -> None:
 
 
 def test_one_attempt_that_is_put_there_twice_is_twice() -> None:
-    """It would be tried twice; at least once allows it."""
     results = [0, 1, 2, 4, 5, 6, 7, 8, 9]
     retries = [retry_of(3), retry_of(3, 2, waits=True), retry_of(3, 2, waits=True)]
     assert faults(judge(retries, results)) == {"twice": 1}
@@ -93,14 +88,12 @@ def test_one_attempt_that_is_put_there_twice_is_twice() -> None:
     "retry", [retry_of(10), retry_of(1 << 40), retry_of(0, source=TopicPartition("other", 0))]
 )
 def test_a_retry_of_what_does_not_exist_is_foreign(retry: RetryRecord) -> None:
-    """By its id and its place on the retry topic."""
     verdict = judge([retry], list(range(10)))
     assert faults(verdict) == {"foreign": 1}
     assert verdict.offenders[0].place == "retry-0-0"
 
 
 def test_outside_of_the_range_and_where_the_input_is_compacted_it_proves_nothing() -> None:
-    """As results there."""
     checker = Checker({SOURCE: Span(5, 8, 10)}, compacted=True)
     checker.add_input(SOURCE, 5)
     for offset in (4, 6, 9):
@@ -110,8 +103,7 @@ def test_outside_of_the_range_and_where_the_input_is_compacted_it_proves_nothing
     assert (faults(verdict), verdict.waiting, verdict.retries) == ({}, 0, 3)
 
 
-def test_a_replay_makes_good_what_waits() -> None:
-    """A result of a replay is a result: nothing is pending."""
+def test_a_replay_replaces_a_waiting_result() -> None:
     checker = Checker({SOURCE: Span(0, 1, 1)})
     checker.add_input(SOURCE, 0)
     checker.add_retry(retry_of(0, waits=True))
@@ -121,7 +113,7 @@ def test_a_replay_makes_good_what_waits() -> None:
 
 @given(st.integers(0, 2**32))
 def test_counts_are_those_of_a_plain_recount(seed: int) -> None:
-    """Any number of attempts, done or waiting, and any of them lost."""
+    """Against sets and lists, with any combination of losses and duplicates."""
     rng = random.Random(seed)
     retries, results, waiting, missing = [], [], 0, 0
     for offset in range(40):
@@ -143,7 +135,6 @@ def test_counts_are_those_of_a_plain_recount(seed: int) -> None:
 
 @pytest.mark.slow
 def test_it_takes_bits() -> None:
-    """Of a hundred thousand messages that wait, two bits each next to the two of any other."""
     count = 1 << 17
     verdict = judge([retry_of(n, waits=True) for n in range(count)], [], count)
     assert verdict.waiting == count

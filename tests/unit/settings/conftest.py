@@ -1,4 +1,4 @@
-"""What the tests of the settings share: a settings file, and what the worker would print."""
+"""A settings file, and the printed settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Write = Callable[[str], Path]
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anyone who runs the tests may have settings of their own."""
+    """Remove the user's own settings."""
     for name in os.environ:
         if name.startswith("CLERK_"):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""Whatever stands in the sources of the settings: they are read, or refused as a SettingsError."""
+"""Any settings are read, or refused with SettingsError."""
 
 from __future__ import annotations
 
@@ -43,14 +43,12 @@ ended = {"read", "refused"}
 @example(b"x." * 5000 + b"x = 1")
 @example(b"loop.max_in_flight = " + b"9" * 5000)
 def test_any_file(content: bytes) -> None:
-    """One that is cut, or of something else."""
     assert fuzz_settings(content.replace(b"\0", b"")) in ended
 
 
 @settings(max_examples=200)
 @given(st.data())
 def test_a_file_with_anything_anywhere(data: st.DataObject) -> None:
-    """The one that ships, with lines taken away, doubled and replaced."""
     lines = list(LINES)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(lines) - 1))
@@ -72,7 +70,6 @@ def test_a_file_with_anything_anywhere(data: st.DataObject) -> None:
 @example([("kafka.client", "[" * 100_000)], [])
 @example([("kafka.input_topics", "[" * 100_000)], [])
 def test_any_flags(pairs: list[tuple[str, str]], more: list[str]) -> None:
-    """Names that are settings and such that are none, with any value."""
     assert read_settings(b"", [f"{name}={value}" for name, value in pairs] + more, {}) in ended
 
 
@@ -85,7 +82,6 @@ def test_any_flags(pairs: list[tuple[str, str]], more: list[str]) -> None:
 @example({"kafka.client": '{"sasl.password": "' + SECRET})
 @example({"kafka": '{"sasl_password": ["' + SECRET + '"]}'})
 def test_any_environment(given_values: dict[str, str]) -> None:
-    """The same by variables, where lists and tables are JSON."""
     environment = {
         f"CLERK_{name.upper().replace('.', '__')}": value.replace("\0", "").replace("\ud800", "?")
         for name, value in given_values.items()
@@ -95,8 +91,7 @@ def test_any_environment(given_values: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", ["kafka.sasl_password", "kafka.client.sasl.password"])
 @pytest.mark.parametrize("form", ["{}", "['{}']", "{{a = '{}'}}", "'{}", '"{}"x'])
-def test_no_mistake_around_a_secret_tells_it(name: str, form: str) -> None:
-    """However it is written wrongly: in a file, as a flag, as a variable."""
+def test_no_mistake_with_a_secret_shows_it(name: str, form: str) -> None:
     written = form.format(SECRET)
     assert read_settings(f"{name} = {written}".encode(), [], {}) in ended
     for flag in (

@@ -1,4 +1,4 @@
-"""Mistakes in settings: each is told with its key, its origin and, where possible, the remedy."""
+"""Mistakes in settings are reported with key, origin and fix."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(
     write: Write,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A typo does not leave the default in force unnoticed, whichever way it came in."""
+    """A typo must not leave the default in force unnoticed."""
     path, flags = None, []
     if source == "file":
         path = write(f"[{section}]\n{key} = 1")
@@ -38,12 +38,11 @@ def test_an_unknown_key_is_refused_with_a_suggestion(
         load_settings(path, flags)
     assert f"no setting is named '{section}" in str(caught.value)
     assert f"did you mean '{suggestion}" in str(caught.value)
-    told = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
-    assert told in str(caught.value)
+    origin = {"file": f"file {path}", "env": "environment", "flag": "flag"}[source]
+    assert origin in str(caught.value)
 
 
 def test_an_unknown_key_like_nothing_gets_no_suggestion() -> None:
-    """A wild guess would mislead."""
     with pytest.raises(SettingsError) as caught:
         load_settings(None, ["zzzz=1"])
     assert str(caught.value) == "no setting is named 'zzzz' (flag)"
@@ -65,16 +64,15 @@ def test_an_unknown_key_like_nothing_gets_no_suggestion() -> None:
         ("kafka=1", "kafka"),
     ],
 )
-def test_a_bad_value_is_told_with_its_key_and_origin(flag: str, problem: str) -> None:
-    """One line a mistake, in the words of the setting."""
+def test_a_bad_value_is_reported_with_key_and_origin(flag: str, problem: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(None, [flag])
     assert problem in str(caught.value)
     assert "(flag)" in str(caught.value)
 
 
-def test_all_mistakes_are_told_at_once(write: Write) -> None:
-    """Not one a restart."""
+def test_all_mistakes_are_reported_at_once(write: Write) -> None:
+    """Not one per restart."""
     path = write("[loop]\nmax_in_flight = 0\n[kafka]\ntypo = 1")
     with pytest.raises(SettingsError) as caught:
         load_settings(path, ["log.level=loud"])
@@ -85,16 +83,14 @@ def test_all_mistakes_are_told_at_once(write: Write) -> None:
 @pytest.mark.parametrize(
     "flags", [["kafka=1", "kafka.group_id=x"], ["log.level=info", "log.level.x=1"]]
 )
-def test_a_value_where_a_section_belongs_is_told(flags: list[str]) -> None:
-    """Also when something is put into it afterwards."""
+def test_a_value_instead_of_a_section_is_reported(flags: list[str]) -> None:
     with pytest.raises(SettingsError, match=flags[0].split("=")[0]):
         load_settings(None, flags)
 
 
-def test_a_section_given_as_a_value_in_the_file_is_told(
+def test_a_value_instead_of_a_section_in_the_file_is_reported(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the environment says of the same section."""
     monkeypatch.setenv("CLERK_KAFKA__GROUP_ID", "x")
     with pytest.raises(SettingsError, match="kafka"):
         load_settings(write("kafka = 3"))
@@ -103,13 +99,12 @@ def test_a_section_given_as_a_value_in_the_file_is_told(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"[kafka", "is not TOML"),
-        (b"a = 1\na = 2", "is not TOML"),
-        (b"\xff\xfe", "is not TOML"),
+        (b"[kafka", "not valid TOML"),
+        (b"a = 1\na = 2", "not valid TOML"),
+        (b"\xff\xfe", "not valid TOML"),
     ],
 )
-def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
-    """With its path and what is wrong."""
+def test_an_invalid_file_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
     path = tmp_path / "worker.toml"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=rf"worker\.toml: {problem}"):
@@ -117,7 +112,6 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes, problem: s
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A mount that is missing does not leave the defaults in force."""
     for path in (tmp_path / "nowhere.toml", tmp_path):
         with pytest.raises(SettingsError, match="cannot be read"):
             load_settings(path)
@@ -136,14 +130,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_variable_of_our_prefix_that_names_nothing_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """A single underscore too few or too many is found at start-up."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=rf"environment variable {name}: no setting"):
         load_settings()
 
 
 def test_variables_that_are_read_elsewhere_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And so are other programs'."""
     monkeypatch.setenv("CLERK_CACHE", "/x")
     monkeypatch.setenv("CLERK_TEST_BOOTSTRAP_SERVERS", "x")
     monkeypatch.setenv("KAFKA__GROUP_ID", "x")
@@ -151,14 +143,12 @@ def test_variables_that_are_read_elsewhere_are_left_alone(monkeypatch: pytest.Mo
 
 
 def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the message says so."""
     monkeypatch.setenv("CLERK_RECORDS__TEXT_FIELDS", "a,b")
-    with pytest.raises(SettingsError, match="given as JSON"):
+    with pytest.raises(SettingsError, match="write lists and tables as JSON"):
         load_settings()
 
 
 @pytest.mark.parametrize("flag", ["kafka.group_id", ""])
 def test_a_flag_needs_an_equals_sign(flag: str) -> None:
-    """The message shows how it is written."""
     with pytest.raises(SettingsError, match=r"write it as path\.to\.key=value"):
         load_settings(None, [flag])

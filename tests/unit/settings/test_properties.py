@@ -1,4 +1,4 @@
-"""librdkafka's own properties, however they are written and wherever they come from."""
+"""librdkafka's properties, in any spelling and from any source."""
 
 import pytest
 
@@ -17,7 +17,6 @@ from worker.settings import load_settings
 def test_properties_are_written_as_their_documentation_names_them(
     write: Write, content: str
 ) -> None:
-    """With dots, quoted or not."""
     loaded = load_settings(write(content))
     assert loaded.settings.kafka.consumer == {"fetch.min.bytes": 5, "fetch.max.bytes": 6}
 
@@ -26,7 +25,6 @@ def test_properties_are_written_as_their_documentation_names_them(
 def test_properties_add_up_over_the_sources(
     write: Write, monkeypatch: pytest.MonkeyPatch, quoted: bool
 ) -> None:
-    """Overriding one property keeps its neighbours, however either is written."""
     names = ("fetch.min.bytes", "fetch.max.bytes", "fetch.wait.max.ms")
     lines = [f'"{name}" = 1' if quoted else f"{name} = 1" for name in names]
     path = write("\n".join(["[kafka.consumer]", *lines]))
@@ -44,7 +42,6 @@ def test_properties_add_up_over_the_sources(
 def test_the_last_source_wins_for_a_property_written_three_ways(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Precedence does not depend on spelling."""
     path = write('[kafka.client]\n"socket.timeout.ms" = 1')
     monkeypatch.setenv("CLERK_KAFKA__CLIENT", '{"socket": {"timeout": {"ms": 2}}}')
     assert load_settings(path).settings.kafka.client == {"socket.timeout.ms": 2}
@@ -53,7 +50,7 @@ def test_the_last_source_wins_for_a_property_written_three_ways(
 
 
 def test_a_property_cut_at_a_comment_sign_would_be_another() -> None:
-    """A flag's text stays whole in a property map as well."""
+    """TOML would end the value at the #."""
     flags = ["kafka.client.sasl.password=12#34", "kafka.client.ssl.endpoint=a"]
     assert load_settings(None, flags).settings.kafka.client == {
         "sasl.password": "12#34",

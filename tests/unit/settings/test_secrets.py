@@ -1,4 +1,4 @@
-"""Secrets: shown nowhere, and told as not set where they are not."""
+"""Secrets are never shown."""
 
 import pytest
 
@@ -8,7 +8,6 @@ from worker.settings import effective, load_settings
 
 
 def test_secrets_are_redacted_wherever_they_stand(write: Write) -> None:
-    """What is printed to help can be pasted into a ticket."""
     path = write(
         """
 [kafka]
@@ -47,16 +46,15 @@ since = 2024-01-01
 
 
 def test_a_secret_that_is_not_set_is_shown_as_not_set() -> None:
-    """Stars would claim that there is one."""
-    told = shown(load_settings())
-    assert told["kafka.sasl_password"] == ("null", "default")
+    """Asterisks would claim that it is set."""
+    values = shown(load_settings())
+    assert values["kafka.sasl_password"] == ("null", "default")
 
 
 @pytest.mark.parametrize("source", ["file", "env", "flag"])
-def test_a_mistake_in_a_secret_does_not_tell_it(
+def test_a_mistake_in_a_secret_does_not_show_it(
     source: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Errors go to logs."""
     path = write('[kafka]\nsasl_password = ["hunter2"]') if source == "file" else None
     if source == "env":
         monkeypatch.setenv("CLERK_KAFKA__SASL_PASSWORD__X", "hunter2")

@@ -1,4 +1,4 @@
-"""Configurations and records for the Kafka edge on the broker in this process."""
+"""Configurations and records for tests with the broker in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOPICS = Topics(("in",), "out", "review", "dead")
 
 @pytest.fixture
 def configured(broker: MockKafka) -> Callable[..., KafkaConfig]:
-    """Makes a configuration for the broker; arguments replace the ones of the settings."""
+    """Returns a configuration for the broker; arguments override settings."""
 
     def make(**changes: Any) -> KafkaConfig:
         given = {
@@ -34,7 +34,7 @@ def configured(broker: MockKafka) -> Callable[..., KafkaConfig]:
 
 @pytest.fixture
 def publish(broker: MockKafka) -> Callable[..., None]:
-    """Publishes values to a partition, from time ``at_ms`` on, one a second."""
+    """Publishes values to a partition, one a second from ``at_ms`` on."""
     producer = Producer({"bootstrap.servers": broker.servers, "linger.ms": 0, "log_level": 0})
 
     def values(topic: str, partition: int, contents: Sequence[bytes], at_ms: int = 1000) -> None:

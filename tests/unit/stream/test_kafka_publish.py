@@ -1,4 +1,4 @@
-"""A transaction that the broker ended by itself, on a client made of a script."""
+"""Transactions and commits that fail, on a scripted client."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from tests.support.rig import make_kafka_config
 from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, TopicPartition
-from worker.stream import kafka_consumer, kafka_publish
+from worker.stream import kafka, kafka_publish
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_types import client_callbacks
 
@@ -18,8 +18,11 @@ BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(TopicPartition("in"
 
 
 class Client:
-    """Stands in for Consumer and Producer: the calls named in ``fails`` raise a fatal error, those
-    in ``passing`` one that passes, once: it is retriable, or asks for an abort."""
+    """Replaces Consumer and Producer.
+
+    ``fails``: calls that raise a fatal error. ``passing``: calls that raise an error once that is
+    retriable or demands an abort.
+    """
 
     made: list["Client"]
     fails: dict[str, int]
@@ -49,16 +52,15 @@ class Client:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
-    monkeypatch.setattr(kafka_consumer, "Consumer", Client)
+    monkeypatch.setattr(kafka, "Consumer", Client)
     monkeypatch.setattr(kafka_publish, "Producer", Client)
     Client.made, Client.fails, Client.passing, Client.unacknowledged = [], {}, {}, 0
     return KafkaStream(make_kafka_config(delivery="exactly_once"))
 
 
-def test_a_commit_of_a_transaction_that_is_gone_is_in_doubt_and_a_new_producer_goes_on(
+def test_a_commit_of_a_transaction_that_the_broker_ended_is_in_doubt(
     stream: KafkaStream,
 ) -> None:
-    """The worker does not end for it, and closing after it is not an error either."""
     Client.fails = {"commit_transaction": KafkaError.INVALID_TXN_STATE}
     with pytest.raises(OutcomeUnknown, match="commit not answered"):
         stream.publish(BATCH)
@@ -67,15 +69,16 @@ def test_a_commit_of_a_transaction_that_is_gone_is_in_doubt_and_a_new_producer_g
     assert Client.made[2].calls[0] == "init_transactions"
     assert Client.made[2].calls[-1] == "commit_transaction"
     stream.close()
+    assert Client.made[0].calls[-2:] == ["unsubscribe", "close"]  # or it would stay in the group
 
 
 @pytest.mark.parametrize(
     ("code", "calls"), [(KafkaError._TIMED_OUT, 1), (KafkaError._TRANSPORT, 2)]
 )
-def test_a_commit_that_timed_out_is_not_called_again(
+def test_a_commit_that_timed_out_is_not_repeated(
     stream: KafkaStream, code: int, calls: int
 ) -> None:
-    """With its producer; one that could not be asked for is. The next batch has a new producer."""
+    """One that the client could not send is. After a timeout, the next batch has a new producer."""
     Client.passing = {"commit_transaction": code}
     if code == KafkaError._TIMED_OUT:
         with pytest.raises(OutcomeUnknown, match="commit not answered") as caught:
@@ -90,15 +93,14 @@ def test_a_commit_that_timed_out_is_not_called_again(
 
 
 def test_a_failed_commit_that_cannot_be_aborted_is_in_doubt(stream: KafkaStream) -> None:
-    """It may be done, and that be why: published again without a look it would be twice."""
+    """It may be impossible to abort because it is committed."""
     Client.passing = {"commit_transaction": KafkaError._INCONSISTENT}
     Client.fails = {"abort_transaction": KafkaError.INVALID_TXN_STATE}
     with pytest.raises(OutcomeUnknown):
         stream.publish(BATCH)
 
 
-def test_an_abort_of_a_transaction_that_is_gone_is_an_abort(stream: KafkaStream) -> None:
-    """Nothing of it was published, which is what was wanted."""
+def test_an_abort_of_a_transaction_that_the_broker_ended_succeeds(stream: KafkaStream) -> None:
     Client.fails = {"abort_transaction": KafkaError.INVALID_TXN_STATE}
     Client.unacknowledged = 1
     with pytest.raises(PublishAborted) as caught:
@@ -109,10 +111,10 @@ def test_an_abort_of_a_transaction_that_is_gone_is_an_abort(stream: KafkaStream)
     assert len(Client.made) == 3
 
 
-def test_a_fence_by_the_broker_that_let_a_transaction_run_out_is_no_end(
+def test_a_fence_after_the_transactions_timeout_does_not_end_the_worker(
     stream: KafkaStream,
 ) -> None:
-    """The worker was away for longer than it may last; nobody has taken its name over."""
+    """The worker was away for too long; no other worker has taken its transactional.id."""
     short = {"transaction.timeout.ms": 0}
     stream = KafkaStream(make_kafka_config(delivery="exactly_once", producer=short))
     Client.made.clear()
@@ -123,7 +125,7 @@ def test_a_fence_by_the_broker_that_let_a_transaction_run_out_is_no_end(
     assert len(Client.made) == 2
 
 
-def test_what_is_fatal_for_a_client_is_found_behind_what_its_callbacks_met() -> None:
+def test_a_fatal_error_behind_a_system_error_is_found() -> None:
     fatal = KafkaException(KafkaError(KafkaError._FENCED, "the broker's words", fatal=True))
     with pytest.raises(KafkaException) as caught, client_callbacks():
         raise SystemError("a callback returned a result with an exception set") from fatal
@@ -134,14 +136,11 @@ def test_what_is_fatal_for_a_client_is_found_behind_what_its_callbacks_met() -> 
 
 @pytest.mark.parametrize("call", ["begin_transaction", "commit_transaction"])
 def test_a_producer_that_was_fenced_ends_the_worker(stream: KafkaStream, call: str) -> None:
-    """Another one has taken its name over: going on would only take it back."""
+    """Another worker has its transactional.id; a new producer would only take it back."""
     Client.fails = {call: KafkaError._FENCED}
     with pytest.raises(StreamFailed):
         stream.publish(BATCH)
     stream.close()
-
-
-# At least once: records are written and their offsets not committed, on a scripted client.
 
 
 SOURCE = TopicPartition("in", 0)
@@ -149,12 +148,12 @@ LATE_BATCH = Batch([Outgoing("out", None, b"x", ())], [NextOffset(SOURCE, 1)])
 
 
 class ConsumerClient:
-    """Stands in for Consumer and Producer; ``commit_errors`` are what the next commits end with."""
+    """Replaces Consumer and Producer; the next commits raise ``commit_errors``."""
 
     produced: list[Any]
     commits: list[list[tuple[int, int]]]
     commit_errors: list[int]
-    told: dict[str, Callable[[Any, Any], None]]
+    callbacks: dict[str, Callable[[Any, Any], None]]
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -162,8 +161,8 @@ class ConsumerClient:
     def __getattr__(self, name: str) -> Callable[..., int]:
         return lambda *_, **__: 0
 
-    def subscribe(self, _: Any, **told: Callable[[Any, Any], None]) -> None:
-        type(self).told = told
+    def subscribe(self, _: Any, **callbacks: Callable[[Any, Any], None]) -> None:
+        type(self).callbacks = callbacks
 
     def produce(self, *given: Any, **_: Any) -> None:
         self.produced.append(given)
@@ -183,7 +182,7 @@ class ConsumerClient:
 
 
 class Owner:
-    """Hears of rebalances and does nothing."""
+    """A listener that ignores rebalances."""
 
     def __getattr__(self, name: str) -> Callable[[Any], None]:
         return lambda _: None
@@ -191,7 +190,7 @@ class Owner:
 
 @pytest.fixture
 def committing_stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
-    monkeypatch.setattr(kafka_consumer, "Consumer", ConsumerClient)
+    monkeypatch.setattr(kafka, "Consumer", ConsumerClient)
     monkeypatch.setattr(kafka_publish, "Producer", ConsumerClient)
     ConsumerClient.produced, ConsumerClient.commits, ConsumerClient.commit_errors = [], [], []
     made = KafkaStream(make_kafka_config(delivery="at_least_once"))
@@ -202,12 +201,11 @@ def committing_stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
 def test_only_the_commit_is_repeated_when_only_the_commit_failed(
     committing_stream: KafkaStream,
 ) -> None:
-    """What is written is not written again."""
     ConsumerClient.commit_errors = [
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
     ]
-    with pytest.raises(OutcomeUnknown, match="written, and the offsets are not committed"):
+    with pytest.raises(OutcomeUnknown, match="written but their offsets are not committed"):
         committing_stream.publish(LATE_BATCH)
     with pytest.raises(OutcomeUnknown):
         committing_stream.resolve_unknown_commit([SOURCE])
@@ -220,17 +218,15 @@ def test_only_the_commit_is_repeated_when_only_the_commit_failed(
 def test_an_offset_of_a_partition_that_went_away_is_never_committed(
     committing_stream: KafkaStream, how: str
 ) -> None:
-    """Its next owner may be further on: the commit would take the group back."""
     ConsumerClient.commit_errors = [KafkaError.REQUEST_TIMED_OUT]
     with pytest.raises(OutcomeUnknown):
         committing_stream.publish(LATE_BATCH)
-    ConsumerClient.told[how](None, [KafkaPartition("in", 0)])
+    ConsumerClient.callbacks[how](None, [KafkaPartition("in", 0)])
     assert committing_stream.resolve_unknown_commit([]) == []
     assert ConsumerClient.commits == []
 
 
 def test_a_commit_without_the_right_to_it_ends_the_worker(committing_stream: KafkaStream) -> None:
-    """It would fail in the same way for ever."""
     ConsumerClient.commit_errors = [KafkaError.GROUP_AUTHORIZATION_FAILED]
     with pytest.raises(StreamFailed, match="no right to use the consumer group"):
         committing_stream.publish(LATE_BATCH)

@@ -1,4 +1,4 @@
-"""Topics read from end to end, on a broker in this process: ends, times, notes, and failures."""
+"""Reading whole topics from a broker in this process: ranges, times, notes, and failures."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ Configured = Callable[..., KafkaConfig]
 Publish = Callable[..., None]
 
 
-def test_a_topic_is_read_to_where_it_ended(
+def test_a_topic_is_read_to_its_end_at_the_start(
     broker: MockKafka, configured: Configured, publish: Publish
 ) -> None:
-    """Each partition in order; what comes in meanwhile is left out, and nothing is committed."""
     broker.create_topic("in", 2)
     publish("in", 0, [b"a", b"b", b"c"])
     publish("in", 1, [b"x"])
@@ -43,7 +42,6 @@ def test_a_topic_is_read_to_where_it_ended(
 def test_a_range_may_end_with_the_marker_of_a_transaction(
     broker: MockKafka, configured: Configured
 ) -> None:
-    """The log's last offset is not a record: the reader does not wait for one."""
     broker.create_topic("in")
     producer = Producer(
         {"bootstrap.servers": broker.servers, "transactional.id": "t", "log_level": 0}
@@ -58,47 +56,39 @@ def test_a_range_may_end_with_the_marker_of_a_transaction(
         assert [r.value for r in scanner.records({FIRST: (0, span.end)})] == [b"a"]
 
 
-def test_offsets_and_a_note_of_a_group_that_nobody_is_in(
+def test_a_group_without_members_stores_offsets_and_a_note(
     broker: MockKafka, configured: Configured
 ) -> None:
-    """A replay keeps its progress so: offsets of the input, and a text next to them."""
     broker.create_topic("in", 2)
     broker.create_topic("dead")
     with TopicScanner(configured()) as scanner:
         assert scanner.read_note("dead") is None
-        scanner.commit([NextOffset(SECOND, 7)])
+        scanner.commit([NextOffset(FIRST, 0), NextOffset(SECOND, 7)])
         scanner.write_note("dead", "begun on a Monday")
-        assert scanner.committed([FIRST, SECOND]) == {SECOND: 7}
+        assert scanner.committed([FIRST, SECOND]) == {FIRST: 0, SECOND: 7}
     with TopicScanner(configured()) as later:
         assert later.read_note("dead") == "begun on a Monday"
     with TopicScanner(configured(group_id="another")) as stranger:
         assert stranger.read_note("dead") is None
 
 
-def test_a_time_after_all_records_is_no_offset(
+def test_a_time_after_all_records_has_no_offset(
     broker: MockKafka, configured: Configured, publish: Publish
 ) -> None:
-    """Partitions without a record of that time or later are left out."""
     broker.create_topic("in", 2)
     publish("in", 0, [b"a"], at_ms=1000)
     with TopicScanner(configured()) as scanner:
         assert scanner.at_time([FIRST, SECOND], 99_000) == {}
 
 
-def test_a_moment_without_a_coordinator_is_waited_for(
-    broker: MockKafka, configured: Configured
-) -> None:
-    """A new group has none yet; asked again it has."""
+def test_a_missing_coordinator_is_waited_for(broker: MockKafka, configured: Configured) -> None:
     broker.create_topic("in")
     broker.fail_next(OFFSET_FETCH, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
     with TopicScanner(configured()) as scanner:
         assert scanner.committed([FIRST]) == {}
 
 
-def test_a_right_that_is_missing_is_told_in_one_line(
-    broker: MockKafka, configured: Configured
-) -> None:
-    """What could not be read, where, why, and the rights that it takes."""
+def test_a_missing_right_is_reported_in_one_line(broker: MockKafka, configured: Configured) -> None:
     broker.create_topic("in")
     broker.fail_topic("in", KafkaError.TOPIC_AUTHORIZATION_FAILED)
     with TopicScanner(configured()) as scanner:
@@ -116,10 +106,9 @@ def test_a_right_that_is_missing_is_told_in_one_line(
             scanner.read_note("in")
 
 
-def test_a_reader_that_gets_no_further_says_where_it_stands(
+def test_a_reader_that_is_stuck_reports_its_partition_and_offset(
     broker: MockKafka, configured: Configured, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kafka went away half-way: the partition, the offset, and what may be the cause."""
     monkeypatch.setattr(kafka_scan, "_OPEN_TRANSACTION_S", 0.2)
     broker.create_topic("in")
     publish("in", 0, [b"a"])
@@ -133,8 +122,7 @@ def test_a_reader_that_gets_no_further_says_where_it_stands(
         assert time.monotonic() - begin < 5
 
 
-def test_a_reader_joins_no_group_and_waits_for_no_log_to_grow(configured: Configured) -> None:
-    """Whatever the worker's own consumer is told: what has a use in a group alone is not taken."""
+def test_a_reader_takes_the_users_properties_but_joins_no_group(configured: Configured) -> None:
     own = {"group.instance.id": "one", "group.protocol": "classic", "fetch.min.bytes": 5}
     found = reading_properties(configured(consumer=own))
     assert "group.instance.id" not in found

@@ -1,4 +1,4 @@
-"""Topics before the worker joins: there, missing, created, forbidden, and how much they take."""
+"""Topics before the worker joins: missing, created, forbidden, and their limits."""
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ from worker.stream.kafka_reach import reach
 from worker.stream.kafka_topics import check_rights, is_compacted, prepare_topics
 from worker.stream.topics import Topics
 
-# Rights before the model is loaded: all that are missing at once, each with its setting.
-
-
 Configured = Callable[..., KafkaConfig]
 ALL = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
 READ = (AclOperation.READ, AclOperation.DESCRIBE)
 
 
 class RightsAdmin:
-    """Stands in for the client on a cluster with rights: by topic or group what may be done to it,
-    or the code of the error that anyone who asks is answered with."""
+    """Replaces the client on a cluster with ACLs. ``rights``: by topic or group the allowed
+    operations, None if unknown, or an error code."""
 
     def __init__(self, rights: Mapping[str, tuple[AclOperation, ...] | int | None]) -> None:
         self.rights = rights
@@ -56,17 +53,15 @@ def check(config: KafkaConfig, **rights: tuple[AclOperation, ...] | int | None) 
     check_rights(cast("AdminClient", RightsAdmin(rights)), config)
 
 
-def test_whoever_may_all_goes_on(configured: Configured) -> None:
-    """Also where the broker has no rights, does not say, or knows no such group yet."""
+def test_the_check_of_rights_passes_if_none_is_known_to_be_missing(configured: Configured) -> None:
     check(configured())
     check(configured(), out=None, g=None)
     check(configured(), g=KafkaError.GROUP_ID_NOT_FOUND, out=KafkaError._TIMED_OUT)
-    # One that does not exist: it is told elsewhere, and may be created.
+    # A missing topic is reported elsewhere, and may be created.
     check(configured(), out=KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
-def test_all_that_is_missing_is_told_at_once(configured: Configured) -> None:
-    """Who may not do what to what, and in which setting it is named."""
+def test_all_missing_rights_are_reported_at_once(configured: Configured) -> None:
     login = {
         "security.protocol": "sasl_plaintext",
         "sasl.mechanism": "PLAIN",
@@ -80,32 +75,29 @@ def test_all_that_is_missing_is_told_at_once(configured: Configured) -> None:
     assert str(caught.value) == (
         "the user 'clerk' may not read the topic 'in' (kafka.input_topics), nor write the topic "
         "'dead' (kafka.dead_letter_topic), nor read as the consumer group 'g' (kafka.group_id) at "
-        "kafka:9092: have these rights (ACLs) given to it, or name others in the settings; what "
-        "does not exist may look forbidden"
+        "kafka:9092: grant it these rights (ACLs), or change the settings. Something that does not "
+        "exist may also be reported as forbidden"
     )
 
 
-def test_a_user_without_a_name(configured: Configured) -> None:
-    """Known by a certificate: it is the worker's."""
+@pytest.mark.parametrize(("right", "missing"), [(AclOperation.READ, "write"),
+                                                (AclOperation.WRITE, "read")])  # fmt: skip
+def test_the_retry_topic_needs_both_rights(
+    configured: Configured, right: AclOperation, missing: str
+) -> None:
+    config = configured(topics=replace(NO_REVIEW, retry="retry"))
+    with pytest.raises(StreamFailed, match=rf"may not {missing} the topic 'retry' \(kafka\.retry_"):
+        check(config, retry=(right, AclOperation.DESCRIBE))
+
+
+def test_a_user_without_a_name_is_called_the_workers_user(configured: Configured) -> None:
     with pytest.raises(StreamFailed, match=r"^the worker's user may not write the topic 'out' "):
         check(configured(), out=READ)
 
 
-def test_each_topic_is_told_by_its_setting() -> None:
-    """A topic that comes from several settings by the one that reads it."""
-    topics = Topics(("a", "b"), "out", "review", "dead", "shadow")
-    found = {topic: topics.setting_of(topic) for topic in ("b", *topics.sinks)}
-    assert found == {
-        "b": "kafka.input_topics",
-        "out": "kafka.output_topic",
-        "review": "kafka.review_topic",
-        "dead": "kafka.dead_letter_topic",
-        "shadow": "adapters.shadow_topic",
-    }
-
-
-def test_the_transactional_id_is_tried(broker: MockKafka, configured: Configured) -> None:
-    """It is the only way to ask. What passes by itself is no reason not to start."""
+def test_the_right_to_the_transactional_id_is_tried(
+    broker: MockKafka, configured: Configured
+) -> None:
     for topic in ("in", "out", "review", "dead"):
         broker.create_topic(topic)
     config = configured()
@@ -118,10 +110,9 @@ def test_the_transactional_id_is_tried(broker: MockKafka, configured: Configured
     check_rights(admin, config)
 
 
-def test_missing_topics_are_named_with_the_two_ways_out(
+def test_missing_topics_are_named_with_two_remedies(
     broker: MockKafka, configured: Configured
 ) -> None:
-    """All of them at once, so that they are created at once."""
     for topic in ("in", "review"):
         broker.create_topic(topic)
     with pytest.raises(StreamFailed) as caught:
@@ -132,16 +123,9 @@ def test_missing_topics_are_named_with_the_two_ways_out(
     )
 
 
-def test_what_cannot_be_created_is_told_by_name(broker: MockKafka, configured: Configured) -> None:
-    """With the cluster's own reason."""
-    with pytest.raises(StreamFailed, match=r"^cannot create the topic in: Topic Admin API"):
-        prepare_topics(configured(create_topics=True))
-
-
-def test_a_cluster_that_tells_no_configurations_is_worked_with(
+def test_a_cluster_that_returns_no_configurations_is_accepted(
     broker: MockKafka, configured: Configured
 ) -> None:
-    """The client's own size limit stands, and no topic is taken for a compacted one."""
     for topic in ("in", "out", "review", "dead"):
         broker.create_topic(topic)
     config = configured()
@@ -153,8 +137,9 @@ def test_a_cluster_that_tells_no_configurations_is_worked_with(
     assert events[-1] == "stream.cleanup_policy_unknown"
 
 
-def test_what_a_pattern_matches_is_logged(broker: MockKafka, configured: Configured) -> None:
-    """Nothing may be right, for topics come later, and is a warning all the same."""
+def test_the_topics_that_a_pattern_matches_are_logged(
+    broker: MockKafka, configured: Configured
+) -> None:
     for topic in ("shop.de", "shop.fr", "out", "dead"):
         broker.create_topic(topic)
 
@@ -177,11 +162,11 @@ class Value(NamedTuple):
 
 
 class Admin:
-    """Stands in for the client on a cluster that tells configurations and creates topics.
+    """Replaces the client on a cluster that returns configurations and creates topics.
 
-    ``known`` has the properties of a topic, the code of the error that it is answered with, or no
-    answer at all ("hangs"); of a topic in ``late`` so many questions come too early. ``created``
-    has what creating a topic ends with: None, a code, or no end at all ("hangs").
+    ``known``: by topic its properties, an error code, or "hangs" for no answer. ``late``: how many
+    requests come before the broker knows a topic. ``created``: how creating a topic ends, with
+    None, an error code, or "hangs".
     """
 
     def __init__(
@@ -235,7 +220,7 @@ class Admin:
 
 @pytest.fixture
 def admin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Admin]:
-    """Puts an administrator's client in the place of the one that has reached the cluster."""
+    """Replaces the client that has reached the cluster."""
 
     def reached(known: Mapping[str, Any], found: tuple[str, ...] = (), **given: Any) -> Admin:
         client = Admin(known, **given)
@@ -246,7 +231,7 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Admin]:
 
 
 def limits(out: str, dead: str) -> dict[str, dict[str, str]]:
-    """What the topics out and dead take."""
+    """The size limits of the topics out and dead."""
     return {"out": {"max.message.bytes": out}, "dead": {"max.message.bytes": dead}}
 
 
@@ -254,10 +239,9 @@ EVERY = ("in", "out", "dead")
 NO_REVIEW = Topics(("in",), "out", None, "dead")
 
 
-def test_the_client_refuses_nothing_that_the_topics_take(
+def test_the_client_refuses_no_record_that_a_topic_accepts(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """It judges a record before it compresses it; a batch must fit the topic that takes least."""
     admin(limits("1000000", "300000"), EVERY)
     made = prepare_topics(configured(topics=NO_REVIEW))
     assert made.max_record_bytes == {"out": 1_000_000, "dead": 300_000}
@@ -269,33 +253,30 @@ def test_the_client_refuses_nothing_that_the_topics_take(
     assert own.producer["message.max.bytes"] == 5000
 
 
-def test_a_try_stays_below_what_a_broker_takes_as_one_request(
+def test_a_record_larger_than_a_brokers_request_is_not_tried(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """But for topics that take more themselves."""
+    """Unless a topic's own limit is higher."""
     for limit, tried in (("10000000", 64 * 1024 * 1024), ("90000000", 90_000_000)):
         admin(limits(limit, limit), EVERY)
         made = prepare_topics(configured(topics=NO_REVIEW))
         assert made.producer["message.max.bytes"] == tried
 
 
-def test_a_topic_whose_configuration_is_forbidden_leaves_the_others_limits(
+def test_a_topic_with_a_forbidden_configuration_does_not_hide_the_others_limits(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """Known is what was told, whatever is wrong with the rest."""
     for forbidden in (KafkaError.TOPIC_AUTHORIZATION_FAILED, {}, {"max.message.bytes": "?"}):
         admin({**limits("1000", "1"), "dead": forbidden}, EVERY)
         assert prepare_topics(configured(topics=NO_REVIEW)).max_record_bytes == {"out": 1000}
 
 
-def test_how_long_the_input_keeps_its_messages_is_known_where_it_is_told(
+def test_the_inputs_retention_is_known_if_it_is_limited_and_may_be_read(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """For ever and forbidden are no figure; topics that are written to are not asked."""
-    told = limits("1000", "1000")
     topics = Topics(("^in", "more"), "out", None, "dead")
     known = {
-        **told,
+        **limits("1000", "1000"),
         "in1": {"retention.ms": "604800000"},
         "in2": {"retention.ms": "-1"},
         "in3": KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -309,17 +290,16 @@ def test_how_long_the_input_keeps_its_messages_is_known_where_it_is_told(
 def test_missing_topics_are_created_as_the_settings_say(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """Only those; and somebody else may be the first."""
     exists = {"out": KafkaError.TOPIC_ALREADY_EXISTS}
     client = admin({}, ("in",), created=exists)
     prepare_topics(configured(topics=NO_REVIEW, create_topics=True, topic_partitions=12))
     assert client.asked == [("out", 12, -1), ("dead", 12, -1)]
 
 
-def test_a_broker_that_has_not_heard_of_a_topic_yet_is_asked_again(
+def test_a_broker_that_does_not_know_a_new_topic_yet_is_asked_again(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """The controller has made it, each broker learns of it in its own time; the rest is known."""
+    """The controller has created it, and each broker learns of it a moment later."""
     compacted = {"cleanup.policy": "compact,delete"}
     topics = replace(NO_REVIEW, retry="again")
     config = configured(topics=topics, create_topics=True)
@@ -334,10 +314,9 @@ def test_a_broker_that_has_not_heard_of_a_topic_yet_is_asked_again(
         prepare_topics(config)
 
 
-def test_a_topic_that_no_broker_hears_of_is_waited_for_within_the_timeout(
+def test_the_wait_for_a_new_topic_has_a_timeout(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """It is then done without, as where nothing is answered at all; the log says which it was."""
     config = configured(topics=NO_REVIEW, start_timeout_s=0.12)
     for known, late, said in (
         (limits("1000", "300"), {"out": 1_000_000}, "UNKNOWN_TOPIC_OR_PART"),
@@ -352,10 +331,9 @@ def test_a_topic_that_no_broker_hears_of_is_waited_for_within_the_timeout(
         assert len(client.described) <= 4
 
 
-def test_a_topic_that_is_not_created_stops_the_start(
+def test_a_topic_that_cannot_be_created_stops_the_start(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """By its name: refused, or without an answer."""
     forbidden = KafkaError.TOPIC_AUTHORIZATION_FAILED
     for ends_with, said in ((forbidden, "authorization"), ("hangs", r"no answer within 0\.05 s$")):
         admin({}, ("in", "out"), created={"dead": ends_with})
@@ -364,33 +342,30 @@ def test_a_topic_that_is_not_created_stops_the_start(
             prepare_topics(config)
 
 
-def test_a_compacted_topic_is_told_from_one_that_keeps_all(
+def test_compacted_topics_are_recognized(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """Also where records are dropped by age as well."""
     policies = {"in": "delete", "a": "compact", "b": "compact,delete"}
     admin({topic: {"cleanup.policy": policy} for topic, policy in policies.items()}, (*policies,))
     found = {topic: is_compacted(configured(), topic) for topic in policies}
     assert found == {"in": False, "a": True, "b": True}
 
 
-def test_a_topic_of_results_that_is_compacted_is_warned_of(
+def test_a_compacted_topic_of_results_causes_a_warning(
     admin: Callable[..., Admin], configured: Configured
 ) -> None:
-    """It refuses every message without a key, and keeps the last of those with one; the input may
-    be compacted, and a topic that does not tell is taken for one that keeps all."""
+    """It refuses results without a key and keeps only a key's last result. The input may be
+    compacted; a topic with an unknown policy causes no warning."""
     config = configured(topics=Topics(("in",), "out", "review", "dead", "shadow"))
     plain, compacted = {"cleanup.policy": "delete"}, {"cleanup.policy": "compact,delete"}
     known = {"in": compacted, "out": compacted, "review": plain, "dead": compacted, "shadow": {}}
     admin(known, (*known,))
     with capture_logs() as logs:
         prepare_topics(config)
-    told = [entry for entry in logs if entry["event"] == "stream.topic_compacted"]
-    assert [(entry["topic"], entry["setting"]) for entry in told] == [
+    warnings = [entry for entry in logs if entry["event"] == "stream.topic_compacted"]
+    assert [(entry["topic"], entry["setting"]) for entry in warnings] == [
         ("out", "kafka.output_topic"),
         ("dead", "kafka.dead_letter_topic"),
     ]
-    assert {entry["log_level"] for entry in told} == {"warning"}
-    assert "without a key" in told[0]["effect"]
-    assert "cleanup.policy=delete" in told[0]["remedy"]
+    assert {entry["log_level"] for entry in warnings} == {"warning"}
     assert "stream.cleanup_policy_unknown" not in [entry["event"] for entry in logs]

@@ -1,17 +1,12 @@
-"""Input topics: names, and patterns that begin with ^."""
+"""Which topics a worker may read and write."""
 
-from concurrent.futures import Future
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
-from tests.support.rig import make_kafka_config
-from worker.errors import SettingsError, StreamFailed
+from worker.errors import SettingsError
 from worker.policies import kafka_config
-from worker.settings import KafkaSettings, Settings, load_settings
-from worker.stream.kafka_topics import check_rights
+from worker.settings import KafkaSettings, load_settings
 from worker.stream.topics import Topics
 
 
@@ -19,8 +14,7 @@ def topics(*inputs: str, **changes: Any) -> Topics:
     return kafka_config(KafkaSettings(input_topics=inputs, **changes)).topics
 
 
-def test_names_and_patterns_are_told_apart() -> None:
-    """A pattern begins with ^, as the client has it."""
+def test_a_pattern_begins_with_a_circumflex() -> None:
     found = topics("chat", r"^mail\.[a-z]+$")
     assert found.named_inputs == ("chat",)
     matched = [
@@ -40,15 +34,13 @@ def test_names_and_patterns_are_told_apart() -> None:
         (r"^(?!x)",),
     ],
 )
-def test_a_worker_does_not_feed_itself(inputs: tuple[str, ...]) -> None:
-    """By name or by pattern, whichever of its topics it is."""
+def test_a_worker_may_not_read_its_own_results(inputs: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match=r"is read \(kafka\.input_topics\) and written"):
         topics(*inputs)
     assert topics(r"^support\.messages.*", "support")
 
 
-def test_a_shadows_topic_is_one_of_those() -> None:
-    """Where there is a shadow."""
+def test_a_worker_may_not_read_its_shadows_labels() -> None:
     settings = KafkaSettings(input_topics=("^shadow.*",))
     assert kafka_config(settings)
     with pytest.raises(SettingsError, match=r"'shadow\.labels' is read"):
@@ -57,10 +49,10 @@ def test_a_shadows_topic_is_one_of_those() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "says"),
-    [("^a(", "is not a regular expression"), ("^[[:alpha:]]+$", "write a class of characters out")],
+    [("^a(", "is not a regular expression"), ("^[[:alpha:]]+$", "has a POSIX character class")],
 )
-def test_a_pattern_that_cannot_be_judged_is_refused(pattern: str, says: str) -> None:
-    """Else nobody knew whether the worker feeds itself."""
+def test_a_pattern_that_python_cannot_read_is_refused(pattern: str, says: str) -> None:
+    """Otherwise the worker could not check whether it reads its own results."""
     with pytest.raises(SettingsError, match=says):
         topics(pattern)
 
@@ -73,10 +65,9 @@ def test_a_pattern_that_cannot_be_judged_is_refused(pattern: str, says: str) -> 
         ('["a", "^b"]', ("a", "^b")),
     ],
 )
-def test_one_topic_needs_no_brackets(
+def test_one_topic_may_be_given_without_brackets(
     text: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a flag or in the environment; a list is JSON there, as others are."""
     assert load_settings(None, [f"kafka.input_topics={text}"]).settings.kafka.input_topics == (
         expected
     )
@@ -85,15 +76,13 @@ def test_one_topic_needs_no_brackets(
 
 
 @pytest.mark.parametrize("text", ["[]", '[""]', "[1", ""])
-def test_no_topic_at_all_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the setting's name and where it came from."""
+def test_an_empty_list_of_topics_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPICS", text)
     with pytest.raises(SettingsError, match=r"kafka\.input_topics.*\(environment\)"):
         load_settings()
 
 
-def test_of_several_topics_one_has_to_be_chosen() -> None:
-    """For the commands that look at one: `compare`, `verify`."""
+def test_commands_need_a_choice_between_several_topics() -> None:
     assert topics("a").one_input(None) == "a"
     assert topics("a", "b").one_input("b") == "b"
     for inputs in (("a", "b"), ("^a$",)):
@@ -101,15 +90,11 @@ def test_of_several_topics_one_has_to_be_chosen() -> None:
             topics(*inputs).one_input(None)
 
 
-# The retry topic: read and written by the same worker, and nobody else's.
-
-
 def with_retry(shadow: str | None = None, **changes: Any) -> Topics:
     return kafka_config(KafkaSettings(**{"retry_topic": "retry", **changes}), shadow).topics
 
 
-def test_it_is_off_by_default() -> None:
-    """A message that fails is a dead letter at once, and nothing more is read or written."""
+def test_the_retry_topic_is_off_by_default() -> None:
     for off in (KafkaSettings(), KafkaSettings(retry_topic="")):
         found = kafka_config(off).topics
         assert found.retry is None
@@ -117,8 +102,7 @@ def test_it_is_off_by_default() -> None:
         assert found.sinks == ("support.labels", "support.labels.review", "support.labels.dead")
 
 
-def test_it_is_read_and_written() -> None:
-    """By the same group, next to inputs by name and by pattern."""
+def test_the_retry_topic_is_read_and_written() -> None:
     found = with_retry(input_topics=("^a$", "b"))
     assert found.subscribed == ("^a$", "b", "retry")
     assert "retry" in found.sinks
@@ -136,77 +120,37 @@ def test_it_is_read_and_written() -> None:
         ({"shadow": "retry"}, "adapters.shadow_topic"),
     ],
 )
-def test_it_is_no_other_topic(changes: dict[str, str], setting: str) -> None:
-    """The error says which two settings, and what to do."""
+def test_the_retry_topic_differs_from_all_outputs(changes: dict[str, str], setting: str) -> None:
     with pytest.raises(SettingsError) as caught:
         with_retry(**changes)
     said = str(caught.value)
     assert "kafka.retry_topic" in said
     assert setting in said
-    assert "name another" in said
+    assert "Choose another" in said
 
 
 @pytest.mark.parametrize("inputs", [("retry",), ("a", "^ret.*"), ("^.*",), ("^retry$",)])
-def test_it_is_no_input(inputs: tuple[str, ...]) -> None:
-    """By name or by pattern: a message would be labelled before its time, as another message."""
+def test_the_retry_topic_is_not_an_input(inputs: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError, match=r"kafka\.retry_topic.*kafka\.input_topics"):
         with_retry(input_topics=inputs)
 
 
 @pytest.mark.parametrize("name", ["^retry.*", "a topic", "x" * 250])
-def test_it_is_a_name_and_no_pattern(name: str) -> None:
-    """Messages are written to it."""
+def test_the_retry_topic_is_a_name_and_not_a_pattern(name: str) -> None:
     with pytest.raises(SettingsError, match=r"kafka\.retry_topic.*is not the name of a topic"):
         with_retry(retry_topic=name)
 
 
-def test_commands_that_look_at_an_input_refuse_it() -> None:
-    """What it holds has its place in the input topic."""
+def test_commands_for_an_input_topic_refuse_the_retry_topic() -> None:
+    """Its messages belong to the input topic."""
     with pytest.raises(SettingsError, match=r"--topic retry.*retry topic.*support\.messages"):
         with_retry().one_input("retry")
     assert with_retry().one_input(None) == "support.messages"
 
 
-class Answer(Future[Any]):
-    """What a broker says may be done."""
-
-    def __init__(self, *operations: AclOperation) -> None:
-        super().__init__()
-        self.set_result(SimpleNamespace(authorized_operations=set(operations)))
-
-
-class Admin:
-    """Describes topics and a group: everything may be done, but for one thing with the topic."""
-
-    def __init__(self, missing: AclOperation) -> None:
-        every = {AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE}
-        self._some = Answer(*every - {missing})
-        self._every = Answer(*every)
-
-    def describe_topics(self, asked: Any, **_: Any) -> dict[str, Answer]:
-        names = ("support.messages", "support.labels", "support.labels.dead")
-        return dict.fromkeys(names, self._every) | {"retry": self._some}
-
-    def describe_consumer_groups(self, groups: list[str], **_: Any) -> dict[str, Answer]:
-        return dict.fromkeys(groups, self._every)
-
-
-@pytest.mark.parametrize(
-    ("missing", "verb"), [(AclOperation.READ, "read"), (AclOperation.WRITE, "write")]
-)
-def test_both_rights_on_it_are_asked_for(missing: AclOperation, verb: str) -> None:
-    """Before the model is loaded, with the setting that names it."""
-    config = make_kafka_config(topics=with_retry(), consumer={"group.protocol": "classic"})
-    admin: Any = Admin(missing)
-    with pytest.raises(StreamFailed, match=rf"may not {verb} the topic 'retry' \(kafka\.retry_t"):
-        check_rights(admin, config)
-    admin = Admin(AclOperation.ALTER)
-    check_rights(admin, config)
-
-
 @pytest.mark.parametrize("reset", ["error", "ERROR"])
-def test_what_waits_is_not_passed_over(reset: str) -> None:
-    """A partition without a committed offset is read from its beginning, or not at all."""
+def test_a_retry_topic_needs_reading_from_the_beginning(reset: str) -> None:
+    """Otherwise waiting messages of a partition without a committed offset would be skipped."""
     consumer = {"auto.offset.reset": reset}
     with pytest.raises(SettingsError, match=r"auto\.offset\.reset.*kafka\.retry_topic"):
         with_retry(consumer=consumer)
@@ -225,14 +169,6 @@ def test_what_waits_is_not_passed_over(reset: str) -> None:
     ],
 )
 def test_delay_and_attempts_have_bounds(flag: str) -> None:
-    """The error names the setting and where it was set."""
     name = flag.partition("=")[0].replace(".", r"\.")
     with pytest.raises(SettingsError, match=rf"{name}.*\(flag\)"):
         load_settings(None, [flag])
-
-
-def test_no_attempts_at_all_is_allowed() -> None:
-    """For the way out: what waits is tried, nothing new is put there."""
-    assert load_settings(None, ["loop.retry_max_attempts=0"]).settings.loop.retry_max_attempts == 0
-    assert Settings().loop.retry_max_attempts == 3
-    assert Settings().loop.retry_delay_s == 60.0

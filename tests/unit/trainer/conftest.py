@@ -1,5 +1,5 @@
-"""A whole training in seconds: a random two-layer Llama with a tokenizer of its own, and a data
-set that it can learn. Then a published adapter on it, a sealed hold-out, and an evaluation."""
+"""Fixtures for trainings in seconds: a random two-layer Llama with its tokenizer, a dataset that it
+can learn, an adapter on it, a sealed hold-out, and an evaluation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoder_run(
     tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, sealed: Dataset
 ) -> Path:
-    """Return the run folder of an encoder that was fine-tuned whole on the sealed dataset."""
+    """Return the run folder of an encoder fine-tuned on the sealed dataset."""
     run = tmp_path_factory.mktemp("encoder") / "run"
     code, _, error = call(
         *("train", "--recipe", ROOT / "config" / "trainer-encoder.toml", "--json"),
@@ -114,7 +114,7 @@ def make_tiny_base(directory: Path, text: Iterable[str], *, vocab_size: int) -> 
 
 @pytest.fixture(scope="session")
 def make_lora_model(tiny_base: Path) -> Callable[..., LoraModel]:
-    """Return a function that puts a new adapter on the tiny base; every choice can be given."""
+    """Return a function that puts a new adapter on the tiny base."""
     usual: dict[str, Any] = {
         "rank": 4,
         "alpha": 8.0,  # a float, as in a recipe: a manifest's digest is over its JSON
@@ -139,7 +139,7 @@ def taxonomy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_messages() -> Callable[[int, int], list[tuple[str, str]]]:
-    """Return a function (count per label, seed) -> unlike (message, label) pairs."""
+    """Return a function (count per label, seed) -> distinct (message, label) pairs."""
 
     return make_messages_of
 
@@ -150,7 +150,7 @@ def dataset_dir(
     taxonomy_file: Path,
     make_messages: Callable[[int, int], list[tuple[str, str]]],
 ) -> Path:
-    """Return a dataset folder of 20 training, 4 validation and 6 hold-out messages a label, with
+    """Return a dataset folder with 20 training, 4 validation and 6 hold-out messages per label, and
     finer labels."""
     directory = tmp_path_factory.mktemp("data") / "dataset"
     parts = {}
@@ -196,7 +196,7 @@ def world(
     sealed: Dataset,
     make_lora_model: Callable[..., LoraModel],
 ) -> World:
-    """Return an adapter with random weights: its answers are bad and all different."""
+    """Return an adapter with random weights, whose answers are bad and varied."""
     directory = tmp_path_factory.mktemp("run") / "adapter"
     directory.mkdir()
     tokenizer = load_tokenizer(tiny_base)

@@ -1,4 +1,4 @@
-"""The command line: exit codes, and one clear line for what the caller has to fix."""
+"""The command line: exit codes, and one-line errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def test_an_altered_dataset_ends_with_code_2_and_one_line(
     tiny_base: Path,
     dataset_dir: Path,
 ) -> None:
-    """Nothing is trained on what is not what was prepared."""
     copy = tmp_path / "data"
     shutil.copytree(dataset_dir, copy)
     with (copy / "train.jsonl").open("a", encoding="utf-8") as file:
@@ -77,18 +76,8 @@ def test_usage_errors_end_with_code_2(  # noqa: PLR0917
     assert "Traceback" not in err
 
 
-def test_help_and_unknown_options(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, _ = run(capsys, monkeypatch, "train", "--help")
-    assert code == 0
-    assert "--recipe" in out
-    code, _, _ = run(capsys, monkeypatch, "train", "--nonsense")
-    assert code == 2
-
-
 def test_no_table_is_cut_off_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe has no width; anyone who names one gets it."""
+    """A pipe has no width; COLUMNS sets one."""
     monkeypatch.delenv("COLUMNS", raising=False)
     assert make_console(as_json=False).width == 140
     monkeypatch.setenv("COLUMNS", "80")

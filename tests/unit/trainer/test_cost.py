@@ -1,4 +1,4 @@
-"""What an adapter costs: the arithmetic against figures worked out by hand, and its inputs."""
+"""The cost of an adapter: computed by hand for comparison, and its inputs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ WORKED = CostInputs(
 
 
 def test_a_worked_example() -> None:
-    """Every figure, calculated by hand."""
     found = compute_cost(WORKED)
     assert (found.training, found.labelling, found.one_off) == (3.0, 1200.0, 1203.0)
     assert found.per_thousand_messages == pytest.approx(1000 * 730.5 / 13_149_000)
@@ -64,14 +63,13 @@ def test_a_worked_example() -> None:
 
 
 def test_labelling_is_part_of_break_even() -> None:
-    """Without it the adapter would seem to have paid for itself in a day."""
+    """Without it the adapter would seem to pay for itself in a day."""
     free = compute_cost(replace(WORKED, labelling_hours=0.0))
     assert free.planned.break_even_days == pytest.approx(3 / 369.5 * DAYS_PER_MONTH)
 
 
-def test_where_nothing_is_saved_break_even_never_comes_and_says_why() -> None:
-    """A quiet month on a replica that is paid around the clock; a hosted model that is cheaper
-    than a busy replica; one that is free."""
+def test_without_savings_there_is_no_break_even_but_a_reason() -> None:
+    """At a low volume, with a cheaper hosted model, and with a free one."""
     quiet = compute_cost(replace(WORKED, messages_per_month=1000.0))
     assert quiet.break_even_messages is None
     assert quiet.planned.break_even_days is None
@@ -79,7 +77,7 @@ def test_where_nothing_is_saved_break_even_never_comes_and_says_why() -> None:
     assert quiet.pays_from_messages_per_month is not None
     dear = compute_cost(replace(WORKED, messages_per_s=0.1))
     assert dear.pays_from_messages_per_month is None
-    assert "more a message than the hosted model" in str(dear.pays_from_reason)
+    assert "more per message than the hosted model" in str(dear.pays_from_reason)
     nothing = replace(
         WORKED,
         hosted_price_per_million_input_tokens=0.0,
@@ -88,8 +86,7 @@ def test_where_nothing_is_saved_break_even_never_comes_and_says_why() -> None:
     assert "costs nothing" in str(compute_cost(nothing).pays_from_reason)
 
 
-def test_replicas_are_added_where_a_volume_needs_them() -> None:
-    """The table does not let one replica do the work of three."""
+def test_replicas_are_added_if_the_volume_needs_them() -> None:
     rows = by_volume(WORKED, [1.0, 13_149_000.0, 13_149_001.0, 30e6])
     assert [row.replicas for row in rows] == [1, 1, 2, 3]
     assert rows[-1].serving == pytest.approx(3 * 730.5)
@@ -109,8 +106,8 @@ amounts = st.floats(0.01, 1e4)
     )
 )
 def test_the_figures_agree_with_each_other(inputs: CostInputs) -> None:
-    """At break-even what was saved is what was spent; where serving begins to pay, both bills are
-    equal; at full planned load a message costs what the share says."""
+    """At break-even savings equal spending; at the volume from which serving pays both bills are
+    equal; at full planned load the price per message is the stated one."""
     found = compute_cost(inputs)
     days = found.planned.break_even_days
     assert (days is None) == (found.planned.saving <= 0) == (found.break_even_messages is None)
@@ -164,9 +161,8 @@ def sources(record: dict[str, Any]) -> dict[str, tuple[Any, str]]:
     return {given["name"]: (given["value"], given["source"]) for given in record["inputs"]}
 
 
-def test_every_input_is_stated_with_where_it_came_from(tmp_path: Path) -> None:
-    """Measured by the run, over that the file, over that a flag; the record is in the run folder
-    and is what --json prints."""
+def test_every_input_has_its_source(tmp_path: Path) -> None:
+    """Flags win over the file, and the file over the run's measurements."""
     run = measured_run(tmp_path / "run", ("transformers", 20.0))
     code, out, err = cost(run, "--inputs", TEMPLATE, "--set", "replicas=3", "--json")
     assert (code, err) == (0, "")
@@ -193,13 +189,13 @@ def test_every_input_is_stated_with_where_it_came_from(tmp_path: Path) -> None:
     assert sources(record)["messages_per_s"] == (9.0, "flag --set")
 
 
-def test_people_get_the_inputs_the_table_and_the_sentence(tmp_path: Path) -> None:
-    """And with --out the record goes elsewhere; without a run everything can be given."""
+def test_the_printed_result_without_a_run(tmp_path: Path) -> None:
+    """With --out the record goes elsewhere."""
     given = ["training_hours=2", "input_tokens_per_message=900", "messages_per_s=50"]
     sets = [part for setting in given for part in ("--set", setting)]
     code, out, _ = cost("--inputs", TEMPLATE, *sets, "--out", tmp_path / "new")
     assert code == 0
-    for text in ("flag --set", "calendar", "10,000,000", "break-even at 1,000,000 messages"):
+    for text in ("flag --set", "calendar", "10,000,000", "at 1,000,000 messages a month"):
         assert text in out
     assert (tmp_path / "new" / "cost.json").is_file()
 
@@ -208,7 +204,7 @@ def test_people_get_the_inputs_the_table_and_the_sentence(tmp_path: Path) -> Non
     "name", [*(unit for unit in UNITS if unit in TEMPLATE.read_text()), "currency", "volumes"]
 )
 def test_a_missing_input_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
-    """Nothing is built in: take any one away, and that one is asked for."""
+    """No input is built in."""
     data = tomllib.loads(TEMPLATE.read_text())
     data |= {"training_hours": 1, "input_tokens_per_message": 9, "messages_per_s": 5}
     del data[name]
@@ -223,7 +219,7 @@ def test_a_missing_input_is_an_error_that_names_it(tmp_path: Path, name: str) ->
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--engine", "vllm", "--set", "utilization=1"], "has no input 'utilization'"),
+        (["--engine", "vllm", "--set", "utilization=1"], "there is no input 'utilization'"),
         (
             ["--engine", "vllm", "--set", "utilisation=2"],
             "flag --set: utilisation is 2.0; it is a share",
@@ -236,8 +232,8 @@ def test_a_missing_input_is_an_error_that_names_it(tmp_path: Path, name: str) ->
         (["--engine", "vllm", "--set", "volumes=5"], "volumes must be a list"),
         (["--engine", "vllm", "--set", "currency=5"], "currency must be text"),
         (["--engine", "vllm", "--set", "utilisation"], "key=value"),
-        (["--engine", "vlm"], "measured no engine 'vlm'; it has vllm, transformers"),
-        ([], "measured vllm (90 messages/s), transformers (20 messages/s): say with --engine"),
+        (["--engine", "vlm"], "has no engine 'vlm': choose one of vllm, transformers"),
+        ([], "measured vllm (90 messages/s), transformers (20 messages/s): choose the one"),
         (["--inputs", "nowhere.toml"], "nowhere.toml: No such file"),
     ],
 )
@@ -252,12 +248,12 @@ def test_a_wrong_input_is_one_line_and_code_2(
     assert not (run / "cost.json").exists()
 
 
-def test_a_run_that_measured_nothing_says_where_it_looked(tmp_path: Path) -> None:
+def test_the_error_of_a_run_without_measurements_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     code, _, err = cost(tmp_path / "run", "--inputs", TEMPLATE)
     assert code == 2
     assert "the cost needs training_hours" in err
-    assert "training.json does not hold it" in err
+    assert "training.json has no value" in err
     assert cost(tmp_path / "no", "--inputs", TEMPLATE)[0] == 2
     (tmp_path / "run" / "training.json").write_text('{"schema": "training/9"}')
     assert (
@@ -267,7 +263,6 @@ def test_a_run_that_measured_nothing_says_where_it_looked(tmp_path: Path) -> Non
 
 
 def test_the_template_marks_every_figure_as_an_example() -> None:
-    """Nobody shall take one for a price."""
     lines = TEMPLATE.read_text().splitlines()
     figures = [line for line in lines if re.match(r"(# )?\w+ = ", line)]
     assert len(figures) >= len(UNITS)

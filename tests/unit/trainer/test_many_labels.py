@@ -1,4 +1,4 @@
-"""More labels than there are letters and digits: from a CSV to an adapter that a worker reads."""
+"""More labels than there are letters and digits, from a CSV to a published adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 CONFIG = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
 ENCODER = CONFIG.with_name("trainer-encoder.toml")
 ROOM = 150
-"""Labels of the larger set: more than vLLM scores at once."""
+"""The number of labels of the larger set: more than vLLM scores at once."""
 
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 
@@ -36,13 +36,13 @@ SETTINGS = [
 
 
 def names(count: int) -> list[str]:
-    """Return so many made-up words, which are at once labels and what their messages speak of."""
+    """Return made-up words, which are labels and also occur in their messages."""
     return [f"{SYLLABLES[at % 70]}{SYLLABLES[(at * 7 + at // 70) % 70]}" for at in range(count)]
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a base whose tokenizer has several hundred tokens that begin no word."""
+    """Return a base whose tokenizer has several hundred tokens that do not start a word."""
     return make_tiny_base(tmp_path_factory.mktemp("base"), names(ROOM) * 9, vocab_size=700)
 
 
@@ -69,9 +69,8 @@ def write_source(folder: Path, labels: list[str]) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("count", [77, pytest.param(ROOM, marks=pytest.mark.long)])
 def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
-    """Prepared, trained, evaluated, published; a worker's own tokenizer reads each code as the
-    token that it is, and a decision names every label. Nothing that is printed, and so kept in a
-    job's log, holds a message."""
+    """A worker's tokenizer reads each code as its token, a decision has every label, and the output
+    has no message text."""
     labels = names(count)
     assert len(set(labels)) == count
     source, taxonomy = write_source(tmp_path, labels)
@@ -106,7 +105,6 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
 
 @pytest.mark.parametrize("count", [77, ROOM])
 def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path, count: int) -> None:
-    """Prepared, trained and evaluated: each label is an output, and has a score."""
     labels = names(count)
     source, taxonomy = write_source(tmp_path, labels)
     base = make_tiny_encoder(tmp_path / "base", names(ROOM) * 9, vocab_size=700)

@@ -1,4 +1,4 @@
-"""The model card: what Hugging Face's own reader makes of it, and what is not in it."""
+"""The model card as Hugging Face's library reads it, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from tests.support.trainer_world import training_json
+from tests.support.trainer_world import evaluation_json, training_json
 from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.model.base_license import find_license
@@ -29,8 +29,8 @@ def manifest() -> Manifest:
     return read_manifest(DEMO)
 
 
-def test_names_that_a_worker_will_see_are_told(manifest: Manifest) -> None:
-    """The adapter learnt, and was measured, on messages without them."""
+def test_redacted_names_are_a_limit(manifest: Manifest) -> None:
+    """A worker sees names; the adapter was trained and measured without them."""
     assert "Names of people" not in make_card(Sources(manifest))
     names = {
         "by": "presidio-analyzer 2.2.360",
@@ -44,57 +44,29 @@ def test_names_that_a_worker_will_see_are_told(manifest: Manifest) -> None:
     (line,) = [line for line in text.splitlines() if "Names of people" in line]
     assert "1,204 of 5,005 messages" in line
     assert "presidio-analyzer 2.2.360" in line
-    assert "A worker does not redact them" in line
+    assert "A worker does not redact names" in line
 
 
 def evaluation_of(manifest: Manifest, **changes: Any) -> EvaluationRecord:
     labels = list(manifest.taxonomy.names)
-    value = {
-        "schema": "evaluation/1",
-        "created_at": "2026-05-06T07:08:09Z",
-        "limited": False,
-        "adapter": {"name": manifest.name, "digest": manifest.digest, "path": "/home/x/adapter"},
-        "dataset": {
-            "name": "shop",
-            "digest": "d1" * 32,
-            "directory": "/home/x/data",
-            "holdout_sha256": "a1" * 32,
-            "openings": 3,
-        },
-        "labels": labels,
-        "examples": 330,
-        "accuracy": 0.9,
-        "accuracy_interval_95": [0.863, 0.928],
-        "macro_f1": 0.897,
-        "per_label": [
+    value = evaluation_json(
+        adapter={"name": manifest.name, "digest": manifest.digest, "path": "/home/x/adapter"},
+        labels=labels,
+        examples=330,
+        accuracy=0.9,
+        accuracy_interval_95=[0.863, 0.928],
+        macro_f1=0.897,
+        per_label=[
             {"label": name, "precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 40 - at * 3}
             for at, name in enumerate(labels)
         ],
-        "confusion": [],
-        "outside_labels": {"constrained": 0, "unconstrained": 0, "unconstrained_share": 0.0},
-        "calibration": {
-            "temperature": 1.1,
-            "nll": 0.3,
-            "nll_uncalibrated": 0.4,
-            "ece": 0.031,
-            "ece_uncalibrated": 0.05,
-            "reliability": [{"confidence": 0.9, "accuracy": 0.9, "count": 330}],
-        },
-        "coverage": [],
-        "review": {
-            "confidence_below": 0.7,
-            "off_label_mass_above": 0.1,
-            "share": 0.1,
-            "accepted_accuracy": 0.95,
-            "wanted_precision": 0.95,
-            "threshold_for_wanted": 0.7,
-            "coverage_at_wanted": 0.9,
-            "accuracy_at_wanted": 0.95,
-            "wanted_by": "lower",
-            "coverage_by_point": 0.9,
-            "accuracy_by_point": 0.95,
-        },
-        "engines": [],
+    )
+    value["dataset"] |= {"digest": "d1" * 32, "directory": "/home/x/data", "openings": 3}
+    value["review"] |= {"share": 0.1, "accepted_accuracy": 0.95}
+    value["calibration"] |= {
+        "ece": 0.031,
+        "ece_uncalibrated": 0.05,
+        "reliability": [{"confidence": 0.9, "accuracy": 0.9, "count": 330}],
     }
     return EVALUATION.validate(value | changes, Path("evaluation.json"))
 
@@ -107,12 +79,11 @@ def training_of(manifest: Manifest, **base: Any) -> TrainingRecord:
 
 
 def read_card(text: str) -> Any:
-    """Return the front matter as Hugging Face's library reads it; a wrong result is an error."""
+    """Return the front matter as Hugging Face's library reads it."""
     return ModelCard(text, ignore_metadata_errors=False).data
 
 
 def test_hugging_faces_reader_finds_base_task_library_and_figures(manifest: Manifest) -> None:
-    """The front matter is what that library reads as a model's data and results."""
     found = evaluation_of(manifest)
     text = make_card(Sources(manifest, training_of(manifest, license="apache-2.0"), found))
     data = read_card(text)
@@ -131,25 +102,23 @@ def test_hugging_faces_reader_finds_base_task_library_and_figures(manifest: Mani
     assert {result.dataset_revision for result in results} == {"d1" * 32}
 
 
-def test_it_tells_figures_with_intervals_counts_and_limits(manifest: Manifest) -> None:
-    """Of 330 messages 33 were reviewed: Wilson gives 7.2 to 13.7 %; labels that were hardly
-    measured are named, and so is how often the hold-out was opened."""
+def test_it_has_figures_with_intervals_counts_and_limits(manifest: Manifest) -> None:
     text = make_card(Sources(manifest, training_of(manifest), evaluation_of(manifest)))
     assert "| accuracy | 90.0% (86.3% to 92.8%) |" in text
     assert "| sent to review | 10.0% (7.2% to 13.7%) |" in text
-    assert "| calibration error (ECE) | 3.1% (untempered 5.0%; perfect confidences show" in text
+    assert "| calibration error (ECE) | 3.1% (uncalibrated 5.0%; perfect confidences show" in text
     assert "opened 3 times" in text
-    assert "hardly measured: refund, " in text
+    assert "so vague figures: refund, " in text
     learnt = manifest.data["train"]
     assert f"| training | {learnt['examples']} | {learnt['sha256'][:12]}" in text
     assert f"digest `{manifest.data['digest']}`" in text
     assert "| refund | " in text
     assert "| learning_rate | 0.002 |" in text
-    assert "named none" in text
+    assert "its folder had none" in text
 
 
 def test_the_same_files_give_the_same_card_and_no_message_is_in_it(manifest: Manifest) -> None:
-    """Nor where somebody's disk has what."""
+    """And no path."""
     sources = Sources(manifest, training_of(manifest), evaluation_of(manifest))
     text = make_card(sources)
     assert text == make_card(sources)
@@ -162,17 +131,15 @@ def test_the_same_files_give_the_same_card_and_no_message_is_in_it(manifest: Man
     assert sources.training.dataset.directory not in text
 
 
-def test_without_an_evaluation_it_says_that_nothing_was_measured(manifest: Manifest) -> None:
-    """And what chose the thresholds, by that name."""
+def test_without_an_evaluation_it_has_only_validation_figures(manifest: Manifest) -> None:
     text = make_card(Sources(manifest))
     assert "Not measured on held-out messages" in text
     assert "Licence of the base: not recorded" in text
-    assert "605 validation messages, which also chose" in text
+    assert "605 validation messages, which also selected" in text
     assert read_card(text).eval_results is None
 
 
 def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
-    """A label's description may hold a bar or a tag, a name a colon or a quote."""
     labels = manifest.taxonomy.labels
     about = Label(labels[0].name, "a | b <script>\n# c")
     taxonomy = replace(manifest.taxonomy, labels=(about, *labels[1:]))
@@ -182,9 +149,8 @@ def test_words_that_are_markdown_or_yaml_stay_words(manifest: Manifest) -> None:
     assert "| a \\| b \\<script\\> # c |" in text
 
 
-def test_what_somebody_wrote_in_a_run_stays(tmp_path: Path, manifest: Manifest) -> None:
-    """A card is made again, another README.md is left alone; figures of another adapter are not
-    this one's."""
+def test_a_readme_of_the_user_stays(tmp_path: Path, manifest: Manifest) -> None:
+    """A card is overwritten, and never has figures of another adapter."""
     (tmp_path / "adapter").symlink_to(DEMO)
     (tmp_path / "evaluation").mkdir()
     EVALUATION.write(tmp_path / "evaluation", evaluation_of(manifest))
@@ -210,17 +176,16 @@ def test_what_somebody_wrote_in_a_run_stays(tmp_path: Path, manifest: Manifest) 
         ("config.json", "{}", None),
     ],
 )
-def test_the_licence_is_what_the_bases_folder_names(
+def test_the_licence_is_read_from_the_bases_folder(
     tmp_path: Path, file: str, text: str, name: str | None
 ) -> None:
-    """And none is made up."""
     (tmp_path / file).write_text(text)
     assert find_license(tmp_path) == name
 
 
 def test_perfect_confidences_exceed_the_bound_of_chance_one_time_in_twenty() -> None:
-    """Simulated: 400 sets of 300 answers whose confidences are true; a model that claims 90 %
-    and is right 80 % of the time is far above it."""
+    """Simulated with 400 sets of 300 calibrated answers. A model with a confidence of 90 % and an
+    accuracy of 80 % is far above the bound."""
     rng = np.random.default_rng(5)
     above = 0
     for _ in range(400):

@@ -1,6 +1,6 @@
 "use strict";
-// Without this script the page is whole: it filters the list of mistakes, folds the contents on a
-// narrow screen, and opens what is folded before printing.
+// The page works without this script. It filters the list of mistakes, folds the table of contents
+// on a narrow screen, and opens folded messages before printing.
 const filter = document.querySelector(".filter");
 if (filter) {
   const rows = [...document.querySelectorAll(".errors > li")];

@@ -1,15 +1,21 @@
-"""The records that the programs exchange over topics and files: shapes, names and how to read them.
+"""The records that the programs exchange over topics, and how to read them.
 
 - input: ``decode_value`` finds the message in a record, in any of the formats of ``DECODERS``;
-- output: ``OutputRecord``, also on the review topic, and ``ShadowRecord`` on the shadow's;
-- dead letters: ``DeadLetter``, which is in the headers;
-- messages that wait for another attempt: ``Retry``, likewise;
-- corrections: ``Correction``, a label that a person decided.
+- output and review topics: ``OutputRecord``; shadow topic: ``ShadowRecord``;
+- dead letters: the input record with the headers of ``DeadLetter``;
+- retry topic: the input record with the headers of ``Retry``;
+- corrections: ``Correction``, a reviewer's label, and ``Retraction``, which takes it back.
 
-How they are written fast, and their JSON Schemas, are ``worker.records``.
+``worker.records`` has fast writers and the JSON Schemas.
 """
 
-from worker.contract.records.correction import Correction, MachineLabel, correct, read_correction
+from worker.contract.records.correction import (
+    Correction,
+    MachineLabel,
+    Retraction,
+    correct,
+    read_correction,
+)
 from worker.contract.records.decode import (
     DECODERS,
     Decoder,
@@ -54,6 +60,7 @@ __all__ = [
     "MachineLabel",
     "OutputRecord",
     "Replay",
+    "Retraction",
     "Retry",
     "RetryReason",
     "ShadowRecord",

@@ -1,8 +1,7 @@
-"""From a record's bytes to the text to label: one decoder for each input format.
+"""Find the text to label in a record's bytes: one decoder for each input format.
 
-To add a format: a name in ``FormatName``, a decoder, a line in ``DECODERS``, and a paragraph in
-docs/records.md. The settings, the chart's schema and the tests
-of every decoder follow from these.
+To add a format, write a decoder and add it to ``FormatName``, ``DECODERS`` and docs/records.md. The
+settings, the chart's schema and the tests of every decoder follow from these.
 """
 
 from __future__ import annotations
@@ -15,16 +14,15 @@ from typing import Any, Literal, Protocol
 from worker.contract.errors import MessageRejected
 
 FormatName = Literal["json", "text"]
-"""The input formats; ``decode.DECODERS`` has a decoder for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputFormat:
     """How to read a record's value.
 
-    ``text_fields`` and ``id_field`` are dotted paths into a structured value (``ticket.body``,
-    ``parts.0.text``); the texts found are joined by a line end. With ``text`` the whole value is
-    the message and the paths do not matter.
+    ``text_fields`` and ``id_field`` are dotted paths into a JSON value (``ticket.body``,
+    ``parts.0.text``); the texts found are joined by a line end. With the format ``text`` the whole
+    value is the message and the paths are ignored.
     """
 
     format: FormatName = "json"
@@ -34,14 +32,14 @@ class InputFormat:
 
 @dataclass(frozen=True, slots=True)
 class SupportMessage:
-    """What was found in a record: the text to label and the sender's own id for it."""
+    """The text to label, and the sender's id for it."""
 
     text: str
     message_id: str | None
 
 
 def decode_text(value: bytes, layout: InputFormat) -> SupportMessage:  # noqa: ARG001 - see Decoder
-    """Take the whole value as the message. See ``Decoder``."""
+    """Use the whole value as the message. See ``Decoder``."""
     return SupportMessage(not_empty(utf8(value)), None)
 
 
@@ -56,7 +54,7 @@ def utf8(value: bytes) -> str:
 
 
 def not_empty(text: str) -> str:
-    """Return a message's text. Raises MessageRejected where nothing but blanks is in it."""
+    """Return ``text``. Raises MessageRejected if it is blank."""
     if not text.strip():
         raise MessageRejected("empty_message", "the message has no text")
     return text
@@ -82,13 +80,14 @@ def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
     message_id = None
     if layout.id_field is not None:
         found = look_up(data, layout.id_field)
+        # Any other id is dropped rather than rejected: a bad id must not cost a message its label.
         if isinstance(found, str | int) and not isinstance(found, bool):
             message_id = _encodable(str(found))
     return SupportMessage(not_empty("\n".join(texts)), message_id)
 
 
 def look_up(data: Any, path: str) -> Any:
-    """Return what is at a dotted path of parsed JSON; None where nothing is, or null."""
+    """Return the value at a dotted path of parsed JSON; None if absent or null."""
     value = data
     for step in path.split("."):
         if isinstance(value, dict) and step in value:
@@ -107,7 +106,7 @@ def _parse(text: str) -> Any:
         raise MessageRejected(
             "not_json", f"the value is not JSON: {error.msg} at character {error.pos}"
         ) from None
-    except (RecursionError, ValueError):
+    except (RecursionError, ValueError):  # nested too deeply, or a number of 5,000 digits
         raise MessageRejected("not_json", "the value is JSON beyond this parser's limits") from None
 
 
@@ -120,7 +119,7 @@ def _text_at(path: str, value: Any) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Put U+FFFD for lone surrogates, which JSON can carry and no output can."""
+    """Replace lone surrogates, which JSON can carry and UTF-8 cannot, by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -138,9 +137,8 @@ class Decoder(Protocol):
     def __call__(self, value: bytes, layout: InputFormat) -> SupportMessage:
         """Find the message in a record's value.
 
-        Any bytes give a message that is not blank, or raise MessageRejected, with a detail that
-        repeats nothing of the value. No other error leaves it: a producer must not be able to
-        stop a worker.
+        Returns a message that is not blank or raises MessageRejected, whatever the bytes: a
+        producer must not be able to stop a worker. The error's detail quotes nothing of the value.
         """
 
 
@@ -148,7 +146,7 @@ DECODERS: Mapping[FormatName, Decoder] = {"json": decode_json, "text": decode_te
 
 
 def decode_value(value: bytes | None, layout: InputFormat) -> SupportMessage:
-    """Find the message in a record's value, by its format. Raises MessageRejected."""
+    """Find the message in a record's value. Raises MessageRejected."""
     if value is None:
         raise MessageRejected("tombstone", "the record has no value")
     return DECODERS[layout.format](value, layout)

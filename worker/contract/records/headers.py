@@ -1,22 +1,22 @@
-"""Dead letters: the record as it came, with headers that say why it has no label."""
+"""Dead letters and records of the retry topic: the input record with added headers."""
 
 from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal
 
 from worker.contract.errors import RecordRefused, RejectReason
 from worker.contract.records.identity import REPLAY_HEADERS, Headers, record_id
 from worker.contract.records.output import MAIN_ADAPTER_DIGEST, MAIN_LABEL
 
 Stage = Literal["decode", "engine", "encode"]
-"""Where a record's way ended: before the engine, in it, or after it."""
+"""Where the record failed: before the engine, in it, or after it."""
 
 OMITTED_BYTES = "clerk.payload.omitted.bytes"
-"""Header of a dead letter without key, value and headers of the record's own: their size."""
+"""Header of a dead letter that lacks the record's key, value and headers: their size."""
 
 _LETTER_NAMES = {
     "reason": "clerk.reason",
@@ -41,9 +41,9 @@ DEAD_LETTER_HEADERS = frozenset({*_LETTER_NAMES.values(), OMITTED_BYTES, _LETTER
 class DeadLetter:
     """Why a record has no label.
 
-    ``error`` is one line for people and holds no message text. ``timestamp_ms`` is the input
-    record's (Unix time), None where it had none. ``attempts`` counts the tries in the engine.
-    ``cluster`` is the input's, where the worker was told its name.
+    ``error`` is one line without message text. ``timestamp_ms`` is the input record's (Unix time),
+    if it had one. ``attempts`` counts the tries in the engine. ``cluster`` is the name of the
+    input's cluster, if it is configured.
     """
 
     reason: RejectReason
@@ -60,7 +60,7 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """The id that the record's output would have had."""
+        """The id of the output record that this message would have had."""
         return record_id(self.topic, self.partition, self.offset, self.cluster)
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
@@ -76,33 +76,20 @@ def read_dead_letter(headers: Sequence[tuple[str, bytes | None]]) -> DeadLetter:
     """Read a dead letter's headers. Raises RecordRefused."""
     found = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
     if _LETTER_NAMES["reason"] not in found:
-        raise _letter_refused("has none of the headers of one")
+        raise _letter_refused("has no headers of a dead letter")
     if missing := sorted(name for name in _LETTER_NAMES.values() if name not in found):
         raise _letter_refused(f"lacks the header {missing[0]}")
-    texts = {field: found[name] for field, name in _LETTER_NAMES.items()}
-    reason, stage = texts["reason"], texts["stage"]
+    values: dict[str, Any] = {field: found[name] for field, name in _LETTER_NAMES.items()}
+    reason, stage = values["reason"], values["stage"]
     if reason not in typing.get_args(RejectReason) or stage not in typing.get_args(Stage):
-        raise _letter_refused(
-            f"has the reason {reason!r} at the stage {stage!r}, and one is not known"
-        )
-    numbers = {field: _whole_number(_LETTER_NAMES[field], texts[field]) for field in _NUMBERS}
-    return DeadLetter(
-        reason=cast("RejectReason", reason),
-        stage=cast("Stage", stage),
-        error=texts["error"],
-        topic=texts["topic"],
-        partition=numbers["partition"],
-        offset=numbers["offset"],
-        timestamp_ms=(
-            _whole_number(_LETTER_NAMES["timestamp_ms"], texts["timestamp_ms"])
-            if texts["timestamp_ms"]
-            else None
-        ),
-        attempts=numbers["attempts"],
-        worker_version=texts["worker_version"],
-        adapter_digest=texts["adapter_digest"],
-        cluster=found.get(_LETTER_CLUSTER) or None,
-    )
+        raise _letter_refused(f"has an unknown reason or stage: {reason!r}, {stage!r}")
+    for field in _NUMBERS:
+        values[field] = _whole_number(_LETTER_NAMES[field], values[field])
+    if timestamp := values["timestamp_ms"]:
+        values["timestamp_ms"] = _whole_number(_LETTER_NAMES["timestamp_ms"], timestamp)
+    else:
+        values["timestamp_ms"] = None
+    return DeadLetter(**values, cluster=found.get(_LETTER_CLUSTER) or None)
 
 
 _NUMBERS = ("partition", "offset", "attempts")
@@ -119,24 +106,22 @@ def _letter_refused(problem: str) -> RecordRefused:
     return RecordRefused("the dead letter", problem)
 
 
-# A message that waits on the retry topic: the record as it came, with headers that say
-# the rest.
+# --- The retry topic ---
 #
-# Value, key and headers are the input record's; the headers here are added, and taken away again
-# when it is read. They mean something on the retry topic alone: on an input topic they are a
-# stranger's.
+# The worker adds these headers to the input record and removes them when it reads it back. They
+# count on the retry topic alone: on an input topic a producer could forge them.
 
 
 RetryReason = Literal["deadline_exceeded", "engine_rejected"]
-"""Why a message may be tried again later: what the engine did, and not what the message is."""
+"""Reasons that depend on the engine's state rather than on the message."""
 
 RETRY_REASONS: tuple[RetryReason, ...] = typing.get_args(RetryReason)
 
 LONGEST_DELAY_S = 24 * 60 * 60
-"""A message waits no longer than this for its next attempt."""
+"""The longest wait before the next attempt."""
 
 MOST_ATTEMPTS = 100
-"""Delayed attempts at one message, at most."""
+"""The largest number of delayed attempts at one message."""
 
 _RETRY_NAMES = {
     "topic": "clerk.retry.source.topic",
@@ -153,24 +138,34 @@ _RETRY_NAMES = {
 _RETRY_CLUSTER = "clerk.retry.source.cluster"
 
 NEEDED_RETRY_HEADERS = frozenset(_RETRY_NAMES.values())
-"""Every header that a record of the retry topic has next to the input record's own."""
+"""Every header that is always added."""
 
 RETRY_HEADERS = NEEDED_RETRY_HEADERS | {_RETRY_CLUSTER}
-"""Those, and one that it has where the worker was told its cluster's name."""
+"""Every header that may be added."""
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
+# What Kafka can hold: partitions are 32-bit integers, offsets and timestamps 64-bit.
+_BOUNDS = {
+    "timestamp_ms": (-(1 << 63), (1 << 63) - 1),
+    "partition": (0, (1 << 31) - 1),
+    "offset": (0, (1 << 63) - 1),
+    "attempt": (1, MOST_ATTEMPTS),
+    "not_before_ms": (0, (1 << 63) - 1),
+    "first_failed_ms": (0, (1 << 63) - 1),
+    "engine_attempts": (0, (1 << 63) - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Where a message was read first, and its next attempt.
+    """The input record that a message comes from, and its next attempt.
 
-    ``timestamp_ms`` is the input record's (Unix time), None where it had none. ``attempt`` counts
-    the delayed attempts, this one included, from 1; it is not made before ``not_before_ms`` (Unix
-    time). ``reason`` is that of the last failure, ``first_failed_ms`` when the first one was
-    written, ``engine_attempts`` how often the engine was asked by now. ``cluster`` is the input's,
-    where the worker was told its name.
+    ``timestamp_ms`` is the input record's (Unix time), if it had one. ``attempt`` is the number of
+    this delayed attempt, from 1, which must not start before ``not_before_ms`` (Unix time).
+    ``reason`` is that of the last failure, ``first_failed_ms`` the time of the first one,
+    ``engine_attempts`` the number of tries in the engine so far. ``cluster`` is the name of the
+    input's cluster, if it is configured.
     """
 
     topic: str
@@ -191,11 +186,11 @@ class Retry:
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """Return the headers that are added to those of the input record."""
-        told = tuple((name, self._text(field).encode()) for field, name in _RETRY_NAMES.items())
-        return (*told, (_RETRY_CLUSTER, self.cluster.encode())) if self.cluster else told
+        added = tuple((name, self._text(field).encode()) for field, name in _RETRY_NAMES.items())
+        return (*added, (_RETRY_CLUSTER, self.cluster.encode())) if self.cluster else added
 
     def history(self) -> tuple[tuple[str, bytes], ...]:
-        """Return those of them that a dead letter has too: what was tried before it."""
+        """Return the headers that a dead letter keeps: the earlier attempts."""
         kept = ("attempt", "first_failed_ms")
         return tuple((_RETRY_NAMES[field], self._text(field).encode()) for field in kept)
 
@@ -206,7 +201,7 @@ class Retry:
 
 def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
     """Read the headers of a record of the retry topic. Raises RecordRefused, naming the header."""
-    found = dict(headers)  # of two headers of one name the later one is the worker's
+    found = dict(headers)  # of two headers with the same name the worker's is the later one
     if missing := sorted(name for name in _RETRY_NAMES.values() if name not in found):
         raise _retry_refused(f"lacks the header {missing[0]}")
     texts = {
@@ -214,36 +209,20 @@ def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
         for field, name in _RETRY_NAMES.items()
     }
     if not _TOPIC.fullmatch(texts["topic"]):
-        raise _retry_refused(f"the header {_RETRY_NAMES['topic']} is no name of a topic")
-    reason = next((known for known in RETRY_REASONS if known == texts["reason"]), None)
-    if reason is None:
-        raise _retry_refused(f"the header {_RETRY_NAMES['reason']} is no reason to try again")
-    timestamp = (
-        _bounded_number(texts, "timestamp_ms", -(1 << 63)) if texts["timestamp_ms"] else None
-    )
-    return Retry(
-        topic=texts["topic"],
-        partition=_bounded_number(texts, "partition", 0, (1 << 31) - 1),
-        offset=_bounded_number(texts, "offset", 0),
-        timestamp_ms=timestamp,
-        attempt=_bounded_number(texts, "attempt", 1, MOST_ATTEMPTS),
-        not_before_ms=_bounded_number(texts, "not_before_ms", 0),
-        reason=reason,
-        first_failed_ms=_bounded_number(texts, "first_failed_ms", 0),
-        engine_attempts=_bounded_number(texts, "engine_attempts", 0),
-        cluster=(found.get(_RETRY_CLUSTER) or b"").decode("utf-8", "replace") or None,
-    )
-
-
-def _bounded_number(
-    texts: Mapping[str, str], field: str, least: int, most: int = (1 << 63) - 1
-) -> int:
-    text = texts[field]
-    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
-        raise _retry_refused(
-            f"the header {_RETRY_NAMES[field]} is not a whole number within its bounds"
-        )
-    return int(text)
+        raise _retry_refused(f"the header {_RETRY_NAMES['topic']} is not a topic's name")
+    if texts["reason"] not in RETRY_REASONS:
+        raise _retry_refused(f"the header {_RETRY_NAMES['reason']} is not a reason for a retry")
+    values: dict[str, Any] = dict(texts)
+    if not texts["timestamp_ms"]:
+        values["timestamp_ms"] = None
+    for field, (least, most) in _BOUNDS.items():
+        if (text := values[field]) is None:
+            continue
+        if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+            raise _retry_refused(f"the header {_RETRY_NAMES[field]} is not an integer in bounds")
+        values[field] = int(text)
+    cluster = (found.get(_RETRY_CLUSTER) or b"").decode("utf-8", "replace") or None
+    return Retry(**values, cluster=cluster)
 
 
 def _retry_refused(problem: str) -> RecordRefused:
@@ -254,7 +233,8 @@ _OURS = DEAD_LETTER_HEADERS | {MAIN_LABEL, MAIN_ADAPTER_DIGEST} | REPLAY_HEADERS
 
 
 def without_worker_headers(headers: Headers) -> Headers:
-    """Return the sender's own headers, of a record that a worker has written somewhere before."""
+    """Return the sender's own headers: a record that comes from another worker's topic may carry
+    that worker's."""
     if not any(name in _OURS for name, _ in headers):
-        return headers  # most records: no copy
+        return headers  # the usual case, without a copy
     return tuple(header for header in headers if header[0] not in _OURS)

@@ -1,4 +1,4 @@
-"""What a record refers to: its place in its source topic, an adapter, a taxonomy."""
+"""Parts shared by the records: id and source, adapter, taxonomy, replay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _R = TypeVar("_R")
 
 
 def to_json(record: Any) -> bytes:
-    """Return a record as its JSON. Raises ValueError for a number that JSON does not have."""
+    """Return a record's JSON on one line. Raises ValueError for NaN and infinities."""
     return json.dumps(
         encode(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")
     ).encode("utf-8")
@@ -27,15 +27,15 @@ def read_json(
 ) -> _R:
     """Build a record of ``kind`` from its JSON. ``what`` names it in errors.
 
-    Keys that are not known are passed over: they may be added within a schema version. ``check``
-    raises ValueError for what types cannot say. Raises RecordRefused.
+    Unknown keys are ignored: they may be added within a schema version. ``check`` raises ValueError
+    for rules that types cannot express. Raises RecordRefused.
     """
     if value is None:
         raise RecordRefused(what, "there is no value")
     try:
         data = json.loads(value)
     except (ValueError, RecursionError):
-        # The parser's own words may repeat the text.
+        # The parser's message may quote the text.
         raise RecordRefused(what, "the value is not JSON") from None
     try:
         record = decode(kind, data, "the value", skip_unknown=True)
@@ -48,16 +48,15 @@ def read_json(
 
 
 Headers = tuple[tuple[str, bytes | None], ...]
-"""Kafka headers, in order; a name may occur more than once."""
+"""Kafka headers in order; a name may occur more than once."""
 
 
 def record_id(topic: str, partition: int, offset: int, cluster: str | None = None) -> str:
-    """Return the id of whatever is made of an input record: topic-partition-offset.
+    """Return the id of every result of an input record: topic-partition-offset.
 
-    It is the same for every delivery of the same message, so a consumer can deduplicate by it. Two
-    clusters that mirror each other under the same names give one offset to different messages:
-    where the worker is told its ``cluster``, that stands before it, with a slash, which no topic's
-    name has.
+    It is the same for every delivery of the message, so that consumers can deduplicate by it.
+    Mirrored clusters give the same offset to different messages; a configured ``cluster`` name
+    therefore comes first, with a slash, which a topic's name cannot have.
     """
     place = f"{topic}-{partition}-{offset}"
     return f"{cluster}/{place}" if cluster else place
@@ -65,7 +64,7 @@ def record_id(topic: str, partition: int, offset: int, cluster: str | None = Non
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the message was read from."""
+    """The input record."""
 
     topic: str
     partition: int
@@ -73,7 +72,7 @@ class Source:
     timestamp: Annotated[str | None, Doc("Timestamp of the input record, RFC 3339 in UTC.")]
     cluster: Annotated[
         str | None,
-        Doc("Name of the Kafka cluster, where the worker is told it; then the id begins with it."),
+        Doc("Name of the Kafka cluster, if it is configured; the id then begins with it."),
     ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
 
@@ -87,16 +86,16 @@ class AdapterRef:
 
 @dataclass(frozen=True, slots=True)
 class ServedAdapter:
-    """The adapter that made this label, and how it was served."""
+    """The adapter that made this label, and the precision in which it was served."""
 
     name: str
     digest: Annotated[str, Doc("SHA-256 of the adapter's manifest.")]
     precision: Annotated[
         str,
         Doc(
-            "What the model computed in: fp32, bf16, fp16 or int8, or vLLM's name of a "
-            "quantization. The same digest in another precision gives other labels to some "
-            "messages. Of a cascade, that of the stage that answered."
+            "Number format of the model's arithmetic: fp32, bf16, fp16 or int8, or vLLM's name of "
+            "a quantization. The same digest in another precision gives some messages other "
+            "labels. For a cascade, that of the stage that answered."
         ),
     ]
 
@@ -113,10 +112,10 @@ class TaxonomyRef:
 def check_identity(id_: str, source: Source) -> None:
     """Raise ValueError unless a record's id is that of its source, and its timestamp is a time.
 
-    What stands there is not quoted: in a field of a foreign record it may be a message's text.
+    The values are not quoted: in a foreign record a field may contain a message.
     """
     if id_ != record_id(source.topic, source.partition, source.offset, source.cluster):
-        raise ValueError("id is not that of its source, topic-partition-offset")
+        raise ValueError("id does not match source: it must be topic-partition-offset")
     if source.timestamp is not None:
         check_time("source.timestamp", source.timestamp)
 
@@ -129,49 +128,44 @@ def check_time(where: str, text: str) -> None:
         raise ValueError(f"{where}: {error}") from None
 
 
-# Which replay made a result: an object in the output record, headers on a dead
-# letter.
+# --- Replays ---
 #
-# A record that was labelled again keeps its id. Of several results with one id the one of the
-# replay that began last holds; one of the first run yields to any replay's (``supersedes``).
+# A record that is labelled again keeps its id. Of several results with the same id, the one from
+# the replay that began last counts; any replay's replaces the first run's (``supersedes``).
 
 
 REPLAY_ID = r"^[A-Za-z0-9._-]{1,100}$"
-"""What the id of a replay looks like: it is also part of a consumer group's name."""
+"""A replay's id is also part of its consumer group's name."""
 
 _NAMES = {"id": "clerk.replay.id", "at": "clerk.replay.at", "reason": "clerk.replay.reason"}
 
 REPLAY_HEADERS = frozenset(_NAMES.values())
-"""Headers that a dead letter of a replay has next to the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The replay that a result was made in; absent from results of the first run."""
+    """The replay that made a result; absent from results of the first run."""
 
     id: Annotated[str, Pattern(REPLAY_ID), Doc("Name of the replay.")]
     at: Annotated[
         str,
-        Doc("When it began, RFC 3339 in UTC: of results with one id, the latest holds."),
+        Doc("When it began, RFC 3339 in UTC: of results with the same id, the latest counts."),
     ]
-    reason: Annotated[str, Doc("Why, in the words of anyone who started it.")]
+    reason: Annotated[str, Doc("Why, as given by its operator.")]
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
-        """Return the headers that a dead letter of a replay has next to the others."""
+        """Return the additional headers of a dead letter."""
         return tuple((name, getattr(self, field).encode()) for field, name in _NAMES.items())
 
 
 def supersedes(new: Replay | None, old: Replay | None) -> bool:
-    """Tell whether a result made in ``new`` takes the place of one with the same id made in
-    ``old``; None is the first run. Within one replay there is one result for each id."""
+    """Whether a result of ``new`` replaces one of ``old`` with the same id; None is the first run.
+    Within one replay there is one result for each id."""
     return _rank(new) > _rank(old)
 
 
 def read_replay(headers: Sequence[tuple[str, bytes | None]]) -> Replay | None:
-    """Return the replay that a dead letter was made in, by its headers; None for the first run.
-
-    Raises RecordRefused.
-    """
+    """Read a dead letter's replay; None for the first run. Raises RecordRefused."""
     found = {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
     if _NAMES["id"] not in found:
         return None
@@ -184,14 +178,12 @@ def read_replay(headers: Sequence[tuple[str, bytes | None]]) -> Replay | None:
 
 
 def check_replay(replay: Replay) -> None:
-    """Raise ValueError unless its id is one and its time is a time."""
+    """Raise ValueError for a malformed id or time."""
     if re.fullmatch(REPLAY_ID, replay.id) is None:
         raise ValueError(f"replay.id does not match {REPLAY_ID}")
-    try:
-        parse_rfc3339(replay.at)
-    except ValueError as error:
-        raise ValueError(f"replay.at: {error}") from None
+    check_time("replay.at", replay.at)
 
 
 def _rank(replay: Replay | None) -> tuple[float, str]:
+    # The id breaks ties, so that every reader prefers the same one of two simultaneous replays.
     return (0.0, "") if replay is None else (parse_rfc3339(replay.at).timestamp(), replay.id)

@@ -1,8 +1,7 @@
-"""The output record: the contract with everybody who consumes labels.
+"""The output record: the contract with every consumer of labels.
 
-A field is never renamed, retyped or dropped within one ``schema_version``; new ones may be added,
-so a reader passes over keys that it does not know. docs/output.schema.json is made of these
-classes, by ``make schema``.
+Within one ``schema_version`` fields may be added, but are never renamed, retyped or dropped, so
+readers ignore unknown keys. ``make schema`` generates docs/output.schema.json from these classes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from worker.contract.scoring import ReviewReason
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Whether a human should look at this label, and why."""
+    """Whether a reviewer should check this label, and why."""
 
     needed: bool
     reasons: tuple[ReviewReason, ...]
@@ -45,7 +44,7 @@ class BaseModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Where the time went, in seconds."""
+    """Seconds from fetch to the engine, and in the engine."""
 
     queue_s: float
     engine_s: float
@@ -53,35 +52,35 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class OutOfScope:
-    """How unlike all that it knows a model with a head found the message."""
+    """A head's score for messages that fit no label."""
 
     method: Annotated[
         OutOfScopeMethod,
         Doc("energy: minus the logsumexp of the raw logits; max-logit: minus the largest of them."),
     ]
     score: Annotated[
-        float, Doc("Higher for a message that no label fits; its scale is the adapter's own.")
+        float, Doc("Higher for a message that fits no label; each adapter has its own scale.")
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierStage:
-    """What a stage thought that was asked before and was not sure."""
+    """The answer of an earlier stage, which was not sure enough."""
 
     adapter: ServedAdapter
     label: str
-    confidence: Annotated[Probability, Doc("By that stage's own calibration.")]
+    confidence: Annotated[Probability, Doc("By that stage's calibration.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """Which stage of a cascade answered, and what those before it thought."""
+    """The stage of a cascade that answered, and the answers of those before it."""
 
     stage: Annotated[int, Doc("The stage that answered, from 1.")]
-    stages: Annotated[int, Doc("How many the cascade has.")]
+    stages: Annotated[int, Doc("The number of stages.")]
     answered: Annotated[ServedAdapter, Doc("The adapter of that stage.")]
     earlier: Annotated[
-        tuple[EarlierStage, ...], Doc("The stages before it, in their order; none was sure.")
+        tuple[EarlierStage, ...], Doc("The stages before it, in order; none was sure enough.")
     ]
 
 
@@ -93,9 +92,9 @@ class OutputRecord:
     id: Annotated[
         str,
         Doc(
-            "topic-partition-offset of the input record, after source.cluster and a slash where "
-            "that is there: the same for every delivery of the same message, so that a consumer "
-            "can deduplicate."
+            "topic-partition-offset of the input record, after source.cluster and a slash if that "
+            "is set: the same for every delivery of the same message, so that consumers can "
+            "deduplicate."
         ),
     ]
     source: Source
@@ -105,20 +104,20 @@ class OutputRecord:
     scores: Annotated[
         dict[str, Probability],
         Doc(
-            "Calibrated probability by label. Every label with single-token decoding; "
-            "the chosen one alone with choice decoding."
+            "Calibrated probability by label: of every label, or with choice decoding of the "
+            "chosen one alone."
         ),
     ]
     off_label_mass: Annotated[
         Probability | None,
         Doc(
-            "Raw probability the model gave to anything that is not a label: high for "
-            "messages no label fits. Null with choice decoding, and with a model that has a head "
+            "Raw probability that the model gave to answers that are not a label: high for "
+            "messages that fit no label. Null with choice decoding and for a model with a head "
             "(see out_of_scope)."
         ),
     ]
     review: Review
-    truncated: Annotated[bool, Doc("The message was shortened in the middle to be read.")]
+    truncated: Annotated[bool, Doc("The middle of the message was cut to fit the model.")]
     adapter: ServedAdapter
     taxonomy: TaxonomyRef
     base_model: BaseModelRef
@@ -127,34 +126,33 @@ class OutputRecord:
     worker_version: str
     replay: Annotated[
         Replay | None,
-        Doc("The replay that made this result; absent where it is of the first run."),
+        Doc("The replay that made this result; absent for the first run."),
     ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
     out_of_scope: Annotated[
         OutOfScope | None,
-        Doc("In the place of off_label_mass where a model with a head answered; else absent."),
+        Doc("Instead of off_label_mass if a model with a head answered; otherwise absent."),
     ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
     cascade: Annotated[
         Cascade | None,
         Doc(
-            "Of a cascade, which adapter names: the stage that answered; else absent. base_model "
-            "is that stage's."
+            "The stage that answered, if adapter is a cascade; otherwise absent. base_model is "
+            "that stage's."
         ),
     ] = field(default=None, metadata=LEAVE_OUT_EMPTY)
 
 
 def read_output(value: bytes | str | None) -> OutputRecord:
-    """Read an output record's JSON, from the output, review or shadow topic.
-
-    Keys that are not known are passed over. Raises RecordRefused, naming the field at fault.
-    """
+    """Parse a record of the output, review or shadow topic; unknown keys are ignored. Raises
+    RecordRefused, naming the field at fault."""
     return read_json(OutputRecord, value, "the output record", _check)
 
 
 def _check(record: OutputRecord) -> None:
     check_identity(record.id, record.source)
     check_time("labelled_at", record.labelled_at)
+    # Consistency that the JSON Schema cannot express.
     if record.label not in record.scores:
-        raise ValueError("scores lacks the label that was chosen")
+        raise ValueError("scores lacks the chosen label")
     if record.replay is not None:
         check_replay(record.replay)
     if record.cascade is not None and record.cascade.stage != len(record.cascade.earlier) + 1:
@@ -163,10 +161,9 @@ def _check(record: OutputRecord) -> None:
         raise ValueError("review.needed and review.reasons contradict each other")
 
 
-# What a shadow made of a record: an output record, with what the main adapter said in
-# headers.
+# --- The shadow topic: the shadow's output record, with the main adapter's answer in headers ---
 #
-# Nobody acts on it. It is on a topic of its own, in the same transaction as the real result.
+# It is written in the same transaction as the real result; routers do not consume it.
 
 
 MAIN_LABEL = "clerk.main.label"
@@ -175,7 +172,7 @@ MAIN_ADAPTER_DIGEST = "clerk.main.adapter.digest"
 
 @dataclass(frozen=True, slots=True)
 class ShadowRecord:
-    """The shadow's ``output``, and the label that the main adapter gave to the same message."""
+    """The shadow's ``output``, and the main adapter's label for the same message."""
 
     output: OutputRecord
     main_label: str
@@ -183,7 +180,7 @@ class ShadowRecord:
 
 
 def shadow_headers(main_label: str, main_adapter_digest: str) -> tuple[tuple[str, bytes], ...]:
-    """Return the headers that are added to those of the input record."""
+    """Return the headers to add to the input record's."""
     return (
         (MAIN_LABEL, main_label.encode()),
         (MAIN_ADAPTER_DIGEST, main_adapter_digest.encode()),
@@ -195,7 +192,7 @@ def read_shadow(
 ) -> ShadowRecord:
     """Read a record of the shadow topic. Raises RecordRefused."""
     output = read_output(value)
-    found = dict(headers)  # of two headers of one name the later one is the worker's
+    found = dict(headers)  # of two headers with the same name the worker's is the later one
     label, digest = found.get(MAIN_LABEL), found.get(MAIN_ADAPTER_DIGEST)
     if label is None or digest is None:
         raise RecordRefused(

@@ -1,4 +1,4 @@
-"""What a person decided: the shape that the desk writes and the trainer reads."""
+"""What reviewers decided and took back: the records that the desk writes for routers."""
 
 import json
 from dataclasses import replace
@@ -17,6 +17,7 @@ from worker.contract.records import (
     Correction,
     MachineLabel,
     OutputRecord,
+    Retraction,
     correct,
     read_correction,
     read_output,
@@ -48,10 +49,11 @@ def corrected(**changes: Any) -> Correction:
 
 
 def test_the_record_by_example() -> None:
-    """Field by field, as it is documented: a change here is a change for desk and trainer."""
+    """A change here changes the contract with desk and trainer."""
     manifest = small_manifest()
     assert json.loads(to_json(corrected(guideline_version="3"))) == {
         "schema_version": 1,
+        "kind": "correction",
         "id": "in-3-42",
         "source": {
             "topic": "in",
@@ -73,6 +75,39 @@ def test_the_record_by_example() -> None:
     }
 
 
+def retracted(**changes: Any) -> Retraction:
+    said = corrected()
+    made = Retraction(1, "retraction", said.id, said.source, said.message_id, "undone", AT, "ann-7")
+    return replace(made, **changes)
+
+
+def test_a_retraction_by_example() -> None:
+    """It has the correction's id, and no label. Written and read, and valid by its own schema."""
+    value = json.loads(to_json(retracted()))
+    assert value == {
+        "schema_version": 1,
+        "kind": "retraction",
+        "id": "in-3-42",
+        "source": {
+            "topic": "in",
+            "partition": 3,
+            "offset": 42,
+            "timestamp": "2023-11-14T22:13:20.123Z",
+        },
+        "message_id": "T-1",
+        "reason": "undone",
+        "retracted_at": AT,
+        "retracted_by": "ann-7",
+    }
+    jsonschema.Draft202012Validator(json_schema("retraction")).validate(value)
+    for made in (retracted(), retracted(reason="taxonomy_changed", retracted_by=None)):
+        assert read_correction(to_json(made)) == made
+    assert not VALIDATOR.is_valid(value)
+    for wrong in ({"reason": "?"}, {"retracted_by": "Ann Example"}, {"id": "in-3-1"}):
+        with pytest.raises(RecordRefused, match=f"^the retraction: .*{next(iter(wrong))}"):
+            read_correction(json.dumps(value | wrong))
+
+
 @given(
     st.text(),
     st.floats(0, 1),
@@ -87,7 +122,6 @@ def test_any_correction_reads_back_and_is_valid(
     guideline_version: str | None,
     decided_by: str,
 ) -> None:
-    """Written, read, and validated by the published schema."""
     found = correct(
         output(confidence, message_id),
         label=label,
@@ -99,8 +133,7 @@ def test_any_correction_reads_back_and_is_valid(
     VALIDATOR.validate(json.loads(to_json(found)))
 
 
-def test_it_keeps_what_the_machine_had_said() -> None:
-    """Anyone who measures the machine needs both, also where the person agrees."""
+def test_it_keeps_the_models_answer() -> None:
     said = output()
     made_by = AdapterRef(said.adapter.name, said.adapter.digest)
     assert corrected().machine == MachineLabel("billing", said.confidence, made_by)
@@ -112,8 +145,8 @@ def test_it_keeps_what_the_machine_had_said() -> None:
 @pytest.mark.parametrize(
     "name", ["", "ann@example.com", "Ann Example", "Ann Exämple", "a" * 65, "-ann", "ann\n"]
 )
-def test_a_name_or_an_address_is_no_pseudonym(name: str) -> None:
-    """Who decided is personal data of the people at the desk; the error does not repeat it."""
+def test_names_and_addresses_are_refused_as_pseudonyms(name: str) -> None:
+    """The error must not repeat the personal data."""
     with pytest.raises(ValueError, match="must be a pseudonym") as caught:
         corrected(decided_by=name)
     assert "ann" not in str(caught.value).casefold().replace("annotator", "")
@@ -128,29 +161,27 @@ def test_a_name_or_an_address_is_no_pseudonym(name: str) -> None:
     ("change", "problem"),
     [
         ({"schema_version": 2}, r"schema_version must be one of \[1\]"),
+        ({"kind": "?"}, r"kind must be one of \['correction'\]"),
         ({"label": None}, "label must be str"),
-        ({"id": "in-3-41"}, "id is not that of its source, topic-partition-offset"),
-        ({"decided_at": "today"}, "decided_at: what stands there is no time"),
+        ({"id": "in-3-41"}, "id does not match source"),
+        ({"decided_at": "today"}, "decided_at: not a time in RFC 3339"),
         ({"guideline_version": 3}, "guideline_version must be str, not int"),
         ({"machine": {"label": "billing"}}, r"machine lacks \['confidence', 'adapter'\]"),
     ],
 )
-def test_what_is_no_correction_is_refused_by_the_field_at_fault(
+def test_malformed_corrections_are_refused_by_the_field_at_fault(
     change: dict[str, Any], problem: str
 ) -> None:
-    """A wrong label in the training data costs more than a refused record."""
     value = json.loads(to_json(corrected())) | change
     with pytest.raises(RecordRefused, match=f"^the correction: .*{problem}"):
         read_correction(json.dumps(value))
 
 
-def test_keys_that_a_later_desk_adds_are_passed_over() -> None:
-    """Fields may be added within one schema version."""
+def test_keys_of_a_later_desk_are_ignored() -> None:
     value = json.loads(to_json(corrected())) | {"note": "?"}
     assert read_correction(json.dumps(value)) == corrected()
 
 
 def test_a_changed_copy_is_checked_too() -> None:
-    """No way of making one leads around the checks."""
-    with pytest.raises(ValueError, match="id is not that of its source"):
+    with pytest.raises(ValueError, match="id does not match source"):
         replace(corrected(), id="in-3-1")

@@ -1,4 +1,4 @@
-"""What holds for every decoder: each input format is enumerated from the registry."""
+"""Properties of every decoder in the registry, and of each format."""
 
 import json
 import typing
@@ -26,20 +26,17 @@ def outcome(value: bytes | None, layout: InputFormat) -> SupportMessage | Messag
 
 
 def test_every_format_has_a_decoder_and_can_be_set() -> None:
-    """A name without a decoder, or a decoder that no setting reaches, is a mistake."""
     assert set(DECODERS) == set(typing.get_args(FormatName))
     assert {RecordSettings(format=name).format for name in DECODERS} == set(DECODERS)
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_format_is_documented(name: FormatName) -> None:
-    """Where people look for it."""
     assert f'`"{name}"`' in DOCS.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_record_without_a_value_is_a_tombstone_in_every_format(name: FormatName) -> None:
-    """Compacted topics hold them."""
     found = outcome(None, InputFormat(name))
     assert isinstance(found, MessageRejected)
     assert (found.reason, found.detail) == ("tombstone", "the record has no value")
@@ -47,8 +44,7 @@ def test_a_record_without_a_value_is_a_tombstone_in_every_format(name: FormatNam
 
 @pytest.mark.parametrize("value", [b"", b" \n", b"\xff"])
 @pytest.mark.parametrize("name", DECODERS)
-def test_what_holds_no_text_is_rejected_in_every_format(name: FormatName, value: bytes) -> None:
-    """With one of the known reasons."""
+def test_values_without_text_are_rejected_in_every_format(name: FormatName, value: bytes) -> None:
     found = outcome(value, InputFormat(name))
     assert isinstance(found, MessageRejected)
     assert found.reason in typing.get_args(RejectReason)
@@ -74,14 +70,12 @@ json_values = st.recursive(
 def test_arbitrary_bytes_give_a_message_or_a_rejection(
     value: bytes | None, layout: InputFormat
 ) -> None:
-    """No producer can crash the worker."""
     found = outcome(value, layout)
     assert found.text.strip() if isinstance(found, SupportMessage) else found.reason
 
 
 @given(json_values, st.sampled_from(LAYOUTS))
 def test_arbitrary_json_gives_a_message_or_a_rejection(value: Any, layout: InputFormat) -> None:
-    """Of whatever shape."""
     found = outcome(json.dumps(value).encode(), layout)
     assert found.text.strip() if isinstance(found, SupportMessage) else found.reason
 
@@ -112,7 +106,7 @@ MARKER = "4111-1111-QQ"
 def test_a_rejection_never_repeats_the_message(
     template: bytes, noise: bytes, layout: InputFormat
 ) -> None:
-    """Details go to logs and headers, where a customer's words have no business."""
+    """Details go to logs and headers."""
     value = template.replace(b"%s", MARKER.encode() + noise)
     found = outcome(value, layout)
     if isinstance(found, MessageRejected):
@@ -129,21 +123,18 @@ TEXT = InputFormat("text")
 
 
 def test_plain_text_is_taken_whole() -> None:
-    """With ``text`` nobody looks for fields."""
     message = decode_value('{"message": "ü"}'.encode(), TEXT)
     assert (message.text, message.message_id) == ('{"message": "ü"}', None)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_message() -> None:
-    """Some producers write one."""
     assert decode_value(b"\xef\xbb\xbfhi", TEXT).text == "hi"
 
 
 @pytest.mark.parametrize(
     ("value", "at"), [(b"hi\xff", 2), (b"\xef\xbb\xbfhi\xff", 5), (b"\xef\xbb", 0)]
 )
-def test_the_place_of_a_byte_that_is_no_utf8_is_told(value: bytes, at: int) -> None:
-    """Counted in the value as it came, a byte order mark included."""
+def test_the_position_of_an_invalid_byte_is_reported(value: bytes, at: int) -> None:
     with pytest.raises(MessageRejected, match=f"at byte {at}$") as caught:
         decode_value(value, TEXT)
     assert caught.value.reason == "not_utf8"
@@ -151,7 +142,6 @@ def test_the_place_of_a_byte_that_is_no_utf8_is_told(value: bytes, at: int) -> N
 
 @pytest.mark.parametrize("value", [b"", b" \n"])
 def test_empty_plain_text_is_rejected(value: bytes) -> None:
-    """Nothing to label."""
     with pytest.raises(MessageRejected) as caught:
         decode_value(value, TEXT)
     assert caught.value.reason == "empty_message"
@@ -175,19 +165,16 @@ def rejected(value: bytes | None, layout: InputFormat | None = None) -> MessageR
 
 
 def test_the_message_and_its_id_are_found() -> None:
-    """The default layout: ``message`` and ``id`` at the top."""
     assert read(b'{"message": "hi", "id": "a-1"}') == ("hi", "a-1")
     assert read(b'{"message": "hi", "id": 7}') == ("hi", "7")
 
 
 @pytest.mark.parametrize("identity", ["null", "true", "1.5", "[1]", "{}"])
-def test_an_id_that_is_no_id_is_left_out(identity: str) -> None:
-    """It costs nobody a label: the record's own id is always there."""
+def test_malformed_ids_are_left_out(identity: str) -> None:
     assert read(b'{"message": "hi", "id": %s}' % identity.encode()) == ("hi", None)
 
 
 def test_the_id_may_be_nested_or_not_wanted() -> None:
-    """Where the sender keeps it is a setting."""
     value = b'{"message": "hi", "id": 1, "meta": {"ids": ["x"]}}'
     assert read(value, InputFormat(id_field="meta.ids.0")) == ("hi", "x")
     assert read(value, InputFormat(id_field=None)) == ("hi", None)
@@ -206,12 +193,10 @@ def test_the_id_may_be_nested_or_not_wanted() -> None:
     ],
 )
 def test_texts_are_found_by_dotted_paths_and_joined(data: Any, text: str) -> None:
-    """Objects by key, lists by number; what is absent or null is passed over."""
     assert read(json.dumps(data).encode(), JSON_FIELDS)[0] == text
 
 
 def test_a_key_of_digits_is_a_key_in_an_object() -> None:
-    """The data decide whether a step is a number."""
     assert extract_message({"0": {"1": "x"}}, InputFormat(text_fields=("0.1",))).text == "x"
     for path in ("-1", "1", "x", "²"):
         with pytest.raises(MessageRejected, match="field_missing"):
@@ -219,7 +204,6 @@ def test_a_key_of_digits_is_a_key_in_an_object() -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_json() -> None:
-    """Some producers write one."""
     assert read(b'\xef\xbb\xbf{"message": "hi"}')[0] == "hi"
 
 
@@ -247,21 +231,18 @@ def test_a_byte_order_mark_is_no_part_of_the_json() -> None:
 def test_each_kind_of_unreadable_value_has_its_reason(
     value: bytes | None, reason: str, detail: str
 ) -> None:
-    """Reasons are few, fixed and countable; the detail says where."""
     error = rejected(value)
     assert error.reason == reason
     assert detail in error.detail
 
 
 def test_missing_fields_are_listed() -> None:
-    """Anyone who set the paths reads which were looked for."""
     assert "['subject', 'ticket.body', 'parts.0.text']" in rejected(b"{}", JSON_FIELDS).detail
 
 
 @given(any_text)
 def test_any_id_can_be_written_out_again(identity: str) -> None:
-    """JSON can carry halves of characters that no encoder writes: an id of them is kept as far
-    as it can be."""
+    """JSON can carry lone surrogates, which UTF-8 cannot."""
     found = read(json.dumps({"message": "hi", "id": identity}).encode())[1]
     assert found is not None
     found.encode("utf-8")
@@ -270,6 +251,5 @@ def test_any_id_can_be_written_out_again(identity: str) -> None:
 
 
 def test_halves_of_characters_in_an_id_are_marked() -> None:
-    """The rest of the id stays readable, and whole pairs become the character they spell."""
     assert read(b'{"message": "hi", "id": "a\\ud800b"}')[1] == "a\ufffdb"
     assert read(b'{"message": "hi", "id": "\\ud83d\\ude00"}')[1] == "😀"

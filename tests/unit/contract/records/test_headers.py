@@ -1,4 +1,4 @@
-"""Dead letters as others read them: the story is in the headers."""
+"""Dead letters and retry records: their headers, read back."""
 
 import typing
 from dataclasses import replace
@@ -18,7 +18,6 @@ from worker.contract.records import (
     without_worker_headers,
 )
 from worker.contract.records.headers import (
-    LONGEST_DELAY_S,
     MOST_ATTEMPTS,
     NEEDED_RETRY_HEADERS,
     RETRY_HEADERS,
@@ -44,19 +43,16 @@ LETTER = DeadLetter(
 def test_every_letter_is_read_back_from_its_headers(
     reason: RejectReason, stage: Stage, timestamp_ms: int | None
 ) -> None:
-    """Among the sender's own."""
     letter = replace(LETTER, reason=reason, stage=stage, timestamp_ms=timestamp_ms)
     headers = [("trace", b"\xff"), ("none", None), *letter.headers()]
     assert read_dead_letter(headers) == letter
 
 
-def test_it_has_the_id_of_the_output_that_there_is_not() -> None:
-    """So that every input record is found in one of the topics."""
+def test_it_has_the_id_that_the_output_would_have() -> None:
     assert LETTER.id == record_id("support-messages", 3, 42) == "support-messages-3-42"
 
 
-def test_of_two_stories_the_later_one_is_told() -> None:
-    """A dead letter that was sent again, with its headers, and failed again."""
+def test_of_two_headers_with_the_same_name_the_last_counts() -> None:
     later = replace(LETTER, reason="deadline_exceeded", stage="engine", offset=7)
     assert read_dead_letter([*LETTER.headers(), *later.headers()]) == later
 
@@ -64,19 +60,18 @@ def test_of_two_stories_the_later_one_is_told() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("clerk.reason", None, "has none of the headers of one"),
+        ("clerk.reason", None, "has no headers of a dead letter"),
         ("clerk.stage", None, "lacks the header clerk.stage"),
         ("clerk.adapter.digest", None, "lacks the header clerk.adapter.digest"),
         ("clerk.source.offset", b"x", "the header clerk.source.offset is not a whole number"),
         ("clerk.source.timestamp", b"x", "the header clerk.source.timestamp is not a whole number"),
-        ("clerk.reason", b"tired", "has the reason 'tired' at the stage 'decode'"),
-        ("clerk.stage", b"lunch", "has the reason 'not_json' at the stage 'lunch'"),
+        ("clerk.reason", b"tired", "has an unknown reason or stage: 'tired'"),
+        ("clerk.stage", b"lunch", "has an unknown reason or stage: 'not_json', 'lunch'"),
     ],
 )
-def test_what_is_no_dead_letter_is_refused_by_the_header_at_fault(
+def test_malformed_dead_letters_are_refused_by_the_header_at_fault(
     name: str, value: bytes | None, problem: str
 ) -> None:
-    """A header that is missing, unreadable or not known."""
     headers = [
         (header, value if header == name else content)
         for header, content in LETTER.headers()
@@ -108,13 +103,11 @@ retries = st.builds(
 
 @given(retries)
 def test_what_is_written_is_read_back(retry: Retry) -> None:
-    """Whatever the record, and among the sender's own headers."""
     assert read_retry((("mine", b"1"), *retry.headers(), ("none", None))) == retry
     assert {name for name, _ in retry.headers()} == NEEDED_RETRY_HEADERS
 
 
 def test_headers_have_names_in_the_workers_style() -> None:
-    """One fact a header; times are Unix milliseconds, as on dead letters."""
     assert dict(RETRY.headers()) == {
         "clerk.retry.source.topic": b"in",
         "clerk.retry.source.partition": b"3",
@@ -131,7 +124,6 @@ def test_headers_have_names_in_the_workers_style() -> None:
 
 @pytest.mark.parametrize("missing", sorted(NEEDED_RETRY_HEADERS))
 def test_a_header_that_is_missing_is_named(missing: str) -> None:
-    """Nothing is guessed."""
     headers = tuple(header for header in RETRY.headers() if header[0] != missing)
     with pytest.raises(RecordRefused, match=missing.replace(".", r"\.")):
         read_retry(headers)
@@ -161,7 +153,6 @@ def test_a_header_that_is_missing_is_named(missing: str) -> None:
     ],
 )
 def test_a_damaged_header_is_refused_and_not_quoted(name: str, value: bytes | None) -> None:
-    """The error names the header; what stands there may be anything."""
     headers = {**dict(RETRY.headers()), f"clerk.retry.{name}": value}
     with pytest.raises(RecordRefused) as caught:
         read_retry(tuple(headers.items()))
@@ -172,7 +163,6 @@ def test_a_damaged_header_is_refused_and_not_quoted(name: str, value: bytes | No
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(RETRY_HEADERS)), st.none() | st.binary())))
 def test_any_headers_are_a_retry_or_refused(headers: list[tuple[str, bytes | None]]) -> None:
-    """Nothing else leaves the reader."""
     try:
         read_retry(tuple(headers))
     except RecordRefused:
@@ -180,10 +170,4 @@ def test_any_headers_are_a_retry_or_refused(headers: list[tuple[str, bytes | Non
 
 
 def test_they_never_go_along_to_a_result() -> None:
-    """They are the worker's, anyone who has put them there."""
     assert without_worker_headers((("mine", b"1"), *RETRY.headers())) == (("mine", b"1"),)
-
-
-def test_the_longest_delay_is_a_day() -> None:
-    """Settings and reader agree on it: what is due later than that is damaged."""
-    assert LONGEST_DELAY_S == 86_400

@@ -1,4 +1,4 @@
-"""Two clusters that mirror each other under one name give no two messages one id."""
+"""Ids, replays, and clusters that mirror each other."""
 
 from __future__ import annotations
 
@@ -25,23 +25,20 @@ from worker.records.types import Postponed, Record, Rejected
 
 
 def test_the_id_begins_with_the_clusters_name() -> None:
-    """A slash is in no topic's name; without a name it is what it always was."""
     assert record_id("support.messages", 3, 42) == "support.messages-3-42"
     assert record_id("support.messages", 3, 42, "eu") == "eu/support.messages-3-42"
     assert toy_record(cluster="eu").id == f"eu/{toy_record().id}"
 
 
 def test_a_reader_holds_the_id_to_the_source() -> None:
-    """Of an output that names its cluster, and of one that does not."""
     check_identity("in-3-42", Source("in", 3, 42, None))
     check_identity("eu/in-3-42", Source("in", 3, 42, None, "eu"))
     for id_, cluster in (("in-3-42", "eu"), ("us/in-3-42", "eu"), ("eu/in-3-42", None)):
-        with pytest.raises(ValueError, match="id is not that of its source"):
+        with pytest.raises(ValueError, match="id does not match source"):
             check_identity(id_, Source("in", 3, 42, None, cluster))
 
 
 def test_a_dead_letter_names_the_cluster_where_there_is_one() -> None:
-    """In a header of its own."""
     plain = DeadLetter("not_json", "decode", "x", "in", 3, 42, None, 1, "1", "d")
     assert read_dead_letter(plain.headers()) == plain
     assert "clerk.source.cluster" not in dict(plain.headers())
@@ -54,7 +51,7 @@ def test_a_dead_letter_names_the_cluster_where_there_is_one() -> None:
 def test_a_message_that_waits_keeps_the_cluster_that_it_was_first_read_in(
     first: str | None,
 ) -> None:
-    """The retry topic is mirrored too, and after the failover its worker has another name."""
+    """The retry topic may be mirrored, and after a failover the worker has another cluster name."""
     now = datetime(2026, 3, 2, tzinfo=UTC)
     failed = toy_record(cluster=first)
     postponed = Postponed(Rejected("deadline_exceeded", "engine", "x"), 1)
@@ -75,7 +72,7 @@ TUESDAY = Replay("again", "2026-03-03T09:00:00+01:00", "the fix of bug 17 had a 
 
 
 def test_the_replay_that_began_last_holds() -> None:
-    """Whatever the order of arrival; the first run yields to any."""
+    """In any order of arrival."""
     for _ in range(10):
         held: Replay | None = None
         runs: list[Replay | None] = [None, MONDAY, TUESDAY]
@@ -89,14 +86,12 @@ def test_the_replay_that_began_last_holds() -> None:
 
 @given(st.from_regex(r"[A-Za-z0-9._-]{1,100}", fullmatch=True), st.text(max_size=50))
 def test_headers_are_read_back(name: str, reason: str) -> None:
-    """On a dead letter, among others'."""
     reason = reason.encode("utf-8", "replace").decode()
     replay = Replay(name, MONDAY.at, reason)
     assert read_replay((("trace", None), *replay.headers())) == replay
 
 
 def test_a_dead_letter_of_the_first_run_has_none() -> None:
-    """And what is no replay is refused, by field."""
     assert read_replay((("trace", b"x"),)) is None
     with pytest.raises(RecordRefused, match=r"replay\.id"):
         read_replay((("clerk.replay.id", b"two words"),))

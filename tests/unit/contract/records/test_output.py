@@ -1,7 +1,6 @@
-"""The output record as others read it: written by the worker, read back with checks."""
+"""The output record: written by the worker, read back with checks."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from tests.support.toy_adapter import one_golden, small_manifest, toy_encoder_ma
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
 from worker.contract.records import (
-    OutputRecord,
     ShadowRecord,
     read_output,
     read_shadow,
@@ -49,7 +47,6 @@ def changed(*path: str, to: Any) -> bytes:
 
 
 def test_what_the_worker_writes_is_read_back_whole() -> None:
-    """Every field, in the same types."""
     assert read_output(written()) == ENCODER.build(toy_record(), RESULT, NOW)
 
 
@@ -74,7 +71,7 @@ def test_any_record_survives_both_encoders(  # noqa: PLR0917 - drawn one by one
     review: Any,
     cluster: str | None,
 ) -> None:
-    """The worker's fast encoder and the contract's own write the same JSON value."""
+    """The worker's fast encoder and the contract's encoder write the same JSON."""
     score = None if mass is None else -seconds
     decision = Decision("billing", confidence, {"billing": confidence, "ünï": 0.5}, mass, score)
     result = Classified(decision, message_id, True, review, Timing(seconds, seconds))
@@ -87,8 +84,7 @@ def test_any_record_survives_both_encoders(  # noqa: PLR0917 - drawn one by one
     assert to_json(read_output(plain)) == plain
 
 
-def test_keys_that_a_later_worker_adds_are_passed_over() -> None:
-    """Fields may be added within one schema version, at any depth."""
+def test_keys_of_a_later_worker_are_ignored() -> None:
     data = json.loads(written())
     data["added"] = {"text": 1}
     data["source"]["added"] = None
@@ -96,7 +92,6 @@ def test_keys_that_a_later_worker_adds_are_passed_over() -> None:
 
 
 def test_whole_numbers_are_numbers() -> None:
-    """Another tool may write 1 for 1.0."""
     found = read_output(changed("confidence", to=1))
     assert found.confidence == 1.0
     assert isinstance(found.confidence, float)
@@ -115,7 +110,7 @@ def test_whole_numbers_are_numbers() -> None:
         (changed("schema_version", to=True), r"the value.schema_version must be one of \[1\]"),
         (changed("label", to=...), r"the value lacks \['label'\]"),
         (changed("label", to=None), "the value.label must be str, not NoneType"),
-        (changed("label", to="nowhere"), "scores lacks the label that was chosen"),
+        (changed("label", to="nowhere"), "scores lacks the chosen label"),
         (changed("confidence", to=1.5), "the value.confidence is 1.5; it must be from 0 to 1"),
         (changed("confidence", to="0.5"), "the value.confidence must be float, not str"),
         (changed("confidence", to=10**400), "the value.confidence is too large a number"),
@@ -127,37 +122,28 @@ def test_whole_numbers_are_numbers() -> None:
         (changed("source", "partition", to="3"), "the value.source.partition must be int, not str"),
         (
             changed("source", "offset", to=41),
-            "id is not that of its source, topic-partition-offset",
+            "id does not match source",
         ),
         (
             changed("source", "timestamp", to="now"),
-            "source.timestamp: what stands there is no time",
+            "source.timestamp: not a time in RFC 3339",
         ),
-        (changed("labelled_at", to="2024-05-06"), "labelled_at: what stands there is no time"),
+        (changed("labelled_at", to="2024-05-06"), "labelled_at: not a time in RFC 3339"),
         (changed("adapter", "digest", to=...), r"the value.adapter lacks \['digest'\]"),
     ],
 )
-def test_what_is_no_output_record_is_refused_by_the_field_at_fault(
+def test_malformed_output_records_are_refused_by_the_field_at_fault(
     value: bytes | None, problem: str
 ) -> None:
-    """A router's author reads what is wrong, not that something is."""
     with pytest.raises(RecordRefused, match=f"^the output record: .*{problem}"):
         read_output(value)
 
 
 @given(st.binary() | st.text().map(str.encode))
 def test_arbitrary_bytes_are_read_or_refused(value: bytes) -> None:
-    """Nothing on a topic stops a consumer, and no error repeats what was there."""
     with pytest.raises(RecordRefused) as caught:
         read_output(value)
     assert caught.value.__cause__ is None
-
-
-def test_the_record_cannot_be_changed() -> None:
-    """What was read is what was written."""
-    with pytest.raises(AttributeError):
-        read_output(written()).label = "other"  # type: ignore[misc]
-    assert isinstance(replace(read_output(written()), label="other"), OutputRecord)
 
 
 # What a shadow said, next to what the main adapter said.
@@ -172,19 +158,16 @@ VALUE = (
 
 
 def test_both_labels_are_read() -> None:
-    """The shadow's in the value, the real one in the headers that the worker added last."""
     headers = [("clerk.main.label", b"the sender's own"), *shadow_headers("ünï", "abc")]
     assert read_shadow(VALUE, headers) == ShadowRecord(read_output(VALUE), "ünï", "abc")
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_shadow_record_without_its_headers_is_refused(place: int) -> None:
-    """It cannot be compared with anything."""
     with pytest.raises(RecordRefused, match=r"lacks the header clerk\.main\.label or"):
         read_shadow(VALUE, [shadow_headers("billing", "abc")[place]])
 
 
 def test_a_shadow_record_is_an_output_record() -> None:
-    """What is none is refused as that."""
     with pytest.raises(RecordRefused, match="the output record: there is no value"):
         read_shadow(None, shadow_headers("billing", "abc"))

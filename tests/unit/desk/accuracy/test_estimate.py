@@ -1,4 +1,4 @@
-"""The accuracy in service: limits against published values, weighting, correction, coverage."""
+"""The accuracy in service: published limits, weighting, correction, coverage."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ SURE = Stratum("refund", "a", doubtful=False)
 def test_beta_quantiles_where_they_have_a_closed_form(
     probability: float, a: float, b: float, expected: float
 ) -> None:
-    """And the distribution function takes them back."""
+    """The distribution function inverts them."""
     assert beta_quantile(probability, a, b) == pytest.approx(expected, abs=1e-12)
     assert beta_cdf(beta_quantile(probability, a, b), a, b) == pytest.approx(probability)
 
 
 def test_beta_quantiles_are_scipys() -> None:
-    """Also for sizes that are not whole, and for large ones."""
+    """Also for fractional and for large sizes."""
     stats = pytest.importorskip("scipy.stats")
     for a in (0.5, 3.3, 40, 20_000):
         for b in (0.5, 7, 300.5):
@@ -81,7 +81,7 @@ def test_limits_of_wilson() -> None:
 
 
 def test_a_stratum_counts_by_its_traffic_and_not_by_how_much_of_it_was_decided() -> None:
-    """Of the doubtful tenth three times as much was decided."""
+    """Three times as much of the doubtful tenth was decided."""
     sample = {DOUBTED: Counts(300, 150), SURE: Counts(900, 900)}
     told = weighted_share(sample, {DOUBTED: 1000, SURE: 9000})
     assert told is not None
@@ -90,7 +90,7 @@ def test_a_stratum_counts_by_its_traffic_and_not_by_how_much_of_it_was_decided()
 
 
 def test_a_simple_sample_keeps_its_size() -> None:
-    """Nothing is gained or lost by weights that are all the same."""
+    """Equal weights change nothing."""
     told = weighted_share({SURE: Counts(200, 180)}, {SURE: 10_000})
     assert told is not None
     assert told.value == 0.9
@@ -98,7 +98,7 @@ def test_a_simple_sample_keeps_its_size() -> None:
 
 
 def test_small_strata_are_put_together() -> None:
-    """One verdict in a stratum of much traffic does not decide the whole."""
+    """One verdict in a stratum with much traffic does not decide the total."""
     other = Stratum("other", "a", doubtful=False)
     sample = {SURE: Counts(99, 99), other: Counts(1, 0)}
     told = weighted_share(sample, {SURE: 5000, other: 5000})
@@ -107,7 +107,7 @@ def test_small_strata_are_put_together() -> None:
 
 
 def test_what_a_replay_made_counts_by_its_chance_of_being_drawn() -> None:
-    """The traffic does not know its stratum."""
+    """The traffic does not have its stratum."""
     replayed = Stratum("other", "a", doubtful=False)
     sample = {SURE: Counts(20, 20, 0, 1000.0), replayed: Counts(20, 0, 0, 1000.0)}
     told = weighted_share(sample, {SURE: 3000})
@@ -116,12 +116,11 @@ def test_what_a_replay_made_counts_by_its_chance_of_being_drawn() -> None:
 
 
 def test_no_verdicts_no_estimate() -> None:
-    """Traffic alone says nothing."""
     assert accuracy({}, {SURE: 100}, None) is None
 
 
 def test_the_correction_is_rogan_and_gladens() -> None:
-    """Reviewers wrongly reject 5 % and wrongly accept 10 %: 0.866 found right is 0.901 right."""
+    """Reviewers wrongly reject 5 % and wrongly accept 10 %: observed 0.866 is 0.901."""
     found = mistakes(
         {
             Doubled(True, 0, 0, 2): 450,
@@ -143,7 +142,7 @@ def test_the_correction_is_rogan_and_gladens() -> None:
 
 
 def test_checked_verdicts_are_not_corrected() -> None:
-    """Where all were decided by two the observed share holds."""
+    """If two reviewers decided all items, the observed share holds."""
     found = mistakes({Doubled(True, 1, 1, 2): 10, Doubled(True, 0, 0, 2): 90})
     told = accuracy({SURE: Counts(100, 90, checked=100)}, {SURE: 1000}, found)
     assert told is not None
@@ -151,7 +150,7 @@ def test_checked_verdicts_are_not_corrected() -> None:
 
 
 def test_reviewers_who_guess_leave_everything_open() -> None:
-    """No division by nothing, no false precision."""
+    """No division by zero, no false precision."""
     found = mistakes({Doubled(True, 1, 1, 2): 60, Doubled(False, 1, 1, 2): 60})
     told = accuracy({SURE: Counts(100, 50)}, {SURE: 1000}, found)
     assert told is not None
@@ -168,13 +167,13 @@ def test_reviewers_who_guess_leave_everything_open() -> None:
     ids=str,
 )
 def test_the_interval_covers_the_true_accuracy(world: World) -> None:
-    """At least 94 in 100 over 1,000 weeks of many worlds: tests/bench/desk_accuracy.py. Of 200
-    weeks an interval that covers 95 in 100 misses this limit once in 40 times."""
+    """At least 94 of 100 over 1,000 weeks of many worlds: tests/bench/desk_accuracy.py. With 200
+    weeks, an interval that covers 95 of 100 misses this limit once in 40 times."""
     assert coverage(world, 200).covered >= 184
 
 
 def test_neither_weighted_nor_corrected_it_does_not() -> None:
-    """What the method is for: reviewers' mistakes pass for the machine's."""
+    """Why there is a correction: reviewers' mistakes look like the model's."""
     told = coverage(World(accuracy=0.95, results=50_000, share=0.02, mistaken=0.05), 100)
     assert told.naive < 20
     assert told.naive_bias / told.weeks < -0.02
@@ -183,7 +182,7 @@ def test_neither_weighted_nor_corrected_it_does_not() -> None:
 
 
 def test_a_fall_is_told_and_quiet_years_are_quiet() -> None:
-    """200 audited a week, 95 % right: 5 points lower are told within two weeks."""
+    """200 audited a week, 95 % right: 5 points less raise the alert within two weeks."""
     alarms, _ = years(200, 0.95, 0.0, 10)
     assert alarms <= 1
     _, delays = years(200, 0.95, 0.05, 10)
@@ -193,7 +192,7 @@ def test_a_fall_is_told_and_quiet_years_are_quiet() -> None:
 
 
 def test_little_says_nothing() -> None:
-    """A desk that has just begun does not cry wolf."""
+    """A new desk raises no false alarm."""
     assert not has_fallen(Share(1.0, 40), Share(0.5, 100))
     assert not has_fallen(Share(0.95, 1000), Share(0.0, 5))
     assert has_fallen(Share(0.95, 1000), Share(0.7, 100))
@@ -219,7 +218,6 @@ def test_alpha_is_that_of_the_paper() -> None:
 
 
 def test_it_is_one_for_agreement_and_zero_by_chance() -> None:
-    """Perfect, and drawn at random."""
     same = [(label, label) for label in "abcab"]
     assert krippendorffs_alpha(same) == pytest.approx(1)
     draw = random.Random(1)
@@ -228,6 +226,6 @@ def test_it_is_one_for_agreement_and_zero_by_chance() -> None:
 
 
 def test_what_is_not_defined_is_none() -> None:
-    """Nothing was said twice; one and the same was said always."""
+    """No item has two labels, or all labels are the same."""
     assert krippendorffs_alpha([["a"], []]) is None
     assert krippendorffs_alpha([["a", "a"]]) is None

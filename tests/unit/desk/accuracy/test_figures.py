@@ -98,7 +98,7 @@ def test_the_accuracy_is_that_of_the_audit_sample(figures: AccuracyFigures) -> N
 
 
 def test_confusions_and_mistakes_and_cost(figures: AccuracyFigures) -> None:
-    """Ann was mistaken once in four opinions that were checked; what waits is told by its age."""
+    """Ann was wrong in one of four checked opinions. Waiting items are counted by age."""
     (confusion,) = figures.measured.confusions
     assert (confusion.machine, confusion.people) == ("delivery", "refund")
     assert (confusion.audited, confusion.results) == (3, 225)
@@ -124,7 +124,7 @@ def test_an_opinion_by_another_taxonomy_is_none(world: DeskWorld) -> None:
 
 
 def test_disputes_that_wait_are_not_left_out() -> None:
-    """People disagree where the machine is wrong more often: without them it would look better."""
+    """Reviewers disagree where the model is wrong: without disputes it would look better."""
     dispute = {"settled": False, "outcome_label": None, "opinions": ("refund", "delivery")}
     sample = [audited(n) for n in range(8)] + [audited(n, **dispute) for n in (8, 9)]
     traffic = [DayTraffic(DAY, "delivery", "a" * 64, False, 500)]
@@ -137,7 +137,7 @@ def test_disputes_that_wait_are_not_left_out() -> None:
 
 
 def test_no_label_fits_is_a_mistake_of_the_machine() -> None:
-    """It had to give one."""
+    """It had to give a label."""
     sample = [audited(0), audited(1, outcome_label=None, opinions=(None,))]
     measured = measure(sample, [DayTraffic(DAY, "delivery", "a" * 64, False, 100)], START_MS)
     assert measured.recent.accuracy is not None
@@ -167,7 +167,7 @@ def test_a_fall_is_seen_across_weeks() -> None:
 
 
 def test_metrics(figures: AccuracyFigures, world: DeskWorld) -> None:
-    """In the text format; read once a minute."""
+    """In the text format, computed once a minute."""
     reads = []
 
     def read() -> AccuracyFigures:
@@ -191,12 +191,12 @@ def test_metrics(figures: AccuracyFigures, world: DeskWorld) -> None:
 
 
 def test_the_metrics_have_their_names(figures: AccuracyFigures) -> None:
-    """Those that docs, dashboards and alerts may rely on."""
+    """Docs, dashboards and alerts rely on them."""
     assert tuple(family.name for family in families(figures)) == NAMES
 
 
 def test_no_metrics_while_the_database_is_away(world: DeskWorld) -> None:
-    """Old figures would pass for new ones; the scrape itself goes on."""
+    """Old figures would look like new ones. The scrape itself succeeds."""
 
     def away() -> AccuracyFigures:
         raise DatabaseAway("the database cannot be reached")

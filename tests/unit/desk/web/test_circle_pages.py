@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+import tracemalloc
+import zipfile
 from typing import Any
 
 import pytest
 
-from desk.service import circle
-from tests.support.desk_browser import Browser, NewBrowser, field
+from desk.service import circle, people, reviewing
+from desk.service.context import Policy
+from desk.store.database import Database
+from tests.support.desk_browser import Browser, NewBrowser, field, open_browser
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import DeskWorld
 from worker.contract.codec import encode
@@ -20,7 +26,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u200b"
 
 def send(browser: Browser, content: bytes | str, name: str = "tasks.jsonl", **more: str) -> Any:
     """Send a file by the form of the page."""
-    values = {"csrf": browser.csrf(), **more}
+    values = {"csrf": more.get("csrf") or browser.csrf(), **more}
     files = {"file": (name, content, "application/octet-stream")}
     return browser.client.post("/load", data=values, files=files)
 
@@ -37,6 +43,121 @@ def test_an_owner_brings_each_kind_of_file(browser: NewBrowser) -> None:
     assert send(ada, advice, "a.json").headers["location"] == "/advice?advice=1"
     proposal = json.dumps(encode(make_proposal()))
     assert send(ada, proposal, "p.json").headers["location"].startswith("/proposals?proposal=1")
+
+
+def test_a_large_json_value_is_refused_unparsed(browser: NewBrowser) -> None:
+    """Parsed JSON takes thirty times the memory of its text: 56 MB took 1.7 GB."""
+    ada = browser("ada", "owner")
+    csrf = ada.csrf()
+    one = b"[" + b",".join([b'{"a":1}'] * 2_000_000) + b"]"
+    late = task_file([make_task("A")]).encode() + b'{"schema":"tasks/1","x":' + one + b"}"
+    for content, says in ((one, "must be tasks"), (late, "a line has more than 8 MB")):
+        tracemalloc.start()
+        sent = send(ada, content, csrf=csrf)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sent.status_code == 409
+        assert says in sent.text
+        assert peak < 10 * len(content)  # the test's client and the form's parser hold copies
+
+
+def test_an_owner_exports_decisions(world: DeskWorld, browser: NewBrowser) -> None:
+    """The files of ``clerk-desk export``; the log says who."""
+    item = world.add("Where is my parcel?", message_id="T-1")
+    ada = browser("ada", "owner")
+    assert ada.person is not None
+    reviewing.claim_item(world.desk, ada.person, item.id)
+    reviewing.decide(world.desk, ada.person, item.id, "refund", request_id="r")
+    assert 'action="/export"' in ada.get("/export").text
+    sent = ada.post("/export", {"project": "inbox", "ids": "message"})
+    assert sent.headers["content-type"] == "application/zip"
+    assert re.fullmatch(
+        r'attachment; filename="decided-[0-9-]{10}.zip"', sent.headers["content-disposition"]
+    )
+    with zipfile.ZipFile(io.BytesIO(sent.content)) as archive:
+        assert set(archive.namelist()) == {"messages.jsonl", "decisions.csv"}
+        assert json.loads(archive.read("messages.jsonl"))["message"] == "Where is my parcel?"
+        assert b"refund" in archive.read("decisions.csv")
+    entry = people.audit_log(world.desk, ada.person)[0]
+    assert (entry["action"], entry["pseudonym"]) == ("decisions.exported", ada.person.pseudonym)
+    assert ada.post("/export", {"project": "nothing"}).status_code == 409
+
+
+def test_who_sees_masked_texts_exports_none(database: Database) -> None:
+    """An export is not masked."""
+    world = DeskWorld(database, Policy(masked_roles=frozenset({"owner"})))
+    sent = open_browser(world, "ada", "owner").post("/export", {"project": "inbox"})
+    assert sent.status_code == 409
+    assert "masked" in sent.text
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_of_messages_becomes_a_batch(
+    world: DeskWorld, browser: NewBrowser, delimiter: str
+) -> None:
+    """Rows with a label ask whether it is right, the others ask for one."""
+    ada = browser("ada", "owner")
+    rows = [
+        ("ID", "Text", "label", "agent"),
+        ("7", "Where is my\nparcel?", "delivery", "bo"),
+        ("8", "Money, back", "", "bo"),
+        ("9", "Money, back", "", "bo"),
+        ("", "", "", ""),
+    ]
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter).writerows(rows)
+    sent = send(ada, "\ufeff" + file.getvalue(), "from the helpdesk.csv")
+    assert sent.headers["location"] == "/", sent.text
+    assert [
+        (each.batch.name, each.batch.purpose, each.progress.tasks)
+        for each in circle.all_progress(world.desk)
+    ] == [("from the helpdesk", "learn", 1), ("from the helpdesk", "check", 1)]
+
+
+def test_a_workbook_becomes_a_batch(world: DeskWorld, browser: NewBrowser) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (("message", "message_id"), ("Where is it?", 7), (None, None), ("Money back", 8.0)):
+        book.active.append(row)
+    file = io.BytesIO()
+    book.save(file)
+    ada = browser("ada", "owner")
+    assert send(ada, file.getvalue(), "march.xlsx").headers["location"] == "/"
+    (batch,) = circle.all_progress(world.desk)
+    assert (batch.batch.name, batch.progress.tasks) == ("march", 2)
+    assert "id <bdi>7<" in ada.open(f"/review?batch={batch.batch.id}").text
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("xl/worksheets/sheet1.xml", b"0" * 101_000_000)
+    for content, says in (
+        (file.getvalue()[:900], "not a whole .xlsx workbook (BadZipFile)"),
+        (packed.getvalue(), "unpacked it has 101 MB"),
+    ):
+        refused = send(ada, content, "march.xlsx")
+        assert refused.status_code == 409
+        assert says in refused.text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("id,body\n1,Hello\n", "the first row names no column text"),
+        ("text,label\nHello,refunds\n", "t.csv row 2: the label is not in this desk"),
+        ("text,label\n,refund\n", "t.csv row 2: the text is empty"),
+        ("text\n", "there is no message in it"),
+        ('text\n"open', "unexpected end of data"),
+        (b"text\n\xe4\n", "not UTF-8 from byte 5 on"),
+    ],
+)
+def test_a_wrong_table_is_refused(
+    world: DeskWorld, browser: NewBrowser, content: bytes | str, says: str
+) -> None:
+    sent = send(browser("ada", "owner"), content, "t.csv")
+    assert sent.status_code == 409
+    assert says in sent.text
+    assert "Hello" not in sent.text
+    assert circle.all_progress(world.desk) == []
 
 
 @pytest.mark.parametrize(
@@ -86,18 +207,18 @@ def test_a_check_shows_both_labels_and_what_is_like_it(
     ada = browser("ada")
     address = re.search(r'href="(/review\?batch=[^"]+)"', ada.get("/").text)
     assert address is not None
-    page = ada.get(address[1].replace("&amp;", "&")).text
-    assert "has it now" in page
+    page = ada.open(address[1].replace("&amp;", "&")).text
+    assert "<small>in the dataset" in page
     assert "my box never came" in page
     assert "a probability of 90 %" in page
     values = {name: field(page, name) for name in ("item", "request", "batch", "order")}
     sent = ada.post("/review", {**values, "action": "label:refund"})
-    assert sent.headers["location"] == f"/review?batch={batch}&order=doubtful"
+    assert sent.headers["location"] == f"/review?batch={batch}&order=doubtful&done=1"
     after = ada.get("/").text
     assert "1 of 3 decided" in after
     assert "100 % kept their label" in after
-    assert ada.get("/review?batch=999").text.count("<h1>Nothing waits here") == 1
-    assert ada.get("/review?batch=x").text.count("<h1>Nothing waits here") == 1
+    assert ada.open("/review?batch=999").text.count("Nothing is left for you here</h2") == 1
+    assert ada.open("/review?batch=x").text.count("Nothing is left for you here</h2") == 1
 
 
 def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None:
@@ -106,12 +227,12 @@ def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None
     tasks = [make_task(text, "audit") for text in ("Message one", "Message two")]
     circle.load_task_file(world.desk, task_file(tasks), "t")
     ada = browser("ada")
-    page = ada.get("/review?batch=1").text
+    page = ada.open("/review?batch=1").text
     beside = page[page.index('<aside class="beside">') : page.index("</aside>")]
     for name in world.desk.taxonomy.names:
         assert name not in beside
     assert 'class="machine"' not in page
-    assert "has it now" not in page
+    assert "<small>in the dataset" not in page
     assert "Audit of the hold-out" in beside
 
 
@@ -139,7 +260,7 @@ def test_texts_of_files_are_shown_as_text(world: DeskWorld, browser: NewBrowser)
     for path in (
         "/", "/review?batch=1", "/advice", "/advice/messages?advice=1&finding=1", "/proposals",
     ):  # fmt: skip
-        page = ada.get(path)
+        page = ada.open(path)
         assert page.status_code == 200
         assert "<script>alert" not in page.text, path
         assert "<img" not in page.text, path
@@ -165,7 +286,7 @@ def test_a_finding_leads_to_its_messages_and_to_their_queue(
     assert ada.post("/advice/messages", values).status_code == 409
     asked = ada.post("/advice/messages", {**values, "action": "ask"})
     assert asked.headers["location"] == "/review?batch=1"
-    assert "A teapot" in ada.get("/review?batch=1").text
+    assert "A teapot" in ada.open("/review?batch=1").text
     assert ada.get("/advice/messages?advice=7&finding=x").status_code == 409
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from desk.service import reviewing
+from desk.store.database import Database
 from desk.web.pages.review import keyed_labels
-from tests.support.desk_browser import Browser, NewBrowser, field
+from tests.support.desk_browser import Browser, NewBrowser, field, open_browser
 from tests.support.desk_world import TAXONOMY, DeskWorld
 from worker.contract.taxonomy import Label, Taxonomy
 
@@ -18,41 +21,86 @@ def press(visitor: Browser, page: str, action: str, **more: str) -> str:
         "csrf",
         "item",
         "request",
-        *re.findall(r'name="(reason|label|origin|order)" value', page),
+        *re.findall(r'name="(reason|label|origin|order|done)" value', page),
     )
     values = {name: field(page, name) for name in names}
     sent = visitor.client.post("/review", data={**values, "action": action, **more})
     if sent.status_code == 303:
-        return str(visitor.get(sent.headers["location"]).text)
+        return str(visitor.open(sent.headers["location"]).text)
     assert sent.status_code in {200, 204, 409}, sent.text
     return str(sent.text)
 
 
 def test_a_day_without_a_script(world: DeskWorld, browser: NewBrowser) -> None:
-    """Decide, find none, skip, flag: each button leads to the next message, then there is none."""
-    added = [world.add(f"Message number {n}") for n in range(4)]
+    """Decide, find none, flag: each button leads to the next message, then there is none. The page
+    says which queue it is, how far one is, and how much is left."""
+    added = [world.add(f"Message number {n}") for n in range(3)]
     ada = browser("ada")
-    page = ada.get("/review").text
-    for n, action in enumerate(("label:refund", "none", "skip", "flag")):
+    page = ada.open("/review").text
+    for n, action in enumerate(("label:refund", "none", "flag")):
         assert f"Message number {n}" in page
+        assert where(page) == f"Everything, oldest first message {n + 1} {2 - n} left"
         world.clock.move(1)
         page = press(ada, page, action, note="why" if action == "flag" else "")
-    assert "Nothing waits here" in page
+    assert "Nothing is left for you here" in page
     states = [(world.item(each.id).state, world.item(each.id).outcome_label) for each in added]
-    assert states == [("decided", "refund"), ("decided", None), ("open", None), ("dispute", None)]
+    assert states == [("decided", "refund"), ("decided", None), ("dispute", None)]
     day = ada.get("/my-day").text
     assert re.search(r"<dt>decided</dt><dd><strong>2</strong>", day)
 
 
 def test_undo_brings_the_message_back(world: DeskWorld, browser: NewBrowser) -> None:
-    """Also from the page on which nothing is left."""
+    """With the answer that was taken back, and its note; also from the page on which nothing is
+    left."""
     item = world.add("The only one")
     ada = browser("ada")
-    page = press(ada, ada.get("/review").text, "label:refund")
-    assert "Nothing waits here" in page
-    assert "The only one" in press(ada, page, "undo")
+    page = press(ada, ada.open("/review").text, "label:refund", note="as on Monday")
+    assert "Nothing is left for you here" in page
+    by_script = press(ada, page, "undo", part="1")
+    assert "as on Monday</textarea>" in by_script
+    for again in (by_script, ada.open(f"/review?item={item.id}&answer=label:refund").text):
+        assert "The only one" in again
+        assert re.search(r'value="label:refund" class=" earlier"', again)
+        assert again.count("your answer before") == 1
     assert world.item(item.id).state == "open"
     assert "<strong>1</strong><small>and decided again" in ada.get("/my-day").text
+
+
+def reopen(visitor: Browser, path: str) -> str:
+    """Press the one "Reopen" of a page; return where it leads."""
+    page = visitor.get(path).text
+    assert page.count(">Reopen</button>") == 1
+    values = {name: field(page, name) for name in ("csrf", "item", "request")}
+    sent = visitor.client.post("/reopen", data=values)
+    assert sent.status_code == 303, sent.text
+    return str(sent.headers["location"])
+
+
+def test_a_decided_message_is_reopened_from_search_and_my_day(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """Their own comes back on screen; of others' only an adjudicator sees the button, and settles
+    it. An audit item goes to an adjudicator, and the page says so."""
+    item = world.add("A violet kettle")
+    ada, bob, eve = browser("ada"), browser("bob"), browser("eve", "adjudicator")
+    press(ada, ada.open("/review").text, "label:refund")
+    for path in ("/my-day", "/search?q=violet"):
+        back = ada.get(reopen(ada, path)).text
+        assert "A violet kettle" in back
+        press(ada, back, "label:payment")
+    assert world.item(item.id).outcome_label == "payment"
+    assert ">Reopen</button>" not in bob.get("/search?q=violet").text
+    settling = reopen(eve, "/search?q=violet")
+    assert settling.startswith("/adjudicate")
+    page = eve.get(settling).text
+    assert "A violet kettle" in page
+    values = {name: field(page, name) for name in ("csrf", "item", "request")}
+    eve.client.post("/adjudicate", data={**values, "action": "label:other"})
+    assert world.item(item.id).outcome_label == "other"
+    assert ">Reopen</button>" not in ada.get("/my-day").text
+    world.add("A green lamp", origin="audit", sample_share=0.02)
+    press(bob, bob.open("/review").text, "label:refund")
+    assert "An adjudicator decides" in bob.get(reopen(bob, "/my-day")).text
 
 
 def test_the_machines_word_is_shown_and_in_the_sample_it_is_not(
@@ -62,31 +110,120 @@ def test_the_machines_word_is_shown_and_in_the_sample_it_is_not(
     done = world.add("Where is my parcel number 5?")
     world.add("Where is my parcel number 7?")
     ada = browser("ada")
-    press(ada, ada.get("/review").text, "label:payment")
-    seen = ada.get("/review").text
-    assert 'class="machine"' in seen
+    press(ada, ada.open("/review").text, "label:payment")
+    seen = ada.open("/review").text
+    assert re.search(r'value="label:delivery" class="machine"[^>]* data-enter ', seen)
     assert "40 %" in seen
-    assert "Decided before" in seen
+    assert "decided before" in seen
     assert "low confidence" in seen
     press(ada, seen, "label:payment")
     assert world.item(done.id).outcome_label == "payment"
     world.add("Where is my parcel number 9?", origin="audit", sample_share=0.02)
-    blind = ada.get("/review").text
+    blind = ada.open("/review").text
     assert "number 9" in blind
-    for word in ('class="machine"', "<meter", "Decided before", "low confidence", "40 %"):
+    for word in (
+        'class="machine"',
+        "data-enter",
+        "<meter",
+        "decided before",
+        "low confidence",
+        "40 %",
+    ):
         assert word not in blind
+
+
+def where(page: str) -> str:
+    """What stands above a message."""
+    found = re.search(r'<p class="where">(.*?)</p>', page)
+    assert found is not None
+    return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split())
+
+
+def test_what_was_asked_for_survives_the_sign_in(browser: NewBrowser) -> None:
+    """With its query: a search, a queue, a message."""
+    for path in ("/review?batch=3&order=doubtful", "/search?q=parcel"):
+        sent = browser().get(path).headers["location"]
+        assert parse_qs(urlsplit(sent).query)["next"] == [path]
+
+
+def test_a_pause_loses_no_decision(world: DeskWorld, browser: NewBrowser) -> None:
+    """After the time for which a message is held, as long as nobody has taken it; the same after
+    signing out and in again."""
+    world.add("The first")
+    world.add("The second")
+    ada, bo = browser("ada"), browser("bo")
+    first = ada.open("/review").text
+    world.clock.move(world.policy.claim_ms / 1000 + 1)
+    assert "The second" in press(ada, first, "label:refund", note="after lunch")
+    second = ada.open("/review").text
+    ada.post("/sign-out", {})
+    again = browser("ada")
+    kept = {name: field(second, name) for name in ("item", "request")}
+    assert again.open(f"/review?item={kept['item']}").status_code == 200
+    assert again.post("/review", {**kept, "action": "none"}).status_code == 303
+    world.add("The third")
+    third = again.open("/review").text
+    world.clock.move(world.policy.claim_ms / 1000 + 1)
+    assert "The third" in bo.open("/review").text
+    lost = press(again, third, "label:refund", part="1")
+    assert "another reviewer has this message now" in lost
+    assert press(bo, bo.open("/review").text, "label:payment")
+    late = press(again, third, "label:refund", part="1")
+    assert late == "somebody else has decided this message meanwhile"
+
+
+def test_skipped_messages_come_back_last(world: DeskWorld, browser: NewBrowser) -> None:
+    """To the reviewer who skipped them, the oldest skip first, and the page says so."""
+    for n in range(3):
+        world.add(f"Message number {n}")
+    ada = browser("ada")
+    page = ada.open("/review").text
+    for _ in range(2):
+        assert "You skipped this message" not in page
+        page = press(ada, page, "skip")
+        world.clock.move(1)
+    assert "number 2" in page
+    assert "2 left" in where(page)
+    for n, action in ((2, "label:refund"), (0, "skip"), (1, "none"), (0, "label:refund")):
+        assert f"number {n}" in page
+        assert ("You skipped this message. Nothing else is left." in page) == (n != 2)
+        page = press(ada, page, action)
+        world.clock.move(1)
+    assert "Nothing is left for you here" in page
+
+
+def test_a_label_has_one_form_everywhere(database: Database) -> None:
+    """Without underscores, wherever a page shows it; values and addresses have the real name."""
+    shop = Taxonomy("shop", "1", "", (Label("order_tracking", "Where."), Label("not_ours", "No.")))
+    world = DeskWorld(database, taxonomy=shop)
+    scores = {"order_tracking": 0.6, "not_ours": 0.4}
+    for n in range(6):
+        audited = {"origin": "audit", "sample_share": 0.5} if n > 2 else {}
+        text = f"Where is my order {n}? It should have come on Tuesday, and nothing is here."
+        world.add(text, label="order_tracking", scores=scores, **audited)
+    ada = open_browser(world, "ada", "owner")
+    page = ada.open("/review").text
+    for action in ("label:order_tracking", "label:not_ours", "label:not_ours", "label:not_ours"):
+        page = press(ada, page, action)
+    paths = ("/", "/review", "/review?label=order_tracking", "/search?q=order", "/clusters")
+    for path in (*paths, "/my-day", "/accuracy", "/guidelines"):
+        page = ada.get(path).text
+        shown = re.sub(r"<[^>]+>", " ", page)
+        assert not re.search("order_tracking|not_ours", shown), path
+    assert "order tracking" in ada.get("/accuracy").text
 
 
 def test_each_label_has_one_key_and_says_what_it_means() -> None:
     """However many labels; the keys of the other buttons are not among them."""
     keys = [key for key, _ in keyed_labels(TAXONOMY)]
     assert keys == ["1", "2", "3", "4"]
-    many = Taxonomy("many", "1", "", tuple(Label(f"l{n}", "") for n in range(60)))
-    keys = [key for key, _ in keyed_labels(many)]
-    given = [key for key in keys if key]
-    assert len(keys) == 60
-    assert len(given) == len(set(given)) > 25
-    assert not set(given) & set("usfnm/?g")
+    for count, with_key in ((20, 20), (21, 10), (60, 10)):
+        many = Taxonomy("many", "1", "", tuple(Label(f"l{n}", "") for n in range(count)))
+        keys = [key for key, _ in keyed_labels(many)]
+        given = [key for key in keys if key]
+        assert len(keys) == count
+        assert len(given) == len(set(given)) == with_key
+        assert not set(given) & set("usfnmdl/?")
 
 
 def test_the_script_is_given_the_next_message_before_it_is_needed(
@@ -96,15 +233,16 @@ def test_the_script_is_given_the_next_message_before_it_is_needed(
     for n in range(4):
         world.add(f"Message number {n}")
     ada, bo = browser("ada"), browser("bo")
-    first = ada.get("/review").text
-    second = ada.get(f"/review?part=1&beside={field(first, 'item')}").text
+    first = ada.open("/review").text
+    second = press(ada, first, "next", part="1", beside=field(first, "item"))
     assert "number 1" in second
     assert "<html" not in second
     third = press(ada, first, "label:refund", part="1", beside=field(second, "item"))
     assert "number 2" in third
-    assert "number 3" in bo.get("/review").text
+    assert "number 3" in bo.open("/review").text
     fourth = press(ada, second, "label:refund", part="1", beside=field(third, "item"))
-    assert fourth == ""
+    assert "Nothing is left for you here" in fourth
+    assert "<html" not in fourth
     again = press(ada, third, "undo", part="1")
     assert "number 1" in again
 
@@ -113,9 +251,9 @@ def test_a_decision_that_is_sent_twice_decides_once(world: DeskWorld, browser: N
     """The script sends it again after an answer that was lost."""
     item = world.add()
     ada = browser("ada")
-    page = ada.get("/review").text
-    assert press(ada, page, "label:refund", part="1") == ""
-    assert press(ada, page, "label:refund", part="1") == ""
+    page = ada.open("/review").text
+    for _ in range(2):
+        assert "Nothing is left" in press(ada, page, "label:refund", part="1")
     assert world.item(item.id).outcome_label == "refund"
 
 
@@ -123,9 +261,9 @@ def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: New
     """For the script the words alone."""
     world.add()
     ada, bo = browser("ada"), browser("bo")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     values = {"item": field(page, "item"), "request": "another", "action": "label:refund"}
-    assert "not yours" in bo.post("/review", {**values, "part": "1"}).text
+    assert "another reviewer has" in bo.post("/review", {**values, "part": "1"}).text
     assert bo.post("/review", values).status_code == 409
     for odd in ({"action": "dance"}, {"action": "label:no such label"}, {"item": "-1"}):
         assert ada.post("/review", {**values, **odd}).status_code == 409
@@ -146,7 +284,7 @@ def test_odd_addresses_are_no_error(world: DeskWorld, browser: NewBrowser, query
     """People edit them, and other sites link to them."""
     world.add()
     ada = browser("ada")
-    assert ada.get(f"/review?{query}").status_code in {200, 204, 409}
+    assert ada.open(f"/review?{query}").status_code in {200, 204, 409}
     assert ada.get(f"/search?q=a%00b&{query}").status_code == 200
     assert ada.post("/review", {"action": "undo\x00", "note": "\x00"}).status_code == 409
 
@@ -157,23 +295,98 @@ def test_a_queue_goes_on_after_a_decision(world: DeskWorld, browser: NewBrowser)
     world.add("One of it", label="refund")
     world.add("Two of it", label="refund")
     ada = browser("ada")
-    page = ada.get("/review?label=refund").text
+    page = ada.open("/review?label=refund").text
     assert "One of it" in page
     page = press(ada, page, "label:payment", label="refund")
     assert "Two of it" in page
     assert "Not of this queue" not in press(ada, page, "skip", label="refund")
 
 
-def test_the_script_is_told_in_words_that_the_session_ended(
+def test_an_ended_session_leads_back_to_the_message_and_the_answer(
     world: DeskWorld, browser: NewBrowser
 ) -> None:
-    """A page in its place would be shown as one line; a person is sent to sign in."""
+    """By a link; the script is told in words, for it shows them as one line."""
     world.add()
     ada = browser("ada")
-    page = ada.get("/review").text
+    page = ada.open("/review").text
     ada.client.cookies.clear()
     values = {name: field(page, name) for name in ("csrf", "item", "request")}
     sent = ada.client.post("/review", data={**values, "action": "none", "part": "1"})
     assert sent.status_code == 401
-    assert sent.text == "You are not signed in any more."
-    assert ada.client.post("/review", data={**values, "action": "none"}).status_code == 401
+    assert sent.text == "You are signed out."
+    form = ada.client.post("/review", data={**values, "action": "label:refund"})
+    assert form.status_code == 401
+    link = re.search(r'href="/sign-in\?next=([^"]+)"', form.text)
+    assert link is not None
+    back = unquote(link[1])
+    assert back == f"/review?item={values['item']}&answer=label%3Arefund"
+    signed_in = browser("ada").open(back).text
+    assert f'data-item="{values["item"]}"' in signed_in
+    assert signed_in.count("your answer before") == 1
+
+
+def test_loading_a_page_claims_nothing(world: DeskWorld, browser: NewBrowser) -> None:
+    """Browsers load pages ahead, and other sites can link to them."""
+    item = world.add("Where is my parcel number 12345 from Tuesday?")
+    other = world.add("Where is my parcel number 12346 from Tuesday?")
+    disputed = world.add("A hard one")
+    ada, bo = browser("ada", "owner"), browser("bo", "owner")
+    assert bo.person is not None
+    reviewing.claim_item(world.desk, bo.person, disputed.id)
+    reviewing.flag(world.desk, bo.person, disputed.id, request_id=world.request())
+    paths: tuple[str, ...] = ("/review", f"/review?item={item.id}", "/adjudicate", "/clusters")
+    paths += (f"/cluster?key={item.cluster_key}", f"/search?q=parcel&item={other.id}", "/my-day")
+    for path in paths:
+        assert ada.get(path).status_code == 200
+    with world.database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM claims").scalar_one() == 0
+    assert "data-begin" in ada.get("/review").text
+    assert "data-begin" not in ada.get("/review", **{"Sec-Fetch-Site": "cross-site"}).text
+    assert "A hard one" in ada.open("/adjudicate").text
+    assert "2 messages" in ada.open(f"/cluster?key={item.cluster_key}").text
+
+
+def test_loading_the_page_again_after_a_decision_is_no_error(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """A message that was opened from the search, or came back by undo, stays in the address."""
+    first = world.add("Where is my parcel?")
+    world.add("The next one")
+    ada, bo = browser("ada"), browser("bo")
+    page = ada.open(f"/review?item={first.id}").text
+    assert "Where is my parcel?" in page
+    press(ada, page, "label:refund", part="1")
+    for visitor, shows in ((ada, "The next one"), (bo, "Nothing is left for you here")):
+        again = visitor.open(f"/review?item={first.id}")
+        assert again.status_code == 200
+        assert shows in again.text
+
+
+def test_an_adjudicators_undo_leads_back_to_the_dispute(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """From each page with that button; it was an error page after the undo had succeeded."""
+    item = world.add("A hard one")
+    world.add("Another one")
+    bo = world.person("bo")
+    reviewing.claim_item(world.desk, bo, item.id)
+    reviewing.flag(world.desk, bo, item.id, request_id=world.request())
+    ada = browser("ada", "adjudicator")
+    for undo in (
+        {"path": "/adjudicate"},
+        {"path": "/review"},
+        {"path": "/review", "part": "1"},
+    ):
+        page = ada.open("/adjudicate").text
+        assert "A hard one" in page
+        values = {name: field(page, name) for name in ("item", "request")}
+        settled = ada.post("/adjudicate", {**values, "action": "label:refund"})
+        assert settled.status_code == 303
+        assert 'value="undo"' in ada.open("/adjudicate").text
+        assert world.item(item.id).state == "decided"
+        undone = ada.post(undo["path"], {"action": "undo", **undo})
+        if "part" in undo:
+            assert (undone.status_code, undone.text) == (204, "")
+        else:
+            assert undone.headers["location"] == "/adjudicate"
+        assert world.item(item.id).state == "dispute"

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from desk.service import reviewing
-from desk.web import templates
+from desk.web.shown_text import pieces
 from tests.support.desk_browser import NewBrowser
 from tests.support.desk_world import DeskWorld
 
@@ -27,7 +27,7 @@ HOSTILE = {
     "separators": "a\u2028b\u2029c",
     "long_word": "x" * 100_000,
     "many_tags": "<b>" * 33_000,
-    "many_marks": "\u200b" * 30_000,
+    "many_marks": "a\u200b" * 15_000,
 }
 
 
@@ -43,7 +43,7 @@ def test_it_is_shown_as_text_on_every_page(
     reviewing.claim_item(world.desk, bo, plain.id)
     empty = ada.get("/search?q=nothing").text
     for path in (f"/review?item={item.id}", "/search?q=parcel"):
-        answer = ada.get(path)
+        answer = ada.open(path)
         assert answer.status_code == 200
         page = answer.text
         for tag in ("<script>alert", "<img", "<b>", "onerror=alert(1)>", "49 "):
@@ -53,7 +53,7 @@ def test_it_is_shown_as_text_on_every_page(
     reviewing.release_item(world.desk, ada.person, item.id)  # type: ignore[arg-type]
     reviewing.claim_item(world.desk, bo, item.id)
     reviewing.flag(world.desk, bo, item.id, request_id=world.request(), note=text[:2000])
-    page = ada.get("/adjudicate").text
+    page = ada.open("/adjudicate").text
     assert "parcel" in page
     assert "<img" not in page
     assert page.count("</html>") == 1
@@ -62,42 +62,12 @@ def test_it_is_shown_as_text_on_every_page(
 def test_directions_do_not_leave_the_message(world: DeskWorld, browser: NewBrowser) -> None:
     """Right to left by its own letters; what overrides the direction is shown, and does nothing."""
     world.add("invoice\u202egpj.exe \u2066x", message_id="T\u202e1")
-    page = browser("ada").get("/review").text
+    page = browser("ada").open("/review").text
     assert re.search(r'<div class="text"[^>]* dir="auto"', page)
     assert "\u202e" not in page
     assert "\u2066" not in page
-    assert 'title="hidden character: right-to-left override">U+202E</span>' in page
+    assert 'title="hidden: right-to-left override">U+202E</span>' in page
     assert re.search(r"<bdi>T<span class=.mark.", page)
-
-
-@pytest.mark.parametrize(
-    ("text", "marks"),
-    [
-        ("pass\u200bword", ["U+200B"]),
-        ("soft\u00adhyphen", ["U+00AD"]),
-        ("\ufeffbegin", ["U+FEFF"]),
-        ("zero\u200dwidth", ["U+200D"]),
-        ("می\u200cخواهم", []),
-        ("क्\u200dष", []),
-        ("👩\u200d👧 👍🏽 ❤\ufe0f", []),
-        ("tab\tand\r\nline\n", []),
-        ("tag\U000e0041", ["U+E0041"]),
-        ("\ud800", ["U+D800"]),
-        ("\u3164", ["U+3164"]),
-    ],
-)
-def test_what_cannot_be_seen_is_marked(text: str, marks: list[str]) -> None:
-    """Joiners that scripts and emoji need are left alone."""
-    assert [each.mark for each in templates.pieces(text) if each.mark] == marks
-
-
-@given(st.text(max_size=300))
-def test_nothing_is_lost_or_added(text: str) -> None:
-    """The pieces, marks turned back, are the message."""
-    found = list(templates.pieces(text))
-    joined = "".join(each.text or chr(int(each.mark.partition("+")[2], 16)) for each in found)
-    assert joined == text.replace("\r\n", "\n")
-    assert all(templates.mark_name(each.mark) for each in found if each.mark)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
@@ -111,10 +81,9 @@ def test_any_message_comes_back_from_the_page_as_it_is(
     except UnicodeEncodeError:
         return  # cannot be in a database
     item = world.add(text)
-    page = browser("ada").get(f"/review?item={item.id}").text
+    page = browser("ada").open(f"/review?item={item.id}").text
     body = re.search(r'<div class="text[^>]*>(.*?)</div>', page, re.DOTALL)
     assert body is not None
-    mark = re.compile(r'<span class="mark"[^>]*>U\+([0-9A-F]+)</span>')
-    raw = mark.sub(lambda found: f"\x00{found[1]}\x00", body[1])
-    read = re.sub("\x00([0-9A-F]+)\x00", lambda m: chr(int(m[1], 16)), html.unescape(raw))
-    assert read == text.replace("\r\n", "\n")
+    mark = re.compile(r'<span class="mark"[^>]*>([^<]*)</span>')
+    shown = "".join(each.mark if each.hidden else each.text for each in pieces(text))
+    assert html.unescape(mark.sub(r"\1", body[1])) == shown

@@ -123,8 +123,8 @@ def test_the_cookies_are_for_this_host_and_no_script(desk: Desk) -> None:
     assert any(each.startswith("__Host-clerk_desk=") for each in given)
 
 
-def refused(desk: Desk, answer: Any, status: int, reason: str) -> None:
-    """Nobody is let in, and the log says why without a name."""
+def refused(desk: Desk, answer: Any, status: int, reason: str, name: str = "") -> None:
+    """Nobody is let in, and the log says why, from where, and who if the provider named a user."""
     assert answer.status_code == status
     assert "Sign in again" in answer.text
     assert "clerk_desk=" not in str(answer.headers.get("set-cookie"))
@@ -133,7 +133,8 @@ def refused(desk: Desk, answer: Any, status: int, reason: str) -> None:
     if status == 400:
         assert failures == []  # anyone who sends a browser here with nothing fills no log
     else:
-        assert failures[0]["detail"] == {"method": "oidc", "reason": reason}
+        detail = {"method": "oidc", "name": name, "address": "testclient", "reason": reason}
+        assert failures[0]["detail"] == detail
 
 
 def test_an_answer_to_another_browser_is_refused(desk: Desk) -> None:
@@ -158,7 +159,7 @@ def test_an_answer_counts_once(desk: Desk) -> None:
     again = desk.visit()
     again.client.cookies.set(OPTIONS.provider_cookie, kept)
     assert again.get(back).status_code == 403
-    assert desk.log()[0]["detail"] == {"method": "oidc", "reason": "code"}
+    assert desk.log()[0]["detail"]["reason"] == "code"
 
 
 def test_a_code_of_somebody_elses_sign_in_is_refused(desk: Desk) -> None:
@@ -304,7 +305,7 @@ def test_roles_that_come_from_the_provider_are_not_given_here(
     provider.person = {"sub": "u-2", "name": "Dora", "groups": ["desk-owners"]}
     owner, _ = desk.enter()
     page = owner.get("/people").text
-    assert "Roles are given by the sign-in service" in page
+    assert "The sign-in service gives roles" in page
     assert "<select" not in page
     ada = next(each for each in people_of(desk) if each.name == "Ada")
     values = {"person": ada.id, "role": "owner", "action": "role"}
@@ -322,7 +323,7 @@ def test_whoever_has_no_role_is_told_so(
     provider.person = {"sub": "u-1", "name": "Ada <b>Byron</b>", "groups": groups}
     _, answer = desk.enter()
     assert "knows you as Ada &lt;b&gt;Byron&lt;/b&gt;, with no role at this desk" in answer.text
-    refused(desk, answer, 403, "role")
+    refused(desk, answer, 403, "role", "Ada <b>Byron</b>")
 
 
 def test_a_claim_by_a_name_with_dots_is_found(world: DeskWorld, provider: OpenIdProvider) -> None:
@@ -397,7 +398,7 @@ def test_leaving_where_there_is_nothing_to_leave(
     desk = Desk(world, provider, **changes)
     visitor, _ = desk.enter()
     page = visitor.post("/sign-out", {}).text
-    assert "Come back" in page
+    assert "Sign in again" in page
     assert "http-equiv" not in page
 
 
@@ -457,7 +458,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
     if path == "/token":
         answer = visitor.get(desk.provider.consent(answer.headers["location"]))
     assert answer.status_code == 500
-    assert "The operator finds the reason" in answer.text
+    assert "Sign-in is not set up correctly" in answer.text
     assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
     assert people_of(desk) == []
 
@@ -489,11 +490,11 @@ OIDC = {
     ("changes", "words"),
     [
         ({"oidc.issuer": ""}, "oidc.issuer is empty"),
-        ({"oidc.issuer": "http://id.example.com"}, "does not begin with https"),
+        ({"oidc.issuer": "http://id.example.com"}, "must begin with https"),
         ({"oidc.public_url": "https://desk.example.com/"}, "without a slash"),
         ({"web.hostnames": "elsewhere.example"}, "not among web.hostnames"),
         ({"oidc.scopes": "profile"}, "lacks openid"),
-        ({"oidc.role_claim": "groups"}, "nobody could work here"),
+        ({"oidc.role_claim": "groups"}, "nobody could sign in"),
         ({"oidc.owners": "leads"}, "role_claim is empty"),
         ({"oidc.ca_file": "/nowhere"}, "is not a file"),
         ({"oidc.client_secret_file": "/nowhere"}, "cannot be read: No such file"),
@@ -534,6 +535,6 @@ def test_a_desk_starts_while_its_provider_is_away(provider: OpenIdProvider) -> N
     provider.broken = {}
     assert sign_in_provider(load_settings(None, flags).settings) is not None
     provider.metadata = {"issuer": "https://elsewhere.example"}
-    with pytest.raises(SettingsError, match="letter for letter"):
+    with pytest.raises(SettingsError, match="exactly the provider"):
         sign_in_provider(load_settings(None, flags).settings)
     assert sign_in_provider(load_settings(None).settings) is None

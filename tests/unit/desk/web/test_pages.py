@@ -13,7 +13,7 @@ from desk.service import reviewing
 from desk.service.guidelines import section_for
 from desk.web import strings, templates
 from desk.web.templates import blocks
-from tests.support.desk_browser import NewBrowser, field
+from tests.support.desk_browser import METRICS, NewBrowser, field
 from tests.support.desk_world import DeskWorld
 
 PAGES: tuple[str, ...] = (
@@ -25,7 +25,7 @@ PAGES: tuple[str, ...] = (
     "/guidelines",
 )
 PAGES += ("/accuracy", "/guidelines/edit", "/my-day", "/people", "/log", "/nowhere")
-PAGES += ("/load", "/advice", "/proposals")
+PAGES += ("/load", "/export", "/advice", "/proposals")
 WEB = Path(templates.FOLDER).parent
 
 
@@ -114,7 +114,7 @@ def test_a_dispute_is_settled(world: DeskWorld, browser: NewBrowser) -> None:
             world.desk, person, item.id, label, request_id=world.request(), note=f"{name} thinks"
         )
     ada = browser("ada", "adjudicator")
-    page = ada.get("/adjudicate").text
+    page = ada.open("/adjudicate").text
     assert "A hard one" in page
     assert "bo thinks" in page
     assert len(set(re.findall("annotator-[0-9a-f]{8}", page))) == 2
@@ -122,7 +122,7 @@ def test_a_dispute_is_settled(world: DeskWorld, browser: NewBrowser) -> None:
     assert ada.post("/adjudicate", {**values, "action": "skip"}).status_code == 409
     assert ada.post("/adjudicate", {**values, "action": "label:payment"}).status_code == 303
     assert world.item(item.id).outcome_label == "payment"
-    assert "No dispute waits" in ada.get("/adjudicate").text
+    assert "There are no disputes for you" in ada.open("/adjudicate").text
 
 
 def test_search_finds_and_pages(world: DeskWorld, browser: NewBrowser) -> None:
@@ -136,7 +136,7 @@ def test_search_finds_and_pages(world: DeskWorld, browser: NewBrowser) -> None:
     assert ada.get(more[1].replace("&amp;", "&")).text.count("A lost umbrella") == 5
     found = re.search(r'href="(/review\?item=\d+)"', page)
     assert found is not None
-    assert "A lost umbrella" in ada.get(found[1]).text
+    assert "A lost umbrella" in ada.open(found[1]).text
     assert "Nothing was found" in ada.get("/search?q=umbrella&state=decided").text
     assert ada.get("/search?q=%22%29+OR+*&label=x&state=y&page=-1").status_code == 200
 
@@ -152,7 +152,7 @@ def test_near_duplicates_are_looked_at_and_decided_together(
     assert "should have come on Tuesday" in listed
     address = re.search(r'href="(/cluster\?key=[^"]+)"', listed)
     assert address is not None
-    page = ada.get(address[1]).text
+    page = ada.open(address[1]).text
     assert page.count("should have come on Tuesday") == 4
     assert "checked" not in page
     shown = [str(each.id) for each in added]
@@ -161,7 +161,7 @@ def test_near_duplicates_are_looked_at_and_decided_together(
     assert ada.post("/cluster", {**values, "seen": shown[:3], "label": ""}).status_code == 409
     assert ada.post("/cluster", {**values, "seen": shown[:3]}).status_code == 303
     assert [world.item(each.id).state for each in added] == ["decided"] * 3 + ["open"]
-    assert "1003" in bo.get("/review").text
+    assert "1003" in bo.open("/review").text
 
 
 def test_guidelines_are_written_and_kept(world: DeskWorld, browser: NewBrowser) -> None:
@@ -175,7 +175,7 @@ def test_guidelines_are_written_and_kept(world: DeskWorld, browser: NewBrowser) 
     assert bo.post("/guidelines/edit", {**first, "based_on": ""}).status_code == 409
     shown = bo.get("/guidelines").text
     assert "Money <strong>back</strong> &lt;b&gt;only&lt;/b&gt;." in shown
-    assert "Money <strong>back</strong>" in bo.get("/review").text
+    assert "Money <strong>back</strong>" in bo.open("/review").text
     assert bo.post("/guidelines/edit", {"body": "New", "based_on": "1"}).status_code == 303
     assert "Money" in bo.get("/guidelines?version=1").text
 
@@ -204,7 +204,7 @@ def test_the_log_says_who_saw_and_did_what(world: DeskWorld, browser: NewBrowser
     """And no message."""
     world.add("Where is my secret parcel?")
     ada = browser("ada", "owner")
-    ada.get("/review")
+    ada.open("/review")
     ada.get("/search?q=secret")
     page = ada.get("/log").text
     for action in ("item.seen", "search", "person.arrived"):
@@ -218,13 +218,13 @@ def test_probes_and_metrics(world: DeskWorld, browser: NewBrowser) -> None:
     visitor, ada = browser(), browser("ada")
     assert visitor.get("/livez").text == "ok"
     assert visitor.get("/readyz").text == "ok"
-    ada.get("/review")
+    ada.open("/review")
     ada.get("/search?q=secret")
     for n in range(5):
         ada.client.request(f"ODD{n}", "/review")
-    shown = ada.get("/metrics").text
+    shown = ada.get(METRICS).text
     assert 'clerk_desk_items{state="open"} 1.0' in shown
-    assert 'clerk_desk_requests_total{method="GET",page="/review",status="200"} 1.0' in shown
+    assert 'clerk_desk_requests_total{method="GET",page="/review",status="200"} 2.0' in shown
     assert "clerk_desk_database_up 1.0" in shown
     assert "ODD" not in shown
     assert 'method="other"' in shown
@@ -264,7 +264,7 @@ def test_a_desk_without_its_tables_is_alive_and_not_well(
         tx.exec_driver_sql("ALTER TABLE adjudications RENAME TO gone_too")
     assert ada.get("/").status_code == 500
     assert ada.get("/livez").status_code == 200
-    assert "clerk_desk_database_up 0.0" in ada.get("/metrics").text
+    assert "clerk_desk_database_up 0.0" in ada.get(METRICS).text
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
+import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,9 @@ from desk.app import web_options
 from desk.cli.main import app
 from desk.errors import Refused, SettingsError
 from desk.settings import Settings, SignInSettings, WebSettings
-from desk.web.application import serve
+from desk.store import people as store
+from desk.web import server
+from desk.web.server import serve
 from desk.web.visit import WebOptions
 from tests.support.desk_databases import NewDatabase
 from tests.support.desk_world import DeskWorld
@@ -39,9 +44,9 @@ def test_pages_are_served_and_end(world: DeskWorld) -> None:
         urllib.request.urlopen(f"{address}/livez")
 
 
-def test_metrics_may_have_a_port_of_their_own(world: DeskWorld) -> None:
-    """Then nobody who reaches the pages reads them, whatever they call the host, and nobody who
-    reads them reaches a page."""
+def test_metrics_have_their_own_port(world: DeskWorld) -> None:
+    """Users of the pages cannot read them, whatever Host header they send, and no page is on that
+    port."""
     (port,) = free_ports(1)
 
     def status(address: str, path: str, host: str = "localhost") -> int:
@@ -58,12 +63,46 @@ def test_metrics_may_have_a_port_of_their_own(world: DeskWorld) -> None:
         assert status(address, "/metrics") == status(metrics, "/") == 404
         assert status(address, "/metrics", host=f"127.0.0.1:{port}") == 404
         assert status(address, "/readyz") == 200
+
+
+def test_a_slow_request_is_cut_off(world: DeskWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that send a byte now and then would use up the file descriptors. A connection
+    with complete requests stays open."""
+    monkeypatch.setattr(server, "HEADERS_S", 0.5)
     with serve(world.desk, WebOptions(port=0)) as address:
-        assert status(address, "/metrics") == 200
+        place = ("127.0.0.1", int(address.rpartition(":")[2]))
+        kept = http.client.HTTPConnection(*place, timeout=10)
+        kept.request("GET", "/livez")
+        assert kept.getresponse().read() == b"ok"
+        used = kept.sock
+        assert used is not None
+        slow, idle = (socket.create_connection(place, timeout=10) for _ in range(2))
+        with slow, idle:
+            used.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200 OK" in used.recv(4096)
+            begun = time.monotonic()
+            while not is_closed(slow) or not is_closed(idle):
+                with suppress(OSError):
+                    slow.send(b"G")
+                time.sleep(0.05)
+                assert time.monotonic() - begun < 10
+            used.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200 OK" in used.recv(4096)
+        kept.close()
 
 
-def test_metrics_are_not_on_their_own_port_and_the_pages() -> None:
-    """One setting would be without effect."""
+def is_closed(connection: socket.socket) -> bool:
+    """Tell whether the server has ended a connection."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_metrics_and_pages_cannot_share_a_port() -> None:
     with pytest.raises(SettingsError, match=r"web\.metrics_port"):
         web_options(Settings(web=WebSettings(port=8090, metrics_port=8090)))
 
@@ -121,6 +160,33 @@ def test_people_are_added_and_changed(new_database: NewDatabase) -> None:
     listed = runner.invoke(app, ["people", "list", *settings]).output
     assert listed.startswith("ada\towner\tannotator-")
     assert "a long enough" not in listed
+
+
+def test_exports_and_backups_are_logged(world: DeskWorld, tmp_path: Path) -> None:
+    """Both take messages out of the desk."""
+    world.database.close()
+    labels = tmp_path / "taxonomy.toml"
+    labels.write_text(
+        'name = "shop"\nversion = "1"\ndescription = "What customers write about."\n'
+        + "".join(
+            f'[[labels]]\nname = "{each.name}"\ndescription = "{each.description}"\n'
+            for each in world.taxonomy.labels
+        )
+    )
+    url = world.database.engine.url.render_as_string(hide_password=False)
+    settings = ["-s", f"database.url={url}", "-s", f"project.taxonomy={labels}"]
+    runner = CliRunner()
+    done = runner.invoke(app, ["export", "--out", str(tmp_path / "out"), *settings])
+    assert done.exception is None, done.output
+    expected = [("decisions.exported", {"project": "inbox", "decisions": 0})]
+    if world.database.is_sqlite:
+        done = runner.invoke(app, ["backup", "--out", str(tmp_path / "copy.db"), *settings])
+        assert done.exception is None, done.output
+        size = (tmp_path / "copy.db").stat().st_size
+        expected.insert(0, ("database.backed_up", {"file": "copy.db", "bytes": size}))
+    with world.database.read() as tx:
+        entries = store.log_entries(tx, limit=len(expected))
+    assert [(each["action"], each["detail"]) for each in entries] == expected
 
 
 def test_nothing_is_listened_on_by_the_options_alone() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
-from desk.auth.passwords import Attempts, hash_password, is_password
+from desk.auth.passwords import Attempts, SignInQueue, hash_password, is_password
 from desk.auth.rules import check_sign_in, is_trusted
 from desk.errors import Refused, SettingsError
 from desk.service import people
 from desk.store import people as store
+from desk.web.application import build_application
 from desk.web.visit import WebOptions
-from tests.support.desk_browser import LOCAL, Browser, NewBrowser, field
+from tests.support.desk_browser import LOCAL, Browser, NewBrowser, field, visit
 from tests.support.desk_world import DeskWorld, FakeClock
 
 pytestmark = pytest.mark.slow
@@ -26,11 +29,11 @@ def hashed() -> str:
     return hash_password(PASSWORD)
 
 
-def sign_in(visitor: Browser, name: str, password: str, next_path: str = "") -> int:
+def sign_in(visitor: Browser, name: str, password: str, **headers: str) -> int:
     """Fill the form in and send it."""
     page = visitor.get("/sign-in").text
-    values = {"csrf": field(page, "csrf"), "name": name, "password": password, "next": next_path}
-    return visitor.client.post("/sign-in", data=values).status_code
+    values = {"csrf": field(page, "csrf"), "name": name, "password": password}
+    return visitor.client.post("/sign-in", data=values, headers=headers).status_code
 
 
 def test_a_password_lets_in_and_another_does_not(
@@ -44,7 +47,7 @@ def test_a_password_lets_in_and_another_does_not(
     assert sign_in(visitor, "nobody", PASSWORD) == 401
     assert sign_in(visitor, "ada", PASSWORD) == 303
     assert visitor.get("/people").status_code == 200
-    with pytest.raises(Refused, match="there already"):
+    with pytest.raises(Refused, match="already"):
         people.add_local(world.desk, "ada", "ada", "owner", hashed)
 
 
@@ -91,12 +94,12 @@ def test_leaving_ends_the_session(world: DeskWorld, browser: NewBrowser) -> None
     """Also for anyone who kept the cookie."""
     world.add()
     ada = browser("ada")
-    ada.get("/review")
+    ada.open("/review")
     token = ada.client.cookies[LOCAL.session_cookie]
     assert ada.post("/sign-out", {}).status_code == 303
     ada.client.cookies.set(LOCAL.session_cookie, token)
     assert ada.get("/").status_code == 303
-    assert browser("bo").get("/review").text.count('class="task"') == 1
+    assert browser("bo").open("/review").text.count('class="task"') == 1
 
 
 def test_the_database_holds_no_token_and_no_password(
@@ -120,48 +123,137 @@ def test_another_password_signs_out_everywhere(world: DeskWorld, browser: NewBro
     assert ada.get("/").status_code == 303
 
 
-def test_guessing_becomes_slow() -> None:
-    """By name; a success forgets the failures, and others are not held up."""
+HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
+
+
+def fails(attempts: Attempts, address: str, name: str) -> float:
+    """Guess wrong; return the seconds to wait, 0 if the guess was checked."""
+    wait_s = attempts.begin(address, name)
+    if not wait_s:
+        attempts.end(address, name, right=False)
+    return wait_s
+
+
+def test_guessing_a_name_from_one_address_becomes_slow() -> None:
     clock = FakeClock()
     attempts = Attempts(clock)
-
-    def fails(name: str) -> float:
-        wait_s = attempts.begin(name)
-        if not wait_s:
-            attempts.end(name, right=False)
-        return wait_s
-
-    assert [fails("ada") for _ in range(6)] == [0] * 6
+    assert [fails(attempts, HERE, "ada") for _ in range(6)] == [0] * 6
     for wait_s in (1, 2, 4, 8, 16, 32, 60, 60):
-        assert fails("ada") == wait_s
+        assert fails(attempts, HERE, "ada") == wait_s
         clock.move(wait_s)
-        assert fails("ada") == 0
-    assert fails("bo") == 0
+        assert fails(attempts, HERE, "ada") == 0
+    assert fails(attempts, HERE, "bo") == 0
+    assert fails(attempts, ELSEWHERE, "ada") == 0
     clock.move(60)
-    assert attempts.begin("ada") == 0
-    attempts.end("ada", right=True)
-    assert [fails("ada") for _ in range(6)] == [0] * 6
+    assert attempts.begin(HERE, "ada") == 0
+    attempts.end(HERE, "ada", right=True)
+    assert [fails(attempts, HERE, "ada") for _ in range(6)] == [0] * 6
 
 
-def test_many_guesses_at_once_are_no_more_than_one_after_the_other() -> None:
-    """What is being checked counts: forty connections would be forty guesses."""
+def test_guessing_many_names_from_one_address_becomes_slow() -> None:
+    """A success of one name does not reset it: the guesser may have an account."""
     attempts = Attempts(FakeClock())
-    assert [attempts.begin("ada") for _ in range(8)] == [0] * 6 + [1] * 2
+    waits = []
+    for n in range(30):
+        waits.append(fails(attempts, HERE, f"person{n}"))
+        if attempts.begin(HERE, "mallory") == 0:
+            attempts.end(HERE, "mallory", right=True)
+    assert waits[:21] == [0] * 21
+    assert min(waits[21:]) >= 1
+    assert fails(attempts, ELSEWHERE, "person29") == 0
 
 
-def test_a_crowd_at_the_door_does_not_keep_others_from_their_pages() -> None:
-    """A check takes a thread for as long as it waits: eight at most do."""
+def test_addresses_of_one_ipv6_network_are_one_guesser() -> None:
+    """A single host can have all addresses of a /64."""
     attempts = Attempts(FakeClock())
-    assert [attempts.begin(f"person{n}") for n in range(10)] == [0] * 8 + [1] * 2
-    attempts.end("person0", right=False)
-    assert attempts.begin("person9") == 0
+    waits = [fails(attempts, f"2001:db8::{n:x}", "ada") for n in range(8)]
+    assert waits == [0] * 6 + [1] * 2
+    assert fails(attempts, "2001:db8:0:1::1", "ada") == 0
 
 
-def test_who_guesses_is_told_to_wait(browser: NewBrowser) -> None:
-    """And the right password does not help meanwhile."""
-    visitor = browser()
-    codes = [sign_in(visitor, "ada", "x" * 300) for _ in range(8)]
+def test_failures_are_forgotten_after_a_quarter_of_an_hour() -> None:
+    """The typing mistakes of an office behind one address do not add up for days."""
+    clock = FakeClock()
+    attempts = Attempts(clock)
+    for n in range(100):
+        assert fails(attempts, HERE, f"person{n % 10}") == 0
+        clock.move(901)
+
+
+def test_parallel_guesses_are_limited_like_sequential_ones() -> None:
+    """An attempt counts while it is being checked: forty connections would be forty guesses."""
+    attempts = Attempts(FakeClock())
+    assert [attempts.begin(HERE, "ada") for _ in range(8)] == [0] * 6 + [1] * 2
+
+
+def test_sign_ins_of_one_address_wait_in_line() -> None:
+    """24 connections that guess took every check, and all right passwords were refused. Now two run
+    for one address, others are not delayed, and the line has an end."""
+
+    async def scene() -> None:
+        queue = SignInQueue()
+        running: list[str] = []
+        most: list[int] = []
+        release = asyncio.Event()
+
+        async def sign_in_from(address: str) -> bool:
+            async with queue.turn(address) as in_turn:
+                if in_turn:
+                    running.append(address)
+                    most.append(running.count(HERE))
+                    await release.wait()
+                    running.remove(address)
+                return in_turn
+
+        guesses = [asyncio.ensure_future(sign_in_from(HERE)) for _ in range(60)]
+        await asyncio.sleep(0)
+        right = [asyncio.ensure_future(sign_in_from(f"198.51.100.{n}")) for n in range(6)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert running.count(HERE) == 2
+        assert len(running) == 8
+        release.set()
+        assert await asyncio.gather(*right) == [True] * 6
+        assert await asyncio.gather(*guesses) == [True] * 50 + [False] * 10
+        assert max(most) == 2
+        assert await sign_in_from(HERE)
+
+    asyncio.run(scene())
+
+
+def test_wrong_passwords_from_one_address_delay_nobody_elsewhere(
+    world: DeskWorld, browser: NewBrowser, hashed: str
+) -> None:
+    people.add_local(world.desk, "ada", "ada", "owner", hashed)
+    app = build_application(world.desk, LOCAL)
+    guesser, ada = visit(app, HERE), visit(app, ELSEWHERE)
+    csrf = field(guesser.get("/sign-in").text, "csrf")
+    wrong = {"csrf": csrf, "name": "ada", "password": "x" * 300}
+    codes = [guesser.post("/sign-in", data=wrong) for _ in range(200)]
+    assert [each.status_code for each in codes] == [401] * 6 + [429] * 194
+    assert sign_in(Browser(guesser, None), "ada", PASSWORD) == 429
+    assert sign_in(Browser(ada, None), "ada", PASSWORD) == 303
+
+
+def test_behind_a_proxy_the_forwarded_address_counts(world: DeskWorld, hashed: str) -> None:
+    """If the proxy is named. Otherwise the header is anybody's, and the log says what to set."""
+    people.add_local(world.desk, "ada", "ada", "owner", hashed)
+    named = build_application(world.desk, replace(LOCAL, proxy_addresses=("10.0.0.0/8",)))
+    proxy = Browser(visit(named, "10.1.2.3"), None)
+    for _ in range(8):
+        code = sign_in(proxy, "ada", "x" * 300, **{"X-Forwarded-For": f"{ELSEWHERE}, {HERE}"})
+    assert code == 429
+    # A guesser can only prepend addresses: the proxy adds the last one.
+    assert sign_in(proxy, "ada", PASSWORD, **{"X-Forwarded-For": f"10.9.9.9, {HERE}"}) == 429
+    assert sign_in(proxy, "ada", PASSWORD, **{"X-Forwarded-For": ELSEWHERE}) == 303
+    unnamed = Browser(visit(build_application(world.desk, LOCAL), "10.1.2.3"), None)
+    with capture_logs() as logged:
+        codes = [
+            sign_in(unnamed, "ada", "x" * 300, **{"X-Forwarded-For": f"192.0.2.{n}"})
+            for n in range(8)
+        ]
     assert codes == [401] * 6 + [429] * 2
+    assert "sign_in.proxy_addresses" in logged[0]["hint"]
 
 
 def test_passwords_are_checked() -> None:
@@ -211,7 +303,7 @@ def test_addresses_of_a_proxy() -> None:
         ("none", "0.0.0.0", (), "anyone who reaches it"),
         ("none", "desk.example.com", (), "anyone who reaches it"),
         ("proxy", "0.0.0.0", (), "proxy_addresses is empty"),
-        ("proxy", "0.0.0.0", ("nowhere",), "no address"),
+        ("proxy", "0.0.0.0", ("nowhere",), "neither an address"),
     ],
 )
 def test_unsafe_ways_are_refused(
@@ -233,16 +325,27 @@ def test_without_sign_in_only_this_machines_names_are_answered(browser: NewBrows
     assert visitor.get("/livez", Host="10.0.0.7").status_code == 200
 
 
-def test_arrivals_and_failures_are_in_the_log(
-    world: DeskWorld, browser: NewBrowser, hashed: str
-) -> None:
-    """With no name of anyone who failed: people type passwords into that field."""
+def test_arrivals_and_failures_are_in_the_log(world: DeskWorld, hashed: str) -> None:
+    """A failure has the name of the account and the address. An unknown name is left out: users
+    type passwords into that field."""
     people.add_local(world.desk, "ada", "ada", "owner", hashed)
-    visitor = browser()
-    sign_in(visitor, "my password by mistake", "x")
-    sign_in(visitor, "ada", PASSWORD)
+    visitor = Browser(visit(build_application(world.desk, LOCAL), HERE), None)
+    with capture_logs() as logged:
+        sign_in(visitor, "my password by mistake", "x")
+        sign_in(visitor, "ada", "not it at all")
+        sign_in(visitor, "ada", PASSWORD)
     with world.database.read() as tx:
         entries = store.log_entries(tx)
-    assert [entry["action"] for entry in entries[:2]] == ["person.arrived", "sign_in.failed"]
-    assert "mistake" not in str(entries)
+    assert [entry["action"] for entry in entries[:3]] == [
+        "person.arrived",
+        "sign_in.failed",
+        "sign_in.failed",
+    ]
+    assert [entry["detail"] for entry in entries[1:3]] == [
+        {"method": "local", "name": "ada", "address": HERE},
+        {"method": "local", "name": "", "address": HERE},
+    ]
+    failures = [each for each in logged if each["event"] == "sign_in.failed"]
+    assert [(each["name"], each["address"]) for each in failures] == [("", HERE), ("ada", HERE)]
+    assert "mistake" not in str(entries) + str(logged)
     assert people.find(world.desk, 1).role == "owner"

@@ -1,6 +1,6 @@
-"""What is said of confused labels: rarely where nothing is wrong, and soon where something is.
+"""Findings about labels: rarely wrong in a sound taxonomy, and soon there in a bad one.
 
-People are simulated: each is wrong once in twenty times, and then gives any other label.
+Reviewers are simulated: each is wrong once in twenty times, and then gives a random other label.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MISTAKES = 0.05
 def people(
     seed: int, messages: int, *, merged: tuple[int, int] | None = None, vague: int | None = None
 ) -> list[DecidedMessage]:
-    """Return messages with two people's labels. ``merged`` are two labels that are one, so that
-    people guess between them; of a ``vague`` label every second message gets any label."""
+    """Return messages with two reviewers' labels. Between the ``merged`` labels they guess; every
+    second message of a ``vague`` label gets a random one."""
     draw = np.random.default_rng(seed)
 
     def say(truth: int) -> str:
@@ -51,7 +51,8 @@ def people(
 
 
 def test_a_sound_taxonomy_is_left_alone() -> None:
-    """Of 200 simulated teams at most one in twenty hears of a pair or a label; it is far fewer."""
+    """In 200 simulated teams, at most one in twenty gets a wrong finding about a pair or a
+    label."""
     wrongly = {"pair": 0, "label": 0}
     for seed in range(200):
         decided = people(seed, 600)
@@ -64,8 +65,8 @@ def test_a_sound_taxonomy_is_left_alone() -> None:
 
 @pytest.mark.parametrize(("messages", "least"), [(150, 0.5), (300, 0.95), (600, 1.0)])
 def test_two_labels_that_are_one_are_found(messages: int, least: float) -> None:
-    """With 300 doubly decided messages, fifty of them of these labels, nearly always; that they
-    are one, and not only confused, is said with 600; and no other pair is named with them."""
+    """With 300 messages decided twice, fifty of them of these labels, nearly always; with 600, as
+    one label instead of two confused ones; and never another pair."""
     found = [find_pairs(people(seed, messages, merged=(2, 7)), LABELS) for seed in range(100)]
     named = [[pair.labels for pair in pairs if pair.disagreements] for pairs in found]
     assert np.mean([(LABELS[2], LABELS[7]) in names for names in named]) >= least
@@ -76,7 +77,6 @@ def test_two_labels_that_are_one_are_found(messages: int, least: float) -> None:
 
 
 def test_a_label_that_nobody_can_tell_is_found() -> None:
-    """Its disagreements are with no one label in particular, and so no pair is blamed."""
     found = []
     for seed in range(50):
         decided = people(seed, 800, vague=4)
@@ -88,17 +88,19 @@ def test_a_label_that_nobody_can_tell_is_found() -> None:
 
 def test_who_sees_a_label_is_no_second_opinion() -> None:
     """A decision on a suspect agrees with what it shows too often; an audit's is blind, and stands
-    beside the hold-out's label; opinions of several people stand for themselves."""
-    sha = [f"{at}" * 64 for at in range(4)]
+    beside the hold-out's label; opinions of several people stand for themselves. A message that the
+    desk drew from service may have brought that label into the hold-out itself."""
+    sha = [f"{at}" * 64 for at in range(5)]
     answers = [
         Answer("a", sha[0], "accept", purpose="check"),
-        Answer("b", sha[1], "relabel", "x", purpose="audit"),
+        Answer("b", sha[1], "relabel", "x", purpose="audit", task_id="1"),
+        Answer("d", sha[4], "relabel", "y", purpose="audit"),
         Answer("c", sha[2], "relabel", "x", role="opinion"),
         Answer("c", sha[2], "drop", role="opinion"),
         Answer("c", sha[2], "drop", guideline="3"),
     ]
-    found = gather(answers, {sha[0]: "y", sha[1]: "y"})
-    assert [each.doubly for each in found.values()] == [False, True, True]
+    found = gather(answers, {sha[0]: "y", sha[1]: "y", sha[4]: "y"})
+    assert [each.doubly for each in found.values()] == [False, True, False, True]
     assert found[sha[0]].outcome == "y"
     assert found[sha[1]].opinions == ["y", "x"]
     assert (found[sha[2]].outcome, found[sha[2]].guideline) == (NONE, "3")
@@ -116,15 +118,13 @@ def unit(rows: NDArray[np.float64]) -> Vectors:
 
 
 def label_vectors(draw: np.random.Generator, count: int, intents: int = 4) -> Vectors:
-    """Return messages of one label: some intents about one centre, as real labels have them."""
+    """Return messages of one label: several intents around one centre, as in real labels."""
     centre = draw.normal(0, 1, 48)
     middles = centre + draw.normal(0, 0.45, (intents, 48))
     return unit(middles[draw.integers(intents, size=count)] + draw.normal(0, 0.8, (count, 48)))
 
 
 def test_a_missing_label_is_found_in_what_fits_none() -> None:
-    """Twenty messages of a label that is not there, among twenty strays: one cluster, of these; and
-    of strays alone nothing is made."""
     found = 0
     for seed in range(20):
         draw = np.random.default_rng(seed)
@@ -138,7 +138,6 @@ def test_a_missing_label_is_found_in_what_fits_none() -> None:
 
 
 def test_mistakes_about_a_known_label_are_no_missing_one() -> None:
-    """Ten messages of a label that somebody dropped, and two hundred that were kept: slips."""
     draw = np.random.default_rng(2)
     rows = label_vectors(draw, 210)
     assert find_missing(rows[:10], rows[10:]) == []
@@ -153,7 +152,8 @@ WIDTH = 48
 
 
 def split_vectors(draw: np.random.Generator, count: int, spread: float) -> Vectors:
-    """Return messages of one label: seven requests about one centre, ``spread`` from it."""
+    """Return messages of one label: seven requests around one centre, at a distance of
+    ``spread``."""
     centre = draw.normal(0, 1, WIDTH)
     middles = centre + draw.normal(0, spread, (7, WIDTH))
     return unit(middles[draw.integers(7, size=count)] + draw.normal(0, 1.6, (count, WIDTH)))
@@ -164,43 +164,38 @@ def taxonomy(draw: np.random.Generator, spreads: Sequence[float]) -> list[Vector
 
 
 def test_a_label_that_is_two_is_named_among_labels_of_every_width() -> None:
-    """Narrow and broad labels, of which the broad ones' halves lie as far apart as two narrow
-    labels do: two under one name are among the two named in all of five taxonomies, called two
-    in three (not where they are each other's nearest) and divided as they were put together; no
-    sound label is called two."""
+    """The halves of broad labels are as far apart as two narrow labels."""
     called = 0
     for seed in range(5):
         draw = np.random.default_rng(seed)
         spreads = draw.permutation(np.linspace(0.3, 0.8, len(SPLIT_LABELS)))
         sound = taxonomy(draw, spreads.tolist())
         told = find_split(sound, SPLIT_LABELS)
-        assert [each.strange for each in told] == [False, False]
+        assert [each.separate for each in told] == [False, False]
         assert told[0].links <= told[1].links
         half = LEAST_LABEL // 2
         sound[3] = np.concatenate([split_vectors(draw, half, 0.5), split_vectors(draw, half, 0.5)])
         told = find_split(sound, SPLIT_LABELS)
-        assert {each.label for each in told if each.strange} <= {"d"}
+        assert {each.label for each in told if each.separate} <= {"d"}
         (planted,) = (each for each in told if each.label == "d")
         first = (planted.part[:half] == 0).mean()
         assert max(first, 1 - first) > 0.9
         assert len(planted.part) == 2 * half
-        called += planted.strange
+        called += planted.separate
     assert called >= 3
 
 
 def test_every_message_is_in_a_part_and_more_of_them_change_little() -> None:
-    """A label much larger than the others is looked at in a sample, and divided whole."""
     draw = np.random.default_rng(0)
     sound = taxonomy(draw, [0.5] * len(SPLIT_LABELS))
     sound[0] = np.concatenate([split_vectors(draw, 400, 0.5), split_vectors(draw, 400, 0.5)])
     told = find_split(sound, SPLIT_LABELS)[0]
-    assert (told.label, len(told.part), told.strange) == ("a", 800, True)
+    assert (told.label, len(told.part), told.separate) == ("a", 800, True)
     first = (told.part[:400] == 0).mean()
     assert max(first, 1 - first) > 0.9
 
 
 def test_too_few_labels_or_messages_say_nothing() -> None:
-    """How labels are linked cannot be told from four of them, nor from a few messages."""
     draw = np.random.default_rng(1)
     four = taxonomy(draw, [0.5] * 4)
     two = np.concatenate([split_vectors(draw, 75, 0.3), split_vectors(draw, 75, 0.3)])

@@ -1,4 +1,4 @@
-"""A record file is read by one model: exactly, or refused with the file and what to do."""
+"""Record files are read exactly, or refused with the file's name and a remedy."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ def test_a_file_that_is_not_there_is_none_or_told_with_its_command(tmp_path: Pat
     assert TOY.read_if_present(tmp_path) is None
     assert LINES.read_if_present(tmp_path) is None
     for file in (TOY, LINES):
-        with pytest.raises(BadInput, match=r"No such file or directory: clerk-trainer play writes"):
+        with pytest.raises(
+            BadInput, match=r"No such file or directory: make it with clerk-trainer play"
+        ):
             file.read(tmp_path)
 
 
 def test_keys_that_the_model_does_not_name_are_dropped(tmp_path: Path) -> None:
-    """Whatever somebody added may be a customer's words."""
     (tmp_path / "toy.json").write_text('{"schema":"toy/1","share":1,"names":[],"text":"words"}')
     assert TOY.read(tmp_path).to_json() == {"schema": "toy/1", "share": 1.0, "names": []}
 
@@ -116,7 +117,7 @@ def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:
     check_target(tmp_path, "toy.json")
     (tmp_path / "toy.json").touch()
     check_target(tmp_path, "toy.json")
-    with pytest.raises(BadInput, match=r"holds other files and no other\.json"):
+    with pytest.raises(BadInput, match=r"has other files and no other\.json"):
         check_target(tmp_path, "other.json")
     with pytest.raises(BadInput, match="exists and is not a directory"):
         check_target(tmp_path / "toy.json", "toy.json")

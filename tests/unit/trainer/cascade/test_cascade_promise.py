@@ -1,4 +1,4 @@
-"""What nobody looks at is right as often as was promised: against a known truth."""
+"""A cascade keeps its promised precision without review, simulated with a known truth."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TRAININGS = 60
 def test_a_cascade_keeps_its_promise_in_nineteen_trainings_of_twenty(
     world: str, promise: float
 ) -> None:
-    """Three standard errors are allowed for. What the first stage was sure enough of for the
-    margin went to nobody, whatever it was worth: up to every training broke the promise. And a
-    cascade that never binds, or leaves the first stage nothing, does not pass."""
+    """Plus three standard errors. Once the first stage answered everything that the margin allowed,
+    and up to every training broke the promise. A judge that never builds a cascade does not
+    pass."""
     found = simulate(WORLDS[world], promise, TRAININGS, messages=600, seed=3)
     assert found.broken / TRAININGS <= 0.05 + 3 * (0.05 * 0.95 / TRAININGS) ** 0.5
     assert found.bound >= TRAININGS / 2

@@ -1,4 +1,4 @@
-"""Small datasets with known faults in them."""
+"""Small datasets with known faults."""
 
 from __future__ import annotations
 

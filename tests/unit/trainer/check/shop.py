@@ -1,4 +1,4 @@
-"""Examples of a small shop's desk: three labels of two sublabels, easy to tell apart."""
+"""Examples of a small shop: three labels of two sublabels, easy to distinguish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No message is judged by a model that learnt it, or a near-copy of it."""
+"""No message is judged by a model that was trained on it or on a near-copy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from trainer.check.suspects import assign_folds, find_suspects, predict_out_of_f
 from trainer.dataset.extra_files import GROUPS, read_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.errors import BadInput
-from trainer.similarity import SIMILARITY
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +30,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def copied(seed: int) -> tuple[list[Example], set[str]]:
-    """Return messages of which every tenth has three near-copies, and the ids of six groups of
-    those under a wrong label, each copy under the same one: a template that was filed wrongly."""
+    """Return messages of which every tenth has three near-copies, and the ids of six such groups
+    with a wrong label, the same for each copy: a template that was labelled wrong."""
     rng = random.Random(seed)
     single = [replace(example, sublabel=None) for example in make_examples(60, seed)]
     names = sorted(THINGS)
@@ -64,12 +63,12 @@ def share_found(examples: list[Example], wrong: set[str], clusters: NDArray[np.i
 
 
 def test_a_wrong_label_on_four_near_copies_is_found() -> None:
-    """Simulated with known truth, five times: with each message alone in its fold the copies vouch
-    for each other and next to none is found; with their cluster in one fold nearly all are."""
+    """Simulated with known truth, five times. With each message alone in its fold, the copies
+    confirm each other and hardly any is found."""
     before, after = [], []
     for seed in range(5):
         examples, wrong = copied(seed)
-        clusters = number_clusters(examples, SIMILARITY)
+        clusters = number_clusters(examples)
         before.append(share_found(examples, wrong, np.arange(len(examples))))
         after.append(share_found(examples, wrong, clusters))
     assert np.mean(before) <= 0.1
@@ -79,7 +78,6 @@ def test_a_wrong_label_on_four_near_copies_is_found() -> None:
 def test_check_puts_wrong_labels_on_near_copies_into_the_queue(
     make_dataset: Callable[..., Dataset],
 ) -> None:
-    """The whole command's way: most of the copies are in the queue, with the right suggestion."""
     examples, wrong = copied(1)
     checked = check_dataset(make_dataset(examples), CheckSettings())
     found = {suspect.example.id: suspect.suggested for suspect in checked.suspects}
@@ -89,7 +87,6 @@ def test_check_puts_wrong_labels_on_near_copies_into_the_queue(
 
 
 def test_a_cluster_lies_in_one_fold_and_classes_are_shared_out() -> None:
-    """Whatever the seed; and of single messages each fold has its share to the row."""
     random = np.random.default_rng(0)
     targets = random.integers(0, 11, 600)
     clusters = np.where(
@@ -120,8 +117,6 @@ def test_a_cluster_lies_in_one_fold_and_classes_are_shared_out() -> None:
     ],
 )
 def test_few_clusters_are_dealt_out_too(sizes: dict[int, list[int]], most: int) -> None:
-    """However few there are: no error, no warning, and the clusters of a class lie apart, so that
-    as much of it as can be is known when one of them is judged."""
     targets: list[int] = []
     clusters: list[int] = []
     for target, members in sizes.items():
@@ -140,12 +135,11 @@ def test_few_clusters_are_dealt_out_too(sizes: dict[int, list[int]], most: int) 
 
 
 def test_a_label_of_nothing_but_copies_of_each_other_is_not_doubted() -> None:
-    """Hidden whole, the label is unknown to the model: that says nothing about the label, and the
-    figures say how many were not judged."""
+    """If it is hidden entirely, the model does not know the label."""
     template = "your weekly newsletter of the shop: offers, news, recipes, number"
     examples = [replace(example, sublabel=None) for example in make_examples(40, 1)]
     examples += [Example(f"n{at}", f"{template} {at}", "newsletter") for at in range(20)]
-    clusters = number_clusters(examples, SIMILARITY)
+    clusters = number_clusters(examples)
     assert len(set(clusters[-20:])) == 1
     names = [*sorted(THINGS), "newsletter"]
     judged = predict_out_of_fold(examples, names, clusters=clusters, embeddings=None, seed=1)
@@ -163,9 +157,8 @@ NAMES = sorted(THINGS)
 
 
 def by_customer(seed: int) -> tuple[list[Example], dict[str, int], set[str]]:
-    """Return messages of customers who write four each and sign them, the customer's number by
-    message, and the ids of six customers' messages, which are under a wrong label: one mailbox
-    that was filed wrongly as a whole."""
+    """Return messages of customers who wrote and signed four each, the customer's number by
+    message, and the ids of six customers' messages, which have a wrong label."""
     rng = random.Random(seed)
     singles = [replace(example, sublabel=None) for example in make_examples(100, seed)]
     by_label = {name: [one for one in singles if one.label == name] for name in NAMES}
@@ -186,14 +179,14 @@ def by_customer(seed: int) -> tuple[list[Example], dict[str, int], set[str]]:
 
 
 def test_wrong_labels_on_a_customers_messages_are_found() -> None:
-    """Simulated with known truth, five times. None is a near-duplicate of another, so that clusters
-    alone deal a customer's messages into several folds, where they vouch for each other."""
+    """Simulated with known truth, five times. The messages are not near-duplicates, so without
+    groups they are in several folds and confirm each other."""
     before, after = [], []
     for seed in range(5):
         examples, customer, wrong = by_customer(seed)
-        alone = number_clusters(examples, SIMILARITY)
+        alone = number_clusters(examples)
         assert len(set(alone)) == len(examples)
-        together = number_clusters(examples, SIMILARITY, customer)
+        together = number_clusters(examples, customer)
         assert len(set(together)) == len(set(customer.values()))
         before.append(share_found(examples, wrong, alone))
         after.append(share_found(examples, wrong, together))
@@ -202,17 +195,16 @@ def test_wrong_labels_on_a_customers_messages_are_found() -> None:
 
 
 def test_a_chain_of_near_copies_and_groups_is_one() -> None:
-    """Two near-copies of two customers bring all that these wrote into one fold."""
     messages = ["where is my parcel from monday", "where is my parcel from monday ok", "a b c d"]
     examples = [Example(f"m{at}", text, "refund") for at, text in enumerate([*messages, "e f g h"])]
-    assert len(set(number_clusters(examples, SIMILARITY))) == 3
-    united = number_clusters(examples, SIMILARITY, {"m0": 0, "m2": 0, "m1": 1, "m3": 1})
+    assert len(set(number_clusters(examples))) == 3
+    united = number_clusters(examples, {"m0": 0, "m2": 0, "m1": 1, "m3": 1})
     assert len(set(united)) == 1
 
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> tuple[Dataset, dict[str, int], set[str]]:
-    """Return a dataset that the command split by customer, who wrote what, and what is wrong."""
+    """Return a dataset split by customer, the customers by message, and the wrong ids."""
     examples, customer, wrong = by_customer(1)
     taxonomy = tmp_path / "taxonomy.toml"
     labels = "".join(f'[[labels]]\nname = "{name}"\ndescription = "d"\n' for name in NAMES)
@@ -234,7 +226,6 @@ def prepared(tmp_path: Path) -> tuple[Dataset, dict[str, int], set[str]]:
 def test_check_deals_groups_whole_after_a_split_by_group(
     prepared: tuple[Dataset, dict[str, int], set[str]],
 ) -> None:
-    """The whole way from the export: most wrong labels outside the hold-out are in the queue."""
     dataset, _, wrong = prepared
     checked = check_dataset(dataset, CheckSettings())
     there = {example.id for example in (*dataset.train, *dataset.validation)} & wrong
@@ -248,8 +239,7 @@ def test_check_deals_groups_whole_after_a_split_by_group(
 def test_the_dataset_holds_numbers_and_no_names(
     prepared: tuple[Dataset, dict[str, int], set[str]],
 ) -> None:
-    """Who wrote together is known of every part, and no customer is named; the file is for owner
-    and group, and its digest is the manifest's. No unit of the hold-out is in another part."""
+    """groups.jsonl has no customer's name, and no group is in two splits."""
     dataset, customer, _ = prepared
     groups = read_groups(dataset)
     assert groups is not None

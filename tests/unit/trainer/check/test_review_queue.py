@@ -1,4 +1,4 @@
-"""The review queue: safe to open, safe to edit, never lost."""
+"""The review queue can be opened and edited safely, and is never lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ def decide(path: Path, **cells: str) -> None:
 
 
 def test_a_queue_reads_back_with_its_line_ends_and_letters(tmp_path: Path) -> None:
-    """Rank, id, the text's digest and the suggestion are there; the decision is open."""
     path = tmp_path / "queue.csv"
     assert write_queue(path, [suspect(1), suspect(2)], update=False) == 0
     rows = read(path)
@@ -58,7 +57,7 @@ def test_a_queue_reads_back_with_its_line_ends_and_letters(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)"])
 def test_no_cell_is_run_as_a_formula(tmp_path: Path, start: str) -> None:
-    """A customer's text cannot reach into the spreadsheet of anyone who reads it."""
+    """A customer's text must not run in a reviewer's spreadsheet."""
     path = tmp_path / "queue.csv"
     write_queue(path, [suspect(1, f"{start} hello")], update=False)
     row = read(path)[0]
@@ -69,7 +68,6 @@ def test_no_cell_is_run_as_a_formula(tmp_path: Path, start: str) -> None:
 
 
 def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
-    """The two commands meet in this file: columns, words and digests fit."""
     path = tmp_path / "queue.csv"
     write_queue(path, [suspect(1), suspect(2)], update=False)
     assert {*IDENTITY, *BY_HAND} <= set(COLUMNS)
@@ -83,23 +81,18 @@ def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
 
 
 def test_a_queue_that_somebody_filled_in_is_not_overwritten(tmp_path: Path) -> None:
-    """An afternoon's decisions survive a second check; an untouched queue is written again."""
     path = tmp_path / "queue.csv"
     write_queue(path, [suspect(1)], update=False)
     write_queue(path, [suspect(1), suspect(2)], update=False)
     assert len(read(path)) == 2
     decide(path, note="ask Ann")
     before = path.read_bytes()
-    with pytest.raises(
-        BadInput, match=r"queue.csv: holds 1 rows that somebody filled in.*--update"
-    ):
+    with pytest.raises(BadInput, match=r"queue.csv: has 1 rows with decisions.*--update"):
         write_queue(path, [suspect(3)], update=False)
     assert path.read_bytes() == before
 
 
 def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
-    """At its row where it is still suspected, at the end where not; a changed text is asked
-    about again."""
     path = tmp_path / "queue.csv"
     write_queue(path, [suspect(1), suspect(2)], update=False)
     decide(path, decision="accept", note="seen", decided_by="Ann")
@@ -122,15 +115,14 @@ def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a,b\n1,2\n", "no column 'id': this is no review queue"),
-        (b"\xff\xfe\x00", "cannot read the queue that is there"),
-        ((",".join(COLUMNS) + "\n1,2\n").encode(), "row 1 has not as many cells"),
+        (b"a,b\n1,2\n", "no column 'id': not a review queue"),
+        (b"\xff\xfe\x00", "cannot read the existing queue"),
+        ((",".join(COLUMNS) + "\n1,2\n").encode(), "row 1 does not have as many cells"),
     ],
 )
 def test_another_file_in_the_queue_s_place_is_left_alone(
     tmp_path: Path, content: bytes, problem: str
 ) -> None:
-    """A wrong --queue destroys nobody's file."""
     path = tmp_path / "queue.csv"
     path.write_bytes(content)
     with pytest.raises(BadInput, match=problem):

@@ -15,14 +15,12 @@ from trainer.check import suspects as out_of_fold
 from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import (
     assign_folds,
-    assign_sublabel_folds,
     check_sublabels,
     cross_val_predict,
     find_suspects,
     fit_predict,
     group_sublabels,
     predict_out_of_fold,
-    sum_per_label,
     text_features,
 )
 from trainer.dataset.folder import Dataset, Example
@@ -33,7 +31,6 @@ Planted = tuple[Dataset, frozenset[str]]
 
 
 def test_planted_errors_are_found_first_with_the_right_suggestion(planted: Planted) -> None:
-    """Seven wrong labels of 150: they lead the queue, and each is told where it belongs."""
     dataset, wrong = planted
     checked = check_dataset(dataset, CheckSettings())
     first = checked.suspects[: len(wrong)]
@@ -49,7 +46,6 @@ def test_planted_errors_are_found_first_with_the_right_suggestion(planted: Plant
 
 
 def test_the_evidence_is_three_messages_that_nobody_doubts(planted: Planted) -> None:
-    """A person compares with the nearest ones, never with another suspect or the message itself."""
     checked = check_dataset(planted[0], CheckSettings())
     doubted = {suspect.example.id for suspect in checked.suspects}
     for suspect in checked.suspects:
@@ -62,7 +58,6 @@ def test_the_evidence_is_three_messages_that_nobody_doubts(planted: Planted) -> 
 def test_what_a_person_vouched_for_is_not_doubted_again(
     planted: Planted, make_dataset: Callable[..., Dataset]
 ) -> None:
-    """A label that was accepted or corrected stays out of the next queue."""
     dataset, wrong = planted
     first, *_ = sorted(wrong)
     made = [
@@ -76,14 +71,12 @@ def test_what_a_person_vouched_for_is_not_doubted_again(
 
 
 def test_the_same_dataset_gives_the_same_record(planted: Planted) -> None:
-    """Two people who check see the same queue."""
     first, second = (check_dataset(planted[0], CheckSettings()) for _ in range(2))
     assert first.record("q.csv", 0) == second.record("q.csv", 0)
     assert first.suspects == second.suspects
 
 
 def test_labels_without_sublabels_are_judged_as_well(make_dataset: Callable[..., Dataset]) -> None:
-    """Most exports have none; the detector says what it worked on."""
     train = [replace(example, sublabel=None) for example in make_examples(40, 1)]
     train[5] = replace(train[5], label="payment")
     validation = [replace(example, sublabel=None) for example in make_examples(10, 2, 1000)]
@@ -97,8 +90,6 @@ def test_labels_without_sublabels_are_judged_as_well(make_dataset: Callable[...,
 def test_sentence_embeddings_are_a_second_set_of_features(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given a model's directory, both are used together: here vectors that know the truth find
-    what words that say nothing cannot."""
     truth = {example.message: example.label for example in make_examples(40, 1)}
     truth |= {example.message: example.label for example in planted[0].validation}
     examples = (*planted[0].train, *planted[0].validation)
@@ -120,7 +111,6 @@ def test_sentence_embeddings_are_a_second_set_of_features(
 
 
 def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -> None:
-    """A model of 30 messages knows nothing; the other checks still run."""
     checked = check_dataset(
         make_dataset(make_examples(8, 1), make_examples(2, 2, 1000)), CheckSettings()
     )
@@ -131,31 +121,11 @@ def test_too_few_examples_are_not_judged(make_dataset: Callable[..., Dataset]) -
 
 
 def test_too_many_doubted_labels_fail(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where more of them are doubted than a dataset may have, the check fails."""
     monkeypatch.setattr(run, "_MOST_SUSPECTS", 0.03)
     assert check_dataset(planted[0], CheckSettings()).record("q.csv", 0).verdict == "fail"
 
 
-def test_sublabels_are_numbered_within_their_labels() -> None:
-    """The same name under two labels is two groups; rare ones are one group a label."""
-    index = {"a": 0, "b": 1}
-    examples = [
-        *(Example(f"1{n}", "", "a", "x") for n in range(6)),
-        *(Example(f"2{n}", "", "b", "x") for n in range(6)),
-        *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
-    ]
-    groups, classes = group_sublabels(examples, index)
-    assert groups is not None
-    assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
-    assert classes == (("a", "x"), ("b", None), ("b", "x"))
-    assert (
-        group_sublabels([replace(example, sublabel=None) for example in examples], index)[0] is None
-    )
-    assert group_sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
-
-
 def test_no_row_is_judged_by_a_model_that_learnt_it() -> None:
-    """Each row is its own class's only mark: learnt, it would be certain; unlearnt, it is even."""
     features = np.eye(40, dtype=np.float32)
     targets = np.arange(40) % 2
     found = cross_val_predict(
@@ -165,17 +135,7 @@ def test_no_row_is_judged_by_a_model_that_learnt_it() -> None:
     assert fit_predict(features, targets, features, 2)[np.arange(40), targets].min() > 0.7
 
 
-def test_folds_share_out_every_class() -> None:
-    """A class of ten has two in each of five folds, whatever the seed."""
-    targets = np.repeat(np.arange(4), 10)
-    for seed in range(3):
-        folds = assign_folds(targets, np.arange(len(targets)), seed)
-        for target in range(4):
-            assert np.bincount(folds[targets == target], minlength=5).tolist() == [2] * 5
-
-
 def test_a_class_with_one_example_breaks_nothing() -> None:
-    """Its fold's model has never seen it and gives it nothing."""
     targets = np.array([0] * 10 + [1] * 10 + [2])
     features = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
     found = cross_val_predict(
@@ -186,17 +146,8 @@ def test_a_class_with_one_example_breaks_nothing() -> None:
     assert fit_predict(features, np.zeros(21, np.int64), features, 3)[:, 0].min() == 1
 
 
-def test_sublabels_probabilities_add_up_to_their_labels() -> None:
-    """Nothing is lost or counted twice."""
-    fine = np.array([[0.1, 0.2, 0.3, 0.4]])
-    assert np.allclose(sum_per_label(fine, np.array([0, 1, 0, 1]), 2), [[0.4, 0.6]])
-
-
 def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Dataset]) -> None:
-    """Refunds filed as payments, all of one kind: the rest of the data says where they belong.
-
-    It comes first: the shop's other sublabels share few words with their siblings.
-    """
+    """Refunds under payments, all of one sublabel."""
     train = [
         replace(example, label="payment", sublabel="refund c") if at % 4 == 0 else example
         for at, example in enumerate(
@@ -220,25 +171,26 @@ def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Da
     assert told == ("refund c", "payment", "refund")
 
 
-def test_whole_sublabels_are_hidden_and_never_a_whole_label() -> None:
-    """A label that is not learnt at all could not be recognized."""
-    examples = [
-        *(Example(f"a{n}", "", "a", f"a{n % 3}") for n in range(9)),
-        *(Example(f"b{n}", "", "b", "only") for n in range(4)),
-    ]
-    folds = assign_sublabel_folds(examples)
-    by_sublabel: dict[object, set[int]] = {}
-    for example, fold in zip(examples, folds.tolist(), strict=True):
-        by_sublabel.setdefault(example.sublabel, set()).add(fold)
-    assert all(len(found) == 1 for found in by_sublabel.values())
-    assert by_sublabel["only"] == {-1}
-    assert len({min(by_sublabel[f"a{n}"]) for n in range(3)}) == 3
-
-
 @pytest.mark.parametrize("messages", [["?!", "...", "🙏"], ["a", "b"], ["same", "same"]])
 def test_features_of_odd_messages_are_finite_and_of_length_one(messages: list[str]) -> None:
-    """Marks, single letters and copies have features too."""
     found = text_features(messages)
     assert found.shape[0] == len(messages)
     lengths = np.linalg.norm(found, axis=1)
     assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
+
+
+def test_sublabels_are_numbered_within_their_labels() -> None:
+    index = {"a": 0, "b": 1}
+    examples = [
+        *(Example(f"1{n}", "", "a", "x") for n in range(6)),
+        *(Example(f"2{n}", "", "b", "x") for n in range(6)),
+        *(Example(f"3{n}", "", "b", f"rare{n}") for n in range(4)),
+    ]
+    groups, classes = group_sublabels(examples, index)
+    assert groups is not None
+    assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
+    assert classes == (("a", "x"), ("b", None), ("b", "x"))
+    assert (
+        group_sublabels([replace(example, sublabel=None) for example in examples], index)[0] is None
+    )
+    assert group_sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None

@@ -1,4 +1,4 @@
-"""Small exports made up here, and the command run on them as a user runs it."""
+"""Small made-up exports, and the command as a user runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Refused = Callable[..., str]
 
 
 def unlike_messages(count: int, seed: int) -> list[str]:
-    """Return messages of seven made-up words: no two are near."""
+    """Return messages of seven made-up words, none near another."""
     rng = random.Random(seed)
     syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
     return [
@@ -79,9 +79,8 @@ def run(taxonomy: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def refused(run: Run, tmp_path: Path) -> Refused:
-    """Return a function that runs a command which must fail, and returns its one line.
-
-    It asserts the rest of the bargain: exit 2, one line, and nothing new in the folder.
+    """Return a function that runs a command which must fail, and returns its error. It asserts exit
+    code 2, one line, and no new files.
     """
 
     def expect(*arguments: object) -> str:

@@ -1,4 +1,4 @@
-"""Mails with what is the customer's own in them, and messages that only look like mails."""
+"""Mails with the customer's own words in them, and messages that only look like such mails."""
 
 from __future__ import annotations
 

@@ -92,12 +92,12 @@ REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
     "an idle time": (
         _plain,
         ("--time-column", "label"),
-        ("--time-column has no part in --split random",),
+        ("--time-column has no effect with --split random",),
     ),
     "an idle group": (
         _plain,
         ("--group-column", "label"),
-        ("--group-column has no part in --split random",),
+        ("--group-column has no effect with --split random",),
     ),
     "another time": (_columns, ("--split", "time", "--time-column", "at"), ("no column 'at'",)),
     "no language": (
@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
     "a time that is none": (
         _columns,
         ("--split", "time", "--time-column", "customer"),
-        ("'customer' holds no time that can be",),
+        ("'customer' is not a time",),
     ),
     "one group": (
         _columns,
@@ -123,7 +123,7 @@ REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
     "a language that is none": (
         _columns,
         ("--language-column", "number"),
-        ("'number' holds no language (text of ",),
+        ("'number' is not a language (text of ",),
     ),
 }
 
@@ -132,7 +132,6 @@ REFUSED: dict[str, tuple[Rows, tuple[object, ...], tuple[str, ...]]] = {
 def test_bad_input_is_refused(
     refused: Refused, write_csv: WriteCsv, records: list[Record], case: str
 ) -> None:
-    """In one line with the place, the flag or the row at fault."""
     rows, options, parts = REFUSED[case]
     made = rows(records)
     line = refused(write_csv(made, header=COLUMNS[: len(made[0]) if made else 3]), *options)
@@ -141,7 +140,6 @@ def test_bad_input_is_refused(
 
 
 def test_an_empty_file(refused: Refused, tmp_path: Path) -> None:
-    """Of any format: the line names the file."""
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         (tmp_path / name).write_bytes(b"\n")
         assert f"{name}: the file is empty" in refused(tmp_path / name)
@@ -150,7 +148,6 @@ def test_an_empty_file(refused: Refused, tmp_path: Path) -> None:
 def test_a_wrong_encoding(
     refused: Refused, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """The line and the byte are named, and --encoding as the way out."""
     data = write_csv(records).read_bytes()
     path = tmp_path / "latin.csv"
     path.write_bytes(data + "x,naïve,refund\r\n".encode("cp1252"))
@@ -160,7 +157,6 @@ def test_a_wrong_encoding(
 
 
 def test_a_truncated_parquet_file(refused: Refused, records: list[Record], tmp_path: Path) -> None:
-    """A file cut off in a copy, at its end or in the middle."""
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -170,16 +166,15 @@ def test_a_truncated_parquet_file(refused: Refused, records: list[Record], tmp_p
     whole = path.read_bytes()
     for keep in (len(whole) - 10, len(whole) // 2, 3):
         path.write_bytes(whole[:keep])
-        assert "export.parquet: not a whole Parquet file" in refused(path)
+        assert "export.parquet: not a complete Parquet file" in refused(path)
     # The end is there and a page in the middle is not.
     path.write_bytes(whole[:40] + b"\0" * 200 + whole[240:])
-    assert "export.parquet: not a whole Parquet file" in refused(path)
+    assert "export.parquet: not a complete Parquet file" in refused(path)
 
 
 def test_an_out_that_exists(
     refused: Refused, run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A dataset is never written over, nor is anything else; what was there stays."""
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine", encoding="utf-8")
@@ -194,8 +189,7 @@ def test_an_out_that_exists(
 def test_no_room_on_the_disk(
     write_csv: WriteCsv, records: list[Record], taxonomy: Path, tmp_path: Path
 ) -> None:
-    """The kernel refuses to write more, as it does on a full disk: exit 2, one line, no folder
-    and no temporary folder."""
+    """The kernel refuses to write more (RLIMIT_FSIZE), as on a full disk."""
     export = write_csv(records)
     before = sorted(tmp_path.iterdir())
     program = (
@@ -227,7 +221,6 @@ def test_no_room_on_the_disk(
 def test_a_json_line_that_is_no_example(
     refused: Refused, records: list[Record], tmp_path: Path, line: str, said: str
 ) -> None:
-    """The line is named, and what is wrong with it."""
     path = tmp_path / "export.jsonl"
     good = [json.dumps({"message": message, "label": label}) for _, message, label in records]
     path.write_text("\n".join([*good, line]), encoding="utf-8")
@@ -239,7 +232,6 @@ def test_a_json_line_that_is_no_example(
 def test_a_csv_row_with_too_many_fields(
     refused: Refused, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    """An unescaped delimiter or quote is found at its line, not guessed around."""
     path = write_csv(records)
     with path.open("a", encoding="utf-8") as file:
         file.write("x,Hello, where is my parcel?,order_tracking\n")
@@ -252,13 +244,11 @@ def test_a_csv_row_with_too_many_fields(
 def test_a_hold_out_of_ones_own_without_a_label(
     refused: Refused, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    """A label that is never judged is named."""
     held = write_csv([(f"h{n}", f"Number {n} of the refunds", "refund") for n in range(3)], "h.csv")
     line = refused(write_csv(records), "--holdout", held)
     assert "the hold-out file has no usable example of 'order_tracking', 'payment'" in line
 
 
 def test_a_file_that_is_not_there_or_of_no_known_kind(refused: Refused, tmp_path: Path) -> None:
-    """The name is told, and the kinds that can be read."""
     assert "cannot read it: No such file" in refused(tmp_path / "none.csv")
     assert ".parquet" in refused(tmp_path / "export.docx")

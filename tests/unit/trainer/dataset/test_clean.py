@@ -1,4 +1,4 @@
-"""Every message is cleaned as serving does it, and as was asked: what is cut, and what is not."""
+"""What stripping quotations and signatures cuts, and what it leaves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from trainer.dataset.clean import Cleaner, strip_quotes, strip_signature
 
 
 def test_a_message_that_is_all_quotation_stays_whole() -> None:
-    """Emptied, it would be lost; serving would see it whole. It is counted."""
     done = Cleaner(quotes=True).clean("> Hello\r\n> there")
     assert done.text == "> Hello\n> there"
     assert (done.left_whole, done.changed) == (1, ("normalized",))
@@ -21,25 +20,21 @@ def test_a_message_that_is_all_quotation_stays_whole() -> None:
 
 @pytest.mark.parametrize(("text", "left"), QUOTED)
 def test_a_quoted_mail_is_cut(text: str, left: str) -> None:
-    """Only the customer's own words are left."""
     assert strip_quotes(text) == left
 
 
 @pytest.mark.parametrize("text", NOT_QUOTED + NEITHER)
 def test_words_that_look_like_a_quotation_stay(text: str) -> None:
-    """A message without a quoted mail is left as it is."""
     assert strip_quotes(text) == text
 
 
 @pytest.mark.parametrize(("text", "left"), SIGNED)
 def test_a_signature_is_cut(text: str, left: str) -> None:
-    """Closing words, name and device line go."""
     assert strip_signature(text) == left
 
 
 @pytest.mark.parametrize("text", NOT_SIGNED + NEITHER)
 def test_words_that_look_like_a_signature_stay(text: str) -> None:
-    """Thanks in a sentence, or a question after closing words, are part of the message."""
     assert strip_signature(text) == text
 
 
@@ -48,14 +43,12 @@ def test_words_that_look_like_a_signature_stay(text: str) -> None:
     "text", [one for one, _ in QUOTED + SIGNED] + NOT_QUOTED + NOT_SIGNED + NEITHER,
 )  # fmt: skip
 def test_stripping_twice_changes_nothing_more(strip: Callable[[str], str], text: str) -> None:
-    """The result is stable, so that a dataset prepared from a dataset is the same."""
     once = strip(text)
     assert strip(once) == once
 
 
 def test_a_long_message_is_stripped_in_linear_time() -> None:
-    """A fifth of a megabyte of what nearly matches is read in no time, where a search that starts
-    again at every line would need a minute."""
+    """A search that starts again at every line would take a minute for a fifth of a megabyte."""
     begun = time.process_time()
     pieces = ("On 2024 @\n", "On 2024 @ ", "> ", "From: a\n", "Thanks\n", "--\n", "\n", "- ")
     for piece in (*pieces, "On 2024 @ " * 25 + ":\n", "Od: 2024\n", "On 2024:\n", "Le 2024 a :\n"):
@@ -74,7 +67,6 @@ def test_a_long_message_is_stripped_in_linear_time() -> None:
     ids=lambda line: line[:10],
 )
 def test_the_name_of_a_device_is_read_in_one_way_only(line: str) -> None:
-    """A line that is nearly one is given up at once: digits that could be divided in several ways
-    took longer than anybody waits."""
+    """An ambiguous pattern took time that doubled with every digit."""
     assert cpu_s(strip_signature, f"thanks\n{line}") < 0.1
     assert strip_signature(f"thanks\n{line}").endswith(line[-4:])

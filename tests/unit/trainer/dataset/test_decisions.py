@@ -1,4 +1,4 @@
-"""Decisions of people: applied, recorded, refused, and no disturbance to the split."""
+"""Reviewers' decisions: applied, recorded or refused, without changing the split."""
 
 from __future__ import annotations
 
@@ -56,8 +56,7 @@ def prepared(run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Pat
 def test_decisions_leave_every_untouched_row_in_its_split(
     prepared: Prepared, records: list[Record]
 ) -> None:
-    """A third of all rows relabelled or dropped, hold-out included: every other row is where it
-    was under the label it had, and a relabelled row is where it was under its new label."""
+    """A third of all rows is relabelled or dropped, in the hold-out too."""
     dropped, relabelled = records[::12], records[3::12] + records[8::12]
     rows = [decide(record, "drop") for record in dropped]
     rows += [decide(record, "relabel", "refund") for record in relabelled]
@@ -73,8 +72,6 @@ def test_decisions_leave_every_untouched_row_in_its_split(
 def test_under_a_cap_one_decision_lets_one_other_row_in(
     prepared: Prepared, records: list[Record]
 ) -> None:
-    """A training row is dropped: the next of its label's surplus comes in, and no row crosses
-    between training, validation and hold-out."""
     before = placed(prepared([], "--per-label", 10))
     gone = next(record for record in records if before.get(record[0], ("",))[0] == "train")
     after = placed(prepared([decide(gone, "drop")], "--per-label", 10))
@@ -87,8 +84,6 @@ def test_under_a_cap_one_decision_lets_one_other_row_in(
 def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A cluster hangs together by a message that a person drops: the others stay where they are,
-    since clusters are those of the export, not of what is left."""
     families = [
         (f"{id_}-{place}", f"{message} {ending}".strip(), label)
         for id_, message, label in records
@@ -104,8 +99,6 @@ def test_near_duplicates_stay_together_when_one_of_them_is_dropped(
 
 
 def test_the_manifest_says_who_decided_what(prepared: Prepared, records: list[Record]) -> None:
-    """Every decision with its labels, its author and the note; the undecided are counted, and an
-    accepted row keeps its label."""
     rows = [
         decide(records[0], "Relabel", "refund", note="asks for money"),
         decide(records[1], "drop", by="bob"),
@@ -133,8 +126,7 @@ def test_the_manifest_says_who_decided_what(prepared: Prepared, records: list[Re
 def test_a_corrected_message_does_not_stand_against_its_own_copy(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """The export holds the message twice under one wrong label; the queue names the row that was
-    kept. Both rows are corrected, so that no conflict arises."""
+    """Both rows are corrected; otherwise they would be a conflict, and both would be dropped."""
     export = write_csv([*records, ("twin", records[0][1].upper(), records[0][2])])
     queue = write_csv([decide(records[0], "relabel", "refund")], "q.csv", HEADER)
     run(export, "--decisions", queue)
@@ -147,7 +139,6 @@ def test_a_corrected_message_does_not_stand_against_its_own_copy(
 def test_the_conflicts_file_filled_in_resolves_the_conflicts(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """conflicts.csv is a queue: a person accepts one side, and the message comes back."""
     export = write_csv([("twin", records[0][1], "refund"), *records])
     run(export, out=tmp_path / "a")
     assert "t000" not in placed(tmp_path / "a")
@@ -166,7 +157,6 @@ def test_the_conflicts_file_filled_in_resolves_the_conflicts(
 def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """The queue may have been made before or after redaction."""
     redacted = [(id_, f"{text} a@example.com", label) for id_, text, label in records]
     shown = (records[1][0], f"{records[1][1]} [mail]", records[1][2])
     queue = write_csv([decide(redacted[0], "accept"), decide(shown, "accept")], "q.csv", HEADER)
@@ -177,11 +167,11 @@ def test_a_decision_holds_for_the_text_as_exported_and_as_cleaned(
     ("change", "said"),
     [
         ({0: "t999"}, "q.csv:3: no row has the id 't999'"),
-        ({1: "0" * 64}, "q.csv:3: the text of 't001' has changed since it was decided on"),
+        ({1: "0" * 64}, "q.csv:3: the text of 't001' has changed since the decision"),
         ({2: "ok"}, "q.csv:3: unknown decision 'ok': use accept, relabel, drop"),
         ({2: "relabel", 3: "refunds"}, "q.csv:3: unknown label 'refunds'; did you mean 'refund'?"),
         ({2: "relabel"}, "q.csv:3: relabel needs a 'new_label'"),
-        ({0: "t000", 2: "drop"}, "q.csv:3: 't000' is decided otherwise in q.csv:2"),
+        ({0: "t000", 2: "drop"}, "q.csv:3: contradicts q.csv:2 about 't000'"),
     ],
 )
 def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
@@ -191,7 +181,6 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
     change: Mapping[int, str],
     said: str,
 ) -> None:
-    """Nothing is applied in part: the queue is fixed first."""
     row = decide(records[0] if change.get(0) == "t000" else records[1], "accept")
     row = [change.get(place, cell) for place, cell in enumerate(row)]
     queue = write_csv([decide(records[0], "accept"), row], "q.csv", HEADER)
@@ -201,7 +190,6 @@ def test_a_decision_that_cannot_be_meant_is_an_error_with_its_row(
 def test_a_queue_saved_by_a_spreadsheet_is_read(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """With a byte order mark, semicolons and carriage returns, as half of Europe's are."""
     queue = tmp_path / "q.csv"
     lines = [";".join(cells) for cells in (HEADER, decide(records[0], "relabel", "refund"))]
     queue.write_bytes(("\ufeff" + "\r\n".join(lines) + "\r\n").encode())
@@ -212,6 +200,5 @@ def test_a_queue_saved_by_a_spreadsheet_is_read(
 def test_a_file_that_is_no_queue_is_refused(
     refused: Refused, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    """An export given by mistake: the columns of a queue are listed."""
     path = write_csv(records)
     assert "no column 'message_sha256'" in refused(path, "--decisions", path)

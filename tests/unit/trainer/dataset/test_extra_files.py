@@ -1,4 +1,4 @@
-"""Where labels come from, and how often a held-out message came, is kept with the dataset."""
+"""A dataset keeps the origins of labels, and how often each hold-out message occurred."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv, unlike_messages
-from trainer.dataset.extra_files import COPIES, LabelOrigin, read_copies, read_label_sources
-from trainer.dataset.folder import open_dataset, open_holdout
+from trainer.dataset.extra_files import COPIES, read_copies, read_label_sources
+from trainer.dataset.folder import LabelOrigin, open_dataset, open_holdout
 from trainer.errors import BadInput
 from worker.contract.exchange import Answer, save_answers
 from worker.contract.text import message_sha256
@@ -20,8 +20,6 @@ from worker.contract.text import message_sha256
 def test_every_row_of_the_export_that_is_held_out_is_counted(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Copies by the message that stands for them; rows of a text under several labels, which is in
-    no part, by their number."""
     labels = sorted({label for _, _, label in records})
     rows = list(records)
     for at, (id_, text, label) in enumerate(records):
@@ -50,7 +48,6 @@ def test_every_row_of_the_export_that_is_held_out_is_counted(
 def test_without_copies_there_is_no_file(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Nothing came twice: that is known too, and is another thing than not knowing."""
     assert run(write_csv(records)).exit_code == 0
     assert not (tmp_path / "out" / COPIES).exists()
     assert read_copies(open_dataset(tmp_path / "out")) == {}
@@ -82,8 +79,6 @@ def prepare(export: Path, out: str, *more: object) -> Path:
 
 
 def test_decisions_are_persons_labels_by_their_guideline(export: Path) -> None:
-    """What somebody decided is told apart from the export, with the guideline's version; an
-    opinion that is not the outcome changes nothing."""
     rows = [json.loads(line) for line in export.read_text().splitlines()]
     decided = [(rows[0], "4", "outcome"), (rows[1], None, "outcome"), (rows[2], "4", "opinion")]
     save_answers(
@@ -117,7 +112,6 @@ def test_decisions_are_persons_labels_by_their_guideline(export: Path) -> None:
 
 
 def test_a_teachers_export_says_so(export: Path) -> None:
-    """Labels that another model gave are no person's, on the page too."""
     folder = prepare(export, "taught", "--label-source", "teacher")
     assert {origin.source for origin in read_label_sources(open_dataset(folder)).values()} == {
         "teacher"
@@ -130,8 +124,6 @@ def test_a_teachers_export_says_so(export: Path) -> None:
 
 
 def test_each_row_of_an_export_may_say_it(export: Path) -> None:
-    """As the desk's does; an empty cell is as all of the file, an unknown word is refused with its
-    line."""
     rows = [json.loads(line) for line in export.read_text().splitlines()]
     for at, row in enumerate(rows):
         row["label_source"] = ("teacher", "person", "export", "")[at % 4]
@@ -150,4 +142,4 @@ def test_each_row_of_an_export_may_say_it(export: Path) -> None:
         *("--out", export.parent / "no", "--source-column", "label_source"),
     )
     assert code == 2
-    assert "export.jsonl:5: 'label_source' says where a label comes from, one of export" in error
+    assert "export.jsonl:5: 'label_source' must be one of export" in error

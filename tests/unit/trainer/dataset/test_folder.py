@@ -1,4 +1,4 @@
-"""The dataset folder: read as written, sealed, and every opening of the hold-out counted."""
+"""The dataset folder: read as written, sealed, with every opening of the hold-out counted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def test_a_dataset_is_read_as_it_was_written(dataset: Dataset) -> None:
-    """Messages with line breaks and sublabels come back; what is sealed is not in it."""
     again = open_dataset(dataset.directory)
     assert again == dataset
     assert again.train[1] == Example("train1", "train says\n1 ünï", "b", "s")
@@ -48,7 +47,6 @@ def test_a_dataset_is_read_as_it_was_written(dataset: Dataset) -> None:
 
 
 def test_openings_are_written_down_and_leave_the_digest_alone(dataset: Dataset) -> None:
-    """When, why and for whom, in order; the dataset's name does not change by being looked at."""
     for subject in ("adapter 1", "adapter 2"):
         held = open_holdout(dataset, purpose="evaluate", subject=subject)
         assert [example.id for example in held] == [f"holdout{n}" for n in range(4)]
@@ -68,7 +66,7 @@ def _open_many(directory: Path, name: str) -> None:
 
 
 def test_openings_at_the_same_time_are_all_counted(dataset: Dataset) -> None:
-    """Three processes with ten openings each leave thirty, none lost to another's rewriting."""
+    """Three processes with ten openings each leave thirty: none overwrites another's."""
     context = multiprocessing.get_context("fork")
     running = [context.Process(target=_open_many, args=(dataset.directory, name)) for name in "xyz"]
     for process in running:
@@ -82,7 +80,7 @@ def test_openings_at_the_same_time_are_all_counted(dataset: Dataset) -> None:
 def test_an_opening_that_cannot_be_written_opens_nothing(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk: the error comes before the first message is read."""
+    """On a full disk, the error comes before the first message is read."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -95,7 +93,6 @@ def test_an_opening_that_cannot_be_written_opens_nothing(
 
 @pytest.mark.parametrize("name", ["train.jsonl", "validation.jsonl", "holdout.jsonl"])
 def test_an_altered_or_missing_file_is_refused(dataset: Dataset, name: str) -> None:
-    """The sealed file too, though its lines are not read."""
     path = dataset.directory / name
     path.write_bytes(path.read_bytes().replace(b"says", b"said"))
     with pytest.raises(BadInput, match="altered since it was prepared"):
@@ -108,7 +105,6 @@ def test_an_altered_or_missing_file_is_refused(dataset: Dataset, name: str) -> N
 def test_a_hold_out_that_was_altered_after_the_dataset_was_opened_is_refused(
     dataset: Dataset,
 ) -> None:
-    """The digest is compared again when the seal is broken."""
     path = dataset.directory / "holdout.jsonl"
     path.write_bytes(path.read_bytes().replace(b"says", b"said"))
     with pytest.raises(BadInput, match=r"holdout\.jsonl: altered"):
@@ -117,7 +113,6 @@ def test_a_hold_out_that_was_altered_after_the_dataset_was_opened_is_refused(
 
 @pytest.mark.parametrize("field", ["name", "settings", "files", "redaction"])
 def test_an_altered_manifest_is_refused(dataset: Dataset, field: str) -> None:
-    """All of it but the openings is under the digest."""
     path = dataset.directory / "dataset.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     record[field] = {"other": 1}
@@ -127,13 +122,11 @@ def test_an_altered_manifest_is_refused(dataset: Dataset, field: str) -> None:
 
 
 def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
-    """It was not finished, or it is something else."""
     with pytest.raises(BadInput, match="not a finished dataset"):
         open_dataset(tmp_path)
 
 
 def test_a_dataset_of_another_version_is_refused(dataset: Dataset) -> None:
-    """It says what to do."""
     path = dataset.directory / "dataset.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(record | {"schema_version": 2}), encoding="utf-8")
@@ -163,8 +156,8 @@ def conflict_rows(directory: Path) -> list[dict[str, str]]:
 def test_conflicts_show_no_text_of_the_hold_out(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, policy: str
 ) -> None:
-    """Every fourth message also under another label: what is kept in the hold-out, and what would
-    be there if a person decided so, is named by its id; the rest is shown."""
+    """Every fourth message also has another label. Rows in the hold-out, and rows that a decision
+    would put there, are named by id only."""
     doubled = [
         *((f"{id_}-{copy}", message, label) for id_, message, label in records for copy in "ab"),
         *(
@@ -185,7 +178,7 @@ def test_conflicts_show_no_text_of_the_hold_out(
 def test_conflicts_show_nothing_near_to_a_hold_out_of_ones_own(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A row that is a held-out message with a word more tells what is held out."""
+    """A hold-out message with one more word would reveal the message."""
     held = [(f"h{at}", message, label) for at, (_, message, label) in enumerate(records[:9])]
     near = [
         (f"n{at}", f"{message} ok", "refund" if label != "refund" else "payment")
@@ -201,15 +194,13 @@ def test_conflicts_show_nothing_near_to_a_hold_out_of_ones_own(
 def test_preparing_again_forgets_no_opening(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Into the same folder, emptied by hand, and into another next to it: the hold-out is the same,
-    and so is the count; each sees later openings of the other too."""
     export = write_csv(records)
     first, second = tmp_path / "v1", tmp_path / "v2"
     run(export, out=first)
     for subject in ("one", "two"):
         look(first, subject)
     told = run(export, "--per-label", 20, out=second)
-    assert "This hold-out has been opened 2 times before" in told.output
+    assert "This hold-out was opened 2 times" in told.output
     assert count(second) == 2
     look(second, "three")
     assert count(first) == count(second) == 3
@@ -225,8 +216,6 @@ def test_preparing_again_forgets_no_opening(
 def test_what_was_opened_elsewhere_is_told_of(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A dataset in another folder cannot be seen: --earlier names it, whether it or only the
-    ledger next to it remembers; one that is none is an error."""
     export = write_csv(records)
     old, new = tmp_path / "old" / "v1", tmp_path / "new"
     run(export, out=old)
@@ -243,20 +232,10 @@ def test_what_was_opened_elsewhere_is_told_of(
     assert not (new / "none").exists()
 
 
-def test_another_hold_out_begins_at_nothing(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    """Another seed draws other messages: nobody has looked at them as a whole."""
-    run(write_csv(records), out=tmp_path / "v1")
-    look(tmp_path / "v1")
-    run(write_csv(records), "--seed", 5, out=tmp_path / "v2")
-    assert count(tmp_path / "v2") == 0
-
-
 def test_the_ledger_is_read_around_a_cut_line_and_a_damaged_neighbour(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A kill in mid-line costs that line alone, and a broken dataset next to stops nobody."""
+    """A process killed in mid-line costs that line only."""
     export = write_csv(records)
     run(export, out=tmp_path / "v1")
     look(tmp_path / "v1", "one")
@@ -276,7 +255,6 @@ def test_where_the_folder_above_cannot_be_written_the_manifest_alone_knows(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A dataset at the root of its own volume is opened all the same."""
     out = tmp_path / "volume" / "data"
     run(write_csv(records), out=out)
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != out.parent)
@@ -288,7 +266,6 @@ def test_where_the_folder_above_cannot_be_written_the_manifest_alone_knows(
 def test_texts_are_for_owner_and_group(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Whatever the umask: nobody else may enter the folder or read a split."""
     doubled = [*records, ("con", records[0][1], "payment")]
     run(write_csv(doubled), "--per-label", 20)
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""A label is the same label in whatever Unicode form, file and encoding somebody wrote it."""
+"""A label is the same in every Unicode form, file and encoding."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ def queue(path: Path, rows: Sequence[Sequence[str]], encoding: str) -> Path:
 def test_an_exports_labels_are_those_of_the_taxonomy(
     run: Run, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path, form: str
 ) -> None:
-    """In both forms on either side; the dataset has the composed one."""
     rows = [(id_, text, form if label == COMPOSED else label) for id_, text, label in complaints]
     result = run(write_csv(rows))
     assert result.exit_code == 0, result.stderr
@@ -64,7 +63,6 @@ def test_an_exports_labels_are_those_of_the_taxonomy(
 
 
 def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: list[Record]) -> None:
-    """Label maps, decisions, audits, probes and exports of the desk."""
     (tmp_path / "map.csv").write_text(f"{APART}s,{APART}\n", encoding="utf-8")
     assert read_label_map(tmp_path / "map.csv", LABELS) == {f"{COMPOSED}s": COMPOSED}
     made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", APART)], "utf-8")
@@ -84,8 +82,6 @@ def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: lis
 def test_decisions_are_read_in_utf_8_or_else_the_exports_encoding(
     run: Run, complaints: list[Record], tmp_path: Path
 ) -> None:
-    """A spreadsheet saves a queue as cp1252, and another one writes UTF-8: both are read next to an
-    export in cp1252."""
     export = tmp_path / "export.csv"
     with export.open("w", encoding="cp1252", newline="") as file:
         csv.writer(file).writerows([("id", "message", "label"), *complaints])
@@ -102,8 +98,6 @@ def test_decisions_are_read_in_utf_8_or_else_the_exports_encoding(
 def test_a_queue_that_is_not_utf_8_asks_for_what_helps(
     refused: Refused, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path
 ) -> None:
-    """Next to an export in UTF-8 --encoding would garble the export, so it is not asked for; nor by
-    a command that has no such option."""
     made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", COMPOSED)], "cp1252")
     said = refused(write_csv(complaints), "--decisions", made)
     assert "q.csv:2: byte" in said

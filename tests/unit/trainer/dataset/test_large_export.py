@@ -1,4 +1,4 @@
-"""A large export: memory and time grow with the rows, and with their number alone."""
+"""Memory and time grow linearly with the rows of an export."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ KB_A_ROW = 4
 
 @pytest.mark.slow
 def test_a_row_more_takes_kilobytes_and_no_more_time_than_one_before(tmp_path: Path) -> None:
-    """Forms, copies, near-copies and stock phrases, as in the bench that prepares a million rows:
-    9,000 rows more take under 4 KB and a millisecond of CPU time each."""
+    """9,000 more rows take under 4 KB and a millisecond of CPU time each."""
     taxonomy = tmp_path / "taxonomy.toml"
     write_taxonomy(taxonomy)
     found = []
@@ -31,8 +30,6 @@ def test_a_row_more_takes_kilobytes_and_no_more_time_than_one_before(tmp_path: P
 
 
 def test_a_file_is_read_row_by_row(tmp_path: Path) -> None:
-    """What is wrong at the end of a file is said when the rows before it were read; the header and
-    the first rows come without it."""
     path = tmp_path / "export.csv"
     path.write_bytes(b"message,label\n" + b"hello,a\n" * 200_000 + b"\xff,b\n")
     line, header, records = open_csv(path, "utf-8", columns=("message",))

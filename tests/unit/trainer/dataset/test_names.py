@@ -1,5 +1,5 @@
-"""Names are redacted by Presidio with what the user brings: here a spaCy pipeline and rules that
-the tests write, so that no model has to be downloaded."""
+"""Redaction of names by Presidio, with a spaCy pipeline and rules that the tests write, so that no
+model has to be downloaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.fuzz.slow import cpu_s
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, WriteCsv
-from trainer.cli.prepare_command import tell_prepared
+from trainer.cli.prepare_command import print_prepared
 from trainer.dataset.folder import Dataset, open_dataset, write_dataset
 from trainer.dataset.names import NAME, load_names, replace_spans
 from trainer.dataset.near_duplicates import verify_disjoint
@@ -76,7 +76,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_lock_has_presidio() -> None:
-    """What these tests need is in locks/cpu.txt: they are never skipped where that is installed."""
+    """So these tests are not skipped where locks/cpu.txt is installed."""
     lock = Path(__file__).parents[4] / "locks" / "cpu.txt"
     assert re.search(r"^presidio-analyzer==", lock.read_text(encoding="utf-8"), re.MULTILINE)
     import presidio_analyzer  # noqa: F401
@@ -97,15 +97,13 @@ def test_the_lock_has_presidio() -> None:
 def test_spans_become_marks_once(
     text: str, spans: list[tuple[int, int]], left: str, count: int
 ) -> None:
-    """Overlaps are one, what surrounds a name stays, and no mark is put into a mark."""
     assert replace_spans(text, spans) == (left, count)
     assert NAME not in PLACEHOLDERS.values()
     assert re.fullmatch(r"\[[a-z]+\]", NAME)
 
 
 def test_names_between_marks_are_replaced_in_linear_time() -> None:
-    """A message of marks and names alone takes as long as its length says: what takes n may take
-    four times as long for 4 n, and twice that for noise; a square is sixteen."""
+    """Four times the length may take eight times the time (for noise), not sixteen times."""
 
     def all_words(text: str) -> None:
         replace_spans(text, [found.span() for found in re.finditer(r"\w+", text)])
@@ -115,7 +113,6 @@ def test_names_between_marks_are_replaced_in_linear_time() -> None:
 
 
 def test_a_spacy_model_of_the_users_finds_names(pipeline: Path) -> None:
-    """By its folder; the facts say which model in which version, and which Presidio."""
     names = load_names(str(pipeline))
     assert names.redact("Ann Example here, for Zoë Muster.") == ("[name] here, for [name].", 2)
     assert names.redact("ann example of a parcel") == ("ann example of a parcel", 0)
@@ -125,7 +122,6 @@ def test_a_spacy_model_of_the_users_finds_names(pipeline: Path) -> None:
 
 
 def test_rules_alone_need_no_model_and_serve_several_languages(rules: Path) -> None:
-    """A message is searched in each; the configuration is named by its digest."""
     names = load_names(str(rules))
     text, count = names.redact("Ann Example schreibt an Frau Zoë Muster, 12 Tage")
     assert (text, count) == ("[name] schreibt an Frau [name], 12 Tage", 2)
@@ -138,18 +134,18 @@ def test_rules_alone_need_no_model_and_serve_several_languages(rules: Path) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("no_op", "stanza"), "the engine 'stanza' fetches its models"),
-        (("nlp_engine_name: no_op", "nlp_engine_name: spacy"), "no installed spaCy model"),
-        (("nlp_configuration", "nlp_settings"), "it needs nlp_configuration"),
-        (("PERSON", "PARCEL"), "knows no PERSON"),
-        (("score: 0.9", "score: much"), "Presidio refuses it"),
-        (("supported_languages: [en, de]", "[["), "no Presidio analyzer configuration"),
+        (("no_op", "stanza"), "the engine 'stanza' downloads its models"),
+        (("nlp_engine_name: no_op", "nlp_engine_name: spacy"), "neither an installed spaCy model"),
+        (("nlp_configuration", "nlp_settings"), "add nlp_configuration"),
+        (("PERSON", "PARCEL"), "does not support PERSON"),
+        (("score: 0.9", "score: much"), "Presidio rejects it"),
+        (("supported_languages: [en, de]", "[["), "not a Presidio analyzer configuration"),
     ],
 )
 def test_a_configuration_that_would_find_nothing_or_fetch_something_is_refused(
     rules: Path, tmp_path: Path, change: tuple[str, str], said: str
 ) -> None:
-    """Presidio falls back to its own configuration, and downloads models, without a word."""
+    """Presidio would silently use its own configuration, or download models."""
     path = tmp_path / "names.yaml"
     path.write_text(rules.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
     with pytest.raises(BadInput) as refused:
@@ -159,7 +155,6 @@ def test_a_configuration_that_would_find_nothing_or_fetch_something_is_refused(
 
 
 def test_a_model_that_is_not_here_or_finds_nothing_is_refused(tmp_path: Path) -> None:
-    """Nothing is downloaded: one line says what to install."""
     import spacy
 
     with pytest.raises(BadInput, match="install the model's package, or name a model's folder"):
@@ -167,15 +162,14 @@ def test_a_model_that_is_not_here_or_finds_nothing_is_refused(tmp_path: Path) ->
     with pytest.raises(BadInput, match="No such file"):
         load_names(str(tmp_path / "absent.yaml"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="no spaCy model"):
+    with pytest.raises(BadInput, match="not a spaCy model"):
         load_names(str(tmp_path / "empty"))
     spacy.blank("en").to_disk(tmp_path / "blank")
-    with pytest.raises(BadInput, match="no part that finds entities"):
+    with pytest.raises(BadInput, match="no component that finds entities"):
         load_names(str(tmp_path / "blank"))
 
 
 def test_without_presidio_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line."""
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(BadInput, match=r"install filing-clerk\[presidio\]"):
         load_names("en_core_web_sm")
@@ -197,8 +191,6 @@ def prepare(
 def test_a_dataset_says_that_its_names_were_redacted_and_by_what(
     tmp_path: Path, write_csv: WriteCsv, records: list[Record], taxonomy: Path, pipeline: Path
 ) -> None:
-    """No name is left in any file. The worker is not told to redact names, since it cannot: the
-    manifest's redaction stays serving's own, and the command and the report say what differs."""
     code, result, errors = prepare(
         tmp_path, write_csv, records, taxonomy, "--redact-names", pipeline, "--redact"
     )
@@ -217,14 +209,13 @@ def test_a_dataset_says_that_its_names_were_redacted_and_by_what(
     assert "**Serving does not redact names**" in report
     assert "en_staff 1.2.3" in report
     console = Console(record=True, width=200, file=io.StringIO())
-    tell_prepared(result, console)
+    print_prepared(result, console)
     assert "Serving does not redact names" in console.export_text()
 
 
 def test_two_datasets_are_compared_where_both_are_redacted_alike(
     sealed: Dataset, tmp_path: Path
 ) -> None:
-    """With names in one and marks in the other a copy would look new: no proof is made of that."""
     splits = {"train": sealed.train, "validation": sealed.validation, "holdout": sealed.train[:5]}
     redacted = write_dataset(
         tmp_path / "names", name="n", taxonomy=sealed.taxonomy, splits=splits,
@@ -236,7 +227,6 @@ def test_two_datasets_are_compared_where_both_are_redacted_alike(
 
 
 def test_presidio_is_loaded_only_where_it_is_asked_for() -> None:
-    """It takes seconds, and most have none."""
     code = (
         "import sys, trainer.cli.main, trainer.dataset.prepare; "
         "print(json.dumps([name in sys.modules for name in ('spacy', 'presidio_analyzer')]))"

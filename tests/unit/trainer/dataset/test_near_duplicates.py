@@ -1,4 +1,4 @@
-"""Near-duplicates: found without comparing every pair, exactly those; and proofs based on them."""
+"""Near-duplicates, compared with a search over all pairs, and the proofs based on them."""
 
 from __future__ import annotations
 
@@ -60,33 +60,14 @@ def some_texts(count: int, seed: int = 2, edits: int = 4) -> list[str]:
 
 @pytest.mark.parametrize("similarity", [0.4, 0.5, 0.7, 0.8])
 def test_the_clusters_are_those_of_comparing_every_pair(similarity: float) -> None:
-    """Prefixes, bounds and early ends lose nothing: 300 texts of every similarity, each pair
-    compared exactly, give the same clusters."""
+    """300 texts of every similarity."""
     keys = some_texts(300)
     expected = brute_force(keys, similarity)
     assert search(keys, similarity) == expected
     assert {len(cluster) for cluster in expected} > {1, 2}
 
 
-def test_the_order_of_the_texts_changes_nothing() -> None:
-    """The same clusters from shuffled texts."""
-    keys = some_texts(200)
-    expected = search(keys, 0.7)
-    random.Random(1).shuffle(keys)
-    assert search(keys, 0.7) == expected
-
-
-def test_a_template_with_thousands_of_copies_is_one_cluster() -> None:
-    """A cluster is searched from one text outwards and what was found is looked at no more: here
-    2,000 copies with another number each, and one text that is near to none."""
-    template = "your ticket {} was created automatically by the form on our page"
-    keys = [template.format(1000 + n) for n in range(2000)] + ["hello there my card is gone"]
-    found = search(keys, 0.7)
-    assert sorted(map(len, found)) == [1, 2000]
-
-
 def test_letters_case_and_punctuation_do_not_tell_messages_apart_but_words_do() -> None:
-    """What counts as the same wording at the default threshold."""
     keys = [
         "what do i do if my card is stolen?",
         "what do i do if my card was stolen",
@@ -101,7 +82,6 @@ def test_letters_case_and_punctuation_do_not_tell_messages_apart_but_words_do() 
 
 
 def test_a_pair_at_the_threshold_is_never_missed() -> None:
-    """The similarity of each of some pairs as the threshold: the pair is found, by either use."""
     sets = [shingles(key) for key in some_texts(60)]
     tried = 0
     for left, right in combinations(range(len(sets)), 2):
@@ -116,7 +96,6 @@ def test_a_pair_at_the_threshold_is_never_missed() -> None:
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0)])
 def test_a_group_is_named_by_its_smallest_member(order: tuple[int, ...]) -> None:
-    """Whatever the order of the texts that hang together, here each with the next."""
     text = "where is the parcel that i have ordered from you last week"
     chain = [text, f"{text} please", f"{text} please tell me"]
     sets = [shingles(key) for key in chain]
@@ -126,7 +105,6 @@ def test_a_group_is_named_by_its_smallest_member(order: tuple[int, ...]) -> None
 
 
 def test_nothing_is_near_to_nothing() -> None:
-    """A dataset whose every message was dropped, and one without a hold-out to compare with."""
     some = [shingles("my card was stolen")]
     assert near_clusters([], similarity=0.7) == []
     assert near_clusters([""], similarity=0.7) == [[0]]
@@ -146,13 +124,11 @@ def test_nothing_is_near_to_nothing() -> None:
     ],
 )
 def test_messages_of_one_form_are_one_message(left: str, right: str) -> None:
-    """Numbers, words with digits in them and redaction marks are one mark, several in a row too."""
     assert jaccard(shingles(left), shingles(right)) == 1.0
     assert near_clusters([left, right], similarity=1.0) == [[0, 1]]
 
 
 def test_masking_keeps_words_apart() -> None:
-    """A number in place of a word, or another word, is another message."""
     assert mask("my card, again!") == " my card again "
     assert mask("no 12 34 x") == " no 0 x "
     assert mask("???") == " ??? "
@@ -160,7 +136,6 @@ def test_masking_keeps_words_apart() -> None:
 
 
 def test_templates_are_told_of_from_three_messages_on() -> None:
-    """Whatever stands between them in the order of keys; near-copies alone are no template."""
     keys = ["form 1 here", "i lost my card", "form 22 here", "i lost my card ok", "form x4 here"]
     found = group_near(len(keys), keys.__getitem__, similarity=0.7)
     assert found.templates == [[0, 2, 4]]
@@ -168,7 +143,7 @@ def test_templates_are_told_of_from_three_messages_on() -> None:
 
 
 def missed(keys: list[str], similarity: float) -> tuple[int, int]:
-    """Return how many near pairs there are, and how many the search puts apart."""
+    """Return the number of near pairs, and how many of them the search separates."""
     cluster_of = {
         place: number
         for number, cluster in enumerate(near_clusters(keys, similarity=similarity))
@@ -186,8 +161,7 @@ def missed(keys: list[str], similarity: float) -> tuple[int, int]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("similarity", [0.3, 0.7])
 def test_a_small_set_s_near_pairs_are_all_found(seed: int, similarity: float) -> None:
-    """Recall 1 against comparing every pair: at so few texts a pair just at 0.7 is missed once in
-    10^11."""
+    """Compared with every pair: with so few texts a pair at 0.7 is missed once in 10^11."""
     pairs, lost = missed(some_texts(400, seed, edits=1), similarity)
     assert pairs > 250
     assert lost == 0
@@ -196,8 +170,7 @@ def test_a_small_set_s_near_pairs_are_all_found(seed: int, similarity: float) ->
 def test_of_a_million_texts_pairs_nine_in_ten_thousand_are_missed_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The longest bands, as for more than 512,000 texts, at a similarity that many pairs just
-    have: above it and at it 999 of 1,000 are found."""
+    """With the longest bands, as for more than 512,000 texts, 999 of 1,000 near pairs are found."""
     monkeypatch.setattr(near_duplicates, "_LADDER", ())
     assert near_duplicates.hashes_in_a_band(10, 0.7) == 6
     counted = [missed(some_texts(500, seed, edits=1), 0.7) for seed in range(5, 10)]
@@ -211,13 +184,12 @@ def test_of_a_million_texts_pairs_nine_in_ten_thousand_are_missed_at_most(
 def test_a_band_is_never_so_long_that_more_than_one_in_a_thousand_is_missed(
     similarity: float, texts: int
 ) -> None:
-    """By the formula; so a low threshold has short bands, however many the texts."""
+    """By the formula, for low thresholds too."""
     hashes = near_duplicates.hashes_in_a_band(texts, similarity)
     assert hashes == 1 or (1 - similarity**hashes) ** near_duplicates.BANDS <= 1e-3
 
 
 def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_time() -> None:
-    """A run of a band that holds 3,000 messages is compared from one of them outwards."""
     stem = " ".join(some_texts(60)[:12])
     names = some_texts(3000, seed=3)
     keys = [*sorted({f"{stem} {name[:9]}" for name in names}), "hello there my card is gone"]
@@ -236,7 +208,7 @@ def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_ti
 
 
 def tail(draw: random.Random) -> str:
-    """Return a quotation and a signature that are like no other."""
+    """Return a unique quotation and signature."""
     words = ["".join(draw.choices("bcdfghklmnprstvw", k=7)) for _ in range(40)]
     lines = [" ".join(words[at : at + 8]) for at in range(0, 32, 8)]
     quoted = "".join(f"\n> {line}" for line in lines)
@@ -261,8 +233,6 @@ def pair(
 
 @pytest.mark.parametrize(("mail", "own"), [*QUOTED, *SIGNED])
 def test_the_canonical_form_does_not_depend_on_what_was_done(mail: str, own: str) -> None:
-    """Stripped, redacted, both or neither, and canonical already: it is the same, and the
-    customer's own words are in it."""
     cleaners = [
         Cleaner(quotes=quotes, signatures=signatures, redaction=redaction)
         for quotes in (True, False)
@@ -274,7 +244,6 @@ def test_the_canonical_form_does_not_depend_on_what_was_done(mail: str, own: str
 
 
 def test_a_message_that_is_all_signature_has_a_canonical_form() -> None:
-    """Two of them that differ stay different: nothing is stripped to nothing."""
     assert canonical("> Hello") != canonical("> Goodbye")
     assert canonical("Cheers") == "cheers"
 
@@ -282,8 +251,6 @@ def test_a_message_that_is_all_signature_has_a_canonical_form() -> None:
 def test_datasets_that_were_cleaned_otherwise_are_not_compared(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """One export, stripped and then plainly with another seed: most of the second hold-out was
-    trained on. It is refused, and the line says which options differ."""
     path = write_csv(signed(records, 1))
     own, other = tmp_path / "own", tmp_path / "other"
     assert run(path, "--strip-quotes", "--strip-signatures", out=own).exit_code == 0
@@ -299,7 +266,6 @@ def test_datasets_that_were_cleaned_otherwise_are_not_compared(
 def test_cleaned_alike_the_same_export_is_found_out(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Two exports of the same messages, quoted and signed otherwise: each is found as a copy."""
     first, second = (
         write_csv(signed(records, seed), name=f"{seed}.csv", header=("id", "message", "label"))
         for seed in (1, 2)
@@ -316,7 +282,6 @@ def test_cleaned_alike_the_same_export_is_found_out(
 
 
 def test_an_id_that_was_trained_on_is_found_out(tmp_path: Path, sealed: Dataset) -> None:
-    """The same message, reworded beyond recognition, has its id still; a copy counts once."""
     reworded = replace(sealed.train[0], message="zq wholly other words kx")
     copy, new = sealed.train[1], Example("new", "vv nobody said such ww", sealed.train[0].label)
     own, other = pair(tmp_path, sealed, [reworded, copy, new])
@@ -328,8 +293,6 @@ def test_an_id_that_was_trained_on_is_found_out(tmp_path: Path, sealed: Dataset)
 def test_prepare_keeps_what_is_canonically_one_in_one_part(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Each message came twice, signed and quoted in two ways that are not near each other: both
-    are in one part, so that the proof holds of a dataset's own parts."""
     twice = [
         (f"{id_}-{seed}", message, label)
         for seed in (1, 2)
@@ -346,7 +309,7 @@ def test_prepare_keeps_what_is_canonically_one_in_one_part(
 
 
 def test_redacted_in_one_of_two_it_is_the_same_message(tmp_path: Path, sealed: Dataset) -> None:
-    """Also where the address is what tells a quotation from the customer's own words."""
+    """Also if the address is what distinguishes a quotation from the customer's own words."""
     mail = "Where is it?\n\nOn Monday Ann <ann@shop.example> wrote:\nHello there\nand more\nof it"
     seen = Example("a", mail, sealed.train[0].label)
     held = [Example("b", redact_personal_data(mail)[0], seen.label)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -46,8 +45,6 @@ def record(out: Path) -> dict[str, Any]:
 def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_label(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Shares of 0.2 of 40 messages a label are 8, in the hold-out and in validation alike, and
-    the folder opens as a dataset with each message under the label it came with."""
     result = run(write_csv(records), "--holdout-share", 0.2, "--validation-share", 0.2)
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
@@ -67,28 +64,15 @@ def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_labe
 def test_the_json_result_stands_alone_on_standard_output(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A script reads one object from standard output, with the digest and the counts."""
     result = run(write_csv(records), "--json")
     told = json.loads(result.stdout)
     assert told["digest"] == record(tmp_path / "out")["digest"]
     assert told["counts"]["rows_read"] == len(records)
 
 
-def test_the_order_of_lines_changes_nothing(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    """The same rows shuffled give the same three files, byte for byte."""
-    run(write_csv(records), "--per-label", 20, out=tmp_path / "a")
-    random.Random(5).shuffle(records)
-    run(write_csv(records, "shuffled.csv"), "--per-label", 20, out=tmp_path / "b")
-    for name in (*(f"{split}.jsonl" for split in SPLITS), "surplus.jsonl"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
 def test_another_seed_is_another_split(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """--seed moves messages between the splits; the same seed twice gives the same digest."""
     path = write_csv(records)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(path, "--seed", seed, out=tmp_path / name)
@@ -99,8 +83,7 @@ def test_another_seed_is_another_split(
 def test_every_row_read_is_accounted_for(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Empty, too long, doubled, in conflict, near to a hold-out, over the cap or in a part: the
-    counts of a messy export add up to the rows that were read, and so do the report's."""
+    """The counts of a messy export add up to the rows that were read, and so do the report's."""
     _, message, label = records[0]
     messy = [
         *records,
@@ -143,8 +126,6 @@ def test_every_row_read_is_accounted_for(
 def test_rewordings_of_a_message_stay_in_one_split(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Each message with two rewordings, under fresh ids: no family is in two splits,
-    whatever the seed."""
     families = [
         (f"{id_}-{place}", form.format(message.removesuffix(".")), label)
         for id_, message, label in records
@@ -169,9 +150,8 @@ def test_a_form_is_in_one_split_and_told_of(
     options: tuple[str, ...],
     templates: int,
 ) -> None:
-    """Short automatic messages that differ in a number or a code share half of their letters; each
-    form is in one split, whatever the seed, and the report counts them. One that
-    differed in nothing but what was redacted is copies."""
+    """Short automatic messages that differ only in a number or code share half of their shingles,
+    so they are grouped by their masked text."""
     forms = [
         (f"form{form}-{n}", text.format(7919 * n, f"rf{n}a{n * 31}", f"0170 55{n * 7:05}"), label)
         for form, (text, label) in enumerate(
@@ -204,8 +184,6 @@ def test_a_form_is_in_one_split_and_told_of(
 def test_what_the_cap_leaves_out_is_kept_beside(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """--per-label 20 leaves 20 training examples of each label; the others are in surplus.jsonl,
-    whose digest the manifest holds, and the hold-out is the same as without a cap."""
     run(write_csv(records), out=tmp_path / "all")
     run(write_csv(records), "--per-label", 20)
     out = tmp_path / "out"
@@ -223,8 +201,6 @@ def test_what_the_cap_leaves_out_is_kept_beside(
 def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """--holdout FILE: its rows are the hold-out; a training row that is a copy, or nearly, of one
-    of them is removed, also when it has another label; nothing else is."""
     held = [(f"h{place}", message, label) for place, (_, message, label) in enumerate(records[:9])]
     near = [
         (id_, message.removesuffix(".") + " ok", label) for id_, message, label in records[9:12]
@@ -249,8 +225,6 @@ def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
 def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """--redact: no address is left in any file, the counts are by kind, and ``redaction`` names the
-    rules; without it the field is null."""
     redacted = [
         (id_, f"{message} Write to a{id_}@example.com", label) for id_, message, label in records
     ]
@@ -266,7 +240,6 @@ def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
 def test_the_report_says_that_serving_does_not_strip(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Signatures are cut on request, counted, and the report warns of the difference to serving."""
     signed = [(id_, f"{message}\n-- \nAnn {id_}", label) for id_, message, label in records]
     run(write_csv(signed), "--strip-signatures")
     out = tmp_path / "out"
@@ -278,7 +251,7 @@ def test_the_report_says_that_serving_does_not_strip(
 def test_the_report_holds_no_message(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """report.md and dataset.json travel; both name rows by id alone."""
+    """report.md and dataset.json are passed on; both name rows by id."""
     doubled = [*records, ("con", records[0][1], "payment")]
     run(write_csv(doubled))
     for name in ("report.md", "dataset.json"):
@@ -293,7 +266,6 @@ def test_an_interrupt_leaves_nothing_behind(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stopped while the last file is written: exit 130, no folder, no temporary folder."""
     path = write_csv(records)
     before = sorted(tmp_path.iterdir())
 
@@ -309,7 +281,6 @@ def test_an_interrupt_leaves_nothing_behind(
 def test_an_empty_or_a_new_folder_is_filled(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, made: str
 ) -> None:
-    """--out may be an empty folder, or a name below folders that do not exist yet."""
     if made == "empty":
         (tmp_path / made).mkdir()
     assert run(write_csv(records), out=tmp_path / made).exit_code == 0
@@ -325,26 +296,7 @@ def rows(*labels: str, message: str = "Hello") -> list[Row]:
     return some
 
 
-def test_the_first_of_exact_copies_is_kept() -> None:
-    """Case does not tell copies apart; the others are counted."""
-    some = [*rows("a", "a", "a"), *rows("b", message="Bye")]
-    number_copies(some)
-    done = dedupe_exact(some, ConflictPolicy.DROP)
-    assert [row.id for row in done.rows] == ["Hello0", "Bye0"]
-    assert (done.copies, done.left_out, done.conflicts) == (2, 0, ())
-
-
-def test_all_sides_of_a_conflict_are_dropped() -> None:
-    """Nobody can learn both; which is right is not guessed."""
-    done = dedupe_exact(rows("a", "a", "b"), ConflictPolicy.DROP)
-    assert done.rows == ()
-    assert (done.copies, done.left_out) == (0, 3)
-    assert done.conflicts[0].rows == tuple(rows("a", "a", "b"))
-    assert done.conflicts[0].kept is None
-
-
 def test_the_majority_is_kept_on_request_and_a_tie_is_dropped() -> None:
-    """--conflicts keep-majority."""
     done = dedupe_exact(rows("b", "a", "b"), ConflictPolicy.KEEP_MAJORITY)
     assert [row.label for row in done.rows] == ["b"]
     assert (done.copies, done.left_out, done.conflicts[0].kept) == (1, 1, "b")
@@ -353,21 +305,17 @@ def test_the_majority_is_kept_on_request_and_a_tie_is_dropped() -> None:
 
 @pytest.mark.parametrize("policy", list(ConflictPolicy))
 def test_a_person_s_word_resolves_a_conflict_under_every_policy(policy: ConflictPolicy) -> None:
-    """Where the decided rows agree."""
     done = dedupe_exact(rows("a", "b", "b"), policy, decided={"Hello0"})
     assert [row.label for row in done.rows] == ["a"]
     assert done.conflicts[0].why == "decided by a person"
 
 
 def test_two_people_who_disagree_resolve_nothing() -> None:
-    """The conflict stands."""
     done = dedupe_exact(rows("a", "b"), ConflictPolicy.DROP, decided={"Hello0", "Hello1"})
     assert done.rows == ()
 
 
 def test_what_was_given_can_be_given_again() -> None:
-    """The words that a dataset records parse, by the command's own parser, to the same settings:
-    each option once, with another value than its default."""
     columns = ColumnNames("body", "queue", "nr", "fine", "at", "thread", "language", "origin")
     changed = PrepareSettings(
         inputs=(Path("a b.csv"), Path("b.xlsx")),
@@ -403,17 +351,3 @@ def test_what_was_given_can_be_given_again() -> None:
         parsed.pop("as_json")
         assert settings_of(parsed) == settings
     assert plain.options() == [["--input", "a.csv"], ["--taxonomy", "t.toml"]]
-
-
-def test_a_dataset_records_what_was_given_beside_its_identity(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    """How files were read and where they lay is in the manifest; the same rows from a file in
-    another encoding are the same dataset."""
-    path = write_csv(records)
-    assert run(path, out=tmp_path / "one").exit_code == 0
-    assert run(path, "--encoding", "ascii", out=tmp_path / "two").exit_code == 0
-    one, two = open_dataset(tmp_path / "one"), open_dataset(tmp_path / "two")
-    assert ["--encoding", "ascii"] in two.record["options"]
-    assert ["--input", str(path)] in one.record["options"]
-    assert one.digest == two.digest

@@ -1,4 +1,4 @@
-"""A dataset is what it holds: the order of an export's lines is nothing of it."""
+"""A dataset depends on its content, not on the order of lines, files or formats."""
 
 from __future__ import annotations
 
@@ -54,8 +54,6 @@ def parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def test_a_shuffled_export_makes_the_same_dataset(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, options: Sequence[object]
 ) -> None:
-    """The same ids, also those that are made here, the same splits, files and digest; whichever of
-    several copies stood first."""
     rows = messy(records)
     header = ("message", "label", "at", "who", "lang", "sublabel")
     made = []
@@ -72,7 +70,6 @@ def test_a_shuffled_export_makes_the_same_dataset(
 def test_of_copies_with_ids_the_smallest_id_is_kept(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Wherever it stands in the export."""
     twins = [(f"z{id_}", message.upper(), label) for id_, message, label in records]
     for name, rows in (("a", [*records, *twins]), ("b", [*twins, *records])):
         run(write_csv(rows), out=tmp_path / name)
@@ -83,7 +80,6 @@ def test_of_copies_with_ids_the_smallest_id_is_kept(
 def test_files_and_formats_are_not_what_a_dataset_is(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Two files or one, CSV or JSON Lines: the same digest; each manifest names its own files."""
     run(write_csv(records), out=tmp_path / "one")
     two = (write_csv(records[60:], "b.csv"), "--input", write_csv(records[:60], "a.csv"))
     run(*two, out=tmp_path / "two")
@@ -99,7 +95,6 @@ def test_files_and_formats_are_not_what_a_dataset_is(
 def test_shuffled_decisions_make_the_same_dataset(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """A queue that somebody sorted in a spreadsheet says what it said before."""
     rows = [*records, *(("t" + id_, message, "refund") for id_, message, _ in records[:9])]
     export = write_csv(rows)
     run(export, out=tmp_path / "first")
@@ -120,8 +115,6 @@ def test_shuffled_decisions_make_the_same_dataset(
 def test_openings_follow_the_texts(
     run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    """Under other ids, in another order, with a corrected label: it is the same hold-out,
-    and its openings count on. Other messages were not looked at."""
     run(write_csv(records), out=tmp_path / "v1")
     dataset = open_dataset(tmp_path / "v1")
     for subject in ("one", "two", "three", "four"):
@@ -129,7 +122,7 @@ def test_openings_follow_the_texts(
     renamed = [(f"n{id_}", message, label) for id_, message, label in reversed(records)]
     told = run(write_csv(renamed, "renamed.csv"), out=tmp_path / "v2")
     assert count_openings(open_dataset(tmp_path / "v2")) == 4
-    assert "opened 4 times before" in told.output
+    assert "was opened 4 times" in told.output
     held = parts(tmp_path / "v1")["holdout"][0]
     other = next(label for _, _, label in records if label != held["response"])
     decision = (held["id"], message_sha256(held["instruction"]), "relabel", other)

@@ -1,4 +1,4 @@
-"""The split: who goes where, and who stays."""
+"""The random split: clusters, quotas and stability."""
 
 from __future__ import annotations
 
@@ -31,17 +31,7 @@ def assign(
     )
 
 
-def test_every_label_has_its_shares() -> None:
-    """100 messages a label: 15 held out, 8 for validation, the rest to learn from."""
-    counts = Counter((LABELS[key], split) for key, split in assign(CLUSTERS, LABELS).items())
-    for label in "abc":
-        assert counts[label, HOLDOUT] == 15
-        assert counts[label, VALIDATION] == 8
-        assert counts[label, TRAIN] == 77
-
-
 def test_the_order_of_clusters_and_keys_changes_nothing() -> None:
-    """Only the seed and the messages count."""
     clusters = [[f"k{n:03}", f"k{n + 1:03}"] for n in range(0, 300, 2)]
     shuffled = [list(reversed(cluster)) for cluster in clusters]
     random.Random(0).shuffle(shuffled)
@@ -51,7 +41,6 @@ def test_the_order_of_clusters_and_keys_changes_nothing() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_a_cluster_stays_in_one_split_and_the_quotas_are_not_overrun(size: int) -> None:
-    """Clusters of any size, also of mixed labels, are whole; no split gets more than its share."""
     keys = list(LABELS)
     clusters = [keys[start : start + size] for start in range(0, 300, size)]
     splits = assign(clusters, LABELS)
@@ -62,7 +51,6 @@ def test_a_cluster_stays_in_one_split_and_the_quotas_are_not_overrun(size: int) 
 
 
 def test_new_messages_move_few_of_the_old_ones() -> None:
-    """Ten more messages a label: at most the quota's growth, rounded up, changes the split."""
     more = LABELS | {f"n{n:03}": "abc"[n % 3] for n in range(30)}
     before, after = assign(CLUSTERS, LABELS), assign([[key] for key in more], more)
     moved = [key for key in LABELS if before[key] != after[key]]
@@ -70,18 +58,15 @@ def test_new_messages_move_few_of_the_old_ones() -> None:
 
 
 def test_the_smallest_label_has_one_message_in_each_split() -> None:
-    """Three unlike messages are enough for one held out, one for validation, one to learn."""
     splits = assign([["x"], ["y"], ["z"]], dict.fromkeys("xyz", "a"))
     assert sorted(splits.values()) == [HOLDOUT, TRAIN, VALIDATION]
 
 
 def test_without_a_hold_out_share_nothing_is_held_out() -> None:
-    """The user brings one of their own."""
     assert HOLDOUT not in assign(CLUSTERS, LABELS, holdout=0.0).values()
 
 
 def test_the_cap_takes_the_same_rows_whatever_their_order() -> None:
-    """Kept and surplus are the same sets from shuffled rows, and add up."""
     rows = [Row(key, key, label, None, "") for key, label in LABELS.items()]
     kept, surplus = cap_per_label(rows, 30, seed=0)
     assert Counter(row.label for row in kept) == {"a": 30, "b": 30, "c": 30}
@@ -92,6 +77,5 @@ def test_the_cap_takes_the_same_rows_whatever_their_order() -> None:
 
 
 def test_the_commonest_label_is_the_first_by_name_of_several() -> None:
-    """Ties do not depend on the order of rows."""
     assert commonest(["b", "a", "b", "a"]) == commonest(["a", "b"]) == "a"
     assert commonest(["b", "b", "a"]) == "b"

@@ -1,4 +1,4 @@
-"""Workbooks as exports: cells as the text that a person sees, and errors that name the cell."""
+"""Workbooks as exports: cells as text, and errors that name the cell."""
 
 from __future__ import annotations
 
@@ -48,8 +48,6 @@ def edit_sheet(path: Path, old: str, new: str) -> None:
 
 @needs_openpyxl
 def test_cells_of_every_kind_are_text(tmp_path: Path) -> None:
-    """Numbers without a needless fraction, dates as ISO 8601; empty rows are passed over and
-    counted, a column without a name is none; ``where`` names sheet and row."""
     path = write(
         tmp_path / "x.xlsx",
         Tickets=[
@@ -74,8 +72,6 @@ def test_cells_of_every_kind_are_text(tmp_path: Path) -> None:
 
 @needs_openpyxl
 def test_a_formula_is_the_value_that_was_saved_with_it(tmp_path: Path) -> None:
-    """As spreadsheet programs save it; one that no program has computed is an error and not an
-    empty message."""
     path = write(tmp_path / "x.xlsx", S=[["message", "label"], ['=CONCATENATE("Hel","lo")', "a"]])
     said = r"x\.xlsx sheet 'S' row 2 column A: a formula whose result was never saved"
     with pytest.raises(BadInput, match=said):
@@ -91,7 +87,6 @@ def test_a_formula_is_the_value_that_was_saved_with_it(tmp_path: Path) -> None:
 
 @needs_openpyxl
 def test_a_spreadsheet_error_is_told_by_its_cell(tmp_path: Path) -> None:
-    """Where it would be read; in another column nobody minds."""
     rows: list[list[Any]] = [
         ["message", "label", "price"],
         ["Hello", "a", "#DIV/0!"],
@@ -107,7 +102,6 @@ def test_a_spreadsheet_error_is_told_by_its_cell(tmp_path: Path) -> None:
 
 @needs_openpyxl
 def test_the_sheet_is_named_where_there_are_several(tmp_path: Path) -> None:
-    """And never guessed."""
     path = write(
         tmp_path / "x.xlsx",
         Notes=[["what"], ["nothing"]],
@@ -143,13 +137,12 @@ def test_line_ends_are_characters(tmp_path: Path) -> None:
 @needs_openpyxl
 @pytest.mark.parametrize("data", [b"", b"message,label\n", b"\xd0\xcf\x11\xe0" * 9, b"half"])
 def test_what_is_no_workbook_is_refused(tmp_path: Path, data: bytes) -> None:
-    """Text, a workbook with a password, half a workbook: one line."""
     path = tmp_path / "x.xlsx"
     if data == b"half":
         data = write(path, S=[["message", "label"], ["Hello", "a"]]).read_bytes()
         data = data[: len(data) // 2]
     path.write_bytes(data)
-    with pytest.raises(BadInput, match=r"x\.xlsx: (the file is empty|not a whole)") as error:
+    with pytest.raises(BadInput, match=r"x\.xlsx: (the file is empty|not a complete)") as error:
         read_source(path, ColumnNames())
     assert "\n" not in str(error.value)
 
@@ -157,7 +150,6 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_without_openpyxl_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The package is an extra."""
     monkeypatch.setattr("trainer.errors.find_spec", lambda name: None)
     path = tmp_path / "x.xlsx"
     path.write_bytes(b"x")

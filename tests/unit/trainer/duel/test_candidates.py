@@ -1,4 +1,4 @@
-"""Files of recorded answers are read strictly, and errors name the line."""
+"""Recorded answers of other models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_recorded_answers_without_costs_have_none(tmp_path: Path) -> None:
 def test_a_missing_answer_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "h.csv", "id,label\na,refund\n")
     found = read_recorded(f"hosted={path}")
-    with pytest.raises(BadInput, match=r"no answer for 2 of 3 .* the first is 'b'"):
+    with pytest.raises(BadInput, match=r"no answer for 2 of 3 .* for example 'b'"):
         found.answers_to(["a", "b", "c"])
 
 

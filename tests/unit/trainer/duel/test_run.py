@@ -1,9 +1,8 @@
-"""A whole duel on a tiny base: the pairs follow from the answers, and the verdict from them."""
+"""A complete duel on a tiny base: the pairs follow from the answers, the verdict from the pairs."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tests.support.trainer_world import World, call
 from tests.unit.trainer.evaluation.test_unseen_holdout import another, fresh, read
@@ -21,7 +19,6 @@ from trainer.artifacts.duel import DUEL
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import non_inferiority_p
-from trainer.terminal import show_duel
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +46,9 @@ def fought(
     return directory / "duel", record
 
 
-def test_a_duel_says_ship_the_baseline_and_is_no_error(fought: tuple[Path, dict[str, Any]]) -> None:
+def test_the_verdict_to_ship_a_baseline_is_not_an_error(
+    fought: tuple[Path, dict[str, Any]],
+) -> None:
     out, record = fought
     assert json.loads((out / "duel.json").read_text()) == record
     names = [candidate["name"] for candidate in record["candidates"]]
@@ -58,24 +57,10 @@ def test_a_duel_says_ship_the_baseline_and_is_no_error(fought: tuple[Path, dict[
     assert record["verdict"].startswith("Ship tfidf")
 
 
-def test_the_margin_is_stated_and_what_it_takes_to_tell_it(
-    fought: tuple[Path, dict[str, Any]],
-) -> None:
-    """In the record, with each pair's test."""
-    _, record = fought
-    assert record["margin"] == 0.02
-    assert record["conclusion"] in {"better", "not_worse"}
-    assert record["tested_baseline"] in {"tfidf", "tfidf-sublabels"}
-    for pair in record["pairs"]:
-        counts = Discordance(pair["b_only"], pair["a_only"], 36)
-        assert pair["non_inferiority_p"] == pytest.approx(non_inferiority_p(counts, 0.02))
-        assert pair["worst_difference"] >= pair["difference"]
-
-
-def test_what_the_holdout_can_tell_and_what_the_margin_costs_are_told(
+def test_the_power_of_the_holdout_and_the_cost_of_the_margin_are_printed(
     world: World, evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    """The first before it is opened, the second where the run has a cost.json."""
+    """The cost if the run has a cost.json."""
     shutil.copytree(world.adapter, tmp_path / "run" / "adapter")
     (tmp_path / "run" / "cost.json").write_text(json.dumps(cost_record(hosted_price=2.5)))
     code, _, errors = call(
@@ -84,8 +69,8 @@ def test_what_the_holdout_can_tell_and_what_the_margin_costs_are_told(
         *("--embeddings", "none", "--no-base-prompted", "--json"),
     )
     assert code == 0
-    assert "36 held-out messages, a margin of 3 points: a baseline exactly as good" in errors
-    assert "A margin of 3 points is up to 60,000 more messages filed wrongly a month" in errors
+    assert "36 held-out messages, margin 3 points" in errors
+    assert "60,000" in errors
 
 
 def test_the_pairs_follow_from_the_table_of_answers(fought: tuple[Path, dict[str, Any]]) -> None:
@@ -100,6 +85,9 @@ def test_the_pairs_follow_from_the_table_of_answers(fought: tuple[Path, dict[str
         assert (pair["a_only"], pair["b_only"]) == ((mine & ~other).sum(), (other & ~mine).sum())
         assert pair["interval_95"][0] <= pair["difference"] <= pair["interval_95"][1]
         assert pair["mcnemar_p"] <= pair["p_holm"] <= 1
+        counts = Discordance(pair["b_only"], pair["a_only"], 36)
+        assert pair["non_inferiority_p"] == pytest.approx(non_inferiority_p(counts, 0.02))
+        assert pair["worst_difference"] >= pair["difference"]
 
 
 def test_an_answer_outside_the_set_is_wrong_and_counted(
@@ -141,14 +129,6 @@ def test_an_evaluation_of_another_adapter_is_not_reused(
     assert "is of another adapter" in errors
 
 
-def test_a_person_reads_tables_and_the_verdict(fought: tuple[Path, dict[str, Any]]) -> None:
-    console = Console(record=True, width=120, file=io.StringIO())
-    show_duel(console, DUEL.read(fought[0]))
-    text = " ".join(console.export_text().split())
-    assert fought[1]["verdict"] in text
-    assert "validation accuracy by training examples a label" in text
-
-
 @pytest.mark.parametrize("name", ["adapter", "base-prompted", "tfidf-sublabels", "label"])
 def test_a_name_that_the_table_of_answers_needs_is_refused(
     world: World, tmp_path: Path, name: str
@@ -163,8 +143,7 @@ def test_a_name_that_the_table_of_answers_needs_is_refused(
     assert "the name is taken" in errors
 
 
-# A duel on another dataset than the adapter's own has to show that its
-# hold-out is unseen.
+# A duel on another dataset than the adapter's own.
 
 
 def duel(world: World, dataset: Dataset, out: Path, *more: object) -> tuple[int, Any, str]:
@@ -174,9 +153,8 @@ def duel(world: World, dataset: Dataset, out: Path, *more: object) -> tuple[int,
     )
 
 
-def test_without_proof_there_is_no_duel(world: World, tmp_path: Path) -> None:
-    """As the gate has it: an adapter may have learnt another dataset's hold-out by heart. Refused
-    before that is opened, with what to do."""
+def test_a_holdout_that_may_have_been_trained_on_is_refused(world: World, tmp_path: Path) -> None:
+    """Before it is opened."""
     dataset = another(world, tmp_path / "new", fresh(world))
     code, _, errors = duel(world, dataset, tmp_path / "out")
     assert code == 2
@@ -186,7 +164,7 @@ def test_without_proof_there_is_no_duel(world: World, tmp_path: Path) -> None:
 
 
 def test_a_holdout_that_was_trained_on_is_refused(world: World, tmp_path: Path) -> None:
-    """Ten copies of training messages and a near-copy: nothing is written."""
+    """Ten copies of training messages and a near-copy."""
     trained, new = read(world, "train"), fresh(world)
     near = replace(trained[20], message=f"{trained[20].message} {trained[20].message} ok")
     held = [replace(one, id=f"x{at}") for at, one in enumerate([*trained[:10], near, *new[11:]])]
@@ -203,8 +181,7 @@ def test_a_holdout_that_was_trained_on_is_refused(world: World, tmp_path: Path) 
 def test_on_an_unseen_holdout_the_baselines_learn_what_the_adapter_learnt(
     world: World, tmp_path: Path
 ) -> None:
-    """The proof stands in the record; 90 training messages are the adapter's, where the other
-    dataset has 36."""
+    """The adapter's 90 training messages, not the 36 of the other dataset."""
     dataset = another(world, tmp_path / "new", fresh(world))
     code, record, errors = duel(
         world, dataset, tmp_path / "out", "--trained-on", world.dataset.directory
@@ -216,8 +193,7 @@ def test_on_an_unseen_holdout_the_baselines_learn_what_the_adapter_learnt(
     assert DUEL.read(tmp_path / "out").to_json() == record
 
 
-def test_an_adapter_of_no_known_dataset_proves_nothing(world: World, tmp_path: Path) -> None:
-    """Its manifest names none."""
+def test_an_adapter_of_an_unknown_dataset_is_refused(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.adapter, tmp_path / "adapter")
     path = tmp_path / "adapter" / "manifest.json"
     manifest = json.loads(path.read_text())

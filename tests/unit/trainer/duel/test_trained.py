@@ -1,19 +1,17 @@
-"""A duel with adapters that were trained before: as its own, and as candidates that a worker can
-serve."""
+"""A duel with other trained adapters."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from tests.support.trainer_world import World, call, call_help
+from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, count_openings
 from trainer.duel.baselines import BASELINES
-from trainer.training.recipe import RecipeKind
 from worker.contract import load_adapter, write_manifest
 from worker.contract.store import find_adapter
 
@@ -51,17 +49,19 @@ def test_an_encoder_that_was_trained_takes_part_as_a_baseline(
     assert encoder["validation_accuracy"] > 0.5
     assert encoder["train_seconds"] > 0
     assert (found["adapter"]["served_as"], found["tfidf"]["served_as"]) == ("lora-code", None)
-    assert "counts words" in found["tfidf"]["not_served"]
+    assert "word counts" in found["tfidf"]["not_served"]
 
 
-def test_the_verdict_names_what_a_worker_can_serve(fought: tuple[Path, dict[str, Any]]) -> None:
-    """Where word counts win it is said that they do, and why they are not served."""
+def test_the_verdict_names_a_candidate_that_a_worker_can_serve(
+    fought: tuple[Path, dict[str, Any]],
+) -> None:
+    """And says why the winner is not served."""
     _, record = fought
     best = record["servable"] or record["recommendation"]
     served = {c["name"] for c in record["candidates"] if c["served_as"] is not None}
     assert best in served
     if record["servable"]:
-        assert f"{record['recommendation']} is not served: no engine" in record["verdict"]
+        assert f"{record['recommendation']} is not served: workers have no" in record["verdict"]
         assert record["verdict"].endswith(record["servable_verdict"])
     assert "no worker can serve" in record["rules"]
 
@@ -69,7 +69,7 @@ def test_the_verdict_names_what_a_worker_can_serve(fought: tuple[Path, dict[str,
 def test_an_encoder_can_be_the_adapter_of_a_duel(
     encoder_run: Path, sealed: Dataset, tmp_path: Path
 ) -> None:
-    """Without a base: there is none to be prompted."""
+    """There is no base to prompt."""
     code, record, error = call(
         *("duel", encoder_run / "adapter", "--dataset", sealed.directory, "--json"),
         *("--out", tmp_path / "duel", "--embeddings", "none"),
@@ -77,11 +77,6 @@ def test_an_encoder_can_be_the_adapter_of_a_duel(
     assert code == 0, error
     assert record["candidates"][0]["served_as"] == "encoder"
     assert all(candidate["kind"] != "base" for candidate in record["candidates"])
-
-
-@pytest.mark.parametrize("kind", get_args(RecipeKind))
-def test_a_kind_that_can_take_part_is_named_by_help(kind: str) -> None:
-    assert kind in " ".join(call_help("duel").split())
 
 
 def test_every_baseline_is_served_or_says_why_not() -> None:
@@ -111,8 +106,7 @@ def test_another_adapter_takes_part_as_a_rival_and_can_be_published(
     rival_run: Path,
     tmp_path: Path,
 ) -> None:
-    """It needs what the adapter needs, so it is shipped only where it is better; publish --what
-    finds its run."""
+    """It is shipped only if it is better; publish --what finds its run."""
     run = tmp_path / "run"
     code, record, error = call(
         *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
@@ -140,7 +134,7 @@ def test_another_adapter_takes_part_as_a_rival_and_can_be_published(
     assert (stored.kind, stored.digest) == ("lora-code", published["digest"])
 
 
-def test_one_of_another_dataset_or_without_its_base_is_refused(
+def test_an_adapter_of_another_dataset_or_without_its_base_is_refused(
     world: World, encoder_run: Path, sealed: Dataset, tmp_path: Path
 ) -> None:
     """Before the hold-out is opened."""
@@ -150,7 +144,7 @@ def test_one_of_another_dataset_or_without_its_base_is_refused(
     openings = count_openings(sealed)
     for adapter, against, problem in (
         (world.adapter, other, "was not trained on"),
-        (encoder_run / "adapter", world.adapter, "needs its base, tiny: name that one's directory"),
+        (encoder_run / "adapter", world.adapter, "needs its base, tiny: give its directory"),
     ):
         base = ("--base", world.base) if adapter == world.adapter else ()
         code, _, error = call(

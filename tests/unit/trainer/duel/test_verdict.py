@@ -1,4 +1,4 @@
-"""The verdict follows its printed rules, also when they say: ship the baseline."""
+"""The verdict follows its rules."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from trainer.duel.verdict import (
     PairedResult,
     choose_baseline,
+    describe_power,
     recommend,
     recommend_servable,
-    tell_power,
 )
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import non_inferiority_p
@@ -22,7 +22,8 @@ MESSAGES = 1500
 def baseline(
     name: str, validated: float, lost: int, won: int, p: float, messages: int = MESSAGES
 ) -> PairedResult:
-    """A baseline that alone is right on ``won`` messages, and the adapter alone on ``lost``."""
+    """Return a baseline that only it is right on ``won`` messages, and only the adapter on
+    ``lost``."""
     return PairedResult(
         name=name,
         kind="baseline",
@@ -45,35 +46,33 @@ BEATEN_BASE = PairedResult("base-prompted", "base", 0.3, None, Discordance(900, 
 def test_an_adapter_that_beats_the_best_baseline_is_deployed() -> None:
     found = recommend([WEAK, BEATEN_BASE], 0.90)
     assert (found.candidate, found.conclusion, found.baseline) == ("adapter", "adapter", "tfidf")
-    assert "it beats tfidf, the best baseline on validation, which reaches 80.0%" in found.reason
+    assert "beats tfidf, the best baseline on validation, with 80.0%" in found.reason
 
 
 def test_a_baseline_that_is_shown_to_be_within_the_margin_is_shipped() -> None:
     found = recommend([WEAK, CLOSE], 0.90)
     assert (found.candidate, found.conclusion) == ("combined", "not_worse")
-    assert "it is at most 0.9 points worse (95 %), within the margin of 1 point" in found.reason
+    assert "at most 0.9 points worse (95 %), within the margin of 1 point" in found.reason
 
 
-def test_a_baseline_of_which_too_little_is_known_is_not_shipped_and_the_verdict_says_so() -> None:
-    """How far it may be off, what so many messages tell, and how many it takes."""
+def test_with_too_few_messages_the_adapter_stays_and_the_verdict_says_how_many_it_takes() -> None:
     found = recommend([WEAK, UNCLEAR], 0.90)
     assert (found.candidate, found.conclusion) == ("adapter", "undecided")
-    assert "not enough messages to tell whether embeddings (89.0%" in found.reason
     assert "may be up to 1.98 points worse (95 %)" in found.reason
-    assert "1,500 messages tell 1.47 points; 1 point needs about 3,162." in found.reason
+    assert "1,500 messages can show 1.47 points; 1 point takes about 3,162." in found.reason
 
 
 def test_the_baseline_is_chosen_on_validation_without_the_holdout() -> None:
-    """Otherwise the luckiest of several would be tested; of equals the cheapest is."""
+    """Otherwise the luckiest would be tested. The cheapest wins among equals."""
     lucky = baseline("tfidf", 0.88, 5, 40, 0.2)
     assert choose_baseline([HOSTED, lucky, CLOSE, UNCLEAR]) is CLOSE
     assert recommend([lucky, UNCLEAR], 0.90).candidate == "adapter"
 
 
-def test_a_candidate_that_is_better_is_shipped_whatever_else_holds() -> None:
+def test_a_better_candidate_is_always_shipped() -> None:
     found = recommend([CLOSE, HOSTED], 0.90)
     assert (found.candidate, found.conclusion) == ("hosted", "better")
-    assert "leave the house" in found.reason
+    assert "messages leave your systems" in found.reason
 
 
 def test_a_hosted_model_that_is_only_equal_does_not_displace_the_adapter() -> None:
@@ -92,18 +91,17 @@ def test_the_margin_decides_where_the_interval_ends(margin: float, wanted: str) 
     assert recommend([found], 0.90, margin).candidate == wanted
 
 
-def test_what_a_holdout_can_tell_is_told_before_it_is_opened() -> None:
-    told = tell_power(800, 0.01)
-    assert "on up to 0.9% of the messages" in told
-    assert "it passes 34% of the time; so many messages then tell 2.05 points" in told
-    assert "1 point takes 3,162" in told
+def test_the_power_of_a_holdout_in_words() -> None:
+    text = describe_power(800, 0.01)
+    assert "on at most 0.9% of the messages" in text
+    assert "it passes 34% of the time; the hold-out can then show 2.05 points" in text
+    assert "1 point takes 3,162" in text
 
 
 COUNTS = replace(CLOSE, name="combined", not_served="no engine counts words")
 
 
-def test_what_no_worker_serves_is_said_to_be_one_and_the_next_best_is_named() -> None:
-    """By the same rules among those that one can serve."""
+def test_if_no_worker_serves_the_winner_the_rules_apply_to_the_others() -> None:
     encoder = replace(baseline("encoder", 0.88, 20, 22, 0.9), name="encoder")
     results = [WEAK, COUNTS, encoder]
     first = recommend(results, 0.90)
@@ -112,7 +110,7 @@ def test_what_no_worker_serves_is_said_to_be_one_and_the_next_best_is_named() ->
     assert found is not None
     assert (found.candidate, found.baseline) == ("encoder", "encoder")
     assert found.reason.startswith(
-        "combined is not served: no engine counts words. Of what is: Ship"
+        "combined is not served: no engine counts words. Among the others: Ship"
     )
 
 
@@ -121,10 +119,10 @@ def test_where_nothing_else_is_served_the_adapter_is() -> None:
     found = recommend_servable([COUNTS], first, 0.90)
     assert found is not None
     assert found.candidate == "adapter"
-    assert "there is the adapter alone" in found.reason
+    assert "Only the adapter can be served" in found.reason
 
 
-def test_what_is_served_needs_no_second_choice() -> None:
+def test_a_winner_that_is_served_needs_no_second_choice() -> None:
     assert recommend_servable([WEAK, CLOSE], recommend([WEAK, CLOSE], 0.90), 0.90) is None
     beaten = replace(WEAK, not_served="no engine counts words")
     assert recommend_servable([beaten], recommend([beaten], 0.90), 0.90) is None

@@ -1,4 +1,4 @@
-"""The duel's verdict against a known truth: how often is a baseline shipped, and is that right?"""
+"""How often the duel ships a baseline, simulated with a known truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 RUNS = 120
 ACCURACY = 0.95
 DISCORDANCE = 0.05
-"""Of the messages, so many are right with the adapter or with a baseline, not with both."""
+"""The share of messages on which exactly one of adapter and baseline is right."""
 
 
 def candidate(
@@ -53,12 +53,12 @@ def share_shipped(*, baselines: int, worse: float, messages: int, runs: int = RU
 def test_a_baseline_two_points_worse_is_shipped_in_one_case_of_twenty_at_most(
     baselines: int,
 ) -> None:
-    """However many there are: a lack of evidence against one is no evidence for it."""
+    """However many baselines there are."""
     assert share_shipped(baselines=baselines, worse=0.02, messages=800) <= 0.05
 
 
-def test_one_that_is_exactly_as_good_is_shipped_as_often_as_the_power_says() -> None:
-    """A judge that never ships would be right about the others too."""
+def test_an_equally_good_baseline_is_shipped_as_often_as_the_power_says() -> None:
+    """A judge that never ships would pass the other test."""
     messages = required_messages(DISCORDANCE, 0.01)
     for baselines in (1, 6):
         found = share_shipped(baselines=baselines, worse=0.0, messages=messages, runs=60)

@@ -1,4 +1,4 @@
-"""An encoder on the hold-out: the same figures, files and checks as for an adapter."""
+"""The evaluation of an encoder has the figures, files and checks of any adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.trainer_world import call
 from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Dataset
 from trainer.errors import ProofFailed
-from trainer.evaluation.predictions import Outputs, logprobs_of, outputs_from, outputs_of
+from trainer.evaluation.predictions import logprobs_of, outputs_of
 from trainer.evaluation.summary import recompute, verify_evaluation
 from trainer.model.onnx_files import open_onnx
 from trainer.model.prompt import load_tokenizer
@@ -73,7 +73,7 @@ def test_one_that_was_trained_whole_is_measured_without_a_base(
 def test_it_is_scored_by_the_file_that_a_worker_takes(
     evaluated: tuple[Path, dict[str, Any]], encoder_run: Path, sealed: Dataset
 ) -> None:
-    """A message a run, as there; of 8-bit weights, where those come first."""
+    """One message at a time, with 8-bit weights if those come first."""
     adapter = encoder_run / "adapter"
     manifest = load_adapter(adapter)
     assert manifest.head is not None
@@ -91,9 +91,9 @@ def test_it_is_scored_by_the_file_that_a_worker_takes(
         example.id: row
         for example, row in zip(sealed.validation, served.score(prompts).logprobs, strict=True)
     }
-    told = logprobs_of(VALIDATION.read(evaluated[0]), outputs_of(manifest))
+    recorded = logprobs_of(VALIDATION.read(evaluated[0]), outputs_of(manifest))
     ids = [prediction.id for prediction in VALIDATION.read(evaluated[0])]
-    np.testing.assert_allclose(told, [wanted[name] for name in ids], atol=1e-6)
+    np.testing.assert_allclose(recorded, [wanted[name] for name in ids], atol=1e-6)
 
     def with_tolerances(*tolerances: float) -> Manifest:
         assert manifest.head is not None
@@ -101,16 +101,16 @@ def test_it_is_scored_by_the_file_that_a_worker_takes(
         onnx = tuple(replace(model, tolerance=tolerance) for model, tolerance in pairs)
         return replace(manifest, head=replace(manifest.head, onnx=onnx))
 
-    # A machine on which that file answers otherwise: another one's figures would not be of what
-    # temperature and thresholds were made with.
-    with pytest.raises(ProofFailed, match=f"{first.file}: answers otherwise than the trainer"):
+    # On a machine on which that file answers differently, another file would not fit the
+    # temperature and the thresholds.
+    with pytest.raises(ProofFailed, match=f"{first.file}: differs from the trainer"):
         open_onnx(adapter, with_tolerances(1e-12, 100.0))
 
 
 def test_every_figure_follows_from_the_predictions(
     evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    """And a prediction that was altered does not pass."""
+    """An altered prediction is refused."""
     folder, _ = evaluated
     assert verify_evaluation(folder) == EVALUATION.read(folder) == recompute(folder)
     for path in folder.iterdir():
@@ -121,19 +121,8 @@ def test_every_figure_follows_from_the_predictions(
     (tmp_path / PREDICTIONS.name).write_text(
         "\n".join([json.dumps(first), *lines[1:]]) + "\n", encoding="utf-8"
     )
-    with pytest.raises(ProofFailed, match="does not follow from its own scores"):
+    with pytest.raises(ProofFailed, match="does not follow from its scores"):
         verify_evaluation(tmp_path)
-
-
-def test_the_workers_scores_alone_do_not_tell_a_heads_logits(
-    encoder_run: Path, sealed: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer.errors import BadInput
-    from trainer.evaluation.engines import WorkerAnswers, scores_of
-
-    manifest = load_adapter(encoder_run / "adapter")
-    with pytest.raises(BadInput, match="choose --engine both"):
-        scores_of(WorkerAnswers({}, {}, 1.0), manifest)
 
 
 def test_the_trainers_numbers_are_the_contracts(encoder_run: Path) -> None:
@@ -151,12 +140,3 @@ def test_the_trainers_numbers_are_the_contracts(encoder_run: Path) -> None:
     assert out_of_scope_score([1.0, 2.0], "energy") == pytest.approx(
         energy(np.array([[1.0, 2.0]]))[0]
     )
-
-
-def test_outputs_are_read_back_from_the_record(encoder_run: Path) -> None:
-    outputs = outputs_of(load_adapter(encoder_run / "adapter"))
-    again = outputs_from(outputs.labels, outputs.to_record())
-    assert (again.names, again.labels) == (outputs.names, outputs.labels)
-    logits = np.random.default_rng(2).normal(size=(5, len(outputs.names)))
-    assert again.decide(logits, 1.3) == outputs.decide(logits, 1.3)
-    assert outputs_from(["a", "b"], None) == Outputs(("a", "b"))

@@ -1,4 +1,4 @@
-"""Files of messages are read strictly, and errors name the line."""
+"""Message files, and the worker process of an evaluation."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_messages_come_from_json_lines_and_from_csv(tmp_path: Path) -> None:
         ("a.jsonl", '{"message": ""}\n', "line 1 has no text"),
         ("a.jsonl", '{"id": 1, "message": "a"}\n{"id": 1, "message": "b"}\n', "line 2 has the id"),
         ("a.jsonl", "[1]\n", "a line is not a JSON object"),
-        ("a.jsonl", "", "holds no message"),
-        ("a.txt", "hello\n", "must be a .jsonl or a .csv"),
+        ("a.jsonl", "", "has no message"),
+        ("a.txt", "hello\n", "expected a .jsonl or a .csv"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(
@@ -40,8 +40,7 @@ def test_a_bad_file_is_named_with_its_line(
         read_messages(write(tmp_path / name, text))
 
 
-# A worker process is asked through pipes: answers are matched and timed,
-# deaths told.
+# The worker process.
 
 
 CLASSIFY = """
@@ -80,8 +79,8 @@ def test_every_message_has_its_own_answer_and_some_are_timed_alone(tmp_path: Pat
     assert found.messages_per_s > 0
 
 
-def test_a_worker_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="exit code 1: the engine died of"):
+def test_the_error_of_a_worker_that_exits_early_has_its_last_output(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="exited early with code 1: the engine died of"):
         ask(tmp_path, {"a": "fine", "b": "die"})
 
 

@@ -1,4 +1,4 @@
-"""A hold-out of another dataset is compared with what the adapter was trained on."""
+"""A hold-out of another dataset is compared with the adapter's training messages."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def evaluate(world: World, dataset: Dataset, out: Path, *more: object) -> tuple[
 
 
 def test_messages_that_were_trained_on_are_found(world: World, tmp_path: Path) -> None:
-    """Of 36 held-out messages ten are training messages, five nearly so and two from validation:
-    told in the record, which its predictions verify, and refused by the gate."""
+    """Of 36 held-out messages ten are training messages, five near-copies and two from validation:
+    the record counts them, and the gate refuses."""
     trained, chosen, new = read(world, "train"), read(world, "validation"), fresh(world)
     near = [
         replace(example, message=f"{example.message} {example.message} ok")
@@ -82,8 +82,7 @@ def test_messages_that_were_trained_on_are_found(world: World, tmp_path: Path) -
     assert "17 of its 36 held-out messages" in row.found
 
 
-def test_a_hold_out_of_new_messages_is_proven_unseen(world: World, tmp_path: Path) -> None:
-    """No copy, no near-copy: the gate takes it for the adapter's own."""
+def test_the_gate_accepts_a_hold_out_of_new_messages(world: World, tmp_path: Path) -> None:
     dataset = another(world, tmp_path / "new", fresh(world))
     out = tmp_path / "out"
     assert evaluate(world, dataset, out, "--trained-on", world.dataset.directory)[0] == 0
@@ -91,7 +90,7 @@ def test_a_hold_out_of_new_messages_is_proven_unseen(world: World, tmp_path: Pat
 
 
 def test_without_the_training_dataset_there_is_no_proof(world: World, tmp_path: Path) -> None:
-    """It is measured all the same, with a note that says what is missing; the gate refuses."""
+    """The evaluation prints a note, and the gate refuses."""
     dataset = another(world, tmp_path / "new", fresh(world))
     out = tmp_path / "out"
     code, record, errors = evaluate(world, dataset, out)
@@ -104,18 +103,17 @@ def test_without_the_training_dataset_there_is_no_proof(world: World, tmp_path: 
 def test_the_wrong_folder_is_refused_before_the_hold_out_is_opened(
     world: World, tmp_path: Path
 ) -> None:
-    """--trained-on names the adapter's dataset, by digest, or nothing is compared."""
     dataset = another(world, tmp_path / "new", fresh(world))
     code, _, errors = evaluate(world, dataset, tmp_path / "out", "--trained-on", dataset.directory)
     assert code == 2
-    assert "name that one's folder" in errors
+    assert "give the folder of that dataset" in errors
     assert count_openings(dataset) == 0
 
 
 def test_a_dataset_that_was_cleaned_differently_is_refused_before_it_is_opened(
     world: World, tmp_path: Path
 ) -> None:
-    """A copy would look new; the hold-out stays sealed for the dataset that is prepared alike."""
+    """A copy would look new."""
     splits = {"train": fresh(world), "validation": [], "holdout": read(world, "train")}
     dataset = write_dataset(
         tmp_path / "plain", name="plain", taxonomy=world.dataset.taxonomy, splits=splits,
@@ -131,8 +129,7 @@ def test_a_dataset_that_was_cleaned_differently_is_refused_before_it_is_opened(
 
 @pytest.mark.parametrize("redaction", ["pii-2", None])
 def test_redaction_hides_no_copy(world: World, tmp_path: Path, redaction: str | None) -> None:
-    """The same message with its address redacted in one dataset and plain in the other, among
-    words enough and too few to be near as it stands."""
+    """The same message, redacted in one dataset and plain in the other, is a copy."""
     plain = [
         replace(example, id=f"p{at}", message=f"mail ann.example.{at}.somebody@long.example.org")
         for at, example in enumerate(read(world, "train"))

@@ -1,4 +1,4 @@
-"""Messages that somebody wrote become probes, where the adapter gets them right."""
+"""Written messages that the adapter gets right become its probes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,9 @@ def write(path: Path, *rows: tuple[str, str]) -> Path:
     return path
 
 
-def test_an_evaluation_keeps_those_that_the_adapter_gets_right(
+def test_only_the_file_of_probes_has_text_and_is_for_owner_and_group(
     world: World, tmp_path: Path
 ) -> None:
-    """Every message under each label: at most one of the three can be right, and what is kept is
-    what the adapter says; the file alone holds text, for owner and group."""
     messages = [f"my parcel number {at}, written for this" for at in range(12)]
     rows = [(message, label) for message in messages for label in LABELS]
     out = tmp_path / "out"
@@ -52,8 +50,7 @@ def test_an_evaluation_keeps_those_that_the_adapter_gets_right(
                 assert "written for this" not in path.read_text(encoding="utf-8")
 
 
-def test_only_what_is_right_and_sure_is_kept(world: World) -> None:
-    """Wrong, or right and for review: no probe, for a worker must give each its label."""
+def test_only_right_answers_that_need_no_review_become_probes(world: World) -> None:
     written = [Example(name, f"message {name}", "payment") for name in ("sure", "unsure", "wrong")]
     names = world.manifest.taxonomy.names
     at = names.index("payment")
@@ -75,20 +72,19 @@ def test_only_what_is_right_and_sure_is_kept(world: World) -> None:
         ([("one", "refund"), ("secret", "refunds")], "line 2 has the label 'refunds'"),
         ([("", "refund")], "line 1 has no text"),
         ([("secret", "")], "line 1 has no text"),
-        ([], "holds no message"),
+        ([], "has no message"),
     ],
 )
 def test_a_file_of_probes_that_cannot_be_used_is_an_error(
     tmp_path: Path, rows: list[tuple[str, str]], said: str
 ) -> None:
-    """With its line, and without the message."""
+    """The error has the line, but not the message."""
     with pytest.raises(BadInput, match=said) as error:
         read_written(write(tmp_path / "p.jsonl", *rows), LABELS)
     assert "secret" not in str(error.value)
 
 
-def test_it_is_told_before_the_hold_out_is_opened(world: World, tmp_path: Path) -> None:
-    """A wrong label in the file costs no opening."""
+def test_the_error_comes_before_the_hold_out_is_opened(world: World, tmp_path: Path) -> None:
     before = count_openings(world.dataset)
     code, _, err = call(
         *("evaluate", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),

@@ -1,4 +1,4 @@
-"""A chat template that prints today's date prints one day, on every day."""
+"""A chat template that prints today's date always prints the same date."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def at(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
 def test_the_text_is_the_same_on_every_day(
     dated_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the template is told is the chosen day, and the renderer says that it was printed."""
+    """Llama 3.2 and SmolLM3 print today's date."""
     texts = set()
     for today in (date(2026, 3, 4), date(2026, 3, 5)):
         at(monkeypatch, today)
@@ -84,8 +84,7 @@ def test_a_base_without_a_template_is_refused(tiny_base: Path, tmp_path: Path) -
 def test_a_training_resumed_after_midnight_has_the_prompt_it_began_with(
     dated_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two trainings on two days make the same adapter, whose manifest names the day; the prompt
-    that it proves is the one that is served."""
+    """Two trainings on two days make the same adapter, whose manifest names the date."""
     manifests = []
     for number, today in enumerate((date(2026, 3, 4), date(2026, 3, 5))):
         at(monkeypatch, today)

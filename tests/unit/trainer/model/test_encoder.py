@@ -1,4 +1,4 @@
-"""Encoders of every architecture: what they read, what they answer, and their ONNX files."""
+"""Encoders of several architectures: prompts, answers and ONNX files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,6 @@ def prompts(base: Path) -> list[tuple[int, ...]]:
 
 
 def test_the_prompt_is_what_the_encoders_own_tokenizer_makes(base: Path) -> None:
-    """Special tokens around the message, found by asking it, and none within."""
     from transformers import AutoTokenizer
 
     tokenizer = load_tokenizer(base)
@@ -71,11 +70,10 @@ def test_the_prompt_is_what_the_encoders_own_tokenizer_makes(base: Path) -> None
 
 
 def test_a_message_that_is_longer_than_the_encoder_is_refused_by_setting(base: Path) -> None:
-    """And not found out by an index error in the middle of a training."""
     encoders = load_tokenizer(base).encoders
     room = most_message_tokens(base)
     assert room == most_tokens(base) - 2
-    with pytest.raises(BadInput, match=f"has room for {room} tokens"):
+    with pytest.raises(BadInput, match=f"reads at most {room} tokens"):
         make_encoder_prompt(base, encoders, max_message_tokens=room + 1, redaction=None)
     spec = make_encoder_prompt(base, encoders, max_message_tokens=room, redaction=None)
     longest = [prompt.ids for prompt in make_golden(spec, encoders)]
@@ -85,7 +83,6 @@ def test_a_message_that_is_longer_than_the_encoder_is_refused_by_setting(base: P
 
 
 def test_padding_changes_no_answer(base: Path) -> None:
-    """A message in a batch of longer ones is scored as it is alone."""
     scorer = HeadScorer(with_head(load_encoder(base, SHAPE, device="cpu")))
     rows = prompts(base)
     together = scorer.score(rows).logprobs
@@ -113,7 +110,6 @@ def test_a_vector_is_pooled_from_the_last_states_and_scaled_where_asked(
 
 @pytest.mark.parametrize("lora", [None, Lora(4, 8.0, ())])
 def test_an_onnx_file_gives_the_same_logits(base: Path, tmp_path: Path, lora: Lora | None) -> None:
-    """Whole and by LoRA, of one message and of many; with 8-bit weights nearly."""
     shape = EncoderShape(classes=5, pooling="mean", unit=False, lora=lora)
     model = with_head(load_encoder(base, shape, device="cpu"))
     with torch.no_grad():
@@ -134,9 +130,8 @@ def test_an_onnx_file_gives_the_same_logits(base: Path, tmp_path: Path, lora: Lo
 
 
 def test_no_processor_saturates_where_it_multiplies(base: Path, tmp_path: Path) -> None:
-    """AVX2 without VNNI adds two products of an 8-bit activation and a weight in 16 bits: with
-    weights above 64 that may saturate, and the file answers otherwise than where it was
-    calibrated. Each column of a matrix has a scale of its own."""
+    """AVX2 without VNNI adds two products in 16 bits, which saturate if weights exceed 64: the file
+    would answer differently from the machine that calibrated it."""
     export_onnx(with_head(load_encoder(base, SHAPE, device="cpu")), tmp_path, ("int8",))
     kept = {
         each.name: to_array(each) for each in onnx.load(tmp_path / FILES["int8"]).graph.initializer
@@ -174,7 +169,6 @@ def test_pooling_is_what_the_base_says(tmp_path: Path) -> None:
 
 
 def test_classes_are_the_finer_labels_under_names_of_their_own() -> None:
-    """One that stands under two labels, or is named as one, has its label in its name."""
     examples = [
         Example("1", "m", "a", "late"),
         Example("2", "m", "b", "late"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.attention import flex_attention as flex
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import flex_attention
 
 from trainer.errors import ProofFailed
 from trainer.model import forward
@@ -97,7 +97,6 @@ def test_loss_and_gradients_equal_those_of_the_full_logits(
 
 
 def test_what_is_packed_can_be_checkpointed(make_lora_model: Callable[..., LoraModel]) -> None:
-    """The prefix is computed once, and the layers a second time on the way back."""
     rows = some_rows()
     checkpointed = learnt(make_lora_model, attn_implementation="sdpa", gradient_checkpointing=True)
     checkpointed.start_training()
@@ -119,40 +118,7 @@ def test_a_row_scores_the_same_alone_and_beside_longer_rows(
     )
 
 
-def test_packed_prompts_hold_each_token_once_and_no_padding() -> None:
-    """The prefix, then what follows it in each, filled up to whole blocks where it is asked."""
-    three = [(7, 8, 1), (7, 8, 2, 3, 4), (7, 8, 5)]
-    packed = pack(three, 2, CPU)
-    assert packed.ids.tolist() == [7, 8, 1, 2, 3, 4, 5]
-    assert packed.positions.tolist() == [0, 1, 2, 2, 3, 4, 2]
-    assert packed.owners.tolist() == [0, 0, 1, 2, 2, 2, 3]
-    assert packed.last.tolist() == [2, 5, 6]
-    filled = pack(three, 2, CPU, multiple=4)
-    assert filled.ids.tolist() == [*packed.ids.tolist(), 0]
-    assert filled.owners.tolist()[-1] == 4
-    assert filled.last.tolist() == packed.last.tolist()
-
-
-def test_a_packed_token_sees_the_prefix_and_its_own_prompt() -> None:
-    """And nothing after it; the three forms of the mask say the same."""
-    packed = pack([(7, 8, 1), (7, 8, 2, 3)], 2, CPU, multiple=FLEX_BLOCK)
-    seen = packed_mask(packed, 2, "sdpa")[0, 0]
-    wanted = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
-    assert seen[:5, :5].int().tolist() == wanted
-    assert seen[5, :6].int().tolist() == [1, 1, 0, 0, 0, 1]
-    added = packed_mask(packed, 2, "eager")[0, 0]
-    assert torch.equal(added == 0, seen)
-    assert (added[~seen] < -1e38).all()
-    blocks = packed_mask(packed, 2, "flex_attention")
-    assert isinstance(blocks, BlockMask)
-    assert tuple(blocks.shape) == (1, 1, FLEX_BLOCK, FLEX_BLOCK)
-    at = torch.arange(FLEX_BLOCK)
-    sees = blocks.mask_mod(torch.tensor(0), torch.tensor(0), at[:, None], at[None])
-    assert torch.equal(sees, seen)
-
-
 def test_a_mask_of_blocks_leaves_most_of_a_batch_out() -> None:
-    """What makes it worth while: of sixteen messages few blocks are computed."""
     rows = [PREFIX + (9,) * 236 for _ in range(16)]
     packed = pack(rows, len(PREFIX), CPU, multiple=FLEX_BLOCK)
     mask = packed_mask(packed, len(PREFIX), "flex_attention")
@@ -164,8 +130,6 @@ def test_a_mask_of_blocks_leaves_most_of_a_batch_out() -> None:
 def test_flex_attention_gives_the_same_scores(
     make_lora_model: Callable[..., LoraModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its own uncompiled form, which is all that a machine without a compiler has; the way back
-    and the compiled form are tested where a GPU is (``training/test_gpu.py``)."""
     from transformers.integrations.flex_attention import WrappedFlexAttention
 
     monkeypatch.setattr(WrappedFlexAttention, "__call__", lambda _: flex_attention)
@@ -180,7 +144,7 @@ def test_flex_attention_gives_the_same_scores(
 
 
 def test_prompts_beyond_a_sliding_window_are_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mask would let them look back further than the model does."""
+    """The mask would let them see further back than the model does."""
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(2)
@@ -234,7 +198,6 @@ def test_the_proof_passes_a_llama_and_catches_a_model_that_scales_its_logits(
 def test_the_proof_catches_a_model_that_does_not_heed_the_mask(
     model: LoraModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its prompts would read each other."""
     decoder = model.causal_lm.get_decoder()
     own = decoder.forward
 

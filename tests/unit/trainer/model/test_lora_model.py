@@ -1,4 +1,4 @@
-"""A LoRA layer as one addition computes what PEFT's own does, and leaves to it the rest."""
+"""The fast LoRA forward pass equals PEFT's, and leaves special cases to it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,6 @@ def test_under_autocast_it_differs_by_rounding_alone() -> None:
 
 
 def test_what_is_not_plain_is_left_to_peft() -> None:
-    """Another variant, merged and switched off layers, and a base in another precision."""
     from peft.tuners.lora import Linear
 
     assert pair(use_dora=True)[2] == 0

@@ -144,15 +144,12 @@ def rows() -> tuple[TrainingRow, ...]:
 
 
 def test_good_rows_are_proven_and_can_be_shown() -> None:
-    """A person sees the prompt as it is sent, and what is learnt apart from it."""
     verify_loss_mask(rows(), SPEC, CODES, decode)
     assert draw_row(rows()[0], SPEC, decode, texts=True).plain == "<s>money back</s>⟦A⟧"
     assert [row.sublabel for row in rows()] == [None, "card"]
 
 
 def test_a_character_of_many_tokens_is_shown_whole() -> None:
-    """Tokens that are parts of a character make no replacement marks on the screen."""
-
     def decode_bytes(ids: Iterable[int]) -> str:
         return bytes(ids).decode("utf-8", errors="replace")
 
@@ -164,7 +161,7 @@ def test_a_character_of_many_tokens_is_shown_whole() -> None:
 
 
 def test_where_what_is_printed_is_kept_a_message_is_counted_and_not_shown() -> None:
-    """The output of a job is a log, and a log holds no message."""
+    """A job's output is a log, and logs contain no messages."""
     shown = draw_row(rows()[0], SPEC, decode, texts=False).plain
     assert shown == "<s>(a message of 10 tokens)</s>⟦A⟧"
 
@@ -192,7 +189,7 @@ def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
             lambda row: replace(row, targets=(*row.targets[:-2], 65, IGNORE_INDEX)),
             "learns 1 token, not its last",
         ),
-        (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "another answer"),
+        (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "answer and target differ"),
         (lambda row: replace(row, ids=row.ids[1:], targets=row.targets[1:]), "prompt's parts"),
         (
             lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, IGNORE_INDEX)),

@@ -1,4 +1,4 @@
-"""An encoder that is kept without what can be made again: whole once more, to the same bytes."""
+"""An encoder that is kept without files that can be made again is completed to the same bytes."""
 
 from __future__ import annotations
 
@@ -76,8 +76,7 @@ def test_it_is_whole_again_to_the_last_byte(
 def test_another_processor_makes_the_same_bytes(
     adapter: Path, kept: Path, small_base: Path, tmp_path: Path
 ) -> None:
-    """A process that takes itself to be on an old one, where the libraries add up in another
-    order."""
+    """In a process that simulates an old processor, on which the libraries sum in another order."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "trainer", "complete", str(kept), "--json"),
@@ -116,7 +115,7 @@ def said_to_be_of_another_version(kept: Path) -> None:
     [
         (alter("head.safetensors"), 2, "head.safetensors"),
         (said_to_be_of_another_version, 4, r"made with onnx 0\.1 \(here [\d.]+\): install those"),
-        (lambda kept: (kept / "head.safetensors").unlink(), 2, "holds no head.safetensors"),
+        (lambda kept: (kept / "head.safetensors").unlink(), 2, "has no head.safetensors"),
     ],
     ids=["altered", "another version", "weights"],
 )
@@ -128,7 +127,6 @@ def test_what_is_not_the_published_model_is_refused(
     code: int,
     told: str,
 ) -> None:
-    """In one line, and nothing is written."""
     change(kept)
     found, _, error = call("complete", kept, "--base", small_base, "--out", tmp_path / "whole")
     assert found == code, error

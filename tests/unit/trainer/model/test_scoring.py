@@ -1,4 +1,4 @@
-"""One scoring loop: the same scores in whatever batch, and the model left as it was."""
+"""Scoring: the same scores in every batch, and an unchanged model afterwards."""
 
 from __future__ import annotations
 
@@ -72,8 +72,6 @@ def test_the_batch_changes_rounding_alone(
 
 
 def test_a_batch_holds_so_many_tokens_and_no_more() -> None:
-    """The longest rows decide about memory: each index comes once, the longest first, and padding
-    counts. What is longer than the budget goes alone."""
     rng = random.Random(5)
     lengths = [rng.randrange(1, 700) for _ in range(500)] + [5000, 4096, 4097]
     batches = list(token_batches(lengths))
@@ -93,7 +91,6 @@ def test_a_batch_holds_so_many_tokens_and_no_more() -> None:
 def test_dropout_is_off_while_scoring_and_on_again_after_it(
     model: LoraModel, prompts: list[tuple[int, ...]]
 ) -> None:
-    """Validation stands between two epochs of training."""
     scorer = Scorer(model, PREFIX, CODES, layout="cached")
     model.peft_model.train()
     first, second = scorer.score(prompts), scorer.score(prompts)
@@ -107,7 +104,7 @@ def test_dropout_is_off_while_scoring_and_on_again_after_it(
 def test_a_prefix_that_cannot_be_shared_runs_with_every_prompt(
     model: LoraModel, prompts: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some architectures crop their cache; what differs without sharing too is refused."""
+    """Some architectures crop their cache."""
     refused = ["cached"]
 
     def verify(*_: object, layout: Layout) -> None:

@@ -1,4 +1,4 @@
-"""A place to propose in."""
+"""A store and datasets to propose in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command hands the model of names on, and a proposal without it is not made."""
+"""The command passes the model of names on, and refuses a proposal without it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ def begin(*_given: Any, **_named: Any) -> None:
 def test_a_proposal_learns_no_name_and_claims_what_it_did(
     tmp_path: Path, sealed: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One new message with a name: its mark is in the dataset, and counted in what the adapter's
-    manifest will say of it."""
     pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
     model = tmp_path / "names.yaml"
     model.write_text(NAME_RULES, encoding="utf-8")
@@ -60,7 +58,7 @@ def test_a_proposal_learns_no_name_and_claims_what_it_did(
         rules=None, canary_share=0.05, least_decisions=1, current_base=None,  # type: ignore[arg-type]
     )  # fmt: skip
     quiet = Console(quiet=True)
-    with pytest.raises(BadInput, match=r"names\.yaml.*give that one with --redact-names"):
+    with pytest.raises(BadInput, match=r"names\.yaml.*give it with --redact-names"):
         propose(request, quiet)
     with pytest.raises(TrainingBegins):
         propose(replace(request, redact_names=str(model)), quiet)

@@ -1,4 +1,4 @@
-"""The circle with a real model of a small kind: decisions, proposal, a person, a canary."""
+"""From decisions to a canary, with a small real model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> None:
-    """Decisions that fix the labels make a better adapter; a person's yes makes it a canary, and
-    history and card say what changed; the same yes again changes nothing."""
     out = tmp_path / "proposal"
     code, result, error = place.propose(out)
     assert code == 0, error
@@ -44,14 +42,13 @@ def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> 
     assert (canary.digest, canary.share) == (proposal.adapter.digest, 0.1)
     assert "training labels changed" in (canary.reason or "")
     card = (place.store / f"{canary.digest}.README.md").read_text()
-    assert "Published because: proposal" in card
+    assert "Reason for publishing: proposal" in card
     assert "Decided by ann" in card
     assert place.carry_out(out, tmp_path / "decision.json")[1]["outcome"] == "already"
     assert call("rollback", "--store", place.store, "--reason", "the next test")[0] == 0
 
 
 def test_worse_is_refused_and_nobody_can_publish_it(place: Place, tmp_path: Path) -> None:
-    """Most decisions flipped: the gate or the comparison says no, and so does --decided."""
     rows = open_dataset(place.dataset).train
     names = sorted({row.label for row in rows})
     flipped = {row.id: names[(names.index(place.truth[row.id]) + 1) % len(names)] for row in rows}
@@ -74,8 +71,8 @@ def test_worse_is_refused_and_nobody_can_publish_it(place: Place, tmp_path: Path
 def test_as_good_is_not_worth_it_and_killed_anywhere_it_goes_on(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Confirmations change nothing worth a change. Killed after each step and begun again, the
-    proposal is that of one go: the dataset to the digest, and its counts."""
+    """Killed after each step and run again, the proposal is that of an uninterrupted run, to the
+    digest."""
     rows = open_dataset(place.dataset).train
     told = write(tmp_path / "same.csv", rows, {row.id: row.label for row in rows})
     out = tmp_path / "killed"

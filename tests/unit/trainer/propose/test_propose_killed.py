@@ -1,4 +1,4 @@
-"""A proposal that is killed at every file it writes, of two kinds of model."""
+"""A proposal that is killed at every file it writes, for two kinds of model."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ def killed(tmp_path: Path, arguments: tuple[Any, ...], *watched: Path) -> list[s
 def test_killed_at_each_file_nothing_is_lost_or_counted_twice(
     kind: str, tmp_path: Path, tiny_encoder: Path, taxonomy_file: Path, make_messages: Make
 ) -> None:
-    """The proposal is that of one go, and its answer is carried out once: one canary, one line of
-    history. So with frozen embeddings, and with an encoder whose training has checkpoints."""
+    """With frozen embeddings and with a trained encoder: one canary, one line of history."""
     place = make_place(tmp_path, kind, tiny_encoder, taxonomy_file, make_messages)
     straight, out = tmp_path / "straight", tmp_path / "proposal"
     code, _, error = place.propose(straight)

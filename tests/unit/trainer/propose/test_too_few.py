@@ -1,4 +1,4 @@
-"""Too few decisions for a proposal: nothing stays in its folder, and more of them find it free."""
+"""With too few decisions the folder of a proposal is emptied, and can be used later."""
 
 from __future__ import annotations
 
@@ -54,9 +54,6 @@ def request_of(tmp_path: Path, sealed: Dataset, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_after_too_few_the_folder_is_free_for_more(request_of: Any, sealed: Dataset) -> None:
-    """Too few in the file, and too few that change anything (a version of the dataset, with all its
-    messages, had been made by then): the next week's decisions make their proposal in the same
-    folder."""
     known = [row.message for row in sealed.train]
     strange = [f"nobody knows message {number}" for number in range(30)]
     for request in (
@@ -71,7 +68,6 @@ def test_after_too_few_the_folder_is_free_for_more(request_of: Any, sealed: Data
 
 
 def test_a_training_that_has_begun_is_not_taken_away(request_of: Any, sealed: Dataset) -> None:
-    """The same decisions under a higher bound: refused, and what was made stays for a lower one."""
     known = [row.message for row in sealed.train]
     request = request_of("enough", known)
     with pytest.raises(TrainingBegins):

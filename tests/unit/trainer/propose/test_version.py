@@ -1,4 +1,4 @@
-"""A new version of a dataset: what people decided, once each, and a hold-out that stays."""
+"""A new version of a dataset: each decision once, and an unchanged hold-out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.dataset.folder import (
 )
 from trainer.dataset.names import load_names
 from trainer.dataset.near_duplicates import near_pairs, verify_disjoint
-from trainer.dataset.report import tell_split
+from trainer.dataset.report import split_sentences
 from trainer.errors import BadInput
 from trainer.propose.version import Message, make_version, read_outcomes
 from trainer.similarity import SIMILARITY
@@ -54,8 +54,6 @@ def held(dataset: Dataset) -> dict[str, str]:
 
 
 def test_decisions_hold_in_training_and_the_holdout_stays(tmp_path: Path, sealed: Dataset) -> None:
-    """Relabelled, confirmed, dropped; what a model doubted in the hold-out changes nothing there,
-    what an audit found does."""
     rows = sealed.train[:3]
     other = "payment" if rows[0].label != "payment" else "refund"
     out = open_holdout(sealed, purpose="test", subject="test")
@@ -86,8 +84,6 @@ def test_decisions_hold_in_training_and_the_holdout_stays(tmp_path: Path, sealed
 def test_the_same_decisions_make_the_same_dataset_and_are_not_counted_again(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """Begun again it is the same to the digest; made once more of its own result, nothing is
-    new."""
     fresh = make_messages(8, 55)
     told = [answer(t, decision="relabel", new_label=label) for t, label in fresh]
     texts: list[tuple[str, str | None]] = [(text, None) for text, _ in fresh]
@@ -101,7 +97,7 @@ def test_the_same_decisions_make_the_same_dataset_and_are_not_counted_again(
 def test_chosen_messages_are_learnt_and_random_ones_may_be_held_out(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """A hold-out of what a model found hard would measure nothing that serving meets."""
+    """A hold-out of messages that a model found hard would not represent service."""
     fresh = make_messages(40, 56)
     texts: list[tuple[str, str | None]] = [(text, label) for text, label in fresh]
     chosen = version(
@@ -115,14 +111,34 @@ def test_chosen_messages_are_learnt_and_random_ones_may_be_held_out(
     assert len(chosen.validation) == len(sealed.validation)
     assert held(random).keys() > held(sealed).keys()
     assert len(random.validation) > len(sealed.validation)
+    assert random.train == sealed.train
     for dataset in (chosen, random):
         seen = [fingerprint(e.key).shingles for e in (*dataset.train, *dataset.validation)]
         outside = [each.shingles for each in holdout_fingerprints(dataset)]
         assert not list(near_pairs(seen, outside, SIMILARITY))
 
 
+def test_of_two_near_messages_the_drawn_one_is_held_out(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """Whether a message is held out does not depend on a model's doubt about one like it."""
+    fresh = make_messages(9, 57)
+    drawn, chosen = ([f"{text}{mark}" for text, _ in fresh] for mark in ("", "!"))
+    new = version(
+        sealed,
+        tmp_path / "v",
+        [answer(t, purpose="audit") for t in drawn] + [answer(t, purpose="learn") for t in chosen],
+        [
+            (t, label)
+            for texts in (drawn, chosen)
+            for t, (_, label) in zip(texts, fresh, strict=True)
+        ],
+    )
+    assert new.train == sealed.train
+    assert new.record["version"]["changes"]["new_near_another_part"] == len(chosen)
+
+
 def test_what_cannot_be_used_is_counted_or_refused(tmp_path: Path, sealed: Dataset) -> None:
-    """A text that is gone is not an error and is told; a label that is not there is one."""
     out = open_holdout(sealed, purpose="test", subject="test")
     near = out[0].message + "!"
     told = [answer("gone", id="g"), answer(near, id="n", purpose="learn")]
@@ -134,14 +150,13 @@ def test_what_cannot_be_used_is_counted_or_refused(tmp_path: Path, sealed: Datas
 
 
 def test_the_latest_decision_counts_and_a_tie_is_no_decision(tmp_path: Path) -> None:
-    """Two people's outcomes about one message are ordered by their times, and never guessed."""
     early = answer("x", id="x", decided_at="2026-01-01T00:00:00Z")
     late = answer("x", id="x", decision="drop", decided_at="2026-01-02T00:00:00Z")
     for at, pair in enumerate(((early, late), (late, early))):
         save_answers(tmp_path / f"{at}.csv", pair)
         assert read_outcomes([tmp_path / f"{at}.csv"])[late.message_sha256] == late
     save_answers(tmp_path / "tie.csv", [answer("x", id="x"), late])
-    with pytest.raises(BadInput, match="two ways"):
+    with pytest.raises(BadInput, match="two different decisions"):
         read_outcomes([tmp_path / "tie.csv"])
 
 
@@ -162,8 +177,8 @@ def as_prepared(sealed: Dataset, out: Path, **facts: Any) -> Dataset:
 def test_a_live_mail_that_is_held_out_is_never_learnt(
     tmp_path: Path, sealed: Dataset, stripped: bool
 ) -> None:
-    """It comes from the topic with its quotation and signature, to a dataset without and to one
-    that has others: it is known, and stays out of training."""
+    """It comes from the topic with its quotation and signature; the dataset has it without them, or
+    with others."""
     base = as_prepared(
         sealed,
         tmp_path / "base",
@@ -187,7 +202,6 @@ def test_a_live_mail_that_is_held_out_is_never_learnt(
 def test_a_new_message_is_cleaned_as_the_dataset_was(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """So that training sees one kind of message."""
     facts = {"settings": {"strip_quotes": True, "strip_signatures": True}, "redaction": REDACTION}
     base = as_prepared(sealed, tmp_path / "base", **facts)
     fresh = [
@@ -203,7 +217,6 @@ def test_a_new_message_is_cleaned_as_the_dataset_was(
 def test_an_id_that_is_held_out_is_never_learnt(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """Under it the message may have come again in other words."""
     out = open_holdout(sealed, purpose="test", subject="test")
     [(text, label), *_] = make_messages(1, 72)
     sha256 = message_sha256(text)
@@ -217,7 +230,6 @@ def test_an_id_that_is_held_out_is_never_learnt(
 def test_an_id_that_was_learnt_is_never_held_out(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """What was drawn at random stays with the row whose id it has."""
     fresh = make_messages(9, 77)
     told = {message_sha256(text): answer(text, purpose="audit") for text, _ in fresh}
     messages = {
@@ -233,8 +245,6 @@ def test_an_id_that_was_learnt_is_never_held_out(
 def test_names_in_new_messages_are_redacted_as_the_manifest_says(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """No name is left in any file, and the count of marks is that of the new version. Without the
-    model, or with another one, nothing is made and the hold-out stays closed."""
     pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
     model, other = tmp_path / "names.yaml", tmp_path / "other.yaml"
     model.write_text(NAME_RULES, encoding="utf-8")
@@ -271,7 +281,6 @@ def test_names_in_new_messages_are_redacted_as_the_manifest_says(
 def test_a_model_of_names_where_none_were_redacted_is_refused(
     tmp_path: Path, sealed: Dataset
 ) -> None:
-    """The dataset would be half with names and half with marks."""
     pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
     (tmp_path / "names.yaml").write_text(NAME_RULES, encoding="utf-8")
     with pytest.raises(BadInput, match="leave the option out"):
@@ -281,14 +290,13 @@ def test_a_model_of_names_where_none_were_redacted_is_refused(
 def test_what_is_said_of_the_split_counts_what_came_later(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """Times and languages of new messages are not known: the manifest says of how many."""
     split = {"by": "random", "languages": {"en": {"train": 1, "validation": 1, "holdout": 1}}}
     base = as_prepared(sealed, tmp_path / "base", split=split)
     for round_, seed in enumerate((74, 75), start=1):
         fresh = make_messages(9, seed)
         told = [answer(text, id=f"{seed}-{at}") for at, (text, _) in enumerate(fresh)]
         base = version(base, tmp_path / f"v{round_}", told, [(t, label) for t, label in fresh])
-    said = " ".join(tell_split({**base.record, "counts": {}}))
+    said = " ".join(split_sentences({**base.record, "counts": {}}))
     assert base.record["split"]["added"] == len(base.train) - len(sealed.train) > 9
     assert f"{base.record['split']['added']} messages were added by decisions" in said
 
@@ -296,7 +304,6 @@ def test_what_is_said_of_the_split_counts_what_came_later(
 def test_of_two_mails_that_are_one_message_the_later_decision_counts(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
-    """Signed otherwise they have two digests, and two decisions; clean they are one row."""
     base = as_prepared(sealed, tmp_path / "base", settings={"strip_signatures": True})
     [(text, label), *_] = make_messages(1, 76)
     other = "payment" if label != "payment" else "refund"

@@ -1,5 +1,5 @@
-"""A whole run folder without a model: scores are drawn, every figure is computed from them by the
-same code that an evaluation uses."""
+"""A complete run folder without a model: scores are drawn at random, and every figure is computed
+from them by the code of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from tests.support.trainer_world import training_json
+from trainer.artifacts.duel import CostInput
 from trainer.artifacts.evaluation import (
     EVALUATION,
     OUT_OF_SCOPE,
@@ -23,7 +24,7 @@ from trainer.artifacts.evaluation import (
     EvaluatedDataset,
     Prediction,
 )
-from trainer.cost import CostInputs, by_volume, compute_cost
+from trainer.cost import CollectedInputs, CostInputs, make_record
 from trainer.dataset.extra_files import COPIES, Traffic, copy_lines
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.evaluation.predictions import Outputs, predict
@@ -138,7 +139,6 @@ def write_run(
             temperature=TEMPERATURE,
             limits=LIMITS,
             wanted_precision=0.98,
-            tolerance=0.02,
             speeds=(EngineSpeed("torch", 21.4, "cpu x86"),),
         ),
         Predictions(holdout, validation, validation[:40], None, None),
@@ -325,28 +325,11 @@ def cost_record(hosted_price: float) -> dict[str, Any]:
         output_tokens_per_message=4,
         messages_per_month=2e6,
     )
-    found = compute_cost(given)
-    return {
-        "schema": "cost/1",
-        "created_at": "2026-06-01T13:00:00Z",
-        "currency": "EUR",
-        "inputs": [
-            {"name": "training_hours", "value": 0.7, "unit": "machine hours", "source": "measured"},
-            {"name": "volumes", "value": [1e5, 2e6], "unit": "messages", "source": "flag --set"},
-        ],
-        "training": found.training,
-        "labelling": found.labelling,
-        "one_off": found.one_off,
-        "per_thousand_messages": found.per_thousand_messages,
-        "hosted_per_thousand": found.hosted_per_thousand,
-        "planned": found.planned.to_json(),
-        "break_even_messages": found.break_even_messages,
-        "break_even_days": found.planned.break_even_days,
-        "break_even_reason": found.break_even_reason,
-        "pays_from_messages_per_month": found.pays_from_messages_per_month,
-        "pays_from_reason": found.pays_from_reason,
-        "by_volume": [row.to_json() for row in by_volume(given, (1e5, 2e6))],
-    }
+    inputs = (
+        CostInput(name="training_hours", value=0.7, unit="machine hours", source="measured"),
+        CostInput(name="volumes", value=[1e5, 2e6], unit="messages", source="flag --set"),
+    )
+    return make_record(CollectedInputs(given, "EUR", (1e5, 2e6), inputs)).to_json()
 
 
 def sweep_record() -> dict[str, Any]:
@@ -385,7 +368,7 @@ def made(tmp_path: Path) -> Made:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Made]:
-    """Return a function that writes a run with settings of one's own."""
+    """Return ``write_run`` for the test's folder."""
     return lambda **settings: write_run(tmp_path, **settings)
 
 

@@ -55,8 +55,7 @@ class Page(HTMLParser):
 
 
 def refuse_unknown_options(words: list[str]) -> None:
-    """Fail where a command line is none of ``clerk-trainer``, or has an option that the command has
-    not."""
+    """Fail on a command line that is not one of ``clerk-trainer``, or has an unknown option."""
     assert words[0] == "clerk-trainer", words
     known = _commands()[words[1]]
     options = {

@@ -1,4 +1,4 @@
-"""Numbers look the same all over the page."""
+"""Each kind of number has one form in report, terminal and model card."""
 
 from __future__ import annotations
 
@@ -35,12 +35,10 @@ from trainer import numbers
     ],
 )
 def test_each_kind_of_number_has_one_form(written: str, expected: str) -> None:
-    """Shares have one decimal, signs are true minuses, units are spelled."""
     assert written == expected
 
 
 def test_a_confidence_below_one_is_never_written_as_certain() -> None:
-    """Rounding must not turn 0.9999 into 100.0%."""
     assert numbers.sureness(0.99996) == "> 99.9%"
     assert numbers.sureness(0.9994) == "99.9%"
     assert numbers.sureness(1.0) == "100.0%"

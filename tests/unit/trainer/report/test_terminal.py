@@ -1,4 +1,4 @@
-"""The results as tables on a terminal: their figures, and labels of any letters."""
+"""Results as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from rich.console import Console
 from tests.unit.trainer.report.conftest import Made
 from trainer.artifacts.duel import DUEL
 from trainer.artifacts.evaluation import EVALUATION
-from trainer.artifacts.training import SWEEP
-from trainer.terminal import make_bar, show_duel, show_evaluation, show_sweep
+from trainer.terminal import make_bar, show_duel, show_evaluation
 
 ODD = ("closed [urgent]", "sent back [/b]", "fee", "refund")
 
@@ -28,47 +27,13 @@ def shown(show: Callable[[Console, Any], None], record: Any, width: int = 120) -
 
 
 def test_an_evaluation_begins_with_its_headline(made: Made) -> None:
-    """Then each label, what is mistaken for what, and what else was measured."""
     text = shown(show_evaluation, EVALUATION.read(made.run / "evaluation"))
-    lines = [line.rstrip() for line in text.splitlines()]
-    adapter = f"june {made.evaluation['adapter']['digest'][:12]}"
-    assert lines[1].startswith(f"{adapter} on the hold-out of tickets (opening")
-    assert "held-out messages               240" in lines
-    accuracy = f"{made.evaluation['accuracy']:.1%}"
-    assert any(line.startswith("accuracy ") and f"{accuracy} (" in line for line in lines)
-    for label in made.evaluation["labels"]:
-        assert any(line.startswith(label) for line in lines)
-    mistaken = lines[lines.index("most often mistaken") + 2 :]
-    counts = [int(line.split()[-1]) for line in mistaken[: mistaken.index("")]]
-    assert counts == sorted(counts, reverse=True)
-    assert 0 < len(counts) <= 6
-    for name in ("answers outside the labels", "calibration error (ECE)", "right among the rest"):
-        assert name in text
-    assert "(a try: not all messages)" not in text
-
-
-def test_a_try_on_a_part_says_that_it_is_one(made: Made, rewrite: Callable[..., None]) -> None:
-    """Its figures are for nobody to be quoted."""
-    rewrite(made.run / "evaluation" / "evaluation.json", limited=True)
-    text = shown(show_evaluation, EVALUATION.read(made.run / "evaluation"))
-    assert "(a try: not all messages)" in text
-
-
-def test_a_duel_ends_with_its_verdict(made: Made) -> None:
-    """The best candidate first; differences with their sign; the rules last."""
-    text = shown(show_duel, DUEL.read(made.run / "duel"))
-    lines = [line.rstrip() for line in text.splitlines()]
-    at = lines.index("candidates")
-    assert [line.split()[0] for line in lines[at + 2 : at + 5]] == ["adapter", "minilm", "tf-idf"]
-    assert " +3.0 " in text
-    assert lines[-1] == "The rules: written down before"
-    assert lines[-3] == "The adapter is the most accurate, clearly."
-    curve = next(line for line in lines if line.startswith("candidate") and "240" in line)
-    assert curve.split() == ["candidate", "15", "60", "240"]
+    assert f"{made.evaluation['accuracy']:.1%} (" in text
+    assert all(label in text for label in made.evaluation["labels"])
 
 
 def test_a_duel_is_whole_in_eighty_columns(made: Made) -> None:
-    """Long names are broken; a number that is cut off says another thing."""
+    """Long names wrap; a number that is cut off would be another number."""
     file = made.run / "duel" / "duel.json"
     text = file.read_text(encoding="utf-8")
     record = json.loads(text.replace('"minilm"', '"shop-support-encoder-of-may"'))
@@ -88,21 +53,7 @@ def test_a_duel_is_whole_in_eighty_columns(made: Made) -> None:
     assert sum("41min46s1,413660" in row for row in rows) == len(record["candidates"])
 
 
-def test_a_sweep_tells_its_best_trial_first_and_what_it_skipped(
-    made: Made, rewrite: Callable[..., None]
-) -> None:
-    """A budget that ran out is part of the result."""
-    rewrite(made.run / "sweep.json", skipped=2)
-    text = shown(show_sweep, SWEEP.read(made.run))
-    lines = [line.split() for line in text.splitlines()]
-    at = lines.index(["sweep,", "ranked", "by", "validation"])
-    assert lines[at + 1][:2] == ["learning_rate", "lora_rank"]
-    assert lines[at + 2][:2] == ["0.0001", "16"]
-    assert text.rstrip().endswith("2 trials did not fit within 3600 s")
-
-
 def test_labels_with_brackets_are_shown_as_they_are(make_run: Callable[..., Made]) -> None:
-    """They are the user's words, and no instruction to the terminal."""
     run = make_run(labels=ODD).run
     text = shown(show_evaluation, EVALUATION.read(run / "evaluation"))
     assert all(label in text for label in ODD)
@@ -110,7 +61,6 @@ def test_labels_with_brackets_are_shown_as_they_are(make_run: Callable[..., Made
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_bar_is_for_terminals(tmp_path: Path, is_terminal: bool) -> None:
-    """It tells how many are done; elsewhere it says nothing."""
     with (tmp_path / "out").open("w+") as file:
         console = Console(file=file, force_terminal=is_terminal, width=100, color_system=None)
         with make_bar(console, "scoring", 40) as more:

@@ -1,4 +1,4 @@
-"""Temperature and calibration error, against data whose truth is planted."""
+"""Temperature and calibration error, on data with a known truth."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_planted_temperature_is_recovered(temperature: float) -> None:
     assert fit_temperature(logprobs, truth) == pytest.approx(temperature, rel=0.08)
 
 
-def test_the_temperature_is_the_best_there_is_and_mends_over_confidence() -> None:
+def test_the_temperature_minimizes_the_nll_and_fixes_overconfidence() -> None:
     logprobs, truth = planted(3.0)
     found = fit_temperature(logprobs, truth)
     best = nll(temperature_softmax(logprobs, found), truth)
@@ -81,7 +81,7 @@ def test_the_bins_hold_every_message_once_and_give_the_ece() -> None:
 
 
 def test_the_off_label_mass_is_what_the_codes_leave() -> None:
-    """Rounding may carry their sum above one; a mass is never negative."""
+    """Rounding may raise their sum above one; a mass is never negative."""
     found = off_label_mass(np.log(np.array([[0.7, 0.2], [0.6, 0.4 + 1e-9]])))
     assert found == pytest.approx([0.1, 0.0])
     assert found.min() >= 0.0
@@ -96,7 +96,7 @@ def test_a_flawless_validation_set_still_gives_a_finite_temperature() -> None:
 
 
 def test_twenty_flawless_messages_are_no_proof_of_a_precision() -> None:
-    """By the lower bound everything goes to review, and what that costs is told."""
+    """By the lower bound everything goes to review."""
     logprobs = np.log(np.full((20, 3), 0.05) + np.eye(3)[np.arange(20) % 3] * 0.85)
     found = calibrate(logprobs, np.arange(20) % 3, **SETTINGS)
     assert found.thresholds.review_confidence == 1.0

@@ -1,4 +1,4 @@
-"""From which confidence on the small model answers: against a known truth."""
+"""The confidence from which a small model answers, on data with a known truth."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Drawn:
 
 
 def draw(rng: np.random.Generator, count: int, *, large: float, worst: float) -> Drawn:
-    """Messages of which the large model gets ``large`` right, and the small one fewer and fewer the
-    less sure it is: down to ``worst`` of those it is least sure of."""
+    """Draw messages on which the large model has accuracy ``large``, and the small one an accuracy
+    that falls with its confidence, down to ``worst``."""
     confidence = rng.random(count)
     right = worst + (large - worst) * confidence**0.25
     # Half of its mistakes are the large one's too.
@@ -39,10 +39,10 @@ def draw(rng: np.random.Generator, count: int, *, large: float, worst: float) ->
 
 
 @pytest.mark.parametrize(("count", "worst"), [(300, 0.3), (300, 0.85), (1200, 0.6)])
-def test_what_is_truly_worse_by_more_than_the_margin_ships_once_in_twenty_times_at_most(
+def test_a_cascade_worse_by_more_than_the_margin_ships_at_most_once_in_twenty_times(
     count: int, worst: float
 ) -> None:
-    """Whatever the messages, over all the parts tried; three standard errors are allowed for."""
+    """Over all parts tried; plus three standard errors of the simulation."""
     rng = np.random.default_rng(11)
     margin, large = 0.01, 0.95
     truth = draw(rng, 400_000, large=large, worst=worst)
@@ -61,7 +61,6 @@ def test_what_is_truly_worse_by_more_than_the_margin_ships_once_in_twenty_times_
 
 
 def test_more_messages_let_the_small_model_answer_more() -> None:
-    """Few prove little; the share comes near to what is truly harmless."""
     rng = np.random.default_rng(3)
     shares = []
     for count in (400, 4000, 40_000):
@@ -72,8 +71,8 @@ def test_more_messages_let_the_small_model_answer_more() -> None:
     assert shares[-1] > 0.3
 
 
-def test_equal_confidences_stand_or_fall_together_and_what_may_not_answer_does_not() -> None:
-    """A threshold cannot part messages of one confidence; the share counts all messages."""
+def test_equal_confidences_are_accepted_together_and_barred_messages_never() -> None:
+    """The share counts all messages."""
     confidence = np.repeat([0.9, 0.8], 500)
     right = np.ones(1000, dtype=np.bool_)
     wrong_below = np.repeat([True, False], 500)
@@ -88,8 +87,8 @@ def test_equal_confidences_stand_or_fall_together_and_what_may_not_answer_does_n
     assert choose_threshold(confidence, ~right, wrong_below, right, 0.01) is None
 
 
-def test_too_few_messages_prove_nothing_and_it_is_told_how_many_would() -> None:
-    """Without one discordant message a hundred cannot show half a point; so many more do."""
+def test_too_few_messages_prove_nothing_and_the_needed_number_does() -> None:
+    """A hundred messages without a discordant one do not prove half a point."""
     right = np.ones(100, dtype=np.bool_)
     confidence = np.linspace(0.5, 1.0, 100)
     assert choose_threshold(confidence, right, right, right, 0.005) is None

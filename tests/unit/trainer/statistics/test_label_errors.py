@@ -1,4 +1,4 @@
-"""How many labels are wrong is told as truly as models can know it."""
+"""Estimates of wrong labels contain the known truth as often as they claim."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ RUNS = 20
     ("wrong", "temperature"), [(0.0, 1.0), (0.02, 1.0), (0.05, 1.6), (0.15, 0.7)]
 )
 def test_the_interval_of_slips_holds_the_truth(wrong: float, temperature: float) -> None:
-    """Of models that are too sure or not sure enough too, for the temperature is fitted next to it.
-    The long simulation is ``python -m tests.bench.wrong_share``."""
+    """Also of over- and underconfident models, because the temperature is fitted too. ``python -m
+    tests.bench.wrong_share`` is the long simulation."""
     held, values, truths = [], [], []
     for seed in range(RUNS):
         truth, found = judge_answers(wrong, temperature, rows=300, seed=seed)
@@ -39,8 +39,7 @@ def test_the_interval_of_slips_holds_the_truth(wrong: float, temperature: float)
 
 
 def test_slips_are_counted_where_models_are_weak() -> None:
-    """Real models on folds, which err far more often than the labels do: they tell their own
-    mistakes from slips, and without a slip they claim next to none."""
+    """Real models on folds, which make far more mistakes than the labels have."""
     for desk in (Desk("none", 0.0, apart=3.0, rows=500), Desk("some", 0.1, apart=3.0, rows=500)):
         truth, found = judge_desk(desk, seed=2)
         assert found.low <= truth <= found.high
@@ -49,25 +48,23 @@ def test_slips_are_counted_where_models_are_weak() -> None:
 
 
 def test_mistakes_between_labels_that_are_alike_are_below_the_upper_bound() -> None:
-    """They are no slips: the text makes them likely. The bound holds them."""
+    """They are not slips, because the text makes them likely."""
     desk = Desk("alike", 0.08, rows=500, borderline=True)
     truth, found = judge_desk(desk, seed=3)
     assert found.value < truth < found.most
 
 
-def test_what_a_person_vouched_for_counts_as_right() -> None:
-    """Half of the labels decided: shares are of all, and only the rest is in doubt."""
+def test_confirmed_labels_count_as_right() -> None:
+    """With half of the labels confirmed the shares are halved."""
     labels, found = draw_answers(0.2, 1.0, rows=400, seed=1)
     alone = wrong_share(labels[200:], found[200:])
-    vouched = np.arange(400) < 200
-    both = wrong_share(labels, found, vouched=vouched)
+    both = wrong_share(labels, found, confirmed=np.arange(400) < 200)
     assert both.value == pytest.approx(alone.value / 2)
     assert both.most == pytest.approx(alone.most / 2)
-    assert wrong_share(labels, found, vouched=np.ones(400, dtype=np.bool_)).most == 0
+    assert wrong_share(labels, found, confirmed=np.ones(400, dtype=np.bool_)).most == 0
 
 
-# The accuracy that an audit corrects: its interval holds the truth as often as it
-# says.
+# The corrected accuracy of an audit.
 
 
 AUDITS = 2000
@@ -76,16 +73,15 @@ AUDITS = 2000
 def simulate(
     holdout: int, sample: int, wrong_labels: float, accuracy: float, repeated: float
 ) -> tuple[float, float, float]:
-    """Return how often, of 2,000 hold-outs, the corrected accuracy's interval holds the true
-    accuracy, the label error rate's that of the hold-out, and the uncorrected Wilson interval the
-    true accuracy.
+    """Return how often, in 2,000 hold-outs, the intervals of the corrected accuracy, of the label
+    error rate, and of the uncorrected accuracy contain the truth.
 
-    The adapter is right on ``accuracy`` of the messages with a right label; of those with a wrong
-    one it repeats the mistake on ``repeated`` and is right on ``accuracy`` of the rest.
+    The adapter has ``accuracy`` on messages with a right label. On those with a wrong label it
+    repeats the mistake on a share ``repeated`` and has ``accuracy`` on the rest.
     """
     else_ = wrong_labels * (1 - repeated)
-    # Answer equals the given and the true label, the given alone, the true alone, neither with a
-    # right label, neither with a wrong one.
+    # The answer equals both labels, only the given, only the true, neither (right label), neither
+    # (wrong label).
     shares = [
         (1 - wrong_labels) * accuracy,
         wrong_labels * repeated,
@@ -120,9 +116,9 @@ def simulate(
 def test_the_interval_holds_the_true_accuracy_95_times_in_100(
     wrong_labels: float, accuracy: float, repeated: float
 ) -> None:
-    """A sample of 300 of 1,500 messages; also where the adapter has learnt the labels' mistakes.
-    The uncorrected interval knows of no wrong label: where the adapter repeats hardly any of the
-    mistakes, or nearly all, it holds the truth not once in ten."""
+    """With a sample of 300 of 1,500 messages, also if the adapter repeats the labels' mistakes. The
+    uncorrected interval contains the truth less than once in ten if it repeats none or nearly
+    all."""
     corrected, rate, plain = simulate(1500, 300, wrong_labels, accuracy, repeated)
     assert 0.93 <= corrected <= 0.97
     assert 0.93 <= rate <= 0.97
@@ -131,7 +127,7 @@ def test_the_interval_holds_the_true_accuracy_95_times_in_100(
 
 
 def test_with_few_wrong_labels_in_a_small_sample_the_interval_is_too_wide_not_too_short() -> None:
-    """Two or three in a sample of 60; a normal interval would often have no length."""
+    """Two or three wrong labels in a sample of 60."""
     corrected, rate, _ = simulate(1500, 60, 0.03, 0.97, 0.5)
     assert corrected >= 0.95
     assert rate >= 0.93
@@ -140,8 +136,8 @@ def test_with_few_wrong_labels_in_a_small_sample_the_interval_is_too_wide_not_to
     assert high - low > 0.06
 
 
-def test_an_audit_of_everything_leaves_what_any_accuracy_leaves() -> None:
-    """The labels' error rate is known, and the corrected accuracy has its Wilson interval."""
+def test_after_a_complete_audit_the_error_rate_is_known_exactly() -> None:
+    """And the corrected accuracy has its Wilson interval."""
     assert label_error_rate(150, 1500, 1500).interval == (0.1, 0.1)
     whole = corrected_accuracy(1350, 1500, gained=60, lost=30, sample=1500)
     assert whole.value == pytest.approx(0.92)
@@ -158,7 +154,7 @@ def test_the_extremes_stay_between_0_and_1() -> None:
 
 @pytest.mark.parametrize(("half_width", "population"), [(0.03, 1500), (0.02, 100_000), (0.05, 200)])
 def test_the_size_gives_the_width_that_was_asked_for(half_width: float, population: int) -> None:
-    """At the planned rate, to a tenth; the tables' 385 for a share of a half and five points."""
+    """At the planned rate, within 10 %."""
     size = sample_size(half_width, 0.1, population)
     low, high = label_error_rate(round(size * 0.1), size, population).interval
     assert (high - low) / 2 == pytest.approx(half_width, rel=0.1)

@@ -1,4 +1,4 @@
-"""Figures of merit agree with their definitions, counted one by one, and with textbook values."""
+"""Metrics agree with their definitions and with textbook values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ RNG = np.random.default_rng(4)
 
 
 def test_figures_are_what_their_definitions_say() -> None:
-    """Every figure from hits and counts, label by label."""
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 4, size=200)
     predicted = np.where(rng.random(200) < 0.7, truth, rng.integers(0, 4, size=200))
@@ -61,7 +60,7 @@ def test_wilson_intervals(hits: int, total: int, low: float, high: float) -> Non
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 15), (6, 15), (14, 15), (74, 100)])
 def test_the_highest_share_is_where_the_binomial_test_turns(hits: int, total: int) -> None:
-    """Clopper and Pearson's end, as scipy has it too."""
+    """It is Clopper and Pearson's."""
     high = highest_share(hits, total, 0.005)
     assert binomtest(hits, total, high, alternative="less").pvalue == pytest.approx(0.005)
     found = binomtest(hits, total, alternative="less").proportion_ci(0.995, method="exact")
@@ -82,19 +81,13 @@ def test_auroc_is_the_share_of_pairs_in_order_ties_counting_half() -> None:
     assert auroc(low, high) == pytest.approx(roc_auc_score(truth, np.r_[low, high]))
 
 
-def test_auroc_of_separate_and_of_equal_values() -> None:
-    assert auroc(np.array([0.1, 0.2]), np.array([0.3])) == 1.0
-    assert auroc(np.array([0.5, 0.5]), np.array([0.5])) == 0.5
-
-
-# What messages that belong together are worth.
+# Grouped messages.
 
 
 RUNS = 400
 
 
 def test_independent_messages_count_as_they_are() -> None:
-    """Without groups, and where every message is its own."""
     right = np.arange(300) % 7 > 0
     assert design_effect(right, None) == 1.0
     assert design_effect(right, np.arange(300)) == pytest.approx(1.0)
@@ -103,13 +96,11 @@ def test_independent_messages_count_as_they_are() -> None:
 
 
 def test_copies_count_as_one() -> None:
-    """Groups of ten that are right or wrong together are worth a tenth."""
     groups = np.arange(3000) // 10
     assert design_effect(groups % 5 > 0, groups) == pytest.approx(10, rel=0.02)
 
 
-def test_what_nothing_shows_is_taken_at_its_worst() -> None:
-    """Where all are right, and nearly so where one of a group is wrong."""
+def test_the_design_effect_is_at_its_limit_if_few_values_differ() -> None:
     groups = np.arange(300) // 10
     right = np.ones(300, dtype=np.bool_)
     assert design_effect(right, groups) == pytest.approx(10)
@@ -125,7 +116,7 @@ def test_messages_that_are_alone_get_numbers_of_their_own() -> None:
 
 
 def test_an_interval_of_messages_in_groups_covers_the_truth() -> None:
-    """Counted as independent, the same intervals cover it in 86 %."""
+    """Counted as independent, the intervals cover it in 86 %."""
     rng = np.random.default_rng(1)
     now = before = 0
     for _ in range(RUNS):
@@ -139,7 +130,7 @@ def test_an_interval_of_messages_in_groups_covers_the_truth() -> None:
 
 
 def test_a_threshold_of_rows_in_groups_is_higher() -> None:
-    """The same rows prove less where they belong together."""
+    """They prove less."""
     rng = np.random.default_rng(2)
     groups = make_groups(rng, 800)
     confidence = 0.5 + 0.5 * rng.random(800) ** 0.3
@@ -151,17 +142,12 @@ def test_a_threshold_of_rows_in_groups_is_higher() -> None:
     assert found[0] < found[1]
 
 
-def test_what_is_spent_over_a_sequence_adds_up() -> None:
-    """The first proposal gets half of it."""
+def test_the_levels_of_a_sequence_add_up_to_at_most_alpha() -> None:
     assert alpha_of(1) == pytest.approx(0.025)
     assert sum(alpha_of(turn) for turn in range(1, 10_000)) < 0.05
 
 
-# Lengths are counted into bins that double, none lost.
-
-
 def test_every_length_is_in_one_bin() -> None:
-    """Ends are 1, 2, 3, 4, 6, 8 and so on, from the first that is needed to the last."""
     bins = length_bins([3, 4, 5, 6, 12, 13], cut=(4,))
     assert bins == [
         LengthBin(2, 3, 1),

@@ -1,4 +1,4 @@
-"""Tango's test: published figures, its level and its power, worked out exactly."""
+"""Tango's test: published figures, and its exact level and power."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from trainer.statistics.paired import (
 
 
 def test_the_published_example() -> None:
-    """Tango (1998), two ways to disinfect contact lenses: 43 effective by both, one by the old
-    one alone; within 10 points with p = 0.044, the 90 % interval from -9.6 points."""
+    """Tango (1998), two ways to disinfect contact lenses: 43 effective by both, one only by the old
+    one; within 10 points with p = 0.044, the 90 % interval from -9.6 points."""
     lenses = Discordance(0, 1, 44)
     assert non_inferiority_p(lenses, 0.1) == pytest.approx(0.044, abs=5e-4)
     assert lowest_difference(lenses) == pytest.approx(-0.096, abs=5e-4)
@@ -27,7 +27,7 @@ def test_the_published_example() -> None:
 
 
 def test_identical_answers_are_proof_once_there_are_enough() -> None:
-    """267 messages without a difference do not rule one point out, 268 do."""
+    """267 messages without a difference do not exclude one point, 268 do."""
     assert non_inferiority_p(Discordance(0, 0, 267), 0.01) > 0.05
     assert non_inferiority_p(Discordance(0, 0, 268), 0.01) < 0.05
     assert required_messages(0.0, 0.01) == 268
@@ -54,14 +54,14 @@ def test_the_interval_ends_where_the_test_turns(found: Discordance) -> None:
 def exact_share_passed(
     total: int, margin: float, difference: float, discordance: float, alpha: float = 0.05
 ) -> float:
-    """Return the chance to pass, summed over every outcome that is not next to impossible."""
+    """Return the probability to pass, summed over every outcome that is not nearly impossible."""
     a = (discordance + difference) / 2
     passed = 0.0
     low, high = (int(end) for end in binom.interval(1 - 1e-9, total, discordance))
     for discordant in range(low, high + 1):
         weight = binom.pmf(discordant, total, discordance)
         wins = np.arange(discordant + 1)
-        # More wins make passing likelier: the first that pass are found by halving.
+        # More wins make passing more likely: find the first that pass by bisection.
         first, last = 0, discordant + 1
         while first < last:
             middle = (first + last) // 2
@@ -77,22 +77,24 @@ def exact_share_passed(
 
 @pytest.mark.parametrize("discordance", [0.012, 0.03, 0.08])
 @pytest.mark.parametrize(("total", "margin"), [(800, 0.01), (1500, 0.01), (800, 0.02)])
-def test_one_that_is_worse_by_the_margin_passes_once_in_twenty_times(
+def test_a_labelling_worse_by_the_margin_passes_once_in_twenty_times(
     total: int, margin: float, discordance: float
 ) -> None:
-    """The level, at the worst of what the null hypothesis holds."""
+    """The level, at the worst case of the null hypothesis."""
     discordance = max(discordance, margin)
     assert exact_share_passed(total, margin, -margin, discordance) < 0.056
 
 
 @pytest.mark.parametrize(("total", "discordance"), [(800, 0.03), (1500, 0.05), (3200, 0.05)])
-def test_an_equal_one_passes_as_often_as_the_power_says(total: int, discordance: float) -> None:
+def test_an_equal_labelling_passes_as_often_as_the_power_says(
+    total: int, discordance: float
+) -> None:
     exact = exact_share_passed(total, 0.01, 0.0, discordance)
     assert power(total, discordance, 0.01) == pytest.approx(exact, abs=0.03)
 
 
 def test_messages_margin_and_discordance_belong_together() -> None:
-    """Each solves the same power of four in five for another of them."""
+    """Each solves the same power for another variable."""
     needed = required_messages(0.05, 0.01)
     assert power(needed, 0.05, 0.01) == pytest.approx(0.8, abs=1e-3)
     assert smallest_margin(needed, 0.05) == pytest.approx(0.01, rel=1e-3)

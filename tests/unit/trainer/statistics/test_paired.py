@@ -1,4 +1,4 @@
-"""Intervals of a difference of two accuracies hold the truth as often as they say."""
+"""Intervals of a difference of two accuracies contain the truth as often as they claim."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ RUNS = 2000
     [(660, 0.03, 0.02), (660, 0.02, 0.02), (200, 0.05, 0.01), (100, 0.0, 0.01), (1500, 0.08, 0.05)],
 )
 def test_the_paired_interval_holds_the_truth(total: int, a_only: float, b_only: float) -> None:
-    """In 95 of 100 of 2,000 draws, within the simulation's error; few or no discordant messages
-    included, where a bootstrap's interval shrinks to nothing."""
+    """In 95 % of 2,000 draws, also with few or no discordant messages."""
     rng = np.random.default_rng(7)
     draws = rng.multinomial(total, (a_only, b_only, 1 - a_only - b_only), size=RUNS)
     known = {
@@ -32,7 +31,6 @@ def test_the_paired_interval_holds_the_truth(total: int, a_only: float, b_only: 
 
 
 def test_the_paired_interval_turns_with_its_sides_and_is_never_empty() -> None:
-    """Mine against theirs is theirs against mine with the sign turned."""
     low, high = paired_interval(Discordance(18, 7, 660))
     turned = paired_interval(Discordance(7, 18, 660))
     assert turned == pytest.approx((-high, -low))
@@ -42,8 +40,7 @@ def test_the_paired_interval_turns_with_its_sides_and_is_never_empty() -> None:
 
 
 def test_interval_and_test_say_the_same_where_it_is_clear() -> None:
-    """What McNemar's exact test rejects has an interval that leaves zero out, but for counts at the
-    edge, where the exact test is the stricter one."""
+    """If McNemar's exact test rejects, the interval excludes zero."""
     for a_only in range(41):
         found = Discordance(a_only, 12, 660)
         low, high = paired_interval(found)

@@ -1,4 +1,4 @@
-"""Review thresholds: by the point value, by the lower bound, and what they accept."""
+"""Review thresholds: by the point value, by the lower bound, and the messages they accept."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_nothing_good_enough_sends_everything_to_review() -> None:
         assert review_threshold(confidence, right, 0.95, floor=0.5, by=by) == 1.0
 
 
-def test_rows_of_equal_confidence_stand_or_fall_together() -> None:
+def test_by_the_point_value_rows_of_equal_confidence_are_accepted_together() -> None:
     confidence = np.array([0.9, 0.8, 0.8, 0.8])
     correct = np.array([True, True, False, False])
     assert review_threshold(confidence, correct, 0.95, floor=0.5, by="point") == 0.9
@@ -75,8 +75,7 @@ def test_a_threshold_that_accepts_nothing_has_no_accuracy() -> None:
 
 
 def test_by_the_lower_bound_the_accepted_rows_prove_the_precision() -> None:
-    """What is accepted passes the exact binomial test at 5 %; one hundredth of the rows more does
-    not."""
+    """The accepted rows pass the exact binomial test at 5 %; a hundredth more rows do not."""
     order = np.argsort(-CONFIDENCE)
     threshold = review_threshold(CONFIDENCE, CORRECT, 0.8, floor=0.0)
     count = int((threshold <= CONFIDENCE).sum())
@@ -87,8 +86,8 @@ def test_by_the_lower_bound_the_accepted_rows_prove_the_precision() -> None:
         assert bool(p <= 0.05) is passes
 
 
-def test_where_every_row_proves_it_the_floor_stands() -> None:
-    """59 messages without an error are the fewest that prove 95 %."""
+def test_if_all_rows_prove_the_precision_the_floor_is_the_threshold() -> None:
+    """59 messages without a mistake are the fewest that prove 95 %."""
     for rows, wanted in ((58, 1.0), (59, 0.5)):
         confidence, right = np.linspace(0.6, 0.99, rows), np.ones(rows, dtype=bool)
         assert review_threshold(confidence, right, 0.95, floor=0.5) == wanted
@@ -102,14 +101,14 @@ def test_equal_confidences_are_accepted_together_or_not_at_all() -> None:
     assert review_threshold(np.full(220, 0.9), correct, 0.85, floor=0.0) == 0.0
 
 
-# Where a promise of precision is out of reach, what is told would help does.
+# Advice for a promise that is out of reach.
 
 
 PRECISION, FLOOR = 0.95, 0.5
 
 
 def draw(rng: np.random.Generator, rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Like a small adapter that is right 82 times in a hundred, and knows how sure it is."""
+    """Draw the confidences of a small calibrated adapter that is right 82 % of the time."""
     sure = rng.random(rows) < 0.62
     chance = np.where(sure, rng.beta(40.0, 1.2, size=rows), rng.beta(3.0, 2.0, size=rows))
     return chance, rng.random(rows) < chance
@@ -122,26 +121,26 @@ def review(confidence: NDArray[np.float64], correct: NDArray[np.bool_], precisio
 
 @pytest.mark.parametrize(("precision", "rows"), [(0.95, 59), (0.9, 29), (0.99, 299)])
 def test_the_fewest_rows_are_those_that_prove_it(precision: float, rows: int) -> None:
-    """Without an error so many do and one fewer does not."""
+    """One fewer does not."""
     assert fewest_rows(precision) == rows
     for count, wanted in ((rows, FLOOR), (rows - 1, 1.0)):
         confidence, right = np.linspace(0.6, 0.99, count), np.ones(count, dtype=bool)
         assert review_threshold(confidence, right, precision, floor=FLOOR) == wanted
 
 
-def test_what_is_within_reach_needs_no_advice() -> None:
-    """A good adapter on many rows, or one all of whose rows are right."""
+def test_a_promise_within_reach_needs_no_advice() -> None:
+    """A good adapter on many rows, or one that is always right."""
     rng = np.random.default_rng(1)
     chance = rng.beta(40.0, 1.0, size=2000)
     assert find_promise(chance, rng.random(2000) < chance, PRECISION, floor=FLOOR) is None
     assert find_promise(np.full(100, 0.9), np.ones(100, dtype=bool), PRECISION, floor=FLOOR) is None
 
 
-def test_with_the_rows_that_are_asked_for_the_promise_comes_within_reach() -> None:
-    """Simulated: 198 rows send 20 points more to review than the point value, or everything; with
-    as many rows as are asked for, the median training sends about what was told."""
+def test_with_the_recommended_rows_the_promise_comes_within_reach() -> None:
+    """Simulated: with the recommended number of rows the median training sends about the predicted
+    share to review."""
     rng = np.random.default_rng(5)
-    told, came, now = [], [], []
+    predicted, after, before = [], [], []
     for _ in range(150):
         confidence, correct = draw(rng, 198)
         promise = find_promise(confidence, correct, PRECISION, floor=FLOOR)
@@ -149,24 +148,24 @@ def test_with_the_rows_that_are_asked_for_the_promise_comes_within_reach() -> No
             continue
         assert promise.rows > 198
         assert promise.review_at_rows is not None
-        told.append(promise.review_at_rows)
-        now.append(review(confidence, correct, PRECISION))
-        came.append(review(*draw(rng, promise.rows), PRECISION))
-    assert len(told) >= 75
-    assert np.median(now) - np.median(came) > 0.1
-    assert abs(np.median(told) - np.median(came)) < 0.1
+        predicted.append(promise.review_at_rows)
+        before.append(review(confidence, correct, PRECISION))
+        after.append(review(*draw(rng, promise.rows), PRECISION))
+    assert len(predicted) >= 75
+    assert np.median(before) - np.median(after) > 0.1
+    assert abs(np.median(predicted) - np.median(after)) < 0.1
 
 
 @pytest.mark.slow
-def test_a_lesser_promise_that_is_told_is_kept() -> None:
-    """Simulated with known truth: chosen after the rows were seen, and still broken in one training
-    of twenty at most; and it sends to review what was told."""
+def test_a_recommended_lower_promise_is_kept() -> None:
+    """Simulated with a known truth: it is chosen after the rows are seen, and still broken in at
+    most one training of twenty."""
     rng = np.random.default_rng(6)
     truth, _ = draw(rng, 400_000)
     truth = np.sort(truth)[::-1]
     true_precision = np.cumsum(truth) / np.arange(1, len(truth) + 1)
     kept: list[bool] = []
-    told: list[bool] = []
+    as_predicted: list[bool] = []
     while len(kept) < 400:
         confidence, correct = draw(rng, 198)
         promise = find_promise(confidence, correct, PRECISION, floor=FLOOR)
@@ -175,13 +174,12 @@ def test_a_lesser_promise_that_is_told_is_kept() -> None:
         threshold = review_threshold(confidence, correct, promise.lesser, floor=FLOOR)
         count = int(np.searchsorted(-truth, -threshold, side="right"))
         kept.append(count == 0 or bool(true_precision[count - 1] >= promise.lesser))
-        told.append(review(confidence, correct, promise.lesser) == promise.review_at_lesser)
+        as_predicted.append(review(confidence, correct, promise.lesser) == promise.review_at_lesser)
     assert np.mean(kept) >= 0.95
-    assert all(told)
+    assert all(as_predicted)
 
 
-def test_it_is_told_in_one_sentence() -> None:
-    """What is wrong, how many rows would fix it, and what else would."""
+def test_the_advice_in_words() -> None:
     rng = np.random.default_rng(3)
     while True:
         confidence, correct = draw(rng, 198)
@@ -189,15 +187,14 @@ def test_it_is_told_in_one_sentence() -> None:
         if promise and promise.rows and promise.lesser:
             break
     text = describe_promise(promise, 198, 0.3)
-    assert text.startswith("198 validation rows are too few to prove 0.95")
-    assert f"about {promise.rows:,} would, with {promise.review_at_rows:.0%} to review" in text
+    assert text.startswith("198 validation rows are too few to prove a precision of 0.95")
+    assert f"about {promise.rows:,} prove it with {promise.review_at_rows:.0%}" in text
     assert f"review_precision = {promise.lesser:g} sends" in text
-    assert '"point" 30%' in text
+    assert '"point" sends 30%' in text
 
 
-def test_an_adapter_that_is_never_so_sure_needs_more_than_rows() -> None:
-    """Right 70 times in a hundred whatever its confidence: no number of rows proves 0.95, and the
-    point value accepts what luck put first."""
+def test_a_promise_that_no_number_of_rows_proves() -> None:
+    """The adapter is right 70 % of the time, whatever its confidence."""
     rng = np.random.default_rng(2)
     confidence = np.concatenate([np.linspace(0.99, 0.95, 40), np.full(160, 0.6)])
     correct = np.concatenate([np.ones(40, dtype=bool), rng.random(160) < 0.7])

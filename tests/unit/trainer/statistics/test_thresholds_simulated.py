@@ -1,4 +1,4 @@
-"""Is the precision that a threshold promises kept? Trainings are simulated whose truth is known."""
+"""How often a threshold keeps its promised precision, simulated with a known truth."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PRECISION = 0.95
 
 
 def draw_confidence(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:
-    """Like an adapter that is right nine times in ten: most are sure, some are not."""
+    """Draw the confidences of an adapter that is right 90 % of the time."""
     surest = rng.beta(30.0, 0.6, size=rows)
     rest = rng.beta(3.0, 1.6, size=rows)
     return np.where(rng.random(rows) < 0.75, surest, rest)
 
 
 def share_kept(by: ThresholdRule, *, sharpness: float = 1.0) -> tuple[float, float]:
-    """Return in which share of trainings the accepted messages truly have the precision, and
-    the mean share that is accepted. ``sharpness`` above 1: it is surer than it is right."""
+    """Return the share of trainings in which the accepted messages truly have the precision, and
+    the mean accepted share. With ``sharpness`` above 1 the adapter is overconfident."""
     rng = np.random.default_rng(3)
     truth = np.sort(draw_confidence(rng, 400_000))[::-1]
     true_precision = np.cumsum(truth) / np.arange(1, len(truth) + 1)
@@ -45,15 +45,15 @@ def share_kept(by: ThresholdRule, *, sharpness: float = 1.0) -> tuple[float, flo
 
 @pytest.mark.parametrize("sharpness", [1.0, 1.5])
 def test_the_promised_precision_is_kept_in_19_trainings_of_20(sharpness: float) -> None:
-    """With 800 validation messages, whether confidences mean what they say or are too high; and
-    not by sending everything to review: 89 % could go without it if the truth were known."""
+    """With 800 validation messages, calibrated or overconfident; and not by sending everything to
+    review: with a known truth 89 % could be accepted."""
     kept, accepted = share_kept("lower", sharpness=sharpness)
     assert kept >= 0.95
     assert accepted > 0.8
 
 
 def test_by_the_point_value_it_is_kept_in_half_of_them() -> None:
-    """What the certainty costs: a twentieth of the messages more goes to review."""
+    """The guarantee costs a twentieth of the messages."""
     kept, accepted = share_kept("point")
     assert kept < 0.6
     assert accepted == pytest.approx(0.89, abs=0.01)

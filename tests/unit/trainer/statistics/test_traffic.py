@@ -1,4 +1,4 @@
-"""Accuracy by traffic, on simulated messages whose true accuracy is known."""
+"""Accuracy weighted by traffic, on simulated messages with a known accuracy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_without_copies_it_is_the_accuracy() -> None:
-    """To the interval."""
     right = np.arange(100) < 93
     share, interval = weighted_accuracy(right, np.ones(100, dtype=np.int64))
     assert share == pytest.approx(0.93)
@@ -20,8 +19,8 @@ def test_without_copies_it_is_the_accuracy() -> None:
 
 @pytest.mark.parametrize("tilt", [-0.4, 0.0, 0.6])
 def test_the_interval_holds_the_share_of_all_rows_that_is_right(tilt: float) -> None:
-    """In 93 % of hold-outs or more, whether what comes often is harder, as hard or easier
-    (``tilt``): how often messages come is skewed, as it is of real mail."""
+    """In 93 % of hold-outs or more, whether frequent messages are harder or easier (``tilt``).
+    Frequencies are skewed, as in real mail."""
     draw = np.random.default_rng(7)
     messages = 200_000
     rows = np.minimum(draw.zipf(2.2, messages), 40).astype(np.int64)

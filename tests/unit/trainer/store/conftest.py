@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.toy_adapter import LABELS, toy_manifest
+from tests.support.trainer_world import evaluation_json
 from trainer.cli.main import app
 from trainer.statistics.metrics import measure
 from worker.contract import FileDigest, Manifest, write_manifest
@@ -83,52 +84,26 @@ def write_evaluation(
     )
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (directory / "predictions.jsonl").write_text(text)
-    evaluation: dict[str, Any] = {
-        "schema": "evaluation/1",
-        "created_at": "2024-05-06T07:08:09Z",
-        "limited": False,
-        "adapter": {"name": manifest.name, "digest": manifest.digest, "path": "adapter"},
-        "dataset": {
+    evaluation = evaluation_json(
+        adapter={"name": manifest.name, "digest": manifest.digest, "path": "adapter"},
+        dataset={
             "name": "toy",
             "digest": DATASET,
             "directory": "data/toy",
             "holdout_sha256": HOLDOUT,
             "openings": 2,
         },
-        "labels": list(LABELS),
-        "examples": figures.examples,
-        "accuracy": figures.accuracy,
-        "accuracy_interval_95": list(figures.interval),
-        "design_effect": figures.effect,
-        "macro_f1": figures.macro_f1,
-        "per_label": [asdict(label) for label in figures.per_label],
-        "confusion": [list(row) for row in figures.confusion],
-        "outside_labels": {"constrained": 0, "unconstrained": 3, "unconstrained_share": 0.01},
-        "calibration": {
-            "temperature": 1.0,
-            "nll": 0.2,
-            "nll_uncalibrated": 0.2,
-            "ece": 0.02,
-            "ece_uncalibrated": 0.02,
-            "reliability": [],
-        },
-        "coverage": [],
-        "review": {
-            "confidence_below": None,
-            "off_label_mass_above": None,
-            "share": 0.0,
-            "accepted_accuracy": figures.accuracy,
-            "wanted_precision": 0.95,
-            "threshold_for_wanted": 0.0,
-            "coverage_at_wanted": 1.0,
-            "accuracy_at_wanted": None,
-            "wanted_by": "lower",
-            "coverage_by_point": 0.9,
-            "accuracy_by_point": 0.95,
-        },
-        "engines": [],
-        "mistakes": [{"message": "a customer's words"}],
-    }
+        labels=list(LABELS),
+        examples=figures.examples,
+        accuracy=figures.accuracy,
+        accuracy_interval_95=list(figures.interval),
+        design_effect=figures.effect,
+        macro_f1=figures.macro_f1,
+        per_label=[asdict(label) for label in figures.per_label],
+        confusion=[list(row) for row in figures.confusion],
+        outside_labels={"constrained": 0, "unconstrained": 3, "unconstrained_share": 0.01},
+        mistakes=[{"message": "a customer's words"}],
+    )
     for key, value in changes.items():
         old = evaluation.get(key)
         evaluation[key] = old | value if isinstance(old, dict) else value

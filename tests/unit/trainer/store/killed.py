@@ -1,8 +1,7 @@
-"""Publishes once for each line that a publication runs, and dies or fails at that line.
+"""Publish once for each line that a publication runs, and die or fail at that line.
 
 Run as a program with a folder that holds the run ``new`` and ``old``: it forks a child for each
-line, so that a kill is a real one. Prints how many lines it tried; the first thing that does not
-hold ends it with a traceback.
+line, so that a kill is real. Prints the number of lines; a violation ends it with a traceback.
 """
 
 from __future__ import annotations
@@ -26,16 +25,13 @@ from worker.contract import AdapterRefused
 from worker.contract.store import find_adapter, load_stored, read_pointer
 
 WATCHED = (
-    *(
-        f"trainer/store/{name}.py"
-        for name in ("publish", "moves", "plan", "files", "history", "record")
-    ),
+    *(f"trainer/store/{name}.py" for name in ("publish", "moves", "record")),
     *(f"worker/contract/{name}.py" for name in ("store", "digest")),
 )
 
 
 def at_line(number: int, action: Callable[[], None]) -> Callable[..., Any]:
-    """Make a trace function that acts right before the watched line of that number is run."""
+    """Return a trace function that acts before the watched line of that number."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -83,7 +79,7 @@ def publish_in_a_child(plan: Plan, number: int, action: Callable[[], None]) -> i
 
 
 def check(store: Path, source: Path, old: str, new: str) -> None:
-    """What must hold after a publication that was cut short, and after its repetition."""
+    """Assert the promises after an interrupted publication, and after its repetition."""
     found = find_adapter(store).directory.name
     assert found in (old, new), found
     load_stored(store, found)

@@ -1,4 +1,4 @@
-"""Trials: an adapter next to the current one, promoted or taken off."""
+"""Canaries: promoted or ended."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def digests(store: Path) -> tuple[str | None, str | None]:
 
 @pytest.fixture
 def two(clerk: Clerk, make_run: Any) -> tuple[str, str]:
-    """One is current and two is on trial for a tenth; their digests."""
+    """Return the digests of the current adapter and of a canary with a share of 0.1."""
     assert clerk("publish", make_run("one"))[0] == 0
     code, out, _ = clerk("publish", make_run("two"), "--canary", 0.1, "--json")
     assert code == 0
@@ -33,7 +33,6 @@ def two(clerk: Clerk, make_run: Any) -> tuple[str, str]:
 
 
 def test_a_canary_leaves_current_alone(clerk: Clerk, store: Path, two: Any) -> None:
-    """Workers without an eye for canaries, and every other key, are served as before."""
     assert digests(store) == two
     canary = read_canary(store)
     assert canary is not None
@@ -49,7 +48,6 @@ def test_its_share_is_changed_by_publishing_it_again(
     two: Any,
     tmp_path: Path,
 ) -> None:
-    """The same command with another share."""
     assert clerk("publish", tmp_path / "two", "--canary", 0.5)[0] == 0
     canary = read_canary(store)
     assert canary is not None
@@ -62,7 +60,6 @@ def test_promoted_it_is_current_and_a_rollback_goes_back(
     store: Path,
     two: Any,
 ) -> None:
-    """The way back is what was current before, not the trial."""
     assert clerk("promote", "--reason", "three days")[0] == 0
     assert digests(store) == (two[1], None)
     pointer = read_pointer(store)
@@ -76,7 +73,6 @@ def test_promoted_it_is_current_and_a_rollback_goes_back(
 
 
 def test_a_rollback_ends_the_trial_first(clerk: Clerk, store: Path, two: Any) -> None:
-    """What is current was not touched by the trial, and is not by its end."""
     before = read_pointer(store)
     assert clerk("rollback", "--reason", "complaints")[0] == 0
     assert digests(store) == (two[0], None)
@@ -93,7 +89,6 @@ def test_published_outright_a_canary_is_on_trial_no_more(
     two: Any,
     tmp_path: Path,
 ) -> None:
-    """It is current: there is nothing left to try."""
     assert clerk("publish", tmp_path / "two")[0] == 0
     assert digests(store) == (two[1], None)
 
@@ -104,8 +99,6 @@ def test_killed_between_the_two_a_promotion_completes(
     two: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Current is moved first: workers serve the same adapter either way."""
-
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 
@@ -125,7 +118,6 @@ def test_a_trial_needs_something_to_be_tried_against(
     store: Path,
     make_run: Any,
 ) -> None:
-    """And a share that is one."""
     run = make_run("one")
     code, _, err = clerk("publish", run, "--canary", 0.1)
     assert code == 2
@@ -141,7 +133,6 @@ def test_a_canary_that_fails_the_gate_is_not_put_on_trial(
     two: Any,
     make_run: Any,
 ) -> None:
-    """A share of the customers are customers too."""
     code, _, _ = clerk("publish", make_run("three"), "--set", "accuracy=0.9999", "--canary", 0.1)
     assert code == 3
     assert digests(store) == two
@@ -152,7 +143,6 @@ def test_forced_again_what_is_current_is_told_to_workers_anew(
     store: Path,
     make_run: Any,
 ) -> None:
-    """Workers that refused it as worse look again when the pointer is another."""
     run = make_run("one")
     assert clerk("publish", run)[0] == 0
     before = read_pointer(store)

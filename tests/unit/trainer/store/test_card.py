@@ -12,8 +12,6 @@ from worker.contract.store import find_adapter, load_stored
 def test_publishing_leaves_a_card_beside_the_adapter(
     clerk: Clerk, make_run: MakeRun, store: Path
 ) -> None:
-    """With the figures it was judged by; the adapter's own folder holds what its manifest names
-    and nothing else, so that workers of any version load it."""
     run = make_run("first")
     assert clerk("publish", run)[0] == 0
     manifest = read_manifest(run / "adapter")

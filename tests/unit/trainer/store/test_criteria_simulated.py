@@ -1,4 +1,5 @@
-"""The gate against a known truth: how often does it refuse the good and let the bad through?"""
+"""The gate in simulations with known truth: how often does it refuse good adapters and pass bad
+ones?"""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ BLANK = EvaluationRecord.model_validate(evaluation_json(), strict=False)
 
 
 def share_refused(rules: GateRules, recalls: Sequence[float], per_label: int) -> float:
-    """Return in which share of runs any label fails, of adapters with these true recalls: exactly,
-    by the row of every number of messages that can be found."""
+    """Return the exact share of runs in which a label fails, for adapters with these true
+    recalls."""
     failing = []
     for hits in range(per_label + 1):
         figures = tuple(LabelFigures(name, 1, hits / per_label, 1, per_label) for name in LABELS)
@@ -41,14 +42,14 @@ def share_refused(rules: GateRules, recalls: Sequence[float], per_label: int) ->
 def test_a_run_with_one_label_at_the_floor_passes_once_in_twenty_times_at_most(
     per_label: int,
 ) -> None:
-    """However few messages there are. A label of which half is missed passes hardly ever; where the
-    burden was to show that it is bad, it passed in 82 % with 19 messages."""
+    """However few messages there are. When the gate had to show that a label is bad, a label with
+    recall 0.5 passed in 82 % of runs with 19 messages."""
     assert share_refused(LOWER, [0.6, *[1.0] * 10], per_label) >= 0.95
     assert share_refused(LOWER, [0.5, *[1.0] * 10], per_label) >= 0.98
 
 
 def test_good_labels_pass_with_thirty_messages_each() -> None:
-    """Nine times in ten with a recall of 90 %; eight messages show less."""
+    """Nine times in ten with a recall of 90 %; eight messages are not enough."""
     assert share_refused(LOWER, [0.9] * 11, 30) < 0.1
     assert share_refused(LOWER, [0.9] * 11, 8) > 0.5
 
@@ -73,13 +74,13 @@ def share_passed(*, worse: float, messages: int, discordance: float = 0.03) -> f
 
 
 def test_an_adapter_that_is_worse_by_the_margin_passes_once_in_twenty_times_at_most() -> None:
-    """Of 800 messages and of 200 alike: too few of them prove nothing."""
+    """With 800 messages and with 200: too few of them prove nothing."""
     for messages in (200, 800):
         assert share_passed(worse=0.02, messages=messages) <= 0.05
 
 
 def test_one_that_is_as_good_passes_nine_times_in_ten_with_800_messages() -> None:
-    """Where the two differ in being right on 3 % of them, as config/gate.toml says."""
+    """If the two differ in being right on 3 % of messages, as config/gate.toml says."""
     assert share_passed(worse=0.0, messages=800) > 0.87
 
 

@@ -1,4 +1,4 @@
-"""What a kill, a full disk or a second publisher leaves: the old adapter serving."""
+"""After a kill, a full disk or a second publisher, the old adapter still serves."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def leftovers(store: Path) -> list[str]:
 def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
-    """A real SIGKILL, then an ENOSPC, at lines all over a publication: the store is sound with
-    one of both adapters current, and the same command again completes with one move recorded."""
+    """A real SIGKILL, then an ENOSPC, at lines throughout a publication: the store is sound with
+    one of the adapters current, and the same command completes the publication."""
     for name in ("old", "new"):
         make_run(name, (), 150)
     program = str(Path(__file__).with_name("killed.py"))
@@ -52,8 +52,7 @@ def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
 def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
     tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
-    """ENOSPC from the n-th fsync: the old adapter serves, no temporary stays, and once there is
-    room the same command completes."""
+    """ENOSPC from the n-th fsync on."""
     store = tmp_path / "store"
     old = publish_adapter(plan_publication(make_run("old"), store))
     plan = plan_publication(make_run("new"), store)
@@ -84,8 +83,7 @@ def test_a_full_disk_leaves_nothing_of_the_new_adapter_half_written(
 def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
-    """Publishers that move between two adapters die at moments of chance; every look in between
-    finds a sound one."""
+    """Publishers are killed at random moments while they publish two adapters in turn."""
     store = tmp_path / "store"
     runs = [make_run("one"), make_run("two")]
     names = {publish_adapter(plan_publication(run, store)).digest for run in runs}
@@ -127,7 +125,6 @@ def test_a_reader_never_sees_a_bad_adapter_while_publishers_are_killed(
 
 
 def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run: MakeRun) -> None:
-    """Two at once do not mix: the second ends with the first one's name and changes nothing."""
     store = tmp_path / "store"
     old = publish_adapter(plan_publication(make_run("old"), store))
     plan = plan_publication(make_run("new"), store)
@@ -143,17 +140,17 @@ def test_a_second_publisher_is_told_who_holds_the_store(tmp_path: Path, make_run
 def test_a_publication_judged_against_another_adapter_is_refused(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
-    """What became current between judgement and publication is not overwritten unseen."""
     store = tmp_path / "store"
     plan = plan_publication(make_run("one"), store)
     other = publish_adapter(plan_publication(make_run("two"), store))
-    with pytest.raises(BadInput, match=r"two \(.*has become current meanwhile"):
+    with pytest.raises(BadInput, match=r"two \(.*has become current in the meantime"):
         publish_adapter(plan)
     assert find_adapter(store).pointer == other
 
 
 def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Path) -> None:
-    """A live process's temporary stays for an hour; an adapter, a record and a lock for ever."""
+    """A live process's temporary file stays for an hour; adapters, records and the lock stay for
+    ever."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     host = socket.gethostname()
@@ -182,7 +179,6 @@ def test_leftovers_of_the_dead_and_the_old_are_swept_and_no_others(tmp_path: Pat
 
 
 def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run: MakeRun) -> None:
-    """What the worker's refusal says to do, helps."""
     store = tmp_path / "store"
     run = make_run("one")
     pointer = publish_adapter(plan_publication(run, store))
@@ -197,7 +193,6 @@ def test_a_damaged_copy_is_replaced_by_publishing_again(tmp_path: Path, make_run
 def test_an_adapter_that_changes_while_it_is_copied_is_not_published(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
-    """The copy is what is verified, not the source."""
     store, run = tmp_path / "store", make_run("one")
     plan = plan_publication(run, store)
     shutil.copytree(make_run("two") / "adapter", run / "adapter", dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a night needs of the trainer, with the packages of the smallest image alone."""
+"""The commands of an incident need only the packages of the smallest image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(*{name.partition(".")[0] for name in sys.modules.keys() - before})
 
 
 def beyond_the_smallest_image(loaded: set[str]) -> set[str]:
-    """Which of these modules come with a package that image-tools.txt does not have."""
+    """Return the modules of packages that are not in image-tools.txt."""
     locked = set(re.findall(r"^([a-z0-9._-]+)==", SMALLEST.read_text("utf-8"), re.MULTILINE))
     assert {"pydantic", "typer"} <= locked
     return {
@@ -48,7 +48,8 @@ def beyond_the_smallest_image(loaded: set[str]) -> set[str]:
 def test_looking_at_a_store_and_going_back_needs_no_numpy(
     clerk: Clerk, make_run: MakeRun, store: Path, canary: bool
 ) -> None:
-    """list, promote and rollback load only what worker-tools has: no NumPy, SciPy, PyTorch."""
+    """list, promote and rollback work in the image worker-tools, without NumPy, SciPy and
+    PyTorch."""
     assert clerk("publish", make_run("one"))[0] == 0
     first = read_pointer(store)
     assert clerk("publish", make_run("two"), *(("--canary", 0.1) if canary else ()))[0] == 0

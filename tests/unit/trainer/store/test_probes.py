@@ -1,4 +1,4 @@
-"""Whose messages are in a store is somebody's choice, and the default is nobody's."""
+"""The messages in a store are chosen explicitly; by default there are none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CUSTOMERS = (Probe("a customer's words", "billing"), Probe("another customer's w
 
 
 def give(run: Path, source: ProbeSource) -> None:
-    """Have a run hold probes as train and evaluate leave them."""
+    """Write probes into a run as train and evaluate do."""
     digest = read_manifest(run / "adapter").digest
     if source == "validation":
         write_probes(probes_path(run / "adapter"), ProbeFile(digest, source, CUSTOMERS))
@@ -45,27 +45,23 @@ def probes_in(store: Path) -> tuple[Probe, ...]:
 def test_by_default_no_message_of_a_customer_goes_into_a_store(
     clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
-    """A run holds messages of its validation set; nobody asked for them, and it is said in plain
-    words what that means for the workers."""
     run = make_run("one")
     give(run, "validation")
     code, out, _ = clerk("publish", run)
     assert code == 0
-    assert "probes: off. The store holds no message" in out
+    assert "probes: off. The store has no messages" in out
     assert "words" not in texts_in(store)
     record = json.loads((store / f"{read_manifest(run / 'adapter').digest}.json").read_text())
     assert (record["probes"], record["probe_count"]) == ("off", 0)
 
 
 def test_what_somebody_wrote_goes_along(clerk: Clerk, store: Path, make_run: MakeRun) -> None:
-    """Where the evaluation has such messages they are taken; workers find them, owner and group
-    may read them, and the record says whose they are."""
     run = make_run("one")
     give(run, "validation")
     give(run, "written")
     code, out, _ = clerk("publish", run)
     assert code == 0
-    assert "probes: 1 messages that somebody wrote" in out
+    assert "probes: 1 messages written for this" in out
     assert probes_in(store) == WRITTEN
     [path] = store.glob("*.probes.json")
     assert path.stat().st_mode & 0o777 == 0o640
@@ -76,7 +72,6 @@ def test_what_somebody_wrote_goes_along(clerk: Clerk, store: Path, make_run: Mak
 def test_messages_of_customers_go_when_they_are_asked_for(
     clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
-    """--probes validation, said aloud; everything else in the store is free of text."""
     run = make_run("one")
     give(run, "validation")
     code, out, _ = clerk("publish", run, "--probes", "validation")
@@ -92,8 +87,6 @@ def test_messages_of_customers_go_when_they_are_asked_for(
 def test_a_choice_can_be_changed_for_what_is_current(
     clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
-    """Text that should not be there goes with the same command; without a choice what is current
-    stays as it is."""
     run = make_run("one")
     give(run, "validation")
     clerk("publish", run, "--probes", "validation")
@@ -108,8 +101,6 @@ def test_a_choice_can_be_changed_for_what_is_current(
 def test_a_canary_keeps_its_probes_when_its_share_changes(
     clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
-    """What was chosen for an adapter stands until somebody chooses otherwise; a damaged file is
-    replaced by the choice."""
     clerk("publish", make_run("one"))
     run = make_run("two")
     give(run, "validation")
@@ -125,7 +116,6 @@ def test_a_canary_keeps_its_probes_when_its_share_changes(
 def test_an_adapter_from_another_store_brings_what_was_written(
     clerk: Clerk, store: Path, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    """Written messages go along; they are never passed off as validation, nor the other way."""
     run = make_run("one")
     give(run, "written")
     clerk("publish", run)
@@ -146,7 +136,6 @@ def test_an_adapter_from_another_store_brings_what_was_written(
 def test_a_choice_that_cannot_be_met_changes_nothing(
     clerk: Clerk, store: Path, make_run: MakeRun, choice: str, said: str
 ) -> None:
-    """The message says which command makes them."""
     code, _, err = clerk("publish", make_run("one"), "--probes", choice)
     assert code == 2
     assert said in err
@@ -154,7 +143,6 @@ def test_a_choice_that_cannot_be_met_changes_nothing(
 
 
 def test_written_messages_of_another_adapter_are_refused(clerk: Clerk, make_run: MakeRun) -> None:
-    """This one was never asked them."""
     run = make_run("one")
     path = run / "evaluation" / PROBES_NAME
     write_probes(path, ProbeFile("ab" * 32, "written", WRITTEN))
@@ -166,8 +154,6 @@ def test_written_messages_of_another_adapter_are_refused(clerk: Clerk, make_run:
 def test_a_publisher_outside_the_stores_group_is_told_who_can_read(
     clerk: Clerk, store: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file keeps the publisher's group then, and that is said."""
-
     def denied(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -177,4 +163,4 @@ def test_a_publisher_outside_the_stores_group_is_told_who_can_read(
     code, out, _ = clerk("publish", run)
     assert code == 0
     [path] = store.glob("*.probes.json")
-    assert f"its group {path.group()}, which has to be the workers'" in out
+    assert f"its group {path.group()}, which must be the workers' group" in out

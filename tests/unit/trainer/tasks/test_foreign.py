@@ -1,4 +1,4 @@
-"""Argilla's and Label Studio's JSON: what is written they import, and what they export is read."""
+"""Argilla's and Label Studio's JSON is written and read."""
 
 from __future__ import annotations
 
@@ -84,8 +84,6 @@ MAKE = {"argilla": answered_in_argilla, "label-studio": answered_in_studio}
 
 @pytest.mark.parametrize("form", ["argilla", "label-studio"])
 def test_a_round_trip(tmp_path: Path, form: Form) -> None:
-    """What people decided there comes back as decisions about the same messages: agreement is an
-    outcome, disagreement stays open with each opinion, none is a drop."""
     path = tmp_path / "export.json"
     path.write_text(json.dumps(MAKE[form](GIVEN)))
     found = read_foreign(path, form, TASKS, LABELS)
@@ -106,7 +104,6 @@ def test_a_round_trip(tmp_path: Path, form: Form) -> None:
 
 @pytest.mark.parametrize("form", ["argilla", "label-studio"])
 def test_what_nobody_answered_stays_open(tmp_path: Path, form: Form) -> None:
-    """Skipped and untouched tasks are counted, never taken for an answer."""
     path = tmp_path / "export.json"
     path.write_text(json.dumps(MAKE[form]({0: [(None, "a1")]})))
     found = read_foreign(path, form, TASKS, LABELS)
@@ -115,7 +112,7 @@ def test_what_nobody_answered_stays_open(tmp_path: Path, form: Form) -> None:
 
 @pytest.mark.parametrize("form", ["argilla", "label-studio"])
 def test_an_audit_shows_no_label_there_either(form: Form) -> None:
-    """Blind means blind in every tool."""
+    """Blind in every tool."""
     made = json.dumps(json.loads(write_foreign(TASKS[2:], form)))
     assert "billing" not in made
     assert "delivery" not in made
@@ -124,14 +121,13 @@ def test_an_audit_shows_no_label_there_either(form: Form) -> None:
 
 
 def test_the_projects_configuration_offers_every_label_once() -> None:
-    """The names in it are those that the tasks and the reader use."""
     config = ET.fromstring(labelling_config(["a & b", "c"]))
     assert [choice.get("value") for choice in config.iter("Choice")] == ["a & b", "c", "none"]
     assert config.find("Text").get("value") == "$text"  # type: ignore[union-attr]
 
 
 def test_a_person_is_a_number_and_never_a_mail_address(tmp_path: Path) -> None:
-    """Newer exports of Label Studio name people with their addresses."""
+    """Newer exports of Label Studio contain reviewers' mail addresses."""
     path = tmp_path / "export.json"
     by = {"id": 7, "email": "ann@example.org", "first_name": "Ann"}
     path.write_text(json.dumps(answered_in_studio({1: [("billing", by)]})))
@@ -141,7 +137,7 @@ def test_a_person_is_a_number_and_never_a_mail_address(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda records: records[0].update(id="f" * 32), "no file of --tasks"),
+        (lambda records: records[0].update(id="f" * 32), "not in --tasks"),
         (lambda records: records[0]["responses"]["label"][0].update(value="sports"), "taxonomy"),
         (lambda records: records[0]["responses"].update(label=["x"]), "not a record"),
     ],
@@ -149,7 +145,7 @@ def test_a_person_is_a_number_and_never_a_mail_address(tmp_path: Path) -> None:
 def test_what_cannot_be_right_is_refused_without_its_text(
     tmp_path: Path, change: Any, says: str
 ) -> None:
-    """The record's place is named, and nothing of the message."""
+    """The error names the record's place."""
     records = answered_in_argilla(GIVEN)
     change(records)
     path = tmp_path / "export.json"

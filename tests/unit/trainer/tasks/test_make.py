@@ -1,4 +1,4 @@
-"""Which messages are asked about: uncertain, unlike each other, and none twice."""
+"""The choice of messages to ask about: uncertain, diverse, and none twice."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from trainer.check.duplicates import fingerprint
 from trainer.dataset.folder import Dataset, open_holdout, write_dataset
 from trainer.errors import BadInput
-from trainer.tasks.make import Floats, choose_batch, make_pool, margins, one_of_each
+from trainer.tasks.make import Floats, choose_batch, make_pool, one_of_each
 from worker.contract.text import message_sha256
 
 
 def a_pool(groups: int = 12, each: int = 20, dimensions: int = 24) -> tuple[Floats, Floats]:
     """Return probabilities and unit features of messages in tight groups, of which the first half
-    is hard to tell and the second easy."""
+    is uncertain and the second certain."""
     draw = np.random.default_rng(3)
     centres = np.eye(groups, dimensions)
     features = np.repeat(centres, each, axis=0) + draw.normal(0, 0.01, (groups * each, dimensions))
@@ -29,7 +29,6 @@ def a_pool(groups: int = 12, each: int = 20, dimensions: int = 24) -> tuple[Floa
 
 
 def test_what_the_model_is_sure_of_is_not_asked() -> None:
-    """A decision about what is known already would teach nothing."""
     probabilities, features = a_pool()
     chosen = choose_batch(probabilities, features.astype(np.float32), 12, seed=1)
     assert len(set(chosen)) == 12
@@ -37,15 +36,14 @@ def test_what_the_model_is_sure_of_is_not_asked() -> None:
 
 
 def test_a_batch_holds_unlike_messages() -> None:
-    """Six groups of hard messages: a batch of six asks about at least five, where the six smallest
-    margins alone lie in two or three of them."""
+    """Of six groups of hard messages, a batch of six covers at least five; by margin alone it would
+    cover two or three."""
     probabilities, features = a_pool()
     spread = choose_batch(probabilities, features.astype(np.float32), 6, seed=1, width=20)
     assert len({at // 20 for at in spread}) >= 5
 
 
 def test_the_same_seed_asks_the_same() -> None:
-    """Repeated, a command asks nobody anything else."""
     probabilities, features = a_pool()
     x = features.astype(np.float32)
     pools = [choose_batch(probabilities, x, 9, seed=seed) for seed in (5, 5, 6)]
@@ -54,21 +52,12 @@ def test_the_same_seed_asks_the_same() -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 30])
 def test_copies_fill_a_batch_only_where_nothing_else_is_left(size: int) -> None:
-    """Messages whose gradients are the same are taken last, and each once."""
     probabilities = np.full((30, 3), 1 / 3)
     features = np.full((30, 4), 0.5, dtype=np.float32)
     assert len(set(choose_batch(probabilities, features, size, seed=0, width=30))) == size
 
 
-def test_margins() -> None:
-    """The likeliest less the second, whatever the order of the labels; of one label it is 1."""
-    found = margins(np.array([[0.2, 0.5, 0.3], [0.0, 0.1, 0.9]]))
-    assert found == pytest.approx([0.2, 0.8])
-    assert margins(np.ones((2, 1))) == pytest.approx([1.0, 1.0])
-
-
 def test_no_message_twice_and_near_duplicates_once() -> None:
-    """Copies, rewordings, and what is near to a known message are left out."""
     keys = [
         "where is my parcel number seventy",
         "where is my parcel number seventy",
@@ -77,8 +66,8 @@ def test_no_message_twice_and_near_duplicates_once() -> None:
         "please cancel the order of yesterday evening",
     ]
     known = [fingerprint("i want my money back for the broken lamps")]
-    assert one_of_each(keys, known, similarity=0.7) == [0, 4]
-    assert one_of_each(keys[3:4], [fingerprint(keys[3])], similarity=1.0) == []
+    assert one_of_each(keys, known) == [0, 4]
+    assert one_of_each(keys[3:4], [fingerprint(keys[3])]) == []
 
 
 TAIL = "\n\nOn 3 Jun 2024 at 10:12, Ann wrote:\n> which parcel\n\nBest regards,\nBob Bobson"
@@ -95,7 +84,6 @@ def stripped(tmp_path: Path, sealed: Dataset) -> Dataset:
 
 
 def test_a_message_that_the_dataset_holds_is_not_asked_about(stripped: Dataset) -> None:
-    """It comes with its quotation and signature, which the dataset is without."""
     live = {f"l{at}": f"{each.message}{TAIL}" for at, each in enumerate(stripped.train[:9])}
     with pytest.raises(BadInput, match="no message is left"):
         make_pool(stripped, live)
@@ -107,8 +95,7 @@ def test_a_message_that_the_dataset_holds_is_not_asked_about(stripped: Dataset) 
 
 @pytest.mark.parametrize("form", [lambda text: f"{text}{TAIL}", str])
 def test_a_decision_on_either_form_is_known(stripped: Dataset, form: Callable[[str], str]) -> None:
-    """The desk decides on items as they came, and on tasks that are clean."""
     text = "zq wholly unlike any other kx"
     told = {message_sha256(form(text))}
     with pytest.raises(BadInput, match="no message is left"):
-        make_pool(stripped, {"new": f"{text}{TAIL}"}, told_sha256=told)
+        make_pool(stripped, {"new": f"{text}{TAIL}"}, asked_sha256=told)

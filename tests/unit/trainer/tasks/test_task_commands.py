@@ -37,7 +37,6 @@ def inbox(tmp_path: Path, sealed: Dataset, make_messages: Make) -> Path:
 def test_learning_asks_each_message_once_over_all_batches(
     tmp_path: Path, sealed: Dataset, inbox: Path
 ) -> None:
-    """Three batches ask about different messages, none of them known, held out, or a copy."""
     asked: list[Path] = []
     keys: list[str] = []
     for number in range(3):
@@ -63,7 +62,6 @@ def test_learning_asks_each_message_once_over_all_batches(
 
 
 def test_decisions_count_as_asked(tmp_path: Path, sealed: Dataset, inbox: Path) -> None:
-    """Where the tasks are gone, the decisions about them are enough."""
     texts = [json.loads(line)["message"] for line in inbox.read_text().splitlines()]
     told = [Answer("x", message_sha256(text), "drop") for text in texts]
     save_answers(tmp_path / "told.csv", told)
@@ -78,7 +76,6 @@ def test_decisions_count_as_asked(tmp_path: Path, sealed: Dataset, inbox: Path) 
 def test_the_adapter_in_service_may_judge(
     tmp_path: Path, encoder_run: Path, sealed: Dataset, inbox: Path
 ) -> None:
-    """What it is uncertain of is asked; the scores are its own, calibrated."""
     code, result, error = call(
         *("tasks", sealed.directory, "--for", "learn", "--messages", inbox, "--size", 5),
         *("--adapter", encoder_run / "adapter", "--out", tmp_path / "a.jsonl", "--json"),
@@ -92,7 +89,6 @@ def test_the_adapter_in_service_may_judge(
 
 
 def test_doubted_labels_are_asked_with_their_suggestion(tmp_path: Path, sealed: Dataset) -> None:
-    """A check's tasks carry the label, what the models say, and where the label comes from."""
     out = tmp_path / "check.jsonl"
     code, _, error = call("tasks", sealed.directory, "--for", "check", "--out", out)
     assert code == 0, error
@@ -105,7 +101,6 @@ def test_doubted_labels_are_asked_with_their_suggestion(tmp_path: Path, sealed: 
 def test_an_audit_by_tasks_is_the_audit_by_a_spreadsheet(
     tmp_path: Path, world: World, evaluated: tuple[Path, dict[str, object]]
 ) -> None:
-    """The same sample, blind; its decisions correct the evaluation as the filled-in CSV does."""
     folder, _ = evaluated
     out, sample = tmp_path / "audit.jsonl", tmp_path / "sample.csv"
     data = world.dataset.directory
@@ -150,7 +145,6 @@ def test_an_audit_by_tasks_is_the_audit_by_a_spreadsheet(
 def test_tasks_for_other_tools_keep_their_own_beside_them(
     tmp_path: Path, sealed: Dataset, inbox: Path, taxonomy_file: Path
 ) -> None:
-    """By them the tool's export is understood; Label Studio gets its project's configuration."""
     out = tmp_path / "ask.json"
     code, _, error = call(
         *("tasks", sealed.directory, "--for", "learn", "--messages", inbox, "--size", 4),

@@ -1,4 +1,4 @@
-"""A tracker that fails is told of once and ends nothing."""
+"""A failing tracker is reported once and does not stop a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.tracking.session import Figures, Tracker, Tracking, open_tracking
 
 
 class Recorder:
-    """Keeps what it is given; ``fails_at`` names the call that raises."""
+    """Records its calls; ``fails_at`` names the call that raises."""
 
     def __init__(self, fails_at: str | None = None) -> None:
         self.fails_at = fails_at
@@ -82,7 +82,6 @@ def run_all(tracking: Tracking) -> None:
 
 
 def test_every_figure_goes_out_once_and_steps_go_together() -> None:
-    """Two requests for three steps, an epoch and the end; the epoch is not sent twice."""
     tracker = Recorder()
     tracking, printed = session(tracker)
     run_all(tracking)
@@ -97,7 +96,6 @@ def test_every_figure_goes_out_once_and_steps_go_together() -> None:
 
 @pytest.mark.parametrize("call", ["start", "log", "finish"])
 def test_a_tracker_that_fails_is_told_of_once(call: str) -> None:
-    """By one line without a login; it is not asked again."""
     tracker = Recorder(fails_at=call)
     tracking, printed = session(tracker)
     run_all(tracking)
@@ -109,7 +107,6 @@ def test_a_tracker_that_fails_is_told_of_once(call: str) -> None:
 
 
 def test_a_training_that_ends_badly_is_a_failed_run() -> None:
-    """What had gathered is sent first."""
     tracker = Recorder()
     tracking, _ = session(tracker)
     tracking.start("toy", {}, {})
@@ -120,7 +117,6 @@ def test_a_training_that_ends_badly_is_a_failed_run() -> None:
 
 
 def test_epochs_of_before_a_checkpoint_are_not_sent_again() -> None:
-    """They are in the run that was begun then."""
     tracker = Recorder()
     tracking, _ = session(tracker)
     tracking.start("toy", {}, {}, epochs_done=1)
@@ -133,14 +129,12 @@ def test_epochs_of_before_a_checkpoint_are_not_sent_again() -> None:
 def test_a_tracker_that_is_not_installed_is_refused_before_the_training(
     name: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says what to install."""
     monkeypatch.setattr("trainer.errors.find_spec", lambda _: None)
     with pytest.raises(BadInput, match=rf"pip install 'filing-clerk\[{name}\]'"):
         open_tracking(name, "p", Console())
 
 
 def test_without_a_tracker_nothing_happens() -> None:
-    """The default."""
     tracking = open_tracking("none", "p", Console())
     run_all(tracking)
     assert tracking.run is None

@@ -1,4 +1,4 @@
-"""What an adapter says of its data: probes that are safe to be tried on, shares, quantiles."""
+"""An adapter's probes, and its reference for monitoring."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CALIBRATION = Calibration(1.0, 10)
 
 
 def scores(dataset: Dataset, sure: float) -> tuple[np.ndarray, np.ndarray]:
-    """Every validation message is classified correctly with so much probability, but the first."""
+    """Return scores that classify every validation message but the first correctly."""
     names = dataset.taxonomy.names
     truth = np.array([names.index(example.label) for example in dataset.validation])
     probabilities = np.full((len(truth), len(names)), (0.98 - sure) / (len(names) - 1))
@@ -43,7 +43,7 @@ def probes(
 
 
 def test_probes_are_right_and_far_from_review(dataset_dir: Path) -> None:
-    """At most so many a label, none that was filed wrongly, none that a reviewer would look at."""
+    """At most so many per label, none that is misclassified, none that would go to review."""
     dataset = open_dataset(dataset_dir)
     found = probes(dataset, 0.9, Thresholds(0.6, 0.1))
     known = {example.message: example.label for example in dataset.validation[1:]}
@@ -58,7 +58,7 @@ def test_probes_are_right_and_far_from_review(dataset_dir: Path) -> None:
 
 
 def test_shares_are_those_of_the_data_and_quantiles_those_of_validation(dataset_dir: Path) -> None:
-    """A cap a label does not change what traffic is expected to look like."""
+    """A limit per label does not change the expected traffic."""
     dataset = open_dataset(dataset_dir)
     logprobs, _ = scores(dataset, 0.9)
     found = make_reference(dataset, logprobs, CALIBRATION)
@@ -72,10 +72,10 @@ def test_shares_are_those_of_the_data_and_quantiles_those_of_validation(dataset_
     assert capped.label_shares[name] > 0.8 > found.label_shares[name]
 
 
-def test_a_manifest_tells_that_names_were_redacted(
+def test_a_manifest_records_that_names_were_redacted(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """Which serving does not do; nothing is told where it was not done."""
+    """Serving does not redact names, so the manifest has to say it."""
     places = {"base": tiny_base, "dataset": dataset_dir, "run": tmp_path / "run"}
     inputs = read_code_inputs(load_recipe(CONFIG, places))
     assert "names_redaction" not in inputs.to_record()

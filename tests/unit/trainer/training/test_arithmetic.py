@@ -1,4 +1,4 @@
-"""Which layout and attention a recipe gets, by itself and when it is asked for."""
+"""The prompt layout and attention of a recipe, by default and as set."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def recipe(**more: object) -> Recipe:
         ({}, True, ("packed", "flex_attention")),
         ({}, False, ("cached", "eager")),
         ({"gradient_checkpointing": True}, False, ("packed", "sdpa")),
-        ({"packing": True}, False, ("packed", "sdpa")),
-        ({"packing": False}, True, ("cached", "sdpa")),
-        ({"share_prefix": False}, True, ("whole", "sdpa")),
-        ({"share_prefix": False}, False, ("whole", "eager")),
+        ({"prompt_layout": "packed"}, False, ("packed", "sdpa")),
+        ({"prompt_layout": "cached"}, True, ("cached", "sdpa")),
+        ({"prompt_layout": "whole"}, True, ("whole", "sdpa")),
+        ({"prompt_layout": "whole"}, False, ("whole", "eager")),
         ({"attn_implementation": "sdpa"}, True, ("packed", "sdpa")),
         ({"attn_implementation": "eager"}, True, ("packed", "eager")),
     ],
 )
-def test_what_a_recipe_gets(
+def test_the_layout_and_attention_of_a_recipe(
     more: dict[str, object],
     on_gpu: bool,
     wanted: tuple[str, str],
@@ -45,29 +45,17 @@ def test_what_a_recipe_gets(
 
 
 def test_flex_attention_needs_triton_and_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the one sdpa does it; without the other it is said."""
     monkeypatch.setattr(layout, "find_spec", lambda _: None)
     assert attention_of(recipe(), on_gpu=True) == "sdpa"
-    with pytest.raises(BadInput, match="learns on a GPU alone: set it to auto"):
+    with pytest.raises(BadInput, match="needs a GPU: set it to auto"):
         attention_of(recipe(attn_implementation="flex_attention"), on_gpu=False)
 
 
-def test_what_workers_hold_is_not_packed() -> None:
-    """Its attention would compute what is masked."""
-    assert served_layout(recipe(packing=True)) == "cached"
-    assert served_layout(recipe(share_prefix=False)) == "whole"
+def test_the_served_base_is_not_packed() -> None:
+    assert served_layout(recipe(prompt_layout="packed")) == "cached"
+    assert served_layout(recipe(prompt_layout="whole")) == "whole"
 
 
-@pytest.mark.parametrize(
-    ("more", "wanted"),
-    [
-        ({"packing": True, "share_prefix": False}, "packing: needs share_prefix = true"),
-        (
-            {"packing": False, "gradient_checkpointing": True},
-            "not with share_prefix = true and packing = false",
-        ),
-    ],
-)
-def test_what_cannot_go_together_is_refused(more: dict[str, object], wanted: str) -> None:
-    with pytest.raises(BadInput, match=wanted):
-        recipe(**more)
+def test_a_cached_prefix_and_gradient_checkpointing_exclude_each_other() -> None:
+    with pytest.raises(BadInput, match="not with prompt_layout = 'cached'"):
+        recipe(prompt_layout="cached", gradient_checkpointing=True)

@@ -1,4 +1,4 @@
-"""A training that was killed goes on as if it had not been: the same weights, bit by bit."""
+"""A killed training resumes to the same weights, bit by bit."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, dataset_dir: Path) -> Path:
-    """Return the run folder of a training that nobody disturbed."""
+    """Return the run folder of an uninterrupted training."""
     run = tmp_path_factory.mktemp("whole") / "run"
     train(recipe(run, tiny_base, dataset_dir), Console(quiet=True))
     return run
 
 
 def train_and_stop(chosen: Recipe, step: int) -> None:
-    """Train until just after a step, and end there as by an unexpected error."""
+    """Train until just after a step, and fail there."""
 
     original = StepLog.write
 
@@ -96,8 +96,8 @@ def steps(run: Path) -> list[dict[str, object]]:
 def test_resumed_weights_are_the_uninterrupted_ones(
     whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path, step: int
 ) -> None:
-    """Optimizer, schedule, dropout, order, averages and patience all go on, in the middle of an
-    epoch, at its end and at the very end."""
+    """Optimizer, schedule, dropout, order, averages and patience continue: in the middle of an
+    epoch, at its end, and at the end of the training."""
     run = tmp_path / "run"
     train_and_stop(recipe(run, tiny_base, dataset_dir), step)
     assert not (run / "adapter").exists()
@@ -107,11 +107,11 @@ def test_resumed_weights_are_the_uninterrupted_ones(
     assert steps(run) == steps(whole)
 
 
-def test_a_taught_training_goes_on_with_its_own_teacher_alone(
+def test_a_distilled_training_resumes_only_with_the_same_teacher(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The teacher is asked again and says the same; with or without sentence embeddings, it is
-    another, and half of a training would have learnt other targets."""
+    """With or without sentence embeddings it is another teacher, and half of the training would
+    learn other targets."""
     monkeypatch.setattr(teacher, "find_embedding_model", lambda: None)
     taught = {"distillation_weight": 0.3, "epochs": 2}
     runs = tmp_path / "whole", tmp_path / "stopped"
@@ -135,7 +135,7 @@ def test_a_taught_training_goes_on_with_its_own_teacher_alone(
 def test_a_checkpoint_of_another_device_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written next to a GPU that this process does not have, as a second process has another."""
+    """The process that wrote it had a GPU that this one does not have."""
     kept = TrainState(best={"a": torch.ones(2)}, ema=[torch.ones(2)])
     with monkeypatch.context() as patched:
         patched.setattr(torch.serialization, "location_tag", lambda _: "cuda:7")
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_another_device_is_read(
 def test_a_process_killed_with_9_goes_on_to_the_same_weights(
     whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """Not only an exception: the machine may take the process at any moment."""
+    """Not only after an exception."""
     run = tmp_path / "run"
     flags = [f"{key}={value}" for key, value in SETTINGS.items()]
     command = [
@@ -178,7 +178,7 @@ def test_a_process_killed_with_9_goes_on_to_the_same_weights(
 def test_a_checkpoint_is_refused_when_it_cannot_be_continued_from(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """Corrupt, or of another training: told in one line, and nothing is lost."""
+    """If it is corrupt or of another training."""
     run = tmp_path / "run"
     train_and_stop(recipe(run, tiny_base, dataset_dir), 4)
     with pytest.raises(BadInput, match="--resume"):
@@ -203,8 +203,6 @@ def test_a_checkpoint_is_refused_when_it_cannot_be_continued_from(
 def test_a_full_disk_leaves_the_earlier_checkpoint(
     whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """When there is room again, --resume goes on from it."""
-
     run = tmp_path / "run"
     original = write_atomically
 
@@ -223,16 +221,16 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     assert found == (whole / "adapter" / WEIGHTS).read_bytes()
 
 
-def test_an_adapter_without_its_record_is_of_a_training_that_was_killed(tmp_path: Path) -> None:
-    """Continued it is written again; a finished one, or one that is not continued, is kept."""
+def test_a_resumed_training_replaces_an_adapter_without_a_record(tmp_path: Path) -> None:
+    """It was killed while writing. A finished adapter, or one that is not resumed, is kept."""
     run = tmp_path / "run"
     for name in ("adapter", "checkpoint"):
         (run / name).mkdir(parents=True)
     (run / "checkpoint" / "checkpoint.json").write_text("{}")
-    with pytest.raises(BadInput, match="holds a finished adapter"):
+    with pytest.raises(BadInput, match="has a finished adapter"):
         open_run(run, resume=False, replace=False)
     (run / "training.json").write_text("{}")
-    with pytest.raises(BadInput, match="holds a finished adapter"):
+    with pytest.raises(BadInput, match="has a finished adapter"):
         open_run(run, resume=True, replace=False)
     (run / "training.json").unlink()
     open_run(run, resume=True, replace=False)

@@ -1,4 +1,4 @@
-"""What a person sees of a training, on a terminal and in a log."""
+"""A training's output on a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ from rich.console import Console
 
 from tests.support.trainer_world import training_json
 from trainer.artifacts.training import TrainingRecord
-from trainer.training.console import PlainProgress, describe_review, make_progress
+from trainer.training.console import Progress, describe_review
 
 
-def test_what_a_threshold_sends_to_review_and_what_its_certainty_costs() -> None:
-    """Where both thresholds are one, the first alone."""
+def test_the_review_share_is_printed_with_and_without_the_guarantee() -> None:
+    """Only once if both thresholds are the same."""
     record = training_json()
-    earlier = describe_review(TrainingRecord.model_validate(record, strict=False))
-    assert earlier == ("review: 5.0% of validation goes to a person, 96.0% of the rest are right")
+    same = describe_review(TrainingRecord.model_validate(record, strict=False))
+    assert same == "review: 5.0% of validation goes to review, 96.0% of the rest are right"
     record["validation"] |= {"point_accepted_share": 0.98}
-    told = describe_review(TrainingRecord.model_validate(record, strict=False))
-    assert told.startswith(f"{earlier} (2.0% if the threshold were chosen by the point value")
-    record["validation"] |= {"accepted_share": 0.0, "accepted_precision": None}
-    nothing = describe_review(TrainingRecord.model_validate(record, strict=False))
-    assert nothing.startswith("review: 100.0% of validation goes to a person (2.0% if")
+    both = describe_review(TrainingRecord.model_validate(record, strict=False))
+    assert both.startswith(f"{same} (2.0% with")
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    progress = make_progress(Console(force_terminal=False))
-    assert isinstance(progress, PlainProgress)
+    progress = Progress(Console(force_terminal=False))
     progress.start(1, 3, 4)
     progress.advance(2, 0.5, 1.0)
     progress.finish("done [here]")
@@ -35,7 +31,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(
 
 
 def test_progress_is_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = make_progress(Console(force_terminal=True, width=100))
+    progress = Progress(Console(force_terminal=True, width=100))
     progress.start(1, 3, 4)
     progress.advance(2, 0.5, 1.0)
     progress.finish("done")

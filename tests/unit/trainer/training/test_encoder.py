@@ -1,4 +1,4 @@
-"""A whole tiny training of an encoder: a worker accepts it, and takes the better of its files."""
+"""A complete training of a tiny encoder: a worker accepts it and prefers the better ONNX file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainer.training.run_folder import StepLog
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, disagreement, load_adapter, verify_adapter
 from worker.contract.scoring import decide_from_logits
-from worker.contract.verify import attach_probes, probes_path
+from worker.contract.verify import attach_probes
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recip
 def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, dataset_dir: Path
 ) -> tuple[Path, Manifest, str]:
-    """Return (run folder, manifest, what was printed) of a training whole, with finer labels."""
+    """Return (run folder, manifest, output) of a training with finer labels."""
     run = tmp_path_factory.mktemp("trained") / "run"
     out = io.StringIO()
     train(recipe(run, tiny_encoder, dataset_dir), Console(file=out, width=120))
@@ -108,10 +108,9 @@ def test_it_learns_and_is_calibrated_on_validation(trained: tuple[Path, Manifest
     )
 
 
-def test_every_file_gives_the_golden_logits_and_the_figures_that_are_told(
+def test_every_onnx_file_gives_the_golden_logits_and_the_recorded_figures(
     trained: tuple[Path, Manifest, str],
 ) -> None:
-    """Each as close as the manifest says; the 8-bit one too."""
     run, manifest, _ = trained
     head = manifest.head
     assert head is not None
@@ -127,15 +126,15 @@ def test_every_file_gives_the_golden_logits_and_the_figures_that_are_told(
         )
         assert disagreement(head.golden_logits, found.tolist(), model.tolerance) is None
     assert [model.precision for model in head.onnx] in (["int8", "fp32"], ["fp32", "int8"])
-    told = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
-    assert told["fp32"]["labels_differ"] == 0
-    served = told[head.onnx[0].precision]  # which is the first depends on the processor
+    recorded = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
+    assert recorded["fp32"]["labels_differ"] == 0
+    served = recorded[head.onnx[0].precision]  # which is the first depends on the processor
     assert served["accuracy"] == TRAINING.read(run).validation.accuracy
-    assert told["int8"]["bytes"] < told["fp32"]["bytes"]
+    assert recorded["int8"]["bytes"] < recorded["fp32"]["bytes"]
 
 
 def test_a_worker_decides_as_the_trainer_calibrated(trained: tuple[Path, Manifest, str]) -> None:
-    """The contract's own rule on the scores in the run folder gives each probe its label."""
+    """The contract's rule on the recorded scores gives the recorded accuracy."""
     run, manifest, _ = trained
     head = manifest.head
     assert head is not None
@@ -153,23 +152,15 @@ def test_a_worker_decides_as_the_trainer_calibrated(trained: tuple[Path, Manifes
     assert right / len(lines) == TRAINING.read(run).validation.accuracy
 
 
-def test_probes_stand_beside_the_adapter(trained: tuple[Path, Manifest, str]) -> None:
-    run, manifest, _ = trained
-    assert probes_path(run / "adapter").exists()
-    written = json.loads((run / "adapter" / "manifest.json").read_text(encoding="utf-8"))
-    assert "probes" not in written["reference"]
-    assert {probe.label for probe in manifest.probes} <= set(manifest.taxonomy.names)
-
-
 class Killed(Exception):
     """Stands for a kill at a step."""
 
 
 @pytest.mark.parametrize("step", [3, 8])
-def test_a_training_that_was_killed_goes_on_to_the_same_bits(
+def test_a_killed_training_resumes_to_the_same_bits(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, step: int
 ) -> None:
-    """In the middle of an epoch and at its end, with dropout, averages and decay."""
+    """In the middle of an epoch and at its end."""
     more = {"epochs": 2, "checkpoint_every_s": 1e-6, "ema_decay": 0.9, "onnx": ""}
     whole = recipe(tmp_path / "whole", tiny_encoder, dataset_dir, **more)
     train(whole, Console(quiet=True))
@@ -195,7 +186,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(
 def test_lora_leaves_a_small_file_and_needs_its_base(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
 ) -> None:
-    """What is read back with the base is what the ONNX file, with LoRA folded in, computes."""
+    """Read back with the base, it computes what the ONNX file with folded LoRA computes."""
     more = {"tuning": "lora", "lora_rank": 4, "lora_alpha": 8, "onnx": "fp32"}
     train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
     adapter = tmp_path / "run" / "adapter"
@@ -205,7 +196,7 @@ def test_lora_leaves_a_small_file_and_needs_its_base(
     assert not (adapter / "model.safetensors").exists()
     small = (adapter / "adapter_model.safetensors").stat().st_size
     assert small < (tiny_encoder / "model.safetensors").stat().st_size
-    with pytest.raises(BadInput, match="name its base, all-MiniLM-L6-v2, with --base"):
+    with pytest.raises(BadInput, match="needs its base, all-MiniLM-L6-v2"):
         load_trained_encoder(adapter, None, manifest, device="cpu")
     other = make_tiny_encoder(tmp_path / "other", ["another text altogether"] * 3)
     with pytest.raises(AdapterRefused, match="the adapter was trained on all-MiniLM-L6-v2"):
@@ -223,10 +214,9 @@ def test_lora_leaves_a_small_file_and_needs_its_base(
     np.testing.assert_allclose(HeadScorer(model).logits(prompts), theirs, atol=1e-3)
 
 
-def test_embeddings_with_a_linear_head_are_a_model_of_their_own(
+def test_an_embedding_linear_adapter_has_only_a_head(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
 ) -> None:
-    """Only the head is in its file; scikit-learn's probabilities are the head's softmax."""
     record = train(
         linear_recipe(tmp_path / "run", tiny_encoder, dataset_dir, sublabel_weight=1.0),
         Console(quiet=True),
@@ -247,7 +237,7 @@ def test_embeddings_with_a_linear_head_are_a_model_of_their_own(
 def test_labels_alone_are_learnt_where_finer_ones_are_not_wanted_or_not_there(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, are_there: bool
 ) -> None:
-    """The shipped recipe takes the data as it is."""
+    """The shipped recipe trains on either."""
     more: dict[str, object] = {"epochs": 1, "onnx": ""}
     if are_there:
         more["sublabel_weight"] = 0.0
@@ -266,10 +256,10 @@ def test_labels_alone_are_learnt_where_finer_ones_are_not_wanted_or_not_there(
     assert not manifest.head.onnx
 
 
-def test_a_checkpoint_keeps_its_arithmetic_whatever_a_trial_would_say(
+def test_a_resumed_training_keeps_its_number_format(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A busy machine at the second start is no reason to refuse to go on."""
+    """Another result of the trial, on a busy machine, must not end the resumed training."""
     from trainer.training import arithmetic as precision
 
     more = {"epochs": 1, "checkpoint_every_s": 1e-6, "mixed_precision": "auto", "onnx": ""}
@@ -301,11 +291,11 @@ def test_a_training_that_does_not_fit_is_refused_before_a_weight_is_loaded(
         train(recipe(tmp_path / "run", tiny_encoder, dataset_dir), Console(quiet=True))
 
 
-# In which order workers take an encoder's files, and on which scores it is calibrated.
+# The order of an encoder's files, and the scores it is calibrated on.
 
 
 def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:
-    """Which messages each file labels rightly: ``lost`` only fp32, ``won`` only int8."""
+    """Return which messages each file labels correctly: ``lost`` only fp32, ``won`` only int8."""
     fp32 = [True] * same + [True] * lost + [False] * won
     int8 = [True] * same + [False] * lost + [True] * won
     return {"fp32": np.array(fp32), "int8": np.array(int8)}
@@ -315,7 +305,7 @@ def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:
     ("lost", "won", "first"),
     [
         (0, 0, "int8"),  # the same answers
-        (1, 0, "int8"),  # one message is no evidence
+        (1, 0, "int8"),  # a single message is not evidence
         (5, 3, "int8"),  # 2 more of 8 that differ
         (0, 9, "int8"),
         (2, 0, "fp32"),
@@ -323,14 +313,10 @@ def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:
         (40, 30, "fp32"),
     ],
 )
-def test_eight_bits_are_taken_where_they_are_as_right_within_noise(
+def test_eight_bits_are_preferred_if_as_accurate_within_noise(
     lost: int, won: int, first: str
 ) -> None:
     assert prefer(right(lost, won))[0] == first
-
-
-def test_a_single_file_is_the_first() -> None:
-    assert prefer({"fp32": np.ones(3, dtype=np.bool_)}) == ("fp32",)
 
 
 @pytest.mark.parametrize("first", ["int8", "fp32"])
@@ -341,8 +327,8 @@ def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
     monkeypatch: pytest.MonkeyPatch,
     first: OnnxPrecision,
 ) -> None:
-    """The 8-bit file is made to answer twice as surely: its temperature is twice as high. The
-    model has learnt something: at chance no temperature is better than another."""
+    """The 8-bit file's logits are doubled, so its temperature is doubled. The model has to learn
+    something first: at chance every temperature is equally good."""
     original = onnx_logits
 
     def logits(path: Path, prompts: object, **more: object) -> Floats:
@@ -359,19 +345,19 @@ def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
     manifest = load_adapter(run / "adapter")
     assert manifest.head is not None
     assert tuple(model.precision for model in manifest.head.onnx) == order
-    told = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
-    assert manifest.calibration.temperature == told[first]["temperature"]
-    assert manifest.calibration.ece == told[first]["ece"]
-    ratio = told["int8"]["temperature"] / told["fp32"]["temperature"]
+    recorded = {figures["precision"]: figures for figures in manifest.metrics["onnx"]}
+    assert manifest.calibration.temperature == recorded[first]["temperature"]
+    assert manifest.calibration.ece == recorded[first]["ece"]
+    ratio = recorded["int8"]["temperature"] / recorded["fp32"]["temperature"]
     assert ratio == pytest.approx(2, rel=0.1)
     record = TRAINING.read(run)
-    assert record.validation.accuracy == told[first]["accuracy"]
+    assert record.validation.accuracy == recorded[first]["accuracy"]
 
 
-def test_a_message_is_scored_by_itself_as_a_worker_runs_it(
+def test_onnx_files_are_measured_one_message_at_a_time(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scale of 8-bit activations is taken over the whole batch."""
+    """As a worker runs them: 8-bit activations are scaled over the whole batch."""
     sizes: set[object] = set()
     original = onnx_logits
 

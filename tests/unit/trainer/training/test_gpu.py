@@ -1,4 +1,4 @@
-"""What needs other hardware or an optional package: run where it is, skipped with the reason."""
+"""Trainings that need a GPU or bitsandbytes; skipped with the reason if it is missing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def settings(base: Path, dataset: Path, run: Path, **more: object) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def wide_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the tiny base with heads as wide as FlexAttention's kernels want them: 16."""
+    """Return the tiny base with heads 16 wide, as FlexAttention's kernels require."""
     directory = tmp_path_factory.mktemp("base") / "wide"
     shutil.copytree(tiny_base, directory)
     config = LlamaConfig.from_pretrained(tiny_base, hidden_size=64, head_dim=16)
@@ -68,11 +68,11 @@ def learn(given: dict[str, object]) -> list[float]:
     [
         {"mixed_precision": "bf16", "attn_implementation": "sdpa"},
         {"mixed_precision": "bf16", "attn_implementation": "auto", "gradient_checkpointing": True},
-        {"mixed_precision": "bf16", "attn_implementation": "sdpa", "packing": False},
+        {"mixed_precision": "bf16", "attn_implementation": "sdpa", "prompt_layout": "cached"},
         {
             "mixed_precision": "bf16",
             "base_dtype": "bfloat16",
-            "share_prefix": False,
+            "prompt_layout": "whole",
             "gradient_checkpointing": True,
             "micro_batch_size": 4,
             "lora_dropout": 0.05,
@@ -82,8 +82,6 @@ def learn(given: dict[str, object]) -> list[float]:
 def test_it_learns_on_a_gpu(
     wide_base: Path, dataset_dir: Path, tmp_path: Path, more: dict[str, object]
 ) -> None:
-    """In bfloat16: packed with and without FlexAttention, with a cached prefix, and whole rows with
-    checkpointed gradients."""
     losses = learn(settings(wide_base, dataset_dir, tmp_path / "run", **more))
     assert losses[-1] < 0.9 * losses[0]
 
@@ -92,8 +90,7 @@ def test_it_learns_on_a_gpu(
 def test_it_learns_on_a_base_of_four_bits(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """QLoRA: the base is quantized, the adapter is not."""
-    more = {"load_in_4bit": True, "serve_in_4bit": True, "share_prefix": False}
+    more = {"load_in_4bit": True, "serve_in_4bit": True, "prompt_layout": "whole"}
     losses = learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
     assert losses[-1] < 0.9 * losses[0]
 
@@ -103,8 +100,7 @@ def test_it_learns_on_a_base_of_four_bits(
 def test_an_adapter_of_four_bits_is_evaluated_on_the_base_that_serves(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path, serve_in_4bit: bool
 ) -> None:
-    """In the same precision as it was calibrated in: the layers say which."""
-    more = {"load_in_4bit": True, "serve_in_4bit": serve_in_4bit, "share_prefix": False}
+    more = {"load_in_4bit": True, "serve_in_4bit": serve_in_4bit, "prompt_layout": "whole"}
     learn(settings(tiny_base, dataset_dir, tmp_path / "run", **more))
     manifest = load_adapter(tmp_path / "run" / "adapter")
     model = load_adapter_model(tmp_path / "run" / "adapter", tiny_base, manifest)
@@ -113,8 +109,9 @@ def test_an_adapter_of_four_bits_is_evaluated_on_the_base_that_serves(
 
 
 @pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_four_bits_without_the_package_is_told(make_lora_model: Callable[..., LoraModel]) -> None:
-    """By the extra's name, before anything is loaded."""
+def test_the_error_without_bitsandbytes_names_the_extra(
+    make_lora_model: Callable[..., LoraModel],
+) -> None:
     with pytest.raises(BadInput, match="extra 'qlora'"):
         make_lora_model(load_in_4bit=True, attn_implementation="sdpa")
 
@@ -122,20 +119,20 @@ def test_four_bits_without_the_package_is_told(make_lora_model: Callable[..., Lo
 def test_gradient_checkpointing_learns_the_same(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """It trades time for memory, not the result; micro-batches and packing neither."""
+    """Micro-batches and packing do not change the result either."""
     runs = {}
     for name, more in (
         ("plain", {"gradient_checkpointing": False}),
         ("checkpointed", {"gradient_checkpointing": True}),
         ("micro", {"gradient_checkpointing": False, "micro_batch_size": 3}),
-        ("packed", {"share_prefix": True, "packing": True}),
-        ("packed, checkpointed", {"share_prefix": True, "gradient_checkpointing": True}),
+        ("packed", {"prompt_layout": "packed"}),
+        ("packed, checkpointed", {"prompt_layout": "auto", "gradient_checkpointing": True}),
     ):
         given = settings(
             tiny_base,
             dataset_dir,
             tmp_path / name,
-            **{"share_prefix": False, "mixed_precision": "no", "threads": 1, **more},
+            **{"prompt_layout": "whole", "mixed_precision": "no", "threads": 1, **more},
         )
         runs[name] = learn(given)
     assert runs["checkpointed"] == pytest.approx(runs["plain"], rel=1e-4)
@@ -148,7 +145,7 @@ def test_gradient_checkpointing_learns_the_same(
 def test_flex_attention_gives_the_loss_and_gradients_of_whole_rows(
     wide_base: Path, gradient_checkpointing: bool
 ) -> None:
-    """Compiled, on the way there and back, for batches of several lengths."""
+    """Compiled, for batches of several lengths."""
     losses, gradients = [], []
     ways: tuple[tuple[str, Layout], ...] = (("flex_attention", "packed"), ("sdpa", "whole"))
     for attention, layout in ways:

@@ -1,4 +1,4 @@
-"""The loss of an encoder: half of the finer labels, half of their sums."""
+"""The loss of an encoder: of labels and of finer labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 
 from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.artifacts.training import Distillation
-from trainer.errors import BadInput
 from trainer.model.encoder import EncoderModel, EncoderShape, collate_rows, load_encoder
 from trainer.model.prompt import HeadRow
 from trainer.model.scoring import Class
@@ -63,7 +62,7 @@ def test_a_labels_probability_is_the_sum_of_its_classes(model: EncoderModel) -> 
 
 
 def test_half_the_loss_is_the_finer_labels_in_rows_that_have_one(model: EncoderModel) -> None:
-    """A row without one learns its label alone, whole."""
+    """A row without one learns only its label."""
     loss = objective(model, sublabel_weight=0.5)(ROWS, 4)
     found = logits(model)
     coarse = nll_loss(of_labels(found), torch.tensor([0, 0, 1, 0]), reduction="none")
@@ -83,7 +82,7 @@ def test_smoothing_spreads_either_target(model: EncoderModel) -> None:
 
 
 def test_a_teacher_has_its_share_of_labels_and_of_finer_ones(model: EncoderModel) -> None:
-    """A row without a finer label is taught its label alone."""
+    """For a row without a finer label, of its label only."""
     thought = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [1.0, 0.0]])
     finer = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.1, 0.1, 0.8], [0.0, 0.0, 0.0]])
     record = Distillation(teacher="made up", agreement=1.0)
@@ -105,14 +104,3 @@ def test_parts_of_a_batch_add_up(model: EncoderModel) -> None:
     whole = objective(model, sublabel_weight=0.5)(ROWS, 4).total
     parts = [objective(model, sublabel_weight=0.5)(ROWS[at : at + 2], 4).total for at in (0, 2)]
     torch.testing.assert_close(sum(parts), whole)
-
-
-def test_finer_labels_that_are_not_there_are_asked_for_in_vain(model: EncoderModel) -> None:
-    with pytest.raises(BadInput, match="prepare it with --sublabel-column, or set sublabel_weight"):
-        HeadObjective(
-            model,
-            [Class("a", "a"), Class("b", "b")],
-            LABELS,
-            label_smoothing=0,
-            sublabel_weight=0.5,
-        )

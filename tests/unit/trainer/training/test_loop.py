@@ -1,4 +1,4 @@
-"""When to stop, what to keep, and how fast to learn: decisions over plain figures."""
+"""When a training stops, which epoch it keeps, and its learning rate."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from trainer.training.run_folder import best_epoch, should_stop
 
 
 def epochs(*figures: tuple[float, float], raw: tuple[float, ...] = ()) -> list[Epoch]:
-    """Return epochs of a loss after the temperature and a macro-F1 each; ``raw`` are the losses
-    before it, if others."""
+    """Return epochs from (loss with temperature, macro-F1); ``raw`` are the losses without it."""
     return [
         Epoch(
             number=number,
@@ -32,16 +31,16 @@ def epochs(*figures: tuple[float, float], raw: tuple[float, ...] = ()) -> list[E
 
 
 def test_the_lowest_loss_or_the_highest_f1_is_kept() -> None:
-    """Of equals the earlier, or with F1 the one that is surer of what is right."""
+    """Ties go to the earlier epoch, with F1 to the lower loss."""
     some = epochs((0.5, 0.8), (0.4, 0.8), (0.6, 0.9), (0.7, 0.9))
     assert best_epoch(some, "loss") == 2
     assert best_epoch(some, "macro_f1") == 3
     assert best_epoch(epochs((0.5, 0.8), (0.5, 0.8)), "loss") == 1
 
 
-def test_an_epoch_that_is_right_more_often_and_too_sure_is_kept() -> None:
-    """Serving divides the scores by a temperature, so being too sure costs nothing: the epoch of
-    84.1 % with the higher raw loss, not that of 82.0 %; and training goes on after it."""
+def test_an_overconfident_but_more_accurate_epoch_is_kept() -> None:
+    """Serving applies a temperature, so overconfidence costs nothing: the epoch of 84.1 % with the
+    higher raw loss is kept, not that of 82.0 %, and training continues after it."""
     some = epochs((0.93, 0.689), (0.585, 0.82), (0.56, 0.841), raw=(0.957, 0.587, 0.64))
     assert best_epoch(some, "loss") == 3
     assert best_epoch(some, "macro_f1") == 3
@@ -50,7 +49,7 @@ def test_an_epoch_that_is_right_more_often_and_too_sure_is_kept() -> None:
 
 
 def test_training_goes_on_while_either_figure_gets_better() -> None:
-    """The loss often turns while the labels still get better."""
+    """The loss often rises while the labels still improve."""
     assert not should_stop(epochs((0.5, 0.8), (0.6, 0.85), (0.7, 0.9)), 2)
     assert not should_stop(epochs((0.5, 0.8), (0.6, 0.7)), 2)
     assert should_stop(epochs((0.5, 0.8), (0.6, 0.7), (0.5, 0.8)), 2)

@@ -1,4 +1,4 @@
-"""Bfloat16 arithmetic on a CPU is tried, whatever the kind of model."""
+"""Whether a CPU computes in bfloat16 is decided by a trial."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from rich.console import Console
 
 from tests.unit.trainer.training.test_train import recipe
 from trainer.training import arithmetic as precision
-from trainer.training import memory
 from trainer.training.arithmetic import is_bf16_faster
-from trainer.training.memory import plan_memory, read_shape
 from trainer.training.train import train
 
 pytestmark = pytest.mark.slow
@@ -23,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def test_a_trial_says_which_arithmetic_is_faster() -> None:
-    """By the medians of what was run under each, and random numbers are as they were."""
+    """And leaves the random state unchanged."""
     slow = {False: 0.02, True: 0.0}
     before = torch.get_rng_state()
 
@@ -38,7 +36,7 @@ def test_a_trial_says_which_arithmetic_is_faster() -> None:
 
 
 def test_a_trial_of_a_large_model_ends_after_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of minutes are not repeated to know their time to the second."""
+    """Steps of minutes are not repeated."""
     clock = iter(range(0, 10_000, 60))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
     steps: list[bool] = []
@@ -55,8 +53,8 @@ def test_an_adapter_is_trained_in_what_was_faster(
     faster: bool,
     dtype: str,
 ) -> None:
-    """The trial is of the step that the training makes, and leaves no gradient behind: in float32
-    the weights are those of a training that tried nothing."""
+    """The trial leaves no gradient behind: in float32 the loss is that of a training without a
+    trial."""
 
     def measured(step: Any, device: torch.device) -> bool:
         is_bf16_faster(step, device)
@@ -70,17 +68,3 @@ def test_an_adapter_is_trained_in_what_was_faster(
     if not faster:
         plain = recipe(tmp_path / "plain", tiny_base, dataset_dir, epochs=1)
         assert train(plain, Console(quiet=True)).epochs[0].train_loss == record.epochs[0].train_loss
-
-
-def test_memory_is_planned_for_the_arithmetic_that_takes_more(
-    tiny_base: Path, tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is planned before a weight is loaded, and tried after."""
-    monkeypatch.setattr(memory, "free_memory", lambda _: 10**12)
-
-    def planned(bf16: bool | None) -> int:
-        asked = recipe(tmp_path, tiny_base, dataset_dir)
-        sizes: Any = {"prefix_tokens": 8, "longest_tokens": 64, "bf16": bf16}
-        return plan_memory(read_shape(tiny_base), asked, CPU, **sizes).estimate.total
-
-    assert planned(None) == max(planned(True), planned(False))

@@ -51,7 +51,7 @@ def run_two(
 def test_two_processes_train_what_one_trains(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """Batches are shared out, gradients added up, and one process asks the teacher and writes."""
+    """One of them asks the teacher and writes."""
     alone = {"base": tiny_base, "dataset": dataset_dir, "run": tmp_path / "one"}
     taught = {"distillation_weight": 0.5}
     train(load_recipe(CONFIG, SETTINGS | alone | taught), Console(quiet=True))
@@ -73,7 +73,7 @@ def test_two_processes_train_what_one_trains(
 def test_two_processes_sweep_trial_after_trial(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """The processes stay together from one trial to the next; one of them writes and prints."""
+    """One of them writes and prints."""
     grid = ("--grid", "per_label=5,10,20", "--json")
     done = run_two("sweep", tiny_base, dataset_dir, tmp_path, *grid)
     printed = json.loads(done.stdout)

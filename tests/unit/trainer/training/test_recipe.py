@@ -1,4 +1,4 @@
-"""Settings: flags over environment over file, wrong ones in one line, and which kinds have them."""
+"""The recipe: precedence of its sources, errors in one line, and settings by kind."""
 
 from __future__ import annotations
 
@@ -17,16 +17,11 @@ PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
 SHIPPED = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 
 
-def test_the_shipped_recipe_is_whole_but_for_the_base(tmp_path: Path) -> None:
-    recipe = load_recipe(SHIPPED, PLACES)
-    assert recipe.lora_rank == 16
+@pytest.mark.parametrize("file", ["trainer.toml", "trainer-cpu.toml", "trainer-encoder.toml"])
+def test_a_shipped_recipe_needs_only_the_places(file: str) -> None:
+    load_recipe(CONFIG / file, PLACES)
     with pytest.raises(BadInput, match="base: Field required"):
-        load_recipe(SHIPPED, {})
-
-
-def test_the_recipe_for_a_gpu_is_whole_too() -> None:
-    recipe = load_recipe(CONFIG / "trainer.toml", PLACES)
-    assert (recipe.lora_rank, recipe.base_dtype, recipe.list_labels) == (16, "bfloat16", True)
+        load_recipe(CONFIG / file, {})
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(
@@ -46,65 +41,6 @@ def test_a_list_can_be_a_flag_or_a_variable(given: str, monkeypatch: pytest.Monk
     assert load_recipe(SHIPPED, PLACES).lora_target_modules == ("q_proj", "v_proj")
 
 
-def test_a_wrong_setting_is_looked_for_where_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadInput, match=r"^lora_rank: .*\(flag\)$"):
-        load_recipe(SHIPPED, {**PLACES, "lora_rank": "0"})
-    monkeypatch.setenv("CLERK_TRAINER_LORA_RANK", "0")
-    with pytest.raises(BadInput, match=r"^lora_rank: .*\(environment\)$"):
-        load_recipe(SHIPPED, PLACES)
-
-
-@pytest.mark.parametrize(
-    ("flags", "problem"),
-    [
-        ({"rnak": "8"}, "no setting is named 'rnak'"),
-        ({"lora_rank": "0"}, "lora_rank: Input should be greater"),
-        ({"learning_rate": "fast"}, "learning_rate: Input should be a valid number"),
-        ({"adapter_dtype": "int8"}, "adapter_dtype: Input should be"),
-        ({"load_in_4bit": "8"}, "load_in_4bit: Input should be"),
-    ],
-)
-def test_a_wrong_setting_is_named_in_one_line(
-    tmp_path: Path, flags: dict[str, str], problem: str
-) -> None:
-    with pytest.raises(BadInput, match=problem) as caught:
-        load_recipe(SHIPPED, {**PLACES, **flags})
-    assert "\n" not in str(caught.value)
-
-
-def test_a_variable_that_names_no_setting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would go unread, and the training would be another one than was meant."""
-    monkeypatch.setenv("CLERK_TRAINER_LORA_RNAK", "8")
-    with pytest.raises(BadInput, match=r"CLERK_TRAINER_LORA_RNAK: .*did you mean 'lora_rank'"):
-        load_recipe(SHIPPED, PLACES)
-
-
-def test_an_unknown_key_in_the_file_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "r.toml"
-    path.write_text(SHIPPED.read_text(encoding="utf-8") + "\nepoch = 3\n", encoding="utf-8")
-    with pytest.raises(BadInput, match="no setting is named 'epoch'; did you mean 'epochs'"):
-        load_recipe(path, PLACES)
-    with pytest.raises(BadInput, match=r"none\.toml: cannot be read"):
-        load_recipe(tmp_path / "none.toml", {})
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (b"\r", "is not TOML"),
-        (b"epochs = " + b"9" * 5000, "is not TOML"),
-        (b"x = " + b"[" * 100_000, "nested"),
-        (b"\xff", "is not TOML"),
-    ],
-)
-def test_what_is_no_recipe_is_told_in_one_line(tmp_path: Path, content: bytes, why: str) -> None:
-    path = tmp_path / "r.toml"
-    path.write_bytes(content)
-    with pytest.raises(BadInput, match=why) as caught:
-        load_recipe(path, PLACES)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
     recipe = load_recipe(
         SHIPPED, {**PLACES, "base": tmp_path / "some" / "base", "run": tmp_path / "x"}
@@ -114,12 +50,7 @@ def test_a_manifest_gets_no_path_of_this_machine(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(record)
 
 
-def test_assignments_need_an_equals_sign() -> None:
-    with pytest.raises(BadInput, match="key=value"):
-        parse_assignments(["lora_rank"])
-
-
-# The kinds of model: each is registered, and a setting that means nothing for one is refused.
+# Settings by kind of model.
 
 
 ROOT = Path(__file__).parents[4]
@@ -146,25 +77,25 @@ def test_the_shipped_recipe_for_encoders_is_whole() -> None:
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        ({"instruction": "Answer."}, "instruction: no setting of kind 'encoder': leave it out"),
-        ({"load_in_4bit": "true"}, "load_in_4bit: no setting of kind 'encoder'"),
-        ({"kind": "lora-code"}, "no setting of kind 'lora-code'"),
-        ({"kind": "embedding-linear"}, "no setting of kind 'embedding-linear'"),
+        ({"instruction": "Answer."}, "instruction: not a setting of kind 'encoder': leave it out"),
+        ({"kind": "lora-code"}, "not a setting of kind 'lora-code'"),
+        ({"kind": "embedding-linear"}, "not a setting of kind 'embedding-linear'"),
         ({"kind": "decoder"}, "kind: Input should be"),
         ({"sublabel_weight": "1"}, "share of the loss: at least 0 and below 1"),
         ({"sublabel_weight": "much"}, "sublabel_weight"),
         ({"onnx": "int4"}, "onnx.0: Input should be 'fp32' or 'int8'"),
         ({"pooling": "max"}, "pooling: Input should be"),
+        ({"learning_rate": "fast"}, "learning_rate: Input should be a valid number"),
     ],
 )
-def test_what_means_nothing_for_a_kind_is_refused(flags: dict[str, str], problem: str) -> None:
+def test_a_setting_of_another_kind_is_refused(flags: dict[str, str], problem: str) -> None:
     with pytest.raises(BadInput, match=problem):
         load_recipe(ENCODER, FOLDERS | flags)
 
 
 def test_a_language_model_needs_an_instruction_and_no_pooling() -> None:
     cpu = ROOT / "config" / "trainer-cpu.toml"
-    with pytest.raises(BadInput, match="pooling: no setting of kind 'lora-code'"):
+    with pytest.raises(BadInput, match="pooling: not a setting of kind 'lora-code'"):
         load_recipe(cpu, FOLDERS | {"pooling": "mean"})
     with pytest.raises(BadInput, match="sublabel_weight: kind 'lora-code' takes a number"):
         load_recipe(cpu, FOLDERS | {"sublabel_weight": "auto"})
@@ -172,8 +103,15 @@ def test_a_language_model_needs_an_instruction_and_no_pooling() -> None:
         load_recipe(cpu, FOLDERS | {"instruction": ""})
 
 
-def test_a_manifest_tells_the_settings_of_its_kind_alone() -> None:
-    """A setting that means nothing for the kind is left out."""
+def test_a_weight_for_finer_labels_needs_finer_labels() -> None:
+    recipe = load_recipe(SHIPPED, PLACES | {"sublabel_weight": 0.5})
+    assert recipe.sublabel_share(("a", "b")) == 0.5
+    with pytest.raises(BadInput, match="prepare it with --sublabel-column, or set sublabel_weight"):
+        recipe.sublabel_share(())
+    assert load_recipe(ENCODER, PLACES).sublabel_share(()) == 0.0
+
+
+def test_a_manifest_has_only_the_settings_of_its_kind() -> None:
     encoder = load_recipe(ENCODER, FOLDERS).to_record()
     assert encoder["kind"] == "encoder"
     assert "instruction" not in encoder

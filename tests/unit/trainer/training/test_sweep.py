@@ -1,4 +1,4 @@
-"""A sweep ranks by validation, keeps to its budget and goes on where it stopped."""
+"""A sweep ranks by validation, keeps to its budget, and resumes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def flags(base: Path, dataset: Path) -> dict[str, object]:
 def test_trials_are_ranked_by_validation_and_not_repeated(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """The hold-out stays sealed; a second call trains what is new alone."""
+    """The hold-out stays sealed."""
     before = count_openings(open_dataset(dataset_dir))
     given, grid = flags(tiny_base, dataset_dir), {"per_label": ["5", "20"], "lora_rank": ["2"]}
     quiet = Console(quiet=True)
@@ -53,16 +53,15 @@ def test_trials_are_ranked_by_validation_and_not_repeated(
         sweep(CONFIG, given | {"epochs": 3}, grid, tmp_path, quiet, budget_s=500)
 
 
-def test_a_budget_that_no_trial_fits_is_told(
+def test_a_trial_that_exceeds_the_budget_is_stopped(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """A trial that passes the budget is stopped, not waited for."""
     given = flags(tiny_base, dataset_dir) | {"epochs": 500, "early_stopping_patience": 500}
     with pytest.raises(BadInput, match="no trial ended within 1 s"):
         sweep(CONFIG, given, {"lora_rank": ["2"]}, tmp_path, Console(quiet=True), budget_s=1)
 
 
-def test_a_wrong_setting_is_told_before_the_first_trial(
+def test_a_wrong_setting_is_an_error_before_the_first_trial(
     tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     given = flags(tiny_base, dataset_dir)
@@ -76,8 +75,7 @@ def test_a_wrong_setting_is_told_before_the_first_trial(
     assert parse_grid(["lora_rank=8, 16"]) == {"lora_rank": ["8", "16"]}
 
 
-def test_a_smaller_set_is_a_part_of_a_larger_one(dataset_dir: Path) -> None:
-    """A learning curve over data adds messages and never exchanges them."""
+def test_a_smaller_training_set_is_a_subset_of_a_larger_one(dataset_dir: Path) -> None:
     train = open_dataset(dataset_dir).train
     small, large = take_per_label(train, 4, 1), take_per_label(train, 9, 1)
     assert (len(small), len(large)) == (12, 27)

@@ -1,4 +1,4 @@
-"""A whole tiny training: a worker accepts it, PEFT computes it, the base that serves rates it."""
+"""A complete tiny training: a worker accepts the adapter, and PEFT computes the same logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 import torch
 from peft import PeftModel
 from rich.console import Console
-from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -36,7 +35,6 @@ from trainer.training.inputs import read_code_inputs, verify_rows
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.train import train
 from worker.contract import (
-    AdapterRefused,
     Lora,
     Manifest,
     build_prompt,
@@ -72,7 +70,7 @@ def recipe(directory: Path, base: Path, dataset: Path, **more: object) -> Recipe
 def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, dataset_dir: Path
 ) -> tuple[Path, Manifest, str]:
-    """Return (run folder, manifest, what was printed) of one training with finer labels."""
+    """Return (run folder, manifest, output) of a training with finer labels."""
     directory = tmp_path_factory.mktemp("trained")
     with (directory / "log").open("w+", encoding="utf-8") as log:
         train(
@@ -83,15 +81,8 @@ def trained(
         return directory / "run", load_adapter(directory / "run" / "adapter"), log.read()
 
 
-def test_a_model_card_stands_beside_the_adapter(trained: tuple[Path, Manifest, str]) -> None:
-    """And not in its folder, where a worker accepts no other file."""
-    run, manifest, _ = trained
-    assert manifest.digest in (run / "README.md").read_text(encoding="utf-8")
-    assert not (run / "adapter" / "README.md").exists()
-
-
 class _Down:
-    """A tracker that begins a run and then takes nothing."""
+    """A tracker that starts a run and then fails."""
 
     def start(self, project: str, name: str, params: object, tags: object) -> str:
         return f"{project}/1"
@@ -103,13 +94,13 @@ class _Down:
         raise ConnectionError("the tracker is down")
 
     def finish(self, *, failed: bool) -> None:
-        raise AssertionError("it was not to be asked again")
+        raise AssertionError("a failed tracker is not called again")
 
 
-def test_a_tracker_that_fails_ends_no_training(
+def test_a_failing_tracker_does_not_end_the_training(
     tmp_path: Path, tiny_base: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told once, and the record says where the run was begun."""
+    """The failure is printed once."""
     asked = []
 
     def open_down(name: TrackerName, project: str, console: Console) -> Tracking:
@@ -145,8 +136,7 @@ def test_the_adapter_passes_every_check_of_a_worker(
 def test_no_message_of_the_dataset_is_in_the_adapter(
     tmp_path: Path, tiny_base: Path, dataset_dir: Path
 ) -> None:
-    """An adapter travels; the messages it can be tried on stay in the run folder, for owner and
-    group, and a worker that serves it from there tries it on them."""
+    """Probes stay in the run folder, readable for owner and group, where a worker finds them."""
     lenient = recipe(tmp_path, tiny_base, dataset_dir, review_precision=0.1, review_floor=0.0)
     with (tmp_path / "log").open("w", encoding="utf-8") as log:
         train(lenient, Console(file=log))
@@ -164,8 +154,7 @@ def test_no_message_of_the_dataset_is_in_the_adapter(
     assert probes_path(adapter).stat().st_mode & 0o777 == 0o640
 
 
-def test_the_run_says_what_it_did_and_how_well(trained: tuple[Path, Manifest, str]) -> None:
-    """Curves, memory and the validation figures are in files, and told on the terminal."""
+def test_the_run_folder_has_epochs_and_steps(trained: tuple[Path, Manifest, str]) -> None:
     run, manifest, log = trained
     record = json.loads((run / "training.json").read_text(encoding="utf-8"))
     assert record["adapter"] == {"name": manifest.name, "digest": manifest.digest}
@@ -185,10 +174,10 @@ def test_the_run_says_what_it_did_and_how_well(trained: tuple[Path, Manifest, st
     assert not (run / "checkpoint").exists()
 
 
-def test_a_training_shows_messages_on_a_terminal_alone(
+def test_messages_are_shown_only_on_a_terminal(
     tmp_path: Path, tiny_base: Path, dataset_dir: Path
 ) -> None:
-    """What a job prints is kept as its log, and no log holds a customer's words."""
+    """Other output may be kept as a log."""
     inputs = read_code_inputs(recipe(tmp_path, tiny_base, dataset_dir))
     shown = {}
     for is_terminal in (True, False):
@@ -203,7 +192,6 @@ def test_a_training_shows_messages_on_a_terminal_alone(
 def test_validation_figures_can_be_recomputed_and_hold_no_text(
     trained: tuple[Path, Manifest, str], dataset_dir: Path
 ) -> None:
-    """A run folder travels further than data."""
     run, manifest, _ = trained
     text = (run / "validation_predictions.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
@@ -224,27 +212,6 @@ def test_the_adapter_names_no_path_of_this_machine(
         text = (run / "adapter" / name).read_text(encoding="utf-8")
         assert str(tiny_base) not in text
         assert str(run) not in text
-
-
-def test_weights_are_named_as_peft_names_them_and_stored_small(
-    trained: tuple[Path, Manifest, str],
-) -> None:
-    run, manifest, _ = trained
-    with safe_open(run / "adapter" / "adapter_model.safetensors", "pt") as file:
-        names = set(file.keys())
-        assert file.get_tensor(next(iter(names))).dtype == torch.bfloat16
-    assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in names
-    assert len(names) == 2 * 7 * 2  # layers, linear layers in each, A and B
-    assert manifest.lora is not None
-    assert manifest.lora.target_modules == (
-        "down_proj",
-        "gate_proj",
-        "k_proj",
-        "o_proj",
-        "q_proj",
-        "up_proj",
-        "v_proj",
-    )
 
 
 @pytest.mark.parametrize("message", ["where is my parcel", "card declined today", "🙏"])
@@ -301,7 +268,6 @@ def test_the_manifest_says_what_it_was_made_of(trained: tuple[Path, Manifest, st
 def test_an_adapter_is_not_replaced_unasked_and_a_strange_folder_never(
     trained: tuple[Path, Manifest, str], tiny_base: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    """What took hours is not overwritten by a repeated command."""
     run, manifest, _ = trained
     with pytest.raises(BadInput, match="add --replace"):
         train(recipe(run.parent, tiny_base, dataset_dir), Console(quiet=True))
@@ -329,22 +295,7 @@ def test_nothing_is_published_when_the_weights_read_back_differ(
     assert not (short.run / "adapter").exists()
 
 
-def test_a_changed_weight_file_is_refused_later(
-    trained: tuple[Path, Manifest, str], tmp_path: Path
-) -> None:
-    run, _, _ = trained
-    copy = tmp_path / "adapter"
-    copy.mkdir()
-    for path in (run / "adapter").iterdir():
-        data = bytearray(path.read_bytes())
-        if path.suffix == ".safetensors":
-            data[-1] ^= 1
-        (copy / path.name).write_bytes(data)
-    with pytest.raises(AdapterRefused, match="altered"):
-        load_adapter(copy)
-
-
-# The confidence is of the base that serves, also where the adapter learnt on one of four bits.
+# Calibration on the base that serves, if the adapter was trained on a 4-bit base.
 
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
@@ -352,8 +303,7 @@ CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 
 @pytest.fixture
 def four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Round every linear weight of the base to a coarse grid where four bits are asked for, as
-    bitsandbytes does on a GPU."""
+    """Round the base's linear weights to a coarse grid instead of 4 bits, which need a GPU."""
 
     def load(base: Path, *, load_in_4bit: bool = False, **choices: Any) -> LoraModel:
         model = load_lora_model(base, **choices)
@@ -371,8 +321,8 @@ def four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_calibrated_on_the_base_that_serves(
     four_bits: None, tiny_base: Path, dataset_dir: Path, tmp_path: Path, serve_in_4bit: bool
 ) -> None:
-    """What a run records of validation is what an evaluation of its adapter finds, which loads the
-    base as the recipe says that it is served."""
+    """The recorded validation scores are those of an evaluation, which loads the base as it is
+    served."""
     given = {
         "base": tiny_base,
         "dataset": dataset_dir,
@@ -403,7 +353,7 @@ def test_it_is_calibrated_on_the_base_that_serves(
 
 
 def test_a_released_model_holds_no_weights(tiny_base: Path) -> None:
-    """So that the base that serves has the room of the base that was trained on."""
+    """So there is room for the base that serves."""
     model = lora_model.load_as_served(tiny_base, Lora(2, 4.0, ()), device="cpu", in_4bit=False)
     assert sum(weights.numel() for weights in model.peft_model.parameters()) > 0
     model.release()
