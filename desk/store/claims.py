@@ -96,19 +96,16 @@ def is_free(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
     item = items_store.get(tx, item_id)
     if item is None or item.state not in {"open", "second"}:
         return False
-    holder = tx.execute(_HOLDER, {"item": item_id}).first()
-    if holder is not None and holder.until_ms > now_ms:
-        return bool(holder.person_id == person_id)
+    holder = _holder(tx, item_id, now_ms)
+    if holder is not None:
+        return holder == person_id
     return not tx.execute(_GAVE_OPINION, {"item": item_id, "person_id": person_id}).scalar()
 
 
 def is_dispute_free(tx: Tx, person_id: int, now_ms: int, query: sa.Select[Any]) -> bool:
     """Tell whether nobody else holds one of these disputed items (a query of their ids)."""
-    for item_id in tx.execute(query).scalars().all():
-        holder = tx.execute(_HOLDER, {"item": item_id}).first()
-        if holder is None or holder.until_ms <= now_ms or holder.person_id == person_id:
-            return True
-    return False
+    waiting = tx.execute(query).scalars().all()
+    return any(_holder(tx, item_id, now_ms) in {None, person_id} for item_id in waiting)
 
 
 def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
@@ -190,8 +187,13 @@ def count_left(
 
 def holds(tx: Tx, item_id: int, person_id: int, now_ms: int) -> bool:
     """Whether an item is held for a person. Ask with the item locked."""
-    holder = tx.execute(_HOLDER, {"item": item_id}).first()
-    return holder is not None and holder.person_id == person_id and holder.until_ms > now_ms
+    return _holder(tx, item_id, now_ms) == person_id
+
+
+def _holder(tx: Tx, item_id: int, now_ms: int) -> int | None:
+    """Return the person who holds an item now, None if nobody does."""
+    found = tx.execute(_HOLDER, {"item": item_id}).first()
+    return found.person_id if found is not None and found.until_ms > now_ms else None
 
 
 def release(tx: Tx, item_id: int, person_id: int | None = None) -> None:
@@ -289,15 +291,6 @@ def _skipped(queue: Queue) -> sa.Select[Any]:
 
 @lru_cache(_QUEUES)
 def _count_left(queue: Queue) -> sa.Select[Any]:
-    others = (
-        sa.select(claims.c.item_id)
-        .where(
-            claims.c.item_id == items.c.id,
-            claims.c.until_ms > _NOW,
-            claims.c.person_id != _PERSON,
-        )
-        .exists()
-    )
     some = (
         sa.select(items.c.id)
         .join(facets, facets.c.id == items.c.facet_id)
@@ -306,7 +299,7 @@ def _count_left(queue: Queue) -> sa.Select[Any]:
             items.c.id.not_in(sa.bindparam("beside", expanding=True)),
             *_of_queue(queue),
             *_of_age(queue),
-            ~others,
+            ~_held(claims.c.person_id != _PERSON),
             ~_spoken(items.c.id, "label", "none"),
         )
         .limit(sa.bindparam("most", type_=sa.Integer))
@@ -315,12 +308,10 @@ def _count_left(queue: Queue) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(some)
 
 
-def _held() -> sa.Exists:
-    return (
-        sa.select(claims.c.item_id)
-        .where(claims.c.item_id == items.c.id, claims.c.until_ms > _NOW)
-        .exists()
-    )
+def _held(*by: sa.ColumnElement[bool]) -> sa.Exists:
+    """Whether an item is held, by somebody who meets these conditions if any are given."""
+    held = (claims.c.item_id == items.c.id, claims.c.until_ms > _NOW)
+    return sa.select(claims.c.item_id).where(*held, *by).exists()
 
 
 def _spoken(item_id: Any, *kinds: DecisionKind) -> sa.Exists:

@@ -154,6 +154,12 @@ def number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else -1
 
 
+def number_or_none(text: str) -> int | None:
+    """Parse a number that may be left out; None if it is not one."""
+    found = number(text)
+    return found if found >= 0 else None
+
+
 def _type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 

@@ -32,6 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from worker.contract import read_manifest, write_manifest
 from worker.contract.store import Pointer, write_pointer
+from worker.contract.verify import probes_path, read_probes, write_probes
 store, name, how = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 made = replace(read_manifest(Path("/adapters/demo")), name=name)
 if how == "worse":
@@ -41,6 +42,10 @@ if how == "worse":
 folder = store / made.digest
 shutil.copytree("/adapters/demo", folder)
 write_manifest(folder, made)
+if how == "sound":  # the next adapter is compared on the serving one's probes
+    probes = read_probes(Path("/adapters/demo.probes.json"), read_manifest(Path("/adapters/demo")))
+    write_probes(probes_path(folder), replace(probes, adapter=made.digest))
+    probes_path(folder).chmod(0o644)  # workers have another user
 if how == "damaged":
     with next(folder.glob("*.safetensors")).open("r+b") as file:
         file.seek(-1, 2)

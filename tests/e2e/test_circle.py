@@ -152,4 +152,4 @@ def test_from_the_desks_export_to_a_canary_and_nothing_counts_twice(tmp_path: Pa
     code, few, error = call(*propose, "--out", proposals / "2")
     assert code == 0, error
     assert few["outcome"] == "too_few_decisions"
-    assert few["why"].startswith("0 decisions with something new")
+    assert few["why"].startswith("0 decisions change the dataset")

@@ -108,7 +108,7 @@ def test_a_decision_arrives_and_a_folder_is_reused(tmp_path: Path) -> None:
     assert "Traceback" not in output
     assert list(temporary.glob("filing-clerk*")) == []
     with demo(folder, temporary) as again:
-        again.wait_for(f"holds {COUNT} messages from an earlier run; publishing no more")
+        again.wait_for(f"has {COUNT} messages from an earlier run; publishing no more")
         left = again.wait_for(r"^(\d+) messages wait for review")[1]
         assert int(left) == int(waiting) - 1
         again.interrupt()

@@ -100,7 +100,7 @@ def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena, del
     [(offset, letter)] = read_dead_letters(arena).items()
     headers = headers_of(letter)
     assert (offset, headers["clerk.reason"]) == (b"70", b"output_refused")
-    assert b"without a key" in headers["clerk.error"]
+    assert b"a compacted topic needs a key" in headers["clerk.error"]
     if delivery == "exactly_once":
         arena.verdict(200)
 

@@ -856,7 +856,7 @@ def test_a_deleted_input_topic_ends_the_worker(make_kafka: Callable[..., KafkaBe
     admin = AdminClient({"bootstrap.servers": kafka.servers})
     for future in admin.delete_topics([kafka.topics.inputs[0]]).values():
         future.result(timeout=20)
-    with pytest.raises(StreamFailed, match="topic is gone"):
+    with pytest.raises(StreamFailed, match="topic does not exist any more"):
         poll_for(stream, 60)
 
 

@@ -184,12 +184,12 @@ def worker_settings(bootstrap_servers: str, model: DemoModel) -> Mapping[str, st
 def _say_what_next(screen: Screen) -> None:
     screen.console.print(
         "\n[bold]What to try next[/bold]\n"
-        "  clerk-desk demo                                 review doubtful labels\n"
-        "  clerk-worker demo --model encoder               many times as fast, without vLLM\n"
-        "  clerk-worker demo --keep                        keep it running, publish your own\n"
-        '  clerk-worker classify --demo "my lamp is broken"  one message, no Kafka\n'
-        "  clerk-worker check-config                       every setting with its origin\n"
-        "  config/worker.toml                              settings for production\n"
+        "  clerk-desk demo                               review doubtful labels\n"
+        "  clerk-worker demo --model encoder             no vLLM, many times as fast\n"
+        "  clerk-worker demo --keep                      publish your own messages\n"
+        '  clerk-worker classify --demo "my lamp broke"  one message, without Kafka\n'
+        "  clerk-worker check-config                     every setting with its origin\n"
+        "  config/worker.toml                            settings for production\n"
         "[dim](clerk-worker is in .venv/bin here)[/dim]",
         highlight=False,
         soft_wrap=True,
@@ -299,8 +299,9 @@ def _read_lines(typed: queue.SimpleQueue[str]) -> None:
 class DeskProcess:
     """A running ``clerk-desk run`` on loopback, without sign-in."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, metrics_url: str) -> None:
         self._program = program
+        self._metrics_url = metrics_url
         self.url = program.logged("desk.started", "address") or ""
 
     def check(self) -> None:
@@ -309,7 +310,7 @@ class DeskProcess:
 
     def waiting(self) -> int:
         """Return the number of messages that wait for review."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(self._metrics_url, timeout=10) as answer:  # noqa: S310
             found = _OPEN.search(answer.read().decode("utf-8"))
         return int(float(found[1])) if found else 0
 
@@ -345,7 +346,7 @@ def start_desk(
         "the desk", ("-m", "desk", "run"), settings, log_path, grace_s=_STOP_S
     ) as program:
         program.wait_for("desk.started", _START_S)
-        yield DeskProcess(program)
+        yield DeskProcess(program, f"http://127.0.0.1:{settings['web.metrics_port']}/metrics")
 
 
 def desk_settings(
@@ -367,7 +368,7 @@ def desk_settings(
         "review.publish_delay_s": "2",
         "audit.share": "0.05",
         "web.port": str(port),
-        "web.metrics_port": "0",
+        "web.metrics_port": str(free_port()),
         "log.format": "json",
     }
 

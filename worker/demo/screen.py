@@ -173,7 +173,7 @@ class Screen:
             cuts = statistics.quantiles(live_s, n=100, method="inclusive")
             figures["latency, end to end"] = (
                 f"p50 {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms "
-                f"({len(live_s)} messages, a few at a time)"
+                f"({len(live_s)} sent a few at a time)"
             )
         return figures
 

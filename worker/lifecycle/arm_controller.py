@@ -33,6 +33,7 @@ LOAD_TIMEOUT_S = 600.0
 _log = structlog.get_logger("worker.adapters")
 _FIRST_S = 60.0
 _TRIES = 5
+_INCOMPLETE_S = 1.0
 # Reasons that may pass: memory that is in use now, a file system with a hiccup. Wrong files and
 # failed probes stay wrong. A load that hangs is not retried either: each attempt would block
 # another thread and another slot of the engine.
@@ -276,7 +277,7 @@ class ArmController:
         # A pointer may arrive before the files on a network file system: wait before refusing.
         if refusal.reason == "files" and self._may_still_come(role, target.digest):
             _log.info("adapter.incomplete", role=role.name, problem=refusal.problem)
-            self._retries[role] = ArmRetry(target, 0, now)
+            self._retries[role] = ArmRetry(target, 0, now + _INCOMPLETE_S)
             return
         problem = refusal.problem
         if refusal.reason == "memory" and role.fallback is None:

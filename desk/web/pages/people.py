@@ -9,7 +9,7 @@ from desk.errors import Refused
 from desk.service import people
 from desk.store.types import Role
 from desk.web.strings import t
-from desk.web.visit import Page, Visit, number, redirect
+from desk.web.visit import Page, Visit, number_or_none, redirect
 
 WORK_DAYS = 28
 
@@ -69,8 +69,8 @@ def _hashed(visit: Visit) -> str:
 
 def log(visit: Visit) -> Response:
     """Show who saw and did what, newest first."""
-    before = number(visit.query.get("before", ""))
-    entries = people.audit_log(visit.desk, visit.who, before_id=before if before >= 0 else None)
+    before = number_or_none(visit.query.get("before", ""))
+    entries = people.audit_log(visit.desk, visit.who, before_id=before)
     return visit.page("log.html", entries=entries)
 
 

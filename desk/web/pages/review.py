@@ -21,7 +21,7 @@ from desk.service.viewing import Earlier, Task
 from desk.web.shown_text import chunks
 from desk.web.strings import t
 from desk.web.templates import age, words
-from desk.web.visit import Page, Visit, number, redirect
+from desk.web.visit import Page, Visit, number, number_or_none, redirect
 from worker.contract.taxonomy import Label, Taxonomy
 
 FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
@@ -45,8 +45,7 @@ def show(visit: Visit) -> Response:
     Loading a page claims nothing: browsers load pages ahead, and other sites can link here.
     """
     fields, queue = queue_fields(visit.query), read_queue(visit.query, visit.desk.taxonomy)
-    wanted = number(visit.query.get("item", ""))
-    item_id = wanted if wanted >= 0 else None
+    item_id = number_or_none(visit.query.get("item", ""))
     task = reviewing.held_item(visit.desk, visit.who, queue, item_id=item_id)
     if task is not None:
         earlier = _read_answer(visit.query.get("answer", ""), visit.desk.taxonomy)
@@ -218,12 +217,12 @@ def reopen(visit: Visit) -> Response:
 
 def show_dispute(visit: Visit) -> Response:
     """The dispute that the address names or the adjudicator holds, or a form that claims one."""
-    wanted = number(visit.query.get("item", ""))
-    dispute = reviewing.held_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
+    wanted = number_or_none(visit.query.get("item", ""))
+    dispute = reviewing.held_dispute(visit.desk, visit.who, wanted)
     if dispute is None:
         dispute = reviewing.held_dispute(visit.desk, visit.who)
     if dispute is None and reviewing.is_dispute_waiting(visit.desk, visit.who):
-        given = {"action": "next", "item": str(wanted)} if wanted >= 0 else {"action": "next"}
+        given = {"action": "next"} | ({} if wanted is None else {"item": str(wanted)})
         return visit.page("begin.html", what="adjudicate", address="/adjudicate", given=given)
     if dispute is None:
         return visit.page("nothing.html", what="adjudicate", fields={})
@@ -246,8 +245,8 @@ def settle_dispute(visit: Visit) -> Response:
     if kind == "undo":
         return undo(visit)
     if kind == "next":
-        wanted = visit.number("item")
-        reviewing.next_dispute(visit.desk, visit.who, wanted if wanted >= 0 else None)
+        wanted = number_or_none(visit.form.get("item", ""))
+        reviewing.next_dispute(visit.desk, visit.who, wanted)
         return redirect("/adjudicate")
     if kind not in {"label", "none"}:
         raise Refused(t("error.action"))

@@ -135,6 +135,18 @@
     }
   }
 
+  // Sends the answer to an item; what comes back is the next one, and none that is on screen.
+  async function send(answer, id) {
+    try {
+      return await patiently(() => {
+        answer.set("beside", onScreen().filter((each) => each !== id).join(","));
+        return { method: "POST", body: answer };
+      });
+    } finally {
+      unsent.delete(id);
+    }
+  }
+
   function fields(form, values) {
     const sent = new URLSearchParams();
     for (const [name, value] of new FormData(form)) sent.append(name, value);
@@ -185,17 +197,10 @@
     else fade(current);
     queueUp(async () => {
       try {
-        const body = await patiently(() => {
-          const others = onScreen().filter((each) => each !== id);
-          sent.set("beside", others.join(","));
-          return { method: "POST", body: sent };
-        });
-        unsent.delete(id);
-        take(body);
+        take(await send(sent, id));
         // The message that came is on screen in another place, or held elsewhere: look once more.
         if (!task() && !stage.querySelector(".empty")) await fetchNext();
       } catch (error) {
-        unsent.delete(id);
         await notSaved(error, current, sent, words);
       }
     });
@@ -262,16 +267,10 @@
       unsent.add(id);
       queueUp(async () => {
         try {
-          const body = await patiently(() => {
-            const others = onScreen().filter((each) => each !== id);
-            again.set("beside", others.join(","));
-            return { method: "POST", body: again };
-          });
-          unsent.delete(id);
+          const body = await send(again, id);
           say(status.dataset.resumed.replace("%", words));
           take(body);
         } catch (error) {
-          unsent.delete(id);
           say(status.dataset.failed.replace("%", `${words}. ${error.message}`), true);
         }
         if (!task() && !stage.querySelector(".empty")) await fetchNext().catch(() => element && show(element));

@@ -81,7 +81,7 @@ def test_the_summary_counts_what_was_shown() -> None:
         "  fit no label               1 of 2 went to review",
         "  outside the label set      1",
         "  throughput                 25 messages/s (100 at once)",
-        "  latency, end to end        p50 20 ms, p99 30 ms (3 messages, a few at a time)",
+        "  latency, end to end        p50 20 ms, p99 30 ms (3 sent a few at a time)",
     ):
         assert line in printed
     (billing,) = [line.split() for line in printed.splitlines() if line.startswith(" billing")]

@@ -101,6 +101,15 @@ def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
             assert word not in left, word
 
 
+def test_ids_and_keys_of_any_length_are_kept_and_found(world: DeskWorld) -> None:
+    """A publisher chooses them. PostgreSQL's usual index refuses more than 2.7 kB, and a row that
+    cannot be inserted would stop the inbox."""
+    draw = random.Random(1)
+    long_id, long_key = f"{draw.getrandbits(200_000):x}", draw.randbytes(9_000)
+    world.add("kettle", message_id=long_id, record_key=long_key)
+    assert upkeep.purge_person(world.desk, message_ids=[long_id], record_keys=[long_key]) == 1
+
+
 def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> None:
     """The trainer's own reader takes both files: a label, and a message that is dropped."""
     from trainer.dataset.folder import Row, number_copies

@@ -64,18 +64,24 @@ def test_a_manifest_that_was_changed_after_publishing_is_refused(follower: Follo
 
 
 def test_files_that_arrive_later_than_the_pointer_are_waited_for(tmp_path: Path) -> None:
-    """As on a network file system; main adapter and canary stay meanwhile."""
-    follower = Follower(AdapterStore(tmp_path), ONE, patience_s=30.0)
+    """As on a network file system; main adapter and canary stay meanwhile. They are looked for
+    once a second: a load that ends wakes the thread that begins the next one."""
+    seconds = [0.0]
+    follower = Follower(AdapterStore(tmp_path), ONE, patience_s=30.0, clock=lambda: seconds[0])
     for digest in (TWO.digest, THREE.digest):
         if digest == TWO.digest:
             follower.store.publish(TWO)
         else:
             follower.store.canary(THREE, 0.5)
         (tmp_path / digest).rename(tmp_path / "late")
-        for _ in range(3):
-            follower.follow()
+        with capture_logs() as logged:
+            for _ in range(9):
+                follower.follow()
+                seconds[0] += 0.4
+        assert [each["event"] for each in logged].count("adapter.incomplete") == 3
         assert follower.events.refused == {}
         (tmp_path / "late").rename(tmp_path / digest)
+        seconds[0] += 1.0
         follower.follow()
     assert follower.main.digest == TWO.digest
     assert follower.canary is not None

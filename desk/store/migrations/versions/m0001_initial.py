@@ -100,8 +100,8 @@ sa.Table(
     sa.Index(None, "state", "facet_id", "confidence", "id"),
     sa.Index(None, "text_state", "source_topic", "source_partition", "source_offset"),
     sa.Index(None, "cluster_key", "state"),
-    sa.Index(None, "message_id"),
-    sa.Index(None, "record_key"),
+    sa.Index(None, "message_id", postgresql_using="hash"),
+    sa.Index(None, "record_key", postgresql_using="hash"),
     sa.Index(None, "origin", "outcome_ms"),
 )
 
@@ -138,8 +138,9 @@ sa.Table(
     sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
-    sa.Column("message_id", sa.Text, index=True),
+    sa.Column("message_id", sa.Text),
     sa.Column("message_sha256", sa.Text, nullable=False, index=True),
+    sa.Index(None, "message_id", postgresql_using="hash"),
 )
 
 sa.Table(
@@ -158,11 +159,12 @@ sa.Table(
     sa.Column("advice_id", _ID, sa.ForeignKey("advice.id"), primary_key=True, autoincrement=False),
     sa.Column("finding", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("message_id", sa.Text, index=True),
+    sa.Column("message_id", sa.Text),
     sa.Column("message_sha256", sa.Text, index=True),
     sa.Column("label", sa.Text),
     sa.Column("part", sa.Integer, nullable=False),
     sa.Column("text", sa.Text),
+    sa.Index(None, "message_id", postgresql_using="hash"),
 )
 
 sa.Table(

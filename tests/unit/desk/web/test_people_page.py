@@ -41,7 +41,7 @@ def test_an_owner_adds_a_user_who_can_sign_in(world: DeskWorld, browser: NewBrow
         ({"name": "ada", "password": PASSWORD}, "there is a user ada already"),
         ({"name": " bo", "password": PASSWORD}, "no blanks around it"),
         ({"name": "", "password": PASSWORD}, "1 to 200 characters"),
-        ({"name": "bo", "password": PASSWORD, "role": "king"}, "is unknown"),
+        ({"name": "bo", "password": PASSWORD, "role": "king"}, "does not know"),
     ],
 )
 def test_a_user_who_could_not_sign_in_is_refused(
