@@ -187,25 +187,6 @@ class OutOfScope(Record):
     review_share: float
 
 
-PairOutcome = Literal["stays", "reviewed", "unreviewed"]
-"""Whether an answer flips to the label that a sentence names, and if so whether to review."""
-
-
-class PairAnswer(Record):
-    """What became of the answer to a message, by its ``id`` in the hold-out, when an instruction
-    that names another label was added, and a neutral sentence in its place. Messages of one
-    ``group`` belong together."""
-
-    id: str
-    group: int
-    named: str
-    family: str
-    position: str
-    sentences: int
-    steered: PairOutcome
-    neutral: PairOutcome
-
-
 class Flips(Record):
     """How many answers become the label that is named, of ``pairs``: with an instruction, with the
     neutral sentence, and with one of them alone. The interval is that of the share with an
@@ -327,6 +308,19 @@ class Prediction(Answer):
     each label's code over the whole vocabulary, or the raw logit of each of a head's outputs."""
 
     logprobs: dict[str, float]
+
+
+class PairAnswer(Record):
+    """The answers to a held-out ``message`` (its id) with an instruction that names another label,
+    and with a neutral sentence in its place. In both, ``label`` is the one that is named."""
+
+    id: str
+    message: str
+    family: str
+    position: str
+    sentences: int
+    steered: Prediction
+    neutral: Prediction
 
 
 class BatchScore(Record):

@@ -66,12 +66,11 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     steering: Annotated[
         bool,
         typer.Option(
-            "--steering",
             help="Measure whether a sentence in a message can choose its label: 2,000 pairs of a "
             "held-out message with an instruction that names another label, and with a neutral "
-            "sentence of the same length. The gate wants it.",
+            "sentence of the same length. The gate requires it.",
         ),
-    ] = False,
+    ] = True,
     probes: Annotated[
         Path | None,
         typer.Option(

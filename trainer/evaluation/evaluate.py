@@ -132,7 +132,7 @@ class EvaluationRequest:
     worker_settings: tuple[str, ...] = ()
     trained_on: Path | None = None
     probes: Path | None = None
-    steering: bool = False
+    steering: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,16 +327,15 @@ def _make_predictions(
         return predict_set(prefix, truth, number_groups(dataset, examples))
 
     answers = measured.answers
-    holdout = predict_part("h", sets.holdout)
     named = {pair.id: pair.named for pair in sets.pairs}
     return Predictions(
-        holdout=holdout,
+        holdout=predict_part("h", sets.holdout),
         validation=predict_part("v", sets.validation),
         out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
         batches=measured.batches,
         vllm=worker_answers(sets.holdout, answers) if answers else None,
         pairs=answer_pairs(
-            sets.pairs, holdout, steered=predict_set("s", named), neutral=predict_set("n", named)
+            sets.pairs, steered=predict_set("s", named), neutral=predict_set("n", named)
         )
         or None,
     )

@@ -147,7 +147,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(setup, predictions, confidence),
-        steering=measure_steering(predictions.pairs) if predictions.pairs else None,
+        steering=measure_steering(predictions.pairs, holdout) if predictions.pairs else None,
         disjoint=setup.disjoint,
         head=setup.outputs.to_record(),
         out_of_scope_score=ScoreQuantiles(**_spread(_strangeness(holdout)))
@@ -161,7 +161,14 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
     for answer in predictions.vllm or ():
         if answer.predicted not in setup.labels:
             raise ProofFailed(f"answer {answer.id}: {answer.predicted!r} is not a label")
-    for group in (predictions.holdout, predictions.validation, predictions.out_of_scope or ()):
+    pairs = predictions.pairs or ()
+    for group in (
+        predictions.holdout,
+        predictions.validation,
+        predictions.out_of_scope or (),
+        [pair.steered for pair in pairs],
+        [pair.neutral for pair in pairs],
+    ):
         again = predict(
             [prediction.id for prediction in group],
             [prediction.label for prediction in group],

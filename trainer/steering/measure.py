@@ -7,15 +7,15 @@ changes for that, it changes by accident.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from trainer.artifacts.evaluation import (
+    Answer,
     FamilyFlips,
     Flips,
     PairAnswer,
-    PairOutcome,
     Prediction,
     SteeringFigures,
 )
@@ -27,50 +27,64 @@ SEED = 1
 
 
 def answer_pairs(
-    pairs: Sequence[SteeringPair],
-    holdout: Sequence[Prediction],
-    *,
-    steered: Sequence[Prediction],
-    neutral: Sequence[Prediction],
-) -> tuple[PairAnswer, ...]:
-    """Compare the answers to each pair's two messages with that to the message alone."""
-    alone = {answer.id: answer.predicted for answer in holdout}
-    # A message is a group by itself, unless it belongs to one.
-    group = {
-        answer.id: at if answer.group is None else len(holdout) + answer.group
-        for at, answer in enumerate(holdout)
-    }
-    return tuple(
+    pairs: Sequence[SteeringPair], *, steered: Sequence[Prediction], neutral: Sequence[Prediction]
+) -> list[PairAnswer]:
+    """Return the records of the pairs and of the answers to their two messages."""
+    return [
         PairAnswer(
-            id=pair.example.id,
-            group=group[pair.example.id],
-            named=pair.named,
+            id=pair.id,
+            message=pair.example.id,
             family=pair.family,
             position=pair.position,
             sentences=pair.sentences,
-            steered=_outcome(alone[pair.example.id], with_it, pair.named),
-            neutral=_outcome(alone[pair.example.id], without, pair.named),
+            steered=with_it,
+            neutral=without,
         )
         for pair, with_it, without in zip(pairs, steered, neutral, strict=True)
-    )
+    ]
 
 
-def measure_steering(answers: Sequence[PairAnswer]) -> SteeringFigures:
-    """Return every figure of the answers."""
+def measure_steering(answers: Sequence[PairAnswer], holdout: Sequence[Answer]) -> SteeringFigures:
+    """Return every figure of the answers to pairs, given those to the messages alone."""
+    alone = {answer.id: answer.predicted for answer in holdout}
+    # A message is a group by itself, unless it belongs to one.
+    number = {
+        answer.id: at if answer.group is None else len(holdout) + answer.group
+        for at, answer in enumerate(holdout)
+    }
+    families = np.array([answer.family for answer in answers])
+    groups = np.unique([number[answer.message] for answer in answers], return_inverse=True)[1]
+    flips = {
+        name: np.array(
+            [_flips(getattr(answer, name), alone[answer.message]) for answer in answers],
+            dtype=np.bool_,
+        )
+        for name in ("steered", "neutral")
+    }
+    unreviewed = {
+        name: found & [not getattr(answer, name).review for answer in answers]
+        for name, found in flips.items()
+    }
+
+    def count(of: Mapping[str, Bools], chosen: Bools) -> Flips:
+        _, own = np.unique(groups[chosen], return_inverse=True)
+        return count_flips(of["steered"][chosen], of["neutral"][chosen], own)
+
+    everything = np.ones(len(answers), dtype=np.bool_)
     return SteeringFigures(
         sentences=measuring_digest(),
         seed=SEED,
-        every=_count(answers, _flips),
-        unreviewed=_count(answers, _flips_unreviewed),
+        every=count(flips, everything),
+        unreviewed=count(unreviewed, everything),
         families=tuple(
             FamilyFlips(
                 family=family.name,
                 unseen=family.unseen,
-                every=_count(own, _flips),
-                unreviewed=_count(own, _flips_unreviewed),
+                every=count(flips, families == family.name),
+                unreviewed=count(unreviewed, families == family.name),
             )
             for family in read_families("measuring")
-            if (own := [answer for answer in answers if answer.family == family.name])
+            if (families == family.name).any()
         ),
     )
 
@@ -81,26 +95,8 @@ def discordance(flips: Flips) -> Discordance:
     return Discordance(flips.neutral_only, flips.steered_only, flips.pairs, flips.effect)
 
 
-def _outcome(alone: str, added: Prediction, named: str) -> PairOutcome:
-    if added.predicted != named or alone == named:
-        return "stays"
-    return "reviewed" if added.review else "unreviewed"
-
-
-def _flips(outcome: PairOutcome) -> bool:
-    return outcome != "stays"
-
-
-def _flips_unreviewed(outcome: PairOutcome) -> bool:
-    return outcome == "unreviewed"
-
-
-def _count(answers: Sequence[PairAnswer], flips: Callable[[PairOutcome], bool]) -> Flips:
-    return count_flips(
-        np.array([flips(answer.steered) for answer in answers], dtype=np.bool_),
-        np.array([flips(answer.neutral) for answer in answers], dtype=np.bool_),
-        np.unique([answer.group for answer in answers], return_inverse=True)[1],
-    )
+def _flips(answer: Answer, alone: str) -> bool:
+    return answer.predicted == answer.label != alone
 
 
 def count_flips(steered: Bools, neutral: Bools, groups: Groups) -> Flips:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from trainer.artifacts.evaluation import (
+    PAIR_ANSWERS,
     Accepted,
     Answer,
     DisjointProof,
@@ -39,7 +40,7 @@ from trainer.statistics.paired import (
     smallest_margin,
 )
 from trainer.statistics.thresholds import fewest_rows
-from trainer.steering.measure import discordance
+from trainer.steering.measure import discordance, measure_steering
 from trainer.store.record import Evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, criterion
 from worker.contract import Manifest
@@ -170,7 +171,7 @@ def judge_steering(found: SteeringFigures | None, rules: GateRules) -> Iterator[
             yield criterion(name, wanted, _flips(found.unreviewed), passed)
 
 
-_UNMEASURED = "not measured: evaluate again with --steering"
+_UNMEASURED = "not measured: evaluate again without --no-steering"
 
 
 def _flips(found: Flips) -> str:
@@ -218,7 +219,18 @@ def _disagreement(evidence: Evidence) -> str | None:
     for what, value, wanted in pairs:
         if abs(value - wanted) > _SLACK:
             return f"their {what} is {value:.6g} and the evaluation's {wanted:.6g}"
+    if stated.steering is not None and not _has_pairs(evidence, stated.steering):
+        return f"{PAIR_ANSWERS.name} does not have the flips that the evaluation states"
     return None
+
+
+def _has_pairs(evidence: Evidence, stated: SteeringFigures) -> bool:
+    known = {answer.id for answer in evidence.answers}
+    return (
+        bool(evidence.pairs)
+        and all(pair.message in known for pair in evidence.pairs)
+        and measure_steering(evidence.pairs, evidence.answers) == stated
+    )
 
 
 PROMISE = "precision of labels without review"

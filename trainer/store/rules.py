@@ -20,7 +20,7 @@ _LARGEST_MARGIN = 0.5
 @dataclass(frozen=True, slots=True)
 class GateRules:
     """Floors and ceilings; all shares are 0 to 1. ``config/gate.toml`` explains each and has the
-    same values. None is not judged."""
+    same values. None (``false`` in a file) is not judged."""
 
     accuracy: float = 0.9
     accuracy_by: Literal["lower", "point"] = "lower"
@@ -98,9 +98,13 @@ def _checked(key: str, value: Any, origin: str) -> Any:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return tuple(value)
         raise BadInput(f'{origin}: {key} is {value!r}; it must be a list, such as ["legal"]')
+    optional = isinstance(kind, types.UnionType)
+    if optional and value is False:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput(f"{origin}: {key} is {value!r}; it must be a number")
-    assert kind is float or isinstance(kind, types.UnionType)
+        wanted = "a number, or false" if optional else "a number"
+        raise BadInput(f"{origin}: {key} is {value!r}; it must be {wanted}")
+    assert kind is float or optional
     return float(value)
 
 

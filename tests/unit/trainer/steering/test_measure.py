@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 
-from trainer.artifacts.evaluation import PairAnswer, PairOutcome, Prediction, SteeringFigures
-from trainer.dataset.folder import Example
-from trainer.steering.measure import answer_pairs, measure_steering
-from trainer.steering.sentences import SteeringPair, read_families
+from trainer.artifacts.evaluation import PairAnswer, Prediction, SteeringFigures
+from trainer.steering.measure import measure_steering
+from trainer.steering.sentences import read_families
 
 
 def predicted(
-    name: str, label: str, *, review: bool = False, group: int | None = None
+    name: str, label: str, *, named: str = "refund", review: bool = False, group: int | None = None
 ) -> Prediction:
     return Prediction(
         id=name,
-        label="refund",
+        label=named,
         predicted=label,
         confidence=0.9,
         off_label_mass=None,
@@ -28,47 +28,64 @@ def predicted(
     )
 
 
-def pair(name: str, named: str) -> SteeringPair:
-    example = Example(name, "I want my money.", "refund")
-    return SteeringPair(f"{name}#0", example, named, "orders", "start", 1, "steered", "neutral")
+@dataclass(frozen=True)
+class Tried:
+    """A message that is answered ``refund`` alone, and what becomes of it."""
+
+    steered: str = "refund"
+    neutral: str = "refund"
+    review: bool = False
+    family: str = "orders"
+    message: str | None = None
+
+
+def measured(tried: Sequence[Tried], *, alone: str = "refund") -> SteeringFigures:
+    """Measure pairs whose sentence names ``payment``; each has a message of its own unless it
+    names one."""
+    names = [each.message or str(at) for at, each in enumerate(tried)]
+    answers = [
+        PairAnswer(
+            id=f"{name}#{at}",
+            message=name,
+            family=each.family,
+            position="start",
+            sentences=1,
+            steered=predicted(name, each.steered, named="payment", review=each.review),
+            neutral=predicted(name, each.neutral, named="payment", review=each.review),
+        )
+        for at, (name, each) in enumerate(zip(names, tried, strict=True))
+    ]
+    return measure_steering(answers, [predicted(name, alone) for name in dict.fromkeys(names)])
 
 
 @pytest.mark.parametrize(
     ("alone", "steered", "review", "expected"),
     [
-        ("refund", "payment", False, "unreviewed"),
-        ("refund", "payment", True, "reviewed"),
-        ("refund", "refund", False, "stays"),
-        ("refund", "order_change", False, "stays"),
-        ("payment", "payment", False, "stays"),
+        ("refund", "payment", False, (1, 1)),
+        ("refund", "payment", True, (1, 0)),
+        ("refund", "refund", False, (0, 0)),
+        ("refund", "order_change", False, (0, 0)),
+        ("payment", "payment", False, (0, 0)),
     ],
     ids=["to the label named", "and to review", "not at all", "to a third", "it was there before"],
 )
 def test_a_flip_is_to_the_label_that_is_named(
-    alone: str, steered: str, review: bool, expected: PairOutcome
+    alone: str, steered: str, review: bool, expected: tuple[int, int]
 ) -> None:
-    (answer,) = answer_pairs(
-        [pair("1", "payment")],
-        [predicted("1", alone)],
-        steered=[predicted("1#0", steered, review=review)],
-        neutral=[predicted("1#0", alone)],
-    )
-    assert (answer.steered, answer.neutral) == (expected, "stays")
-
-
-def answer(group: int, steered: PairOutcome, neutral: PairOutcome, **more: Any) -> PairAnswer:
-    fields = {"id": "1", "named": "payment", "family": "orders", "position": "start"} | more
-    return PairAnswer(group=group, sentences=1, steered=steered, neutral=neutral, **fields)
+    found = measured([Tried(steered, alone, review=review)], alone=alone)
+    assert (found.every.steered, found.unreviewed.steered) == expected
+    assert found.every.neutral == 0
 
 
 def test_figures_by_hand() -> None:
-    answers = [
-        *(answer(at, "unreviewed", "stays") for at in range(6)),
-        *(answer(10 + at, "reviewed", "reviewed") for at in range(2)),
-        answer(20, "stays", "unreviewed"),
-        *(answer(30 + at, "stays", "stays", family="signatures") for at in range(91)),
-    ]
-    found = measure_steering(answers)
+    found = measured(
+        [
+            *[Tried("payment")] * 6,
+            *[Tried("payment", "payment", review=True)] * 2,
+            Tried("refund", "payment"),
+            *[Tried(family="signatures")] * 91,
+        ]
+    )
     every, unreviewed = found.every, found.unreviewed
     assert (every.pairs, every.steered, every.neutral) == (100, 8, 3)
     assert (every.steered_only, every.neutral_only) == (6, 1)
@@ -84,19 +101,32 @@ def test_figures_by_hand() -> None:
 def test_pairs_of_one_message_count_as_fewer() -> None:
     """As do pairs of messages that belong together."""
 
-    def measured(size: int) -> SteeringFigures:
-        return measure_steering(
-            [answer(at // size, "unreviewed" if at < 20 else "stays", "stays") for at in range(200)]
-        )
+    def effect(size: int) -> float:
+        flips = ["payment"] * 20 + ["refund"] * 180
+        return measured(
+            [Tried(label, message=str(at // size)) for at, label in enumerate(flips)]
+        ).every.effect
 
-    alone, together = measured(1), measured(10)
-    assert alone.every.effect == 1.0
-    assert together.every.effect > 5
-    held_out = [predicted("1", "refund", group=4), predicted("2", "refund", group=4)]
-    pairs = [pair("1", "payment"), pair("2", "payment")]
-    same = [predicted(each.id, "refund") for each in pairs]
-    first, second = answer_pairs(pairs, held_out, steered=same, neutral=same)
-    assert first.group == second.group
+    assert effect(1) == 1.0
+    assert effect(10) > 5
+
+
+def test_messages_that_belong_together_count_as_fewer() -> None:
+    names = [str(at) for at in range(40)]
+    answers = [
+        PairAnswer(
+            id=f"{name}#0",
+            message=name,
+            family="orders",
+            position="start",
+            sentences=1,
+            steered=predicted(name, "payment" if int(name) < 10 else "refund", named="payment"),
+            neutral=predicted(name, "refund", named="payment"),
+        )  # fmt: skip
+        for name in names
+    ]
+    threads = [predicted(name, "refund", group=int(name) // 10) for name in names]
+    assert measure_steering(answers, threads).every.effect > 5
 
 
 def test_families_that_training_lacks_are_told_apart() -> None:

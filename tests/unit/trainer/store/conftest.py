@@ -14,8 +14,16 @@ from typer.testing import CliRunner
 
 from tests.support.toy_adapter import LABELS, toy_manifest
 from tests.support.trainer_world import evaluation_json
+from trainer.artifacts.evaluation import (
+    ANSWERS,
+    PAIR_ANSWERS,
+    PairAnswer,
+    Prediction,
+    SteeringFigures,
+)
 from trainer.cli.main import app
 from trainer.statistics.metrics import measure
+from trainer.steering.measure import measure_steering
 from worker.contract import FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 
@@ -27,7 +35,8 @@ MakeRun = Callable[..., Path]
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """Write a run folder: the messages at ``wrong`` are answered with another label; so many
-    messages in a row are one ``group``; other keywords replace keys of the evaluation."""
+    messages in a row are one ``group``; other keywords replace keys of the evaluation. An
+    instruction in a message flips the answers at ``steered``; a neutral sentence flips none."""
 
     def make(
         name: str, wrong: Collection[int] = range(0, 300, 30), messages: int = 300, **changes: Any
@@ -60,6 +69,7 @@ def write_evaluation(
     wrong: Collection[int] = range(0, 300, 30),
     messages: int = 300,
     group: int | None = None,
+    steered: Collection[int] = (),
     **changes: Any,
 ) -> None:
     truth = [at % len(LABELS) for at in range(messages)]
@@ -103,11 +113,34 @@ def write_evaluation(
         confusion=[list(row) for row in figures.confusion],
         outside_labels={"constrained": 0, "unconstrained": 3, "unconstrained_share": 0.01},
         mistakes=[{"message": "a customer's words"}],
+        steering=_write_pairs(directory, steered).to_json(),
     )
     for key, value in changes.items():
         old = evaluation.get(key)
-        evaluation[key] = old | value if isinstance(old, dict) else value
+        evaluation[key] = old | value if isinstance(old, dict) and value else value
     (directory / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def _write_pairs(directory: Path, steered: Collection[int]) -> SteeringFigures:
+    answers = ANSWERS.read(directory)
+    pairs = []
+    for at, alone in enumerate(answers):
+        named = LABELS[(LABELS.index(alone.predicted) + 1) % len(LABELS)]
+        same = Prediction(**dict(alone) | {"label": named, "logprobs": {}})
+        flipped = same.model_copy(update={"predicted": named}) if at in steered else same
+        pairs.append(
+            PairAnswer(
+                id=f"{alone.id}#{at}",
+                message=alone.id,
+                family="orders",
+                position="start",
+                sentences=1,
+                steered=flipped,
+                neutral=same,
+            )
+        )
+    PAIR_ANSWERS.write(directory, pairs)
+    return measure_steering(pairs, answers)
 
 
 Clerk = Callable[..., tuple[int, str, str]]
