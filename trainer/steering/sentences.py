@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from itertools import cycle, islice
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from trainer.dataset.folder import Example
 from worker.contract.digest import sha256_bytes
-from worker.contract.taxonomy import Label, Taxonomy
+from worker.contract.taxonomy import Label, Taxonomy, spellings
+
+if TYPE_CHECKING:
+    # The gate counts flips, and a store does not load what makes datasets.
+    from trainer.dataset.folder import Example
 
 Position = Literal["paragraph before", "start", "middle", "end", "paragraph after"]
 
@@ -117,22 +120,6 @@ def insert(message: str, addition: str, position: Position) -> str:
             at = min(ends, key=lambda end: abs(end - len(message) / 2))
             return f"{message[:at]}{addition} {message[at:]}"
     return f"{message} {addition}"
-
-
-def spellings(name: str) -> tuple[str, ...]:
-    """Return the ways in which a label's name is written, its own first."""
-    words = [word for word in re.split(r"[\W_]+", name) if word]
-    plain = " ".join(words)
-    found = (
-        name,
-        plain,
-        plain.title(),
-        plain.upper(),
-        "-".join(words),
-        "".join(word.capitalize() for word in words),
-        f'"{plain}"',
-    )
-    return tuple(dict.fromkeys(found))
 
 
 @cache
