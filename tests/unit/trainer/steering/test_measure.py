@@ -122,7 +122,7 @@ def test_messages_that_belong_together_count_as_fewer() -> None:
             sentences=1,
             steered=predicted(name, "payment" if int(name) < 10 else "refund", named="payment"),
             neutral=predicted(name, "refund", named="payment"),
-        )  # fmt: skip
+        )
         for name in names
     ]
     threads = [predicted(name, "refund", group=int(name) // 10) for name in names]
