@@ -182,7 +182,7 @@ def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
         console.print(drawn, "", sep="\n", soft_wrap=True)
     console.print(
         f"{len(rows)} rows learn exactly their label's code, shown between ⟦ and ⟧ above: "
-        f"{len(inputs.train)} for training, {len(inputs.validation)} for validation",
+        f"{_count_rows(inputs)}",
         soft_wrap=True,
     )
 
@@ -221,10 +221,16 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
     finer = len(inputs.classes) - len(inputs.labels)
     of_which = f", from {len(inputs.classes)} finer ones" if finer else ""
     console.print(
-        f"{len(inputs.train)} rows for training, {len(inputs.validation)} for validation; "
-        f"{len(inputs.labels)} labels{of_which}",
+        f"{_count_rows(inputs)}; {len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
+
+
+def _count_rows(inputs: Inputs[RowT]) -> str:
+    copies = len(inputs.train) - len(set(inputs.originals))
+    again = f", {copies:,} of them again with a sentence that names a label" if copies else ""
+    examples = len(inputs.train) - copies
+    return f"{examples:,} rows for training{again}, {len(inputs.validation):,} for validation"
 
 
 def _add_copies(

@@ -17,10 +17,9 @@ from trainer.steering.sentences import (
     make_copies,
     make_pairs,
     read_families,
-    spellings,
 )
 from worker.contract import Taxonomy
-from worker.contract.taxonomy import Label
+from worker.contract.taxonomy import Label, spellings
 
 TAXONOMY = Taxonomy(
     "shop",

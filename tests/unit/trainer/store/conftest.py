@@ -13,14 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.toy_adapter import LABELS, toy_manifest
-from tests.support.trainer_world import evaluation_json
-from trainer.artifacts.evaluation import (
-    ANSWERS,
-    PAIR_ANSWERS,
-    PairAnswer,
-    Prediction,
-    SteeringFigures,
-)
+from tests.support.trainer_world import evaluation_json, make_pair_answers
+from trainer.artifacts.evaluation import ANSWERS, PAIR_ANSWERS
 from trainer.cli.main import app
 from trainer.statistics.metrics import measure
 from trainer.steering.measure import measure_steering
@@ -94,6 +88,9 @@ def write_evaluation(
     )
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (directory / "predictions.jsonl").write_text(text)
+    answers = ANSWERS.read(directory)
+    pairs = make_pair_answers(answers, LABELS, steered)
+    PAIR_ANSWERS.write(directory, pairs)
     evaluation = evaluation_json(
         adapter={"name": manifest.name, "digest": manifest.digest, "path": "adapter"},
         dataset={
@@ -113,34 +110,12 @@ def write_evaluation(
         confusion=[list(row) for row in figures.confusion],
         outside_labels={"constrained": 0, "unconstrained": 3, "unconstrained_share": 0.01},
         mistakes=[{"message": "a customer's words"}],
-        steering=_write_pairs(directory, steered).to_json(),
+        steering=measure_steering(pairs, answers).to_json(),
     )
     for key, value in changes.items():
         old = evaluation.get(key)
         evaluation[key] = old | value if isinstance(old, dict) and value else value
     (directory / "evaluation.json").write_text(json.dumps(evaluation))
-
-
-def _write_pairs(directory: Path, steered: Collection[int]) -> SteeringFigures:
-    answers = ANSWERS.read(directory)
-    pairs = []
-    for at, alone in enumerate(answers):
-        named = LABELS[(LABELS.index(alone.predicted) + 1) % len(LABELS)]
-        same = Prediction(**dict(alone) | {"label": named, "logprobs": {}})
-        flipped = same.model_copy(update={"predicted": named}) if at in steered else same
-        pairs.append(
-            PairAnswer(
-                id=f"{alone.id}#{at}",
-                message=alone.id,
-                family="orders",
-                position="start",
-                sentences=1,
-                steered=flipped,
-                neutral=same,
-            )
-        )
-    PAIR_ANSWERS.write(directory, pairs)
-    return measure_steering(pairs, answers)
 
 
 Clerk = Callable[..., tuple[int, str, str]]
