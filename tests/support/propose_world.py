@@ -20,6 +20,7 @@ GATE = (
     "label_recall=0",
     "ece=1",
     "steering=false",
+    "steering_unreviewed=false",
     "non_inferiority_margin=0.1",
 )
 COMMON = """name = "proposed"

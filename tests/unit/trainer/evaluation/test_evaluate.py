@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support.trainer_world import World, call, training_json
+from tests.unit.trainer.conftest import PAIRS
 from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Example, count_openings, write_dataset
 from trainer.errors import BadInput, ProofFailed
@@ -209,12 +210,12 @@ def test_it_measures_whether_a_sentence_chooses_the_label(
 ) -> None:
     """Each pair's answers are kept, without a message's text, and the figures follow from them."""
     out, record = evaluated
-    lines = [json.loads(line) for line in (out / "steering_answers.jsonl").open(encoding="utf-8")]
-    assert len(lines) == record["steering"]["every"]["pairs"] == 2000
-    alone = {
-        answer["id"]: answer["predicted"]
-        for answer in map(json.loads, (out / "predictions.jsonl").open(encoding="utf-8"))
-    }
+    lines, answers = (
+        [json.loads(line) for line in (out / name).read_text("utf-8").splitlines()]
+        for name in ("steering_answers.jsonl", "predictions.jsonl")
+    )
+    assert len(lines) == record["steering"]["every"]["pairs"] == PAIRS
+    alone = {answer["id"]: answer["predicted"] for answer in answers}
     for name in ("steered", "neutral"):
         flips = [
             pair[name]["predicted"] == pair[name]["label"] != alone[pair["message"]]
