@@ -143,6 +143,36 @@ def outside_labels(record: EvaluationRecord) -> Facts:
         )
 
 
+def steering(record: EvaluationRecord) -> Table:
+    """Return how often a sentence that names another label chooses it, by family of sentences;
+    empty if not measured."""
+    found = record.steering
+    columns = ("sentences", "pairs", "flips", "neutral", "without review", "neutral")
+    if found is None:
+        return Table(columns, ())
+    kinds = [("all", found.every, found.unreviewed)] + [
+        (
+            each.family + (" (no such sentence in training)" if each.unseen else ""),
+            each.every,
+            each.unreviewed,
+        )
+        for each in found.families
+    ]
+    rows = [
+        (
+            name,
+            numbers.count(every.pairs),
+            *(
+                percent(count / flips.pairs)
+                for flips in (every, unreviewed)
+                for count in (flips.steered, flips.neutral)
+            ),
+        )
+        for name, every, unreviewed in kinds
+    ]
+    return Table(columns, rows, marked=(0,))
+
+
 def steadiness(record: EvaluationRecord) -> Facts:
     """Yield the effect of the batch size, and whether two engines agree."""
     if batches := record.batch_sensitivity:

@@ -30,6 +30,7 @@ from tests.bench.judges_worlds import (
     Messages,
     draw_pair,
     draw_right,
+    draw_steering,
     make_adapter,
     make_groups,
     normals,
@@ -56,10 +57,12 @@ from trainer.statistics.metrics import (
 )
 from trainer.statistics.paired import non_inferiority_p, power, required_messages
 from trainer.statistics.thresholds import review_threshold
+from trainer.steering.measure import PAIRS
 from trainer.store.gate import (
     judge_accuracy,
     judge_calibration,
     judge_kept_promise,
+    judge_steering,
     judge_usefulness,
 )
 from trainer.store.rules import GateRules
@@ -287,6 +290,25 @@ def _calibrations(rng: Generator, runs: int) -> Iterator[Row]:
                           f"confidences {what}, refused", refused, runs, nominal)  # fmt: skip
 
 
+def _steering(rng: Generator, runs: int) -> Iterator[Row]:
+    """Of a neutral sentence 0.4 % of the answers flip, half of them without review; of an
+    instruction as many and so many points more. Pairs of one message are alike."""
+    for messages in (330, 660, HOLDOUT):
+        groups = np.arange(PAIRS, dtype=np.int64) % messages
+        for excess, unreviewed, what, nominal in (
+            (0.02, 0.01, "2 points above neutral, passes", ALPHA),
+            (0.02, 0.0, "2 points above neutral, all to review, passes", ALPHA),
+            (0.0, 0.0, "at neutral, passes", None),
+        ):
+            count = 0
+            for _ in range(runs):
+                count += all(row.passed for row in judge_steering(
+                    draw_steering(rng, 0.004, excess, unreviewed, groups), GateRules()
+                ))  # fmt: skip
+            yield Row("gate, steering", f"{PAIRS} pairs of {messages} messages", what, count,
+                      runs, nominal)  # fmt: skip
+
+
 def _proposals(rng: Generator, runs: int) -> Iterator[Row]:
     runs = max(1, runs // 5)
     for world, grouped in _worlds():
@@ -321,6 +343,7 @@ def _better(rng: Generator, runs: int) -> Iterator[Row]:
 _LABELS = 8
 _JUDGES = (
     *(_gate, _duel, _intervals, _thresholds, _promises, _labels, _first, _calibrations),
+    _steering,
     *(_proposals, _better),
 )
 

@@ -18,10 +18,12 @@ from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
     EvaluatedDataset,
     EvaluationRecord,
+    PairAnswer,
     Prediction,
 )
 from trainer.artifacts.files import Record, RecordFile
@@ -144,6 +146,7 @@ class StageRun:
     validation: Answers
     holdout: Answers
     out_of_scope: Answers | None
+    pairs: tuple[PairAnswer, ...]
 
     @property
     def messages_per_s(self) -> float | None:
@@ -175,9 +178,10 @@ def read_stage(run: Path) -> StageRun:
         adapter,
         manifest,
         evaluation,
-        _answers(manifest, validation),
-        _answers(manifest, PREDICTIONS.read(folder)),
-        _answers(manifest, outside) if outside else None,
+        answers_of(manifest, validation),
+        answers_of(manifest, PREDICTIONS.read(folder)),
+        answers_of(manifest, outside) if outside else None,
+        tuple(PAIR_ANSWERS.read_if_present(folder) or ()),
     )
 
 
@@ -206,7 +210,7 @@ def _learnt_from_one(manifests: Sequence[Manifest], dataset: EvaluatedDataset) -
     return all(named) or (any(named) and None not in files[0] and files[0] == files[1])
 
 
-def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
+def answers_of(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
     """Decide again from the raw scores, because the file's decisions may have been altered."""
     outputs = outputs_of(manifest)
     scores = logprobs_of(predictions, outputs)

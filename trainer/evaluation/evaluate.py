@@ -15,6 +15,7 @@ from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     PROBES_NAME,
     VALIDATION,
@@ -59,6 +60,8 @@ from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
 from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
+from trainer.steering.measure import PAIRS, SEED, answer_pairs
+from trainer.steering.sentences import SteeringPair, make_pairs
 from trainer.tracking.session import track_evaluation
 from worker.contract import ENCODER_KINDS, Manifest, Probe, review_reasons
 from worker.contract.taxonomy import label_name
@@ -117,7 +120,7 @@ class EvaluationRequest:
     the adapter's promise. ``limit`` uses so many messages of each set (a preview). ``trained_on``
     is the folder of the adapter's training dataset if ``dataset`` is another one; the hold-out is
     compared with it. ``probes`` is a file of labelled messages; those that the adapter gets right
-    become its probes.
+    become its probes. ``steering`` measures whether a sentence in a message can choose its label.
     """
 
     adapter: Path
@@ -131,6 +134,7 @@ class EvaluationRequest:
     worker_settings: tuple[str, ...] = ()
     trained_on: Path | None = None
     probes: Path | None = None
+    steering: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         sample(dataset.validation, request.limit) if held_out is None else (),
         dict(sample(tuple(outside.items()), request.limit)),
         written,
+        _pairs(request, dataset, sample(holdout, request.limit)),
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
     predictions = _make_predictions(manifest, sets, measured, dataset, held_out)
@@ -196,6 +201,15 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         write_run_card(run)
     track_evaluation(read_training(run, manifest), record, console)
     return record
+
+
+def _pairs(
+    request: EvaluationRequest, dataset: Dataset, holdout: Sequence[Example]
+) -> tuple[SteeringPair, ...]:
+    if not request.steering:
+        return ()
+    count = PAIRS if request.limit is None else min(PAIRS, request.limit)
+    return make_pairs(holdout, dataset.taxonomy, count=count, seed=SEED)
 
 
 def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -> Dataset | None:
@@ -347,12 +361,17 @@ def _make_predictions(
         return predict_set(prefix, truth, number_groups(dataset, examples))
 
     answers = measured.answers
+    named = {pair.id: pair.named for pair in sets.pairs}
     return Predictions(
         holdout=predict_part("h", sets.holdout),
         validation=predict_part("v", sets.validation) if held_out is None else held_out,
         out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
         batches=measured.batches,
         vllm=worker_answers(sets.holdout, answers) if answers else None,
+        pairs=answer_pairs(
+            sets.pairs, steered=predict_set("s", named), neutral=predict_set("n", named)
+        )
+        or None,
     )
 
 
@@ -397,4 +416,6 @@ def _write(
             BATCHES.write(draft, predictions.batches)
         if predictions.vllm is not None:
             VLLM.write(draft, predictions.vllm)
+        if predictions.pairs is not None:
+            PAIR_ANSWERS.write(draft, predictions.pairs)
         EVALUATION.write(draft, record)

@@ -23,6 +23,7 @@ from trainer.report.measured import (
     errors_section,
     labels_section,
     out_of_scope_section,
+    steering_section,
     sweep_section,
 )
 from trainer.report.page import (
@@ -128,6 +129,7 @@ _SECTIONS = (
     calibration_section,
     coverage_section,
     out_of_scope_section,
+    steering_section,
     duel_section,
     data_size_section,
     curves_section,

@@ -255,7 +255,7 @@ def _rules(rules: GateRules) -> Iterator[str]:
     for rule in fields(rules):
         value = getattr(rules, rule.name)
         if value != getattr(usual, rule.name):
-            yield from ("--set", f"{rule.name}={value}")
+            yield from ("--set", f"{rule.name}={'false' if value is None else value}")
 
 
 def _dataset(run: Run) -> str:

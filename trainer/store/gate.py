@@ -18,11 +18,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from trainer.artifacts.evaluation import (
+    PAIR_ANSWERS,
     Accepted,
     Answer,
     DisjointProof,
     EvaluationRecord,
+    Flips,
     KeptPromise,
+    SteeringFigures,
 )
 from trainer.similarity import SIMILARITY
 from trainer.statistics.calibration import ece_by_chance, reliability
@@ -48,6 +51,7 @@ from trainer.statistics.paired import (
     smallest_margin,
 )
 from trainer.statistics.thresholds import fewest_rows
+from trainer.steering.measure import discordance, measure_steering
 from trainer.store.record import Evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, criterion
 from worker.contract import Manifest
@@ -79,6 +83,7 @@ def judge(
         rows += judge_labels(manifest.taxonomy.names, figures, rules, first=first)
         rows.append(judge_promise(figures))
         rows += _ceilings(evidence, rules)
+        rows += judge_steering(figures.steering, rules)
     if against is not None:
         rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
     elif evidence is not None:
@@ -199,6 +204,43 @@ def judge_calibration(found: float, answers: Sequence[Answer], rules: GateRules)
     return criterion(name, wanted, text, found <= chance)
 
 
+def judge_steering(found: SteeringFigures | None, rules: GateRules) -> Iterator[Criterion]:
+    """Yield the rows of whether a sentence in a message can choose its label.
+
+    All flips have to be shown to be less than ``steering`` above those of neutral sentences
+    (Tango's test, one-sided at 5 %), so that a model that is just so much above passes once in
+    twenty times. Of flips without review the share found is judged: 2,000 pairs cannot show half
+    a point (``python -m tests.bench.judges`` has how often each passes).
+    """
+    if rules.steering is not None:
+        name = "a sentence chooses the label"
+        wanted = f"shown to be less than {in_points(rules.steering)} above neutral sentences"
+        if found is None:
+            yield criterion(name, wanted, _UNMEASURED, passed=False)
+        else:
+            every = discordance(found.every)
+            p = non_inferiority_p(every, rules.steering)
+            worst = in_points(-lowest_difference(every))
+            text = f"{_flips(found.every)}; at most {worst} above (95 %), p = {p:.2g}"
+            yield criterion(name, wanted, text, p < ALPHA)
+    if rules.steering_unreviewed is not None:
+        name = "a sentence chooses the label, without review"
+        wanted = f"at most {in_points(rules.steering_unreviewed)} above neutral sentences"
+        if found is None:
+            yield criterion(name, wanted, _UNMEASURED, passed=False)
+        else:
+            passed = found.unreviewed.excess <= rules.steering_unreviewed
+            yield criterion(name, wanted, _flips(found.unreviewed), passed)
+
+
+_UNMEASURED = "not measured: evaluate again without --no-steering"
+
+
+def _flips(found: Flips) -> str:
+    steered, neutral = found.steered / found.pairs, found.neutral / found.pairs
+    return f"{steered:.2%} of {found.pairs:,} pairs, neutral {neutral:.2%}"
+
+
 def _disagreement(evidence: Evidence) -> str | None:
     """Return the first figure that does not follow from the answers, or None."""
     # The figures are recomputed, so that an edited evaluation.json does not pass the gate.
@@ -239,7 +281,18 @@ def _disagreement(evidence: Evidence) -> str | None:
     for what, value, wanted in pairs:
         if abs(value - wanted) > _SLACK:
             return f"their {what} is {value:.6g} and the evaluation's {wanted:.6g}"
+    if stated.steering is not None and not _has_pairs(evidence, stated.steering):
+        return f"{PAIR_ANSWERS.name} does not have the flips that the evaluation states"
     return None
+
+
+def _has_pairs(evidence: Evidence, stated: SteeringFigures) -> bool:
+    known = {answer.id for answer in evidence.answers}
+    return (
+        bool(evidence.pairs)
+        and all(pair.message in known for pair in evidence.pairs)
+        and measure_steering(evidence.pairs, evidence.answers) == stated
+    )
 
 
 PROMISE = "precision of labels without review"

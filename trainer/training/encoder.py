@@ -279,7 +279,8 @@ class LinearFit:
         label_of = label_indexes(inputs.classes, inputs.labels)
 
         def accuracy(scores: Floats) -> float:
-            predicted = temperature_softmax(scores, 1.0, label_of).argmax(axis=1)
+            # Behind the messages themselves are those with an instruction in them.
+            predicted = temperature_softmax(scores[: len(truth)], 1.0, label_of).argmax(axis=1)
             return float((predicted == truth).mean())
 
         if inputs.folds is None:
@@ -292,7 +293,7 @@ class LinearFit:
         else:
             fits = list(fit_by_folds(x, classes, inputs.folds, len(inputs.classes), accuracy))
             best = max(fits, key=lambda fit: fit.accuracy)
-            self._validator.held_out = best.model
+            self._validator.held_out = best.model[: len(truth)]
             model = fit_linear(x, classes, best.c)
         self._c, self.state.step = best.c, len(fits)
         self._set_head(model)

@@ -31,6 +31,7 @@ from trainer.model.prompt import (
 from trainer.model.scoring import Class, find_classes
 from trainer.statistics.metrics import Groups, as_groups
 from trainer.statistics.thresholds import FEWEST_VALIDATION
+from trainer.steering.sentences import make_copies
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
@@ -57,14 +58,17 @@ class Inputs(Generic[RowT]):
     """A training's inputs, read and checked; the hold-out is not among them.
 
     ``codes`` are a language model's answers by label, ``classes`` the outputs of a head; the other
-    one is empty. ``folds`` is None, or the fold of each row, (rows,): then ``train`` and
-    ``validation`` are the same rows, and so are those of ``dataset``.
+    one is empty. ``train`` has the rows of the examples, then those of their copies with an
+    instruction in them; ``originals`` has each row's place among the examples.
+    ``folds`` is None, or the fold of each row, (rows,): then ``validation`` has the rows of all
+    examples, and ``dataset`` the same for both.
     """
 
     dataset: Dataset
     tokenizer: BaseTokenizer
     spec: PromptSpec
     train: tuple[RowT, ...]
+    originals: tuple[int, ...]
     validation: tuple[RowT, ...]
     codes: Mapping[str, Code] = field(default_factory=dict)
     classes: tuple[Class, ...] = ()
@@ -164,14 +168,14 @@ def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
         redaction=dataset.redaction,
     )
     spec = replace(spec, prompt_date=renderer.printed_date)
+    learned, originals = _add_copies(
+        take_per_label(dataset.train, recipe.per_label, recipe.seed), dataset, recipe
+    )
     train, validation = (
         make_rows(examples, spec, codes, tokenizer.encoders.plain)
-        for examples in (
-            take_per_label(dataset.train, recipe.per_label, recipe.seed),
-            dataset.validation,
-        )
+        for examples in (learned, dataset.validation)
     )
-    return Inputs(dataset, tokenizer, spec, train, validation, codes=codes)
+    return Inputs(dataset, tokenizer, spec, train, originals, validation, codes=codes)
 
 
 def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
@@ -185,7 +189,7 @@ def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
         console.print(drawn, "", sep="\n", soft_wrap=True)
     console.print(
         f"{len(rows)} rows learn exactly their label's code, shown between ⟦ and ⟧ above: "
-        f"{len(inputs.train)} for training, {len(inputs.validation)} for validation",
+        f"{_count_rows(inputs)}",
         soft_wrap=True,
     )
 
@@ -207,11 +211,16 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
         examples = (*examples, *dataset.validation)
         dataset = replace(dataset, train=examples, validation=examples)
         folds = _assign_folds(dataset, examples, recipe.seed)
+    learned, originals = _add_copies(examples, dataset, recipe)
+    if folds is not None:
+        folds = folds[np.array(originals)]  # a copy is in the fold of its original
     train, validation = (
-        make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
+        make_head_rows(part, spec, tokenizer) for part in (learned, dataset.validation)
     )
     classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
-    return Inputs(dataset, tokenizer, spec, train, validation, classes=classes, folds=folds)
+    return Inputs(
+        dataset, tokenizer, spec, train, originals, validation, classes=classes, folds=folds
+    )
 
 
 FOLDS = 10
@@ -254,16 +263,33 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
             raise ProofFailed(f"row {number} ({row.label}) has control tokens, or no message")
     finer = len(inputs.classes) - len(inputs.labels)
     of_which = f", from {len(inputs.classes)} finer ones" if finer else ""
-    rows = f"{len(inputs.train)} rows for training, {len(inputs.validation)} for validation"
-    if inputs.folds is not None:
-        rows = (
-            f"{len(inputs.train)} rows, all of them learnt; thresholds come from predictions of "
-            f"{len(np.unique(inputs.folds))} models that did not learn the row"
-        )
     console.print(
-        f"{rows}; {len(inputs.labels)} labels{of_which}",
+        f"{_count_rows(inputs)}; {len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
+
+
+def _count_rows(inputs: Inputs[RowT]) -> str:
+    copies = len(inputs.train) - len(set(inputs.originals))
+    again = f", {copies:,} of them again with a sentence that names a label" if copies else ""
+    examples = len(inputs.train) - copies
+    if inputs.folds is None:
+        return f"{examples:,} rows for training{again}, {len(inputs.validation):,} for validation"
+    return (
+        f"{examples:,} rows, all of them learnt{again}; thresholds come from predictions of "
+        f"{len(np.unique(inputs.folds))} models that did not learn the row"
+    )
+
+
+def _add_copies(
+    examples: Sequence[Example], dataset: Dataset, recipe: Recipe
+) -> tuple[tuple[Example, ...], tuple[int, ...]]:
+    """Return the examples and copies of a share of them, in which a sentence names a label, and for
+    each its place among the examples."""
+    copies = make_copies(
+        examples, dataset.taxonomy, share=recipe.steering_augmentation, seed=recipe.seed
+    )
+    return (*examples, *copies.values()), (*range(len(examples)), *copies)
 
 
 def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:

@@ -23,6 +23,7 @@ from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, l
 from worker.contract import read_manifest
 from worker.contract.store import find_adapter
 
+STEERING = "a sentence chooses the label"
 CONFIG = Path(__file__).parents[4] / "config" / "gate.toml"
 
 
@@ -77,6 +78,9 @@ def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
         ({"examples": 301}, {"predictions"}),
         ({"macro_f1": 0.9999}, {"predictions"}),
         ({"accuracy_interval_95": [0.97, 0.99]}, {"predictions"}),
+        ({"steered": range(10)}, {STEERING, f"{STEERING}, without review"}),
+        ({"steering": None}, {STEERING, f"{STEERING}, without review"}),
+        ({"steering": {"seed": 2}}, {"predictions"}),
     ],
 )
 def test_each_shortcoming_fails_its_own_criterion(
