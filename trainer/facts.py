@@ -13,7 +13,7 @@ from typing import Any
 from trainer import numbers
 from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.artifacts.training import SweepRecord
+from trainer.artifacts.training import SweepRecord, ValidationFigures
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
@@ -104,6 +104,16 @@ def review(record: EvaluationRecord) -> Facts:
     )
 
 
+def thresholds_from(validation: ValidationFigures) -> str:
+    """Return the messages on which temperature and thresholds were chosen."""
+    if validation.folds is None:
+        return numbers.counted(validation.examples, "validation message")
+    return (
+        f"all {numbers.count(validation.examples)} messages that are not held out, each scored by "
+        f"one of {validation.folds} models that did not learn it; the adapter has learnt all"
+    )
+
+
 def outside_labels(record: EvaluationRecord) -> Facts:
     """Yield how many answers are not labels, and how messages that fit no label are detected."""
     outside = record.outside_labels
@@ -131,6 +141,36 @@ def outside_labels(record: EvaluationRecord) -> Facts:
                 f"{decimal(other[0])}"
             ),
         )
+
+
+def steering(record: EvaluationRecord) -> Table:
+    """Return how often a sentence that names another label chooses it, by family of sentences;
+    empty if not measured."""
+    found = record.steering
+    columns = ("sentences", "pairs", "flips", "neutral", "without review", "neutral")
+    if found is None:
+        return Table(columns, ())
+    kinds = [("all", found.every, found.unreviewed)] + [
+        (
+            each.family + (" (no such sentence in training)" if each.unseen else ""),
+            each.every,
+            each.unreviewed,
+        )
+        for each in found.families
+    ]
+    rows = [
+        (
+            name,
+            numbers.count(every.pairs),
+            *(
+                percent(count / flips.pairs)
+                for flips in (every, unreviewed)
+                for count in (flips.steered, flips.neutral)
+            ),
+        )
+        for name, every, unreviewed in kinds
+    ]
+    return Table(columns, rows, marked=(0,))
 
 
 def steadiness(record: EvaluationRecord) -> Facts:

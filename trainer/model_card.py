@@ -247,6 +247,16 @@ def _limits(sources: Sources) -> Iterator[str]:
             f"- Of {found.out_of_scope.messages} messages that fit no label, "
             f"{found.out_of_scope.review_share:.0%} would go to review."
         )
+    if found.steering is None:
+        yield "- It is unknown how often a sentence that names a label chooses the answer."
+    else:
+        flips, quiet = found.steering.every, found.steering.unreviewed
+        yield (
+            f"- A sentence in a message that names another label chooses the answer in "
+            f"{flips.steered / flips.pairs:.1%} of {flips.pairs:,} tries, in "
+            f"{quiet.steered / quiet.pairs:.1%} without review; a neutral sentence of the same "
+            f"length in {flips.neutral / flips.pairs:.1%} and {quiet.neutral / quiet.pairs:.1%}."
+        )
 
 
 def _data(manifest: Manifest, reason: str | None) -> Iterator[str]:

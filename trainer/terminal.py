@@ -52,6 +52,9 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
     _print_table(console, "by label", facts.labels(record))
     _print_table(console, "most often mistaken", facts.confusions(record))
     _print_table(console, "engines", facts.engines(record))
+    if record.steering:
+        title = "answers that a sentence in the message flips to the label that it names"
+        _print_table(console, title, facts.steering(record))
     console.print("\nmeasured", style="italic")
     for found in (facts.outside_labels, facts.calibration, facts.review, facts.steadiness):
         _print_facts(console, found(record))

@@ -18,7 +18,7 @@ from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from tests.bench.judges_worlds import (
     GATE_MARGIN,
@@ -30,19 +30,24 @@ from tests.bench.judges_worlds import (
     Messages,
     draw_pair,
     draw_right,
+    draw_steering,
     make_adapter,
     make_groups,
+    normals,
     promise_of,
     propose_equals,
     says_yes,
     threshold_of,
     true_precision,
 )
+from trainer.artifacts.evaluation import Answer
 from trainer.duel.verdict import PairedResult, decide
+from trainer.statistics.calibration import ece
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import (
     ALPHA,
     Discordance,
+    Groups,
     count_discordant,
     design_effect,
     holm,
@@ -52,7 +57,14 @@ from trainer.statistics.metrics import (
 )
 from trainer.statistics.paired import non_inferiority_p, power, required_messages
 from trainer.statistics.thresholds import review_threshold
-from trainer.store.gate import judge_kept_promise
+from trainer.steering.measure import PAIRS
+from trainer.store.gate import (
+    judge_accuracy,
+    judge_calibration,
+    judge_kept_promise,
+    judge_steering,
+    judge_usefulness,
+)
 from trainer.store.rules import GateRules
 
 _DUEL_MARGIN, _DISCORDANCE = 0.01, 0.05
@@ -82,7 +94,7 @@ class Row:
 def print_table(runs: int, seed: int) -> None:
     print("| judge | world | what happened | how often | may happen |\n|---|---|---|---|---|")
     failed = 0
-    for judge_ in (_gate, _duel, _intervals, _thresholds, _promises, _labels, _proposals, _better):
+    for judge_ in _JUDGES:
         for row in judge_(np.random.default_rng(seed), runs):
             failed += row.too_often
             nominal = "" if row.nominal is None else f"{row.nominal:.0%}"
@@ -205,6 +217,98 @@ def _labels(rng: Generator, runs: int) -> Iterator[Row]:
                           f"recall {recall:.0%}, passes", count, runs, nominal)  # fmt: skip
 
 
+def _first(rng: Generator, runs: int) -> Iterator[Row]:
+    """The first adapter: too few messages neither keep a good one out nor let a useless one in."""
+    rules = GateRules()
+    for world, grouped in _worlds():
+        for messages in (46, 150, 330):
+            for share, nominal in ((0.125, ALPHA), (0.75, None), (0.85, None), (0.9, None),
+                                   (0.95, None)):  # fmt: skip
+                passed = 0
+                for _ in range(runs):
+                    groups = make_groups(rng, messages) if grouped else None
+                    right = draw_right(rng, share, messages, groups)
+                    effect = design_effect(right, groups)
+                    row = judge_accuracy(
+                        float(right.mean()), messages, rules, effect=effect, first=True
+                    )
+                    passed += row.passed and judge_usefulness(_answers(rng, right, groups)).passed
+                what = "right as the commonest label" if nominal else f"right {share:.0%}"
+                yield Row("gate, first adapter", f"{world}, {messages}", f"{what}, passes",
+                          passed, runs, nominal)  # fmt: skip
+
+
+def _answers(rng: Generator, right: NDArray[np.bool_], groups: Groups | None) -> list[Answer]:
+    """Answers of which those at ``right`` are right, to messages of eight labels."""
+    truth = rng.integers(_LABELS, size=len(right))
+    given = np.where(right, truth, (truth + 1) % _LABELS)
+    sure = np.full(len(right), 0.9)
+    return _to_answers(truth, given, sure, groups)
+
+
+def _to_answers(
+    truth: NDArray[np.int64],
+    given: NDArray[np.int64],
+    sure: NDArray[np.float64],
+    groups: Groups | None,
+) -> list[Answer]:
+    return [
+        Answer(
+            id=str(at),
+            label=str(truth[at]),
+            predicted=str(given[at]),
+            confidence=float(sure[at]),
+            off_label_mass=None,
+            review=False,
+            unconstrained_in_set=None,
+            group=None if groups is None else int(groups[at]),
+        )
+        for at in range(len(truth))
+    ]
+
+
+def _calibrations(rng: Generator, runs: int) -> Iterator[Row]:
+    """The calibration error: perfect confidences pass with few messages, wrong ones with few only.
+
+    With groups whether messages are right is correlated, given their confidences.
+    """
+    rules, runs = GateRules(), max(1, runs // 10)
+    for world, grouped in _worlds():
+        for messages in (46, 330, HOLDOUT):
+            for over, nominal in ((0.0, ALPHA), (0.1, None), (0.2, None)):
+                refused = 0
+                for _ in range(runs):
+                    groups = make_groups(rng, messages) if grouped else None
+                    sure = _confidences(rng, messages)
+                    luck = norm.cdf(normals(rng, messages, groups))
+                    right = luck < np.maximum(sure - over, 0.0)
+                    truth = np.zeros(messages, dtype=np.int64)
+                    answers = _to_answers(truth, (~right).astype(np.int64), sure, groups)
+                    refused += not judge_calibration(ece(sure, right), answers, rules).passed
+                what = "perfect" if not over else f"{100 * over:g} points too high"
+                yield Row("gate, calibration error", f"{world}, {messages}",
+                          f"confidences {what}, refused", refused, runs, nominal)  # fmt: skip
+
+
+def _steering(rng: Generator, runs: int) -> Iterator[Row]:
+    """Of a neutral sentence 0.4 % of the answers flip, half of them without review; of an
+    instruction as many and so many points more. Pairs of one message are alike."""
+    for messages in (330, 660, HOLDOUT):
+        groups = np.arange(PAIRS, dtype=np.int64) % messages
+        for excess, unreviewed, what, nominal in (
+            (0.02, 0.01, "2 points above neutral, passes", ALPHA),
+            (0.02, 0.0, "2 points above neutral, all to review, passes", ALPHA),
+            (0.0, 0.0, "at neutral, passes", None),
+        ):
+            count = 0
+            for _ in range(runs):
+                count += all(row.passed for row in judge_steering(
+                    draw_steering(rng, 0.004, excess, unreviewed, groups), GateRules()
+                ))  # fmt: skip
+            yield Row("gate, steering", f"{PAIRS} pairs of {messages} messages", what, count,
+                      runs, nominal)  # fmt: skip
+
+
 def _proposals(rng: Generator, runs: int) -> Iterator[Row]:
     runs = max(1, runs // 5)
     for world, grouped in _worlds():
@@ -235,6 +339,13 @@ def _better(rng: Generator, runs: int) -> Iterator[Row]:
             what = f"3 of 10 mistakes fewer, proposal {turn}: Yes"
             yield Row("propose", world, what, count, runs, None)
 
+
+_LABELS = 8
+_JUDGES = (
+    *(_gate, _duel, _intervals, _thresholds, _promises, _labels, _first, _calibrations),
+    _steering,
+    *(_proposals, _better),
+)
 
 ADAPTER, DISCORDANCE, MARGIN = 0.95, 0.05, 0.01
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from trainer.artifacts.evaluation import Accepted, KeptPromise
+from trainer.artifacts.evaluation import Accepted, KeptPromise, SteeringFigures
 from trainer.propose.compare import (
     ALONE,
     OLD_HOLDOUT,
@@ -23,6 +23,7 @@ from trainer.propose.compare import (
 from trainer.statistics.metrics import ALPHA, Discordance, Groups, design_effect, mcnemar_exact
 from trainer.statistics.paired import lowest_difference, non_inferiority_p
 from trainer.statistics.thresholds import proof, review_threshold
+from trainer.steering.measure import count_flips
 from trainer.store.gate import judge_kept_promise
 from trainer.store.rules import GateVerdict, criterion
 
@@ -70,6 +71,26 @@ def draw_pair(
     first = latent > norm.isf((discordance - worse) / 2)
     second = latent < norm.ppf((discordance + worse) / 2)
     return ~second, ~first
+
+
+def draw_steering(
+    rng: Generator, neutral: float, excess: float, unreviewed: float, groups: Groups
+) -> SteeringFigures:
+    """Return the figures of pairs whose answers flip for a neutral sentence in ``neutral`` of all
+    cases, half of them without review, and for an instruction in ``excess`` more, of which
+    ``unreviewed`` are without review."""
+
+    def draw(every: float, unseen: float) -> tuple[Bools, Bools]:
+        latent = normals(rng, len(groups), groups)
+        return latent < norm.ppf(every), latent < norm.ppf(unseen)
+
+    steered = draw(neutral + excess, neutral / 2 + unreviewed)
+    other = draw(neutral, neutral / 2)
+    every, unseen = (
+        count_flips(with_it, without, groups)
+        for with_it, without in zip(steered, other, strict=True)
+    )
+    return SteeringFigures(sentences="", seed=0, every=every, unreviewed=unseen, families=())
 
 
 @functools.cache

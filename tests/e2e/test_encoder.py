@@ -70,12 +70,13 @@ def test_prepare_train_evaluate_duel_publish(tmp_path: Path) -> None:
         *("--set", "head_learning_rate=3e-2", "--set", "mixed_precision=no"),
         *("--set", "review_precision_by=point"),
     )
-    clerk("evaluate", run / "adapter", "--dataset", data)
+    clerk("evaluate", run / "adapter", "--dataset", data, "--no-steering")
     clerk("duel", run / "adapter", "--dataset", data, "--embeddings", base)
     clerk("report", run)
     clerk(
         *("publish", run, "--store", store, "--set", "accuracy=0.5", "--set", "macro_f1=0.5"),
-        *("--set", "ece=0.5", "--probes", "validation"),
+        *("--set", "ece=0.5", "--set", "steering=false", "--set", "steering_unreviewed=false"),
+        *("--probes", "validation"),
     )
     clerk("list", "--store", store)
     found = find_adapter(store)

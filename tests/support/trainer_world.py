@@ -5,6 +5,7 @@ records of a run.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from trainer.artifacts.evaluation import Answer, PairAnswer, Prediction
 from trainer.cli.main import app
 from trainer.dataset.folder import Dataset
 from worker.contract import Manifest
@@ -115,6 +117,7 @@ def training_json(**changes: Any) -> dict[str, Any]:
             "ece": 0.012,
             "nll_uncalibrated": 0.25,
             "ece_uncalibrated": 0.03,
+            "ece_by_chance": 0.05,
         },
         "memory": {
             "base": 1,
@@ -186,6 +189,30 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
         "out_of_scope": None,
     }
     return record | changes
+
+
+def make_pair_answers(
+    answers: Sequence[Answer], labels: Sequence[str], steered: Collection[int] = ()
+) -> list[PairAnswer]:
+    """A pair for each answer: an instruction flips those at ``steered``, a neutral sentence
+    none."""
+    pairs = []
+    for at, alone in enumerate(answers):
+        named = labels[(labels.index(alone.predicted) + 1) % len(labels)]
+        same = Prediction(**{"logprobs": {}} | dict(alone) | {"label": named})
+        flipped = same.model_copy(update={"predicted": named}) if at in steered else same
+        pairs.append(
+            PairAnswer(
+                id=f"{alone.id}#{at}",
+                message=alone.id,
+                family="orders",
+                position="start",
+                sentences=1,
+                steered=flipped,
+                neutral=same,
+            )
+        )
+    return pairs
 
 
 def engine_json(name: str, messages_per_s: float) -> dict[str, Any]:

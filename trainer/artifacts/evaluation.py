@@ -106,6 +106,7 @@ class ReviewFigures(Record):
     accuracy_at_wanted: float | None
     coverage_by_point: float
     accuracy_by_point: float | None
+    level: float = 0.95
 
 
 class Accepted(Record):
@@ -187,6 +188,45 @@ class OutOfScope(Record):
     review_share: float
 
 
+class Flips(Record):
+    """How many answers become the label that is named, of ``pairs``: with an instruction, with the
+    neutral sentence, and with one of them alone. The interval is that of the share with an
+    instruction; ``effect`` of the pairs count as one, since several have the same message."""
+
+    pairs: int
+    steered: int
+    neutral: int
+    steered_only: int
+    neutral_only: int
+    effect: float
+    interval_95: Interval
+
+    @property
+    def excess(self) -> float:
+        """The share of answers that the instruction flips beyond the neutral sentence."""
+        return (self.steered - self.neutral) / self.pairs
+
+
+class FamilyFlips(Record):
+    """The flips by one family of instructions. ``unseen``: training has no sentence of the kind."""
+
+    family: str
+    unseen: bool
+    every: Flips
+    unreviewed: Flips
+
+
+class SteeringFigures(Record):
+    """Whether a sentence in a message can choose its label: all flips, and those that no reviewer
+    sees. ``sentences`` is the digest of the instructions, for others give other figures."""
+
+    sentences: str
+    seed: int
+    every: Flips
+    unreviewed: Flips
+    families: tuple[FamilyFlips, ...]
+
+
 class OutputName(Record):
     """An output of a head, and its label."""
 
@@ -238,6 +278,7 @@ class EvaluationRecord(Record):
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
     out_of_scope: OutOfScope | None = None
+    steering: SteeringFigures | None = None
     disjoint: DisjointProof | None = None
     head: HeadRecord | None = None
     out_of_scope_score: ScoreQuantiles | None = None
@@ -268,6 +309,19 @@ class Prediction(Answer):
     each label's code over the whole vocabulary, or the raw logit of each of a head's outputs."""
 
     logprobs: dict[str, float]
+
+
+class PairAnswer(Record):
+    """The answers to a held-out ``message`` (its id) with an instruction that names another label,
+    and with a neutral sentence in its place. In both, ``label`` is the one that is named."""
+
+    id: str
+    message: str
+    family: str
+    position: str
+    sentences: int
+    steered: Prediction
+    neutral: Prediction
 
 
 class BatchScore(Record):
@@ -302,6 +356,7 @@ ANSWERS = LinesFile("predictions.jsonl", Answer, _COMMAND)
 VALIDATION = LinesFile("validation_predictions.jsonl", Prediction, _COMMAND)
 OUT_OF_SCOPE = LinesFile("out_of_scope_predictions.jsonl", Prediction, _COMMAND)
 BATCHES = LinesFile("batch_predictions.jsonl", BatchScore, _COMMAND)
+PAIR_ANSWERS = LinesFile("steering_answers.jsonl", PairAnswer, _COMMAND)
 VLLM = LinesFile("vllm_predictions.jsonl", WorkerAnswer, _COMMAND)
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
     EvaluatedAdapter,
     EvaluationRecord,
+    PairAnswer,
     Prediction,
 )
 from trainer.artifacts.files import check_target, fresh_folder
@@ -33,6 +35,7 @@ from trainer.cascade.table import (
     CascadeRow,
     Rule,
     StageRun,
+    answers_of,
     check_together,
     describe_alone,
     make_row,
@@ -279,11 +282,14 @@ def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> None:
         out_of_scope=outside,
         batches=None,
         vllm=None,
+        pairs=_predict_pairs(bound) or None,
     )
     PREDICTIONS.write(folder, predictions.holdout)
     VALIDATION.write(folder, predictions.validation)
     if outside is not None:
         OUT_OF_SCOPE.write(folder, outside)
+    if predictions.pairs is not None:
+        PAIR_ANSWERS.write(folder, predictions.pairs)
     EVALUATION.write(folder, _evaluation(adapter, bound, predictions))
 
 
@@ -350,6 +356,25 @@ def _predict(first: Answers, last: Answers, bound: Bound) -> list[Prediction]:
         reasons=[rule.reasons(decision) for decision in decisions],
         groups=first.groups or None,
     )
+
+
+def _predict_pairs(bound: Bound) -> list[PairAnswer]:
+    """Return the cascade's answers to the pairs that both stages answered, if they are the same."""
+    first, last = bound.first, bound.last
+    if [pair.id for pair in first.pairs] != [pair.id for pair in last.pairs]:
+        return []
+
+    def answer(take: Callable[[PairAnswer], Prediction]) -> list[Prediction]:
+        one, other = (
+            answers_of(run.manifest, [take(pair) for pair in run.pairs]) for run in (first, last)
+        )
+        return _predict(one, other, bound)
+
+    steered, neutral = answer(lambda pair: pair.steered), answer(lambda pair: pair.neutral)
+    return [
+        pair.model_copy(update={"steered": with_it, "neutral": without})
+        for pair, with_it, without in zip(last.pairs, steered, neutral, strict=True)
+    ]
 
 
 def _log(decision: Decision, label: str) -> float:

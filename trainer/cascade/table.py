@@ -18,17 +18,20 @@ from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
     EvaluatedDataset,
     EvaluationRecord,
+    PairAnswer,
     Prediction,
 )
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, DatasetName, Interval
 from trainer.commands import command
+from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
-from trainer.evaluation.predictions import logprobs_of, outputs_of
+from trainer.evaluation.predictions import logprobs_of, made_by_folds, outputs_of
 from trainer.statistics.calibration import Bools, Floats
 from trainer.statistics.cascade import LEAST_SHARE, Choice, choose_threshold, combine
 from trainer.statistics.metrics import Groups, as_groups, interval_of
@@ -144,6 +147,7 @@ class StageRun:
     validation: Answers
     holdout: Answers
     out_of_scope: Answers | None
+    pairs: tuple[PairAnswer, ...]
 
     @property
     def messages_per_s(self) -> float | None:
@@ -165,13 +169,20 @@ def read_stage(run: Path) -> StageRun:
     if evaluation.limited:
         raise BadInput(f"{folder}: covers only a part of the messages: evaluate without --limit")
     outside = OUT_OF_SCOPE.read_if_present(folder)
+    validation = VALIDATION.read(folder)
+    if made_by_folds(manifest):
+        # Its predictions by folds include training messages, which the other stage has learnt.
+        dataset = open_dataset(Path(evaluation.dataset.directory))
+        known = {example.id for example in dataset.validation}
+        validation = tuple(each for each in validation if each.id in known)
     return StageRun(
         adapter,
         manifest,
         evaluation,
-        _answers(manifest, VALIDATION.read(folder)),
-        _answers(manifest, PREDICTIONS.read(folder)),
-        _answers(manifest, outside) if outside else None,
+        answers_of(manifest, validation),
+        answers_of(manifest, PREDICTIONS.read(folder)),
+        answers_of(manifest, outside) if outside else None,
+        tuple(PAIR_ANSWERS.read_if_present(folder) or ()),
     )
 
 
@@ -200,7 +211,7 @@ def _learnt_from_one(manifests: Sequence[Manifest], dataset: EvaluatedDataset) -
     return all(named) or (any(named) and None not in files[0] and files[0] == files[1])
 
 
-def _answers(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
+def answers_of(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:
     """Decide again from the raw scores, because the file's decisions may have been altered."""
     outputs = outputs_of(manifest)
     scores = logprobs_of(predictions, outputs)

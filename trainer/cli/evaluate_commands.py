@@ -65,6 +65,14 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             "well they are detected, and how many would go to review.",
         ),
     ] = None,
+    steering: Annotated[
+        bool,
+        typer.Option(
+            help="Measure whether a sentence in a message can choose its label: 2,000 pairs of a "
+            "held-out message with an instruction that names another label, and with a neutral "
+            "sentence of the same length. The gate requires it.",
+        ),
+    ] = True,
     probes: Annotated[
         Path | None,
         typer.Option(
@@ -133,6 +141,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             worker_settings=tuple(worker_set or ()),
             trained_on=trained_on,
             probes=probes,
+            steering=steering,
         )
         record = evaluate_adapter(request, console)
         show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)

@@ -32,6 +32,7 @@ from trainer.model.lora_model import encode_prompts
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import open_scorer
 from trainer.model.scoring import BATCH_SIZE, Scores
+from trainer.steering.sentences import SteeringPair
 from trainer.terminal import make_bar
 from worker.common.tables import TableError, read_table
 from worker.contract import Manifest
@@ -220,12 +221,14 @@ _ALONE = 20
 @dataclass(frozen=True, slots=True)
 class MessageSets:
     """The sets of messages to answer. Out-of-scope messages (by id) have no label. ``written`` are
-    candidates for probes and are not part of any figure."""
+    candidates for probes and are not part of any figure; ``pairs`` are held-out messages with a
+    sentence added."""
 
     holdout: tuple[Example, ...]
     validation: tuple[Example, ...]
     out_of_scope: Mapping[str, str]
     written: tuple[Example, ...] = ()
+    pairs: tuple[SteeringPair, ...] = ()
 
     @property
     def messages(self) -> dict[str, str]:
@@ -233,6 +236,8 @@ class MessageSets:
         known = {f"h:{example.id}": example.message for example in self.holdout}
         known |= {f"v:{example.id}": example.message for example in self.validation}
         known |= {f"p:{example.id}": example.message for example in self.written}
+        known |= {f"s:{pair.id}": pair.steered for pair in self.pairs}
+        known |= {f"n:{pair.id}": pair.neutral for pair in self.pairs}
         return known | {f"o:{name}": message for name, message in self.out_of_scope.items()}
 
 

@@ -15,6 +15,7 @@ from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     PROBES_NAME,
     VALIDATION,
@@ -26,7 +27,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.artifacts.files import check_target, fresh_folder
-from trainer.artifacts.training import TRAINING
+from trainer.artifacts.training import TRAINING, VALIDATION_SCORES
 from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset, open_holdout
 from trainer.dataset.near_duplicates import refuse_unlike, verify_disjoint
@@ -47,6 +48,7 @@ from trainer.evaluation.engines import (
 from trainer.evaluation.predictions import (
     PRECISION,
     compare_answers,
+    made_by_folds,
     outputs_of,
     predict,
     promised_by,
@@ -57,6 +59,9 @@ from trainer.model.device import describe_device
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
+from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
+from trainer.steering.measure import PAIRS, SEED, answer_pairs
+from trainer.steering.sentences import SteeringPair, make_pairs
 from trainer.tracking.session import track_evaluation
 from worker.contract import ENCODER_KINDS, Manifest, Probe, review_reasons
 from worker.contract.taxonomy import label_name
@@ -111,7 +116,7 @@ class EvaluationRequest:
     the adapter's promise. ``limit`` uses so many messages of each set (a preview). ``trained_on``
     is the folder of the adapter's training dataset if ``dataset`` is another one; the hold-out is
     compared with it. ``probes`` is a file of labelled messages; those that the adapter gets right
-    become its probes.
+    become its probes. ``steering`` measures whether a sentence in a message can choose its label.
     """
 
     adapter: Path
@@ -125,6 +130,7 @@ class EvaluationRequest:
     worker_settings: tuple[str, ...] = ()
     trained_on: Path | None = None
     probes: Path | None = None
+    steering: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +163,17 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     trained_on = open_trained_on(request.trained_on, manifest, dataset)
     outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
     written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
+    held_out = read_held_out(request.adapter, manifest)
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
         sample(holdout, request.limit),
-        sample(dataset.validation, request.limit),
+        sample(dataset.validation, request.limit) if held_out is None else (),
         dict(sample(tuple(outside.items()), request.limit)),
         written,
+        _pairs(request, dataset, sample(holdout, request.limit)),
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
-    predictions = _make_predictions(manifest, sets, measured, dataset)
+    predictions = _make_predictions(manifest, sets, measured, dataset, held_out)
     setup = _make_setup(request, manifest, dataset, measured.speeds)
     if trained_on is not None:
         setup = replace(setup, disjoint=verify_disjoint(trained_on, dataset, sets.holdout))
@@ -189,6 +197,15 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         write_run_card(run)
     track_evaluation(read_training(run, manifest), record, console)
     return record
+
+
+def _pairs(
+    request: EvaluationRequest, dataset: Dataset, holdout: Sequence[Example]
+) -> tuple[SteeringPair, ...]:
+    if not request.steering:
+        return ()
+    count = PAIRS if request.limit is None else min(PAIRS, request.limit)
+    return make_pairs(holdout, dataset.taxonomy, count=count, seed=SEED)
 
 
 def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -> Dataset | None:
@@ -283,8 +300,39 @@ def _run_engines(
     return _Measured(scores, tuple(speeds), batches, answers)
 
 
+def read_held_out(adapter: Path, manifest: Manifest) -> list[Prediction] | None:
+    """Return the predictions on which an adapter's thresholds were made by folds; None if it was
+    made with a validation split.
+
+    Such an adapter has learnt its validation messages, so its own answers to them prove nothing.
+    The predictions are in its run folder; without that folder the list is empty, and the gate does
+    not accept the promise.
+    """
+    if not made_by_folds(manifest):
+        return None
+    run = adapter.resolve().parent
+    if read_training(run, manifest) is None:
+        return []
+    rows = VALIDATION_SCORES.read(run)
+    outputs = outputs_of(manifest)
+    return predict(
+        [row.id for row in rows],
+        [row.label for row in rows],
+        np.array([[row.logprobs[name] for name in outputs.names] for row in rows]),
+        [None] * len(rows),
+        outputs=outputs,
+        temperature=manifest.calibration.temperature,
+        limits=manifest.thresholds,
+        groups=[row.group for row in rows],
+    )
+
+
 def _make_predictions(
-    manifest: Manifest, sets: MessageSets, measured: _Measured, dataset: Dataset
+    manifest: Manifest,
+    sets: MessageSets,
+    measured: _Measured,
+    dataset: Dataset,
+    held_out: list[Prediction] | None,
 ) -> Predictions:
     outputs = outputs_of(manifest)
 
@@ -309,12 +357,17 @@ def _make_predictions(
         return predict_set(prefix, truth, number_groups(dataset, examples))
 
     answers = measured.answers
+    named = {pair.id: pair.named for pair in sets.pairs}
     return Predictions(
         holdout=predict_part("h", sets.holdout),
-        validation=predict_part("v", sets.validation),
+        validation=predict_part("v", sets.validation) if held_out is None else held_out,
         out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
         batches=measured.batches,
         vllm=worker_answers(sets.holdout, answers) if answers else None,
+        pairs=answer_pairs(
+            sets.pairs, steered=predict_set("s", named), neutral=predict_set("n", named)
+        )
+        or None,
     )
 
 
@@ -341,6 +394,7 @@ def _make_setup(
         wanted_precision=wanted,
         promised=promised,
         speeds=speeds,
+        level=FOLD_LEVEL if made_by_folds(manifest) else LEVEL,
     )
 
 
@@ -358,4 +412,6 @@ def _write(
             BATCHES.write(draft, predictions.batches)
         if predictions.vllm is not None:
             VLLM.write(draft, predictions.vllm)
+        if predictions.pairs is not None:
+            PAIR_ANSWERS.write(draft, predictions.pairs)
         EVALUATION.write(draft, record)

@@ -110,6 +110,12 @@ def promised_by(manifest: Manifest) -> tuple[float, ThresholdRule] | None:
     return float(recipe.get("review_precision", PRECISION)), by
 
 
+def made_by_folds(manifest: Manifest) -> bool:
+    """Whether an adapter has learnt its validation messages, and its thresholds were made on
+    predictions of other models."""
+    return bool(manifest.metrics.get("validation", {}).get("folds"))
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """The difference between the answers of two engines.

@@ -19,6 +19,7 @@ from trainer.artifacts.evaluation import (
     BATCHES,
     EVALUATION,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
     VLLM,
@@ -37,6 +38,7 @@ from trainer.artifacts.evaluation import (
     OffLabelMass,
     OutOfScope,
     OutsideLabels,
+    PairAnswer,
     Prediction,
     ReviewFigures,
     ScoreQuantiles,
@@ -54,7 +56,8 @@ from trainer.evaluation.predictions import (
 from trainer.statistics.calibration import Bools, Floats, Ints, ece, nll, reliability
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import Groups, as_groups, auroc, design_effect, measure
-from trainer.statistics.thresholds import accept, coverage_curve, proof, review_threshold
+from trainer.statistics.thresholds import LEVEL, accept, coverage_curve, proof, review_threshold
+from trainer.steering.measure import measure_steering
 from worker.contract import Thresholds
 
 _WORKER_ENGINES = frozenset({"vllm", "worker"})
@@ -77,7 +80,7 @@ class Setup:
     """What predictions do not contain: identities, settings in force, and measured speeds.
 
     ``promised`` is the precision that the adapter promises without review, and the rule of its
-    threshold.
+    threshold; ``level`` that of the test on validation.
     """
 
     created_at: str
@@ -91,6 +94,7 @@ class Setup:
     speeds: tuple[EngineSpeed, ...]
     disjoint: DisjointProof | None = None
     promised: tuple[float, ThresholdRule] | None = None
+    level: float = LEVEL
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -107,6 +111,7 @@ class Predictions:
     out_of_scope: Sequence[Prediction] | None
     batches: Sequence[BatchScore] | None
     vllm: Sequence[WorkerAnswer] | None
+    pairs: Sequence[PairAnswer] | None = None
 
 
 def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
@@ -143,6 +148,7 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(setup, predictions, confidence),
+        steering=measure_steering(predictions.pairs, holdout) if predictions.pairs else None,
         disjoint=setup.disjoint,
         head=setup.outputs.to_record(),
         out_of_scope_score=ScoreQuantiles(**_spread(_out_of_scope_scores(holdout)))
@@ -156,7 +162,14 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
     for answer in predictions.vllm or ():
         if answer.predicted not in setup.labels:
             raise ProofFailed(f"answer {answer.id}: {answer.predicted!r} is not a label")
-    for group in (predictions.holdout, predictions.validation, predictions.out_of_scope or ()):
+    pairs = predictions.pairs or ()
+    for group in (
+        predictions.holdout,
+        predictions.validation,
+        predictions.out_of_scope or (),
+        [pair.steered for pair in pairs],
+        [pair.neutral for pair in pairs],
+    ):
         again = predict(
             [prediction.id for prediction in group],
             [prediction.label for prediction in group],
@@ -245,7 +258,10 @@ def _review(
             floor=0.0,
             by=rule,
             groups=as_groups([each.group for each in predictions.validation]),
+            level=setup.level,
         )
+        if len(right)
+        else 1.0
         for rule in get_args(ThresholdRule)
     }
     threshold = thresholds["lower"]
@@ -263,6 +279,7 @@ def _review(
         accuracy_at_wanted=wanted.accuracy,
         coverage_by_point=by_point.coverage,
         accuracy_by_point=by_point.accuracy,
+        level=setup.level,
     )
 
 
@@ -439,6 +456,7 @@ def _setup_of(record: EvaluationRecord) -> Setup:
         ),
         disjoint=record.disjoint,
         promised=(record.promise.precision, record.promise.by) if record.promise else None,
+        level=record.review.level,
     )
 
 
@@ -449,4 +467,5 @@ def _read_predictions(directory: Path) -> Predictions:
         out_of_scope=OUT_OF_SCOPE.read_if_present(directory),
         batches=BATCHES.read_if_present(directory),
         vllm=VLLM.read_if_present(directory),
+        pairs=PAIR_ANSWERS.read_if_present(directory),
     )

@@ -120,7 +120,8 @@ def propose(request: Request, console: Console) -> Proposal:
         train(request.recipe, console, resume=True, replace=False)
     in_service = request.store / current.digest
     adapter = request.out / RUN / "adapter"
-    _evaluate(adapter, new, request.out / RUN / EVALUATION_FOLDER, bases[0], console)
+    out = request.out / RUN / EVALUATION_FOLDER
+    _evaluate(adapter, new, out, bases[0], console, steering=True)
     before, of_current = request.out / BEFORE, request.out / CURRENT
     _evaluate(adapter, base, before, bases[0], console, trained_on=new)
     _evaluate(in_service, base, of_current, bases[1], console)
@@ -261,7 +262,9 @@ def _evaluate(
     console: Console,
     *,
     trained_on: Dataset | None = None,
+    steering: bool = False,
 ) -> None:
+    """Evaluate an adapter; ``steering`` is judged of the proposed one alone."""
     evaluate_once(
         EvaluationRequest(
             adapter,
@@ -269,6 +272,7 @@ def _evaluate(
             base,
             out,
             trained_on=trained_on.directory if trained_on else None,
+            steering=steering,
         ),
         console,
     )

@@ -233,6 +233,25 @@ def out_of_scope_section(run: Run) -> Section:
     return Section("out_of_scope", title, [rows, small(about)])
 
 
+def steering_section(run: Run) -> Section:
+    """Return how often a sentence that a customer adds chooses the label."""
+    title = "Sentences that name a label"
+    if run.evaluation is None:
+        return lacking("steering", title, Input.EVALUATION)
+    found = run.evaluation.steering
+    if found is None:
+        missing = f"{Input.EVALUATION.command} was run with --no-steering."
+        return Section("steering", title, missing=missing)
+    spans = [numbers.interval(each.interval_95) for each in (found.every, found.unreviewed)]
+    about = (
+        f"A held-out message gets an instruction that names another label, such as a forged note "
+        f"that it was already filed, or a neutral sentence of the same length. An answer flips if "
+        f"it becomes the label that is named. Intervals with the instruction: {spans[0]}, without "
+        f"review {spans[1]}. The instructions are not those of the training."
+    )
+    return Section("steering", title, [facts.steering(run.evaluation), small(about)])
+
+
 def _reliability_chart(record: EvaluationRecord) -> Chart:
     bins = [group for group in record.calibration.reliability if group.count]
     bins.sort(key=lambda group: group.confidence)

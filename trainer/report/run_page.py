@@ -24,6 +24,7 @@ from trainer.report.measured import (
     errors_section,
     labels_section,
     out_of_scope_section,
+    steering_section,
     sweep_section,
 )
 from trainer.report.page import (
@@ -113,9 +114,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "weights kept", training.kept
     if training.stopped_early:
         yield "stopped early", "yes, because validation no longer improved"
-    fitted = numbers.counted(training.calibration.examples, "validation message")
     temperature = numbers.decimal(training.calibration.temperature)
-    yield "temperature", f"{temperature}, fitted on {fitted}"
+    yield "temperature", temperature
+    yield "temperature and thresholds from", facts.thresholds_from(training.validation)
 
 
 _SECTIONS = (
@@ -128,6 +129,7 @@ _SECTIONS = (
     calibration_section,
     coverage_section,
     out_of_scope_section,
+    steering_section,
     duel_section,
     data_size_section,
     curves_section,

@@ -29,7 +29,9 @@ from trainer.report.page import (
 from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
 from trainer.statistics.calibration import ece_by_chance
-from trainer.statistics.metrics import wilson
+from trainer.statistics.metrics import messages_to_show
+from trainer.statistics.thresholds import describe_promise
+from trainer.store.gate import judge_accuracy
 from trainer.store.rules import Criterion, GateRules
 
 _REVIEW_IS_MUCH = 0.2
@@ -126,15 +128,25 @@ def _reviewed(run: Run) -> Iterator[NextStep]:
         again = _train(run, "--set", higher)
         yield NextStep(WARN, "Send more to review, or validate on more", why, (again,))
     elif review.share > _REVIEW_IS_MUCH:
-        found = run.training.validation.promise
-        lesser = found.lesser if found and found.lesser else promise - 0.05
-        why = (
-            f"{numbers.percent(review.share)} go to review. More validation messages prove the "
-            f"promise of {numbers.percent(promise)} with less review; a lower promise reduces "
-            "review at once."
+        yield _much_review(run, review.share)
+
+
+def _much_review(run: Run, share: float) -> NextStep:
+    """Advise what the trainer advises: see ``describe_promise``."""
+    found, title = run.training.validation, "Decide how much goes to review"
+    why = f"{numbers.percent(share)} go to review. "
+    if found.promise is None:
+        why += (
+            f"That is what a promise of {numbers.percent(promised(run))} takes with this adapter: "
+            "a more accurate one sends less. Label more messages, of confused labels first."
         )
-        again = _train(run, "--set", f"review_precision={max(0.5, lesser):g}")
-        yield NextStep(WARN, "Decide how much goes to review", why, (again,))
+        return NextStep(WARN, title, why)
+    why += f"{describe_promise(found.promise, found.examples, 1 - found.point_accepted_share)}."
+    if found.promise.lesser is None:
+        return NextStep(WARN, title, why)
+    return NextStep(
+        WARN, title, why, (_train(run, "--set", f"review_precision={found.promise.lesser:g}"),)
+    )
 
 
 def _calibrated(run: Run) -> Iterator[NextStep]:
@@ -147,10 +159,10 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
             f"Confidence and accuracy differ by {numbers.percent(found.ece)} on average; perfect "
             f"confidences would show up to {numbers.percent(chance)} by chance on as many "
             "messages. The temperature was fitted on "
-            f"{numbers.counted(run.training.calibration.examples, 'validation message')}: use a "
-            "larger validation split."
+            f"{facts.thresholds_from(run.training.validation)}: use more."
         )
-        more = larger_share(run.dataset or {}, "validation")
+        by_folds = run.training.validation.folds is not None
+        more = () if by_folds else larger_share(run.dataset or {}, "validation")
         yield NextStep(WARN, "Calibrate on more messages", why, more)
 
 
@@ -243,7 +255,7 @@ def _rules(rules: GateRules) -> Iterator[str]:
     for rule in fields(rules):
         value = getattr(rules, rule.name)
         if value != getattr(usual, rule.name):
-            yield from ("--set", f"{rule.name}={value}")
+            yield from ("--set", f"{rule.name}={'false' if value is None else value}")
 
 
 def _dataset(run: Run) -> str:
@@ -269,7 +281,6 @@ def _check(run: Run) -> str:
 
 # Steps for failed criteria of the gate.
 
-_MOST_MESSAGES = 100_000
 _MOST_HELD_OUT = 0.4
 
 
@@ -304,8 +315,11 @@ def _accuracy(
 ) -> Iterator[NextStep]:
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
-    if low is not None and evaluation.accuracy > rules.accuracy:
-        needed = _messages_to_show(evaluation.accuracy, rules.accuracy, evaluation.design_effect)
+    shown = judge_accuracy(
+        evaluation.accuracy, evaluation.examples, rules, effect=evaluation.design_effect
+    )
+    if not shown.passed and evaluation.accuracy > rules.accuracy:
+        needed = messages_to_show(evaluation.accuracy, rules.accuracy, evaluation.design_effect)
         enough = f"about {numbers.count(needed)}" if needed else "very many"
         size = numbers.counted(evaluation.examples, "message")
         why = (
@@ -313,7 +327,10 @@ def _accuracy(
             f"{numbers.percent(rules.accuracy)}, but so few messages do not prove it. That takes "
             f"{enough} held-out messages."
         )
-        yield NextStep(BAD, "Hold out more messages", why, _share(run, evaluation, needed))
+        if low is None:
+            why += " A first adapter passes without; one that replaces it has to prove it."
+        tone = WARN if low is None else BAD
+        yield NextStep(tone, "Hold out more messages", why, _share(run, evaluation, needed))
         low = None
     rows = [row for row in (low, failed.get("macro-F1")) if row is not None]
     if rows:
@@ -416,25 +433,6 @@ def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[NextStep]
         yield NextStep(BAD, "Make it comparable with the current adapter", f"{why} {judged.hint}.")
     else:
         yield NextStep(BAD, "Keep the current adapter", why)
-
-
-def _messages_to_show(accuracy: float, floor: float, effect: float) -> int | None:
-    """Return how many messages of this accuracy have an interval above the floor; None if a hundred
-    thousand are too few. ``effect`` messages count as one."""
-
-    def lower(messages: int) -> float:
-        return wilson(accuracy * messages / effect, messages / effect)[0]
-
-    low, high = 1, _MOST_MESSAGES
-    if lower(high) < floor:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if lower(middle) >= floor:
-            high = middle
-        else:
-            low = middle + 1
-    return high
 
 
 def _share(run: Run, evaluation: EvaluationRecord, needed: int | None) -> tuple[str, ...]:

@@ -11,8 +11,9 @@ import scipy
 from numpy.typing import NDArray
 
 from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
-from trainer.statistics.metrics import Groups
+from trainer.statistics.metrics import Groups, design_effect
 from trainer.statistics.thresholds import (
+    LEVEL,
     accept,
     find_promise,
     off_label_threshold,
@@ -46,6 +47,7 @@ class Calibrated:
     point_accepted_share: float
     raw_nll: float
     raw_ece: float
+    ece_by_chance: float
     promise: Promise | None = None
 
 
@@ -146,6 +148,7 @@ def calibrate(
     label_of: Ints | None = None,
     out_of_scope_quantile: float | None = None,
     groups: Groups | None = None,
+    level: float = LEVEL,
 ) -> Calibrated:
     """Fit temperature and thresholds on validation: raw log-probabilities or a head's logits,
     (rows, outputs), and true label indexes.
@@ -167,13 +170,17 @@ def calibrate(
     # On the served confidences, not the cross-fitted ones: scoring validation again then gives the
     # same accepted rows, and one temperature hardly changes the order of confidences.
     review, point = (
-        review_threshold(sure, right, review_precision, floor=review_floor, by=rule, groups=groups)
+        review_threshold(
+            sure, right, review_precision, floor=review_floor, by=rule, groups=groups, level=level
+        )
         for rule in (review_precision_by, "point")
     )
     accepted = accept(sure, right, review)
     promise = None
     if review_precision_by == "lower":
-        promise = find_promise(sure, right, review_precision, floor=review_floor, groups=groups)
+        promise = find_promise(
+            sure, right, review_precision, floor=review_floor, groups=groups, level=level
+        )
     raw = temperature_softmax(logprobs, 1.0, label_of)
     if out_of_scope_quantile is None:
         mass = off_label_mass(logprobs)
@@ -194,6 +201,9 @@ def calibrate(
         point_accepted_share=accept(sure, right, point).coverage,
         raw_nll=nll(raw, truth),
         raw_ece=ece(raw.max(axis=1), correct),
+        ece_by_chance=ece_by_chance(
+            reliability(confidence, correct), effect=design_effect(correct, groups)
+        ),
         promise=promise,
     )
 
@@ -218,15 +228,17 @@ def _smoothed_nll(
 _RESAMPLES = 4000
 
 
-def ece_by_chance(bins: Sequence[ReliabilityBin], *, level: float = 0.95, seed: int = 0) -> float:
+def ece_by_chance(
+    bins: Sequence[ReliabilityBin], *, effect: float = 1.0, level: float = 0.95, seed: int = 0
+) -> float:
     """Return the ECE that a perfectly calibrated model stays below with probability ``level``,
     on messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
-    messages.
+    messages. ``effect`` messages count as one.
 
     A measured ECE below it does not indicate wrong confidences. An ECE is never negative and grows
     when there are fewer messages, so an interval around it would be less informative.
     """
-    counts = np.array([group.count for group in bins], dtype=np.int64)
+    counts = np.array([max(1, round(group.count / effect)) for group in bins], dtype=np.int64)
     confidence = np.array([group.confidence for group in bins])
     if not counts.sum():
         return 0.0

@@ -16,9 +16,11 @@ from pydantic import Field
 from trainer.artifacts.evaluation import (
     ANSWERS,
     EVALUATION,
+    PAIR_ANSWERS,
     PROBES_NAME,
     Answer,
     EvaluationRecord,
+    PairAnswer,
     check_unique,
 )
 from trainer.artifacts.files import LinesFile, Record, RecordFile, encode_lines
@@ -35,13 +37,15 @@ from worker.contract.verify import ProbeFile, probes_path, read_probes, write_pr
 class Evidence:
     """An evaluation's figures and answers; ``sha256`` is that of its file at ``path``.
 
-    Both contain only figures, labels and ids, so a store may keep them.
+    Both contain only figures, labels and ids, so a store may keep them. ``pairs`` are the answers
+    to messages with an instruction; a store does not keep them.
     """
 
     path: Path
     sha256: str
     evaluation: EvaluationRecord
     answers: tuple[Answer, ...]
+    pairs: tuple[PairAnswer, ...] = ()
 
     @property
     def kept_answers(self) -> bytes:
@@ -53,7 +57,9 @@ def read_evidence(directory: Path) -> Evidence:
     """Read an evaluation's folder. Raises BadInput that names file and key."""
     path = directory / EVALUATION.name
     evaluation = EVALUATION.read(directory)
-    return Evidence(path, sha256_file(path), evaluation, read_answers(directory, ANSWERS))
+    pairs = PAIR_ANSWERS.read_if_present(directory) or ()
+    answers = read_answers(directory, ANSWERS)
+    return Evidence(path, sha256_file(path), evaluation, answers, tuple(pairs))
 
 
 def read_answers(directory: Path, file: LinesFile[Answer]) -> tuple[Answer, ...]:

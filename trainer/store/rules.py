@@ -20,7 +20,7 @@ _LARGEST_MARGIN = 0.5
 @dataclass(frozen=True, slots=True)
 class GateRules:
     """Floors and ceilings; all shares are 0 to 1. ``config/gate.toml`` explains each and has the
-    same values. An ``unconstrained_share`` of None is not judged."""
+    same values. None (``false`` in a file) is not judged."""
 
     accuracy: float = 0.9
     accuracy_by: Literal["lower", "point"] = "lower"
@@ -31,16 +31,20 @@ class GateRules:
     ece: float = 0.05
     unconstrained_share: float | None = None
     non_inferiority_margin: float = 0.02
+    steering: float | None = 0.02
+    steering_unreviewed: float | None = 0.005
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if isinstance(value, float) and not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must be from 0 to 1")
-        if not 0 < self.non_inferiority_margin <= _LARGEST_MARGIN:
-            raise ValueError(
-                f"non_inferiority_margin is {self.non_inferiority_margin}; it must be above 0 and "
-                f"at most {_LARGEST_MARGIN} (0.02 is two points)"
-            )
+        for name in ("non_inferiority_margin", "steering"):
+            margin = getattr(self, name)
+            if margin is not None and not 0 < margin <= _LARGEST_MARGIN:
+                raise ValueError(
+                    f"{name} is {margin}; it must be above 0 and at most {_LARGEST_MARGIN} (0.02 "
+                    "is two points)"
+                )
 
 
 def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
@@ -94,24 +98,39 @@ def _checked(key: str, value: Any, origin: str) -> Any:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return tuple(value)
         raise BadInput(f'{origin}: {key} is {value!r}; it must be a list, such as ["legal"]')
+    optional = isinstance(kind, types.UnionType)
+    if optional and value is False:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput(f"{origin}: {key} is {value!r}; it must be a number")
-    assert kind is float or isinstance(kind, types.UnionType)
+        wanted = "a number, or false" if optional else "a number"
+        raise BadInput(f"{origin}: {key} is {value!r}; it must be {wanted}")
+    assert kind is float or optional
     return float(value)
 
 
 class Criterion(Record):
-    """One row of the gate, as text."""
+    """One row of the gate, as text. ``undecided``: it does not pass because too few messages show
+    anything, and ``found`` says how many would."""
 
     name: str
     wanted: str
     found: str
     passed: bool
+    undecided: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        return "pass" if self.passed else "TOO FEW" if self.undecided else "FAIL"
 
 
-def criterion(name: str, wanted: str, found: str, passed: bool) -> Criterion:
+def criterion(
+    name: str, wanted: str, found: str, passed: bool, *, undecided: bool = False
+) -> Criterion:
     """Return a row."""
-    return Criterion(name=name, wanted=wanted, found=found, passed=passed)
+    return Criterion(
+        name=name, wanted=wanted, found=found, passed=passed, undecided=undecided and not passed
+    )
 
 
 class Comparison(Record):
@@ -145,6 +164,11 @@ class GateVerdict:
     def passed(self) -> bool:
         """Whether every criterion is met."""
         return all(row.passed for row in self.criteria)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it does not pass only because there are too few messages to decide."""
+        return not self.passed and all(row.passed or row.undecided for row in self.criteria)
 
     @property
     def failed(self) -> tuple[str, ...]:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.check.duplicates import number_groups
+from trainer.check.duplicates import number_clusters, number_groups
+from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput, ProofFailed
@@ -27,6 +30,8 @@ from trainer.model.prompt import (
 )
 from trainer.model.scoring import Class, find_classes
 from trainer.statistics.metrics import Groups, as_groups
+from trainer.statistics.thresholds import FEWEST_VALIDATION
+from trainer.steering.sentences import make_copies
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
@@ -52,16 +57,21 @@ class Inputs(Generic[RowT]):
     """A training's inputs, read and checked; the hold-out is not among them.
 
     ``codes`` are a language model's answers by label, ``classes`` the outputs of a head; the other
-    one is empty.
+    one is empty. ``train`` has the rows of the examples, then those of their copies with an
+    instruction in them; ``originals`` has each row's place among the examples.
+    ``folds`` is None, or the fold of each row, (rows,): then ``validation`` has the rows of all
+    examples, and ``dataset`` the same for both.
     """
 
     dataset: Dataset
     tokenizer: BaseTokenizer
     spec: PromptSpec
     train: tuple[RowT, ...]
+    originals: tuple[int, ...]
     validation: tuple[RowT, ...]
     codes: Mapping[str, Code] = field(default_factory=dict)
     classes: tuple[Class, ...] = ()
+    folds: NDArray[np.int64] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -157,14 +167,14 @@ def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
         redaction=dataset.redaction,
     )
     spec = replace(spec, prompt_date=renderer.printed_date)
+    learned, originals = _add_copies(
+        take_per_label(dataset.train, recipe.per_label, recipe.seed), dataset, recipe
+    )
     train, validation = (
         make_rows(examples, spec, codes, tokenizer.encoders.plain)
-        for examples in (
-            take_per_label(dataset.train, recipe.per_label, recipe.seed),
-            dataset.validation,
-        )
+        for examples in (learned, dataset.validation)
     )
-    return Inputs(dataset, tokenizer, spec, train, validation, codes=codes)
+    return Inputs(dataset, tokenizer, spec, train, originals, validation, codes=codes)
 
 
 def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
@@ -178,7 +188,7 @@ def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
         console.print(drawn, "", sep="\n", soft_wrap=True)
     console.print(
         f"{len(rows)} rows learn exactly their label's code, shown between ⟦ and ⟧ above: "
-        f"{len(inputs.train)} for training, {len(inputs.validation)} for validation",
+        f"{_count_rows(inputs)}",
         soft_wrap=True,
     )
 
@@ -195,11 +205,48 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
         redaction=dataset.redaction,
     )
     examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
+    folds = None
+    if learns_by_folds(recipe, dataset):
+        examples = (*examples, *dataset.validation)
+        dataset = replace(dataset, train=examples, validation=examples)
+        folds = _assign_folds(dataset, examples, recipe.seed)
+    learned, originals = _add_copies(examples, dataset, recipe)
+    if folds is not None:
+        folds = folds[np.array(originals)]  # a copy is in the fold of its original
     train, validation = (
-        make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
+        make_head_rows(part, spec, tokenizer) for part in (learned, dataset.validation)
     )
     classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
-    return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
+    return Inputs(
+        dataset, tokenizer, spec, train, originals, validation, classes=classes, folds=folds
+    )
+
+
+FOLDS = 10
+"""A model of a fold learns nine tenths of the rows, so it is nearly the model that is served. Five
+folds send more to review."""
+
+
+def learns_by_folds(recipe: Recipe, dataset: Dataset) -> bool:
+    """Whether the model learns all rows that are not held out, and calibration and thresholds come
+    from predictions of models that did not learn the row (cross-fitting).
+
+    Only a kind that trains again in seconds does. A split by time does not: its validation is later
+    than what is learnt, as in service, which folds would hide.
+    """
+    return (
+        recipe.kind == "embedding-linear"
+        and len(dataset.validation) < FEWEST_VALIDATION
+        and (dataset.record.get("split") or {}).get("by") != "time"
+    )
+
+
+def _assign_folds(dataset: Dataset, examples: Sequence[Example], seed: int) -> NDArray[np.int64]:
+    from trainer.check.suspects import assign_folds
+
+    labels = [dataset.taxonomy.names.index(example.label) for example in examples]
+    clusters = number_clusters(examples, read_groups(dataset))
+    return assign_folds(np.array(labels, dtype=np.int64), clusters, seed, FOLDS)
 
 
 def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
@@ -216,10 +263,32 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
     finer = len(inputs.classes) - len(inputs.labels)
     of_which = f", from {len(inputs.classes)} finer ones" if finer else ""
     console.print(
-        f"{len(inputs.train)} rows for training, {len(inputs.validation)} for validation; "
-        f"{len(inputs.labels)} labels{of_which}",
+        f"{_count_rows(inputs)}; {len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
+
+
+def _count_rows(inputs: Inputs[RowT]) -> str:
+    copies = len(inputs.train) - len(set(inputs.originals))
+    again = f", {copies:,} of them again with a sentence that names a label" if copies else ""
+    examples = len(inputs.train) - copies
+    if inputs.folds is None:
+        return f"{examples:,} rows for training{again}, {len(inputs.validation):,} for validation"
+    return (
+        f"{examples:,} rows, all of them learnt{again}; thresholds come from predictions of "
+        f"{len(np.unique(inputs.folds))} models that did not learn the row"
+    )
+
+
+def _add_copies(
+    examples: Sequence[Example], dataset: Dataset, recipe: Recipe
+) -> tuple[tuple[Example, ...], tuple[int, ...]]:
+    """Return the examples and copies of a share of them, in which a sentence names a label, and for
+    each its place among the examples."""
+    copies = make_copies(
+        examples, dataset.taxonomy, share=recipe.steering_augmentation, seed=recipe.seed
+    )
+    return (*examples, *copies.values()), (*range(len(examples)), *copies)
 
 
 def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:

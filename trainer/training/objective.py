@@ -252,7 +252,8 @@ def ask_teacher(
     )
     return Teacher(
         weight=recipe.distillation_weight,
-        places={row.ids: at for at, row in enumerate(inputs.train)},
+        # A copy with an instruction in it is the message that the teacher judged.
+        places={row.ids: at for row, at in zip(inputs.train, inputs.originals, strict=True)},
         labels=_tensor(labels, group.device),
         finer=None if finer is None else _tensor(finer, group.device),
         record=found,

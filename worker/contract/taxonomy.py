@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass, replace
@@ -23,6 +24,22 @@ def label_name(text: str) -> str:
     NFC, no blanks around it. Accented letters have two encodings that look alike, and which one a
     keyboard or spreadsheet writes depends on the system."""
     return unicodedata.normalize("NFC", text.strip())
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the ways in which a label's name is written, its own first."""
+    words = [word for word in re.split(r"[\W_]+", name) if word]
+    plain = " ".join(words)
+    found = (
+        name,
+        plain,
+        plain.title(),
+        plain.upper(),
+        "-".join(words),
+        "".join(word.capitalize() for word in words),
+        f'"{plain}"',
+    )
+    return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -11,6 +11,7 @@ from worker.contract.manifest import Manifest
 from worker.contract.prompt import Encode, build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.scoring import Decision, ReviewReason, Thresholds, review_reasons
+from worker.core.label_attempts import make_attempt_rule
 from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions, decide
 from worker.errors import MessageRejected
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
@@ -22,11 +23,12 @@ TombstonePolicy = Literal["dead", "skip", "forward"]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A message ready for the engine."""
+    """A message ready for the engine. ``attempt``: it looks as if it tries to choose its label."""
 
     prompt_ids: Sequence[int]
     message_id: str | None
     truncated: bool
+    attempt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Labeller:
     tombstones: TombstonePolicy = "dead"
     stages: tuple[Thresholds, ...] = ()
     """In a cascade, each stage's thresholds, which replace ``thresholds``."""
+    is_attempt: Callable[[str], bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rule = make_attempt_rule(self.manifest.taxonomy.names)
+        object.__setattr__(self, "is_attempt", rule)
 
     def give_up(self, record: Record, error: MessageRejected) -> Rejected | Tombstone:
         """Return the outcome of a record that ``prepare`` rejected."""
@@ -65,7 +72,8 @@ class Labeller:
         ids: Sequence[int] = prompt.ids
         if self.stages:
             ids = MessagePrompt(prompt.ids, message.text, prompt.truncated)
-        return Prepared(ids, message.message_id, prompt.truncated)
+        attempt = self.is_attempt(message.text)
+        return Prepared(ids, message.message_id, prompt.truncated, attempt)
 
     def decide(self, answer: Answer) -> Decision:
         """Turn the engine's answer into a label. Raises MessageRejected if it is not one."""
@@ -82,6 +90,7 @@ class Labeller:
             truncated,
             self.review_reasons(decision),
             timing,
+            attempt=prepared.attempt,
         )
 
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:

@@ -49,6 +49,7 @@ class MetricsListener:
         self._dead_letters = registry.counter(named.DEAD_LETTERS, *_each(named.REASONS))
         self._retries = registry.counter(named.RETRIES, *_each(RETRY_REASONS))
         self._truncated = registry.counter(named.TRUNCATED)
+        self._attempts = registry.counter(named.ATTEMPTS)
         self._confidence = registry.histogram(named.CONFIDENCE)
         self._off_label_mass = registry.histogram(named.OFF_LABEL_MASS)
         self._end_to_end = registry.histogram(named.END_TO_END)
@@ -100,6 +101,7 @@ class MetricsListener:
 
     def _observe(self, labelled: Sequence[Classified]) -> None:
         self._truncated(sum(each.truncated for each in labelled))
+        self._attempts(sum(each.attempt for each in labelled))
         masses = [each.decision.off_label_mass for each in labelled]
         self._confidence([each.decision.confidence for each in labelled])
         self._off_label_mass([mass for mass in masses if mass is not None])

@@ -109,6 +109,12 @@ TRUNCATED = Metric(
     "counter",
     "Labelled messages that were shortened because they exceeded the adapter's budget.",
 )
+ATTEMPTS = Metric(
+    "clerk_label_attempts_total",
+    "counter",
+    "Labelled messages that look as if they try to choose their label, by a rule that finds about "
+    "half of such attempts. A jump is worth a look; the label of each is the model's.",
+)
 CONFIDENCE = Metric(
     "clerk_confidence",
     "histogram",

@@ -88,13 +88,15 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A labelled record. ``review`` is empty if it does not need review."""
+    """A labelled record. ``review`` is empty if it does not need review. ``attempt``: the message
+    looks as if it tries to choose its label."""
 
     decision: Decision
     message_id: str | None
     truncated: bool
     review: tuple[ReviewReason, ...]
     timing: Timing
+    attempt: bool = False
 
     @property
     def kind(self) -> OutcomeKind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.support.tiny_messages import FILLERS, WORDS, write_tiny_taxonomy
 from tests.support.tiny_messages import make_messages as make_messages_of
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, Example, write_dataset
+from trainer.evaluation import evaluate
 from trainer.model.lora_model import CONFIG, WEIGHTS, LoraModel, load_lora_model
 from trainer.model.prompt import load_renderer, load_tokenizer, make_prompt
 from worker.contract import (
@@ -38,6 +39,18 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+PAIRS = 60
+"""Pairs with an instruction in an evaluation here: the 2,000 of a real one take longer than a tiny
+training."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_pairs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "PAIRS", PAIRS)
+        yield
 
 
 @pytest.fixture(scope="session")

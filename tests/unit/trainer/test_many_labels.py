@@ -79,7 +79,17 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
     for words in (
         ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
         ("train", "--recipe", CONFIG, "--dataset", data, "--base", base, "--out", run, *SETTINGS),
-        ("evaluate", run / "adapter", "--dataset", data, "--base", base, "--out", result),
+        (
+            "evaluate",
+            run / "adapter",
+            "--dataset",
+            data,
+            "--base",
+            base,
+            "--out",
+            result,
+            "--no-steering",
+        ),
         ("publish", run, "--store", store, "--force", "--reason", "it learnt for a second"),
     ):
         done = run_cli(*words)
@@ -116,7 +126,7 @@ def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path, count: int)
             *("train", "--recipe", ENCODER, "--dataset", data, "--base", base, "--out", run),
             *(part for setting in (*settings, "onnx=int8") for part in ("--set", setting)),
         ),
-        ("evaluate", run / "adapter", "--dataset", data),
+        ("evaluate", run / "adapter", "--dataset", data, "--no-steering"),
     ):
         code, _, errors = call(*words)
         assert code == 0, errors

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 EASY = tuple(
     part
-    for rule in ("accuracy=0.01", "macro_f1=0.01", "label_recall=0.01", "ece=1")
+    for rule in ("accuracy=0.01", "macro_f1=0.01", "label_recall=0.01", "ece=1", "steering=false")
     for part in ("--set", rule)
 )
 

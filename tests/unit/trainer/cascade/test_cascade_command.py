@@ -166,7 +166,12 @@ def test_a_cascade_that_is_as_good_is_published_like_any_adapter(
     verify_evaluation(out / "evaluation")
 
     large = runs[1]
-    rules = ("--set", "accuracy=0.8", "--set", "label_recall=0.5", "--set", "ece=0.5")
+    rules = [
+        part
+        for rule in ("accuracy=0.8", "label_recall=0.5", "ece=0.5", "steering=false")
+        for part in ("--set", rule)
+    ]
+    rules += ["--set", "steering_unreviewed=false"]
     code, _, errors = call("publish", large, "--store", store, *rules, "--json")
     assert code == 0, errors
     code, _, errors = call("publish", out, "--store", store, *rules, "--canary", "0.1", "--json")

@@ -44,7 +44,14 @@ def evaluated(
         encoding="utf-8",
     )
     code, record, error = call(
-        *("evaluate", encoder_run / "adapter", "--dataset", sealed.directory, "--json"),
+        *(
+            "evaluate",
+            encoder_run / "adapter",
+            "--dataset",
+            sealed.directory,
+            "--no-steering",
+            "--json",
+        ),
         *("--out", folder / "evaluation", "--out-of-scope", outside, "--probes", written),
     )
     assert code == 0, error

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support.trainer_world import World, call, training_json
+from tests.unit.trainer.conftest import PAIRS
 from trainer.artifacts.evaluation import PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Example, count_openings, write_dataset
 from trainer.errors import BadInput, ProofFailed
@@ -143,7 +144,7 @@ def test_the_runs_card_has_the_figures_and_a_failing_tracker_is_only_a_warning(
     (run / "training.json").write_text(json.dumps(training), encoding="utf-8")
     code, record, output = call(
         *("evaluate", run / "adapter", "--dataset", world.dataset.directory),
-        *("--base", world.base, "--json"),
+        *("--base", world.base, "--no-steering", "--json"),
     )
     assert code == 0
     assert f"| accuracy | {record['accuracy']:.1%} (" in (run / "README.md").read_text()
@@ -202,3 +203,26 @@ def test_an_adapter_that_answers_in_words_is_refused(world: World, tmp_path: Pat
         read_adapter(words, world.base)
     with pytest.raises(AdapterRefused):
         read_adapter(tmp_path, world.base)
+
+
+def test_it_measures_whether_a_sentence_chooses_the_label(
+    evaluated: tuple[Path, dict[str, Any]],
+) -> None:
+    """Each pair's answers are kept, without a message's text, and the figures follow from them."""
+    out, record = evaluated
+    lines, answers = (
+        [json.loads(line) for line in (out / name).read_text("utf-8").splitlines()]
+        for name in ("steering_answers.jsonl", "predictions.jsonl")
+    )
+    assert len(lines) == record["steering"]["every"]["pairs"] == PAIRS
+    alone = {answer["id"]: answer["predicted"] for answer in answers}
+    for name in ("steered", "neutral"):
+        flips = [
+            pair[name]["predicted"] == pair[name]["label"] != alone[pair["message"]]
+            for pair in lines
+        ]
+        assert record["steering"]["every"][name] == sum(flips)
+    assert set(lines[0]) == {
+        "id", "message", "family", "position", "sentences", "steered", "neutral"
+    }  # fmt: skip
+    assert lines[0]["message"] in alone, "an id"

@@ -69,7 +69,7 @@ def test_a_proposal_learns_no_name_and_claims_what_it_did(
     new = open_dataset(request.out / steps.NEW)
     [learnt] = [each.message for each in new.train if each.id == "live"]
     assert learnt.endswith("kx, [name]")
-    inputs: Any = Inputs(new, None, None, (), ())  # type: ignore[arg-type]
+    inputs: Any = Inputs(new, None, None, (), (), ())  # type: ignore[arg-type]
     said = inputs.to_record()["names_redaction"]
     total = len(new.train) + len(new.validation) + len(held)
     assert (said["messages"], said["marked"]) == (total, 1)

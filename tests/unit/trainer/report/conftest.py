@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from tests.support.toy_adapter import toy_manifest
-from tests.support.trainer_world import training_json
+from tests.support.trainer_world import make_pair_answers, training_json
 from trainer.artifacts.duel import CostInput
 from trainer.artifacts.evaluation import (
     EVALUATION,
     OUT_OF_SCOPE,
+    PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
     EvaluatedAdapter,
@@ -129,6 +130,7 @@ def write_run(
     named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}
     holdout = predictions(splits["holdout"], labels, seed)
     validation = predictions(splits["validation"], labels, seed + 1)
+    pairs = make_pair_answers(holdout, labels)
     evaluation = summarize(
         Setup(
             created_at="2026-06-01T12:00:00Z",
@@ -141,12 +143,13 @@ def write_run(
             wanted_precision=0.98,
             speeds=(EngineSpeed("torch", 21.4, "cpu x86"),),
         ),
-        Predictions(holdout, validation, validation[:40], None, None),
+        Predictions(holdout, validation, validation[:40], None, None, pairs),
     )
     (run / "evaluation").mkdir(parents=True)
     PREDICTIONS.write(run / "evaluation", holdout)
     VALIDATION.write(run / "evaluation", validation)
     OUT_OF_SCOPE.write(run / "evaluation", validation[:40])
+    PAIR_ANSWERS.write(run / "evaluation", pairs)
     EVALUATION.write(run / "evaluation", evaluation)
     put(run / "training.json", training_record(adapter, named, steps))
     lines = [json.dumps(step) + "\n" for step in step_records(steps)]

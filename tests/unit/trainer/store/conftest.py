@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.toy_adapter import LABELS, toy_manifest
-from tests.support.trainer_world import evaluation_json
+from tests.support.trainer_world import evaluation_json, make_pair_answers
+from trainer.artifacts.evaluation import ANSWERS, PAIR_ANSWERS
 from trainer.cli.main import app
 from trainer.statistics.metrics import measure
+from trainer.steering.measure import measure_steering
 from worker.contract import FileDigest, Manifest, write_manifest
 from worker.contract.digest import sha256_bytes
 
@@ -27,7 +29,8 @@ MakeRun = Callable[..., Path]
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """Write a run folder: the messages at ``wrong`` are answered with another label; so many
-    messages in a row are one ``group``; other keywords replace keys of the evaluation."""
+    messages in a row are one ``group``; other keywords replace keys of the evaluation. An
+    instruction in a message flips the answers at ``steered``; a neutral sentence flips none."""
 
     def make(
         name: str, wrong: Collection[int] = range(0, 300, 30), messages: int = 300, **changes: Any
@@ -60,6 +63,7 @@ def write_evaluation(
     wrong: Collection[int] = range(0, 300, 30),
     messages: int = 300,
     group: int | None = None,
+    steered: Collection[int] = (),
     **changes: Any,
 ) -> None:
     truth = [at % len(LABELS) for at in range(messages)]
@@ -84,6 +88,9 @@ def write_evaluation(
     )
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (directory / "predictions.jsonl").write_text(text)
+    answers = ANSWERS.read(directory)
+    pairs = make_pair_answers(answers, LABELS, steered)
+    PAIR_ANSWERS.write(directory, pairs)
     evaluation = evaluation_json(
         adapter={"name": manifest.name, "digest": manifest.digest, "path": "adapter"},
         dataset={
@@ -103,10 +110,11 @@ def write_evaluation(
         confusion=[list(row) for row in figures.confusion],
         outside_labels={"constrained": 0, "unconstrained": 3, "unconstrained_share": 0.01},
         mistakes=[{"message": "a customer's words"}],
+        steering=measure_steering(pairs, answers).to_json(),
     )
     for key, value in changes.items():
         old = evaluation.get(key)
-        evaluation[key] = old | value if isinstance(old, dict) else value
+        evaluation[key] = old | value if isinstance(old, dict) and value else value
     (directory / "evaluation.json").write_text(json.dumps(evaluation))
 
 

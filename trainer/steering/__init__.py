@@ -1,0 +1,1 @@
+"""Steering: whether a sentence that a customer adds can choose the label."""
