@@ -162,7 +162,9 @@ def judge(trained: Trained, held: Ints, judged: Ints, precision: float) -> Outco
         threshold,
         precision,
     )
-    return Outcome(kept, bool(accepted.any()), 1 - accepted.mean(), float(right.mean()), passes)
+    return Outcome(
+        kept, bool(accepted.any()), 1 - float(accepted.mean()), float(right.mean()), passes
+    )
 
 
 def _passes(
