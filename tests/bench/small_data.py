@@ -123,7 +123,7 @@ def train(
     def accuracy(model: object) -> float:
         return float((head(model, validation).argmax(axis=1) == pool.y[validation]).mean())
 
-    fits = fit_grid(pool.x[learnt], pool.y[learnt], accuracy)
+    fits = fit_grid(pool.x[learnt], pool.y[learnt].tolist(), accuracy)
     model = max(fits, key=lambda fit: fit.accuracy).model
     yield Trained(
         head(model, validation), pool.y[validation], LEVEL, head(model, held), head(model, judged)
@@ -135,7 +135,7 @@ def train(
         x, y.tolist(), folds, outputs, lambda scores: float((scores.argmax(axis=1) == y).mean())
     )
     best = max(tried, key=lambda fit: fit.accuracy)
-    model = fit_linear(x, y, best.c)
+    model = fit_linear(x, y.tolist(), best.c)
     yield Trained(best.model, y, FOLD_LEVEL, head(model, held), head(model, judged))
 
 
@@ -162,7 +162,9 @@ def judge(trained: Trained, held: Ints, judged: Ints, precision: float) -> Outco
         threshold,
         precision,
     )
-    return Outcome(kept, bool(accepted.any()), 1 - accepted.mean(), float(right.mean()), passes)
+    return Outcome(
+        kept, bool(accepted.any()), 1 - float(accepted.mean()), float(right.mean()), passes
+    )
 
 
 def _passes(

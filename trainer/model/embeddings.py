@@ -157,7 +157,7 @@ def _held_out(
     scores = np.empty((len(x), outputs))
     for fold in np.unique(folds):
         asked = folds == fold
-        weights, biases = linear_layer(fit_linear(x[~asked], classes[~asked], c), outputs)
+        weights, biases = linear_layer(fit_linear(x[~asked], classes[~asked].tolist(), c), outputs)
         found = x[asked] @ weights.T + biases
         # A class that occurs in this fold only is unknown to its model, which gives it a logit of
         # -10,000. A few such rows would decide the temperature.
