@@ -85,7 +85,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def opened(config: Path | None, sets: Sequence[str] | None) -> Iterator[Desk]:
-    """Open the settings' desk for a command that a user types. Raises DeskStopped, DatabaseUnavailable."""
+    """Open the desk for a command that a user types. Raises DeskStopped, DatabaseUnavailable."""
     from desk.app import open_settings_desk
 
     settings = load_typed(config, sets)
