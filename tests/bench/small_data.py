@@ -27,6 +27,7 @@ import numpy as np
 from tests.bench.judges import share_of
 from trainer.artifacts.evaluation import Accepted, Answer, KeptPromise
 from trainer.check.suspects import assign_folds
+from trainer.model.bases import require_embedding_model
 from trainer.model.embeddings import (
     EMBEDDING_LENGTH,
     embed,
@@ -34,7 +35,6 @@ from trainer.model.embeddings import (
     fit_grid,
     fit_linear,
     linear_layer,
-    require_embedding_model,
 )
 from trainer.statistics.calibration import (
     Floats,

@@ -25,12 +25,12 @@ from tests.support.propose_world import gates
 from tests.support.trainer_world import call
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.model.bases import find_embedding_model
+from worker.common.review_files import save_answers
 from worker.contract.exchange import (
     Answer,
     Proposal,
     ProposalDecision,
     read_proposal,
-    save_answers,
     write_decision,
 )
 from worker.contract.store import read_canary

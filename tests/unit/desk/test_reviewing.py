@@ -56,7 +56,7 @@ def test_a_page_that_is_loaded_again_shows_the_same_item(world: DeskWorld) -> No
     ann = world.person("ann")
     assert take(world, ann) == first.id
     assert take(world, ann) == first.id
-    ahead = reviewing.next_item(world.desk, ann, EVERYTHING, beside=[first.id])
+    ahead = reviewing.next_item(world.desk, ann, EVERYTHING, excluding=[first.id])
     assert ahead is not None
     assert ahead.item_id == second.id
 
