@@ -15,7 +15,7 @@ def main() -> None:
     """Serve until standard input ends."""
     import openai  # noqa: F401  once, and not in each child
 
-    import trainer.teacher.label  # noqa: F401
+    import trainer.teacher.label
     from trainer.cli.main import main as trainer
 
     print("ready", flush=True)

@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _label_lines(system: str) -> list[str]:
-    return system.split("Labels:\n")[1].split("\nnone: ")[0].split("\n")
+    return system.split("Labels:\n")[1].split("\nnone: ", maxsplit=1)[0].split("\n")
 
 
 def _completion(content: str, usage: dict[str, int]) -> dict[str, Any]:
