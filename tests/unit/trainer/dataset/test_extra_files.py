@@ -142,4 +142,4 @@ def test_each_row_of_an_export_may_say_it(export: Path) -> None:
         *("--out", export.parent / "no", "--source-column", "label_source"),
     )
     assert code == 2
-    assert "export.jsonl:5: 'label_source' must be one of export" in error
+    assert "1 row whose 'label_source' is not one of export, person, teacher" in error

@@ -93,16 +93,3 @@ def test_decisions_are_read_in_utf_8_or_else_the_exports_encoding(
         assert result.exit_code == 0, result.stderr
         assert placed(out)[complaints[1][0]][1] == COMPOSED
         assert open_dataset(out).record["decisions"]["made"][0]["note"] == "déjà vu"
-
-
-def test_a_queue_that_is_not_utf_8_asks_for_what_helps(
-    refused: Refused, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path
-) -> None:
-    made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", COMPOSED)], "cp1252")
-    said = refused(write_csv(complaints), "--decisions", made)
-    assert "q.csv:2: byte" in said
-    assert "save it as UTF-8" in said
-    assert "only if the export has that encoding too" in said
-    with pytest.raises(BadInput, match="save it as UTF-8") as error:
-        read_edited(made)
-    assert "--encoding" not in str(error.value)
