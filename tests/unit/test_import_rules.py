@@ -38,8 +38,10 @@ OWNERS = {
     "opentelemetry": ("worker/observe",),
     "accelerate": ("trainer/model",),
     "cleanlab": ("trainer/check",),
+    "genai_prices": ("trainer/teacher",),
     "jinja2": ("trainer/model", "trainer/report", "desk/web"),
     "mlflow": ("trainer/tracking",),
+    "openai": ("trainer/teacher",),
     "openpyxl": ("trainer/dataset", "desk/service"),
     "peft": ("trainer/model",),
     "presidio_analyzer": ("trainer/dataset",),
@@ -141,6 +143,17 @@ LAYERS = {
     "trainer.duel": ("trainer.training",),
     # Data is prepared before anything is known of a model.
     "trainer.dataset": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # A teacher needs no model of ours, and gives labels for training alone.
+    "trainer.teacher": (
         "trainer.check",
         "trainer.cli",
         "trainer.duel",

@@ -21,7 +21,11 @@ _PER_MILLION = "dollars per million tokens [default: the price of genai-prices].
 
 def label(
     messages: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Messages, .csv or .jsonl; labels are ignored.")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Messages, a table of any kind that prepare reads; labels are ignored.",
+        ),
     ],
     *,
     taxonomy: Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")],
@@ -82,10 +86,11 @@ def label(
         str, typer.Option(metavar="NAME", help="Environment variable with the API key.")
     ] = "OPENAI_API_KEY",
     message_column: Annotated[
-        str | None, typer.Option(help="Column of the message [default: message].")
+        str | None, typer.Option(help="Column of the message [default: a guess].")
     ] = None,
     id_column: Annotated[
-        str | None, typer.Option(help="Column of the id [default: id, else made from the text].")
+        str | None,
+        typer.Option(help="Column of the id [default: a guess, else made from the text]."),
     ] = None,
     decisions: Annotated[
         list[Path] | None,

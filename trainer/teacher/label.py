@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trainer.artifacts.files import PRIVATE
-from trainer.dataset.folder import Row, complete_ids
-from trainer.dataset.text_files import open_csv, read_text
+from trainer.dataset.folder import Row, complete_ids, find_repeated
+from trainer.dataset.guess import ambiguity, guess_columns
 from trainer.errors import BadInput
 from trainer.numbers import counted, duration
 from trainer.teacher.client import Teacher, check_url
@@ -28,6 +28,7 @@ from trainer.teacher.prompt import (
     prompt_digest,
 )
 from trainer.teacher.run import Job, Ran, run
+from worker.common.tables import Table, TableError, read_table
 from worker.contract import Taxonomy
 from worker.contract.digest import write_atomically
 from worker.contract.exchange import Answer, Task, read_answers, task_id, write_tasks
@@ -138,52 +139,56 @@ def make_plan(wanted: Wanted) -> Plan:
 
 
 def read_unlabelled(path: Path, message_column: str | None, id_column: str | None) -> list[Row]:
-    """Read messages with unique ids from CSV or JSON Lines; labels that are there are ignored.
+    """Read messages with unique ids from any table; labels that are there are ignored.
 
-    Raises BadInput that names file and line, and quotes no message.
+    Raises BadInput with a line for each problem, which quotes no message.
     """
-    rows = [
-        Row(_cell(record, id_column), _text(record, message_column, where), "", None, where)
-        for where, record in _records(path)
+    try:
+        table = read_table(path, path.name)
+        columns = _choose(table, message_column, id_column)
+        rows = [
+            Row(cells[1].strip() if len(cells) > 1 else "", cells[0], "", None, table.where(number))
+            for number, cells in table.rows(columns)
+        ]
+    except TableError as error:
+        raise BadInput(str(error)) from error
+    wrong = [f"{table.name}: {each.sentence(table.unit)}" for each in table.problems if each.broken]
+    repeated, several = find_repeated(rows)
+    wrong += [
+        f"{len(places)} rows have the id {id_!r}: {', '.join(places[:5])}: ids must be unique; "
+        "name another --id-column"
+        for id_, places in list(several.items())[:5]
     ]
-    return complete_ids(rows)
+    if wrong:
+        raise BadInput(*wrong)
+    again = set(repeated)
+    return complete_ids([row for place, row in enumerate(rows) if place not in again])
 
 
-def _records(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    suffix = path.suffix.casefold()
-    if suffix in {".csv", ".tsv"}:
-        _, header, lines = open_csv(path, "utf-8", columns=("message", "id"))
-        for line, cells in lines:
-            yield f"{path.name}:{line}", dict(zip(header, cells, strict=True))
-    elif suffix in {".jsonl", ".ndjson"}:
-        for number, text in enumerate(read_text(path).split("\n"), start=1):
-            if text.strip():
-                where = f"{path.name}:{number}"
-                try:
-                    record = json.loads(text)
-                except (ValueError, RecursionError):
-                    record = None
-                if not isinstance(record, dict):
-                    raise BadInput(f"{where}: expected one JSON object a line")
-                yield where, record
-    else:
-        raise BadInput(f"{path}: cannot tell the format: the name must end with .csv or .jsonl")
-
-
-def _text(record: Mapping[str, Any], column: str | None, where: str) -> str:
-    name = column or "message"
-    if name not in record:
-        there = ", ".join(map(str, record))
-        raise BadInput(f"{where}: no column {name!r}. There are: {there}: use --message-column")
-    value = record[name]
-    if value is not None and not isinstance(value, str):
-        raise BadInput(f"{where}: {name!r} must be text, not {type(value).__name__}")
-    return value or ""
-
-
-def _cell(record: Mapping[str, Any], column: str | None) -> str:
-    value = record.get(column or "id")
-    return "" if value is None else str(value).strip()
+def _choose(table: Table, message: str | None, id_: str | None) -> list[str]:
+    """Return the columns of the message and, if there is one, of the id. Raises BadInput."""
+    there = ", ".join(table.columns)
+    for option, name in (("message", message), ("id", id_)):
+        if name is not None and name not in table.columns:
+            raise BadInput(
+                f"{table.name}: no column {name!r}. There are: {there}. Name one by "
+                f"--{option}-column"
+            )
+    guess = guess_columns(table, [name for name in (message, id_) if name is not None])
+    if message is None:
+        if guess.message is None:
+            several = guess.candidates.get("message")
+            problem = (
+                ambiguity("message", several)
+                if several
+                else f"no column looks like the message. There are: {there}. Name one by "
+                "--message-column"
+            )
+            raise BadInput(f"{table.name}: {problem}")
+        message = guess.message.column
+    if id_ is None and guess.id is not None:
+        id_ = guess.id.column
+    return [message] if id_ is None else [message, id_]
 
 
 # --- before: what leaves, what it costs, how long it takes ---

@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ def test_a_refusal_ends_the_run_with_its_remedy_and_quotes_nothing(
 def test_an_endpoint_that_is_down_is_given_up_and_costs_nothing(
     tmp_path: Path, make_shop: MakeShop, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.teacher.run._FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("trainer.teacher.run._LONGEST_BACKOFF_S", 0.001)
     shop, out = make_shop(5), tmp_path / "labelled.jsonl"
     nobody = SimulatedTeacher(lambda: "", 1, 1, url="http://127.0.0.1:9/v1")
     serve(shop)
@@ -480,3 +481,25 @@ def test_a_listed_price_is_found_by_the_host_and_an_unknown_one_is_an_error(
         assert code == 2
         assert "no price is known" in error
         assert "--price-input" in error
+
+
+def test_any_table_is_read_and_its_problems_are_named_together(
+    tmp_path: Path, make_shop: MakeShop, serve: Serve
+) -> None:
+    """A spreadsheet's export, with the columns that are there."""
+    shop, out = make_shop(1), tmp_path / "labelled.jsonl"
+    teacher = serve(shop, answer=lambda _text, _order: "refund")
+    path = tmp_path / "tickets.csv"
+    shop_of = replace(shop, messages=path)
+    text = 'Ticket;Text;Tag\nT-1;wo ist denn nur mein Geld für die größere Lampe;x\nT-2;"; gut";y\n'
+    path.write_bytes(text.encode("cp1252"))
+    assert call(*shop_of.command(teacher, out, "--budget", "1", "--id-column", "Ticket"))[0] == 0
+    assert [(row["id"], row["message"]) for row in read_rows(out)] == [
+        ("T-1", "wo ist denn nur mein Geld für die größere Lampe"),
+        ("T-2", "; gut"),
+    ]
+    path.write_text("id,message\na,one\na,two\nb,three\nb,four\n")
+    code, _, error = call(*shop_of.command(teacher, tmp_path / "other.jsonl", "--budget", "1"))
+    assert code == 2
+    assert "id 'a': tickets.csv:2, tickets.csv:3" in error
+    assert "id 'b'" in error
