@@ -25,6 +25,8 @@ from tests.unit.trainer.teacher.conftest import (
     Serve,
     read_rows,
 )
+from trainer.dataset.folder import open_dataset
+from trainer.evaluation.evaluate import describe_dataset
 from trainer.teacher.prices import DOLLAR
 from worker.contract.exchange import Answer, read_tasks, save_answers
 from worker.contract.text import message_sha256
@@ -73,6 +75,9 @@ def test_messages_get_labels_doubts_become_tasks_and_prepare_takes_the_file(
     manifest = json.loads((tmp_path / "data" / "dataset.json").read_text())
     assert set(manifest["label_sources"]["train"]) == {"teacher"}
     assert sum(prepared["splits"]["train"].values()) > 100
+    # What is measured on this hold-out is agreement, and publish refuses it.
+    found = describe_dataset(open_dataset(tmp_path / "data")).holdout_sources
+    assert found == {"teacher": sum(prepared["splits"]["holdout"].values())}
 
 
 def test_people_replace_the_teachers_labels(
