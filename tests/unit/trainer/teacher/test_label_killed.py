@@ -50,6 +50,11 @@ def forking_trainer(log: Path) -> Iterator[tuple[IO[str], IO[str]]]:
             process.wait()
 
 
+def note_end(told: IO[str], codes: list[int], ended: threading.Event) -> None:
+    codes.append(int(told.readline()))
+    ended.set()
+
+
 def kill_and_resume(
     shop: Shop, teacher: SimulatedTeacher, out: Path, budget: str, kills: int
 ) -> tuple[int, list[int]]:
@@ -66,9 +71,7 @@ def kill_and_resume(
             given.flush()
             child = int(told.readline())
             ended = threading.Event()
-            waiting = threading.Thread(
-                target=lambda: (codes.append(int(told.readline())), ended.set())
-            )
+            waiting = threading.Thread(target=note_end, args=(told, codes, ended))
             waiting.start()
             while left and teacher.served < goal and not ended.is_set():
                 time.sleep(0.001)
