@@ -15,8 +15,8 @@ def main() -> None:
     """Serve until standard input ends."""
     import openai  # noqa: F401  once, and not in each child
 
-    import trainer.teacher.label
-    from trainer.cli.main import main as trainer
+    import trainer.teacher.label  # noqa: F401
+    from trainer.cli.main import main as run_trainer
 
     print("ready", flush=True)
     for line in sys.stdin:
@@ -26,7 +26,7 @@ def main() -> None:
             try:
                 sys.argv = ["clerk-trainer", *json.loads(line)]
                 os.dup2(2, 1)  # standard output belongs to the protocol
-                trainer()
+                run_trainer()
                 code = 0
             except SystemExit as done:
                 code = done.code if isinstance(done.code, int) else 9

@@ -290,7 +290,12 @@ def test_what_leaves_is_masked_and_said_first(
     with shop.messages.open("a") as file:
         file.write(json.dumps({"id": "p", "message": "write to ann@example.com please"}) + "\n")
     seen: list[str] = []
-    teacher = serve(shop, answer=lambda text, _order: seen.append(text) or "refund")
+
+    def answer(text: str, _order: object) -> str:
+        seen.append(text)
+        return "refund"
+
+    teacher = serve(shop, answer=answer)
     done = run_cli(*shop.command(teacher, out, "--budget", "0.50"))
     assert done.exit_code == 0, done.stderr
     assert "write to [mail] please" in seen
