@@ -79,6 +79,7 @@ class SimulatedTeacher:
     latency_s: float = 0.0
     accepts: Callable[[dict[str, Any]], tuple[int, str] | None] = lambda _body: None
     larger: int = 6
+    finish: str = "stop"
     retry_after: tuple[str, str] = ("retry-after-ms", "30")
     url: str = ""
     billed: int = 0
@@ -188,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "duplicate": json.dumps({"label": label}) * 2,
                 "invented": json.dumps({"label": f"{label}_and_more"}),
             }.get(fault, json.dumps({"label": label}))
-            self._send(200, json.dumps(_completion(content, usage)))
+            self._send(200, json.dumps(_completion(content, usage, state.finish)))
 
     def _send(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
         data = text.encode()
@@ -208,13 +209,13 @@ def _label_lines(system: str) -> list[str]:
     return system.split("Labels:\n")[1].split("\nnone: ", maxsplit=1)[0].split("\n")
 
 
-def _completion(content: str, usage: dict[str, int]) -> dict[str, Any]:
+def _completion(content: str, usage: dict[str, int], finish: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": content}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": "simulated-1",
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
         "usage": usage | {"total_tokens": sum(usage.values())},
     }

@@ -131,7 +131,8 @@ class Spent:
 
 
 class Ledger:
-    """An open ledger. One process at a time; every method commits before it returns."""
+    """An open ledger. One process at a time; every method commits before it returns, and raises
+    BadInput if the disk is full."""
 
     def __init__(self, path: Path, asked: Mapping[str, str], budget: int | None) -> None:
         """Open or make the ledger at ``path``.
@@ -178,11 +179,13 @@ class Ledger:
         after = self._known + self._raised(self._open + bound)
         if self._budget is not None and after > self._budget:
             return None
-        done = self._db.execute(
-            "INSERT INTO request (question, vote, prompt_sha256, model, input_price, output_price,"
-            " bound, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (question, vote, prompt_sha256, model, price.input, price.output, bound, rfc3339_now()),
-        )
+        row = (question, vote, prompt_sha256, model, price.input, price.output, bound)
+        with self._transaction():
+            done = self._db.execute(
+                "INSERT INTO request (question, vote, prompt_sha256, model, input_price,"
+                " output_price, bound, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, rfc3339_now()),
+            )
         self._open += bound
         assert done.lastrowid is not None
         return done.lastrowid
@@ -292,10 +295,16 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and "locked" not in str(error):
+                raise BadInput(
+                    f"{self.path}: cannot be written ({error}): make room, then run the same "
+                    "command again"
+                ) from None
             raise
-        self._db.execute("COMMIT")

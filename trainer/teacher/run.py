@@ -33,6 +33,8 @@ LONGEST_WAIT_S = 900.0
 _MOST_FAILURES = 6
 """Failures of one message in one run, without those that only ask to wait."""
 _MOST_IN_A_ROW = 50
+_MOST_VOID = 20
+"""Answers that are no label, before the first that is one: the model cannot do this."""
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 60.0
 
 
@@ -96,6 +98,7 @@ class _Run:
         self._proven = False  # whether the endpoint has answered in this form
         self._not_before = 0.0
         self._failures_in_a_row = 0
+        self._any_valid, self._void = bool(self._answers or decided), 0
         self._in_flight = 0
         self._room: asyncio.Condition | None = None
 
@@ -193,6 +196,7 @@ class _Run:
             await self._landed()
         if isinstance(came, Reply):
             self._proven, self._failures_in_a_row = True, 0
+            self._refuse_nonsense(came, answers[-1])
             self._wait_for_all(came.wait_s)
         else:
             await self._failed(came, decided=decision is not None)
@@ -217,6 +221,19 @@ class _Run:
             answer=reply.content,
             label=given.label,
         )
+
+    def _refuse_nonsense(self, reply: Reply, answer: Answer) -> None:
+        """Raise _Stop before the budget is spent on a model that never names a label."""
+        self._any_valid |= answer.outcome in {"label", "none"}
+        self._void += not self._any_valid
+        if self._void >= _MOST_VOID:
+            hint = "use another model"
+            if reply.cut:
+                hint = (
+                    f"they end after {self._teacher.answer_tokens} tokens; a model that reasons "
+                    "first needs more: give --answer-tokens 2000 and another --out"
+                )
+            raise _Stop(f"the first {self._void} answers are not labels: {hint}")
 
     def _is_about_the_message(self, failure: Failure) -> bool:
         return self._proven or "content" in (failure.code or "") or failure.status == 413

@@ -163,6 +163,19 @@ def test_an_invented_answer_is_asked_once_more_then_a_person_decides(
     assert [task.reasons for task in tasks] == [("teacher_invented",)] * 4
 
 
+def test_a_model_that_never_names_a_label_is_given_up_early(
+    tmp_path: Path, make_shop: MakeShop, serve: Serve
+) -> None:
+    """A reasoning model whose answers are cut would spend the budget on nothing."""
+    shop, out = make_shop(60), tmp_path / "labelled.jsonl"
+    teacher = serve(shop, answer=lambda _text, _order: "Let me think", finish="length")
+    code, _, error = call(*shop.command(teacher, out, "--budget", "1", "--concurrency", 4))
+    assert code == 3
+    assert "the first 20 answers are not labels" in error
+    assert "give --answer-tokens 2000" in error
+    assert teacher.served < 30
+
+
 @pytest.mark.parametrize("header", ["retry-after-ms", "retry-after"])
 def test_everybody_waits_as_long_as_the_server_asks(
     tmp_path: Path, make_shop: MakeShop, serve: Serve, header: str

@@ -136,6 +136,17 @@ def test_another_file_is_no_ledger(tmp_path: Path) -> None:
             Ledger(tmp_path / name, ASKED, None)
 
 
+def test_a_full_disk_is_one_line_and_nothing_is_sent(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger", ASKED, None)
+    (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(BadInput, match=r"is full.*: make room, then run the same command"):
+        assert [reserve(ledger, f"q{number}", 1) for number in range(1_000)]
+    spent = ledger.spent()
+    assert spent.total == spent.requests
+    ledger.close()
+
+
 def test_its_owner_and_group_read_it_and_nobody_else(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger", ASKED, None)
     reserve(ledger, "q", 1)
