@@ -56,9 +56,9 @@ def label(
             min=1,
             max=9,
             help="Most answers for one message, each with the labels in another order. A label "
-            "needs more than half; asking stops as soon as one has them.",
+            "needs more than half of them (both of 2); asking stops when that is settled.",
         ),
-    ] = 3,
+    ] = 2,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     no_redact: Annotated[
         bool,
@@ -115,8 +115,9 @@ def label(
     command is killed. Run the same command again and it resumes; nothing that was answered is asked
     again.
 
-    A label needs most of the votes. Messages without one, and those whose votes differ, become
-    tasks for reviewers (tasks/1); pass their decisions with --decisions and the same command.
+    Each message is asked about twice, with the labels in another order. If the answers agree it has
+    its label; otherwise it becomes a task for reviewers (tasks/1). Pass their decisions with
+    --decisions and the same command.
 
     A teacher's labels are for training. They are not a measure of accuracy.
 

@@ -53,7 +53,7 @@ class Wanted:
     model: str
     out: Path
     budget: str | None = None
-    votes: int = 3
+    votes: int = 2
     concurrency: int = 8
     redacts: bool = True
     price_input: str | None = None

@@ -44,7 +44,8 @@ def test_messages_get_labels_doubts_become_tasks_and_prepare_takes_the_file(
 ) -> None:
     shop, out = make_shop(220), tmp_path / "labelled.jsonl"
     teacher = serve(shop)
-    code, result, error = call(*shop.command(teacher, out, "--budget", "5.00", "--json"))
+    votes = ("--votes", 3)
+    code, result, error = call(*shop.command(teacher, out, "--budget", "5.00", *votes, "--json"))
     assert code == 0, error
     rows, tasks = read_rows(out), read_tasks(tmp_path / "labelled.tasks.jsonl")
     assert {row["label_source"] for row in rows} == {"teacher"}
