@@ -89,7 +89,7 @@ def _listed_price(model: str, url: str, prompt_tokens: int) -> Price:
         _, found = get_snapshot().find_provider_model(model, None, None, url)
     except LookupError:
         raise BadInput(f"no price is known for {model!r} at {url}: {remedy}") from None
-    # What a request costs at most: writing a cache is dearer than reading a prompt.
+    # What a request costs at most: writing a cache costs more than reading a prompt.
     prices = {
         name: most
         for name, value in vars(found.get_prices(now)).items()

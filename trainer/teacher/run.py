@@ -136,7 +136,7 @@ class _Run:
             try:
                 loop.add_signal_handler(number, stop, number)
             except (RuntimeError, ValueError):
-                return  # not in the main thread: whoever runs this heeds signals
+                return  # not in the main thread: its owner handles signals
 
     async def _work(self, *, until_proven: bool = False) -> None:
         """Take questions until none is left. Raises _Stop, and then no worker starts another."""
