@@ -38,11 +38,13 @@ OWNERS = {
     "opentelemetry": ("worker/observe",),
     "accelerate": ("trainer/model",),
     "cleanlab": ("trainer/check",),
+    "genai_prices": ("trainer/teacher",),
     "jinja2": ("trainer/model", "trainer/report", "desk/web"),
     "mlflow": ("trainer/tracking",),
     "charset_normalizer": ("worker/common",),
     "ftfy": ("worker/common",),
     "openpyxl": ("worker/common",),
+    "openai": ("trainer/teacher",),
     "peft": ("trainer/model",),
     "presidio_analyzer": ("trainer/dataset",),
     "pyarrow": ("worker/common",),
@@ -143,6 +145,17 @@ LAYERS = {
     "trainer.duel": ("trainer.training",),
     # Data is prepared before anything is known of a model.
     "trainer.dataset": (
+        "trainer.check",
+        "trainer.cli",
+        "trainer.duel",
+        "trainer.evaluation",
+        "trainer.model",
+        "trainer.report",
+        "trainer.store",
+        "trainer.training",
+    ),
+    # A teacher needs no model of ours, and gives labels for training alone.
+    "trainer.teacher": (
         "trainer.check",
         "trainer.cli",
         "trainer.duel",

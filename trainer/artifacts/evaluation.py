@@ -32,10 +32,12 @@ class EvaluatedAdapter(Record):
 
 
 class EvaluatedDataset(DatasetName):
-    """The hold-out, and how often it had been opened, this time included."""
+    """The hold-out, how often it had been opened, this time included, and how many of its labels
+    come from each source. Empty ``holdout_sources`` mean the export."""
 
     holdout_sha256: str
     openings: int
+    holdout_sources: dict[str, int] = Field(default_factory=dict)
 
 
 class DisjointProof(Record):

@@ -15,6 +15,7 @@ import typer
 from trainer import __version__
 from trainer.cli.circle_commands import advise, answers, propose, tasks
 from trainer.cli.evaluate_commands import audit, audit_sample, cascade, duel, evaluate
+from trainer.cli.label_command import label
 from trainer.cli.prepare_command import prepare
 from trainer.cli.report_commands import cost, report
 from trainer.cli.store_commands import list_adapters, promote, publish, rollback
@@ -62,7 +63,7 @@ def root(
 
 _COMMANDS = {
     "Every day": (prepare, check, train, evaluate, duel, report),
-    "Sometimes": (sweep, complete, cascade, cost),
+    "Sometimes": (label, sweep, complete, cascade, cost),
     "Reviewers and the next version": (audit_sample, audit, tasks, answers, advise, propose),
     "The store": (publish, promote, rollback, list_adapters),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,14 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING, VALIDATION_SCORES
 from trainer.check.duplicates import number_groups
-from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset, open_holdout
+from trainer.dataset.folder import (
+    HOLDOUT,
+    Dataset,
+    Example,
+    count_openings,
+    open_dataset,
+    open_holdout,
+)
 from trainer.dataset.near_duplicates import refuse_unlike, verify_disjoint
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
@@ -249,12 +257,16 @@ def check_fits(
 
 def describe_dataset(dataset: Dataset) -> EvaluatedDataset:
     """Return a result's record of the dataset that it was measured on."""
+    sources: Counter[str] = Counter()
+    for words, count in (dataset.record.get("label_sources") or {}).get(HOLDOUT, {}).items():
+        sources[words.partition(",")[0]] += count  # without the guideline
     return EvaluatedDataset(
         name=dataset.name,
         digest=dataset.digest,
         directory=str(dataset.directory.resolve()),
         holdout_sha256=dataset.record["files"]["holdout.jsonl"]["sha256"],
         openings=count_openings(dataset),
+        holdout_sources=dict(sources),
     )
 
 

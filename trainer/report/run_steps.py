@@ -304,6 +304,8 @@ def _evidence(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
     if again:
         why = "; ".join(f"{row.name}: {row.found}, wanted: {row.wanted}" for row in again)
         yield NextStep(BAD, "Evaluate it again, on the whole hold-out", f"{why}.", (evaluate,))
+    if row := failed.get("hold-out's labels"):
+        yield NextStep(BAD, "Have reviewers label a hold-out", f"{row.found}.")
     if row := failed.get("hold-out unseen"):
         proven = f"{evaluate} --trained-on {shlex.quote(run.training.dataset.directory)}"
         why = f"It was measured on {row.found}."

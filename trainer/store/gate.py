@@ -112,6 +112,7 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
         not figures.limited and is_digest(dataset.holdout_sha256),
     )
     yield judge_unseen(manifest, figures)
+    yield judge_label_sources(figures)
     problem = _disagreement(evidence)
     yield criterion(
         "predictions",
@@ -483,6 +484,22 @@ def _explain(found: Discordance, margin: float) -> str:
 
 def _signed(difference: float) -> str:
     return f"{100 * difference:+.1f} points"
+
+
+def judge_label_sources(evaluation: EvaluationRecord) -> Criterion:
+    """Return the row that requires a hold-out without a teacher's labels.
+
+    A student repeats its teacher's mistakes, and a hold-out that the teacher labelled calls them
+    right: the figure would be agreement, not accuracy.
+    """
+    taught = evaluation.dataset.holdout_sources.get("teacher", 0)
+    text = "none by a teacher"
+    if taught:
+        text = (
+            f"{taught:,} of {evaluation.examples:,} by a teacher: this measures agreement with it, "
+            "not accuracy: have reviewers label a sample, and give it to prepare --holdout"
+        )
+    return criterion("hold-out's labels", "by reviewers or the export", text, not taught)
 
 
 def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:

@@ -139,3 +139,15 @@ def test_an_accuracy_above_the_floor_that_so_few_messages_do_not_prove(made: Mad
     run = replace(read_run(made.run), gate=judged)
     (step,) = fix_criteria(run, "clerk-trainer evaluate")
     assert step.title == "Hold out more messages"
+
+
+def test_a_hold_out_that_a_teacher_labelled_is_the_first_thing_to_replace(
+    made: Made, rewrite: Callable[..., None]
+) -> None:
+    path = made.run / "evaluation" / "evaluation.json"
+    dataset = json.loads(path.read_text("utf-8"))["dataset"]
+    rewrite(path, dataset=dataset | {"holdout_sources": {"teacher": 240}})
+    run = replace(read_run(made.run), gate=judge_run(made.run, GateChoice(rules=PASSED)))
+    (step,) = fix_criteria(run, "clerk-trainer evaluate")
+    assert step.title == "Have reviewers label a hold-out"
+    assert "agreement" in step.why

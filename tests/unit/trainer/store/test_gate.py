@@ -57,6 +57,23 @@ def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
     assert {f"recall of {label}, lower end of its interval" for label in labels} <= set(found)
 
 
+@pytest.mark.parametrize("sources", [{}, {"export": 300}, {"person": 200, "export": 100}])
+def test_labels_of_the_export_and_of_people_measure_accuracy(
+    make_run: MakeRun, sources: dict[str, int]
+) -> None:
+    assert verdict_of(make_run("good", dataset={"holdout_sources": sources}))["hold-out's labels"]
+
+
+def test_agreement_with_a_teacher_is_refused_with_a_remedy(make_run: MakeRun, clerk: Clerk) -> None:
+    """A student that repeats its teacher's mistakes would look right."""
+    run = make_run("taught", dataset={"holdout_sources": {"person": 20, "teacher": 280}})
+    code, out, err = clerk("publish", run)
+    assert code == 3
+    shown = " ".join((out + err).split())
+    assert "280 of 300 by a teacher" in shown
+    assert "prepare --holdout" in shown
+
+
 @pytest.mark.parametrize(
     ("changes", "failing"),
     [
@@ -70,6 +87,8 @@ def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
             },
         ),
         ({"adapter": {"digest": "ff" * 32}}, {"adapter evaluated"}),
+        ({"dataset": {"holdout_sources": {"teacher": 300}}}, {"hold-out's labels"}),
+        ({"dataset": {"holdout_sources": {"person": 299, "teacher": 1}}}, {"hold-out's labels"}),
         ({"limited": True}, {"hold-out"}),
         ({"dataset": {"holdout_sha256": ""}}, {"hold-out"}),
         ({"outside_labels": {"constrained": 1}}, {"answers outside the set"}),

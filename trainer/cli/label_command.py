@@ -1,0 +1,260 @@
+"""``clerk-trainer label``: labels from a teacher, for messages that have none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show, show_text
+
+if TYPE_CHECKING:
+    from trainer.teacher.label import Forecast, Labelled, Plan
+
+_PER_MILLION = "dollars per million tokens [default: the price of genai-prices]."
+
+
+def label(
+    messages: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Messages, a table of any kind that prepare reads; labels are ignored.",
+        ),
+    ],
+    *,
+    taxonomy: Annotated[Path, typer.Option(help="The fixed set of labels, a TOML file.")],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
+        ),
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model's name there.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="Rows to write, .jsonl; next to it NAME.tasks.jsonl and NAME.ledger.",
+        ),
+    ],
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DOLLARS",
+            help="The most to spend, over all runs with this --out. Needed unless prices are 0.",
+        ),
+    ] = None,
+    votes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=9,
+            help="Most answers for one message, each with the labels in another order. A label "
+            "needs more than half of them (both of 2); asking stops when that is settled.",
+        ),
+    ] = 2,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
+    no_redact: Annotated[
+        bool,
+        typer.Option(
+            "--no-redact",
+            help="Send personal data as it is. By default mail addresses, phone numbers, cards, "
+            "and IBANs are masked, by the rules of serving.",
+        ),
+    ] = False,
+    price_input: Annotated[
+        str | None, typer.Option(metavar="DOLLARS", help=f"Price of prompts, {_PER_MILLION}")
+    ] = None,
+    price_output: Annotated[
+        str | None, typer.Option(metavar="DOLLARS", help=f"Price of answers, {_PER_MILLION}")
+    ] = None,
+    answer_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most tokens of an answer [default: enough for the longest label]. Models that "
+            "reason first need more, such as 2000.",
+        ),
+    ] = None,
+    key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="Environment variable with the API key.")
+    ] = "OPENAI_API_KEY",
+    message_column: Annotated[
+        str | None, typer.Option(help="Column of the message [default: a guess].")
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the id [default: a guess, else made from the text]."),
+    ] = None,
+    decisions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Reviewers' decisions about the tasks (CSV): they replace the teacher's labels. "
+            "Repeatable.",
+        ),
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say what it would cost; nothing is sent.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let another model label messages, within a budget, for training.
+
+    The command first says what leaves, to which host, for how much, and how long it takes, and
+    asks. Each request is reserved in a ledger before it is sent, so the budget holds even if the
+    command is killed. Run the same command again and it resumes; nothing that was answered is asked
+    again.
+
+    Each message is asked about twice, with the labels in another order. If the answers agree it has
+    its label; otherwise it becomes a task for reviewers (tasks/1). Pass their decisions with
+    --decisions and the same command.
+
+    A teacher's labels are for training. They are not a measure of accuracy.
+
+    Example: clerk-trainer label messages.csv --taxonomy taxonomy.toml --teacher
+    https://api.openai.com/v1 --model gpt-4o-mini --budget 5.00 --out labelled.jsonl
+
+    Next: clerk-trainer prepare --input labelled.jsonl --source-column label_source ...
+
+    Exit codes: 0 every message was asked about; 2 bad input; 3 some are left: the result says why;
+    130 interrupted.
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.teacher.label import Wanted, announce, forecast, make_plan
+
+        plan = make_plan(
+            Wanted(
+                messages, taxonomy, teacher, model, out,
+                budget=budget, votes=votes, concurrency=concurrency, redacts=not no_redact,
+                price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
+                message_column=message_column, id_column=id_column,
+                decisions=tuple(decisions or ()),
+            )
+        )  # fmt: skip
+        key, named = _find_key(teacher, key_env)
+        ahead = forecast(plan, *_so_far(plan))
+        lines = announce(plan, ahead, named)
+        if estimate:
+            show_text(_facts(plan, ahead), "\n".join(lines), as_json=as_json)
+            return
+        told = Console(stderr=True, highlight=False) if as_json else console
+        print_text(told, "\n".join(lines))
+        if ahead.open and not yes:
+            _ask(told)
+        _label(plan, key, ahead.open, console, as_json=as_json)
+
+
+def _find_key(teacher: str, key_env: str) -> tuple[str, str | None]:
+    """Return the key and the variable that it is in. A server on this machine needs none."""
+    from trainer.errors import BadInput
+    from trainer.teacher.client import is_local
+
+    if key := os.environ.get(key_env, "").strip():
+        return key, key_env
+    if not is_local(teacher):
+        raise BadInput(
+            f"{key_env} is not set: put the API key there, or name another variable by --key-env "
+            "(if the server needs no key, set it to any word)"
+        )
+    return "none", None
+
+
+def _so_far(plan: Plan) -> tuple[list[str], int]:
+    """Return the questions that an earlier run decided, and what counts as spent."""
+    from trainer.teacher.ledger import Ledger
+
+    if not plan.wanted.ledger.exists():
+        return [], 0
+    ledger = Ledger(plan.wanted.ledger, plan.asked, plan.budget)
+    try:
+        return list(ledger.decisions()), ledger.spent().total
+    finally:
+        ledger.close()
+
+
+def _ask(console: Console) -> None:
+    from trainer.errors import BadInput
+
+    if not sys.stdin.isatty():
+        raise BadInput(
+            "nothing was sent: there is no terminal to ask at: add --yes if this is right"
+        )
+    if not typer.confirm("Send them?", err=console.stderr):
+        raise BadInput("nothing was sent")
+
+
+def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool) -> None:
+    from trainer.cli.shared import EXIT_INTERRUPTED
+    from trainer.errors import NotGoodEnough
+    from trainer.teacher.label import label as label_messages
+    from trainer.teacher.label import summary
+    from trainer.terminal import make_bar
+
+    with make_bar(Console(stderr=True), "labelled", open_) as on_decided:
+        done = label_messages(plan, key, on_decided)
+    result = summary(plan, done)
+    show(result, console, lambda to: print_text(to, _words(result, done)), as_json=as_json)
+    if done.ran.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if done.left:
+        raise NotGoodEnough(
+            f"{done.left:,} different texts are not decided: {done.ran.why}; run the same command "
+            "again to go on, with a larger --budget if it is spent"
+        )
+
+
+def _facts(plan: Plan, ahead: Forecast) -> dict[str, Any]:
+    from trainer.teacher.prices import dollars
+
+    return {
+        "messages": len(plan.messages),
+        "texts": len(plan.job.questions),
+        "open": ahead.open,
+        "price": plan.job.price.words,
+        "budget": None if plan.budget is None else dollars(plan.budget),
+        "spent": dollars(ahead.spent),
+        "expected": dollars(ahead.expected),
+        "seconds": round(ahead.seconds, 1),
+    }
+
+
+def _words(result: Mapping[str, Any], done: Labelled) -> str:
+    outcomes_ = {name: count for name, count in result["outcomes"].items() if name != "label"}
+    doubts = "".join(f"; {name}: {count:,}" for name, count in outcomes_.items())
+    lines = [
+        f"{result['out']}: {result['rows']:,} labelled rows"
+        + (f", {result['rows_by_people']:,} of them by people" if result["rows_by_people"] else ""),
+        f"{result['tasks']}: {result['task_count']:,} tasks for reviewers{doubts}",
+    ]
+    lines.append(
+        f"Votes: {result['unanimous']:,} of {result['texts']:,} different texts have a label that "
+        f"every vote gave. Answers were constrained {result['constrained']}."
+    )
+    of = f" of {result['budget']}" if result["budget"] else ""
+    lines.append(
+        f"Spent: {result['spent']}{of} for {result['requests']:,} requests, "
+        f"{result['without_answer']:,} without an answer; {result['spent_known']} by the server's "
+        f"own count of {result['prompt_tokens']:,} + {result['answer_tokens']:,} tokens."
+    )
+    if result["invented"]:
+        lines.append(f"Invented: {result['invented']:,} answers were not a label.")
+    if result["overruns"]:
+        lines.append(
+            f"{result['overruns']:,} answers cost more than a request allows: the server charges "
+            "for more tokens than it was asked for. The budget counts it."
+        )
+    if len(result["models"]) > 1:
+        lines.append(f"Several models answered: {', '.join(result['models'])}.")
+    lines.append(f"Took {done.ran.seconds:,.0f} s.")
+    return "\n".join(lines)

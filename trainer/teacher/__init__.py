@@ -1,0 +1,1 @@
+"""Labels from another model: asked over HTTP, within a budget, for training only."""

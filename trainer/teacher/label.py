@@ -1,0 +1,442 @@
+"""``clerk-trainer label``: from unlabelled messages to labelled rows, and tasks for reviewers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trainer.artifacts.files import PRIVATE
+from trainer.dataset.folder import Row, complete_ids, find_repeated
+from trainer.dataset.guess import ambiguity, guess_columns
+from trainer.errors import BadInput
+from trainer.numbers import counted, duration
+from trainer.teacher.client import Teacher, check_url
+from trainer.teacher.ledger import Decision, Ledger, Spent
+from trainer.teacher.prices import dollars, find_price, parse_budget
+from trainer.teacher.prompt import (
+    LABELLED,
+    MESSAGE_CHARS,
+    Question,
+    make_prompt,
+    make_question,
+    most_answer_tokens,
+    prompt_digest,
+)
+from trainer.teacher.run import Job, Ran, run
+from worker.common.tables import Table, TableError, read_table
+from worker.contract import Taxonomy
+from worker.contract.digest import write_atomically
+from worker.contract.exchange import Answer, Task, read_answers, task_id, write_tasks
+from worker.contract.redact import REDACTION
+from worker.contract.text import message_sha256, normalize
+
+_BYTES_A_TOKEN = 4  # of English, for the expected cost; bounds count one
+_ANSWER_TOKENS = 12  # of {"label": "..."}
+_SECONDS_AN_ANSWER = 1.0
+
+NOT_UNANIMOUS = "teacher_votes_differ"
+"""Code of a task whose label has a majority of the votes, but not all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The options of the command."""
+
+    messages: Path
+    taxonomy: Path
+    teacher: str
+    model: str
+    out: Path
+    budget: str | None = None
+    votes: int = 2
+    concurrency: int = 8
+    redacts: bool = True
+    price_input: str | None = None
+    price_output: str | None = None
+    answer_tokens: int | None = None
+    message_column: str | None = None
+    id_column: str | None = None
+    decisions: tuple[Path, ...] = ()
+
+    @property
+    def tasks(self) -> Path:
+        """The file of tasks for reviewers."""
+        return self.out.with_name(f"{self.out.stem}.tasks.jsonl")
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger: next to ``out``, so that the same command finds it again."""
+        return self.out.with_name(f"{self.out.stem}.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A row of the input, and what of it is asked about; None for a blank message."""
+
+    id: str
+    text: str
+    question: Question | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is known before anything leaves."""
+
+    wanted: Wanted
+    taxonomy: Taxonomy
+    messages: Sequence[Message]
+    job: Job
+    answer_tokens: int
+    budget: int | None
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What a ledger is about: labels of another question do not belong in it."""
+        return {
+            "teacher": self.wanted.teacher,
+            "model": self.wanted.model,
+            "taxonomy": self.taxonomy.digest,
+            "prompt": prompt_digest(self.taxonomy, self.job.votes),
+            "votes": str(self.job.votes),
+            "redaction": REDACTION if self.wanted.redacts else "none",
+            "answer-tokens": str(self.answer_tokens),
+        }
+
+
+def make_plan(wanted: Wanted) -> Plan:
+    """Read the messages and count what asking about them takes. Raises BadInput."""
+    if wanted.out.suffix.casefold() not in {".jsonl", ".ndjson"}:
+        raise BadInput(f"{wanted.out}: the rows are JSON Lines: give a name that ends with .jsonl")
+    check_url(wanted.teacher)
+    taxonomy = Taxonomy.from_toml(wanted.taxonomy)
+    rows = read_unlabelled(wanted.messages, wanted.message_column, wanted.id_column)
+    messages = [
+        Message(row.id, row.message, make_question(row.message, redacts=wanted.redacts))
+        for row in rows
+    ]
+    questions = list(
+        {each.question.id: each.question for each in messages if each.question}.values()
+    )
+    if not questions:
+        raise BadInput(f"{wanted.messages}: has no message with a text")
+    longest = max(questions, key=lambda each: len(each.text.encode()))
+    prompt_tokens = make_prompt(taxonomy, longest, 0).most_tokens
+    price = find_price(
+        wanted.model, wanted.teacher, wanted.price_input, wanted.price_output,
+        prompt_tokens=prompt_tokens,
+    )  # fmt: skip
+    budget = parse_budget(wanted.budget) if wanted.budget is not None else None
+    if budget is None and (price.input or price.output):
+        raise BadInput("--budget is needed: the most to spend, in dollars, such as --budget 5.00")
+    tokens = wanted.answer_tokens or most_answer_tokens(taxonomy)
+    job = Job(taxonomy, questions, wanted.votes, wanted.concurrency, price)
+    return Plan(wanted, taxonomy, messages, job, tokens, budget)
+
+
+def read_unlabelled(path: Path, message_column: str | None, id_column: str | None) -> list[Row]:
+    """Read messages with unique ids from any table; labels that are there are ignored.
+
+    Raises BadInput with a line for each problem, which quotes no message.
+    """
+    try:
+        table = read_table(path, path.name)
+        columns = _choose(table, message_column, id_column)
+        rows = [
+            Row(cells[1].strip() if len(cells) > 1 else "", cells[0], "", None, table.where(number))
+            for number, cells in table.rows(columns)
+        ]
+    except TableError as error:
+        raise BadInput(str(error)) from error
+    wrong = [f"{table.name}: {each.sentence(table.unit)}" for each in table.problems if each.broken]
+    repeated, several = find_repeated(rows)
+    wrong += [
+        f"{len(places)} rows have the id {id_!r}: {', '.join(places[:5])}: ids must be unique; "
+        "name another --id-column"
+        for id_, places in list(several.items())[:5]
+    ]
+    if wrong:
+        raise BadInput(*wrong)
+    again = set(repeated)
+    return complete_ids([row for place, row in enumerate(rows) if place not in again])
+
+
+def _choose(table: Table, message: str | None, id_: str | None) -> list[str]:
+    """Return the columns of the message and, if there is one, of the id. Raises BadInput."""
+    there = ", ".join(table.columns)
+    for option, name in (("message", message), ("id", id_)):
+        if name is not None and name not in table.columns:
+            raise BadInput(
+                f"{table.name}: no column {name!r}. There are: {there}. Name one by "
+                f"--{option}-column"
+            )
+    guess = guess_columns(table, [name for name in (message, id_) if name is not None])
+    if message is None:
+        if guess.message is None:
+            several = guess.candidates.get("message")
+            problem = (
+                ambiguity("message", several)
+                if several
+                else f"no column looks like the message. There are: {there}. Name one by "
+                "--message-column"
+            )
+            raise BadInput(f"{table.name}: {problem}")
+        message = guess.message.column
+    if id_ is None and guess.id is not None:
+        id_ = guess.id.column
+    return [message] if id_ is None else [message, id_]
+
+
+# --- before: what leaves, what it costs, how long it takes ---
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is left to do. Amounts in picodollars; ``most`` is None if nothing bounds it."""
+
+    open: int
+    spent: int
+    expected: int
+    most: int | None
+    seconds: float
+
+
+def forecast(plan: Plan, decided: Iterable[str], spent: int) -> Forecast:
+    """Return what is left, given what a ledger has. ``expected`` assumes that the first votes
+    agree, a token of four bytes, and a second for an answer."""
+    known = set(decided)
+    left = [each for each in plan.job.questions if each.id not in known]
+    needed = plan.job.votes // 2 + 1
+    expected = 0
+    for question in left:
+        for vote in range(needed):
+            prompt = make_prompt(plan.taxonomy, question, vote)
+            size = len(prompt.system.encode()) + len(prompt.user.encode())
+            expected += plan.job.price.cost(size // _BYTES_A_TOKEN, _ANSWER_TOKENS)
+    most = None if plan.budget is None else max(0, plan.budget - spent)
+    seconds = len(left) * needed * _SECONDS_AN_ANSWER / plan.job.concurrency
+    return Forecast(len(left), spent, expected, most, seconds)
+
+
+def announce(plan: Plan, ahead: Forecast, key_env: str | None) -> list[str]:
+    """Return what leaves, to where, for how much and how long, a sentence a line."""
+    wanted, job = plan.wanted, plan.job
+    parts = urlsplit(wanted.teacher)
+    blank = sum(each.question is None for each in plan.messages)
+    masked = (
+        "Mail addresses, phone numbers, cards, and IBANs are masked first; names are not."
+        if wanted.redacts
+        else "NOTHING IS MASKED: personal data in the messages leaves as it is (--no-redact)."
+    )
+    many = [f"{counted(len(job.questions), 'different text')}"]
+    many += [f"{counted(blank, 'blank one')} left out"] if blank else []
+    many += (
+        [f"{len(job.questions) - ahead.open:,} decided before"]
+        if len(job.questions) > ahead.open
+        else []
+    )
+    safe = "" if parts.scheme == "https" else ", without encryption (http)"
+    key = f"with the key in {key_env}" if key_env else "without a key"
+    lines = [
+        f"{counted(len(plan.messages), 'message')} in {wanted.messages.name} ({'; '.join(many)}).",
+        f"To: {check_url(wanted.teacher)}, model {wanted.model}{safe}, {key}.",
+        f"Price: {job.price.words}.",
+    ]
+    lines.insert(
+        1,
+        f"What leaves: the text of {counted(ahead.open, 'message')}, each up to "
+        f"{MESSAGE_CHARS:,} characters, with the names and descriptions of "
+        f"{counted(len(plan.taxonomy.labels), 'label')}. {masked}",
+    )
+    free = not (job.price.input or job.price.output)
+    if free:
+        lines.append("Cost: nothing, by the prices given.")
+    else:
+        assert plan.budget is not None
+        lines.append(
+            f"Cost: at most {dollars(plan.budget)} in all, of which {dollars(ahead.spent)} are "
+            f"spent; what is left will take about {dollars(ahead.expected)}."
+        )
+        if ahead.most is not None and ahead.expected > ahead.most:
+            lines.append(
+                "The budget will probably end before the messages do. What is labelled by then is "
+                "kept."
+            )
+    lines.append(
+        f"Time: about {duration(ahead.seconds)} with {job.concurrency} requests at a time, if an "
+        "answer takes a second."
+    )
+    return lines
+
+
+# --- the work ---
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The outcome of a run: what was written, and the sums of the ledger."""
+
+    ran: Ran
+    spent: Spent
+    decisions: Mapping[str, Decision]
+    models: Sequence[str]
+    rows: int
+    by_person: int
+    tasks: int
+    left: int
+
+
+def label(plan: Plan, key: str, on_decided: Callable[[int], object]) -> Labelled:
+    """Ask, then write the rows and the tasks, also if the run ended early. Raises BadInput."""
+    wanted = plan.wanted
+    decided_by_people = read_people(plan)
+    if wanted.out.exists() and not wanted.ledger.exists():
+        raise BadInput(
+            f"{wanted.out}: exists, and {wanted.ledger.name} does not: give another --out"
+        )
+    ledger = Ledger(wanted.ledger, plan.asked, plan.budget)
+    try:
+        teacher = Teacher(wanted.teacher, wanted.model, key, answer_tokens=plan.answer_tokens)
+        ran = run(plan.job, teacher, ledger, on_decided)
+        decisions, spent, models = ledger.decisions(), ledger.spent(), ledger.models()
+        rows, by_person = write_rows(plan, decisions, decided_by_people)
+        tasks = write_questions(plan, decisions, decided_by_people)
+    finally:
+        ledger.close()
+    left = sum(each.id not in decisions for each in plan.job.questions)
+    return Labelled(ran, spent, decisions, models, rows, by_person, tasks, left)
+
+
+def read_people(plan: Plan) -> dict[str, Answer]:
+    """Return a message's digest -> a person's decision, of the files that ``--decisions`` names.
+    It holds for all copies of a text. Raises BadInput for one about another text or with another
+    label."""
+    found: dict[str, Answer] = {}
+    known = {message_sha256(each.text) for each in plan.messages} if plan.wanted.decisions else ()
+    for path in plan.wanted.decisions:
+        for answer in read_answers(path):
+            if answer.role != "outcome":
+                continue
+            if answer.message_sha256 not in known:
+                raise BadInput(
+                    f"{path.name}: decides on {answer.id!r}, which {plan.wanted.messages.name} "
+                    "does not have with that text: are these decisions about another file?"
+                )
+            if answer.new_label and answer.new_label not in plan.taxonomy.names:
+                raise BadInput(f"{path.name}: the label of {answer.id!r} is not in the taxonomy")
+            found[answer.message_sha256] = answer
+    return found
+
+
+def write_rows(
+    plan: Plan, decisions: Mapping[str, Decision], people: Mapping[str, Answer]
+) -> tuple[int, int]:
+    """Write the labelled rows for ``prepare --source-column label_source``. Returns how many, and
+    how many of them a person decided on."""
+    lines: list[str] = []
+    by_person = 0
+    for each in plan.messages:
+        decision = decisions.get(each.question.id) if each.question else None
+        taught = decision.label if decision and decision.outcome == LABELLED else None
+        person = people.get(message_sha256(each.text)) if people else None
+        row: dict[str, Any] = {"id": each.id, "message": each.text}
+        if person is not None:
+            name = person.new_label or (taught if person.decision == "accept" else None)
+            if name is None:
+                continue  # dropped: no label fits
+            by_person += 1
+            row |= {"label": name, "label_source": "person"}
+        elif taught is not None:
+            assert decision is not None
+            row |= {"label": taught, "label_source": "teacher"}
+            row |= {"votes": decision.votes, "asked": decision.asked}
+        else:
+            continue
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    # Surrogates that a JSON file may hold cannot be encoded; normalize drops them anyway.
+    write_atomically(plan.wanted.out, "".join(lines).encode("utf-8", "replace"), mode=PRIVATE)
+    return len(lines), by_person
+
+
+def write_questions(
+    plan: Plan, decisions: Mapping[str, Decision], people: Mapping[str, Answer]
+) -> int:
+    """Write a task for each message that the teacher is unsure of and no person has decided on,
+    those with the fewest votes first. Returns how many."""
+    made: dict[str, tuple[float, Task]] = {}
+    for each in plan.messages:
+        decision = decisions.get(each.question.id) if each.question else None
+        if decision is None or (people and message_sha256(each.text) in people):
+            continue
+        if decision.outcome == LABELLED and decision.votes == decision.asked:
+            continue
+        task = _task(plan, each, decision)
+        made.setdefault(task.id, (decision.votes / max(1, decision.asked), task))
+    ordered = [task for _, task in sorted(made.values(), key=lambda each: (each[0], each[1].id))]
+    write_tasks(plan.wanted.tasks, ordered)
+    return len(ordered)
+
+
+def _task(plan: Plan, message: Message, decision: Decision) -> Task:
+    sha256 = message_sha256(message.text)
+    labelled = decision.outcome == LABELLED
+    purpose = "check" if labelled else "learn"
+    share = decision.votes / decision.asked if decision.asked else 0.0
+    return Task(
+        schema="tasks/1",
+        id=task_id(None, purpose, sha256),  # type: ignore[arg-type]
+        message_id=message.id,
+        message_sha256=sha256,
+        text=normalize(message.text),
+        purpose=purpose,  # type: ignore[arg-type]
+        dataset=None,
+        batch=plan.wanted.out.stem,
+        label=decision.label if labelled else None,
+        label_source="teacher" if labelled else None,
+        suggested=decision.label,
+        # Shares of votes, which order the tasks; no probabilities were measured.
+        confidence=round(1 - share if labelled else share, 4),
+        reasons=(NOT_UNANIMOUS if labelled else decision.outcome,),
+    )
+
+
+def summary(plan: Plan, done: Labelled) -> dict[str, Any]:
+    """Return the result of the command as JSON. Amounts are in dollars, as text."""
+    decisions = done.decisions
+    asked = {each.id for each in plan.job.questions}
+    outcomes = Counter(each.outcome for id_, each in decisions.items() if id_ in asked)
+    unanimous = sum(
+        each.outcome == LABELLED and each.votes == each.asked
+        for id_, each in decisions.items()
+        if id_ in asked
+    )
+    return {
+        "out": str(plan.wanted.out),
+        "tasks": str(plan.wanted.tasks),
+        "ledger": str(plan.wanted.ledger),
+        "rows": done.rows,
+        "rows_by_people": done.by_person,
+        "task_count": done.tasks,
+        "not_asked": done.left,
+        "why": done.ran.why,
+        "texts": len(asked),
+        "unanimous": unanimous,
+        "outcomes": dict(sorted(outcomes.items())),
+        "models": list(done.models),
+        "constrained": done.ran.form.words,
+        "requests": done.spent.requests,
+        "without_answer": done.spent.unanswered,
+        "invented": done.spent.invented,
+        "overruns": done.spent.overruns,
+        "prompt_tokens": done.spent.prompt_tokens,
+        "answer_tokens": done.spent.answer_tokens,
+        "price": plan.job.price.words,
+        "budget": None if plan.budget is None else dollars(plan.budget),
+        "spent": dollars(done.spent.total),
+        "spent_known": dollars(done.spent.known),
+        "seconds": round(done.ran.seconds, 1),
+    }
