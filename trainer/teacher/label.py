@@ -28,10 +28,11 @@ from trainer.teacher.prompt import (
     prompt_digest,
 )
 from trainer.teacher.run import Job, Ran, run
+from worker.common.review_files import read_answers
 from worker.common.tables import Table, TableError, read_table
 from worker.contract import Taxonomy
 from worker.contract.digest import write_atomically
-from worker.contract.exchange import Answer, Task, read_answers, task_id, write_tasks
+from worker.contract.exchange import Answer, Task, task_id, write_tasks
 from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256, normalize
 

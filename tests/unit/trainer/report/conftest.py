@@ -127,7 +127,11 @@ def write_run(
         (dataset.directory / COPIES).write_bytes(counted)
     run = directory / "run"
     adapter = write_adapter(run / "adapter", dataset)
-    named = {"name": dataset.name, "digest": dataset.digest, "directory": str(dataset.directory)}
+    named: dict[str, Any] = {
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "directory": str(dataset.directory),
+    }
     holdout = predictions(splits["holdout"], labels, seed)
     validation = predictions(splits["validation"], labels, seed + 1)
     pairs = make_pair_answers(holdout, labels)

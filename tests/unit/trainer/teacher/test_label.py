@@ -28,7 +28,8 @@ from tests.unit.trainer.teacher.conftest import (
 from trainer.dataset.folder import open_dataset
 from trainer.evaluation.evaluate import describe_dataset
 from trainer.teacher.prices import DOLLAR
-from worker.contract.exchange import Answer, read_tasks, save_answers
+from worker.common.review_files import save_answers
+from worker.contract.exchange import Answer, read_tasks
 from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.slow
