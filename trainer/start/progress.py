@@ -1,0 +1,145 @@
+"""How far ``start`` is, and about how long the rest takes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from trainer.artifacts.training import STEPS
+from trainer.start.chain import Planned
+
+_LINE_EVERY_S = 30.0
+_TAIL_BYTES = 2048
+_LEAST_SHARE = 0.05  # of a training: before that its pace says nothing
+
+# Seconds on two cores for a start and for each message, measured with the default base on
+# messages of a shop and a bank (docs/figures.md). The pace of the machine corrects them.
+_SECONDS = {
+    "prepare": (1.0, 0.001),
+    "check": (6.0, 0.02),
+    "train": (10.0, 0.15),
+    "evaluate": (4.0, 0.004),
+    "duel": (5.0, 0.03),
+    "report": (1.0, 0.0003),
+}
+
+
+@dataclass
+class Estimate:
+    """Estimates the time left from the number of messages, and from how long the finished steps
+    took."""
+
+    messages: int
+    _expected: float = 0.0
+    _taken: float = 0.0
+
+    def seconds(self, step: str) -> float:
+        """Return how long a step is expected to take."""
+        start, each = _SECONDS.get(step, (5.0, 0.0))
+        return (start + each * self.messages) * self._pace
+
+    def took(self, step: str, seconds: float) -> None:
+        """Learn from a finished step."""
+        pace, self._expected, self._taken = self._pace, self._expected, self._taken + seconds
+        self._expected += self.seconds(step) / pace
+
+    @property
+    def _pace(self) -> float:
+        # Ten seconds at the expected pace, so that a first step of a second decides little.
+        return (self._taken + 10.0) / (self._expected + 10.0)
+
+    def left(self, step: str, elapsed: float, share: float | None, rest: Sequence[str]) -> float:
+        """Return the seconds left. ``share`` is how much of the present step is done, if known."""
+        whole = self.seconds(step)
+        if share is not None and share >= _LEAST_SHARE:
+            whole = elapsed / share
+        return max(whole - elapsed, 0.1 * whole) + sum(map(self.seconds, rest))
+
+
+def describe_left(seconds: float) -> str:
+    """Return the time left in words."""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} s left"
+    return f"about {seconds / 60:.0f} min left"
+
+
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def trained_share(run: Path, rows: int, epochs: int) -> tuple[float, str] | None:
+    """Return how much of a training is done, and its epoch in words, from the steps that it logs;
+    None before the first."""
+    try:
+        with (run / STEPS.name).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            last = json.loads(file.read().splitlines()[-1])
+        share = last["examples"] / (rows * epochs)
+        return min(1.0, share), f"epoch {last['epoch']} of at most {epochs}"
+    except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError):
+        return None  # not begun, or the line is half written
+
+
+@contextmanager
+def ticking(console: Console, line: Callable[[], str]) -> Iterator[None]:
+    """Show a line of progress until the end: one that changes each second on a terminal, else a new
+    one every 30 seconds, for logs and dumb terminals."""
+    is_live = console.is_terminal and not console.is_dumb_terminal
+    over = threading.Event()
+    live = Live(console=console, transient=True, auto_refresh=False) if is_live else None
+
+    def tick() -> None:
+        while not over.wait(1.0 if is_live else _LINE_EVERY_S):
+            show()
+
+    def show() -> None:
+        text = Text(f"    {line()}", no_wrap=True, overflow="ellipsis")
+        if live is None:
+            console.print(text)
+        else:
+            live.update(text, refresh=True)
+
+    ticker = threading.Thread(target=tick, name="progress", daemon=True)
+    if live is not None:
+        live.start()
+        show()
+    ticker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        ticker.join()
+        if live is not None:
+            live.stop()
+
+
+@contextmanager
+def step_progress(
+    console: Console,
+    estimate: Estimate,
+    step: Planned,
+    rest: Sequence[str],
+    share: Callable[[], tuple[float, str] | None],
+) -> Iterator[None]:
+    """Show the progress of a step, and add the time that it took to the estimate."""
+    began = time.monotonic()
+
+    def line() -> str:
+        elapsed, known = time.monotonic() - began, share()
+        done, where = known or (None, "")
+        left = estimate.left(step.step.name, elapsed, done, rest)
+        return ", ".join(filter(None, (clock(elapsed), where, f"{describe_left(left)} in all")))
+
+    with ticking(console, line):
+        yield
+    estimate.took(step.step.name, time.monotonic() - began)
