@@ -1,0 +1,162 @@
+"""The folder of ``start``: its files, its recipe, and the commands that fill it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.artifacts.duel import DUEL, DUEL_FOLDER
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.check.findings import CHECK
+from trainer.dataset.folder import MANIFEST
+from trainer.model_card import CARD
+from trainer.start.chain import Step
+from worker.contract.digest import sha256_file
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The paths in the folder of ``start``. Only ``taxonomy``, ``recipe`` and ``queue`` are edited
+    by people."""
+
+    out: Path
+
+    @property
+    def taxonomy(self) -> Path:
+        """The labels."""
+        return self.out / "taxonomy.toml"
+
+    @property
+    def recipe(self) -> Path:
+        """The training's settings."""
+        return self.out / "recipe.toml"
+
+    @property
+    def data(self) -> Path:
+        """The dataset."""
+        return self.out / "data"
+
+    @property
+    def queue(self) -> Path:
+        """The labels to decide on, which ``check`` writes and a reviewer fills in."""
+        return self.out / "data-review.csv"
+
+    @property
+    def run(self) -> Path:
+        """The training, its evaluation and its duel."""
+        return self.out / "run"
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.run / "report.html"
+
+    @property
+    def store(self) -> Path:
+        """The adapter store that the next commands name."""
+        return self.out / "store"
+
+    @property
+    def log(self) -> Path:
+        """What the commands printed."""
+        return self.out / "start.log"
+
+
+_FEW = 1000
+
+
+def recipe_text(messages: int) -> str:
+    """Return the recipe (TOML) of an encoder for so many training messages."""
+    few = messages < _FEW
+    return f"""\
+# The recipe of this folder's model: a small encoder, fine-tuned on about {messages:,} messages.
+# clerk-trainer start wrote it for that many. Edit it and run the same command again: your version
+# is kept. config/trainer-encoder.toml of the source tree explains every setting.
+kind = "encoder"
+
+max_message_tokens = 192
+adapter_dtype = "float32"
+
+epochs = {20 if few else 8}
+early_stopping_patience = {4 if few else 2}
+batch_size = {16 if few else 32}
+learning_rate = 2e-4
+head_learning_rate = 2e-3
+weight_decay = 0.01
+warmup_ratio = 0.1
+label_smoothing = 0.05
+sublabel_weight = "auto"  # finer labels, if the data has them
+checkpoint_every_s = 60
+
+review_precision = 0.95
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the steps are made of. ``prepare`` are the options of that command, without ``--out``;
+    ``files`` the files that they name. ``base`` is a directory or None, ``sets`` are settings over
+    the recipe's."""
+
+    places: Places
+    prepare: Sequence[str]
+    files: Sequence[Path]
+    recipe: Path
+    base: Path | None = None
+    sets: Sequence[str] = ()
+
+
+def make_steps(request: Request) -> list[Step]:
+    """Return the steps in order. Raises OSError if a file cannot be read."""
+    places, run = request.places, request.places.run
+    base: tuple[str | Path, ...] = ("--base", request.base) if request.base else ()
+    on_data = ("--dataset", places.data)
+    evaluation, duel = run / EVALUATION_FOLDER, run / DUEL_FOLDER
+    known = {str(path): path for path in request.files}
+    prepare = [known.get(word, word) for word in request.prepare]
+    sets = [word for given in request.sets for word in ("--set", given)]
+    return [
+        Step(
+            ("prepare", *prepare, "--out", places.data),
+            result=places.data / MANIFEST,
+            made=(places.data,),
+            inputs=_digests(request.files),
+        ),
+        Step(
+            ("check", places.data, *base, "--queue", places.queue, "--update"),
+            result=places.data / CHECK.name,
+            made=(places.data / CHECK.name,),
+            may_fail=True,
+        ),
+        Step(
+            ("train", "--recipe", request.recipe, *on_data, *base, "--out", run, "--resume", *sets),
+            result=run / CARD,
+            made=(run,),
+            inputs=_digests([request.recipe]),
+        ),
+        Step(
+            ("evaluate", run / "adapter", *on_data, *base),
+            result=evaluation / EVALUATION.name,
+            made=(evaluation,),
+        ),
+        Step(
+            ("duel", run / "adapter", *on_data, *base, "--evaluation", evaluation),
+            result=duel / DUEL.name,
+            made=(duel,),
+        ),
+        Step(
+            ("report", run, "--store", places.store),
+            result=places.page,
+            made=(places.page,),
+        ),
+    ]
+
+
+def _digests(files: Sequence[Path]) -> Mapping[str, str]:
+    return {path.name: sha256_file(path) for path in files}
+
+
+def next_commands(places: Places) -> list[tuple[str, str]]:
+    """Return the next three commands, each after what it is for."""
+    raise NotImplementedError
