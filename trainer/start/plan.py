@@ -155,8 +155,3 @@ def make_steps(request: Request) -> list[Step]:
 
 def _digests(files: Sequence[Path]) -> Mapping[str, str]:
     return {path.name: sha256_file(path) for path in files}
-
-
-def next_commands(places: Places) -> list[tuple[str, str]]:
-    """Return the next three commands, each after what it is for."""
-    raise NotImplementedError
