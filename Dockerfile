@@ -85,10 +85,10 @@ COPY locks/image-demo.txt ./
 RUN UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
       --python /opt/filing-clerk/bin/python --target demo \
       --no-deps --require-hashes --no-build -r image-demo.txt
-COPY worker/__init__.py worker/cache.py ./src/worker/
-COPY worker/demo/__init__.py worker/demo/base_model.py ./src/worker/demo/
+COPY worker/__init__.py ./src/worker/
+COPY worker/common/__init__.py worker/common/cache.py worker/common/base_model.py ./src/worker/common/
 RUN PYTHONPATH=/build/demo:/build/src /opt/filing-clerk/bin/python -c \
-      "from pathlib import Path; from worker.demo.base_model import ensure_base_model as e; e(Path('made'))" \
+      "from pathlib import Path; from worker.common.base_model import ensure_base_model as e; e(Path('made'))" \
  && mkdir /models \
  && mv made/*/ /models/demo \
  && chmod -R a+rX,go-w /models \

@@ -193,11 +193,10 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 ##@ Adapters
 
 # 90 %: with 95 %, such a small base would send most messages to review (docs/figures.md).
-DEMO_SETTINGS := --set name=shop-support-demo --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
+DEMO_SETTINGS := --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
   --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=3 --set review_precision=0.9 \
   --set distillation_weight=0.5 --set metric_for_best_model=macro_f1
-BANK_SETTINGS := --set name=bank-support --set sublabel_weight=0.5 --set epochs=2
-BASE = $$($(BIN)/python -c 'from worker.demo.base_model import ensure_base_model as e; print(e())')
+BANK_SETTINGS := --set sublabel_weight=0.5 --set epochs=2
 TRAINER = $(BIN)/clerk-trainer
 
 # The whole path from a raw export to a published adapter (docs/training.md): a CSV file with the
@@ -211,25 +210,24 @@ bank: $(READY) ## from a raw CSV file to a published adapter: TICKETS=FILE
 	test -f $(WORK)/data/dataset.json || $(TRAINER) prepare --input "$(TICKETS)" --out $(WORK)/data \
 	  --id-column ticket_id --label-column category --sublabel-column subcategory \
 	  --taxonomy config/bank_taxonomy.toml
-	test -f $(WORK)/data/check.json || $(TRAINER) check $(WORK)/data --base $(BASE)
+	test -f $(WORK)/data/check.json || $(TRAINER) check $(WORK)/data
 	test -f $(WORK)/run/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml \
-	  --dataset $(WORK)/data --base $(BASE) --out $(WORK)/run --resume $(BANK_SETTINGS)
+	  --dataset $(WORK)/data --out $(WORK)/run --resume $(BANK_SETTINGS)
 	test -f $(WORK)/run/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/run/adapter \
-	  --dataset $(WORK)/data --base $(BASE) --engine both $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
+	  --dataset $(WORK)/data --engine both $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
 	test -f $(WORK)/run/duel/duel.json || $(TRAINER) duel $(WORK)/run/adapter \
-	  --dataset $(WORK)/data --base $(BASE) --evaluation $(WORK)/run/evaluation
+	  --dataset $(WORK)/data --evaluation $(WORK)/run/evaluation
 	$(TRAINER) cost $(WORK)/run --inputs config/cost.toml --engine vllm
 	$(TRAINER) report $(WORK)/run
 	$(TRAINER) publish $(WORK)/run --store $(WORK)/store
 	$(TRAINER) list --store $(WORK)/store
 
 # A small encoder on the dataset of make bank: half an hour or more on two cores. It needs no GPU to serve.
-ENCODER_BASE = $$($(BIN)/python -c 'from trainer.model.embeddings import find_embedding_model as f; print(f())')
 bank-encoder: $(READY) ## a small encoder on the data of make bank
 	@test -f $(WORK)/data/dataset.json || { echo "make bank TICKETS=FILE.csv first: $(WORK)/data is not there"; exit 2; }
 	test -f $(WORK)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train \
-	  --recipe config/trainer-encoder.toml --dataset $(WORK)/data --base $(ENCODER_BASE) \
-	  --out $(WORK)/encoder --resume --set name=bank-encoder
+	  --recipe config/trainer-encoder.toml --dataset $(WORK)/data \
+	  --out $(WORK)/encoder --resume
 	test -f $(WORK)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/encoder/adapter \
 	  --dataset $(WORK)/data $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
 
@@ -244,24 +242,23 @@ $(DEMO)/data/dataset.json: $(patsubst %,worker/demo/data/%.jsonl,train holdout h
 
 adapter: $(DEMO)/data/dataset.json ## retrain the adapter that ships
 	test -f $(DEMO)/adapter/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml --dataset $(DEMO)/data \
-	  --base $(BASE) --out $(DEMO)/adapter --resume $(DEMO_SETTINGS)
+	  --out $(DEMO)/adapter --resume $(DEMO_SETTINGS)
 	test -f $(DEMO)/adapter/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/adapter/adapter \
-	  --dataset $(DEMO)/data --base $(BASE) --out-of-scope worker/demo/data/out_of_scope.jsonl
+	  --dataset $(DEMO)/data --out-of-scope worker/demo/data/out_of_scope.jsonl
 	cp $(DEMO)/adapter/adapter/* worker/demo/adapter/
 	cp $(DEMO)/adapter/adapter.probes.json worker/demo/  # written for the demo, not from customers
 
 # The encoder that ships with it, and both as a cascade (docs/figures.md). They are trained on the same messages, so that they
 # can be compared and combined. Files that clerk-trainer complete can recreate are left out.
-DEMO_ENCODER_SETTINGS := --set name=shop-support-encoder --set tuning=lora --set sublabel_weight=0 --set batch_size=8 \
+DEMO_ENCODER_SETTINGS := --set tuning=lora --set sublabel_weight=0 --set batch_size=8 \
   --set learning_rate=1.5e-3 --set epochs=4 --set review_precision=0.9 --set distillation_weight=0.5
 encoder-adapter: adapter ## retrain the encoder that ships, and its cascade
 	test -f $(DEMO)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train --recipe config/trainer-encoder.toml \
-	  --dataset $(DEMO)/data --base $(ENCODER_BASE) --out $(DEMO)/encoder --resume $(DEMO_ENCODER_SETTINGS)
+	  --dataset $(DEMO)/data --out $(DEMO)/encoder --resume $(DEMO_ENCODER_SETTINGS)
 	test -f $(DEMO)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/encoder/adapter \
-	  --dataset $(DEMO)/data --base $(ENCODER_BASE) --out-of-scope worker/demo/data/out_of_scope.jsonl
+	  --dataset $(DEMO)/data --out-of-scope worker/demo/data/out_of_scope.jsonl
 	rm -rf $(DEMO)/cascade
-	$(TRAINER) cascade $(DEMO)/encoder $(DEMO)/adapter --out $(DEMO)/cascade \
-	  --name shop-support-cascade --margin 0.005
+	$(TRAINER) cascade $(DEMO)/encoder $(DEMO)/adapter --out $(DEMO)/cascade --margin 0.005
 	mkdir -p worker/demo/encoder worker/demo/cascade
 	cp $(DEMO)/encoder/adapter/manifest.json $(DEMO)/encoder/adapter/adapter_config.json \
 	  $(DEMO)/encoder/adapter/*.safetensors worker/demo/encoder/

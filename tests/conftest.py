@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from worker.demo.base_model import ensure_base_model
+from worker.common.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.models import adapter_dir
 

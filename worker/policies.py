@@ -8,7 +8,7 @@ import uuid
 
 import structlog
 
-from worker.cache import cache_folder
+from worker.common.cache import cache_folder
 from worker.common.kafka import login_properties
 from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy

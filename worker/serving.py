@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from worker import __version__
-from worker.cache import cache_folder
+from worker.common.cache import cache_folder
 from worker.common.errors import describe_private
 from worker.contract import AdapterRefused, Encoders, read_manifest
 from worker.contract.manifest import MANIFEST_NAME, Manifest, stage_directory

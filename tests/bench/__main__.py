@@ -19,9 +19,9 @@ import psutil
 
 from tests.chaos.harness import REAL_WORKER, Arena
 from worker.app import make_loop
+from worker.common.base_model import ensure_base_model
 from worker.common.logs import configure_logging
 from worker.contract import build_prompt
-from worker.demo.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.models import adapter_dir, read_samples
 from worker.engine.open import OpenedEngine

@@ -38,7 +38,7 @@ from tests.bench.__main__ import direct, settings_for, through_kafka, topic_flag
 from tests.chaos.harness import Arena
 from tests.support.published import digests
 from tests.support.toy_adapter import SHA, toy_taxonomy
-from trainer.model.embeddings import find_embedding_model
+from trainer.model.bases import find_embedding_model
 from trainer.model.encoder import EncoderShape, load_encoder
 from trainer.model.onnx_files import FILES, export_onnx
 from trainer.model.prompt import make_encoder_prompt

@@ -166,7 +166,7 @@ def _sft_config(folder: str, learning_rate: float, seed: int) -> Any:
 
 def _settings(dataset: Path, examples: int) -> dict[str, Any]:
     from trainer.dataset.folder import open_dataset
-    from worker.demo.base_model import ensure_base_model
+    from worker.common.base_model import ensure_base_model
 
     labels = len(open_dataset(dataset).taxonomy.names)
     return {

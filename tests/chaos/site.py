@@ -26,7 +26,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.worker_slot import FAKETIME, SmallDisk, WorkerPlan, WorkerSlot
 from tests.support.follower import AdapterStore
 from tests.support.toy_adapter import make_manifest
-from worker.demo.base_model import ensure_base_model
+from worker.common.base_model import ensure_base_model
 from worker.demo.broker import LocalBroker
 from worker.demo.models import adapter_dir
 

@@ -34,9 +34,9 @@ from tests.cluster.load import Traffic
 from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fixture
 from tests.cluster.values import LABEL, volume
 from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_broker
+from worker.common.base_model import ensure_base_model
 from worker.contract import read_manifest
 from worker.contract.store import Pointer, read_pointer, write_pointer
-from worker.demo.base_model import ensure_base_model
 from worker.demo.models import ModelName, ensure_model
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]

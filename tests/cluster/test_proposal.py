@@ -24,7 +24,7 @@ from tests.cluster.values import IMAGE, LABEL, PULL_POLICY, claim, demo_values, 
 from tests.support.propose_world import gates
 from tests.support.trainer_world import call
 from trainer.dataset.folder import Dataset, open_dataset
-from trainer.model.embeddings import find_embedding_model
+from trainer.model.bases import find_embedding_model
 from worker.contract.exchange import (
     Answer,
     Proposal,

@@ -51,9 +51,9 @@ def test_the_copied_files_make_the_demo_model() -> None:
         for name in re.findall(r"worker/\S+\.py", stage)
     }
     graph = module_graph("worker")
-    assert "worker.demo.base_model" in copied
+    assert "worker.common.base_model" in copied
     loaded = {name for module in copied for name in graph[module]}
-    assert loaded - copied - {"worker.demo", "worker"} == set()
+    assert loaded - copied - {"worker.common", "worker"} == set()
 
 
 def test_it_needs_no_particular_builder() -> None:

@@ -55,7 +55,7 @@ OWNERS = {
     "spacy": ("trainer/dataset",),
     "tokenizers": ("trainer/model", "worker/engine"),
     "trackio": ("trainer/tracking",),
-    "transformers": ("trainer/model",),
+    "transformers": ("trainer/model", "worker/common"),
     "yaml": ("trainer/dataset",),
     "sqlalchemy": ("desk/store",),
     "alembic": ("desk/store",),

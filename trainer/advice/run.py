@@ -351,7 +351,8 @@ def advise_dataset(
 
 
 def _embedder(directory: Path | None) -> Embed | None:
-    from trainer.model.embeddings import embed, find_embedding_model
+    from trainer.model.bases import find_embedding_model
+    from trainer.model.embeddings import embed
 
     model = directory or find_embedding_model()
     return None if model is None else lambda texts: embed(texts, model)

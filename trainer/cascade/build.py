@@ -80,7 +80,6 @@ class CascadeRequest:
     first: Path
     last: Path
     out: Path
-    name: str
     margin: float
     disagreement: float | None
     precision: float | None
@@ -134,7 +133,7 @@ def _bind(
     correct = probabilities.argmax(axis=1) == truth
     known = last.manifest.reference
     return Manifest(
-        name=request.name,
+        name=f"{last.manifest.taxonomy.name}-cascade",
         created_at=rfc3339_now(),
         kind="cascade",
         base=last.manifest.base,

@@ -12,12 +12,13 @@ from rich.console import Console
 
 from trainer.cli.shared import (
     AsJson,
+    Base,
     Embeddings,
     GateFile,
     Guideline,
-    OptionalBase,
     Store,
     Texts,
+    base_of,
     embedding_model,
     make_console,
     outcomes,
@@ -82,7 +83,7 @@ def tasks(
             "[default: a cheap model trained on the dataset].",
         ),
     ] = None,
-    base: OptionalBase = None,
+    base: Base = None,
     embeddings: Embeddings = None,
     guideline: Guideline = None,
     as_json: AsJson = False,
@@ -162,7 +163,7 @@ def _learn(
     asked: list[Path],
     *,
     adapter: Path | None,
-    base: Path | None,
+    base: str | None,
     embeddings: Path | None,
     size: int,
 ) -> tuple[list[Task], int, str]:
@@ -190,7 +191,7 @@ def _learn(
     else:
         from trainer.tasks.make import judge_by_adapter
 
-        judged = judge_by_adapter(asking.dataset, pool, adapter, base, model)
+        judged = judge_by_adapter(asking.dataset, pool, adapter, base_of(base, adapter), model)
     return learn_tasks(asking, pool, judged, size, seed=0), pool.left_out, judged.by
 
 
@@ -339,10 +340,14 @@ def propose(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Recipe of the new adapter.")
     ] = None,
-    base: OptionalBase = None,
+    base: Base = None,
     current_base: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Base of the adapter in service [default: --base]."),
+        str | None,
+        typer.Option(
+            metavar="DIR|auto",
+            help="Base of the adapter in service; auto: by the digests in its manifest "
+            "[default: auto].",
+        ),
     ] = None,
     decisions: Annotated[
         list[Path] | None,
@@ -391,7 +396,7 @@ def propose(
     Examples:
 
       clerk-trainer propose --store /adapters --dataset data/1 --recipe config/trainer-encoder.toml
-      --base models/minilm --decisions decisions.csv --messages messages.jsonl --out proposals/7
+      --decisions decisions.csv --messages messages.jsonl --out proposals/7
 
       clerk-trainer propose --store /adapters --out proposals/7 --decided decision.json
 
@@ -428,7 +433,7 @@ def propose(
             rules=rules,
             canary_share=canary,
             least_decisions=least_decisions,
-            current_base=current_base or settings.base,
+            current_base=current_base,
             redact_names=redact_names,
         )
         _make(request, console, as_json=as_json)

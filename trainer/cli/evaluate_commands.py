@@ -13,8 +13,9 @@ from rich.table import Table
 from trainer import numbers
 from trainer.cli.shared import (
     AsJson,
+    Base,
     DatasetFolder,
-    OptionalBase,
+    base_of,
     make_console,
     outcomes,
     print_text,
@@ -43,7 +44,7 @@ TrainedOn = Annotated[
 def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
-    base: OptionalBase = None,
+    base: Base = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -102,12 +103,12 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
     predictions.jsonl with the scores behind them (ids, no text). Nothing is fitted on the hold-out:
     the temperature is the adapter's, and the threshold for --wanted-precision is from validation.
 
-    Give the dataset and the base that the adapter was trained on; an encoder that was trained whole
-    needs no --base. With the hold-out of another dataset, --trained-on counts the messages that it
-    shares with the training.
+    Give the dataset that the adapter was trained on. --base auto is the base that the training
+    used, or another with the same digests; an encoder with ONNX files needs none. With the hold-out
+    of another dataset, --trained-on counts the messages that it shares with the training.
 
-    Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --base models/base
-    --engine both --out-of-scope odd.jsonl
+    Example: clerk-trainer evaluate runs/bank/adapter --dataset datasets/bank --engine both
+    --out-of-scope odd.jsonl
 
     Exit codes: 0 measured, whatever the result; 2 bad input; 4 the engines disagree or an answer is
     not a label (then nothing is written).
@@ -122,7 +123,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
         request = EvaluationRequest(
             adapter=adapter,
             dataset=dataset,
-            base=base,
+            base=base_of(base, adapter),
             out=out or default,
             engine=engine,
             out_of_scope=out_of_scope,
@@ -140,7 +141,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
 def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
-    base: OptionalBase = None,
+    base: Base = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the results [default: duel next to ADAPTER]."),
@@ -208,8 +209,8 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     --trained-on is required, and the two must not share messages. Writes duel.json and every answer
     in duel_predictions.csv.
 
-    Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --base models/base
-    --evaluation runs/bank/evaluation --against runs/bank-encoder --candidate hosted=answers.csv
+    Example: clerk-trainer duel runs/bank/adapter --dataset datasets/bank --evaluation
+    runs/bank/evaluation --against runs/bank-encoder --candidate hosted=answers.csv
 
     Exit codes: 0 compared, whatever the verdict; 2 bad input.
     """
@@ -223,7 +224,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
         request = DuelRequest(
             adapter=adapter,
             dataset=dataset,
-            base=base,
+            base=base_of(base, adapter),
             out=out or adapter.parent / "duel",
             evaluation=evaluation,
             embeddings=_embedding_model(embeddings, console),
@@ -244,7 +245,7 @@ def _embedding_model(given: str, console: Console) -> Path | None:
     """Return the directory of the model given with --embeddings; None for no embeddings."""
     if given != "auto":
         return None if given == "none" else Path(given)
-    from trainer.model.embeddings import find_embedding_model
+    from trainer.model.bases import find_embedding_model
 
     model = find_embedding_model()
     if model is None:
@@ -383,7 +384,6 @@ def cascade(
             "(0.005: half a point).",
         ),
     ] = 0.005,
-    name: Annotated[str, typer.Option(help="The cascade's name.")] = "cascade",
     disagreement: Annotated[
         float,
         typer.Option(
@@ -432,7 +432,6 @@ def cascade(
                 first=first,
                 last=last,
                 out=out,
-                name=name,
                 margin=margin,
                 disagreement=disagreement,
                 precision=precision,

@@ -33,12 +33,18 @@ AsJson = Annotated[
 """The option that every command has."""
 
 _DATASET = typer.Option("--dataset", metavar="DIR", help="A dataset folder of prepare.")
-_BASE = typer.Option("--base", metavar="DIR", help="The base model's directory.")
 
 DatasetFolder = Annotated[Path, _DATASET]
 OptionalDataset = Annotated[Path | None, _DATASET]
-Base = Annotated[Path, _BASE]
-OptionalBase = Annotated[Path | None, _BASE]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        metavar="DIR|auto",
+        help="The base model's directory; auto: one of this machine's, installed or downloaded "
+        "[default: auto].",
+    ),
+]
 
 Embeddings = Annotated[
     Path | None,
@@ -145,9 +151,23 @@ def embedding_model(directory: Path | None) -> Path | None:
     """Return the given embedding model's directory, else that of the installed one, if any."""
     if directory is not None:
         return directory
-    from trainer.model.embeddings import find_embedding_model
+    from trainer.model.bases import find_embedding_model
 
     return find_embedding_model()
+
+
+def base_of(given: str | None, adapter: Path) -> Path | None:
+    """Return the directory of an adapter's base as given with --base. "auto" is the one that its
+    training used, or another with the digests in its manifest; None if it needs none. Raises
+    BadInput, AdapterRefused."""
+    from trainer.model.bases import resolve_base
+    from trainer.model_card import read_training
+    from worker.contract import read_manifest
+
+    manifest = read_manifest(adapter)
+    training = read_training(adapter.resolve().parent, manifest)
+    known = training.base.directory if training else None
+    return resolve_base(given, manifest, others=(Path(known),) if known else ())
 
 
 def named(adapter: Pointer | CanaryPointer) -> str:

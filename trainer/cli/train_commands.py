@@ -15,8 +15,8 @@ from rich.table import Table
 
 from trainer.cli.shared import (
     AsJson,
+    Base,
     Embeddings,
-    OptionalBase,
     OptionalDataset,
     embedding_model,
     make_console,
@@ -51,7 +51,12 @@ Sets = Annotated[
 def check(
     dataset: Annotated[Path, typer.Argument(help="A dataset folder of prepare.")],
     *,
-    base: OptionalBase = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base", metavar="DIR", help="The base model's directory, for its tokenizer."
+        ),
+    ] = None,
     max_message_tokens: Annotated[
         int, typer.Option(min=16, help="The recipe's limit for a message, in tokens.")
     ] = 512,
@@ -174,7 +179,7 @@ def train(
     *,
     recipe: RecipeFile,
     dataset: OptionalDataset = None,
-    base: OptionalBase = None,
+    base: Base = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder: adapter, figures, checkpoint.")
     ] = None,
@@ -193,8 +198,11 @@ def train(
     on validation is kept, and its confidence is calibrated there. After a kill, --resume continues
     with the same result. Several GPUs: accelerate launch -m trainer train ...
 
-    Example: clerk-trainer train --recipe config/trainer.toml --dataset data/v1 --base models/base
-    --out runs/v1 --set lora_rank=8
+    --base auto is the base of the recipe's base_name among this machine's, or without one the base
+    that ships for the recipe's kind. The adapter is named after the dataset's taxonomy.
+
+    Example: clerk-trainer train --recipe config/trainer-cpu.toml --dataset data/v1 --out runs/v1
+    --set lora_rank=8
     """
     console = make_console(as_json=as_json)
     with outcomes():
@@ -212,7 +220,7 @@ def sweep(
     *,
     recipe: RecipeFile,
     dataset: OptionalDataset = None,
-    base: OptionalBase = None,
+    base: Base = None,
     out: Annotated[Path, typer.Option(help="Folder for the trials and sweep.json.")],
     grid: Annotated[
         list[str],
@@ -227,9 +235,8 @@ def sweep(
     Trials that would not end within the budget are skipped and counted. With the same --out the
     sweep resumes. --grid per_label=50,100,200 measures the learning curve over the amount of data.
 
-    Example: clerk-trainer sweep --recipe config/trainer-cpu.toml --dataset data/v1 --base
-    models/base --out runs/sweep --grid lora_rank=8,16 --grid learning_rate=1e-3,2e-3
-    --budget-s 7200
+    Example: clerk-trainer sweep --recipe config/trainer-cpu.toml --dataset data/v1 --out runs/sweep
+    --grid lora_rank=8,16 --grid learning_rate=1e-3,2e-3 --budget-s 7200
     """
     console = make_console(as_json=as_json)
     with outcomes():
@@ -243,7 +250,7 @@ def sweep(
         show(record.to_json(), console, lambda where: show_sweep(where, record), as_json=as_json)
 
 
-def _given(**options: Path | None) -> dict[str, Path]:
+def _given(**options: Path | str | None) -> dict[str, Path | str]:
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -255,7 +262,7 @@ def complete(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The complete directory to write.")
     ],
-    base: OptionalBase = None,
+    base: Base = None,
     as_json: AsJson = False,
 ) -> None:
     """Recreate the derived files of an encoder that was stored without them.
@@ -264,15 +271,14 @@ def complete(
     and the base: config, tokenizer, and the ONNX files that workers serve. It can be stored without
     those, for example in a repository. Every recreated file must have the digest in the manifest;
     otherwise nothing is written and the exit code is 4, because another version of PyTorch,
-    transformers or onnx writes other bytes. --base is its base [default: the installed embedding
-    model].
+    transformers or onnx writes other bytes.
 
     Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
     """
     with outcomes():
         from trainer.model.published import complete_encoder
 
-        manifest = complete_encoder(adapter, out, embedding_model(base))
+        manifest = complete_encoder(adapter, out, base)
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
         text = f"{out}: {manifest.name} ({manifest.digest[:12]}), complete"
         show_text(result, text, as_json=as_json)

@@ -16,7 +16,7 @@ from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput
 from trainer.evaluation.engines import read_table
 from trainer.evaluation.predictions import Outputs, outputs_of
-from trainer.model.encoder import holds_whole_encoder
+from trainer.model.bases import AUTO, resolve_base
 from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
 from trainer.model.prompt import BaseTokenizer, load_renderer, make_prompt
 from trainer.model.published import open_scorer, read_adapter
@@ -27,11 +27,9 @@ from worker.common.settings import split_assignment
 from worker.contract import (
     ENCODER_KINDS,
     MANIFEST_NAME,
-    AdapterRefused,
     Kind,
     Manifest,
     read_manifest,
-    verify_base,
 )
 
 ADAPTER = "adapter"
@@ -211,8 +209,9 @@ def _add(sum_so_far: float | None, value: Any, where: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class TrainedAdapter:
-    """A verified adapter with its base and tokenizer."""
+    """A verified adapter with its base and tokenizer; ``name`` is its name in the duel."""
 
+    name: str
     directory: Path
     base: Path | None
     manifest: Manifest
@@ -220,9 +219,9 @@ class TrainedAdapter:
 
 
 def open_trained(given: Path, bases: Sequence[Path], dataset: Dataset) -> TrainedAdapter:
-    """Verify an adapter, or a run's adapter, before the hold-out is opened. An adapter without its
-    whole model needs one of ``bases``. Raises BadInput if it was trained on another dataset, and
-    AdapterRefused."""
+    """Verify an adapter, or a run's adapter, before the hold-out is opened. Its base is one of
+    ``bases`` or of this machine's. Raises BadInput if there is none, or the adapter was trained on
+    another dataset, and AdapterRefused."""
     directory = find_adapter(given)
     found = read_manifest(directory)
     if found.data.get("digest") != dataset.digest:
@@ -230,10 +229,9 @@ def open_trained(given: Path, bases: Sequence[Path], dataset: Dataset) -> Traine
             f"--against {directory}: was not trained on {dataset.directory}: train it on that "
             "dataset, so that all candidates learn from the same messages"
         )
-    is_whole = holds_whole_encoder(directory) and not found.needs_base
-    base = None if is_whole else _find_base(directory, found, bases)
+    base = resolve_base(AUTO, found, others=bases)
     manifest, tokenizer = read_adapter(directory, base)
-    return TrainedAdapter(directory, base, manifest, tokenizer)
+    return TrainedAdapter(manifest.name, directory, base, manifest, tokenizer)
 
 
 def ask_trained(trained: TrainedAdapter, holdout: Sequence[Example], console: Console) -> Candidate:
@@ -245,25 +243,12 @@ def ask_trained(trained: TrainedAdapter, holdout: Sequence[Example], console: Co
     training = read_training(directory.resolve().parent, manifest)
     return replace(
         found,
-        name=manifest.name,
+        name=trained.name,
         kind="baseline" if manifest.kind in ENCODER_KINDS else "rival",
         served_as=manifest.kind,
         adapter=made,
         train_seconds=training.seconds if training else None,
         validation_accuracy=manifest.metrics.get("validation", {}).get("accuracy"),
-    )
-
-
-def _find_base(directory: Path, manifest: Manifest, bases: Sequence[Path]) -> Path:
-    for base in bases:
-        try:
-            verify_base(base, manifest.base)
-        except AdapterRefused:
-            continue
-        return base
-    raise BadInput(
-        f"--against {directory}: needs its base, {manifest.base.name}: give its directory with "
-        "--base or --embeddings"
     )
 
 

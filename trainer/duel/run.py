@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,7 +125,7 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     refuse_unproven(manifest, dataset, trained_on)
     learnt = trained_on or dataset
     bases = [path for path in (request.base, request.embeddings) if path is not None]
-    against = [open_trained(given, bases, learnt) for given in request.against]
+    against = tell_apart([open_trained(given, bases, learnt) for given in request.against])
     _check_names(recorded, against)
     labels = manifest.taxonomy.names
     reused = None
@@ -229,10 +230,21 @@ def describe_candidate(
     )
 
 
+def tell_apart(against: Sequence[TrainedAdapter]) -> list[TrainedAdapter]:
+    """Append the digest's first digits to names that several adapters have."""
+    names = Counter(each.name for each in against)
+    return [
+        replace(each, name=f"{each.name}-{each.manifest.digest[:6]}")
+        if names[each.name] > 1
+        else each
+        for each in against
+    ]
+
+
 def _check_names(recorded: Sequence[RecordedAnswers], against: Sequence[TrainedAdapter]) -> None:
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
     given = [answers.name for answers in recorded]
-    for name in (*given, *(each.manifest.name for each in against)):
+    for name in (*given, *(each.name for each in against)):
         if name in taken or is_baseline_name(name):
             raise BadInput(f"candidate {name!r}: the name is taken: choose another one")
         taken.add(name)

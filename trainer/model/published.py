@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.errors import BadInput, ProofFailed
-from trainer.model.encoder import BASE_CONFIG, TOKENIZER, load_trained_encoder
+from trainer.model.bases import AUTO, find_base
+from trainer.model.encoder import BASE_CONFIG, TOKENIZER, holds_whole_encoder, load_trained_encoder
 from trainer.model.forward import PromptIds
 from trainer.model.lora_model import label_token_ids, load_adapter_model
 from trainer.model.onnx_files import FILES, export_onnx, onnx_versions, open_onnx
@@ -77,13 +78,13 @@ def require_base(base: Path | None, manifest: Manifest) -> Path:
     return base
 
 
-def complete_encoder(source: Path, out: Path, base: Path | None) -> Manifest:
+def complete_encoder(source: Path, out: Path, base: Path | str | None) -> Manifest:
     """Copy an encoder's directory to ``out`` with the files that ``source`` lacks, and return its
     manifest, whose digests all files have.
 
-    Only weights cannot be made again. ``base`` may be None if ``source`` has the whole model.
-    Raises AdapterRefused for altered files or another base, BadInput for files that cannot be made,
-    and ProofFailed if an ONNX file made here has other bytes.
+    Only weights cannot be made again. ``base`` is resolved as by ``resolve_base``, if files are
+    made from it. Raises AdapterRefused for altered files or another base, BadInput for files that
+    cannot be made, and ProofFailed if an ONNX file made here has other bytes.
     """
     manifest = read_manifest(source)
     if manifest.kind not in ENCODER_KINDS:
@@ -92,11 +93,15 @@ def complete_encoder(source: Path, out: Path, base: Path | None) -> Manifest:
         )
     check_target(out, MANIFEST_NAME)
     lacking = _lacking(source, manifest)
+    taken = [name for name in lacking if name in _OF_THE_BASE]
+    found = None
+    if taken or (lacking and not holds_whole_encoder(source)):
+        found = find_base(manifest) if base in {None, AUTO} else Path(base or "")
     with fresh_folder(out) as draft:
         for path in source.iterdir():
             shutil.copyfile(path, draft / path.name)
-        _take_from_base([name for name in lacking if name in _OF_THE_BASE], draft, base)
-        _export([name for name in lacking if name in FILES.values()], draft, base, manifest)
+        _take_from_base(taken, draft, found)
+        _export([name for name in lacking if name in FILES.values()], draft, found, manifest)
         return load_adapter(draft)
 
 

@@ -33,6 +33,7 @@ from trainer.dataset.folder import MANIFEST, Dataset, list_openings, open_datase
 from trainer.dataset.folder import read_manifest as read_dataset_manifest
 from trainer.errors import BadInput, NotGoodEnough
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate_once
+from trainer.model.bases import resolve_base
 from trainer.propose.compare import Compared, Judgement, compare, judge
 from trainer.propose.page import PAGE, write_proposal_page
 from trainer.propose.version import APPLIED, make_version, read_new_messages, read_outcomes
@@ -64,7 +65,8 @@ NEW, RUN, BEFORE, CURRENT, GROWN = "dataset", "run", "before", "current", "grown
 class Request:
     """The inputs of a proposal. ``datasets`` are folders of datasets or of earlier proposals; one
     holds the dataset of the adapter in service. ``recipe`` names the folders of the new version and
-    of the run. ``current_base`` is the base of the adapter in service, if it is another one.
+    of the run. ``current_base`` is the base of the adapter in service; None or "auto": the
+    recipe's, or another of this machine's with the manifest's digests.
     ``redact_names`` is the model by which names in the dataset were redacted."""
 
     store: Path
@@ -76,7 +78,7 @@ class Request:
     rules: GateRules
     canary_share: float
     least_decisions: int
-    current_base: Path | None
+    current_base: str | Path | None
     redact_names: str | None = None
 
 
@@ -103,6 +105,8 @@ def propose(request: Request, console: Console) -> Proposal:
     dataset.
     """
     base, current = _open_before(request)
+    own = request.recipe.base
+    bases = own, resolve_base(request.current_base, current, others=(own,))
     identity = _identify(request, base, current)
     _claim(request.out, identity)
     if (request.out / PROPOSAL).is_file():
@@ -115,7 +119,7 @@ def propose(request: Request, console: Console) -> Proposal:
     if TRAINING.read_if_present(request.out / RUN) is None:
         train(request.recipe, console, resume=True, replace=False)
     in_service = request.store / current.digest
-    adapter, bases = request.out / RUN / "adapter", (request.recipe.base, request.current_base)
+    adapter = request.out / RUN / "adapter"
     _evaluate(adapter, new, request.out / RUN / EVALUATION_FOLDER, bases[0], console)
     before, of_current = request.out / BEFORE, request.out / CURRENT
     _evaluate(adapter, base, before, bases[0], console, trained_on=new)

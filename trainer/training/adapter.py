@@ -120,7 +120,7 @@ def write_rest(
     teacher = training.teacher
     taught = {"distillation": teacher.record.to_json()} if teacher else {}
     manifest = Manifest(
-        name=recipe.name,
+        name=training.name,
         created_at=created_at,
         kind=recipe.kind,
         base=training.base,

@@ -35,7 +35,6 @@ from worker.contract.digest import sha256_json
 
 # A resumed training may change these. The number of threads in use is compared separately.
 _NO_EFFECT_ON_WEIGHTS = {
-    "name",
     "checkpoint_every_s",
     "memory_check",
     "serve_in_4bit",

@@ -17,8 +17,8 @@ from trainer.check.duplicates import number_clusters
 from trainer.check.suspects import LEAST_EXAMPLES, Sublabel, predict_out_of_fold, sum_per_label
 from trainer.dataset.extra_files import read_groups
 from trainer.errors import BadInput
+from trainer.model.bases import find_embedding_model
 from trainer.model.device import ProcessGroup
-from trainer.model.embeddings import find_embedding_model
 from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel

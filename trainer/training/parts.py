@@ -81,6 +81,13 @@ class Training:
     teacher: Teacher | None = None
 
     @property
+    def name(self) -> str:
+        """The adapter's name: the taxonomy's, followed by the kind unless that is a language model.
+        The digest identifies an adapter; the name is for people."""
+        taxonomy, kind = self.inputs.dataset.taxonomy.name, self.recipe.kind
+        return taxonomy if kind == "lora-code" else f"{taxonomy}-{kind}"
+
+    @property
     def compute_dtype(self) -> Literal["bfloat16", "float32"]:
         """The precision of forward and backward pass."""
         return "bfloat16" if self.group.bf16 else "float32"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
+from trainer.model.bases import AUTO, describe_source, resolve_base
 from trainer.tracking.session import TrackerName
 from worker.common.settings import SettingsLoader, read_toml, split_assignment
 
@@ -60,15 +61,15 @@ class Recipe(BaseModel):
     ``config/trainer-cpu.toml`` explains each setting, ``config/trainer-encoder.toml`` those of
     encoders. Names are those of transformers, PEFT or accelerate, if they have one. Relative paths
     start at the working directory. A setting of another ``kind`` of model is refused.
+    ``load_recipe`` finds the base if that is "auto", and its name and revision if they are empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     kind: RecipeKind = "lora-code"
-    name: Name
-    base: Path
-    base_name: Name
-    base_revision: Name
+    base: Path = Path(AUTO)
+    base_name: str = ""
+    base_revision: str = ""
     dataset: Path
     run: Path
 
@@ -195,12 +196,26 @@ _LOADER = SettingsLoader(Recipe, BadInput, prefix="CLERK_TRAINER_")
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     """Read a recipe file, or the settings recorded in a ``training.json``; ``flags`` win over it.
-    Raises BadInput."""
+    Raises BadInput, also if the base is "auto" and not on this machine."""
     if path.name == TRAINING.name:
         in_file = dict(TRAINING.read(path.parent).recipe)
     else:
         in_file = read_toml(path, BadInput)
-    return _LOADER.combine(in_file, path, flags).settings
+    return with_base(_LOADER.combine(in_file, path, flags).settings)
+
+
+def with_base(recipe: Recipe) -> Recipe:
+    """Return the recipe with its base's directory, name and revision. Raises BadInput."""
+    base = resolve_base(recipe.base, recipe)
+    assert base is not None
+    name, revision = describe_source(base)
+    return recipe.model_copy(
+        update={
+            "base": base,
+            "base_name": recipe.base_name or name,
+            "base_revision": recipe.base_revision or revision,
+        }
+    )
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

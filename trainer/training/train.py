@@ -91,7 +91,9 @@ def train(
             )
             training.resume(console)
             done = len(training.loop.state.epochs)
-            tracking.start(recipe.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
+            tracking.start(
+                training.name, recipe.to_record(), training.inputs.tags, epochs_done=done
+            )
             _run_loop(training, console, until, tracking)
             training = kind.as_served(training)
             result = score_best(training)
@@ -154,7 +156,7 @@ def _write_run(
     VALIDATION_SCORES.write(recipe.run, result.scored_examples(inputs.dataset.validation))
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
     record = TrainingRecord(
-        name=recipe.name,
+        name=training.name,
         created_at=created_at,
         adapter=AdapterName(name=manifest.name, digest=manifest.digest),
         dataset=DatasetName(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from worker.cache import cache_folder, made_once
+from worker.common.cache import cache_folder, made_once
 
 KAFKA_VERSION = "4.2.1"
 KAFKA_SIZE_MB = 45

@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from worker.cache import cache_folder, made_once
+from worker.common.base_model import ensure_base_model
+from worker.common.cache import cache_folder, made_once
 from worker.contract.manifest import read_manifest
-from worker.demo.base_model import ensure_base_model
 from worker.demo.program import ProgramFailed
 
 _STORE = "demo-adapters"

@@ -22,9 +22,9 @@ from types import FrameType
 
 from rich.markup import escape
 
+from worker.common.base_model import BaseModelError
 from worker.contract.manifest import read_manifest
 from worker.contract.taxonomy import Taxonomy
-from worker.demo.base_model import BaseModelError
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
 from worker.demo.kafka_files import BrokerError, free_port, port_is_free

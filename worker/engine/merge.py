@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from worker.cache import made_once
+from worker.common.cache import made_once
 from worker.contract import AdapterRefused, Lora, Manifest
 from worker.errors import SettingsError
 

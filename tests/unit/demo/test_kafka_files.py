@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.cache import cache_folder
+from worker.common.cache import cache_folder
 from worker.demo import kafka_files
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import BrokerError, ensure_kafka

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from trainer.errors import BadInput
-from trainer.model import embeddings
-from trainer.model.embeddings import embed, find_embedding_model
+from trainer.model.embeddings import embed
 
 TEXTS = ["where is my parcel", "refund", "card declined twice please refund my card", "", "my"]
 
@@ -79,22 +77,6 @@ def test_nothing_to_embed_gives_no_rows(encoder: Path) -> None:
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot load an embedding model"):
         embed(["a"], tmp_path)
-
-
-def test_the_optional_package_is_found_and_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "an_encoder_in_a_wheel"
-    (package / "model").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(embeddings, "PACKAGE", package.name)
-    assert find_embedding_model() is None
-    (package / "model" / "config.json").write_text("{}")
-    assert find_embedding_model() == package / "model"
-    assert package.name not in sys.modules
-    monkeypatch.setattr(embeddings, "PACKAGE", "a_package_that_is_not_there")
-    assert find_embedding_model() is None
 
 
 def _word(word: str) -> int:

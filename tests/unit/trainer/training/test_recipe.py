@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 @pytest.mark.parametrize("file", ["trainer.toml", "trainer-cpu.toml", "trainer-encoder.toml"])
 def test_a_shipped_recipe_needs_only_the_places(file: str) -> None:
     load_recipe(CONFIG / file, PLACES)
-    with pytest.raises(BadInput, match="base: Field required"):
+    with pytest.raises(BadInput, match="dataset: Field required"):
         load_recipe(CONFIG / file, {})
 
 

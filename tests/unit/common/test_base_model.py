@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.demo import base_model
-from worker.demo.base_model import BaseModelError, base_revision, ensure_base_model
+from worker.common import base_model
+from worker.common.base_model import BaseModelError, base_revision, ensure_base_model
 
 Convert = Callable[[Path, Path], None]
 

