@@ -30,6 +30,14 @@ class OnBad(StrEnum):
     DROP = "drop"
 
 
+class OnUnknown(StrEnum):
+    """How to treat a label that is not in the taxonomy, or is missing."""
+
+    ERROR = "error"
+    DROP = "drop"
+    REVIEW = "review"
+
+
 class SplitBy(StrEnum):
     """What decides which messages are held out."""
 
@@ -162,6 +170,7 @@ class PrepareSettings:
         OnBad,
         Option("What to do with a message that is empty, or over 1 MiB of UTF-8.", shapes=True),
     ] = OnBad.ERROR
+    unknown_label: Annotated[OnUnknown, Option("What to do", shapes=True)] = OnUnknown.ERROR
     conflicts: Annotated[
         ConflictPolicy,
         Option("What to do with a message that occurs under several labels.", shapes=True),

@@ -14,7 +14,7 @@ import fcntl
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from pydantic import Field
 
 from trainer.artifacts.files import Record, RecordFile
 from trainer.errors import BadInput
-from worker.contract.digest import sha256_json
+from worker.contract.digest import sha256_bytes, sha256_file, sha256_json, write_atomically
 
 _LOCK = ".start.lock"
 
@@ -40,10 +40,12 @@ class Begun(Record):
 
 
 class ChainRecord(Record):
-    """``start.json``: the steps that were begun, by name. Holds no message's text."""
+    """``start.json``: the steps that were begun, by name, and the digests of files that were
+    written for people to edit, as they were written. Holds no message's text."""
 
     schema_id: Literal["start/1"] = Field("start/1", alias="schema")
     steps: dict[str, Begun]
+    written: dict[str, str]
 
 
 STATE = RecordFile("start.json", ChainRecord, "clerk-trainer start")
@@ -98,6 +100,18 @@ class Folder:
         self.path = path
         state = STATE.read_if_present(path)
         self._steps: dict[str, Begun] = dict(state.steps) if state else {}
+        self._written: dict[str, str] = dict(state.written) if state else {}
+
+    def write(self, path: Path, text: str) -> bool:
+        """Write a file for people to edit; return False, and leave it, if it was edited since it
+        was written here."""
+        data = text.encode("utf-8")
+        if path.is_file() and sha256_file(path) != self._written.get(path.name):
+            return False
+        self._written[path.name] = sha256_bytes(data)
+        self._save()
+        write_atomically(path, data)
+        return True
 
     def plan(self, steps: Sequence[Step]) -> list[Planned]:
         """Return the steps with their keys. A step after one that is not done is not done."""
@@ -126,9 +140,11 @@ class Folder:
             found += _compare_words(each.step.name, noted.words, self._words(each.step))
         return list(dict.fromkeys(found))
 
-    def begin(self, planned: Planned) -> None:
-        """Note the key of a step that begins. Earlier results are removed first; what a killed
-        attempt with the same key left stays, to be resumed."""
+    @contextmanager
+    def doing(self, planned: Planned) -> Iterator[None]:
+        """Note the key of a step that begins, and how long it took if no exception ends it. Earlier
+        results are removed first; what a killed attempt with the same key left stays, to be
+        resumed."""
         step = planned.step
         noted = self._steps.get(step.name)
         if noted is None or noted.key != planned.key or step.result.is_file():
@@ -138,10 +154,9 @@ class Folder:
             for leftover in path.parent.glob(f".{path.name}.*"):
                 _remove(leftover)
         self._note(planned, None)
-
-    def end(self, planned: Planned, seconds: float) -> None:
-        """Note how long a finished step took."""
-        self._note(planned, round(seconds, 1))
+        began = time.monotonic()
+        yield
+        self._note(planned, round(time.monotonic() - began, 1))
 
     def _note(self, planned: Planned, seconds: float | None) -> None:
         step = planned.step
@@ -151,7 +166,10 @@ class Folder:
             inputs=dict(step.inputs),
             seconds=seconds,
         )
-        STATE.write(self.path, ChainRecord(steps=self._steps))
+        self._save()
+
+    def _save(self) -> None:
+        STATE.write(self.path, ChainRecord(steps=self._steps, written=self._written))
 
     def _words(self, step: Step) -> list[str]:
         """Return a command's words, the same from any working directory: paths in this folder
@@ -164,25 +182,6 @@ class Folder:
             return f"./{whole.relative_to(here)}" if inside else whole.name
 
         return [place(word) if isinstance(word, Path) else word for word in step.words]
-
-
-def run_steps(
-    folder: Folder,
-    steps: Sequence[Planned],
-    execute: Callable[[Step], int],
-    timer: Callable[[], float] = time.monotonic,
-) -> int:
-    """Run the steps that are not done. Return 0, or the exit code of the command that failed."""
-    for planned in steps:
-        if planned.done:
-            continue
-        folder.begin(planned)
-        began = timer()
-        code = execute(planned.step)
-        if code and not (code == 3 and planned.step.may_fail):
-            return code
-        folder.end(planned, timer() - began)
-    return 0
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def open_tables(
         except TableError as error:
             problems.append(str(error))
     if problems:
-        raise BadInput("\n".join(problems))
+        raise BadInput(*problems)
     return tables
 
 
@@ -102,7 +102,7 @@ def find_columns(tables: Sequence[Table], given: ColumnNames, choose: Choose) ->
         if found is not None:
             names[what], why[what] = found
     if problems:
-        raise BadInput("\n".join(problems))
+        raise BadInput(*problems)
     return Columns(replace(given, **names), why)
 
 
@@ -145,7 +145,7 @@ def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents
             found.empty += not text
             found.unlabelled += bool(text)
             continue
-        key = fold_name(label) or label
+        key = label_key(label)
         spelt.setdefault(key, Counter())[label] += 1
         different = texts.setdefault(key, set())
         if len(different) < limit:
@@ -160,6 +160,11 @@ def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents
             found.first.append((text, label))
     _settle_spellings(found, spelt, texts)
     return found
+
+
+def label_key(label: str) -> str:
+    """Return what spellings of one label have in common: not case, spaces, accents, punctuation."""
+    return fold_name(label) or label
 
 
 def _settle_spellings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,15 @@ def make_steps(request: Request) -> list[Step]:
             made=(places.page,),
         ),
     ]
+
+
+def epochs_of(recipe: Path, sets: Sequence[str]) -> int:
+    """Return the most epochs that a recipe trains, 1 if it does not say."""
+    given = [each.partition("=")[2] for each in sets if each.startswith("epochs=")]
+    try:
+        return int(given[-1] if given else tomllib.loads(recipe.read_text("utf-8"))["epochs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1  # the training itself says what is wrong with it
 
 
 def _digests(files: Sequence[Path]) -> Mapping[str, str]:

@@ -15,7 +15,6 @@ from rich.live import Live
 from rich.text import Text
 
 from trainer.artifacts.training import STEPS
-from trainer.start.chain import Planned
 
 _LINE_EVERY_S = 30.0
 _TAIL_BYTES = 2048
@@ -96,7 +95,15 @@ def ticking(console: Console, line: Callable[[], str]) -> Iterator[None]:
     one every 30 seconds, for logs and dumb terminals."""
     is_live = console.is_terminal and not console.is_dumb_terminal
     over = threading.Event()
-    live = Live(console=console, transient=True, auto_refresh=False) if is_live else None
+    live = None
+    if is_live:
+        live = Live(
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,  # the step's output goes to the log
+            redirect_stderr=False,
+        )
 
     def tick() -> None:
         while not over.wait(1.0 if is_live else _LINE_EVERY_S):
@@ -127,19 +134,20 @@ def ticking(console: Console, line: Callable[[], str]) -> Iterator[None]:
 def step_progress(
     console: Console,
     estimate: Estimate,
-    step: Planned,
+    step: str,
     rest: Sequence[str],
     share: Callable[[], tuple[float, str] | None],
 ) -> Iterator[None]:
-    """Show the progress of a step, and add the time that it took to the estimate."""
+    """Show the progress of a step, and add the time that it took to the estimate. ``share`` says
+    how much of it is done, in a number and in words, if that is known."""
     began = time.monotonic()
 
     def line() -> str:
         elapsed, known = time.monotonic() - began, share()
         done, where = known or (None, "")
-        left = estimate.left(step.step.name, elapsed, done, rest)
-        return ", ".join(filter(None, (clock(elapsed), where, f"{describe_left(left)} in all")))
+        left = estimate.left(step, elapsed, done, rest)
+        return ", ".join(filter(None, (clock(elapsed), where, describe_left(left))))
 
     with ticking(console, line):
         yield
-    estimate.took(step.step.name, time.monotonic() - began)
+    estimate.took(step, time.monotonic() - began)

@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import log, sqrt
 
 from trainer.dataset.clean import strip_quotes, strip_signature
@@ -79,14 +80,15 @@ def typical_terms(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]
     A term is ranked by the log-odds ratio of its share of the label's messages and its share of all
     others, with 1/2 added to every count (Haldane 1956), divided by its standard error.
     """
-    by_label: dict[str, dict[str, list[list[str]]]] = {}
+    by_label: dict[str, dict[str, list[_Run]]] = {}
     for message, label in rows:
         text = _own_words(message)
-        by_label.setdefault(label, {}).setdefault(text.casefold(), list(_sentences(text)))
-    sentences = [each for texts in by_label.values() for some in texts.values() for each in some]
-    left_out = _left_out(sentences)
+        by_label.setdefault(label, {}).setdefault(text.casefold(), list(_runs(text)))
+    left_out = _left_out(
+        run for texts in by_label.values() for runs in texts.values() for run in runs
+    )
     counts = {
-        label: Counter(term for some in texts.values() for term in set(_terms(some, left_out)))
+        label: Counter(term for runs in texts.values() for term in set(_terms(runs, left_out)))
         for label, texts in by_label.items()
     }
     sizes = {label: len(texts) for label, texts in by_label.items()}
@@ -102,37 +104,49 @@ def _own_words(message: str) -> str:
     return strip_signature(strip_quotes(text))
 
 
-def _sentences(text: str) -> Iterator[list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Words that follow each other in one sentence; ``first``: they begin it."""
+
+    words: list[str]
+    first: bool
+
+
+def _runs(text: str) -> Iterator[_Run]:
     """Yield runs of words. A run ends with the sentence, and at anything that is not a word, such
     as a number, an address or a redaction mark."""
-    run: list[str] = []
+    words: list[str] = []
+    first = begins = True
     for chunk in re.findall(r"\n|\S+", text):
         core = chunk.strip("\"'’‘“”„«»()*,.!?:;…-–—¿¡")
         is_word = _LETTERS.fullmatch(core) is not None and not _UNSPACED.search(core)
+        ends = _ENDS.search(chunk) is not None
         if is_word:
-            run.append(core)
-        if run and (not is_word or _ENDS.search(chunk) or chunk.endswith(",")):
-            yield run
-            run = []
-    if run:
-        yield run
+            first = first if words else begins
+            words.append(core)
+        if words and (not is_word or ends or chunk.endswith(",")):
+            yield _Run(words, first)
+            words = []
+        begins = ends or (begins and not core)
+    if words:
+        yield _Run(words, first)
 
 
-def _left_out(sentences: Sequence[Sequence[str]]) -> frozenset[str]:
+def _left_out(runs: Iterable[_Run]) -> frozenset[str]:
     """Return the words that are used as names, and the function words."""
     seen: Counter[str] = Counter()
     inside: Counter[str] = Counter()
     capital: Counter[str] = Counter()
     addressed: Counter[str] = Counter()
-    for sentence in sentences:
-        for at, word in enumerate(sentence):
+    for run in runs:
+        for at, word in enumerate(run.words):
             low = word.lower()
             seen[low] += 1
             # The surname follows the first name: two words after the greeting.
             addressed[low] += any(
-                before.lower() in _BEFORE_NAMES for before in sentence[max(0, at - 2) : at]
+                before.lower() in _BEFORE_NAMES for before in run.words[max(0, at - 2) : at]
             )
-            if at:
+            if at or not run.first:
                 inside[low] += 1
                 capital[low] += word[0].isupper() and not word.isupper()
     nouns_have_capitals = sum(capital.values()) > _CAPITAL_NOUNS * sum(inside.values())
@@ -148,13 +162,13 @@ def _left_out(sentences: Sequence[Sequence[str]]) -> frozenset[str]:
     )
 
 
-def _terms(sentences: Iterable[Sequence[str]], left_out: frozenset[str]) -> Iterator[str]:
+def _terms(runs: Iterable[_Run], left_out: frozenset[str]) -> Iterator[str]:
     """Yield a message's words and pairs of neighbouring words, in lower case."""
-    for sentence in sentences:
-        words = [word.lower() for word in sentence]
+    for run in runs:
+        words = [word.lower() for word in run.words]
         for word, after in zip(words, [*words[1:], ""], strict=True):
-            if runs := _CJK.findall(word):
-                yield from (run[at : at + 2] for run in runs for at in range(len(run) - 1))
+            if parts := _CJK.findall(word):
+                yield from (part[at : at + 2] for part in parts for at in range(len(part) - 1))
             elif _is_term(word, left_out):
                 yield word
                 if after and not _CJK.search(after) and _is_term(after, left_out):
@@ -212,6 +226,11 @@ def taxonomy_text(name: str, files: Sequence[str], terms: Mapping[str, Sequence[
         described = f"Typical words: {', '.join(words)}." if words else ""
         parts.append(f"[[labels]]\nname = {_quoted(label)}\ndescription = {_quoted(described)}\n")
     return "\n".join(parts)
+
+
+def name_of(stem: str) -> str:
+    """Return a taxonomy's name from a file's: words and dashes, such as "tickets-2026"."""
+    return "-".join(re.findall(r"[^\W_]+", stem.casefold())) or "messages"
 
 
 def _quoted(text: str) -> str:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from trainer.artifacts.duel import DUEL, DUEL_FOLDER, DuelRecord
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
+from trainer.artifacts.training import TRAINING
+from trainer.check.findings import CHECK
+from trainer.dataset.folder import open_dataset
+from trainer.numbers import percent
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
 
@@ -20,6 +24,34 @@ def verdict(places: Places) -> list[str]:
     judged = judge_run(places.run, GateChoice(places.store))
     assert judged is not None  # it was evaluated
     return [_accuracy(evaluation), _review(evaluation), _publish(judged, duel)]
+
+
+def describe_step(step: str, places: Places) -> str:
+    """Return the result of a finished step in a sentence, without a message's text."""
+    if step == "prepare":
+        files = open_dataset(places.data).record["files"]
+        sizes = [files[f"{part}.jsonl"]["examples"] for part in ("train", "validation", "holdout")]
+        return (
+            f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
+            "aside for the test"
+        )
+    if step == "check":
+        found = CHECK.read(places.data)
+        open_ = [name for name, verdict in found.verdicts.items() if verdict in {"warn", "fail"}]
+        concerns = f"; to look at: {', '.join(open_)}" if open_ else ""
+        return f"{found.suspects:,} doubtful labels, listed in {places.queue}{concerns}"
+    if step == "train":
+        training = TRAINING.read(places.run)
+        return (
+            f"{training.kept} of {len(training.epochs)} kept, "
+            f"{percent(training.validation.accuracy)} of validation right"
+        )
+    if step == "evaluate":
+        evaluation = EVALUATION.read(places.run / EVALUATION_FOLDER)
+        return f"{percent(evaluation.accuracy)} of {evaluation.examples:,} messages right"
+    if step == "duel":
+        return DUEL.read(places.run / DUEL_FOLDER).verdict
+    return str(places.page)
 
 
 def _accuracy(found: EvaluationRecord) -> str:
