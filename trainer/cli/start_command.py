@@ -284,12 +284,13 @@ class _Session:
     ) -> list[Planned]:
         """Write the recipe; return the steps. Results of other inputs are not replaced unasked.
         Raises BadInput."""
-        from trainer.start.plan import Request, epochs_of, make_steps, recipe_text
+        from trainer.start.plan import Request, make_steps, recipe_setting, recipe_text
 
         if recipe is None:
             recipe = self._places.recipe
             self._write(recipe, recipe_text(self._messages), "how the model is trained")
-        self._epochs = epochs_of(recipe, sets)
+        epochs = recipe_setting(recipe, sets, "epochs") or ""
+        self._epochs = int(epochs) if epochs.isdecimal() else 1
         optional = (settings.label_map, settings.holdout)
         request = Request(
             places=self._places,

@@ -117,6 +117,9 @@ def make_steps(request: Request) -> list[Step]:
     known = {str(path): path for path in request.files}
     prepare = [known.get(word, word) for word in request.prepare]
     sets = [word for given in request.sets for word in ("--set", given)]
+    # An encoder has no prompt and no codes to check.
+    is_encoder = recipe_setting(request.recipe, request.sets, "kind") not in {None, "lora-code"}
+    for_prompt = () if is_encoder else base
     return [
         Step(
             ("prepare", *prepare, "--out", places.data),
@@ -125,7 +128,7 @@ def make_steps(request: Request) -> list[Step]:
             inputs=_digests(request.files),
         ),
         Step(
-            ("check", places.data, *base, "--queue", places.queue, "--update"),
+            ("check", places.data, *for_prompt, "--queue", places.queue, "--update"),
             result=places.data / CHECK.name,
             made=(places.data / CHECK.name,),
             may_fail=True,
@@ -154,13 +157,16 @@ def make_steps(request: Request) -> list[Step]:
     ]
 
 
-def epochs_of(recipe: Path, sets: Sequence[str]) -> int:
-    """Return the most epochs that a recipe trains, 1 if it does not say."""
-    given = [each.partition("=")[2] for each in sets if each.startswith("epochs=")]
+def recipe_setting(recipe: Path, sets: Sequence[str], key: str) -> str | None:
+    """Return a setting of a recipe, over which ``sets`` (KEY=VALUE) win; None if it is not there or
+    the recipe cannot be read, which the training reports."""
+    given = [each.partition("=")[2] for each in sets if each.startswith(f"{key}=")]
+    if given:
+        return given[-1]
     try:
-        return int(given[-1] if given else tomllib.loads(recipe.read_text("utf-8"))["epochs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1  # the training itself says what is wrong with it
+        return str(tomllib.loads(recipe.read_text("utf-8"))[key])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _digests(files: Sequence[Path]) -> Mapping[str, str]:
