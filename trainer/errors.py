@@ -16,7 +16,15 @@ class TrainerError(Exception):
 
 
 class BadInput(TrainerError):
-    """A setting, a data line or the base cannot be used; one line that says how to fix it."""
+    """A setting, a data line or the base cannot be used; one line for each thing that is wrong,
+    which says how to fix it."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+        listed = (f"\n  - {line}" for line in lines)
+        super().__init__(
+            lines[0] if len(lines) == 1 else f"{len(lines)} problems:{''.join(listed)}"
+        )
 
 
 class NotGoodEnough(TrainerError):

@@ -87,6 +87,7 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "split": dataset.record.get("split", {"by": "random"}),
         "names_redaction": dataset.record.get("names_redaction"),
         "counts": dataset.record["counts"],
+        "notes": dataset.record["notes"],
         "holdout_openings": count_openings(dataset),
         "report": str(out / "report.md"),
     }
@@ -130,7 +131,12 @@ def print_prepared(result: Mapping[str, Any], console: Console) -> None:
             f"{field} from {source['columns'][field]!r}" for field in source["guessed_columns"]
         ]
         taken = f" (took {', '.join(guessed)})" if guessed else ""
-        console.print(f"Read {source['rows']:,} rows of {source['name']}{taken}.", markup=False)
+        console.print(
+            f"Read {source['rows']:,} rows of {source['name']} ({source['found']}){taken}.",
+            markup=False,
+        )
+    for note in result["notes"]:
+        console.print(f"  {note}", markup=False)
     table = Table("label", box=None, pad_edge=False)
     columns = result["splits"] | {"surplus": counts["surplus"]}
     for name in columns:
@@ -146,6 +152,8 @@ def print_prepared(result: Mapping[str, Any], console: Console) -> None:
     console.print("; ".join([f"Rows read: {counts['rows_read']:,}", *left_out]) + ".", markup=False)
     if counts["conflicts"]["messages"] or counts["near_clusters"]["with_several_labels"]:
         console.print("Messages with several labels are in conflicts.csv: decide on them there.")
+    if counts["unlabelled"].get("review"):
+        console.print("Messages to label are in unlabelled.csv: fill it in for --decisions.")
     names = result["names_redaction"]
     told = [names_sentence(names).replace("*", "").replace("`", "")] if names else []
     for sentence in (*split_sentences(result), *told):

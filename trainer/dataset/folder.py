@@ -115,7 +115,7 @@ def complete_ids(rows: Sequence[Row]) -> list[Row]:
     """Give each row without an id one that is derived from its message.
 
     Copies of a message get the suffixes ``-2``, ``-3``, in the order of their labels and other
-    columns, so that ids do not depend on the order of lines. Raises BadInput for a duplicate id.
+    columns, so that ids do not depend on the order of lines.
     """
     stems = {
         place: "m-" + message_sha256(row.message)[:16]
@@ -128,11 +128,29 @@ def complete_ids(rows: Sequence[Row]) -> list[Row]:
         stem = stems[place]
         seen[stem] += 1
         made[place] = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
-    complete = [
+    return [
         replace(row, id=made[place]) if place in made else row for place, row in enumerate(rows)
     ]
-    _refuse_doubled_ids(complete)
-    return complete
+
+
+def find_repeated(rows: Sequence[Row]) -> tuple[list[int], dict[str, list[str]]]:
+    """Return the places in ``rows`` of those that repeat an earlier row in its id and everything
+    else, and for each id of different rows where these are. Rows without an id are not compared:
+    they may be messages that were sent several times."""
+    first: dict[str, int] = {}
+    repeated: list[int] = []
+    several: dict[str, list[str]] = {}
+    for place, row in enumerate(rows):
+        if not row.id:
+            continue
+        earlier = rows[first.setdefault(row.id, place)]
+        if earlier is row:
+            continue
+        if _content(earlier) == _content(row):
+            repeated.append(place)
+        else:
+            several.setdefault(row.id, [earlier.where]).append(row.where)
+    return repeated, several
 
 
 def _content(row: Row) -> tuple[str, ...]:
@@ -166,21 +184,6 @@ def number_copies(rows: list[Row]) -> list[Row]:
             if new:
                 firsts.append(rows[at])
     return firsts
-
-
-def _refuse_doubled_ids(rows: Sequence[Row]) -> None:
-    if len({row.id for row in rows}) == len(rows):
-        return
-    places: dict[str, list[str]] = {}
-    for row in rows:
-        places.setdefault(row.id, []).append(row.where)
-    doubled = {id_: wheres for id_, wheres in places.items() if len(wheres) > 1}
-    id_, wheres = next(iter(doubled.items()))
-    rest = f", and {len(doubled) - 1} more such ids" if len(doubled) > 1 else ""
-    raise BadInput(
-        f"{len(wheres)} rows have the id {id_!r}: {', '.join(wheres[:5])}{rest}: "
-        "ids must be unique; name another --id-column"
-    )
 
 
 MANIFEST = "dataset.json"

@@ -76,8 +76,8 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class ColumnGuess:
-    """A guess for each field, None without one. ``ambiguous`` has one sentence for each field whose
-    column cannot be decided, which names the flag; ``other`` maps such a field to its candidates."""
+    """A guess for each field, None without one. A field whose column cannot be decided is in
+    ``candidates`` with its columns, and in ``ambiguous`` as a sentence that names the flag."""
 
     message: Guess | None = None
     label: Guess | None = None
@@ -139,7 +139,7 @@ def guess_columns(table: Table, taken: Collection[str] = ()) -> ColumnGuess:
     user, and stay out of it."""
     rows = [cells for _, cells in islice(table.rows(), _ROWS)]
     looks = [_look(name, [cells[at] for cells in rows]) for at, name in enumerate(table.columns)]
-    free = {look.column: look for look in looks if look.column not in taken and look.rows}
+    free = {look.column: look for look in looks if look.column not in taken}
     twice = {name.rpartition(" (")[0] for note in table.notes if note.kind == "twice"
              for name in table.columns if re.search(r" \(\d+\)$", name)}  # fmt: skip
     made: dict[Field, Guess] = {}
@@ -162,24 +162,28 @@ def guess_columns(table: Table, taken: Collection[str] = ()) -> ColumnGuess:
     decide("id", _guess_id(free))
     return ColumnGuess(
         **made,
-        ambiguous=[
-            f"the {what} may be {_either(names)}: name it by --{what}-column"
-            for what, names in candidates.items()
-        ],
+        ambiguous=[ambiguity(what, names) for what, names in candidates.items()],
         candidates=candidates,
     )
 
 
+def ambiguity(what: Field, names: Sequence[str]) -> str:
+    """Return the sentence about a field whose column may be one of several."""
+    quoted = [repr(name) for name in names]
+    either = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+    return f"the {what} may be the column {either}: name it by --{what}-column"
+
+
 def _by_name(what: Field, free: dict[str, _Look]) -> list[Guess]:
-    """Return the columns with a name of this field, the most telling first."""
+    """Return the columns with a name of this field, the most telling first, empty ones last."""
     names = [fold_name(name) for name in _NAMES[what]]
     found = []
     for column in free:
         parts = (fold_name(column), fold_name(column.rpartition(".")[2]))
         places = [names.index(part) for part in parts if part in names]
         if places:
-            found.append((min(places), Guess(column, "by its name", named=True)))
-    return [guess for _, guess in sorted(found, key=lambda each: each[0])]
+            found.append((not free[column].rows, min(places), column))
+    return [Guess(column, "by its name", named=True) for _, _, column in sorted(found)]
 
 
 def _guess_message(free: dict[str, _Look]) -> list[Guess]:
@@ -197,6 +201,7 @@ def _guess_message(free: dict[str, _Look]) -> list[Guess]:
 
 def _guess_label(free: dict[str, _Look]) -> list[Guess]:
     named = [guess for guess in _by_name("label", free) if not free[guess.column].denies_label]
+    named = [guess for guess in named if free[guess.column].rows] or named[:1]
     usual = [guess for guess in named if fold_name(guess.column) == "label"]
     if named:
         return usual[:1] or named
@@ -266,8 +271,3 @@ _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff]")
 def _words(text: str) -> float:
     """Return the number of words; in scripts without spaces two characters count as one."""
     return max(len(text.split()), len(_UNSPACED.findall(text)) / 2)
-
-
-def _either(names: Sequence[str]) -> str:
-    quoted = [repr(name) for name in names]
-    return f"{', '.join(quoted[:-1])} or {quoted[-1]}"

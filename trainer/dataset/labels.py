@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.dataset.findings import listed, rows_of
 from trainer.dataset.folder import HOLDOUT, Example, LabelOrigin, Row
+from trainer.dataset.guess import fold_name
 from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
@@ -56,38 +58,85 @@ def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:
     return [replace(row, label=table.get(row.label, row.label)) for row in rows]
 
 
-def refuse_unknown(rows: Iterable[Row], known: Sequence[str]) -> None:
-    """Raise BadInput that counts the labels outside the taxonomy and suggests the nearest ones."""
-    unknown = Counter(row.label for row in rows if row.label not in known)
-    if not unknown:
-        return
-    listed = [
-        f"{label!r} ({count} rows{suggest_label(label, known)})"
-        if label
-        else f"no label ({count} rows)"
-        for label, count in unknown.most_common(10)
-    ]
-    more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-    raise BadInput(
-        f"labels that are not in the taxonomy: {', '.join(listed)}{more}: "
-        "translate them with --label-map, or add them to the taxonomy"
-    )
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A label as files spell it, the taxonomy's label that it was read as, and its rows."""
+
+    written: str
+    label: str
+    rows: int
 
 
-def refuse_small(rows: Sequence[Row], taxonomy: Taxonomy, minimum: int) -> None:
-    """Raise BadInput for fewer than two labels, or a label with too few different messages."""
+def match_spelling(rows: list[Row], known: Sequence[str]) -> list[Spelling]:
+    """Give rows the taxonomy's label where theirs differs only in case, accents, spaces, hyphens
+    and other punctuation, in place; return what was changed, the most frequent first.
+
+    A spelling that fits two labels of the taxonomy is left alone.
+    """
+    by_fold: dict[str, list[str]] = {}
+    for label in known:
+        by_fold.setdefault(fold_name(label), []).append(label)
     counts = Counter(row.label for row in rows)
+    match = {
+        written: fits[0]
+        for written in counts
+        if written not in known and len(fits := by_fold.get(fold_name(written), [])) == 1
+    }
+    if match:
+        rows[:] = [
+            replace(row, label=match[row.label]) if row.label in match else row for row in rows
+        ]
+    return [
+        Spelling(written, match[written], count)
+        for written, count in counts.most_common()
+        if written in match
+    ]
+
+
+_SHOWN_LABELS, _LABEL_CHARS = 20, 60
+
+
+def describe_unknown(rows: Iterable[Row], known: Collection[str]) -> list[str]:
+    """Return a phrase for each label outside the taxonomy: its rows, the first places, and the
+    nearest label of the taxonomy. The most frequent come first; beyond 20 they are counted. A long
+    one is not quoted: the column may be that of the message."""
+    places: dict[str, list[str]] = {}
+    for row in rows:
+        places.setdefault(row.label, []).append(row.where)
+    ordered = sorted(places.items(), key=lambda each: -len(each[1]))
+    phrases = []
+    for label, wheres in ordered[:_SHOWN_LABELS]:
+        if not label:
+            named = "no label"
+        elif len(label) > _LABEL_CHARS:
+            named = f"an unknown label of {len(label):,} characters"
+        else:
+            named = f"the unknown label {label!r}"
+        near = suggest_label(label, known) if 0 < len(label) <= _LABEL_CHARS else ""
+        phrases.append(f"{rows_of(len(wheres))} with {named} ({listed(wheres)}){near}")
+    if rest := ordered[_SHOWN_LABELS:]:
+        count = sum(len(wheres) for _, wheres in rest)
+        phrases.append(f"{rows_of(count)} with {len(rest):,} other unknown labels")
+    return phrases
+
+
+def find_small(counts: Mapping[str, int], taxonomy: Taxonomy, minimum: int) -> list[str]:
+    """Return what is wrong with the numbers of different messages by label: fewer than two labels,
+    or a label with too few."""
     if len(counts) < 2:
         held = f"only the label {next(iter(counts))!r}" if counts else "no usable rows"
-        raise BadInput(f"the input has {held}: two or more labels are needed")
+        return [f"the input has {held}: two or more labels are needed"]
     small = [
-        f"{label!r} has {counts[label]}" for label in taxonomy.names if counts[label] < minimum
+        f"{label!r} has {counts.get(label, 0)}"
+        for label in taxonomy.names
+        if counts.get(label, 0) < minimum
     ]
-    if small:
-        raise BadInput(
-            f"too few different messages: {', '.join(small)}; at least {minimum} a label: add "
-            "examples, merge the label into another, or lower --minimum-per-label"
-        )
+    if not small:
+        return []
+    return [
+        f"too few different messages: {', '.join(small)}; at least {minimum} a label: add "
+        "examples, merge the label into another, or lower --minimum-per-label"
+    ]
 
 
 def refuse_absent(

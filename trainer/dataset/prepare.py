@@ -27,6 +27,7 @@ from trainer.dataset.extra_files import (
     group_lines,
     source_lines,
 )
+from trainer.dataset.findings import Findings, listed, rows_of
 from trainer.dataset.folder import (
     EXPORT,
     HOLDOUT,
@@ -37,6 +38,7 @@ from trainer.dataset.folder import (
     Row,
     complete_ids,
     earlier_openings,
+    find_repeated,
     number_copies,
     texts_sha256,
     to_lines,
@@ -48,19 +50,26 @@ from trainer.dataset.labels import (
     Applied,
     Decision,
     apply_decisions,
+    describe_unknown,
+    find_small,
     guard,
     map_labels,
+    match_spelling,
     read_decisions,
     read_label_map,
     refuse_absent,
-    refuse_small,
-    refuse_unknown,
     write_review_csv,
 )
 from trainer.dataset.near_duplicates import NearGroups, group_near
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.report import describe_split, render_report
-from trainer.dataset.settings import ConflictPolicy, OnBad, PrepareSettings, SplitBy
+from trainer.dataset.settings import (
+    ConflictPolicy,
+    OnBroken,
+    OnUnknown,
+    PrepareSettings,
+    SplitBy,
+)
 from trainer.dataset.split import (
     NEAR_HOLDOUT,
     FilledSplits,
@@ -91,10 +100,11 @@ class Prepared:
     """A dataset that is ready to be written.
 
     ``counts`` (JSON) accounts for every row that was read; ``examples`` names a few rows of each
-    kind by id. ``near_conflicts`` are clusters of near-duplicates with several labels. ``split_of``
+    kind by id. ``near_conflicts`` are clusters of near-duplicates with several labels,
+    ``unlabelled`` the rows for a reviewer and whether each may be shown. ``split_of``
     maps keys to splits; ``split`` (JSON) describes a split that is not plainly random. ``unit_of``
     maps ids to the unit that had to stay together, None without groups. ``origins`` maps ids to the
-    origin of labels that are not the export's.
+    origin of labels that are not the export's. ``notes`` are sentences about the files.
     """
 
     taxonomy: Taxonomy
@@ -102,6 +112,7 @@ class Prepared:
     surplus: tuple[Example, ...]
     conflicts: tuple[Conflict, ...]
     near_conflicts: tuple[tuple[Row, ...], ...]
+    unlabelled: tuple[tuple[Row, bool], ...]
     split_of: dict[int, str]
     split: dict[str, Any] | None
     unit_of: dict[str, int] | None
@@ -114,6 +125,7 @@ class Prepared:
     counts: dict[str, Any]
     examples: dict[str, Any]
     files: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
@@ -128,15 +140,18 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
     decisions, undecided = _read_decisions(settings, taxonomy)
-    rows, sources = _read(settings, taxonomy, on_progress)
+    findings = Findings(drop_broken=settings.broken_rows is OnBroken.DROP)
+    rows, sources = _read(settings, taxonomy, findings, on_progress)
     cleaner = make_cleaner(settings)
-    rows_read = len(rows)
+    rows_read = sum(source.rows for source in sources) + findings.broken_rows
+    repeated_rows = rows_read - len(rows) - findings.broken_rows
     decided = {decision.id for decision in decisions}
     originals = {row.id: normalize(row.message) for row in rows if row.id in decided}
-    cleaning = _clean(rows, settings, cleaner, on_progress)
+    cleaning = _clean(rows, findings, cleaner, on_progress)
     firsts = number_copies(rows)
+    _refuse_wrong(rows, decided, findings, settings, taxonomy)
     usable, applied = rows, apply_decisions(rows, originals, decisions)
-    refuse_unknown(applied.rows, taxonomy.names)
+    applied, unlabelled = _set_aside(applied, settings, taxonomy, findings)
 
     given_keys = {row.key for row in usable if row.given}
     own = [row for row in applied.rows if not row.given]
@@ -145,7 +160,10 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         [row for row in applied.rows if row.given], settings.conflicts, applied.decided
     )
     deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
-    refuse_small(deduped.rows, taxonomy, settings.minimum_per_label)
+    if small := find_small(
+        Counter(row.label for row in deduped.rows), taxonomy, settings.minimum_per_label
+    ):
+        raise BadInput(*small)
 
     tick = on_progress("compare", len(firsts))
     near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
@@ -167,6 +185,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         surplus=filled.surplus,
         conflicts=conflicts,
         near_conflicts=near_conflicts,
+        unlabelled=_for_review(unlabelled, filled, clusters, settings),
         split_of=split.of,
         split=describe_split(settings, split, usable, filled.rows),
         unit_of=_unit_of(split, filled) if settings.columns.group else None,
@@ -183,7 +202,10 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         traffic=traffic,
         counts={
             "rows_read": rows_read,
+            "broken_dropped": findings.broken_rows,
+            "repeated_dropped": repeated_rows,
             **cleaning,
+            "unlabelled": {settings.unknown_label.value: len(unlabelled)} if unlabelled else {},
             "decisions": {
                 **Counter(made["decision"] for made in applied.made),
                 "undecided": undecided,
@@ -196,23 +218,32 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         },
         examples=name_examples(conflicts, near_conflicts, near, usable),
         files=_describe_files(settings),
+        notes=tuple(findings.notes),
     )
 
 
 def _read(
-    settings: PrepareSettings, taxonomy: Taxonomy, on_progress: OnProgress
+    settings: PrepareSettings, taxonomy: Taxonomy, findings: Findings, on_progress: OnProgress
 ) -> tuple[list[Row], list[Source]]:
     """Return all rows, each with an id and a mapped label, and their files, the ``--holdout`` file
-    last."""
+    last. What is wrong with them goes to ``findings``."""
     # Sorted by id, or by time, so that the dataset does not depend on the order of lines and files.
     paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
     tick = on_progress("read", len(paths))
     rows: list[Row] = []
     sources = []
     for path in paths:
-        some, source = read_source(
-            path, settings.columns, encoding=settings.encoding, sheet=settings.sheet
-        )
+        try:
+            some, source = read_source(
+                path,
+                settings.columns,
+                findings,
+                encoding=settings.encoding,
+                sheet=settings.sheet,
+            )
+        except BadInput as error:
+            findings.wrong += error.lines
+            continue
         if path is settings.holdout:
             some = [replace(row, given=True) for row in some]
         elif settings.label_source != EXPORT.source:
@@ -221,27 +252,52 @@ def _read(
         rows += some
         sources.append(source)
         tick(1)
+    _keep_once(rows, findings)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
         table = read_label_map(settings.label_map, taxonomy.names, settings.encoding)
         rows = map_labels(rows, table)
+    findings.notes += [
+        f"the label {found.written!r} was read as {found.label!r} in {rows_of(found.rows)}"
+        for found in match_spelling(rows, taxonomy.names)
+    ]
     if settings.split is SplitBy.TIME:
         refuse_mixed(rows)
         rows = latest_first(rows)
     return rows, sources
 
 
+def _keep_once(rows: list[Row], findings: Findings) -> None:
+    """Remove rows that repeat another in everything, in place; ids of different rows are wrong."""
+    repeated, several = find_repeated(rows)
+    if repeated:
+        findings.add_places(
+            f"{rows_of(len(repeated))} repeated another exactly: kept once",
+            [rows[place].where for place in repeated],
+        )
+        again = set(repeated)
+        rows[:] = [row for place, row in enumerate(rows) if place not in again]
+    if several:
+        id_, places = next(iter(several.items()))
+        rest = f", and {len(several) - 1:,} more such ids" if len(several) > 1 else ""
+        findings.wrong.append(
+            f"{rows_of(len(places))} have the id {id_!r} ({listed(places)}){rest}: ids must be "
+            "unique; name another --id-column"
+        )
+
+
 def _clean(
-    rows: list[Row], settings: PrepareSettings, cleaner: Cleaner, on_progress: OnProgress
+    rows: list[Row], findings: Findings, cleaner: Cleaner, on_progress: OnProgress
 ) -> dict[str, Any]:
-    """Clean the rows in place, drop those that cannot be used, and return the counts."""
+    """Clean the rows in place, drop those that are empty or too long, and return the counts."""
     # In place: an export and a clean copy of it would need twice the memory.
     tick = on_progress("clean", len(rows))
     changed: Counter[str] = Counter(normalized=0)
     if cleaner.redaction or cleaner.names:
         changed["redacted"] = 0
     redacted: Counter[str] = Counter()
-    dropped = Counter(empty_dropped=0, too_long_dropped=0)
+    empty: list[str] = []
+    long: list[str] = []
     left_whole = kept = 0
     for row in rows:
         done = cleaner.clean(row.message)
@@ -249,34 +305,84 @@ def _clean(
         redacted.update(done.redacted)
         left_whole += done.left_whole
         tick(1)
-        if reason := _unusable(row, done.text, settings.unusable):
-            dropped[reason] += 1
+        too_long = len(row.message) > MAX_MESSAGE_BYTES or (
+            len(row.message) > MAX_MESSAGE_BYTES // 4
+            and len(row.message.encode("utf-8", "surrogatepass")) > MAX_MESSAGE_BYTES
+        )
+        if too_long or not done.text:
+            (long if too_long else empty).append(row.where)
             continue
         rows[kept] = row if done.text == row.message else replace(row, message=done.text)
         kept += 1
     del rows[kept:]
+    for places, what in ((empty, "an empty message"), (long, "a message of more than 1 MiB")):
+        if places:
+            findings.add_places(f"{rows_of(len(places))} with {what}: dropped", places)
     return {
-        **dropped,
+        "empty_dropped": len(empty),
+        "too_long_dropped": len(long),
         "cleaned": {"rules": NORMALIZATION, **changed, "left_whole": left_whole},
         "redacted": dict(redacted),
     }
 
 
-def _unusable(row: Row, text: str, on_bad: OnBad) -> str | None:
-    """Return the count that a row falls under if its message is too long or its clean ``text`` is
-    empty; None if it can be used. Raises BadInput under ``--unusable error``."""
-    size = len(row.message.encode("utf-8", "surrogatepass"))
-    if text and size <= MAX_MESSAGE_BYTES:
-        return None
-    if on_bad is OnBad.ERROR:
-        wrong, remedy = "is empty", "fill it in"
-        if size > MAX_MESSAGE_BYTES:
-            wrong = f"has {size} bytes, more than {MAX_MESSAGE_BYTES}"
-            remedy = "shorten it"
-        raise BadInput(
-            f"{row.where}: the message of {row.id!r} {wrong}: {remedy} or choose --unusable drop"
+def _refuse_wrong(
+    rows: Sequence[Row],
+    decided: Collection[str],
+    findings: Findings,
+    settings: PrepareSettings,
+    taxonomy: Taxonomy,
+) -> None:
+    """Raise BadInput with everything that is wrong so far, labels included. Labels that decisions
+    change are not."""
+    known = frozenset(taxonomy.names)
+    unknown = [row for row in rows if row.label not in known]
+    if unknown and settings.unknown_label is OnUnknown.ERROR:
+        changed = {(row.key, row.label) for row in rows if row.id in decided}
+        unknown = [row for row in unknown if (row.key, row.label) not in changed]
+        findings.wrong += [f"{one}: {_UNKNOWN}" for one in describe_unknown(unknown, known)]
+    if findings.wrong:
+        texts = {(row.label, row.key) for row in rows if row.label in known and not row.given}
+        findings.wrong += find_small(
+            Counter(label for label, _ in texts), taxonomy, settings.minimum_per_label
         )
-    return "too_long_dropped" if size > MAX_MESSAGE_BYTES else "empty_dropped"
+    findings.refuse()
+
+
+_UNKNOWN = "translate it with --label-map, add it to the taxonomy, or choose --unknown-label drop or review"
+
+
+def _set_aside(
+    applied: Applied, settings: PrepareSettings, taxonomy: Taxonomy, findings: Findings
+) -> tuple[Applied, tuple[Row, ...]]:
+    """Return the rows without those whose label is still unknown after the decisions, and these.
+    Raises BadInput under ``--unknown-label error``."""
+    known = frozenset(taxonomy.names)
+    unknown = tuple(row for row in applied.rows if row.label not in known)
+    if not unknown:
+        return applied, ()
+    phrases = describe_unknown(unknown, known)
+    if settings.unknown_label is OnUnknown.ERROR:
+        raise BadInput(*(f"{one}: {_UNKNOWN}" for one in phrases))
+    done = "dropped" if settings.unknown_label is OnUnknown.DROP else f"in {UNLABELLED}"
+    findings.notes += [f"{one}: {done}" for one in phrases]
+    left = tuple(row for row in applied.rows if row.label in known)
+    return replace(applied, rows=left), unknown
+
+
+def _for_review(
+    unlabelled: Sequence[Row],
+    filled: FilledSplits,
+    clusters: Sequence[Sequence[int]],
+    settings: PrepareSettings,
+) -> tuple[tuple[Row, bool], ...]:
+    """Return the rows that a reviewer is to label, and whether each may be shown: not if the
+    hold-out has a copy or a near-copy."""
+    if settings.unknown_label is not OnUnknown.REVIEW:
+        return ()
+    held = {row.key for row in filled.rows[HOLDOUT]}
+    hidden = held | {key for some in clusters if not held.isdisjoint(some) for key in some}
+    return tuple((row, row.key not in hidden) for row in unlabelled)
 
 
 def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list[Decision], int]:
@@ -458,6 +564,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
+UNLABELLED = "unlabelled.csv"
 
 
 def refuse_existing(out: Path) -> None:
@@ -510,6 +617,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             label_map=prepared.files.get("label_map"),
             decisions={"files": prepared.files["decisions"], "made": list(prepared.applied.made)},
             counts=prepared.counts,
+            notes=list(prepared.notes),
             examples=prepared.examples,
             extra_files=extra,
         )
@@ -562,6 +670,22 @@ def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
     rows = list(_conflict_rows(prepared))
     if rows:
         yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)
+    if prepared.unlabelled:
+        rows = list(_unlabelled_rows(prepared))
+        yield UNLABELLED, write_review_csv(_TO_LABEL, rows).encode("utf-8"), len(rows)
+
+
+_TO_LABEL = (*IDENTITY, "label", "message", *BY_HAND)
+
+
+def _unlabelled_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
+    for row, shown in prepared.unlabelled:
+        yield {
+            "id": row.id,
+            "message_sha256": message_sha256(row.message),
+            "label": row.label,
+            "message": guard(row.message if shown else _HIDDEN),
+        }
 
 
 _COLUMNS = (*IDENTITY, "kind", "group", "label", "other_labels", "outcome", "message", *BY_HAND)
@@ -583,13 +707,14 @@ def _conflict_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
             yield _conflict_row(row, rows, "near", number, outcome, _shown(row, prepared))
 
 
+_HIDDEN = "(near-copy of a message in the sealed hold-out: look it up by its id)"
+
+
 def _shown(row: Row, prepared: Prepared) -> str:
     """Return a row's text, or a placeholder if it is in the hold-out or nearly equal to a message
     there: reading it here would open the hold-out without being counted."""
-    hidden = {
-        HOLDOUT: "(in the sealed hold-out, or assigned to it: look it up by its id)",
-        NEAR_HOLDOUT: "(near-copy of a message in the sealed hold-out: look it up by its id)",
-    }
+    hidden = {HOLDOUT: "(in the sealed hold-out, or assigned to it: look it up by its id)",
+              NEAR_HOLDOUT: _HIDDEN}  # fmt: skip
     return hidden.get(prepared.split_of[row.key], row.message)
 
 
@@ -615,4 +740,5 @@ def _describe(source: Source) -> dict[str, Any]:
         "rows": source.rows,
         "columns": source.columns.describe(),
         "guessed_columns": list(source.columns.guessed),
+        "found": source.found,
     }

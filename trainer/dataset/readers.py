@@ -1,258 +1,150 @@
-"""Read exports as rows: CSV, JSON Lines, Parquet, workbooks, and saved Hugging Face datasets.
+"""Read exports as rows, whatever format they have (``worker.common.tables``).
 
-Files are read strictly: a wrong encoding, a broken line or a missing column is an error with its
-place. An error names the type of a bad value, never the value: if the user named the wrong column,
-it may be a message's text.
+Everything wrong with a file goes into ``Findings``, so that a user sees it at once. No finding
+quotes a message: if the user named the wrong column, any cell may be one.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from sys import intern
-from typing import Any, cast, get_args
+from typing import NamedTuple, cast, get_args
 
-from trainer.dataset.arrow_files import Columns, find_shards, open_arrow, open_parquet
+from trainer.dataset.findings import Findings
 from trainer.dataset.folder import LabelOrigin, Row
+from trainer.dataset.guess import Field, ambiguity, guess_columns
+from trainer.dataset.saved import find_shards
 from trainer.dataset.settings import ColumnNames
-from trainer.dataset.text_files import open_csv, read_text
-from trainer.dataset.xlsx import read_sheet
 from trainer.errors import BadInput
+from worker.common.tables import Table, TableError, format_of, read_table
 from worker.contract.digest import sha256_file, sha256_json
 from worker.contract.exchange import LabelSource
 from worker.contract.taxonomy import label_name
 
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".xlsx": "xlsx",
-    ".xlsm": "xlsx",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that was read. ``name`` is without its folder, since the manifest is published."""
+    """A file that was read, ``found`` in a few words. ``name`` is without its folder, since the
+    manifest is published."""
 
     name: str
     sha256: str
     rows: int
     columns: ChosenColumns
+    found: str
 
 
 def read_source(
     path: Path,
     wanted: ColumnNames,
+    findings: Findings,
     *,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     sheet: str | None = None,
 ) -> tuple[list[Row], Source]:
-    """Read one file by its suffix, or the folder of a saved dataset. Raises BadInput."""
-    kind = FORMATS.get(path.suffix.casefold())
+    """Read one file, or the folder of a saved dataset. Rows that cannot be read are left out, and
+    are in ``findings``. Raises BadInput if nothing of it can be read."""
     no_suffix = not path.suffix[1:].isalpha()  # FOLDER/SPLIT, or the name of a dataset on the hub
-    if path.is_dir() or (kind is None and no_suffix and not path.exists()):
-        return _read_saved(path, wanted)
-    if kind is None:
-        known = ", ".join(FORMATS)
-        raise BadInput(f"{path}: cannot tell the format: the name must end with {known}")
-    if kind == "csv":
-        rows, chosen = read_csv(path, wanted, encoding=encoding)
-    elif kind == "jsonl":
-        rows, chosen = read_jsonl(path, wanted, encoding=encoding)
-    elif kind == "xlsx":
-        rows, chosen = read_xlsx(path, wanted, sheet=sheet)
-    else:
-        rows, chosen = read_parquet(path, wanted)
-    return rows, Source(path.name, sha256_file(path), len(rows), chosen)
+    if path.is_dir() or (format_of(path.name) is None and no_suffix and not path.exists()):
+        return _read_saved(path, wanted, findings)
+    table = _open(path, path.name, encoding, sheet)
+    chosen = choose_columns(wanted, table)
+    rows = _read_rows(table, chosen, findings)
+    return rows, Source(path.name, sha256_file(path), len(rows), chosen, table.found.words())
 
 
-def read_csv(
-    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8"
-) -> tuple[list[Row], ChosenColumns]:
-    """Read a CSV file with a header, from which the delimiter is detected. Raises BadInput that
-    names the line."""
-    names = (wanted.message or "message", wanted.label or "label")
-    top, header, records = open_csv(path, encoding, columns=names)
-    chosen = choose_columns(wanted, header, f"{path.name}:{top}")
-    rows = [
-        _row(dict(zip(header, cells, strict=True)), chosen, f"{path.name}:{line}")
-        for line, cells in records
-    ]
-    if not rows:
-        raise BadInput(f"{path.name}: a header and no rows")
-    return rows, chosen
+def _open(path: Path, name: str, encoding: str | None = None, sheet: str | None = None) -> Table:
+    try:
+        return read_table(path, name, encoding=encoding, sheet=sheet)
+    except TableError as error:
+        raise BadInput(str(error)) from error
 
 
-def read_jsonl(
-    path: Path, wanted: ColumnNames, *, encoding: str = "utf-8"
-) -> tuple[list[Row], ChosenColumns]:
-    """Read a JSON Lines file. Raises BadInput that names the line."""
-    # Not splitlines: it also splits at the line separators that JSON strings may hold raw.
-    lines = [
-        (f"{path.name}:{number}", line)
-        for number, line in enumerate(read_text(path, encoding).split("\n"), start=1)
-        if line.strip()
-    ]
-    # All objects decide the columns, since exports leave out keys without a value. Each line is
-    # parsed twice: keeping the parsed objects would take several times the file's size.
-    keys: dict[str, None] = {}
-    for where, line in lines:
-        keys.update(dict.fromkeys(_json_object(line, where)))
-    if not lines:
-        raise BadInput(f"{path.name}: the file is empty")
-    chosen = choose_columns(wanted, list(keys), path.name)
-    rows: list[Row] = []
-    for where, line in lines:
-        record = _json_object(line, where)
-        for field in ("message", "label"):
-            if chosen.of[field] not in record:
-                raise BadInput(f"{where}: no {chosen.of[field]!r} ({field}) in this object")
-        rows.append(_row(record, chosen, where))
-    return rows, chosen
-
-
-def read_parquet(path: Path, wanted: ColumnNames) -> tuple[list[Row], ChosenColumns]:
-    """Read the needed columns of a Parquet file. Raises BadInput for a truncated file or a value of
-    the wrong type."""
-    rows, chosen = _read_columns(open_parquet, path, path.name, wanted)
-    if not rows:
-        raise BadInput(f"{path.name}: has no rows")
-    return rows, chosen
-
-
-def read_xlsx(
-    path: Path, wanted: ColumnNames, *, sheet: str | None = None
-) -> tuple[list[Row], ChosenColumns]:
-    """Read a sheet of a workbook; None stands for the only one. Raises BadInput that names sheet,
-    row and column."""
-    chosen: ChosenColumns | None = None
-
-    def choose(header: list[str], where: str) -> list[str]:
-        nonlocal chosen
-        chosen = choose_columns(wanted, header, where)
-        return list(chosen.of.values())
-
-    records = list(read_sheet(path, sheet, choose))
-    if chosen is None or not records:
-        raise BadInput(f"{path.name}: a header and no rows")
-    return [_row(cells, chosen, where) for where, cells in records], chosen
-
-
-def _read_saved(path: Path, wanted: ColumnNames) -> tuple[list[Row], Source]:
+def _read_saved(path: Path, wanted: ColumnNames, findings: Findings) -> tuple[list[Row], Source]:
     """Read all files of a saved dataset. Raises BadInput if their columns differ."""
     rows: list[Row] = []
     first: ChosenColumns | None = None
     digests = {}
     for shard in find_shards(path):
-        name = f"{shard.parent.name}/{shard.name}"
-        if shard.suffix == ".jsonl":
-            some, chosen = read_jsonl(shard, wanted)
-        else:
-            opener = open_arrow if shard.suffix == ".arrow" else open_parquet
-            some, chosen = _read_columns(opener, shard, name, wanted)
+        table = _open(shard, f"{shard.parent.name}/{shard.name}")
+        chosen = choose_columns(wanted, table)
         if chosen != (first := first or chosen):
-            raise BadInput(f"{name}: has other columns than the previous files: save them again")
-        rows += some
+            raise BadInput(f"{table.name}: has other columns than the previous files: save again")
+        rows += _read_rows(table, chosen, findings)
         digests[shard.name] = sha256_file(shard)
-    if first is None or not rows:
+    if first is None:
         raise BadInput(f"{path}: has no rows")
-    return rows, Source(path.name, sha256_json(digests), len(rows), first)
+    return rows, Source(path.name, sha256_json(digests), len(rows), first, "a saved dataset")
 
 
-def _read_columns(
-    opener: Callable[[Path, str], Columns], path: Path, name: str, wanted: ColumnNames
-) -> tuple[list[Row], ChosenColumns]:
-    file = opener(path, name)
-    chosen = choose_columns(wanted, file.names, name)
-    records = file.read(list(chosen.of.values()))
-    rows = [
-        _row(record, chosen, f"{name} row {number}")
-        for number, record in enumerate(records, start=1)
-    ]
-    return rows, chosen
+def _read_rows(table: Table, chosen: ChosenColumns, findings: Findings) -> list[Row]:
+    fields, columns = zip(*chosen.of.items(), strict=True)
+    bad: dict[str, _Bad] = {}
+    rows = []
+    try:
+        for number, cells in table.rows(columns):
+            record = dict(zip(fields, cells, strict=True))
+            where = table.where(number)
+            try:
+                rows.append(_row(record, where))
+            except _BadCell as error:
+                bad.setdefault(error.field, _Bad(error.remedy, [])).rows.append(number)
+    except TableError as error:
+        raise BadInput(str(error)) from error
+    for problem in table.problems:
+        findings.add_problem(table, problem)
+    for field, (remedy, numbers) in bad.items():
+        findings.add_broken(table, numbers, f"whose {chosen.of[field]!r} is not {remedy}")
+    if not rows and not findings.wrong:
+        raise BadInput(f"{table.name}: a header and no rows")
+    return rows
 
 
-def _row(record: Mapping[str, Any], chosen: ChosenColumns, where: str) -> Row:
-    of = chosen.of
+class _Bad(NamedTuple):
+    remedy: str
+    rows: list[int]
+
+
+class _BadCell(Exception):
+    """A cell that its field cannot hold; ``remedy`` says what it should be."""
+
+    def __init__(self, field: str, remedy: str) -> None:
+        self.field, self.remedy = field, remedy
+        super().__init__(field)
+
+
+def _row(record: Mapping[str, str], where: str) -> Row:
+    """Return a row from its cells by field. Raises _BadCell."""
     return Row(
-        id=_label_text(record, of.get("id"), where),
-        message=_message_text(record, of["message"], where),
+        id=record.get("id", "").strip(),
+        message=record["message"],
         # Interned: there are a million rows and twenty labels.
-        label=intern(label_name(_label_text(record, of["label"], where))),
-        sublabel=label_name(_label_text(record, of.get("sublabel"), where)) or None,
+        label=intern(label_name(record["label"].strip())),
+        sublabel=label_name(record.get("sublabel", "").strip()) or None,
         where=where,
-        time=read_time(record.get(of["time"]), of["time"], where) if "time" in of else None,
-        group=_label_text(record, of.get("group"), where),
-        language=read_language(record.get(of["language"]), of["language"], where)
-        if "language" in of
-        else "",
-        origin=_origin(record, of.get("source"), where),
+        time=read_time(record["time"]) if "time" in record else None,
+        group=record.get("group", "").strip(),
+        language=read_language(record["language"]) if "language" in record else "",
+        origin=_origin(record.get("source", "").strip()),
     )
 
 
-def _origin(record: Mapping[str, Any], column: str | None, where: str) -> LabelOrigin | None:
-    """Return the origin of a row's label, None for an empty cell. Raises BadInput."""
-    source = _label_text(record, column, where)
+def _origin(source: str) -> LabelOrigin | None:
+    """Return the origin of a row's label, None for an empty cell. Raises _BadCell."""
     if not source:
         return None
     if source not in get_args(LabelSource):
-        known = ", ".join(get_args(LabelSource))
-        raise BadInput(f"{where}: {column!r} must be one of {known}, or empty")
+        raise _BadCell("source", f"one of {', '.join(get_args(LabelSource))}, or empty")
     return LabelOrigin(cast("LabelSource", source))
 
 
-def _message_text(record: Mapping[str, Any], column: str, where: str) -> str:
-    """Return a message, empty for null. Raises BadInput for another type."""
-    value = record[column]
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadInput(f"{where}: {column!r} must be text, not {type(value).__name__}")
-    return value
-
-
-def _label_text(record: Mapping[str, Any], column: str | None, where: str) -> str:
-    """Return a label, an id or a group as text. Whole numbers are accepted, since class numbers and
-    ticket numbers are common. Raises BadInput for other types."""
-    value = record.get(column) if column else None
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadInput(
-            f"{where}: {column!r} must be text or a whole number, not {type(value).__name__}"
-        )
-    return str(value).strip()
-
-
-def _json_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where}: not valid JSON ({error}): one object a line") from error
-    if not isinstance(record, dict):
-        raise BadInput(f"{where}: must be a JSON object, one a line, not a list or a bare value")
-    return record
-
-
-# Tried in this order if the usual name is absent and the user named no column. Files for
-# instruction tuning have "instruction" and "response".
-_GUESSES = {
-    "message": ("instruction", "text", "body", "content", "prompt", "input", "question", "query"),
-    "label": ("response", "category", "class", "intent", "output", "completion", "target", "topic"),
-    "id": ("ticket_id", "message_id"),
-    "sublabel": ("subcategory",),
-}
-_ONLY_NAMED = frozenset({"time", "group", "language", "source"})
-_OPTIONAL = frozenset({"id", "sublabel"}) | _ONLY_NAMED
+_GUESSED: tuple[Field, ...] = ("message", "label", "id", "sublabel")
+_OPTIONAL = frozenset({"id", "sublabel"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,38 +161,47 @@ class ChosenColumns:
         return {field: self.of.get(field) for field in usual} | dict(self.of)
 
 
-def choose_columns(wanted: ColumnNames, there: Sequence[str], where: str) -> ChosenColumns:
-    """Match fields with the columns in the file. Raises BadInput for a missing column (listing the
-    existing ones) or one that occurs twice."""
-    doubled = sorted({name for name in there if there.count(name) > 1})
-    if doubled:
-        raise BadInput(f"{where}: the column {doubled[0]!r} occurs twice: rename one")
-    taken: dict[str, str] = {}
+def choose_columns(wanted: ColumnNames, table: Table) -> ChosenColumns:
+    """Match fields with the columns of a table: those the user named, and guesses for the others.
+
+    Raises BadInput that holds everything wrong with them: missing columns (listing the existing
+    ones), and guesses that are ambiguous.
+    """
+    named = {field: name for field, name in asdict(wanted).items() if name is not None}
+    wrong = [_missing(field, name, table) for field, name in named.items()
+             if name not in table.columns]  # fmt: skip
+    twice = {name for name in named.values() if list(named.values()).count(name) > 1}
+    wrong += [f"the column {name!r} is named for two fields" for name in sorted(twice)]
+    guess = guess_columns(table, named.values())
+    taken = dict(named)
     guessed = []
-    for field, name in asdict(wanted).items():
-        column = name
-        if column is None and field not in _ONLY_NAMED:
-            free = [
-                each for each in _GUESSES[field] if each in there and each not in taken.values()
-            ]
-            column = field if field in there else next(iter(free), None)
-        if column is None and field in _OPTIONAL:
+    for field in _GUESSED:
+        if field in named:
             continue
-        if column is None or column not in there:
-            raise BadInput(_missing(field, name or field, there, where))
-        if column in taken.values():
-            raise BadInput(f"{where}: the column {column!r} is used for two fields: see --help")
-        if name is None and column != field:
-            guessed.append(field)
-        taken[field] = column
-    return ChosenColumns(taken, tuple(guessed))
+        if (found := getattr(guess, field)) is not None:
+            taken[field] = found.column
+            if found.column != field:
+                guessed.append(field)
+        elif field in guess.candidates:
+            wrong.append(ambiguity(field, guess.candidates[field]))
+        elif field not in _OPTIONAL:
+            wrong.append(
+                f"no column looks like the {field}. There are: {', '.join(table.columns)}. Name "
+                f"one by --{field}-column"
+            )
+    if wrong:
+        raise BadInput(*(f"{table.name}: {one}" for one in wrong))
+    fields = asdict(wanted)
+    return ChosenColumns(
+        {field: taken[field] for field in fields if field in taken}, tuple(guessed)
+    )
 
 
-def _missing(field: str, name: str, there: Sequence[str], where: str) -> str:
-    columns = ", ".join(there) or "none"
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+def _missing(field: str, name: str, table: Table) -> str:
+    near = difflib.get_close_matches(name, table.columns, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{where}: no column {name!r}{hint} There are: {columns}. Name one by --{field}-column"
+    columns = ", ".join(table.columns)
+    return f"no column {name!r}{hint} There are: {columns}. Name one by --{field}-column"
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -315,43 +216,33 @@ _LANGUAGE_CHARS = 35
 UNKNOWN_LANGUAGE = "unknown"
 
 
-def read_time(value: Any, column: str, where: str) -> datetime:
+_TIME = "a time: write it as 2024-05-06T07:08:09Z, or as seconds or milliseconds since 1970"
+_TAG = "a language: write a code or a name, such as de, pt-BR or french"
+
+
+def read_time(cell: str) -> datetime:
     """Return a time as it is written, aware or naive.
 
     Accepts ISO 8601 and RFC 3339 (``2024-05-06``, ``2024-05-06 07:08:09``,
-    ``2024-05-06T07:08:09.123Z``), Parquet's times and dates, and seconds or milliseconds since
-    1970. Raises BadInput, also for an empty cell, and for ``05/06/2024``, which is ambiguous.
+    ``2024-05-06T07:08:09.123Z``), and seconds or milliseconds since 1970. Raises _BadCell, also for
+    an empty cell, and for ``05/06/2024``, which is ambiguous.
     """
     try:
-        if isinstance(value, datetime):
-            return value
-        if isinstance(value, date):
-            return datetime(value.year, value.month, value.day)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return _since_1970(float(value))
-        if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
-            return _since_1970(float(value))
-        if isinstance(value, str) and value.strip():
-            return datetime.fromisoformat(value.strip())
+        if _DIGITS.fullmatch(cell.strip()):
+            return _since_1970(float(cell))
+        return datetime.fromisoformat(cell.strip())
     except (ValueError, OverflowError):
-        pass  # raised below: the exception's message would quote the value
-    raise BadInput(
-        f"{where}: {column!r} is not a time ({_kind(value)}): write it as 2024-05-06T07:08:09Z, or "
-        "as seconds or milliseconds since 1970"
-    )
+        raise _BadCell("time", _TIME) from None  # the exception's message would quote the cell
 
 
-def read_language(value: Any, column: str, where: str) -> str:
+def read_language(cell: str) -> str:
     """Return a language's code or name, case folded, or ``UNKNOWN_LANGUAGE`` for an empty cell.
-    Raises BadInput."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    Raises _BadCell."""
+    name = cell.strip()
+    if not name:
         return UNKNOWN_LANGUAGE
-    name = value.strip() if isinstance(value, str) else ""
     if len(name) > _LANGUAGE_CHARS or not _LANGUAGE.fullmatch(name):
-        raise BadInput(
-            f"{where}: {column!r} is not a language ({_kind(value)}): write a code or a name, such "
-            "as de, pt-BR or french"
-        )
+        raise _BadCell("language", _TAG)
     return name.casefold()
 
 
@@ -359,11 +250,3 @@ def _since_1970(number: float) -> datetime:
     if not _FIRST_SECONDS <= number < _END:
         raise ValueError("outside the range of seconds and of milliseconds")
     return _EPOCH + timedelta(seconds=number / 1000 if number >= _FIRST_MILLISECONDS else number)
-
-
-def _kind(value: Any) -> str:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return "it is empty"
-    if isinstance(value, str):
-        return f"text of {len(value)} characters"
-    return f"a value of type {type(value).__name__}"

@@ -29,7 +29,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _cell(value: object) -> str:
     text = f"{value:,}" if isinstance(value, int) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _line(text).replace("|", "\\|")
+
+
+def _line(text: str) -> str:
+    return text.replace("\n", " ")
 
 
 def _blocks(record: Mapping[str, Any], digest: str) -> Iterator[str]:
@@ -40,18 +44,22 @@ def _blocks(record: Mapping[str, Any], digest: str) -> Iterator[str]:
     yield from _what_is_in_it(record)
     yield "## Where the rows came from"
     yield _table(
-        ("file", "rows", "columns", "sha256"),
+        ("file", "rows", "columns", "read as", "sha256"),
         [
             (
                 source["name"],
                 source["rows"],
                 ", ".join(f"{field} = {name}" for field, name in source["columns"].items() if name),
+                source["found"],
                 source["sha256"][:16],
             )
             for source in (*record["sources"], record["holdout_source"])
             if source
         ],
     )
+    if notes := record.get("notes"):
+        yield "## What was found in the files"
+        yield "\n".join(f"- {_line(note)}" for note in notes)
     yield "## What became of them"
     yield _table(
         ("", "rows"),
@@ -105,8 +113,11 @@ def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 _REMOVED = (
+    ("cannot be read", ("broken_dropped",)),
+    ("repeated exactly", ("repeated_dropped",)),
     ("empty", ("empty_dropped",)),
     ("too long", ("too_long_dropped",)),
+    ("label unknown or missing", ("unlabelled",)),
     ("dropped by a decision", ("decisions", "rows_dropped")),
     ("exact duplicates of another row", ("exact_duplicates_removed",)),
     ("in a label conflict", ("conflicts", "rows_left_out")),

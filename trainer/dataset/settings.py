@@ -23,8 +23,8 @@ class ConflictPolicy(StrEnum):
     KEEP_MAJORITY = "keep-majority"
 
 
-class OnBad(StrEnum):
-    """How to treat a message that cannot be used."""
+class OnBroken(StrEnum):
+    """How to treat a row that cannot be read."""
 
     ERROR = "error"
     DROP = "drop"
@@ -74,13 +74,13 @@ class ColumnNames:
     ``language`` and ``source`` it stands for no column."""
 
     message: Annotated[
-        str | None, Option("Column of the message [default: message, else a guess].")
+        str | None, Option("Column of the message [default: a guess by name and content].")
     ] = None
-    label: Annotated[str | None, Option("Column of the label [default: label, else a guess].")] = (
-        None
-    )
+    label: Annotated[
+        str | None, Option("Column of the label [default: a guess by name and content].")
+    ] = None
     id: Annotated[
-        str | None, Option("Column of the id [default: id, else made from the text].")
+        str | None, Option("Column of the id [default: a guess, else made from the text].")
     ] = None
     sublabel: Annotated[
         str | None, Option("Column of a finer label [default: sublabel, else none].")
@@ -129,13 +129,12 @@ class PrepareSettings:
     out: Annotated[Path, Option("Folder to make; must not exist, or be empty.")]
     columns: ColumnNames = field(default_factory=ColumnNames)
     encoding: Annotated[
-        str,
-        Option(
-            "Encoding of exports, and of decisions and label maps that are not UTF-8; a byte that "
-            "does not fit is an error."
-        ),
-    ] = "utf-8"
-    sheet: Annotated[str | None, Option("Sheet of .xlsx workbooks [default: the only one].")] = None
+        str | None,
+        Option("Encoding of all files [default: detected for each file]."),
+    ] = None
+    sheet: Annotated[
+        str | None, Option("Sheet of .xlsx workbooks [default: the only one with a table].")
+    ] = None
     label_map: Annotated[
         Path | None,
         Option("Raw label to taxonomy label: .toml, .json, or .csv of two columns."),
@@ -166,11 +165,22 @@ class PrepareSettings:
             metavar="MODEL",
         ),
     ] = None
-    unusable: Annotated[
-        OnBad,
-        Option("What to do with a message that is empty, or over 1 MiB of UTF-8.", shapes=True),
-    ] = OnBad.ERROR
-    unknown_label: Annotated[OnUnknown, Option("What to do", shapes=True)] = OnUnknown.ERROR
+    broken_rows: Annotated[
+        OnBroken,
+        Option(
+            "What to do with a row that cannot be read: wrong quotes or number of cells, a line "
+            "that is not JSON, a value that its column cannot hold.",
+            shapes=True,
+        ),
+    ] = OnBroken.ERROR
+    unknown_label: Annotated[
+        OnUnknown,
+        Option(
+            "What to do with a label that is missing or not in the taxonomy; review writes these "
+            "messages to unlabelled.csv, to fill in for --decisions.",
+            shapes=True,
+        ),
+    ] = OnUnknown.ERROR
     conflicts: Annotated[
         ConflictPolicy,
         Option("What to do with a message that occurs under several labels.", shapes=True),

@@ -103,7 +103,7 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something about ``count`` rows (or, with ``rows`` empty, about the file): ``what`` ends the
-    sentence "3 rows ...", ``remedy`` is a flag or a sentence.
+    sentence "3 rows ..." (or "export.csv ..."), ``remedy`` says how to fix it.
 
     ``broken``: these rows could not be read and are left out. Otherwise the problem was dealt with,
     and ``what`` says how.
@@ -118,11 +118,12 @@ class Problem:
 
     def sentence(self, unit: str = "line") -> str:
         """Return one line without the file's name."""
-        text = f"{self.count:,} {self.what}" if self.rows else self.what
+        text = self.what
         if self.rows:
+            many = "s" if self.count > 1 else ""
             more = ", ..." if self.count > len(self.rows) else ""
             listed = ", ".join(map(str, self.rows))
-            text += f" ({unit}{'s' if self.count > 1 else ''} {listed}{more})"
+            text = f"{self.count:,} row{many} {text} ({unit}{many} {listed}{more})"
         return f"{text}: {self.remedy}" if self.remedy else text
 
 

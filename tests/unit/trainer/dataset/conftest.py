@@ -80,7 +80,7 @@ def run(taxonomy: Path, tmp_path: Path) -> Run:
 @pytest.fixture
 def refused(run: Run, tmp_path: Path) -> Refused:
     """Return a function that runs a command which must fail, and returns its error. It asserts exit
-    code 2, one line, and no new files.
+    code 2, one line for each problem, and no new files.
     """
 
     def expect(*arguments: object) -> str:
@@ -88,7 +88,9 @@ def refused(run: Run, tmp_path: Path) -> Refused:
         result = run(*arguments)
         assert result.exit_code == 2, (result.output, result.exception)
         assert result.stderr.startswith("clerk-trainer: ")
-        assert result.stderr.count("\n") == 1, result.stderr
+        first, *others = result.stderr.splitlines()
+        assert all(line.startswith("  - ") for line in others), result.stderr
+        assert not others or first == f"clerk-trainer: {len(others)} problems:"
         assert sorted(tmp_path.iterdir()) == before
         return result.stderr
 

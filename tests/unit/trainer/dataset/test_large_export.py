@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.bench.prepare import measure, write_export, write_taxonomy
-from trainer.dataset.text_files import open_csv
-from trainer.errors import BadInput
 
 FEW, MANY = 3_000, 12_000
 KB_A_ROW = 4
@@ -27,12 +25,3 @@ def test_a_row_more_takes_kilobytes_and_no_more_time_than_one_before(tmp_path: P
     few, many = found
     assert (many["mb"] - few["mb"]) * 1024 / (MANY - FEW) < KB_A_ROW
     assert (many["cpu"] - few["cpu"]) / (MANY - FEW) < 1e-3
-
-
-def test_a_file_is_read_row_by_row(tmp_path: Path) -> None:
-    path = tmp_path / "export.csv"
-    path.write_bytes(b"message,label\n" + b"hello,a\n" * 200_000 + b"\xff,b\n")
-    line, header, records = open_csv(path, "utf-8", columns=("message",))
-    assert (line, header, next(records)) == (1, ["message", "label"], (2, ["hello", "a"]))
-    with pytest.raises(BadInput, match=r"export\.csv:200002: byte 1600014 \(0xff\) is not utf-8"):
-        list(records)

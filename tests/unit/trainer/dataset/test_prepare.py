@@ -18,7 +18,8 @@ from trainer.dataset.prepare import dedupe_exact
 from trainer.dataset.settings import (
     ColumnNames,
     ConflictPolicy,
-    OnBad,
+    OnBroken,
+    OnUnknown,
     PrepareSettings,
     SplitBy,
     settings_of,
@@ -97,7 +98,7 @@ def test_every_row_read_is_accounted_for(
     own = write_csv(
         [("h" + record[0], record[1] + " again", record[2]) for record in records[:60]], "hold.csv"
     )
-    result = run(write_csv(messy), "--holdout", own, "--unusable", "drop", "--per-label", 12)
+    result = run(write_csv(messy), "--holdout", own, "--per-label", 12)
     assert result.exit_code == 0, result.output
     counts = record(tmp_path / "out")["counts"]
     assert counts["empty_dropped"] == counts["too_long_dropped"] == 1
@@ -332,7 +333,8 @@ def test_what_was_given_can_be_given_again() -> None:
         strip_signatures=True,
         redact=True,
         redact_names="en_core_web_sm",
-        unusable=OnBad.DROP,
+        broken_rows=OnBroken.DROP,
+        unknown_label=OnUnknown.REVIEW,
         conflicts=ConflictPolicy.KEEP_MAJORITY,
         validation_share=0.1,
         holdout_share=0.2,

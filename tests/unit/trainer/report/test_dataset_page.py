@@ -66,7 +66,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, _, error = call(
         *("prepare", "--input", folder / "export.jsonl", "--taxonomy", folder / "taxonomy.toml"),
         *("--message-column", "text", "--label-column", "category", "--out", data, "--redact"),
-        *("--unusable", "drop", "--language-column", "language", "--per-label", 36, "--json"),
+        *("--language-column", "language", "--per-label", 36, "--json"),
     )
     assert code == 0, error
     code, _, error = call("check", data, "--no-embeddings", "--floor", 20, "--json")

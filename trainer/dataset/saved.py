@@ -1,119 +1,19 @@
-"""Read Parquet and Arrow files, and find the files in folders saved by Hugging Face datasets.
+"""Find the files in folders saved by Hugging Face datasets.
 
 Supported are the folders of ``Dataset.save_to_disk`` and ``DatasetDict.save_to_disk`` (datasets 5:
 Arrow files, listed in ``state.json``), and folders of Parquet or JSON Lines files named by their
-split, as in a repository on the hub. Nothing is downloaded. The only file that imports pyarrow.
+split, as in a repository on the hub. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.dataset.folder import MANIFEST
-from trainer.dataset.text_files import read_bytes
 from trainer.errors import BadInput
-
-_FEATURES = b"huggingface"
-"""The key under which Hugging Face datasets 5 stores its features in an Arrow schema's metadata."""
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """An opened file: its column names, and ``read``, which returns some columns as one dict a
-    row."""
-
-    names: tuple[str, ...]
-    read: Callable[[Sequence[str]], list[dict[str, Any]]]
-
-
-def open_parquet(path: Path, name: str) -> Columns:
-    """Open a Parquet file; errors call it ``name``. Raises BadInput, also from ``read``, for a
-    truncated file."""
-    # Imported here: pyarrow is large, and the other formats do not need it.
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    damaged = (pa.ArrowException, OSError)
-    data = read_bytes(path)
-    try:
-        file = parquet.ParquetFile(io.BytesIO(data))
-        schema = file.schema_arrow
-    except damaged as error:
-        raise BadInput(f"{name}: not a complete Parquet file: {error}") from error
-
-    def read(columns: Sequence[str]) -> list[dict[str, Any]]:
-        try:
-            table = _to_microseconds(file.read(columns=list(columns)))
-        except damaged as error:
-            raise BadInput(f"{name}: not a complete Parquet file: {error}") from error
-        return _with_label_names(table.to_pylist(), schema.metadata, name)
-
-    return Columns(tuple(schema.names), read)
-
-
-def open_arrow(path: Path, name: str) -> Columns:
-    """Open an Arrow file in the streaming format of ``Dataset.save_to_disk``, as
-    ``open_parquet``."""
-    import pyarrow as pa
-
-    try:
-        table = pa.ipc.open_stream(io.BytesIO(read_bytes(path))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{name}: not a complete Arrow file: {error}") from error
-
-    def read(columns: Sequence[str]) -> list[dict[str, Any]]:
-        rows = _to_microseconds(table.select(list(columns))).to_pylist()
-        return _with_label_names(rows, table.schema.metadata, name)
-
-    return Columns(tuple(table.schema.names), read)
-
-
-def _to_microseconds(table: Any) -> Any:
-    """Truncate times to microseconds, since Python has none finer."""
-    import pyarrow as pa
-
-    for at, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            times = table[field.name].cast(pa.timestamp("us", tz=field.type.tz), safe=False)
-            table = table.set_column(at, field.name, times)
-    return table
-
-
-def _with_label_names(
-    rows: list[dict[str, Any]], metadata: dict[bytes, bytes] | None, name: str
-) -> list[dict[str, Any]]:
-    """Replace the class numbers of ``ClassLabel`` columns by their names."""
-    for column, names in _label_names(metadata).items():
-        for number, row in enumerate(rows, start=1):
-            code = row.get(column)
-            if code is None:
-                continue
-            if not isinstance(code, int) or not 0 <= code < len(names):
-                raise BadInput(
-                    f"{name} row {number}: {column!r} is not one of the {len(names)} classes (-1 "
-                    "is a row without a label): leave such rows out"
-                )
-            row[column] = names[code]
-    return rows
-
-
-def _label_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
-    try:
-        features = json.loads((metadata or {})[_FEATURES])["info"]["features"]
-        return {
-            column: [str(name) for name in feature["names"]]
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return {}  # not written by datasets, or in an unknown form: numbers stay
-
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _SHARD = re.compile(

@@ -1,0 +1,69 @@
+"""Everything that ``prepare`` finds in its input files: what is wrong and stops it, all at once,
+and what it dealt with, for the manifest. A finding names files, rows, columns and labels, never a
+message's text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from trainer.errors import BadInput
+from worker.common.tables import Problem, Table
+
+FIRST = 5
+"""Rows that a finding names; the count is of all."""
+
+_DROP = "or leave such rows out by --broken-rows drop"
+
+
+@dataclass(slots=True)
+class Findings:
+    """``wrong`` holds what stops ``prepare``, ``notes`` the rest, a sentence each. ``broken_rows``
+    counts rows that cannot be read; with ``drop_broken`` they are left out, which is a note."""
+
+    drop_broken: bool = False
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    broken_rows: int = 0
+
+    def add_problem(self, table: Table, problem: Problem) -> None:
+        """Add what the reader found in a table."""
+        if not problem.broken:
+            self.notes.append(f"{table.name}: {problem.sentence(table.unit)}")
+            return
+        self.broken_rows += problem.count
+        if self.drop_broken:
+            left_out = replace(problem, remedy="left out")
+            self.notes.append(f"{table.name}: {left_out.sentence(table.unit)}")
+        else:
+            self.wrong.append(f"{table.name}: {problem.sentence(table.unit)}, {_DROP}")
+
+    def add_broken(self, table: Table, rows: Sequence[int], what: str) -> None:
+        """Add rows of a table that cannot be used; ``what`` ends the sentence "3 rows ..."."""
+        what, _, remedy = what.partition(": ")
+        self.add_problem(
+            table, Problem("cell", what, len(rows), tuple(rows[:FIRST]), remedy, broken=True)
+        )
+
+    def add_places(self, what: str, places: Sequence[str], *, remedy: str = "") -> None:
+        """Add rows by their places in any files: as wrong with a ``remedy``, else as a note."""
+        text = f"{what} ({listed(places)})"
+        if remedy:
+            self.wrong.append(f"{text}: {remedy}")
+        else:
+            self.notes.append(text)
+
+    def refuse(self) -> None:
+        """Raise BadInput with everything that is wrong, if anything is."""
+        if self.wrong:
+            raise BadInput(*self.wrong)
+
+
+def listed(places: Sequence[str]) -> str:
+    """Return the first places, and dots for the others."""
+    return ", ".join(places[:FIRST]) + (", ..." if len(places) > FIRST else "")
+
+
+def rows_of(count: int) -> str:
+    """Return "1 row" or "1,234 rows"."""
+    return f"{count:,} row{'' if count == 1 else 's'}"
