@@ -64,8 +64,9 @@ def prepare(*, as_json: bool = False, **given: Any) -> None:
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
-    from trainer.dataset.folder import count_openings, read_manifest
+    from trainer.dataset.folder import SPLITS, count_openings, read_manifest
     from trainer.dataset.prepare import build, refuse_existing, write_prepared
+    from trainer.store.promise import what_split_can_show
 
     console = make_console(as_json=as_json)
     out = settings.out
@@ -91,6 +92,8 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "holdout_openings": count_openings(dataset),
         "report": str(out / "report.md"),
     }
+    power = what_split_can_show(*(result["splits"][name] for name in SPLITS))
+    result["can_show"] = power.sentences
     show(result, console, lambda where: print_prepared(result, where), as_json=as_json)
 
 
@@ -163,6 +166,8 @@ def print_prepared(result: Mapping[str, Any], console: Console) -> None:
             f"This hold-out was opened {opened:,} times in earlier versions; these still count.",
             markup=False,
         )
+    for sentence in result["can_show"]:
+        console.print(sentence, markup=False, soft_wrap=True)
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
         f"Summary: {result['report']}; as a page: clerk-trainer report {result['dataset']}.\n"

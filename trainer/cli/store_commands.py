@@ -250,7 +250,8 @@ def _print_gate(plan: Plan, console: Console) -> None:
     for column in ("criterion", "wanted", "found", ""):
         table.add_column(column, overflow="fold")
     for criterion in plan.verdict.criteria:
-        mark = "[green]pass[/green]" if criterion.passed else "[bold red]FAIL[/bold red]"
+        style = "green" if criterion.passed else "yellow" if criterion.undecided else "bold red"
+        mark = f"[{style}]{criterion.verdict}[/{style}]"
         table.add_row(
             escape(criterion.name), escape(criterion.wanted), escape(criterion.found), mark
         )

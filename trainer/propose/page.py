@@ -110,7 +110,10 @@ def _changes(proposal: Proposal) -> Section:
 
 
 def _gate(proposal: Proposal) -> Section:
-    rows = [GateRow(row.name, row.wanted, row.found, row.passed) for row in proposal.gate]
+    rows = [
+        GateRow(row.name, row.wanted, row.found, "pass" if row.passed else "FAIL")
+        for row in proposal.gate
+    ]
     failed = sum(not row.passed for row in rows)
     told = (
         f"{failed} of {len(rows)} criteria not met."

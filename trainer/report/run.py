@@ -42,7 +42,7 @@ class GateChoice:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The gate's rows. Without ``store`` there is no row about the current adapter. ``hint`` says
+    """The gate's rows. Without ``store`` they are those of a first adapter. ``hint`` says
     how to make a comparison possible; ``has_current`` is whether the store has a current adapter.
     """
 
@@ -76,9 +76,7 @@ def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
             has_current=plan.current is not None,
         )
     verdict = judge(read_manifest(adapter), read_evidence(evaluated), choice.rules, None)
-    # Without the last row, about the current adapter: it passes if none is current, and here no
-    # store was asked.
-    return Judged(verdict.criteria[:-1], choice.rules, None)
+    return Judged(verdict.criteria, choice.rules, None)
 
 
 class Input(Enum):

@@ -29,7 +29,8 @@ from trainer.report.page import (
 from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
 from trainer.statistics.calibration import ece_by_chance
-from trainer.statistics.metrics import wilson
+from trainer.statistics.metrics import messages_to_show
+from trainer.store.gate import judge_accuracy
 from trainer.store.rules import Criterion, GateRules
 
 _REVIEW_IS_MUCH = 0.2
@@ -269,7 +270,6 @@ def _check(run: Run) -> str:
 
 # Steps for failed criteria of the gate.
 
-_MOST_MESSAGES = 100_000
 _MOST_HELD_OUT = 0.4
 
 
@@ -304,8 +304,11 @@ def _accuracy(
 ) -> Iterator[NextStep]:
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
-    if low is not None and evaluation.accuracy > rules.accuracy:
-        needed = _messages_to_show(evaluation.accuracy, rules.accuracy, evaluation.design_effect)
+    shown = judge_accuracy(
+        evaluation.accuracy, evaluation.examples, rules, effect=evaluation.design_effect
+    )
+    if not shown.passed and evaluation.accuracy > rules.accuracy:
+        needed = messages_to_show(evaluation.accuracy, rules.accuracy, evaluation.design_effect)
         enough = f"about {numbers.count(needed)}" if needed else "very many"
         size = numbers.counted(evaluation.examples, "message")
         why = (
@@ -313,7 +316,10 @@ def _accuracy(
             f"{numbers.percent(rules.accuracy)}, but so few messages do not prove it. That takes "
             f"{enough} held-out messages."
         )
-        yield NextStep(BAD, "Hold out more messages", why, _share(run, evaluation, needed))
+        if low is None:
+            why += " A first adapter passes without; one that replaces it has to prove it."
+        tone = WARN if low is None else BAD
+        yield NextStep(tone, "Hold out more messages", why, _share(run, evaluation, needed))
         low = None
     rows = [row for row in (low, failed.get("macro-F1")) if row is not None]
     if rows:
@@ -416,25 +422,6 @@ def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[NextStep]
         yield NextStep(BAD, "Make it comparable with the current adapter", f"{why} {judged.hint}.")
     else:
         yield NextStep(BAD, "Keep the current adapter", why)
-
-
-def _messages_to_show(accuracy: float, floor: float, effect: float) -> int | None:
-    """Return how many messages of this accuracy have an interval above the floor; None if a hundred
-    thousand are too few. ``effect`` messages count as one."""
-
-    def lower(messages: int) -> float:
-        return wilson(accuracy * messages / effect, messages / effect)[0]
-
-    low, high = 1, _MOST_MESSAGES
-    if lower(high) < floor:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if lower(middle) >= floor:
-            high = middle
-        else:
-            low = middle + 1
-    return high
 
 
 def _share(run: Run, evaluation: EvaluationRecord, needed: int | None) -> tuple[str, ...]:

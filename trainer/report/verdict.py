@@ -280,9 +280,14 @@ class GateRow:
     name: str
     wanted: str
     found: str
-    passed: bool
+    verdict: str
     interval: str = ""
     bar: Markup | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is met."""
+        return self.verdict == "pass"
 
 
 def gate_section(run: Run) -> Section:
@@ -295,7 +300,7 @@ def gate_section(run: Run) -> Section:
         return Section("gate", title, missing=missing)
     judged = run.gate
     rows = [
-        GateRow(each.name, each.wanted, each.found, each.passed, *_bounds(each, run.evaluation))
+        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, run.evaluation))
         for each in judged.criteria
     ]
     quiet = [row for row in rows if row.name.startswith(_RECALL) and row.passed]
@@ -309,7 +314,8 @@ def gate_section(run: Run) -> Section:
     compared = (
         f"Compared with the current adapter in {judged.store}."
         if judged.store
-        else "Not compared with a current adapter: name a store with `--store` to compare."
+        else "Judged as the first adapter of a store: name a store with `--store` to compare it "
+        "with the current one."
     )
     shown = _listed(row for row in rows if row not in folded)
     blocks: list[Block] = [f"{summary} {compared}", shown]

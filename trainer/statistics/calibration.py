@@ -218,15 +218,17 @@ def _smoothed_nll(
 _RESAMPLES = 4000
 
 
-def ece_by_chance(bins: Sequence[ReliabilityBin], *, level: float = 0.95, seed: int = 0) -> float:
+def ece_by_chance(
+    bins: Sequence[ReliabilityBin], *, effect: float = 1.0, level: float = 0.95, seed: int = 0
+) -> float:
     """Return the ECE that a perfectly calibrated model stays below with probability ``level``,
     on messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
-    messages.
+    messages. ``effect`` messages count as one.
 
     A measured ECE below it does not indicate wrong confidences. An ECE is never negative and grows
     when there are fewer messages, so an interval around it would be less informative.
     """
-    counts = np.array([group.count for group in bins], dtype=np.int64)
+    counts = np.array([max(1, round(group.count / effect)) for group in bins], dtype=np.int64)
     confidence = np.array([group.confidence for group in bins])
     if not counts.sum():
         return 0.0

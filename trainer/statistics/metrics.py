@@ -9,6 +9,7 @@ Scott 1992, Biometrics 48:577).
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -100,6 +101,30 @@ def measure(
     )
 
 
+_RESAMPLES = 2000
+
+
+def macro_f1_interval(
+    confusion: Sequence[Sequence[int]], effect: float = 1.0, *, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of macro-F1 (percentiles; Efron & Tibshirani 1993): the
+    messages of a confusion matrix are drawn again; ``effect`` messages count as one."""
+    counts = np.array(confusion, dtype=np.float64)
+    total = int(counts.sum())
+    if not total:
+        return 0.0, 1.0
+    size = max(1, round(total / effect))
+    cells = (counts / total).ravel()
+    drawn = np.random.default_rng(seed).multinomial(size, cells, size=_RESAMPLES)
+    drawn = drawn.reshape(_RESAMPLES, *counts.shape)
+    hits = drawn.diagonal(axis1=1, axis2=2)
+    support, given = drawn.sum(axis=2), drawn.sum(axis=1)
+    f1 = 2 * hits / np.maximum(support + given, 1)
+    means = (f1 * (support > 0)).sum(axis=1) / np.maximum((support > 0).sum(axis=1), 1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def interval_of(right: Bools, groups: Groups | None) -> tuple[float, float]:
     """Return the 95 % Wilson interval of the share of right messages, which may be grouped."""
     effect = design_effect(right, groups)
@@ -123,6 +148,21 @@ def share_interval(share: float, total: float, effect: float = 1.0) -> tuple[flo
     """Return the 95 % Wilson interval of a share of ``total`` messages; ``effect`` messages count
     as one."""
     return wilson(share * total / effect, total / effect)
+
+
+_MOST_MESSAGES = 100_000
+
+
+def messages_to_show(share: float, floor: float, effect: float = 1.0) -> int | None:
+    """Return how many messages with this share of hits have a 95 % interval (``share_interval``)
+    at or above the floor; None if a hundred thousand are too few. ``effect`` count as one."""
+
+    def shows(messages: int) -> bool:
+        return share_interval(share, messages, effect)[0] >= floor
+
+    if not shows(_MOST_MESSAGES):
+        return None
+    return bisect_left(range(_MOST_MESSAGES), True, key=shows)
 
 
 def highest_share(hits: float, total: float, alpha: float) -> float:

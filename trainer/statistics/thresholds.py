@@ -23,6 +23,10 @@ MIN_OFF_LABEL_MASS = 0.05
 LEVEL = 0.95
 """The probability with which a threshold by the lower bound keeps its precision."""
 
+FEWEST_VALIDATION = 300
+"""With fewer validation messages, thresholds come from folds over all messages that are not held
+out, if the kind of model is cheap to train again (``trainer.training.folds``)."""
+
 _STEPS = 100
 _COVERAGE_STEPS = 20
 

@@ -2,11 +2,17 @@
 
 Criteria measured on messages (a label's recall, the precision of labels without review, not being
 worse than the current adapter) must be shown by a statistical test. Too few messages show nothing;
-the row then says how many are needed. Messages of one ``group`` count as fewer."""
+the row is then undecided and says how many are needed. Messages of one ``group`` count as fewer.
+
+The first adapter of a store replaces no model but people, who go on to see what it sends to review.
+It is judged against that: it has to be better than the commonest label, to keep the promise for
+labels without review, and not to be shown to miss a floor. A floor that fifty messages can never
+show would otherwise keep the first adapter out for ever."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,16 +25,21 @@ from trainer.artifacts.evaluation import (
     KeptPromise,
 )
 from trainer.similarity import SIMILARITY
+from trainer.statistics.calibration import ece_by_chance, reliability
 from trainer.statistics.figures import LabelFigures, in_points
 from trainer.statistics.metrics import (
     ALPHA,
     Discordance,
     as_groups,
     count_discordant,
+    design_effect,
     highest_share,
     lowest_share,
+    macro_f1_interval,
     mcnemar_exact,
     measure,
+    messages_to_show,
+    share_interval,
 )
 from trainer.statistics.paired import (
     lowest_difference,
@@ -56,17 +67,22 @@ def judge(
     """Judge an adapter by its evaluation; without one (None) it fails.
 
     ``against`` is the comparison with the current adapter, the reason why it is impossible, or None
-    if no adapter is current. ``allow_unpaired`` lets an impossible comparison pass.
+    if no adapter is current: then it is judged as the first. ``allow_unpaired`` lets an impossible
+    comparison pass.
     """
+    first = against is None
     if evidence is None:
         rows = [criterion("evaluation", "of this adapter", "none", passed=False)]
     else:
         figures = evidence.evaluation
-        rows = [*_provenance(manifest, evidence), *_floors(figures, rules)]
-        rows += judge_labels(manifest.taxonomy.names, figures, rules)
+        rows = [*_provenance(manifest, evidence), *_floors(figures, rules, first=first)]
+        rows += judge_labels(manifest.taxonomy.names, figures, rules, first=first)
         rows.append(judge_promise(figures))
         rows += _ceilings(evidence, rules)
-    rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
+    if against is not None:
+        rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
+    elif evidence is not None:
+        rows.append(judge_usefulness(evidence.answers))
     return GateVerdict(
         tuple(rows),
         comparison=against if isinstance(against, Comparison) else None,
@@ -100,20 +116,51 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
     )
 
 
-def _floors(figures: EvaluationRecord, rules: GateRules) -> Iterator[Criterion]:
-    by_lower = rules.accuracy_by == "lower"
-    accuracy = figures.accuracy_interval_95[0] if by_lower else figures.accuracy
-    yield criterion(
-        "accuracy, lower end of the 95 % interval" if by_lower else "accuracy",
-        f"at least {rules.accuracy:.4f}",
-        f"{accuracy:.4f} (point {figures.accuracy:.4f})" if by_lower else f"{accuracy:.4f}",
-        accuracy >= rules.accuracy,
+def _floors(figures: EvaluationRecord, rules: GateRules, *, first: bool) -> Iterator[Criterion]:
+    yield judge_accuracy(
+        figures.accuracy, figures.examples, rules, effect=figures.design_effect, first=first
     )
-    yield criterion(
-        "macro-F1",
-        f"at least {rules.macro_f1:.4f}",
-        f"{figures.macro_f1:.4f}",
-        figures.macro_f1 >= rules.macro_f1,
+    found, floor = figures.macro_f1, rules.macro_f1
+    text, passed = f"{found:.4f}", found >= floor
+    if first and not passed:
+        high = macro_f1_interval(figures.confusion, figures.design_effect)[1]
+        text, passed = f"{text}; at most {high:.4f} (95 %)", high >= floor
+    yield criterion("macro-F1", _wanted(floor, first=first), text, passed)
+
+
+def _wanted(floor: float, *, first: bool) -> str:
+    return f"not shown to be below {floor:.4f}" if first else f"at least {floor:.4f}"
+
+
+def judge_accuracy(
+    accuracy: float, messages: int, rules: GateRules, *, effect: float = 1.0, first: bool = False
+) -> Criterion:
+    """Return the row of the accuracy on the hold-out; ``effect`` messages count as one.
+
+    The lower end of its 95 % interval has to reach the floor; for the ``first`` adapter it is
+    enough that the upper end does.
+    """
+    floor = rules.accuracy
+    if rules.accuracy_by == "point":
+        wanted = f"at least {floor:.4f}"
+        return criterion("accuracy", wanted, f"{accuracy:.4f}", accuracy >= floor)
+    low, high = share_interval(accuracy, messages, effect)
+    text = f"{low:.4f} (point {accuracy:.4f} of {messages})"
+    missed = high < floor
+    if missed:
+        text += f"; at most {high:.4f}"
+    elif low < floor:
+        needed = messages_to_show(accuracy, floor, effect)
+        more = "the share found is below the floor"
+        if accuracy > floor:
+            more = f"about {needed:,} messages are needed" if needed else "very many are needed"
+        text += f"; not shown: {more}"
+    return criterion(
+        "accuracy, lower end of the 95 % interval",
+        _wanted(floor, first=first),
+        text,
+        low >= floor or (first and not missed),
+        undecided=accuracy > floor,
     )
 
 
@@ -131,10 +178,25 @@ def _ceilings(evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
             "not measured" if share is None else f"{share:.4f}",
             share is not None and share <= rules.unconstrained_share,
         )
-    ece = figures.calibration.ece
-    yield criterion(
-        "calibration error (ECE)", f"at most {rules.ece:.4f}", f"{ece:.4f}", ece <= rules.ece
-    )
+    yield judge_calibration(figures.calibration.ece, evidence.answers, rules)
+
+
+def judge_calibration(found: float, answers: Sequence[Answer], rules: GateRules) -> Criterion:
+    """Return the row of the calibration error: at most the ceiling, or what a perfectly calibrated
+    model shows on as many messages in 95 % of all cases (see ``ece_by_chance``)."""
+    name, wanted, text = "calibration error (ECE)", f"at most {rules.ece:.4f}", f"{found:.4f}"
+    if found <= rules.ece:
+        return criterion(name, wanted, text, passed=True)
+    right = np.array([each.predicted == each.label for each in answers], dtype=np.bool_)
+    confidence = np.array([each.confidence for each in answers])
+    effect = design_effect(right, as_groups([each.group for each in answers]))
+    chance = ece_by_chance(reliability(confidence, right), effect=effect)
+    wanted += ", or what perfect confidences show by chance"
+    text += f"; perfect confidences show up to {chance:.4f} on {len(answers)} messages"
+    if found <= chance:
+        needed = math.ceil(len(answers) * (chance / rules.ece) ** 2)
+        text += f"; about {needed:,} would show more"
+    return criterion(name, wanted, text, found <= chance)
 
 
 def _disagreement(evidence: Evidence) -> str | None:
@@ -187,30 +249,36 @@ _MOST_MESSAGES = 20
 
 
 def judge_labels(
-    labels: Sequence[str], figures: EvaluationRecord, rules: GateRules
+    labels: Sequence[str], figures: EvaluationRecord, rules: GateRules, *, first: bool = False
 ) -> Iterator[Criterion]:
     """Yield a row for each label's recall.
 
     By default a label passes if the lower end of its recall's interval reaches the floor (Clopper &
-    Pearson 1934, exact, one-sided at 5 %). A label of ``label_unproven`` fails only if the upper
-    end is below the floor.
+    Pearson 1934, exact, one-sided at 5 %). A label of ``label_unproven``, and each label of the
+    ``first`` adapter, fails only if the upper end is below the floor.
     """
     # No correction for many labels: every label has to pass, so a run with one label below the
     # floor passes at most once in twenty times anyway.
     per_label = {found.label: found for found in figures.per_label}
     for label in labels:
         found = per_label.get(label) or LabelFigures(label, 0.0, 0.0, 0.0, 0)
-        if rules.label_recall_by == "point":
-            text = f"{found.recall:.4f} of {found.support}"
-            passed = found.support > 0 and found.recall >= rules.label_recall
-            yield criterion(
-                f"recall of {label}", f"at least {rules.label_recall:.4f}", text, passed
-            )
-        else:
-            yield _judge_recall(found, rules.label_recall, label in rules.label_unproven)
+        yield judge_label(found, rules, first=first)
 
 
-def _judge_recall(found: LabelFigures, floor: float, may_go_unproven: bool) -> Criterion:
+def judge_label(found: LabelFigures, rules: GateRules, *, first: bool = False) -> Criterion:
+    """Return the row of a label's recall, see ``judge_labels``."""
+    if rules.label_recall_by == "point":
+        text = f"{found.recall:.4f} of {found.support}"
+        passed = found.support > 0 and found.recall >= rules.label_recall
+        wanted = f"at least {rules.label_recall:.4f}"
+        return criterion(f"recall of {found.label}", wanted, text, passed)
+    unproven = found.label in rules.label_unproven
+    return _judge_recall(found, rules.label_recall, unproven=unproven, first=first)
+
+
+def _judge_recall(
+    found: LabelFigures, floor: float, *, unproven: bool, first: bool
+) -> Criterion:
     total = found.support / found.effect
     hits = found.recall * total
     low, high = lowest_share(hits, total, ALPHA), highest_share(hits, total, ALPHA)
@@ -220,13 +288,14 @@ def _judge_recall(found: LabelFigures, floor: float, may_go_unproven: bool) -> C
         text += f"; at most {high:.4f}"
     elif not shown:
         text += f"; not shown: {_messages_needed(found, floor)}"
-    if not shown and may_go_unproven and not missed:
+    if not shown and unproven and not missed:
         text += "; allowed by label_unproven"
     return criterion(
         f"recall of {found.label}, lower end of its interval",
-        f"at least {floor:.4f}",
+        _wanted(floor, first=first),
         text,
-        shown or (may_go_unproven and not missed),
+        shown or ((unproven or first) and not missed),
+        undecided=not missed and (found.recall > floor or not found.support),
     )
 
 
@@ -288,7 +357,7 @@ def _accepted(accepted: Accepted, where: str) -> str:
 
 
 def judge_regression(
-    against: Comparison | str | None, rules: GateRules, *, allow_unpaired: bool
+    against: Comparison | str, rules: GateRules, *, allow_unpaired: bool
 ) -> Criterion:
     """Return the row of the comparison with the current adapter on the same messages.
 
@@ -296,16 +365,13 @@ def judge_regression(
     ``non_inferiority_p``). One that is significantly worse within the margin fails too (McNemar's
     test): replacing the current adapter would gain nothing.
 
-    ``against`` is the comparison, the reason why it is impossible, or None if no adapter is
-    current.
+    ``against`` is the comparison, or the reason why it is impossible.
     """
     name = "against the current adapter"
     margin = rules.non_inferiority_margin
     wanted = (
         f"shown to be less than {in_points(margin)} worse, not significantly worse (p < {ALPHA:g})"
     )
-    if against is None:
-        return criterion(name, wanted, "no adapter is current", passed=True)
     if isinstance(against, str):
         allowed = "; allowed by --allow-unpaired" if allow_unpaired else ""
         return criterion(name, wanted, f"impossible: {against}{allowed}", allow_unpaired)
@@ -323,7 +389,34 @@ def judge_regression(
         text += f"; significantly worse (McNemar's p = {against.p_value:.2g})"
     elif p >= ALPHA:
         text += f"; {_explain(found, margin)}"
-    return criterion(name, wanted, text, p < ALPHA and not is_worse)
+    undecided = not is_worse and found.difference > -margin
+    return criterion(name, wanted, text, p < ALPHA and not is_worse, undecided=undecided)
+
+
+def judge_usefulness(answers: Sequence[Answer]) -> Criterion:
+    """Return the row of the first adapter: it has to be right more often than the commonest label,
+    given to every message, would be (McNemar's exact test, 5 %)."""
+    commonest = Counter(each.label for each in answers).most_common(1)[0][0]
+    found = count_discordant(
+        np.array([each.predicted == each.label for each in answers], dtype=np.bool_),
+        np.array([each.label == commonest for each in answers], dtype=np.bool_),
+        as_groups([each.group for each in answers]),
+    )
+    p, better = mcnemar_exact(found), found.difference > 0
+    text = (
+        f"right where {commonest} would be wrong: {found.a_only}, the reverse: {found.b_only}, of "
+        f"{found.total}; p = {p:.2g}"
+    )
+    shown = better and p < ALPHA
+    if better and not shown:
+        text += "; not enough messages"
+    return criterion(
+        "against the commonest label",
+        f"better than no model (p < {ALPHA:g})",
+        text,
+        shown,
+        undecided=better,
+    )
 
 
 def _explain(found: Discordance, margin: float) -> str:

@@ -244,6 +244,12 @@ def publish_adapter(
 
 
 def _refuse(plan: Plan, *, forced: bool, force: bool, reason: str | None) -> None:
+    if forced and not force and plan.verdict.undecided:
+        raise NotGoodEnough(
+            f"{plan.manifest.name} cannot be judged: too few held-out messages for "
+            f"{', '.join(plan.verdict.failed)}: nothing was published; hold out as many as the rows "
+            "say, or --force with a --reason"
+        )
     if forced and not force:
         raise NotGoodEnough(
             f"{plan.manifest.name} does not pass the gate ({', '.join(plan.verdict.failed)}): "

@@ -101,17 +101,28 @@ def _checked(key: str, value: Any, origin: str) -> Any:
 
 
 class Criterion(Record):
-    """One row of the gate, as text."""
+    """One row of the gate, as text. ``undecided``: it does not pass because too few messages show
+    anything, and ``found`` says how many would."""
 
     name: str
     wanted: str
     found: str
     passed: bool
+    undecided: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        return "pass" if self.passed else "TOO FEW" if self.undecided else "FAIL"
 
 
-def criterion(name: str, wanted: str, found: str, passed: bool) -> Criterion:
+def criterion(
+    name: str, wanted: str, found: str, passed: bool, *, undecided: bool = False
+) -> Criterion:
     """Return a row."""
-    return Criterion(name=name, wanted=wanted, found=found, passed=passed)
+    return Criterion(
+        name=name, wanted=wanted, found=found, passed=passed, undecided=undecided and not passed
+    )
 
 
 class Comparison(Record):
@@ -145,6 +156,11 @@ class GateVerdict:
     def passed(self) -> bool:
         """Whether every criterion is met."""
         return all(row.passed for row in self.criteria)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it does not pass only because there are too few messages to decide."""
+        return not self.passed and all(row.passed or row.undecided for row in self.criteria)
 
     @property
     def failed(self) -> tuple[str, ...]:

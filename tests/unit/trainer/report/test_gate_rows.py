@@ -54,19 +54,15 @@ def test_the_rows_are_those_that_publish_prints(made: Made, tmp_path: Path) -> N
     assert not store.exists()
 
 
-def test_without_a_store_there_is_no_row_about_the_current_adapter(
-    made: Made, tmp_path: Path
-) -> None:
-    """A row that passes because no store was asked would mislead."""
+def test_without_a_store_it_is_judged_as_a_first_adapter(made: Made, tmp_path: Path) -> None:
     judged = judge_run(made.run, GateChoice())
     with_store = judge_run(made.run, GateChoice(tmp_path / "store"))
     assert judged is not None
     assert with_store is not None
-    names = [row.name for row in judged.criteria]
-    assert [*names, "against the current adapter"] == [row.name for row in with_store.criteria]
+    assert judged.criteria == with_store.criteria
     _, page = draw(made, tmp_path)
     assert "against the current adapter" not in page.words
-    assert "Not compared with a current adapter" in page.words
+    assert "Judged as the first adapter of a store" in page.words
 
 
 def test_a_run_without_an_adapter_has_no_rows(made: Made, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from trainer.errors import BadInput
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import non_inferiority_p
-from trainer.store.gate import PROMISE, compare_evidence, judge, judge_unseen
+from trainer.store.gate import PROMISE, compare_evidence, judge, judge_accuracy, judge_unseen
 from trainer.store.record import Evidence, read_evidence
-from trainer.store.rules import Comparison, Criterion, GateRules, load_rules
+from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, load_rules
 from worker.contract import read_manifest
 from worker.contract.store import find_adapter
 
@@ -30,9 +30,22 @@ def altered(evidence: Evidence, **figures: Any) -> Evidence:
     return replace(evidence, evaluation=evidence.evaluation.model_copy(update=figures))
 
 
-def verdict_of(run: Path, rules: GateRules | None = None) -> dict[str, bool]:
+EQUAL = Comparison(
+    current_digest="00" * 32,
+    holdout_sha256=HOLDOUT,
+    messages=1000,
+    only_new_right=0,
+    only_current_right=0,
+    p_value=1.0,
+)
+"""An adapter that replaces one which gives the same answers."""
+
+
+def verdict_of(
+    run: Path, rules: GateRules | None = None, against: Comparison | None = EQUAL
+) -> dict[str, bool]:
     manifest = read_manifest(run / "adapter")
-    verdict = judge(manifest, read_evidence(run / "evaluation"), rules or GateRules(), None)
+    verdict = judge(manifest, read_evidence(run / "evaluation"), rules or GateRules(), against)
     return {criterion.name: criterion.passed for criterion in verdict.criteria}
 
 
@@ -59,7 +72,7 @@ def test_a_good_adapter_passes_every_criterion(make_run: MakeRun) -> None:
         ({"limited": True}, {"hold-out"}),
         ({"dataset": {"holdout_sha256": ""}}, {"hold-out"}),
         ({"outside_labels": {"constrained": 1}}, {"answers outside the set"}),
-        ({"calibration": {"ece": 0.051}}, {"calibration error (ECE)"}),
+        ({"calibration": {"ece": 0.12}}, {"calibration error (ECE)"}),
         ({"accuracy": 0.99}, {"predictions"}),
         ({"examples": 301}, {"predictions"}),
         ({"macro_f1": 0.9999}, {"predictions"}),
@@ -78,11 +91,11 @@ def test_a_label_that_the_holdout_lacks_fails(make_run: MakeRun) -> None:
     manifest = read_manifest(run / "adapter")
     evidence = read_evidence(run / "evaluation")
     without = altered(evidence, per_label=evidence.evaluation.per_label[:-1])
-    verdict = judge(manifest, without, GateRules(), None)
+    verdict = judge(manifest, without, GateRules(), EQUAL)
     assert verdict.failed == ("recall of other, lower end of its interval",)
     row = next(row for row in verdict.criteria if not row.passed)
     assert row.found.endswith("not shown: at least 6 messages are needed, all of them right")
-    assert judge(manifest, without, GateRules(label_unproven=("other",)), None).passed
+    assert judge(manifest, without, GateRules(label_unproven=("other",)), EQUAL).passed
 
 
 def test_the_interval_or_the_point_is_judged_as_the_rules_say(make_run: MakeRun) -> None:
@@ -106,7 +119,7 @@ def test_the_recall_itself_or_its_lower_end_is_judged_as_the_rules_say(make_run:
     run = make_run("luck", wrong=range(0, 99, 3))
     assert verdict_of(run, GateRules(label_recall_by="point"))["recall of billing"]
     manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
-    rows = {row.name: row for row in judge(manifest, evidence, GateRules(), None).criteria}
+    rows = {row.name: row for row in judge(manifest, evidence, GateRules(), EQUAL).criteria}
     row = rows["recall of billing, lower end of its interval"]
     end = binomtest(67, 100).proportion_ci(0.9, method="exact").low
     assert not row.passed
@@ -120,7 +133,7 @@ def test_a_label_with_too_few_messages_is_not_shown_and_may_go_unproven(make_run
     manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
 
     def row(rules: GateRules) -> Criterion:
-        rows = judge(manifest, evidence, rules, None).criteria
+        rows = judge(manifest, evidence, rules, EQUAL).criteria
         return next(row for row in rows if row.name.startswith("recall of billing"))
 
     found = row(GateRules())
@@ -137,6 +150,63 @@ def test_a_label_that_is_shown_to_be_bad_may_not_go_unproven(make_run: MakeRun) 
     run = make_run("bad", wrong=range(0, 165, 3))
     rules = GateRules(label_unproven=("billing",))
     assert not verdict_of(run, rules)["recall of billing, lower end of its interval"]
+
+
+def first_verdict(run: Path, rules: GateRules | None = None) -> GateVerdict:
+    manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
+    return judge(manifest, evidence, rules or GateRules(), None)
+
+
+def test_a_good_first_adapter_passes_with_46_messages_and_a_successor_is_undecided(
+    make_run: MakeRun,
+) -> None:
+    """42 of 46 right: too few to show a floor of 90 %, and not shown to miss it."""
+    run = make_run("first", wrong=range(0, 40, 10), messages=46)
+    assert first_verdict(run).passed
+    manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
+    later = judge(manifest, evidence, GateRules(), EQUAL)
+    assert not later.passed
+    assert later.undecided
+    row = next(row for row in later.criteria if row.name.startswith("accuracy"))
+    assert row.verdict == "TOO FEW"
+    needed = int(row.found.split("about ")[1].split()[0].replace(",", ""))
+    figures = evidence.evaluation.accuracy
+    passes = judge_accuracy(figures, needed, GateRules()).passed
+    assert passes
+    assert not judge_accuracy(figures, needed - 1, GateRules()).passed
+
+
+def test_a_first_adapter_that_is_shown_to_be_bad_fails(make_run: MakeRun) -> None:
+    """15 of 46 wrong: the interval lies below the floor."""
+    verdict = first_verdict(make_run("bad", wrong=range(0, 45, 3), messages=46))
+    assert "accuracy, lower end of the 95 % interval" in verdict.failed
+    assert not verdict.undecided
+
+
+def test_a_first_adapter_has_to_be_better_than_the_commonest_label(make_run: MakeRun) -> None:
+    """A third of the labels are ``billing``; the adapter is right as often."""
+    run = make_run("useless", wrong=[at for at in range(60) if at % 3], messages=60)
+    rules = GateRules(accuracy=0.0, macro_f1=0.0, label_recall=0.0, ece=1.0)
+    assert first_verdict(run, rules).failed == ("against the commonest label",)
+    assert first_verdict(make_run("useful", messages=60), rules).passed
+
+
+def test_a_broken_promise_stops_a_first_adapter_too(make_run: MakeRun) -> None:
+    run = make_run("promise")
+    manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
+    broken = evidence.evaluation.model_copy(update={"promise": promise((570, 600), (768, 800))})
+    verdict = judge(manifest, replace(evidence, evaluation=broken), GateRules(), None)
+    assert PROMISE in verdict.failed
+
+
+@pytest.mark.parametrize(("ece", "passed"), [(0.05, True), (0.06, True), (0.2, False)])
+def test_the_calibration_error_is_judged_by_what_chance_gives(
+    make_run: MakeRun, ece: float, passed: bool
+) -> None:
+    """Perfect confidences of 0.9 show an error of up to 0.13 on 60 messages."""
+    run = make_run("ece", messages=60, calibration={"ece": ece})
+    rows = {row.name: row for row in first_verdict(run).criteria}
+    assert rows["calibration error (ECE)"].passed == passed
 
 
 def promise(

@@ -1,0 +1,83 @@
+"""What a split can show is what the gate and the thresholds then do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.toy_adapter import LABELS
+from trainer.statistics.thresholds import review_threshold
+from trainer.store.gate import judge
+from trainer.store.promise import what_split_can_show
+from trainer.store.record import read_evidence
+from trainer.store.rules import Comparison, GateRules
+from worker.contract import read_manifest
+
+from .conftest import MakeRun
+
+EQUAL = Comparison(
+    current_digest="0" * 64,
+    holdout_sha256="a1" * 32,
+    messages=46,
+    only_new_right=0,
+    only_current_right=0,
+    p_value=1.0,
+)
+
+
+def spread(messages: int) -> dict[str, int]:
+    return {label: len(range(at, messages, len(LABELS))) for at, label in enumerate(LABELS)}
+
+
+def passes_accuracy(run: Path, against: Comparison | None) -> bool:
+    evidence = read_evidence(run / "evaluation")
+    verdict = judge(read_manifest(run / "adapter"), evidence, GateRules(), against)
+    return next(row.passed for row in verdict.criteria if row.name.startswith("accuracy"))
+
+
+@pytest.mark.parametrize("messages", [46, 150, 330])
+def test_it_names_the_counts_with_which_the_gate_passes(make_run: MakeRun, messages: int) -> None:
+    found = what_split_can_show(spread(400), spread(24), spread(messages))
+    for right, against in ((found.first_right, None), (found.later_right, EQUAL)):
+        assert right is not None
+        for hits in (right, right - 1):
+            wrong = range(messages - hits)
+            run = make_run(f"{hits}-{against is None}", wrong, messages)
+            assert passes_accuracy(run, against) == (hits == right)
+
+
+def test_46_held_out_messages_show_90_percent_only_if_all_are_right() -> None:
+    found = what_split_can_show(spread(230), spread(24), spread(46))
+    assert found.later_right == 46
+    assert "which only 46 of 46 would" in " ".join(found.sentences)
+
+
+@pytest.mark.parametrize("precision", [0.8, 0.9, 0.95, 0.99])
+def test_the_fewest_messages_are_those_that_give_a_threshold(precision: float) -> None:
+    fewest = what_split_can_show({}, {}, {}, precision).fewest
+
+    def threshold(rows: int) -> float:
+        sure = np.linspace(0.99, 0.999, rows)
+        return review_threshold(sure, np.ones(rows, dtype=np.bool_), precision, floor=0.5)
+
+    assert threshold(fewest) < 1.0
+    assert threshold(fewest - 1) == 1.0
+
+
+def test_too_few_validation_messages_are_told_with_what_helps() -> None:
+    few = what_split_can_show(spread(20), spread(6), spread(15))
+    assert "every message goes to review" in few.sentences[0]
+    assert "Label at least 33 more messages" in few.sentences[0]
+    some = what_split_can_show(spread(230), spread(24), spread(46))
+    assert 'With kind = "embedding-linear" all 254 messages' in some.sentences[0]
+    assert not any("validation" in each for each in
+                   what_split_can_show(spread(3000), spread(400), spread(800)).sentences)  # fmt: skip
+
+
+def test_labels_that_the_holdout_cannot_show_are_named() -> None:
+    held = spread(60) | {LABELS[0]: 5}
+    found = what_split_can_show(spread(300), spread(30), held)
+    assert found.unproven == (LABELS[0],)
+    assert found.fewest_of_a_label == 6

@@ -1,0 +1,164 @@
+"""What a split can show, before anything is trained: whether its validation messages can prove the
+promised precision, and what the gate can conclude from its hold-out.
+
+The numbers come from the functions that set thresholds and judge in the gate, asked with imagined
+counts.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from trainer.statistics.figures import LabelFigures
+from trainer.statistics.metrics import messages_to_show
+from trainer.statistics.thresholds import FEWEST_VALIDATION, fewest_rows
+from trainer.store.gate import judge_accuracy, judge_label
+from trainer.store.rules import GateRules
+
+PRECISION = 0.95
+_AIM = 0.03
+"""An adapter is planned that is so much more accurate than the gate's floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPower:
+    """What a split can show.
+
+    ``predictions`` are the messages that set thresholds with ``kind = "embedding-linear"``, and
+    ``validation`` those with other kinds; ``fewest`` without a mistake prove the promised
+    ``precision``. Of ``holdout`` messages a first adapter may get ``first_right`` right or more,
+    and a later one has to get ``later_right`` right (None: all are too few); about ``enough`` are
+    needed for one that is three points better than the gate's floor ``accuracy``. ``unproven`` are
+    the labels whose recall so few held-out messages cannot show, ``fewest_of_a_label`` could.
+    """
+
+    precision: float
+    fewest: int
+    validation: int
+    predictions: int
+    holdout: int
+    accuracy: float
+    first_right: int | None
+    later_right: int | None
+    enough: int | None
+    unproven: tuple[str, ...]
+    fewest_of_a_label: int | None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The same in plain sentences, with what to do."""
+        return [*_about_review(self), *_about_gate(self)]
+
+
+def what_split_can_show(
+    train: Mapping[str, int],
+    validation: Mapping[str, int],
+    holdout: Mapping[str, int],
+    promised_precision: float = PRECISION,
+    rules: GateRules | None = None,
+) -> SplitPower:
+    """Return what a split can show. The three mappings are messages per label, as in the manifest
+    of a dataset; ``rules`` are those of the gate."""
+    rules = rules or GateRules()
+    learnt, validating, held = (sum(each.values()) for each in (train, validation, holdout))
+    folds = validating < FEWEST_VALIDATION
+    return SplitPower(
+        precision=promised_precision,
+        fewest=fewest_rows(promised_precision),
+        validation=validating,
+        predictions=validating + learnt if folds else validating,
+        holdout=held,
+        accuracy=rules.accuracy,
+        first_right=_fewest_right(held, rules, first=True),
+        later_right=_fewest_right(held, rules, first=False),
+        enough=messages_to_show(min(0.999, rules.accuracy + _AIM), rules.accuracy),
+        unproven=tuple(
+            label
+            for label, count in holdout.items()
+            if label not in rules.label_unproven and not _label_can_pass(label, count, rules)
+        ),
+        fewest_of_a_label=next(
+            (count for count in range(1, 1000) if _label_can_pass("", count, rules)), None
+        ),
+    )
+
+
+def _fewest_right(messages: int, rules: GateRules, *, first: bool) -> int | None:
+    """Return how many of the hold-out's messages have to be right to pass the accuracy's row."""
+
+    def passes(right: int) -> bool:
+        return judge_accuracy(right / messages, messages, rules, first=first).passed
+
+    if not messages or not passes(messages):
+        return None
+    return bisect_left(range(messages), True, key=passes)
+
+
+def _label_can_pass(label: str, messages: int, rules: GateRules) -> bool:
+    perfect = LabelFigures(label, 1.0, 1.0, 1.0, messages)
+    return judge_label(perfect, rules).passed
+
+
+def _about_review(found: SplitPower) -> Iterator[str]:
+    text = (
+        f"{found.validation:,} validation messages: to promise that {100 * found.precision:.4g} % "
+        f"of the labels without review are right takes at least {found.fewest:,}, all of them right"
+    )
+    if found.validation >= found.fewest:
+        if found.validation < FEWEST_VALIDATION:
+            yield (
+                f"{text}. These are enough for the surest messages; many others go to review. "
+                f"{_by_folds(found)}"
+            )
+        return
+    yield f"{text}, so with them alone every message goes to review. {_by_folds(found)}"
+
+
+def _by_folds(found: SplitPower) -> str:
+    if found.predictions < found.fewest:
+        return (
+            f"Label at least {found.fewest - found.predictions:,} more messages, or promise less "
+            "(train --set review_precision=0.8)."
+        )
+    return (
+        f'With kind = "embedding-linear" all {found.predictions:,} messages that are not held out '
+        "set the threshold, by predictions of models that did not learn them."
+    )
+
+
+def _about_gate(found: SplitPower) -> Iterator[str]:
+    floor = f"{100 * found.accuracy:.4g} %"
+    if not found.holdout:
+        yield "No message is held out, so nothing can be evaluated or published."
+        return
+    if found.first_right is None:
+        return
+    text = (
+        f"{found.holdout:,} held-out messages: a first adapter passes the gate's accuracy with "
+        f"{found.first_right:,} of {found.holdout:,} right"
+    )
+    if found.later_right is None:
+        text += f"; to show {floor}, as its successors must, all of them right are too few"
+    elif found.later_right == found.holdout:
+        text += (
+            f"; a later one has to show {floor}, which only {found.holdout:,} of "
+            f"{found.holdout:,} would"
+        )
+    else:
+        text += f"; a later one has to show {floor}, which takes {found.later_right:,}"
+    if found.enough is not None and found.enough > found.holdout:
+        text += (
+            f". For an adapter that is right {100 * (found.accuracy + _AIM):.4g} % of the time, "
+            f"hold out about {found.enough:,}"
+        )
+    yield f"{text}."
+    if found.unproven and found.fewest_of_a_label is not None:
+        names = ", ".join(found.unproven[:5])
+        more = f" and {len(found.unproven) - 5} more" if len(found.unproven) > 5 else ""
+        yield (
+            f"Too few held-out messages to show the recall of {names}{more}: it takes "
+            f"{found.fewest_of_a_label:,} of each. A first adapter passes without; for a later one "
+            "hold out more, or name them in the gate's label_unproven."
+        )
