@@ -1,4 +1,4 @@
-"""Check whether a worker could start with its settings, without Kafka and an engine.
+"""Check whether a worker could start with its settings, without an engine.
 
 All problems are collected before they are reported, so that one run shows them all.
 ``clerk-worker check-config`` prints them, and a worker with problems refuses to start.
@@ -32,7 +32,7 @@ from worker.policies import (
 from worker.serving import arm_sources, require_adapter
 from worker.settings import KafkaSettings, ModelSettings, Settings
 from worker.stream.kafka_config import check_bounds, check_promises
-from worker.stream.kafka_reach import check_clients
+from worker.stream.kafka_reach import broker_note, check_clients
 
 Problem = SettingsError | AdapterRefused
 
@@ -124,6 +124,12 @@ def notes(settings: Settings, origins: Mapping[str, str]) -> list[str]:
     if kafka.delivery == "exactly_once":
         found.append(BROKEN_RELEASES)
     return [*found, *_idle_arms(settings)]
+
+
+def kafka_note(settings: Settings) -> str | None:
+    """Return why Kafka does not answer here, within 3 s; None if it does. A note and not a problem:
+    the settings may be checked where the brokers cannot be reached."""
+    return broker_note(kafka_config(settings.kafka, shadow_topic(settings)))
 
 
 def _problems_of(check: Callable[[], object]) -> Sequence[str]:

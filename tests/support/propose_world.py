@@ -15,8 +15,7 @@ from worker.contract.text import message_sha256
 
 Make = Callable[[int, int], list[tuple[str, str]]]
 GATE = ("accuracy=0", "macro_f1=0", "label_recall=0", "ece=1", "non_inferiority_margin=0.1")
-COMMON = """name = "proposed"
-base_name = "tiny"
+COMMON = """base_name = "tiny"
 base_revision = "1"
 max_message_tokens = 100
 """

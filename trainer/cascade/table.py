@@ -26,6 +26,7 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, DatasetName, Interval
+from trainer.commands import command
 from trainer.errors import BadInput
 from trainer.evaluation.predictions import logprobs_of, outputs_of
 from trainer.statistics.calibration import Bools, Floats
@@ -160,7 +161,7 @@ def read_stage(run: Path) -> StageRun:
         raise BadInput(f"{run}: is a cascade itself: give the runs of its stages")
     evaluation = EVALUATION.read(folder)
     if evaluation.adapter.digest != manifest.digest:
-        raise BadInput(f"{folder}: is of another adapter: run clerk-trainer evaluate {adapter}")
+        raise BadInput(f"{folder}: is of another adapter: run {command('evaluate', adapter)}")
     if evaluation.limited:
         raise BadInput(f"{folder}: covers only a part of the messages: evaluate without --limit")
     outside = OUT_OF_SCOPE.read_if_present(folder)

@@ -60,7 +60,8 @@ class CheckedDataset(Record):
 
 class CheckRecord(Record):
     """``check.json``: figures and ids, no message texts. ``suspects`` counts the suspected labels,
-    ``queue`` is the review queue's name, ``decisions_kept`` counts earlier decisions in it."""
+    ``queue`` is the review queue's name, ``decisions_kept`` counts earlier decisions in it.
+    ``options`` are the command's own, as given."""
 
     schema_id: Literal["check/2"] = Field("check/2", alias="schema")
     dataset: CheckedDataset
@@ -71,6 +72,7 @@ class CheckRecord(Record):
     settings: dict[str, Any]
     queue: str
     decisions_kept: int
+    options: tuple[str, ...] = ()
 
 
 CHECK = RecordFile("check.json", CheckRecord, "clerk-trainer check")

@@ -168,8 +168,9 @@ class Checked:
     suspects: tuple[Suspect, ...]
     settings: CheckSettings
 
-    def record(self, queue: str, decisions_kept: int) -> CheckRecord:
-        """Return ``check.json``; ``queue`` is the review queue's name."""
+    def record(self, queue: str, decisions_kept: int, options: Sequence[str] = ()) -> CheckRecord:
+        """Return ``check.json``; ``queue`` is the review queue's name, ``options`` the command's
+        own, as given."""
         settings = self.settings
         return CheckRecord(
             dataset=CheckedDataset(name=self.dataset.name, digest=self.dataset.digest),
@@ -187,6 +188,7 @@ class Checked:
             },
             queue=queue,
             decisions_kept=decisions_kept,
+            options=tuple(options),
         )
 
 

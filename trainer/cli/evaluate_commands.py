@@ -22,6 +22,7 @@ from trainer.cli.shared import (
     show,
     show_text,
 )
+from trainer.commands import command
 from trainer.errors import BadInput, NotGoodEnough
 
 if TYPE_CHECKING:
@@ -312,7 +313,8 @@ def audit_sample(
         text = (
             f"{target}: {drawn:,} of {total:,} held-out messages (opening number {openings}). "
             f"Write one of {', '.join(opened.taxonomy.names)}, or {NO_LABEL}, into true_label. "
-            f"Then run: clerk-trainer audit EVALUATION --sample {target}"
+            f"Then run, with the evaluation's folder as DIR: "
+            f"{command('audit', 'DIR', '--sample', target)}"
         )
         show_text(result, text, as_json=as_json)
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from trainer.cli.shared import AsJson, make_console, outcomes, show
+from trainer.commands import command
 from trainer.dataset.settings import Declared, PrepareSettings, declared_options, settings_of
 
 
@@ -170,8 +171,9 @@ def print_prepared(result: Mapping[str, Any], console: Console) -> None:
         console.print(sentence, markup=False, soft_wrap=True)
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
-        f"Summary: {result['report']}; as a page: clerk-trainer report {result['dataset']}.\n"
-        f"Next: clerk-trainer check {result['dataset']}.",
+        f"Summary: {result['report']}\n"
+        f"As a page: {command('report', result['dataset'])}\n"
+        f"Next: {command('check', result['dataset'])}",
         markup=False,
         soft_wrap=True,
     )

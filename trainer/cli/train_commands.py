@@ -25,6 +25,7 @@ from trainer.cli.shared import (
     show,
     show_text,
 )
+from trainer.commands import command
 
 if TYPE_CHECKING:
     from trainer.check.run import Checked
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 RESULT = "check.json"
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
 _MOVES = 10
+_MESSAGE_TOKENS = 512
+_FLOOR = 200
 
 RecipeFile = Annotated[
     Path,
@@ -59,8 +62,8 @@ def check(
     ] = None,
     max_message_tokens: Annotated[
         int, typer.Option(min=16, help="The recipe's limit for a message, in tokens.")
-    ] = 512,
-    floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = 200,
+    ] = _MESSAGE_TOKENS,
+    floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = _FLOOR,
     embeddings: Embeddings = None,
     use_embeddings: Annotated[
         bool,
@@ -97,6 +100,11 @@ def check(
 
         console = make_console(as_json=as_json)
         opened = open_dataset(dataset)
+        options = _check_options(
+            base=base, max_message_tokens=max_message_tokens, floor=floor, embeddings=embeddings,
+            queue=queue,
+        )  # fmt: skip
+        options += [] if use_embeddings else ["--no-embeddings"]
         folder = dataset.resolve()
         queue = queue or folder.with_name(f"{folder.name}-review.csv")
         result = folder / RESULT
@@ -110,7 +118,7 @@ def check(
         with _progress(console) as tick:
             checked = check_dataset(opened, settings, tick)
         kept = write_queue(queue, checked.suspects, update=update)
-        record = checked.record(queue.name, kept).to_json()
+        record = checked.record(queue.name, kept, options).to_json()
         write_json(result, record)
         show(
             record, console, lambda to: _print_checked(to, checked, queue, result), as_json=as_json
@@ -118,6 +126,17 @@ def check(
         failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]
         if failed:
             raise NotGoodEnough(f"{dataset}: failed: {', '.join(failed)}: see {result}")
+
+
+def _check_options(**given: object) -> list[str]:
+    """Return the options that differ from their defaults, as words of a command."""
+    usual = {"max_message_tokens": _MESSAGE_TOKENS, "floor": _FLOOR}
+    return [
+        word
+        for name, value in given.items()
+        if value is not None and value != usual.get(name)
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
 
 
 def _refuse_queue(queue: Path, *, update: bool) -> None:
@@ -158,7 +177,7 @@ def _print_checked(console: Console, checked: Checked, queue: Path, result: Path
     _print_moves(console, checked)
     print_text(console, f"Review queue: {queue} ({len(checked.suspects):,} to decide)")
     print_text(console, f"Figures: {result}")
-    print_text(console, f"As a page: clerk-trainer report {checked.dataset.directory}")
+    print_text(console, f"As a page: {command('report', checked.dataset.directory)}")
 
 
 def _print_moves(console: Console, checked: Checked) -> None:

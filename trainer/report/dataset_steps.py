@@ -19,6 +19,7 @@ from trainer.check.findings import (
     SUSPECTS,
     Finding,
 )
+from trainer.commands import command
 from trainer.dataset.folder import HOLDOUT, TRAIN
 from trainer.dataset.report import missing_languages
 from trainer.report.dataset_facts import DatasetFacts
@@ -30,7 +31,6 @@ from trainer.report.page import (
     NextStep,
     Section,
     check_command,
-    command,
     free_folder,
     fresh_holdout,
     larger_share,
@@ -106,7 +106,7 @@ def _more_held_out(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
 
 def _lengths(facts: DatasetFacts, found: Finding) -> tuple[str, ...]:
     if found.verdict == "skipped":
-        return (_check(facts),)
+        return (f"{_check(facts)} --base BASE",)
     wanted = 64 * -(-2 * int(found.figures.get("budget", 512)) // 64)
     return (
         f"{_check(facts)} --max-message-tokens {wanted}",
@@ -179,7 +179,7 @@ def _train(facts: DatasetFacts) -> NextStep:
         "CPU, or config/trainer-encoder.toml for an encoder."
     )
     folder = facts.dataset.directory
-    words = ("--recipe", "RECIPE", "--dataset", folder, "--base", "BASE")
+    words = ("--recipe", "RECIPE", "--dataset", folder)
     out = free_folder(Path("runs") / folder.name)
     return NextStep(GOOD, "Train", why, (command("train", *words, "--out", out),))
 

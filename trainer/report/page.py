@@ -10,7 +10,6 @@ import base64
 import hashlib
 import math
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +21,9 @@ from markupsafe import Markup, escape
 
 from trainer import numbers
 from trainer.artifacts.files import PRIVATE
-from trainer.check.findings import CheckRecord
+from trainer.check.findings import CHECK, CheckRecord
+from trainer.commands import command
+from trainer.errors import BadInput
 from trainer.facts import Table
 from trainer.report.charts import Chart
 from worker.contract.digest import write_atomically
@@ -251,8 +252,6 @@ def _templates() -> Environment:
 
 # Next steps.
 
-_PLACEHOLDERS = frozenset({"BASE", "FILE", "NEW", "STORE", "RECIPE"})
-
 _REPEATABLE = frozenset({"--input", "--decisions", "--earlier"})
 """Options of ``prepare`` that a new command adds to the earlier ones; others replace them."""
 
@@ -275,12 +274,6 @@ def next_section(steps: Sequence[NextStep], lead: str) -> Section:
     ranked = sorted(steps, key=lambda step: order.index(step.tone))
     steps_drawn = Drawn("next", {"steps": ranked})
     return Section("next", "What to do next", [lead, steps_drawn])
-
-
-def command(name: str, *words: str | Path) -> str:
-    """Return a shell-quoted command line of the trainer."""
-    given = [word if word in _PLACEHOLDERS else shlex.quote(str(word)) for word in words]
-    return " ".join(["clerk-trainer", name, *given])
 
 
 def prepare_again(record: Mapping[str, Any], *changes: Sequence[str]) -> tuple[str, ...]:
@@ -328,11 +321,20 @@ def larger_share(
     return prepare_again(record, (f"--{part}-share", f"{wanted:g}"))
 
 
-def check_command(dataset: Path, base: str = "BASE") -> str:
-    """Return the command that checks a dataset and keeps the decisions in its review queue."""
+def check_command(dataset: Path, *words: str) -> str:
+    """Return the command that checks a dataset with the options of its last check, if it has one,
+    or with ``words``, and keeps the decisions in its review queue."""
+    try:
+        record = CHECK.read_if_present(dataset)
+    except BadInput:
+        record = None
+    options = list(record.options) if record and record.options else list(words)
     folder = dataset.resolve()
-    there = folder.with_name(f"{folder.name}-review.csv").is_file()
-    return command("check", dataset, "--base", base, *(("--update",) if there else ()))
+    if "--queue" in options:
+        queue = Path(options[options.index("--queue") + 1])
+    else:
+        queue = folder.with_name(f"{folder.name}-review.csv")
+    return command("check", dataset, *options, *(("--update",) if queue.is_file() else ()))
 
 
 def free_folder(wanted: Path) -> Path:

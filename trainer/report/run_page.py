@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer import facts, numbers
+from trainer.commands import command
 from trainer.dataset.extra_files import read_copies
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
 from trainer.errors import BadInput
@@ -30,7 +31,6 @@ from trainer.report.page import (
     Report,
     Section,
     Titled,
-    command,
     openings_table,
     write_page,
 )

@@ -11,6 +11,7 @@ from trainer import facts, numbers
 from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import TRAINING
+from trainer.commands import base_words, command
 from trainer.report.measured import ONE_WAY, TWO_WAY, confused_pairs
 from trainer.report.page import (
     BAD,
@@ -20,7 +21,6 @@ from trainer.report.page import (
     NextStep,
     Section,
     check_command,
-    command,
     free_folder,
     fresh_holdout,
     larger_share,
@@ -252,7 +252,7 @@ def _dataset(run: Run) -> str:
 
 
 def _data(run: Run) -> tuple[str, ...]:
-    return "--dataset", _dataset(run), "--base", base_of(run)
+    return "--dataset", _dataset(run), *base_of(run)
 
 
 def _evaluate(run: Run) -> str:
@@ -265,7 +265,7 @@ def _train(run: Run, *changes: str) -> str:
 
 
 def _check(run: Run) -> str:
-    return check_command(Path(_dataset(run)), base_of(run))
+    return check_command(Path(_dataset(run)), *base_of(run))
 
 
 # Steps for failed criteria of the gate.
@@ -338,13 +338,13 @@ def _accuracy(
             f"{found}. The labels with the lowest F1 are {names}: decide on their doubtful labels "
             f"first, then label more messages. {hint}"
         )
-        check = check_command(Path(run.training.dataset.directory), base_of(run))
+        check = check_command(Path(run.training.dataset.directory), *base_of(run))
         yield NextStep(BAD, "Improve the accuracy", why, (check, *sweep))
 
 
-def base_of(run: Run) -> str:
-    """Return the folder of the run's base, or a word to fill in if its record has none."""
-    return run.training.base.directory or "BASE"
+def base_of(run: Run) -> tuple[str, ...]:
+    """Return the option for the run's base, if it needs one."""
+    return base_words(run.training.base.directory)
 
 
 def recipe_words(run: Run) -> tuple[str | Path, ...]:
@@ -352,7 +352,7 @@ def recipe_words(run: Run) -> tuple[str | Path, ...]:
     return (
         *("--recipe", run.directory / TRAINING.name),
         *("--dataset", run.training.dataset.directory),
-        *("--base", base_of(run)),
+        *base_of(run),
     )
 
 
@@ -387,7 +387,7 @@ def _labels(
             count, other = max(counts)
             confused.append(f"{label} is answered with {other} {numbers.times(count)}")
     why = f"{found}{more}. {'; '.join(confused[:5])}{'.' if confused else ''}".strip()
-    again = check_command(Path(run.training.dataset.directory), base_of(run))
+    again = check_command(Path(run.training.dataset.directory), *base_of(run))
     yield NextStep(BAD, "Label more messages of weak labels", why, (again,))
 
 

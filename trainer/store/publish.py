@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.commands import command
 from trainer.errors import BadInput, NotGoodEnough
 from trainer.model_card import Sources, card_name, read_training, write_card
 from trainer.store.gate import compare_evidence, judge, judge_unseen
@@ -73,11 +74,11 @@ class Plan:
         if self.verdict.incomparable is None or self.evidence is None or self.current is None:
             return None
         dataset = self.evidence.evaluation.dataset.directory
+        adapter, data = self.store / self.current.digest, ("--dataset", dataset)
+        measure = command("evaluate", adapter, *data, "--trained-on", "DIR", "--out", "DIR")
         return (
-            "to compare with the current adapter on the same hold-out: clerk-trainer evaluate "
-            f"{self.store / self.current.digest} --dataset {dataset} --trained-on DIR --base DIR "
-            "--out DIR, then publish with --current-evaluation DIR (or --allow-unpaired to go "
-            "without)"
+            f"to compare with the current adapter on the same hold-out: {measure}, then publish "
+            "with --current-evaluation DIR (or --allow-unpaired to go without)"
         )
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.artifacts.training import Epoch, OnnxFigures, TrainingRecord
+from trainer.commands import base_words, command
 from trainer.model.prompt import TrainingRow
 from trainer.statistics.thresholds import describe_promise
 from worker.contract import PromptSpec
@@ -147,8 +148,13 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
         console.print(describe_onnx(onnx), markup=False, soft_wrap=True)
     console.print(
         f"{adapter}: digest {record.adapter.digest}; {record.seconds:.0f} s, peak memory "
-        f"{record.peak_memory_bytes / 1e9:.1f} GB. Next: clerk-trainer evaluate measures it on the "
-        "hold-out.",
+        f"{record.peak_memory_bytes / 1e9:.1f} GB",
+        markup=False,
+        soft_wrap=True,
+    )
+    data = ("--dataset", record.dataset.directory, *base_words(record.base.directory))
+    console.print(
+        f"Next, its figures on the hold-out: {command('evaluate', adapter, *data)}",
         markup=False,
         soft_wrap=True,
     )

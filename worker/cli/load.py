@@ -45,14 +45,17 @@ def load_offline(
 def check(loaded: LoadedSettings) -> int:
     """Print every setting to standard output, and notes and problems to standard error; return the
     exit code."""
-    from worker.config_check import adapter_problems, notes, settings_problems
+    from worker.config_check import adapter_problems, kafka_note, notes, settings_problems
 
     print_settings(loaded)
     sys.stdout.flush()  # so that problems come last if both go to the same file
     settings = loaded.settings
     for note in notes(settings, loaded.origins):
         print(f"note: {note}", file=sys.stderr)
-    problems = [*settings_problems(settings), *adapter_problems(settings)]
+    problems: list[Exception] = [*settings_problems(settings)]
+    if not problems and (found := kafka_note(settings)):
+        print(f"note: {found}", file=sys.stderr)
+    problems += adapter_problems(settings)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return EXIT_SETTINGS if problems else 0

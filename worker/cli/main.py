@@ -144,10 +144,11 @@ app.command(rich_help_panel="Records")(replay)
 
 @app.command("check-config", rich_help_panel="Run it")
 def check_config(config: Config = None, sets: Sets = None) -> None:
-    """Show every setting with its origin, and check them without Kafka or a model.
+    """Show every setting with its origin, and check them without loading a model.
 
     Checks settings, topics, files, the adapter with its base, and installed packages. Prints every
-    problem and then exits 2; `run` refuses to start for the same reasons. Call it where the worker
+    problem and then exits 2; `run` refuses to start for the same reasons. Brokers that do not
+    answer within 3 seconds are only a note. Call it where the worker
     will run: in its image, with its mounts. Secrets are redacted.
 
     Example: clerk-worker check-config -c config/worker.toml

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
@@ -26,12 +29,20 @@ from worker.stream.kafka_types import client_log
 # fault, and a new user is not known to all brokers at once.
 _REFUSED_S = 5.0
 
+# The first report comes after the first attempt and a probe, so within 3 s.
+_FIRST_S = 0.8
+_PROBE_S = 0.8
+_REPORT_EVERY_S = 5.0
+
+_log = structlog.get_logger("worker.stream")
+
 
 def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
     """Return a connected client, and the topics that it may see.
 
-    Retries an outage for ``start_timeout_s`` and a refusal for 5 s. Raises StreamFailed in one
-    line: where, what is wrong, and how to fix it.
+    Retries an outage for ``start_timeout_s`` and a refusal for 5 s, and logs what it tries: within
+    3 s, then every few seconds. Raises StreamFailed in one line: where, what is wrong, and how to
+    fix it.
     """
     errors: list[KafkaError] = []
     require_token(config.common, StreamFailed)
@@ -42,24 +53,77 @@ def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
         logger=client_log,
     )
     begin = time.monotonic()
-    attempt_s = _REFUSED_S
-    while True:
-        left_s = begin + config.start_timeout_s - time.monotonic()
-        try:
-            return admin, admin.list_topics(timeout=max(0.1, min(attempt_s, left_s))).topics
-        except KafkaException as error:
-            admin.poll(0)
-            last: KafkaError = error.args[0]
-        waited_s = time.monotonic() - begin
-        refusal = next(
-            (each for each in reversed(errors) if is_refusal(each.name(), each.str())), None
-        )
-        if (refusal and waited_s >= min(_REFUSED_S, config.start_timeout_s)) or (
-            waited_s >= config.start_timeout_s - 0.1
-        ):
-            raise _unreached(config, refusal or _most_specific(errors) or last, waited_s)
-        time.sleep(0.2)  # list_topics returns at once when every broker closes the connection
-        attempt_s = max(attempt_s, waited_s)  # a large cluster may take longer to answer
+    attempt_s = _FIRST_S
+    with _Reports(config, begin) as reports:
+        while True:
+            left_s = begin + config.start_timeout_s - time.monotonic()
+            try:
+                return admin, admin.list_topics(timeout=max(0.1, min(attempt_s, left_s))).topics
+            except KafkaException as error:
+                admin.poll(0)
+                last: KafkaError = error.args[0]
+            waited_s = time.monotonic() - begin
+            refusal = next(
+                (each for each in reversed(errors) if is_refusal(each.name(), each.str())), None
+            )
+            last = refusal or _most_specific(errors) or last
+            if (refusal and waited_s >= min(_REFUSED_S, config.start_timeout_s)) or (
+                waited_s >= config.start_timeout_s - 0.1
+            ):
+                raise _unreached(config, last, waited_s)
+            reports.failed(last)
+            time.sleep(0.2)  # list_topics returns at once when every broker closes the connection
+            attempt_s = max(attempt_s, waited_s)  # a large cluster may take longer to answer
+
+
+class _Reports:
+    """Logs what is being tried: after the first failed attempt, then every few seconds. In a
+    thread, because an attempt and the search for the cause both block."""
+
+    def __init__(self, config: KafkaConfig, begin: float) -> None:
+        self._config = config
+        self._end = begin + config.start_timeout_s
+        self._failed: list[KafkaError] = []
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def failed(self, error: KafkaError) -> None:
+        """Note a failed attempt."""
+        self._failed.append(error)
+        if len(self._failed) == 1:
+            threading.Thread(target=self._run, name="kafka-reports", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            attempt, error = len(self._failed), self._failed[-1]
+            servers, said = self._config.bootstrap_servers, " ".join(error.str().split())
+            hint = explain(error.name(), said, servers, self._config.common)
+            if self._over.is_set():
+                return
+            _log.warning(
+                "stream.unreachable",
+                servers=servers,
+                attempt=attempt,
+                left_s=max(0, round(self._end - time.monotonic())),
+                hint=hint,
+                error=f"{error.name()}: {said}",
+            )
+            self._over.wait(_REPORT_EVERY_S)
+
+
+def broker_note(config: KafkaConfig) -> str | None:
+    """Return what is wrong with the brokers' address or the login, as seen from here, in less than
+    3 s; None if the cluster answers."""
+    try:
+        reach(replace(config, start_timeout_s=_FIRST_S))
+    except StreamFailed as error:
+        return str(error)
+    return None
 
 
 def _most_specific(errors: list[KafkaError]) -> KafkaError | None:
@@ -162,6 +226,16 @@ def explain(name: str, said: str, servers: str, properties: Properties) -> str:
     return _of_protocol(servers, protocol)
 
 
+_UNREACHED: Mapping[Peer, str] = {
+    "silent": "something accepts the connection and does not answer: check the host and port in "
+    "kafka.bootstrap_servers, and whether a proxy or another service is there",
+    "refused": "nothing listens there: check kafka.bootstrap_servers and that the broker is up",
+    "unresolved": "the name cannot be resolved: check kafka.bootstrap_servers and the DNS of this "
+    "machine",
+    "unreachable": "check kafka.bootstrap_servers and that the broker is up",
+}
+
+
 def _of_protocol(servers: str, protocol: str) -> str:
     peer = peer_kind(servers)
     if peer == "tls" and not protocol.endswith("ssl"):
@@ -171,8 +245,8 @@ def _of_protocol(servers: str, protocol: str) -> str:
         )
     if peer == "no_tls" and protocol.endswith("ssl"):
         return _NO_TLS
-    if peer == "unreachable":
-        return "check kafka.bootstrap_servers and that the broker is up"
+    if peer in _UNREACHED:
+        return _UNREACHED[peer]
     if not protocol.startswith("sasl"):
         return (
             "the broker accepts the connection and closes it: if it demands a login, "
@@ -182,9 +256,7 @@ def _of_protocol(servers: str, protocol: str) -> str:
     return "check kafka.bootstrap_servers, kafka.security_protocol and that the broker is up"
 
 
-_PROBE_S = 3.0
-
-Peer = Literal["tls", "no_tls", "unreachable"]
+Peer = Literal["tls", "no_tls", "silent", "refused", "unresolved", "unreachable"]
 
 
 def why_not_verified(servers: str, properties: Properties) -> str | None:
@@ -210,22 +282,41 @@ def why_not_verified(servers: str, properties: Properties) -> str | None:
 
 
 def peer_kind(servers: str) -> Peer:
-    """Return whether the first server that answers speaks TLS, whatever its certificate."""
+    """Return what the first server that can be connected to speaks, whatever its certificate, or
+    why none can be. Takes about a second, also if the network drops packets."""
+    found: list[Peer] = []
+    # In a thread, because looking up a name has no timeout.
+    probe = threading.Thread(target=lambda: found.append(_probe(servers)), daemon=True)
+    probe.start()
+    probe.join(1.5 * _PROBE_S)
+    return found[0] if found else "unreachable"
+
+
+def _probe(servers: str) -> Peer:
+    why: Peer = "unreachable"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # safe: no data is sent over this connection
     for host, port in _addresses(servers):
         try:
             plain = socket.create_connection((host, port), timeout=_PROBE_S)
+        except socket.gaierror:
+            why = "unresolved"
+            continue
+        except ConnectionRefusedError:
+            why = "refused"
+            continue
         except OSError:
             continue
         with plain:
             try:
                 context.wrap_socket(plain, server_hostname=host).close()
+            except TimeoutError:
+                return "silent"
             except OSError as error:  # a TLS alert also shows that it speaks TLS
                 return "tls" if "ALERT" in (getattr(error, "reason", None) or "") else "no_tls"
             return "tls"
-    return "unreachable"
+    return why
 
 
 def _context(properties: Properties) -> ssl.SSLContext:

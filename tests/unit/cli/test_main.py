@@ -161,6 +161,7 @@ def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
     checked = clerk("check-config", *flags)
     assert (checked.returncode, "error" in checked.stderr) == (0, False)
     assert "note: kafka.delivery is exactly_once: brokers of Apache Kafka 4.3.0" in checked.stderr
+    assert "note: no access to Kafka at 127.0.0.1:1 " in checked.stderr
     done = clerk("run", *flags)
     assert_last_event(done, 4, "127.0.0.1:1", "kafka.bootstrap_servers")
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NoReturn
 
 import pytest
+import structlog
+from structlog.testing import LogCapture, capture_logs
 
 from tests.support.mock_kafka import MockKafka
 from tests.support.rig import make_kafka_config
@@ -19,6 +22,7 @@ from worker.settings import Settings
 from worker.stream import kafka_reach
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_reach import (
+    broker_note,
     check_clients,
     explain,
     is_refusal,
@@ -136,7 +140,7 @@ def test_a_refusal_is_explained_with_the_setting_to_change(
 def test_an_unreachable_broker_is_not_a_refusal(name: str) -> None:
     assert not is_refusal(name, "Connect to ipv4#127.0.0.1:1 failed: Connection refused")
     hint = explain(name, "Connection refused", "127.0.0.1:1", SASL)
-    assert hint == "check kafka.bootstrap_servers and that the broker is up"
+    assert hint.endswith("check kafka.bootstrap_servers and that the broker is up")
 
 
 def test_a_host_name_with_alert_in_it_is_not_a_refusal() -> None:
@@ -152,7 +156,7 @@ def test_a_missing_token_callback_is_explained() -> None:
 
 @pytest.mark.parametrize("servers", ["", "nonsense", "127.0.0.1:1", "127.0.0.1:x,127.0.0.1:1"])
 def test_looking_closer_at_invalid_servers_does_not_fail(servers: str) -> None:
-    assert peer_kind(servers) == "unreachable"
+    assert peer_kind(servers) == ("refused" if servers.endswith(":1") else "unreachable")
     assert why_not_verified(servers, {}) is None
     assert why_not_verified(servers, {"ssl.ca.location": "/nowhere"}) is None
 
@@ -188,6 +192,125 @@ def test_a_server_that_refuses_the_handshake_speaks_tls() -> None:
         server.settimeout(5)
         threading.Thread(target=refuse, daemon=True).start()
         assert peer_kind(f"127.0.0.1:{server.getsockname()[1]}") == "tls"
+
+
+def speak_tls(server: socket.socket) -> None:
+    """Answer each handshake as a TLS server does that wants another version."""
+    while True:
+        with suppress(OSError), server.accept()[0] as peer:
+            peer.recv(4096)
+            peer.sendall(bytes([21, 3, 3, 0, 2, 2, 70]))
+
+
+def hang_up(server: socket.socket) -> None:
+    while True:
+        with suppress(OSError):
+            server.accept()[0].close()
+
+
+WRONG = {
+    "refused": (None, {}, "nothing listens there"),
+    "unresolvable": (None, {}, "the name cannot be resolved"),
+    "silent": (lambda _: time.sleep(60), {}, "accepts the connection and does not answer"),
+    "silent, by TLS": (
+        lambda _: time.sleep(60),
+        {"security.protocol": "ssl"},
+        "accepts the connection and does not answer",
+    ),
+    "TLS": (speak_tls, {}, "the broker speaks TLS and kafka.security_protocol is plaintext"),
+    "no TLS": (hang_up, {"security.protocol": "ssl"}, "does not speak TLS at this address"),
+}
+"""What listens at the address, the client's protocol, and what the report says."""
+
+
+@pytest.fixture
+def listening() -> Iterator[Callable[[str], tuple[str, dict[str, str], str]]]:
+    """Return a function that opens one of ``WRONG`` and returns its address, with the rest."""
+    with ExitStack() as stack:
+
+        def listen(name: str) -> tuple[str, dict[str, str], str]:
+            serve, security, says = WRONG[name]
+            if serve is None:
+                address = "no-such-host.invalid:9092" if name == "unresolvable" else NOWHERE
+                return address, security, says
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            threading.Thread(target=serve, args=(server,), daemon=True).start()
+            return f"127.0.0.1:{server.getsockname()[1]}", security, says
+
+        yield listen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_broker_is_reported_within_three_seconds_and_then_every_few(
+    name: str, listening: Any
+) -> None:
+    """By its address, the attempt, the time that is left, and what to do; the deadline stays."""
+    address, security, says = listening(name)
+    config = make_kafka_config(bootstrap_servers=address, security=security, start_timeout_s=9.0)
+    times: list[float] = []
+    begin = time.monotonic()
+
+    class Timed(LogCapture):
+        def __call__(self, *given: Any) -> NoReturn:
+            times.append(time.monotonic() - begin)
+            super().__call__(*given)
+
+    logs = Timed()
+    with structlog_to(logs), pytest.raises(StreamFailed, match=says) as caught:
+        reach(config)
+    waited = time.monotonic() - begin
+    found = [entry for entry in logs.entries if entry["event"] == "stream.unreachable"]
+    assert (len(found), len(times)) in {(1, 1), (2, 2)}
+    assert times[0] < 3
+    first = found[0]
+    assert (first["servers"], first["attempt"], first["log_level"]) == (address, 1, "warning")
+    assert 5 < first["left_s"] <= 8
+    assert says in first["hint"]
+    refused_early = is_refusal_in(caught.value)
+    assert 4.5 < waited < 13 if refused_early else 8.5 < waited < 13
+    assert len(found) == (1 if refused_early and waited < 6 else 2)
+    assert caught.value.exit_code == EXIT_STREAM
+
+
+def is_refusal_in(error: StreamFailed) -> bool:
+    return "(_SSL: " in str(error)
+
+
+@contextmanager
+def structlog_to(capture: LogCapture) -> Iterator[None]:
+    before = structlog.get_config()["processors"]
+    try:
+        structlog.configure(processors=[capture])
+        yield
+    finally:
+        structlog.configure(processors=before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_check_config_says_within_three_seconds_what_is_wrong_with_the_broker(
+    name: str, listening: Any
+) -> None:
+    """As a note: the settings may be right for another place."""
+    address, security, says = listening(name)
+    begin = time.monotonic()
+    note = broker_note(make_kafka_config(bootstrap_servers=address, security=security))
+    assert time.monotonic() - begin < 3
+    assert note is not None
+    assert address in note
+    assert says in note
+    assert "\n" not in note
+
+
+@pytest.mark.slow
+def test_a_broker_that_answers_is_not_noted(
+    broker: MockKafka, configured: Callable[..., KafkaConfig]
+) -> None:
+    with capture_logs() as logs:
+        assert broker_note(configured()) is None
+        reach(configured())
+    assert logs == []
 
 
 @pytest.mark.slow

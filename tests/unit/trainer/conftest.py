@@ -65,7 +65,7 @@ def encoder_run(
         *("--dataset", sealed.directory, "--base", tiny_encoder, "--out", run),
         *("--set", "max_message_tokens=100", "--set", "epochs=4", "--set", "batch_size=16"),
         *("--set", "learning_rate=3e-3", "--set", "head_learning_rate=3e-2"),
-        *("--set", "mixed_precision=no", "--set", "name=tiny-encoder"),
+        *("--set", "mixed_precision=no"),
     )
     assert code == 0, error
     return run

@@ -71,7 +71,7 @@ def test_a_baseline_of_embeddings_becomes_a_model_and_is_judged(
 ) -> None:
     """It is trained and evaluated once, and gives the same answers as in the duel."""
     arguments = ("publish", run, "--store", tmp_path / "store", "--json", *EASY)
-    arguments += ("--what", "embeddings-sublabels", "--embeddings", tiny_encoder)
+    arguments += ("--what", "embeddings-sublabels", "--base", tiny_encoder)
     code, record, error = call(*arguments)
     assert code == 0, error
     made = run / "baselines" / "embeddings-sublabels"

@@ -92,7 +92,7 @@ def rival_run(world: World, sealed: Dataset, tmp_path_factory: pytest.TempPathFa
         *("train", "--recipe", ROOT / "config" / "trainer-cpu.toml", "--json"),
         *("--dataset", sealed.directory, "--base", world.base, "--out", run),
         *("--set", "lora_rank=4", "--set", "epochs=2", "--set", "learning_rate=0.01"),
-        *("--set", "mixed_precision=no", "--set", "name=tiny-rival", "--set", "threads=1"),
+        *("--set", "mixed_precision=no", "--set", "threads=1"),
         *("--set", "prefix_block=16"),
     )
     assert code == 0, error
@@ -115,9 +115,9 @@ def test_another_adapter_takes_part_as_a_rival_and_can_be_published(
     )
     assert code == 0, error
     found = {candidate["name"]: candidate for candidate in record["candidates"]}
-    rival = found["tiny-rival"]
+    rival = found["tiny"]
     assert (rival["kind"], rival["served_as"], rival["not_served"]) == ("rival", "lora-code", None)
-    assert record["tested_baseline"] != "tiny-rival"
+    assert record["tested_baseline"] != "tiny"
     code, measured, error = call(
         *("evaluate", rival_run / "adapter", "--dataset", world.dataset.directory, "--json"),
         *("--base", world.base),
@@ -126,7 +126,7 @@ def test_another_adapter_takes_part_as_a_rival_and_can_be_published(
     assert measured["accuracy"] == rival["accuracy"]
     rules = ("accuracy=0.01", "macro_f1=0.001", "label_recall=0", "ece=1")
     code, published, error = call(
-        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-rival", "--json"),
+        *("publish", run, "--store", tmp_path / "store", "--what", "tiny", "--json"),
         *(part for rule in rules for part in ("--set", rule)),
     )
     assert code == 0, error

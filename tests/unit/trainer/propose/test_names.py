@@ -55,7 +55,7 @@ def test_a_proposal_learns_no_name_and_claims_what_it_did(
     request = Request(
         store=tmp_path, datasets=(), decisions=(tmp_path / "d.csv",),
         messages=(tmp_path / "m.jsonl",), out=tmp_path / "proposal", recipe=recipe,
-        rules=None, canary_share=0.05, least_decisions=1, current_base=None,  # type: ignore[arg-type]
+        rules=None, canary_share=0.05, least_decisions=1, current_base="unused",  # type: ignore[arg-type]
     )  # fmt: skip
     quiet = Console(quiet=True)
     with pytest.raises(BadInput, match=r"names\.yaml.*give it with --redact-names"):

@@ -47,7 +47,7 @@ def request_of(tmp_path: Path, sealed: Dataset, monkeypatch: pytest.MonkeyPatch)
         return Request(
             store=tmp_path, datasets=(), decisions=(decisions,), messages=(),
             out=tmp_path / "proposal", recipe=recipe, rules=None,  # type: ignore[arg-type]
-            canary_share=0.05, least_decisions=least, current_base=None,
+            canary_share=0.05, least_decisions=least, current_base="unused",
         )  # fmt: skip
 
     return request

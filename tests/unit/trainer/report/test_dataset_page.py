@@ -171,7 +171,7 @@ def test_without_a_check_the_page_says_how_to_make_one(prepared: Path, tmp_path:
     report, page, _ = draw(bare, tmp_path)
     missing = {key for key, there in report.sections.items() if not there}
     assert missing == {"doubtful", "check"}
-    assert page.commands[0] == ["clerk-trainer", "check", str(bare), "--base", "BASE"]
+    assert page.commands[0] == ["clerk-trainer", "check", str(bare)]
     assert "Not checked yet" in page.words
 
 

@@ -53,7 +53,6 @@ def recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
 def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
     return Recipe(
         kind="embedding-linear",
-        name="linear",
         base=base,
         base_name="tiny",
         base_revision="1",
