@@ -128,6 +128,7 @@ class _Session:
 
     def __init__(self, places: Places, *, again: bool) -> None:
         from trainer.start.chain import Folder
+        from trainer.store.promise import PRECISION
 
         self._places = places
         self._again = again
@@ -136,7 +137,7 @@ class _Session:
         self._console = make_console(as_json=False)
         self._console.file = sys.stdout
         self._asks = sys.stdin.isatty() and self._console.is_terminal
-        self._messages, self._epochs = 0, 1
+        self._messages, self._epochs, self._promised = 0, 1, PRECISION
 
     def _print(self, text: str = "") -> None:
         self._console.print(text, markup=False, soft_wrap=True)
@@ -147,6 +148,7 @@ class _Session:
         """Look into the files, show and settle what was found, write the taxonomy; return the
         options of ``prepare``. Raises BadInput with everything that has to be decided."""
         from trainer.start.look import count, find_columns, open_tables, rare_labels
+        from trainer.start.plan import validation_share
 
         places = self._places
         made = {"inputs": list(files), "taxonomy": places.taxonomy, "out": places.data}
@@ -156,7 +158,7 @@ class _Session:
         )
         columns = find_columns(tables, settings.columns, self._choose)
         found = count(tables, columns.names, settings.minimum_per_label)
-        self._messages = found.rows_read
+        self._messages = found.usable
         self._show_files(tables, columns)
         self._show_rows(found)
         rare = rare_labels(found, settings.minimum_per_label)
@@ -169,6 +171,7 @@ class _Session:
             columns=replace(columns.names, time=time),
             decisions=(*settings.decisions, *self._decided()),
             unknown_label=self._unknown_label(settings, found, rare),
+            validation_share=validation_share(found.usable, settings.validation_share),
         )
 
     def _choose(self, question: str, columns: Sequence[str], flag: str) -> str:
@@ -181,7 +184,7 @@ class _Session:
         for number, column in enumerate(columns, start=1):
             self._print(f"  {number}  {column}")
         while True:
-            number = typer.prompt("Number", type=int)
+            number: int = typer.prompt("Number", type=int)
             if 1 <= number <= len(columns):
                 return columns[number - 1]
 
@@ -285,12 +288,14 @@ class _Session:
         """Write the recipe; return the steps. Results of other inputs are not replaced unasked.
         Raises BadInput."""
         from trainer.start.plan import Request, make_steps, recipe_setting, recipe_text
+        from trainer.store.promise import PRECISION
 
         if recipe is None:
             recipe = self._places.recipe
             self._write(recipe, recipe_text(self._messages), "how the model is trained")
         epochs = recipe_setting(recipe, sets, "epochs") or ""
         self._epochs = int(epochs) if epochs.isdecimal() else 1
+        self._promised = float(recipe_setting(recipe, sets, "review_precision") or PRECISION)
         optional = (settings.label_map, settings.holdout)
         request = Request(
             places=self._places,
@@ -339,7 +344,7 @@ class _Session:
             else:
                 with self._folder.doing(each):
                     how = self._do(each.step, estimate, names[at:])
-            self._print(f"    {how}: {describe_step(each.step.name, self._places)}")
+            self._print(f"    {how}: {describe_step(each.step.name, self._places, self._promised)}")
 
     def _do(self, step: Step, estimate: Estimate, rest: Sequence[str]) -> str:
         """Run a step; return how long it took. Raises typer.Exit if it fails."""

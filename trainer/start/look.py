@@ -50,6 +50,11 @@ class Contents:
     rows: list[tuple[str, str]] = field(default_factory=list)
     first: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def usable(self) -> int:
+        """The number of different labelled messages."""
+        return self.rows_read - self.empty - self.unlabelled - self.copies
+
 
 def open_tables(
     files: Sequence[Path],

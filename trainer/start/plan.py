@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from trainer.artifacts.duel import DUEL, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import MANIFEST
+from trainer.dataset.settings import PrepareSettings
 from trainer.model_card import CARD
 from trainer.start.chain import Step
+from trainer.statistics.thresholds import FEWEST_VALIDATION
 from worker.contract.digest import sha256_file
 
 
@@ -64,33 +67,52 @@ class Places:
         return self.out / "start.log"
 
 
-_FEW = 1000
+_ENOUGH_TO_TUNE = 2000
+"""Messages from which an encoder is fine-tuned. Its thresholds need FEWEST_VALIDATION validation
+messages, and of fewer messages too many would be validation; with frozen embeddings all messages
+that are not held out set the thresholds, and are learned too."""
+
+_USUAL_VALIDATION = PrepareSettings.validation_share
+
+
+def validation_share(messages: int, given: float) -> float:
+    """Return the share of validation messages: enough of them for an encoder's thresholds, if there
+    are enough messages to fine-tune one; ``given`` if that is not the default."""
+    if given != _USUAL_VALIDATION or messages < _ENOUGH_TO_TUNE:
+        return given
+    return max(given, math.ceil(105 * FEWEST_VALIDATION / messages) / 100)  # and 5 % more
 
 
 def recipe_text(messages: int) -> str:
-    """Return the recipe (TOML) of an encoder for so many training messages."""
-    few = messages < _FEW
-    return f"""\
-# The recipe of this folder's model: a small encoder, fine-tuned on about {messages:,} messages.
-# clerk-trainer start wrote it for that many. Edit it and run the same command again: your version
-# is kept. config/trainer-encoder.toml of the source tree explains every setting.
-kind = "encoder"
-
+    """Return the recipe (TOML) for so many messages: an encoder that is fine-tuned, or one that
+    stays as it is, below logistic regression."""
+    header = f"""\
+# How the model of this folder is trained, for about {messages:,} messages. clerk-trainer start
+# wrote this file. Edit it and run the same command again: your version is kept.
+# config/trainer-encoder.toml of the source tree explains every setting.
+"""
+    common = """
 max_message_tokens = 192
-adapter_dtype = "float32"
-
-epochs = {20 if few else 8}
-early_stopping_patience = {4 if few else 2}
-batch_size = {16 if few else 32}
+sublabel_weight = "auto"     # finer labels, if the data has them
+review_precision = 0.95      # of the labels that are not sent to review
+"""
+    if messages < _ENOUGH_TO_TUNE:
+        return f"""{header}
+kind = "embedding-linear"    # "encoder" fine-tunes the base: from about {_ENOUGH_TO_TUNE:,} messages on
+{common}"""
+    return f"""{header}
+kind = "encoder"             # "embedding-linear" leaves the base as it is: seconds instead of minutes
+{common}
+epochs = 8
+early_stopping_patience = 2
+batch_size = 32
 learning_rate = 2e-4
 head_learning_rate = 2e-3
 weight_decay = 0.01
 warmup_ratio = 0.1
 label_smoothing = 0.05
-sublabel_weight = "auto"  # finer labels, if the data has them
+adapter_dtype = "float32"
 checkpoint_every_s = 60
-
-review_precision = 0.95
 """
 
 

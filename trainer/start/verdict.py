@@ -14,6 +14,7 @@ from trainer.dataset.folder import open_dataset
 from trainer.numbers import percent
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
+from trainer.store.promise import what_split_can_show
 
 
 def verdict(places: Places) -> list[str]:
@@ -26,14 +27,22 @@ def verdict(places: Places) -> list[str]:
     return [_accuracy(evaluation), _review(evaluation), _publish(judged, duel)]
 
 
-def describe_step(step: str, places: Places) -> str:
-    """Return the result of a finished step in a sentence, without a message's text."""
+def describe_step(step: str, places: Places, promised_precision: float) -> str:
+    """Return the result of a finished step in a sentence, without a message's text; of ``prepare``
+    also what its parts can show."""
     if step == "prepare":
         files = open_dataset(places.data).record["files"]
-        sizes = [files[f"{part}.jsonl"]["examples"] for part in ("train", "validation", "holdout")]
-        return (
-            f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
-            "aside for the test"
+        labels = [
+            files[f"{part}.jsonl"]["per_label"] for part in ("train", "validation", "holdout")
+        ]
+        sizes = [sum(part.values()) for part in labels]
+        power = what_split_can_show(*labels, promised_precision)
+        return "\n    ".join(
+            (
+                f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} "
+                "kept aside for the test",
+                *power.sentences,
+            )
         )
     if step == "check":
         found = CHECK.read(places.data)
@@ -83,9 +92,12 @@ def _review(found: EvaluationRecord) -> str:
 def _publish(judged: Judged, duel: DuelRecord) -> str:
     if judged.passed:
         return f"Publish: yes, it passes the gate.{_simpler(duel)}"
-    failed = [row.name for row in judged.criteria if not row.passed]
-    listed = ", ".join(failed[:3]) + (f", and {len(failed) - 3} more" if len(failed) > 3 else "")
-    return f"Publish: not yet. The gate refuses it for {listed}; the page says what to do."
+    failed = [row for row in judged.criteria if not row.passed]
+    names = ", ".join(row.name for row in failed[:3])
+    names += f", and {len(failed) - 3} more" if len(failed) > 3 else ""
+    if all(row.undecided for row in failed):
+        return f"Publish: too few messages to decide ({names}). {failed[0].found}."
+    return f"Publish: not yet. The gate refuses it for {names}; the page says what to do."
 
 
 def _simpler(duel: DuelRecord) -> str:

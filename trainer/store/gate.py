@@ -276,9 +276,7 @@ def judge_label(found: LabelFigures, rules: GateRules, *, first: bool = False) -
     return _judge_recall(found, rules.label_recall, unproven=unproven, first=first)
 
 
-def _judge_recall(
-    found: LabelFigures, floor: float, *, unproven: bool, first: bool
-) -> Criterion:
+def _judge_recall(found: LabelFigures, floor: float, *, unproven: bool, first: bool) -> Criterion:
     total = found.support / found.effect
     hits = found.recall * total
     low, high = lowest_share(hits, total, ALPHA), highest_share(hits, total, ALPHA)
