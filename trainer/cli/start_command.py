@@ -184,9 +184,9 @@ class _Session:
         for number, column in enumerate(columns, start=1):
             self._print(f"  {number}  {column}")
         while True:
-            number: int = typer.prompt("Number", type=int)
-            if 1 <= number <= len(columns):
-                return columns[number - 1]
+            answer = int(typer.prompt("Number", type=int))
+            if 1 <= answer <= len(columns):
+                return columns[answer - 1]
 
     def _show_files(self, tables: Sequence[Table], columns: Columns) -> None:
         for table in tables:
@@ -292,7 +292,11 @@ class _Session:
 
         if recipe is None:
             recipe = self._places.recipe
-            self._write(recipe, recipe_text(self._messages), "how the model is trained")
+            self._write(
+                recipe,
+                recipe_text(self._messages, sublabels=settings.columns.sublabel is not None),
+                "how the model is trained",
+            )
         epochs = recipe_setting(recipe, sets, "epochs") or ""
         self._epochs = int(epochs) if epochs.isdecimal() else 1
         self._promised = float(recipe_setting(recipe, sets, "review_precision") or PRECISION)

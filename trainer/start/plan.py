@@ -12,7 +12,7 @@ from trainer.artifacts.duel import DUEL, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import MANIFEST
-from trainer.dataset.settings import PrepareSettings
+from trainer.dataset.settings import declared_options
 from trainer.model_card import CARD
 from trainer.start.chain import Step
 from trainer.statistics.thresholds import FEWEST_VALIDATION
@@ -72,7 +72,9 @@ _ENOUGH_TO_TUNE = 2000
 messages, and of fewer messages too many would be validation; with frozen embeddings all messages
 that are not held out set the thresholds, and are learned too."""
 
-_USUAL_VALIDATION = PrepareSettings.validation_share
+_USUAL_VALIDATION = next(
+    each.default for each in declared_options() if each.name == "validation_share"
+)
 
 
 def validation_share(messages: int, given: float) -> float:
@@ -83,25 +85,28 @@ def validation_share(messages: int, given: float) -> float:
     return max(given, math.ceil(105 * FEWEST_VALIDATION / messages) / 100)  # and 5 % more
 
 
-def recipe_text(messages: int) -> str:
-    """Return the recipe (TOML) for so many messages: an encoder that is fine-tuned, or one that
-    stays as it is, below logistic regression."""
+def recipe_text(messages: int, *, sublabels: bool) -> str:
+    """Return the recipe (TOML) for so many messages, with or without finer labels: an encoder that
+    is fine-tuned, or one that stays as it is, below logistic regression."""
     header = f"""\
 # How the model of this folder is trained, for about {messages:,} messages. clerk-trainer start
 # wrote this file. Edit it and run the same command again: your version is kept.
 # config/trainer-encoder.toml of the source tree explains every setting.
+
 """
-    common = """
+    common = f"""\
 max_message_tokens = 192
-sublabel_weight = "auto"     # finer labels, if the data has them
-review_precision = 0.95      # of the labels that are not sent to review
+sublabel_weight = {0.5 if sublabels else 0}       # of finer labels in what is learned
+review_precision = 0.95   # of the labels that are not sent to review
 """
     if messages < _ENOUGH_TO_TUNE:
-        return f"""{header}
-kind = "embedding-linear"    # "encoder" fine-tunes the base: from about {_ENOUGH_TO_TUNE:,} messages on
+        return f"""\
+{header}# "encoder" fine-tunes the base, from about {_ENOUGH_TO_TUNE:,} messages on
+kind = "embedding-linear"
 {common}"""
-    return f"""{header}
-kind = "encoder"             # "embedding-linear" leaves the base as it is: seconds instead of minutes
+    return f"""\
+{header}# "embedding-linear" leaves the base as it is: seconds instead of minutes
+kind = "encoder"
 {common}
 epochs = 8
 early_stopping_patience = 2
