@@ -18,8 +18,9 @@ from desk.service.viewing import is_masked
 from desk.store import batches, exports, items, outbox, people, projects
 from desk.store.database import Database, Tx
 from desk.store.types import Person
+from worker.common.review_files import write_answers
 from worker.contract.digest import write_atomically
-from worker.contract.exchange import json_bytes, write_answers
+from worker.contract.exchange import json_bytes
 from worker.contract.taxonomy import Taxonomy
 
 _log = structlog.get_logger("desk.service")
@@ -169,7 +170,7 @@ def export_files(
     fallback = desk.taxonomy.names[0]
     files = {
         _MESSAGES: messages_jsonl(rows, fallback).encode("utf-8"),
-        _DECISIONS: write_answers(answers(rows)).encode("utf-8"),
+        _DECISIONS: write_answers(answers(rows)),
     }
     for each in circle.all_proposals(desk):
         if each.decision is not None:

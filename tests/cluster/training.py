@@ -13,7 +13,7 @@ from typing import Any
 from tests.chart.render import ROOT
 from tests.cluster.kubectl import Cluster, Failed, condition, wait_until
 from tests.support.trainer_world import call
-from worker.contract.exchange import save_answers
+from worker.common.review_files import save_answers
 
 IMAGE = os.environ.get("CLERK_TEST_TRAINER_IMAGE", "")
 """An image with ``clerk-trainer`` and its packages on the nodes; empty: none."""

@@ -28,7 +28,6 @@ import trainer.check.findings
 import trainer.dataset.clean
 import trainer.dataset.names
 import trainer.dataset.near_duplicates
-import trainer.dataset.text_files
 import trainer.report.page
 import worker.contract.records.decode
 import worker.contract.redact
@@ -36,7 +35,10 @@ import worker.contract.text
 from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.suspects import _TOKEN
 from trainer.dataset.folder import Row
+from trainer.dataset.guess import guess_columns
 from trainer.errors import BadInput
+from worker.common.encodings import cells_mender
+from worker.common.tables import TableError, read_table
 from worker.contract import REDACTION, Thresholds, build_prompt
 from worker.contract.errors import MessageRejected, RecordRefused
 from worker.contract.prompt import Encode
@@ -51,7 +53,7 @@ from worker.contract.records import (
 from worker.contract.text import normalize
 from worker.core.labeller import Labeller
 from worker.engine.model_files import load_encoders
-from worker.offline.classify import MessageFile, read_rows
+from worker.offline.message_files import MessageFile, read_rows
 from worker.records.types import Record, TopicPartition
 
 _LAYOUT = InputFormat("json", ("subject", "message", "parts.0.text"))
@@ -176,11 +178,19 @@ def _names(text: str) -> None:
 
 
 def _csv(text: str) -> None:
-    with contextlib.suppress(csv.Error):
-        for _ in trainer.dataset.text_files.parse_csv(text, "x", columns=["message"])[2]:
-            pass
+    """UTF-8, since the detector reads a sample of 64 KiB at most, whatever the file's size."""
+    for name in ("x.csv", "x.jsonl"):
+        with contextlib.suppress(TableError):
+            table = read_table(text.encode("utf-8", "replace"), name)
+            guess_columns(table)
+            for _ in table.rows():
+                pass
     written = io.StringIO()
     csv.writer(written).writerow([text])
+
+
+def _mended(text: str) -> None:
+    cells_mender()(text)
 
 
 def _jaccard(text: str) -> None:
@@ -263,6 +273,7 @@ ENTRIES: Mapping[str, Entry] = {
     "strip a signature": Entry(trainer.dataset.clean.strip_signature, _MAILS),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
+    "repair characters": Entry(_mended),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),
     "shingles": Entry(_jaccard),
     "near-duplicates": Entry(_near_clusters, most=400),

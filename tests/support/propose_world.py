@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from tests.support.trainer_world import call
 from trainer.dataset.folder import Example, write_dataset
+from worker.common.review_files import save_answers
 from worker.contract import Taxonomy
-from worker.contract.exchange import Answer, save_answers
+from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 Make = Callable[[int, int], list[tuple[str, str]]]

@@ -25,7 +25,8 @@ from trainer.advice.findings import (
 )
 from trainer.dataset.folder import Dataset, open_dataset, open_holdout
 from trainer.propose.version import read_new_messages
-from worker.contract.exchange import Advice, AdviceMessage, Answer, Finding, read_answers
+from worker.common.review_files import read_answers
+from worker.contract.exchange import Advice, AdviceMessage, Answer, Finding
 from worker.contract.text import message_sha256
 from worker.contract.timestamps import rfc3339_now
 

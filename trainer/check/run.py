@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +41,12 @@ from trainer.check.suspects import (
 )
 from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset
-from trainer.dataset.labels import BY_HAND, IDENTITY, guard, write_review_csv
+from trainer.dataset.labels import BY_HAND, IDENTITY
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
+from worker.common.review_files import read_review, write_review
 from worker.contract.digest import write_atomically
+from worker.contract.errors import RecordRefused
 from worker.contract.text import message_sha256
 
 COLUMNS = (
@@ -77,9 +77,7 @@ def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int
     decided = sum(any(row[name] for name in BY_HAND) for row in rows) + len(kept)
     for rank, old in enumerate(kept.values(), start=len(rows) + 1):
         rows.append({**old, "rank": str(rank), "reason": "decided earlier; no longer suspected"})
-    # The byte order mark tells spreadsheets that this is UTF-8.
-    data = write_review_csv(COLUMNS, rows).encode("utf-8-sig")
-    write_atomically(path, data, mode=PRIVATE)
+    write_atomically(path, write_review(COLUMNS, rows), mode=PRIVATE)
     return decided
 
 
@@ -100,39 +98,28 @@ def _row(rank: int, suspect: Suspect) -> dict[str, str]:
         "rank": str(rank),
         "id": suspect.example.id,
         "message_sha256": message_sha256(suspect.example.message),
-        "message": guard(suspect.example.message),
+        "message": suspect.example.message,
         "label": suspect.example.label,
         "suggested_label": suspect.suggested,
         "confidence": f"{suspect.confidence:.4f}",
-        "reason": guard(suspect.reason),
+        "reason": suspect.reason,
     }
     for number, example in enumerate(suspect.similar, start=1):
-        row[f"similar_{number}"] = guard(f"{example.id} [{example.label}] {example.message}")
+        row[f"similar_{number}"] = f"{example.id} [{example.label}] {example.message}"
     return row | dict.fromkeys(BY_HAND, "")
 
 
 def _read_decided(path: Path) -> dict[tuple[str, str], Mapping[str, str]]:
     """Return the rows in which a reviewer wrote something. Raises BadInput."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(
-            f"{path}: cannot read the existing queue: {error}: name another --queue"
-        ) from error
-    missing = [name for name in (*IDENTITY, *BY_HAND) if name not in (reader.fieldnames or ())]
-    if missing:
-        raise BadInput(
-            f"{path}: no column {missing[0]!r}: not a review queue: name another --queue"
-        )
-    odd = next((n for n, row in enumerate(rows, start=1) if None in row or None in row.values()), 0)
-    if odd:
-        raise BadInput(f"{path}: row {odd} does not have as many cells as the header: fix it")
+        file = read_review(path, (*IDENTITY, *BY_HAND))
+        file.check()
+    except RecordRefused as error:
+        raise BadInput(f"{error}; or name another --queue") from error
     return {
-        (row["id"], row["message_sha256"]): {name: row.get(name, "") for name in COLUMNS}
-        for row in rows
-        if any(row[name].strip() for name in BY_HAND)
+        (cells["id"], cells["message_sha256"]): {name: cells.get(name, "") for name in COLUMNS}
+        for _, cells in file.rows
+        if any(cells[name].strip() for name in BY_HAND)
     }
 
 

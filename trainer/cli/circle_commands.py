@@ -236,8 +236,9 @@ def answers(
     with outcomes():
         from trainer.errors import BadInput
         from trainer.tasks.foreign import read_foreign
+        from worker.common.review_files import save_answers
         from worker.contract import Taxonomy
-        from worker.contract.exchange import read_tasks, save_answers
+        from worker.contract.exchange import read_tasks
 
         if out.exists():
             raise BadInput(f"{out}: exists: give another file")

@@ -99,20 +99,21 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 
 @contextmanager
 def outcomes() -> Iterator[None]:
-    """Turn expected errors into one line on standard error and an exit code."""
+    """Turn expected errors into lines on standard error, one for each problem, and an exit code."""
     try:
         yield
     except tuple(kind for kind, _ in _CODES) as error:
         code = next(code for kind, code in _CODES if isinstance(error, kind))
-        _leave(str(error), code)
+        lines = error.lines if isinstance(error, BadInput) else (str(error),)
+        _leave(*lines, code=code)
     except OSError as error:
         # A full disk or missing rights are the user's to fix; any other OSError is a bug.
         if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror}: nothing was published", EXIT_BAD_INPUT)
+        _leave(f"{where}{error.strerror}: nothing was published", code=EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        _leave("interrupted", EXIT_INTERRUPTED)
+        _leave("interrupted", code=EXIT_INTERRUPTED)
 
 
 def make_console(*, as_json: bool) -> Console:
@@ -175,6 +176,9 @@ def named(adapter: Pointer | CanaryPointer) -> str:
     return f"{adapter.name} ({adapter.digest[:12]})"
 
 
-def _leave(message: str, code: int) -> None:
-    print(f"clerk-trainer: {' '.join(message.split())}", file=sys.stderr)
+def _leave(*problems: str, code: int) -> None:
+    lines = [" ".join(problem.split()) for problem in problems]
+    if len(lines) > 1:
+        lines = [f"{len(lines)} problems:", *(f"  - {line}" for line in lines)]
+    print("clerk-trainer: " + "\n".join(lines), file=sys.stderr)
     raise typer.Exit(code) from None

@@ -4,8 +4,10 @@ message's text."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from heapq import nsmallest
 
 from trainer.errors import BadInput
 from worker.common.tables import Problem, Table
@@ -61,7 +63,11 @@ class Findings:
 
 def listed(places: Sequence[str]) -> str:
     """Return the first places, and dots for the others."""
-    return ", ".join(places[:FIRST]) + (", ..." if len(places) > FIRST else "")
+    # By their numbers: rows are in the order of their ids when they are looked at.
+    first = nsmallest(FIRST, places, key=lambda place: [
+        int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", place)
+    ])  # fmt: skip
+    return ", ".join(first) + (", ..." if len(places) > FIRST else "")
 
 
 def rows_of(count: int) -> str:

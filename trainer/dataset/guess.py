@@ -16,12 +16,17 @@ from worker.common.tables import Table
 
 Field = Literal["message", "label", "id", "sublabel", "time"]
 
+
+def _words_of(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # By field, the most telling names first: of several that are there the first is taken. English and
 # the words of instruction tuning, then German, French, Spanish, Italian, Portuguese, Dutch, Polish,
 # Czech, Swedish, Danish, Turkish, Russian, Ukrainian, Greek, Hebrew, Arabic, Chinese, Japanese,
 # Korean. Compared without case, accents, spaces and punctuation.
 _NAMES: dict[Field, tuple[str, ...]] = {
-    "message": tuple(
+    "message": _words_of(
         """message instruction text body messagetext messagebody ticketbody emailbody content
         customermessage customertext description comment prompt input question query utterance
         request nachricht nachrichtentext mitteilung kundennachricht inhalt anliegen anfrage
@@ -30,31 +35,31 @@ _NAMES: dict[Field, tuple[str, ...]] = {
         descrizione commento richiesta mensagem conteudo descricao bericht tekst inhoud omschrijving
         wiadomosc tresc opis zprava meddelande innehall beskrivning besked indhold mesaj metin
         icerik aciklama сообщение текст содержание обращение описание повідомлення μηνυμα κειμενο
-        הודעה טקסט رسالة الرسالة نص النص 消息 内容 文本 訊息 留言 本文 メッセージ 問い合わせ内容 내용
-        메시지 문의내용""".split()
+        הודעה טקסט رسالة الرسالة نص النص 消息 内容 文本 訊息 留言 本文
+        メッセージ 問い合わせ内容 내용 메시지 문의내용"""
     ),
-    "label": tuple(
+    "label": _words_of(
         """label response category class intent output completion target topic queue
         labelname tickettype issuetype requesttype kategorie klasse thema etikett einordnung
         kennzeichnung anliegenart categorie etiquette classe sujet theme motif categoria
         etiqueta clase tema motivo etichetta tipologia assunto onderwerp kategoria etykieta temat
         stitek tagg kategori etiket konu категория метка тема категорія κατηγορια ετικετα קטגוריה
         תווית فئة الفئة تصنيف 类别 标签 分类 類別 標籤 分類 カテゴリ カテゴリー ラベル 카테고리 라벨
-        분류""".split()
+        분류"""
     ),
-    "id": tuple(
+    "id": _words_of(
         """id ticketid messageid ticketnumber ticketno ticket caseid casenumber issueid key uuid
         guid number nummer ticketnummer vorgangsnummer vorgang fallnummer fallid numero
         numeroticket idticket nr identifiant identificador identificativo номер 编号 番号
-        번호""".split()
+        번호"""
     ),
     "sublabel": ("sublabel", "subcategory"),
-    "time": tuple(
+    "time": _words_of(
         """time timestamp date datetime created createdat createdon receivedat received sentat
         messagetime zeit datum zeitstempel uhrzeit erstellt erstelltam eingang eingangsdatum
         empfangenam horodatage datecreation fecha fechacreacion hora data datacreazione
         datacriacao datumtijd utworzono vytvoreno skapad oprettet tarih дата время ημερομηνια
-        תאריך تاريخ التاريخ 日期 时间 時間 日時 作成日 날짜 시간""".split()
+        תאריך تاريخ التاريخ 日期 时间 時間 日時 作成日 날짜 시간"""
     ),
 }
 
@@ -130,8 +135,9 @@ class _Look:
         )
 
     @property
-    def is_id(self) -> bool:
-        return self.rows > 1 and self.distinct == self.rows and self.words <= 1 and self.chars <= 40
+    def names_rows(self) -> bool:
+        """Nearly all different: a few ids may occur twice, which ``prepare`` reports."""
+        return self.distinct >= 0.9 * self.rows or self.rows < _SURE_ROWS
 
 
 def guess_columns(table: Table, taken: Collection[str] = ()) -> ColumnGuess:
@@ -178,11 +184,11 @@ def _by_name(what: Field, free: dict[str, _Look]) -> list[Guess]:
     """Return the columns with a name of this field, the most telling first, empty ones last."""
     names = [fold_name(name) for name in _NAMES[what]]
     found = []
-    for column in free:
+    for column, look in free.items():
         parts = (fold_name(column), fold_name(column.rpartition(".")[2]))
         places = [names.index(part) for part in parts if part in names]
         if places:
-            found.append((not free[column].rows, min(places), column))
+            found.append((not look.rows, min(places), column))
     return [Guess(column, "by its name", named=True) for _, _, column in sorted(found)]
 
 
@@ -219,11 +225,7 @@ def _guess_time(free: dict[str, _Look]) -> list[Guess]:
 
 
 def _guess_id(free: dict[str, _Look]) -> list[Guess]:
-    named = [
-        guess
-        for guess in _by_name("id", free)
-        if fold_name(guess.column) == "id" or free[guess.column].is_id
-    ]
+    named = [guess for guess in _by_name("id", free) if free[guess.column].names_rows]
     return named[:1]
 
 

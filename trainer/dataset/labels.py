@@ -6,9 +6,7 @@ The review queue of ``check`` and the conflicts of ``prepare`` are CSV files wit
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import json
 import tomllib
 from collections import Counter
@@ -20,36 +18,43 @@ from typing import Any
 from trainer.dataset.findings import listed, rows_of
 from trainer.dataset.folder import HOLDOUT, Example, LabelOrigin, Row
 from trainer.dataset.guess import fold_name
-from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
+from worker.common.csv_rows import read_records, sniff
+from worker.common.encodings import EncodingError, decoded_file
+from worker.common.review_files import ANSWERS_NEED, answer_of, read_review, unguard
 from worker.contract import Taxonomy
-from worker.contract.exchange import parse_answer
+from worker.contract.errors import RecordRefused
+from worker.contract.exchange import ALLOWED, Answer
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
 
-def read_label_map(path: Path, known: Sequence[str], encoding: str | None = None) -> dict[str, str]:
-    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header.
-    ``encoding`` is the export's, for a file that is not UTF-8.
+def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
+    """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header,
+    with any delimiter. The encoding is detected.
 
-    Raises BadInput, also for a target that is not in the taxonomy.
+    Raises BadInput that lists all targets that are not in the taxonomy.
     """
-    text = read_edited(path, encoding)
     try:
-        table: Any = _PARSERS[path.suffix.casefold()](text)
+        parse = _PARSERS[path.suffix.casefold()]
     except KeyError as error:
         raise BadInput(f"{path}: a label map is a .toml, .json or .csv file") from error
-    except (ValueError, csv.Error) as error:
+    try:
+        table: Any = parse("".join(decoded_file(path)))
+    except (ValueError, EncodingError) as error:
         raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot read it: {error.strerror}") from error
     if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
     named = {label_name(raw): label_name(target) for raw, target in table.items()}
-    for raw, target in named.items():
-        if target not in known:
-            raise BadInput(
-                f"{path.name}: {raw!r} maps to the unknown label {target!r}"
-                f"{suggest_label(target, known)}"
-            )
+    wrong = [
+        f"{raw!r} maps to the unknown label {target!r}{suggest_label(target, known)}"
+        for raw, target in named.items()
+        if target not in known
+    ]
+    if wrong:
+        raise BadInput(f"{path.name}: " + "\n  ".join(wrong))
     return named
 
 
@@ -133,10 +138,8 @@ def find_small(counts: Mapping[str, int], taxonomy: Taxonomy, minimum: int) -> l
     ]
     if not small:
         return []
-    return [
-        f"too few different messages: {', '.join(small)}; at least {minimum} a label: add "
-        "examples, merge the label into another, or lower --minimum-per-label"
-    ]
+    few = f"too few different messages: {', '.join(small)}; at least {minimum} a label"
+    return [f"{few}: add examples, merge the label into another, or lower --minimum-per-label"]
 
 
 def refuse_absent(
@@ -178,12 +181,17 @@ def suggest_label(name: str, known: Collection[str]) -> str:
 
 
 def _csv_table(text: str) -> dict[str, str]:
+    lines = text.splitlines(keepends=True)
     table: dict[str, str] = {}
-    for record in csv.reader(io.StringIO(text, newline=""), strict=True):
-        if record and len(record) != 2:
-            raise ValueError(f"{len(record)} columns where two are needed: raw, taxonomy label")
-        if record:
-            table[record[0].strip()] = record[1].strip()
+    for line, record in read_records(iter(lines), sniff(lines)):
+        cells = [unguard(cell.strip()) for cell in record or ()]
+        while len(cells) > 2 and not cells[-1]:
+            cells.pop()  # a spreadsheet's empty columns
+        if len(cells) != 2:
+            raise ValueError(
+                f"line {line} has {len(cells)} columns where two are needed: raw, taxonomy label"
+            )
+        table[cells[0]] = cells[1]
     return table
 
 
@@ -200,13 +208,6 @@ the message changes, the decision no longer applies."""
 
 BY_HAND = ("decision", "new_label", "note", "decided_by")
 """The columns that a reviewer fills in."""
-
-WORDS = ("accept", "relabel", "drop")
-_NEEDED = (*IDENTITY, "decision")
-_COLUMNS = (*IDENTITY, *BY_HAND)
-_OPINION = "opinion"
-# A cell that begins with one of these is a formula to a spreadsheet (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,46 +234,28 @@ class Applied:
     made: tuple[dict[str, Any], ...]
 
 
-def write_review_csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
-    """Return the text of a review file; cells that a row lacks are empty."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def guard(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def read_decisions(
-    path: Path, known: Sequence[str], encoding: str | None = None
-) -> tuple[list[Decision], int]:
+def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], int]:
     """Read a review queue; return the decisions and the number of undecided rows.
 
-    A queue is a CSV file with ``id``, ``message_sha256`` and ``decision``, and optionally the other
+    A queue has the columns ``id``, ``message_sha256`` and ``decision``, and optionally the other
     columns of ``BY_HAND`` and of ``worker.contract.exchange``. Other columns are ignored, and so
-    are single reviewers' opinions: only outcomes count. ``encoding`` is the export's, for a file
-    that is not UTF-8. Raises BadInput with the line of an unknown word or label.
+    are single reviewers' opinions: only outcomes count. Raises BadInput that lists all problems
+    with their lines.
     """
-    _, header, records = parse_csv(read_edited(path, encoding), path.name, columns=_COLUMNS)
-    missing = [name for name in _NEEDED if name not in header]
-    if missing:
-        raise BadInput(
-            f"{path.name}: no column {missing[0]!r}: a review queue has {', '.join(_COLUMNS)}"
-        )
     decisions = []
     undecided = 0
-    for line, record in records:
-        cells = dict(zip(header, record, strict=True))
-        where = f"{path.name}:{line}"
-        if cells["decision"].strip():
-            if (decision := _decision(cells, where, known)) is not None:
-                decisions.append(decision)
-        else:
-            undecided += 1
+    try:
+        file = read_review(path, ANSWERS_NEED)
+        for line, cells in file.rows:
+            if not cells["decision"].strip():
+                undecided += 1
+            elif problem := _wrong(cells, known):
+                file.note(line, problem)
+            elif (answer := answer_of(file, line, cells)) is not None and answer.role == "outcome":
+                decisions.append(_decision(answer, file.where(line)))
+        file.check()
+    except RecordRefused as error:
+        raise BadInput(str(error)) from None
     return decisions, undecided
 
 
@@ -283,20 +266,25 @@ def apply_decisions(
     their own.
 
     ``originals`` maps an id to its message before cleaning: a decision applies if its digest is
-    that of the clean or of the original message. Raises BadInput with the queue's line for an
-    unknown id, a changed text, or contradicting decisions about one row.
+    that of the clean or of the original message. Raises BadInput that lists, with their lines, all
+    unknown ids, changed texts, and contradicting decisions about one row.
     """
     # Copies follow, because a corrected row and its uncorrected copy would be a label conflict,
     # which drops both.
     by_id = {row.id: row for row in rows}
     chosen: dict[str, Decision] = {}
+    wrong = []
     for decision in decisions:
-        _check(decision, by_id, originals)
         first = chosen.setdefault(decision.id, decision)
-        if (first.word, first.new_label) != (decision.word, decision.new_label):
-            raise BadInput(
+        if problem := _misfit(decision, by_id, originals):
+            wrong.append(f"{decision.where}: {problem}")
+        elif (first.word, first.new_label) != (decision.word, decision.new_label):
+            wrong.append(
                 f"{decision.where}: contradicts {first.where} about {decision.id!r}: keep one"
             )
+    if wrong:
+        more = f"\n  and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise BadInput("\n  ".join(wrong[:_SHOWN]) + more)
     of_text = {(by_id[id_].key, by_id[id_].label): decision for id_, decision in chosen.items()}
     after: list[Row] = []
     decided: set[str] = set()
@@ -332,37 +320,42 @@ def _outcome(decision: Decision, row: Row) -> str | None:
     return decision.new_label if decision.word == "relabel" else row.label
 
 
-def _decision(cells: dict[str, str], where: str, known: Collection[str]) -> Decision | None:
-    """Return a line's decision, None for a single reviewer's opinion. Raises BadInput."""
-    word = cells["decision"].strip().casefold()
-    new_label = label_name(cells.get("new_label", ""))
-    if word not in WORDS:
-        raise BadInput(
-            f"{where}: unknown decision {word!r}: use {', '.join(WORDS)}, or leave it empty"
-        )
-    if word == "relabel" and not new_label:
-        raise BadInput(f"{where}: relabel needs a 'new_label'")
-    if word == "relabel" and new_label not in known:
-        raise BadInput(f"{where}: unknown label {new_label!r}{suggest_label(new_label, known)}")
-    answer = parse_answer(cells, where)
-    if answer.role == _OPINION:
-        return None
+def _decision(answer: Answer, where: str) -> Decision:
     return Decision(
-        id=cells["id"].strip(),
-        message_sha256=cells["message_sha256"].strip().casefold(),
-        word=word,
-        new_label=new_label if word == "relabel" else "",
-        note=cells.get("note", "").strip(),
-        by=cells.get("decided_by", "").strip(),
+        id=answer.id,
+        message_sha256=answer.message_sha256,
+        word=answer.decision,
+        new_label=answer.new_label,
+        note=answer.note,
+        by=answer.decided_by,
         where=where,
         origin=LabelOrigin(answer.label_source, answer.guideline),
     )
 
 
-def _check(decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]) -> None:
-    where, id_ = decision.where, decision.id
-    row = rows.get(id_)
+def _wrong(cells: Mapping[str, str], known: Collection[str]) -> str | None:
+    """Return what is wrong with a decision's word or label."""
+    word = cells["decision"].strip().casefold()
+    new_label = label_name(cells.get("new_label", ""))
+    if word not in ALLOWED["decision"]:
+        return f"unknown decision {word!r}: use {', '.join(ALLOWED['decision'])}, or leave it empty"
+    if word == "relabel" and not new_label:
+        return "relabel needs a 'new_label'"
+    if word == "relabel" and new_label not in known:
+        return f"unknown label {new_label!r}{suggest_label(new_label, known)}"
+    return None
+
+
+_SHOWN = 20  # decisions that fit no row: after that many, it is the wrong file
+
+
+def _misfit(
+    decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]
+) -> str | None:
+    """Return why a decision is not about a row of this export."""
+    row = rows.get(decision.id)
     if row is None:
-        raise BadInput(f"{where}: no row has the id {id_!r}: is this the queue of another export?")
-    if decision.message_sha256 not in map(message_sha256, (row.message, originals[id_])):
-        raise BadInput(f"{where}: the text of {id_!r} has changed since the decision: decide again")
+        return f"no row has the id {decision.id!r}: is this the queue of another export?"
+    if decision.message_sha256 not in map(message_sha256, (row.message, originals[decision.id])):
+        return f"the text of {decision.id!r} has changed since the decision: decide again"
+    return None

@@ -52,13 +52,11 @@ from trainer.dataset.labels import (
     apply_decisions,
     describe_unknown,
     find_small,
-    guard,
     map_labels,
     match_spelling,
     read_decisions,
     read_label_map,
     refuse_absent,
-    write_review_csv,
 )
 from trainer.dataset.near_duplicates import NearGroups, group_near
 from trainer.dataset.readers import Source, read_source
@@ -84,6 +82,7 @@ from trainer.dataset.split import (
 )
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
+from worker.common.review_files import write_review
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_bytes, sha256_file, sync_directory, write_atomically
 from worker.contract.text import NORMALIZATION, message_sha256, normalize
@@ -255,7 +254,7 @@ def _read(
     _keep_once(rows, findings)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
-        table = read_label_map(settings.label_map, taxonomy.names, settings.encoding)
+        table = read_label_map(settings.label_map, taxonomy.names)
         rows = map_labels(rows, table)
     findings.notes += [
         f"the label {found.written!r} was read as {found.label!r} in {rows_of(found.rows)}"
@@ -341,7 +340,7 @@ def _refuse_wrong(
         changed = {(row.key, row.label) for row in rows if row.id in decided}
         unknown = [row for row in unknown if (row.key, row.label) not in changed]
         findings.wrong += [f"{one}: {_UNKNOWN}" for one in describe_unknown(unknown, known)]
-    if findings.wrong:
+    if findings.wrong and rows:
         texts = {(row.label, row.key) for row in rows if row.label in known and not row.given}
         findings.wrong += find_small(
             Counter(label for label, _ in texts), taxonomy, settings.minimum_per_label
@@ -349,7 +348,7 @@ def _refuse_wrong(
     findings.refuse()
 
 
-_UNKNOWN = "translate it with --label-map, add it to the taxonomy, or choose --unknown-label drop or review"
+_UNKNOWN = "use --label-map, add it to the taxonomy, or choose --unknown-label drop or review"
 
 
 def _set_aside(
@@ -390,7 +389,7 @@ def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list
     decisions = []
     undecided = 0
     for path in settings.decisions:
-        some, still_open = read_decisions(path, taxonomy.names, settings.encoding)
+        some, still_open = read_decisions(path, taxonomy.names)
         decisions += some
         undecided += still_open
     return decisions, undecided
@@ -669,10 +668,10 @@ def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
         yield COPIES, data, count
     rows = list(_conflict_rows(prepared))
     if rows:
-        yield CONFLICTS, write_review_csv(_COLUMNS, rows).encode("utf-8"), len(rows)
+        yield CONFLICTS, write_review(_COLUMNS, rows), len(rows)
     if prepared.unlabelled:
         rows = list(_unlabelled_rows(prepared))
-        yield UNLABELLED, write_review_csv(_TO_LABEL, rows).encode("utf-8"), len(rows)
+        yield UNLABELLED, write_review(_TO_LABEL, rows), len(rows)
 
 
 _TO_LABEL = (*IDENTITY, "label", "message", *BY_HAND)
@@ -684,7 +683,7 @@ def _unlabelled_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
             "id": row.id,
             "message_sha256": message_sha256(row.message),
             "label": row.label,
-            "message": guard(row.message if shown else _HIDDEN),
+            "message": row.message if shown else _HIDDEN,
         }
 
 
@@ -729,7 +728,7 @@ def _conflict_row(
         "label": row.label,
         "other_labels": " | ".join(sorted({other.label for other in rows} - {row.label})),
         "outcome": outcome,
-        "message": guard(text),
+        "message": text,
     }
 
 

@@ -50,19 +50,15 @@ def read_source(
     """Read one file, or the folder of a saved dataset. Rows that cannot be read are left out, and
     are in ``findings``. Raises BadInput if nothing of it can be read."""
     no_suffix = not path.suffix[1:].isalpha()  # FOLDER/SPLIT, or the name of a dataset on the hub
-    if path.is_dir() or (format_of(path.name) is None and no_suffix and not path.exists()):
-        return _read_saved(path, wanted, findings)
-    table = _open(path, path.name, encoding, sheet)
-    chosen = choose_columns(wanted, table)
-    rows = _read_rows(table, chosen, findings)
-    return rows, Source(path.name, sha256_file(path), len(rows), chosen, table.found.words())
-
-
-def _open(path: Path, name: str, encoding: str | None = None, sheet: str | None = None) -> Table:
     try:
-        return read_table(path, name, encoding=encoding, sheet=sheet)
+        if path.is_dir() or (format_of(path.name) is None and no_suffix and not path.exists()):
+            return _read_saved(path, wanted, findings)
+        table = read_table(path, path.name, encoding=encoding, sheet=sheet)
+        chosen = choose_columns(wanted, table)
+        rows = _read_rows(table, chosen, findings)
     except TableError as error:
         raise BadInput(str(error)) from error
+    return rows, Source(path.name, sha256_file(path), len(rows), chosen, table.found.words())
 
 
 def _read_saved(path: Path, wanted: ColumnNames, findings: Findings) -> tuple[list[Row], Source]:
@@ -71,7 +67,7 @@ def _read_saved(path: Path, wanted: ColumnNames, findings: Findings) -> tuple[li
     first: ChosenColumns | None = None
     digests = {}
     for shard in find_shards(path):
-        table = _open(shard, f"{shard.parent.name}/{shard.name}")
+        table = read_table(shard, f"{shard.parent.name}/{shard.name}")
         chosen = choose_columns(wanted, table)
         if chosen != (first := first or chosen):
             raise BadInput(f"{table.name}: has other columns than the previous files: save again")
@@ -86,16 +82,12 @@ def _read_rows(table: Table, chosen: ChosenColumns, findings: Findings) -> list[
     fields, columns = zip(*chosen.of.items(), strict=True)
     bad: dict[str, _Bad] = {}
     rows = []
-    try:
-        for number, cells in table.rows(columns):
-            record = dict(zip(fields, cells, strict=True))
-            where = table.where(number)
-            try:
-                rows.append(_row(record, where))
-            except _BadCell as error:
-                bad.setdefault(error.field, _Bad(error.remedy, [])).rows.append(number)
-    except TableError as error:
-        raise BadInput(str(error)) from error
+    for number, cells in table.rows(columns):
+        record = dict(zip(fields, cells, strict=True))
+        try:
+            rows.append(_row(record, table.where(number)))
+        except _BadCell as error:
+            bad.setdefault(error.field, _Bad(error.remedy, [])).rows.append(number)
     for problem in table.problems:
         findings.add_problem(table, problem)
     for field, (remedy, numbers) in bad.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.artifacts.evaluation import (
@@ -23,14 +24,19 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.folder import Dataset, Example, open_holdout
-from trainer.dataset.labels import guard, suggest_label, write_review_csv
+from trainer.dataset.labels import suggest_label
 from trainer.dataset.split import shuffle_key
-from trainer.dataset.text_files import parse_csv, read_edited
 from trainer.errors import BadInput
 from trainer.evaluation.summary import verify_evaluation
 from trainer.statistics.label_errors import corrected_accuracy, label_error_rate, sample_size
+from worker.common.review_files import (
+    ReviewFile,
+    answer_of,
+    read_review,
+    write_review,
+)
 from worker.contract.digest import write_atomically
-from worker.contract.exchange import read_answers
+from worker.contract.errors import RecordRefused
 from worker.contract.taxonomy import NO_LABEL, label_name
 from worker.contract.timestamps import rfc3339_now
 
@@ -59,11 +65,8 @@ def draw_sample(
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: this folder does not exist: create it or give another --out")
     name, examples = draw_examples(dataset, half_width=half_width, size=size, seed=seed)
-    rows = [
-        {"id": example.id, "sample": name, "message": guard(example.message)}
-        for example in examples
-    ]
-    write_atomically(out, write_review_csv(_COLUMNS, rows).encode("utf-8"), mode=PRIVATE)
+    rows = [{"id": example.id, "sample": name, "message": example.message} for example in examples]
+    write_atomically(out, write_review(_COLUMNS, rows), mode=PRIVATE)
     return len(examples)
 
 
@@ -141,88 +144,104 @@ def _judge(
 def _read_sample(
     path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> tuple[dict[str, str | None], int]:
-    """Return the true label by id (None: no label fits), and the seed."""
-    top, header, records = parse_csv(read_edited(path), path.name, columns=(*_NEEDED, "decision"))
-    if "decision" in header:
-        return _read_answers(path, evaluation, ids)
-    missing = [name for name in _NEEDED if name not in header]
+    """Return the true label by id (None: no label fits), and the seed. The file is that of
+    ``audit-sample``, or the desk's decisions of an audit. Raises BadInput with all its problems."""
+    try:
+        file = read_review(path, ("id",))
+        if "decision" in file.columns:
+            rows = _rows_of_answers(file, evaluation.labels)
+        else:
+            rows = _rows_of_sample(file, evaluation.labels)
+        seed = _check_sample(file, rows, evaluation, ids)
+        file.check()
+    except RecordRefused as error:
+        raise BadInput(str(error)) from None
+    return {row.id: row.truth for row in rows}, seed
+
+
+@dataclass(frozen=True, slots=True)
+class _Audited:
+    """A row of a labelled sample; ``truth`` None: no label fits."""
+
+    line: int
+    id: str
+    sample: str
+    truth: str | None
+
+
+def _rows_of_sample(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
+    missing = [name for name in _NEEDED if name not in file.columns]
     if missing:
         raise BadInput(
-            f"{path.name}:{top}: no column {missing[0]!r}: give the file of clerk-trainer "
-            "audit-sample"
+            f"{file.name}: no column {missing[0]!r}: give the file of clerk-trainer audit-sample"
         )
-    truth: dict[str, str | None] = {}
-    names: set[str] = set()
-    undecided = []
-    for line, cells in records:
-        row = dict(zip(header, cells, strict=True))
-        where, id_ = f"{path.name}:{line}", row["id"].strip()
-        if id_ in truth:
-            raise BadInput(f"{where}: {id_!r} occurs twice: keep one")
-        if not row["true_label"].strip():
-            undecided.append(where)
-        truth[id_] = read_true_label(row["true_label"], evaluation.labels, where)
-        names.add(row["sample"].strip())
-    seed = _check_sample(path, names, evaluation, ids, set(truth))
-    if undecided:
-        raise BadInput(
-            f"{undecided[0]}: {len(undecided)} of {len(truth)} rows have no true_label: label "
-            f"every row, or write {NO_LABEL!r} if no label fits: gaps would bias the result"
-        )
-    return truth, seed
+    rows: dict[str, _Audited] = {}
+    for line, cells in file.rows:
+        id_, written = cells["id"].strip(), label_name(cells["true_label"])
+        if id_ in rows:
+            file.note(line, f"{id_!r} occurs twice: keep one")
+        if not written:
+            file.note(
+                line,
+                f"no true_label: label every row, or write {NO_LABEL!r} if no label fits: gaps "
+                "would bias the result",
+            )
+        elif problem := _wrong_label(written, labels):
+            file.note(line, problem)
+        truth = written if written in labels else None
+        rows[id_] = _Audited(line, id_, cells["sample"].strip(), truth)
+    return list(rows.values())
 
 
-def _read_answers(
-    path: Path, evaluation: EvaluationRecord, ids: Sequence[str]
-) -> tuple[dict[str, str | None], int]:
+def _rows_of_answers(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
     """Return the same from a file of decisions (``worker.contract.exchange``) of an audit."""
-    found = [
-        answer
-        for answer in read_answers(path)
-        if answer.audits_holdout and answer.role == "outcome"
-    ]
-    if not found:
-        raise BadInput(f"{path.name}: has no decision of an audit: export the audit's project")
-    truth = {
-        answer.id: read_true_label(answer.new_label or NO_LABEL, evaluation.labels, path.name)
-        for answer in found
-    }
-    names = {answer.batch or "" for answer in found}
-    return truth, _check_sample(path, names, evaluation, ids, set(truth))
+    rows = []
+    for line, cells in file.rows:
+        answer = answer_of(file, line, cells) if cells["decision"].strip() else None
+        if answer is None or not answer.audits_holdout or answer.role != "outcome":
+            continue
+        rows.append(_Audited(line, answer.id, answer.batch or "", answer.new_label or None))
+        if answer.new_label and (problem := _wrong_label(answer.new_label, labels)):
+            file.note(line, problem)
+    if not rows:
+        file.check()
+        raise BadInput(f"{file.name}: has no decision of an audit: export the audit's project")
+    return rows
 
 
-def read_true_label(written: str, labels: Sequence[str], where: str) -> str | None:
-    """Return the label in a cell; None if no label fits. Raises BadInput."""
-    written = label_name(written)
-    if written in labels:
-        return written
-    if written.casefold() in {"", NO_LABEL}:
+def _wrong_label(written: str, labels: Sequence[str]) -> str | None:
+    """Return what is wrong with a label in a cell."""
+    if written in labels or written.casefold() == NO_LABEL:
         return None
-    raise BadInput(
-        f"{where}: true_label ({len(written)} characters) is not a label"
-        f"{suggest_label(written, labels)}: use {', '.join(labels)}, or {NO_LABEL}"
+    return (
+        f"true_label ({len(written)} characters) is not a label{suggest_label(written, labels)}: "
+        f"use {', '.join(labels)}, or {NO_LABEL}"
     )
 
 
 def _check_sample(
-    path: Path, names: set[str], evaluation: EvaluationRecord, ids: Sequence[str], there: set[str]
+    file: ReviewFile, rows: Sequence[_Audited], evaluation: EvaluationRecord, ids: Sequence[str]
 ) -> int:
-    """Return the sample's seed. Raises BadInput if the rows are not exactly the sample."""
-    found = _SAMPLE.fullmatch(names.pop()) if len(names) == 1 else None
+    """Return the sample's seed; problems are noted if the rows are not exactly the sample. Raises
+    BadInput for a file of no sample, or of another hold-out's."""
+    [(name, _)] = Counter(row.sample for row in rows).most_common(1) or [("", 0)]
+    found = _SAMPLE.fullmatch(name)
     if found is None:
-        raise BadInput(f"{path.name}: the column 'sample' was changed: draw and label a new sample")
+        raise BadInput(f"{file.name}: the column 'sample' was changed: draw and label a new sample")
     holdout, seed, size = found[1], int(found[2]), int(found[3])
     if not evaluation.dataset.holdout_sha256.startswith(holdout):
         raise BadInput(
-            f"{path.name}: is a sample of hold-out {holdout}, but the evaluation is of "
+            f"{file.name}: is a sample of hold-out {holdout}, but the evaluation is of "
             f"{evaluation.dataset.holdout_sha256[:16]}: draw a sample of that hold-out"
         )
     drawn = set(_draw(ids, seed, size))
-    if drawn != there:
-        raise BadInput(
-            f"{path.name}: {len(drawn - there)} rows of the sample are missing and "
-            f"{len(there - drawn)} do not belong to it: restore the rows that audit-sample wrote"
-        )
+    for row in rows:
+        if row.sample != name:
+            file.note(row.line, f"the column 'sample' was changed: write {name}")
+        if row.id not in drawn:
+            file.note(row.line, "does not belong to the sample: restore the row's id")
+    if missing := len(drawn - {row.id for row in rows}):
+        file.note(0, f"{missing} rows of the sample are missing: restore what audit-sample wrote")
     return seed
 
 

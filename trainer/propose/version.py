@@ -55,8 +55,9 @@ from trainer.dataset.prepare import building
 from trainer.dataset.split import shuffle_key, unite_copies
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
+from worker.common.review_files import read_answers
 from worker.contract.digest import sha256_bytes, write_atomically
-from worker.contract.exchange import Answer, read_answers, read_tasks
+from worker.contract.exchange import Answer, read_tasks
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 

@@ -36,7 +36,8 @@ from trainer.model.lora_model import encode_prompts
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import BATCH_SIZE
 from trainer.similarity import SIMILARITY
-from worker.contract.exchange import LabelSource, Neighbour, Task, read_answers, read_tasks, task_id
+from worker.common.review_files import read_answers
+from worker.contract.exchange import LabelSource, Neighbour, Task, read_tasks, task_id
 from worker.contract.text import message_sha256, normalize
 
 SUSPECTED = "models_disagree"

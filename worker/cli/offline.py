@@ -43,7 +43,7 @@ Messages = Annotated[
         "--input",
         "-i",
         metavar="FILE",
-        help="CSV, JSONL or text file of messages; - for standard input.",
+        help="Messages: .csv, .tsv, .xlsx, .parquet, .jsonl or .txt; - for standard input.",
     ),
 ]
 First = Annotated[
@@ -57,7 +57,7 @@ Second = Annotated[str, typer.Argument(help="The adapter to compare it with, nam
 LabelField = Annotated[
     str | None,
     typer.Option(
-        help="CSV column or JSON path of the true label; shows which adapter is correct more often."
+        help="Column or JSON path of the true label; shows which adapter is correct more often."
     ),
 ]
 Last = Annotated[int | None, typer.Option(min=1, help="The newest N records of the topic.")]
@@ -126,14 +126,16 @@ def classify(
     source: Messages = None,
     input_format: InputFormat = None,
     field: MessageField = None,
+    as_json: AsJson = False,
     use_demo: UseDemo = False,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
     """Classify messages without Kafka: one text, a file, or standard input.
 
-    Results go to standard output in input order, as one JSON object per line, or for CSV input as
-    CSV with added columns. Progress goes to standard error.
+    Results go to standard output in input order. Each is the output record: one JSON object a line,
+    or for a table (CSV, TSV, XLSX, Parquet) CSV, in which the record's fields follow the table's
+    own columns, named input.NAME. Progress goes to standard error.
 
     Examples: clerk-worker classify --demo "where is my parcel?"
     · clerk-worker classify --demo -i messages.csv --field body > labelled.csv
@@ -146,7 +148,7 @@ def classify(
     if (text is None) == (source is None):
         print("error: give one TEXT, or --input FILE (- for standard input)", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
-    run_classify(loaded.settings, ClassifyRequest(text, source, input_format, field))
+    run_classify(loaded.settings, ClassifyRequest(text, source, input_format, field, as_json))
 
 
 def compare(
@@ -180,8 +182,8 @@ def compare(
     from rich.console import Console
 
     from worker.cli.load import load_offline
-    from worker.offline.classify import MessageFile
     from worker.offline.compare import CompareRequest, run_compare, show, to_json, write_csv
+    from worker.offline.message_files import MessageFile
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
     records = input_range(since, until, offsets, last)

@@ -32,14 +32,12 @@ Sets = Annotated[
     ),
 ]
 InputFormat = Annotated[
-    Literal["csv", "jsonl", "text"] | None,
+    Literal["csv", "tsv", "xlsx", "parquet", "jsonl", "text"] | None,
     typer.Option("--format", "-f", help="Format of the input; default: by the file name's ending."),
 ]
 MessageField = Annotated[
     str | None,
-    typer.Option(
-        "--field", help="CSV column or JSON path of the message text.", show_default=False
-    ),
+    typer.Option("--field", help="Column or JSON path of the message text.", show_default=False),
 ]
 UseDemo = Annotated[
     bool, typer.Option("--demo", help="Use the demo's small base model and its adapter.")

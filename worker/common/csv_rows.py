@@ -38,60 +38,68 @@ class _RecordTooLong(Exception):
     pass
 
 
-def read_records(lines: Iterator[str], dialect: Dialect) -> Iterator[tuple[int, list[str] | None]]:
-    """Yield (line, cells) for each record, and (line, None) for one whose quotes are wrong, after
-    which reading resumes at the next line. Blank lines are skipped."""
-    csv.field_size_limit(_FIELD_LIMIT)
-    again: deque[str] = deque()
-    taken: list[str] = []
-    fresh = reread = 0
+class _Feed:
+    """A file's lines for the csv module: it remembers those of the present record, and can give
+    them again."""
 
-    def feed() -> Iterator[str]:
-        nonlocal fresh
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._again: deque[str] = deque()
+        self._fresh = self._reread = 0
+        self.taken: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
         size = 0
         while True:
-            if again:
-                line = again.popleft()
-            elif (line := next(lines, "")) == "":
-                return
+            if self._again:
+                line = self._again.popleft()
+            elif line := next(self._lines, ""):
+                self._fresh += len(line)
             else:
-                fresh += len(line)
-            if not taken:
-                size = 0
-            taken.append(line)
-            size += len(line)
+                return
+            size = len(line) + (size if self.taken else 0)
+            self.taken.append(line)
             if size > _RECORD_CHARS:
                 raise _RecordTooLong
             yield line
 
-    start = 1
+    def resume(self) -> int:
+        """Go back to the second line of the present record, and return the lines left out."""
+        rest = self.taken[1:]
+        self._reread += sum(map(len, rest))
+        # A bound on reading again: a file of nothing but open quotes would take quadratic time.
+        if not rest or self._reread > _REREAD_CHARS + 2 * self._fresh:
+            return len(self.taken)
+        self._again.extendleft(reversed(rest))
+        return 1
+
+
+def read_records(lines: Iterator[str], dialect: Dialect) -> Iterator[tuple[int, list[str] | None]]:
+    """Yield (line, cells) for each record, and (line, None) for one whose quotes are wrong, after
+    which reading resumes at the next line. Blank records are skipped. Raises EncodingError for more
+    than 5,000 columns."""
+    csv.field_size_limit(_FIELD_LIMIT)
+    feed = _Feed(lines)
     for _ in range(dialect.skip):
         next(lines, "")
-        start += 1
-    reader = _reader(feed(), dialect)
+    line = 1 + dialect.skip
+    reader = _reader(iter(feed), dialect)
     while True:
-        taken.clear()
+        feed.taken.clear()
         try:
             record = next(reader)
         except StopIteration:
             return
         except (csv.Error, _RecordTooLong):
-            yield start, None
-            rest = taken[1:]
-            reread += sum(map(len, rest))
-            # A bound on reading again: a file of nothing but open quotes would take quadratic time.
-            if rest and reread <= _REREAD_CHARS + 2 * fresh:
-                again.extendleft(reversed(rest))
-                start += 1
-            else:
-                start += len(taken)
-            reader = _reader(feed(), dialect)
+            yield line, None
+            line += feed.resume()
+            reader = _reader(iter(feed), dialect)
             continue
         if len(record) > MAX_COLUMNS:
-            raise EncodingError(f"line {start} has more than {MAX_COLUMNS:,} columns")
+            raise EncodingError(f"line {line} has more than {MAX_COLUMNS:,} columns")
         if any(record) and (len(record) > 1 or record[0].strip()):
-            yield start, record
-        start += len(taken)
+            yield line, record
+        line += len(feed.taken)
 
 
 def _reader(lines: Iterator[str], dialect: Dialect) -> Iterator[list[str]]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import BinaryIO, TextIO
 
 Opener = Callable[[], BinaryIO]
@@ -212,3 +213,12 @@ def decoded_lines(encoding: Encoding, opener: Opener, newline: str = "") -> Iter
     """Yield the lines of a file with their ends; the file is open while they are read."""
     with opener() as raw, encoding.open(raw, newline) as text:
         yield from text
+
+
+def decoded_file(path: Path) -> Iterator[str]:
+    """Yield the lines of a file in the encoding that is found. Raises EncodingError, OSError."""
+
+    def opener() -> BinaryIO:
+        return path.open("rb")
+
+    yield from decoded_lines(find_encoding(opener, path.name), opener)

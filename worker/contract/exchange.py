@@ -12,8 +12,6 @@ retyped or dropped; readers ignore fields that they do not know.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -169,9 +167,10 @@ def parse_tasks(lines: Iterable[str], name: str) -> Mapping[int, Task]:
 
 # --- Answers: reviewers' decisions ---
 #
-# A CSV file that the desk exports, or that a reviewer fills in by hand: ``clerk-trainer check``
-# writes it without the columns after ``decided_by``. A message that several reviewers decided on
-# has one row that counts (``outcome``) and may have one for each reviewer (``opinion``).
+# A CSV file (``worker.common.review_files``) that the desk exports, or that a reviewer fills in by
+# hand: ``clerk-trainer check`` writes it without the columns after ``decided_by``. A message that
+# several reviewers decided on has one row that counts (``outcome``) and may have one for each
+# reviewer (``opinion``).
 # ``prepare`` uses the outcomes; ``advise`` uses both.
 
 
@@ -181,8 +180,6 @@ DecisionWord = Literal["accept", "relabel", "drop"]
 AnswerRole = Literal["outcome", "opinion"]
 
 ANSWERS_SCHEMA = "decisions/2"
-# First characters of a cell that a spreadsheet reads as a formula (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,41 +237,12 @@ _DEFAULTS: dict[str, Any] = {"label_source": "person", "role": "outcome"}
 _TEXTS = ("new_label", "note", "decided_by")
 
 
-def write_answers(answers: Iterable[Answer]) -> str:
-    """Return the answers as CSV with a header."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(ANSWER_COLUMNS)
-    for answer in answers:
-        cells = {name: getattr(answer, name) or "" for name in _NAMES}
-        # Only the note is free text; the other columns have fixed values, ids or label names.
-        cells["note"] = _guard(cells["note"])
-        writer.writerow([*cells.values(), ANSWERS_SCHEMA])
-    return text.getvalue()
+def answer_cells(answer: Answer) -> dict[str, str]:
+    """Return a decision's cells by column."""
+    return {name: getattr(answer, name) or "" for name in _NAMES} | {"schema": ANSWERS_SCHEMA}
 
 
-def save_answers(path: Path, answers: Iterable[Answer]) -> None:
-    """Write a file of decisions, for its owner and group: notes may quote messages."""
-    write_atomically(path, write_answers(answers).encode("utf-8"), mode=PRIVATE)
-
-
-def read_answers(path: Path) -> tuple[Answer, ...]:
-    """Read a file of decisions; rows without a decision are still open and skipped.
-
-    Raises RecordRefused with the line at fault, without quoting it.
-    """
-    try:
-        lines = list(csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True))
-    except csv.Error as error:
-        raise RecordRefused(path.name, f"not a CSV file: {error}") from None
-    return tuple(
-        parse_answer(cells, f"{path.name}:{number}")
-        for number, cells in enumerate(lines, start=2)
-        if (cells.get("decision") or "").strip()
-    )
-
-
-def parse_answer(cells: dict[str, Any], where: str) -> Answer:
+def parse_answer(cells: Mapping[str, str], where: str) -> Answer:
     """Build an answer from a row's cells. Raises RecordRefused."""
     if (cells.get("schema") or ANSWERS_SCHEMA).strip() != ANSWERS_SCHEMA:
         raise RecordRefused(where, f"unknown version of a decision: export it as {ANSWERS_SCHEMA}")
@@ -293,11 +261,6 @@ def parse_answer(cells: dict[str, Any], where: str) -> Answer:
         return Answer(**values)
     except ValueError as error:
         raise RecordRefused(where, str(error)) from None
-
-
-def _guard(text: str) -> str:
-    """Put an apostrophe before a text that a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 # --- Advice: what the decisions say about the labels ---

@@ -1,6 +1,7 @@
 """``clerk-worker classify``: label a text, a file or standard input without Kafka.
 
-Prompts, engine and review rules are the worker's; only the source and the sink differ.
+Prompts, engine, review rules and the output record are the worker's; only source and sink differ.
+A record's ``source`` is the file, partition 0, and the row as a spreadsheet or an editor counts it.
 """
 
 from __future__ import annotations
@@ -8,77 +9,79 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime
 from queue import Queue
 from threading import Thread
-from typing import IO, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from worker.contract import Decision
-from worker.contract.records import InputFormat as Layout
-from worker.contract.records import SupportMessage
-from worker.contract.records.decode import extract_message, look_up
-from worker.core.labeller import Labeller
-from worker.engine.port import Answer, Engine, StageDecisions
-from worker.errors import MessageRejected, SettingsError
+from worker.common.review_files import BYTE_ORDER_MARK, guard
+from worker.contract.codec import encode
+from worker.contract.records import OutputRecord, SupportMessage
+from worker.contract.records.identity import Source, to_json
+from worker.core.labeller import Labeller, Prepared, ServingAdapter
+from worker.engine.port import Answer, Engine
+from worker.errors import MessageRejected
 from worker.offline.answers import wait_for_answers, why_cancelled
-from worker.serving import make_labeller, open_model, record_layout
+from worker.offline.message_files import TABLES, FileFormat, MessageFile, Row, file_row, read_rows
+from worker.records.encode import OutputEncoder
+from worker.records.types import Classified, Rejected, Timing
+from worker.serving import make_serving_adapter, open_model, record_layout
 from worker.settings import Settings
 
 # Enough to keep an engine busy, and few enough that a large file is read while it is labelled.
 _IN_FLIGHT = 128
-# Prefixed because an input file often has a column "label" already.
-_CSV_PREFIX = "clerk_"
-_CSV_COLUMNS = ("label", "confidence", "off_label_mass", "review", "error")
 
-Result = dict[str, Any]
-
-
-FileFormat = Literal["csv", "jsonl", "text"]
-_ENDINGS: dict[str, FileFormat] = {
-    ".csv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-}
+Result = Classified | Rejected
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyRequest:
-    """One ``text`` to classify, or a ``source`` of many (a path, or - for standard input)."""
+    """One ``text`` to classify, or a ``source`` of many (a path, or - for standard input).
+
+    Results are CSV for a table and JSON Lines otherwise; ``as_json`` makes them JSON Lines always.
+    """
 
     text: str | None
     source: str | None
-    format: FileFormat | None
-    field: str | None
+    format: FileFormat | None = None
+    field: str | None = None
+    as_json: bool = False
 
 
 def run_classify(settings: Settings, request: ClassifyRequest) -> None:
     """Classify and print. Raises WorkerStopped or AdapterRefused."""
+    kind: FileFormat = "text"
     if request.text is not None:
-        rows: Iterable[Row] = [Row({}, SupportMessage(request.text, None))]
-        kind: FileFormat = "text"
+        rows: Iterable[Row] = [file_row("text", 1, SupportMessage(request.text, None))]
     else:
         file = MessageFile(request.source or "-", request.format, request.field)
-        kind = file_format(file)
+        kind = file.kind
         rows = read_rows(file, record_layout(settings.records))
         if request.source != "-":
             rows = list(rows)  # a bad file is reported before the engine starts
     opened = open_model(settings)
     try:
-        labeller = make_labeller(settings, opened)
-        results = label_in_order(labeller, opened.engine, rows, silence_s=settings.loop.deadline_s)
-        if request.text is not None and sys.stdout.isatty():
+        adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+        results = label_in_order(
+            adapter.labeller, opened.engine, rows, silence_s=settings.loop.deadline_s
+        )
+        if request.text is not None and sys.stdout.isatty() and not request.as_json:
             _print_result(next(results)[1])
+            return
+        shown = with_progress(results, len(rows) if isinstance(rows, list) else None)
+        if kind in TABLES and not request.as_json:
+            _write_csv(shown, adapter)
         else:
-            _write(with_progress(results, len(rows) if isinstance(rows, list) else None), kind)
+            _write_json(shown, adapter.outputs)
     finally:
         opened.engine.close()
 
@@ -92,14 +95,12 @@ def label_in_order(
     being typed. An error of ``rows`` is raised after the results before it. A message that is never
     answered gets no label (``silence_s``: see ``wait_for_answers``). Raises EngineDied.
     """
-    waiting: Queue[tuple[Row, Future[Answer] | None, Result] | BaseException | None] = Queue(
-        _IN_FLIGHT
-    )
+    waiting: Queue[tuple[Row, _Asked | Rejected] | BaseException | None] = Queue(_IN_FLIGHT)
 
     def read() -> None:
         try:
             for row in rows:
-                waiting.put((row, *_start(labeller, engine, row.message)))
+                waiting.put((row, _ask(labeller, engine, row.message)))
             waiting.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again where results are consumed
             waiting.put(error)
@@ -109,67 +110,47 @@ def label_in_order(
     while (started := waiting.get()) is not None:
         if isinstance(started, BaseException):
             raise started
-        row, future, known = started
-        if future is not None:
-            wait_for_answers(engine, labeller.manifest, [future], silence_s)
-        yield row, _finish(labeller, future, known, silence_s)
+        row, asked = started
+        if isinstance(asked, Rejected):
+            yield row, asked
+            continue
+        wait_for_answers(engine, labeller.manifest, [asked.future], silence_s)
+        yield row, _finish(labeller, asked, silence_s)
 
 
-def _start(
+class _Asked:
+    """A message in the engine; ``engine_s`` is measured when the answer comes, not when its turn
+    does."""
+
+    def __init__(self, prepared: Prepared, future: Future[Answer]) -> None:
+        self.prepared, self.future, self.engine_s = prepared, future, 0.0
+        self._since = time.monotonic()
+        future.add_done_callback(self._answered)
+
+    def _answered(self, _future: Future[Answer]) -> None:
+        self.engine_s = time.monotonic() - self._since
+
+
+def _ask(
     labeller: Labeller, engine: Engine, message: SupportMessage | MessageRejected
-) -> tuple[Future[Answer] | None, Result]:
+) -> _Asked | Rejected:
     try:
         if isinstance(message, MessageRejected):
             raise message
         prepared = labeller.prepare_message(message)
     except MessageRejected as error:
-        return None, {"label": None, "error": str(error)}
-    return engine.submit(prepared.prompt_ids), {"truncated": prepared.truncated}
+        return Rejected(error.reason, "decode", error.detail)
+    return _Asked(prepared, engine.submit(prepared.prompt_ids))
 
 
-def _finish(
-    labeller: Labeller, future: Future[Answer] | None, known: Result, silence_s: float
-) -> Result:
-    if future is None:
-        return known
-    if future.cancelled():
-        return {"label": None, "error": f"deadline_exceeded: {why_cancelled(silence_s)}"}
+def _finish(labeller: Labeller, asked: _Asked, silence_s: float) -> Result:
+    if asked.future.cancelled():
+        return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s))
     try:
-        answer = future.result()
-        decision = labeller.decide(answer)
+        answer = asked.future.result()
+        return labeller.classify(asked.prepared, answer, Timing(0.0, asked.engine_s))
     except MessageRejected as error:
-        return {"label": None, "error": str(error)}
-    mass, score = decision.off_label_mass, decision.out_of_scope
-    return {
-        "label": decision.label,
-        "confidence": round(decision.confidence, 6),
-        "off_label_mass": None if mass is None else round(mass, 6),
-        "review": list(labeller.review_reasons(decision)),
-        "scores": {name: round(share, 6) for name, share in decision.scores.items()},
-        **({} if score is None else {"out_of_scope": round(score, 6)}),
-        **_cascade(labeller, decision),
-        **known,
-        **({"truncated": answer.truncated} if isinstance(answer, StageDecisions) else {}),
-    }
-
-
-def _cascade(labeller: Labeller, decision: Decision) -> Result:
-    """Return the stage of a cascade that answered, and the answers of those before it."""
-    stages = labeller.manifest.stages
-    if not stages:
-        return {}
-    earlier = zip(stages, decision.earlier, strict=False)
-    return {
-        "stage": stages[len(decision.earlier)].name,
-        "earlier": [
-            {
-                "stage": stage.name,
-                "label": decided.label,
-                "confidence": round(decided.confidence, 6),
-            }
-            for stage, decided in earlier
-        ],
-    }
+        return Rejected(error.reason, "engine", error.detail)
 
 
 def with_progress(
@@ -192,140 +173,102 @@ def with_progress(
             yield result
 
 
-def _write(results: Iterator[tuple[Row, Result]], kind: FileFormat) -> None:
-    if kind != "csv":
-        for row, result in results:
-            # Flushed, so that a program behind a pipe sees each result at once.
-            print(json.dumps({**row.fields, **result}, ensure_ascii=False), flush=True)
-        return
+@dataclass(frozen=True, slots=True)
+class NoLabel:
+    """The line of a message without a label: a dead letter's reason, and the message's place."""
+
+    id: str
+    source: Source
+    message_id: str | None
+    reason: str
+    error: str
+    label: None = None
+
+
+def _record(row: Row, result: Result, outputs: OutputEncoder) -> OutputRecord | NoLabel:
+    if isinstance(result, Classified):
+        return outputs.build(row.record, result, datetime.now(UTC))
+    source = Source(*row.record.origin, None)
+    message = row.message
+    message_id = message.message_id if isinstance(message, SupportMessage) else None
+    return NoLabel(row.record.id, source, message_id, result.reason, result.detail)
+
+
+def _write_json(results: Iterator[tuple[Row, Result]], outputs: OutputEncoder) -> None:
+    for row, result in results:
+        # Flushed, so that a program behind a pipe sees each result at once.
+        print(to_json(_record(row, result, outputs)).decode(), flush=True)
+
+
+# A spreadsheet shows them next to the input's columns; the record's other fields follow.
+_FIRST = ("label", "confidence", "review.needed", "review.reasons", "reason", "error")
+_INPUT = "input."
+
+
+def _write_csv(results: Iterator[tuple[Row, Result]], adapter: ServingAdapter) -> None:
+    """Write the input's columns, named input.NAME, and the record's fields, named by their paths in
+    its JSON. Cells that a spreadsheet would run as a formula begin with an apostrophe."""
+    names = [*dict.fromkeys((*_FIRST, *_columns(OutputRecord, adapter.manifest.taxonomy.names)))]
+    if not adapter.manifest.stages:
+        names = [name for name in names if not name.startswith("cascade.")]
     writer: csv.DictWriter[str] | None = None
     for row, result in results:
         if writer is None:
-            columns = [*row.fields, *(_CSV_PREFIX + name for name in _CSV_COLUMNS)]
-            # Rows with more cells than the header are accepted; their extra cells are dropped.
-            writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", restval="")
+            columns = [*(_INPUT + name for name in row.cells), *names]
+            sys.stdout.write(BYTE_ORDER_MARK)
+            writer = csv.DictWriter(sys.stdout, columns, restval="")
             writer.writeheader()
-        shown = {**result, "review": " ".join(result.get("review", []))}
-        added = {_CSV_PREFIX + name: shown.get(name) for name in _CSV_COLUMNS}
-        writer.writerow({**row.fields, **added})
+        cells = {_INPUT + name: guard(cell or "") for name, cell in row.cells.items()}
+        cells |= _flatten(encode(_record(row, result, adapter.outputs)))
+        writer.writerow(cells)
+
+
+def _columns(kind: type, labels: Sequence[str], prefix: str = "") -> Iterator[str]:
+    """Yield the paths of a record's fields. The list of a cascade's earlier stages is one cell, and
+    there is no ``replay``."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        path, hint = prefix + field.name, hints[field.name]
+        parts = get_args(hint) if get_origin(hint) in {UnionType, Annotated} else (hint,)
+        inner = next((part for part in parts if is_dataclass(part)), None)
+        if path == "scores":
+            yield from (f"scores.{label}" for label in labels)
+        elif isinstance(inner, type) and path != "replay":
+            yield from _columns(inner, labels, f"{path}.")
+        elif path != "replay":
+            yield path
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, cell in value.items():
+        if isinstance(cell, Mapping):
+            found |= _flatten(cell, f"{prefix}{name}.")
+        elif prefix + name == "review.reasons":
+            found[prefix + name] = " ".join(cell)
+        elif isinstance(cell, str):
+            found[prefix + name] = guard(cell)
+        else:
+            found[prefix + name] = "" if cell is None else json.dumps(cell, ensure_ascii=False)
+    return found
 
 
 def _print_result(result: Result) -> None:
     console = Console(highlight=False)
-    if result.get("error"):
-        console.print(f"[red]no label[/red]  {escape(result['error'])}")
+    if isinstance(result, Rejected):
+        console.print(f"[red]no label[/red]  {escape(f'{result.reason}: {result.detail}')}")
         return
-    console.print(f"[bold green]{escape(result['label'])}[/bold green]  {result['confidence']:.1%}")
-    ranked = sorted(result["scores"].items(), key=lambda scored: -scored[1])
+    decision = result.decision
+    console.print(f"[bold green]{escape(decision.label)}[/bold green]  {decision.confidence:.1%}")
+    ranked = sorted(decision.scores.items(), key=lambda scored: -scored[1])
     for label, score in ranked[1:4]:
         console.print(f"[dim]{escape(label)}  {score:.1%}[/dim]")
-    if result["off_label_mass"] is not None:
-        console.print(f"[dim]no label fits  {result['off_label_mass']:.1%}[/dim]")
-    if result.get("out_of_scope") is not None:
-        console.print(f"[dim]out of scope  {result['out_of_scope']:.3f}[/dim]")
-    for stage in result.get("earlier", ()):
-        text = f"{stage['stage']}: {stage['label']}  {stage['confidence']:.1%}"
+    if decision.off_label_mass is not None:
+        console.print(f"[dim]no label fits  {decision.off_label_mass:.1%}[/dim]")
+    if decision.out_of_scope is not None:
+        console.print(f"[dim]out of scope  {decision.out_of_scope:.3f}[/dim]")
+    for number, earlier in enumerate(decision.earlier, start=1):
+        text = f"stage {number}: {earlier.label}  {earlier.confidence:.1%}"
         console.print(f"[dim]{escape(text)}[/dim]")
-    if result["review"]:
-        console.print(f"[yellow]for review: {', '.join(result['review'])}[/yellow]")
-
-
-@dataclass(frozen=True, slots=True)
-class MessageFile:
-    """An input file. ``source`` is a path, or - for standard input.
-
-    Without ``format`` the file name's ending decides. ``field`` is the CSV column or JSON path of
-    the message, ``label_field`` that of its true label, if any.
-    """
-
-    source: str
-    format: FileFormat | None = None
-    field: str | None = None
-    label_field: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One message of the input: its original fields, its text or why it has none, and its true
-    label, if requested and present."""
-
-    fields: dict[str, Any]
-    message: SupportMessage | MessageRejected
-    label: str | None = None
-
-
-def file_format(file: MessageFile) -> FileFormat:
-    """Return the given format, or that of the file name's ending. Raises SettingsError."""
-    found = file.format or _ENDINGS.get(Path(file.source).suffix.lower())
-    if found is None:
-        raise SettingsError(f"--input {file.source}: unknown file type: give its --format")
-    return found
-
-
-def read_rows(file: MessageFile, layout: Layout) -> Iterator[Row]:
-    """Yield every message in order. ``layout`` has the JSON fields if ``file`` names none. Raises
-    SettingsError for an unreadable file or a missing column."""
-    kind = file_format(file)
-    with _open(file.source) as lines:
-        try:
-            if kind == "csv":
-                yield from _read_csv(lines, file)
-            elif kind == "jsonl":
-                yield from _read_jsonl(lines, file, layout)
-            else:
-                yield from (
-                    Row({"line": number}, SupportMessage(line.rstrip("\r\n"), None))
-                    for number, line in enumerate(lines, 1)
-                )
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise SettingsError(f"--input {file.source}: not readable: {error}") from error
-
-
-def _read_csv(lines: IO[str], file: MessageFile) -> Iterator[Row]:
-    reader = csv.DictReader(lines)
-    columns = list(reader.fieldnames or [])
-    column = file.field or "message"
-    for name, option in ((column, "--field"), (file.label_field, "--label-field")):
-        if name is not None and name not in columns:
-            raise SettingsError(
-                f"--input {file.source}: no column {name!r}, only "
-                f"{', '.join(columns) or 'an empty header'}: choose one with {option}"
-            )
-    for fields in reader:
-        label = fields[file.label_field] if file.label_field else None
-        yield Row(fields, SupportMessage(fields[column] or "", None), label or None)
-
-
-def _read_jsonl(lines: IO[str], file: MessageFile, layout: Layout) -> Iterator[Row]:
-    if file.field:
-        layout = Layout("json", (file.field,), layout.id_field)
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError):
-            yield Row({"line": number}, MessageRejected("not_json", "the line is not JSON"))
-            continue
-        label = look_up(data, file.label_field) if file.label_field else None
-        label = label if isinstance(label, str) and label else None
-        try:
-            message = extract_message(data, layout)
-        except MessageRejected as error:
-            yield Row({"line": number}, error, label)
-            continue
-        yield Row({"line": number, "message_id": message.message_id}, message, label)
-
-
-@contextmanager
-def _open(source: str) -> Iterator[IO[str]]:
-    if source == "-":
-        # Not sys.stdin: at exit Python waits for a thread that reads it, so Ctrl-C would hang.
-        with open(0, encoding="utf-8-sig", newline="", closefd=False) as file:
-            yield file
-        return
-    try:
-        with Path(source).open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise SettingsError(f"--input {source}: {error.strerror}") from error
+    if result.review:
+        console.print(f"[yellow]for review: {', '.join(result.review)}[/yellow]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,22 +16,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from worker.common.review_files import write_review
 from worker.contract import Manifest
 from worker.contract.records import SupportMessage, decode_value
 from worker.engine.open import OpenedEngine
 from worker.errors import MessageRejected, SettingsError
 from worker.offline.adapters import resolve_adapter
-from worker.offline.classify import (
-    MessageFile,
-    Result,
-    Row,
-    label_in_order,
-    read_rows,
-    with_progress,
-)
+from worker.offline.classify import Result, label_in_order, with_progress
+from worker.offline.message_files import MessageFile, Row, read_rows
 from worker.offline.records import read_range
 from worker.policies import kafka_config
-from worker.records.types import Record
+from worker.records.types import Classified, Record
 from worker.serving import make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_reach import check_clients
@@ -126,7 +120,7 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
             message = decode_value(record.value, layout)
         except MessageRejected as error:
             message = error
-        found.append(Row({"id": record.id}, message))
+        found.append(Row(record.id, record, message))
     return f"{topic} ({_offsets_read(records)})" if records else topic, found
 
 
@@ -156,28 +150,20 @@ def _label(
 def _pairs(
     rows: Sequence[Row], firsts: Sequence[Result], seconds: Sequence[Result], *, texts: bool
 ) -> Iterator[Pair]:
-    for number, (row, first, second) in enumerate(zip(rows, firsts, seconds, strict=True), 1):
+    for row, first, second in zip(rows, firsts, seconds, strict=True):
         # Without a label from both there is nothing to compare; these are counted as unlabelled.
-        if first["label"] is None or second["label"] is None:
-            continue
-        text = row.message.text if texts and isinstance(row.message, SupportMessage) else None
-        yield Pair(_id(row, number), _labelled(first), _labelled(second), row.label, text)
+        if isinstance(first, Classified) and isinstance(second, Classified):
+            text = row.message.text if texts and isinstance(row.message, SupportMessage) else None
+            yield Pair(row.name, _labelled(first), _labelled(second), row.label, text)
 
 
-def _id(row: Row, number: int) -> str:
-    # Usual names of id columns in exports.
-    for name in ("id", "message_id", "ticket_id"):
-        if row.fields.get(name):
-            return str(row.fields[name])
-    return f"line {row.fields.get('line', number)}"
-
-
-def _labelled(result: Result) -> Labelled:
+def _labelled(result: Classified) -> Labelled:
+    decision = result.decision
     return Labelled(
-        result["label"],
-        result["confidence"],
-        result["off_label_mass"],
-        bool(result["review"]),
+        decision.label,
+        round(decision.confidence, 6),
+        None if decision.off_label_mass is None else round(decision.off_label_mass, 6),
+        bool(result.review),
     )
 
 
@@ -393,11 +379,11 @@ def write_csv(path: Path, pairs: Iterable[Pair]) -> int:
     """
     rows = [_row(pair) for pair in _by_confidence(pairs)]
     more = [name for name in ("truth", "text") if any(name in row for row in rows)]
+    data = write_review(
+        [*_COLUMNS, *more], [{name: str(cell) for name, cell in row.items()} for row in rows]
+    )
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [*_COLUMNS, *more], restval="")
-            writer.writeheader()
-            writer.writerows(rows)
+        path.write_bytes(data)
     except OSError as error:
         raise SettingsError(f"--out {path}: {error.strerror}") from error
     return len(rows)

@@ -19,7 +19,8 @@ from desk.store import outbox
 from desk.store.types import Person
 from tests.support.desk_files import DATASET, make_task, task_file
 from tests.support.desk_world import DeskWorld
-from worker.contract.exchange import Neighbour, read_answers
+from worker.common.review_files import read_answers
+from worker.contract.exchange import Neighbour
 
 TEXTS = ("Where is it?", "Give it back", "I paid twice")
 

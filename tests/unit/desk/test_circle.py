@@ -17,8 +17,9 @@ from desk.service import circle, people, reviewing, upkeep
 from desk.service.context import Policy
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import TAXONOMY, DeskWorld
+from worker.common.review_files import read_answers
 from worker.contract.codec import encode
-from worker.contract.exchange import Advice, Neighbour, Proposal, read_answers, read_decision
+from worker.contract.exchange import Advice, Neighbour, Proposal, read_decision
 
 SECRET = "my scarlet teapot"
 

@@ -26,7 +26,8 @@ from desk.core.items import (
 from desk.core.texts import LEAST_ALIKE, band_keys, likeness
 from desk.service.guidelines import section_for
 from tests.support.desk_world import START_MS, TAXONOMY
-from worker.contract.exchange import ANSWER_COLUMNS, write_answers
+from worker.common.review_files import write_answers
+from worker.contract.exchange import ANSWER_COLUMNS
 from worker.contract.scoring import ReviewReason
 from worker.contract.taxonomy import Label
 from worker.demo.models import read_samples

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Event
+from typing import Any
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.toy_adapter import (
@@ -21,7 +25,9 @@ from tests.support.toy_adapter import (
     toy_manifest,
     toy_spec,
 )
-from worker.contract.records import InputFormat, SupportMessage
+from worker.contract.records import InputFormat, SupportMessage, read_output
+from worker.contract.records.identity import to_json
+from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
@@ -29,14 +35,10 @@ from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, MessageRejected, SettingsError
 from worker.offline import classify
-from worker.offline.classify import (
-    ClassifyRequest,
-    MessageFile,
-    Row,
-    label_in_order,
-    read_rows,
-    run_classify,
-)
+from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
+from worker.offline.message_files import MessageFile, Row, file_row, read_rows
+from worker.records.encode import OutputEncoder
+from worker.records.types import Classified, Rejected, Timing
 from worker.settings import Settings
 
 
@@ -79,31 +81,39 @@ def test_a_cascades_result_has_the_stage_and_the_earlier_answer() -> None:
         stages=tuple(stage.thresholds for stage in cascade.stages),
     )
     texts = ("brief", "a message that is longer")
-    rows = [Row({}, SupportMessage(text, None)) for text in texts]
-    (_, first), (_, second) = label_in_order(labeller, engine, rows, silence_s=5)
+    rows = [file_row("t", n, SupportMessage(text, None)) for n, text in enumerate(texts)]
+    outputs = OutputEncoder(cascade, "9.9", ("int8", "bf16"))
+    records = [
+        classify._record(row, result, outputs)
+        for row, result in label_in_order(labeller, engine, rows, silence_s=5)
+    ]
     engine.close()
-    assert (first["stage"], first["earlier"], first["label"]) == ("small", [], "billing")
-    assert not first["truncated"]
-    assert (second["stage"], second["label"]) == ("large", "delivery")
-    [thought] = second["earlier"]
-    assert (thought["stage"], thought["label"]) == ("small", "billing")
-    assert second["review"] == ["disagreement"]
-    assert second["truncated"]
+    first, second = (read_output(to_json(each)) for each in records)
+    assert first.cascade is not None
+    assert second.cascade is not None
+    assert (first.cascade.answered.name, first.cascade.earlier) == ("small", ())
+    assert first.label == "billing"
+    assert not first.truncated
+    assert (second.cascade.answered.name, second.label) == ("large", "delivery")
+    [thought] = second.cascade.earlier
+    assert (thought.adapter.name, thought.label) == ("small", "billing")
+    assert second.review.reasons == ("disagreement",)
+    assert second.truncated
 
 
 def test_results_come_in_the_order_of_the_input() -> None:
-    rows = [Row({"n": n}, SupportMessage(f"message {n}", None)) for n in range(300)]
-    rows[7] = Row({"n": 7}, MessageRejected("not_json", "no"))
-    rows[9] = Row({"n": 9}, SupportMessage("\x00", None))
+    rows = [file_row("t", n, SupportMessage(f"message {n}", None)) for n in range(300)]
+    rows[7] = file_row("t", 7, MessageRejected("not_json", "no"))
+    rows[9] = file_row("t", 9, SupportMessage("\x00", None))
     engine = _engine()
     pairs = list(label_in_order(_labeller(), engine, rows, silence_s=5))
     engine.close()
-    assert [row.fields["n"] for row, _ in pairs] == list(range(300))
-    assert pairs[7][1] == {"label": None, "error": "not_json: no"}
-    assert pairs[9][1]["error"].startswith("empty_message")
-    assert {result["label"] for row, result in pairs if row.fields["n"] not in (7, 9)} == {
-        "delivery"
-    }
+    assert [row.record.offset for row, _ in pairs] == list(range(300))
+    assert pairs[7][1] == Rejected("not_json", "decode", "no")
+    assert isinstance(pairs[9][1], Rejected)
+    assert pairs[9][1].reason == "empty_message"
+    labelled = [result for _, result in pairs if isinstance(result, Classified)]
+    assert [result.decision.label for result in labelled] == ["delivery"] * 298
 
 
 def test_an_answer_does_not_wait_for_the_next_row() -> None:
@@ -111,15 +121,15 @@ def test_an_answer_does_not_wait_for_the_next_row() -> None:
     answered = Event()
 
     def typing() -> Iterator[Row]:
-        yield Row({"n": 1}, SupportMessage("where is it", None))
+        yield file_row("t", 1, SupportMessage("where is it", None))
         assert answered.wait(timeout=10)
-        yield Row({"n": 2}, SupportMessage("and now", None))
+        yield file_row("t", 2, SupportMessage("and now", None))
 
     engine = _engine()
     results = label_in_order(_labeller(), engine, typing(), silence_s=5)
-    assert next(results)[0].fields == {"n": 1}
+    assert next(results)[0].name == "line 1"
     answered.set()
-    assert [row.fields["n"] for row, _ in results] == [2]
+    assert [row.name for row, _ in results] == ["line 2"]
     engine.close()
 
 
@@ -137,18 +147,22 @@ def test_a_message_that_is_never_answered_gets_no_label_and_the_rest_goes_on() -
 
     engine.submit = submit  # type: ignore[method-assign]
     texts = ("where is it", "never", "and now")
-    rows = [Row({}, SupportMessage(text, None)) for text in texts]
+    rows = [file_row("t", n, SupportMessage(text, None)) for n, text in enumerate(texts)]
     results = [result for _, result in label_in_order(_labeller(), engine, rows, silence_s=0.05)]
     engine.close()
-    assert [result["label"] for result in results] == ["delivery", None, "delivery"]
-    assert results[1]["error"].startswith("deadline_exceeded: no answer within 0.1 s")
+    first, stuck, last = results
+    assert isinstance(first, Classified)
+    assert isinstance(stuck, Rejected)
+    assert isinstance(last, Classified)
+    assert stuck.reason == "deadline_exceeded"
+    assert stuck.detail.startswith("no answer within 0.1 s")
     assert never[0].cancelled()
 
 
 def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
     """It used to wait without end."""
     engine = FakeEngine(lambda _: scores("billing"))
-    rows = [Row({}, SupportMessage("where is it", None))]
+    rows = [file_row("t", 1, SupportMessage("where is it", None))]
     with pytest.raises(EngineDied, match="answered nothing"):
         list(label_in_order(_labeller(), engine, rows, silence_s=0.05))
 
@@ -156,28 +170,92 @@ def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
 def test_a_source_that_fails_ends_the_labelling() -> None:
 
     def broken() -> Iterator[Row]:
-        yield Row({"n": 1}, SupportMessage("where is it", None))
+        yield file_row("t", 1, SupportMessage("where is it", None))
         raise SettingsError("line 2 is not readable")
 
     engine = _engine()
     results = label_in_order(_labeller(), engine, broken(), silence_s=5)
-    assert next(results)[0].fields == {"n": 1}
+    assert next(results)[0].name == "line 1"
     with pytest.raises(SettingsError, match="line 2"):
         next(results)
     engine.close()
 
 
+EXPORT = [("id", "body", "label"), ("T-1", "=where, is it?", "old"), ("T-2", "", "old")]
+
+
+def as_csv(path: Path) -> None:
+    text = io.StringIO()
+    csv.writer(text, delimiter=";").writerows(EXPORT)
+    path.write_bytes(("sep=;\r\n" + text.getvalue()).encode("cp1252"))
+
+
+def as_workbook(path: Path) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for row in EXPORT:
+        book.active.append(row)
+    book.active["B2"].data_type = "s"
+    book.save(path)
+
+
+def as_parquet(path: Path) -> None:
+    names, *rows = EXPORT
+    columns = {name: [row[at] for row in rows] for at, name in enumerate(names)}
+    pq.write_table(pa.table(columns), path)
+
+
+def run_on(path: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    run_classify(Settings(), ClassifyRequest(None, str(path), **changes))
+    return capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("opened")
-def test_csv_in_gives_csv_out_with_the_columns_kept(
+@pytest.mark.parametrize(
+    ("name", "write"), [("in.csv", as_csv), ("in.xlsx", as_workbook), ("in.parquet", as_parquet)]
+)
+def test_a_table_gives_csv_with_its_columns_and_the_records_fields(
+    name: str,
+    write: Callable[[Path], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path / name)
+    out = run_on(tmp_path / name, capsys, field="Body").removeprefix("\ufeff")
+    first, second = csv.DictReader(io.StringIO(out))
+    assert (first["input.label"], first["label"], first["message_id"]) == ("old", "delivery", "T-1")
+    assert first["input.body"] == "'=where, is it?"
+    assert (first["source.topic"], first["source.partition"]) == (name, "0")
+    assert (second["label"], second["reason"], second["message_id"]) == ("", "empty_message", "T-2")
+    assert float(first["confidence"]) == float(first["scores.delivery"])
+
+
+@pytest.mark.usefixtures("opened")
+def test_the_columns_of_csv_are_the_fields_of_json_and_json_is_the_output_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "in.csv"
-    file.write_text('id,body,label\n1,"where, is it?",old\n2,,old\n', encoding="utf-8")
-    run_classify(Settings(), ClassifyRequest(None, str(file), None, "body"))
-    found = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [row["label"] for row in found] == ["old", "old"]
-    assert [row["clerk_label"] for row in found] == ["delivery", ""]
-    assert found[1]["clerk_error"].startswith("empty_message")
+    as_csv(tmp_path / "in.csv")
+    lines = run_on(tmp_path / "in.csv", capsys, field="body", as_json=True).splitlines()
+    record = read_output(lines[0])
+    assert (record.label, record.message_id, record.source.topic) == ("delivery", "T-1", "in.csv")
+    assert record.id == f"in.csv-0-{record.source.offset}"
+    assert json.loads(lines[1])["reason"] == "empty_message"
+    out = run_on(tmp_path / "in.csv", capsys, field="body").removeprefix("\ufeff")
+    [row, _] = csv.DictReader(io.StringIO(out))
+    fields = classify._flatten(json.loads(lines[0]))
+    assert set(fields) <= set(row)
+    same = set(fields) - {"labelled_at", "latency.engine_s"}
+    assert {name: row[name] for name in same} == {name: fields[name] for name in same}
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_table_without_the_column_or_with_broken_rows_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("id,body\n1,a\n2,b,c\n3,d,e\n4,f\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"no column 'message', only id, body: .* --field"):
+        run_classify(Settings(), ClassifyRequest(None, str(path)))
+    with pytest.raises(SettingsError, match=r"in.csv: 2 with another number of cells.* 3, 4"):
+        run_classify(Settings(), ClassifyRequest(None, str(path), field="body"))
 
 
 @pytest.mark.usefixtures("opened")
@@ -197,8 +275,7 @@ def test_lines_in_give_json_lines_out(
 ) -> None:
     file = tmp_path / name
     file.write_text(content, encoding="utf-8")
-    run_classify(Settings(), ClassifyRequest(None, str(file), None, None))
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = [json.loads(line) for line in run_on(file, capsys).splitlines()]
     assert [row["label"] for row in found] == labels
 
 
@@ -206,15 +283,13 @@ def test_one_text_on_a_terminal_is_a_few_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = ("billing [urgent]", "sent back [/b]", "other")
-    result = {
-        "label": labels[0],
-        "confidence": 0.6,
-        "off_label_mass": 0.2,
-        "review": ["low_confidence"],
-        "scores": dict(zip(labels, (0.6, 0.3, 0.1), strict=True)),
-    }
+    scored = dict(zip(labels, (0.6, 0.3, 0.1), strict=True))
     monkeypatch.setenv("COLUMNS", "100")
-    classify._print_result(result)
+    classify._print_result(
+        Classified(
+            Decision(labels[0], 0.6, scored, 0.2), None, False, ("low_confidence",), Timing(0, 0)
+        )
+    )
     assert capsys.readouterr().out.splitlines() == [
         "billing [urgent]  60.0%",
         "sent back [/b]  30.0%",
@@ -222,22 +297,15 @@ def test_one_text_on_a_terminal_is_a_few_lines(
         "no label fits  20.0%",
         "for review: low_confidence",
     ]
-    classify._print_result({"label": None, "error": "not_json: at [/x]"})
+    classify._print_result(Rejected("not_json", "decode", "at [/x]"))
     assert capsys.readouterr().out == "no label  not_json: at [/x]\n"
 
 
 def test_an_out_of_scope_score_is_shown_where_there_is_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    result = {
-        "label": "billing",
-        "confidence": 0.6,
-        "off_label_mass": None,
-        "out_of_scope": -1.25,
-        "review": ["out_of_scope"],
-        "scores": {"billing": 0.6, "other": 0.4},
-    }
-    classify._print_result(result)
+    decision = Decision("billing", 0.6, {"billing": 0.6, "other": 0.4}, None, out_of_scope=-1.25)
+    classify._print_result(Classified(decision, None, False, ("out_of_scope",), Timing(0, 0)))
     shown = capsys.readouterr().out
     assert "out of scope  -1.250" in shown
     assert "for review: out_of_scope" in shown

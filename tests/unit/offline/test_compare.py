@@ -21,7 +21,6 @@ from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import MessageRejected, SettingsError
-from worker.offline.classify import MessageFile
 from worker.offline.compare import (
     CompareRequest,
     CompareResult,
@@ -35,6 +34,7 @@ from worker.offline.compare import (
     to_json,
     write_csv,
 )
+from worker.offline.message_files import MessageFile
 from worker.settings import ModelSettings, RecordSettings, Settings
 
 ROWS = [
@@ -160,7 +160,7 @@ def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: 
     assert [row["id"] for row in found["disagreements"]] == ["4", "3"]
     file = tmp_path / "out.csv"
     write_csv(file, result.pairs)
-    with file.open(newline="") as lines:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["id"], row["first"], row["second"], row["truth"]) for row in rows] == [
         ("4", "billing", "other", "billing"),

@@ -12,9 +12,10 @@ import pytest
 from tests.support.desk_files import make_advice, make_proposal, make_task
 from tests.support.rig import NOW, toy_record
 from tests.support.toy_adapter import small_manifest
+from worker.common.review_files import write_answers
 from worker.contract import Decision
 from worker.contract.codec import encode
-from worker.contract.exchange import Answer, ProposalDecision, write_answers
+from worker.contract.exchange import Answer, ProposalDecision
 from worker.contract.text import message_sha256
 from worker.records.encode import OutputEncoder
 from worker.records.schemas import SCHEMAS, json_schema, schema_text

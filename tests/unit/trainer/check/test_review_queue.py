@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from trainer.check.run import COLUMNS, write_queue
 from trainer.check.suspects import Suspect
 from trainer.dataset.folder import Example
-from trainer.dataset.labels import BY_HAND, IDENTITY, guard, read_decisions
+from trainer.dataset.labels import BY_HAND, IDENTITY, read_decisions
 from trainer.errors import BadInput
 
 ODD = 'Zwei\nZeilen, "Anführung"; ein Komma, 日本語 🙏'
@@ -59,12 +60,14 @@ def test_a_queue_reads_back_with_its_line_ends_and_letters(tmp_path: Path) -> No
 def test_no_cell_is_run_as_a_formula(tmp_path: Path, start: str) -> None:
     """A customer's text must not run in a reviewer's spreadsheet."""
     path = tmp_path / "queue.csv"
-    write_queue(path, [suspect(1, f"{start} hello")], update=False)
+    odd = suspect(1, f"{start} hello", f"{start}label")
+    odd = replace(odd, example=replace(odd.example, id=f"{start}1"), suggested=f"{start}b")
+    write_queue(path, [odd], update=False)
     row = read(path)[0]
+    assert (row["id"], row["label"]) == (f"'{start}1", f"'{start}label")
     assert row["message"] == f"'{start} hello"
     assert row["similar_1"] == "s0 [payment] =like 0"
     assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
-    assert guard("plain = text") == "plain = text"
 
 
 def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
@@ -115,9 +118,9 @@ def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a,b\n1,2\n", "no column 'id': not a review queue"),
-        (b"\xff\xfe\x00", "cannot read the existing queue"),
-        ((",".join(COLUMNS) + "\n1,2\n").encode(), "row 1 does not have as many cells"),
+        (b"a,b\n1,2\n", "no column 'id', 'message_sha256', .*; or name another --queue"),
+        (b"%PDF\xff\xfe\x00", "is a PDF.*; or name another --queue"),
+        ((",".join(COLUMNS) + '\n1,2,"a\n').encode(), "a quote that is not closed"),
     ],
 )
 def test_another_file_in_the_queue_s_place_is_left_alone(

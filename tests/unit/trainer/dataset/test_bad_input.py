@@ -243,4 +243,5 @@ def test_a_hold_out_of_ones_own_without_a_label(
 
 def test_a_file_that_is_not_there_or_of_no_known_kind(refused: Refused, tmp_path: Path) -> None:
     assert "cannot read it: No such file" in refused(tmp_path / "none.csv")
+    (tmp_path / "export.docx").write_bytes(b"text")
     assert ".parquet" in refused(tmp_path / "export.docx")

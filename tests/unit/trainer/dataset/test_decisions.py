@@ -142,7 +142,7 @@ def test_the_conflicts_file_filled_in_resolves_the_conflicts(
     export = write_csv([("twin", records[0][1], "refund"), *records])
     run(export, out=tmp_path / "a")
     assert "t000" not in placed(tmp_path / "a")
-    with (tmp_path / "a" / "conflicts.csv").open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "a" / "conflicts.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["kind"], row["label"]) for row in rows] == [
         ("t000", "exact", "order_tracking"), ("twin", "exact", "refund"),

@@ -13,7 +13,8 @@ from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv, unlike_me
 from trainer.dataset.extra_files import COPIES, read_copies, read_label_sources
 from trainer.dataset.folder import LabelOrigin, open_dataset, open_holdout
 from trainer.errors import BadInput
-from worker.contract.exchange import Answer, save_answers
+from worker.common.review_files import save_answers
+from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 
@@ -142,4 +143,4 @@ def test_each_row_of_an_export_may_say_it(export: Path) -> None:
         *("--out", export.parent / "no", "--source-column", "label_source"),
     )
     assert code == 2
-    assert "export.jsonl:5: 'label_source' must be one of export" in error
+    assert "1 row whose 'label_source' is not one of export, person, teacher" in error

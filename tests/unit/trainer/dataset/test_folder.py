@@ -148,7 +148,7 @@ def held_texts(directory: Path) -> set[str]:
 
 
 def conflict_rows(directory: Path) -> list[dict[str, str]]:
-    with (directory / "conflicts.csv").open(encoding="utf-8", newline="") as file:
+    with (directory / "conflicts.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trainer.dataset.conftest import Record, Refused, Run, WriteCsv
+from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
 from tests.unit.trainer.dataset.test_decisions import HEADER, decide, placed
 from trainer.dataset.folder import open_dataset
 from trainer.dataset.labels import read_decisions, read_label_map
-from trainer.dataset.text_files import read_edited
 from trainer.errors import BadInput
-from trainer.evaluation.audit import read_true_label
 from trainer.evaluation.evaluate import read_written
 from trainer.propose.version import read_new_messages
 from worker.contract import Taxonomy
@@ -69,7 +67,6 @@ def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: lis
     assert read_decisions(made, LABELS)[0][0].new_label == COMPOSED
     cells = {"id": "a", "message_sha256": "b", "decision": "relabel", "new_label": APART}
     assert parse_answer(cells, "x:1").new_label == COMPOSED
-    assert read_true_label(APART, LABELS, "x:1") == COMPOSED
     line = {"id": "a", "message": "Hello", "label": APART}
     (tmp_path / "m.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
     assert read_written(tmp_path / "m.jsonl", LABELS)[0].label == COMPOSED
@@ -79,30 +76,21 @@ def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: lis
         {"name": APART}, {"name": "b"}]}).names[0] == APART  # fmt: skip
 
 
-def test_decisions_are_read_in_utf_8_or_else_the_exports_encoding(
-    run: Run, complaints: list[Record], tmp_path: Path
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "utf-8-sig", "utf-16"])
+def test_decisions_and_label_maps_are_read_in_any_encoding(
+    run: Run, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path, encoding: str
 ) -> None:
-    export = tmp_path / "export.csv"
-    with export.open("w", encoding="cp1252", newline="") as file:
-        csv.writer(file).writerows([("id", "message", "label"), *complaints])
-    for encoding in ("cp1252", "utf-8", "utf-8-sig"):
-        row = decide(complaints[1], "relabel", COMPOSED, note="déjà vu")
-        made = queue(tmp_path / f"{encoding}.csv", [row], encoding)
-        out = tmp_path / f"out-{encoding}"
-        result = run(export, "--encoding", "cp1252", "--decisions", made, out=out)
-        assert result.exit_code == 0, result.stderr
-        assert placed(out)[complaints[1][0]][1] == COMPOSED
-        assert open_dataset(out).record["decisions"]["made"][0]["note"] == "déjà vu"
+    row = decide(complaints[1], "relabel", COMPOSED, note="déjà vu")
+    made = queue(tmp_path / "q.csv", [row], encoding)
+    table = tmp_path / "map.csv"
+    table.write_bytes(f"Réclamations;{COMPOSED};\r\nremboursé;refund;\r\n".encode(encoding))
+    result = run(write_csv(complaints), "--decisions", made, "--label-map", table)
+    assert result.exit_code == 0, result.stderr
+    assert placed(tmp_path / "out")[complaints[1][0]][1] == COMPOSED
+    assert open_dataset(tmp_path / "out").record["decisions"]["made"][0]["note"] == "déjà vu"
 
 
-def test_a_queue_that_is_not_utf_8_asks_for_what_helps(
-    refused: Refused, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path
-) -> None:
-    made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", COMPOSED)], "cp1252")
-    said = refused(write_csv(complaints), "--decisions", made)
-    assert "q.csv:2: byte" in said
-    assert "save it as UTF-8" in said
-    assert "only if the export has that encoding too" in said
-    with pytest.raises(BadInput, match="save it as UTF-8") as error:
-        read_edited(made)
-    assert "--encoding" not in str(error.value)
+def test_all_unknown_targets_of_a_label_map_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "map.csv").write_text("a;refunds\nb;refund\nc;pay\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"(?s)'refunds'; did you mean 'refund'.*'c' maps to"):
+        read_label_map(tmp_path / "map.csv", LABELS)

@@ -102,7 +102,8 @@ def test_named_columns_are_never_guessed() -> None:
     for columns, names, said in (
         (ColumnNames(message="subject"), ("text", "label"), "no column 'subject'"),
         (ColumnNames(id="key"), ("message", "label"), "--id-column"),
-        (ColumnNames(label="message"), ("message", "label"), "is named for two fields"),
+        (ColumnNames(label="message"), ("message", "label"), "no column looks like the message"),
+        (ColumnNames(message="a", label="a"), ("a", "label"), "'a' is named for two fields"),
         (ColumnNames(), ("message", "label", "label"), "the column 'label' or 'label "),
     ):
         with pytest.raises(BadInput, match=said):
@@ -214,7 +215,9 @@ def test_of_several_splits_one_is_named(tmp_path: Path, splits: Any) -> None:
     splits.save_to_disk(tmp_path / "saved")
     with pytest.raises(BadInput, match=r"several splits \(test, train\): name one, .*saved/"):
         read_source(tmp_path / "saved", ColumnNames(), Findings())
-    assert labels(read_source(tmp_path / "saved" / "test", ColumnNames(), Findings())[0]) == ["payment"]
+    assert labels(read_source(tmp_path / "saved" / "test", ColumnNames(), Findings())[0]) == [
+        "payment"
+    ]
     assert len(read_source(tmp_path / "saved" / "train", ColumnNames(), Findings())[0]) == 3
 
 

@@ -98,7 +98,7 @@ def test_shuffled_decisions_make_the_same_dataset(
     rows = [*records, *(("t" + id_, message, "refund") for id_, message, _ in records[:9])]
     export = write_csv(rows)
     run(export, out=tmp_path / "first")
-    with (tmp_path / "first" / "conflicts.csv").open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "first" / "conflicts.csv").open(encoding="utf-8-sig", newline="") as file:
         decided = list(csv.DictReader(file))
     for row in decided[::2]:
         row["decision"] = "accept"

@@ -153,7 +153,9 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path, data: bytes) -> None:
         data = write(path, S=[["message", "label"], ["Hello", "a"]]).read_bytes()
         data = data[: len(data) // 2]
     path.write_bytes(data)
-    with pytest.raises(BadInput, match=r"x\.xlsx: (the file is empty|not a complete|is an old)") as error:
+    with pytest.raises(
+        BadInput, match=r"x\.xlsx: (the file is empty|not a complete|is an old)"
+    ) as error:
         read_source(path, ColumnNames(), Findings())
     assert "\n" not in str(error.value)
 
@@ -161,7 +163,7 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_without_openpyxl_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.common.tables.find_spec", lambda name: None)
+    monkeypatch.setattr("worker.common.tables.table.find_spec", lambda name: None)
     path = tmp_path / "x.xlsx"
     path.write_bytes(b"PK\x03\x04")
     with pytest.raises(BadInput, match=r"pip install 'filing-clerk\[tables\]'"):

@@ -108,7 +108,7 @@ def draw(site: Site, *options: object) -> dict[str, object]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -183,11 +183,11 @@ def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda rows: rows.pop(3), "1 rows of the sample are missing and 0 do not belong"),
-        (lambda rows: rows[3].update(true_label=" "), "1 of 40 rows have no true_label"),
+        (lambda rows: rows.pop(3), "audit.csv: 1 rows of the sample are missing"),
+        (lambda rows: rows[3].update(true_label=" "), "audit.csv:5: no true_label"),
         (lambda rows: rows[3].update(true_label="refunds"), "did you mean 'refund'?"),
         (lambda rows: rows[3].update(id=rows[4]["id"]), "occurs twice: keep one"),
-        (lambda rows: rows[3].update(id="h999x"), "1 do not belong"),
+        (lambda rows: rows[3].update(id="h999x"), "line 5: does not belong to the sample"),
         (lambda rows: rows[3].update(sample="x"), "the column 'sample' was changed"),
         (
             lambda rows: [row.update(sample="0" * 16 + row["sample"][16:]) for row in rows],
@@ -204,6 +204,23 @@ def test_an_incomplete_or_altered_sample_is_refused(
     assert code == 2
     assert said in error
     assert not (site.evaluation / "audit.json").exists()
+
+
+def test_all_problems_of_a_sample_are_reported_at_once(site: Site) -> None:
+    draw(site, "--size", 40)
+
+    def change(rows: list[dict[str, str]]) -> None:
+        rows[0]["true_label"] = rows[8]["true_label"] = ""
+        rows[3]["true_label"] = "refunds"
+        rows[5]["sample"] = "x"
+        rows[7]["id"] = "1,2E+15"
+
+    fill(site.sample, change)
+    code, _, error = call("audit", site.evaluation, "--sample", site.sample)
+    assert code == 2
+    said = ("lines 2, 10: no true_label", "line 5: true_label", "line 7: the column 'sample'",
+            "line 9: a spreadsheet changed the id", "1 rows of the sample")  # fmt: skip
+    assert [text for text in said if text not in error] == []
 
 
 def test_an_evaluation_that_contradicts_its_predictions_is_refused(site: Site) -> None:

@@ -18,7 +18,8 @@ from trainer.errors import BadInput
 from trainer.propose import steps
 from trainer.propose.steps import Request, propose
 from trainer.training.inputs import Inputs
-from worker.contract.exchange import Answer, save_answers
+from worker.common.review_files import save_answers
+from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

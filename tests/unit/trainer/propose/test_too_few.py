@@ -13,7 +13,8 @@ from rich.console import Console
 from trainer.dataset.folder import Dataset
 from trainer.propose import steps
 from trainer.propose.steps import Request, TooFewDecisions, propose
-from worker.contract.exchange import Answer, save_answers
+from worker.common.review_files import save_answers
+from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 QUIET = Console(quiet=True)

@@ -24,7 +24,8 @@ from trainer.dataset.report import split_sentences
 from trainer.errors import BadInput
 from trainer.propose.version import Message, make_version, read_outcomes
 from trainer.similarity import SIMILARITY
-from worker.contract.exchange import Answer, save_answers
+from worker.common.review_files import save_answers
+from worker.contract.exchange import Answer
 from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, open_holdout
-from worker.contract.exchange import Answer, read_answers, read_tasks, save_answers
+from worker.common.review_files import read_answers, save_answers
+from worker.contract.exchange import Answer, read_tasks
 from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.slow
