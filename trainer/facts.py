@@ -13,7 +13,7 @@ from typing import Any
 from trainer import numbers
 from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.artifacts.training import SweepRecord
+from trainer.artifacts.training import SweepRecord, ValidationFigures
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
@@ -101,6 +101,16 @@ def review(record: EvaluationRecord) -> Facts:
             f"{percent(found.accuracy_by_point)} of them right, and misses the precision half "
             "the time"
         ),
+    )
+
+
+def thresholds_from(validation: ValidationFigures) -> str:
+    """Return the messages on which temperature and thresholds were chosen."""
+    if validation.folds is None:
+        return numbers.counted(validation.examples, "validation message")
+    return (
+        f"all {numbers.count(validation.examples)} messages that are not held out, each scored by "
+        f"one of {validation.folds} models that did not learn it; the adapter has learnt all"
     )
 
 

@@ -115,6 +115,7 @@ def training_json(**changes: Any) -> dict[str, Any]:
             "ece": 0.012,
             "nll_uncalibrated": 0.25,
             "ece_uncalibrated": 0.03,
+            "ece_by_chance": 0.05,
         },
         "memory": {
             "base": 1,

@@ -75,7 +75,9 @@ class ParameterCounts(Record):
 class ValidationFigures(Record):
     """The kept weights on the validation set. ``accepted_share`` is not sent to review;
     ``point_accepted_share`` would not be if the threshold were chosen by the point value.
-    ``promise`` is there if validation does not prove the promised precision."""
+    ``promise`` is there if validation does not prove the promised precision. ``folds`` None: a
+    separate validation split; otherwise the figures are of so many models that did not learn the
+    message, and the adapter learnt all of them."""
 
     examples: int
     accuracy: float
@@ -85,10 +87,12 @@ class ValidationFigures(Record):
     accepted_precision: float | None
     point_accepted_share: float
     promise: Promise | None = None
+    folds: int | None = None
 
 
 class CalibrationFigures(Record):
-    """The temperature fitted on validation, with NLL (nats) and ECE with and without it."""
+    """The temperature fitted on validation, with NLL (nats) and ECE with and without it. Perfect
+    confidences have an ECE of up to ``ece_by_chance`` on as many messages, in 95 % of all cases."""
 
     temperature: float
     examples: int
@@ -96,6 +100,7 @@ class CalibrationFigures(Record):
     ece: float
     nll_uncalibrated: float
     ece_uncalibrated: float
+    ece_by_chance: float
 
 
 class OnnxFigures(Record):
@@ -196,11 +201,12 @@ class Step(Record):
 
 class ScoredExample(Record):
     """A validation message by its id: the raw log-probability of each label's code, or the raw
-    logit of each of a head's outputs."""
+    logit of each of a head's outputs. Messages of one ``group`` belong together."""
 
     id: str
     label: str
     logprobs: dict[str, float]
+    group: int | None = None
 
 
 class Trial(Record):

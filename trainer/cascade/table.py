@@ -27,6 +27,7 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, DatasetName, Interval
 from trainer.commands import command
+from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
 from trainer.evaluation.predictions import logprobs_of, outputs_of
 from trainer.statistics.calibration import Bools, Floats
@@ -165,11 +166,17 @@ def read_stage(run: Path) -> StageRun:
     if evaluation.limited:
         raise BadInput(f"{folder}: covers only a part of the messages: evaluate without --limit")
     outside = OUT_OF_SCOPE.read_if_present(folder)
+    validation = VALIDATION.read(folder)
+    if manifest.metrics.get("validation", {}).get("folds"):
+        # Its predictions by folds include training messages, which the other stage has learnt.
+        dataset = open_dataset(Path(evaluation.dataset.directory))
+        known = {example.id for example in dataset.validation}
+        validation = tuple(each for each in validation if each.id in known)
     return StageRun(
         adapter,
         manifest,
         evaluation,
-        _answers(manifest, VALIDATION.read(folder)),
+        _answers(manifest, validation),
         _answers(manifest, PREDICTIONS.read(folder)),
         _answers(manifest, outside) if outside else None,
     )

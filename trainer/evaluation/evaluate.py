@@ -26,7 +26,7 @@ from trainer.artifacts.evaluation import (
     Prediction,
 )
 from trainer.artifacts.files import check_target, fresh_folder
-from trainer.artifacts.training import TRAINING
+from trainer.artifacts.training import TRAINING, VALIDATION_SCORES
 from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset, open_holdout
 from trainer.dataset.near_duplicates import refuse_unlike, verify_disjoint
@@ -161,15 +161,16 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     trained_on = open_trained_on(request.trained_on, manifest, dataset)
     outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
     written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
+    held_out = read_held_out(request.adapter, manifest)
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
         sample(holdout, request.limit),
-        sample(dataset.validation, request.limit),
+        sample(dataset.validation, request.limit) if held_out is None else (),
         dict(sample(tuple(outside.items()), request.limit)),
         written,
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
-    predictions = _make_predictions(manifest, sets, measured, dataset)
+    predictions = _make_predictions(manifest, sets, measured, dataset, held_out)
     setup = _make_setup(request, manifest, dataset, measured.speeds)
     if trained_on is not None:
         setup = replace(setup, disjoint=verify_disjoint(trained_on, dataset, sets.holdout))
@@ -287,8 +288,39 @@ def _run_engines(
     return _Measured(scores, tuple(speeds), batches, answers)
 
 
+def read_held_out(adapter: Path, manifest: Manifest) -> list[Prediction] | None:
+    """Return the predictions on which an adapter's thresholds were made by folds; None if it was
+    made with a validation split.
+
+    Such an adapter has learnt its validation messages, so its own answers to them prove nothing.
+    The predictions are in its run folder; without that folder the list is empty, and the gate does
+    not accept the promise.
+    """
+    if not manifest.metrics.get("validation", {}).get("folds"):
+        return None
+    run = adapter.resolve().parent
+    if read_training(run, manifest) is None:
+        return []
+    rows = VALIDATION_SCORES.read(run)
+    outputs = outputs_of(manifest)
+    return predict(
+        [row.id for row in rows],
+        [row.label for row in rows],
+        np.array([[row.logprobs[name] for name in outputs.names] for row in rows]),
+        [None] * len(rows),
+        outputs=outputs,
+        temperature=manifest.calibration.temperature,
+        limits=manifest.thresholds,
+        groups=[row.group for row in rows],
+    )
+
+
 def _make_predictions(
-    manifest: Manifest, sets: MessageSets, measured: _Measured, dataset: Dataset
+    manifest: Manifest,
+    sets: MessageSets,
+    measured: _Measured,
+    dataset: Dataset,
+    held_out: list[Prediction] | None,
 ) -> Predictions:
     outputs = outputs_of(manifest)
 
@@ -315,7 +347,7 @@ def _make_predictions(
     answers = measured.answers
     return Predictions(
         holdout=predict_part("h", sets.holdout),
-        validation=predict_part("v", sets.validation),
+        validation=predict_part("v", sets.validation) if held_out is None else held_out,
         out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
         batches=measured.batches,
         vllm=worker_answers(sets.holdout, answers) if answers else None,

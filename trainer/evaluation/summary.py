@@ -246,6 +246,8 @@ def _review(
             by=rule,
             groups=as_groups([each.group for each in predictions.validation]),
         )
+        if len(right)
+        else 1.0
         for rule in get_args(ThresholdRule)
     }
     threshold = thresholds["lower"]

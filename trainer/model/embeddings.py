@@ -112,16 +112,69 @@ def fit_grid(
 ) -> Iterator[Fit]:
     """Fit features ``x``, (messages, features), with each C of ``grid``, ascending, until two in a
     row are not better; ``measure`` returns a fitted model's accuracy on validation."""
+
+    def fit(c: float) -> Fit:
+        model = fit_linear(x, classes, c)
+        return Fit(measure(model), c, model)
+
+    return _climb(fit, grid)
+
+
+def fit_linear(x: Any, classes: Sequence[Any], c: float) -> Any:
+    """Fit logistic regression to features ``x``, (messages, features), with one C."""
     from sklearn.linear_model import LogisticRegression  # takes a second
 
+    # No warm start: scikit-learn would take the previous solution for converged.
+    return LogisticRegression(C=c, max_iter=_MAX_ITERATIONS).fit(x, classes)
+
+
+def fit_by_folds(
+    x: NDArray[np.float64],
+    classes: Sequence[int],
+    folds: NDArray[np.int64],
+    outputs: int,
+    measure: Callable[[NDArray[np.float64]], float],
+    *,
+    grid: Sequence[float] = C_GRID,
+) -> Iterator[Fit]:
+    """Yield the same as ``fit_grid`` without validation: each ``Fit.model`` is an array, (messages,
+    ``outputs``), of each message's logits by a model that learned the other ``folds``."""
+
+    def fit(c: float) -> Fit:
+        scores = _held_out(x, np.array(classes), folds, outputs, c)
+        return Fit(measure(scores), c, scores)
+
+    return _climb(fit, grid)
+
+
+def _held_out(
+    x: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    outputs: int,
+    c: float,
+) -> NDArray[np.float64]:
+    scores = np.empty((len(x), outputs))
+    for fold in np.unique(folds):
+        asked = folds == fold
+        weights, biases = linear_layer(fit_linear(x[~asked], classes[~asked], c), outputs)
+        found = x[asked] @ weights.T + biases
+        # A class that occurs in this fold only is unknown to its model, which gives it a logit of
+        # -10,000. A few such rows would decide the temperature.
+        learnt = np.unique(classes[~asked])
+        absent = np.setdiff1d(np.arange(outputs), learnt)
+        found[:, absent] = found[:, learnt].min(axis=1, keepdims=True)
+        scores[asked] = found
+    return scores
+
+
+def _climb(fit: Callable[[float], Fit], grid: Sequence[float]) -> Iterator[Fit]:
     highest, worse = -1.0, 0
     for c in sorted(grid):
-        # No warm start: scikit-learn would take the previous solution for converged.
-        model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS).fit(x, classes)
-        accuracy = measure(model)
-        yield Fit(accuracy, c, model)
-        worse = 0 if accuracy > highest else worse + 1
-        highest = max(highest, accuracy)
+        found = fit(c)
+        yield found
+        worse = 0 if found.accuracy > highest else worse + 1
+        highest = max(highest, found.accuracy)
         if worse == _PATIENCE:
             return
 

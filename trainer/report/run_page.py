@@ -113,9 +113,9 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "weights kept", training.kept
     if training.stopped_early:
         yield "stopped early", "yes, because validation no longer improved"
-    fitted = numbers.counted(training.calibration.examples, "validation message")
     temperature = numbers.decimal(training.calibration.temperature)
-    yield "temperature", f"{temperature}, fitted on {fitted}"
+    yield "temperature", temperature
+    yield "temperature and thresholds from", facts.thresholds_from(training.validation)
 
 
 _SECTIONS = (

@@ -30,6 +30,7 @@ from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.metrics import messages_to_show
+from trainer.statistics.thresholds import describe_promise
 from trainer.store.gate import judge_accuracy
 from trainer.store.rules import Criterion, GateRules
 
@@ -127,15 +128,25 @@ def _reviewed(run: Run) -> Iterator[NextStep]:
         again = _train(run, "--set", higher)
         yield NextStep(WARN, "Send more to review, or validate on more", why, (again,))
     elif review.share > _REVIEW_IS_MUCH:
-        found = run.training.validation.promise
-        lesser = found.lesser if found and found.lesser else promise - 0.05
-        why = (
-            f"{numbers.percent(review.share)} go to review. More validation messages prove the "
-            f"promise of {numbers.percent(promise)} with less review; a lower promise reduces "
-            "review at once."
+        yield _much_review(run, review.share)
+
+
+def _much_review(run: Run, share: float) -> NextStep:
+    """Advise what the trainer advises: see ``describe_promise``."""
+    found, title = run.training.validation, "Decide how much goes to review"
+    why = f"{numbers.percent(share)} go to review. "
+    if found.promise is None:
+        why += (
+            f"That is what a promise of {numbers.percent(promised(run))} takes with this adapter: "
+            "a more accurate one sends less. Label more messages, of confused labels first."
         )
-        again = _train(run, "--set", f"review_precision={max(0.5, lesser):g}")
-        yield NextStep(WARN, "Decide how much goes to review", why, (again,))
+        return NextStep(WARN, title, why)
+    why += f"{describe_promise(found.promise, found.examples, 1 - found.point_accepted_share)}."
+    if found.promise.lesser is None:
+        return NextStep(WARN, title, why)
+    return NextStep(
+        WARN, title, why, (_train(run, "--set", f"review_precision={found.promise.lesser:g}"),)
+    )
 
 
 def _calibrated(run: Run) -> Iterator[NextStep]:
@@ -148,10 +159,10 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
             f"Confidence and accuracy differ by {numbers.percent(found.ece)} on average; perfect "
             f"confidences would show up to {numbers.percent(chance)} by chance on as many "
             "messages. The temperature was fitted on "
-            f"{numbers.counted(run.training.calibration.examples, 'validation message')}: use a "
-            "larger validation split."
+            f"{facts.thresholds_from(run.training.validation)}: use more."
         )
-        more = larger_share(run.dataset or {}, "validation")
+        by_folds = run.training.validation.folds is not None
+        more = () if by_folds else larger_share(run.dataset or {}, "validation")
         yield NextStep(WARN, "Calibrate on more messages", why, more)
 
 

@@ -10,7 +10,7 @@ from trainer.artifacts.duel import DUEL, DUEL_FOLDER, DuelRecord
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
 from trainer.artifacts.training import TRAINING
 from trainer.check.findings import CHECK
-from trainer.dataset.folder import open_dataset
+from trainer.dataset.folder import SPLITS, open_dataset
 from trainer.numbers import percent
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
@@ -32,18 +32,14 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
     also what its parts can show."""
     if step == "prepare":
         files = open_dataset(places.data).record["files"]
-        labels = [
-            files[f"{part}.jsonl"]["per_label"] for part in ("train", "validation", "holdout")
-        ]
-        sizes = [sum(part.values()) for part in labels]
-        power = what_split_can_show(*labels, promised_precision)
-        return "\n    ".join(
-            (
-                f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} "
-                "kept aside for the test",
-                *power.sentences,
-            )
+        parts = [files[f"{name}.jsonl"]["per_label"] for name in SPLITS]
+        sizes = [sum(part.values()) for part in parts]
+        power = what_split_can_show(parts[0], parts[1], parts[2], promised_precision)
+        split = (
+            f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
+            "aside for the test"
         )
+        return "\n    ".join((split, *power.sentences))
     if step == "check":
         found = CHECK.read(places.data)
         open_ = [name for name, verdict in found.verdicts.items() if verdict in {"warn", "fail"}]

@@ -11,7 +11,7 @@ import scipy
 from numpy.typing import NDArray
 
 from trainer.statistics.figures import Promise, ReliabilityBin, ThresholdRule
-from trainer.statistics.metrics import Groups
+from trainer.statistics.metrics import Groups, design_effect
 from trainer.statistics.thresholds import (
     accept,
     find_promise,
@@ -46,6 +46,7 @@ class Calibrated:
     point_accepted_share: float
     raw_nll: float
     raw_ece: float
+    ece_by_chance: float
     promise: Promise | None = None
 
 
@@ -194,6 +195,9 @@ def calibrate(
         point_accepted_share=accept(sure, right, point).coverage,
         raw_nll=nll(raw, truth),
         raw_ece=ece(raw.max(axis=1), correct),
+        ece_by_chance=ece_by_chance(
+            reliability(confidence, correct), effect=design_effect(correct, groups)
+        ),
         promise=promise,
     )
 

@@ -222,7 +222,7 @@ def describe_promise(promise: Promise, rows: int, point_review: float) -> str:
     """Describe a promise that ``rows`` validation rows cannot prove, and the alternatives;
     ``point_review`` is the share sent to review by the point value."""
     wanted = f"{promise.precision:.4g}"
-    parts = [f"{rows:,} validation rows are too few to prove a precision of {wanted}"]
+    parts = [f"{rows:,} messages are too few to prove a precision of {wanted}"]
     if promise.rows is None or promise.review_at_rows is None:
         parts.append(f"{_MORE[-1]:.0f} times as many are too few as well")
     else:
@@ -231,8 +231,11 @@ def describe_promise(promise: Promise, rows: int, point_review: float) -> str:
         )
     if promise.lesser is not None and promise.review_at_lesser is not None:
         parts.append(
-            f"review_precision = {promise.lesser:.4g} sends {promise.review_at_lesser:.0%}"
+            f"the highest promise within reach, review_precision = {promise.lesser:.4g}, sends "
+            f"{promise.review_at_lesser:.0%}"
         )
+    else:
+        parts.append(f"no promise down to {_LESSER[-1]} is within reach")
     parts.append(
         f'review_precision_by = "point" sends {point_review:.0%}, but keeps {wanted} only half of '
         "the time"

@@ -338,9 +338,12 @@ def judge_kept_promise(found: KeptPromise) -> Criterion:
     text = "; ".join(
         (_accepted(found.validation, "validation"), _accepted(found.holdout, "hold-out"))
     )
-    shown = by_point or not found.validation.messages or found.validation.p < _SHOWN
+    unreviewed = found.validation.messages or found.holdout.messages
+    shown = by_point or not unreviewed or found.validation.p < _SHOWN
     refuted = found.holdout.messages > 0 and found.holdout.p < against
-    if not shown:
+    if not shown and not found.validation.messages:
+        text += "; its run folder has the predictions that show it: evaluate it there"
+    elif not shown:
         text += "; its threshold is lower than validation supports: train again"
     elif refuted:
         text += "; train again with a higher review_precision or more validation messages"

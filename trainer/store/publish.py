@@ -248,8 +248,8 @@ def _refuse(plan: Plan, *, forced: bool, force: bool, reason: str | None) -> Non
     if forced and not force and plan.verdict.undecided:
         raise NotGoodEnough(
             f"{plan.manifest.name} cannot be judged: too few held-out messages for "
-            f"{', '.join(plan.verdict.failed)}: nothing was published; hold out as many as the rows "
-            "say, or --force with a --reason"
+            f"{', '.join(plan.verdict.failed)}: nothing was published; hold out as many as the "
+            "rows say, or --force with a --reason"
         )
     if forced and not force:
         raise NotGoodEnough(

@@ -135,7 +135,7 @@ def write_rest(
         golden=parts.golden,
         files=parts.files,
         reference=make_reference(
-            inputs.dataset, result.served_scores, calibrated.calibration, label_of
+            inputs.dataset, result.unseen_scores, calibrated.calibration, label_of
         ),
         data=inputs.to_record() | {"recipe": recipe.to_record()} | taught,
         metrics={**metrics, **parts.metrics},

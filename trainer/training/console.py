@@ -12,7 +12,13 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from trainer.artifacts.training import Epoch, OnnxFigures, TrainingRecord
+from trainer.artifacts.training import (
+    CalibrationFigures,
+    Epoch,
+    OnnxFigures,
+    TrainingRecord,
+    ValidationFigures,
+)
 from trainer.commands import base_words, command
 from trainer.model.prompt import TrainingRow
 from trainer.statistics.thresholds import describe_promise
@@ -137,10 +143,8 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
     found, fitted = record.validation, record.calibration
     low, high = found.accuracy_interval_95
     console.print(
-        f"validation: accuracy {found.accuracy:.1%} ({low:.1%} to {high:.1%}), macro-F1 "
-        f"{found.macro_f1:.3f}; temperature {fitted.temperature:.3f} (NLL "
-        f"{fitted.nll_uncalibrated:.3f} to {fitted.nll:.3f}, ECE "
-        f"{fitted.ece_uncalibrated:.3f} to {fitted.ece:.3f})",
+        f"{_on(found)}: accuracy {found.accuracy:.1%} ({low:.1%} to {high:.1%}), macro-F1 "
+        f"{found.macro_f1:.3f}; {describe_calibration(fitted)}",
         soft_wrap=True,
     )
     console.print(describe_review(record), markup=False, soft_wrap=True)
@@ -160,6 +164,27 @@ def print_result(console: Console, adapter: Path, record: TrainingRecord) -> Non
     )
 
 
+def _on(found: ValidationFigures) -> str:
+    if found.folds is None:
+        return f"validation, {found.examples} messages"
+    return f"all {found.examples} messages, each by one of {found.folds} models without it"
+
+
+def describe_calibration(fitted: CalibrationFigures) -> str:
+    """Describe what the temperature does: it is chosen for the likelihood of the right labels.
+
+    The calibration error before and after is not compared: on few messages it is mostly chance, and
+    a better temperature may increase it.
+    """
+    effect = "lowers" if fitted.nll < fitted.nll_uncalibrated else "does not lower"
+    return (
+        f"temperature {fitted.temperature:.3f} {effect} the negative log-likelihood "
+        f"({fitted.nll_uncalibrated:.3f} without, {fitted.nll:.3f} with it); calibration error "
+        f"{fitted.ece:.3f}, perfect confidences show up to {fitted.ece_by_chance:.3f} on as many "
+        "messages"
+    )
+
+
 def describe_onnx(found: OnnxFigures) -> str:
     """Return an ONNX file's accuracy on validation, and its difference from the trainer's float32
     model, in a line."""
@@ -174,7 +199,8 @@ def describe_onnx(found: OnnxFigures) -> str:
 def describe_review(record: TrainingRecord) -> str:
     """Return the share that goes to review, and how much of it is due to the guarantee."""
     found, point = record.validation, record.validation.point_accepted_share
-    text = f"review: {1 - found.accepted_share:.1%} of validation goes to review"
+    whom = "validation" if found.folds is None else "them"
+    text = f"review: {1 - found.accepted_share:.1%} of {whom} goes to review"
     if found.accepted_precision is not None:
         text += f", {found.accepted_precision:.1%} of the rest are right"
     if point == found.accepted_share:

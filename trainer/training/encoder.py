@@ -17,7 +17,13 @@ from rich.console import Console
 from trainer.artifacts.training import Epoch, OnnxFigures, Step
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.device import ProcessGroup
-from trainer.model.embeddings import EMBEDDING_LENGTH, fit_grid, linear_layer
+from trainer.model.embeddings import (
+    EMBEDDING_LENGTH,
+    fit_by_folds,
+    fit_grid,
+    fit_linear,
+    linear_layer,
+)
 from trainer.model.encoder import (
     EncoderModel,
     EncoderShape,
@@ -69,9 +75,13 @@ class Encoder:
     def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
         """See ``Kind``."""
         inputs, plan, model = _load(recipe, group, console)
+        label_of = label_indexes(inputs.classes, inputs.labels)
+        scorer = HeadScorer(model)
+        validator = Validator(scorer, inputs.validation, inputs.labels, group, label_of)
         if recipe.kind == "embedding-linear":
             group.bf16 = False
-            return _training(recipe, group, inputs, plan, model, LinearFit(model, inputs))
+            fit = LinearFit(model, inputs, validator)
+            return _training(recipe, group, inputs, plan, validator, fit, model=model)
         teacher = ask_teacher(recipe, inputs, group, console)
         objective = HeadObjective(
             model,
@@ -82,7 +92,8 @@ class Encoder:
             teacher=teacher,
         )
         loop = make_loop(model, inputs.train, objective, recipe, group)
-        return replace(_training(recipe, group, inputs, plan, model, loop), teacher=teacher)
+        training = _training(recipe, group, inputs, plan, validator, loop, model=model)
+        return replace(training, teacher=teacher)
 
     def as_served(self, training: Training) -> Training:
         """Return the training unchanged: it learns in float32, as it is served."""
@@ -178,10 +189,11 @@ def _training(
     group: ProcessGroup,
     inputs: Inputs[HeadRow],
     plan: MemoryPlan,
-    model: EncoderModel,
+    validator: Validator,
     loop: TrainLoop | LinearFit,
+    *,
+    model: EncoderModel,
 ) -> Training:
-    label_of = label_indexes(inputs.classes, inputs.labels)
     return Training(
         recipe=recipe,
         group=group,
@@ -190,7 +202,7 @@ def _training(
         total_weights=model.total_weights(),
         plan=plan,
         model=model,
-        validator=Validator(HeadScorer(model), inputs.validation, inputs.labels, group, label_of),
+        validator=validator,
         loop=loop,
     )
 
@@ -198,14 +210,19 @@ def _training(
 class LinearFit:
     """A fit of the head for each penalty, of which the best on validation is kept.
 
+    With folds the penalty is judged on every row, by heads that did not learn it, and a head that
+    learns all rows with the best penalty is kept (``sklearn.calibration.CalibratedClassifierCV``
+    with ``ensemble=False`` does the same).
+
     It counts as one epoch and has no checkpoints: after a kill it starts again.
     """
 
     stopped_early = False
 
-    def __init__(self, model: EncoderModel, inputs: Inputs[HeadRow]) -> None:
+    def __init__(self, model: EncoderModel, inputs: Inputs[HeadRow], validator: Validator) -> None:
         self._model = model
         self._inputs = inputs
+        self._validator = validator
         self._c = 0.0
         self.state = TrainState()
 
@@ -222,6 +239,8 @@ class LinearFit:
     def restore(self, state: TrainState, state_dicts: Mapping[str, Any]) -> None:
         """Restore a finished fit."""
         self._c = float(state_dicts["c"])
+        if (held_out := state_dicts["held_out"]) is not None:
+            self._validator.held_out = held_out.numpy()
         self._model.load_state_dict(state.best)
         self.state = state
         self.state.resumed += 1
@@ -248,31 +267,42 @@ class LinearFit:
             raise BadInput("the loss is not a number: is this an encoder of sentences?")
         self._finish(train_loss, validation, time.perf_counter() - began)
         progress.finish(f"{self.kept}  validation: accuracy {validation.accuracy:.1%}")
-        save(self.state, {"c": self._c})
+        held_out = self._validator.held_out
+        tensor = None if held_out is None else torch.from_numpy(held_out)
+        save(self.state, {"c": self._c, "held_out": tensor})
 
     def _fit(self, x: Floats) -> float:
-        """Fit the head to the training rows' vectors with each penalty, keep the most accurate on
-        validation, and return its training loss in nats per row."""
-        inputs = self._inputs
-        x_validation = self._embed(inputs.validation)
-        learnt, truth = (
-            np.array([inputs.labels.index(row.label) for row in rows], dtype=np.int64)
-            for rows in (inputs.train, inputs.validation)
-        )
+        """Fit the head to the training rows' vectors with each penalty, keep the most accurate, and
+        return its training loss in nats per row."""
+        inputs, truth = self._inputs, self._validator.truth
+        classes = _class_indexes(inputs.train, inputs.classes)
         label_of = label_indexes(inputs.classes, inputs.labels)
 
-        def predict(model: Any, features: Floats) -> Floats:
-            weights, biases = linear_layer(model, len(inputs.classes))
-            return temperature_softmax(features @ weights.T + biases, 1.0, label_of)
+        def accuracy(scores: Floats) -> float:
+            predicted = temperature_softmax(scores, 1.0, label_of).argmax(axis=1)
+            return float((predicted == truth).mean())
 
-        def measure(model: Any) -> float:
-            return float((predict(model, x_validation).argmax(axis=1) == truth).mean())
-
-        fits = list(fit_grid(x, _class_indexes(inputs.train, inputs.classes), measure))
-        best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+        if inputs.folds is None:
+            x_validation = self._embed(inputs.validation)
+            fits = list(
+                fit_grid(x, classes, lambda model: accuracy(self._logits(model, x_validation)))
+            )
+            best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+            model = best.model
+        else:
+            fits = list(fit_by_folds(x, classes, inputs.folds, len(inputs.classes), accuracy))
+            best = max(fits, key=lambda fit: fit.accuracy)
+            self._validator.held_out = best.model
+            model = fit_linear(x, classes, best.c)
         self._c, self.state.step = best.c, len(fits)
-        self._set_head(best.model)
-        return nll(predict(best.model, x), learnt)
+        self._set_head(model)
+        learnt = np.array([inputs.labels.index(row.label) for row in inputs.train], dtype=np.int64)
+        return nll(temperature_softmax(self._logits(model, x), 1.0, label_of), learnt)
+
+    def _logits(self, model: Any, features: Floats) -> Floats:
+        weights, biases = linear_layer(model, len(self._inputs.classes))
+        logits: Floats = features @ weights.T + biases
+        return logits
 
     def _finish(self, train_loss: float, validation: Validation, seconds: float) -> None:
         state, rows = self.state, self._inputs.train
@@ -424,7 +454,7 @@ def _labels(training: Training, result: Result) -> Ints:
 
 def _probabilities(training: Training, result: Result) -> Floats:
     return temperature_softmax(
-        result.served_scores,
+        result.unseen_scores,
         result.calibrated.calibration.temperature,
         training.validator.label_of,
     )

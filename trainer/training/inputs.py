@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.check.duplicates import number_groups
+from trainer.check.duplicates import number_clusters, number_groups
+from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput, ProofFailed
@@ -27,6 +30,7 @@ from trainer.model.prompt import (
 )
 from trainer.model.scoring import Class, find_classes
 from trainer.statistics.metrics import Groups, as_groups
+from trainer.statistics.thresholds import FEWEST_VALIDATION
 from trainer.training.console import choose_rows, draw_row
 from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
@@ -52,7 +56,8 @@ class Inputs(Generic[RowT]):
     """A training's inputs, read and checked; the hold-out is not among them.
 
     ``codes`` are a language model's answers by label, ``classes`` the outputs of a head; the other
-    one is empty.
+    one is empty. ``folds`` is None, or the fold of each row, (rows,): then ``train`` and
+    ``validation`` are the same rows, and so are those of ``dataset``.
     """
 
     dataset: Dataset
@@ -62,6 +67,7 @@ class Inputs(Generic[RowT]):
     validation: tuple[RowT, ...]
     codes: Mapping[str, Code] = field(default_factory=dict)
     classes: tuple[Class, ...] = ()
+    folds: NDArray[np.int64] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -195,11 +201,43 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
         redaction=dataset.redaction,
     )
     examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
+    folds = None
+    if learns_by_folds(recipe, dataset):
+        examples = (*examples, *dataset.validation)
+        dataset = replace(dataset, train=examples, validation=examples)
+        folds = _assign_folds(dataset, examples, recipe.seed)
     train, validation = (
         make_head_rows(part, spec, tokenizer) for part in (examples, dataset.validation)
     )
     classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
-    return Inputs(dataset, tokenizer, spec, train, validation, classes=classes)
+    return Inputs(dataset, tokenizer, spec, train, validation, classes=classes, folds=folds)
+
+
+FOLDS = 10
+"""A model of a fold learns nine tenths of the rows, so it is nearly the model that is served. Five
+folds send more to review."""
+
+
+def learns_by_folds(recipe: Recipe, dataset: Dataset) -> bool:
+    """Whether the model learns all rows that are not held out, and calibration and thresholds come
+    from predictions of models that did not learn the row (cross-fitting).
+
+    Only a kind that trains again in seconds does. A split by time does not: its validation is later
+    than what is learnt, as in service, which folds would hide.
+    """
+    return (
+        recipe.kind == "embedding-linear"
+        and len(dataset.validation) < FEWEST_VALIDATION
+        and (dataset.record.get("split") or {}).get("by") != "time"
+    )
+
+
+def _assign_folds(dataset: Dataset, examples: Sequence[Example], seed: int) -> NDArray[np.int64]:
+    from trainer.check.suspects import assign_folds
+
+    labels = [dataset.taxonomy.names.index(example.label) for example in examples]
+    clusters = number_clusters(examples, read_groups(dataset))
+    return assign_folds(np.array(labels, dtype=np.int64), clusters, seed, FOLDS)
 
 
 def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
@@ -215,9 +253,14 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
             raise ProofFailed(f"row {number} ({row.label}) has control tokens, or no message")
     finer = len(inputs.classes) - len(inputs.labels)
     of_which = f", from {len(inputs.classes)} finer ones" if finer else ""
+    rows = f"{len(inputs.train)} rows for training, {len(inputs.validation)} for validation"
+    if inputs.folds is not None:
+        rows = (
+            f"{len(inputs.train)} rows, all of them learnt; thresholds come from predictions of "
+            f"{len(np.unique(inputs.folds))} models that did not learn the row"
+        )
     console.print(
-        f"{len(inputs.train)} rows for training, {len(inputs.validation)} for validation; "
-        f"{len(inputs.labels)} labels{of_which}",
+        f"{rows}; {len(inputs.labels)} labels{of_which}",
         soft_wrap=True,
     )
 

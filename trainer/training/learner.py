@@ -102,8 +102,11 @@ class Validator:
     """Scores the validation rows with the current weights.
 
     ``label_of``, (outputs), is the label index of each of the model's outputs; None if output i is
-    label i.
+    label i. ``held_out``, (rows, outputs), are the scores of models that did not learn the row,
+    where all rows are learnt: they replace the model's own wherever it is judged.
     """
+
+    held_out: Floats | None = None
 
     def __init__(
         self,
@@ -140,7 +143,10 @@ class Validator:
     def validate(self) -> Validation:
         """Return the figures after an epoch. The loss is over the labels' log-probabilities; those
         of codes are over the whole vocabulary."""
-        scores = logprobs = self.score(autocast=self._group.bf16)
+        scores = self.held_out
+        if scores is None:
+            scores = self.score(autocast=self._group.bf16)
+        logprobs = scores
         if self.label_of is not None:
             probabilities = temperature_softmax(logprobs, 1.0, self.label_of)
             logprobs = np.log(np.maximum(probabilities, _SMALLEST))

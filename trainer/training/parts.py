@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -133,7 +134,8 @@ class Kind(Protocol):
 class Result:
     """The best weights, rounded as in the file, and their ``logprobs``, (validation messages,
     outputs). ``served`` are the raw scores of the file that workers prefer, if it computes
-    differently (8-bit weights)."""
+    differently (8-bit weights). ``held_out`` are those of models that did not learn the message,
+    if the served one learnt all."""
 
     weights: dict[str, Tensor]
     logprobs: Floats
@@ -141,21 +143,37 @@ class Result:
     figures: Figures
     calibrated: Calibrated
     served: Floats | None = None
+    held_out: Floats | None = None
+    folds: int | None = None
 
     @property
     def served_scores(self) -> Floats:
-        """The raw scores, (validation messages, outputs), that the calibration uses."""
+        """The raw scores, (validation messages, outputs), of the file that workers prefer."""
         return self.logprobs if self.served is None else self.served
 
-    def scored_examples(self, validation: Sequence[Example]) -> list[ScoredExample]:
+    @property
+    def unseen_scores(self) -> Floats:
+        """The raw scores, (validation messages, outputs), that the calibration uses: without folds
+        those of the file. The models of folds have no file, so the difference that 8-bit weights
+        make to the served model's scores is added to theirs."""
+        if self.held_out is None:
+            return self.served_scores
+        return self.held_out + (self.served_scores - self.logprobs)
+
+    def scored_examples(
+        self, validation: Sequence[Example], groups: Sequence[int | None]
+    ) -> list[ScoredExample]:
         """Return the scores of every validation message as records."""
         return [
             ScoredExample(
                 id=example.id,
                 label=example.label,
                 logprobs=dict(zip(self.outputs, scores, strict=True)),
+                group=group,
             )
-            for example, scores in zip(validation, self.served_scores.tolist(), strict=True)
+            for example, scores, group in zip(
+                validation, self.unseen_scores.tolist(), groups, strict=True
+            )
         ]
 
     def validation_figures(self) -> ValidationFigures:
@@ -169,6 +187,7 @@ class Result:
             accepted_precision=self.calibrated.accepted_precision,
             point_accepted_share=self.calibrated.point_accepted_share,
             promise=self.calibrated.promise,
+            folds=self.folds,
         )
 
     def calibration_figures(self) -> CalibrationFigures:
@@ -183,6 +202,7 @@ class Result:
             ece=fitted.ece,
             nll_uncalibrated=self.calibrated.raw_nll,
             ece_uncalibrated=self.calibrated.raw_ece,
+            ece_by_chance=self.calibrated.ece_by_chance,
         )
 
 
@@ -192,15 +212,25 @@ def score_best(training: Training) -> Result:
     # Rounded first: the temperature and the thresholds must fit the weights that are served.
     weights = round_weights(training.loop.state.best, training.recipe.weights_dtype)
     training.model.load_state_dict(weights)
-    logprobs = training.validator.score()
-    return Result(weights, logprobs, training.inputs.outputs, *_judge(training, logprobs))
+    validator, folds = training.validator, training.inputs.folds
+    logprobs = validator.score()
+    unseen = logprobs if validator.held_out is None else validator.held_out
+    return Result(
+        weights,
+        logprobs,
+        training.inputs.outputs,
+        *_judge(training, unseen),
+        held_out=validator.held_out,
+        folds=None if folds is None else len(np.unique(folds)),
+    )
 
 
 def calibrate_as_served(training: Training, result: Result, served: Floats) -> Result:
     """Return the result calibrated on ``served``, (validation messages, outputs), the raw scores of
     the file that workers prefer."""
-    figures, calibrated = _judge(training, served)
-    return replace(result, figures=figures, calibrated=calibrated, served=served)
+    result = replace(result, served=served)
+    figures, calibrated = _judge(training, result.unseen_scores)
+    return replace(result, figures=figures, calibrated=calibrated)
 
 
 def _judge(training: Training, scores: Floats) -> tuple[Figures, Calibrated]:

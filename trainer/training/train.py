@@ -22,6 +22,7 @@ from trainer.artifacts.training import (
     TrackedRun,
     TrainingRecord,
 )
+from trainer.check.duplicates import number_groups
 from trainer.model.base_license import find_license
 from trainer.model.device import ProcessGroup, describe_machine, peak_memory
 from trainer.model_card import write_run_card
@@ -153,7 +154,9 @@ def _write_run(
         training, result, created_at=created_at, outcome=outcome
     )
     # The adapter first and the record last: a run without a record is unfinished and is resumed.
-    VALIDATION_SCORES.write(recipe.run, result.scored_examples(inputs.dataset.validation))
+    validation = inputs.dataset.validation
+    groups = number_groups(inputs.dataset, validation)
+    VALIDATION_SCORES.write(recipe.run, result.scored_examples(validation, groups))
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
     record = TrainingRecord(
         name=training.name,

@@ -187,9 +187,9 @@ def test_the_advice_in_words() -> None:
         if promise and promise.rows and promise.lesser:
             break
     text = describe_promise(promise, 198, 0.3)
-    assert text.startswith("198 validation rows are too few to prove a precision of 0.95")
+    assert text.startswith("198 messages are too few to prove a precision of 0.95")
     assert f"about {promise.rows:,} prove it with {promise.review_at_rows:.0%}" in text
-    assert f"review_precision = {promise.lesser:g} sends" in text
+    assert f"review_precision = {promise.lesser:g}, sends" in text
     assert '"point" sends 30%' in text
 
 
