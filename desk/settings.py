@@ -10,23 +10,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from desk.errors import SettingsError
 from worker.common.kafka import ConnectionSettings
 from worker.common.settings import (
     Loaded,
-    Names,
     Ratio,
     Seconds,
     Section,
     SettingsLoader,
-    as_list,
 )
 from worker.contract.records import FormatName
 
-Roles = Annotated[tuple[Literal["reviewer", "adjudicator", "owner"], ...], BeforeValidator(as_list)]
-Paths = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
+Roles = tuple[Literal["reviewer", "adjudicator", "owner"], ...]
+Paths = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class ProjectSettings(Section):
@@ -162,12 +160,12 @@ class SignInSettings(Section):
         pattern=r"^[A-Za-z0-9-]+$",
         description="Header in which the proxy names the user.",
     )
-    proxy_addresses: Names = Field(
+    proxy_addresses: tuple[str, ...] = Field(
         (),
         description="Addresses or networks of proxies. Only these are believed: with method proxy "
         "who the user is, with every method X-Forwarded-For.",
     )
-    owners: Names = Field(
+    owners: tuple[str, ...] = Field(
         (),
         description="User names (with oidc: the claim sub) that become owners at their first "
         "sign-in; others become reviewers.",
@@ -205,9 +203,9 @@ class OidcSettings(Section):
         description="Claim that roles are read from at each sign-in, with dots for nested names: "
         "groups, realm_access.roles. Empty: everyone whom the provider admits; owners give roles.",
     )
-    reviewers: Names = Field((), description="Values of that claim for reviewers.")
-    adjudicators: Names = Field((), description="The same for adjudicators.")
-    owners: Names = Field((), description="The same for owners.")
+    reviewers: tuple[str, ...] = Field((), description="Values of that claim for reviewers.")
+    adjudicators: tuple[str, ...] = Field((), description="The same for adjudicators.")
+    owners: tuple[str, ...] = Field((), description="The same for owners.")
     end_session: bool = Field(
         True, description="Signing out of the desk also signs out of the provider, if supported."
     )

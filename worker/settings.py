@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from worker.common.kafka import ConnectionSettings
 from worker.common.settings import (
@@ -14,7 +15,6 @@ from worker.common.settings import (
     Seconds,
     Section,
     SettingsLoader,
-    TopicList,
 )
 from worker.contract.records import FormatName
 from worker.contract.records.headers import LONGEST_DELAY_S, MOST_ATTEMPTS
@@ -25,7 +25,7 @@ class KafkaSettings(ConnectionSettings):
     """The cluster, the topics, and the delivery guarantee."""
 
     group_id: str = Field("filing-clerk", description="Consumer group of all workers.")
-    input_topics: TopicList = Field(
+    input_topics: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         ("support.messages",),
         min_length=1,
         description="Topics to read messages from: names, and patterns that begin with ^.",
@@ -81,6 +81,15 @@ class RecordSettings(Section):
         "dead",
         description="Records without a value: dead letters, skipped, or forwarded to the output.",
     )
+
+    @field_validator("text_fields")
+    @classmethod
+    def _no_commas(cls, fields: tuple[str, ...]) -> tuple[str, ...]:
+        # A list of one can be written as plain text, and "a,b" is meant to be two.
+        if with_comma := next((field for field in fields if "," in field), None):
+            names = json.dumps([part.strip() for part in with_comma.split(",")])
+            raise ValueError(f"{with_comma!r} has a comma: write several fields as {names}")
+        return fields
 
 
 class ModelSettings(Section):

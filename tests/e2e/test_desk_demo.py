@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.desk_browser import field
 from tests.support.topics import read_corrections
-from worker.demo.run import CORRECTIONS
+from worker.demo.plan import CORRECTIONS
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 COUNT = 40

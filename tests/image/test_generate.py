@@ -13,7 +13,7 @@ import pytest
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Watcher, create_demo_topics
 from worker.demo.models import demo_samples
-from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
+from worker.demo.plan import DEAD, INPUT, OUTPUT, REVIEW
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -16,7 +16,7 @@ from testcontainers.core.network import Network
 from tests.image.contained import Contained
 from worker.demo.client import Publisher, Seen, Watcher
 from worker.demo.models import adapter_dir, demo_samples
-from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
+from worker.demo.plan import DEAD, INPUT, OUTPUT, REVIEW
 
 pytestmark = pytest.mark.timeout(900)
 

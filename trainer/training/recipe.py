@@ -41,11 +41,11 @@ _LOCAL = {"base", "dataset", "run"}
 
 
 def _split_names(given: object) -> object:
-    """Accept a list written as ``a,b``, as in flags and environment variables."""
-    if not isinstance(given, str):
+    """Accept a list written as ``a,b``, which the loader takes for a list of one."""
+    if not isinstance(given, list):
         return given
-    words = given.strip().removeprefix("[").removesuffix("]").split(",")
-    return [name for word in words if (name := word.strip().strip("\"'"))]
+    words = [word.strip() for each in given for word in str(each).split(",")]
+    return [word for word in words if word]
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_names)]

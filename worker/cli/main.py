@@ -7,14 +7,14 @@ import http.client
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
 import typer
 
 from worker import __version__
-from worker.cli.offline import classify, compare, replay, verify
-from worker.cli.options import AsJson, Config, Sets
+from worker.cli.offline import LabelField, Messages, classify, compare, replay, verify
+from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets
 from worker.common.errors import run_program
 from worker.contract.errors import AdapterRefused
 from worker.errors import (
@@ -95,20 +95,31 @@ def run(config: Config = None, sets: Sets = None) -> None:
 
 @app.command(rich_help_panel="Try it")
 def demo(
+    *,
     keep: Annotated[
         bool,
         typer.Option("--keep", help="Keep broker and worker running afterwards, until Ctrl-C."),
     ] = False,
     messages: Annotated[
-        int, typer.Option("--messages", "-n", min=1, help="Number of sample messages to stream.")
+        int, typer.Option("--messages", "-n", min=1, help="Most messages to stream.")
     ] = 330,
     model: Annotated[
-        Literal["adapter", "encoder", "cascade"],
+        str,
         typer.Option(
-            help="The model: an adapter on a small language model; an encoder; or a cascade, in "
-            "which the encoder answers what it is sure of and the adapter the rest."
+            metavar="adapter|encoder|cascade|DIR",
+            help="The model: an adapter on a small language model; an encoder; a cascade, in which "
+            "the encoder answers what it is sure of and the adapter the rest; or yours, the "
+            "directory of an adapter or a store.",
         ),
     ] = "adapter",
+    source: Messages = None,
+    input_format: InputFormat = None,
+    field: MessageField = None,
+    label_field: LabelField = None,
+    topic: Annotated[
+        str | None,
+        typer.Option("--topic", help="Topic of the messages [default: support.messages]."),
+    ] = None,
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(help="Use this cluster instead of a local Kafka; creates topics there."),
@@ -125,15 +136,26 @@ def demo(
             help="Keep Kafka's and the desk's files here, and reuse existing ones.",
         ),
     ] = None,
+    sets: Sets = None,
 ) -> None:
     """Show the whole system on this machine: no Docker, no GPU, nothing to prepare.
 
     Starts Apache Kafka on loopback and a worker with a small model, publishes sample messages of a
     shop's support desk, and shows each label as it arrives. Leaves nothing running.
-    """
-    from worker.demo.run import Wish, run_demo
 
-    sys.exit(run_demo(Wish(messages, model, keep, desk, folder, bootstrap_servers)))
+    Your own model, on your own messages:
+
+    clerk-worker demo --model adapters -i tickets.csv --field body --label-field category
+    """
+    from worker.demo.plan import Wish
+    from worker.demo.run import run_demo
+    from worker.offline.classify import MessageFile
+
+    file = None if source is None else MessageFile(source, input_format, field, label_field)
+    wish = Wish(
+        messages, model, keep, desk, folder, bootstrap_servers, tuple(sets or ()), topic, file
+    )
+    sys.exit(run_demo(wish))
 
 
 app.command(rich_help_panel="Try it")(classify)

@@ -55,17 +55,8 @@ def flatten(value: Any, prefix: str = "") -> Any:
     return flat
 
 
-def as_list(value: Any) -> Any:
-    """Accept a single name for a list of one; in the environment a list is JSON."""
-    if not isinstance(value, str):
-        return value
-    return json.loads(value) if value.startswith("[") else [value]
-
-
 Seconds = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
-TopicList = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
 Property = str | int | float | bool
 Properties = Annotated[dict[str, Property], BeforeValidator(flatten)]
 """librdkafka's properties, by their names with dots."""
@@ -124,8 +115,9 @@ class SettingsLoader(Generic[S]):
                 ("flag", flags),
             ):
                 for path, value in _leaves(values, self._model, ()):
-                    self._put(merged, path, value)
-                    origins[".".join(path)] = origin
+                    name = ".".join(path)
+                    self._put(merged, path, self._as_list(path, value, f"{name} ({origin})"))
+                    origins[name] = origin
             return Loaded(self._model(**merged), origins)
         except RecursionError:
             raise self._error(f"settings: {_TOO_DEEP}") from None
@@ -154,15 +146,13 @@ class SettingsLoader(Generic[S]):
             if not name.startswith(self._prefix) or name.startswith(self._elsewhere):
                 continue
             path = name[len(self._prefix) :].lower().split("__")
-            kind, field = self._find(path)
+            kind, _ = self._find(path)
             if kind is None:
                 raise self._error(f"environment variable {name}: {self._unknown('.'.join(path))}")
             try:
-                self._put(values, path, json.loads(text) if _is_json(kind, field) else text)
+                self._put(values, path, json.loads(text) if _is_table(kind) else text)
             except (ValueError, RecursionError):  # from None: its text may quote a secret
-                raise self._error(
-                    f"environment variable {name}: write lists and tables as JSON"
-                ) from None
+                raise self._error(f"environment variable {name}: write tables as JSON") from None
         return values
 
     def _read_flags(self, flags: Sequence[str]) -> dict[str, Any]:
@@ -176,6 +166,19 @@ class SettingsLoader(Generic[S]):
                 path = [*path[:2], ".".join(path[2:])]
             self._put(values, path, _parse(text, self._find(path)[0]))
         return values
+
+    def _as_list(self, path: Sequence[str], value: Any, where: str) -> Any:
+        """Return a list of one for a plain string given to a setting that is a list. From the
+        environment a list comes as JSON."""
+        kind, _ = self._find(path)
+        if typing.get_origin(kind) is not tuple or not isinstance(value, str):
+            return value
+        if not value.startswith("["):
+            return [value]
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):  # from None: its text may quote a secret
+            raise self._error(f"{where}: write a list as JSON, or one item as it is") from None
 
     def _put(self, values: dict[str, Any], path: Sequence[str], value: Any) -> None:
         """Set a value at a path; tables of properties from several sources are merged."""
@@ -308,19 +311,17 @@ def _parse(text: str, kind: Any) -> Any:
     """
     value = toml_value(text)
     kinds = _kinds(kind)
+    if typing.get_origin(kind) is tuple:  # a topic may be named 2024
+        return value if isinstance(value, list | str) else text
     if isinstance(value, str) or not kinds & {str, SecretStr, Path}:
         return value
     plain = int in kinds and isinstance(value, int) and json.dumps(value) == text
     return value if plain else text
 
 
-def _is_json(kind: Any, field: FieldInfo | None) -> bool:
-    """Whether an environment variable of this type is JSON: tables, sections, and lists without a
-    validator that reads text."""
-    if any(typing.get_origin(one) is dict or _is_section(one) for one in _kinds(kind)):
-        return True
-    reads_text = field is not None and any(isinstance(m, BeforeValidator) for m in field.metadata)
-    return any(typing.get_origin(one) is tuple for one in _kinds(kind)) and not reads_text
+def _is_table(kind: Any) -> bool:
+    """Whether an environment variable of this type is JSON: tables and sections."""
+    return any(typing.get_origin(one) is dict or _is_section(one) for one in _kinds(kind))
 
 
 def _kinds(kind: Any) -> set[Any]:

@@ -86,15 +86,16 @@ def count_records(bootstrap_servers: str, topic: str) -> int:
 class Publisher:
     """Publishes messages as the ticketing system would: one JSON record each."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, text_field: str = "message") -> None:
         self._topic = topic
+        self._text_field = text_field
         self._producer = Producer(
             {"bootstrap.servers": bootstrap_servers, "linger.ms": 5, **_QUIET}
         )
 
     def publish(self, message_id: str, text: str) -> None:
         """Queue one message; its id is also the record's key."""
-        value = json.dumps({"id": message_id, "message": text}, ensure_ascii=False)
+        value = json.dumps({"id": message_id, self._text_field: text}, ensure_ascii=False)
         self._producer.produce(self._topic, value=value, key=message_id)
         self._producer.poll(0)
 

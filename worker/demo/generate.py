@@ -18,7 +18,7 @@ from types import FrameType
 from worker.demo.client import Publisher, Seen, Watcher
 from worker.demo.kafka_files import BrokerError
 from worker.demo.models import demo_samples
-from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
+from worker.demo.plan import DEAD, INPUT, OUTPUT, REVIEW
 
 # The number of shipped messages that the adapter was not trained on; then they repeat.
 _POOL = 390

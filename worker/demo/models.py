@@ -105,11 +105,12 @@ def _run_trainer(*arguments: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A message and its true label; None if no label fits."""
+    """A message and its true label; None if no label fits, or it is not ``known``."""
 
     id: str
     message: str
     label: str | None
+    known: bool = True
 
 
 def data_file(name: str) -> Path:

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -16,28 +17,22 @@ import urllib.request
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from rich.markup import escape
 
 from worker.common.base_model import BaseModelError
-from worker.contract.manifest import read_manifest
 from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
 from worker.demo.kafka_files import BrokerError, free_port, port_is_free
-from worker.demo.models import DemoModel, ModelName, Sample, adapter_dir, demo_samples, ensure_model
+from worker.demo.models import Sample, ensure_model
+from worker.demo.plan import PARTITIONS, Plan, Wish, make_plan
 from worker.demo.program import Program, ProgramFailed, start_program, start_worker
 from worker.demo.screen import Screen, Streaming
 
-INPUT, OUTPUT = "support.messages", "support.labels"
-REVIEW, DEAD = "support.labels.review", "support.labels.dead"
-CORRECTIONS = "support.labels.corrections"
-KINDS = {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter", CORRECTIONS: "correction"}
 WORKER_LOG = "worker.log"
-_PARTITIONS = 4
 _LIVE_MESSAGES = 60
 
 
@@ -57,29 +52,14 @@ def demo_model_settings() -> list[str]:
     return [f"{key}={value}" for key, value in model.settings().items()]
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """The demo's options.
-
-    ``count`` sample messages are published and labelled by ``model``. ``keep``: everything runs
-    until Ctrl-C. ``desk``: with the desk; implies ``keep``. ``folder`` keeps the files of Kafka and
-    desk; None: a temporary one. ``bootstrap_servers``: a cluster to use instead of a local broker.
-    """
-
-    count: int
-    model: ModelName = "adapter"
-    keep: bool = False
-    desk: bool = False
-    folder: Path | None = None
-    bootstrap_servers: str | None = None
-
-
 def run_demo(wish: Wish) -> int:
-    """Run the demo. Returns the exit code: 0, 1 after a failure, 130 after Ctrl-C."""
-    screen = Screen(read_manifest(adapter_dir()).taxonomy.names)
+    """Run the demo. Returns the exit code: 0, 1 after a failure, 130 after Ctrl-C. Raises
+    SettingsError and AdapterRefused before anything starts."""
+    plan = make_plan(wish)
+    screen = Screen(plan.manifest.taxonomy.names)
     try:
         with _stopped_by_signals(), ExitStack() as stack:
-            _run(screen, stack, wish)
+            _run(screen, stack, plan)
     except (BrokerError, BaseModelError, ProgramFailed) as error:
         screen.console.print(f"[red]the demo stopped:[/red] {escape(str(error))}")
         return 1
@@ -91,16 +71,17 @@ def run_demo(wish: Wish) -> int:
     return 0
 
 
-def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
+def _run(screen: Screen, stack: ExitStack, plan: Plan) -> None:
     began = time.monotonic()
+    wish = plan.wish
     screen.console.print(
         "[bold]filing-clerk[/bold]: support messages in, one label of "
         f"{len(screen.labels)} out. Everything below runs on this machine.\n"
     )
-    model = ensure_model(wish.model, screen.say)
+    model = plan.make_model(screen.say)
     folder = _folder(stack, wish.folder)
     broker = None
-    servers = wish.bootstrap_servers
+    servers = plan.servers
     if servers is None:
         kept = folder / "kafka" if wish.folder else None
         broker = LocalBroker(kept, port=free_port(), on_event=screen.say)
@@ -108,39 +89,39 @@ def _run(screen: Screen, stack: ExitStack, wish: Wish) -> None:
         stack.callback(broker.close)
         servers = broker.bootstrap_servers
     # Before the broker, so that the worker imports vLLM while the broker starts.
-    settings = worker_settings(servers, model)
-    worker = stack.enter_context(start_worker(settings, folder / WORKER_LOG))
+    worker = stack.enter_context(start_worker(plan.flags(servers, model), folder / WORKER_LOG))
     if broker is not None:
         broker.start()
-    create_demo_topics(servers, dict.fromkeys((INPUT, OUTPUT, REVIEW, DEAD), _PARTITIONS))
-    create_demo_topics(servers, {CORRECTIONS: 1})
-    publisher = Publisher(servers, INPUT)
+    results = [topic for topic in plan.kinds if topic != plan.corrections]
+    create_demo_topics(servers, dict.fromkeys((plan.topic, *results), PARTITIONS))
+    create_demo_topics(servers, {plan.corrections: 1})
+    publisher = Publisher(servers, plan.topic, plan.settings.records.text_fields[0])
     with screen.waiting(f"starting the worker: {model.starts}"):
         worker.wait_until_ready("partitions.assigned")
-    watcher = Watcher(servers, KINDS)
+    watcher = Watcher(servers, plan.kinds)
     stack.callback(watcher.close)
     stream = Streaming(screen, publisher, watcher, worker.check)
-    samples = demo_samples(wish.count)
-    if before := count_records(servers, INPUT):
-        screen.say(f"{INPUT} has {before} messages from an earlier run; publishing no more")
+    if before := count_records(servers, plan.topic):
+        screen.say(f"{plan.topic} has {before} messages from an earlier run; publishing no more")
     else:
-        screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {INPUT}\n")
-        _show_samples(screen, stream, samples)
+        if plan.left_out:
+            screen.say(f"{plan.left_out} rows have no message and are left out")
+        screen.say(f"ready after {time.monotonic() - began:.0f} s; publishing to {plan.topic}\n")
+        _show_samples(screen, stream, plan.samples)
     if not (wish.keep or wish.desk):
         _say_what_next(screen)
         return
-    topics = {"output_topic": OUTPUT, "review_topic": REVIEW, "corrections_topic": CORRECTIONS}
-    taxonomy = read_manifest(adapter_dir()).taxonomy
+    taxonomy = plan.manifest.taxonomy
     kept_open = KeptOpen(
         screen,
         stream,
-        {sample.id: sample for sample in samples},
-        lambda: stack.enter_context(start_desk(servers, topics, taxonomy, folder)),
+        {sample.id: sample for sample in plan.samples},
+        lambda: stack.enter_context(start_desk(servers, plan.desk_topics, taxonomy, folder)),
     )
     if wish.desk:
         kept_open.show_desk()
     else:
-        say_what_stays(screen, servers, worker)
+        say_what_stays(screen, servers, plan, worker)
     kept_open.run(publisher, watcher, worker)
 
 
@@ -159,26 +140,6 @@ def _show_samples(screen: Screen, stream: Streaming, samples: list[Sample]) -> N
         live_s = stream.live(live)
         burst_s = stream.burst(burst)
     screen.summary(len(burst), burst_s, live_s)
-
-
-def worker_settings(bootstrap_servers: str, model: DemoModel) -> Mapping[str, str]:
-    """Return the settings of the demo's worker that differ from the defaults."""
-    return {
-        "kafka.bootstrap_servers": f"'{bootstrap_servers}'",
-        "kafka.group_id": "'demo'",
-        "kafka.input_topics": f"'{INPUT}'",
-        "kafka.output_topic": f"'{OUTPUT}'",
-        "kafka.review_topic": f"'{REVIEW}'",
-        "kafka.dead_letter_topic": f"'{DEAD}'",
-        # The worker starts before the broker and the topics exist.
-        "kafka.start_timeout_s": "120",
-        "kafka.client.reconnect.backoff.max.ms": "250",
-        "kafka.create_topics": "true",
-        "kafka.topic_partitions": str(_PARTITIONS),
-        **model.settings(),
-        "log.format": "'json'",
-        "http.port": "0",
-    }
 
 
 def _say_what_next(screen: Screen) -> None:
@@ -275,17 +236,23 @@ class KeptOpen:
             publisher.publish(f"typed-{time.time_ns()}", line)
 
 
-def say_what_stays(screen: Screen, bootstrap_servers: str, worker: Program) -> None:
-    """Print the addresses of broker and worker."""
+def say_what_stays(screen: Screen, bootstrap_servers: str, plan: Plan, worker: Program) -> None:
+    """Print the addresses of broker and worker, and how to write and read."""
+    text_field = plan.settings.records.text_fields[0]
+    message = json.dumps({"id": "1", text_field: "where is my parcel?"})
+    kafka = plan.settings.kafka
+    results = " ".join(filter(None, (kafka.output_topic, kafka.review_topic)))
     screen.console.print(
         f"\n[bold]Kafka runs at {bootstrap_servers}[/bold] until Ctrl-C. "
         "From another terminal, with any Kafka client:\n"
-        f'  echo \'{{"id": "1", "message": "where is my parcel?"}}\' | '
-        f"kcat -P -b {bootstrap_servers} -t support.messages\n"
-        f"  kcat -C -b {bootstrap_servers} -t support.labels -X isolation.level=read_committed\n"
+        f"  echo {shlex.quote(message)} | kcat -P -b {bootstrap_servers} -t {plan.topic}\n"
+        f"  kcat -b {bootstrap_servers} -X isolation.level=read_committed "
+        f"-X auto.offset.reset=earliest -G router {results}\n"
+        f"Records without a label (dead letters) are on {kafka.dead_letter_topic}\n"
         f"The worker's metrics are at {worker.url}/metrics, its adapters at {worker.url}/info\n"
         "To review doubtful labels at the desk: clerk-desk demo",
         highlight=False,
+        markup=True,
         soft_wrap=True,
     )
 

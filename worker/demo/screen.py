@@ -178,7 +178,7 @@ class Screen:
         return figures
 
     def _judge(self, label: str, kind: str, sample: Sample | None) -> None:
-        if sample is None:
+        if sample is None or not sample.known:
             return
         tally = self.tally
         if sample.label is None:
@@ -198,7 +198,7 @@ def _console() -> Console:
 
 
 def _mark(label: str, sample: Sample | None) -> tuple[str, str]:
-    if sample is None:
+    if sample is None or not sample.known:
         return "[cyan]>[/cyan]", "bold cyan"
     if sample.label is None:
         return "[yellow]?[/yellow]", "yellow"

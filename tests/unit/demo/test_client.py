@@ -17,7 +17,7 @@ from worker.demo import generate as generate_module
 from worker.demo.client import Publisher, Seen, Watcher, create_demo_topics
 from worker.demo.generate import generate, main
 from worker.demo.kafka_files import BrokerError
-from worker.demo.run import DEAD, INPUT, OUTPUT, REVIEW
+from worker.demo.plan import DEAD, INPUT, OUTPUT, REVIEW
 from worker.offline.records import read_range
 from worker.stream.topics import RecordRange
 

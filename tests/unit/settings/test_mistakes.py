@@ -142,10 +142,19 @@ def test_variables_that_are_read_elsewhere_are_left_alone(monkeypatch: pytest.Mo
     assert load_settings().settings == Settings()
 
 
-def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_fields_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain text is a list of one, and a comma in it is a mistake."""
     monkeypatch.setenv("CLERK_RECORDS__TEXT_FIELDS", "a,b")
-    with pytest.raises(SettingsError, match="write lists and tables as JSON"):
+    with pytest.raises(SettingsError, match="text_fields: ") as caught:
         load_settings()
+    assert str(caught.value).endswith('as ["a", "b"] (environment)')
+
+
+def test_a_broken_list_is_named_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLERK_MODEL__BASES", '["/a", hush')
+    with pytest.raises(SettingsError, match=r"^model\.bases \(environment\): .* JSON") as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("flag", ["kafka.group_id", ""])

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -59,6 +60,35 @@ def test_values_of_every_kind_come_from_every_source(
     assert load_settings(None, ['records.text_fields=["p"]']).settings.records.text_fields == ("p",)
 
 
+LISTS = [
+    (section, name)
+    for section, field in Settings.model_fields.items()
+    for name, inner in field.annotation.model_fields.items()  # type: ignore[union-attr]
+    if get_origin(inner.annotation) is tuple
+]
+
+
+@pytest.mark.parametrize(("section", "name"), LISTS)
+@pytest.mark.parametrize("source", ["file", "environment", "flag"])
+def test_a_list_of_one_can_be_written_as_plain_text(
+    section: str, name: str, source: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = []
+    path = None
+    if source == "file":
+        path = write(f'[{section}]\n{name} = "2024"\n')
+    elif source == "environment":
+        monkeypatch.setenv(f"CLERK_{section.upper()}__{name.upper()}", "2024")
+    else:
+        flags.append(f"{section}.{name}=2024")
+    found = getattr(getattr(load_settings(path, flags).settings, section), name)
+    assert tuple(map(str, found)) == ("2024",)
+
+
+def test_the_lists_are_those_of_the_settings() -> None:
+    assert {("kafka", "input_topics"), ("records", "text_fields"), ("model", "bases")} <= {*LISTS}
+
+
 @pytest.mark.parametrize("text", ["123", "true", "2024-01-01", "1e5", "12#34", "[x]", "a=b", "x y"])
 @pytest.mark.parametrize("name", ["kafka.group_id", "kafka.sasl_password", "kafka.instance_id"])
 def test_a_flag_for_text_is_taken_as_the_text_it_is(name: str, text: str) -> None:
@@ -69,9 +99,9 @@ def test_a_flag_for_text_is_taken_as_the_text_it_is(name: str, text: str) -> Non
 
 
 def test_a_flag_for_text_may_be_quoted() -> None:
-    flags = ['kafka.group_id="a b"', "kafka.review_topic="]
+    flags = ['kafka.group_id="a b"', "kafka.review_topic=", "kafka.input_topics='in'"]
     kafka = load_settings(None, flags).settings.kafka
-    assert (kafka.group_id, kafka.review_topic) == ("a b", "")
+    assert (kafka.group_id, kafka.review_topic, kafka.input_topics) == ("a b", "", ("in",))
 
 
 def test_every_setting_is_shown(write: Write) -> None:

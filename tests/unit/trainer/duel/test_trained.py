@@ -144,7 +144,7 @@ def test_an_adapter_of_another_dataset_or_without_its_base_is_refused(
     openings = count_openings(sealed)
     for adapter, against, problem in (
         (world.adapter, other, "was not trained on"),
-        (encoder_run / "adapter", world.adapter, "needs its base, tiny: give its directory"),
+        (encoder_run / "adapter", world.adapter, "the base of tiny-adapter, was not found among"),
     ):
         base = ("--base", world.base) if adapter == world.adapter else ()
         code, _, error = call(

@@ -116,7 +116,8 @@ def refuse_broken(words: list[str], kind: str, tmp_path: Path) -> None:
     given = parse(words[1], *places[2:])
     if words[1] in {"train", "sweep"}:
         path = given["recipe"]
-        flags = {"base": given["base"], "dataset": given["dataset"], "run": tmp_path / "next"}
+        flags = {"dataset": given["dataset"], "run": tmp_path / "next"}
+        flags |= {"base": given["base"]} if given["base"] else {}
         sets = dict(each.split("=", 1) for each in given.get("sets") or ())
         for name, values in parse_grid(given["grid"]).items() if words[1] == "sweep" else ():
             for value in values:

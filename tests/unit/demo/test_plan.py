@@ -1,0 +1,191 @@
+"""The demo's options: the user's settings, topic, messages and model, checked before it starts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.published import publish, publish_encoder
+from tests.support.toy_adapter import LABELS
+from worker.contract import AdapterRefused, read_manifest
+from worker.contract.store import Pointer, write_pointer
+from worker.demo import plan as module
+from worker.demo.models import adapter_dir, shipped_dir
+from worker.demo.plan import Wish, make_plan
+from worker.demo.program import Program
+from worker.demo.run import say_what_stays
+from worker.errors import SettingsError
+from worker.offline.classify import MessageFile
+from worker.settings import load_settings
+
+
+def effective(wish: Wish, tmp_path: Path) -> Any:
+    """Return the settings that the demo's worker gets."""
+    plan = make_plan(wish)
+    flags = plan.flags("localhost:1", plan.make_model(lambda _: None))
+    return load_settings(None, [f"{name}={value}" for name, value in flags.items()]).settings
+
+
+@pytest.fixture(autouse=True)
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(module, "ensure_base_model", lambda **_: tmp_path / "small")
+    monkeypatch.setattr("worker.demo.models.ensure_base_model", lambda **_: tmp_path / "small")
+    return tmp_path / "small"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store whose current adapter needs no base."""
+    (tmp_path / "made").mkdir()
+    made = publish_encoder(tmp_path / "made")
+    store = tmp_path / "my store"
+    store.mkdir()
+    made.adapter.rename(store / made.manifest.digest)
+    write_pointer(
+        store,
+        Pointer(
+            made.manifest.digest,
+            made.manifest.name,
+            "2026-01-01T00:00:00Z",
+            None,
+            "ann",
+            None,
+            "publish",
+        ),
+    )
+    return store
+
+
+def test_settings_topic_and_messages_of_the_user_reach_the_worker(tmp_path: Path) -> None:
+    wish = Wish(
+        5,
+        topic="tickets",
+        sets=("kafka.output_topic=filed", "loop.max_in_flight=7", "records.text_fields=body"),
+    )
+    plan, settings = make_plan(wish), effective(wish, tmp_path)
+    assert settings.kafka.input_topics == ("tickets",)
+    assert (settings.loop.max_in_flight, settings.records.text_fields) == (7, ("body",))
+    assert plan.topic == "tickets"
+    assert plan.kinds["filed"] == "output"
+    assert plan.kinds["filed.corrections"] == "correction"
+    assert settings.kafka.bootstrap_servers == "localhost:1"
+    assert settings.model.adapter == adapter_dir()
+
+
+def test_what_the_demo_reads_cannot_be_switched_off(tmp_path: Path) -> None:
+    """It reads the worker's log, and stops the worker that it started."""
+    settings = effective(Wish(1, sets=("log.level=error", "log.format=console")), tmp_path)
+    assert (settings.log.level, settings.log.format) == ("info", "json")
+
+
+@pytest.mark.parametrize("as_setting", [False, True])
+def test_a_store_shows_the_users_own_model(store: Path, tmp_path: Path, as_setting: bool) -> None:
+    """The store and not the adapter in it, so that the next publication is seen too."""
+    own = {"sets": (f"model.adapter={store}",)} if as_setting else {"model": str(store)}
+    wish = Wish(3, **own)
+    plan, settings = make_plan(wish), effective(wish, tmp_path)
+    assert plan.manifest.taxonomy.names == LABELS
+    assert (settings.model.adapter, settings.model.base) == (store, None)
+    # The samples are a shop's, and this model has other labels.
+    assert {(sample.label, sample.known) for sample in plan.samples} == {(None, False)}
+
+
+def test_a_language_model_needs_its_base(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    made = publish(tmp_path / "made")
+    with pytest.raises(SettingsError, match=r"needs its base, toy-base: give -s model\.base=DIR"):
+        make_plan(Wish(1, model=str(made.adapter)))
+    wish = Wish(1, model=str(made.adapter), sets=(f"model.base={made.base}",))
+    assert effective(wish, tmp_path).model.base == made.base
+
+
+def test_messages_come_from_a_file_with_their_labels(tmp_path: Path) -> None:
+    file = tmp_path / "tickets.csv"
+    label = read_manifest(adapter_dir()).taxonomy.names[0]
+    file.write_text(f"body,category\nwhere is it?,{label}\nodd,none\nwho knows,\nx,other\n")
+    messages = MessageFile(str(file), field="body", label_field="category")
+    plan = make_plan(Wish(9, messages=messages))
+    assert [(each.message, each.label, each.known) for each in plan.samples] == [
+        ("where is it?", label, True),
+        ("odd", None, True),
+        ("who knows", None, False),
+        ("x", None, False),
+    ]
+    assert len(make_plan(Wish(2, messages=messages)).samples) == 2
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        (Wish(1, model="encodr"), "--model encodr: choose adapter, encoder, cascade, or"),
+        (Wish(1, sets=("kafka.grop_id=x",)), "did you mean 'kafka.group_id'"),
+        (Wish(1, sets=('kafka.input_topics=["a","b"]',)), "publishes to one topic"),
+        (Wish(1, sets=("records.format=text",)), "publishes JSON objects"),
+        (Wish(1, messages=MessageFile("nowhere.csv")), r"nowhere\.csv: No such file"),
+    ],
+)
+def test_a_mistake_is_found_before_anything_starts(wish: Wish, says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        make_plan(wish)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_another_worker_do_not_change_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal in which a production worker's variables are set publishes no samples to it."""
+    monkeypatch.setenv("CLERK_KAFKA__BOOTSTRAP_SERVERS", "production:9092")
+    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPICS", "real")
+    monkeypatch.setenv("CLERK_MODEL__ADAPTER", "/adapters")
+    wish = Wish(1)
+    plan = make_plan(wish)
+    assert (plan.servers, plan.topic, plan.own_model) == (None, "support.messages", None)
+    assert effective(wish, tmp_path).model.adapter == adapter_dir()
+    assert make_plan(Wish(1, sets=("kafka.bootstrap_servers=k:1",))).servers == "k:1"
+
+
+def test_the_shipped_encoder_says_how_it_is_completed() -> None:
+    """In the source tree it has its weights alone."""
+    with pytest.raises(AdapterRefused, match=r"missing; run clerk-trainer complete \S+ --out DIR"):
+        make_plan(Wish(1, model=str(shipped_dir("encoder"))))
+
+
+def test_the_printed_consumer_reads_labels_and_reviews(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the topics that are in use; and the dead letters' topic is named."""
+    from tests.unit.demo.test_screen import make_screen, shown
+
+    plan = make_plan(Wish(1, topic="tickets", sets=("records.text_fields=body",)))
+    screen = make_screen()
+    log = tmp_path / "log"
+    log.write_text(json.dumps({"event": "http.listening", "url": "http://127.0.0.1:1"}))
+    say_what_stays(screen, "localhost:9", plan, Program("w", None, log))  # type: ignore[arg-type]
+    lines = shown(screen)
+    (publish_line,) = [line for line in lines if "kcat -P" in line]
+    echo = shlex.split(publish_line)
+    assert json.loads(echo[1]) == {"id": "1", "body": "where is my parcel?"}
+    assert echo[-2:] == ["-t", "tickets"]
+    (consumer,) = [line for line in lines if " -G " in line]
+    assert shlex.split(consumer)[-2:] == ["support.labels", "support.labels.review"]
+    assert "isolation.level=read_committed" in consumer
+    assert any("support.labels.dead" in line for line in lines)
+
+
+def test_a_mistake_in_the_command_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "demo", "-s", "kafka.grop_id=x"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
