@@ -47,7 +47,7 @@ def start(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="Labelled messages: .csv, .tsv, .jsonl, .parquet or .xlsx."
+            metavar="FILE", help="Labelled messages: .csv, .tsv, .jsonl, .parquet or .xlsx."
         ),
     ],
     *,
