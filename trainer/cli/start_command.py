@@ -233,7 +233,9 @@ class _Session:
         from trainer.start.terms import name_of, taxonomy_text, typical_terms
 
         terms = typical_terms(found.rows)
-        labels = {label: terms.get(label, ()) for label in found.labels if label not in rare}
+        # By name: with more messages the order by number would change, and with it the digest.
+        names = sorted((label for label in found.labels if label not in rare), key=str.casefold)
+        labels = {label: terms.get(label, ()) for label in names}
         text = taxonomy_text(name_of(files[0].stem), [file.name for file in files], labels)
         self._write(self._places.taxonomy, text, "the labels, with words that are typical of each")
 

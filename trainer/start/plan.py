@@ -13,6 +13,7 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import MANIFEST
 from trainer.dataset.settings import declared_options
+from trainer.errors import BadInput
 from trainer.model_card import CARD
 from trainer.start.chain import Step
 from trainer.statistics.thresholds import FEWEST_VALIDATION
@@ -136,7 +137,7 @@ class Request:
 
 
 def make_steps(request: Request) -> list[Step]:
-    """Return the steps in order. Raises OSError if a file cannot be read."""
+    """Return the steps in order. Raises BadInput if a file cannot be read."""
     places, run = request.places, request.places.run
     base: tuple[str | Path, ...] = ("--base", request.base) if request.base else ()
     on_data = ("--dataset", places.data)
@@ -197,4 +198,10 @@ def recipe_setting(recipe: Path, sets: Sequence[str], key: str) -> str | None:
 
 
 def _digests(files: Sequence[Path]) -> Mapping[str, str]:
-    return {path.name: sha256_file(path) for path in files}
+    found = {}
+    for path in files:
+        try:
+            found[path.name] = sha256_file(path)
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}") from error
+    return found

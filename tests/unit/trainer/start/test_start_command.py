@@ -209,7 +209,8 @@ def test_a_changed_file_is_named_and_nothing_is_replaced_unasked(world: World) -
     world.write(counts={"refund": 19})
     code, _, error = world.start()
     assert code == 2
-    assert "tickets.csv has changed since the last run: add --again" in error
+    assert "tickets.csv has changed since the last run" in error
+    assert "add --again to replace the results of prepare, check, train" in error
     assert world.ran == []
     code, out, _ = world.start("--again")
     assert code == 0
@@ -252,11 +253,17 @@ def test_the_check_may_find_something_wrong(world: World, monkeypatch: pytest.Mo
     assert world.start()[0] == 0
 
 
+def test_a_recipe_that_is_not_there_is_one_line(world: World) -> None:
+    code, _, error = world.start("--recipe", "nowhere.toml")
+    assert code == 2
+    assert error.startswith("clerk-trainer: nowhere.toml: ")
+
+
 def test_decisions_of_a_reviewer_are_applied(world: World) -> None:
     assert world.start()[0] == 0
     queue = world.out / "data-review.csv"
-    columns = "id,message_sha256,message,label,decision,new_label,note"
-    queue.write_text(f"{columns}\ntrefund1,{'0' * 64},x,refund,drop,,\n", encoding="utf-8")
+    columns = "id,message_sha256,message,label,decision,new_label,note,decided_by"
+    queue.write_text(f"{columns}\ntrefund1,{'0' * 64},x,refund,drop,,,\n", encoding="utf-8")
     code, out, error = world.start("--again")
     assert code == 0, error
     assert "data-review.csv is new" in out
@@ -282,6 +289,7 @@ def test_the_commands_name_the_folder_and_quote_it(tmp_path: Path) -> None:
     from trainer.start.plan import Request
 
     places = Places(tmp_path / "my first")
-    steps = make_steps(Request(places, ["--input", "a"], [], tmp_path / "recipe.toml"))
+    (recipe := tmp_path / "recipe.toml").touch()
+    steps = make_steps(Request(places, ["--input", "a"], [], recipe))
     assert all("my first'" in step.command or "my first/" in step.command for step in steps)
     assert len({step.result for step in steps}) == len(steps)
