@@ -58,10 +58,14 @@ class Estimate:
 
     def left(self, step: str, elapsed: float, share: float | None, rest: Sequence[str]) -> float:
         """Return the seconds left. ``share`` is how much of the present step is done, if known."""
-        whole = self.seconds(step)
+        expected = self.seconds(step)
         if share is not None and share >= _LEAST_SHARE:
             whole = elapsed / share
-        return max(whole - elapsed, 0.1 * whole) + sum(map(self.seconds, rest))
+        else:
+            whole = max(expected, 1.1 * elapsed)
+        # A step that takes longer than expected says that the machine is slower than expected.
+        pace = max(1.0, whole / expected)
+        return whole - elapsed + pace * sum(map(self.seconds, rest))
 
 
 def describe_left(seconds: float) -> str:

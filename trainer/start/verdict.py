@@ -24,7 +24,7 @@ def verdict(places: Places) -> list[str]:
     duel = DUEL.read(places.run / DUEL_FOLDER)
     judged = judge_run(places.run, GateChoice(places.store))
     assert judged is not None  # it was evaluated
-    return [_accuracy(evaluation), _review(evaluation), _publish(judged, duel)]
+    return [accuracy_line(evaluation), review_line(evaluation), _publish(judged, duel)]
 
 
 def describe_step(step: str, places: Places, promised_precision: float) -> str:
@@ -59,7 +59,8 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
     return str(places.page)
 
 
-def _accuracy(found: EvaluationRecord) -> str:
+def accuracy_line(found: EvaluationRecord) -> str:
+    """Return how many of 100 messages are labelled right, with the interval."""
     right = round(found.accuracy * found.examples)
     low, high = (round(100 * end) for end in found.accuracy_interval_95)
     return (
@@ -68,7 +69,8 @@ def _accuracy(found: EvaluationRecord) -> str:
     )
 
 
-def _review(found: EvaluationRecord) -> str:
+def review_line(found: EvaluationRecord) -> str:
+    """Return how many of 100 messages go without review, and how many of those are right."""
     share = found.review.share
     if share >= 1:
         return (
