@@ -32,6 +32,7 @@ from trainer.dataset.settings import (
 )
 from trainer.errors import BadInput
 from worker.contract import Taxonomy
+from worker.contract.digest import sha256_file
 
 if TYPE_CHECKING:
     from trainer.start.chain import Planned, Step
@@ -271,11 +272,18 @@ class _Session:
         return OnUnknown.DROP
 
     def _decided(self) -> list[Path]:
-        """Return the review queue, if a reviewer has filled in rows of it."""
+        """Return the files in which reviewers decided: the review queue, and those in the dataset's
+        folder, which are moved out of it, because that folder is made again."""
         from trainer.check.run import refuse_overwriting
+        from trainer.dataset.prepare import CONFLICTS, UNLABELLED
 
-        queue = self._places.queue
-        return [queue] if queue.is_file() and refuse_overwriting(queue, update=True) else []
+        places = self._places
+        for path in (places.data / CONFLICTS, places.data / UNLABELLED):
+            if path.is_file() and refuse_overwriting(path, update=True):
+                path.rename(places.out / f"decided-{sha256_file(path)[:8]}.csv")
+        queue = places.queue
+        filled = queue.is_file() and refuse_overwriting(queue, update=True)
+        return [*([queue] if filled else []), *sorted(places.out.glob("decided-*.csv"))]
 
     # --- what is to be done
 
@@ -338,7 +346,7 @@ class _Session:
         from trainer.start.progress import Estimate
         from trainer.start.verdict import describe_step
 
-        estimate = Estimate(self._messages)
+        estimate = Estimate(self._messages, self._epochs)
         names = [each.step.name for each in planned]
         for each in planned:
             if each.done and each.seconds is not None:

@@ -109,7 +109,7 @@ kind = "embedding-linear"
 {header}# "embedding-linear" leaves the base as it is: seconds instead of minutes
 kind = "encoder"
 {common}
-epochs = 8
+epochs = 6
 early_stopping_patience = 2
 batch_size = 32
 learning_rate = 2e-4

@@ -20,31 +20,32 @@ _LINE_EVERY_S = 30.0
 _TAIL_BYTES = 2048
 _LEAST_SHARE = 0.05  # of a training: before that its pace says nothing
 
-# Seconds on two cores for a start and for each message, measured with the default base on
-# messages of a shop and a bank (docs/figures.md). The pace of the machine corrects them.
+# Seconds on two cores for a start, for each message, and for each message of an epoch, with the
+# default base on messages of a shop. The pace of the machine corrects them.
 _SECONDS = {
-    "prepare": (1.0, 0.001),
-    "check": (6.0, 0.02),
-    "train": (10.0, 0.15),
-    "evaluate": (4.0, 0.004),
-    "duel": (5.0, 0.03),
-    "report": (1.0, 0.0003),
+    "prepare": (1.0, 0.001, 0.0),
+    "check": (6.0, 0.02, 0.0),
+    "train": (8.0, 0.01, 0.012),
+    "evaluate": (4.0, 0.004, 0.0),
+    "duel": (6.0, 0.02, 0.0),
+    "report": (1.0, 0.0003, 0.0),
 }
 
 
 @dataclass
 class Estimate:
-    """Estimates the time left from the number of messages, and from how long the finished steps
-    took."""
+    """Estimates the time left from the number of messages and epochs, and from how long the
+    finished steps took."""
 
     messages: int
+    epochs: int = 1
     _expected: float = 0.0
     _taken: float = 0.0
 
     def seconds(self, step: str) -> float:
         """Return how long a step is expected to take."""
-        start, each = _SECONDS.get(step, (5.0, 0.0))
-        return (start + each * self.messages) * self._pace
+        start, each, epoch = _SECONDS[step]
+        return (start + (each + epoch * self.epochs) * self.messages) * self._pace
 
     def took(self, step: str, seconds: float) -> None:
         """Learn from a finished step."""

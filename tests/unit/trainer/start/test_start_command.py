@@ -270,6 +270,22 @@ def test_decisions_of_a_reviewer_are_applied(world: World) -> None:
     assert f"--decisions {queue}" in world.prepared
 
 
+def test_decisions_in_the_dataset_survive_a_new_one(world: World) -> None:
+    """The folder of the dataset is replaced."""
+    assert world.start()[0] == 0
+    columns = "id,message_sha256,message,label,decision,new_label,note,decided_by"
+    row = f"trefund1,{'0' * 64},x,refund,drop,,,\n"
+    (world.out / "data" / "conflicts.csv").write_text(f"{columns}\n{row}", encoding="utf-8")
+    for _ in range(2):
+        code, _, error = world.start("--again")
+        assert code == 0, error
+    (kept,) = world.out.glob("decided-*.csv")
+    assert row.strip() in kept.read_text("utf-8")
+    world.write(counts={"refund": 19})
+    assert world.start("--again")[0] == 0
+    assert f"--decisions {kept}" in world.prepared
+
+
 @pytest.mark.parametrize("messages", [30, 1999, 2000, 4000, 100_000])
 def test_the_recipe_for_any_number_of_messages_is_one(tmp_path: Path, messages: int) -> None:
     """And from the number where an encoder is fine-tuned, enough messages set its thresholds."""
