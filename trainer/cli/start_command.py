@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 from typer.main import get_command
@@ -137,7 +138,7 @@ class _Session:
         # Bound to the present output, since that of the steps is redirected to the log.
         self._console = make_console(as_json=False)
         self._console.file = sys.stdout
-        self._asks = sys.stdin.isatty() and self._console.is_terminal
+        self._asks = can_ask(self._console)
         self._messages, self._epochs, self._promised = 0, 1, PRECISION
 
     def _print(self, text: str = "") -> None:
@@ -405,6 +406,11 @@ class _Session:
         )
         if open_page or (self._asks and has_desktop and typer.confirm("\nOpen the page?")):
             webbrowser.open(page.resolve().as_uri())
+
+
+def can_ask(console: Console) -> bool:
+    """Whether a person sees the questions and can answer them."""
+    return sys.stdin.isatty() and console.is_terminal
 
 
 def _unknown() -> None:

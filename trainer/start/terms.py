@@ -42,7 +42,7 @@ _WORD = re.compile(r"\S+")
 
 _BEFORE_NAMES = frozenset(
     _WORD.findall("""
-    hi hello hey dear mr mrs ms miss dr sir madam regards sincerely cheers thanks sincerly
+    hi hello hey dear mr mrs ms miss dr sir madam regards sincerely cheers thanks
     yours name herr frau hallo liebe lieber liebes guten tag servus moin gruß gruss grüße
     gruesse mfg bonjour monsieur madame cher chère cordialement hola señor señora don doña
     estimado estimada saludos atentamente ciao salve gentile signor signora saluti cordiali
@@ -61,10 +61,10 @@ _FUNCTION_WORDS = frozenset(
     mine more much must need not now off one ones our out please said same say says see she
     should some still than that that's the their them then there these they thing things
     this too two until use very want wants was wasn't way were what what's when where which
-    who why will with won't would you your yours aber alle als auch auf aus bei bin bitte
+    who why will with won't would you your yours aber alle auch auf aus bei bin bitte
     das dass dem den der des die dies doch ein eine einen einer eines für habe haben hat ich
     ihr ist kann kein keine können mein meine mich mir mit nach nicht noch nur oder schon
-    sehr sein seit sich sie sind und uns vom von vor war wenn werden wie wir wird zum zur
+    sehr sein seit sich sie sind und uns vom von war wenn werden wie wir wird zum zur
     avec ces cette comme dans depuis elle est être les leur mais mes mon nous par pas plus
     pour qui que sans ses son sur une vos votre vous como con del desde ella era esta este
     está hay las los más muy nos para pero por porque quiero sin sobre sus una usted che

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.support.trainer_world import run_cli
 from trainer.cli import start_command
-from trainer.dataset.settings import ColumnNames
-from trainer.errors import BadInput
+from trainer.cli.main import app
 from trainer.start import verdict
-from trainer.start.look import Ambiguous, find_columns, open_tables
 from trainer.start.plan import Places, make_steps, recipe_text, validation_share
 from trainer.training.recipe import load_recipe
 from worker.contract import Taxonomy
@@ -51,9 +49,10 @@ class World:
         with self.file.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *rows])
 
-    def start(self, *options: object) -> tuple[int, str, str]:
+    def start(self, *options: object, answers: str = "") -> tuple[int, str, str]:
         self.ran = []
-        done = run_cli("start", self.file, "--out", self.out, *options)
+        words = ["start", str(self.file), "--out", str(self.out), *map(str, options)]
+        done = CliRunner().invoke(app, words, input=answers)
         return done.exit_code, done.stdout, done.stderr
 
     def _run(self, arguments: Sequence[str], _: Path) -> tuple[int, str]:
@@ -119,25 +118,42 @@ def test_everything_ambiguous_is_named_at_once_with_its_option(world: World) -> 
     assert code == 0, error
 
 
-def test_a_terminal_is_asked_only_what_is_ambiguous(world: World) -> None:
-    world.write(header=("id", "message", "x"), change=lambda at, label: f"{label} {at}")
-    tables = open_tables([world.file], encoding=None, delimiter=None, sheet=None)
-    asked = []
+def test_a_terminal_is_asked_only_what_is_ambiguous(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here: which column is the label, since none has a label's name and values."""
+    world.write(header=("id", "message", "x"), change=lambda at, label: f"{label} {at % 10}")
+    monkeypatch.setattr(start_command, "can_ask", lambda _: True)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, out, error = world.start("--minimum-per-label", 2, answers="9\n3\n")
+    assert code == 0, error
+    assert out.count("Which one is it?") == 1
+    assert "  3  x\n" in out
+    assert "--label-column x" in world.prepared
 
-    def choose(question: str, columns: Sequence[str], flag: str) -> str:
-        asked.append(flag)
-        return columns[-1]
 
-    found = find_columns(tables, ColumnNames(), choose)
-    assert asked == ["--label-column"]
-    assert found.names.label == "x"
-    assert found.names.message == "message"
+def test_a_terminal_is_asked_before_results_are_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert world.start()[0] == 0
+    world.write(counts={"refund": 19})
+    monkeypatch.setattr(start_command, "can_ask", lambda _: True)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, _, error = world.start(answers="n\n")
+    assert code == 2
+    assert "nothing was changed" in error
+    assert world.ran == []
+    assert world.start(answers="y\n")[0] == 0
+    assert len(world.ran) == 6
 
-    def refuse(question: str, _: Sequence[str], flag: str) -> str:
-        raise Ambiguous(flag)
 
-    with pytest.raises(BadInput, match="--label-column"):
-        find_columns(tables, ColumnNames(), refuse)
+def test_ctrl_c_says_how_to_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_command, "run_command", lambda *_: (130, ""))
+    code, _, error = world.start()
+    assert code == 130
+    assert "interrupted in prepare: run the same command again to continue" in error
 
 
 def test_every_unreadable_file_is_named(world: World, tmp_path: Path) -> None:
