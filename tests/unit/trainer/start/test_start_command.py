@@ -122,11 +122,14 @@ def test_a_terminal_is_asked_only_what_is_ambiguous(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here: which column is the label, since none has a label's name and values."""
-    world.write(header=("id", "message", "x"), change=lambda at, label: f"{label} {at % 10}")
+    world.write(
+        header=("id", "message", "x"),
+        change=lambda at, label: label if at < 10 else f"{label} {at}",
+    )
     monkeypatch.setattr(start_command, "can_ask", lambda _: True)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    code, out, error = world.start("--minimum-per-label", 2, answers="9\n3\n")
+    code, out, error = world.start(answers="9\n3\n")
     assert code == 0, error
     assert out.count("Which one is it?") == 1
     assert "  3  x\n" in out
