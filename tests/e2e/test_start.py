@@ -19,7 +19,7 @@ import pytest
 from tests.support.trainer_world import call
 from worker.contract.store import find_adapter
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("account_access", "delivery_problem", "discount_loyalty", "stores_and_business")
