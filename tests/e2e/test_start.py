@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,10 @@ def write_export(path: Path) -> list[str]:
     return [row["message"] for row in rows]
 
 
-def begin(tickets: Path, out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def begun(tickets: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """A running ``start``, which a failed test does not leave behind."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "trainer", "start", str(tickets), "--out", str(out)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -53,6 +57,11 @@ def begin(tickets: Path, out: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_300_rows_are_killed_in_the_middle_resumed_and_published(tmp_path: Path) -> None:
@@ -60,18 +69,18 @@ def test_300_rows_are_killed_in_the_middle_resumed_and_published(tmp_path: Path)
     printed command can be pasted, and no message is in the output or in what is published."""
     tickets, out = tmp_path / "our tickets.csv", tmp_path / "first"
     messages = write_export(tickets)
-    process = begin(tickets, out)
-    while process.poll() is None and not (out / "data" / "dataset.json").exists():
-        time.sleep(0.1)
-    time.sleep(1)  # in the middle of the check
-    process.kill()
-    shown, _ = process.communicate()
+    with begun(tickets, out) as process:
+        while process.poll() is None and not (out / "data" / "dataset.json").exists():
+            time.sleep(0.1)
+        time.sleep(1)  # in the middle of the check
+        process.kill()
+        shown, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, shown
     assert not (out / "run").exists()
     dataset = (out / "data" / "dataset.json").stat()
 
-    resumed = begin(tickets, out)
-    shown, _ = resumed.communicate()
+    with begun(tickets, out) as resumed:
+        shown, _ = resumed.communicate()
     assert resumed.returncode == 0, shown
     assert (out / "data" / "dataset.json").stat() == dataset
     assert "done before" in shown
