@@ -140,6 +140,7 @@ class _Session:
         self._console.file = sys.stdout
         self._asks = can_ask(self._console)
         self._messages, self._epochs, self._promised = 0, 1, PRECISION
+        self._has_label_map = False
 
     def _print(self, text: str = "") -> None:
         self._console.print(text, markup=False, soft_wrap=True)
@@ -155,6 +156,7 @@ class _Session:
         places = self._places
         made = {"inputs": list(files), "taxonomy": places.taxonomy, "out": places.data}
         settings = settings_of({**given, **made})
+        self._has_label_map = settings.label_map is not None
         tables = open_tables(
             files, encoding=settings.encoding, delimiter=None, sheet=settings.sheet
         )
@@ -234,6 +236,13 @@ class _Session:
     def _write_taxonomy(self, files: Sequence[Path], found: Contents, rare: Sequence[str]) -> None:
         from trainer.start.terms import name_of, taxonomy_text, typical_terms
 
+        if self._has_label_map:
+            if not self._places.taxonomy.is_file():
+                raise BadInput(
+                    f"--label-map: write the labels that it maps to into {self._places.taxonomy} "
+                    "first (config/taxonomy.toml shows the form)"
+                )
+            return
         terms = typical_terms(found.rows)
         # By name: with more messages the order by number would change, and with it the digest.
         names = sorted((label for label in found.labels if label not in rare), key=str.casefold)

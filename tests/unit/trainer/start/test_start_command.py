@@ -221,6 +221,19 @@ def test_an_own_taxonomy_in_the_folder_is_used(world: World) -> None:
     assert (world.out / "taxonomy.toml").read_text() == mine
 
 
+def test_a_label_map_needs_the_labels_that_it_maps_to(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('refund = "money"\naccount = "money"\n')
+    code, _, error = world.start("--label-map", path)
+    assert code == 2
+    assert "taxonomy.toml first" in error
+    labels = "".join(f'[[labels]]\nname = "{label}"\n' for label in ("money", "delivery"))
+    (world.out / "taxonomy.toml").write_text(f'name = "mine"\nversion = "1"\n{labels}')
+    code, _, error = world.start("--label-map", path)
+    assert code == 0, error
+    assert f"--label-map {path}" in world.prepared
+
+
 def test_a_changed_file_is_named_and_nothing_is_replaced_unasked(world: World) -> None:
     assert world.start()[0] == 0
     assert world.start()[0] == 0
