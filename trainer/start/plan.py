@@ -92,8 +92,8 @@ def recipe_text(messages: int, *, sublabels: bool) -> str:
     # No number of messages: a few more would change the file, and with it the training.
     few = "fewer" if messages < _ENOUGH_TO_TUNE else "more"
     header = f"""\
-# How the model of this folder is trained, with {few} than {_ENOUGH_TO_TUNE:,} messages. clerk-trainer
-# start wrote this file. Edit it and run the same command again: your version is kept.
+# How the model of this folder is trained, with {few} than {_ENOUGH_TO_TUNE:,} messages.
+# clerk-trainer start wrote this file. Edit it and run the same command again: your version is kept.
 # config/trainer-encoder.toml of the source tree explains every setting.
 
 """
