@@ -26,7 +26,7 @@ class World:
     def steps(self) -> list[Step]:
         def step(name: str, inputs: dict[str, str]) -> Step:
             made = self.out / name
-            words = (name, self.out, *self.words.get(name, ()))
+            words: tuple[str | Path, ...] = (name, self.out, *self.words.get(name, ()))
             return Step(words, result=made / "result", made=(made,), inputs=inputs)
 
         return [step("prepare", self.inputs), step("train", {}), step("report", {})]
