@@ -196,40 +196,14 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 DEMO_SETTINGS := --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
   --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=3 --set review_precision=0.9 \
   --set distillation_weight=0.5 --set metric_for_best_model=macro_f1
-BANK_SETTINGS := --set sublabel_weight=0.5 --set epochs=2
 TRAINER = $(BIN)/clerk-trainer
 
-# The whole path from a raw export to a published adapter (docs/training.md): a CSV file with the
-# columns ticket_id, message, category, subcategory, and the small base on a CPU: an hour and a half
-# for 7,698 messages on two cores. After an interruption, run it again and it resumes.
-#   make bank TICKETS=tickets.csv [WORK=.cache/bank] [OUT_OF_SCOPE=messages.jsonl]
-WORK ?= .cache/bank
-bank: $(READY) ## from a raw CSV file to a published adapter: TICKETS=FILE
-	@test -f "$(TICKETS)" || { echo "make bank TICKETS=FILE.csv: no such file: '$(TICKETS)'"; exit 2; }
-	@mkdir -p $(WORK)
-	test -f $(WORK)/data/dataset.json || $(TRAINER) prepare --input "$(TICKETS)" --out $(WORK)/data \
-	  --id-column ticket_id --label-column category --sublabel-column subcategory \
-	  --taxonomy config/bank_taxonomy.toml
-	test -f $(WORK)/data/check.json || $(TRAINER) check $(WORK)/data
-	test -f $(WORK)/run/training.json || $(TRAINER) train --recipe config/trainer-cpu.toml \
-	  --dataset $(WORK)/data --out $(WORK)/run --resume $(BANK_SETTINGS)
-	test -f $(WORK)/run/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/run/adapter \
-	  --dataset $(WORK)/data --engine both $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
-	test -f $(WORK)/run/duel/duel.json || $(TRAINER) duel $(WORK)/run/adapter \
-	  --dataset $(WORK)/data --evaluation $(WORK)/run/evaluation
-	$(TRAINER) cost $(WORK)/run --inputs config/cost.toml --engine vllm
-	$(TRAINER) report $(WORK)/run
-	$(TRAINER) publish $(WORK)/run --store $(WORK)/store
-	$(TRAINER) list --store $(WORK)/store
-
-# A small encoder on the dataset of make bank: half an hour or more on two cores. It needs no GPU to serve.
-bank-encoder: $(READY) ## a small encoder on the data of make bank
-	@test -f $(WORK)/data/dataset.json || { echo "make bank TICKETS=FILE.csv first: $(WORK)/data is not there"; exit 2; }
-	test -f $(WORK)/encoder/training.json || HF_HUB_OFFLINE=1 $(TRAINER) train \
-	  --recipe config/trainer-encoder.toml --dataset $(WORK)/data \
-	  --out $(WORK)/encoder --resume
-	test -f $(WORK)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(WORK)/encoder/adapter \
-	  --dataset $(WORK)/data $(if $(OUT_OF_SCOPE),--out-of-scope "$(OUT_OF_SCOPE)")
+# From files of labelled messages to a judged model (docs/start.md). START passes more options:
+#   make start FILES="tickets.csv more.xlsx" [OUT=first] [START="--label-column Queue"]
+OUT ?= .cache/start
+start: $(READY) ## from labelled messages to a judged model: FILES=tickets.csv
+	@test -n "$(FILES)" || { echo 'make start FILES=tickets.csv: name one file or more'; exit 2; }
+	@$(TRAINER) start $(FILES) --out $(OUT) $(START)
 
 # The adapter that ships with the project, retrained (docs/figures.md). After an interruption, run it again and it resumes;
 # rm -r .cache/demo starts over.

@@ -1,8 +1,9 @@
 """The offline trainer: from an export of messages to a published adapter.
 
-The usual order: prepare, check, train, evaluate, duel, report, publish. Exit codes: 0 done,
-1 an unexpected error, 2 bad usage or bad input (one line on standard error), 3 not good enough (a
-check or a gate that did not pass), 4 a proof of the trainer's own work failed, 130 interrupted.
+``start`` does it all; by hand the usual order is: prepare, check, train, evaluate, duel, report,
+publish. Exit codes: 0 done, 1 an unexpected error, 2 bad usage or bad input (one line on standard
+error), 3 not good enough (a check or a gate that did not pass), 4 a proof of the trainer's own work
+failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from trainer.cli.evaluate_commands import audit, audit_sample, cascade, duel, ev
 from trainer.cli.label_command import label
 from trainer.cli.prepare_command import prepare
 from trainer.cli.report_commands import cost, report
+from trainer.cli.start_command import start
 from trainer.cli.store_commands import list_adapters, promote, publish, rollback
 from trainer.cli.train_commands import check, complete, sweep, train
 from worker.common.errors import print_private, show_private
 
 _EPILOG = (
-    "The usual order: prepare, check, train, evaluate, duel, report, publish.\n\n"
+    "start does it all. By hand the usual order is: prepare, check, train, evaluate, duel, report, "
+    "publish.\n\n"
     "Exit codes: 0 done · 1 unexpected error · 2 bad usage or input · 3 a check or gate did not "
     "pass · 4 a proof of the trainer's own work failed · 130 interrupted."
 )
@@ -62,6 +65,7 @@ def root(
 
 
 _COMMANDS = {
+    "All at once": (start,),
     "Every day": (prepare, check, train, evaluate, duel, report),
     "Sometimes": (label, sweep, complete, cascade, cost),
     "Reviewers and the next version": (audit_sample, audit, tasks, answers, advise, propose),

@@ -19,12 +19,19 @@ from trainer.commands import command
 from trainer.dataset.settings import Declared, PrepareSettings, declared_options, settings_of
 
 
-def _parameter(declared: Declared) -> inspect.Parameter:
+def option_parameter(declared: Declared, panel: str | None = None) -> inspect.Parameter:
+    """Return an option of ``prepare`` for a command's signature, under a heading of its help."""
     kind, default, option = declared.type, declared.default, declared.option
     if get_origin(kind) is tuple:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
         default = list(default) if default is not MISSING else default
-    flag = typer.Option(declared.flag, help=option.help, min=option.least, metavar=option.metavar)
+    flag = typer.Option(
+        declared.flag,
+        help=option.help,
+        min=option.least,
+        metavar=option.metavar,
+        rich_help_panel=panel,
+    )
     return inspect.Parameter(
         declared.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -94,7 +101,7 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
 # typer reads options from a signature; this one is built from the settings, which declare each
 # option once.
 prepare.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [*map(_parameter, declared_options()), _AS_JSON]
+    [*map(option_parameter, declared_options()), _AS_JSON]
 )
 
 

@@ -194,8 +194,9 @@ def open_run(run: Path, *, resume: bool, replace: bool) -> None:
             path = run / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         found = set()
-    if ADAPTER in found and resume and has_checkpoint(run) and TRAINING.name not in found:
-        # Killed between writing the adapter and its record: the resumed training writes it again.
+    if ADAPTER in found and resume and has_checkpoint(run):
+        # Killed after writing the adapter and before removing the checkpoint, the last step: the
+        # resumed training writes it again, with its record and card.
         shutil.rmtree(run / ADAPTER)
     elif ADAPTER in found:
         raise BadInput(f"{run}: has a finished adapter: choose another --out or add --replace")

@@ -221,18 +221,22 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     assert found == (whole / "adapter" / WEIGHTS).read_bytes()
 
 
-def test_a_resumed_training_replaces_an_adapter_without_a_record(tmp_path: Path) -> None:
-    """It was killed while writing. A finished adapter, or one that is not resumed, is kept."""
+@pytest.mark.parametrize("written", ["adapter", "adapter and its record"])
+def test_a_resumed_training_replaces_the_adapter_of_a_kill(tmp_path: Path, written: str) -> None:
+    """Removing the checkpoint is the last step of a training. A finished adapter, or one that is
+    not resumed, is kept."""
     run = tmp_path / "run"
     for name in ("adapter", "checkpoint"):
         (run / name).mkdir(parents=True)
     (run / "checkpoint" / "checkpoint.json").write_text("{}")
     with pytest.raises(BadInput, match="has a finished adapter"):
         open_run(run, resume=False, replace=False)
-    (run / "training.json").write_text("{}")
-    with pytest.raises(BadInput, match="has a finished adapter"):
-        open_run(run, resume=True, replace=False)
-    (run / "training.json").unlink()
+    if "record" in written:
+        (run / "training.json").write_text("{}")
     open_run(run, resume=True, replace=False)
     assert not (run / "adapter").exists()
     assert has_checkpoint(run)
+    (run / "adapter").mkdir()
+    (run / "checkpoint" / "checkpoint.json").unlink()
+    with pytest.raises(BadInput, match="has a finished adapter"):
+        open_run(run, resume=True, replace=False)

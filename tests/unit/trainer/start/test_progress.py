@@ -1,0 +1,75 @@
+"""How long it will take, judged on machines whose pace is known."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from trainer.start.progress import Estimate, describe_left, step_progress, trained_share
+
+STEPS = ("prepare", "check", "train", "evaluate", "duel", "report")
+
+
+@pytest.mark.parametrize("pace", [0.3, 1.0, 3.0, 10.0])
+def test_from_the_middle_on_the_estimate_is_within_a_factor_of_two(pace: float) -> None:
+    """On a machine of any pace, with steps that each take half to one and a half times of that."""
+    rng = random.Random(1)
+    off = []
+    for _ in range(200):
+        estimate, plain = Estimate(300), Estimate(300)
+        true = [pace * plain.seconds(step) * rng.uniform(0.5, 1.5) for step in STEPS]
+        for at, step in enumerate(STEPS[:2]):
+            estimate.took(step, true[at])
+        left = estimate.left("train", true[2] / 2, 0.5, STEPS[3:])
+        off.append(left / (true[2] / 2 + sum(true[3:])))
+    within = sum(0.5 <= each <= 2.0 for each in off) / len(off)
+    assert within >= 0.95
+
+
+def test_a_step_that_takes_longer_than_expected_raises_the_estimate() -> None:
+    estimate = Estimate(300)
+    first = estimate.left("check", 1, None, STEPS[2:])
+    late = estimate.left("check", 20 * estimate.seconds("check"), None, STEPS[2:])
+    assert late > 5 * first
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "about 10 s left"), (44, "about 40 s left"), (130, "about 2 min left")],
+)
+def test_the_time_left_is_in_round_numbers(seconds: float, words: str) -> None:
+    assert describe_left(seconds) == words
+
+
+def test_a_training_says_how_far_it_is(tmp_path: Path) -> None:
+    assert trained_share(tmp_path, 200, 4) is None
+    steps = [{"step": 1, "epoch": 1, "examples": 16}, {"step": 30, "epoch": 3, "examples": 400}]
+    text = "".join(f"{json.dumps(step)}\n" for step in steps)
+    (tmp_path / "steps.jsonl").write_text(text)
+    assert trained_share(tmp_path, 200, 4) == (0.5, "epoch 3 of at most 4")
+    (tmp_path / "steps.jsonl").write_text(text + '{"step": 31, "ep')
+    assert trained_share(tmp_path, 200, 4) is None
+
+
+@pytest.mark.parametrize("term", ["dumb", "none"])
+def test_a_log_and_a_dumb_terminal_get_whole_lines(
+    monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    monkeypatch.setattr("trainer.start.progress._LINE_EVERY_S", 0.01)
+    monkeypatch.setenv("TERM", "dumb")
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=term == "dumb")
+    with step_progress(console, Estimate(300), "check", STEPS[2:], lambda: (0.5, "half")):
+        while "left" not in out.getvalue():
+            time.sleep(0.01)
+    lines = out.getvalue().splitlines()
+    assert all(re.match(r"    \d+:\d\d, half, about \d+ (s|min) left$", line) for line in lines)
+    assert "\x1b" not in out.getvalue()
+    assert "\r" not in out.getvalue()

@@ -1,0 +1,209 @@
+"""The folder of ``start``: its files, its recipe, and the commands that fill it."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.artifacts.duel import DUEL, DUEL_FOLDER
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.check.findings import CHECK
+from trainer.dataset.folder import MANIFEST
+from trainer.dataset.settings import declared_options
+from trainer.errors import BadInput
+from trainer.model_card import CARD
+from trainer.start.chain import Step
+from trainer.statistics.thresholds import FEWEST_VALIDATION
+from worker.contract.digest import sha256_file
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The paths in the folder of ``start``. Only ``taxonomy``, ``recipe`` and ``queue`` are edited
+    by people."""
+
+    out: Path
+
+    @property
+    def taxonomy(self) -> Path:
+        """The labels."""
+        return self.out / "taxonomy.toml"
+
+    @property
+    def recipe(self) -> Path:
+        """The training's settings."""
+        return self.out / "recipe.toml"
+
+    @property
+    def data(self) -> Path:
+        """The dataset."""
+        return self.out / "data"
+
+    @property
+    def queue(self) -> Path:
+        """The labels to decide on, which ``check`` writes and a reviewer fills in."""
+        return self.out / "data-review.csv"
+
+    @property
+    def run(self) -> Path:
+        """The training, its evaluation and its duel."""
+        return self.out / "run"
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.run / "report.html"
+
+    @property
+    def store(self) -> Path:
+        """The adapter store that the next commands name."""
+        return self.out / "store"
+
+    @property
+    def log(self) -> Path:
+        """What the commands printed."""
+        return self.out / "start.log"
+
+
+_ENOUGH_TO_TUNE = 2000
+"""Messages from which an encoder is fine-tuned. Its thresholds need FEWEST_VALIDATION validation
+messages, and of fewer messages too many would be validation; with frozen embeddings all messages
+that are not held out set the thresholds, and are learned too."""
+
+_USUAL_VALIDATION = next(
+    each.default for each in declared_options() if each.name == "validation_share"
+)
+
+
+def validation_share(messages: int, given: float) -> float:
+    """Return the share of validation messages: enough of them for an encoder's thresholds, if there
+    are enough messages to fine-tune one; ``given`` if that is not the default."""
+    if given != _USUAL_VALIDATION or messages < _ENOUGH_TO_TUNE:
+        return given
+    return max(given, math.ceil(105 * FEWEST_VALIDATION / messages) / 100)  # and 5 % more
+
+
+def recipe_text(messages: int, *, sublabels: bool) -> str:
+    """Return the recipe (TOML) for so many messages, with or without finer labels: an encoder that
+    is fine-tuned, or one that stays as it is, below logistic regression."""
+    # No number of messages: a few more would change the file, and with it the training.
+    few = "fewer" if messages < _ENOUGH_TO_TUNE else "more"
+    header = f"""\
+# How the model of this folder is trained, with {few} than {_ENOUGH_TO_TUNE:,} messages.
+# clerk-trainer start wrote this file. Edit it and run the same command again: your version is kept.
+# config/trainer-encoder.toml of the source tree explains every setting.
+
+"""
+    common = f"""\
+max_message_tokens = 192
+sublabel_weight = {0.5 if sublabels else 0}       # of finer labels in what is learned
+review_precision = 0.95   # of the labels that are not sent to review
+"""
+    if messages < _ENOUGH_TO_TUNE:
+        return f"""\
+{header}# "encoder" fine-tunes the base, from about {_ENOUGH_TO_TUNE:,} messages on
+kind = "embedding-linear"
+{common}"""
+    return f"""\
+{header}# "embedding-linear" leaves the base as it is: seconds instead of minutes
+kind = "encoder"
+{common}
+epochs = 6
+early_stopping_patience = 2
+batch_size = 32
+learning_rate = 2e-4
+head_learning_rate = 2e-3
+weight_decay = 0.01
+warmup_ratio = 0.1
+label_smoothing = 0.05
+adapter_dtype = "float32"
+checkpoint_every_s = 60
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the steps are made of. ``prepare`` are the options of that command, without ``--out``;
+    ``files`` the files that they name. ``base`` is a directory or None, ``sets`` are settings over
+    the recipe's."""
+
+    places: Places
+    prepare: Sequence[str]
+    files: Sequence[Path]
+    recipe: Path
+    base: Path | None = None
+    sets: Sequence[str] = ()
+
+
+def make_steps(request: Request) -> list[Step]:
+    """Return the steps in order. Raises BadInput if a file cannot be read."""
+    places, run = request.places, request.places.run
+    base: tuple[str | Path, ...] = ("--base", request.base) if request.base else ()
+    on_data = ("--dataset", places.data)
+    evaluation, duel = run / EVALUATION_FOLDER, run / DUEL_FOLDER
+    known = {str(path): path for path in request.files}
+    prepare = [known.get(word, word) for word in request.prepare]
+    sets = [word for given in request.sets for word in ("--set", given)]
+    # An encoder has no prompt and no codes to check.
+    is_encoder = recipe_setting(request.recipe, request.sets, "kind") not in {None, "lora-code"}
+    for_prompt = () if is_encoder else base
+    return [
+        Step(
+            ("prepare", *prepare, "--out", places.data),
+            result=places.data / MANIFEST,
+            made=(places.data,),
+            inputs=_digests(request.files),
+        ),
+        Step(
+            ("check", places.data, *for_prompt, "--queue", places.queue, "--update"),
+            result=places.data / CHECK.name,
+            made=(places.data / CHECK.name,),
+            may_fail=True,
+        ),
+        Step(
+            ("train", "--recipe", request.recipe, *on_data, *base, "--out", run, "--resume", *sets),
+            result=run / CARD,
+            made=(run,),
+            inputs=_digests([request.recipe]),
+        ),
+        Step(
+            ("evaluate", run / "adapter", *on_data, *base),
+            result=evaluation / EVALUATION.name,
+            made=(evaluation,),
+        ),
+        Step(
+            ("duel", run / "adapter", *on_data, *base, "--evaluation", evaluation),
+            result=duel / DUEL.name,
+            made=(duel,),
+        ),
+        Step(
+            ("report", run, "--store", places.store),
+            result=places.page,
+            made=(places.page,),
+        ),
+    ]
+
+
+def recipe_setting(recipe: Path, sets: Sequence[str], key: str) -> str | None:
+    """Return a setting of a recipe, over which ``sets`` (KEY=VALUE) win; None if it is not there or
+    the recipe cannot be read, which the training reports."""
+    given = [each.partition("=")[2] for each in sets if each.startswith(f"{key}=")]
+    if given:
+        return given[-1]
+    try:
+        return str(tomllib.loads(recipe.read_text("utf-8"))[key])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _digests(files: Sequence[Path]) -> Mapping[str, str]:
+    found = {}
+    for path in files:
+        try:
+            found[path.name] = sha256_file(path)
+        except OSError as error:
+            raise BadInput(f"{path}: {error.strerror}") from error
+    return found

@@ -1,0 +1,158 @@
+"""How far ``start`` is, and about how long the rest takes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from trainer.artifacts.training import STEPS
+
+_LINE_EVERY_S = 30.0
+_TAIL_BYTES = 2048
+_LEAST_SHARE = 0.05  # of a training: before that its pace says nothing
+
+# Seconds on two cores for a start, for each message, and for each message of an epoch, with the
+# default base on messages of a shop. The pace of the machine corrects them.
+_SECONDS = {
+    "prepare": (1.0, 0.001, 0.0),
+    "check": (6.0, 0.02, 0.0),
+    "train": (8.0, 0.01, 0.012),
+    "evaluate": (4.0, 0.004, 0.0),
+    "duel": (6.0, 0.02, 0.0),
+    "report": (1.0, 0.0003, 0.0),
+}
+
+
+@dataclass
+class Estimate:
+    """Estimates the time left from the number of messages and epochs, and from how long the
+    finished steps took."""
+
+    messages: int
+    epochs: int = 1
+    _expected: float = 0.0
+    _taken: float = 0.0
+
+    def seconds(self, step: str) -> float:
+        """Return how long a step is expected to take."""
+        start, each, epoch = _SECONDS[step]
+        return (start + (each + epoch * self.epochs) * self.messages) * self._pace
+
+    def took(self, step: str, seconds: float) -> None:
+        """Learn from a finished step."""
+        pace, self._expected, self._taken = self._pace, self._expected, self._taken + seconds
+        self._expected += self.seconds(step) / pace
+
+    @property
+    def _pace(self) -> float:
+        # Ten seconds at the expected pace, so that a first step of a second decides little.
+        return (self._taken + 10.0) / (self._expected + 10.0)
+
+    def left(self, step: str, elapsed: float, share: float | None, rest: Sequence[str]) -> float:
+        """Return the seconds left. ``share`` is how much of the present step is done, if known."""
+        expected = self.seconds(step)
+        if share is not None and share >= _LEAST_SHARE:
+            whole = elapsed / share
+        else:
+            whole = max(expected, 1.1 * elapsed)
+        # A step that takes longer than expected says that the machine is slower than expected.
+        pace = max(1.0, whole / expected)
+        return whole - elapsed + pace * sum(map(self.seconds, rest))
+
+
+def describe_left(seconds: float) -> str:
+    """Return the time left in words."""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} s left"
+    return f"about {seconds / 60:.0f} min left"
+
+
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def trained_share(run: Path, rows: int, epochs: int) -> tuple[float, str] | None:
+    """Return how much of a training is done, and its epoch in words, from the steps that it logs;
+    None before the first."""
+    try:
+        with (run / STEPS.name).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            last = json.loads(file.read().splitlines()[-1])
+        share = last["examples"] / (rows * epochs)
+        return min(1.0, share), f"epoch {last['epoch']} of at most {epochs}"
+    except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError):
+        return None  # not begun, or the line is half written
+
+
+@contextmanager
+def ticking(console: Console, line: Callable[[], str]) -> Iterator[None]:
+    """Show a line of progress until the end: one that changes each second on a terminal, else a new
+    one every 30 seconds, for logs and dumb terminals."""
+    is_live = console.is_terminal and not console.is_dumb_terminal
+    over = threading.Event()
+    live = None
+    if is_live:
+        live = Live(
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,  # the step's output goes to the log
+            redirect_stderr=False,
+        )
+
+    def tick() -> None:
+        while not over.wait(1.0 if is_live else _LINE_EVERY_S):
+            show()
+
+    def show() -> None:
+        text = Text(f"    {line()}", no_wrap=True, overflow="ellipsis")
+        if live is None:
+            console.print(text)
+        else:
+            live.update(text, refresh=True)
+
+    ticker = threading.Thread(target=tick, name="progress", daemon=True)
+    if live is not None:
+        live.start()
+        show()
+    ticker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        ticker.join()
+        if live is not None:
+            live.stop()
+
+
+@contextmanager
+def step_progress(
+    console: Console,
+    estimate: Estimate,
+    step: str,
+    rest: Sequence[str],
+    share: Callable[[], tuple[float, str] | None],
+) -> Iterator[None]:
+    """Show the progress of a step, and add the time that it took to the estimate. ``share`` says
+    how much of it is done, in a number and in words, if that is known."""
+    began = time.monotonic()
+
+    def line() -> str:
+        elapsed, known = time.monotonic() - began, share()
+        done, where = known or (None, "")
+        left = estimate.left(step, elapsed, done, rest)
+        return ", ".join(filter(None, (clock(elapsed), where, describe_left(left))))
+
+    with ticking(console, line):
+        yield
+    estimate.took(step, time.monotonic() - began)

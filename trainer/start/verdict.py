@@ -1,0 +1,138 @@
+"""The end of ``start``: what came out, in three lines for a support lead, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer.artifacts.duel import DUEL, DUEL_FOLDER, DuelRecord
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
+from trainer.artifacts.training import TRAINING
+from trainer.check.findings import CHECK
+from trainer.dataset.folder import SPLITS, open_dataset
+from trainer.numbers import percent
+from trainer.report.run import GateChoice, Judged, judge_run
+from trainer.start.plan import Places
+from trainer.store.promise import what_split_can_show
+
+
+def verdict(places: Places) -> list[str]:
+    """Return three lines: how often it is right, what it files by itself, whether to publish it.
+    Raises BadInput, AdapterRefused."""
+    evaluation = EVALUATION.read(places.run / EVALUATION_FOLDER)
+    duel = DUEL.read(places.run / DUEL_FOLDER)
+    judged = judge_run(places.run, GateChoice(places.store))
+    assert judged is not None  # it was evaluated
+    return [accuracy_line(evaluation), review_line(evaluation), _publish(judged, duel)]
+
+
+def describe_step(step: str, places: Places, promised_precision: float) -> str:
+    """Return the result of a finished step in a sentence, without a message's text; of ``prepare``
+    also what its parts can show."""
+    if step == "prepare":
+        files = open_dataset(places.data).record["files"]
+        parts = [files[f"{name}.jsonl"]["per_label"] for name in SPLITS]
+        sizes = [sum(part.values()) for part in parts]
+        power = what_split_can_show(parts[0], parts[1], parts[2], promised_precision)
+        split = (
+            f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
+            "aside for the test"
+        )
+        return "\n    ".join((split, *power.sentences))
+    if step == "check":
+        found = CHECK.read(places.data)
+        open_ = [name for name, verdict in found.verdicts.items() if verdict in {"warn", "fail"}]
+        concerns = f"; to look at: {', '.join(open_)}" if open_ else ""
+        return f"{found.suspects:,} doubtful labels, listed in {places.queue}{concerns}"
+    if step == "train":
+        training = TRAINING.read(places.run)
+        return (
+            f"{training.kept} of {len(training.epochs)} kept, "
+            f"{percent(training.validation.accuracy)} of validation right"
+        )
+    if step == "evaluate":
+        evaluation = EVALUATION.read(places.run / EVALUATION_FOLDER)
+        return f"{percent(evaluation.accuracy)} of {evaluation.examples:,} messages right"
+    if step == "duel":
+        return DUEL.read(places.run / DUEL_FOLDER).verdict
+    return str(places.page)
+
+
+def accuracy_line(found: EvaluationRecord) -> str:
+    """Return how many of 100 messages are labelled right, with the interval."""
+    right = round(found.accuracy * found.examples)
+    low, high = (round(100 * end) for end in found.accuracy_interval_95)
+    return (
+        f"Right: {_of_100(found.accuracy)} of 100 messages ({right:,} of the {found.examples:,} "
+        f"that were kept aside for this test; with others it could be {low} to {high})."
+    )
+
+
+def review_line(found: EvaluationRecord) -> str:
+    """Return how many of 100 messages go without review, and how many of those are right."""
+    share = found.review.share
+    if share >= 1:
+        return (
+            "By itself: nothing yet. Every message goes to a reviewer, because so few messages "
+            "cannot prove how sure is sure enough."
+        )
+    text = f"By itself: it files {_of_100(1 - share)} of 100 and sends {_of_100(share)} to review"
+    if found.promise is None:
+        return f"{text}."
+    kept = found.promise.holdout
+    return (
+        f"{text}. Of those that it files, at least {_of_100(found.promise.precision)} in 100 are "
+        f"promised to be right; in the test {kept.right:,} of {kept.messages:,} were."
+    )
+
+
+def _publish(judged: Judged, duel: DuelRecord) -> str:
+    if judged.passed:
+        return f"Publish: yes, it passes the gate.{_simpler(duel)}"
+    failed = [row for row in judged.criteria if not row.passed]
+    names = ", ".join(row.name for row in failed[:3])
+    names += f", and {len(failed) - 3} more" if len(failed) > 3 else ""
+    if all(row.undecided for row in failed):
+        return f"Publish: too few messages to decide ({names}). {failed[0].found}."
+    return f"Publish: not yet. The gate refuses it for {names}; the page says what to do."
+
+
+def _simpler(duel: DuelRecord) -> str:
+    name = duel.servable or duel.recommendation
+    if duel.conclusion not in {"better", "not_worse"} or name == "adapter":
+        return ""
+    return f" A simpler model, {name}, does as well: add --what {name} to publish that one."
+
+
+def _of_100(share: float) -> str:
+    """Return a share as so many in 100, never rounded to all or none."""
+    number = 100 * share
+    if 0 < number < 1 or 99 < number < 100:
+        return (
+            f"{number:.1f}" if 0.05 <= number <= 99.95 else ("under 0.1" if number < 1 else "99.9")
+        )
+    return f"{number:.0f}"
+
+
+def next_commands(places: Places) -> Iterator[tuple[str, str]]:
+    """Yield the next three commands, each after what it does. Words in capitals are yours."""
+    taxonomy = f"project.taxonomy={places.taxonomy}"
+    store = f"model.adapter={places.store}"
+    yield "publish it", _command("clerk-trainer publish", places.run, "--store", places.store)
+    yield (
+        "label messages from Kafka",
+        _command(
+            "clerk-worker run",
+            *("-s", "kafka.bootstrap_servers=HOST:9092", "-s", "kafka.input_topics=TOPIC"),
+            *("-s", store),
+        ),
+    )
+    yield (
+        "decide what it is unsure of, in the browser",
+        _command("clerk-desk run", "-s", "kafka.bootstrap_servers=HOST:9092", "-s", taxonomy),
+    )
+
+
+def _command(program: str, *words: str | Path) -> str:
+    return f"{program} {shlex.join(map(str, words))}"
