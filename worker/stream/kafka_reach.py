@@ -53,10 +53,10 @@ def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
         logger=client_log,
     )
     begin = time.monotonic()
-    attempt_s = _FIRST_S
+    attempt_s, limit_s = _FIRST_S, config.start_timeout_s
     with _Reports(config, begin) as reports:
         while True:
-            left_s = begin + config.start_timeout_s - time.monotonic()
+            left_s = begin + limit_s - time.monotonic()
             try:
                 return admin, admin.list_topics(timeout=max(0.1, min(attempt_s, left_s))).topics
             except KafkaException as error:
@@ -67,9 +67,9 @@ def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
                 (each for each in reversed(errors) if is_refusal(each.name(), each.str())), None
             )
             last = refusal or _most_specific(errors) or last
-            if (refusal and waited_s >= min(_REFUSED_S, config.start_timeout_s)) or (
-                waited_s >= config.start_timeout_s - 0.1
-            ):
+            if refusal:
+                limit_s = min(_REFUSED_S, config.start_timeout_s)
+            if waited_s >= limit_s - 0.1:
                 raise _unreached(config, last, waited_s)
             reports.failed(last)
             time.sleep(0.2)  # list_topics returns at once when every broker closes the connection

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 import structlog
+from confluent_kafka import KafkaError, KafkaException
 from structlog.testing import LogCapture, capture_logs
 
 from tests.support.mock_kafka import MockKafka
@@ -272,6 +274,42 @@ def test_a_wrong_broker_is_reported_within_three_seconds_and_then_every_few(
     assert 4.5 < waited < 13 if refused_early else 8.5 < waited < 13
     assert len(found) == (1 if refused_early and waited < 6 else 2)
     assert caught.value.exit_code == EXIT_STREAM
+
+
+@pytest.mark.parametrize(
+    ("known_after_s", "start_timeout_s", "expected_s"),
+    [(0.0, 60.0, 5.0), (0.0, 3.0, 3.0), (2.0, 60.0, 5.0)],
+)
+def test_a_refusal_is_waited_for_5_s_however_long_an_attempt_takes(
+    monkeypatch: pytest.MonkeyPatch,
+    known_after_s: float,
+    start_timeout_s: float,
+    expected_s: float,
+) -> None:
+    clock = [0.0]
+
+    class Client:
+        def __init__(self, *_: object, error_cb: Callable[[KafkaError], None], **__: object):
+            self._error_cb = error_cb
+
+        def list_topics(self, timeout: float) -> NoReturn:
+            clock[0] += timeout
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT, "no answer"))
+
+        def poll(self, _: float) -> None:
+            if clock[0] >= known_after_s:
+                self._error_cb(KafkaError(KafkaError._AUTHENTICATION, "wrong password"))
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(kafka_reach, "AdminClient", Client)
+    monkeypatch.setattr(
+        kafka_reach, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep)
+    )
+    with pytest.raises(StreamFailed, match="wrong password"):
+        reach(make_kafka_config(bootstrap_servers=NOWHERE, start_timeout_s=start_timeout_s))
+    assert clock[0] == pytest.approx(expected_s, abs=0.15)
 
 
 def is_refusal_in(error: StreamFailed) -> bool:
