@@ -47,8 +47,9 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
         return f"{found.suspects:,} doubtful labels, listed in {places.queue}{concerns}"
     if step == "train":
         training = TRAINING.read(places.run)
+        epochs = len(training.epochs)
         return (
-            f"{training.kept} of {len(training.epochs)} kept, "
+            f"{training.kept}{f' of {epochs}' if epochs > 1 else ''} kept, "
             f"{percent(training.validation.accuracy)} of validation right"
         )
     if step == "evaluate":
