@@ -205,6 +205,9 @@ def judge_calibration(found: float, answers: Sequence[Answer], rules: GateRules)
     return criterion(name, wanted, text, found <= chance)
 
 
+STEERING = "a sentence chooses the label"
+
+
 def judge_steering(found: SteeringFigures | None, rules: GateRules) -> Iterator[Criterion]:
     """Yield the rows of whether a sentence in a message can choose its label.
 
@@ -214,7 +217,7 @@ def judge_steering(found: SteeringFigures | None, rules: GateRules) -> Iterator[
     a point (``python -m tests.bench.judges`` has how often each passes).
     """
     if rules.steering is not None:
-        name = "a sentence chooses the label"
+        name = STEERING
         wanted = f"shown to be less than {in_points(rules.steering)} above neutral sentences"
         if found is None:
             yield criterion(name, wanted, _UNMEASURED, passed=False)
@@ -225,7 +228,7 @@ def judge_steering(found: SteeringFigures | None, rules: GateRules) -> Iterator[
             text = f"{_flips(found.every)}; at most {worst} above (95 %), p = {p:.2g}"
             yield criterion(name, wanted, text, p < ALPHA)
     if rules.steering_unreviewed is not None:
-        name = "a sentence chooses the label, without review"
+        name = f"{STEERING}, without review"
         wanted = f"at most {in_points(rules.steering_unreviewed)} above neutral sentences"
         if found is None:
             yield criterion(name, wanted, _UNMEASURED, passed=False)
