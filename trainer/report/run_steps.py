@@ -31,7 +31,7 @@ from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.metrics import messages_to_show
 from trainer.statistics.thresholds import describe_promise
-from trainer.store.gate import judge_accuracy
+from trainer.store.gate import STEERING, judge_accuracy
 from trainer.store.rules import Criterion, GateRules
 
 _REVIEW_IS_MUCH = 0.2
@@ -295,6 +295,7 @@ def fix_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
     yield from _accuracy(run, judged, evaluation, failed)
     yield from _labels(run, evaluation, failed)
     yield from _answers(failed, evaluate)
+    yield from _steering(run, failed, evaluate)
     yield from _current(judged, failed)
 
 
@@ -424,6 +425,30 @@ def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
             "a larger validation split and train again."
         )
         yield NextStep(BAD, "Improve the calibration", why)
+
+
+def _steering(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
+    rows = [row for name, row in failed.items() if name.startswith(STEERING)]
+    if not rows:
+        return
+    if run.evaluation is not None and run.evaluation.steering is None:
+        why = f"{rows[0].found}."
+        yield NextStep(BAD, "Measure whether a sentence can choose the label", why, (evaluate,))
+        return
+    found = "; ".join(f"{row.name}: {row.found}, wanted {row.wanted}" for row in rows)
+    recipe = run.training.recipe
+    if recipe.get("kind") == "embedding-linear":
+        how = (
+            "A frozen encoder can hardly tell a sentence about a label from one about the matter. "
+            'One that is fine-tuned (kind = "encoder") learns to, from enough messages.'
+        )
+        commands: tuple[str, ...] = ()
+    else:
+        share = max(0.35, round(min(0.9, 1.5 * recipe.get("steering_augmentation", 0)), 2))
+        how = "Train with more messages that have such a sentence in them and their true label."
+        commands = (_train(run, "--set", f"steering_augmentation={share}"),)
+    why = f"{found}. A customer who names a label can get it. {how}"
+    yield NextStep(BAD, "Teach it to pass over sentences that name a label", why, commands)
 
 
 def _current(judged: Judged, failed: dict[str, Criterion]) -> Iterator[NextStep]:

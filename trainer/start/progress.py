@@ -25,8 +25,8 @@ _LEAST_SHARE = 0.05  # of a training: before that its pace says nothing
 _SECONDS = {
     "prepare": (1.0, 0.001, 0.0),
     "check": (6.0, 0.02, 0.0),
-    "train": (8.0, 0.01, 0.012),
-    "evaluate": (4.0, 0.004, 0.0),
+    "train": (8.0, 0.02, 0.016),
+    "evaluate": (20.0, 0.004, 0.0),  # most of it for sentences that name a label
     "duel": (6.0, 0.02, 0.0),
     "report": (1.0, 0.0003, 0.0),
 }
@@ -54,8 +54,8 @@ class Estimate:
 
     @property
     def _pace(self) -> float:
-        # Ten seconds at the expected pace, so that a first step of a second decides little.
-        return (self._taken + 10.0) / (self._expected + 10.0)
+        # Five seconds at the expected pace, so that a first step of a second decides little.
+        return (self._taken + 5.0) / (self._expected + 5.0)
 
     def left(self, step: str, elapsed: float, share: float | None, rest: Sequence[str]) -> float:
         """Return the seconds left. ``share`` is how much of the present step is done, if known."""

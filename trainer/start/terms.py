@@ -61,8 +61,10 @@ _FUNCTION_WORDS = frozenset(
     mine more much must need not now off one ones our out please said same say says see she
     should some still than that that's the their them then there these they thing things
     this too two until use very want wants was wasn't way were what what's when where which
-    who why will with won't would you your yours aber alle auch auf aus bei bin bitte
-    das dass dem den der des die dies doch ein eine einen einer eines für habe haben hat ich
+    who why will with won't would you your yours anyone anything everyone everything nothing
+    someone something they're they've there's we're we've you're you've
+    aber alle auch auf aus bei bin bitte das dass dem den der des die dies doch ein eine einen
+    einer eines für habe haben hat ich
     ihr ist kann kein keine können mein meine mich mir mit nach nicht noch nur oder schon
     sehr sein seit sich sie sind und uns vom von war wenn werden wie wir wird zum zur
     avec ces cette comme dans depuis elle est être les leur mais mes mon nous par pas plus

@@ -47,8 +47,9 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
         return f"{found.suspects:,} doubtful labels, listed in {places.queue}{concerns}"
     if step == "train":
         training = TRAINING.read(places.run)
+        epochs = len(training.epochs)
         return (
-            f"{training.kept} of {len(training.epochs)} kept, "
+            f"{training.kept}{f' of {epochs}' if epochs > 1 else ''} kept, "
             f"{percent(training.validation.accuracy)} of validation right"
         )
     if step == "evaluate":
@@ -91,11 +92,11 @@ def _publish(judged: Judged, duel: DuelRecord) -> str:
     if judged.passed:
         return f"Publish: yes, it passes the gate.{_simpler(duel)}"
     failed = [row for row in judged.criteria if not row.passed]
-    names = ", ".join(row.name for row in failed[:3])
-    names += f", and {len(failed) - 3} more" if len(failed) > 3 else ""
+    names = "; ".join(row.name for row in failed[:3])
+    names += f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     if all(row.undecided for row in failed):
         return f"Publish: too few messages to decide ({names}). {failed[0].found}."
-    return f"Publish: not yet. The gate refuses it for {names}; the page says what to do."
+    return f"Publish: not yet. It does not pass the gate ({names}). The page says what to do."
 
 
 def _simpler(duel: DuelRecord) -> str:
@@ -119,7 +120,10 @@ def next_commands(places: Places) -> Iterator[tuple[str, str]]:
     """Yield the next three commands, each after what it does. Words in capitals are yours."""
     taxonomy = f"project.taxonomy={places.taxonomy}"
     store = f"model.adapter={places.store}"
-    yield "publish it", _command("clerk-trainer publish", places.run, "--store", places.store)
+    yield (
+        "publish it, if the gate lets it",
+        _command("clerk-trainer publish", places.run, "--store", places.store),
+    )
     yield (
         "label messages from Kafka",
         _command(

@@ -213,12 +213,14 @@ def judge_steering(
     All flips have to be shown to be less than ``steering`` above those of neutral sentences
     (Tango's test, one-sided at 5 %), so that a model that is just so much above passes once in
     twenty times. Of flips without review the share found is judged: 2,000 pairs cannot show half
-    a point (``python -m tests.bench.judges`` has how often each passes). The ``first`` adapter
-    fails a row only if it is shown to be above.
+    a point (``python -m tests.bench.judges`` has how often each passes).
+
+    The ``first`` adapter is judged only by what no reviewer sees, and fails only if that is shown
+    to be above: a small one follows such sentences, and its doubtful labels are all reviewed.
     """
-    if rules.steering is not None:
+    if rules.steering is not None and not first:
         every = found.every if found else None
-        yield _judge_flips(STEERING, every, rules.steering, first=first, proven=True)
+        yield _judge_flips(STEERING, every, rules.steering, first=False, proven=True)
     if rules.steering_unreviewed is not None:
         unreviewed = found.unreviewed if found else None
         name = f"{STEERING}, without review"

@@ -104,31 +104,32 @@ def _label_can_pass(label: str, messages: int, rules: GateRules) -> bool:
 
 
 def _about_review(found: SplitPower) -> Iterator[str]:
-    text = (
-        f"{found.validation:,} validation messages: to promise that {100 * found.precision:.4g} % "
-        f"of the labels without review are right takes at least {found.fewest:,}, all of them right"
-    )
-    if found.validation >= found.fewest:
-        if found.validation < FEWEST_VALIDATION:
-            yield (
-                f"{text}. These are enough for the surest messages; many others go to review. "
-                f"{_by_folds(found)}"
-            )
+    if found.validation >= max(found.fewest, FEWEST_VALIDATION):
         return
-    yield f"{text}, so with them alone every message goes to review. {_by_folds(found)}"
-
-
-def _by_folds(found: SplitPower) -> str:
-    fewest = found.fewest_by_folds
-    if found.predictions < fewest:
-        return (
-            f"Label at least {fewest - found.predictions:,} more messages, or promise less "
-            "(train --set review_precision=0.8)."
+    promise = f"{100 * found.precision:.4g} % of the labels without review are right"
+    if found.validation >= found.fewest:
+        text = (
+            f"{found.validation:,} validation messages can prove that {promise} only for the "
+            "surest messages: many others go to review"
         )
-    return (
-        f'With kind = "embedding-linear" all {found.predictions:,} messages that are not held out '
-        "set the threshold, by predictions of models that did not learn them."
-    )
+    else:
+        text = (
+            f"{found.validation:,} validation messages are too few to prove that {promise} (it "
+            f"takes {found.fewest:,}, all of them right): with them alone every message goes to "
+            "review"
+        )
+    missing = found.fewest_by_folds - found.predictions
+    if missing > 0:
+        help_ = (
+            f"Label at least {missing:,} more messages, or promise less (train --set "
+            "review_precision=0.8)"
+        )
+    else:
+        help_ = (
+            f'kind = "embedding-linear" can prove it with all {found.predictions:,} messages that '
+            "are not held out, by predictions of models that did not learn them"
+        )
+    yield f"{text}. {help_}."
 
 
 def _about_gate(found: SplitPower) -> Iterator[str]:

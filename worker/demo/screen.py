@@ -104,10 +104,12 @@ class Screen:
         tally.outside += label not in self.labels
         self._judge(label, kind, sample)
         mark, style = _mark(label, sample)
-        note = " [yellow](for review)[/yellow]" if kind == "review" else ""
+        note = " (for review)" if kind == "review" else ""
+        named = f"{label:<{self._width}} {confidence:4.0%}  "
+        shown = _shorten(shown, self.console.width - len(f"  ✓ {named}{note}"))
         self.console.print(
             f"  {mark} [{style}]{escape(f'{label:<{self._width}}')}[/{style}] {confidence:4.0%}  "
-            f"[dim]{escape(shown)}[/dim]{note}",
+            f"[dim]{escape(shown)}[/dim][yellow]{note}[/yellow]",
             overflow="ellipsis",  # one line for each message, whatever the terminal's width
             no_wrap=True,
         )
@@ -209,9 +211,9 @@ def _mark(label: str, sample: Sample | None) -> tuple[str, str]:
     return "[red]✗[/red]", "red"
 
 
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _TEXT_CHARS else line[: _TEXT_CHARS - 1] + "…"
+def _shorten(text: str, room: int = _TEXT_CHARS) -> str:
+    line, most = " ".join(text.split()), max(1, min(room, _TEXT_CHARS))
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _label_table(labels: Sequence[str], tally: Tally) -> Table:

@@ -15,10 +15,10 @@ from worker.demo.screen import Screen
 LABELS = ("billing", "delivery [urgent]")
 
 
-def make_screen(*, terminal: bool = False) -> Screen:
+def make_screen(*, terminal: bool = False, width: int = 120) -> Screen:
     console = Console(
         file=io.StringIO(),
-        width=120,
+        width=width,
         force_terminal=terminal,
         color_system=None,
         highlight=False,
@@ -53,6 +53,14 @@ def test_each_label_is_a_line_with_its_correctness() -> None:
     assert wrong.endswith("…")
     assert strange == "  ? billing            91%  [/b] blah (for review)"
     assert own == "  > delivery [urgent]  91%  (published by you)"
+
+
+def test_a_narrow_terminal_cuts_the_message_and_not_that_it_is_for_review() -> None:
+    screen = make_screen(width=60)
+    screen.landed(seen("billing", "review"), Sample("1", "x" * 100, None), 0.1)
+    (line,) = shown(screen)
+    assert line.endswith("x… (for review)")
+    assert len(line) == 60
 
 
 def test_a_dead_letter_is_shown_with_its_reason() -> None:

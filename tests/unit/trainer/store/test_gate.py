@@ -115,6 +115,16 @@ def test_each_shortcoming_fails_its_own_criterion(
     assert {name for name, passed in found.items() if not passed} == failing
 
 
+def test_a_successor_is_judged_by_every_sentence_that_chooses_a_label(make_run: MakeRun) -> None:
+    """The first adapter only by those that no reviewer sees."""
+    run = make_run("steered", steered=range(10))
+    manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
+    for against, failing in ((None, 1), (EQUAL, 2)):
+        verdict = judge(manifest, evidence, GateRules(), against)
+        rows = [row for row in verdict.criteria if row.name.startswith(STEERING)]
+        assert sum(not row.passed for row in rows) == failing
+
+
 def test_a_label_that_the_holdout_lacks_fails(make_run: MakeRun) -> None:
     run = make_run("absent")
     manifest = read_manifest(run / "adapter")

@@ -68,7 +68,7 @@ def test_too_few_validation_messages_are_told_with_what_helps() -> None:
     assert "every message goes to review" in few.sentences[0]
     assert "Label at least 46 more messages" in few.sentences[0]
     some = what_split_can_show(spread(230), spread(24), spread(46))
-    assert 'With kind = "embedding-linear" all 254 messages' in some.sentences[0]
+    assert 'kind = "embedding-linear" can prove it with all 254 messages' in some.sentences[0]
     enough = what_split_can_show(spread(3000), spread(400), spread(800))
     assert "validation" not in " ".join(enough.sentences)
 
