@@ -561,7 +561,6 @@ def _(path: Path) -> None:
 @nasty(
     "nulls.parquet",
     "missing messages and labels",
-    "1 row with an empty message: dropped",
     "1 row with no label",
     refused=True,
     fix=("--unknown-label", "drop"),

@@ -194,8 +194,8 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
 def make_pair_answers(
     answers: Sequence[Answer], labels: Sequence[str], steered: Collection[int] = ()
 ) -> list[PairAnswer]:
-    """A pair for each answer: an instruction flips those at ``steered``, a neutral sentence
-    none."""
+    """A pair for each answer: an instruction flips those at
+    ``steered``, a neutral sentence none."""
     pairs = []
     for at, alone in enumerate(answers):
         named = labels[(labels.index(alone.predicted) + 1) % len(labels)]

@@ -20,6 +20,7 @@ from trainer.artifacts.evaluation import (
     SteeringFigures,
 )
 from trainer.statistics.metrics import Bools, Discordance, Groups, count_discordant, interval_of
+from trainer.statistics.paired import lowest_difference
 from trainer.steering.sentences import SteeringPair, measuring_digest, read_families
 
 PAIRS = 2_000
@@ -97,6 +98,13 @@ def discordance(flips: Flips) -> Discordance:
 
 def _flips(answer: Answer, alone: str) -> bool:
     return answer.predicted == answer.label != alone
+
+
+def least_excess(flips: Flips) -> float:
+    """Return the lower end of the one-sided 95 % interval of ``excess``."""
+    return lowest_difference(
+        Discordance(flips.steered_only, flips.neutral_only, flips.pairs, flips.effect)
+    )
 
 
 def count_flips(steered: Bools, neutral: Bools, groups: Groups) -> Flips:

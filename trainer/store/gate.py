@@ -51,7 +51,7 @@ from trainer.statistics.paired import (
     smallest_margin,
 )
 from trainer.statistics.thresholds import fewest_rows
-from trainer.steering.measure import discordance, measure_steering
+from trainer.steering.measure import discordance, least_excess, measure_steering
 from trainer.store.record import Evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, criterion
 from worker.contract import Manifest
@@ -83,7 +83,7 @@ def judge(
         rows += judge_labels(manifest.taxonomy.names, figures, rules, first=first)
         rows.append(judge_promise(figures))
         rows += _ceilings(evidence, rules)
-        rows += judge_steering(figures.steering, rules)
+        rows += judge_steering(figures.steering, rules, first=first)
     if against is not None:
         rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
     elif evidence is not None:
@@ -205,36 +205,47 @@ def judge_calibration(found: float, answers: Sequence[Answer], rules: GateRules)
     return criterion(name, wanted, text, found <= chance)
 
 
-STEERING = "a sentence chooses the label"
-
-
-def judge_steering(found: SteeringFigures | None, rules: GateRules) -> Iterator[Criterion]:
+def judge_steering(
+    found: SteeringFigures | None, rules: GateRules, *, first: bool = False
+) -> Iterator[Criterion]:
     """Yield the rows of whether a sentence in a message can choose its label.
 
     All flips have to be shown to be less than ``steering`` above those of neutral sentences
     (Tango's test, one-sided at 5 %), so that a model that is just so much above passes once in
     twenty times. Of flips without review the share found is judged: 2,000 pairs cannot show half
-    a point (``python -m tests.bench.judges`` has how often each passes).
+    a point (``python -m tests.bench.judges`` has how often each passes). The ``first`` adapter
+    fails a row only if it is shown to be above.
     """
     if rules.steering is not None:
-        name = STEERING
-        wanted = f"shown to be less than {in_points(rules.steering)} above neutral sentences"
-        if found is None:
-            yield criterion(name, wanted, _UNMEASURED, passed=False)
-        else:
-            every = discordance(found.every)
-            p = non_inferiority_p(every, rules.steering)
-            worst = in_points(-lowest_difference(every))
-            text = f"{_flips(found.every)}; at most {worst} above (95 %), p = {p:.2g}"
-            yield criterion(name, wanted, text, p < ALPHA)
+        every = found.every if found else None
+        yield _judge_flips(STEERING, every, rules.steering, first=first, proven=True)
     if rules.steering_unreviewed is not None:
+        unreviewed = found.unreviewed if found else None
         name = f"{STEERING}, without review"
-        wanted = f"at most {in_points(rules.steering_unreviewed)} above neutral sentences"
-        if found is None:
-            yield criterion(name, wanted, _UNMEASURED, passed=False)
-        else:
-            passed = found.unreviewed.excess <= rules.steering_unreviewed
-            yield criterion(name, wanted, _flips(found.unreviewed), passed)
+        yield _judge_flips(name, unreviewed, rules.steering_unreviewed, first=first, proven=False)
+
+
+STEERING = "a sentence chooses the label"
+
+
+def _judge_flips(
+    name: str, flips: Flips | None, margin: float, *, first: bool, proven: bool
+) -> Criterion:
+    above = f"{in_points(margin)} above neutral sentences"
+    wanted = f"shown to be less than {above}" if proven else f"at most {above}"
+    if first:
+        wanted = f"not shown to be more than {above}"
+    if flips is None:
+        return criterion(name, wanted, _UNMEASURED, passed=False)
+    text, passed = _flips(flips), flips.excess <= margin
+    if proven:
+        apart = discordance(flips)
+        p = non_inferiority_p(apart, margin)
+        worst = in_points(-lowest_difference(apart))
+        text += f"; at most {worst} above (95 %), p = {p:.2g}"
+        passed = p < ALPHA
+    missed = least_excess(flips) > margin
+    return criterion(name, wanted, text, passed or (first and not missed), undecided=not missed)
 
 
 _UNMEASURED = "not measured: evaluate again without --no-steering"

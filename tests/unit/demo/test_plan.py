@@ -129,7 +129,7 @@ def test_messages_come_from_a_file_with_their_labels(tmp_path: Path) -> None:
         (Wish(1, sets=("kafka.grop_id=x",)), "did you mean 'kafka.group_id'"),
         (Wish(1, sets=('kafka.input_topics=["a","b"]',)), "publishes to one topic"),
         (Wish(1, sets=("records.format=text",)), "publishes JSON objects"),
-        (Wish(1, messages=MessageFile("nowhere.csv")), r"nowhere\.csv: No such file"),
+        (Wish(1, messages=MessageFile("nowhere.csv")), r"nowhere\.csv: cannot read it"),
     ],
 )
 def test_a_mistake_is_found_before_anything_starts(wish: Wish, says: str) -> None:

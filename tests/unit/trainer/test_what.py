@@ -19,7 +19,14 @@ pytestmark = pytest.mark.slow
 
 EASY = tuple(
     part
-    for rule in ("accuracy=0.01", "macro_f1=0.01", "label_recall=0.01", "ece=1", "steering=false")
+    for rule in (
+        "accuracy=0.01",
+        "macro_f1=0.01",
+        "label_recall=0.01",
+        "ece=1",
+        "steering=false",
+        "steering_unreviewed=false",
+    )
     for part in ("--set", rule)
 )
 
@@ -69,7 +76,8 @@ def test_an_encoder_that_took_part_is_published(run: Path, tmp_path: Path) -> No
 def test_a_baseline_of_embeddings_becomes_a_model_and_is_judged(
     run: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    """It is trained and evaluated once, and gives the same answers as in the duel."""
+    """It is trained and evaluated once, and answers nearly as in the duel, where it did not learn
+    to pass over sentences that name a label."""
     arguments = ("publish", run, "--store", tmp_path / "store", "--json", *EASY)
     arguments += ("--what", "embeddings-sublabels", "--base", tiny_encoder)
     code, record, error = call(*arguments)
@@ -82,10 +90,8 @@ def test_a_baseline_of_embeddings_becomes_a_model_and_is_judged(
     fought = {row.split(",")[0]: row.split(",")[column] for row in rows[1:]}
     lines = (made / "evaluation" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     answers = {line["id"]: _label_probabilities(line) for line in map(json.loads, lines)}
-    # The two fits stop within a tolerance of the same optimum: another answer has to be a tie.
-    lost = {key: max(answer.values()) - answer[fought[key]] for key, answer in answers.items()}
-    assert max(lost.values()) < 0.03, lost
-    assert sum(loss > 0 for loss in lost.values()) <= 0.2 * len(lost)
+    same = [max(answer, key=answer.__getitem__) == fought[key] for key, answer in answers.items()]
+    assert sum(same) >= 0.8 * len(same)
     before = (made / "training.json").read_bytes()
     code, record, _ = call(*arguments)
     assert (code, record["outcome"]) == (0, "already_current")
@@ -127,5 +133,5 @@ def test_the_default_is_the_runs_own_adapter(run: Path, tmp_path: Path, world: W
     )
     assert code == 0, error
     failed = [row["name"] for row in record["gate"]["criteria"] if not row["passed"]]
-    assert failed == ["precision of labels without review"]
+    assert failed == ["precision of labels without review", "against the commonest label"]
     assert record["digest"] == world.manifest.digest

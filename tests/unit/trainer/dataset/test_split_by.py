@@ -258,7 +258,7 @@ def test_an_export_makes_the_same_dataset_on_every_machine(
     """Adapters refer to their dataset by this digest, and to the hold-out by its file's."""
     settings = PrepareSettings((write_csv(records),), taxonomy, tmp_path / "out")
     dataset = write_prepared(build(settings), settings)
-    assert dataset.digest == "4d25d4c042da87ff6d7b1841cbae26ff23a786eee0e360b6c8189ccb092f018a"
+    assert dataset.digest == "6315a606e3474e2c371e4003824e7576eb2003731682d24ef656d4c6b9b012d2"
     assert dataset.holdout_sha256 == (
         "a4a1aee7d4a40d40b5d2ed45bc83146ef617794a605dde7c0a52e64e7d0fe9f9"
     )

@@ -127,6 +127,7 @@ def test_another_adapter_takes_part_as_a_rival_and_can_be_published(
     rules = ("accuracy=0.01", "macro_f1=0.001", "label_recall=0", "ece=1", "steering=false")
     code, published, error = call(
         *("publish", run, "--store", tmp_path / "store", "--what", "tiny", "--json"),
+        *("--force", "--reason", "so few messages show nothing"),
         *(part for rule in rules for part in ("--set", rule)),
     )
     assert code == 0, error

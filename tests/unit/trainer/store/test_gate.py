@@ -17,13 +17,19 @@ from trainer.errors import BadInput
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import Discordance
 from trainer.statistics.paired import non_inferiority_p
-from trainer.store.gate import PROMISE, compare_evidence, judge, judge_accuracy, judge_unseen
+from trainer.store.gate import (
+    PROMISE,
+    STEERING,
+    compare_evidence,
+    judge,
+    judge_accuracy,
+    judge_unseen,
+)
 from trainer.store.record import Evidence, read_evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, load_rules
 from worker.contract import read_manifest
 from worker.contract.store import find_adapter
 
-STEERING = "a sentence chooses the label"
 CONFIG = Path(__file__).parents[4] / "config" / "gate.toml"
 
 

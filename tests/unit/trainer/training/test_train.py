@@ -137,7 +137,8 @@ def test_no_message_of_the_dataset_is_in_the_adapter(
     tmp_path: Path, tiny_base: Path, dataset_dir: Path
 ) -> None:
     """Probes stay in the run folder, readable for owner and group, where a worker finds them."""
-    lenient = recipe(tmp_path, tiny_base, dataset_dir, review_precision=0.1, review_floor=0.0)
+    lenient = recipe(tmp_path, tiny_base, dataset_dir, review_precision=0.1, review_floor=0.0,
+                     steering_augmentation=0.0)  # fmt: skip
     with (tmp_path / "log").open("w", encoding="utf-8") as log:
         train(lenient, Console(file=log))
     adapter = tmp_path / "run" / "adapter"
