@@ -77,12 +77,12 @@ def test_300_rows_are_killed_in_the_middle_resumed_and_published(tmp_path: Path)
         shown, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, shown
     assert not (out / "run").exists()
-    dataset = (out / "data" / "dataset.json").stat()
+    prepared = (out / "data" / "train.jsonl").stat().st_mtime_ns
 
     with begun(tickets, out) as resumed:
         shown, _ = resumed.communicate()
     assert resumed.returncode == 0, shown
-    assert (out / "data" / "dataset.json").stat() == dataset
+    assert (out / "data" / "train.jsonl").stat().st_mtime_ns == prepared
     assert "done before" in shown
     commands = re.findall(r"^\[\d/6\] clerk-trainer (.*)", shown, re.MULTILINE)
     assert [shlex.split(each)[0] for each in commands] == [

@@ -17,7 +17,8 @@ from trainer.report.page import BAD, Report
 from trainer.report.run import GateChoice, judge_run, read_run
 from trainer.report.run_page import write_report
 from trainer.report.run_steps import fix_criteria
-from trainer.store.rules import GateRules
+from trainer.store.gate import STEERING
+from trainer.store.rules import GateRules, criterion
 
 pytestmark = pytest.mark.slow
 
@@ -117,12 +118,7 @@ def test_confusions_curves_and_missing_measurements_lead_to_steps(
 def test_every_kind_of_gate_failure_has_a_step(made: Made) -> None:
     run = read_run(made.run)
     rules = GateRules(
-        accuracy=1.0,
-        macro_f1=1.0,
-        label_recall=1.0,
-        ece=0.0,
-        unconstrained_share=0.0,
-        steering=0.0001,
+        accuracy=1.0, macro_f1=1.0, label_recall=1.0, ece=0.0, unconstrained_share=0.0
     )
     judged = judge_run(made.run, GateChoice(rules=rules))
     assert judged is not None
@@ -135,8 +131,23 @@ def test_every_kind_of_gate_failure_has_a_step(made: Made) -> None:
         "Label more messages of weak labels",
         "Fix free answers outside the set",
         "Improve the calibration",
-        "Teach it to pass over sentences that name a label",
     }
+
+
+@pytest.mark.parametrize(("kind", "commands"), [("encoder", 1), ("embedding-linear", 0)])
+def test_a_model_that_follows_sentences_has_a_step(made: Made, kind: str, commands: int) -> None:
+    """With a command if more such sentences in training can help, which a frozen base does not."""
+    run, judged = read_run(made.run), judge_run(made.run, GateChoice(rules=PASSED))
+    assert judged is not None
+    follows = criterion(STEERING, "not shown to be more", "13.45% of 2,000 pairs", passed=False)
+    recipe = run.training.recipe | {"kind": kind, "steering_augmentation": 0.35}
+    training = run.training.model_copy(update={"recipe": recipe})
+    judged = replace(judged, criteria=(follows,))
+    (step,) = fix_criteria(replace(run, training=training, gate=judged), "clerk-trainer evaluate")
+    assert step.title == "Teach it to pass over sentences that name a label"
+    assert "13.45% of 2,000 pairs" in step.why
+    assert len(step.commands) == commands
+    assert all("--set steering_augmentation=0.52" in each for each in step.commands)
 
 
 def test_an_accuracy_above_the_floor_that_so_few_messages_do_not_prove(made: Made) -> None:
