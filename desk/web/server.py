@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 
 import h11
 import uvicorn
@@ -80,6 +81,11 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         ) from error
 
 
+_numbers = (
+    count()
+)  # not the loop's time, which may be the same for connections that arrive together
+
+
 class BoundedConnection(H11Protocol):
     """Closes a connection whose request headers are not complete after ``HEADERS_S``, and the
     oldest idle one if there are more than ``MAX_CONNECTIONS``.
@@ -89,18 +95,22 @@ class BoundedConnection(H11Protocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
-    _opened_s = 0.0
+    _number = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room for the connection, and start the time of its first request."""
         super().connection_made(transport)
-        self._opened_s = self.loop.time()
+        self._number = next(_numbers)
         if len(self.connections) > MAX_CONNECTIONS:
             # Not uvicorn's limit_concurrency: it answers 503 and keeps the connection open, and to
             # the kubelet's probes too, so that some hundred idle clients would restart the desk.
             others = [each for each in self.connections if isinstance(each, BoundedConnection)]
             idle = (each for each in others if each is not self and each.is_idle)
-            min(idle, key=lambda each: each._opened_s, default=self).transport.abort()
+            oldest = min(idle, key=lambda each: each._number, default=self)
+            # connection_lost comes later: of connections that arrive together, all but one would
+            # find the same oldest one and stay.
+            self.connections.discard(oldest)
+            oldest.transport.abort()
         self._expect_headers()
 
     @property

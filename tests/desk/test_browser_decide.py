@@ -89,7 +89,7 @@ def test_over_plain_http_a_sign_in_names_the_missing_tls(
 
 
 def test_a_user_changes_their_password(window: Window) -> None:
-    """A wrong present password changes nothing; the new one signs in."""
+    """A wrong current password changes nothing; the new one signs in."""
     people.add_local(window.world.desk, "ada", "ada", "reviewer", hash_password(PASSWORD))
     new = "staple battery horse"
     page, elsewhere = window.page(), window.page()

@@ -263,7 +263,7 @@ def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path:
         "id": task.message_id, "message": TEXTS[0], "label": "refund", "label_source": "export",
     }  # fmt: skip
     assert upkeep.export(world.desk, tmp_path, project="inbox", by_message_id=True).count == 0
-    with pytest.raises(Refused, match="no batch of this name"):
+    with pytest.raises(Refused, match="there is no batch unheard"):
         upkeep.export(world.desk, tmp_path, project="unheard", by_message_id=True)
 
 

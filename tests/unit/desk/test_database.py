@@ -239,7 +239,7 @@ def test_nothing_is_written_over(world: DeskWorld, tmp_path: Path) -> None:
         pytest.skip("as PostgreSQL's tools have it")
     there = tmp_path / "there.db"
     there.write_text("last night's")
-    with pytest.raises(SettingsError, match="is there already"):
+    with pytest.raises(SettingsError, match="exists: name a new file"):
         back_up(world.database, there)
     assert there.read_text() == "last night's"
     with pytest.raises(SettingsError, match="No such file"):
