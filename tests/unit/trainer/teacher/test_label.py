@@ -173,7 +173,8 @@ def test_a_model_that_never_names_a_label_is_given_up_early(
     teacher = serve(shop, answer=lambda _text, _order: "Let me think", finish="length")
     code, _, error = call(*shop.command(teacher, out, "--budget", "1", "--concurrency", 4))
     assert code == 3
-    assert "the first 20 answers are not labels" in error
+    # Those that are already asked for are waited for.
+    assert re.search(r"the first 2\d answers are not labels", error), error
     assert "give --answer-tokens 2000" in error
     assert teacher.served < 30
 

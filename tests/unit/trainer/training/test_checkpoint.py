@@ -113,7 +113,7 @@ def test_a_distilled_training_resumes_only_with_the_same_teacher(
     """With or without sentence embeddings it is another teacher, and half of the training would
     learn other targets."""
     monkeypatch.setattr(teacher, "find_embedding_model", lambda: None)
-    taught = {"distillation_weight": 0.3, "epochs": 2}
+    taught = {"distillation_weight": 0.3, "epochs": 2, "steering_augmentation": 0.0}
     runs = tmp_path / "whole", tmp_path / "stopped"
     train(recipe(runs[0], tiny_base, dataset_dir, **taught), Console(quiet=True))
     stopped = recipe(runs[1], tiny_base, dataset_dir, **taught)
