@@ -255,11 +255,11 @@ class Browser:
         csrf = (await self._ask("GET", {}))["csrf"]
         begin = {"csrf": csrf, "action": "next", "part": "1"}
         shown = await self._ask("POST", begin)
-        ahead = await self._ask("POST", {**begin, "beside": shown["item"]})
+        ahead = await self._ask("POST", {**begin, "excluding": shown["item"]})
         for turn in range(turns):
             action = f"label:{self._draw.choice(LABELS)}"
             beside = f"{ahead['item']},{shown['item']}"
-            given = {"action": action, "part": "1", "seconds": "5.00", "beside": beside}
+            given = {"action": action, "part": "1", "seconds": "5.00", "excluding": beside}
             with self._clocks.timed("POST /review"):
                 after = await self._ask("POST", {**shown, **given})
             shown, ahead = ahead, after

@@ -49,19 +49,24 @@ class Reviewer(threading.Thread):
         shown = self.next()
         while shown:
             ahead = self.next(shown["item"])
-            after = self.decide(shown, beside=ahead)
+            after = self.decide(shown, excluding=ahead)
             if ahead:
-                self.decide(ahead, beside=after)
+                self.decide(ahead, excluding=after)
             shown = after or self.next()
 
-    def next(self, beside: str = "") -> Mapping[str, str]:
+    def next(self, excluding: str = "") -> Mapping[str, str]:
         """Claim a message besides those on screen."""
-        form = {"csrf": self.csrf, "action": "next", "part": "1", "beside": beside}
+        form = {"csrf": self.csrf, "action": "next", "part": "1", "excluding": excluding}
         return self.ask("POST", "/review", form)
 
-    def decide(self, shown: Mapping[str, str], beside: Mapping[str, str]) -> Mapping[str, str]:
+    def decide(self, shown: Mapping[str, str], excluding: Mapping[str, str]) -> Mapping[str, str]:
         """Give a message a label; return the one after those on screen."""
-        form = {**shown, "action": "label:refund", "part": "1", "beside": beside.get("item", "")}
+        form = {
+            **shown,
+            "action": "label:refund",
+            "part": "1",
+            "excluding": excluding.get("item", ""),
+        }
         return self.ask("POST", "/review", form)
 
     def ask(

@@ -276,7 +276,7 @@ def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: New
         "age=60&order=doubtful",
         "age=0&order=doubtful",
         "item=99999999999999999999",
-        "beside=a,b,,1&part=1",
+        "excluding=a,b,,1&part=1",
         "adapter=%00",
     ],
 )
