@@ -15,7 +15,7 @@ from typing import Literal
 from worker.common.encodings import EncodingError, decoded_file
 from worker.common.tables import Table, TableError, read_table
 from worker.contract.records import InputFormat, SupportMessage
-from worker.contract.records.decode import extract_message, look_up
+from worker.contract.records.decode import extract_message, join_fields, look_up
 from worker.errors import MessageRejected, SettingsError
 from worker.records.types import Record, TopicPartition
 
@@ -147,7 +147,7 @@ def _read_table(file: MessageFile, layout: InputFormat) -> Iterator[Row]:
         id_ = next((column for each in usual if (column := _column(table, each))), None)
         for number, row in table.rows():
             cells = dict(zip(table.columns, row, strict=True))
-            text = "\n".join(cells[each] for each in texts if cells[each])
+            text = join_fields([cell for each in texts if (cell := cells[each])])
             message = SupportMessage(text, (cells[id_] or None) if id_ else None)
             truth = (cells[label] or None) if label else None
             yield file_row(file.name, number, message, truth, cells)

@@ -319,3 +319,22 @@ def test_a_line_that_is_no_json_is_one_message_that_is_rejected(line: str, tmp_p
     first, second = (row.message for row in read_rows(MessageFile(str(path)), InputFormat()))
     assert isinstance(first, MessageRejected)
     assert second == SupportMessage("hi", None)
+
+
+def test_a_table_with_several_fields_gives_the_text_that_is_served(tmp_path: Path) -> None:
+    """A body that is HTML is found behind a subject too, as in a record."""
+    cells = {"subject": "Order 7", "body": "<html><body><p>Where is<br>it?</p></body></html>"}
+    layout = InputFormat("json", ("subject", "body"))
+    table, lines = tmp_path / "m.csv", tmp_path / "m.jsonl"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, cells)
+        writer.writeheader()
+        writer.writerow(cells)
+    lines.write_text(json.dumps(cells) + "\n", encoding="utf-8")
+    ((from_table,), (from_line,)) = (
+        [row.message for row in read_rows(MessageFile(str(path)), layout)]
+        for path in (table, lines)
+    )
+    assert isinstance(from_table, SupportMessage)
+    assert isinstance(from_line, SupportMessage)
+    assert from_table.text == from_line.text == "Order 7\nWhere is\nit?"

@@ -85,9 +85,14 @@ def extract_message(data: Any, layout: InputFormat) -> SupportMessage:
         # Any other id is dropped rather than rejected: a bad id must not cost a message its label.
         if isinstance(found, str | int) and not isinstance(found, bool):
             message_id = _encodable(str(found))
+    return SupportMessage(not_empty(join_fields(texts)), message_id)
+
+
+def join_fields(texts: Sequence[str]) -> str:
+    """Return the texts of a message's fields as one."""
     # HTML is told by how a body begins: behind a subject it would not be recognized.
     parts = texts if len(texts) == 1 else map(html_to_text, texts)
-    return SupportMessage(not_empty("\n".join(parts)), message_id)
+    return "\n".join(parts)
 
 
 def look_up(data: Any, path: str) -> Any:
