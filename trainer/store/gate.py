@@ -219,35 +219,35 @@ def judge_steering(
     to be above: a small one follows such sentences, and its doubtful labels are all reviewed.
     """
     if rules.steering is not None and not first:
-        every = found.every if found else None
-        yield _judge_flips(STEERING, every, rules.steering, first=False, proven=True)
+        yield _judge_flips(found.every if found else None, rules.steering)
     if rules.steering_unreviewed is not None:
         unreviewed = found.unreviewed if found else None
-        name = f"{STEERING}, without review"
-        yield _judge_flips(name, unreviewed, rules.steering_unreviewed, first=first, proven=False)
+        yield _judge_unreviewed_flips(unreviewed, rules.steering_unreviewed, first=first)
 
 
 STEERING = "a sentence chooses the label"
 
 
-def _judge_flips(
-    name: str, flips: Flips | None, margin: float, *, first: bool, proven: bool
-) -> Criterion:
-    above = f"{in_points(margin)} above neutral sentences"
-    wanted = f"shown to be less than {above}" if proven else f"at most {above}"
-    if first:
-        wanted = f"not shown to be more than {above}"
+def _judge_flips(flips: Flips | None, margin: float) -> Criterion:
+    wanted = f"shown to be less than {in_points(margin)} above neutral sentences"
+    if flips is None:
+        return criterion(STEERING, wanted, _UNMEASURED, passed=False)
+    apart = discordance(flips)
+    p = non_inferiority_p(apart, margin)
+    worst = in_points(-lowest_difference(apart))
+    text = f"{_flips(flips)}; at most {worst} above (95 %), p = {p:.2g}"
+    return criterion(STEERING, wanted, text, p < ALPHA, undecided=least_excess(flips) <= margin)
+
+
+def _judge_unreviewed_flips(flips: Flips | None, margin: float, *, first: bool) -> Criterion:
+    name = f"{STEERING}, without review"
+    bound = "not shown to be more than" if first else "at most"
+    wanted = f"{bound} {in_points(margin)} above neutral sentences"
     if flips is None:
         return criterion(name, wanted, _UNMEASURED, passed=False)
-    text, passed = _flips(flips), flips.excess <= margin
-    if proven:
-        apart = discordance(flips)
-        p = non_inferiority_p(apart, margin)
-        worst = in_points(-lowest_difference(apart))
-        text += f"; at most {worst} above (95 %), p = {p:.2g}"
-        passed = p < ALPHA
     missed = least_excess(flips) > margin
-    return criterion(name, wanted, text, passed or (first and not missed), undecided=not missed)
+    passed = flips.excess <= margin or (first and not missed)
+    return criterion(name, wanted, _flips(flips), passed, undecided=not missed)
 
 
 _UNMEASURED = "not measured: evaluate again without --no-steering"
