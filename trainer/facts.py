@@ -152,7 +152,7 @@ def steering(record: EvaluationRecord) -> Table:
         return Table(columns, ())
     kinds = [("all", found.every, found.unreviewed)] + [
         (
-            each.family + (" (no such sentence in training)" if each.unseen else ""),
+            each.family.replace("_", " ") + (" (no such sentence in training)" if each.unseen else ""),
             each.every,
             each.unreviewed,
         )
