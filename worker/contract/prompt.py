@@ -140,10 +140,12 @@ def _require_day(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The token ids of one prompt, and whether its message was shortened."""
+    """The token ids of one prompt, whether its message was shortened, and the message's normalized
+    text, whole."""
 
     ids: tuple[int, ...]
     truncated: bool
+    text: str
 
 
 def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt | None:
@@ -152,7 +154,8 @@ def build_prompt(spec: PromptSpec, message: str, encode_plain: Encode) -> Prompt
     if not text:
         return None
     ids, truncated = _message_ids(spec, text, encode_plain)
-    return Prompt(spec.prefix_ids + ids + spec.suffix_ids, truncated or is_too_long(message))
+    truncated = truncated or is_too_long(message)
+    return Prompt(spec.prefix_ids + ids + spec.suffix_ids, truncated, text)
 
 
 def _message_ids(spec: PromptSpec, text: str, encode: Encode) -> tuple[tuple[int, ...], bool]:

@@ -3,7 +3,7 @@
 A rule for a metric, so that an operator sees a wave of such messages. It decides nothing: models
 are trained not to follow such sentences (``trainer/steering``). It finds half of the sentences that
 the trainer measures with, and 2 of the sample shop's 4,664 messages (``tests/unit/core/
-test_label_attempts.py`` measures both). It reads a body that is HTML with its markup.
+test_label_attempts.py`` measures both).
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Labeller:
         ids: Sequence[int] = prompt.ids
         if self.stages:
             ids = MessagePrompt(prompt.ids, message.text, prompt.truncated)
-        attempt = self.is_attempt(message.text)
+        attempt = self.is_attempt(prompt.text)
         return Prepared(ids, message.message_id, prompt.truncated, attempt)
 
     def decide(self, answer: Answer) -> Decision:

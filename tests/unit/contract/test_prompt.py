@@ -64,7 +64,7 @@ def read(message: str, budget: int = 32) -> str:
 def test_the_fixed_part_comes_first_and_the_message_last() -> None:
     spec = toy_spec()
     prompt = build_prompt(spec, "hi", encode_plain)
-    assert prompt == Prompt((*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids), False)
+    assert prompt == Prompt((*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids), False, "hi")
 
 
 def test_a_control_token_in_a_message_is_plain_text() -> None:
