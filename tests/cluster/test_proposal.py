@@ -178,7 +178,7 @@ def test_a_busy_week_becomes_a_proposal_and_a_yes_a_canary(
     assert changes["train_relabelled"] + changes.get("validation_relabelled", 0) == relabelled
     assert changes["new_in_train"] > new / 2, "the rest is near to what is held out"
     assert proposal.current is not None
-    assert (proposal.verdict, proposal.current.name) == ("publish", "support-encoder")
+    assert (proposal.verdict, proposal.current.name) == ("publish", "shop-support-embedding-linear")
     page = cluster.kubectl("exec", "fill", "--", "cat", "/proposals/proposal-1/proposal.html")
     assert "Publish it as a canary?" in page
     assert proposal.headline in page
