@@ -612,9 +612,20 @@ def summary(code: int, output: str) -> list[str]:
     ]
 
 
+_USUAL = " (took message from 'Nachricht', label from 'Kategorie', id from 'Ticket-ID')"
+
+
+def _shortened(line: str, name: str) -> str:
+    """Leave out what the page says once: the file's name, the rows, and the usual columns."""
+    line = line.replace("|", "\\|").rstrip(".").removeprefix(f"{name}: ")
+    if not line.startswith("Read "):
+        return line
+    return line.partition(f" of {name} ")[2].removesuffix(_USUAL)
+
+
 def page_row(each: Nasty, code: int, output: str) -> str:
     """Return the file's row in docs/messy-files.md."""
-    said = [line.replace("|", "\\|").rstrip(".") for line in summary(code, output)]
+    said = [_shortened(line, each.name) for line in summary(code, output)]
     outcome = "read" if code == 0 else "refused"
     return f"| `{each.name}` | {each.what} | {outcome} | {'<br>'.join(said)} |"
 
