@@ -612,11 +612,22 @@ def summary(code: int, output: str) -> list[str]:
     ]
 
 
+_USUAL = " (took message from 'Nachricht', label from 'Kategorie', id from 'Ticket-ID')"
+_PLAIN = "(CSV, utf-8, separated by commas)"
+
+
+def _shortened(line: str, name: str) -> str:
+    """Leave out what the page says once: the file's name, the rows, and what is usual."""
+    line = line.replace("|", "\\|").rstrip(".").removeprefix(f"{name}: ")
+    if line.startswith("Read "):
+        line = line.partition(f" of {name} ")[2].removesuffix(_USUAL)
+    return "" if line == _PLAIN else line
+
+
 def page_row(each: Nasty, code: int, output: str) -> str:
-    """Return the file's row in docs/messy-files.md."""
-    said = [line.replace("|", "\\|").rstrip(".") for line in summary(code, output)]
-    outcome = "read" if code == 0 else "refused"
-    return f"| `{each.name}` | {each.what} | {outcome} | {'<br>'.join(said)} |"
+    """Return the file's row in docs/messy-files.md, in the table of files read or refused."""
+    said = filter(None, (_shortened(line, each.name) for line in summary(code, output)))
+    return f"| `{each.name}` | {each.what} | {'<br>'.join(said)} |"
 
 
 def main() -> None:
@@ -627,7 +638,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     taxonomy = write_taxonomy(arguments.directory)
-    for each in NASTY:
+    for each in sorted(NASTY, key=lambda each: each.refused):
         path = arguments.directory / each.name
         each.make(path)
         if arguments.table:

@@ -33,7 +33,7 @@ from worker.contract.timestamps import rfc3339_now
 Embed = Callable[[Sequence[str]], Vectors]
 
 FEW = 50
-"""A label with fewer examples is reported: see the noise table of docs/figures.md."""
+"""A label with fewer examples is reported."""
 
 MINUTES = 0.25
 """The time of one decision."""

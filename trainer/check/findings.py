@@ -90,7 +90,7 @@ def grade(value: float, *, warn: float, fail: float) -> Verdict:
 
 FLOOR = 200
 """Examples a label below which ``check`` warns. On bank messages, 200 clean examples a label are as
-good as all of them with a tenth wrong (docs/figures.md has the curve)."""
+good as all of them with a tenth wrong (docs/figures.md)."""
 
 HARD_FLOOR = 20
 _HOLDOUT_FLOOR = 30

@@ -36,7 +36,7 @@ _MOST_SUBLABELS = 500
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _DIMENSIONS = 512
 _SEED = 1
-# Regularization and steps: docs/figures.md has the figures for the features together.
+# Regularization and steps, for all features together and for sublabels.
 _C_TOGETHER = 3.0
 _C_SUBLABELS = 10.0
 _MAX_STEPS = 60
@@ -85,7 +85,7 @@ def predict_out_of_fold(
     the number of its parts that are done.
     """
     # With sublabels the model predicts these, and adds their probabilities up for each label:
-    # small, tight groups are easier to separate (docs/figures.md has the measurement).
+    # small, tight groups are easier to separate.
     messages = [example.message for example in examples]
     parts = [text_features(messages)]
     tick("TF-IDF", 1)
@@ -316,7 +316,7 @@ def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArr
     found = find_label_issues(
         labels,
         probabilities,
-        filter_by="prune_by_noise_rate",  # docs/figures.md compares it with the other methods
+        filter_by="prune_by_noise_rate",
         n_jobs=1,
         verbose=False,
     )

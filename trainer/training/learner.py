@@ -157,6 +157,6 @@ class Validator:
 
     def _calibrated(self, scores: Floats) -> float:
         # Fitted on the rows it is measured on: one parameter hardly overfits, and cross-fitting
-        # selected equally good epochs (docs/figures.md).
+        # selected equally good epochs.
         temperature = fit_temperature(scores, self.truth, self.label_of)
         return nll(temperature_softmax(scores, temperature, self.label_of), self.truth)

@@ -189,6 +189,9 @@ def decide_from_logits(
     best = max(logits)
     scores = dict.fromkeys(labels, 0.0)
     total = 0.0
+    # The temperature comes before the sum. With another one after it, accuracy and calibration on
+    # 3,200 of the bank's messages differed by no more than chance, in both directions, and a model
+    # that is too unsure was more accurate this way (90.3 and 89.5 %).
     for output, logit in zip(head.outputs, logits, strict=True):
         weight = math.exp((logit - best) / temperature)
         scores[output.label] += weight

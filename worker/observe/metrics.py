@@ -87,8 +87,7 @@ RECORDS = Metric(
 LABELS = Metric(
     "clerk_labels_total",
     "counter",
-    "Labels committed (output and review), by label and by adapter (the first 12 characters of "
-    "its digest).",
+    "Labels committed (output and review), by label and adapter.",
     (_LABEL, _ADAPTER),
 )
 DEAD_LETTERS = Metric(
@@ -100,8 +99,8 @@ DEAD_LETTERS = Metric(
 RETRIES = Metric(
     "clerk_retried_records_total",
     "counter",
-    "Records written to the retry topic, by the reason of the failure. Other counters of records "
-    "include them only when they end.",
+    "Records written to the retry topic, by the reason of the failure; other counters include them "
+    "only when they end.",
     (MetricLabel("reason", RETRY_REASONS),),
 )
 TRUNCATED = Metric(
@@ -113,7 +112,7 @@ ATTEMPTS = Metric(
     "clerk_label_attempts_total",
     "counter",
     "Labelled messages that look as if they try to choose their label, by a rule that finds about "
-    "half of such attempts. A jump is worth a look; the label of each is the model's.",
+    "half of such attempts.",
 )
 CONFIDENCE = Metric(
     "clerk_confidence",
@@ -131,8 +130,7 @@ OFF_LABEL_MASS = Metric(
 ADAPTER_RECORDS = Metric(
     "clerk_adapter_records_total",
     "counter",
-    "Records committed, by the adapter that they were accepted with (the first 12 characters of "
-    "its digest) and by outcome.",
+    "Records committed, by the adapter that they were accepted with and by outcome.",
     (_ADAPTER, _OUTCOME),
 )
 ADAPTER_CONFIDENCE = Metric(
@@ -161,8 +159,7 @@ STAGE_RECORDS = Metric(
 STAGE_SECONDS = Metric(
     "clerk_stage_seconds",
     "histogram",
-    "Time in a stage of a cascade per record, including its engine's queue, whether the stage "
-    "answered or passed the record on.",
+    "Time in a stage of a cascade per record, including its engine's queue.",
     (_ADAPTER, _STAGE),
     DURATIONS,
 )
@@ -205,8 +202,7 @@ ENGINE = Metric(
 COMMIT_WAIT = Metric(
     "clerk_commit_wait_seconds",
     "histogram",
-    "Time from the answer (or rejection) to the commit: waiting for older records, for the "
-    "publish interval and for the transaction.",
+    "Time from the answer (or rejection) to the commit.",
     buckets=DURATIONS,
 )
 
@@ -260,8 +256,7 @@ LAG = Metric(
     "clerk_consumer_lag_records",
     "gauge",
     "Offsets from the next one to be committed to the last stable one, as of the last fetch, "
-    "updated every 5 s. Transaction markers in the input count as records, except in a partition "
-    "that has been processed to its end, whose lag is 0.",
+    "updated every 5 s; 0 for a partition that has been processed to its end.",
     (_TOPIC, _PARTITION),
 )
 
@@ -283,8 +278,7 @@ RETENTION = Metric(
 RETRY_WAITING = Metric(
     "clerk_retry_waiting_records",
     "gauge",
-    "Unfinished records of a partition of the retry topic, as of the last fetch: they wait for "
-    "their time or for the engine, and do not count as lag.",
+    "Unfinished records of a partition of the retry topic, as of the last fetch; they are not lag.",
     (_TOPIC, _PARTITION),
 )
 RETRY_DUE = Metric(
@@ -383,8 +377,7 @@ DRIFT_WINDOWS = Metric(
 ADAPTER_TRAFFIC = Metric(
     "clerk_adapter_traffic_ratio",
     "gauge",
-    "Current share of the traffic of an adapter, by role: main and canary divide the records "
-    "between them; a shadow labels its share in addition, for comparison alone.",
+    "Current share of the traffic of an adapter, by role; a shadow's is in addition.",
     (_ADAPTER, _ROLE),
 )
 ADAPTER_REFUSED = Metric(
@@ -401,8 +394,8 @@ CANARY_STOPPED = Metric(
 SWAPS_TOTAL = Metric(
     "clerk_adapter_swaps_total",
     "counter",
-    "Changes of the current adapter while the worker ran: swapped (between two records) or "
-    "refused (the previous one continues).",
+    "Changes of the current adapter while the worker ran: swapped, or refused (the previous one "
+    "continues).",
     (MetricLabel("result", SWAPS),),
 )
 REFUSALS_TOTAL = Metric(

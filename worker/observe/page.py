@@ -13,8 +13,8 @@ Prometheus text format. `make metrics` generates this page from `worker/observe/
 The engine's own metrics (`vllm:*`) are on the same page; vLLM's documentation explains them.
 `model.engine_args.disable_log_stats = true` leaves them out.
 
-Counters begin at 0 for every label value that is known beforehand. Series of a partition disappear
-when the partition is revoked.
+The label `adapter` is the first 12 characters of a digest. Counters begin at 0 for every label
+value that is known beforehand. Series of a partition disappear when the partition is revoked.
 """
 
 # Titles by the first metric under them; the others follow in the order of the module.
