@@ -120,16 +120,3 @@ def test_the_notes_without_autoscaling() -> None:
     assert "as the group support.clerk-filing-clerk" in notes
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     assert {str(code) for code in codes} <= set(re.findall(r"\b\d+\b", notes))
-
-
-def test_the_notes_name_the_next_steps() -> None:
-    keda = CHART / "examples" / "keda.yaml"
-    done = helm(
-        "install", "clerk", str(CHART), "-n", "support", "-f", str(keda), "--dry-run=client"
-    )
-    assert done.returncode == 0, done.stderr
-    notes = done.stdout.partition("NOTES:")[2]
-    for words in ("rollout status deployment/clerk-filing-clerk", "helm test clerk -n support",
-                  "describe scaledobject clerk-filing-clerk", "/metrics",
-                  "--from=cronjob/clerk-filing-clerk-trainer"):  # fmt: skip
-        assert words in notes

@@ -47,23 +47,6 @@ def test_the_schema_and_the_table_are_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("a: 1\n", "a has no comment"),
-        ("# A.\na: null\n", "a: the type is unclear"),
-        ("# A.\na: {}\n", "a: the type is unclear"),
-        ("# A.\n# @schema {worker-settings: true}\na:\n  # B.\n  kafak:\n    # C.\n    b: 1\n",
-         "a.kafak is not a setting"),
-    ],
-)  # fmt: skip
-def test_the_generator_refuses_unclear_comments(
-    generate: ModuleType, text: str, reason: str
-) -> None:
-    with pytest.raises(generate.Refused, match=reason):
-        generate.make_schema(generate.read_values(text))
-
-
 def test_the_defaults_are_valid(schema: dict[str, Any], values: dict[str, Any]) -> None:
     jsonschema.Draft7Validator.check_schema(schema)
     jsonschema.validate(values, schema, jsonschema.Draft7Validator)

@@ -155,13 +155,6 @@ def test_claims_outlive_the_release() -> None:
         assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-def test_the_default_needs_no_operator() -> None:
-    assert kinds(render_minimal()) == {
-        "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service",
-        "ServiceAccount",
-    }  # fmt: skip
-
-
 def test_keda_scales_on_the_workers_topic_and_group() -> None:
     """Group, topic, servers and offset policy are the worker's; it logs in with the same Secret."""
     documents = render(None, KEDA)

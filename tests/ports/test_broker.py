@@ -149,15 +149,6 @@ def test_a_kept_folder_is_used_again(tmp_path: Path) -> None:
     assert log.read_text().count("Formatting") == 1
 
 
-def test_a_start_that_fails_shows_the_log(temp_folder: Path) -> None:
-    broker = LocalBroker(properties={"num.network.threads": -1})
-    with pytest.raises(BrokerError, match=r"(?s)broker\.log ends:.*num\.network\.threads"):
-        broker.start()
-    assert broker.pid is None
-    (folder,) = temp_folder.iterdir()
-    assert [path.name for path in folder.iterdir()] == ["broker.log"]
-
-
 def test_a_data_folder_in_use_is_named(tmp_path: Path) -> None:
     with LocalBroker(tmp_path / "data") as first:
         create_topic(first, "letters")

@@ -25,7 +25,6 @@ from tests.support.topics import create_topics
 from worker.contract import FileDigest, read_manifest, write_manifest
 from worker.contract.digest import sha256_file
 from worker.demo.models import read_samples
-from worker.errors import SettingsError, StreamFailed
 from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings
@@ -118,14 +117,6 @@ def test_no_more_than_the_limit(read: Read) -> None:
     """The oldest records of the range."""
     assert read(RecordRange(), 7) == list(range(7))
     assert read(RecordRange(since_ms=BEGIN_MS + 10 * STEP_MS), 5) == [10, 11, 12, 13, 14]
-
-
-def test_a_missing_topic_is_reported(numbered: tuple[KafkaConfig, str]) -> None:
-    config, topic = numbered
-    with pytest.raises(StreamFailed, match=r"compare\.nowhere"):
-        read_range(config, "compare.nowhere", RecordRange(), 10)
-    with pytest.raises(SettingsError, match="no partition 7"):
-        read_range(config, topic, RecordRange(offsets={7: (0, None)}), 10)
 
 
 def test_a_running_worker_is_not_touched(bootstrap_servers: str) -> None:

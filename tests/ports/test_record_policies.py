@@ -20,7 +20,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from tests.chaos.harness import Arena, messages
-from tests.support.processes import wait_until
 from tests.support.topics import read_messages
 
 LARGE = 2_000_000
@@ -103,29 +102,6 @@ def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena, del
     assert b"a compacted topic needs a key" in headers["clerk.error"]
     if delivery == "exactly_once":
         arena.verdict(200)
-
-
-def test_a_broken_feed_stops_the_worker_and_nothing_is_lost(arena: Arena) -> None:
-    """Exit code 6 with the reasons; the next worker does what this one left."""
-    arena.settings = {"loop.max_dead_letter_ratio": "0.5"}
-    worker = arena.start_worker()
-    worker.wait_until_ready()
-    good = messages(500)
-    arena.publish(good)
-    arena.wait_for(500)
-    arena.publish([b"<xml>" for _ in range(3000)])
-    wait_until(lambda: worker.child.exit_code() == 6)
-    last = worker.log_path.read_text(encoding="utf-8").splitlines()[-1]
-    assert "records are dead letters (not_json" in last
-    assert "loop.max_dead_letter_ratio of 0.5" in last
-    assert "xml" not in last
-    arena.read_for(1.0)
-    assert len(arena.results) < 3000, "it stopped too late to be of use"
-    arena._alive.remove(worker)
-    arena.settings = {}
-    arena.start_worker()
-    arena.wait_for(3500)
-    arena.verdict(3500)
 
 
 @pytest.mark.parametrize(

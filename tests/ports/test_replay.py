@@ -81,29 +81,6 @@ def world(bootstrap_servers: str) -> tuple[KafkaWorld, list[Record]]:
     return made, records
 
 
-def test_it_counts_first_and_writes_nothing(world: tuple[KafkaWorld, list[Record]]) -> None:
-    """By default it prints how many, by partition, and how to proceed."""
-    made, records = world
-    dead = [record for record in records if record.offset % 7 == 3]
-    before = len(results(made))
-    code, out, err = command("replay", made.settings, "--reason", "deadline_exceeded")
-    assert code == 0, err
-    assert out.startswith(f"{len(dead)} records to label again")
-    assert "--execute" in err
-    for options, count in (
-        (("--reason", "not_json"), 0),
-        (("--review",), sum(r.offset % 5 == 0 and r.offset % 7 != 3 for r in records)),
-        (("--label", "billing"), len(records) - len(dead)),
-        (("--made-by", made.manifest.digest[:6]), COUNT),
-        (("--dead-letters", "--offsets", "1:0-99"),
-         sum(r.source.partition == 1 and r.offset < 100 for r in dead)),
-    ):  # fmt: skip
-        code, out, err = command("replay", made.settings, "--json", *options)
-        assert code == 0, err
-        assert sum(json.loads(out)["chosen"].values()) == count, options
-    assert len(results(made)) == before
-
-
 def test_killed_half_way_it_continues_without_loss_or_duplicate(
     world: tuple[KafkaWorld, list[Record]],
 ) -> None:
@@ -134,29 +111,6 @@ def test_killed_half_way_it_continues_without_loss_or_duplicate(
     # They have labels now, so the next replay finds no dead letters.
     _, out, _ = command("replay", made.settings, "--dead-letters", "--json")
     assert sum(json.loads(out)["chosen"].values()) == 0
-
-
-def test_the_same_id_continues_the_same_replay(world: tuple[KafkaWorld, list[Record]]) -> None:
-    """Other criteria under the same name are refused, because its progress is for the first
-    ones."""
-    made, _ = world
-    finish(start(made, "bug-17"))
-    process = start(made, "bug-17", criteria={"review": True})
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "was begun with other choices" in stderr
-
-
-def test_to_another_topic(world: tuple[KafkaWorld, list[Record]]) -> None:
-    """For a preview: the workers' topics stay as they are."""
-    made, records = world
-    aside = KafkaWorld(made.servers)
-    to = {"output_topic": aside.topics["out"], "review_topic": aside.topics["review"]}
-    before = len(results(made)) + len(results(made, "review"))
-    done = finish(start(made, "look", criteria={"labels": ["billing"]}, to=to))
-    assert done["labelled"] == sum(record.offset % 7 != 3 for record in records)
-    assert len(results(aside)) + len(results(aside, "review")) == done["labelled"]
-    assert len(results(made)) + len(results(made, "review")) == before
 
 
 @pytest.mark.long  # an engine for 20 messages

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
 
 from tests.chaos.harness import Arena, messages
 from tests.support.processes import verify, wait_until
@@ -25,7 +25,6 @@ from tests.support.rig import make_kafka_config
 from tests.support.topics import create_topics, read_messages
 from worker.contract.records import Retry, read_dead_letter, read_retry
 from worker.contract.timestamps import parse_rfc3339
-from worker.errors import StreamFailed
 from worker.stream.kafka_topics import prepare_topics
 from worker.stream.topics import Topics
 
@@ -109,20 +108,6 @@ def test_the_retry_topic_is_created_with_one_partition(
     prepare_topics(config)
     found = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=20).topics
     assert [len(found[name].partitions) for name in (names.inputs[0], retry)] == [3, 1]
-
-
-def test_a_compacted_topic_is_refused(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
-    """Of two messages with one key, compaction would delete the first while it waits."""
-    retry = topic("retry")
-    names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=retry)
-    made = NewTopic(retry, 1, 1, config={"cleanup.policy": "compact,delete"})
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([made])[retry].result(timeout=20)
-    config = make_kafka_config(
-        bootstrap_servers=bootstrap_servers, topics=names, create_topics=True
-    )
-    with pytest.raises(StreamFailed, match=r"kafka\.retry_topic.*is compacted.*policy=delete"):
-        prepare_topics(config)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 
 from tests.chaos.harness import Arena, messages
 from tests.support.kafka_world import KafkaWorld, results_by_adapter
-from tests.support.processes import verify, worker_command
+from tests.support.processes import verify
 from worker.records.types import Outgoing, Record
 
 COUNT = 60
@@ -105,20 +105,6 @@ def test_a_planted_fault_is_found(bootstrap_servers: str, plant: Any, fault: str
         assert verify(world.settings, "-s", "kafka.delivery=at_least_once")[0] == 0
 
 
-def test_a_foreign_record_and_an_unknown_adapter_are_found(bootstrap_servers: str) -> None:
-    """A foreign record is found by its place, an adapter by the digests that were in service."""
-    world, _, outputs = world_of(bootstrap_servers)
-    world.publish([*outputs, Outgoing(world.topics["out"], None, b"planted text")])
-    code, found = verify(world.settings, "--adapter", world.manifest.digest[:8])
-    assert code == 1
-    assert {name: count for name, count in found["faults"].items() if count} == {"unreadable": 1}
-    assert found["offenders"][0]["place"].startswith(f"{world.topics['out']}-0-")
-    assert "planted text" not in json.dumps(found)
-    _, found = verify(world.settings, "--adapter", "0123456789", "--show", "2")
-    assert found["faults"]["unknown_adapter"] == COUNT
-    assert len(found["offenders"]) == 3
-
-
 def test_ranges_and_what_is_not_committed_yet(bootstrap_servers: str) -> None:
     """After the committed offset nothing is missing; a range judges only its records."""
     world, records, outputs = world_of(bootstrap_servers)
@@ -160,14 +146,6 @@ def test_a_transaction_that_is_not_visible_yet_is_waited_for(bootstrap_servers: 
         code, found = waiting.result(timeout=120)
     assert code == 0, found["offenders"]
     assert found["inputs"] == COUNT
-
-
-def test_a_group_without_commits_is_refused(bootstrap_servers: str) -> None:
-    """Otherwise it would find nothing wrong with nothing."""
-    world, _, _ = world_of(bootstrap_servers)
-    done = worker_command("verify", {**world.settings, "kafka.group_id": "another"})
-    assert done.returncode == 2
-    assert "has committed nothing" in done.stderr
 
 
 def test_it_works_while_workers_run_and_are_killed(

@@ -36,11 +36,3 @@ def test_a_worker_that_shows_metrics_has_the_engine_keep_them() -> None:
     """They cost a little per message."""
     assert engine_args(metrics=True)["disable_log_stats"] is False
     assert engine_args(metrics=False)["disable_log_stats"] is True
-
-
-def test_labelling_a_file_keeps_none() -> None:
-    assert engine_args()["disable_log_stats"] is True
-
-
-def test_engine_args_override_it() -> None:
-    assert engine_args(metrics=True, disable_log_stats=True)["disable_log_stats"] is True

@@ -149,21 +149,13 @@ def check_kills(
     assert any(each.kind == "retraction" for each in said)
 
 
+@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.long)])
 def test_a_kill_at_any_point_loses_and_doubles_nothing(
-    world: DeskWorld, url: str, bootstrap_servers: str, corrections: str
+    world: DeskWorld, url: str, bootstrap_servers: str, corrections: str, rounds: int
 ) -> None:
-    """Between the two commits, within either, before and after; 300 items."""
+    """Between the two commits, within either, before and after; 300 items a round."""
     processes = Processes(url, bootstrap_servers, corrections)
-    check_kills(world, processes, bootstrap_servers, corrections, rounds=1)
-
-
-@pytest.mark.long
-def test_many_kills_lose_and_double_nothing(
-    world: DeskWorld, url: str, bootstrap_servers: str, corrections: str
-) -> None:
-    """The same eight times over."""
-    processes = Processes(url, bootstrap_servers, corrections)
-    check_kills(world, processes, bootstrap_servers, corrections, rounds=8)
+    check_kills(world, processes, bootstrap_servers, corrections, rounds=rounds)
 
 
 def test_two_publishers_at_once_lose_and_double_nothing(

@@ -141,30 +141,3 @@ def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:
     assert "note: no access to Kafka at 127.0.0.1:1 " in checked.stderr
     done = clerk("run", *flags)
     assert_last_event(done, 4, "127.0.0.1:1", "kafka.bootstrap_servers")
-
-
-def test_a_directory_that_is_no_adapter_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text("{}")
-    model = ("-s", f"model.base={tmp_path}", "-s", f"model.adapter={tmp_path}")
-    done = clerk("classify", "hello", *model)
-    assert done.returncode == 3
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("-i", "nowhere.csv"), ("nowhere.csv", "No such file")),
-        (("-i", "messages.bin"), ("messages.bin", "--format")),
-    ],
-)
-def test_classify_says_what_is_wrong_with_its_input(
-    arguments: tuple[str, ...], words: tuple[str, ...]
-) -> None:
-    assert_one_line(clerk("classify", *arguments), 2, *words)
-
-
-def test_classify_names_the_columns_it_found(tmp_path: Path) -> None:
-    file = tmp_path / "export.csv"
-    file.write_text("id,body\n1,hello\n")
-    assert_one_line(clerk("classify", "-i", str(file)), 2, "'message'", "id, body", "--field")

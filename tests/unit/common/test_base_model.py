@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from worker.common import base_model
 from worker.common.base_model import BaseModelError, base_revision, ensure_base_model
-
-Convert = Callable[[Path, Path], None]
 
 
 @pytest.fixture

@@ -218,20 +218,6 @@ def test_a_reference_has_quantiles_of_what_its_kind_has(tmp_path: Path) -> None:
 Mutate = Callable[[dict[str, Any]], object]
 
 
-def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    manifest = toy_manifest(
-        data={"rows": 3, "nested": {"a": [1, None, "ü"]}},
-        metrics={"macro_f1": 0.9},
-        calibration=Calibration(1.5, 10, nll=0.25),
-        thresholds=Thresholds(None),
-    )
-    path = write_manifest(tmp_path, manifest)
-    assert path == tmp_path / MANIFEST_NAME
-    again = read_manifest(tmp_path)
-    assert again == manifest
-    assert again.digest == manifest.digest
-
-
 def written(directory: Path, mutate: Mutate) -> Path:
     path = write_manifest(directory, toy_manifest())
     data = json.loads(path.read_text())

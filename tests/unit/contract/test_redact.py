@@ -1,7 +1,5 @@
 """Personal data is redacted, order numbers stay, and hostile texts take linear time."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -204,28 +202,3 @@ def test_a_character_takes_a_bounded_number_of_steps(unit: str) -> None:
     group took 430 steps per character."""
     text = (unit * 3_000)[:3_000]
     assert steps(redact_personal_data, text) < 200 * len(text)
-
-
-@pytest.mark.parametrize(
-    "unit",
-    [
-        *("a", "@", "1", "a@", "a.", "a@a.", "a@b.c", "[at]", "a(at)", "1 ", "0170 ", "0-", "+4 "),
-        *("DE89", "DE89 ", "4111 ", "(+", "order 0123 ", "01.02.", "444 444 4444 "),
-    ],
-)
-def test_time_grows_linearly_with_hostile_text(unit: str) -> None:
-    """A pattern that backtracks would take minutes."""
-    size = 250_000 if unit in {"a", "1", "@", "a.", "1 "} else 100_000
-    text = unit * (size // len(unit))
-    start = time.process_time()
-    redact_personal_data(text)
-    assert time.process_time() - start < 10
-
-
-@pytest.mark.parametrize(
-    "text", ["a@" + "a." * 500_000, "a@" + "a" * 1_000_000, "a" * 1_000_000 + "@b.com"]
-)
-def test_one_endless_address_is_read_once(text: str) -> None:
-    start = time.process_time()
-    redact_personal_data(text)
-    assert time.process_time() - start < 10

@@ -48,10 +48,41 @@ from worker.contract.verify import (
 # The base that an adapter was trained on: described by its files, and any other one refused.
 
 
-def test_a_base_of_another_shape_is_refused(published: Published) -> None:
-    path = published.base / "config.json"
-    path.write_text('{"model_type": "other"}')
-    published.refused(path, r"sha256 .* should be .*; the adapter was trained on toy-base \(main\)")
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        (
+            "base/config.json",
+            '{"model_type": "other"}',
+            r"sha256 .* should be .*; the adapter was trained on toy-base \(main\)",
+        ),
+        *(
+            ("base/config.json", content, "cannot read the base's config")
+            for content in ("", "[]", "{", '{"x": NaN}', None)
+        ),
+        ("base/tokenizer.json", '{"x": 1}', "sha256 is .* and should be"),
+        ("base/tokenizer.json", None, "missing; the adapter was trained on toy-base"),
+        ("base/model.safetensors", None, "missing"),
+        # An engine loads whatever is in a directory.
+        ("base/model-2.safetensors", "x", "a weight file that the adapter's base does not have"),
+        *(
+            (f"adapter/{name}", "x", "is not named in the manifest")
+            for name in ("README.md", "more.safetensors", ".hidden", "tokenizer.json")
+        ),
+        (f"adapter/{WEIGHTS}", None, "missing; adapter toy-1 was altered"),
+        (f"adapter/{WEIGHTS}", "lora", "is 4 bytes and should be 12"),
+    ],
+)
+def test_a_file_that_is_not_as_published_is_named(
+    published: Published, file: str, content: str | None, problem: str
+) -> None:
+    """``None``: it is not there."""
+    folder, _, name = file.partition("/")
+    path = {"base": published.base, "adapter": published.adapter}[folder] / name
+    path.unlink(missing_ok=True)
+    if content is not None:
+        path.write_text(content)
+    published.refused(path, problem)
 
 
 def test_the_library_that_wrote_a_config_does_not_matter(published: Published) -> None:
@@ -59,23 +90,6 @@ def test_the_library_that_wrote_a_config_does_not_matter(published: Published) -
     path = published.base / "config.json"
     path.write_text('{\n "transformers_version": "6", "_name_or_path": "/x", "model_type": "toy"}')
     assert published.verify() == published.manifest
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": NaN}'])
-def test_a_config_that_is_none_is_refused(published: Published, content: str) -> None:
-    path = published.base / "config.json"
-    path.write_text(content)
-    published.refused(path, "cannot read the base's config")
-    path.unlink()
-    published.refused(path, "cannot read the base's config")
-
-
-def test_another_tokenizer_is_refused(published: Published) -> None:
-    path = published.base / "tokenizer.json"
-    path.write_text('{"x": 1}')
-    published.refused(path, "sha256 is .* and should be")
-    path.unlink()
-    published.refused(path, "missing; the adapter was trained on toy-base")
 
 
 def test_other_base_weights_are_refused(published: Published) -> None:
@@ -87,15 +101,6 @@ def test_other_base_weights_are_refused(published: Published) -> None:
     path.write_bytes(b"more base weights")
     with pytest.raises(AdapterRefused, match="is 17 bytes and should be 12"):
         published.verify(weights=False)
-    path.unlink()
-    published.refused(path, "missing")
-
-
-def test_a_further_weight_file_in_the_base_is_refused(published: Published) -> None:
-    """An engine would load it."""
-    path = published.base / "model-00002.safetensors"
-    path.write_bytes(b"x")
-    published.refused(path, "a weight file that the adapter's base does not have")
 
 
 def test_a_base_that_is_not_there_is_refused(published: Published, tmp_path: Path) -> None:
@@ -220,29 +225,12 @@ def test_an_adapter_as_published_is_served(published: Published) -> None:
 # The adapter's files.
 
 
-def test_a_missing_file_is_named(published: Published) -> None:
-    (published.adapter / WEIGHTS).unlink()
-    published.refused(published.adapter / WEIGHTS, "missing; adapter toy-1 was altered")
-
-
 def test_an_altered_file_is_named_with_both_digests(published: Published) -> None:
     path = published.adapter / WEIGHTS
     wanted = published.manifest.files[WEIGHTS].sha256
     path.write_bytes(b"LORA weights")
     found = sha256_file(path)
     published.refused(path, f"sha256 is {found[:16]}… and should be {wanted[:16]}…")
-
-
-def test_a_truncated_file_is_recognized_by_its_size(published: Published) -> None:
-    (published.adapter / WEIGHTS).write_bytes(b"lora")
-    published.refused(published.adapter / WEIGHTS, "is 4 bytes and should be 12")
-
-
-@pytest.mark.parametrize("name", ["README.md", "more.safetensors", ".hidden", "tokenizer.json"])
-def test_a_file_that_the_manifest_does_not_name_is_refused(published: Published, name: str) -> None:
-    """An engine loads whatever is in the directory."""
-    (published.adapter / name).write_bytes(b"x")
-    published.refused(published.adapter / name, "is not named in the manifest")
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "optimizer.pt", "run.py", "weights"])

@@ -18,7 +18,6 @@ from tests.support.rig import (
 from worker.core.assignment import PartitionState
 from worker.core.publisher import (
     MAX_BACKOFF_S,
-    TopicRouter,
     replace_refused,
     take_ready,
 )
@@ -33,7 +32,6 @@ from worker.records.types import Batch, Rejected, TopicPartition
 from worker.stream.fake import FakeStream
 
 TOO_LARGE = Rejected("output_too_large", "encode", "")
-ROUTER = TopicRouter("out", None)
 
 
 def state(partition: int, finished: int, unfinished: int = 0, first: int = 0) -> PartitionState:

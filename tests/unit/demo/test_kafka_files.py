@@ -2,13 +2,11 @@
 
 import hashlib
 import re
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from worker.common.cache import cache_folder
 from worker.demo import kafka_files
 from worker.demo.broker import LocalBroker
 from worker.demo.kafka_files import BrokerError, ensure_kafka
@@ -62,18 +60,17 @@ def test_another_version_of_a_jar_is_refused_by_name(tmp_path: Path) -> None:
         ensure_kafka(tmp_path, pins=PINS, fetch=index)
 
 
-def test_an_unknown_jar_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("extra.jar", "not a pinned jar"), ("kafka-1.jar", r"delete .*kafka-4\.2\.1 to fetch")],
+)
+def test_an_unknown_or_changed_jar_in_the_cache_is_refused_by_name(
+    tmp_path: Path, name: str, problem: str
+) -> None:
     """Everything in the folder is on Java's class path."""
     libs = ensure_kafka(tmp_path, pins=PINS, fetch=Index())
-    (libs / "extra.jar").write_bytes(b"unasked")
-    with pytest.raises(BrokerError, match=r"^extra\.jar .* not a pinned jar"):
-        ensure_kafka(tmp_path, pins=PINS, fetch=Index())
-
-
-def test_a_jar_changed_in_the_cache_is_refused_by_name(tmp_path: Path) -> None:
-    libs = ensure_kafka(tmp_path, pins=PINS, fetch=Index())
-    (libs / "kafka-1.jar").write_bytes(b"the brok")
-    with pytest.raises(BrokerError, match=r"^kafka-1\.jar .* delete .*kafka-4\.2\.1 to fetch"):
+    (libs / name).write_bytes(b"the brok")
+    with pytest.raises(BrokerError, match=f"^{re.escape(name)} .* ?{problem}"):
         ensure_kafka(tmp_path, pins=PINS, fetch=Index())
 
 
@@ -104,19 +101,6 @@ def test_every_shipped_pin_is_a_sha256() -> None:
     assert asked_for | {"kafka-clients-4.2.1.jar"} <= pins.keys()
 
 
-def test_the_cache_folder_is_configurable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CLERK_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("CLERK_CACHE")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert cache_folder() == Path("/home/someone/.cache/filing-clerk")
-
-
-def test_extra_properties_override_defaults() -> None:
-    extra = {"broker.session.timeout.ms": 4000, "message.max.bytes": 2048}
-    assert kafka_files.server_properties(1, 2, extra).items() >= extra.items()
-
-
 @pytest.mark.parametrize("key", ["listeners", "node.id", "log.dirs", "log.dir"])
 def test_properties_that_the_broker_owns_are_refused(key: str) -> None:
     with pytest.raises(ValueError, match=re.escape(key)):
@@ -126,17 +110,6 @@ def test_properties_that_the_broker_owns_are_refused(key: str) -> None:
 def test_properties_are_written_as_java_reads_them() -> None:
     text = kafka_files.render_properties({"b": True, "a": 1500, "path": "C:\\x y", "two": "1\n2"})
     assert text.splitlines() == ["a=1500", "b=true", "path=C:\\\\x y", "two=1\\n2"]
-
-
-def test_cluster_ids_are_what_kafka_accepts() -> None:
-    ids = {kafka_files.new_cluster_id() for _ in range(500)}
-    assert len(ids) == 500
-    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{21}", cluster_id) for cluster_id in ids)
-
-
-def test_a_port_in_use_is_not_free() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        assert not kafka_files.port_is_free(server.getsockname()[1])
 
 
 def test_ports_come_from_below_the_ephemeral_range() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,16 +176,3 @@ def test_the_printed_consumer_reads_labels_and_reviews(
     assert shlex.split(consumer)[-2:] == ["support.labels", "support.labels.review"]
     assert "isolation.level=read_committed" in consumer
     assert any("support.labels.dead" in line for line in lines)
-
-
-def test_a_mistake_in_the_command_is_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "demo", "-s", "kafka.grop_id=x"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1

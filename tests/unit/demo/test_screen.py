@@ -63,15 +63,6 @@ def test_a_narrow_terminal_cuts_the_message_and_not_that_it_is_for_review() -> N
     assert len(line) == 60
 
 
-def test_a_dead_letter_is_shown_with_its_reason() -> None:
-    screen = make_screen()
-    dead = seen(None, "dead letter", reason="too_long")
-    screen.landed(dead, Sample("1", "blah", None), 0.1)
-    assert shown(screen) == ["  dead letter: too_long  blah"]
-    assert screen.tally.total == 1
-    assert not screen.tally.labels
-
-
 def test_the_summary_counts_what_was_shown() -> None:
     screen = make_screen()
     for number in range(4):
@@ -96,15 +87,6 @@ def test_the_summary_counts_what_was_shown() -> None:
     assert billing == ["billing", "5", "3", "of", "4"]
 
 
-def test_figures_that_were_not_measured_are_left_out() -> None:
-    screen = make_screen()
-    screen.landed(seen("billing"), None, 0.1)
-    screen.summary(burst=0, burst_s=0.0, live_s=[0.01])
-    printed = "\n".join(shown(screen))
-    for name in ("accuracy", "fit no label", "throughput", "latency"):
-        assert name not in printed
-
-
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_rate_is_live_on_a_terminal_and_periodic_elsewhere(terminal: bool) -> None:
     screen = make_screen(terminal=terminal)
@@ -116,15 +98,6 @@ def test_a_rate_is_live_on_a_terminal_and_periodic_elsewhere(terminal: bool) -> 
         assert any("120 of 120  10 messages/s" in line for line in printed)
     else:
         assert printed == ["· 50 of 120  10 messages/s", "· 100 of 120  10 messages/s"]
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_waiting_is_announced(terminal: bool) -> None:
-    screen = make_screen(terminal=terminal)
-    with screen.waiting("loading the model [tiny]"):
-        assert ("· loading the model [tiny]" in shown(screen)) is not terminal
-    if terminal:
-        assert any("loading the model [tiny]" in line for line in shown(screen))
 
 
 def test_each_correction_says_what_a_person_made_of_the_label() -> None:

@@ -156,15 +156,6 @@ def test_people_who_disagree_open_an_adjudication(world: DeskWorld) -> None:
     assert reviewing.next_dispute(world.desk, eve) is None
 
 
-def test_no_label_fits_is_an_outcome_without_a_correction(world: DeskWorld) -> None:
-    item = world.add()
-    ann = world.person("ann")
-    take(world, ann)
-    assert decide(world, ann, item.id, None) == "decided"
-    assert world.item(item.id).outcome == "none"
-    assert corrections(world) == []
-
-
 def test_what_is_skipped_is_for_others(world: DeskWorld) -> None:
     """The same person is asked again when nothing else is left, the oldest skip first; what they
     have decided is never asked again."""

@@ -102,14 +102,6 @@ def test_a_migration_takes_the_time_it_takes(
     database.close()
 
 
-def test_a_database_without_the_schema_is_refused(tmp_path: Path) -> None:
-    """The error names the command that creates it."""
-    database = Database(f"sqlite:///{tmp_path / 'empty.db'}")
-    with pytest.raises(DatabaseRefused, match="clerk-desk migrate"):
-        check_version(database)
-    database.close()
-
-
 def test_a_database_of_a_newer_desk_is_refused_with_the_way_back(tmp_path: Path) -> None:
     """After a roll-back of the image. `migrate`, which its first container runs, cannot go back."""
     database = Database(f"sqlite:///{tmp_path / 'newer.db'}")
@@ -159,16 +151,3 @@ def test_a_lease_is_one_holders_until_it_ends(database: Database) -> None:
         assert not offsets.hold_lease(tx, "work", "a", 1_902, 500)
         offsets.give_up_lease(tx, "work", "b")
         assert offsets.hold_lease(tx, "work", "a", 1_903, 500)
-
-
-def test_a_transaction_that_fails_leaves_nothing(world: DeskWorld) -> None:
-
-    def fail() -> None:
-        with world.database.write() as tx:
-            offsets.begin(tx, "topic", {0: 5}, 0)
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    with world.database.read() as tx:
-        assert offsets.progress(tx) == []

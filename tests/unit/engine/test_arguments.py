@@ -68,11 +68,6 @@ def test_the_window_holds_the_longest_label_in_words() -> None:
     assert built["max_model_len"] == manifest.prompt.max_prompt_tokens + room
 
 
-def test_only_words_need_a_tokenizer() -> None:
-    assert build()["skip_tokenizer_init"]
-    assert not build(manifest=toy_manifest(decoding="choice", codes={}))["skip_tokenizer_init"]
-
-
 def test_engine_args_override_a_default() -> None:
     built = build(engine_args={"block_size": 64, "max_num_seqs": 7})
     assert (built["block_size"], built["max_num_seqs"]) == (64, 7)
@@ -90,11 +85,6 @@ def test_a_gpu_is_left_to_vllm() -> None:
 def test_a_misspelt_key_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match=r"engine_args\.max_num_seq .*'max_num_seqs'"):
         build(engine_args={"max_num_seq": 1})
-
-
-def test_a_key_like_no_other_is_reported_alone() -> None:
-    with pytest.raises(SettingsError, match=r"\.zzz is unknown to this version of vLLM$"):
-        build(engine_args={"zzz": 1})
 
 
 @pytest.mark.parametrize(

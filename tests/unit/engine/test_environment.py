@@ -112,12 +112,6 @@ def test_a_containers_cpu_quota_is_read(
     assert environment._cpu_quota(tmp_path) == expected
 
 
-def test_running_eagerly_needs_no_compiler() -> None:
-    found = engine_environment(cpu=True, ranks=1, eager=True, environment={})
-    assert found["TORCH_COMPILE_DISABLE"] == "1"
-    assert "TORCH_COMPILE_DISABLE" not in engine_environment(cpu=True, ranks=1, environment={})
-
-
 @pytest.mark.parametrize(
     ("named", "expected"),
     [("0,1", [0, 1]), ("5,2-4", [2, 3, 4, 5]), ("auto", None), ("nobind", None), ("0-1|2-3", None)],
@@ -126,10 +120,6 @@ def test_the_cpus_that_compute_are_those_that_are_named(
     named: str, expected: list[int] | None
 ) -> None:
     assert computing_cpus({BIND: named}) == expected
-
-
-def test_one_that_names_no_cpus_leaves_them_to_vllm() -> None:
-    assert computing_cpus({}) is None
 
 
 @pytest.mark.parametrize(
@@ -165,10 +155,6 @@ def test_without_a_library_of_pytorchs_openmp_is_bound_by_its_own_variables(
     assert found["OMP_PROC_BIND"] == "true"
 
 
-def test_a_core_that_does_not_compute_is_bound_to_no_cpu() -> None:
-    assert not {name for name in computing_environment({}) if name.startswith(("OMP", "GOMP"))}
-
-
 @pytest.mark.parametrize(("chars", "base"), [(60, None), (90, "/tmp")])
 def test_sockets_are_put_where_their_paths_are_short_enough(
     chars: int, base: str | None, monkeypatch: pytest.MonkeyPatch
@@ -176,12 +162,6 @@ def test_sockets_are_put_where_their_paths_are_short_enough(
     monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (chars - 1))
     found = engine_environment(cpu=False, ranks=1, environment={})
     assert found.get("VLLM_RPC_BASE_PATH") == base
-
-
-@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
-def test_the_users_spin_time_is_kept(name: str) -> None:
-    found = computing_environment({BIND: "0,1", "LD_PRELOAD": "/libgomp.so", name: "1"})
-    assert "GOMP_SPINCOUNT" not in found
 
 
 WITHOUT_TRITON = """
@@ -222,13 +202,6 @@ def test_nothing_is_compiled_by_nvcc_where_there_is_none() -> None:
     found = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
     assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert found["VLLM_USE_DEEP_GEMM"] == "0"
-
-
-def test_with_a_toolkit_deep_gemm_is_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_has_nvcc", lambda _environment: True)
-    found = engine_environment(cpu=False, gpu=True, ranks=1, environment={})
-    assert found["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
-    assert "VLLM_USE_DEEP_GEMM" not in found
 
 
 def test_the_users_variables_are_kept() -> None:
@@ -273,10 +246,6 @@ def test_a_missing_driver_is_reported() -> None:
         check_driver("13.0", None, None)
 
 
-def test_a_pytorch_without_cuda_needs_no_driver() -> None:
-    check_driver(None, None, None)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -317,10 +286,6 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     }
 
 
-def test_a_complete_environment_has_no_problems(tools: dict[str, str]) -> None:
-    check_tools(tools)
-
-
 def test_a_missing_c_compiler_is_reported(tools: dict[str, str]) -> None:
     with pytest.raises(
         SettingsError, match=r"no C compiler.*Triton.*apt-get install gcc libc6-dev"
@@ -352,7 +317,3 @@ def test_an_unwritable_cache_is_reported(tools: dict[str, str], tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=r"VLLM_CACHE_ROOT.*not writable"):
         check_tools(tools | {"VLLM_CACHE_ROOT": str(tmp_path / "file" / "below")})
-
-
-def test_this_machines_own_caches_can_be_loaded_from(tmp_path: Path) -> None:
-    assert not environment._is_noexec(tmp_path)

@@ -116,22 +116,18 @@ def test_a_server_with_another_environment_is_not_used(owner: Owner) -> None:
     assert words(process) == ["True", "True", "False", "None"]
 
 
-def test_a_server_with_a_thread_is_never_forked(owner: Owner) -> None:
+@pytest.mark.parametrize(
+    "module",
+    [
+        "import threading as t; t.Thread(target=t.Event().wait, daemon=True).start()",
+        "raise OSError",
+    ],
+)
+def test_a_server_with_a_thread_or_without_its_module_is_not_used(
+    owner: Owner, module: str
+) -> None:
     """A lock held by the thread would stay locked in the fork for ever."""
-    process = owner(
-        'fork_server.start({}, ["threaded"])',
-        "print(fork_server.context({}))",
-        threaded="import threading as t; t.Thread(target=t.Event().wait, daemon=True).start()",
-    )
-    assert words(process) == ["None"]
-
-
-def test_a_server_that_cannot_import_is_not_used(owner: Owner) -> None:
-    process = owner(
-        'fork_server.start({}, ["broken"])',
-        "print(fork_server.context({}))",
-        broken="raise RuntimeError",
-    )
+    process = owner('fork_server.start({}, ["odd"])', "print(fork_server.context({}))", odd=module)
     assert words(process) == ["None"]
 
 

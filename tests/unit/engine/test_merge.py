@@ -21,6 +21,15 @@ from worker.errors import SettingsError
 Q, EMBED = "model.layers.0.self_attn.q_proj", "model.embed_tokens"
 MakeAdapter = Callable[..., Path]
 MakePair = Callable[..., dict[str, torch.Tensor]]
+MergeIn = Callable[..., Path]
+
+
+@pytest.fixture
+def merge_in(base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path) -> MergeIn:
+    """Fold an adapter, made of the same arguments as ``make_adapter``, into the base."""
+    return lambda *weights, **config: merged_base(
+        base, make_adapter(*weights, **config), manifest, tmp_path / "cache"
+    )
 
 
 def expected(base: Path, adapter: Path, scale: float = 2.0) -> torch.Tensor:
@@ -32,35 +41,33 @@ def expected(base: Path, adapter: Path, scale: float = 2.0) -> torch.Tensor:
 
 
 def test_only_the_adapted_weight_changes(
-    base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
+    base: Path, make_adapter: MakeAdapter, merge_in: MergeIn
 ) -> None:
     """W becomes W + alpha / r * B @ A in the base's dtype; all else is unchanged, to the bit."""
-    adapter = make_adapter()
-    target = merged_base(base, adapter, manifest, tmp_path / "cache")
+    target = merge_in()
     before = load_file(base / "model.safetensors")
     after = load_file(target / "model.safetensors")
     assert before.keys() == after.keys()
-    assert torch.equal(after[f"{Q}.weight"], expected(base, adapter))
+    assert torch.equal(after[f"{Q}.weight"], expected(base, make_adapter()))
     assert after[f"{Q}.weight"].dtype == torch.bfloat16
     for name in before.keys() - {f"{Q}.weight"}:
         assert torch.equal(before[name], after[name])
 
 
 def test_the_base_stays_as_it_was_and_its_other_files_come_along(
-    base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
+    base: Path, merge_in: MergeIn
 ) -> None:
     before = (base / "model.safetensors").read_bytes()
-    target = merged_base(base, make_adapter(), manifest, tmp_path / "cache")
+    target = merge_in()
     assert (base / "model.safetensors").read_bytes() == before
     names = {path.name for path in target.iterdir()}
     assert names == {"model.safetensors", "config.json", "tokenizer.json"}
 
 
 def test_a_base_in_shards_stays_in_shards(
-    base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
+    base: Path, make_adapter: MakeAdapter, merge_in: MergeIn
 ) -> None:
-    adapter = make_adapter()
-    want = expected(base, adapter)
+    want = expected(base, make_adapter())
     weights = load_file(base / "model.safetensors")
     (base / "model.safetensors").unlink()
     index = {}
@@ -68,7 +75,7 @@ def test_a_base_in_shards_stays_in_shards(
         index[name] = f"model-{number}.safetensors"
         save_file({name: tensor}, base / index[name])
     (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    target = merged_base(base, adapter, manifest, tmp_path / "cache")
+    target = merge_in()
     kept = json.loads((target / "model.safetensors.index.json").read_text())["weight_map"]
     assert torch.equal(load_file(target / kept[f"{Q}.weight"])[f"{Q}.weight"], want)
     assert len(list(target.glob("*.safetensors"))) == 3
@@ -86,13 +93,9 @@ def test_it_is_made_once_for_each_digest(
 
 
 def test_concurrent_requests_make_it_once(
-    base: Path,
-    make_adapter: MakeAdapter,
-    manifest: Manifest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    merge_in: MergeIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter, made = make_adapter(), []
+    made = []
     real = merge._build
 
     def slow(*arguments: Any) -> None:
@@ -101,10 +104,7 @@ def test_concurrent_requests_make_it_once(
         real(*arguments)
 
     monkeypatch.setattr(merge, "_build", slow)
-    work = [
-        threading.Thread(target=merged_base, args=(base, adapter, manifest, tmp_path / "cache"))
-        for _ in range(4)
-    ]
+    work = [threading.Thread(target=merge_in) for _ in range(4)]
     for one in work:
         one.start()
     for one in work:
@@ -113,81 +113,43 @@ def test_concurrent_requests_make_it_once(
 
 
 def test_a_failure_leaves_nothing_that_looks_complete(
-    base: Path,
-    make_adapter: MakeAdapter,
-    manifest: Manifest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    merge_in: MergeIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shutil.copyfile", full)
-    cache = tmp_path / "cache"
     with pytest.raises(SettingsError, match="No space left"):
-        merged_base(base, make_adapter(), manifest, cache)
-    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+        merge_in()
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_only_old_leftovers_are_removed(
-    base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
-) -> None:
+def test_only_old_leftovers_are_removed(merge_in: MergeIn, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     old, young = cache / ".partial-old", cache / ".partial-young"
     old.mkdir(parents=True)
     young.mkdir()
     os.utime(old, (1, 1))
-    merged_base(base, make_adapter(), manifest, cache)
+    merge_in()
     assert not old.exists()
     assert young.exists()
 
 
-def test_a_weight_the_base_lacks_is_refused(
-    base: Path,
-    make_adapter: MakeAdapter,
-    make_pair: MakePair,
-    manifest: Manifest,
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("module", "rows", "halves", "problem"),
+    [
+        ("model.layers.9.mlp.up_proj", 4, 2, r"layers\.9.*not a weight of the base"),
+        (EMBED, 5, 2, "shares between input and output"),
+        (Q, 7, 2, "does not fit"),
+        (Q, 4, 1, "not half of a LoRA pair"),
+    ],
+)
+def test_weights_that_do_not_fit_the_base_are_refused(
+    merge_in: MergeIn, make_pair: MakePair, module: str, rows: int, halves: int, problem: str
 ) -> None:
-    adapter = make_adapter(make_pair(Q) | make_pair("model.layers.9.mlp.up_proj"))
-    with pytest.raises(AdapterRefused, match=r"layers\.9.*not a weight of the base"):
-        merged_base(base, adapter, manifest, tmp_path / "cache")
-
-
-def test_a_tied_embedding_is_refused(
-    base: Path,
-    make_adapter: MakeAdapter,
-    make_pair: MakePair,
-    manifest: Manifest,
-    tmp_path: Path,
-) -> None:
-    adapter = make_adapter(make_pair(EMBED, 5))
-    with pytest.raises(AdapterRefused, match="shares between input and output"):
-        merged_base(base, adapter, manifest, tmp_path / "cache")
-
-
-def test_a_wrong_shape_is_refused(
-    base: Path,
-    make_adapter: MakeAdapter,
-    make_pair: MakePair,
-    manifest: Manifest,
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(AdapterRefused, match="does not fit"):
-        merged_base(base, make_adapter(make_pair(Q, 7)), manifest, tmp_path / "cache")
-
-
-def test_half_a_pair_is_refused(
-    base: Path,
-    make_adapter: MakeAdapter,
-    make_pair: MakePair,
-    manifest: Manifest,
-    tmp_path: Path,
-) -> None:
-    weights = make_pair(Q)
-    weights.popitem()
-    with pytest.raises(AdapterRefused, match="not half of a LoRA pair"):
-        merged_base(base, make_adapter(weights), manifest, tmp_path / "cache")
+    halves_kept = dict(list(make_pair(module, rows).items())[:halves])
+    with pytest.raises(AdapterRefused, match=problem):
+        merge_in(halves_kept)
 
 
 @pytest.mark.parametrize(
@@ -196,10 +158,7 @@ def test_half_a_pair_is_refused(
         ({"use_dora": True}, "use_dora is set"),
         ({"use_rslora": True}, "use_rslora is set"),
         ({"bias": "all"}, "bias is 'all'"),
-        (
-            {"modules_to_save": ["lm_head"]},
-            r"modules_to_save is \['lm_head'\]",
-        ),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save is \['lm_head'\]"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern is set"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out is set"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
@@ -208,23 +167,16 @@ def test_half_a_pair_is_refused(
     ],
 )
 def test_more_than_plain_lora_is_refused(
-    base: Path,
-    make_adapter: MakeAdapter,
-    manifest: Manifest,
-    tmp_path: Path,
-    config: dict[str, Any],
-    problem: str,
+    merge_in: MergeIn, config: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(AdapterRefused, match=problem):
-        merged_base(base, make_adapter(**config), manifest, tmp_path / "cache")
+        merge_in(**config)
 
 
-def test_a_quantized_base_is_refused(
-    base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
-) -> None:
+def test_a_quantized_base_is_refused(base: Path, merge_in: MergeIn) -> None:
     save_file({f"{Q}.weight": torch.ones(4, 3, dtype=torch.int8)}, base / "model.safetensors")
     with pytest.raises(AdapterRefused, match="quantized"):
-        merged_base(base, make_adapter(), manifest, tmp_path / "cache")
+        merge_in()
 
 
 def test_an_unreadable_weight_file_is_refused(

@@ -247,14 +247,11 @@ def test_a_canary_whose_pointer_is_written_again_starts_over(tmp_path: Path) -> 
     assert follower.events.stopped == {}
 
 
-def test_no_canary_is_stopped_after_a_handful_of_messages(tmp_path: Path) -> None:
-    follower = watched(tmp_path, 0.5, min_messages=100_000)
-    label(follower, KEYS)
-    assert follower.canary is not None
-
-
-def test_a_canary_that_is_as_good_is_not_stopped(tmp_path: Path) -> None:
-    follower = watched(tmp_path, 0.9, min_messages=20)
+@pytest.mark.parametrize(("confidence", "min_messages"), [(0.5, 100_000), (0.9, 20)])
+def test_no_canary_is_stopped_that_is_as_good_or_had_a_handful_of_messages(
+    tmp_path: Path, confidence: float, min_messages: int
+) -> None:
+    follower = watched(tmp_path, confidence, min_messages=min_messages)
     label(follower, KEYS)
     assert follower.canary is not None
 

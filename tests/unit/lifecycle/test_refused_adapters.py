@@ -24,7 +24,6 @@ from worker.contract.digest import sha256_bytes
 from worker.contract.store import CURRENT_NAME
 from worker.contract.verify import ProbeFile, probes_path, write_probes
 from worker.errors import EngineDied
-from worker.lifecycle import preflight
 
 
 def refuse(follower: Follower, manifest: Any, event: str = "publish") -> tuple[str, str]:
@@ -187,19 +186,6 @@ def test_a_worse_adapter_is_refused_unless_it_is_forced_or_rolled_back_to(tmp_pa
         follower.store.publish(good, "rollback")
         follower.follow()
         assert follower.main.digest == good.digest
-
-
-def test_the_allowed_error_rate_on_the_serving_adapters_probes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preflight, "MAX_ERROR_RATE", 1.0)
-    good, other = probes_of("good", "billing"), probes_of("other", "other")
-    loader = FakeLoader()
-    loader.respond[other.digest] = lambda _: answer_with(other, "other")
-    follower = Follower(AdapterStore(tmp_path), good, loader=loader)
-    follower.store.publish(other)
-    follower.follow()
-    assert follower.main.digest == other.digest
 
 
 def test_adapters_with_different_labels_are_not_compared(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import pytest
@@ -12,8 +11,8 @@ from confluent_kafka import KafkaError, Producer
 from tests.support.mock_kafka import MockKafka
 from tests.support.rig import make_kafka_config
 from worker.errors import SettingsError, StreamFailed
-from worker.offline.records import Offsets, ScanProgress, read_range, wanted_offsets
-from worker.records.types import Record, TopicPartition
+from worker.offline.records import Offsets, read_range, wanted_offsets
+from worker.records.types import TopicPartition
 from worker.stream.kafka_scan import LogSpan, TopicScanner
 from worker.stream.topics import RecordRange
 
@@ -132,44 +131,3 @@ def test_a_topic_that_may_not_be_read(full: MockKafka) -> None:
 
 
 SOURCE, EMPTY = TopicPartition("support.messages", 0), TopicPartition("support.messages", 1)
-
-
-class LogScanner:
-    """Stands in for a cluster whose topic has a record at every second offset."""
-
-    def records(self, ranges: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
-        for source, (start, stop) in ranges.items():
-            for offset in range(start, stop, 2):
-                yield Record(source, offset, None, b"planted text")
-
-
-def read_log(capsys: pytest.CaptureFixture[str]) -> str:
-    """Read 4000 offsets; return what is shown meanwhile, without colours."""
-    ranges = {SOURCE: (1000, 5000), EMPTY: (7, 3)}
-    with ScanProgress() as progress:
-        scanner = cast("TopicScanner", LogScanner())
-        assert sum(1 for _ in progress.read(scanner, "support.messages", ranges)) == 2000
-    shown = capsys.readouterr()
-    assert shown.out == "", "standard output is for the result"
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.err)
-
-
-def test_a_terminal_shows_how_far_it_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("TERM", "xterm")
-    last = read_log(capsys).splitlines()[-1]
-    assert last.startswith("support.messages ")
-    assert "100%" in last
-    assert "2,000 records" in last
-
-
-def test_elsewhere_nothing_is_shown(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("TTY_COMPATIBLE", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    assert read_log(capsys).strip() == ""

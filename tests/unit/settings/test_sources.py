@@ -85,10 +85,6 @@ def test_a_list_of_one_can_be_written_as_plain_text(
     assert tuple(map(str, found)) == ("2024",)
 
 
-def test_the_lists_are_those_of_the_settings() -> None:
-    assert {("kafka", "input_topics"), ("records", "text_fields"), ("model", "bases")} <= {*LISTS}
-
-
 @pytest.mark.parametrize("text", ["123", "true", "2024-01-01", "1e5", "12#34", "[x]", "a=b", "x y"])
 @pytest.mark.parametrize("name", ["kafka.group_id", "kafka.sasl_password", "kafka.instance_id"])
 def test_a_flag_for_text_is_taken_as_the_text_it_is(name: str, text: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
-from trainer.cli.shared import make_console
 
 pytestmark = pytest.mark.slow
 
@@ -74,11 +73,3 @@ def test_usage_errors_end_with_code_2(  # noqa: PLR0917
     assert code == 2
     assert problem in err
     assert "Traceback" not in err
-
-
-def test_no_table_is_cut_off_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe has no width; COLUMNS sets one."""
-    monkeypatch.delenv("COLUMNS", raising=False)
-    assert make_console(as_json=False).width == 140
-    monkeypatch.setenv("COLUMNS", "80")
-    assert make_console(as_json=False).width == 80

@@ -102,21 +102,6 @@ def test_hugging_faces_reader_finds_base_task_library_and_figures(manifest: Mani
     assert {result.dataset_revision for result in results} == {"d1" * 32}
 
 
-def test_it_has_figures_with_intervals_counts_and_limits(manifest: Manifest) -> None:
-    text = make_card(Sources(manifest, training_of(manifest), evaluation_of(manifest)))
-    assert "| accuracy | 90.0% (86.3% to 92.8%) |" in text
-    assert "| sent to review | 10.0% (7.2% to 13.7%) |" in text
-    assert "| calibration error (ECE) | 3.1% (uncalibrated 5.0%; perfect confidences show" in text
-    assert "opened 3 times" in text
-    assert "so vague figures: refund, " in text
-    learnt = manifest.data["train"]
-    assert f"| training | {learnt['examples']} | {learnt['sha256'][:12]}" in text
-    assert f"digest `{manifest.data['digest']}`" in text
-    assert "| refund | " in text
-    assert "| learning_rate | 0.002 |" in text
-    assert "its folder had none" in text
-
-
 def test_the_same_files_give_the_same_card_and_no_message_is_in_it(manifest: Manifest) -> None:
     """And no path."""
     sources = Sources(manifest, training_of(manifest), evaluation_of(manifest))

@@ -12,7 +12,6 @@ from desk.accuracy.estimate import (
     Share,
     Stratum,
     accuracy,
-    beta_cdf,
     beta_quantile,
     exact_limits,
     has_fallen,
@@ -27,23 +26,6 @@ pytestmark = pytest.mark.slow
 
 DOUBTED = Stratum("refund", "a", doubtful=True)
 SURE = Stratum("refund", "a", doubtful=False)
-
-
-@pytest.mark.parametrize(
-    ("probability", "a", "b", "expected"),
-    [
-        (0.5, 1.0, 1.0, 0.5),
-        (0.025, 1.0, 10.0, 1 - 0.975 ** (1 / 10)),  # closed forms
-        (0.975, 7.0, 1.0, 0.975 ** (1 / 7)),
-        (0.5, 3.0, 3.0, 0.5),
-    ],
-)
-def test_beta_quantiles_where_they_have_a_closed_form(
-    probability: float, a: float, b: float, expected: float
-) -> None:
-    """The distribution function inverts them."""
-    assert beta_quantile(probability, a, b) == pytest.approx(expected, abs=1e-12)
-    assert beta_cdf(beta_quantile(probability, a, b), a, b) == pytest.approx(probability)
 
 
 def test_beta_quantiles_are_scipys() -> None:

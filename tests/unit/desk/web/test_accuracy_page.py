@@ -79,10 +79,3 @@ def test_what_is_not_decided_yet_has_a_sentence_and_no_axis(
     assert "<h2>By label</h2>" in html
     assert "Nothing of it has been decided yet" in html
     assert "<svg" not in html
-
-
-def test_an_empty_desk_has_a_page(browser: NewBrowser) -> None:
-    """It says what is not there yet."""
-    html = contents(browser)
-    assert "has been decided yet" in html
-    assert "Nothing waits." in html

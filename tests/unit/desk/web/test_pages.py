@@ -29,13 +29,6 @@ PAGES += ("/load", "/export", "/advice", "/proposals")
 WEB = Path(templates.FOLDER).parent
 
 
-def test_templates_are_compiled_before_somebody_waits_for_one() -> None:
-    """All of them, with the environment."""
-    made = templates.environment()
-    assert made.cache is not None
-    assert {name for _, name in made.cache.keys()} == set(made.list_templates())  # noqa: SIM118
-
-
 def test_every_page_holds_to_the_policy(world: DeskWorld, browser: NewBrowser) -> None:
     """Nothing from elsewhere, no inline script or style, one heading, a language, a width."""
     world.add()

@@ -274,9 +274,3 @@ def test_exports_and_backups_are_logged(world: DeskWorld, tmp_path: Path) -> Non
     with world.database.read() as tx:
         entries = store.log_entries(tx, limit=len(expected))
     assert [(each["action"], each["detail"]) for each in entries] == expected
-
-
-def test_nothing_is_listened_on_by_the_options_alone() -> None:
-    """Loopback is the default."""
-    assert WebOptions().host == Settings().web.host == "127.0.0.1"
-    assert socket.inet_aton(WebOptions().host)

@@ -188,18 +188,6 @@ def test_a_cascade_that_is_as_good_is_published_like_any_adapter(
     assert pointer.digest != made.digest
 
 
-def test_the_table_and_the_verdict(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from trainer.cli.main import app
-
-    arguments = ["cascade", *map(str, runs), "--out", str(tmp_path / "cascade"), "--margin", "0.01"]
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
-    assert done.exit_code == 0, done.output
-    for text in ("on 1,200 validation messages", "1.00%", "on the hold-out:", "small answers"):
-        assert text in done.output
-
-
 def test_long_names_are_not_cut_off_on_a_narrow_terminal(write_run: Write, tmp_path: Path) -> None:
     """Two names with the same beginning were cut off to the same one."""
     from typer.testing import CliRunner

@@ -270,12 +270,6 @@ def test_a_check_that_fails_exits_3_after_writing(make_dataset: Callable[..., Da
     assert (dataset.directory.parent / "shop-review.csv").exists()
 
 
-def test_machines_read_one_object(planted: Planted) -> None:
-    done = check(planted[0], "--json")
-    assert done.exit_code == 0
-    assert json.loads(done.stdout) == json.loads((planted[0].directory / "check.json").read_text())
-
-
 def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
     queue = planted[0].directory.parent / "shop-review.csv"
     check(planted[0])

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.fuzz.slow import cpu_s
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import Record, WriteCsv
 from trainer.cli.prepare_command import print_prepared
@@ -100,16 +99,6 @@ def test_spans_become_marks_once(
     assert replace_spans(text, spans) == (left, count)
     assert NAME not in PLACEHOLDERS.values()
     assert re.fullmatch(r"\[[a-z]+\]", NAME)
-
-
-def test_names_between_marks_are_replaced_in_linear_time() -> None:
-    """Four times the length may take eight times the time (for noise), not sixteen times."""
-
-    def all_words(text: str) -> None:
-        replace_spans(text, [found.span() for found in re.finditer(r"\w+", text)])
-
-    once, four_times = (cpu_s(all_words, "Ann[mail] " * n, repeats=3) for n in (1_000, 4_000))
-    assert four_times < 8 * max(once, 0.005)
 
 
 def test_a_spacy_model_of_the_users_finds_names(pipeline: Path) -> None:

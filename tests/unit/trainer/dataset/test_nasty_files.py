@@ -28,7 +28,3 @@ def test_one_pass_reads_a_file_or_lists_all_that_is_wrong(tmp_path: Path, each: 
         assert any(flag in output for flag in each.fix if flag.startswith("--"))
         code, output = prepare(path, taxonomy, tmp_path / "out", *each.fix)
         assert code == 0, output
-
-
-def test_there_are_at_least_25_kinds() -> None:
-    assert len({each.name for each in NASTY}) == len(NASTY) >= 25

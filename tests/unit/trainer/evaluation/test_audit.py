@@ -42,9 +42,6 @@ class Site(NamedTuple):
     sample: Path
 
 
-Fill = Callable[..., None]
-
-
 def other(label: str) -> str:
     return LABELS[label == LABELS[0]]
 

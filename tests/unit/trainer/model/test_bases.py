@@ -51,10 +51,6 @@ def needing(base: Path, name: str = "Some-7B") -> Manifest:
     return toy_manifest(base=found)
 
 
-def test_a_given_directory_is_taken_as_it_is(tmp_path: Path) -> None:
-    assert resolve_base("models/x", Wanted("encoder")) == Path("models/x")
-
-
 def test_an_adapters_base_is_found_among_the_downloads_by_its_digests(
     tmp_path: Path, machine: Path
 ) -> None:

@@ -72,10 +72,6 @@ def test_a_long_text_is_cut_to_the_models_own_limit(encoder: Path) -> None:
     assert long == pytest.approx(cut, abs=1e-5)
 
 
-def test_nothing_to_embed_gives_no_rows(encoder: Path) -> None:
-    assert embed([], encoder).shape == (0, 16)
-
-
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot load an embedding model"):
         embed(["a"], tmp_path)

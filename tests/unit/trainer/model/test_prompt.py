@@ -23,7 +23,7 @@ from trainer.model.prompt import (
     make_rows,
     verify_loss_mask,
 )
-from trainer.training.console import choose_rows, draw_row
+from trainer.training.console import draw_row
 from worker.contract import Code, PromptSpec, Taxonomy, build_prompt, make_golden
 from worker.contract.text import NORMALIZATION
 
@@ -149,27 +149,10 @@ def test_good_rows_are_proven_and_can_be_shown() -> None:
     assert [row.sublabel for row in rows()] == [None, "card"]
 
 
-def test_a_character_of_many_tokens_is_shown_whole() -> None:
-    def decode_bytes(ids: Iterable[int]) -> str:
-        return bytes(ids).decode("utf-8", errors="replace")
-
-    letters = tuple(b"<s>"), tuple("grün 🙏".encode()), tuple(b"</s>")
-    row = TrainingRow(
-        "refund", (*letters[0], *letters[1], *letters[2], 65), (IGNORE_INDEX,) * 17 + (65,)
-    )
-    assert draw_row(row, SPEC, decode_bytes, texts=True).plain == "<s>grün 🙏</s>⟦A⟧"
-
-
 def test_where_what_is_printed_is_kept_a_message_is_counted_and_not_shown() -> None:
     """A job's output is a log, and logs contain no messages."""
     shown = draw_row(rows()[0], SPEC, decode, texts=False).plain
     assert shown == "<s>(a message of 10 tokens)</s>⟦A⟧"
-
-
-def test_rows_of_different_lengths_are_chosen_to_be_shown() -> None:
-    some = [TrainingRow("refund", (0,) * length, (65,) * length) for length in (5, 3, 9, 7, 4)]
-    assert [len(row.ids) for row in choose_rows(some, 3)] == [3, 5, 9]
-    assert choose_rows(some[:1], 3) == some[:1]
 
 
 def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:

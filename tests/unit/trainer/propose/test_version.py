@@ -20,7 +20,6 @@ from trainer.dataset.folder import (
 )
 from trainer.dataset.names import load_names
 from trainer.dataset.near_duplicates import near_pairs, verify_disjoint
-from trainer.dataset.report import split_sentences
 from trainer.errors import BadInput
 from trainer.propose.version import Message, make_version, read_outcomes
 from trainer.similarity import SIMILARITY
@@ -286,20 +285,6 @@ def test_a_model_of_names_where_none_were_redacted_is_refused(
     (tmp_path / "names.yaml").write_text(NAME_RULES, encoding="utf-8")
     with pytest.raises(BadInput, match="leave the option out"):
         make_version(sealed, {}, {}, tmp_path / "v", names=str(tmp_path / "names.yaml"))
-
-
-def test_what_is_said_of_the_split_counts_what_came_later(
-    tmp_path: Path, sealed: Dataset, make_messages: Make
-) -> None:
-    split = {"by": "random", "languages": {"en": {"train": 1, "validation": 1, "holdout": 1}}}
-    base = as_prepared(sealed, tmp_path / "base", split=split)
-    for round_, seed in enumerate((74, 75), start=1):
-        fresh = make_messages(9, seed)
-        told = [answer(text, id=f"{seed}-{at}") for at, (text, _) in enumerate(fresh)]
-        base = version(base, tmp_path / f"v{round_}", told, [(t, label) for t, label in fresh])
-    said = " ".join(split_sentences({**base.record, "counts": {}}))
-    assert base.record["split"]["added"] == len(base.train) - len(sealed.train) > 9
-    assert f"{base.record['split']['added']} messages were added by decisions" in said
 
 
 def test_of_two_mails_that_are_one_message_the_later_decision_counts(

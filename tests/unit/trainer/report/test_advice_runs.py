@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 import trainer.propose
 import trainer.report
@@ -24,9 +23,7 @@ from tests.unit.trainer.check.shop import THINGS
 from tests.unit.trainer.report.conftest import Made, put
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
-from trainer.advice.run import advise
 from trainer.check.findings import CHECK
-from trainer.cli.main import app
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.errors import BadInput
 from trainer.report import page as steps
@@ -242,29 +239,6 @@ def test_the_base_of_a_run_is_named_unless_it_is_found_anyway(
     assert bases() == {None}
 
 
-def test_the_next_command_of_prepare_can_be_pasted(export: Path) -> None:
-    out = Path("data/may, first")
-    words = ("--input", "in coming/may.csv", "--encoding", "cp1252", "--taxonomy", "taxonomy.toml")
-    columns = ("--message-column", "Nachricht", "--label-column", "Rubrik")
-    result = CliRunner().invoke(app, ["prepare", *words, *columns, "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    (line,) = re.findall("Next: (.*)", result.output)
-    assert shlex.split(line) == ["clerk-trainer", "check", str(out)]
-
-
-def test_a_fresh_hold_out_is_another_one(export: Path) -> None:
-    """By another seed if the seed decides, else by later messages or another file."""
-    record = dict(open_dataset(export).record)
-    (line,) = steps.fresh_holdout(record)[1]
-    assert "--seed 2" in line
-    by_time = record | {"split": {"by": "time"}}
-    why, commands = steps.fresh_holdout(by_time)
-    assert (commands, "later" in why) == ((), True)
-    own = record | {"holdout_source": {"name": "held.csv"}}
-    why, commands = steps.fresh_holdout(own)
-    assert (commands, "--holdout" in why) == ((), True)
-
-
 @pytest.mark.parametrize("kind", RECIPES)
 def test_every_command_about_a_run_can_be_run(
     kind: str,
@@ -394,16 +368,6 @@ def sentences() -> Iterator[str]:
                 values = node.values if isinstance(node, ast.JoinedStr) else [node]
                 parts = [each.value for each in values if isinstance(each, ast.Constant)]
                 yield "".join(part for part in parts if isinstance(part, str))
-
-
-def test_advice_about_a_small_label_is_a_whole_command(made: Made) -> None:
-    """The desk shows it on another machine, so it names the dataset's folder."""
-    dataset = replace(open_dataset(made.dataset), train=())
-    found = advise(dataset, (), {}, guideline=None, embed=None, with_texts=False)
-    few = [each for each in found.findings if each.kind == "few"]
-    assert len(few) == len(dataset.taxonomy.names)
-    words = shlex.split(few[0].advice.partition("(")[2].partition(")")[0])
-    assert parse(words[1], *words[2:])["dataset"] == made.dataset
 
 
 def test_a_training_is_repeated_from_its_record(made: Made, tmp_path: Path) -> None:

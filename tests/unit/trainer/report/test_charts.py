@@ -85,16 +85,6 @@ def test_ticks_are_round_distinct_and_inside(low: float, high: float) -> None:
     assert [float(write(tick).replace(",", "")) for tick in ticks] == pytest.approx(ticks)
 
 
-def test_a_chart_says_its_numbers_in_words() -> None:
-    """The values of marked lines, and a dozen of a line that has none marked."""
-    chart = line(((1, 0.25), (20_000, 0.5)))
-    assert chart.columns == ("x", HOSTILE, "b")
-    assert chart.rows == (("1", "0.25", "0.25"), ("20,000", "0.5", "0.5"))
-    curve = Line("c", tuple((float(n), float(n)) for n in range(100)), "s1", marked=False)
-    dense = line_chart([curve], title="", caption="", x_title="", y_title="", write_y=str)
-    assert [row[0] for row in dense.rows] == [str(n) for n in range(0, 100, 9)]
-
-
 def test_a_histogram_says_what_is_in_each_bar() -> None:
     chart = confidence_chart([0.99, 0.985, 0.91], [0.98])
     assert ("99.0% to 99.5%", "1", "0") in chart.rows

@@ -14,10 +14,9 @@ from tests.unit.trainer.report.page import Page
 from trainer.check.findings import CHECK, SUSPECTS
 from trainer.dataset.folder import Example, count_openings, open_dataset, write_dataset
 from trainer.dataset.report import count_removed
-from trainer.duel.verdict import MARGIN
 from trainer.errors import BadInput
 from trainer.report.dataset_facts import HIDDEN
-from trainer.report.dataset_page import DUEL_MARGIN, write_dataset_report
+from trainer.report.dataset_page import write_dataset_report
 from trainer.report.page import Report
 from worker.contract import Label, Taxonomy
 
@@ -150,16 +149,6 @@ def test_the_share_of_slips_and_the_confused_pairs_are_those_of_the_check(
     ways = ((label, suggested), (suggested, label))
     assert any(f"{one} {arrow} {other}" in words for one, other in ways for arrow in "→⇄")
     assert f"{count} read like" in words
-
-
-def test_a_small_hold_out_is_called_too_small_for_the_gates_margin(
-    prepared: Path, tmp_path: Path
-) -> None:
-    words = draw(prepared, tmp_path)[1].words
-    total = open_dataset(prepared).record["files"]["holdout.jsonl"]["examples"]
-    assert f"{total} messages can show a difference of" in words
-    assert "The hold-out is too small for the gate's margin" in words
-    assert DUEL_MARGIN == MARGIN
 
 
 def test_without_a_check_the_page_says_how_to_make_one(prepared: Path, tmp_path: Path) -> None:

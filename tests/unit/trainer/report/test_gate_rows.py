@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -64,55 +63,6 @@ def test_without_a_store_it_is_judged_as_a_first_adapter(made: Made, tmp_path: P
     _, page = draw(made, tmp_path)
     assert "against the current adapter" not in page.words
     assert "Judged as the first adapter of a store" in page.words
-
-
-def test_a_run_without_an_adapter_has_no_rows(made: Made, tmp_path: Path) -> None:
-    (made.run / "adapter" / "manifest.json").unlink()
-    report, page = draw(made, tmp_path)
-    assert not report.sections["gate"]
-    assert "The run folder has no adapter/" in page.words
-
-
-def test_a_run_that_was_not_measured_begins_there(made: Made, tmp_path: Path) -> None:
-    for name in ("evaluation", "duel"):
-        for path in (made.run / name).iterdir():
-            path.unlink()
-        (made.run / name).rmdir()
-    _, page = draw(made, tmp_path)
-    assert [words[1] for words in page.commands[:2]] == ["evaluate", "duel"]
-    assert "publish" not in {words[1] for words in page.commands}
-
-
-def test_the_duels_verdict_comes_before_everything_of_the_adapter(
-    made: Made, tmp_path: Path, rewrite: Callable[..., None]
-) -> None:
-    """A baseline that is good enough is shipped; too few messages lead to another duel."""
-    path = made.run / "duel" / "duel.json"
-    tested = {"margin": 0.01, "tested_baseline": "tf-idf", "required_messages": 3162}
-    rewrite(path, conclusion="not_worse", recommendation="tf-idf", **tested)
-    _, page = draw(made, tmp_path)
-    assert "First: Ship tf-idf instead first" in page.words
-    rewrite(path, conclusion="undecided", recommendation="adapter", **tested)
-    _, page = draw(made, tmp_path)
-    assert "Find out whether a baseline is good enough" in page.words
-    assert next(words for words in page.commands if words[1] == "duel")[-2:] == ["--margin", "2"]
-
-
-def test_confusions_curves_and_missing_measurements_lead_to_steps(
-    made: Made, tmp_path: Path, rewrite: Callable[..., None]
-) -> None:
-    record: dict[str, Any] = json.loads((made.run / "training.json").read_text("utf-8"))
-    rewrite(made.run / "training.json", best_epoch=record["epochs"][-1]["number"])
-    _, page = draw(made, tmp_path)
-    for words in (
-        "Train longer",
-        "--set epochs=5",
-        "Add training messages of billing_fee close to billing_refund",
-        "On the learning curve of",
-        "Audit the hold-out's labels",
-        "Fix the data",
-    ):
-        assert words in page.words, words
 
 
 def test_every_kind_of_gate_failure_has_a_step(made: Made) -> None:

@@ -183,14 +183,6 @@ def test_without_texts_the_holdout_stays_sealed(made: Made, tmp_path: Path) -> N
     assert wrong(made.run)[0]["id"] in page.text
 
 
-def test_a_dataset_that_is_gone_costs_only_its_sections(made: Made, tmp_path: Path) -> None:
-    shutil.rmtree(made.dataset)
-    report, page, _ = draw(made.run, tmp_path)
-    assert not report.sections["data"]
-    assert report.sections["verdict"]
-    assert "Message texts are not shown." in page.words
-
-
 def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(
     made: Made, tmp_path: Path
 ) -> None:
@@ -365,19 +357,6 @@ def test_files_of_another_run_are_refused(
     with pytest.raises(BadInput, match=re.escape(problem)) as found:
         write_report(made.run, tmp_path / "page.html")
     assert "clerk-trainer" in str(found.value)
-
-
-def test_another_dataset_is_refused(make_run: Callable[..., Made], tmp_path: Path) -> None:
-    made = make_run()
-    other = tmp_path / "other"
-    shutil.copytree(made.dataset, other)
-    record = json.loads((made.run / "training.json").read_text("utf-8"))
-    record["dataset"]["digest"] = "0" * 64
-    (made.run / "training.json").write_text(json.dumps(record), "utf-8")
-    for name in ("evaluation", "duel"):
-        shutil.rmtree(made.run / name)
-    with pytest.raises(BadInput, match="give the folder of that dataset with --dataset"):
-        write_report(made.run, tmp_path / "page.html", dataset=other)
 
 
 @pytest.mark.slow

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from tests.unit.trainer.report.conftest import Made
 from trainer.artifacts.duel import DUEL
 from trainer.artifacts.evaluation import EVALUATION
-from trainer.terminal import make_bar, show_duel, show_evaluation
+from trainer.terminal import show_duel, show_evaluation
 
 ODD = ("closed [urgent]", "sent back [/b]", "fee", "refund")
 
@@ -24,12 +22,6 @@ def shown(show: Callable[[Console, Any], None], record: Any, width: int = 120) -
     show(console, record)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-def test_an_evaluation_begins_with_its_headline(made: Made) -> None:
-    text = shown(show_evaluation, EVALUATION.read(made.run / "evaluation"))
-    assert f"{made.evaluation['accuracy']:.1%} (" in text
-    assert all(label in text for label in made.evaluation["labels"])
 
 
 def test_a_duel_is_whole_in_eighty_columns(made: Made) -> None:
@@ -57,16 +49,3 @@ def test_labels_with_brackets_are_shown_as_they_are(make_run: Callable[..., Made
     run = make_run(labels=ODD).run
     text = shown(show_evaluation, EVALUATION.read(run / "evaluation"))
     assert all(label in text for label in ODD)
-
-
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_bar_is_for_terminals(tmp_path: Path, is_terminal: bool) -> None:
-    with (tmp_path / "out").open("w+") as file:
-        console = Console(file=file, force_terminal=is_terminal, width=100, color_system=None)
-        with make_bar(console, "scoring", 40) as more:
-            more(30)
-            more(10)
-        file.seek(0)
-        said = file.read()
-    assert ("40/40" in said) is is_terminal
-    assert ("scoring" in said) is is_terminal

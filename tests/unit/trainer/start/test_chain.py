@@ -65,12 +65,6 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_what_is_done_is_not_done_again(world: World) -> None:
-    assert world.work() == ["prepare", "train", "report"]
-    assert world.work() == []
-    assert world.changes() == []
-
-
 @pytest.mark.parametrize("step", ["prepare", "train", "report"])
 def test_a_kill_before_the_result_repeats_that_step_with_what_it_left(
     world: World, step: str
@@ -99,15 +93,6 @@ def test_a_changed_file_is_named_and_everything_after_it_is_stale(world: World) 
     assert world.work() == ["prepare", "train", "report"]
     assert not (world.out / "train" / "old").exists()
     assert world.changes() == []
-
-
-def test_a_changed_option_is_named_and_steps_before_it_stay(world: World) -> None:
-    world.words["train"] = ("--set", "epochs=8")
-    world.work()
-    world.words["train"] = ("--set", "epochs=9")
-    assert world.changes() == ["train had --set epochs=8, now has --set epochs=9"]
-    assert world.stale() == ["train", "report"]
-    assert world.work() == ["train", "report"]
 
 
 def test_a_change_after_a_kill_and_back_does_not_mix_results(world: World) -> None:
@@ -145,20 +130,6 @@ def test_the_folder_can_move_and_be_named_from_anywhere(
     monkeypatch.chdir(moved.parent)
     world.out = Path(moved.name)
     assert world.work() == []
-
-
-def test_a_file_that_a_person_edited_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "taxonomy.toml"
-    assert Folder(tmp_path).write(path, "one")
-    assert Folder(tmp_path).write(path, "two")
-    path.write_text("mine")
-    assert not Folder(tmp_path).write(path, "three")
-    assert path.read_text() == "mine"
-
-
-def test_a_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
-    step = Step(("prepare", "--input", Path("my tickets.csv")), tmp_path / "x", ())
-    assert step.command == "clerk-trainer prepare --input 'my tickets.csv'"
 
 
 def test_two_cannot_work_in_one_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from trainer.start.progress import Estimate, describe_left, step_progress, trained_share
+from trainer.start.progress import Estimate, step_progress, trained_share
 
 STEPS = ("prepare", "check", "train", "evaluate", "duel", "report")
 
@@ -38,14 +38,6 @@ def test_a_step_that_takes_longer_than_expected_raises_the_estimate() -> None:
     first = estimate.left("check", 1, None, STEPS[2:])
     late = estimate.left("check", 20 * estimate.seconds("check"), None, STEPS[2:])
     assert late > 5 * first
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(3, "about 10 s left"), (44, "about 40 s left"), (130, "about 2 min left")],
-)
-def test_the_time_left_is_in_round_numbers(seconds: float, words: str) -> None:
-    assert describe_left(seconds) == words
 
 
 def test_a_training_says_how_far_it_is(tmp_path: Path) -> None:

@@ -209,16 +209,6 @@ def test_an_edited_taxonomy_is_kept_and_a_label_that_it_lacks_is_for_a_person(
     assert "yours, kept as it is" in out
 
 
-def test_an_own_taxonomy_in_the_folder_is_used(world: World) -> None:
-    world.out.mkdir()
-    mine = 'name = "mine"\nversion = "3"\n' + "".join(
-        f'[[labels]]\nname = "{label}"\ndescription = "of mine"\n' for label in WORDS
-    )
-    (world.out / "taxonomy.toml").write_text(mine)
-    assert world.start()[0] == 0
-    assert (world.out / "taxonomy.toml").read_text() == mine
-
-
 def test_a_label_map_needs_the_labels_that_it_maps_to(world: World, tmp_path: Path) -> None:
     path = tmp_path / "map.toml"
     path.write_text('refund = "money"\naccount = "money"\n')
@@ -281,12 +271,6 @@ def test_the_check_may_find_something_wrong(world: World, monkeypatch: pytest.Mo
         lambda words, log: (3 if words[0] == "check" else 0, does(words, log)[1]),
     )  # fmt: skip
     assert world.start()[0] == 0
-
-
-def test_a_recipe_that_is_not_there_is_one_line(world: World) -> None:
-    code, _, error = world.start("--recipe", "nowhere.toml")
-    assert code == 2
-    assert error.startswith("clerk-trainer: nowhere.toml: ")
 
 
 def test_decisions_of_a_reviewer_are_applied(world: World) -> None:

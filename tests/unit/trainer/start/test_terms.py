@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.start.terms import name_of, taxonomy_text, typical_terms
-from worker.contract import Taxonomy
+from trainer.start.terms import taxonomy_text, typical_terms
 
 ITEMS = ("kettle", "lamp", "coat", "chair", "rug", "mug", "tent", "vase", "desk", "shelf")
 
@@ -77,26 +75,8 @@ def test_a_sentence_without_spaces_is_never_one_term() -> None:
     assert terms["thai"] == ()
 
 
-def test_a_label_without_typical_words_has_an_empty_description() -> None:
-    data = tomllib.loads(taxonomy_text("x", ["a"], typical_terms([("a b", "one"), ("c", "two")])))
-    assert [label["description"] for label in data["labels"]] == ["", ""]
-
-
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=2, max_size=4), st.text(max_size=20))
 def test_any_label_and_file_name_gives_toml(labels: list[str], file: str) -> None:
     """A name that a taxonomy refuses is refused by the taxonomy, not by the TOML parser."""
     text = taxonomy_text("t", [file], dict.fromkeys(labels, ("word",)))
     assert [label["name"] for label in tomllib.loads(text)["labels"]] == list(dict.fromkeys(labels))
-
-
-def test_the_written_taxonomy_is_one(tmp_path: Path) -> None:
-    path = tmp_path / "taxonomy.toml"
-    path.write_text(taxonomy_text("shop", ["a.csv"], typical_terms(rows())), encoding="utf-8")
-    assert Taxonomy.from_toml(path).names == ("delivery", "refund")
-
-
-@pytest.mark.parametrize(
-    ("stem", "name"), [("Tickets 2026-05 (1)", "tickets-2026-05-1"), ("___", "messages")]
-)
-def test_a_taxonomy_is_named_after_the_file(stem: str, name: str) -> None:
-    assert name_of(stem) == name

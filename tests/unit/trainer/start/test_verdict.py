@@ -10,8 +10,7 @@ import pytest
 
 from tests.support.trainer_world import evaluation_json
 from trainer.artifacts.evaluation import EVALUATION
-from trainer.start.plan import Places
-from trainer.start.verdict import _of_100, accuracy_line, next_commands, review_line
+from trainer.start.verdict import _of_100, accuracy_line, review_line
 
 
 def evaluation(tmp_path: Path, **changes: Any) -> Any:
@@ -42,13 +41,3 @@ def test_the_second_line_is_what_it_files_by_itself(
 )
 def test_nearly_all_is_not_called_all(share: float, words: str) -> None:
     assert _of_100(share) == words
-
-
-def test_the_next_commands_are_publish_run_and_desk() -> None:
-    commands = [command for _, command in next_commands(Places(Path("my first")))]
-    assert [command.split()[:2] for command in commands] == [
-        ["clerk-trainer", "publish"],
-        ["clerk-worker", "run"],
-        ["clerk-desk", "run"],
-    ]
-    assert all("'" in command for command in commands)

@@ -109,16 +109,3 @@ def test_a_copy_keeps_its_label_and_may_name_any_label() -> None:
 )
 def test_positions(message: str, position: Position, expected: str) -> None:
     assert insert(message, "X", position) == expected
-
-
-def test_a_label_is_written_in_many_ways() -> None:
-    assert spellings("order_change") == (
-        "order_change",
-        "order change",
-        "Order Change",
-        "ORDER CHANGE",
-        "order-change",
-        "OrderChange",
-        '"order change"',
-    )
-    assert spellings("refund")[0] == "refund"

@@ -132,9 +132,3 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_training(
     monkeypatch.setattr("trainer.errors.find_spec", lambda _: None)
     with pytest.raises(BadInput, match=rf"pip install 'filing-clerk\[{name}\]'"):
         open_tracking(name, "p", Console())
-
-
-def test_without_a_tracker_nothing_happens() -> None:
-    tracking = open_tracking("none", "p", Console())
-    run_all(tracking)
-    assert tracking.run is None

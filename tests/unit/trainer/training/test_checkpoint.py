@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,37 +137,6 @@ def test_a_checkpoint_of_another_device_is_read(
         save_checkpoint(tmp_path, {}, kept, {"rng": [torch.get_rng_state()]})
     state, state_dicts = load_checkpoint(tmp_path, {})
     assert state.best["a"].device == state_dicts["rng"][0].device == torch.device("cpu")
-
-
-@pytest.mark.long  # a process that imports PyTorch; the others here end a training in this one
-def test_a_process_killed_with_9_goes_on_to_the_same_weights(
-    whole: Path, tiny_base: Path, dataset_dir: Path, tmp_path: Path
-) -> None:
-    """Not only after an exception."""
-    run = tmp_path / "run"
-    flags = [f"{key}={value}" for key, value in SETTINGS.items()]
-    command = [
-        *(sys.executable, "-m", "trainer", "train", "--recipe", str(CONFIG), "--out", str(run)),
-        *("--base", str(tiny_base), "--dataset", str(dataset_dir), "--resume"),
-        *(part for flag in flags for part in ("--set", flag)),
-    ]
-    process = subprocess.Popen(
-        command, cwd=CONFIG.parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        end = time.monotonic() + 120
-        while not list((run / "checkpoint").glob("step-*.pt")):
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait()
-    assert not (run / "adapter").exists()
-    train(recipe(run, tiny_base, dataset_dir), Console(quiet=True), resume=True)
-    found = (run / "adapter" / WEIGHTS).read_bytes()
-    assert found == (whole / "adapter" / WEIGHTS).read_bytes()
 
 
 def test_a_checkpoint_is_refused_when_it_cannot_be_continued_from(

@@ -40,7 +40,6 @@ pytestmark = pytest.mark.slow
 CONFIG = Path(__file__).parents[4] / "config"
 PLACES = {"base": Path("base"), "dataset": Path("data"), "run": Path("run")}
 SEVEN_B = BaseShape(7_615_616_512, 6_525_288_448, 2_523_136, 28, 3584, 18944, 28, 3584, 512, 152064)
-SMALL = BaseShape(134_515_008, 106_168_320, 305_280, 30, 576, 1536, 9, 576, 192, 49152)
 CUDA = torch.device("cuda")
 
 
@@ -120,24 +119,6 @@ def test_checkpointing_starts_when_memory_asks_for_it(monkeypatch: pytest.Monkey
         plan_memory(SEVEN_B, recipe(), CUDA, **sizes)
     unchecked = plan_memory(SEVEN_B, recipe(memory_check=False), CUDA, **sizes)
     assert unchecked.gradient_checkpointing is True
-
-
-def test_the_estimate_is_near_the_peaks_that_were_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """On a CPU: at most 10 % below a measured peak, and less than 50 % above."""
-    monkeypatch.setattr(memory, "free_memory", lambda _: 10**12)
-    for precision, peaks in (("no", (5.18e9, 5.73e9, 5.87e9)), ("bf16", (6.53e9,))):
-        found = plan_memory(
-            SMALL,
-            recipe("trainer-cpu.toml", mixed_precision=precision),
-            torch.device("cpu"),
-            prefix_tokens=32,
-            longest_tokens=130,
-            bf16=precision == "bf16",
-        )
-        for peak in peaks:
-            assert peak / 1.1 < found.estimate.total < 1.5 * peak
 
 
 # The estimate for an encoder, compared with PyTorch's tensors (fake ones, without memory) at the

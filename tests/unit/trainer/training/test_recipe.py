@@ -78,18 +78,6 @@ def test_every_kind_that_a_recipe_may_name_is_trained_and_known_to_the_contract(
     assert set(KINDS) == set(get_args(RecipeKind)) <= set(get_args(Kind))
 
 
-@pytest.mark.parametrize("kind", get_args(RecipeKind))
-def test_a_kind_is_named_by_the_documentation(kind: str) -> None:
-    assert f"`{kind}`" in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-
-
-def test_the_shipped_recipe_for_encoders_is_whole() -> None:
-    recipe = load_recipe(ENCODER, FOLDERS)
-    assert (recipe.kind, recipe.onnx, recipe.tuning) == ("encoder", ("fp32", "int8"), "whole")
-    assert load_recipe(ENCODER, FOLDERS | {"onnx": "int8"}).onnx == ("int8",)
-    assert load_recipe(ENCODER, FOLDERS | {"onnx": "[]"}).onnx == ()
-
-
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [

@@ -29,7 +29,6 @@ from trainer.model.lora_model import (
 from trainer.model.prompt import load_tokenizer
 from trainer.model.published import read_adapter
 from trainer.model.scoring import Scorer
-from trainer.tracking.session import TrackerName, Tracking
 from trainer.training import lora_code
 from trainer.training.inputs import read_code_inputs, verify_rows
 from trainer.training.recipe import Recipe, load_recipe
@@ -79,43 +78,6 @@ def trained(
         )
         log.seek(0)
         return directory / "run", load_adapter(directory / "run" / "adapter"), log.read()
-
-
-class _Down:
-    """A tracker that starts a run and then fails."""
-
-    def start(self, project: str, name: str, params: object, tags: object) -> str:
-        return f"{project}/1"
-
-    def resume(self, project: str, run: str, params: object) -> None:
-        raise ConnectionError
-
-    def log(self, rows: object, tags: object) -> None:
-        raise ConnectionError("the tracker is down")
-
-    def finish(self, *, failed: bool) -> None:
-        raise AssertionError("a failed tracker is not called again")
-
-
-def test_a_failing_tracker_does_not_end_the_training(
-    tmp_path: Path, tiny_base: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The failure is printed once."""
-    asked = []
-
-    def open_down(name: TrackerName, project: str, console: Console) -> Tracking:
-        asked.append(name)
-        return Tracking(lambda _: _Down(), name, project, console)
-
-    monkeypatch.setattr("trainer.training.train.open_tracking", open_down)
-    printed = Console(file=io.StringIO(), width=200)
-    made = train(recipe(tmp_path, tiny_base, dataset_dir, epochs=1, tracking="mlflow"), printed)
-    assert isinstance(printed.file, io.StringIO)
-    assert printed.file.getvalue().count("the tracker is down") == 1
-    assert asked == ["mlflow"]
-    assert made.tracking is not None
-    assert (made.tracking.tracker, made.tracking.run) == ("mlflow", "filing-clerk/1")
-    assert load_adapter(tmp_path / "run" / "adapter").digest == made.adapter.digest
 
 
 def test_the_adapter_passes_every_check_of_a_worker(
@@ -244,26 +206,6 @@ def test_folding_by_hand_gives_the_logits_of_peft(
         found = folded(ids).logits[0, -1]
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(found, plain, atol=0.01)
-
-
-def test_the_manifest_says_what_it_was_made_of(trained: tuple[Path, Manifest, str]) -> None:
-    _, manifest, _ = trained
-    assert manifest.data["train"]["per_label"] == dict.fromkeys(manifest.taxonomy.names, 20)
-    assert manifest.data["validation"]["per_label"] == dict.fromkeys(manifest.taxonomy.names, 4)
-    assert manifest.data["holdout"]["examples"] == 18
-    assert manifest.data["taxonomy_sha256"] == manifest.taxonomy.digest
-    assert manifest.data["recipe"]["sublabel_weight"] == 0.5
-    assert set(manifest.versions) == {
-        "python",
-        "torch",
-        "transformers",
-        "peft",
-        "accelerate",
-        "tokenizers",
-        "trainer",
-    }
-    assert manifest.created_at.endswith("Z")
-    assert manifest.calibration.examples == 12
 
 
 def test_an_adapter_is_not_replaced_unasked_and_a_strange_folder_never(
