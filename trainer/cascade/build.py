@@ -143,7 +143,11 @@ def _bind(
         taxonomy=last.manifest.taxonomy,
         prompt=first.manifest.prompt,
         calibration=Calibration(
-            1.0, len(decisions), nll(probabilities, truth), ece(confidence, correct)
+            # Each stage has applied its own temperature already.
+            1.0,
+            len(decisions),
+            nll(probabilities, truth),
+            ece(confidence, correct),
         ),
         thresholds=rule.last,
         golden=first.manifest.golden,

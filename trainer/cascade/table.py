@@ -153,6 +153,7 @@ class StageRun:
     def messages_per_s(self) -> float | None:
         """The speed of the worker's engine, else of the trainer's; None if not measured."""
         speeds = {figures.name: figures.messages_per_s for figures in self.evaluation.engines}
+        # The worker's engine first: it is the one that will serve.
         served = [speeds[name] for name in _SERVED_BY if name in speeds]
         return next(iter([*served, *speeds.values()]), None)
 
@@ -409,6 +410,7 @@ def _speed(first: StageRun, last: StageRun, share: float) -> float | None:
         return None
     if share == 0:
         return last.messages_per_s
+    # Every message takes the first stage's time, and a share of them the last one's in addition.
     return 1 / (1 / first.messages_per_s + (1 - share) / last.messages_per_s)
 
 

@@ -192,6 +192,7 @@ def _ratio(left: str, right: str) -> float:
 
 def _words(name: str) -> frozenset[str]:
     parts = _WORD.findall(_CAMEL.sub(" ", name).casefold())
+    # "refund" and "refunds" would be mixed up by annotators.
     return frozenset(part.removesuffix("s") for part in parts)
 
 
@@ -221,6 +222,8 @@ def check_base(
 
     tokenizer = load_tokenizer(base)
     try:
+        # Any instruction will do: codes depend on the text after the message only, and lengths on
+        # the message.
         spec, codes = make_prompt(
             taxonomy,
             tokenizer.encoders,

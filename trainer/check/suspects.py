@@ -270,6 +270,7 @@ def sum_per_label(
 
 def _rows_to_one(found: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normalize rows; rows of zeros (no class could be learnt) become uniform."""
+    # Above 0, because wrong_share takes logarithms of them.
     found = np.maximum(found, 1e-9)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
@@ -369,7 +370,9 @@ def nearest_trusted(
     found = []
     for start in range(0, len(asked), 256):
         chunk = asked[start : start + 256]
+        # In chunks: all cosines of a large dataset would not fit into memory.
         cosine = features[chunk] @ features[pool].T
+        # Below every cosine, so that a message is not among its own neighbours.
         cosine[pool[None, :] == chunk[:, None]] = -2
         best = np.argsort(-cosine, axis=1, kind="stable")[:, :SIMILAR]
         found += pool[best].tolist()
@@ -523,6 +526,7 @@ def assign_sublabel_folds(examples: Sequence[Example]) -> NDArray[np.int64]:
     for label, names in sorted(groups.items()):
         for place, name in enumerate(sorted(names, key=lambda sublabel: sublabel or "")):
             fold[label, name] = (offset + place) % FOLDS if len(names) > 1 else -1
+        # Each label starts at another fold, or the first fold would get a sublabel of every label.
         offset += len(names)
     return np.array([fold[example.label, example.sublabel] for example in examples], dtype=np.int64)
 

@@ -314,6 +314,7 @@ def run_transformers(
             chosen = [prompts[key] for key in keys]
             return scorer.score(chosen, batch_size=batch_size, on_progress=advance)
 
+        # The hold-out by itself, because its time becomes the measured speed.
         scored = score(holdout, BATCH_SIZE)
         speed = len(holdout) / scored.seconds
         others = score(rest, BATCH_SIZE)

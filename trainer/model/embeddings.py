@@ -19,6 +19,7 @@ from trainer.model.encoder import collate_rows, pool_mean
 from worker.contract.text import normalize
 
 _BATCH_TOKENS = 4096
+# The limit of all-MiniLM-L6-v2, for folders without sentence_bert_config.json.
 _DEFAULT_MAX_TOKENS = 256
 
 
@@ -183,9 +184,12 @@ def linear_layer(model: Any, classes: int) -> tuple[NDArray[np.float64], NDArray
     """Return the weights, (classes, features), and biases, (classes), of a softmax layer equal to
     the fitted model, whose classes are numbers. Classes that do not occur get a bias of -10,000."""
     weights = np.zeros((classes, model.coef_.shape[1]))
+    # Finite, because golden logits and validation scores are written as JSON, which has no
+    # infinity.
     biases = np.full(classes, -1e4)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps only the second class's row
+        # The softmax of (-z/2, z/2) is the sigmoid of z.
         coefficients = np.vstack([-coefficients / 2, coefficients / 2])
         intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
     weights[model.classes_] = coefficients

@@ -51,6 +51,7 @@ _LETTER = "a"
 IGNORE_INDEX = -100
 """The target of positions without a loss (the ignore index of cross-entropy)."""
 
+# Batches are sorted by length within a pool only: a larger pool pads less and mixes less.
 _POOL_BATCHES = 16
 
 
@@ -235,6 +236,7 @@ def _fill_block(system: str, render: Render, encoders: Encoders, block: int) -> 
 
 def _bare(tokenizer: Tokenizer) -> Tokenizer:
     """Switch off a tokenizer file's truncation and padding: the contract does the truncation."""
+    # all-MiniLM-L6-v2's file, for one, pads every text to 128 tokens.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -377,6 +379,8 @@ def verify_loss_mask(
 ) -> None:
     """Check that each row's only target is the last token, right after the prompt's suffix, and
     decodes to the label's code. Raises ProofFailed that names the first wrong row and no text."""
+    # A loss mask that is wrong with only a warning is a known trap of training libraries (TRL issue
+    # 6105).
     for number, row in enumerate(rows):
         learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
         if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
@@ -433,5 +437,6 @@ def length_grouped_batches(
     for start in range(0, len(order), pool):
         chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
         grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))
+    # Shuffled again, or each pool of batches would go from short messages to long ones.
     rng.shuffle(grouped)
     yield from grouped

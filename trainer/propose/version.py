@@ -139,6 +139,7 @@ def _lines(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read ({type(error).__name__})") from None
+    # split, because splitlines also cuts at U+2028 and other marks that a message may contain.
     return [line for line in text.split("\n") if line.strip()]
 
 
@@ -261,6 +262,7 @@ def _when(sha256: str, answer: Answer) -> tuple[str, str]:
 
 def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message | None) -> None:
     if part == HOLDOUT and answer.purpose != _DRAWN:
+        # A model chose this message, and its doubt must not change what models are judged by.
         draft.counts["holdout_decisions_left"] += 1
         return
     rows = draft.parts[part]

@@ -27,6 +27,7 @@ def paired_interval(found: Discordance, *, level: float = 0.95) -> tuple[float, 
     return lowest_difference(found, alpha), -lowest_difference(found.turned, alpha)
 
 
+# With a margin of 1 the hypothesis leaves nothing to chance, and the score is undefined.
 _LARGEST_MARGIN = 0.999
 _NORMAL = NormalDist()
 

@@ -31,7 +31,7 @@ the error that it is asked for (Barber et al. 2021, Annals of Statistics 49:486)
 
 FEWEST_VALIDATION = 300
 """With fewer validation messages, thresholds come from folds over all messages that are not held
-out, if the kind of model is cheap to train again (``trainer.training.folds``)."""
+out, if the kind of model is cheap to train again (``trainer.training.inputs``)."""
 
 _STEPS = 100
 _COVERAGE_STEPS = 20

@@ -172,6 +172,7 @@ def judge_accuracy(
 
 def _ceilings(evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
     figures = evidence.evaluation
+    # Counted in the answers as well, because the figure could have been edited.
     outside = figures.outside_labels.constrained + sum(
         answer.predicted not in figures.labels for answer in evidence.answers
     )
@@ -200,6 +201,7 @@ def judge_calibration(found: float, answers: Sequence[Answer], rules: GateRules)
     wanted += ", or what perfect confidences show by chance"
     text += f"; perfect confidences show up to {chance:.4f} on {len(answers)} messages"
     if found <= chance:
+        # The error by chance falls with the square root of the number of messages.
         needed = math.ceil(len(answers) * (chance / rules.ece) ** 2)
         text += f"; about {needed:,} would show more"
     return criterion(name, wanted, text, found <= chance)

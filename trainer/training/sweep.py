@@ -99,6 +99,8 @@ def _run_trials(
     for recipe, settings in zip(recipes, combinations, strict=True):
         if any(trial.settings == settings for trial in trials):
             continue
+        # Decided together: processes whose clocks disagree would wait for each other in different
+        # trials.
         if group.any(time.monotonic() + _expected_s(trials, recipe) > end):
             skipped += 1
             continue
@@ -106,6 +108,8 @@ def _run_trials(
         # A new group for each trial, because the precision may be part of the grid.
         processes = ProcessGroup(recipe.device, recipe.mixed_precision)
         try:
+            # replace: a trial's folder that sweep.json does not list is left over from an
+            # interrupted trial.
             training = train(recipe, console, replace=True, until=end, group=processes)
         except OutOfTime:
             skipped += 1
