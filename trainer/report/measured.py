@@ -492,6 +492,7 @@ def _steps(run: Run) -> Iterator[Chart]:
 
 
 def _epoch_ends(steps: Sequence[Step], epochs: Sequence[Epoch]) -> list[float]:
+    # Without steps.jsonl the axis has epochs instead of steps.
     last = {step.epoch: float(step.step) for step in steps}
     return [last.get(epoch.number, float(epoch.number)) for epoch in epochs]
 

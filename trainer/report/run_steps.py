@@ -75,6 +75,7 @@ def _compared(run: Run) -> Iterator[NextStep]:
         title = f"Ship {duel.recommendation} instead"
         yield NextStep(BAD, title, duel.verdict, _ship(run, duel))
     elif duel.conclusion == "undecided":
+        # Twice the margin; the option takes points, the record has a share.
         wider = f"{200 * duel.margin:g}"
         words = (adapter, *_data(run), "--margin", wider)
         why = (
@@ -124,6 +125,7 @@ def _reviewed(run: Run) -> Iterator[NextStep]:
             "difference. Use more validation messages that resemble the hold-out, or send more to "
             "review with a higher review_precision."
         )
+        # Half of the mistakes that the present promise allows.
         higher = f"review_precision={min(0.999, promise + (1 - promise) / 2):g}"
         again = _train(run, "--set", higher)
         yield NextStep(WARN, "Send more to review, or validate on more", why, (again,))
@@ -280,8 +282,6 @@ def _check(run: Run) -> str:
 
 
 # Steps for failed criteria of the gate.
-
-_MOST_HELD_OUT = 0.4
 
 
 def fix_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
@@ -444,6 +444,7 @@ def _steering(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
         )
         commands: tuple[str, ...] = ()
     else:
+        # 0.35 is the recipe's default.
         share = max(0.35, round(min(0.9, 1.5 * recipe.get("steering_augmentation", 0)), 2))
         how = "Train with more messages that have such a sentence in them and their true label."
         commands = (_train(run, "--set", f"steering_augmentation={share}"),)
@@ -467,5 +468,4 @@ def _share(run: Run, evaluation: EvaluationRecord, needed: int | None) -> tuple[
     share = (dataset.get("settings") or {}).get("holdout_share")
     if not share or needed is None or not evaluation.examples:
         return ()
-    wanted = share * needed / evaluation.examples
-    return larger_share(dataset, "holdout", wanted) if wanted <= _MOST_HELD_OUT else ()
+    return larger_share(dataset, "holdout", share * needed / evaluation.examples)

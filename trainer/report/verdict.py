@@ -373,9 +373,7 @@ def duel_section(run: Run) -> Section:
     duel = run.duel
     if duel is None:
         return lacking("duel", title, Input.DUEL)
-    verdict = duel.verdict
-    if duel.recommendation:
-        verdict += f" Recommended: {duel.recommendation}."
+    verdict = f"{duel.verdict} Recommended: {duel.recommendation}."
     table = facts.candidates(duel)
     bars = (rung["bar"] for rung in ladder(duel))
     rows = [(*row[:3], bar_, *row[3:]) for row, bar_ in zip(table.rows, bars, strict=True)]
@@ -390,11 +388,9 @@ def duel_section(run: Run) -> Section:
         f"the p-value of the second being {margin} or more worse (Tango's test). "
         f"{duel.tested_baseline} is tested for this, as the best baseline on validation. An "
         "equally good baseline passes four times in five with "
-        f"{numbers.count(duel.required_messages)} messages."
+        f"{numbers.count(duel.required_messages)} messages. A hold-out of this size detects "
+        f"differences of at least {numbers.unsigned(duel.minimum_detectable_difference)}."
     )
-    if duel.minimum_detectable_difference is not None:
-        detectable = numbers.unsigned(duel.minimum_detectable_difference)
-        notes += f" A hold-out of this size detects differences of at least {detectable}."
     return Section(
         "duel",
         title,
@@ -411,6 +407,7 @@ def duel_section(run: Run) -> Section:
 def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
     """Return the candidates' accuracies with the bars of their intervals on one scale."""
     low = min(candidate.accuracy_interval_95[0] for candidate in duel.candidates)
+    # Not from 0: on a scale of 0 to 100 % intervals of a few points are too narrow to compare.
     start = max(0.0, low - 0.25 * (1 - low))
 
     def place(share: float) -> float:
