@@ -97,6 +97,7 @@ def _fraction(x: float, a: float, b: float) -> float:
 
 
 def _off_zero(value: float) -> float:
+    # Lentz's method divides by these values.
     return value if abs(value) > _TINY else _TINY
 
 
@@ -176,6 +177,7 @@ def weighted_share(
     verdicts = sum(group.counts.verdicts for group in groups)
     if not verdicts:
         return None
+    # Never 0 or 1, or the variance below would be 0.
     whole = (sum(group.counts.right for group in groups) + 0.5) / (verdicts + 1)
     total = sum(group.traffic for group in groups)
     value = drawn = variance = 0.0

@@ -122,6 +122,7 @@ def accuracy_figures(desk: Desk) -> AccuracyFigures:
     It reads the audit sample of 119 days, so keep the result for a minute or more.
     """
     now_ms = desk.clock()
+    # From the beginning of a day, because traffic is counted by day.
     since_ms = (now_ms // DAY_MS - HISTORY_DAYS) * DAY_MS
     recent_ms = now_ms - RECENT_DAYS * DAY_MS
     with desk.database.read() as tx:
@@ -273,6 +274,7 @@ def _confusions(items: Sequence[Audited], traffic: dict[Stratum, int]) -> tuple[
     results: Counter[str] = Counter()
     for stratum, count in traffic.items():
         results[stratum.label] += count
+    # Scaled by label: the decided items of a label stand for all its results.
     found = [
         Confusion(machine, people, count, count * results[machine] / decided[machine])
         for (machine, people), count in pairs.items()

@@ -61,6 +61,7 @@ class AccuracyMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the metrics, a minute old at most. None holds a message's text."""
         with self._lock:
+            # Within the lock: two scrapes at once would both read the audit sample of 119 days.
             now_ms = self._clock()
             if self._last is None or now_ms - self._read_ms >= self._keep_ms:
                 try:

@@ -198,6 +198,8 @@ class Provider:
         and every sign-in would wait for its own.
         """
         with self._lock:
+            # The lock is held while fetching: other sign-ins wait for this answer instead of asking
+            # too.
             now_ms, known = self._clock(), self._known
             if known is not None and now_ms - known.at_ms < _FRESH_MS:
                 return known

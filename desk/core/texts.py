@@ -81,6 +81,7 @@ def similarity(text: str, other: str) -> float:
 
     Only the first 1,000 characters count. A text without a letter is like no other.
     """
+    # Two blanks are the only shingle of a text without a letter.
     ours, theirs = (_shingles(each, _MAX_CHARS_ALIKE) - {"  "} for each in (text, other))
     return len(ours & theirs) / max(1, len(ours | theirs))
 

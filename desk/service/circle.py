@@ -328,6 +328,7 @@ def _finding(kept: StoredAdvice | None, number: int) -> tuple[Given, Finding]:
 
 def _given(kept: StoredAdvice) -> Given:
     body: Mapping[str, object] = kept.body
+    # The stored body has "counts" in addition.
     advice = decode(Advice, body, "the advice", skip_unknown=True)
     counts = body["counts"]
     assert isinstance(counts, list)

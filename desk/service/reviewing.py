@@ -196,6 +196,7 @@ def undo(desk: Desk, person: Person) -> Task:
         later = [each for each in decisions.on_item(tx, item.id) if each.id > last.id]
         if later:
             raise NothingToUndo("somebody has decided this item since")
+        # An error from here on rolls the transaction back, and the decision stands.
         decisions.take_back(tx, last.id, person.id, now_ms)
         state, _ = decisions.settle(tx, item, now_ms)
         if state == "decided":

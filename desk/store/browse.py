@@ -185,6 +185,7 @@ def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]
     """Return a table (``item_id``, ``rank``) of the texts that have all words, the last as a
     prefix, and the column that orders it, best first."""
     if tx.dialect.name == "sqlite":
+        # Quoted, or FTS5 would read the words AND, OR, NOT and NEAR of a message as operators.
         query = " AND ".join(f'"{word}"' for word in words) + "*"
         found = (
             sa.text("SELECT rowid AS item_id, rank FROM text_search WHERE text_search MATCH :query")
@@ -193,8 +194,10 @@ def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]
             .subquery("found")
         )
         return found, found.c.rank
+    # "simple" has no stop words and no stemming of one language, as on SQLite.
     tsquery = sa.func.to_tsquery("simple", " & ".join(f"'{word}'" for word in words) + ":*")
     found = (
+        # Negative, because the lowest rank is the best in FTS5.
         sa.select(texts.c.item_id, (-sa.func.ts_rank(_SEARCH, tsquery)).label("rank"))
         .where(_SEARCH.op("@@")(tsquery))
         .subquery("found")
@@ -251,6 +254,7 @@ def _most_similar_on_sqlite(
     )
     long = dict(tx.execute(query).tuples().all())
     mean = sum(long.values()) / max(1, len(long))
+    # BM25's denominator with k1 = 1.2 and b = 0.75, for a word that counts once.
     ranks = {id_: score[id_] / (1.3 + 0.9 * length / mean) for id_, length in long.items()}
     return sorted(ranks, key=lambda id_: (-ranks[id_], -id_))[:limit]
 

@@ -238,6 +238,8 @@ def _hold(
 def candidates(queue: Queue) -> sa.Select[Any]:
     """Return a query of ids: the first item of each facet and state in the queue. Its parameters
     are ``person_id``, ``now_ms``, and how many items to ``skip`` in each."""
+    # By facet, each of which has an index in this order: one query over all items would sort every
+    # open item for a queue without conditions.
     order = _order(queue.order)
     firsts = []
     for state in ("open", "second"):

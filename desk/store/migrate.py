@@ -27,6 +27,7 @@ def migrate(database: Database) -> str:
     config = _config()
     with database.write(patient=True) as tx:
         if not database.is_sqlite:
+            # Any number that nothing else in the database uses.
             tx.exec_driver_sql("SELECT pg_advisory_xact_lock(7305714)")
         _refuse_newer(_version_of(tx))
         config.attributes["connection"] = tx
@@ -69,5 +70,6 @@ def _refuse_newer(found: str | None) -> None:
 
 def _config() -> Config:
     config = Config()
+    # Alembic's options go through configparser, where a % begins an interpolation.
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     return config

@@ -71,6 +71,8 @@ def is_corrected(tx: Tx, item_id: int) -> bool:
 
 def give_sequence(tx: Tx, now_ms: int, limit: int) -> int:
     """Give the next rows that are due their sequence numbers; return how many."""
+    # Not a sequence of the database: this lock gives numbers in the order of commits, and a
+    # transaction that is rolled back leaves no gap.
     last = _lock_counter(tx)
     due = (
         sa.select(outbox.c.id)

@@ -46,6 +46,7 @@ class CheckedConnection(Connection):  # type: ignore[misc]
     def wait_for_answers(self, timeout_s: float | None) -> None:
         """Close the connection if a statement is not answered in this time (None: no limit)."""
         if self._usock is not None:
+            # pg8000 has no way to change the timeout of an open connection.
             self._usock.settimeout(timeout_s)
 
     def close(self) -> None:
@@ -67,6 +68,7 @@ def connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) ->
     own = None
     try:
         own = socket.create_connection(address, options["timeout"])
+        # Pooled connections are idle for long, and firewalls drop silent ones.
         own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return CheckedConnection(**options, sock=own)
     except OSError as error:

@@ -81,9 +81,8 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         ) from error
 
 
-_numbers = (
-    count()
-)  # not the loop's time, which may be the same for connections that arrive together
+# Not the loop's time, which may be the same for connections that arrive together.
+_numbers = count()
 
 
 class BoundedConnection(H11Protocol):

@@ -56,6 +56,7 @@ def act(visit: Visit) -> Response:
     try:
         person = people.arrive(visit.desk, name, name, role=role_on_arrival(visit.web, name))
     except NotAllowed:
+        # As for a wrong password: the answer must not show which accounts exist.
         return _again(visit, name, t("sign_in.wrong"), 401)
     response = redirect(inside(visit.form.get("next")) or "/")
     begin_session(visit, response, person)
