@@ -291,10 +291,11 @@ def _run_engines(
             console=console,
         )
         by_onnx = manifest.head is not None and bool(manifest.head.onnx)
+        # ONNX Runtime runs on the processor, on a machine with a GPU too.
         speeds.append(
-            EngineSpeed("onnxruntime", speed, describe_device())
+            EngineSpeed("onnxruntime", speed, describe_device("cpu"))
             if by_onnx
-            else EngineSpeed("transformers", speed, describe_device("auto"))
+            else EngineSpeed("transformers", speed, describe_device())
         )
     if request.engine != "transformers":
         answers = run_worker(
@@ -305,8 +306,10 @@ def _run_engines(
             holdout_alone=bool(scores),
             settings=request.worker_settings,
         )
-        name = "worker" if manifest.kind in ENCODER_KINDS else WORKER_ENGINE
-        speeds.append(EngineSpeed(name, answers.messages_per_s, describe_device()))
+        name, device = WORKER_ENGINE, "auto"
+        if manifest.kind in ENCODER_KINDS:
+            name, device = "worker", "cpu"
+        speeds.append(EngineSpeed(name, answers.messages_per_s, describe_device(device)))
         if not scores:
             scores = scores_of(answers, manifest)
     return _Measured(scores, tuple(speeds), batches, answers)

@@ -155,7 +155,7 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
     found = run.evaluation.calibration
-    chance = ece_by_chance(found.reliability)
+    chance = ece_by_chance(found.reliability, effect=run.evaluation.design_effect)
     if found.ece > max(LARGEST_ECE, chance):
         why = (
             f"Confidence and accuracy differ by {numbers.percent(found.ece)} on average; perfect "

@@ -32,7 +32,7 @@ from trainer.report.page import (
     small,
 )
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
-from trainer.statistics.metrics import weighted_accuracy, wilson
+from trainer.statistics.metrics import share_interval, weighted_accuracy
 from trainer.store.rules import Criterion
 
 LARGEST_ECE = 0.03
@@ -195,7 +195,8 @@ def promise_is_broken(run: Run, evaluation: EvaluationRecord) -> bool:
     share = evaluation.review.accepted_accuracy
     if share is None or not accepted:
         return False
-    return wilson(round(share * accepted), accepted)[1] < promised(run)
+    # With the design effect, as in the gate: messages of one thread are right or wrong together.
+    return share_interval(share, accepted, evaluation.design_effect)[1] < promised(run)
 
 
 def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
