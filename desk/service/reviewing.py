@@ -290,8 +290,8 @@ class Dispute:
 
 
 def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
-    """Return the dispute that an adjudicator holds, else the oldest, which they hold then; of an
-    item if one is given.
+    """Return the dispute that an adjudicator holds, else the oldest, which they hold then; only
+    that of an item if one is given.
 
     None if there is none. A dispute on which they gave an opinion themselves does not count. Raises
     NotAllowed.
@@ -302,7 +302,7 @@ def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Disp
     with desk.database.write() as tx:
         item = claims.held_dispute(tx, person.id, now_ms, item_id)
         if item is None:
-            waiting = decisions.disputes(person.id, now_ms)
+            waiting = decisions.disputes(person.id, now_ms, item_id)
             item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
         return None if item is None else _dispute(tx, desk, person, item)
 
