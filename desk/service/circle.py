@@ -158,6 +158,7 @@ def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> N
         labelled_ms=now_ms,
         origin=ORIGINS[task.purpose],
         sample_share=None,
+        # By the task's id, so that loading a file again draws the same tasks.
         opinions_wanted=2 if is_drawn("double", desk.project.installation, task.id, share) else 1,
         batch_id=batch_id,
     )
@@ -239,6 +240,7 @@ def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) 
     now_ms = desk.clock()
     by = person.id if person is not None else None
     with desk.database.write() as tx:
+        # The digest is of the whole file: two may differ only in their messages.
         id_, is_new = proposals.add_advice(
             tx, sha256_json(encode(advice)), body, found, person_id=by, now_ms=now_ms
         )

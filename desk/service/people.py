@@ -166,6 +166,7 @@ def add_local(
     """
     if by is not None:
         require(by, "owner")
+    # Sign-in strips the name that is typed.
     if not 0 < len(subject) <= MAX_NAME_CHARS or subject != subject.strip():
         raise Refused(f"a user name has 1 to {MAX_NAME_CHARS} characters, and no blanks around it")
     now_ms = desk.clock()

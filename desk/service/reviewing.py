@@ -73,6 +73,7 @@ def held_item(
     is only loaded takes no message from others. Raises NotAllowed, DatabaseUnavailable."""
     require(person, "reviewer")
     now_ms = desk.clock()
+    # A transaction that writes, because the log says who saw the message.
     with desk.database.write() as tx:
         if item_id is None:
             item = claims.held_by(tx, person.id, now_ms, queue=queue)

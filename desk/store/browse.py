@@ -119,17 +119,17 @@ def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
     return [found[id_] for id_ in (*twins, *others) if id_ in found][:limit]
 
 
-def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:
-    """Return clusters of near-duplicates that wait for a first decision, the largest first. Blind
-    items are left out, because each is decided by itself."""
+def clusters(tx: Tx) -> list[Cluster]:
+    """Return the 50 largest clusters of near-duplicates that wait for a first decision, the largest
+    first. Blind items are left out, because each is decided by itself."""
     waiting = sa.func.count().label("waiting")
     query = (
         sa.select(items.c.cluster_key, waiting, sa.func.min(items.c.id))
         .where(items.c.state == "open", items.c.blind.is_(False), items.c.cluster_key.is_not(None))
         .group_by(items.c.cluster_key)
-        .having(sa.func.count() >= least)
+        .having(sa.func.count() > 1)
         .order_by(waiting.desc(), items.c.cluster_key)
-        .limit(limit)
+        .limit(50)
     )
     found = []
     for key, count, first in tx.execute(query).all():
@@ -143,8 +143,12 @@ def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:
     return found
 
 
-def members(tx: Tx, cluster_key: str, limit: int = 50) -> list[Hit]:
-    """Return the items of a cluster that wait for a first decision, with their texts."""
+_MOST_MEMBERS = 50
+
+
+def members(tx: Tx, cluster_key: str) -> list[Hit]:
+    """Return the items of a cluster that wait for a first decision, with their texts; 50 at
+    most."""
     query = (
         sa.select(*ITEM, texts.c.text)
         .join(texts, texts.c.item_id == items.c.id)
@@ -154,7 +158,7 @@ def members(tx: Tx, cluster_key: str, limit: int = 50) -> list[Hit]:
             items.c.blind.is_(False),
         )
         .order_by(items.c.id)
-        .limit(limit)
+        .limit(_MOST_MEMBERS)
     )
     return [Hit(read_row(Item, row), row.text) for row in tx.execute(query)]
 

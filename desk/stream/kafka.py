@@ -76,6 +76,8 @@ def _common(config: KafkaConfig) -> dict[str, Any]:
 
 def consumer(config: KafkaConfig, **more: Any) -> Consumer:
     """Create a consumer that is not in a group."""
+    # Without an error callback, a fatal error surfaces as a SystemError in whichever call comes
+    # next.
     return Consumer({**config.consumer, **more}, error_cb=on_error, logger=client_log)
 
 

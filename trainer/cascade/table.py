@@ -150,6 +150,11 @@ class StageRun:
     pairs: tuple[PairAnswer, ...]
 
     @property
+    def limits(self) -> Thresholds:
+        """The thresholds, other than its confidence, that keep it from answering as first stage."""
+        return replace(self.manifest.thresholds, review_confidence=None)
+
+    @property
     def messages_per_s(self) -> float | None:
         """The speed of the worker's engine, else of the trainer's; None if not measured."""
         speeds = {figures.name: figures.messages_per_s for figures in self.evaluation.engines}
@@ -273,9 +278,7 @@ def make_rule(
     the smaller parts were tested before the larger ones of ``choice``, so the margin still holds.
     If the first stage answers nearly everything, no review threshold can be chosen for the last.
     """
-    others = first.manifest.thresholds
-    limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)
-    may = may_answer(first.validation, limits)
+    may = may_answer(first.validation, first.limits)
     together = first.validation.together
     kept_from = review_threshold(
         first.validation.confidence[may],
@@ -287,12 +290,16 @@ def make_rule(
     if kept_from >= 1.0:
         return None
     rule = Rule(
-        kept_from, limits, replace(last.manifest.thresholds, review_disagreement=disagreement)
+        kept_from, first.limits, replace(last.manifest.thresholds, review_disagreement=disagreement)
     )
     share = float(rule.answers(first.validation).mean())
+    # Repeated, because a higher sure_from changes the answers that the review threshold is chosen
+    # on.
     for _ in range(_TRIES if share <= 1 - LEAST_SHARE else 0):
         decisions = rule.decide(first.validation, last.validation)
         right = _right(decisions, first.validation)
+        # The first stage's answers are not reviewed: with a confidence of 1 every threshold accepts
+        # them.
         sure = np.array([1.0 if not each.earlier else each.confidence for each in decisions])
         confidence = review_threshold(sure, right, precision, floor=0.5, groups=together)
         rule = replace(rule, last=replace(rule.last, review_confidence=confidence))
@@ -307,11 +314,9 @@ def make_row(
     first: StageRun, last: StageRun, margin: float, *, precision: float, disagreement: float | None
 ) -> tuple[CascadeRow, Rule | None]:
     """Try a margin: return the table's row, and the rule (None if the last stage answers all)."""
-    others = first.manifest.thresholds
-    limits = Thresholds(None, others.review_off_label_mass, others.review_out_of_scope)
     choice = choose_threshold(
         first.validation.confidence,
-        may_answer(first.validation, limits),
+        may_answer(first.validation, first.limits),
         first.validation.correct,
         last.validation.correct,
         margin,

@@ -196,9 +196,9 @@ def _words(name: str) -> frozenset[str]:
     return frozenset(part.removesuffix("s") for part in parts)
 
 
-def _list(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 _SHORTENED_WARN, _SHORTENED_FAIL = 0.01, 0.25

@@ -300,9 +300,7 @@ def self_confidence(
 ) -> NDArray[np.float64]:
     """Return the probability of each row's own label, (rows,)."""
     # Ranked planted errors better than the normalized margin did.
-    from cleanlab.rank import get_self_confidence_for_each_label  # takes seconds
-
-    return np.asarray(get_self_confidence_for_each_label(labels, probabilities))
+    return probabilities[np.arange(len(labels)), labels]
 
 
 def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -312,7 +310,7 @@ def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArr
     class needs a row. The number to flag is estimated for each pair of classes, with thresholds
     that allow for over-confident models (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068).
     """
-    from cleanlab.filter import find_label_issues
+    from cleanlab.filter import find_label_issues  # takes seconds
 
     found = find_label_issues(
         labels,

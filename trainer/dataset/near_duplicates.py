@@ -123,11 +123,9 @@ def group_near(
     return NearGroups(_members(clusters[number]), list(same.values()))
 
 
-def near_clusters(
-    keys: Sequence[str], *, similarity: float, tick: Callable[[int], None] = lambda _: None
-) -> list[list[int]]:
+def near_clusters(keys: Sequence[str], *, similarity: float) -> list[list[int]]:
     """Return the clusters of ``group_near`` alone."""
-    return group_near(len(keys), keys.__getitem__, similarity=similarity, tick=tick).clusters
+    return group_near(len(keys), keys.__getitem__, similarity=similarity).clusters
 
 
 def _digest(text: str) -> int:

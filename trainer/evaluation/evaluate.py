@@ -201,6 +201,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         )
     _write(request.out, record, predictions, probes)
     run = request.adapter.resolve().parent
+    # A run's card shows the run's own evaluation, not one that was written elsewhere.
     if (run / TRAINING.name).is_file() and request.out.resolve() == run / EVALUATION_FOLDER:
         write_run_card(run)
     track_evaluation(read_training(run, manifest), record, console)
@@ -395,6 +396,8 @@ def _make_setup(
     promised = promised_by(manifest)
     wanted = request.wanted_precision
     if wanted is None:
+        # The adapter's own promise: measured by a higher precision, an adapter that keeps its
+        # promise would be sent back for more review.
         wanted = promised[0] if promised is not None else PRECISION
     return Setup(
         created_at=rfc3339_now(),

@@ -135,8 +135,6 @@ def fit_by_folds(
     folds: NDArray[np.int64],
     outputs: int,
     measure: Callable[[NDArray[np.float64]], float],
-    *,
-    grid: Sequence[float] = C_GRID,
 ) -> Iterator[Fit]:
     """Yield the same as ``fit_grid`` without validation: each ``Fit.model`` is an array, (messages,
     ``outputs``), of each message's logits by a model that learned the other ``folds``."""
@@ -145,7 +143,7 @@ def fit_by_folds(
         scores = _held_out(x, np.array(classes), folds, outputs, c)
         return Fit(measure(scores), c, scores)
 
-    return _climb(fit, grid)
+    return _climb(fit, C_GRID)
 
 
 def _held_out(

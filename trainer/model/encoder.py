@@ -273,6 +273,7 @@ def _make(
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     classifier = Classifier(backbone, head, pooling=shape.pooling, unit=shape.unit)
+    # Not every config has one, and masked positions may hold any id.
     pad_id = getattr(config, "pad_token_id", None)
     lora = None
     if shape.lora is not None:

@@ -129,6 +129,8 @@ def load_lora_model(
     if load_in_4bit:
         quantized = {"quantization_config": _four_bits(dtype), "device_map": {"": str(chosen)}}
     try:
+        # use_safetensors, because a pickle can run code; local_files_only, because transformers
+        # would otherwise ask the Hugging Face Hub for a newer version.
         causal_lm = AutoModelForCausalLM.from_pretrained(
             base,
             dtype=dtype,

@@ -179,6 +179,7 @@ def make_prompt(
     blocks only. ``redaction`` names the rules that redact personal data. Raises BadInput, or
     ContractError from the choice of codes.
     """
+    # Codes first: the system text lists them, and the suffix does not depend on that text.
     _, suffix = _split(render, instruction)
     codes = choose_codes(taxonomy.names, suffix, encoders.control, encoders.single_tokens)
     lines = [instruction]

@@ -57,6 +57,7 @@ def compare(
         _compare(ALONE, _alone(new), _alone(current), groups),
     ]
     surest = sum(not each.review for each in current)
+    # If none or all go without review, there is nothing to rank.
     if 0 < surest < len(current):
         pair = _surest(new, surest), _surest(current, surest)
         found.append(_compare(SUREST, *pair, groups, turned=True))

@@ -152,13 +152,18 @@ def path(points: Sequence[tuple[float, float]], style: str) -> Markup:
     return element("path", d=f"M{steps}", class_=style)
 
 
-def nice_ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:
+_MOST_TICKS = 5
+
+
+def nice_ticks(low: float, high: float) -> tuple[float, ...]:
     """Return round values (steps of 1, 2, 2.5 or 5 times a power of ten) inside the range."""
     span = high - low
     if span <= 0:
         return (low,)
-    power = 10 ** math.floor(math.log10(span / wanted))
-    step = next((n * power for n in (1, 2, 2.5, 5) if span / (n * power) <= wanted), 10 * power)
+    power = 10 ** math.floor(math.log10(span / _MOST_TICKS))
+    step = next(
+        (n * power for n in (1, 2, 2.5, 5) if span / (n * power) <= _MOST_TICKS), 10 * power
+    )
     # With a margin for rounding, which must not drop a tick at either end of the range.
     first = math.ceil(low / step - 1e-9)
     ticks = []

@@ -234,11 +234,9 @@ def _smoothed_nll(
 _RESAMPLES = 4000
 
 
-def ece_by_chance(
-    bins: Sequence[ReliabilityBin], *, effect: float = 1.0, level: float = 0.95, seed: int = 0
-) -> float:
-    """Return the ECE that a perfectly calibrated model stays below with probability ``level``,
-    on messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
+def ece_by_chance(bins: Sequence[ReliabilityBin], *, effect: float = 1.0, seed: int = 0) -> float:
+    """Return the ECE that a perfectly calibrated model stays below in 95 % of all cases, on
+    messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
     messages. ``effect`` messages count as one.
 
     A measured ECE below it does not indicate wrong confidences. An ECE is never negative and grows
@@ -250,4 +248,4 @@ def ece_by_chance(
         return 0.0
     hits = np.random.default_rng(seed).binomial(counts, confidence, size=(_RESAMPLES, len(bins)))
     errors = np.abs(hits - counts * confidence).sum(axis=1) / counts.sum()
-    return float(np.quantile(errors, level))
+    return float(np.quantile(errors, 0.95))

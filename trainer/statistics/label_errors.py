@@ -23,7 +23,7 @@ import numpy as np
 import scipy
 
 from trainer.statistics.calibration import Bools, Floats, Ints
-from trainer.statistics.metrics import wilson
+from trainer.statistics.metrics import share_interval, wilson
 
 _LOG_TEMPERATURES = (-2.5, 1.0)
 _MOST = 0.9
@@ -191,11 +191,4 @@ def _effective(sample: int, population: int) -> float:
 
 
 def _wilson(share: float, size: float) -> tuple[float, float]:
-    """Return the Wilson score interval of a share; ``size`` need not be an integer."""
-    if math.isinf(size):
-        return share, share
-    middle = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
-    half = (
-        _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size * size))
-    )
-    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+    return (share, share) if math.isinf(size) else share_interval(share, size)

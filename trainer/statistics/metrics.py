@@ -107,7 +107,7 @@ _RESAMPLES = 2000
 
 
 def macro_f1_interval(
-    confusion: Sequence[Sequence[int]], effect: float = 1.0, *, seed: int = 0
+    confusion: Sequence[Sequence[int]], effect: float = 1.0
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of macro-F1 (percentiles; Efron & Tibshirani 1993): the
     messages of a confusion matrix are drawn again; ``effect`` messages count as one."""
@@ -118,7 +118,7 @@ def macro_f1_interval(
     size = max(1, round(total / effect))
     cells = (counts / total).ravel()
     # One multinomial draw of the cells is a bootstrap of the messages, which need not be kept.
-    drawn = np.random.default_rng(seed).multinomial(size, cells, size=_RESAMPLES)
+    drawn = np.random.default_rng(0).multinomial(size, cells, size=_RESAMPLES)
     drawn = drawn.reshape(_RESAMPLES, *counts.shape)
     hits = drawn.diagonal(axis1=1, axis2=2)
     support, given = drawn.sum(axis=2), drawn.sum(axis=1)
@@ -265,16 +265,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def minimum_detectable_difference(
-    discordance: float, total: float, *, alpha: float = ALPHA, power: float = POWER
-) -> float:
+def minimum_detectable_difference(discordance: float, total: float) -> float:
     """Return the smallest difference of accuracy that McNemar's test on ``total`` messages finds
-    with ``power`` at a two-sided ``alpha``, if a share ``discordance`` of them is discordant.
+    with ``POWER`` at a two-sided ``ALPHA``, if a share ``discordance`` of them is discordant.
 
     Solves n = (z_alpha * sqrt(p) + z_power * sqrt(p - d^2))^2 / d^2 for d (Connor 1987, Biometrics
     43:207). A difference cannot exceed the discordance, so the discordance is at least d.
     """
-    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
+    z_alpha, z_power = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(POWER)
 
     def is_found(d: float) -> bool:
         p = max(discordance, d)

@@ -142,7 +142,7 @@ def place_probes(store: Path, digest: str, planned: PlannedProbes) -> None:
         return
     write_probes(path, planned.file)
     # Workers run in the group of the store's folder. A user who may not give the file to it keeps
-    # the own group, which ``describe`` reports.
+    # their own group, which ``describe`` reports.
     with suppress(PermissionError):
         os.chown(path, -1, store.stat().st_gid)
 

@@ -171,6 +171,7 @@ def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response
     except (ProviderUnavailable, ProviderWrong) as error:
         return _not_now(visit, error)
     response = RedirectResponse(address, 303)
+    # A cookie's value takes no blanks, commas or semicolons (RFC 6265, section 4.1.1).
     held = base64.urlsafe_b64encode(next_path.encode()).decode().rstrip("=")
     name = visit.web.options.provider_cookie
     set_cookie(visit.web, response, name, f"{secret}.{held}", age_s=_LONGEST_S)
