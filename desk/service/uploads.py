@@ -16,6 +16,7 @@ from worker.common.tables import Limits, Table, TableError, format_of, read_tabl
 from worker.contract.exchange import Task, task_id
 from worker.contract.text import message_sha256
 
+# Parsing 56 MB of JSON took 1.5 GB of memory.
 MAX_JSON_BYTES = 8_000_000
 """Largest JSON value that is parsed: a line of tasks, or a whole advice or proposal."""
 

@@ -19,6 +19,8 @@ from desk.store.database import Tx
 from desk.store.tables import items, texts
 from desk.store.types import ITEM, Item, read_row
 
+# A page that ranked all decided messages with a common word took 133 ms of CPU among 100,000 of
+# them, and 7 ms among these.
 NEAR = 500
 """Similar messages are searched among so many before and after this one."""
 

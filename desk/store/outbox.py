@@ -141,6 +141,7 @@ def backlog(tx: Tx) -> Backlog:
 
 def forget_published(tx: Tx, before_ms: int) -> int:
     """Delete the records that were published before a time: they name the sender's message id."""
+    # The row stays with its kind, because a retraction may follow years later (is_corrected).
     old = (outbox.c.published_ms < before_ms, outbox.c.value.is_not(None))
     return tx.execute(outbox.update().where(*old).values(record_key=None, value=None)).rowcount
 

@@ -32,6 +32,8 @@ class CheckedConnection(Connection):  # type: ignore[misc]
 
     def handle_messages(self, context: Any) -> None:
         """Read the server's answer to its end. Raises InterfaceError if the connection is lost."""
+        # pg8000 lets the socket's error through, which SQLAlchemy does not recognize as a lost
+        # connection: the pool would keep it.
         try:
             super().handle_messages(context)
         except OSError as error:

@@ -202,6 +202,8 @@ class KafkaResults:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
+        # A transaction's marker has an offset too: without the ends that are met, a partition that
+        # was read whole would have a lag of 1 for ever.
         self._client = consumer(config, **{"enable.partition.eof": True})
         self._ends: dict[tuple[str, int], int] = {}
 

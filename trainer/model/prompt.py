@@ -142,6 +142,8 @@ class Renderer:
 
     def _strftime(self, form: str) -> str:
         """Replace transformers' function, which reads the clock."""
+        # A template that reads the clock would give a training that is resumed after midnight
+        # another prompt.
         self._asked = True
         return datetime.combine(PROMPT_DATE, time()).strftime(form)
 

@@ -152,6 +152,8 @@ def judge_accuracy(
         return criterion("accuracy", wanted, f"{accuracy:.4f}", accuracy >= floor)
     low, high = share_interval(accuracy, messages, effect)
     text = f"{low:.4f} (point {accuracy:.4f} of {messages})"
+    # Not "low >= floor" for a first adapter: 46 held-out messages show a floor of 90 % only if all
+    # are right, and it could be published by force alone.
     missed = high < floor
     if missed:
         text += f"; at most {high:.4f}"

@@ -286,6 +286,8 @@ def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None
 
 def _write_card(plan: Plan, reason: str | None) -> None:
     """Write the adapter's card next to it, with the stored figures."""
+    # Not in the adapter's folder: workers refuse a folder with a file that the manifest does not
+    # name.
     kept = stored_evidence(plan.store, plan.manifest.digest)
     sources = Sources(
         plan.manifest,

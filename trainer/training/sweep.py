@@ -63,6 +63,7 @@ def sweep(
         load_recipe(recipe_file, {**flags, **settings, "run": out / f"trial-{number}"})
         for number, settings in enumerate(combinations, start=1)
     ]
+    # One group for all trials: processes that have left a group cannot meet again.
     group = ProcessGroup(recipes[0].device, recipes[0].mixed_precision)
     try:
         if not group.is_main:
@@ -181,5 +182,6 @@ def _earlier_trials(
     if any(trial.settings not in combinations for trial in record.trials):
         raise BadInput(f"{path}: has trials of another grid: choose another --out")
     problem = f"{path}: has trials of another training"
+    # The grid alone does not identify trials: with another dataset or base they are other trials.
     require_same(record.fixed, fixed, problem, "choose another --out")
     return list(record.trials)
