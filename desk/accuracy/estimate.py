@@ -73,6 +73,7 @@ def exact_limits(share: float, size: float) -> tuple[float, float]:
         return 0.0, 1.0
     hits = min(size, max(0.0, share * size))
     misses = size - hits
+    # By rounding, share * size may miss 0 or the size by a little; beta's parameters are above 0.
     low = beta_quantile(0.025, hits, misses + 1) if hits > 1e-9 else 0.0
     high = beta_quantile(0.975, hits + 1, misses) if misses > 1e-9 else 1.0
     return low, high

@@ -67,6 +67,7 @@ class AccuracyMetrics(Collector):
                 try:
                     self._last, self._read_ms = self._read(), now_ms
                 except TryAgain as error:
+                    # Old figures would look like those of now.
                     self._last = None
                     _log.warning("accuracy.unknown", reason=str(error))
                     return

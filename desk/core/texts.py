@@ -51,6 +51,8 @@ quarter as many messages are left."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 _PRIME = (1 << 61) - 1  # a Mersenne prime: products are reduced fast
+# From SHA-256, because keys are stored: hash() and random differ between processes or versions of
+# Python. Never 0: a factor of 0 would give all shingles one hash.
 _SEEDS = [
     tuple(
         int.from_bytes(hashlib.sha256(f"near {row} {part}".encode()).digest()[:7], "big") + 1

@@ -74,6 +74,7 @@ def load_task_file(
     if person is not None:
         require(person, "owner")
     try:
+        # Not splitlines(): JSON may hold U+2028 within a text, and it would break the line there.
         tasks = parse_tasks(file.split("\n") if isinstance(file, str) else file, name)
     except RecordRefused as error:
         raise Refused(f"{error}: make the file again, nothing of it was loaded") from None

@@ -124,6 +124,7 @@ def whose(desk: Desk, token: str, *, longest_ms: int, idle_ms: int) -> Person | 
         return None
     if now_ms - found.created_ms >= longest_ms or now_ms - found.seen_ms >= idle_ms:
         return None
+    # With a short idle time, one touch a minute could let a session end that is in use.
     if now_ms - found.seen_ms >= min(_TOUCH_MS, idle_ms // 2):
         with desk.database.write() as tx:
             people.touch_session(tx, digest, now_ms)
@@ -191,6 +192,7 @@ def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = 
         if person is None:
             raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
         people.set_password(tx, person.id, hashed, now_ms)
+        # Whoever knew the old password may still be signed in by it.
         people.end_sessions_of(tx, person.id)
         actor = by.id if by is not None else None
         people.log(tx, now_ms, actor, "password.changed", detail={"person": person.pseudonym})

@@ -410,6 +410,7 @@ def conclude_in(
         return Concluded(earlier.id, earlier.item_id, item.state)
     if item is None or item.state not in _ALLOWED[final]:
         raise ClaimLost("somebody else has decided this message meanwhile")
+    # Not holds(): a pause longer than the claim loses no decision while nobody else took the item.
     if not claims.is_kept(tx, item_id, person.id):
         raise ClaimLost("another reviewer has this message now, or you gave it back by signing out")
     made = _add(tx, desk, item, person, said, final=final)

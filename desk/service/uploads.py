@@ -56,6 +56,7 @@ def _schema(content: bytes) -> str:
         return ""
     try:
         value = json.loads(content.decode("utf-8-sig"))
+    # A few kilobytes of opening brackets are nested too deep for the parser.
     except (ValueError, RecursionError):
         return ""
     return str(value.get("schema", _NO_SCHEMA)).partition("/")[0] if isinstance(value, dict) else ""

@@ -43,6 +43,7 @@ def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> 
     except SettingsError:
         pages.close()
         raise
+    # With port 0 the system chooses it, and OwnPort compares with the one that it chose.
     options = replace(options, metrics_port=metrics.getsockname()[1])
     config = uvicorn.Config(
         build_application(desk, options, provider),

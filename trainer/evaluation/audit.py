@@ -201,6 +201,7 @@ def _rows_of_answers(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
     rows = []
     for line, cells in file.rows:
         answer = answer_of(file, line, cells) if cells["decision"].strip() else None
+        # An export has other purposes too, and each reviewer's own opinion beside the outcome.
         if answer is None or not answer.audits_holdout or answer.role != "outcome":
             continue
         rows.append(_Audited(line, answer.id, answer.batch or "", answer.new_label or None))

@@ -91,6 +91,7 @@ def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
                 f"{path}: line {number} has the label {label!r}, which is not a label of the "
                 f"adapter: use {', '.join(labels)}"
             )
+        # Twice it would be tried twice at each start of a worker.
         found.setdefault(message, Example(str(number), message, label))
     if wrong:
         raise BadInput(*wrong)

@@ -281,6 +281,7 @@ def path_to(history: Sequence[Entry], current: str | None) -> tuple[str, ...]:
     path: list[str] = []
     for entry in history:
         _align(path, entry.previous)
+        # Neither moves the current adapter.
         if entry.event in {"canary", "end_canary"}:
             continue
         if entry.event == "rollback" and entry.digest in path:
@@ -375,6 +376,7 @@ def promote_canary(store: Path, *, reason: str | None = None) -> tuple[Pointer, 
     # Checked before the lock as well, which would leave its file in a folder that is not a store.
     _require_canary(store)
     with moving(store) as signature:
+        # Again: whoever held the lock until now may have moved both.
         canary, before = _require_canary(store), read_pointer(store)
         if before is None:
             raise BadInput(f"{store}: no adapter is current: publish one (clerk-trainer publish)")

@@ -287,6 +287,7 @@ def write_record(store: Path, record: AdapterRecord, evidence: Evidence | None) 
     file = record_file(record.digest)
     if record.evaluation is not None:
         assert evidence is not None
+        # First: a kill in between leaves answers without a record, never a record without answers.
         write_atomically(store / answers_file(record.digest).name, evidence.kept_answers)
     elif earlier := file.read_if_present(store):
         kept = ("evaluation_sha256", "predictions_sha256", "evaluation")

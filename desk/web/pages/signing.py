@@ -67,6 +67,8 @@ def _check(visit: Visit, name: str, password: str, *, reason: str = "") -> tuple
     """Return the seconds to wait before the next attempt, and whether the password is right. A
     wrong one is logged with ``reason``."""
     attempts = visit.web.attempts
+    # Counted before the check: attempts that are sent at once would all find the count of the
+    # first.
     wait_s = attempts.begin(visit.address, name)
     if wait_s:
         return math.ceil(wait_s), False
