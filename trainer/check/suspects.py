@@ -300,7 +300,8 @@ def self_confidence(
 ) -> NDArray[np.float64]:
     """Return the probability of each row's own label, (rows,)."""
     # Ranked planted errors better than the normalized margin did.
-    return probabilities[np.arange(len(labels)), labels]
+    own: NDArray[np.float64] = probabilities[np.arange(len(labels)), labels]
+    return own
 
 
 def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
