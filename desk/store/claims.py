@@ -348,12 +348,9 @@ def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
 
 
 def _of_age(queue: Queue) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if queue.min_age_s is not None:
-        conditions.append(items.c.received_ms <= _NOW - int(queue.min_age_s * 1000))
-    if queue.max_age_s is not None:
-        conditions.append(items.c.received_ms >= _NOW - int(queue.max_age_s * 1000))
-    return conditions
+    if queue.min_age_s is None:
+        return []
+    return [items.c.received_ms <= _NOW - int(queue.min_age_s * 1000)]
 
 
 def _order(order: Order) -> tuple[sa.ColumnElement[Any], ...]:

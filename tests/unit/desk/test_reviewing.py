@@ -292,7 +292,7 @@ def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:
         (Queue(label="refund"), 1),
         (Queue(reason="off_label_mass"), 2),
         (Queue(adapter_digest="b" * 64), 3),
-        (Queue(max_age_s=30), 3),
+        (Queue(min_age_s=60, order="newest"), 1),
         (Queue(label="refund", adapter_digest="b" * 64), None),
         (Queue(label="delivery", reason="off_label_mass"), 2),
         (Queue(origin="audit"), None),
