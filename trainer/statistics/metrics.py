@@ -279,6 +279,7 @@ def minimum_detectable_difference(discordance: float, total: float) -> float:
         return d * math.sqrt(total) >= z_alpha * math.sqrt(p) + z_power * math.sqrt(p - d * d)
 
     low, high = 0.0, 1.0
+    # Sixty halvings reach the last digit of a float.
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if is_found(middle) else (middle, high)
