@@ -28,7 +28,6 @@ from trainer.report.page import (
 )
 from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
-from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.metrics import messages_to_show
 from trainer.statistics.thresholds import describe_promise
 from trainer.store.gate import STEERING, judge_accuracy
@@ -155,7 +154,7 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
     found = run.evaluation.calibration
-    chance = ece_by_chance(found.reliability, effect=run.evaluation.design_effect)
+    chance = facts.error_by_chance(run.evaluation)
     if found.ece > max(LARGEST_ECE, chance):
         why = (
             f"Confidence and accuracy differ by {numbers.percent(found.ece)} on average; perfect "

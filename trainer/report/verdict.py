@@ -65,7 +65,8 @@ def verdict_section(run: Run) -> Section:
     rules = (
         f"{recomputed}The page marks as a concern: a better rival; a baseline that is as good "
         "within the duel's margin, or may be; an answer outside the labels; accepted answers below "
-        f"the promised precision; a calibration error above {numbers.percent(LARGEST_ECE)}; a "
+        f"the promised precision; a calibration error above {numbers.percent(LARGEST_ECE)} "
+        "that chance does not explain; a "
         f"label with an F1 below {WEAK_F1}; a hold-out opened more than {MANY_OPENINGS} times; "
         "engines that disagree; a check of the data with findings; an audit of the labels that "
         "contradicts the accuracy. The gate of `clerk-trainer publish` decides whether an adapter "
@@ -219,14 +220,17 @@ def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
 
 
 def _calibrated(evaluation: EvaluationRecord) -> Point:
-    error = evaluation.calibration.ece
-    fine = error <= LARGEST_ECE
-    claim = "Its confidence is well calibrated" if fine else "Its confidence is badly calibrated"
+    error, chance = evaluation.calibration.ece, facts.error_by_chance(evaluation)
     detail = (
         f"Confidence and accuracy differ by {numbers.unsigned(error)} on average (expected "
         "calibration error)."
     )
-    return Point(GOOD if fine else WARN, claim, detail)
+    if error <= LARGEST_ECE:
+        return Point(GOOD, "Its confidence is well calibrated", detail)
+    if error <= chance:
+        detail += " The difference is within the uncertainty of so few messages."
+        return Point(GOOD, "Its confidence is not shown to be badly calibrated", detail)
+    return Point(WARN, "Its confidence is badly calibrated", detail)
 
 
 def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:

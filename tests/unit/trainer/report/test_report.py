@@ -20,10 +20,13 @@ from trainer.artifacts.evaluation import AUDIT, AuditRecord, EvaluatedAdapter, E
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
-from trainer.report.page import MOST_CHARACTERS, Drawn, Report
+from trainer.facts import calibration
+from trainer.numbers import percent
+from trainer.report.page import MOST_CHARACTERS, WARN, Drawn, Report
 from trainer.report.run import read_run
 from trainer.report.run_page import write_report
 from trainer.report.run_steps import steps_section
+from trainer.report.verdict import verdict_section
 from trainer.statistics.calibration import ece_by_chance
 
 pytestmark = pytest.mark.slow
@@ -350,6 +353,12 @@ def test_messages_of_one_thread_are_not_evidence_of_their_own(made: Made) -> Non
         titles = {step.title for step in drawn.content["steps"]}
         assert ("Send more to review, or validate on more" in titles) is expected
         assert ("Calibrate on more messages" in titles) is expected
+        found = verdict_section(replace(run, evaluation=judged)).blocks[0]
+        assert isinstance(found, Drawn)
+        tones = {point.claim: point.tone for point in found.content["points"]}
+        assert (tones.get("Its confidence is badly calibrated") == WARN) is expected
+        (row,) = (text for name, text in calibration(judged) if "ECE" in name)
+        assert f"up to {percent(alone if expected else together)}" in row
 
 
 def test_the_page_says_which_messages_the_accuracy_is_about(
