@@ -59,12 +59,18 @@ def calibration(record: EvaluationRecord) -> Facts:
     found = record.calibration
     chance = ""
     if found.reliability:
-        chance = f"; perfect confidences show up to {percent(ece_by_chance(found.reliability))}"
+        chance = f"; perfect confidences show up to {percent(error_by_chance(record))}"
     before = percent(found.ece_uncalibrated)
     yield "calibration error (ECE)", f"{percent(found.ece)} (uncalibrated {before}{chance})"
     before = decimal(found.nll_uncalibrated)
     yield "negative log-likelihood", f"{decimal(found.nll)} nats (uncalibrated {before})"
     yield "temperature", decimal(found.temperature)
+
+
+def error_by_chance(record: EvaluationRecord) -> float:
+    """Return the calibration error that perfect confidences show on as many messages."""
+    # With the design effect, as in the gate: messages of one thread are right or wrong together.
+    return ece_by_chance(record.calibration.reliability, effect=record.design_effect)
 
 
 def review(record: EvaluationRecord) -> Facts:

@@ -62,8 +62,8 @@ def beta_quantile(probability: float, a: float, b: float) -> float:
     return x
 
 
-def exact_limits(share: float, size: float, level: float = 0.95) -> tuple[float, float]:
-    """Return the limits of Clopper and Pearson (1934) for a share observed among ``size``.
+def exact_limits(share: float, size: float) -> tuple[float, float]:
+    """Return the 95 % limits of Clopper and Pearson (1934) for a share observed among ``size``.
 
     The size may be fractional. With the effective size of a weighted sample, the limits are those
     of Korn and Graubard (Confidence Intervals for Proportions with Small Expected Number of
@@ -71,11 +71,11 @@ def exact_limits(share: float, size: float, level: float = 0.95) -> tuple[float,
     """
     if size <= 0:
         return 0.0, 1.0
-    tail = (1 - level) / 2
     hits = min(size, max(0.0, share * size))
     misses = size - hits
-    low = beta_quantile(tail, hits, misses + 1) if hits > 1e-9 else 0.0
-    high = beta_quantile(1 - tail, hits + 1, misses) if misses > 1e-9 else 1.0
+    # By rounding, share * size may miss 0 or the size by a little; beta's parameters are above 0.
+    low = beta_quantile(0.025, hits, misses + 1) if hits > 1e-9 else 0.0
+    high = beta_quantile(0.975, hits + 1, misses) if misses > 1e-9 else 1.0
     return low, high
 
 
@@ -97,6 +97,7 @@ def _fraction(x: float, a: float, b: float) -> float:
 
 
 def _off_zero(value: float) -> float:
+    # Lentz's method divides by these values.
     return value if abs(value) > _TINY else _TINY
 
 
@@ -176,6 +177,7 @@ def weighted_share(
     verdicts = sum(group.counts.verdicts for group in groups)
     if not verdicts:
         return None
+    # Never 0 or 1, or the variance below would be 0.
     whole = (sum(group.counts.right for group in groups) + 0.5) / (verdicts + 1)
     total = sum(group.traffic for group in groups)
     value = drawn = variance = 0.0
@@ -448,14 +450,14 @@ class Fall:
     fell: bool
 
 
-def has_fallen(before: Share, lately: Share, sigmas: float = SIGMAS) -> bool:
+def has_fallen(before: Share, lately: Share) -> bool:
     """Whether a share is lower than before: the interval of the difference lies above 0 (Newcombe,
     Interval Estimation for the Difference between Independent Proportions, 1998, method 10, from
     Wilson's limits)."""
     if before.size < LEAST_REFERENCE or lately.size < LEAST_WINDOW:
         return False
-    low, _ = wilson_limits(before, sigmas)
-    _, high = wilson_limits(lately, sigmas)
+    low, _ = wilson_limits(before, SIGMAS)
+    _, high = wilson_limits(lately, SIGMAS)
     difference = before.value - lately.value
     return difference > math.hypot(before.value - low, high - lately.value)
 

@@ -122,6 +122,7 @@ def accuracy_figures(desk: Desk) -> AccuracyFigures:
     It reads the audit sample of 119 days, so keep the result for a minute or more.
     """
     now_ms = desk.clock()
+    # From the beginning of a day, because traffic is counted by day.
     since_ms = (now_ms // DAY_MS - HISTORY_DAYS) * DAY_MS
     recent_ms = now_ms - RECENT_DAYS * DAY_MS
     with desk.database.read() as tx:
@@ -180,6 +181,7 @@ class _Known:
 
 def measure(items: Sequence[Audited], traffic: Sequence[DayTraffic], now_ms: int) -> Measured:
     """Measure the accuracy up to now, from the audit sample and the traffic of ``HISTORY_DAYS``."""
+    # Of all days and labels together: a week has few items that two people decided, a label fewer.
     found = mistakes(Counter(each for item in items if (each := _doubled(item)) is not None))
     known = _Known(items, traffic)
     today = now_ms // DAY_MS
@@ -256,6 +258,8 @@ def _falls(known: _Known, today: int) -> tuple[Fall, ...]:
     def share(days: range) -> Share | None:
         return weighted_share(_sample(known.audited(days)), known.traffic(days))
 
+    # Both windows have the same reference: the week is not compared with the three weeks before it,
+    # which may be part of the fall.
     begin = today - max(WINDOWS_DAYS) + 1
     before = share(range(begin - REFERENCE_DAYS, begin))
     return judge(before, {days: share(range(today - days + 1, today + 1)) for days in WINDOWS_DAYS})
@@ -273,6 +277,7 @@ def _confusions(items: Sequence[Audited], traffic: dict[Stratum, int]) -> tuple[
     results: Counter[str] = Counter()
     for stratum, count in traffic.items():
         results[stratum.label] += count
+    # Scaled by label: the decided items of a label stand for all its results.
     found = [
         Confusion(machine, people, count, count * results[machine] / decided[machine])
         for (machine, people), count in pairs.items()

@@ -61,11 +61,13 @@ class AccuracyMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the metrics, a minute old at most. None holds a message's text."""
         with self._lock:
+            # Within the lock: two scrapes at once would both read the audit sample of 119 days.
             now_ms = self._clock()
             if self._last is None or now_ms - self._read_ms >= self._keep_ms:
                 try:
                     self._last, self._read_ms = self._read(), now_ms
                 except TryAgain as error:
+                    # Old figures would look like those of now.
                     self._last = None
                     _log.warning("accuracy.unknown", reason=str(error))
                     return

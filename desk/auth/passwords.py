@@ -94,6 +94,7 @@ class Attempts:
                 self._failures.pop((host, name), None)
                 of_address = self._failures.get((host, None))
                 if of_address is not None:
+                    # This attempt was counted when it began.
                     of_address.count -= 1
                     of_address.until_ms = 0
 
@@ -102,6 +103,7 @@ class Attempts:
         if found is None or now_ms - found.last_ms >= _FORGOTTEN_MS:
             found = self._failures[key] = _Failures()
         self._failures.move_to_end(key)
+        # Bounded, or guesses with invented names would fill the memory.
         while len(self._failures) > _REMEMBERED:
             self._failures.popitem(last=False)
         return found

@@ -148,6 +148,7 @@ class Provider:
     def _verified(
         self, known: _Known, id_token: str, access_token: str | None, nonce: str
     ) -> Mapping[str, Any]:
+        # Every provider must support RS256 (OpenID Connect Discovery 1.0, section 3).
         signing = known.metadata.get("id_token_signing_alg_values_supported", ["RS256"])
         algorithms = [each for each in ALGORITHMS if each in signing]
         if not algorithms:
@@ -198,6 +199,8 @@ class Provider:
         and every sign-in would wait for its own.
         """
         with self._lock:
+            # The lock is held while fetching: other sign-ins wait for this answer instead of asking
+            # too.
             now_ms, known = self._clock(), self._known
             if known is not None and now_ms - known.at_ms < _FRESH_MS:
                 return known
@@ -257,6 +260,7 @@ def _endpoint(known: _Known, name: str) -> str:
 def _client_authentication(metadata: Mapping[str, Any], config: ProviderConfig) -> str:
     if config.client_secret is None:
         return "none"
+    # The default without this entry (OpenID Connect Discovery 1.0, section 3).
     methods = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
     for method in ("client_secret_basic", "client_secret_post"):
         if method in methods:

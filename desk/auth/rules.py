@@ -61,6 +61,7 @@ def is_trusted(peer: str, addresses: Sequence[str]) -> bool:
         address = ipaddress.ip_address(peer)
     except ValueError:
         return False
+    # A socket that serves both families shows an IPv4 peer as ::ffff:10.0.0.1.
     mapped = getattr(address, "ipv4_mapped", None)
     return any((mapped or address) in network for network in networks(addresses))
 

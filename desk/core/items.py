@@ -37,7 +37,7 @@ REASON_BITS: dict[ReviewReason, int] = {
 class Queue:
     """A choice of items. None means any.
 
-    ``reason`` and ``label`` are the model's; ages are in seconds since the item came. Without a
+    ``reason`` and ``label`` are the model's; ``min_age_s`` is since the item came. Without a
     ``batch_id`` the queue holds the items from Kafka and no tasks. A queue with ``reason`` or
     ``label`` holds no blind items, because being in it would give their label away.
 
@@ -50,14 +50,12 @@ class Queue:
     adapter_digest: str | None = None
     origin: Origin | None = None
     min_age_s: float | None = None
-    max_age_s: float | None = None
     order: Order = "oldest"
     batch_id: int | None = None
 
     def __post_init__(self) -> None:
-        aged = self.min_age_s is not None or self.max_age_s is not None
-        if aged and self.order == "doubtful":
-            raise ValueError("ages go with the orders by time: oldest or newest")
+        if self.min_age_s is not None and self.order == "doubtful":
+            raise ValueError("an age goes with the orders by time: oldest or newest")
 
     @property
     def reveals_label(self) -> bool:

@@ -51,6 +51,8 @@ quarter as many messages are left."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 _PRIME = (1 << 61) - 1  # a Mersenne prime: products are reduced fast
+# From SHA-256, because keys are stored: hash() and random differ between processes or versions of
+# Python. Never 0: a factor of 0 would give all shingles one hash.
 _SEEDS = [
     tuple(
         int.from_bytes(hashlib.sha256(f"near {row} {part}".encode()).digest()[:7], "big") + 1
@@ -81,6 +83,7 @@ def similarity(text: str, other: str) -> float:
 
     Only the first 1,000 characters count. A text without a letter is like no other.
     """
+    # Two blanks are the only shingle of a text without a letter.
     ours, theirs = (_shingles(each, _MAX_CHARS_ALIKE) - {"  "} for each in (text, other))
     return len(ours & theirs) / max(1, len(ours | theirs))
 

@@ -77,34 +77,34 @@ def neighbours(desk: Desk, person: Person, item_id: int, limit: int = 5) -> list
         return [_found(tx, desk, person, hit) for hit in near]
 
 
-def clusters(desk: Desk, person: Person, limit: int = 50) -> list[Cluster]:
+def clusters(desk: Desk, person: Person) -> list[Cluster]:
     """Return clusters of near-duplicates that wait, the largest first. Raises NotAllowed."""
     require(person, "reviewer")
     with desk.database.read() as tx:
-        return browse.clusters(tx, limit=limit)
+        return browse.clusters(tx)
 
 
-def cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]:
+def cluster(desk: Desk, person: Person, key: str) -> list[Task]:
     """Hold the items of a cluster for a person, who looks at each before deciding all of them, and
     return them. Items that others hold, or that need two reviewers, are left out."""
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
     with desk.database.write() as tx:
-        for hit in browse.members(tx, key, limit):
+        for hit in browse.members(tx, key):
             if hit.item.opinions_wanted == 1:
                 claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
-    return held_cluster(desk, person, key, limit)
+    return held_cluster(desk, person, key)
 
 
-def held_cluster(desk: Desk, person: Person, key: str, limit: int = 50) -> list[Task]:
+def held_cluster(desk: Desk, person: Person, key: str) -> list[Task]:
     """Return the items of a cluster that a person holds; nothing is claimed."""
     require(person, "reviewer")
     now_ms = desk.clock()
     how = seen_how(desk, person)
     tasks = []
     with desk.database.write() as tx:
-        for hit in browse.members(tx, key, limit):
+        for hit in browse.members(tx, key):
             if claims.holds(tx, hit.item.id, person.id, now_ms):
                 people.log(tx, now_ms, person.id, "item.seen", item_id=hit.item.id, detail=how)
                 tasks.append(task_for(desk, person, to_task(tx, hit.item, now_ms)))
@@ -118,7 +118,7 @@ def is_cluster_waiting(desk: Desk, person: Person, key: str) -> bool:
     with desk.database.read() as tx:
         return any(
             hit.item.opinions_wanted == 1 and claims.is_free(tx, hit.item.id, person.id, now_ms)
-            for hit in browse.members(tx, key, 50)
+            for hit in browse.members(tx, key)
         )
 
 

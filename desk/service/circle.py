@@ -74,6 +74,7 @@ def load_task_file(
     if person is not None:
         require(person, "owner")
     try:
+        # Not splitlines(): JSON may hold U+2028 within a text, and it would break the line there.
         tasks = parse_tasks(file.split("\n") if isinstance(file, str) else file, name)
     except RecordRefused as error:
         raise Refused(f"{error}: make the file again, nothing of it was loaded") from None
@@ -158,6 +159,7 @@ def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> N
         labelled_ms=now_ms,
         origin=ORIGINS[task.purpose],
         sample_share=None,
+        # By the task's id, so that loading a file again draws the same tasks.
         opinions_wanted=2 if is_drawn("double", desk.project.installation, task.id, share) else 1,
         batch_id=batch_id,
     )
@@ -239,6 +241,7 @@ def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) 
     now_ms = desk.clock()
     by = person.id if person is not None else None
     with desk.database.write() as tx:
+        # The digest is of the whole file: two may differ only in their messages.
         id_, is_new = proposals.add_advice(
             tx, sha256_json(encode(advice)), body, found, person_id=by, now_ms=now_ms
         )
@@ -328,6 +331,7 @@ def _finding(kept: StoredAdvice | None, number: int) -> tuple[Given, Finding]:
 
 def _given(kept: StoredAdvice) -> Given:
     body: Mapping[str, object] = kept.body
+    # The stored body has "counts" in addition.
     advice = decode(Advice, body, "the advice", skip_unknown=True)
     counts = body["counts"]
     assert isinstance(counts, list)

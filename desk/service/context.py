@@ -51,6 +51,7 @@ def open_desk(
         project = projects.find(tx)
     if project is None:
         with database.write() as tx:
+            # Looked for again: another process may have created it in between.
             project = projects.find(tx) or projects.create(tx, taxonomy, clock())
     if project.taxonomy_digest != taxonomy.digest:
         raise SettingsError(

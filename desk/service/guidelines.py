@@ -70,6 +70,8 @@ def section_for(body: str, label: str) -> str:
     return "\n".join(found).strip()
 
 
+# Trailing blanks are stripped by heading_of: a pattern that ends in \s* takes quadratic time on a
+# line of blanks.
 _HEADING = re.compile(r"^#{1,6}\s+(\S.*)$")
 
 

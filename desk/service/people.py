@@ -106,6 +106,7 @@ def begin_session(desk: Desk, person: Person, *, longest_ms: int, idle_ms: int) 
     token = secrets.token_urlsafe(32)
     now_ms = desk.clock()
     with desk.database.write() as tx:
+        # Here, so that no background task is needed for it.
         people.end_old_sessions(tx, now_ms - longest_ms, now_ms - idle_ms)
         people.begin_session(tx, _digest(token), person.id, now_ms)
     return token
@@ -123,6 +124,7 @@ def whose(desk: Desk, token: str, *, longest_ms: int, idle_ms: int) -> Person | 
         return None
     if now_ms - found.created_ms >= longest_ms or now_ms - found.seen_ms >= idle_ms:
         return None
+    # With a short idle time, one touch a minute could let a session end that is in use.
     if now_ms - found.seen_ms >= min(_TOUCH_MS, idle_ms // 2):
         with desk.database.write() as tx:
             people.touch_session(tx, digest, now_ms)
@@ -165,6 +167,7 @@ def add_local(
     """
     if by is not None:
         require(by, "owner")
+    # Sign-in strips the name that is typed.
     if not 0 < len(subject) <= MAX_NAME_CHARS or subject != subject.strip():
         raise Refused(f"a user name has 1 to {MAX_NAME_CHARS} characters, and no blanks around it")
     now_ms = desk.clock()
@@ -189,6 +192,7 @@ def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = 
         if person is None:
             raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
         people.set_password(tx, person.id, hashed, now_ms)
+        # Whoever knew the old password may still be signed in by it.
         people.end_sessions_of(tx, person.id)
         actor = by.id if by is not None else None
         people.log(tx, now_ms, actor, "password.changed", detail={"person": person.pseudonym})
@@ -212,4 +216,5 @@ def all_people(desk: Desk) -> list[Person]:
 
 
 def _digest(token: str) -> str:
+    # Only the digest is stored, so a copy of the database gives nobody a session.
     return hashlib.sha256(token.encode()).hexdigest()

@@ -73,6 +73,7 @@ def held_item(
     is only loaded takes no message from others. Raises NotAllowed, DatabaseUnavailable."""
     require(person, "reviewer")
     now_ms = desk.clock()
+    # A transaction that writes, because the log says who saw the message.
     with desk.database.write() as tx:
         if item_id is None:
             item = claims.held_by(tx, person.id, now_ms, queue=queue)
@@ -196,6 +197,7 @@ def undo(desk: Desk, person: Person) -> Task:
         later = [each for each in decisions.on_item(tx, item.id) if each.id > last.id]
         if later:
             raise NothingToUndo("somebody has decided this item since")
+        # An error from here on rolls the transaction back, and the decision stands.
         decisions.take_back(tx, last.id, person.id, now_ms)
         state, _ = decisions.settle(tx, item, now_ms)
         if state == "decided":
@@ -289,8 +291,8 @@ class Dispute:
 
 
 def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Dispute | None:
-    """Return the dispute that an adjudicator holds, else the oldest, which they hold then; of an
-    item if one is given.
+    """Return the dispute that an adjudicator holds, else the oldest, which they hold then; only
+    that of an item if one is given.
 
     None if there is none. A dispute on which they gave an opinion themselves does not count. Raises
     NotAllowed.
@@ -301,7 +303,7 @@ def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Disp
     with desk.database.write() as tx:
         item = claims.held_dispute(tx, person.id, now_ms, item_id)
         if item is None:
-            waiting = decisions.disputes(person.id, now_ms)
+            waiting = decisions.disputes(person.id, now_ms, item_id)
             item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
         return None if item is None else _dispute(tx, desk, person, item)
 
@@ -408,6 +410,7 @@ def conclude_in(
         return Concluded(earlier.id, earlier.item_id, item.state)
     if item is None or item.state not in _ALLOWED[final]:
         raise ClaimLost("somebody else has decided this message meanwhile")
+    # Not holds(): a pause longer than the claim loses no decision while nobody else took the item.
     if not claims.is_kept(tx, item_id, person.id):
         raise ClaimLost("another reviewer has this message now, or you gave it back by signing out")
     made = _add(tx, desk, item, person, said, final=final)

@@ -102,6 +102,7 @@ def change_taxonomy(
                 by=None,
                 reason="taxonomy_changed",
                 now_ms=now_ms,
+                # The delay is there for undo, and a change of taxonomy has none.
                 delay_ms=0,
             )
         projects.use_taxonomy(tx, project.id, new.digest)

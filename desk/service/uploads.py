@@ -16,6 +16,7 @@ from worker.common.tables import Limits, Table, TableError, format_of, read_tabl
 from worker.contract.exchange import Task, task_id
 from worker.contract.text import message_sha256
 
+# Parsing 56 MB of JSON took 1.5 GB of memory.
 MAX_JSON_BYTES = 8_000_000
 """Largest JSON value that is parsed: a line of tasks, or a whole advice or proposal."""
 
@@ -55,6 +56,7 @@ def _schema(content: bytes) -> str:
         return ""
     try:
         value = json.loads(content.decode("utf-8-sig"))
+    # A few kilobytes of opening brackets are nested too deep for the parser.
     except (ValueError, RecursionError):
         return ""
     return str(value.get("schema", _NO_SCHEMA)).partition("/")[0] if isinstance(value, dict) else ""

@@ -126,6 +126,7 @@ def begin(
     if there is not None:
         return int(there)
     tx.execute(
+        # Of two loads of one file at once, one inserts the row and both find it below.
         insert_ignore(tx, batches).values(
             key=key,
             dataset=dataset,
@@ -193,6 +194,7 @@ def get(tx: Tx, batch_id: int) -> Batch | None:
 
 def progress(tx: Tx) -> Mapping[int, Progress]:
     """Return the progress of each batch with tasks, by its id."""
+    # A comparison with NULL is not true, so undecided tasks count as 0.
     same_given = sa.case((tasks.c.given_label == items.c.outcome_label, 1), else_=0)
     same_suggested = sa.case((tasks.c.suggested_label == items.c.outcome_label, 1), else_=0)
     query = (
@@ -267,6 +269,7 @@ def _row(batch_id: int, ids: Mapping[str, int], task: NewTask) -> dict[str, obje
 
 def _doubly(tx: Tx) -> Mapping[int, tuple[int, int]]:
     """Return by batch how many tasks several reviewers decided, and on how many they agree."""
+    # COUNT(DISTINCT) leaves out NULL, which here is the opinion that no label fits.
     said = sa.func.coalesce(decisions.c.label, "")
     by_item = (
         sa.select(tasks.c.batch_id, sa.func.count(said.distinct()).label("opinions"))

@@ -19,6 +19,8 @@ from desk.store.database import Tx
 from desk.store.tables import items, texts
 from desk.store.types import ITEM, Item, read_row
 
+# A page that ranked all decided messages with a common word took 133 ms of CPU among 100,000 of
+# them, and 7 ms among these.
 NEAR = 500
 """Similar messages are searched among so many before and after this one."""
 
@@ -119,17 +121,17 @@ def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
     return [found[id_] for id_ in (*twins, *others) if id_ in found][:limit]
 
 
-def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:
-    """Return clusters of near-duplicates that wait for a first decision, the largest first. Blind
-    items are left out, because each is decided by itself."""
+def clusters(tx: Tx) -> list[Cluster]:
+    """Return the 50 largest clusters of near-duplicates that wait for a first decision, the largest
+    first. Blind items are left out, because each is decided by itself."""
     waiting = sa.func.count().label("waiting")
     query = (
         sa.select(items.c.cluster_key, waiting, sa.func.min(items.c.id))
         .where(items.c.state == "open", items.c.blind.is_(False), items.c.cluster_key.is_not(None))
         .group_by(items.c.cluster_key)
-        .having(sa.func.count() >= least)
+        .having(sa.func.count() > 1)
         .order_by(waiting.desc(), items.c.cluster_key)
-        .limit(limit)
+        .limit(50)
     )
     found = []
     for key, count, first in tx.execute(query).all():
@@ -143,8 +145,12 @@ def clusters(tx: Tx, *, least: int = 2, limit: int = 50) -> list[Cluster]:
     return found
 
 
-def members(tx: Tx, cluster_key: str, limit: int = 50) -> list[Hit]:
-    """Return the items of a cluster that wait for a first decision, with their texts."""
+_MOST_MEMBERS = 50
+
+
+def members(tx: Tx, cluster_key: str) -> list[Hit]:
+    """Return the items of a cluster that wait for a first decision, with their texts; 50 at
+    most."""
     query = (
         sa.select(*ITEM, texts.c.text)
         .join(texts, texts.c.item_id == items.c.id)
@@ -154,7 +160,7 @@ def members(tx: Tx, cluster_key: str, limit: int = 50) -> list[Hit]:
             items.c.blind.is_(False),
         )
         .order_by(items.c.id)
-        .limit(limit)
+        .limit(_MOST_MEMBERS)
     )
     return [Hit(read_row(Item, row), row.text) for row in tx.execute(query)]
 
@@ -185,6 +191,7 @@ def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]
     """Return a table (``item_id``, ``rank``) of the texts that have all words, the last as a
     prefix, and the column that orders it, best first."""
     if tx.dialect.name == "sqlite":
+        # Quoted, or FTS5 would read the words AND, OR, NOT and NEAR of a message as operators.
         query = " AND ".join(f'"{word}"' for word in words) + "*"
         found = (
             sa.text("SELECT rowid AS item_id, rank FROM text_search WHERE text_search MATCH :query")
@@ -193,8 +200,10 @@ def found_by(tx: Tx, words: list[str]) -> tuple[sa.FromClause, sa.ColumnElement]
             .subquery("found")
         )
         return found, found.c.rank
+    # "simple" has no stop words and no stemming of one language, as on SQLite.
     tsquery = sa.func.to_tsquery("simple", " & ".join(f"'{word}'" for word in words) + ":*")
     found = (
+        # Negative, because the lowest rank is the best in FTS5.
         sa.select(texts.c.item_id, (-sa.func.ts_rank(_SEARCH, tsquery)).label("rank"))
         .where(_SEARCH.op("@@")(tsquery))
         .subquery("found")
@@ -251,6 +260,7 @@ def _most_similar_on_sqlite(
     )
     long = dict(tx.execute(query).tuples().all())
     mean = sum(long.values()) / max(1, len(long))
+    # BM25's denominator with k1 = 1.2 and b = 0.75, for a word that counts once.
     ranks = {id_: score[id_] / (1.3 + 0.9 * length / mean) for id_, length in long.items()}
     return sorted(ranks, key=lambda id_: (-ranks[id_], -id_))[:limit]
 

@@ -238,6 +238,8 @@ def _hold(
 def candidates(queue: Queue) -> sa.Select[Any]:
     """Return a query of ids: the first item of each facet and state in the queue. Its parameters
     are ``person_id``, ``now_ms``, and how many items to ``skip`` in each."""
+    # By facet, each of which has an index in this order: one query over all items would sort every
+    # open item for a queue without conditions.
     order = _order(queue.order)
     firsts = []
     for state in ("open", "second"):
@@ -346,12 +348,9 @@ def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
 
 
 def _of_age(queue: Queue) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if queue.min_age_s is not None:
-        conditions.append(items.c.received_ms <= _NOW - int(queue.min_age_s * 1000))
-    if queue.max_age_s is not None:
-        conditions.append(items.c.received_ms >= _NOW - int(queue.max_age_s * 1000))
-    return conditions
+    if queue.min_age_s is None:
+        return []
+    return [items.c.received_ms <= _NOW - int(queue.min_age_s * 1000)]
 
 
 def _order(order: Order) -> tuple[sa.ColumnElement[Any], ...]:

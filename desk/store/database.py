@@ -54,13 +54,17 @@ class Database:
         if self.is_sqlite:
             if parsed.database in {None, "", ":memory:"}:
                 raise SettingsError("database.url: sqlite needs a file, sqlite:///PATH")
+            # The pool hands a connection to any thread, one at a time.
             options["connect_args"] = {"timeout": _BUSY_MS / 1000, "check_same_thread": False}
         else:
             if not (parsed.username or "user" in parsed.query):
                 raise SettingsError("database.url names no user: postgresql://USER@HOST/DB")
             parsed = parsed.set(drivername="postgresql+pg8000")
+            # A failover or a proxy may have closed the connection while it was idle.
             options["pool_pre_ping"] = True
             options["connect_args"] = {"timeout": _ANSWER_S}
+        # hide_parameters: errors would otherwise quote the values of a statement, which may be
+        # messages.
         self.engine = sa.create_engine(parsed, hide_parameters=True, **options)
         # SQLite has one writer at a time. A thread that waits in SQLite polls every 100 ms and may
         # lose each time. A thread that waits here is woken in turn, and holds no connection.
@@ -163,6 +167,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
+    # IMMEDIATE takes the write lock now. A transaction that begins by reading cannot write any more
+    # once another one has written: SQLite refuses at once, whatever the timeout.
     immediate = connection.get_execution_options().get("immediate")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
@@ -265,7 +271,9 @@ def back_up(database: Database, target: Path) -> int:
         raise SettingsError(f"{target} exists: name a new file")
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
+        # VACUUM INTO accepts an empty file: so the copy is private before there is anything in it.
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        # Not by write(): VACUUM cannot run in a transaction.
         connection = database.engine.raw_connection()
         try:
             connection.cursor().execute("VACUUM INTO ?", (str(part),))

@@ -56,6 +56,7 @@ def export_rows(
         query = query.where(items.c.message_id.is_not(None))
     drawn = _drawn(tx) if batch_ids else frozenset()
     after = 0
+    # By id: with OFFSET the database would read all earlier rows again for each page.
     while rows := tx.execute(query.where(items.c.id > after)).all():
         holding = {row.outcome_decision_id: row.outcome_label for row in rows}
         said = _opinions(tx, [row.id for row in rows], holding, taxonomy_digest)
@@ -171,6 +172,8 @@ def apply_change(
     the reopened items."""
     decided = sa.and_(items.c.state == "decided", items.c.outcome_taxonomy_digest == old)
     counts = {"carried": 0}
+    # A row that was carried over has the new digest, so a swap of two names does not rename it
+    # twice.
     for before, after in sorted(change.carried.items()):
         done = tx.execute(
             items.update()

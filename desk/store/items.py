@@ -97,6 +97,7 @@ class FoundText:
 
 def insert_ignore(tx: Tx, table: sa.Table) -> Any:
     """Return an INSERT that ignores existing rows."""
+    # SQLAlchemy has ON CONFLICT only in the inserts of each dialect.
     kind: Any = sqlite if tx.dialect.name == "sqlite" else postgresql
     return kind.insert(table).on_conflict_do_nothing()
 
@@ -125,6 +126,7 @@ def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> Added:
 def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> None:
     """Add counts of results by (day since 1970, label, adapter's digest, doubtful)."""
     kind: Any = sqlite if tx.dialect.name == "sqlite" else postgresql
+    # Sorted, so that two processes lock the rows in the same order and never wait for each other.
     for (day, label, digest, doubtful), results in sorted(seen.items()):
         statement = kind.insert(traffic).values(
             day=day, label=label, adapter_digest=digest, doubtful=doubtful, results=results
@@ -321,6 +323,7 @@ def _is_of(
 
 def _purge(tx: Tx, ids: Sequence[int], *, forget_who: bool) -> int:
     done = 0
+    # In parts: a statement takes at most 32,766 values on SQLite and 65,535 on PostgreSQL.
     for begin in range(0, len(ids), 500):
         some = list(ids[begin : begin + 500])
         tx.execute(texts.delete().where(texts.c.item_id.in_(some)))
@@ -334,6 +337,8 @@ def _purge(tx: Tx, ids: Sequence[int], *, forget_who: bool) -> int:
             nothing = {"message_id": None, "record_key": None, "message_sha256": None}
             tx.execute(changed.values(**nothing, cluster_key=None))
             tx.execute(decisions.update().where(decisions.c.item_id.in_(some)).values(note=""))
+            # A record on its way stays, because readers of the topic need the decision. It is
+            # deleted after it was published (forget_published).
             published = (outbox.c.item_id.in_(some), outbox.c.published_ms.is_not(None))
             tx.execute(outbox.update().where(*published).values(record_key=None, value=None))
     if ids:

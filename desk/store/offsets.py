@@ -97,6 +97,7 @@ def note_ends(tx: Tx, ends: Iterable[tuple[str, int, int]], now_ms: int) -> None
 
 def hold_lease(tx: Tx, name: str, holder: str, now_ms: int, ttl_ms: int) -> bool:
     """Take or prolong a lease; return whether the holder has it."""
+    # The row first, so that a single UPDATE decides between processes that come at once.
     tx.execute(insert_ignore(tx, leases).values(name=name, holder=holder, until_ms=0))
     free = sa.or_(leases.c.holder == holder, leases.c.until_ms < now_ms)
     done = tx.execute(

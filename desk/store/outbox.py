@@ -71,6 +71,8 @@ def is_corrected(tx: Tx, item_id: int) -> bool:
 
 def give_sequence(tx: Tx, now_ms: int, limit: int) -> int:
     """Give the next rows that are due their sequence numbers; return how many."""
+    # Not a sequence of the database: this lock gives numbers in the order of commits, and a
+    # transaction that is rolled back leaves no gap.
     last = _lock_counter(tx)
     due = (
         sa.select(outbox.c.id)
@@ -139,6 +141,7 @@ def backlog(tx: Tx) -> Backlog:
 
 def forget_published(tx: Tx, before_ms: int) -> int:
     """Delete the records that were published before a time: they name the sender's message id."""
+    # The row stays with its kind, because a retraction may follow years later (is_corrected).
     old = (outbox.c.published_ms < before_ms, outbox.c.value.is_not(None))
     return tx.execute(outbox.update().where(*old).values(record_key=None, value=None)).rowcount
 

@@ -32,6 +32,8 @@ class CheckedConnection(Connection):  # type: ignore[misc]
 
     def handle_messages(self, context: Any) -> None:
         """Read the server's answer to its end. Raises InterfaceError if the connection is lost."""
+        # pg8000 lets the socket's error through, which SQLAlchemy does not recognize as a lost
+        # connection: the pool would keep it.
         try:
             super().handle_messages(context)
         except OSError as error:
@@ -46,6 +48,7 @@ class CheckedConnection(Connection):  # type: ignore[misc]
     def wait_for_answers(self, timeout_s: float | None) -> None:
         """Close the connection if a statement is not answered in this time (None: no limit)."""
         if self._usock is not None:
+            # pg8000 has no way to change the timeout of an open connection.
             self._usock.settimeout(timeout_s)
 
     def close(self) -> None:
@@ -67,6 +70,7 @@ def connect(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) ->
     own = None
     try:
         own = socket.create_connection(address, options["timeout"])
+        # Pooled connections are idle for long, and firewalls drop silent ones.
         own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return CheckedConnection(**options, sock=own)
     except OSError as error:

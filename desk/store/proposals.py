@@ -87,12 +87,10 @@ def add_advice(
     return int(new), True
 
 
-def newest_advice(tx: Tx, limit: int = 20) -> list[StoredAdvice]:
-    """Return advice, the newest first."""
+def newest_advice(tx: Tx) -> list[StoredAdvice]:
+    """Return the newest 20 pieces of advice, the newest first."""
     query = sa.select(advice.c.id, advice.c.body, advice.c.loaded_ms)
-    return [
-        StoredAdvice(*row) for row in tx.execute(query.order_by(advice.c.id.desc()).limit(limit))
-    ]
+    return [StoredAdvice(*row) for row in tx.execute(query.order_by(advice.c.id.desc()).limit(20))]
 
 
 def get_advice(tx: Tx, advice_id: int) -> StoredAdvice | None:

@@ -14,7 +14,7 @@ metadata = sa.MetaData(
 )
 
 Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""A key that counts by itself; SQLite does that for INTEGER alone."""
+"""A key that the database numbers itself, which SQLite does only for INTEGER."""
 
 Ms = sa.BigInteger
 
@@ -22,7 +22,7 @@ projects = sa.Table(
     "projects",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    # Of this database, for ever: names of the consumer group and the transactional.id end with it.
+    # Never changes: the names of the consumer group and the transactional.id end with it.
     sa.Column("installation", sa.Text, nullable=False, unique=True),
     sa.Column("taxonomy_digest", sa.Text, sa.ForeignKey("taxonomies.digest"), nullable=False),
     sa.Column("created_ms", Ms, nullable=False),
@@ -40,17 +40,18 @@ people = sa.Table(
     "people",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    # Who signs in: "ISSUER subject", a proxy's user name, a local user's.
+    # The name at sign-in: "ISSUER subject", the proxy's user name, or the local user's.
     sa.Column("subject", sa.Text, nullable=False, unique=True),
     sa.Column("name", sa.Text, nullable=False),
-    # What the others and the records know them by.
+    # The name in records and on other users' pages.
     sa.Column("pseudonym", sa.Text, nullable=False, unique=True),
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
     sa.Column("created_ms", Ms, nullable=False),
 )
 
-# What a queue can choose by: few rows, each an entry point into the items' indices.
+# The values that a queue can choose by: few rows, each an entry point into the items' indexes, so
+# that a queue reads only its own items.
 facets = sa.Table(
     "facets",
     metadata,
@@ -59,7 +60,7 @@ facets = sa.Table(
     sa.Column("adapter_digest", sa.Text, nullable=False),
     sa.Column("reason_bits", sa.Integer, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
-    # The batch of tasks, whose key stands for the adapter's digest then.
+    # For a batch of tasks, whose key takes the place of the adapter's digest.
     sa.Column("batch_id", Id),
     sa.UniqueConstraint("label", "adapter_digest", "reason_bits", "origin"),
 )
@@ -75,7 +76,7 @@ items = sa.Table(
     sa.Column("source_ms", Ms),
     sa.Column("record_key", sa.LargeBinary),
     sa.Column("message_id", sa.Text),
-    # What the machine said.
+    # The model's result.
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("confidence", sa.Float, nullable=False),
     sa.Column("scores", sa.JSON, nullable=False),
@@ -90,11 +91,11 @@ items = sa.Table(
     sa.Column("labelled_ms", Ms, nullable=False),
     sa.Column("replay_at", sa.Text),
     sa.Column("replay_id", sa.Text),
-    # Why it is here.
+    # The reason why it is here.
     sa.Column("received_ms", Ms, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("blind", sa.Boolean, nullable=False),
-    # The probability with which the audit sample drew it, None where it did not.
+    # The probability with which the audit sample drew it, None if it did not.
     sa.Column("sample_share", sa.Float),
     sa.Column("opinions_wanted", sa.Integer, nullable=False),
     sa.Column("facet_id", Id, sa.ForeignKey("facets.id"), nullable=False),
@@ -102,15 +103,15 @@ items = sa.Table(
     sa.Column("text_state", sa.Text, nullable=False),
     sa.Column("message_sha256", sa.Text),
     sa.Column("cluster_key", sa.Text),
-    # Where it stands (desk.core.items), and what people came to.
+    # The state (desk.core.items), and the reviewers' outcome.
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("outcome", sa.Text),
     sa.Column("outcome_label", sa.Text),
     sa.Column("outcome_ms", Ms),
     sa.Column("outcome_decision_id", Id),
-    # The taxonomy that outcome_label is of.
+    # The taxonomy of outcome_label.
     sa.Column("outcome_taxonomy_digest", sa.Text),
-    # Of a task alone: such an item has no place in Kafka.
+    # Only for a task, whose item has no place in Kafka.
     sa.Column("batch_id", Id),
     sa.Index(None, "state", "facet_id", "received_ms", "id"),
     sa.Index(None, "state", "facet_id", "confidence", "id"),
@@ -127,7 +128,7 @@ batches = sa.Table(
     "batches",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    # Of dataset, name and purpose: the same file loaded again is the same batch.
+    # A digest of dataset, name and purpose, so that a file that is loaded again is the same batch.
     sa.Column("key", sa.Text, nullable=False, unique=True),
     sa.Column("dataset", sa.Text),
     sa.Column("name", sa.Text, nullable=False),
@@ -139,23 +140,23 @@ batches = sa.Table(
     sa.Column("person_id", Id, sa.ForeignKey("people.id")),
 )
 
-# What is particular to an item of a batch. Its result_id is the task's own id.
+# The fields that only an item of a batch has. Its result_id is the task's id.
 tasks = sa.Table(
     "tasks",
     metadata,
     sa.Column("item_id", Id, sa.ForeignKey("items.id"), primary_key=True, autoincrement=False),
     sa.Column("batch_id", Id, sa.ForeignKey("batches.id"), nullable=False, index=True),
-    # The label that is asked about, where it comes from, and the one that a model would give.
+    # The label that is asked about, its source, and the label that a model would give.
     sa.Column("given_label", sa.Text),
     sa.Column("given_source", sa.Text),
     sa.Column("suggested_label", sa.Text),
-    # That the given label is wrong, of a check; else that the suggested one is right.
+    # The probability that the given label is wrong (a check), or that the suggested one is right.
     sa.Column("confidence", sa.Float),
     sa.Column("codes", sa.JSON, nullable=False),
     sa.Column("guideline", sa.Text),
 )
 
-# Messages like a task's, with the labels they have. They are other people's.
+# Messages similar to a task's, with their labels. They are other customers' messages.
 similar = sa.Table(
     "similar",
     metadata,
@@ -168,7 +169,7 @@ similar = sa.Table(
     sa.Index(None, "message_id", postgresql_using="hash"),
 )
 
-# What the trainer says of the labels themselves, without its messages.
+# The trainer's advice about the labels, without its messages.
 advice = sa.Table(
     "advice",
     metadata,
@@ -179,7 +180,7 @@ advice = sa.Table(
     sa.Column("person_id", Id, sa.ForeignKey("people.id")),
 )
 
-# The messages that a finding of it rests on; a text is None where it is not here (any more).
+# The messages behind a finding of the advice; a text is None if it is not here, or was deleted.
 advice_messages = sa.Table(
     "advice_messages",
     metadata,
@@ -198,19 +199,19 @@ proposals = sa.Table(
     "proposals",
     metadata,
     sa.Column("id", Id, primary_key=True),
-    # The trainer's own id of it.
+    # The trainer's id.
     sa.Column("proposal_id", sa.Text, nullable=False, unique=True),
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("loaded_ms", Ms, nullable=False),
     sa.Column("person_id", Id, sa.ForeignKey("people.id")),
-    # Decided once: what follows of it is done elsewhere and is not taken back here.
+    # Decided once, because its consequences are elsewhere and cannot be undone here.
     sa.Column("publish", sa.Boolean),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("decided_by", Id, sa.ForeignKey("people.id")),
     sa.Column("decided_ms", Ms),
 )
 
-# Apart from the items, so that it can go while they stay.
+# Separate from the items, so that texts can be deleted while items stay.
 texts = sa.Table(
     "texts",
     metadata,
@@ -229,14 +230,14 @@ near_bands = sa.Table(
 claims = sa.Table(
     "claims",
     metadata,
-    # One row an item: two people never hold the same one.
+    # One row for each item, so two users never hold the same one.
     sa.Column("item_id", Id, sa.ForeignKey("items.id"), primary_key=True, autoincrement=False),
     sa.Column("person_id", Id, sa.ForeignKey("people.id"), nullable=False, index=True),
     sa.Column("since_ms", Ms, nullable=False),
     sa.Column("until_ms", Ms, nullable=False),
 )
 
-# Rows are added and never changed, but for undone_ms.
+# Rows are only added; of a row only undone_ms changes.
 decisions = sa.Table(
     "decisions",
     metadata,
@@ -302,12 +303,12 @@ outbox = sa.Table(
     sa.Column("item_id", Id, sa.ForeignKey("items.id"), nullable=False, index=True),
     # correction or retraction. The last one with a number is what the topic says of its item.
     sa.Column("kind", sa.Text, nullable=False),
-    # The record. Deleted after a while, or when its person's messages are purged; the row stays,
-    # for the item may be reopened later.
+    # The record. Deleted after a while, or when the customer's messages are purged. The row stays,
+    # because the item may be reopened later.
     sa.Column("record_key", sa.LargeBinary),
     sa.Column("value", sa.LargeBinary),
     sa.Column("due_ms", Ms, nullable=False),
-    # Its place in what is published, given by the publisher; never changed once given.
+    # Its place in the order of publication, given by the publisher; never changes.
     sa.Column("sequence", sa.BigInteger, unique=True),
     sa.Column("sequenced_ms", Ms),
     sa.Column("published_ms", Ms),
@@ -336,7 +337,7 @@ offsets = sa.Table(
     sa.Column("refused", sa.BigInteger, nullable=False),
 )
 
-# All results that were read, by day: what the audit sample stands for.
+# All results that were read, by day: the traffic that the audit sample represents.
 traffic = sa.Table(
     "traffic",
     metadata,
@@ -347,7 +348,7 @@ traffic = sa.Table(
     sa.Column("results", sa.BigInteger, nullable=False),
 )
 
-# Who of several replicas does a work that one is enough for.
+# Which of several replicas does the work that needs only one.
 leases = sa.Table(
     "leases",
     metadata,

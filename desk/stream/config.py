@@ -32,6 +32,7 @@ _READS: Properties = {
     "enable.auto.offset.store": False,
     "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
+    # librdkafka's default is 64 MB for each consumer.
     "queued.max.messages.kbytes": 16384,
 }
 
@@ -97,6 +98,7 @@ def build_config(
         name=name,
         corrections_topic=corrections_topic,
         consumer={**common, **_READS, "group.id": name, **consumer},
+        # The last ones win: no property of the operator may undo exactly-once.
         producer={**_WRITES, **common, **producer, **_EXACTLY_ONCE, "transactional.id": name},
         create_partitions=create_partitions,
     )

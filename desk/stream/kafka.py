@@ -68,6 +68,7 @@ def ensure_topic(config: KafkaConfig) -> None:
 
 def _common(config: KafkaConfig) -> dict[str, Any]:
     consumers_own = ("group.", "enable.", "isolation.", "auto.", "queued.", "fetch.", "session.")
+    # librdkafka logs a warning for each property that belongs to another kind of client.
     return {
         key: value for key, value in config.consumer.items() if not key.startswith(consumers_own)
     }
@@ -75,6 +76,8 @@ def _common(config: KafkaConfig) -> dict[str, Any]:
 
 def consumer(config: KafkaConfig, **more: Any) -> Consumer:
     """Create a consumer that is not in a group."""
+    # Without an error callback, a fatal error surfaces as a SystemError in whichever call comes
+    # next.
     return Consumer({**config.consumer, **more}, error_cb=on_error, logger=client_log)
 
 
@@ -199,6 +202,8 @@ class KafkaResults:
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
+        # A transaction's marker has an offset too: without the ends that are met, a partition that
+        # was read whole would have a lag of 1 for ever.
         self._client = consumer(config, **{"enable.partition.eof": True})
         self._ends: dict[tuple[str, int], int] = {}
 
@@ -327,6 +332,7 @@ class KafkaCorrections:
                 logs = read_logs(client, topic, timeout_s)
                 asked = [TopicPartition(topic, number, since_ms) for number in logs]
                 starts = client.offsets_for_times(asked, timeout=timeout_s)
+                # No offset: the partition has no record since then.
                 reading = [each for each in starts if each.offset not in {OFFSET_END, -1}]
                 client.assign(reading)
                 left = len(reading)
@@ -359,12 +365,14 @@ class KafkaCorrections:
                         topic,
                         record.value,
                         record.key,
+                        # For last_written, in case the mark is gone.
                         headers=[
                             (SEQUENCE_HEADER, str(record.sequence).encode()),
                             (NAME_HEADER, self._config.name.encode()),
                         ],
                         on_delivery=self._delivered,
                     )
+                # Before the commit, which would only say that some record failed.
                 left = client.flush(timeout_s)
                 if self._refused:
                     raise KafkaException(self._refused[0])

@@ -133,10 +133,12 @@ def find_pages() -> Sequence[Page]:
 
 def _static(request: Request) -> Response:
     name = request.path_params["name"]
+    # Only names in the folder's list, so that no name leads out of it.
     if name not in {path.name for path in STATIC.iterdir()}:
         return PlainTextResponse(t("error.not_here"), 404)
     kind = _TYPES[name.rpartition(".")[2]]
     response = Response((STATIC / name).read_bytes(), media_type=kind)
+    # Another digest comes from a page of another version: answered, but not to be kept.
     if request.url.path == static_address(name):
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
     return response
@@ -321,6 +323,7 @@ class KnownHosts:
         given = headers.get("host", "")
         if scope["path"] in self._open_paths or self._is_known(given):
             origin = headers.get("origin")
+            # Without an Origin header the form's token alone decides.
             if scope["method"] == "POST" and origin is not None and not _same(origin, given):
                 await PlainTextResponse(t("error.origin"), 403)(scope, receive, send)
                 return

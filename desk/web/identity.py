@@ -74,6 +74,8 @@ def set_cookie(
 ) -> None:
     """Set a cookie that scripts and other sites cannot read, for ``age_s`` seconds or until the
     browser is closed."""
+    # lax, not strict: the OpenID provider leads back here from its own site, and a strict cookie
+    # would not be sent then.
     response.set_cookie(
         name, value, age_s, path=path, secure=web.options.secure, httponly=True, samesite="lax"
     )

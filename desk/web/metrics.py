@@ -70,6 +70,7 @@ class Timed:
         try:
             await self._app(scope, receive, noting)
         finally:
+            # The route's pattern: paths hold ids, and each would be a series of its own.
             page = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(page, method, str(status)).inc()

@@ -43,6 +43,7 @@ def serve(desk: Desk, options: WebOptions, provider: Provider | None = None) -> 
     except SettingsError:
         pages.close()
         raise
+    # With port 0 the system chooses it, and OwnPort compares with the one that it chose.
     options = replace(options, metrics_port=metrics.getsockname()[1])
     config = uvicorn.Config(
         build_application(desk, options, provider),
@@ -81,9 +82,8 @@ def _listen(host: str, port: int, setting: str) -> socket.socket:
         ) from error
 
 
-_numbers = (
-    count()
-)  # not the loop's time, which may be the same for connections that arrive together
+# Not the loop's time, which may be the same for connections that arrive together.
+_numbers = count()
 
 
 class BoundedConnection(H11Protocol):

@@ -247,6 +247,7 @@ class Visit:
             given = float(self.form.get("seconds", "0"))
         except ValueError:
             return 0.0
+        # "nan" and "inf" are numbers to float().
         return given if math.isfinite(given) else 0.0
 
 

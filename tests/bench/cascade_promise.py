@@ -96,6 +96,7 @@ def _stage(confidence: Floats, rng: np.random.Generator) -> StageRun:
     answers = Answers(ids, ("a",) * len(decisions), decisions)
     stage: Any = SimpleNamespace(
         manifest=SimpleNamespace(thresholds=Thresholds(0.5)),
+        limits=Thresholds(None),
         validation=answers,
         messages_per_s=None,
     )

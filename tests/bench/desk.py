@@ -187,7 +187,6 @@ def draw_queue(draw: random.Random) -> Queue:
         adapter_digest=draw.choice((None, None, *ADAPTERS)),
         origin=draw.choice((None, None, None, "audit")),
         min_age_s=draw.choice((None, None, 86_400.0, 40 * 86_400.0)) if aged else None,
-        max_age_s=draw.choice((None, None, None, 86_400.0)) if aged else None,
         order=order,
     )
 

@@ -30,6 +30,8 @@ class Record(BaseModel):
     """A frozen JSON object with strict types: text is not read as a number, nor a boolean as a
     count. The model of a whole file has its format in ``schema_id``, the file's key ``schema``."""
 
+    # populate_by_name: the key "schema" is a method of pydantic's BaseModel, so the field has
+    # another name.
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
@@ -146,6 +148,7 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     draft.mkdir(parents=True)
     try:
         yield draft
+        # A rename cannot replace a directory with files in it.
         if target.exists():
             target.rename(old)
         draft.rename(target)

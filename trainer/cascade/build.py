@@ -67,6 +67,7 @@ from worker.contract.verify import ProbeFile, probes_path, write_probes
 
 _MARGINS = (0.0025, 0.005, 0.01, 0.02, 0.03)
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
+# A stage may give a label no probability, and JSON has no minus infinity.
 _LEAST = 1e-12
 _PROBES_PER_LABEL = 5
 
@@ -106,12 +107,10 @@ def make_cascade(request: CascadeRequest) -> CascadeRecord:
         for margin in sorted({*_MARGINS, request.margin})
     }
     row, rule = tried[request.margin]
-    worth_it, verdict = verdict_of(row, first, last)
     bound = None
-    if worth_it and rule is not None:
+    if verdict_of(row, first, last)[0] and rule is not None:
         bound = Bound(first, last, rule, _bind(request, first, last, rule, row))
     record = _describe(request, (first, last), [each for each, _ in tried.values()], row, bound)
-    record = record.model_copy(update={"worth_it": worth_it, "verdict": verdict})
     with fresh_folder(request.out) as draft:
         if bound is not None:
             write_adapter(draft, bound)
@@ -143,7 +142,11 @@ def _bind(
         taxonomy=last.manifest.taxonomy,
         prompt=first.manifest.prompt,
         calibration=Calibration(
-            1.0, len(decisions), nll(probabilities, truth), ece(confidence, correct)
+            # Each stage has applied its own temperature already.
+            1.0,
+            len(decisions),
+            nll(probabilities, truth),
+            ece(confidence, correct),
         ),
         thresholds=rule.last,
         golden=first.manifest.golden,
@@ -153,6 +156,8 @@ def _bind(
         if known is None
         else Reference(
             known.label_shares,
+            # Without off-label mass and out-of-scope scores: those of the two stages are not on one
+            # scale.
             {f"{at:g}": float(np.quantile(confidence, at)) for at in _CONFIDENCE},
             {},
         ),
@@ -214,15 +219,15 @@ def _describe(
         right = np.array([one.label == label for one, label in pairs], dtype=np.bool_)
     needed = None
     if chosen.sure_from is None and chosen.promise_shown:
-        limits = replace(first.manifest.thresholds, review_confidence=None)
         needed = messages_needed(
             first.validation.confidence,
-            may_answer(first.validation, limits),
+            may_answer(first.validation, first.limits),
             first.validation.correct,
             last.validation.correct,
             request.margin,
         )
     made = bound.manifest if bound else None
+    worth_it, verdict = verdict_of(chosen, first, last)
     return CascadeRecord(
         created_at=rfc3339_now(),
         dataset=DatasetName(name=dataset.name, digest=dataset.digest, directory=dataset.directory),
@@ -231,8 +236,8 @@ def _describe(
         alone=(describe_alone(first), describe_alone(last)),
         rows=tuple(rows),
         chosen=chosen,
-        worth_it=False,
-        verdict="",
+        worth_it=worth_it,
+        verdict=verdict,
         messages_needed=needed,
         adapter=AdapterName(name=made.name, digest=made.digest) if made else None,
         holdout_accuracy=float(right.mean()) if made else None,
@@ -333,6 +338,7 @@ def _evaluation(adapter: Path, bound: Bound, predictions: Predictions) -> Evalua
             temperature=1.0,
             limits=bound.limits,
             wanted_precision=known.review.wanted_precision,
+            # Nothing was run: the answers come from the stages' own evaluations.
             speeds=(),
             disjoint=known.disjoint,
             promised=promised_by(made),

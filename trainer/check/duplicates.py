@@ -40,6 +40,7 @@ class Fingerprint:
 
 def fingerprint(key: str) -> Fingerprint:
     """Return a key's fingerprint, over the shingles that ``prepare`` compares."""
+    # surrogatepass: a message may hold half of a surrogate pair, which UTF-8 cannot encode.
     hashes = frozenset(
         blake2b(shingle.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for shingle in shingles(key)
@@ -51,6 +52,7 @@ def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
     """Return the fingerprints of the hold-out's messages, in the file's order."""
     # Not counted as an opening: no text, label or id leaves this function, and nothing can be tuned
     # to fingerprints.
+    # split, because splitlines also cuts at U+2028 and other marks that a message may contain.
     lines = (dataset.directory / "holdout.jsonl").read_text(encoding="utf-8").split("\n")
     messages = (json.loads(line)["instruction"] for line in lines if line)
     return tuple(fingerprint(Example("", message, "").key) for message in messages)
@@ -98,6 +100,7 @@ def find_conflicts(
     message, the nearest first."""
 
     def skip(first: int, second: int) -> bool:
+        # The list is compared with itself: each pair once, and no message with itself.
         return first >= second or examples[first].label == examples[second].label
 
     sets = [fingerprint.shingles for fingerprint in prints]

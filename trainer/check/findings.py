@@ -192,12 +192,13 @@ def _ratio(left: str, right: str) -> float:
 
 def _words(name: str) -> frozenset[str]:
     parts = _WORD.findall(_CAMEL.sub(" ", name).casefold())
+    # "refund" and "refunds" would be mixed up by annotators.
     return frozenset(part.removesuffix("s") for part in parts)
 
 
-def _list(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 _SHORTENED_WARN, _SHORTENED_FAIL = 0.01, 0.25
@@ -221,6 +222,8 @@ def check_base(
 
     tokenizer = load_tokenizer(base)
     try:
+        # Any instruction will do: codes depend on the text after the message only, and lengths on
+        # the message.
         spec, codes = make_prompt(
             taxonomy,
             tokenizer.encoders,

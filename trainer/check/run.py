@@ -72,6 +72,7 @@ def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int
     kept = refuse_overwriting(path, update=update)
     rows = [_row(rank, suspect) for rank, suspect in enumerate(suspects, start=1)]
     for row in rows:
+        # By id and text: a message that was edited under its id needs a new decision.
         if old := kept.pop((row["id"], row["message_sha256"]), None):
             row |= {name: old[name] for name in BY_HAND}
     decided = sum(any(row[name] for name in BY_HAND) for row in rows) + len(kept)

@@ -270,6 +270,7 @@ def sum_per_label(
 
 def _rows_to_one(found: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normalize rows; rows of zeros (no class could be learnt) become uniform."""
+    # Above 0, because wrong_share takes logarithms of them.
     found = np.maximum(found, 1e-9)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
@@ -299,9 +300,8 @@ def self_confidence(
 ) -> NDArray[np.float64]:
     """Return the probability of each row's own label, (rows,)."""
     # Ranked planted errors better than the normalized margin did.
-    from cleanlab.rank import get_self_confidence_for_each_label  # takes seconds
-
-    return np.asarray(get_self_confidence_for_each_label(labels, probabilities))
+    own: NDArray[np.float64] = probabilities[np.arange(len(labels)), labels]
+    return own
 
 
 def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -311,7 +311,7 @@ def flag(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArr
     class needs a row. The number to flag is estimated for each pair of classes, with thresholds
     that allow for over-confident models (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068).
     """
-    from cleanlab.filter import find_label_issues
+    from cleanlab.filter import find_label_issues  # takes seconds
 
     found = find_label_issues(
         labels,
@@ -369,7 +369,9 @@ def nearest_trusted(
     found = []
     for start in range(0, len(asked), 256):
         chunk = asked[start : start + 256]
+        # In chunks: all cosines of a large dataset would not fit into memory.
         cosine = features[chunk] @ features[pool].T
+        # Below every cosine, so that a message is not among its own neighbours.
         cosine[pool[None, :] == chunk[:, None]] = -2
         best = np.argsort(-cosine, axis=1, kind="stable")[:, :SIMILAR]
         found += pool[best].tolist()
@@ -523,6 +525,7 @@ def assign_sublabel_folds(examples: Sequence[Example]) -> NDArray[np.int64]:
     for label, names in sorted(groups.items()):
         for place, name in enumerate(sorted(names, key=lambda sublabel: sublabel or "")):
             fold[label, name] = (offset + place) % FOLDS if len(names) > 1 else -1
+        # Each label starts at another fold, or the first fold would get a sublabel of every label.
         offset += len(names)
     return np.array([fold[example.label, example.sublabel] for example in examples], dtype=np.int64)
 

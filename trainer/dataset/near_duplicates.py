@@ -123,11 +123,9 @@ def group_near(
     return NearGroups(_members(clusters[number]), list(same.values()))
 
 
-def near_clusters(
-    keys: Sequence[str], *, similarity: float, tick: Callable[[int], None] = lambda _: None
-) -> list[list[int]]:
+def near_clusters(keys: Sequence[str], *, similarity: float) -> list[list[int]]:
     """Return the clusters of ``group_near`` alone."""
-    return group_near(len(keys), keys.__getitem__, similarity=similarity, tick=tick).clusters
+    return group_near(len(keys), keys.__getitem__, similarity=similarity).clusters
 
 
 def _digest(text: str) -> int:
@@ -315,6 +313,7 @@ class Candidates:
         count = BANDS * self._hashes
         random = np.random.default_rng(0)  # a fixed seed: a dataset's digest depends on it
         self._flips = random.integers(1 << 32, size=count, dtype=np.uint32)
+        # Odd factors: only these make multiplication a permutation of 32-bit numbers.
         self._factors = random.integers(1 << 32, size=count, dtype=np.uint32) | np.uint32(1)
         self._sketches = np.empty((most, min(_SKETCH_BYTES, count)), dtype=np.uint8)
         self._added = 0
@@ -328,6 +327,7 @@ class Candidates:
 
     def add(self, text: str) -> None:
         """Add a masked text."""
+        # Padded, so that a text shorter than a shingle has one.
         self._waiting.append(text.ljust(SHINGLE_CHARS, "\0"))
         self._waiting_chars += len(text)
         if self._waiting_chars >= _CHUNK_CHARS:
@@ -360,7 +360,10 @@ class Candidates:
             mixed = np.zeros(count, dtype=np.uint64)
             for row in smallest[band * self._hashes : (band + 1) * self._hashes]:
                 mixed = _mix(mixed + row)
+            # 32 bits are enough: a collision only makes two texts candidates, which are then
+            # compared.
             data = (mixed >> np.uint64(32)).astype(np.uint32).tobytes()
+            # Arranged by band, because ``unite`` reads one band of all texts at a time.
             self._write(4 * (band * self._most + start), data)
         self._added += count
         self._waiting, self._waiting_chars = [], 0

@@ -157,7 +157,7 @@ def assign_splits(
     """Return key -> split. ``clusters`` are of keys; ``labels`` maps keys to labels, ``order``
     returns a key's ``shuffle_key``.
 
-    Within each label, clusters in the order of their smallest shuffle key fill the hold-out's
+    Within each label, clusters in the order of their first key's shuffle key fill the hold-out's
     quota, then validation's, then training; a cluster that no longer fits goes to the next. Each
     label has at least one message in the hold-out and in validation, if its clusters allow it.
     """
@@ -378,6 +378,7 @@ def choose_cuts(
             "more: is --time-column the time of each message?"
         )
     order = sorted(times)
+    # From the third moment on, so that training and validation each keep at least one.
     at_holdout = _nearest(moments[2:], order, len(order) * (1 - holdout_share))
     before = [when for when in moments[1:] if when < at_holdout]
     at_validation = _nearest(before, order, len(order) * (1 - holdout_share - validation_share))

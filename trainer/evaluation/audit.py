@@ -65,6 +65,7 @@ def draw_sample(
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: this folder does not exist: create it or give another --out")
     name, examples = draw_examples(dataset, half_width=half_width, size=size, seed=seed)
+    # Without the given label, which a reviewer would tend to confirm.
     rows = [{"id": example.id, "sample": name, "message": example.message} for example in examples]
     write_atomically(out, write_review(_COLUMNS, rows), mode=PRIVATE)
     return len(examples)
@@ -200,6 +201,7 @@ def _rows_of_answers(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
     rows = []
     for line, cells in file.rows:
         answer = answer_of(file, line, cells) if cells["decision"].strip() else None
+        # An export has other purposes too, and each reviewer's own opinion beside the outcome.
         if answer is None or not answer.audits_holdout or answer.role != "outcome":
             continue
         rows.append(_Audited(line, answer.id, answer.batch or "", answer.new_label or None))
@@ -213,6 +215,7 @@ def _rows_of_answers(file: ReviewFile, labels: Sequence[str]) -> list[_Audited]:
 
 def _wrong_label(written: str, labels: Sequence[str]) -> str | None:
     """Return what is wrong with a label in a cell."""
+    # The cell is not quoted below: a slip of the hand may have put a message there.
     if written in labels or written.casefold() == NO_LABEL:
         return None
     return (
@@ -226,6 +229,7 @@ def _check_sample(
 ) -> int:
     """Return the sample's seed; problems are noted if the rows are not exactly the sample. Raises
     BadInput for a file of no sample, or of another hold-out's."""
+    # The commonest name, so that one altered cell is a problem of its row and not of the file.
     [(name, _)] = Counter(row.sample for row in rows).most_common(1) or [("", 0)]
     found = _SAMPLE.fullmatch(name)
     if found is None:

@@ -37,6 +37,7 @@ from trainer.terminal import make_bar
 from worker.common.tables import TableError, read_table
 from worker.contract import Manifest
 
+# A 7B base on two cores takes 270 s until it answers; slower machines get more.
 _START_S = 1800.0
 _ANSWER_S = 300.0
 _STOP_S = 60.0
@@ -146,6 +147,7 @@ class _Session:
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()
+        # None: a killed process ends for certain, so there is no limit to wait for.
         for harder in (self._process.terminate, self._process.kill, None):
             try:
                 self._process.wait(_STOP_S if harder else None)
@@ -182,8 +184,10 @@ class _Session:
         for line in self._process.stdout:
             with suppress(ValueError):  # a line that a library printed
                 found = json.loads(line)
+                # Only answers have a source; a library may print JSON too.
                 if isinstance(found, dict) and "source" in found:
                     self._lines.put(found)
+        # Tells _answer that the process has ended.
         self._lines.put(None)
 
     def _read_errors(self) -> None:
@@ -314,6 +318,7 @@ def run_transformers(
             chosen = [prompts[key] for key in keys]
             return scorer.score(chosen, batch_size=batch_size, on_progress=advance)
 
+        # The hold-out by itself, because its time becomes the measured speed.
         scored = score(holdout, BATCH_SIZE)
         speed = len(holdout) / scored.seconds
         others = score(rest, BATCH_SIZE)

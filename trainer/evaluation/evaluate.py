@@ -91,6 +91,7 @@ def read_written(path: Path, labels: Sequence[str]) -> tuple[Example, ...]:
                 f"{path}: line {number} has the label {label!r}, which is not a label of the "
                 f"adapter: use {', '.join(labels)}"
             )
+        # Twice it would be tried twice at each start of a worker.
         found.setdefault(message, Example(str(number), message, label))
     if wrong:
         raise BadInput(*wrong)
@@ -201,6 +202,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         )
     _write(request.out, record, predictions, probes)
     run = request.adapter.resolve().parent
+    # A run's card shows the run's own evaluation, not one that was written elsewhere.
     if (run / TRAINING.name).is_file() and request.out.resolve() == run / EVALUATION_FOLDER:
         write_run_card(run)
     track_evaluation(read_training(run, manifest), record, console)
@@ -291,10 +293,11 @@ def _run_engines(
             console=console,
         )
         by_onnx = manifest.head is not None and bool(manifest.head.onnx)
+        # ONNX Runtime runs on the processor, on a machine with a GPU too.
         speeds.append(
-            EngineSpeed("onnxruntime", speed, describe_device())
+            EngineSpeed("onnxruntime", speed, describe_device("cpu"))
             if by_onnx
-            else EngineSpeed("transformers", speed, describe_device("auto"))
+            else EngineSpeed("transformers", speed, describe_device())
         )
     if request.engine != "transformers":
         answers = run_worker(
@@ -305,8 +308,10 @@ def _run_engines(
             holdout_alone=bool(scores),
             settings=request.worker_settings,
         )
-        name = "worker" if manifest.kind in ENCODER_KINDS else WORKER_ENGINE
-        speeds.append(EngineSpeed(name, answers.messages_per_s, describe_device()))
+        name, device = WORKER_ENGINE, "auto"
+        if manifest.kind in ENCODER_KINDS:
+            name, device = "worker", "cpu"
+        speeds.append(EngineSpeed(name, answers.messages_per_s, describe_device(device)))
         if not scores:
             scores = scores_of(answers, manifest)
     return _Measured(scores, tuple(speeds), batches, answers)
@@ -392,6 +397,8 @@ def _make_setup(
     promised = promised_by(manifest)
     wanted = request.wanted_precision
     if wanted is None:
+        # The adapter's own promise: measured by a higher precision, an adapter that keeps its
+        # promise would be sent back for more review.
         wanted = promised[0] if promised is not None else PRECISION
     return Setup(
         created_at=rfc3339_now(),

@@ -57,6 +57,7 @@ class Outputs:
         rows = [[float(value) for value in row] for row in scores]
         if self.head is not None:
             return [decide_from_logits(row, self.head, self.labels, temperature) for row in rows]
+        # The contract decides by token ids: here a label's index takes the place of its code.
         codes = {label: Code("", at) for at, label in enumerate(self.labels)}
         return [decide_from_codes(dict(enumerate(row)), codes, temperature) for row in rows]
 

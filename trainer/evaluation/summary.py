@@ -255,12 +255,14 @@ def _review(
             _confidence(predictions.validation),
             right,
             setup.wanted_precision,
+            # No floor: nothing is served by this threshold, it shows what the precision costs.
             floor=0.0,
             by=rule,
             groups=as_groups([each.group for each in predictions.validation]),
             level=setup.level,
         )
         if len(right)
+        # No predictions: an adapter made by folds that was evaluated without its run folder.
         else 1.0
         for rule in get_args(ThresholdRule)
     }

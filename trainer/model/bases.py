@@ -67,6 +67,7 @@ def find_base(manifest: Manifest, others: Sequence[Path] = ()) -> Path:
     wanted = manifest.base
     for directory in _candidates(wanted.name, others):
         try:
+            # Weights by size only: a digest of each candidate's gigabytes would take minutes.
             verify_base(directory, wanted, weights=False)
         except AdapterRefused:
             continue
@@ -82,6 +83,7 @@ def _candidates(name: str, others: Sequence[Path]) -> Iterator[Path]:
     if model := find_embedding_model():
         yield model
     yield from sorted(downloads().glob("models--*/snapshots/*"))
+    # Last, because it may have to be unpacked first.
     if name == BASE_NAME:
         yield _small_base()
 
@@ -121,6 +123,7 @@ def describe_source(base: Path) -> tuple[str, str]:
             return _EMBEDDING_NAME, _WHEEL
     if base == made_base_model():
         return BASE_NAME, base_revision()
+    # huggingface_hub's cache: models--OWNER--NAME/snapshots/REVISION.
     if base.parent.name == "snapshots":
         return base.parent.parent.name.rpartition("--")[2], base.name
     return base.resolve().name, "local"

@@ -36,8 +36,8 @@ def resolve_device(name: str) -> torch.device:
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Return whether this is a GPU with bfloat16 units. For a CPU, a trial decides
-    (``training/precision.py``)."""
+    """Return whether this is a GPU with bfloat16 units. For a CPU a trial decides
+    (``choose_bf16``)."""
     # GPUs before Ampere emulate bfloat16, which is slower than float32.
     return device.type == "cuda" and bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
@@ -55,6 +55,7 @@ def peak_memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     import resource  # not on every platform
 
+    # Linux reports kibibytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -119,6 +120,8 @@ class ProcessGroup:
         from accelerate import Accelerator  # takes seconds
 
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+        # Not accelerate's mixed precision: on a CPU a trial decides about it after this
+        # (choose_bf16), and autocast() then applies it.
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no")
         own = self._accelerator.device
         self.device = own if device in {"auto", "cpu"} else torch.device(device)
@@ -156,6 +159,8 @@ class ProcessGroup:
         weights = list(parameters)
         for tensor in weights:
             if tensor.grad is None:
+                # A process without rows in a short last batch has no gradients, but must send as
+                # many numbers as the others.
                 tensor.grad = torch.zeros_like(tensor)
         flat = torch.cat([tensor.grad.flatten() for tensor in weights if tensor.grad is not None])
         total = self._accelerator.reduce(flat, reduction="sum")

@@ -19,6 +19,7 @@ from trainer.model.encoder import collate_rows, pool_mean
 from worker.contract.text import normalize
 
 _BATCH_TOKENS = 4096
+# The limit of all-MiniLM-L6-v2, for folders without sentence_bert_config.json.
 _DEFAULT_MAX_TOKENS = 256
 
 
@@ -134,8 +135,6 @@ def fit_by_folds(
     folds: NDArray[np.int64],
     outputs: int,
     measure: Callable[[NDArray[np.float64]], float],
-    *,
-    grid: Sequence[float] = C_GRID,
 ) -> Iterator[Fit]:
     """Yield the same as ``fit_grid`` without validation: each ``Fit.model`` is an array, (messages,
     ``outputs``), of each message's logits by a model that learned the other ``folds``."""
@@ -144,7 +143,7 @@ def fit_by_folds(
         scores = _held_out(x, np.array(classes), folds, outputs, c)
         return Fit(measure(scores), c, scores)
 
-    return _climb(fit, grid)
+    return _climb(fit, C_GRID)
 
 
 def _held_out(
@@ -183,9 +182,12 @@ def linear_layer(model: Any, classes: int) -> tuple[NDArray[np.float64], NDArray
     """Return the weights, (classes, features), and biases, (classes), of a softmax layer equal to
     the fitted model, whose classes are numbers. Classes that do not occur get a bias of -10,000."""
     weights = np.zeros((classes, model.coef_.shape[1]))
+    # Finite, because golden logits and validation scores are written as JSON, which has no
+    # infinity.
     biases = np.full(classes, -1e4)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps only the second class's row
+        # The softmax of (-z/2, z/2) is the sigmoid of z.
         coefficients = np.vstack([-coefficients / 2, coefficients / 2])
         intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
     weights[model.classes_] = coefficients

@@ -199,6 +199,7 @@ def find_pooling(base: Path, wanted: Literal["auto"] | Pooling) -> Pooling:
     the mean. Raises BadInput."""
     if wanted != "auto":
         return wanted
+    # A wrong pooling is not an error anywhere; it only makes every embedding worse.
     path = base / POOLING_FILE
     if not path.is_file():
         return "mean"
@@ -249,6 +250,8 @@ def _make(
     if frozen or shape.lora is not None:
         backbone.requires_grad_(False)
     if gradient_checkpointing:
+        # The reentrant variant needs an input with gradients and would leave LoRA layers over
+        # frozen embeddings without any.
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
     if shape.lora is not None:
         from peft import LoraConfig, get_peft_model
@@ -265,9 +268,12 @@ def _make(
         backbone = get_peft_model(backbone, lora_config, autocast_adapter_dtype=True)
         add_by_addmm(backbone)
     head = torch.nn.Linear(int(config.hidden_size), shape.classes)
+    # Zeros: a single softmax layer has no symmetry to break, and training does not depend on a
+    # draw.
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     classifier = Classifier(backbone, head, pooling=shape.pooling, unit=shape.unit)
+    # Not every config has one, and masked positions may hold any id.
     pad_id = getattr(config, "pad_token_id", None)
     lora = None
     if shape.lora is not None:

@@ -65,6 +65,8 @@ class LoraModel:
         """Return a copy of the adapter's weights, with PEFT's names."""
         from peft import get_peft_model_state_dict
 
+        # Not PEFT's default "auto", which asks the Hugging Face Hub for the base's config if the
+        # base's path is not a local folder.
         state = get_peft_model_state_dict(self.peft_model, save_embedding_layers=False)
         return {name: weights.detach().clone().contiguous() for name, weights in state.items()}
 
@@ -86,6 +88,7 @@ class LoraModel:
     def release(self) -> None:
         """Free the memory of all weights. The model cannot be used afterwards."""
         for tensor in (*self.peft_model.parameters(), *self.peft_model.buffers()):
+            # Emptied in place, because the loop and its optimizer still refer to the tensors.
             tensor.data = tensor.data.new_empty(0)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -126,6 +129,8 @@ def load_lora_model(
     if load_in_4bit:
         quantized = {"quantization_config": _four_bits(dtype), "device_map": {"": str(chosen)}}
     try:
+        # use_safetensors, because a pickle can run code; local_files_only, because transformers
+        # would otherwise ask the Hugging Face Hub for a newer version.
         causal_lm = AutoModelForCausalLM.from_pretrained(
             base,
             dtype=dtype,
@@ -163,16 +168,20 @@ def add_lora(
     from peft import LoraConfig, get_peft_model
 
     if gradient_checkpointing:
+        # The reentrant variant needs an input with gradients, and the frozen embeddings give none.
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     targets = choose_layers(linear_layers(causal_lm), target_modules)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
+        # vLLM declares lora_alpha as an integer in adapter_config.json.
         lora_alpha=int(alpha) if alpha == int(alpha) else alpha,
         lora_dropout=dropout,
         target_modules=list(targets),
         bias="none",
     )
+    # autocast_adapter_dtype keeps the adapter in float32 over a bfloat16 base: AdamW's small
+    # updates would be rounded away in bfloat16.
     peft_model = get_peft_model(causal_lm, config, autocast_adapter_dtype=True)
     add_by_addmm(peft_model)
     return LoraModel(peft_model.get_base_model(), peft_model, Lora(rank, alpha, targets), device)
@@ -182,6 +191,8 @@ def adapter_config(peft_model: Any, base_name: str) -> dict[str, Any]:
     """Return ``adapter_config.json`` as PEFT reads it, with the base's name instead of a path."""
     config: dict[str, Any] = peft_model.peft_config[_ADAPTER].to_dict()
     config |= {"base_model_name_or_path": base_name, "inference_mode": True}
+    # PEFT keeps target_modules as a set. Its order differs between processes and would change the
+    # digest of the file.
     plain: dict[str, Any] = json.loads(json.dumps(config, default=sorted, sort_keys=True))
     plain["target_modules"] = sorted(plain["target_modules"])
     return plain

@@ -51,6 +51,7 @@ _LETTER = "a"
 IGNORE_INDEX = -100
 """The target of positions without a loss (the ignore index of cross-entropy)."""
 
+# Batches are sorted by length within a pool only: a larger pool pads less and mixes less.
 _POOL_BATCHES = 16
 
 
@@ -141,6 +142,8 @@ class Renderer:
 
     def _strftime(self, form: str) -> str:
         """Replace transformers' function, which reads the clock."""
+        # A template that reads the clock would give a training that is resumed after midnight
+        # another prompt.
         self._asked = True
         return datetime.combine(PROMPT_DATE, time()).strftime(form)
 
@@ -178,6 +181,7 @@ def make_prompt(
     blocks only. ``redaction`` names the rules that redact personal data. Raises BadInput, or
     ContractError from the choice of codes.
     """
+    # Codes first: the system text lists them, and the suffix does not depend on that text.
     _, suffix = _split(render, instruction)
     codes = choose_codes(taxonomy.names, suffix, encoders.control, encoders.single_tokens)
     lines = [instruction]
@@ -235,6 +239,7 @@ def _fill_block(system: str, render: Render, encoders: Encoders, block: int) -> 
 
 def _bare(tokenizer: Tokenizer) -> Tokenizer:
     """Switch off a tokenizer file's truncation and padding: the contract does the truncation."""
+    # all-MiniLM-L6-v2's file, for one, pads every text to 128 tokens.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -377,6 +382,8 @@ def verify_loss_mask(
 ) -> None:
     """Check that each row's only target is the last token, right after the prompt's suffix, and
     decodes to the label's code. Raises ProofFailed that names the first wrong row and no text."""
+    # A loss mask that is wrong with only a warning is a known trap of training libraries (TRL issue
+    # 6105).
     for number, row in enumerate(rows):
         learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
         if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
@@ -433,5 +440,6 @@ def length_grouped_batches(
     for start in range(0, len(order), pool):
         chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
         grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))
+    # Shuffled again, or each pool of batches would go from short messages to long ones.
     rng.shuffle(grouped)
     yield from grouped

@@ -59,6 +59,8 @@ def open_scorer(
     """Load an adapter as it is served, and return its scorer. A language model's forward pass is
     verified on a few of ``prompts``. Raises BadInput, ProofFailed."""
     if manifest.kind in ENCODER_KINDS:
+        # The file that workers load: temperature and thresholds were fitted on its scores, not on
+        # PyTorch's.
         if served := open_onnx(directory, manifest):
             return served
         return HeadScorer(load_trained_encoder(directory, base, manifest, device=device))

@@ -34,16 +34,14 @@ _LOWEST = -1e4
 """Instead of minus infinity, which JSON cannot represent."""
 
 
-def token_batches(
-    lengths: Sequence[int], *, rows: int = BATCH_SIZE, tokens: int = BATCH_TOKENS
-) -> Iterator[list[int]]:
+def token_batches(lengths: Sequence[int], *, rows: int = BATCH_SIZE) -> Iterator[list[int]]:
     """Yield the indexes of the lengths, the longest first, in batches of at most ``rows`` rows and,
-    padded to the longest, ``tokens`` tokens. A longer prompt is a batch by itself."""
+    padded to the longest, ``BATCH_TOKENS`` tokens. A longer prompt is a batch by itself."""
     # The longest first, so that a batch that does not fit into memory fails at once.
     order = sorted(range(len(lengths)), key=lambda at: -lengths[at])
     start = 0
     while start < len(order):
-        count = max(1, min(rows, tokens // max(1, lengths[order[start]])))
+        count = max(1, min(rows, BATCH_TOKENS // max(1, lengths[order[start]])))
         yield order[start : start + count]
         start += count
 

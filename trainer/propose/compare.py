@@ -57,6 +57,7 @@ def compare(
         _compare(ALONE, _alone(new), _alone(current), groups),
     ]
     surest = sum(not each.review for each in current)
+    # If none or all go without review, there is nothing to rank.
     if 0 < surest < len(current):
         pair = _surest(new, surest), _surest(current, surest)
         found.append(_compare(SUREST, *pair, groups, turned=True))
@@ -166,6 +167,7 @@ def judge(
     """
     # A smaller share of reviews alone is not a reason, since a lower threshold achieves it.
     shown = [each for each in compared if each.figure.name not in {ALONE, REVIEW}]
+    # The adapter in service is counted in ``judged`` and is no proposal.
     alpha = alpha_of(max(1, judged - 1)) / len(shown)
     better = [each for each in shown if each.is_better(alpha)]
     worse = [each for each in compared if each.worse]

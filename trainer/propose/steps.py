@@ -132,6 +132,7 @@ def propose(request: Request, console: Console) -> Proposal:
     outcomes = read_outcomes(request.decisions)
     compared = compare((before, of_current), grown, outcomes)
     plan = plan_proposed(request.out, request.store, request.rules)
+    # Adapters and not openings: repeating an evaluation after a kill tells nothing new.
     tried = {each["subject"] for each in list_openings(base) if each["purpose"] == "evaluate"}
     judged = judge(compared, plan.verdict, new.record["version"]["changes"], len(tried))
     made = _Made(request, identity, base, new, current)
@@ -206,6 +207,7 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BadInput(f"{path}: cannot be read: name another --out") from error
+        # Through JSON, as the file was, where tuples are lists.
         if found != json.loads(json.dumps(identity)):
             differ = [name for name, value in identity.items() if found.get(name) != value]
             raise BadInput(
@@ -379,6 +381,7 @@ def carry_out(
     plan = plan_proposed(out, store, rules)
     share = proposal.canary_share if decision.share is None else decision.share
     publish_adapter(plan, reason=_reason(proposal, decision), canary_share=share)
+    # Last: after a kill before this line the command is repeated and ends at "already" above.
     write_decision(kept, decision)
     return "canary", decision
 

@@ -139,6 +139,7 @@ def _lines(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read ({type(error).__name__})") from None
+    # split, because splitlines also cuts at U+2028 and other marks that a message may contain.
     return [line for line in text.split("\n") if line.strip()]
 
 
@@ -176,7 +177,6 @@ def make_version(
     out: Path,
     *,
     names: str | None = None,
-    seed: int = 0,
 ) -> Dataset:
     """Write the new version into ``out``, whole or not at all, and return it.
 
@@ -204,7 +204,7 @@ def make_version(
         sha256: replace(message, text=cleaner.clean(message.text).text)
         for sha256, message in decided.items()
     })  # fmt: skip
-    _place(draft, new, held, base, seed)
+    _place(draft, new, held, base)
     return _write(draft, base, outcomes, out)
 
 
@@ -245,6 +245,7 @@ def _apply(
             draft.counts["decisions_without_text"] += 1
         elif answer.decision == "drop":
             draft.counts["new_messages_that_fit_no_label"] += 1
+            # An earlier decision may have accepted an equal text.
             new.pop(message.text.casefold(), None)
         else:
             label = answer.new_label or message.label
@@ -261,6 +262,7 @@ def _when(sha256: str, answer: Answer) -> tuple[str, str]:
 
 def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message | None) -> None:
     if part == HOLDOUT and answer.purpose != _DRAWN:
+        # A model chose this message, and its doubt must not change what models are judged by.
         draft.counts["holdout_decisions_left"] += 1
         return
     rows = draft.parts[part]
@@ -270,6 +272,7 @@ def _decide(draft: _Draft, part: str, id_: str, answer: Answer, *, by: Message |
         del rows[id_]
         draft.counts[f"{part}_dropped"] += 1
         return
+    # "accept" confirms the label that the reviewer saw, which may not be the dataset's any more.
     shown = by.label if by is not None else None
     label = answer.new_label or shown or rows[id_].label
     changed = label != rows[id_].label
@@ -293,9 +296,7 @@ def _load_cleaner(base: Dataset, names: str | None, *, needed: bool) -> Cleaner:
     return cleaner_of(base, names=names)
 
 
-def _place(
-    draft: _Draft, new: Sequence[_New], held: Sequence[Example], base: Dataset, seed: int
-) -> None:
+def _place(draft: _Draft, new: Sequence[_New], held: Sequence[Example], base: Dataset) -> None:
     """Put new messages into their splits."""
     if not new:
         return
@@ -324,7 +325,7 @@ def _place(
             there |= {
                 part_of_id[each.example.id] for each in members if each.example.id in part_of_id
             }
-            part = _part(members, there, settings, seed)
+            part = _part(members, there, settings)
             for member in members if part else ():
                 id_ = _free_id(member.example, taken)
                 assert part is not None
@@ -336,9 +337,7 @@ def _place(
             draft.counts[what] += len(members)
 
 
-def _part(
-    members: Sequence[_New], there: set[str], settings: Mapping[str, Any], seed: int
-) -> str | None:
+def _part(members: Sequence[_New], there: set[str], settings: Mapping[str, Any]) -> str | None:
     """Return the split of new messages that are near each other (all drawn or all chosen) and near
     messages in the splits ``there``, or None to leave them out."""
     if there:
@@ -347,7 +346,7 @@ def _part(
         return TRAIN
     shares = {name: settings.get(name) or usual for name, usual in _SHARES.items()}
     key = min(member.example.key for member in members)
-    at = int(shuffle_key(seed, f"version\n{key}")[:12], 16) / 16**12
+    at = int(shuffle_key(0, f"version\n{key}")[:12], 16) / 16**12
     return HOLDOUT if at < shares["holdout_share"] / sum(shares.values()) else VALIDATION
 
 
@@ -418,10 +417,9 @@ def _made(draft: _Draft) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_empty(splits: Mapping[str, Sequence[Example]], base: Dataset) -> None:
-    for part in SPLITS:
-        missing = set(base.taxonomy.names) - {each.label for each in splits[part]}
-        if missing and part == TRAIN:
-            raise BadInput(
-                f"these decisions leave no {part} message of {', '.join(sorted(missing))}: remove "
-                "the label from the taxonomy, or label more messages for it"
-            )
+    missing = set(base.taxonomy.names) - {each.label for each in splits[TRAIN]}
+    if missing:
+        raise BadInput(
+            f"these decisions leave no {TRAIN} message of {', '.join(sorted(missing))}: remove "
+            "the label from the taxonomy, or label more messages for it"
+        )

@@ -152,13 +152,19 @@ def path(points: Sequence[tuple[float, float]], style: str) -> Markup:
     return element("path", d=f"M{steps}", class_=style)
 
 
-def nice_ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:
+_MOST_TICKS = 5
+
+
+def nice_ticks(low: float, high: float) -> tuple[float, ...]:
     """Return round values (steps of 1, 2, 2.5 or 5 times a power of ten) inside the range."""
     span = high - low
     if span <= 0:
         return (low,)
-    power = 10 ** math.floor(math.log10(span / wanted))
-    step = next((n * power for n in (1, 2, 2.5, 5) if span / (n * power) <= wanted), 10 * power)
+    power = 10 ** math.floor(math.log10(span / _MOST_TICKS))
+    step = next(
+        (n * power for n in (1, 2, 2.5, 5) if span / (n * power) <= _MOST_TICKS), 10 * power
+    )
+    # With a margin for rounding, which must not drop a tick at either end of the range.
     first = math.ceil(low / step - 1e-9)
     ticks = []
     while (at := first * step) <= high + step * 1e-9:
@@ -180,6 +186,7 @@ def tick_writer(ticks: Sequence[float]) -> Callable[[float], str]:
     if gap < 1e-3:
         return lambda value: f"{value:.1e}".replace("e-0", "e-") if value else "0"
     digits = max(0, -math.floor(math.log10(gap) + 1e-9))
+    # Steps of 2.5 need a decimal more than their size says.
     if any(abs(round(tick, digits) - tick) > gap * 1e-6 for tick in ticks):
         digits += 1
     return lambda value: f"{value:,.{digits}f}"
@@ -192,6 +199,7 @@ def percent_writer(ticks: Sequence[float]) -> Callable[[float], str]:
 
 
 def _number(value: float) -> str:
+    # A hundredth of a pixel cannot be seen, and every further digit makes the page larger.
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text in {"-0", ""} else text
 
@@ -255,6 +263,7 @@ def line_chart(
     low, high = y_range or _padded(ys, 1.0 if percent else math.inf)
     y_ticks = nice_ticks(low, high)
     y_written = (percent_writer if percent else tick_writer)(y_ticks)
+    # SVG cannot measure text before it is drawn: 8 pixels a character are enough.
     frame = Frame(left=max(56, 30 + 8 * max(len(y_written(tick)) for tick in y_ticks)))
     first, last = x_range or (min(xs), max(xs))
     if first == last:
@@ -297,6 +306,8 @@ def smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[f
         sums.append(sums[-1] + y)
     result = []
     for at, (x, _) in enumerate(points):
+        # Equally far to both sides at the ends too, or the mean would be pulled into the curve's
+        # inside.
         reach = min(half, at, len(points) - 1 - at)
         low, high = at - reach, at + reach + 1
         result.append((x, (sums[high] - sums[low]) / (high - low)))
@@ -326,6 +337,7 @@ def _draw(line: Line, x: Axis, y: Axis, write_y: Callable[[float], str]) -> Mark
 
 
 def _mark(frame: Frame, at: float, text: str) -> Markup:
+    # A label to the right of a mark near the right edge would leave the drawing.
     late = at > frame.width * 0.6
     anchor = "end" if late else "start"
     place = at + (-5 if late else 5)
@@ -343,6 +355,7 @@ def _whole_ticks(xs: Sequence[float], scale: Axis) -> tuple[float, ...]:
         return tuple(tick for tick in ticks if tick == int(tick))
     kept = wanted[:1]
     for value in wanted[1:]:
+        # Labels of ticks that are closer than 40 pixels overlap.
         if scale(value) - scale(kept[-1]) >= 40:
             kept.append(value)
     return tuple(kept)
@@ -418,6 +431,8 @@ def confidence_chart(right: Sequence[float], wrong: Sequence[float]) -> Chart:
     counted = [[0] * bins, [0] * bins]
     for part, values in zip(counted, (right, wrong), strict=True):
         for value in values:
+            # A confidence of 1 belongs to the last bin, and rounding must not move one on an edge
+            # to the bin below.
             part[min(bins - 1, int((value - low) / step + 1e-9))] += 1
     ticks = nice_ticks(low, 1.0)
     frame = Frame()
@@ -517,12 +532,7 @@ def _histogram(
 def _root_ticks(most: int) -> tuple[int, ...]:
     power = 10 ** (len(str(most)) - 1)
     top = most // power * power
-    wanted = sorted({0, top // 25, top // 4, top} if top >= 25 else {0, top // 4, top})
-    kept = [0]
-    for value in wanted[1:]:
-        if value > kept[-1]:
-            kept.append(value)
-    return tuple(kept)
+    return tuple(sorted({0, top // 25, top // 4, top} if top >= 25 else {0, top // 4, top}))
 
 
 def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Chart:

@@ -129,7 +129,6 @@ def _texts(facts: DatasetFacts) -> dict[str, str]:
         [one.shingles for one in mine],
         [one.shingles for one in held],
         SIMILARITY,
-        skip=lambda _mine, _held: False,
         most=1,
     )
     keys = {one.key for one in held}

@@ -41,7 +41,6 @@ from trainer.statistics.paired import required_messages, smallest_margin
 from trainer.store.rules import GateRules
 
 _PLANNED_DISCORDANCE = 0.05
-_MOST_HELD_OUT = 0.4
 
 
 def steps_section(facts: DatasetFacts) -> Section:
@@ -96,6 +95,7 @@ def _decide(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
 
 def _cap(facts: DatasetFacts, _found: Finding) -> tuple[str, ...]:
     sizes = sorted(facts.per_label(TRAIN).values())
+    # The median, so that half of the labels keep all their messages.
     middle = sizes[len(sizes) // 2] if sizes else 0
     return prepare_again(facts.record, ("--per-label", str(max(1, middle))))
 
@@ -156,8 +156,7 @@ def _power(facts: DatasetFacts) -> Iterator[NextStep]:
         f"{numbers.count(needed)} if the two differ on {numbers.percent(_PLANNED_DISCORDANCE, 0)} "
         "of the messages. Label more messages, hold out a larger share, or accept a larger margin."
     )
-    wanted = (share or 0) * needed / total
-    commands = larger_share(facts.record, "holdout", wanted) if wanted <= _MOST_HELD_OUT else ()
+    commands = larger_share(facts.record, "holdout", (share or 0) * needed / total)
     yield NextStep(WARN, "The hold-out is too small for the gate's margin", why, commands)
 
 

@@ -257,6 +257,7 @@ def _reliability_chart(record: EvaluationRecord) -> Chart:
     bins.sort(key=lambda group: group.confidence)
     spans = [share_interval(each.accuracy, each.count, record.design_effect) for each in bins]
     lowest = min(*(each.confidence for each in bins), *(low for low, _ in spans))
+    # At most 0.9, so that the axes always span a tenth.
     low = max(0.0, min(lowest - 0.02, 0.9))
     points = tuple((each.confidence, each.accuracy) for each in bins)
     return line_chart(
@@ -492,6 +493,7 @@ def _steps(run: Run) -> Iterator[Chart]:
 
 
 def _epoch_ends(steps: Sequence[Step], epochs: Sequence[Epoch]) -> list[float]:
+    # Without steps.jsonl the axis has epochs instead of steps.
     last = {step.epoch: float(step.step) for step in steps}
     return [last.get(epoch.number, float(epoch.number)) for epoch in epochs]
 

@@ -106,6 +106,7 @@ def show_text(texts: Mapping[str, str] | None, name: str) -> Shown | None:
     text = readable(found)
     cut = max(0, len(text) - MOST_CHARACTERS)
     text = text[:MOST_CHARACTERS]
+    # Folding a remainder shorter than half an excerpt would save no room.
     if len(text) <= _EXCERPT * 1.5:
         return Shown(text, cut=cut)
     blank = text.rfind(" ", _EXCERPT // 2, _EXCERPT)
@@ -307,17 +308,24 @@ def fresh_holdout(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     return "Another seed draws another one.", prepare_again(record, ("--seed", str(seed)))
 
 
+_LARGEST_SHARE = 0.4
+
+
 def larger_share(
-    record: Mapping[str, Any], part: str, wanted: float | None = None, *, most: float = 0.4
+    record: Mapping[str, Any], part: str, wanted: float | None = None
 ) -> tuple[str, ...]:
     """Return the command that gives ``part`` ("holdout", "validation") a share of ``wanted``, by
-    default twice its present share, at most ``most``. Empty if that is not an increase."""
+    default twice its present share, at most 0.4. Empty if that is not an increase, or ``wanted`` is
+    more."""
     share = (record.get("settings") or {}).get(f"{part}_share")
     if not share:
         return ()
-    wanted = math.ceil(100 * min(most, 2 * share if wanted is None else wanted)) / 100
-    if wanted <= share:
+    if wanted is None:
+        wanted = min(_LARGEST_SHARE, 2 * share)
+    percent = math.ceil(100 * wanted)
+    if not share < percent / 100 <= _LARGEST_SHARE:
         return ()
+    wanted = percent / 100
     return prepare_again(record, (f"--{part}-share", f"{wanted:g}"))
 
 
@@ -327,6 +335,7 @@ def check_command(dataset: Path, *words: str) -> str:
     try:
         record = CHECK.read_if_present(dataset)
     except BadInput:
+        # The command that is returned replaces an unreadable check.
         record = None
     options = list(record.options) if record and record.options else list(words)
     folder = dataset.resolve()

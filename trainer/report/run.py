@@ -149,6 +149,7 @@ def read_run(directory: Path) -> Run:
         audit=audit.AUDIT.read_if_present(evaluated),
         duel=duel.DUEL.read_if_present(directory / duel.DUEL_FOLDER),
         cost=duel.COST.read_if_present(directory),
+        # Resolved, because the parent of "." is "." itself.
         sweep=training.SWEEP.read_if_present(directory) or _read_sweep_of(directory.resolve()),
     )
 

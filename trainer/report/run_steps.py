@@ -28,7 +28,6 @@ from trainer.report.page import (
 )
 from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
-from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.metrics import messages_to_show
 from trainer.statistics.thresholds import describe_promise
 from trainer.store.gate import STEERING, judge_accuracy
@@ -75,6 +74,7 @@ def _compared(run: Run) -> Iterator[NextStep]:
         title = f"Ship {duel.recommendation} instead"
         yield NextStep(BAD, title, duel.verdict, _ship(run, duel))
     elif duel.conclusion == "undecided":
+        # Twice the margin; the option takes points, the record has a share.
         wider = f"{200 * duel.margin:g}"
         words = (adapter, *_data(run), "--margin", wider)
         why = (
@@ -124,6 +124,7 @@ def _reviewed(run: Run) -> Iterator[NextStep]:
             "difference. Use more validation messages that resemble the hold-out, or send more to "
             "review with a higher review_precision."
         )
+        # Half of the mistakes that the present promise allows.
         higher = f"review_precision={min(0.999, promise + (1 - promise) / 2):g}"
         again = _train(run, "--set", higher)
         yield NextStep(WARN, "Send more to review, or validate on more", why, (again,))
@@ -153,7 +154,7 @@ def _calibrated(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
     found = run.evaluation.calibration
-    chance = ece_by_chance(found.reliability)
+    chance = facts.error_by_chance(run.evaluation)
     if found.ece > max(LARGEST_ECE, chance):
         why = (
             f"Confidence and accuracy differ by {numbers.percent(found.ece)} on average; perfect "
@@ -280,8 +281,6 @@ def _check(run: Run) -> str:
 
 
 # Steps for failed criteria of the gate.
-
-_MOST_HELD_OUT = 0.4
 
 
 def fix_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
@@ -444,6 +443,7 @@ def _steering(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
         )
         commands: tuple[str, ...] = ()
     else:
+        # 0.35 is the recipe's default.
         share = max(0.35, round(min(0.9, 1.5 * recipe.get("steering_augmentation", 0)), 2))
         how = "Train with more messages that have such a sentence in them and their true label."
         commands = (_train(run, "--set", f"steering_augmentation={share}"),)
@@ -467,5 +467,4 @@ def _share(run: Run, evaluation: EvaluationRecord, needed: int | None) -> tuple[
     share = (dataset.get("settings") or {}).get("holdout_share")
     if not share or needed is None or not evaluation.examples:
         return ()
-    wanted = share * needed / evaluation.examples
-    return larger_share(dataset, "holdout", wanted) if wanted <= _MOST_HELD_OUT else ()
+    return larger_share(dataset, "holdout", share * needed / evaluation.examples)

@@ -32,7 +32,7 @@ from trainer.report.page import (
     small,
 )
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
-from trainer.statistics.metrics import weighted_accuracy, wilson
+from trainer.statistics.metrics import share_interval, weighted_accuracy
 from trainer.store.rules import Criterion
 
 LARGEST_ECE = 0.03
@@ -65,7 +65,8 @@ def verdict_section(run: Run) -> Section:
     rules = (
         f"{recomputed}The page marks as a concern: a better rival; a baseline that is as good "
         "within the duel's margin, or may be; an answer outside the labels; accepted answers below "
-        f"the promised precision; a calibration error above {numbers.percent(LARGEST_ECE)}; a "
+        f"the promised precision; a calibration error above {numbers.percent(LARGEST_ECE)} "
+        "that chance does not explain; a "
         f"label with an F1 below {WEAK_F1}; a hold-out opened more than {MANY_OPENINGS} times; "
         "engines that disagree; a check of the data with findings; an audit of the labels that "
         "contradicts the accuracy. The gate of `clerk-trainer publish` decides whether an adapter "
@@ -195,7 +196,8 @@ def promise_is_broken(run: Run, evaluation: EvaluationRecord) -> bool:
     share = evaluation.review.accepted_accuracy
     if share is None or not accepted:
         return False
-    return wilson(round(share * accepted), accepted)[1] < promised(run)
+    # With the design effect, as in the gate: messages of one thread are right or wrong together.
+    return share_interval(share, accepted, evaluation.design_effect)[1] < promised(run)
 
 
 def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
@@ -218,14 +220,17 @@ def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
 
 
 def _calibrated(evaluation: EvaluationRecord) -> Point:
-    error = evaluation.calibration.ece
-    fine = error <= LARGEST_ECE
-    claim = "Its confidence is well calibrated" if fine else "Its confidence is badly calibrated"
+    error, chance = evaluation.calibration.ece, facts.error_by_chance(evaluation)
     detail = (
         f"Confidence and accuracy differ by {numbers.unsigned(error)} on average (expected "
         "calibration error)."
     )
-    return Point(GOOD if fine else WARN, claim, detail)
+    if error <= LARGEST_ECE:
+        return Point(GOOD, "Its confidence is well calibrated", detail)
+    if error <= chance:
+        detail += " The difference is within the uncertainty of so few messages."
+        return Point(GOOD, "Its confidence is not shown to be badly calibrated", detail)
+    return Point(WARN, "Its confidence is badly calibrated", detail)
 
 
 def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:
@@ -373,9 +378,7 @@ def duel_section(run: Run) -> Section:
     duel = run.duel
     if duel is None:
         return lacking("duel", title, Input.DUEL)
-    verdict = duel.verdict
-    if duel.recommendation:
-        verdict += f" Recommended: {duel.recommendation}."
+    verdict = f"{duel.verdict} Recommended: {duel.recommendation}."
     table = facts.candidates(duel)
     bars = (rung["bar"] for rung in ladder(duel))
     rows = [(*row[:3], bar_, *row[3:]) for row, bar_ in zip(table.rows, bars, strict=True)]
@@ -390,11 +393,9 @@ def duel_section(run: Run) -> Section:
         f"the p-value of the second being {margin} or more worse (Tango's test). "
         f"{duel.tested_baseline} is tested for this, as the best baseline on validation. An "
         "equally good baseline passes four times in five with "
-        f"{numbers.count(duel.required_messages)} messages."
+        f"{numbers.count(duel.required_messages)} messages. A hold-out of this size detects "
+        f"differences of at least {numbers.unsigned(duel.minimum_detectable_difference)}."
     )
-    if duel.minimum_detectable_difference is not None:
-        detectable = numbers.unsigned(duel.minimum_detectable_difference)
-        notes += f" A hold-out of this size detects differences of at least {detectable}."
     return Section(
         "duel",
         title,
@@ -411,6 +412,7 @@ def duel_section(run: Run) -> Section:
 def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
     """Return the candidates' accuracies with the bars of their intervals on one scale."""
     low = min(candidate.accuracy_interval_95[0] for candidate in duel.candidates)
+    # Not from 0: on a scale of 0 to 100 % intervals of a few points are too narrow to compare.
     start = max(0.0, low - 0.25 * (1 - low))
 
     def place(share: float) -> float:

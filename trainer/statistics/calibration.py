@@ -74,6 +74,7 @@ def energy(logits: Floats) -> Floats:
 
 def off_label_mass(logprobs: Floats) -> Floats:
     """Return the probability, (rows), of answers that are not labels."""
+    # Rounding can bring the sum of the codes' probabilities above 1.
     mass: Floats = np.clip(1.0 - np.exp(logprobs).sum(axis=1), 0.0, 1.0)
     return mass
 
@@ -112,6 +113,8 @@ def fit_temperature(logprobs: Floats, truth: Ints, label_of: Ints | None = None)
     rest. Otherwise a small set without mistakes would drive the temperature to its lower bound.
     """
     found = scipy.optimize.minimize_scalar(
+        # In the logarithm, where halving and doubling are equally far and one tolerance serves
+        # both.
         lambda log_temperature: _smoothed_nll(logprobs, truth, math.exp(log_temperature), label_of),
         bounds=_LOG_RANGE,
         method="bounded",
@@ -130,6 +133,7 @@ def cross_fitted(
     probabilities = np.empty((len(logprobs), labels))
     for fold in range(folds):
         inside = part == fold
+        # A single row has no others to fit on.
         rest = ~inside if folds > 1 else inside
         temperature = fit_temperature(logprobs[rest], truth[rest], label_of)
         probabilities[inside] = temperature_softmax(logprobs[inside], temperature, label_of)
@@ -164,6 +168,7 @@ def calibrate(
     probabilities = cross_fitted(logprobs, truth, seed=seed, label_of=label_of)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth
+    # Rounded before it is used, because the thresholds must fit the temperature in the manifest.
     temperature = round(fit_temperature(logprobs, truth, label_of), 4)
     served = temperature_softmax(logprobs, temperature, label_of)
     sure, right = served.max(axis=1), served.argmax(axis=1) == truth
@@ -209,6 +214,7 @@ def calibrate(
 
 
 def _equal_mass_bins(confidence: Floats) -> Iterator[Ints]:
+    # Stable, so that equal confidences fall into the same bins on every machine.
     order = np.argsort(confidence, kind="stable")
     yield from np.array_split(order, min(_BINS, len(order)))
 
@@ -228,11 +234,9 @@ def _smoothed_nll(
 _RESAMPLES = 4000
 
 
-def ece_by_chance(
-    bins: Sequence[ReliabilityBin], *, effect: float = 1.0, level: float = 0.95, seed: int = 0
-) -> float:
-    """Return the ECE that a perfectly calibrated model stays below with probability ``level``,
-    on messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
+def ece_by_chance(bins: Sequence[ReliabilityBin], *, effect: float = 1.0, seed: int = 0) -> float:
+    """Return the ECE that a perfectly calibrated model stays below in 95 % of all cases, on
+    messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
     messages. ``effect`` messages count as one.
 
     A measured ECE below it does not indicate wrong confidences. An ECE is never negative and grows
@@ -244,4 +248,4 @@ def ece_by_chance(
         return 0.0
     hits = np.random.default_rng(seed).binomial(counts, confidence, size=(_RESAMPLES, len(bins)))
     errors = np.abs(hits - counts * confidence).sum(axis=1) / counts.sum()
-    return float(np.quantile(errors, level))
+    return float(np.quantile(errors, 0.95))

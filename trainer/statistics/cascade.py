@@ -51,6 +51,7 @@ def choose_threshold(
     in at most 5 % of all validation sets, because the first such part has to pass by chance; no
     correction for the number of parts is needed.
     """
+    # Messages that the small model may not answer sort last and are cut off.
     order = np.argsort(-np.where(may_answer, confidence, -1.0), kind="stable")
     order = order[: int(may_answer.sum())]
     if not len(order):

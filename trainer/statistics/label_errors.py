@@ -23,7 +23,7 @@ import numpy as np
 import scipy
 
 from trainer.statistics.calibration import Bools, Floats, Ints
-from trainer.statistics.metrics import wilson
+from trainer.statistics.metrics import share_interval, wilson
 
 _LOG_TEMPERATURES = (-2.5, 1.0)
 _MOST = 0.9
@@ -70,7 +70,9 @@ def _slips(labels: Ints, probabilities: Floats) -> tuple[float, float, float]:
     inner = scipy.optimize.minimize_scalar(
         profile, bounds=(0.0, _MOST), method="bounded", options={"xatol": _TOLERANCE}
     )
+    # A bounded search never tries its ends, so no slips at all is compared separately.
     value, best = (float(inner.x), float(inner.fun)) if inner.fun < none else (0.0, none)
+    # Profile likelihood: the interval has all shares that a likelihood-ratio test does not reject.
     limit = best + _HALF_QUANTILE
 
     def beyond(share: float) -> float:
@@ -92,6 +94,8 @@ def _profile(labels: Ints, probabilities: Floats) -> Callable[[float], float]:
 
     def loss(share: float, log_temperature: float) -> float:
         own = np.exp(scipy.special.log_softmax(logs / np.exp(log_temperature), axis=1)[at, labels])
+        # A label is the one that was meant or, with probability ``share``, any other with equal
+        # chance.
         mixed = (1 - share) * own + share * (1 - own) / (classes - 1)
         return float(-np.log(np.maximum(mixed, 1e-300)).sum())
 
@@ -187,11 +191,4 @@ def _effective(sample: int, population: int) -> float:
 
 
 def _wilson(share: float, size: float) -> tuple[float, float]:
-    """Return the Wilson score interval of a share; ``size`` need not be an integer."""
-    if math.isinf(size):
-        return share, share
-    middle = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
-    half = (
-        _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size * size))
-    )
-    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+    return (share, share) if math.isinf(size) else share_interval(share, size)

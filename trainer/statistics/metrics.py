@@ -35,6 +35,7 @@ def as_groups(numbers: Sequence[int | None]) -> Groups | None:
         return None
     free = max(number for number in numbers if number is not None) + 1
     found = [free + at if number is None else number for at, number in enumerate(numbers)]
+    # Numbered without gaps: bincount allocates an element for each number up to the largest.
     return np.unique(np.array(found, dtype=np.int64), return_inverse=True)[1].astype(np.int64)
 
 
@@ -94,6 +95,7 @@ def measure(
         examples=len(truth),
         accuracy=float(accuracy_score(truth, predicted)),
         interval=interval_of(right, groups),
+        # Not scikit-learn's macro average, which counts a label without examples as 0.
         macro_f1=float(f1[support > 0].mean()),
         per_label=per_label,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
@@ -105,7 +107,7 @@ _RESAMPLES = 2000
 
 
 def macro_f1_interval(
-    confusion: Sequence[Sequence[int]], effect: float = 1.0, *, seed: int = 0
+    confusion: Sequence[Sequence[int]], effect: float = 1.0
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of macro-F1 (percentiles; Efron & Tibshirani 1993): the
     messages of a confusion matrix are drawn again; ``effect`` messages count as one."""
@@ -115,7 +117,8 @@ def macro_f1_interval(
         return 0.0, 1.0
     size = max(1, round(total / effect))
     cells = (counts / total).ravel()
-    drawn = np.random.default_rng(seed).multinomial(size, cells, size=_RESAMPLES)
+    # One multinomial draw of the cells is a bootstrap of the messages, which need not be kept.
+    drawn = np.random.default_rng(0).multinomial(size, cells, size=_RESAMPLES)
     drawn = drawn.reshape(_RESAMPLES, *counts.shape)
     hits = drawn.diagonal(axis1=1, axis2=2)
     support, given = drawn.sum(axis=2), drawn.sum(axis=1)
@@ -140,6 +143,7 @@ def wilson(hits: float, total: float) -> tuple[float, float]:
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total)
     half *= math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    # Exactly 0 or 1 at the ends, where rounding would leave 1e-17 more or less.
     low = 0.0 if hits <= 0 else max(0.0, middle - half)
     return low, 1.0 if hits >= total else min(1.0, middle + half)
 
@@ -261,22 +265,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def minimum_detectable_difference(
-    discordance: float, total: float, *, alpha: float = ALPHA, power: float = POWER
-) -> float:
+def minimum_detectable_difference(discordance: float, total: float) -> float:
     """Return the smallest difference of accuracy that McNemar's test on ``total`` messages finds
-    with ``power`` at a two-sided ``alpha``, if a share ``discordance`` of them is discordant.
+    with ``POWER`` at a two-sided ``ALPHA``, if a share ``discordance`` of them is discordant.
 
     Solves n = (z_alpha * sqrt(p) + z_power * sqrt(p - d^2))^2 / d^2 for d (Connor 1987, Biometrics
     43:207). A difference cannot exceed the discordance, so the discordance is at least d.
     """
-    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
+    z_alpha, z_power = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(POWER)
 
     def is_found(d: float) -> bool:
         p = max(discordance, d)
         return d * math.sqrt(total) >= z_alpha * math.sqrt(p) + z_power * math.sqrt(p - d * d)
 
     low, high = 0.0, 1.0
+    # Sixty halvings reach the last digit of a float.
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if is_found(middle) else (middle, high)
@@ -301,5 +304,6 @@ def weighted_accuracy(
     variance = float((weights**2 * (right - share) ** 2).sum())
     if 0 < share < 1 and variance > 0:
         effective = min(effective, share * (1 - share) / variance)
+    # Rounded down: too wide rather than too narrow.
     size = max(1, math.floor(effective))
     return share, wilson(round(share * size), size)

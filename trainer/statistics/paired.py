@@ -19,14 +19,14 @@ import scipy
 from trainer.statistics.metrics import ALPHA, POWER, Discordance
 
 
-def paired_interval(found: Discordance, *, level: float = 0.95) -> tuple[float, float]:
-    """Return the two-sided interval of the difference: Tango's score interval (1998, Statistics in
-    Medicine 17:891)."""
+def paired_interval(found: Discordance) -> tuple[float, float]:
+    """Return the two-sided 95 % interval of the difference: Tango's score interval (1998,
+    Statistics in Medicine 17:891)."""
     # Not the bootstrap: its interval shrinks to a point if the two differ on few messages or none.
-    alpha = (1 - level) / 2
-    return lowest_difference(found, alpha), -lowest_difference(found.turned, alpha)
+    return lowest_difference(found, 0.025), -lowest_difference(found.turned, 0.025)
 
 
+# With a margin of 1 the hypothesis leaves nothing to chance, and the score is undefined.
 _LARGEST_MARGIN = 0.999
 _NORMAL = NormalDist()
 
@@ -54,26 +54,22 @@ def lowest_difference(found: Discordance, alpha: float = ALPHA) -> float:
     return -float(scipy.optimize.brentq(lambda margin: _score(found, margin) - wanted, *ends))
 
 
-def power(
-    total: int, discordance: float, margin: float, *, difference: float = 0.0, alpha: float = ALPHA
-) -> float:
-    """Return how often the test on ``total`` messages passes a labelling whose true difference is
-    ``difference``, if a share ``discordance`` of the messages is discordant.
+def power(total: int, discordance: float, margin: float) -> float:
+    """Return how often the test on ``total`` messages passes an equal labelling, if a share
+    ``discordance`` of the messages is discordant.
 
     The normal approximation of Nam (1997, Biometrics 53:1422): under the alternative the restricted
     estimate converges to the solution of the same equation in the true shares.
     """
-    null, true = _deviations(discordance, margin, difference)
-    excess = math.sqrt(total) * (difference + margin) - _NORMAL.inv_cdf(1 - alpha) * null
+    null, true = _deviations(discordance, margin)
+    excess = math.sqrt(total) * margin - _NORMAL.inv_cdf(1 - ALPHA) * null
     return _NORMAL.cdf(excess / true) if true else float(excess > 0)
 
 
-def required_messages(
-    discordance: float, margin: float, *, alpha: float = ALPHA, wanted: float = POWER
-) -> int:
-    """Return with how many messages an equal labelling passes with probability ``wanted``."""
-    null, true = _deviations(discordance, margin, 0.0)
-    root = (_NORMAL.inv_cdf(1 - alpha) * null + _NORMAL.inv_cdf(wanted) * true) / margin
+def required_messages(discordance: float, margin: float) -> int:
+    """Return with how many messages an equal labelling passes four times in five (``POWER``)."""
+    null, true = _deviations(discordance, margin)
+    root = (_NORMAL.inv_cdf(1 - ALPHA) * null + _NORMAL.inv_cdf(POWER) * true) / margin
     return math.ceil(root * root)
 
 
@@ -121,20 +117,19 @@ def _restricted(a: float, b: float, margin: float) -> float:
     return (linear + root) / 4
 
 
-def _deviations(discordance: float, margin: float, difference: float) -> tuple[float, float]:
-    """Return the standard deviation of one message's difference, as assumed by the test and as it
-    is."""
-    a, b = (discordance + difference) / 2, (discordance - difference) / 2
-    null = 2 * _restricted(a, b, margin) - margin * (1 + margin)
-    return math.sqrt(null), math.sqrt(max(0.0, discordance - difference * difference))
+def _deviations(discordance: float, margin: float) -> tuple[float, float]:
+    """Return the standard deviation of one message's difference between equal labellings, as
+    assumed by the test and as it is."""
+    null = 2 * _restricted(discordance / 2, discordance / 2, margin) - margin * (1 + margin)
+    return math.sqrt(null), math.sqrt(discordance)
 
 
-def alpha_of(turn: int, alpha: float = ALPHA) -> float:
-    """Return the level of the test at its ``turn`` (from 1): alpha / (turn * (turn + 1)).
+def alpha_of(turn: int) -> float:
+    """Return the level of the test at its ``turn`` (from 1): ``ALPHA`` / (turn * (turn + 1)).
 
-    These levels add up to at most ``alpha`` however often the test is repeated, so the whole
+    These levels add up to at most ``ALPHA`` however often the test is repeated, so the whole
     sequence errs at most that often (alpha spending, Foster and Stine 2008, Journal of the Royal
     Statistical Society B 70:429; Blum and Hardt 2015, arXiv 1502.04585, for hold-outs). The first
     tests get the most, because a hold-out is least biased before choices depend on it.
     """
-    return alpha / (turn * (turn + 1))
+    return ALPHA / (turn * (turn + 1))

@@ -31,8 +31,9 @@ the error that it is asked for (Barber et al. 2021, Annals of Statistics 49:486)
 
 FEWEST_VALIDATION = 300
 """With fewer validation messages, thresholds come from folds over all messages that are not held
-out, if the kind of model is cheap to train again (``trainer.training.folds``)."""
+out, if the kind of model is cheap to train again (``trainer.training.inputs``)."""
 
+# Not every row: each part is one more test that may fail by chance and end the sequence.
 _STEPS = 100
 _COVERAGE_STEPS = 20
 
@@ -126,7 +127,9 @@ def _proven(
     confidence. This uses confidences only: if they are wrong, coverage suffers but never precision.
     """
     sizes = _sizes(len(sure), ends)
+    # One more than the quantile: more hits than it have a probability of at most 1 - level.
     needed = scipy.stats.binom.ppf(level, sizes, precision) + 1
+    # By rounding, a mean of confidences near 1 may exceed 1, and SciPy returns NaN for that.
     expected = np.minimum(np.cumsum(sure)[sizes - 1] / sizes, 1.0)
     chance = scipy.stats.binom.sf(needed - 1, sizes, expected)
     first = int(np.argmax(chance))

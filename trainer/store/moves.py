@@ -61,11 +61,14 @@ def locked(store: Path, holder: str, now: str) -> Iterator[None]:
     not support locks.
     """
     path = store / LOCK_NAME
+    # For writing, which NFS demands of an exclusive lock, and not truncated, because the file names
+    # the holder of a lock that is taken.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            # NFS emulates flock by fcntl locks, which may answer EACCES when the lock is taken.
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
                 raise BadInput(_taken(store, path)) from error
             raise BadInput(
@@ -102,6 +105,7 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
         found = load_adapter(incoming)
         if found.digest != manifest.digest:
             raise ProofFailed(f"{source}: changed while it was copied: publish it again")
+        # A rename cannot replace a directory with files in it.
         if target.exists():
             target.rename(damaged)
         incoming.rename(target)
@@ -197,6 +201,7 @@ def _dead_owner(name: str) -> bool:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
+    # PermissionError: the process lives and belongs to another user.
     except (PermissionError, ValueError):
         return False
     return False
@@ -276,6 +281,7 @@ def path_to(history: Sequence[Entry], current: str | None) -> tuple[str, ...]:
     path: list[str] = []
     for entry in history:
         _align(path, entry.previous)
+        # Neither moves the current adapter.
         if entry.event in {"canary", "end_canary"}:
             continue
         if entry.event == "rollback" and entry.digest in path:
@@ -367,8 +373,10 @@ def promote_canary(store: Path, *, reason: str | None = None) -> tuple[Pointer, 
     """
     # current is moved before the canary's pointer is removed, so that after a kill in between
     # workers serve the same adapter in both roles.
+    # Checked before the lock as well, which would leave its file in a folder that is not a store.
     _require_canary(store)
     with moving(store) as signature:
+        # Again: whoever held the lock until now may have moved both.
         canary, before = _require_canary(store), read_pointer(store)
         if before is None:
             raise BadInput(f"{store}: no adapter is current: publish one (clerk-trainer publish)")
@@ -399,6 +407,7 @@ def roll_back(store: Path, *, to: str | None = None, reason: str) -> tuple[Point
     is verified first. Raises BadInput and AdapterRefused, and then does not move the pointer.
     """
     _require_reason(reason)
+    # Before the lock, which would leave its file in a folder that is not a store.
     before = read_pointer(store)
     if before is None:
         raise BadInput(f"{store}: no adapter is current: not a store, or nothing published yet")
@@ -415,6 +424,8 @@ def roll_back(store: Path, *, to: str | None = None, reason: str) -> tuple[Point
 
 def point_current(store: Path, entry: Entry) -> Pointer:
     """Append an entry to the history, then point to its adapter. Call it with the lock held."""
+    # The history first: a line whose move never happened can be recognized (see Entry), a move
+    # without a line could not.
     entry = append_entry(store, entry)
     way_back = path_to(read_history(store), entry.digest)
     pointer = pointer_for(entry, way_back[-2] if len(way_back) > 1 else None)

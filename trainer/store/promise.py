@@ -75,6 +75,7 @@ def what_split_can_show(
         accuracy=rules.accuracy,
         first_right=_fewest_right(held, rules, first=True),
         later_right=_fewest_right(held, rules, first=False),
+        # Below 1, however high the floor is.
         enough=messages_to_show(min(0.999, rules.accuracy + _AIM), rules.accuracy),
         unproven=tuple(
             label

@@ -222,6 +222,7 @@ def publish_adapter(
     _refuse(plan, forced=forced, force=force, reason=reason)
     plan.store.mkdir(parents=True, exist_ok=True)
     with moving(plan.store) as signature:
+        # The store's folder may be new, and its name must survive a power failure too.
         sync_directory(plan.store.parent)
         current = read_pointer(plan.store)
         if current != plan.current:
@@ -239,6 +240,7 @@ def publish_adapter(
             return current
         pointer = point_current(plan.store, entry)
         canary = read_canary(plan.store)
+        # The canary was published while it was on trial: it serves every key now.
         if canary is not None and canary.digest == pointer.digest:
             remove_canary(plan.store)
         return pointer
@@ -284,6 +286,8 @@ def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None
 
 def _write_card(plan: Plan, reason: str | None) -> None:
     """Write the adapter's card next to it, with the stored figures."""
+    # Not in the adapter's folder: workers refuse a folder with a file that the manifest does not
+    # name.
     kept = stored_evidence(plan.store, plan.manifest.digest)
     sources = Sources(
         plan.manifest,

@@ -142,7 +142,7 @@ def place_probes(store: Path, digest: str, planned: PlannedProbes) -> None:
         return
     write_probes(path, planned.file)
     # Workers run in the group of the store's folder. A user who may not give the file to it keeps
-    # the own group, which ``describe`` reports.
+    # their own group, which ``describe`` reports.
     with suppress(PermissionError):
         os.chown(path, -1, store.stat().st_gid)
 
@@ -287,6 +287,7 @@ def write_record(store: Path, record: AdapterRecord, evidence: Evidence | None) 
     file = record_file(record.digest)
     if record.evaluation is not None:
         assert evidence is not None
+        # First: a kill in between leaves answers without a record, never a record without answers.
         write_atomically(store / answers_file(record.digest).name, evidence.kept_answers)
     elif earlier := file.read_if_present(store):
         kept = ("evaluation_sha256", "predictions_sha256", "evaluation")

@@ -99,8 +99,10 @@ def _checked(key: str, value: Any, origin: str) -> Any:
             return tuple(value)
         raise BadInput(f'{origin}: {key} is {value!r}; it must be a list, such as ["legal"]')
     optional = isinstance(kind, types.UnionType)
+    # TOML has no null.
     if optional and value is False:
         return None
+    # bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, int | float):
         wanted = "a number, or false" if optional else "a number"
         raise BadInput(f"{origin}: {key} is {value!r}; it must be {wanted}")

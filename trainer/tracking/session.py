@@ -45,6 +45,7 @@ _EVERY_S = 10.0
 """Steps are sent together, so that a slow tracker does not slow the training."""
 
 _LONGEST = 200
+# An error quotes the tracker's address, which may contain a password.
 _LOGIN = re.compile(r"//[^/@\s]*@")
 
 

@@ -92,6 +92,8 @@ def verify_read_back(
         return  # only this process writes, and it cannot score the others' shares
     draft = training.recipe.run / DRAFT
     model = training.model
+    # Zeros first: a weight that PEFT does not load would otherwise still be the trained one, and
+    # the check would pass.
     model.load_state_dict({name: torch.zeros_like(w) for name, w in result.weights.items()})
     model.load_state_dict(read(draft))
     if not np.array_equal(training.validator.score(), result.logprobs):
@@ -152,11 +154,14 @@ def _finish(
     draft, target = run / DRAFT, run / ADAPTER
     write_manifest(draft, manifest)
     made = load_adapter(draft)
+    # In the draft, so that an adapter that workers would refuse never gets its final name.
     verify_tokens(made, encoders, Path("tokenizer.json"))
     if target.exists():
         shutil.rmtree(target)
     draft.rename(target)
     path = probes_path(target)
+    # Next to the adapter and not in it: any worker may read an adapter, and probes are messages of
+    # customers. The digest does not cover them.
     path.unlink(missing_ok=True)
     if probes:
         write_probes(path, ProbeFile(made.digest, "validation", probes))

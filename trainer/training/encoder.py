@@ -288,7 +288,9 @@ class LinearFit:
             fits = list(
                 fit_grid(x, classes, lambda model: accuracy(self._logits(model, x_validation)))
             )
-            best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+            # fits come in the order of rising C, so of equally accurate ones the strongest penalty
+            # wins.
+            best = max(fits, key=lambda fit: fit.accuracy)
             model = best.model
         else:
             fits = list(fit_by_folds(x, classes, inputs.folds, len(inputs.classes), accuracy))
@@ -334,6 +336,8 @@ class LinearFit:
                 done += len(chosen)
                 if progress is not None:
                     progress.advance(done, 0.0, done / (time.perf_counter() - began))
+        # C_GRID is made for vectors of this length. Workers use unit vectors, so _set_head moves
+        # the length into the weights.
         return vectors * EMBEDDING_LENGTH
 
     def _set_head(self, model: Any) -> None:

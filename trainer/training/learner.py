@@ -95,6 +95,7 @@ class Validation:
     macro_f1: float
 
 
+# Keeps the logarithm finite for a probability that underflowed to 0.
 _SMALLEST = 1e-300
 
 
@@ -136,6 +137,7 @@ class Validator:
         own = np.empty((0, outputs))
         if shard:
             own = self._scorer.score(shard, autocast=autocast).logprobs
+        # The inverse of ProcessGroup.shard, which takes every world_size-th row.
         for rank, part in enumerate(self._group.all_gather([own])):
             scores[rank :: self._group.world_size] = part
         return scores
@@ -145,6 +147,8 @@ class Validator:
         of codes are over the whole vocabulary."""
         scores = self.held_out
         if scores is None:
+            # In the precision of training, because epochs are only compared with each other. The
+            # temperature and the thresholds are fitted on scores of full precision (score_best).
             scores = self.score(autocast=self._group.bf16)
         logprobs = scores
         if self.label_of is not None:
@@ -152,6 +156,7 @@ class Validator:
             logprobs = np.log(np.maximum(probabilities, _SMALLEST))
         figures = measure(self.truth, logprobs.argmax(axis=1), self._labels)
         loss = float(-logprobs[np.arange(len(self.truth)), self.truth].mean())
+        # No temperature fits a training that diverged; the loop reports it by the loss.
         calibrated = self._calibrated(scores) if math.isfinite(loss) else loss
         return Validation(loss, calibrated, figures.accuracy, figures.macro_f1)
 

@@ -66,6 +66,7 @@ class TrainLoop:
         self._parameters = model.trainable_parameters()
         self._head = [] if objective.head is None else list(objective.head.parameters())
         groups = _groups(model, self._parameters, self._head, recipe)
+        # Fused: one kernel instead of a loop over hundreds of small LoRA matrices.
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
         steps = math.ceil(len(rows) / recipe.batch_size) * recipe.epochs
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -84,6 +85,7 @@ class TrainLoop:
         if self._model.device.type == "cuda":
             torch.cuda.set_rng_state(state_dicts["cuda_rng"][self._group.rank], self._model.device)
         device = self._model.device
+        # Checkpoints are read to the CPU, and the average is updated on the device after each step.
         state.ema = [mean.to(device) for mean in state.ema]
         self.state = state
         self.state.resumed += 1
@@ -106,6 +108,8 @@ class TrainLoop:
         while not self._is_done():
             self._run_epoch(progress, save, save_every_s, on_step)
             self._finish_epoch(validate, progress)
+            # Saved as the beginning of the next epoch, or a resumed training would validate this
+            # one again.
             if not self._is_done():
                 self.state.begin_epoch()
             save(self.state, self._state_dicts())
@@ -158,9 +162,12 @@ class TrainLoop:
     def _step(self, batch: Sequence[LearnerRow]) -> Step:
         started = time.perf_counter()
         state, shard = self.state, self._group.shard(batch)
+        # The last batch may be smaller than the number of processes, so a shard may be empty.
         micro = self._recipe.micro_batch_size or max(1, len(shard))
         label = sublabel = 0.0
         tokens = 0
+        # Each part is divided by the rows of the whole batch, so the gradients of micro-batches and
+        # processes add up to the gradient of the batch's mean.
         for at in range(0, len(shard), micro):
             with self._group.autocast():
                 loss = self._objective(shard[at : at + micro], len(batch))
@@ -168,6 +175,8 @@ class TrainLoop:
             label, sublabel = label + loss.label, sublabel + loss.sublabel
             tokens += loss.tokens
         self._group.all_reduce_gradients([*self._parameters, *self._head])
+        # Without the auxiliary layer: it is discarded, and its gradients would count in the norm
+        # and shrink the step of the weights that stay.
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, _MAX_GRAD_NORM)
         learning_rate = float(self._scheduler.get_last_lr()[0])
         self._optimizer.step()
@@ -192,7 +201,9 @@ class TrainLoop:
 
     def _update_ema(self) -> None:
         decay = self._recipe.ema_decay
-        if decay:  # a short average at first, so that the start is soon forgotten
+        if decay:
+            # As TensorFlow's ExponentialMovingAverage with num_updates: short at first, so that the
+            # first weights are soon forgotten.
             decay = min(decay, (1 + self.state.step) / (10 + self.state.step))
             with torch.no_grad():
                 for mean, weights in zip(self.state.ema, self._parameters, strict=True):
@@ -201,6 +212,8 @@ class TrainLoop:
     def _finish_epoch(self, validate: Callable[[], Validation], progress: Progress) -> None:
         state = self.state
         started = time.perf_counter()
+        # Within this context state_dict() returns the averages too: the weights that are kept are
+        # those that were validated.
         with self._averaged_weights():
             validation = validate()
             epoch = Epoch(
@@ -246,6 +259,7 @@ class TrainLoop:
 
     def _state_dicts(self) -> dict[str, Any]:
         head = self._objective.head
+        # The state of every process, because each drops out other units (see make_loop).
         rng, cuda_rng = [torch.get_rng_state()], []
         if self._model.device.type == "cuda":
             cuda_rng = [torch.cuda.get_rng_state(self._model.device)]
@@ -279,5 +293,6 @@ def lr_factor(step: int, steps: int, warmup_ratio: float) -> float:
     """Return the share of the full learning rate at a step: linear up, then cosine to zero."""
     warmup = max(1, round(steps * warmup_ratio))
     if step < warmup:
+        # Not step / warmup: a rate of 0 would waste the first batch.
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -45,6 +45,8 @@ class LoraCode:
             longest_tokens=inputs.longest_prompt,
             bf16=planned_bf16(recipe, group),
         )
+        # Every process must draw the same first LoRA weights. The seed by process comes later
+        # (make_loop).
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
         model = _load(recipe, group, plan)

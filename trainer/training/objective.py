@@ -90,6 +90,8 @@ class CodeObjective:
         each = cross_entropy(logits, answers, reduction="none")
         label = total = each.sum()
         if self._smoothing or self._teacher:
+            # Over the whole vocabulary, like the code's own loss: a softmax over the codes alone
+            # would no longer teach the model to answer with a code.
             of_codes = log_softmax(logits, dim=-1)[:, self._codes]
             each = (1 - self._smoothing) * each - self._smoothing * of_codes.mean(dim=1)
             if self._teacher:
@@ -161,7 +163,10 @@ class HeadObjective:
         model = self._model
         of_classes = log_softmax(model.logits([row.ids for row in rows]), dim=1)
         of_labels = torch.stack(
-            [of_classes[:, members].logsumexp(dim=1) for members in self._members], dim=1
+            # logsumexp, because a sum of probabilities underflows to log(0) for a label that the
+            # model has ruled out.
+            [of_classes[:, members].logsumexp(dim=1) for members in self._members],
+            dim=1,
         )
         labels = torch.tensor([self._labels[row.label] for row in rows], device=model.device)
         label, total = self._cross_entropy(of_labels, labels)
@@ -223,6 +228,7 @@ class Teacher:
     def _mix(
         self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor, thought: Tensor
     ) -> Tensor:
+        # Batches are shuffled and rows have no number: their token ids identify them.
         places = torch.tensor([self.places[row.ids] for row in rows], device=thought.device)
         soft = -(thought[places] * logprobs).sum(dim=1)
         return (1 - self.weight) * hard + self.weight * soft
@@ -240,6 +246,7 @@ def ask_teacher(
     """
     if not recipe.distillation_weight:
         return None
+    # One process asks: another could round differently, and all must learn the same targets.
     own = _predict(recipe, inputs) if group.is_main else None
     predicted = group.all_gather([own])[0]
     assert predicted is not None

@@ -28,6 +28,8 @@ from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, has_checkpoint, load_checkpoint
 from worker.contract import BaseModel, Manifest
 
+# So these rules send at most 0.5 and 1 % of ordinary messages to review. The share of review is set
+# by the promised precision, not here.
 _OFF_LABEL_QUANTILE = 0.995
 _OUT_OF_SCOPE_QUANTILE = 0.99
 """A message goes to review if its off-label mass (with a head: its energy) is above this quantile

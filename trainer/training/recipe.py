@@ -129,6 +129,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
+        # Only settings that were given: defaults exist for settings of every kind.
         strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
         if strange:
             raise ValueError(
@@ -201,6 +202,8 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     if path.name == TRAINING.name:
         record = TRAINING.read(path.parent)
         in_file = dict(record.recipe)
+        # A recorded recipe names no folders. "auto" could find another copy of the base than the
+        # run's own.
         if record.base.directory and Path(record.base.directory).is_dir():
             in_file["base"] = record.base.directory
     else:

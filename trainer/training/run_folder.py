@@ -94,6 +94,7 @@ def save_checkpoint(
     """
     directory = run / CHECKPOINT_DIRECTORY
     directory.mkdir(parents=True, exist_ok=True)
+    # In memory first: the record needs the digest of exactly the bytes that are written.
     buffer = io.BytesIO()
     fields = {name: getattr(state, name) for name in TrainState.__slots__}
     fields["epochs"] = [epoch.to_json() for epoch in state.epochs]
@@ -142,6 +143,7 @@ def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState,
         raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
     require_same(before, identity, f"{directory}: belongs to another training", remedy)
     # To the CPU: the process that wrote it may have had another device.
+    # weights_only, because unpickling arbitrary objects runs code from the file.
     saved = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     fields = saved["state"]
     fields["epochs"] = [Epoch(**epoch) for epoch in fields["epochs"]]
@@ -172,6 +174,8 @@ _OURS = frozenset(
     {ADAPTER, DRAFT, PROBES, CARD, VALIDATION_SCORES.name, STEPS.name, TRAINING.name}
     | {CHECKPOINT_DIRECTORY}
 )
+# Made from an adapter by later commands. --replace removes them too, or they would describe the
+# adapter that was there before.
 _LATER = frozenset(
     {EVALUATION_FOLDER, DUEL_FOLDER, BASELINES_FOLDER, COST.name, "report.html", SWEEP.name}
 )

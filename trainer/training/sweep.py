@@ -63,6 +63,7 @@ def sweep(
         load_recipe(recipe_file, {**flags, **settings, "run": out / f"trial-{number}"})
         for number, settings in enumerate(combinations, start=1)
     ]
+    # One group for all trials: processes that have left a group cannot meet again.
     group = ProcessGroup(recipes[0].device, recipes[0].mixed_precision)
     try:
         if not group.is_main:
@@ -99,6 +100,8 @@ def _run_trials(
     for recipe, settings in zip(recipes, combinations, strict=True):
         if any(trial.settings == settings for trial in trials):
             continue
+        # Decided together: processes whose clocks disagree would wait for each other in different
+        # trials.
         if group.any(time.monotonic() + _expected_s(trials, recipe) > end):
             skipped += 1
             continue
@@ -106,6 +109,8 @@ def _run_trials(
         # A new group for each trial, because the precision may be part of the grid.
         processes = ProcessGroup(recipe.device, recipe.mixed_precision)
         try:
+            # replace: a trial's folder that sweep.json does not list is left over from an
+            # interrupted trial.
             training = train(recipe, console, replace=True, until=end, group=processes)
         except OutOfTime:
             skipped += 1
@@ -177,5 +182,6 @@ def _earlier_trials(
     if any(trial.settings not in combinations for trial in record.trials):
         raise BadInput(f"{path}: has trials of another grid: choose another --out")
     problem = f"{path}: has trials of another training"
+    # The grid alone does not identify trials: with another dataset or base they are other trials.
     require_same(record.fixed, fixed, problem, "choose another --out")
     return list(record.trials)

@@ -82,6 +82,8 @@ def train(
             open_run(recipe.run, resume=resume, replace=replace)
         else:
             console = Console(quiet=True)
+        # Other processes read this folder's checkpoint, so the main one must have checked or
+        # emptied it.
         joined.barrier()
         chosen = recipe.tracking if joined.is_main else "none"
         with open_tracking(chosen, recipe.tracking_project, console) as tracking:
@@ -103,6 +105,8 @@ def train(
                 tracking.finish(record)
         if joined.is_main:
             write_run_card(recipe.run)
+            # Last: a training killed before this line resumes and writes the files again (see
+            # open_run).
             remove_checkpoint(recipe.run)
             print_result(console, recipe.run / ADAPTER, record)
         joined.barrier()
@@ -124,6 +128,7 @@ def _run_loop(training: Training, console: Console, until: float, tracking: Trac
     def on_step(step: Step) -> None:
         steps.write(step)
         tracking.on_step(step)
+        # Without a deadline the processes need not exchange a message at every step.
         if math.isfinite(until) and group.any(time.monotonic() > until):
             raise OutOfTime
 

@@ -38,6 +38,7 @@ def save(visit: Visit) -> Response:
     guidelines.save(
         visit.desk,
         visit.who,
+        # Browsers send the line breaks of a text area as CRLF.
         visit.form.get("body", "").replace("\r\n", "\n"),
         visit.form.get("note", "").strip()[:300],
         based_on=visit.number("based_on") if based_on else None,

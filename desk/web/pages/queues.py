@@ -48,6 +48,7 @@ def show_search(visit: Visit) -> Response:
             words,
             label=label if label in visit.desk.taxonomy.names else None,
             state=state if state in _STATES else None,
+            # One more than is shown tells whether there is another page.
             limit=_AT_ONCE + 1,
             offset=at * _AT_ONCE,
         )
@@ -151,6 +152,7 @@ def _decide_ticked(visit: Visit, label: str) -> None:
         visit.who,
         seen,
         label,
+        # decide_cluster appends each item's id, and a request id has at most 100 characters.
         request_id=visit.form.get("request", "")[:60],
         seconds=visit.seconds(),
     )

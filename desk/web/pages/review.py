@@ -245,8 +245,12 @@ def settle_dispute(visit: Visit) -> Response:
     if kind == "undo":
         return undo(visit)
     if kind == "next":
-        wanted = number_or_none(visit.form.get("item", ""))
-        reviewing.next_dispute(visit.desk, visit.who, wanted)
+        item = visit.form.get("item", "")
+        wanted = number_or_none(item)
+        if wanted is not None and reviewing.next_dispute(visit.desk, visit.who, wanted) is not None:
+            return redirect("/adjudicate", item=item)
+        # Without an item, or where it was settled or claimed by somebody else meanwhile.
+        reviewing.next_dispute(visit.desk, visit.who)
         return redirect("/adjudicate")
     if kind not in {"label", "none"}:
         raise Refused(t("error.action"))

@@ -56,6 +56,7 @@ def act(visit: Visit) -> Response:
     try:
         person = people.arrive(visit.desk, name, name, role=role_on_arrival(visit.web, name))
     except NotAllowed:
+        # As for a wrong password: the answer must not show which accounts exist.
         return _again(visit, name, t("sign_in.wrong"), 401)
     response = redirect(inside(visit.form.get("next")) or "/")
     begin_session(visit, response, person)
@@ -66,6 +67,8 @@ def _check(visit: Visit, name: str, password: str, *, reason: str = "") -> tuple
     """Return the seconds to wait before the next attempt, and whether the password is right. A
     wrong one is logged with ``reason``."""
     attempts = visit.web.attempts
+    # Counted before the check: attempts that are sent at once would all find the count of the
+    # first.
     wait_s = attempts.begin(visit.address, name)
     if wait_s:
         return math.ceil(wait_s), False
@@ -170,6 +173,7 @@ def go_to_provider(visit: Visit, provider: Provider, next_path: str) -> Response
     except (ProviderUnavailable, ProviderWrong) as error:
         return _not_now(visit, error)
     response = RedirectResponse(address, 303)
+    # A cookie's value takes no blanks, commas or semicolons (RFC 6265, section 4.1.1).
     held = base64.urlsafe_b64encode(next_path.encode()).decode().rstrip("=")
     name = visit.web.options.provider_cookie
     set_cookie(visit.web, response, name, f"{secret}.{held}", age_s=_LONGEST_S)

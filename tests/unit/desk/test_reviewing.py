@@ -190,6 +190,18 @@ def test_what_is_flagged_goes_to_an_adjudicator(world: DeskWorld) -> None:
     assert world.item(item.id).state == "decided"
 
 
+def test_an_adjudicator_can_choose_a_dispute(world: DeskWorld) -> None:
+    """Not the oldest one, if another is asked for by its address."""
+    bob, eve = world.person("bob"), world.person("eve", "adjudicator")
+    items = [world.add().id for _ in range(2)]
+    for item in items:
+        assert take(world, bob) == item
+        reviewing.flag(world.desk, bob, item, request_id=f"flag-{item}")
+    dispute = reviewing.next_dispute(world.desk, eve, items[1])
+    assert dispute is not None
+    assert dispute.task.item_id == items[1]
+
+
 def test_undo_takes_the_last_decision_back(world: DeskWorld) -> None:
     """The item is on screen again, and its correction is not published."""
     item = world.add()
@@ -271,7 +283,7 @@ def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:
         (Queue(label="refund"), 1),
         (Queue(reason="off_label_mass"), 2),
         (Queue(adapter_digest="b" * 64), 3),
-        (Queue(max_age_s=30), 3),
+        (Queue(min_age_s=60, order="newest"), 1),
         (Queue(label="refund", adapter_digest="b" * 64), None),
         (Queue(label="delivery", reason="off_label_mass"), 2),
         (Queue(origin="audit"), None),

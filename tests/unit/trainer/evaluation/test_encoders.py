@@ -14,6 +14,7 @@ from tests.support.trainer_world import call
 from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS, VALIDATION
 from trainer.dataset.folder import Dataset
 from trainer.errors import ProofFailed
+from trainer.evaluation import evaluate
 from trainer.evaluation.predictions import logprobs_of, outputs_of
 from trainer.evaluation.summary import recompute, verify_evaluation
 from trainer.model.onnx_files import open_onnx
@@ -43,17 +44,19 @@ def evaluated(
         ),
         encoding="utf-8",
     )
-    code, record, error = call(
-        *(
-            "evaluate",
-            encoder_run / "adapter",
-            "--dataset",
-            sealed.directory,
-            "--no-steering",
-            "--json",
-        ),
-        *("--out", folder / "evaluation", "--out-of-scope", outside, "--probes", written),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "describe_device", lambda name="auto": f"the machine's {name}")
+        code, record, error = call(
+            *(
+                "evaluate",
+                encoder_run / "adapter",
+                "--dataset",
+                sealed.directory,
+                "--no-steering",
+                "--json",
+            ),
+            *("--out", folder / "evaluation", "--out-of-scope", outside, "--probes", written),
+        )
     assert code == 0, error
     return folder / "evaluation", record
 
@@ -75,6 +78,13 @@ def test_one_that_was_trained_whole_is_measured_without_a_base(
     assert record["out_of_scope"]["auroc_off_label_mass"] is None
     assert (folder / "probes.json").exists()
     assert record["batch_sensitivity"]["max_logprob_difference"] < 1e-3
+
+
+def test_its_speed_is_the_processors_also_on_a_machine_with_a_gpu(
+    evaluated: tuple[Path, dict[str, Any]],
+) -> None:
+    [engine] = evaluated[1]["engines"]
+    assert (engine["name"], engine["machine"]) == ("onnxruntime", "the machine's cpu")
 
 
 def test_it_is_scored_by_the_file_that_a_worker_takes(

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,14 @@ from trainer.artifacts.evaluation import AUDIT, AuditRecord, EvaluatedAdapter, E
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
-from trainer.report.page import MOST_CHARACTERS, Report
+from trainer.facts import calibration
+from trainer.numbers import percent
+from trainer.report.page import MOST_CHARACTERS, WARN, Drawn, Report
+from trainer.report.run import read_run
 from trainer.report.run_page import write_report
+from trainer.report.run_steps import steps_section
+from trainer.report.verdict import verdict_section
+from trainer.statistics.calibration import ece_by_chance
 
 pytestmark = pytest.mark.slow
 
@@ -309,6 +316,41 @@ def test_the_report_judges_by_what_the_adapter_promises(
         assert claim in page.words
         assert ("Send more to review, or validate on more" in page.words) is advised
         assert "review_precision=0.975" not in text
+
+
+def test_messages_of_one_thread_are_not_evidence_of_their_own(made: Made) -> None:
+    """A promise and a calibration error that so few independent messages do not contradict give no
+    step."""
+    run = read_run(made.run)
+    run = replace(
+        run,
+        training=run.training.model_copy(
+            update={"recipe": run.training.recipe | {"review_precision": 0.965}}
+        ),
+    )
+    assert run.evaluation is not None
+    bins = run.evaluation.calibration.reliability
+    alone, together = ece_by_chance(bins), ece_by_chance(bins, effect=10)
+    error = {"ece": (max(alone, 0.03) + together) / 2}
+    assert error["ece"] > max(alone, 0.03)
+    for effect, expected in ((1.0, True), (10.0, False)):
+        judged = run.evaluation.model_copy(
+            update={
+                "design_effect": effect,
+                "calibration": run.evaluation.calibration.model_copy(update=error),
+            }
+        )
+        drawn = steps_section(replace(run, evaluation=judged)).blocks[1]
+        assert isinstance(drawn, Drawn)
+        titles = {step.title for step in drawn.content["steps"]}
+        assert ("Send more to review, or validate on more" in titles) is expected
+        assert ("Calibrate on more messages" in titles) is expected
+        found = verdict_section(replace(run, evaluation=judged)).blocks[0]
+        assert isinstance(found, Drawn)
+        tones = {point.claim: point.tone for point in found.content["points"]}
+        assert (tones.get("Its confidence is badly calibrated") == WARN) is expected
+        (row,) = (text for name, text in calibration(judged) if "ECE" in name)
+        assert f"up to {percent(alone if expected else together)}" in row
 
 
 def test_the_page_says_which_messages_the_accuracy_is_about(
