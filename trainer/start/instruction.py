@@ -18,7 +18,7 @@ _BETWEEN = re.compile(r"\s*[:=\t]\s*|\s+[-–—]+>?\s+|\s+(?=\()")
 _AROUND = " \t*_`\"'“”‘’«»<>[]{}|."
 _NAME_CHARS, _NAME_WORDS = 60, 6
 _SENTENCE = re.compile(r"[\n:;]|[.!?](?=\s|$)")
-_LINKS = re.compile(r"\s+(?:or|and)\s+|^(?:or|and)\s+")
+_LINK = re.compile(r"\s+(?:or|and)\s+")
 
 
 @dataclass
@@ -106,11 +106,8 @@ def _described(text: str) -> str:
 def _sequences(instruction: str, keys: Collection[str]) -> Iterator[list[_Item]]:
     """Yield names with commas, from the first that is an answer to the last."""
     for sentence in _SENTENCE.split(instruction):
-        names: list[str] = []
-        for part in re.split(r"[,|/]", sentence):
-            whole = part.strip(_AROUND + "()")
-            apart = [whole] if label_key(whole) in keys else _LINKS.split(whole)
-            names += [each.strip(_AROUND + "()") for each in apart]
+        parts = (part.strip(_AROUND + "()") for part in re.split(r"[,|/\[\]]", sentence))
+        names = [name for part in parts for name in _apart(part, keys)]
         items = [
             _Item(name, "", key if (key := label_key(name)) in keys else None, marked=False)
             for name in names
@@ -119,6 +116,18 @@ def _sequences(instruction: str, keys: Collection[str]) -> Iterator[list[_Item]]
         seen = [at for at, item in enumerate(items) if item.key is not None]
         if seen:
             yield items[seen[0] : seen[-1] + 1]
+
+
+def _apart(text: str, keys: Collection[str]) -> list[str]:
+    """Return the names that "or" or "and" joins, unless they are in a name."""
+    text = re.sub(r"^(?:or|and)\s+", "", text).strip(_AROUND + "()")
+    if label_key(text) in keys:
+        return [text]
+    for link in _LINK.finditer(text):
+        sides = [text[: link.start()].strip(_AROUND), text[link.end() :].strip(_AROUND)]
+        if any(label_key(side) in keys for side in sides):
+            return [name for side in sides for name in _apart(side, keys)]
+    return [text]
 
 
 def _is_name(text: str) -> bool:

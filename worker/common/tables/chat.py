@@ -29,7 +29,6 @@ from worker.common.tables.table import (
     Found,
     Problem,
     Table,
-    TableError,
     Tally,
     flatten,
     to_text,
@@ -129,13 +128,11 @@ def form_of(record: Mapping[str, Any]) -> str | None:
 
 
 def open_chat(objects: Objects, name: str, form: str, encoding: str) -> Table:
-    """Open a file whose first object has a form. Raises TableError if no line can be read."""
+    """Open a file whose first object has a form."""
     seen = _Seen()
     for _, record in objects(Tally()):
         if form_of(record) == form:
             seen.add(read_example(record, form), _own_fields(record, form))
-    if not seen.examples:
-        raise TableError(f"{name}: no line has a message: write one example a line")
     before, after = (seen.before, seen.after) if form != "batch" else ("", "")
     notes = []
     if before or after:
@@ -177,7 +174,6 @@ class _Seen:
     """What the lines of a file have in common, found in one pass before the first row is read."""
 
     def __init__(self) -> None:
-        self.examples = 0
         self._answer_columns: dict[str, None] = {}
         self._fields: dict[str, None] = {}
         self._instructions: Counter[str] = Counter()
@@ -189,13 +185,12 @@ class _Seen:
 
     def add(self, example: Example, fields: Mapping[str, Any]) -> None:
         self._fields.update(dict.fromkeys(fields))
-        self.examples += example.problem is None
         if example.instruction in self._instructions or len(self._instructions) < _INSTRUCTIONS:
             self._instructions[example.instruction] += 1
         for column, text in example.answer.items():
             self._answer_columns[column] = None
             (self._again if hash(text) in self._once else self._once).add(hash(text))
-        if message := example.message:
+        if (message := example.message) and example.problem in {None, *_ABOUT_LABELS}:
             if len(self._different) < _FOR_TEMPLATE:
                 self._different.add(hash(message))
             if self._before is None:
@@ -264,24 +259,23 @@ def read_example(record: Mapping[str, Any], form: str) -> Example:
     if turns is None:
         return Example(problem="chat")
     instruction = "\n".join(turn.text for turn in turns if turn.role == "system")
-    for turn in turns:
-        if turn.problem:
-            return Example(instruction=instruction, problem=turn.problem)
     places = [at for at, turn in enumerate(turns) if turn.role == "assistant"]
     trained = [at for at in places if turns[at].trained]
     end = (trained or places or [len(turns)])[-1]
     start = max((at for at in places if at < end), default=-1) + 1
     asked = [turn.text for turn in turns[start:end] if turn.role == "user"]
     message = _only_text("\n\n".join(asked))
-    answer = _answer(turns[end].text) if trained else {}
-    problem = None
-    if not message.strip():
+    answer = _answer(turns[end].text) if places else {}
+    problem = next((turn.problem for turn in turns if turn.problem), None)
+    if problem is None and not message.strip():
         problem = "unasked"
-    elif places and not trained:
+    elif problem is None and places and not trained:
         problem = "weight"
-    elif answer is None:
+    elif problem is None and answer is None:
         problem = "labels"
-    return Example(message, answer or {}, instruction, problem, several=len(places) > 1)
+    if answer is None or problem is not None:
+        answer = dict.fromkeys([LABEL] if places else [], "")
+    return Example(message, answer, instruction, problem, several=len(places) > 1)
 
 
 def _batch(record: Mapping[str, Any]) -> Example:
