@@ -18,7 +18,9 @@ _BETWEEN = re.compile(r"\s*[:=\t]\s*|\s+[-–—]+>?\s+|\s+(?=\()")
 _AROUND = " \t*_`\"'“”‘’«»<>[]{}|."
 _NAME_CHARS, _NAME_WORDS = 60, 6
 _SENTENCE = re.compile(r"[\n:;]|[.!?](?=\s|$)")
-_LINK = re.compile(r"\s+(?:or|and)\s+")
+_LINK = re.compile(r"(\s(?:or|and)\s)")
+_LABEL_CHARS = 120
+"""More than the longest name of a label, with the marks around it."""
 
 
 @dataclass
@@ -87,10 +89,13 @@ def _item(line: str, keys: Collection[str]) -> _Item:
     may hold the marks that end a name."""
     mark = _MARK.match(line)
     rest = line[mark.end() if mark else 0 :].strip()
-    cuts = [(len(rest), len(rest)), *(found.span() for found in _BETWEEN.finditer(rest))]
+    cuts = [
+        (len(rest), len(rest)),
+        *(found.span() for found in _BETWEEN.finditer(rest[:_LABEL_CHARS])),
+    ]
     parts = [(rest[:start].strip(_AROUND), rest[end:].strip()) for start, end in cuts]
     for name, description in (parts[0], *reversed(parts[1:])):
-        if name and (key := label_key(name)) in keys:
+        if key := _key(name, keys):
             return _Item(name, _described(description), key, bool(mark))
     name, description = parts[min(1, len(parts) - 1)]
     return _Item(name, description, None, bool(mark))
@@ -108,26 +113,30 @@ def _sequences(instruction: str, keys: Collection[str]) -> Iterator[list[_Item]]
     for sentence in _SENTENCE.split(instruction):
         parts = (part.strip(_AROUND + "()") for part in re.split(r"[,|/\[\]]", sentence))
         names = [name for part in parts for name in _apart(part, keys)]
-        items = [
-            _Item(name, "", key if (key := label_key(name)) in keys else None, marked=False)
-            for name in names
-            if name
-        ]
+        items = [_Item(name, "", _key(name, keys), marked=False) for name in names if name]
         seen = [at for at, item in enumerate(items) if item.key is not None]
         if seen:
             yield items[seen[0] : seen[-1] + 1]
 
 
 def _apart(text: str, keys: Collection[str]) -> list[str]:
-    """Return the names that "or" or "and" joins, unless they are in a name."""
-    text = re.sub(r"^(?:or|and)\s+", "", text).strip(_AROUND + "()")
-    if label_key(text) in keys:
-        return [text]
-    for link in _LINK.finditer(text):
-        sides = [text[: link.start()].strip(_AROUND), text[link.end() :].strip(_AROUND)]
-        if any(label_key(side) in keys for side in sides):
-            return [name for side in sides for name in _apart(side, keys)]
-    return [text]
+    """Return the names that "or" or "and" joins, unless these are in a name."""
+    # Names and links in turn; "stores and business or refund" is two names of three.
+    words = _LINK.split(re.sub(r"^(?:or|and)\s+", "", text))
+    names: list[str] = []
+    at = 0
+    while at < len(words):
+        tried = ((size, "".join(words[at : at + size])) for size in (5, 3, 1))
+        size, name = next((each for each in tried if _key(each[1], keys)), (1, words[at]))
+        names.append(name.strip(_AROUND + "()"))
+        at += size + 1
+    return names if any(_key(name, keys) for name in names) else [text]
+
+
+def _key(name: str, keys: Collection[str]) -> str | None:
+    """Return a name's key if it is that of an answer."""
+    key = label_key(name) if len(name) <= _LABEL_CHARS else None
+    return key if key in keys else None
 
 
 def _is_name(text: str) -> bool:
