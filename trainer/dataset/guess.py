@@ -1,5 +1,5 @@
 """Guess which columns of a table hold message, label, id and time: by their names in many
-languages, and by what the cells look like where a name does not say."""
+languages, and by what the cells look like where a name does not say. Those of chats are known."""
 
 from __future__ import annotations
 
