@@ -78,6 +78,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         schemaVersion="bedrock-conversation-2024",
     ),
     "Anthropic on Bedrock": chat(("user", ASKED), ("assistant", LABEL), system=SYSTEM),
+    "Gemini's part that is not a thought": gemini(
+        ("user", text(ASKED)),
+        ("model", [{"text": LABEL, "thought": False, "thoughtSignature": "eA=="}]),
+        systemInstruction={"parts": text(SYSTEM)},
+    ),
     "prompt and completion": {"prompt": ASKED, "completion": f" {LABEL}\n", "system": SYSTEM},
     "JSON with one field": answered('{"category": "lost_card"}'),
     "JSON with one field, nested, in a list": answered('{"result": {"labels": ["lost_card"]}}'),
@@ -207,6 +212,23 @@ def test_several_fields_of_an_answer_are_columns() -> None:
     table = opened(answered('{"category": "lost_card", "priority": 2}'))
     assert table.columns == ("message", "answer.category", "answer.priority")
     assert rows(table, *table.columns) == [[ASKED, "lost_card", "2"]]
+
+
+def test_lists_next_to_the_label_of_an_answer_are_no_columns() -> None:
+    table = opened(answered('{"label": "lost_card", "why": ["card", "lost"]}'))
+    assert table.columns == ("message", "answer.label")
+    assert rows(table, "answer.label") == [["lost_card"]]
+
+
+def test_a_number_in_json_is_a_label() -> None:
+    assert rows(opened(answered('{"label": 0}'))) == [[ASKED, "0"]]
+
+
+@pytest.mark.parametrize("answer", ["", " ", '{"label": null}', '{"label": ""}', "{}", "[]"])
+def test_an_empty_answer_is_no_label(answer: str) -> None:
+    table = opened(answered(LABEL), answered(answer))
+    assert rows(table) == [[ASKED, LABEL], [ASKED, ""]]
+    assert said(table) == []
 
 
 def test_other_fields_of_a_line_are_columns() -> None:

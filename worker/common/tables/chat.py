@@ -342,30 +342,31 @@ def _content(content: Any) -> tuple[str, str | None]:
         if isinstance(part, str):
             texts.append(part)
             continue
-        holds = {*part, str(part.get("type", "text"))} if isinstance(part, dict) else set()
+        given = part if isinstance(part, dict) else {}
+        holds = {key for key, value in given.items() if value} | {str(given.get("type", "text"))}
         if holds & _TOOLS:
             problem = "tools"
         elif not holds & _THOUGHTS:
-            text = part.get("text") if holds & _TEXTS else None
+            text = given.get("text") if holds & _TEXTS else None
             texts += [text] if isinstance(text, str) else []
             problem = problem if isinstance(text, str) else problem or "media"
     return "\n".join(filter(None, texts)), problem
 
 
 def _answer(text: str) -> dict[str, str] | None:
-    """Return an answer's columns; None if it has several labels."""
+    """Return an answer's columns, none for an empty one; None if it has several labels."""
     text = text.strip()
     value = _json(text)
-    if isinstance(value, dict):
-        fields = {key: _only(each) for key, each in flatten(value).items()}
-        if len(fields) == 1:
-            value = next(iter(fields.values()))
-        elif not any(isinstance(each, list | dict) for each in fields.values()):
-            return {f"{_ANSWER}{key}": to_text(each).strip() for key, each in fields.items()}
-    value = _only(value)
-    if isinstance(value, list | dict):
-        return None
-    return {LABEL: text if value is None else to_text(value).strip()} if text else {}
+    if value is None:
+        return {LABEL: text} if text else {}
+    fields = flatten(value) if isinstance(value, dict) else {LABEL: value}
+    if len(fields) == 1:
+        only = next(iter(fields.values()))
+        if isinstance(only, list) and len(only) < 2:
+            only = only[0] if only else None
+        return None if isinstance(only, list | dict) else {LABEL: to_text(only).strip()}
+    cells = {key: each for key, each in fields.items() if not isinstance(each, list | dict)}
+    return {f"{_ANSWER}{key}": to_text(each).strip() for key, each in cells.items()}
 
 
 def _only_text(text: str) -> str:
@@ -373,10 +374,6 @@ def _only_text(text: str) -> str:
     value = _json(text.strip())
     fields = list(flatten(value).values()) if isinstance(value, dict) else []
     return fields[0] if len(fields) == 1 and isinstance(fields[0], str) else text
-
-
-def _only(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _json(text: str) -> Any:
