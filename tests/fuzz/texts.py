@@ -29,6 +29,8 @@ import trainer.dataset.clean
 import trainer.dataset.names
 import trainer.dataset.near_duplicates
 import trainer.report.page
+import trainer.start.instruction
+import worker.common.tables.chat
 import worker.contract.html_text
 import worker.contract.records.decode
 import worker.contract.redact
@@ -37,6 +39,7 @@ from tests.support.toy_adapter import encode_plain, toy_manifest, toy_spec
 from trainer.check.suspects import _TOKEN
 from trainer.dataset.folder import Row
 from trainer.errors import BadInput
+from trainer.start.instruction import listed_labels
 from worker.common.encodings import make_repairer
 from worker.common.tables import TableError, read_table
 from worker.contract import REDACTION, Thresholds, build_prompt
@@ -188,6 +191,20 @@ def _csv(text: str) -> None:
     csv.writer(written).writerow([text])
 
 
+def _chats(text: str) -> None:
+    """A message, an answer, and what is the same around all messages."""
+    for asked, answer in ((f"{text}{{}}{text}", "a"), (f"{text}\n{{}}\n{text}", text)):
+        lines = [{"prompt": asked.replace("{}", str(at)), "completion": answer}
+                 for at in range(10)]  # fmt: skip
+        table = read_table("\n".join(map(json.dumps, lines)).encode(), "x.jsonl")
+        for _ in table.rows():
+            pass
+
+
+def _instruction(text: str) -> None:
+    listed_labels(f"{text}\n- a: b\n- c: {text}\na, {text}, c", ["a", "c", "b"])
+
+
 def _repaired(text: str) -> None:
     make_repairer()(text)
 
@@ -283,6 +300,8 @@ ENTRIES: Mapping[str, Entry] = {
     "strip a signature": Entry(trainer.dataset.clean.strip_signature, _MAILS),
     "replace names": Entry(_names, (trainer.dataset.names,)),
     "read CSV": Entry(partial(_refusing, _csv)),
+    "read chats": Entry(_chats, (worker.common.tables.chat,), 300),
+    "labels of an instruction": Entry(_instruction, (trainer.start.instruction,), 300),
     "repair characters": Entry(_repaired),
     "key of a row": Entry(lambda text: Row("a", text, "b", None, "x").folded),
     "shingles": Entry(_jaccard),

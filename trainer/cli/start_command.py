@@ -24,6 +24,8 @@ from typer.main import get_command
 from trainer.artifacts.files import PRIVATE
 from trainer.cli.prepare_command import option_parameter
 from trainer.cli.shared import EXIT_INTERRUPTED, EXIT_NOT_GOOD_ENOUGH, make_console, outcomes
+from trainer.dataset.findings import listed as places_of
+from trainer.dataset.findings import rows_of
 from trainer.dataset.settings import (
     OnUnknown,
     PrepareSettings,
@@ -32,11 +34,13 @@ from trainer.dataset.settings import (
     settings_of,
 )
 from trainer.errors import BadInput
+from trainer.numbers import counted
 from worker.contract import Taxonomy
 from worker.contract.digest import sha256_file
 
 if TYPE_CHECKING:
     from trainer.start.chain import Planned, Step
+    from trainer.start.instruction import Listed
     from trainer.start.look import Columns, Contents
     from trainer.start.plan import Places
     from trainer.start.progress import Estimate
@@ -49,7 +53,9 @@ def start(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="Labelled messages: .csv, .tsv, .jsonl, .parquet or .xlsx."
+            metavar="FILE",
+            help="Labelled messages: .csv, .tsv, .jsonl, .parquet or .xlsx; or chats that a model "
+            "was fine-tuned on (.jsonl).",
         ),
     ],
     *,
@@ -150,6 +156,7 @@ class _Session:
     def look(self, files: Sequence[Path], given: dict[str, Any]) -> PrepareSettings:
         """Look into the files, show and settle what was found, write the taxonomy; return the
         options of ``prepare``. Raises BadInput with everything that has to be decided."""
+        from trainer.start.instruction import listed_labels
         from trainer.start.look import count, find_columns, open_tables, rare_labels
         from trainer.start.plan import validation_share
 
@@ -165,9 +172,12 @@ class _Session:
         self._messages = found.usable
         self._show_files(tables, columns)
         self._show_rows(found)
-        rare = rare_labels(found, settings.minimum_per_label)
-        self._show_labels(found, rare, settings.minimum_per_label)
-        self._write_taxonomy(files, found, rare)
+        answers = any(table.found.form for table in tables)
+        rare = rare_labels(found, settings.minimum_per_label, answers=answers)
+        texts = dict.fromkeys(table.instruction for table in tables)
+        listed = listed_labels("\n".join(texts), found.labels) if answers else None
+        self._show_labels(found, rare, settings.minimum_per_label, listed)
+        self._write_taxonomy(files, found, rare, listed)
         # Without --split time a column of times is only shown: random parts have all labels.
         time = columns.names.time if settings.split == SplitBy.TIME else None
         return replace(
@@ -209,11 +219,18 @@ class _Session:
             line = " ".join(text.split())
             self._print(f"    {label}: {line[:_ROW_CHARS]}{'…' if len(line) > _ROW_CHARS else ''}")
 
-    def _show_labels(self, found: Contents, rare: Sequence[str], minimum: int) -> None:
+    def _show_labels(
+        self, found: Contents, rare: Sequence[str], minimum: int, listed: Listed | None
+    ) -> None:
+        """``listed``: what the instruction says if the labels are a model's answers. A rare answer
+        that it does not list may be any text, so it is counted and not shown."""
         shown = RichTable(box=None, pad_edge=False)
         for name in ("label", "rows", ""):
             shown.add_column(name, justify="right" if name == "rows" else "left")
+        hidden = [label for label in rare if listed and not listed.has(label)]
         for label, rows in found.labels.items():
+            if label in hidden:
+                continue
             notes = []
             if label in found.spellings:
                 notes.append(f"also written {', '.join(map(repr, found.spellings[label]))}")
@@ -224,16 +241,32 @@ class _Session:
                 )
             shown.add_row(escape(label), f"{rows:,}", escape("; ".join(notes)))
         self._console.print(shown)
+        if hidden:
+            count = sum(found.labels[label] for label in hidden)
+            places = [where for label in hidden for where in found.places[label]]
+            self._print(
+                f"{rows_of(count)} left out: {counted(len(hidden), 'answer')} of fewer than "
+                f"{minimum} different messages, not listed in the instruction ({places_of(places)})"
+            )
+        if listed and listed.unseen:
+            names = ", ".join(map(repr, listed.unseen))
+            self._print(f"in the instruction without a message, left out: {names}")
         dropped = {
             "without a message": found.empty,
             "without a label": found.unlabelled,
             "exact copies": found.copies,
         }
-        listed = [f"{number:,} {what}" for what, number in dropped.items() if number]
-        left_out = f"; left out: {', '.join(listed)}" if listed else ""
+        counts = [f"{number:,} {what}" for what, number in dropped.items() if number]
+        left_out = f"; left out: {', '.join(counts)}" if counts else ""
         self._print(f"{found.rows_read:,} rows{left_out}")
 
-    def _write_taxonomy(self, files: Sequence[Path], found: Contents, rare: Sequence[str]) -> None:
+    def _write_taxonomy(
+        self,
+        files: Sequence[Path],
+        found: Contents,
+        rare: Sequence[str],
+        listed: Listed | None,
+    ) -> None:
         from trainer.start.terms import name_of, taxonomy_text, typical_terms
 
         if self._has_label_map:
@@ -247,8 +280,12 @@ class _Session:
         # By name: with more messages the order by number would change, and with it the digest.
         names = sorted((label for label in found.labels if label not in rare), key=str.casefold)
         labels = {label: terms.get(label, ()) for label in names}
-        text = taxonomy_text(name_of(files[0].stem), [file.name for file in files], labels)
-        self._write(self._places.taxonomy, text, "the labels, with words that are typical of each")
+        known = listed.describe(labels) if listed else {}
+        text = taxonomy_text(name_of(files[0].stem), [file.name for file in files], labels, known)
+        what = "the labels, with words that are typical of each"
+        if known:
+            what = f"the labels; the instruction describes {len(known)} of {len(labels)}"
+        self._write(self._places.taxonomy, text, what)
 
     def _write(self, path: Path, text: str, what: str) -> None:
         written = self._folder.write(path, text)

@@ -21,7 +21,8 @@ _DROP = "or leave such rows out by --broken-rows drop"
 @dataclass(slots=True)
 class Findings:
     """``wrong`` holds what stops ``prepare``, ``notes`` the rest, a sentence each. ``broken_rows``
-    counts rows that cannot be read; with ``drop_broken`` they are left out, which is a note."""
+    counts rows that cannot be read or used; with ``drop_broken`` those that cannot be read are left
+    out, which is a note."""
 
     drop_broken: bool = False
     wrong: list[str] = field(default_factory=list)
@@ -30,6 +31,8 @@ class Findings:
 
     def add_problem(self, table: Table, problem: Problem) -> None:
         """Add what the reader found in a table."""
+        if problem.left_out:
+            self.broken_rows += problem.count
         if not problem.broken:
             self.notes.append(f"{table.name}: {problem.sentence(table.unit)}")
             return

@@ -1,5 +1,5 @@
 """Guess which columns of a table hold message, label, id and time: by their names in many
-languages, and by what the cells look like where a name does not say."""
+languages, and by what the cells look like where a name does not say. Those of chats are known."""
 
 from __future__ import annotations
 
@@ -162,8 +162,9 @@ def guess_columns(table: Table, taken: Collection[str] = ()) -> ColumnGuess:
             del free[names[0]]
 
     decide("sublabel", _by_name("sublabel", free)[:1])
-    decide("message", _guess_message(free))
-    decide("label", _guess_label(free))
+    # Of a chat it is known, even if most answers are different texts.
+    decide("message", _guess_chat("message", table, free) or _guess_message(free))
+    decide("label", _guess_chat("label", table, free) or _guess_label(free))
     decide("time", _guess_time(free))
     decide("id", _guess_id(free))
     return ColumnGuess(
@@ -178,6 +179,14 @@ def ambiguity(what: Field, names: Sequence[str]) -> str:
     quoted = [repr(name) for name in names]
     either = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
     return f"the {what} may be the column {either}: name it by --{what}-column"
+
+
+_OF_CHATS = {"message": "what the user wrote", "label": "the model's answer"}
+
+
+def _guess_chat(what: str, table: Table, free: Collection[str]) -> list[Guess]:
+    known = table.found.form is not None and what in free
+    return [Guess(what, _OF_CHATS[what], named=True)] if known else []
 
 
 def _by_name(what: Field, free: dict[str, _Look]) -> list[Guess]:

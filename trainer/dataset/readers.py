@@ -93,7 +93,8 @@ def _read_rows(table: Table, chosen: ChosenColumns, findings: Findings) -> list[
     for field, (remedy, numbers) in bad.items():
         findings.add_broken(table, numbers, f"whose {chosen.of[field]!r} is not {remedy}")
     if not rows and not findings.wrong:
-        raise BadInput(f"{table.name}: a header and no rows")
+        left_out = [each.sentence(table.unit) for each in table.problems if each.left_out]
+        raise BadInput(*(f"{table.name}: {one}" for one in left_out or ["a header and no rows"]))
     return rows
 
 

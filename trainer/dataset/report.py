@@ -113,7 +113,7 @@ def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 _REMOVED = (
-    ("cannot be read", ("broken_dropped",)),
+    ("cannot be read or used", ("broken_dropped",)),
     ("repeated exactly", ("repeated_dropped",)),
     ("empty", ("empty_dropped",)),
     ("too long", ("too_long_dropped",)),

@@ -119,8 +119,9 @@ class PrepareSettings:
     inputs: Annotated[
         tuple[Path, ...],
         Option(
-            "An export: .csv, .tsv, .jsonl, .parquet or .xlsx, or the folder of a saved Hugging "
-            "Face dataset (FOLDER/SPLIT where it has several splits). Repeatable.",
+            "An export: .csv, .tsv, .jsonl (also chats of a fine-tune), .parquet or .xlsx, or the "
+            "folder of a saved Hugging Face dataset (FOLDER/SPLIT where it has several splits). "
+            "Repeatable.",
             metavar="PATH",
             flag="--input",
         ),

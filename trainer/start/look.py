@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from trainer.dataset.findings import FIRST
 from trainer.dataset.guess import ColumnGuess, fold_name, guess_columns
 from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
@@ -36,8 +37,9 @@ class Contents:
     """What the rows of all files hold.
 
     ``labels`` counts rows by label, in the spelling that is most frequent; ``different`` counts
-    different messages, up to the limit of ``count``. ``spellings`` are other spellings of a label.
-    ``rows`` are some (message, label) for typical terms, ``first`` a few to show.
+    different messages, up to the limit of ``count``. ``spellings`` are other spellings of a label,
+    ``places`` its first rows. ``rows`` are some (message, label) for typical terms, ``first`` a few
+    to show.
     """
 
     rows_read: int = 0
@@ -47,6 +49,7 @@ class Contents:
     labels: Counter[str] = field(default_factory=Counter)
     different: dict[str, int] = field(default_factory=dict)
     spellings: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
     rows: list[tuple[str, str]] = field(default_factory=list)
     first: list[tuple[str, str]] = field(default_factory=list)
 
@@ -143,7 +146,8 @@ def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents
     texts: dict[str, set[str]] = {}
     copies: set[int] = set()
     kept: Counter[str] = Counter()
-    for message, label in _rows(tables, columns):
+    places: dict[str, list[str]] = {}
+    for message, label, where in _rows(tables, columns):
         found.rows_read += 1
         text = normalize(message)
         if not text or not label:
@@ -152,6 +156,8 @@ def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents
             continue
         key = label_key(label)
         spelt.setdefault(key, Counter())[label] += 1
+        if len(first := places.setdefault(key, [])) < FIRST:
+            first.append(where)
         different = texts.setdefault(key, set())
         if len(different) < limit:
             different.add(text)
@@ -164,6 +170,7 @@ def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents
         if len(found.first) < _SHOWN_ROWS:
             found.first.append((text, label))
     _settle_spellings(found, spelt, texts)
+    found.places = {label: places[label_key(label)] for label in found.labels}
     return found
 
 
@@ -186,13 +193,13 @@ def _settle_spellings(
     found.rows = [(text, names[key]) for text, key in found.rows]
 
 
-def _rows(tables: Sequence[Table], columns: ColumnNames) -> Iterator[tuple[str, str]]:
+def _rows(tables: Sequence[Table], columns: ColumnNames) -> Iterator[tuple[str, str, str]]:
     for table in tables:
         guess = guess_columns(table) if not (columns.message and columns.label) else None
         wanted = [_column(table, columns, guess, what) for what in ("message", "label")]
         try:
-            for _, (message, label) in table.rows(wanted):
-                yield message, " ".join(label.split())
+            for number, (message, label) in table.rows(wanted):
+                yield message, " ".join(label.split()), table.where(number)
         except TableError as error:
             raise BadInput(str(error)) from error
 
@@ -205,17 +212,19 @@ def _column(table: Table, columns: ColumnNames, guess: ColumnGuess | None, what:
     return str(name)
 
 
-def rare_labels(found: Contents, minimum: int) -> list[str]:
-    """Return the labels with fewer different messages than ``minimum``. Raises BadInput if fewer
-    than two labels remain, or the column does not look like labels."""
+def rare_labels(found: Contents, minimum: int, *, answers: bool) -> list[str]:
+    """Return the labels with fewer different messages than ``minimum``. ``answers``: they are a
+    model's, of which any number may be no label. Raises BadInput if fewer than two labels remain,
+    or the column does not look like labels."""
     rare = [label for label, different in found.different.items() if different < minimum]
-    if len(found.labels) > _MOST_LABELS:
+    if len(found.labels) - len(rare) * answers > _MOST_LABELS:
         raise BadInput(
             f"the label column has {len(found.labels):,} different values in {found.rows_read:,} "
             "rows, more than a label set has: name the right one by --label-column"
         )
     if len(found.labels) - len(rare) < 2:
-        most = ", ".join(f"{label!r} {n}" for label, n in found.labels.most_common(5)) or "none"
+        shown = [] if answers else found.labels.most_common(5)
+        most = ", ".join(f"{label!r} {n}" for label, n in shown) or f"{len(found.labels)} labels"
         raise BadInput(
             f"two or more labels need {minimum} different messages each; found are {most}: name "
             "another --label-column, add messages, or lower --minimum-per-label"

@@ -211,7 +211,7 @@ def _log_odds(inside: int, of: int, outside: int, of_others: int) -> float:
 
 
 _HEADER = """\
-# The labels of {files}, with words that are typical of each. clerk-trainer start wrote this file.
+# The labels of {files}, {how}. clerk-trainer start wrote this file.
 # Edit it: a description says in one sentence what belongs to its label. Reviewers read it, and
 # every model carries it. Then run the same command again: your version is kept.
 
@@ -221,11 +221,22 @@ description = ""
 """
 
 
-def taxonomy_text(name: str, files: Sequence[str], terms: Mapping[str, Sequence[str]]) -> str:
-    """Return a taxonomy file (TOML) with a label for each key of ``terms``, in that order."""
-    parts = [_HEADER.format(files=", ".join(map(_printable, files)), name=_quoted(name))]
+def taxonomy_text(
+    name: str,
+    files: Sequence[str],
+    terms: Mapping[str, Sequence[str]],
+    known: Mapping[str, str] | None = None,
+) -> str:
+    """Return a taxonomy file (TOML) with a label for each key of ``terms``, in that order.
+    ``known`` are descriptions that stand instead of the words."""
+    known = known or {}
+    how = "with words that are typical of each"
+    if known:
+        how = "described as in their instruction, or by typical words"
+    listed = ", ".join(map(_printable, files))
+    parts = [_HEADER.format(files=listed, how=how, name=_quoted(name))]
     for label, words in terms.items():
-        described = f"Typical words: {', '.join(words)}." if words else ""
+        described = known.get(label) or (f"Typical words: {', '.join(words)}." if words else "")
         parts.append(f"[[labels]]\nname = {_quoted(label)}\ndescription = {_quoted(described)}\n")
     return "\n".join(parts)
 

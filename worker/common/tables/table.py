@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.util import find_spec
@@ -27,7 +27,8 @@ class TableError(Exception):
 @dataclass(frozen=True, slots=True)
 class Found:
     """How a file was read. ``header`` is the line or row of the column names, None without one;
-    ``skipped`` counts the rows above it. Fields that a format does not have are None."""
+    ``skipped`` counts the rows above it. ``form`` is that of JSON Lines that hold chats. Fields
+    that a format does not have are None."""
 
     format: Format
     encoding: str | None = None
@@ -35,12 +36,13 @@ class Found:
     header: int | None = None
     skipped: int = 0
     sheet: str | None = None
+    form: str | None = None
 
     def words(self) -> str:
         """Return it as one phrase, such as "CSV, cp1252 (detected), separated by ';'"."""
         names = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
-        parts = [{"csv": "CSV", "jsonl": "JSON Lines", "xlsx": "a workbook"}.get(self.format)
-                 or self.format.capitalize()]  # fmt: skip
+        formats = {"csv": "CSV", "jsonl": "JSON Lines", "xlsx": "a workbook"}
+        parts = [self.form or formats.get(self.format) or self.format.capitalize()]
         if self.encoding:
             parts.append(self.encoding)
         if self.delimiter:
@@ -60,7 +62,7 @@ class Problem:
     sentence "3 rows ..." (or "export.csv ..."), ``remedy`` says how to fix it.
 
     ``broken``: these rows could not be read and are left out. Otherwise the problem was dealt with,
-    and ``what`` says how.
+    and ``what`` says how; ``left_out``: by leaving out rows that can be read and not used.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class Problem:
     rows: tuple[int, ...] = ()
     remedy: str = ""
     broken: bool = False
+    left_out: bool = False
 
     def sentence(self, unit: str = "line") -> str:
         """Return one line without the file's name."""
@@ -80,6 +83,8 @@ class Problem:
             text = f"{self.count:,} row{many} {text} ({unit}{many} {listed}{more})"
         return f"{text}: {self.remedy}" if self.remedy else text
 
+
+_LEFT_OUT = "left out"
 
 # kind -> (what, remedy, broken)
 _KINDS = {
@@ -100,6 +105,15 @@ _KINDS = {
     "error": ("with a spreadsheet's error such as #N/A: read as an empty cell", "", False),
     "class": ("without a class (-1): read as an empty cell", "", False),
     "merged": ("in merged cells: each cell has the value of the first", "", False),
+    "chat": ("not a chat like the first line", "write one example a line", True),
+    "answers": ("with several answers: the last is the label", "", False),
+    "weight": ("whose answers all have weight 0", _LEFT_OUT, False),
+    "tools": ("with a call of a tool", _LEFT_OUT, False),
+    "media": ("with an image, audio or a file", _LEFT_OUT, False),
+    "unasked": ("without a text of the user", _LEFT_OUT, False),
+    "labels": ("with several labels in one answer", _LEFT_OUT, False),
+    "prose": ("whose answer is a text and not a label", _LEFT_OUT, False),
+    "failed": ("whose request failed", _LEFT_OUT, False),
 }  # fmt: skip
 
 # As spreadsheets write them in English, German, French, Spanish and Portuguese.
@@ -130,7 +144,15 @@ class Tally:
     def problems(self) -> list[Problem]:
         """Return what was counted."""
         return [
-            Problem(kind, what, self._counts[kind], tuple(self._first[kind]), remedy, broken)
+            Problem(
+                kind,
+                what,
+                self._counts[kind],
+                tuple(self._first[kind]),
+                remedy,
+                broken,
+                left_out=remedy == _LEFT_OUT,
+            )
             for kind, (what, remedy, broken) in _KINDS.items()
             if kind in self._counts
         ]
@@ -144,7 +166,8 @@ Rows = Callable[[Sequence[str], Tally], Iterator[tuple[int, list[str]]]]
 class Table:
     """A file that was opened. ``columns`` are the names of its columns; ``notes`` are about the
     file as a whole. ``problems`` holds those too, and after a pass by ``rows`` those of the rows in
-    the columns that were read."""
+    the columns that were read. ``instruction`` is what a file of chats tells a model to do with its
+    messages."""
 
     name: str
     columns: tuple[str, ...]
@@ -152,6 +175,7 @@ class Table:
     notes: list[Problem]
     _read: Rows
     problems: list[Problem] = field(default_factory=list)
+    instruction: str = ""
 
     @property
     def unit(self) -> str:
@@ -230,3 +254,19 @@ def require(name: str, package: str, extra: str, purpose: str) -> None:
     """Raise TableError, with the command that installs it, if a package is missing."""
     if find_spec(package) is None:
         raise TableError(f"{name}: {purpose} needs {package}: pip install 'filing-clerk[{extra}]'")
+
+
+def flatten(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an object with nested objects' keys joined by dots."""
+    if not any(isinstance(value, dict) for value in record.values()):
+        return record
+    flat: dict[str, Any] = {}
+    waiting = [("", record)]
+    while waiting:
+        prefix, part = waiting.pop(0)
+        for key, value in part.items():
+            if isinstance(value, dict) and value:
+                waiting.append((f"{prefix}{key}.", value))
+            else:
+                flat.setdefault(f"{prefix}{key}", value)
+    return flat

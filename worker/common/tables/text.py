@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from worker.common.csv_rows import MAX_COLUMNS, read_records, sniff
 from worker.common.encodings import Encoding, Opener, decoded_lines, find_encoding, join_mixed
+from worker.common.tables.chat import form_of, open_chat
 from worker.common.tables.header import find_header
 from worker.common.tables.table import (
     SAMPLE_ROWS,
@@ -16,6 +18,7 @@ from worker.common.tables.table import (
     Table,
     TableError,
     Tally,
+    flatten,
     to_text,
 )
 
@@ -75,13 +78,17 @@ def _clean_lines(
 
 
 def open_jsonl(opener: Opener, name: str, given: str | None) -> Table:
-    """Open JSON Lines. Nested objects' keys are joined by dots. Raises TableError."""
+    """Open JSON Lines: chats (``worker.common.tables.chat``), or objects whose keys are columns,
+    those of nested objects joined by dots. Raises TableError."""
     encoding = find_encoding(opener, name, given)
+    first = next((record for _, record in _objects(encoding, opener, Tally())), {})
+    if form := form_of(first):
+        return open_chat(partial(_objects, encoding, opener), name, form, encoding.words)
     # All objects decide the columns, since exports leave out keys without a value. Each line is
     # parsed at each pass: the parsed objects would take several times the file's size.
     keys: dict[str, None] = {}
     for _, record in _objects(encoding, opener, Tally()):
-        keys.update(dict.fromkeys(_flat(record)))
+        keys.update(dict.fromkeys(flatten(record)))
         if len(keys) > MAX_COLUMNS:
             raise TableError(f"{name}: has more than {MAX_COLUMNS:,} different keys")
     if not keys:
@@ -95,7 +102,7 @@ def open_jsonl(opener: Opener, name: str, given: str | None) -> Table:
 
     def read(columns: Sequence[str], tally: Tally) -> Iterator[tuple[int, list[str]]]:
         for number, record in _objects(encoding, opener, tally):
-            flat = _flat(record)
+            flat = flatten(record)
             try:
                 cells = [to_text(flat.get(column)) for column in columns]
             except NotText:
@@ -121,19 +128,3 @@ def _objects(
             yield number, record
         else:
             tally.add("json", number)
-
-
-def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an object with nested objects' keys joined by dots."""
-    if not any(isinstance(value, dict) for value in record.values()):
-        return record
-    flat: dict[str, Any] = {}
-    waiting = [("", record)]
-    while waiting:
-        prefix, part = waiting.pop(0)
-        for key, value in part.items():
-            if isinstance(value, dict) and value:
-                waiting.append((f"{prefix}{key}.", value))
-            else:
-                flat.setdefault(f"{prefix}{key}", value)
-    return flat

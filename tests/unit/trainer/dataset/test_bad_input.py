@@ -233,6 +233,39 @@ def test_broken_csv_rows_are_listed_together_or_left_out(
     assert counts["unlabelled"] == {"drop": 1}
 
 
+def test_rows_of_a_fine_tune_that_cannot_be_used_are_noted_and_counted(
+    run: Run, records: list[Record], tmp_path: Path
+) -> None:
+    lines = [
+        {
+            "messages": [
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": label, "weight": int(at >= 2)},
+            ]
+        }
+        for at, (_, text, label) in enumerate(records)
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    result = run(path, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    counts = found["counts"]
+    assert (counts["rows_read"], counts["broken_dropped"]) == (len(records), 2)
+    note = "chats.jsonl: 2 rows whose answers all have weight 0 (lines 1, 2): left out"
+    assert note in found["notes"]
+
+
+def test_a_fine_tune_of_which_nothing_can_be_used_says_why(
+    refused: Refused, tmp_path: Path
+) -> None:
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "a", "weight": 0}]
+    path = tmp_path / "chats.jsonl"
+    path.write_text(json.dumps({"messages": turns}), encoding="utf-8")
+    said = refused(path)
+    assert "1 row whose answers all have weight 0 (line 1): left out" in said
+
+
 def test_a_hold_out_of_ones_own_without_a_label(
     refused: Refused, write_csv: WriteCsv, records: list[Record]
 ) -> None:

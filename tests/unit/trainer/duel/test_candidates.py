@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,24 @@ def test_recorded_answers_without_costs_have_none(tmp_path: Path) -> None:
     path = write(tmp_path / "h.csv", "id,label\na,refund\n")
     found = read_recorded(f"hosted={path}")
     assert (found.seconds, found.cost) == (None, None)
+
+
+def test_the_output_of_a_batch_is_recorded_answers(tmp_path: Path) -> None:
+    answers = {"a": "refund", "b": '{"label": "spam"}', "c": "I cannot say what it is"}
+    lines = [
+        {
+            "custom_id": id_,
+            "response": {"status_code": 200, "body": {"choices": [{"message": {"content": text}}]}},
+            "error": None,
+        }
+        for id_, text in answers.items()
+    ]
+    lines.append({"custom_id": "d", "response": None, "error": {"code": "batch_expired"}})
+    path = write(tmp_path / "batch.jsonl", "\n".join(map(json.dumps, lines)))
+    found = read_recorded(f"old={path}")
+    assert found.answers_to(["b", "a", "c"]) == ("spam", "refund", answers["c"])
+    with pytest.raises(BadInput, match=r"no answer for 1 of 1 .* for example 'd'"):
+        found.answers_to(["d"])
 
 
 def test_a_missing_answer_is_an_error(tmp_path: Path) -> None:

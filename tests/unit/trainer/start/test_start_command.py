@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -66,6 +68,10 @@ class World:
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_text("{}")
         return 0, ""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return Taxonomy.from_toml(self.out / "taxonomy.toml")
 
     @property
     def prepared(self) -> str:
@@ -173,6 +179,75 @@ def test_a_rare_label_is_left_out_and_shown(world: World) -> None:
     assert said in " ".join(out.split())
     assert "--unknown-label drop" in world.prepared
     assert Taxonomy.from_toml(world.out / "taxonomy.toml").names == ("delivery", "refund")
+
+
+def test_chats_of_a_fine_tune_bring_their_labels_and_descriptions(world: World) -> None:
+    """An answer that is not listed may be any text, so it is counted and never shown."""
+    system = (
+        "Labels:\n- delivery: a parcel that is late\n- refund: money\n- press: journalists\n"
+        "- account: logging in\n"
+    )
+    answers = [(label, message(label, at)) for label in WORDS for at in range(20)]
+    answers += [("Ann Smith", f"I am Ann {at}") for at in range(3)]
+    answers += [("Bo Li", "I am Bo"), ("I do not know what Bo wants", "I am Bo again")]
+    lines = [
+        {
+            "messages": [
+                {"role": "system", "content": system},
+                {"role": "user", "content": asked},
+                {"role": "assistant", "content": json.dumps({"label": label}), "weight": at % 30},
+            ]
+        }
+        for at, (label, asked) in enumerate(answers)
+    ]
+    world.file = world.file.with_name("chats.jsonl")
+    world.file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code, out, error = world.start()
+    assert code == 0, error
+    said = " ".join(out.split())
+    assert "3 rows whose answers all have weight 0 (lines 1, 31, 61): left out" in said
+    assert "1 row whose answer is a text and not a label (line 65): left out" in said
+    assert (
+        "3 rows left out: 2 answers of fewer than 10 different messages, not listed in the "
+        "instruction (chats.jsonl:62, chats.jsonl:63, chats.jsonl:64)" in said
+    )
+    assert "in the instruction without a message, left out: 'press'" in said
+    assert "61 rows" in said
+    assert not re.search("Ann|Bo", out + (world.out / "taxonomy.toml").read_text("utf-8"))
+    described = {each.name: each.description for each in world.taxonomy.labels}
+    assert described == {
+        "account": "logging in",
+        "delivery": "a parcel that is late",
+        "refund": "money",
+    }
+    assert "--unknown-label drop" in world.prepared
+
+
+def test_a_rare_label_that_the_instruction_lists_is_named(world: World) -> None:
+    asked = [("delivery", 20), ("refund", 20), ("account", 4)]
+    lines = [
+        {"prompt": message(label, at), "completion": label, "system": "delivery, refund, account"}
+        for label, count in asked
+        for at in range(count)
+    ]
+    world.file = world.file.with_name("chats.jsonl")
+    world.file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code, out, error = world.start()
+    assert code == 0, error
+    assert "account 4 left out: 4 different messages" in " ".join(out.split())
+    assert world.taxonomy.names == ("delivery", "refund")
+
+
+def test_any_number_of_answers_that_are_no_labels_is_left_out(world: World) -> None:
+    lines = [{"prompt": message(label, at), "completion": label}
+             for label in WORDS for at in range(20)]  # fmt: skip
+    lines += [{"prompt": f"message {at}", "completion": f"answer {at}"} for at in range(300)]
+    world.file = world.file.with_name("chats.jsonl")
+    world.file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code, out, error = world.start()
+    assert code == 0, error
+    assert "300 rows left out: 300 answers of fewer than 10 different messages" in out
+    assert "answer 7" not in out
 
 
 def test_rows_that_will_be_dropped_are_counted(world: World) -> None:
