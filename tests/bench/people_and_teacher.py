@@ -3,8 +3,8 @@
 Worlds with a known accuracy. People decide a random sample of about so many messages, and a teacher
 labels ten times as many. A row has how often the 95 % intervals hold the truth (the sample alone,
 the trainer's, and PPI++'s normal one), the trainer's mean width next to the sample's, and how often
-it is more than 1.1 times as wide. The size of a sample varies by a tenth: for one size and one truth
-the coverage of any interval of counts swings by two points.
+it is more than 1.1 times as wide. The size of a sample varies by a tenth: for one size and one
+truth the coverage of any interval of counts swings by two points.
 """
 
 from __future__ import annotations
@@ -105,9 +105,7 @@ class Found:
     wider: float
 
 
-def draw(
-    world: World, size: int, draws: np.random.Generator
-) -> tuple[NDArray[np.int64], int, int]:
+def draw(world: World, size: int, draws: np.random.Generator) -> tuple[NDArray[np.int64], int, int]:
     """Return the sample's counts in the order of the shares, and the pool: agreeing, and all."""
     near = draws.integers(math.ceil(0.9 * size), math.floor(1.1 * size) + 1)
     counts = draws.multinomial(near, world.shares)

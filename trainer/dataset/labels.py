@@ -229,6 +229,7 @@ class Decision:
     by: str
     where: str
     origin: LabelOrigin
+    drawn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,10 @@ def apply_decisions(
         copies[made.id] += row.id != made.id
         if (label := _outcome(made, row)) is not None:
             decided.add(row.id)
-            after.append(replace(row, label=label, origin=made.origin))
+            done = replace(row, label=label, origin=made.origin)
+            if row.by_teacher:  # only an audit's messages are drawn at random
+                done = replace(done, chosen=not made.drawn, taught=row.label)
+            after.append(done)
     recorded = tuple(
         {
             "id": id_,
@@ -338,6 +342,7 @@ def _decision(answer: Answer, known: Sequence[str], where: str) -> Decision:
         by=answer.decided_by,
         where=where,
         origin=LabelOrigin(answer.label_source, answer.guideline),
+        drawn=answer.purpose == "audit",
     )
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.folder import Row, complete_ids, find_repeated
 from trainer.dataset.guess import ambiguity, guess_columns
+from trainer.dataset.readers import DRAWN, SOURCE, TAUGHT
 from trainer.errors import BadInput
 from trainer.numbers import counted, duration
 from trainer.teacher.client import Teacher, check_url
@@ -336,8 +337,8 @@ def read_people(plan: Plan) -> dict[str, Answer]:
 def write_rows(
     plan: Plan, decisions: Mapping[str, Decision], people: Mapping[str, Answer]
 ) -> tuple[int, int]:
-    """Write the labelled rows for ``prepare --source-column label_source``. Returns how many, and
-    how many of them a person decided on."""
+    """Write the labelled rows for ``prepare``. Returns how many, and how many of them a person
+    decided on: these say whether the message was drawn at random, and the teacher's label."""
     lines: list[str] = []
     by_person = 0
     for each in plan.messages:
@@ -350,10 +351,12 @@ def write_rows(
             if name is None:
                 continue  # dropped: no label fits
             by_person += 1
-            row |= {"label": name, "label_source": "person"}
+            row |= {"label": name, SOURCE: "person"}
+            row |= {DRAWN: "random" if person.purpose == "audit" else "chosen"}
+            row |= {TAUGHT: taught or ""} if decision else {}
         elif taught is not None:
             assert decision is not None
-            row |= {"label": taught, "label_source": "teacher"}
+            row |= {"label": taught, SOURCE: "teacher"}
             row |= {"votes": decision.votes, "asked": decision.asked}
         else:
             continue

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from trainer.check.duplicates import number_clusters, number_groups
 from trainer.dataset.extra_files import read_groups
-from trainer.dataset.folder import Dataset, Example, open_dataset
+from trainer.dataset.folder import TRAIN, Dataset, Example, open_dataset
+from trainer.dataset.people import has_teacher
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import label_token_ids
@@ -232,11 +233,13 @@ def learns_by_folds(recipe: Recipe, dataset: Dataset) -> bool:
     from predictions of models that did not learn the row (cross-fitting).
 
     Only a kind that trains again in seconds does. A split by time does not: its validation is later
-    than what is learnt, as in service, which folds would hide.
+    than what is learnt, as in service, which folds would hide. Nor does a dataset with a teacher's
+    labels: folds would count agreement with it as precision.
     """
     return (
         recipe.kind == "embedding-linear"
         and len(dataset.validation) < FEWEST_VALIDATION
+        and not has_teacher(dataset.record, TRAIN)
         and (dataset.record.get("split") or {}).get("by") != "time"
     )
 
