@@ -119,18 +119,22 @@ def as_counts(counts: NDArray[np.int64], agree: int, pool: int) -> Counts:
     return Counts(*parts, pool=(float(agree), float(pool)))  # type: ignore[misc]
 
 
-def reference_mean(counts: NDArray[np.int64], agree: int, pool: int) -> tuple[float, float]:
-    """PPI++'s mean and its standard error: the estimate of arXiv 2311.01453, section 2, with the
-    weight of its equation for a mean, clipped to 0 and 1 as ppi_py does. Messages without a
-    teacher's label count as not agreeing, and so does their share of the pool."""
+def reference_mean(
+    counts: NDArray[np.int64], agree: int, pool: int, weight: float | None = None
+) -> tuple[float, float]:
+    """PPI++'s mean and its standard error (arXiv 2311.01453, with the weight clipped to 0 and 1 as
+    in ppi_py 0.2, which gives the same numbers). Messages without a teacher's label count as not
+    agreeing, and so does their share of the pool."""
     n, silent = int(counts.sum()), int(counts[4:].sum())
     y = np.repeat([1.0, 0, 1, 0, 1, 0], counts)
     f = np.repeat([1.0, 1, 0, 0, 0, 0], counts)
-    whole = pool if not silent else round(pool * n / (n - silent))
-    share = agree / whole
-    covariance = float(((y - y.mean()) * (f - f.mean())).mean())
-    spread = float((f.sum() * (1 - f.mean()) + whole * share * (1 - share)) / (n + whole))
-    weight = min(1.0, max(0.0, covariance / ((1 + n / whole) * spread))) if spread else 0.0
+    whole = round(pool * n / (n - silent))
+    share, every = agree / whole, n + whole
+    if weight is None:
+        seen = float(f.sum() + agree) / every
+        spread = seen * (1 - seen) * every / (every - 1)
+        covariance = float(((y - y.mean()) * (f - f.mean())).mean())
+        weight = min(1.0, max(0.0, covariance / ((1 + n / whole) * spread))) if spread else 0.0
     value = float(weight * share + (y - weight * f).mean())
     error = math.sqrt(weight**2 * share * (1 - share) / whole + float((y - weight * f).var()) / n)
     return value, error

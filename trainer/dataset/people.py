@@ -260,11 +260,11 @@ def people_sentences(record: Mapping[str, Any], enough: int | None = None) -> It
             "not drawn at random: doubtful ones are harder than others, so figures are too low. "
             "Decide on a random sample: clerk-trainer tasks MESSAGES --for audit."
         )
-    if found["pool"] and not found["compared"]:
+    if found["pool"] and found["compared"] < found["holdout"]:
         yield (
-            "What the teacher said about the held-out messages is not known, so its labels cannot "
-            "narrow an interval. Use the file of clerk-trainer label --decisions, or give the "
-            "teacher's rows too."
+            f"What the teacher said about {found['holdout'] - found['compared']:,} held-out "
+            "messages is not known, so its labels cannot narrow an interval. Use the file of "
+            "clerk-trainer label --decisions, or give the teacher's rows too."
         )
     for part, names in found["labels_missing"].items():
         if names:
@@ -286,7 +286,10 @@ def pool_file(pool: Sequence[Row]) -> tuple[bytes, int]:
 
 def teacher_label_lines(held: Sequence[Row]) -> tuple[bytes, int]:
     """Return the file of the teacher's labels of held-out messages, and its number of rows."""
-    rows = sorted((row.id, row.taught) for row in held if row.taught is not None and not row.chosen)
+    # All or nothing: messages that the teacher never saw are not of the pool's kind.
+    if any(row.taught is None or row.chosen for row in held):
+        return b"", 0
+    rows = sorted((row.id, row.taught) for row in held)
     lines = (json.dumps({"id": id_, "label": label}, ensure_ascii=False) for id_, label in rows)
     return "".join(f"{line}\n" for line in lines).encode("utf-8"), len(rows)
 

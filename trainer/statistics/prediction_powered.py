@@ -143,16 +143,15 @@ def error_correlation(student_wrong: Bools, teacher_wrong: Bools) -> float | Non
     return (n * both - a * b) / math.sqrt(spread)
 
 
-def reachable(agreement: float, teacher_accuracy: float) -> tuple[float, float]:
+def reachable(agreement: float, teacher: tuple[float, float]) -> tuple[float, float]:
     """Return the lowest and highest accuracy of a model that gives the teacher's label in a share
-    ``agreement`` of the messages, if the teacher is right in a share ``teacher_accuracy`` of the
-    same messages.
+    ``agreement`` of the messages, if the teacher is right in a share of the same messages that lies
+    within ``teacher``.
 
     A right answer either agrees where the teacher is right, or differs where it is wrong: at most
-    min(g, a) + min(1 - g, 1 - a) = 1 - |g - a|, and at least g + a - 1 (the Fréchet bounds). A
-    model that only repeats its teacher (g = 1) is right exactly as often as it.
+    min(g, a) + min(1 - g, 1 - a) = 1 - |g - a|, and at least g + a - 1 (Fréchet's bounds). A model
+    that only repeats its teacher (g = 1) is right exactly as often as it.
     """
-    return (
-        max(0.0, agreement + teacher_accuracy - 1),
-        1 - abs(agreement - teacher_accuracy),
-    )
+    low, high = teacher
+    nearest = min(max(agreement, low), high)
+    return max(0.0, agreement + low - 1), 1 - abs(agreement - nearest)

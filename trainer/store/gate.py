@@ -386,6 +386,13 @@ def judge_promise(figures: EvaluationRecord) -> Criterion:
     """Return the row of the precision that the adapter promises for labels without review."""
     if figures.promise is None:
         return criterion(PROMISE, "as promised", "the adapter promises none", passed=True)
+    if taught := figures.dataset.validation_sources.get("teacher", 0):
+        text = (
+            f"{taught:,} of the labels that chose its threshold are by a teacher: this promises "
+            "agreement with it, not precision: have reviewers decide on a random sample (tasks "
+            "--for audit), prepare and train again"
+        )
+        return criterion(PROMISE, "shown by reviewers' labels or the export's", text, passed=False)
     return judge_kept_promise(figures.promise)
 
 
@@ -513,7 +520,8 @@ def judge_label_sources(evaluation: EvaluationRecord) -> Criterion:
     if taught:
         text = (
             f"{taught:,} of {evaluation.examples:,} by a teacher: this measures agreement with it, "
-            "not accuracy: have reviewers label a sample, and give it to prepare --holdout"
+            "not accuracy: have reviewers decide on a random sample (tasks --for audit), and "
+            "prepare again"
         )
     return criterion("hold-out's labels", "by reviewers or the export", text, not taught)
 

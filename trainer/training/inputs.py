@@ -115,12 +115,13 @@ class Inputs(Generic[RowT]):
         return {"dataset": self.dataset.name, "dataset_digest": self.dataset.digest}
 
     def to_record(self) -> dict[str, Any]:
-        """Return the manifest's record of the dataset: digests, sizes, counts per label, and how
-        names were redacted, which serving does not do.
+        """Return the manifest's record of the dataset: digests, sizes, counts per label and per
+        source of labels, and how names were redacted, which serving does not do.
 
         The counts are of the whole dataset, even if ``per_label`` limits the training.
         """
         names = self.dataset.record.get("names_redaction")
+        sources = self.dataset.record.get("label_sources")
         return {
             "name": self.dataset.name,
             "digest": self.dataset.digest,
@@ -134,14 +135,15 @@ class Inputs(Generic[RowT]):
                 for name, facts in self.dataset.record["files"].items()
             },
             **({"names_redaction": names} if names else {}),
+            **({"label_sources": sources} if sources else {}),
         }
 
 
 def open_for_training(recipe: Recipe) -> Dataset:
     """Open a recipe's dataset. Raises BadInput if a label has no example in training or
-    validation."""
+    validation; the random sample that people decided may lack a rare one."""
     dataset = open_dataset(recipe.dataset)
-    for part in ("train", "validation"):
+    for part in ("train",) if dataset.record.get("people") else ("train", "validation"):
         empty = [name for name, count in _counts(dataset, part).items() if not count]
         if empty:
             raise BadInput(
