@@ -203,8 +203,7 @@ def _refuse_missing(
     settings: PrepareSettings,
 ) -> None:
     there = set(side.values())
-    missing = [part for part in (HOLDOUT, VALIDATION) if part not in there]
-    if not missing:
+    if {HOLDOUT, VALIDATION} <= there:
         return
     if settings.holdout is not None:
         raise BadInput(
@@ -216,10 +215,10 @@ def _refuse_missing(
     few = f"only {len(judges):,} of them by people" if judges else "none of them by people"
     sample = command("tasks", "MESSAGES", "--for", "audit", "--out", "sample.jsonl")
     raise BadInput(
-        f"{taught:,} labels are by a teacher and {few}, so the {' and the '.join(missing)} split "
-        "would be empty, and nothing could show how often a model is right: have reviewers decide "
-        f"on a random sample: {sample} draws it for the desk; then give their decisions with "
-        "--decisions, to clerk-trainer label or here"
+        f"{taught:,} labels are by a teacher and {few}, too few for a hold-out and validation, so "
+        "nothing could show how often a model is right: have reviewers decide on a random sample: "
+        f"{sample} draws it for the desk; then give their decisions with --decisions, to "
+        "clerk-trainer label or here"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import pytest
 
 from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import LABELS, unlike_messages
+from tests.unit.trainer.training.test_encoder import linear_recipe
+from trainer.artifacts.evaluation import Answer as Answered
 from trainer.dataset.folder import (
     Dataset,
     Example,
@@ -20,8 +21,8 @@ from trainer.dataset.folder import (
     open_holdout,
 )
 from trainer.dataset.people import TEACHER_LABELS, TEACHER_POOL, read_taught
+from trainer.evaluation.evaluate import count_validation
 from trainer.training.inputs import learns_by_folds
-from trainer.training.recipe import Recipe
 from worker.common.review_files import save_answers
 from worker.contract.exchange import Answer, Purpose
 from worker.contract.text import message_sha256
@@ -290,9 +291,19 @@ def test_folds_of_a_teachers_labels_prove_no_promise(prepare: Prepare) -> None:
     """They would count agreement with the teacher as precision."""
     rows = messages(200)
     taught = teach(rows)
-    recipe = replace(Recipe(), kind="embedding-linear")
-    assert not learns_by_folds(recipe, prepare([*decide(rows[:50], taught), *taught[50:]]))
+    recipe = linear_recipe(Path("run"), Path("base"), Path("data"))
+    dataset = prepare([*decide(rows[:50], taught), *taught[50:]])
+    assert not learns_by_folds(recipe, dataset)
     assert learns_by_folds(recipe, prepare(rows))
+    # The gate sees it if thresholds were chosen on training messages in any other way.
+    answers = [
+        Answered(
+            id=each.id, label=each.label, predicted=each.label, confidence=1.0, review=False,
+            off_label_mass=None, unconstrained_in_set=None,
+        )
+        for each in dataset.train
+    ]  # fmt: skip
+    assert count_validation(dataset, answers) == {"teacher": len(dataset.train)}
 
 
 def test_a_pool_without_the_teachers_answers_is_not_used(prepare: Prepare) -> None:
