@@ -73,6 +73,12 @@ def prefer_people(rows: Sequence[Row]) -> tuple[Row, ...]:
     )
 
 
+def holdout_is_all(rows: Sequence[Row]) -> bool:
+    """Whether the ``--holdout`` file has all of people's labels, and ``--input`` only a teacher's.
+    A part of it then has to validate."""
+    return any(row.given for row in rows) and all(row.given or row.by_teacher for row in rows)
+
+
 def let_people_judge(split: Split, rows: Sequence[Row], settings: PrepareSettings) -> Split:
     """Return a split in which no teacher's label is in the hold-out or in validation.
 
@@ -108,7 +114,7 @@ def let_people_judge(split: Split, rows: Sequence[Row], settings: PrepareSetting
         for unit in units
         for key, place in _place_unit(unit, row_of, side, pooled, split).items()
     }
-    _refuse_missing(side, judges, row_of, settings)
+    _refuse_missing(side, judges, row_of)
     return replace(split, of=places)
 
 
@@ -200,17 +206,10 @@ def _refuse_missing(
     side: Mapping[int, str],
     judges: set[int],
     row_of: Mapping[int, Row],
-    settings: PrepareSettings,
 ) -> None:
     there = set(side.values())
     if {HOLDOUT, VALIDATION} <= there:
         return
-    if settings.holdout is not None:
-        raise BadInput(
-            "validation would have a teacher's labels, since no row of --input is labelled by "
-            f"people: give {settings.holdout.name} by --input instead of --holdout, and prepare "
-            "divides it between the two"
-        )
     taught = sum(row.by_teacher for row in row_of.values())
     few = f"only {len(judges):,} of them by people" if judges else "none of them by people"
     sample = command("tasks", "MESSAGES", "--for", "audit", "--out", "sample.jsonl")

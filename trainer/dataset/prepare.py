@@ -65,6 +65,7 @@ from trainer.dataset.people import (
     TEACHER_POOL,
     describe_people,
     free_ids,
+    holdout_is_all,
     let_people_judge,
     pool_file,
     prefer_people,
@@ -170,6 +171,14 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     before = len(applied.rows)
     applied = replace(applied, rows=prefer_people(applied.rows))
     taught = any(row.by_teacher for row in applied.rows)
+    if taught and settings.holdout and holdout_is_all(applied.rows):
+        findings.notes.append(
+            f"{settings.holdout.name} has all labels by people, so a part of it validates, and the "
+            "rest is held out"
+        )
+        settings = replace(settings, holdout=None)
+        usable = [replace(row, given=False) for row in usable]
+        applied = replace(applied, rows=tuple(replace(row, given=False) for row in applied.rows))
 
     given_keys = {row.key for row in usable if row.given}
     own = [row for row in applied.rows if not row.given]
@@ -214,7 +223,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         split=describe_split(settings, split, usable, filled.rows),
         unit_of=_unit_of(split, filled) if settings.columns.group else None,
         sources=tuple(sources[: len(settings.inputs)]),
-        holdout_source=sources[-1] if settings.holdout else None,
+        holdout_source=sources[-1] if len(sources) > len(settings.inputs) else None,
         applied=applied,
         origins={
             row.id: row.origin

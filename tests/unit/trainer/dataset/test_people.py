@@ -153,12 +153,20 @@ def test_a_teacher_alone_is_refused_with_the_way_out(refuse: Callable[..., str])
     assert "none of them by people" in error
 
 
-def test_a_holdout_by_people_leaves_validation_to_nobody(
-    refuse: Callable[..., str], tmp_path: Path
+def test_a_part_of_a_holdout_by_people_validates_if_nothing_else_can(
+    prepare: Prepare, tmp_path: Path
 ) -> None:
-    people = write(tmp_path / "people.jsonl", messages(60, seed=9))
-    error = refuse(teach(messages(90)), "--holdout", people)
-    assert "give people.jsonl by --input instead of --holdout" in error
+    rows = messages(60, seed=9)
+    checked = write(tmp_path / "checked.jsonl", rows)
+    dataset = prepare(teach(messages(90)), "--holdout", checked)
+    assert ids((*held(dataset), *dataset.validation)) == {row["id"] for row in rows}
+    assert len(dataset.validation) in range(18, 25)
+    assert "checked.jsonl has all labels by people" in dataset.record["notes"][0]
+    # With others the file is the hold-out, and whole.
+    others = [{**row, "label_source": "person"} for row in messages(30, seed=3)]
+    whole = prepare([*teach(messages(90)), *others], "--holdout", checked)
+    assert ids(held(whole)) == {row["id"] for row in rows}
+    assert ids(whole.validation) <= {row["id"] for row in others}
 
 
 def test_the_teachers_mistakes_stay_in_the_holdout(prepare: Prepare, tmp_path: Path) -> None:
@@ -292,7 +300,7 @@ def test_folds_of_a_teachers_labels_prove_no_promise(prepare: Prepare) -> None:
     rows = messages(200)
     taught = teach(rows)
     recipe = linear_recipe(Path("run"), Path("base"), Path("data"))
-    dataset = prepare([*decide(rows[:50], taught), *taught[50:]])
+    dataset = prepare([*decide(rows[:40], taught), *taught[40:]])
     assert not learns_by_folds(recipe, dataset)
     assert learns_by_folds(recipe, prepare(rows))
     # The gate sees it if thresholds were chosen on training messages in any other way.
