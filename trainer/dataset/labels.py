@@ -291,6 +291,8 @@ def apply_decisions(
             wrong.append(
                 f"{decision.where}: contradicts {first.where} about {decision.id!r}: keep one"
             )
+        elif decision.drawn:  # also asked about for another reason, and still drawn at random
+            chosen[decision.id] = decision
     if wrong:
         more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
         raise BadInput(*wrong[:_SHOWN], *more)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainer.commands import command
 from trainer.dataset.folder import (
     HOLDOUT,
     TRAIN,
@@ -138,14 +137,19 @@ def _fill_first(
     if not theirs:
         return {}
     holdout = 0.0 if settings.holdout else settings.holdout_share
-    scale = min(messages / theirs, 1 / (holdout + settings.validation_share))
-    return assign_splits(
+    wanted = holdout + settings.validation_share
+    scale = min(messages / theirs, 1 / wanted)
+    side = assign_splits(
         units,
         {key: row_of[key].label for unit in units for key in unit},
         holdout_share=holdout * scale,
         validation_share=settings.validation_share * scale,
         order=order,
     )
+    if scale * wanted < 1:
+        return side
+    rounded_off = HOLDOUT if holdout else VALIDATION
+    return {key: rounded_off if place == TRAIN else place for key, place in side.items()}
 
 
 def _fraction(sort_key: str) -> float:
@@ -212,7 +216,7 @@ def _refuse_missing(
         return
     taught = sum(row.by_teacher for row in row_of.values())
     few = f"only {len(judges):,} of them by people" if judges else "none of them by people"
-    sample = command("tasks", "MESSAGES", "--for", "audit", "--out", "sample.jsonl")
+    sample = "clerk-trainer tasks MESSAGES --for audit --out sample.jsonl"
     raise BadInput(
         f"{taught:,} labels are by a teacher and {few}, too few for a hold-out and validation, so "
         "nothing could show how often a model is right: have reviewers decide on a random sample: "

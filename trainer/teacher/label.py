@@ -318,6 +318,7 @@ def read_people(plan: Plan) -> dict[str, Answer]:
     It holds for all copies of a text. Raises BadInput for one about another text or with another
     label."""
     found: dict[str, Answer] = {}
+    drawn: set[str] = set()
     known = {message_sha256(each.text) for each in plan.messages} if plan.wanted.decisions else ()
     for path in plan.wanted.decisions:
         for answer in read_answers(path):
@@ -330,7 +331,11 @@ def read_people(plan: Plan) -> dict[str, Answer]:
                 )
             if answer.new_label and answer.new_label not in plan.taxonomy.names:
                 raise BadInput(f"{path.name}: the label of {answer.id!r} is not in the taxonomy")
-            found[answer.message_sha256] = answer
+            # A message of the random sample may be a doubtful one too: it stays one of the sample.
+            if answer.purpose == "audit" or answer.message_sha256 not in drawn:
+                found[answer.message_sha256] = answer
+            if answer.purpose == "audit":
+                drawn.add(answer.message_sha256)
     return found
 
 

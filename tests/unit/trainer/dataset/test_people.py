@@ -158,7 +158,7 @@ def test_a_part_of_a_holdout_by_people_validates_if_nothing_else_can(
 ) -> None:
     rows = messages(60, seed=9)
     checked = write(tmp_path / "checked.jsonl", rows)
-    dataset = prepare(teach(messages(90)), "--holdout", checked)
+    dataset = prepare(teach(messages(300)), "--holdout", checked)
     assert ids((*held(dataset), *dataset.validation)) == {row["id"] for row in rows}
     assert len(dataset.validation) in range(18, 25)
     assert "checked.jsonl has all labels by people" in dataset.record["notes"][0]
