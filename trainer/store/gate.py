@@ -515,8 +515,9 @@ def judge_label_sources(evaluation: EvaluationRecord) -> Criterion:
     A student repeats its teacher's mistakes, and a hold-out that the teacher labelled calls them
     right: the figure would be agreement, not accuracy.
     """
-    taught = evaluation.dataset.holdout_sources.get("teacher", 0)
-    text = "none by a teacher"
+    sources = evaluation.dataset.holdout_sources
+    taught = sources.get("teacher", 0)
+    text = ", ".join(f"{name} {count:,}" for name, count in sources.items()) or "export"
     if taught:
         text = (
             f"{taught:,} of {evaluation.examples:,} by a teacher: this measures agreement with it, "

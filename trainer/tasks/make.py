@@ -116,7 +116,8 @@ def sample_tasks(rows: Sequence[Row], size: int, batch: str, guideline: str | No
     for row in rows:
         texts.setdefault(normalize(row.message).casefold(), row)
     texts.pop("", None)
-    chosen = sorted(texts, key=lambda text: shuffle_key(_SAMPLE_SEED, text))[:size]
+    # Another order than that of prepare's split, whatever its seed: its draws must not follow this.
+    chosen = sorted(texts, key=lambda text: shuffle_key(0, f"sample\n{text}"))[:size]
     return [
         Task(
             schema="tasks/1",
@@ -132,9 +133,6 @@ def sample_tasks(rows: Sequence[Row], size: int, batch: str, guideline: str | No
         for text in chosen
         for sha256 in (message_sha256(texts[text].message),)
     ]
-
-
-_SAMPLE_SEED = 1  # not that of prepare's split, whose order must not follow this one
 
 
 @dataclass(frozen=True, slots=True)
