@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from trainer.dataset.split import (
     NEAR_HOLDOUT,
     NEAR_VALIDATION,
     POOL,
+    TOO_LATE,
     Split,
     assign_splits,
     shuffle_key,
@@ -108,6 +109,8 @@ def let_people_judge(split: Split, rows: Sequence[Row], settings: PrepareSetting
         side = {key: split.of[key] for key in judges}
         pooled = {key for key in row_of if split.of[key] == HOLDOUT}
     side |= dict.fromkeys(given, HOLDOUT)
+    if not _is_comparable(row_of[key] for key, place in side.items() if place == HOLDOUT):
+        pooled = set()
     places = split.of | {
         key: place
         for unit in units
@@ -115,6 +118,13 @@ def let_people_judge(split: Split, rows: Sequence[Row], settings: PrepareSetting
     }
     _refuse_missing(side, judges, row_of)
     return replace(split, of=places)
+
+
+def _is_comparable(held: Iterable[Row]) -> bool:
+    """Whether a pool is of use: the hold-out was drawn at random, and the teacher's label of each
+    message is known."""
+    # All or nothing: messages that the teacher never saw are not of the pool's kind.
+    return all(row.taught is not None and not row.chosen for row in held)
 
 
 def _judges(row_of: Mapping[int, Row], given: set[int]) -> set[int]:
@@ -181,13 +191,12 @@ def _place_unit(
     for key in unit:
         if key in places:
             continue
-        earlier = {HOLDOUT: NEAR_HOLDOUT, VALIDATION: NEAR_VALIDATION}.get(split.of[key])
         if key in aside:
             places[key] = POOL
         elif left_out:
             places[key] = left_out
-        elif split.cuts is not None and earlier:  # what is learned must be from before both
-            places[key] = earlier
+        elif split.cuts is not None and split.of[key] in {HOLDOUT, VALIDATION}:
+            places[key] = TOO_LATE
         else:
             places[key] = split.of[key] if split.of[key] in _LEFT_OUT else TRAIN
     return places
@@ -250,11 +259,16 @@ def people_sentences(record: Mapping[str, Any], enough: int | None = None) -> It
     found = record.get("people")
     if not found:
         return
+    aside = ""
+    if found["pool"]:
+        aside = (
+            f", except {found['pool']:,} that are set aside ({TEACHER_POOL}) to narrow the "
+            "interval of the accuracy"
+        )
     yield (
         f"Labels by people judge: {found['holdout']:,} are held out and {found['validation']:,} "
-        f"validate; {found['learned']:,} more are learned. Every other label is a teacher's: they "
-        f"are learned, except {found['pool']:,} that are set aside ({TEACHER_POOL}) to narrow the "
-        "interval of the accuracy."
+        f"validate; {found['learned']:,} more are learned. All others are a teacher's, and are "
+        f"learned{aside}."
     )
     if found["chosen"]:
         yield (
@@ -262,7 +276,7 @@ def people_sentences(record: Mapping[str, Any], enough: int | None = None) -> It
             "not drawn at random: doubtful ones are harder than others, so figures are too low. "
             "Decide on a random sample: clerk-trainer tasks MESSAGES --for audit."
         )
-    if found["pool"] and found["compared"] < found["holdout"]:
+    if found["compared"] < found["holdout"]:
         yield (
             f"What the teacher said about {found['holdout'] - found['compared']:,} held-out "
             "messages is not known, so its labels cannot narrow an interval. Use the file of "
@@ -288,10 +302,7 @@ def pool_file(pool: Sequence[Row]) -> tuple[bytes, int]:
 
 def teacher_label_lines(held: Sequence[Row]) -> tuple[bytes, int]:
     """Return the file of the teacher's labels of held-out messages, and its number of rows."""
-    # All or nothing: messages that the teacher never saw are not of the pool's kind.
-    if any(row.taught is None or row.chosen for row in held):
-        return b"", 0
-    rows = sorted((row.id, row.taught) for row in held)
+    rows = sorted((row.id, row.taught) for row in held) if _is_comparable(held) else []
     lines = (json.dumps({"id": id_, "label": label}, ensure_ascii=False) for id_, label in rows)
     return "".join(f"{line}\n" for line in lines).encode("utf-8"), len(rows)
 

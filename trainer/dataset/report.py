@@ -128,6 +128,7 @@ _REMOVED = (
     ("near-copies of validation messages", ("near_validation_removed",)),
     ("by a teacher, where people labelled the same text", ("replaced_by_people",)),
     ("by a teacher, set aside", ("teacher_pool",)),
+    ("by a teacher, in a period that people judge", ("teacher_too_late",)),
     ("labelled in an earlier period", ("out_of_time_removed",)),
     ("over the cap for their label", ("surplus",)),
 )

@@ -318,6 +318,9 @@ NEAR_HOLDOUT = "left out, near to the hold-out"
 NEAR_VALIDATION = "left out, near to validation"
 """The same for validation."""
 
+TOO_LATE = "left out, a teacher's label in a period that people judge"
+"""The place of a message that is neither learned, since it is later than what is, nor judges."""
+
 POOL = "set aside, with a teacher's label"
 """The place of a message that is not learned, since only the teacher labelled it: see
 ``trainer.dataset.people``."""
@@ -452,8 +455,8 @@ def fill_splits(
     settings: PrepareSettings,
 ) -> FilledSplits:
     """Put each row into its split; ``held`` are the rows of the ``--holdout`` file."""
-    places = (TRAIN, VALIDATION, HOLDOUT, NEAR_HOLDOUT, NEAR_VALIDATION, POOL, _OUT_OF_TIME)
-    placed: dict[str, list[Row]] = {place: [] for place in places}
+    left_out = (NEAR_HOLDOUT, NEAR_VALIDATION, POOL, TOO_LATE, _OUT_OF_TIME)
+    placed: dict[str, list[Row]] = {place: [] for place in (*SPLITS, *left_out)}
     placed[HOLDOUT] += held
     for row in rows:
         placed[_place(row, split)].append(row)
@@ -467,6 +470,8 @@ def fill_splits(
         counts["near_validation_removed"] = len(placed[NEAR_VALIDATION])
     if placed[POOL]:
         counts["teacher_pool"] = len(placed[POOL])
+    if placed[TOO_LATE]:
+        counts["teacher_too_late"] = len(placed[TOO_LATE])
     if split.cuts is not None:
         counts["out_of_time_removed"] = len(placed[_OUT_OF_TIME])
     near_holdout = len(placed[NEAR_HOLDOUT])

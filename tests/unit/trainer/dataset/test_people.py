@@ -235,6 +235,7 @@ def test_decisions_on_doubtful_messages_judge_with_a_warning_if_there_are_no_oth
         in (dataset.directory / "report.md").read_text()
     )
     assert TEACHER_LABELS not in dataset.record["extra_files"]  # no sample, no help by the teacher
+    assert TEACHER_POOL not in dataset.record["extra_files"]
     assert read_taught(dataset) is None
 
 
@@ -314,11 +315,12 @@ def test_folds_of_a_teachers_labels_prove_no_promise(prepare: Prepare) -> None:
     assert count_validation(dataset, answers) == {"teacher": len(dataset.train)}
 
 
-def test_a_pool_without_the_teachers_answers_is_not_used(prepare: Prepare) -> None:
+def test_nothing_is_set_aside_where_the_teachers_answers_are_not_known(prepare: Prepare) -> None:
     """Labels by people about messages that the teacher never saw."""
     people = [{**row, "label_source": "person"} for row in messages(60, seed=2)]
     dataset = prepare([*people, *teach(messages(200))])
-    assert TEACHER_POOL in dataset.record["extra_files"]
+    assert len(dataset.train) >= 200
+    assert not {TEACHER_POOL, TEACHER_LABELS} & set(dataset.record["extra_files"])
     assert read_taught(dataset) is None
     report = (dataset.directory / "report.md").read_text()
     assert f"What the teacher said about {len(held(dataset))} held-out messages is not" in report
