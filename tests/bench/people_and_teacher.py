@@ -156,7 +156,8 @@ def simulate(world: World, size: int, runs: int, seed: int) -> Found:
         two = np.array([high - low for low, high in (plain, powered)])
         widths += two
         wider += bool(two[1] > 1.1 * two[0])
-    return Found(*(held / runs), float(widths[1] / widths[0]), wider / runs)
+    plain_, powered_, reference_ = (float(share) for share in held / runs)
+    return Found(plain_, powered_, reference_, float(widths[1] / widths[0]), wider / runs)
 
 
 def rows(runs: int, seed: int) -> Iterator[tuple[World, int, Found]]:
