@@ -303,8 +303,18 @@ def fresh_holdout(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         return "Give --holdout a file of messages that no model was measured on yet.", ()
     if (record.get("split") or {}).get("by") == "time":
         return "Prepare an export with later messages: the last ones are held out.", ()
+    if all_judge(record):
+        sample = "clerk-trainer tasks MESSAGES --for audit draws some"
+        return f"Have reviewers decide on other messages: {sample}.", ()
     seed = int((record.get("settings") or {}).get("seed", 0)) + 1
     return "Another seed draws another one.", prepare_again(record, ("--seed", str(seed)))
+
+
+def all_judge(record: Mapping[str, Any]) -> bool:
+    """Whether every label by people is held out or validates, next to a teacher's: then no share
+    and no seed gives another hold-out."""
+    people = record.get("people")
+    return bool(people) and not people["learned"]
 
 
 def larger_share(
@@ -313,7 +323,7 @@ def larger_share(
     """Return the command that gives ``part`` ("holdout", "validation") a share of ``wanted``, by
     default twice its present share, at most ``most``. Empty if that is not an increase."""
     share = (record.get("settings") or {}).get(f"{part}_share")
-    if not share:
+    if not share or all_judge(record):
         return ()
     wanted = math.ceil(100 * min(most, 2 * share if wanted is None else wanted)) / 100
     if wanted <= share:

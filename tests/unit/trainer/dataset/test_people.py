@@ -22,6 +22,7 @@ from trainer.dataset.folder import (
 )
 from trainer.dataset.people import TEACHER_LABELS, TEACHER_POOL, read_taught
 from trainer.evaluation.evaluate import count_validation
+from trainer.report.page import fresh_holdout, larger_share
 from trainer.training.inputs import learns_by_folds
 from worker.common.review_files import save_answers
 from worker.contract.exchange import Answer, Purpose
@@ -324,3 +325,17 @@ def test_nothing_is_set_aside_where_the_teachers_answers_are_not_known(prepare: 
     assert read_taught(dataset) is None
     report = (dataset.directory / "report.md").read_text()
     assert f"What the teacher said about {len(held(dataset))} held-out messages is not" in report
+
+
+def test_no_share_and_no_seed_is_advised_where_all_of_peoples_labels_judge(
+    prepare: Prepare,
+) -> None:
+    """They would give no further held-out message."""
+    rows = messages(300)
+    taught = teach(rows)
+    few = prepare([*decide(rows[:50], taught), *taught[50:]]).record
+    many = prepare([*decide(rows[:200], taught), *taught[200:]]).record
+    assert larger_share(few, "holdout") == ()
+    assert "tasks MESSAGES --for audit" in fresh_holdout(few)[0]
+    assert larger_share(many, "holdout")
+    assert fresh_holdout(many)[1]
