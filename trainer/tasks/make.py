@@ -112,7 +112,7 @@ def audit_tasks(asking: Asking, sample: Sequence[Example]) -> list[Task]:
 def sample_tasks(rows: Sequence[Row], size: int, batch: str, guideline: str | None) -> list[Task]:
     """Return blind tasks for a simple random sample of different messages, in random order, so
     that any first part of them is a random sample too."""
-    texts = {}
+    texts: dict[str, Row] = {}
     for row in rows:
         texts.setdefault(normalize(row.message).casefold(), row)
     texts.pop("", None)
