@@ -6,13 +6,13 @@ Nothing here reads a file or imports a slow library, because ``publish`` writes 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainer import numbers
 from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
-from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.evaluation import EvaluationRecord, TaughtFigures
 from trainer.artifacts.training import SweepRecord, ValidationFigures
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
@@ -42,6 +42,12 @@ def overall(record: EvaluationRecord) -> Facts:
     yield "held-out messages", numbers.count(record.examples) + (counted if effect > 1 else "")
     yield "accuracy", f"{percent(record.accuracy)} ({interval(record.accuracy_interval_95)})"
     yield "macro-F1", decimal(record.macro_f1)
+    if sources := record.dataset.holdout_sources:
+        yield "its labels by", sources_in_words(sources)
+    if sources := record.dataset.validation_sources:
+        yield "labels of validation by", sources_in_words(sources)
+    if record.taught:
+        yield from taught(record.taught)
     if proof := record.disjoint:
         yield (
             "seen in training or validation",
@@ -52,6 +58,61 @@ def overall(record: EvaluationRecord) -> Facts:
                 f"{numbers.counted(proof.seen_messages, 'message')}"
             ),
         )
+
+
+def sources_in_words(sources: Mapping[str, int]) -> str:
+    """Return who gave how many labels."""
+    return ", ".join(f"{name} {numbers.count(count)}" for name, count in sources.items())
+
+
+def taught(found: TaughtFigures) -> Facts:
+    """Yield the accuracy against people with the teacher's help, and what the two have in
+    common."""
+    pool, compared = numbers.count(found.pool), numbers.counted(found.compared, "held-out message")
+    yield (
+        "accuracy, with the teacher's help",
+        (
+            f"{percent(found.accuracy)} ({interval(found.accuracy_interval_95)}): against people, "
+            f"by the hold-out and the teacher's labels of {pool} messages that were not learnt"
+        ),
+    )
+    yield (
+        "the teacher itself",
+        (
+            f"right in {percent(found.teacher_accuracy)} "
+            f"({interval(found.teacher_accuracy_interval_95)}) of {compared}"
+        ),
+    )
+    yield (
+        "agreement with the teacher",
+        (
+            f"{percent(found.agreement)} ({interval(found.agreement_interval_95)}) of {pool}; this "
+            "is not accuracy"
+        ),
+    )
+    related = "not known: one of them makes none"
+    if found.error_correlation is not None:
+        related = (
+            f"{decimal(found.error_correlation)} (0: independent; near 1 it repeats the teacher's, "
+            "and the teacher's labels help little)"
+        )
+    yield (
+        "mistakes in common",
+        (
+            f"{numbers.count(found.both_wrong)} of both, {numbers.count(found.adapter_wrong)} of "
+            f"the adapter alone, {numbers.count(found.teacher_wrong)} of the teacher alone; "
+            f"correlation {related}"
+        ),
+    )
+    yield (
+        "within reach",
+        (
+            f"{interval(found.reachable)} right, where the teacher gives a label, by agreement and "
+            f"the teacher's accuracy alone ({interval(found.reachable_95)} within the interval of "
+            "that accuracy); a model that only repeats this teacher gets "
+            f"{percent(found.teacher_accuracy)}"
+        ),
+    )
 
 
 def calibration(record: EvaluationRecord) -> Facts:

@@ -269,6 +269,10 @@ def _data(manifest: Manifest, reason: str | None) -> Iterator[str]:
     for key, title in _SPLITS.items():
         part = _split(manifest, key)
         yield f"| {title} | {part.get('examples', '-')} | {part.get('sha256', '-')} |"
+    if sources := manifest.data.get("label_sources"):
+        parts = (f"{title} {_text(facts.sources_in_words(sources.get(key, {})))}"
+                 for key, title in _SPLITS.items())  # fmt: skip
+        yield f"\nWho gave the labels: {'; '.join(parts)}."
 
 
 def _training(sources: Sources) -> Iterator[str]:

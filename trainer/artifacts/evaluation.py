@@ -33,11 +33,13 @@ class EvaluatedAdapter(Record):
 
 class EvaluatedDataset(DatasetName):
     """The hold-out, how often it had been opened, this time included, and how many of its labels
-    come from each source. Empty ``holdout_sources`` mean the export."""
+    come from each source, and of those on which the thresholds were chosen. Empty sources mean the
+    export."""
 
     holdout_sha256: str
     openings: int
     holdout_sources: dict[str, int] = Field(default_factory=dict)
+    validation_sources: dict[str, int] = Field(default_factory=dict)
 
 
 class DisjointProof(Record):
@@ -252,6 +254,33 @@ class ScoreQuantiles(Record):
     p99: float
 
 
+class TaughtFigures(Record):
+    """The adapter and its teacher, both against people.
+
+    People decided the hold-out, drawn at random; the teacher labelled ``compared`` of it, and the
+    ``pool``, which the adapter has not learnt. ``accuracy`` is that of all messages, by hold-out
+    and pool. ``agreement`` is the share of the pool with the teacher's label. Of the ``compared``,
+    ``both_wrong`` have two wrong labels, the others one; ``error_correlation`` is None if one of
+    the two makes no mistake. ``reachable`` bounds the accuracy on messages that the teacher labels:
+    see ``trainer.statistics.prediction_powered``.
+    """
+
+    accuracy: float
+    accuracy_interval_95: Interval
+    compared: int
+    pool: int
+    agreement: float
+    agreement_interval_95: Interval
+    teacher_accuracy: float
+    teacher_accuracy_interval_95: Interval
+    both_wrong: int
+    adapter_wrong: int
+    teacher_wrong: int
+    error_correlation: float | None
+    reachable: Interval
+    reachable_95: Interval
+
+
 class EvaluationRecord(Record):
     """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i with predicted label
     j; ``limited``: only a part of the hold-out was used. ``design_effect`` grouped messages count
@@ -284,6 +313,14 @@ class EvaluationRecord(Record):
     disjoint: DisjointProof | None = None
     head: HeadRecord | None = None
     out_of_scope_score: ScoreQuantiles | None = None
+    taught: TaughtFigures | None = None
+
+
+class TeacherLabel(Record):
+    """The teacher's label of a held-out message, by its id; empty if the teacher gave none."""
+
+    id: str
+    label: str
 
 
 class Answer(Record):
@@ -359,6 +396,9 @@ VALIDATION = LinesFile("validation_predictions.jsonl", Prediction, _COMMAND)
 OUT_OF_SCOPE = LinesFile("out_of_scope_predictions.jsonl", Prediction, _COMMAND)
 BATCHES = LinesFile("batch_predictions.jsonl", BatchScore, _COMMAND)
 PAIR_ANSWERS = LinesFile("steering_answers.jsonl", PairAnswer, _COMMAND)
+POOL = LinesFile("teacher_pool_predictions.jsonl", Prediction, _COMMAND)
+"""The answers to messages that only the teacher labelled; ``label`` is the teacher's."""
+TEACHER_LABELS = LinesFile("teacher_labels.jsonl", TeacherLabel, _COMMAND)
 VLLM = LinesFile("vllm_predictions.jsonl", WorkerAnswer, _COMMAND)
 
 

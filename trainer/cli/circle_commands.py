@@ -3,6 +3,7 @@ next adapter from their decisions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,7 +29,6 @@ from trainer.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from trainer.dataset.folder import Dataset
     from trainer.propose.steps import Request
     from trainer.store.rules import GateRules
     from trainer.tasks.foreign import Form
@@ -37,14 +37,21 @@ if TYPE_CHECKING:
 
 
 def tasks(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATASET",
+            help="A dataset folder; for audit also a file of messages, with or without labels.",
+        ),
+    ],
     *,
     purpose: Annotated[
         Literal["check", "audit", "learn"],
         typer.Option(
             "--for",
             help="check: labels that are probably wrong, the most certain first; audit: a random "
-            "sample of the hold-out, blind; learn: unlabelled messages whose label helps most.",
+            "sample of the hold-out, or of a file, blind; learn: unlabelled messages whose label "
+            "helps most.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; must not exist.")],
@@ -57,7 +64,7 @@ def tasks(
         typer.Option(
             min=1,
             help="Maximum number of tasks [default: check all, learn 50, audit enough for an "
-            "interval of ±3 points].",
+            "interval of ±3 points; of a file 500].",
         ),
     ] = None,
     messages: Annotated[
@@ -95,12 +102,17 @@ def tasks(
     message is asked twice, and only one of several near-duplicates. Messages close to the hold-out
     are never asked, because they could not be used for training.
 
+    An audit of a file is how people come to judge a model whose training labels are a teacher's.
+    Its tasks are in random order: decide on as many as you can, from the first on.
+
     The file contains messages (mode 0640). Reviewers' answers come back as a file of decisions for
     prepare --decisions, propose --decisions, and advise --decisions.
 
     Examples:
 
       clerk-trainer tasks data/1 --for check --out monday.jsonl
+
+      clerk-trainer tasks messages.csv --for audit --out sample.jsonl
 
       clerk-trainer tasks data/1 --for learn --messages inbox.jsonl --size 100 --out ask.jsonl
 
@@ -115,6 +127,9 @@ def tasks(
             raise BadInput(f"{out}: exists and may contain a reviewer's work: give another file")
         if purpose != "learn" and (messages or asked or adapter):
             raise BadInput("--messages, --asked and --adapter belong to --for learn")
+        if dataset.is_file() and purpose == "audit":
+            _sample(dataset, out, form, size or _SAMPLE, guideline, as_json=as_json)
+            return
         opened = open_dataset(dataset)
         asking = Asking(opened, out.stem, guideline)
         details: dict[str, object] = {}
@@ -127,11 +142,43 @@ def tasks(
                 asking, messages or [], asked or [], adapter=adapter, base=base,
                 embeddings=embeddings, size=size or 50,
             )  # fmt: skip
-        _write(out, made, form, opened)
+        _write(out, made, form, opened.taxonomy.names)
         result = {"tasks": str(out), "purpose": purpose, "count": len(made), **details}
         text = f"{out}: {len(made):,} tasks ({purpose})"
         text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in details.items())
         show_text(result, text, as_json=as_json)
+
+
+_SAMPLE = 500
+
+
+def _sample(
+    path: Path,
+    out: Path,
+    form: Form | Literal["desk"],
+    size: int,
+    guideline: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Draw a random sample of a file's messages for reviewers."""
+    from trainer.errors import BadInput
+    from trainer.tasks.make import sample_tasks
+    from trainer.teacher.label import read_unlabelled
+
+    if form == "label-studio":
+        raise BadInput("--form label-studio needs a dataset, for its labels: use desk or argilla")
+    made = sample_tasks(read_unlabelled(path, None, None), size, out.stem, guideline)
+    if not made:
+        raise BadInput(f"{path}: has no message with a text")
+    _write(out, made, form, ())
+    result = {"tasks": str(out), "purpose": "audit", "count": len(made)}
+    text = (
+        f"{out}: {len(made):,} tasks (audit), in random order: any first part of them is a random "
+        "sample. Load it into the desk, and give the decisions to clerk-trainer label or prepare "
+        "with --decisions."
+    )
+    show_text(result, text, as_json=as_json)
 
 
 def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
@@ -195,7 +242,9 @@ def _learn(
     return learn_tasks(asking, pool, judged, size, seed=0), pool.left_out, judged.by
 
 
-def _write(out: Path, made: list[Task], form: Form | Literal["desk"], dataset: Dataset) -> None:
+def _write(
+    out: Path, made: list[Task], form: Form | Literal["desk"], labels: Sequence[str]
+) -> None:
     from trainer.artifacts.files import PRIVATE
     from trainer.tasks.foreign import labelling_config, write_foreign
     from worker.contract.digest import write_atomically
@@ -209,7 +258,7 @@ def _write(out: Path, made: list[Task], form: Form | Literal["desk"], dataset: D
     data = write_foreign(made, form).encode("utf-8")
     write_atomically(out, data, mode=PRIVATE)
     if form == "label-studio":
-        config = labelling_config(dataset.taxonomy.names)
+        config = labelling_config(labels)
         write_atomically(out.with_name(f"{out.stem}.config.xml"), config.encode("utf-8"))
 
 

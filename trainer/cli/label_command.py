@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show, show_text
+from trainer.commands import command
 
 if TYPE_CHECKING:
     from trainer.teacher.label import Forecast, Labelled, Plan
@@ -119,12 +120,14 @@ def label(
     its label; otherwise it becomes a task for reviewers (tasks/1). Pass their decisions with
     --decisions and the same command.
 
-    A teacher's labels are for training. They are not a measure of accuracy.
+    A teacher's labels are for training. They are not a measure of accuracy: have reviewers decide
+    on a random sample too, for prepare to hold out.
 
     Example: clerk-trainer label messages.csv --taxonomy taxonomy.toml --teacher
     https://api.openai.com/v1 --model gpt-4o-mini --budget 5.00 --out labelled.jsonl
 
-    Next: clerk-trainer prepare --input labelled.jsonl --source-column label_source ...
+    Next: clerk-trainer tasks messages.csv --for audit --out sample.jsonl, for reviewers; then
+    clerk-trainer prepare --input labelled.jsonl ...
 
     Exit codes: 0 every message was asked about; 2 bad input; 3 some are left: the result says why;
     130 interrupted.
@@ -204,7 +207,12 @@ def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool)
     with make_bar(Console(stderr=True), "labelled", open_) as on_decided:
         done = label_messages(plan, key, on_decided)
     result = summary(plan, done)
-    show(result, console, lambda to: print_text(to, _words(result, done)), as_json=as_json)
+    show(
+        result,
+        console,
+        lambda to: print_text(to, _words(result, done, plan.wanted.messages)),
+        as_json=as_json,
+    )
     if done.ran.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if done.left:
@@ -229,7 +237,7 @@ def _facts(plan: Plan, ahead: Forecast) -> dict[str, Any]:
     }
 
 
-def _words(result: Mapping[str, Any], done: Labelled) -> str:
+def _words(result: Mapping[str, Any], done: Labelled, messages: Path) -> str:
     outcomes_ = {name: count for name, count in result["outcomes"].items() if name != "label"}
     doubts = "".join(f"; {name}: {count:,}" for name, count in outcomes_.items())
     lines = [
@@ -257,4 +265,10 @@ def _words(result: Mapping[str, Any], done: Labelled) -> str:
     if len(result["models"]) > 1:
         lines.append(f"Several models answered: {', '.join(result['models'])}.")
     lines.append(f"Took {done.ran.seconds:,.0f} s.")
+    if not result["rows_by_people"]:
+        sample = command("tasks", messages, "--for", "audit", "--out", "sample.jsonl")
+        lines.append(
+            f"Next: {sample} draws a random sample for reviewers. Without their decisions nothing "
+            "can be evaluated."
+        )
     return "\n".join(lines)

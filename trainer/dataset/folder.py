@@ -78,7 +78,10 @@ class Row:
     ``id`` is empty until one is made from the content. ``where`` is file and line (or row), for
     error messages. ``given`` marks rows of the ``--holdout`` file. ``time`` (aware or naive, as
     written), ``group`` and ``language`` decide the split and are not kept in the dataset. An
-    ``origin`` of None means the file's. ``number`` is set by ``number_copies``.
+    ``origin`` of None means the file's. ``chosen``: a reviewer labelled it because it looked
+    doubtful or instructive, so it is no sample of anything. ``taught`` is the teacher's label of a
+    message that a reviewer labelled too (empty: the teacher gave none; None: not known). ``number``
+    is set by ``number_copies``.
     """
 
     id: str
@@ -91,6 +94,8 @@ class Row:
     group: str = ""
     language: str = ""
     origin: LabelOrigin | None = None
+    chosen: bool = False
+    taught: str | None = None
     number: int = -1
 
     @property
@@ -104,6 +109,11 @@ class Row:
         less memory than a million texts."""
         assert self.number >= 0, "rows are numbered before they are compared"
         return self.number
+
+    @property
+    def by_teacher(self) -> bool:
+        """Whether another model gave the label."""
+        return self.origin is not None and self.origin.source == "teacher"
 
     @property
     def example(self) -> Example:
@@ -161,7 +171,7 @@ def _content(row: Row) -> tuple[str, ...]:
         row.time.isoformat() if row.time else "",
         row.group,
         row.language,
-        repr(row.origin),
+        repr((row.origin, row.chosen, row.taught)),
         repr(row.given),
         row.message,
     )

@@ -229,6 +229,7 @@ class Decision:
     by: str
     where: str
     origin: LabelOrigin
+    drawn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +291,8 @@ def apply_decisions(
             wrong.append(
                 f"{decision.where}: contradicts {first.where} about {decision.id!r}: keep one"
             )
+        elif decision.drawn:  # also asked about for another reason, and still drawn at random
+            chosen[decision.id] = decision
     if wrong:
         more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
         raise BadInput(*wrong[:_SHOWN], *more)
@@ -305,7 +308,10 @@ def apply_decisions(
         copies[made.id] += row.id != made.id
         if (label := _outcome(made, row)) is not None:
             decided.add(row.id)
-            after.append(replace(row, label=label, origin=made.origin))
+            done = replace(row, label=label, origin=made.origin)
+            if row.by_teacher:  # only an audit's messages are drawn at random
+                done = replace(done, chosen=not made.drawn, taught=row.label)
+            after.append(done)
     recorded = tuple(
         {
             "id": id_,
@@ -338,6 +344,7 @@ def _decision(answer: Answer, known: Sequence[str], where: str) -> Decision:
         by=answer.decided_by,
         where=where,
         origin=LabelOrigin(answer.label_source, answer.guideline),
+        drawn=answer.purpose == "audit",
     )
 
 

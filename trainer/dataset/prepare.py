@@ -32,6 +32,7 @@ from trainer.dataset.folder import (
     EXPORT,
     HOLDOUT,
     SPLITS,
+    TRAIN,
     Dataset,
     Example,
     LabelOrigin,
@@ -59,6 +60,17 @@ from trainer.dataset.labels import (
     refuse_absent,
 )
 from trainer.dataset.near_duplicates import NearGroups, group_near
+from trainer.dataset.people import (
+    TEACHER_LABELS,
+    TEACHER_POOL,
+    describe_people,
+    free_ids,
+    holdout_is_all,
+    let_people_judge,
+    pool_file,
+    prefer_people,
+    teacher_label_lines,
+)
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.report import describe_split, render_report
 from trainer.dataset.settings import (
@@ -99,16 +111,21 @@ class Prepared:
     """A dataset that is ready to be written.
 
     ``counts`` (JSON) accounts for every row that was read; ``examples`` names a few rows of each
-    kind by id. ``near_conflicts`` are clusters of near-duplicates with several labels,
-    ``unlabelled`` the rows for a reviewer and whether each may be shown. ``split_of``
-    maps keys to splits; ``split`` (JSON) describes a split that is not plainly random. ``unit_of``
-    maps ids to the unit that had to stay together, None without groups. ``origins`` maps ids to the
-    origin of labels that are not the export's. ``notes`` are sentences about the files.
+    kind by id. ``held`` are the hold-out's rows, ``pool`` those set aside with a teacher's labels;
+    ``people`` (JSON) says who labelled what, if a teacher labelled some. ``near_conflicts`` are
+    clusters of near-duplicates with several labels, ``unlabelled`` the rows for a reviewer and
+    whether each may be shown. ``split_of`` maps keys to splits; ``split`` (JSON) describes a split
+    that is not plainly random. ``unit_of`` maps ids to the unit that had to stay together, None
+    without groups. ``origins`` maps ids to the origin of labels that are not the export's.
+    ``notes`` are sentences about the files.
     """
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
+    held: tuple[Row, ...]
     surplus: tuple[Example, ...]
+    pool: tuple[Row, ...]
+    people: dict[str, Any] | None
     conflicts: tuple[Conflict, ...]
     near_conflicts: tuple[tuple[Row, ...], ...]
     unlabelled: tuple[tuple[Row, bool], ...]
@@ -151,6 +168,17 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     _refuse_wrong(rows, decided, findings, settings, taxonomy)
     usable, applied = rows, apply_decisions(rows, originals, decisions)
     applied, unlabelled = _set_aside(applied, settings, taxonomy, findings)
+    before = len(applied.rows)
+    applied = replace(applied, rows=prefer_people(applied.rows))
+    taught = any(row.by_teacher for row in applied.rows)
+    if taught and settings.holdout and holdout_is_all(applied.rows):
+        findings.notes.append(
+            f"{settings.holdout.name} has all labels by people, so a part of it validates, and the "
+            "rest is held out"
+        )
+        settings = replace(settings, holdout=None)
+        usable = [replace(row, given=False) for row in usable]
+        applied = replace(applied, rows=tuple(replace(row, given=False) for row in applied.rows))
 
     given_keys = {row.key for row in usable if row.given}
     own = [row for row in applied.rows if not row.given]
@@ -168,9 +196,12 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
     clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
     split = split_rows(usable, clusters, given_keys, settings)
+    if taught:
+        split = let_people_judge(split, [*deduped.rows, *held.rows], settings)
     filled = fill_splits(deduped.rows, held.rows, split, settings)
+    # A random sample of what people decide may lack a rare label; ``people`` says so.
     refuse_absent(
-        filled.splits,
+        {TRAIN: filled.splits[TRAIN]} if taught else filled.splits,
         taxonomy,
         own_holdout=settings.holdout is not None,
         by_time=split.cuts is not None,
@@ -181,7 +212,10 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     return Prepared(
         taxonomy=taxonomy,
         splits=filled.splits,
+        held=tuple(filled.rows[HOLDOUT]),
         surplus=filled.surplus,
+        pool=filled.pool,
+        people=describe_people(filled.rows, filled.pool, taxonomy.names) if taught else None,
         conflicts=conflicts,
         near_conflicts=near_conflicts,
         unlabelled=_for_review(unlabelled, filled, clusters, settings),
@@ -189,7 +223,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         split=describe_split(settings, split, usable, filled.rows),
         unit_of=_unit_of(split, filled) if settings.columns.group else None,
         sources=tuple(sources[: len(settings.inputs)]),
-        holdout_source=sources[-1] if settings.holdout else None,
+        holdout_source=sources[-1] if len(sources) > len(settings.inputs) else None,
         applied=applied,
         origins={
             row.id: row.origin
@@ -208,8 +242,9 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
             "decisions": {
                 **Counter(made["decision"] for made in applied.made),
                 "undecided": undecided,
-                "rows_dropped": len(usable) - len(applied.rows),
+                "rows_dropped": len(usable) - before,
             },
+            **({"replaced_by_people": before - len(applied.rows)} if taught else {}),
             **count_duplicates(deduped, held, near, near_conflicts),
             "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
@@ -251,6 +286,7 @@ def _read(
         rows += some
         sources.append(source)
         tick(1)
+    rows = free_ids(rows)
     _keep_once(rows, findings)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
@@ -620,6 +656,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
                 if prepared.origins
                 else {}
             ),
+            **({"people": prepared.people} if prepared.people else {}),
             label_map=prepared.files.get("label_map"),
             decisions={"files": prepared.files["decisions"], "made": list(prepared.applied.made)},
             counts=prepared.counts,
@@ -670,6 +707,11 @@ def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
     data, count = source_lines(prepared.splits, prepared.origins)
     if count:
         yield LABEL_SOURCES, data, count
+    if prepared.pool:
+        yield TEACHER_POOL, *pool_file(prepared.pool)
+    data, count = teacher_label_lines(prepared.held)
+    if count and prepared.pool:
+        yield TEACHER_LABELS, data, count
     data, count = copy_lines(prepared.traffic)
     if count:
         yield COPIES, data, count

@@ -124,6 +124,8 @@ def _row(record: Mapping[str, str], where: str) -> Row:
         group=record.get("group", "").strip(),
         language=read_language(record["language"]) if "language" in record else "",
         origin=_origin(record.get("source", "").strip()),
+        chosen=_is_chosen(record.get(DRAWN, "").strip()),
+        taught=label_name(record[TAUGHT].strip()) if TAUGHT in record else None,
     )
 
 
@@ -135,6 +137,19 @@ def _origin(source: str) -> LabelOrigin | None:
         raise _BadCell("source", f"one of {', '.join(get_args(LabelSource))}, or empty")
     return LabelOrigin(cast("LabelSource", source))
 
+
+def _is_chosen(drawn: str) -> bool:
+    """Return whether a message was chosen for the reviewer, by how it was drawn. Raises
+    _BadCell."""
+    if drawn not in {"", "random", "chosen"}:
+        raise _BadCell(DRAWN, "random, chosen, or empty")
+    return drawn == "chosen"
+
+
+SOURCE, DRAWN, TAUGHT = "label_source", "drawn", "teacher_label"
+"""Columns that ``label`` writes, the first of them the desk too. It is read wherever it is, since
+nobody should have to ask that a teacher's labels are not taken for people's; the others next to
+it."""
 
 _GUESSED: tuple[Field, ...] = ("message", "label", "id", "sublabel")
 _OPTIONAL = frozenset({"id", "sublabel"})
@@ -182,9 +197,14 @@ def choose_columns(wanted: ColumnNames, table: Table) -> ChosenColumns:
                 f"no column looks like the {field}. There are: {', '.join(table.columns)}. Name "
                 f"one by --{field}-column"
             )
+    free = [name for name in table.columns if name not in taken.values()]
+    if SOURCE in free:
+        taken.setdefault("source", SOURCE)
+    if "source" in taken:
+        taken |= {name: name for name in (DRAWN, TAUGHT) if name in free}
     if wrong:
         raise BadInput(*(f"{table.name}: {one}" for one in wrong))
-    fields = asdict(wanted)
+    fields = (*asdict(wanted), DRAWN, TAUGHT)
     return ChosenColumns(
         {field: taken[field] for field in fields if field in taken}, tuple(guessed)
     )

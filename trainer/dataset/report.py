@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.dataset.folder import SPLITS, TRAIN, Row
+from trainer.dataset.people import people_sentences
 from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.dataset.split import Split, moment
 from trainer.errors import BadInput
@@ -79,6 +80,7 @@ def _blocks(record: Mapping[str, Any], digest: str) -> Iterator[str]:
         rows = [(origin, *(sources[side].get(origin, 0) for side in SPLITS)) for origin in origins]
         yield "## Where labels come from"
         yield _table(("source", *SPLITS), rows)
+        yield from people_sentences(record)
     yield "## How it was split"
     yield "\n".join(f"- {sentence}" for sentence in split_sentences(record))
     yield (
@@ -124,6 +126,9 @@ _REMOVED = (
     ("copies of hold-out messages", ("holdout_copies_removed", "exact")),
     ("near-copies of hold-out messages", ("holdout_copies_removed", "near")),
     ("near-copies of validation messages", ("near_validation_removed",)),
+    ("by a teacher, where people labelled the same text", ("replaced_by_people",)),
+    ("by a teacher, set aside", ("teacher_pool",)),
+    ("by a teacher, in a period that people judge", ("teacher_too_late",)),
     ("labelled in an earlier period", ("out_of_time_removed",)),
     ("over the cap for their label", ("surplus",)),
 )

@@ -71,7 +71,7 @@ class Declared(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
     """Column names as given. None stands for the usual name or a guess; for ``time``, ``group``,
-    ``language`` and ``source`` it stands for no column."""
+    and ``language`` it stands for no column."""
 
     message: Annotated[
         str | None, Option("Column of the message [default: a guess by name and content].")
@@ -106,8 +106,8 @@ class ColumnNames:
     source: Annotated[
         str | None,
         Option(
-            "Column of the label's source: export, person or teacher; label_source in the desk's "
-            "export. Empty cells: see --label-source."
+            "Column of the label's source: export, person or teacher [default: label_source, else "
+            "none]. Empty cells: see --label-source."
         ),
     ] = None
 

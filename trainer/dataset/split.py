@@ -318,6 +318,13 @@ NEAR_HOLDOUT = "left out, near to the hold-out"
 NEAR_VALIDATION = "left out, near to validation"
 """The same for validation."""
 
+TOO_LATE = "left out, a teacher's label in a period that people judge"
+"""The place of a message that is neither learned, since it is later than what is, nor judges."""
+
+POOL = "set aside, with a teacher's label"
+"""The place of a message that is not learned, since only the teacher labelled it: see
+``trainer.dataset.people``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
@@ -430,12 +437,14 @@ _OUT_OF_TIME = "left out, its label was given before the part it is in"
 
 @dataclass(frozen=True, slots=True)
 class FilledSplits:
-    """Rows and examples by split. ``surplus`` exceeds ``per_label``; ``near_holdout`` counts rows
-    that were left out as near to the hold-out, ``counts`` (JSON) the others."""
+    """Rows and examples by split. ``surplus`` exceeds ``per_label``, ``pool`` is set aside with a
+    teacher's labels; ``near_holdout`` counts rows that were left out as near to the hold-out,
+    ``counts`` (JSON) the others."""
 
     rows: dict[str, list[Row]]
     splits: dict[str, tuple[Example, ...]]
     surplus: tuple[Example, ...]
+    pool: tuple[Row, ...]
     near_holdout: int
     counts: dict[str, Any]
 
@@ -447,8 +456,8 @@ def fill_splits(
     settings: PrepareSettings,
 ) -> FilledSplits:
     """Put each row into its split; ``held`` are the rows of the ``--holdout`` file."""
-    places = (TRAIN, VALIDATION, HOLDOUT, NEAR_HOLDOUT, NEAR_VALIDATION, _OUT_OF_TIME)
-    placed: dict[str, list[Row]] = {place: [] for place in places}
+    left_out = (NEAR_HOLDOUT, NEAR_VALIDATION, POOL, TOO_LATE, _OUT_OF_TIME)
+    placed: dict[str, list[Row]] = {place: [] for place in (*SPLITS, *left_out)}
     placed[HOLDOUT] += held
     for row in rows:
         placed[_place(row, split)].append(row)
@@ -458,12 +467,22 @@ def fill_splits(
         "surplus": dict(Counter(row.label for row in surplus)),
         "splits": {name: len(examples) for name, examples in splits.items()},
     }
-    if split.cuts is not None:
+    if split.cuts is not None or placed[NEAR_VALIDATION]:
         counts["near_validation_removed"] = len(placed[NEAR_VALIDATION])
+    if placed[POOL]:
+        counts["teacher_pool"] = len(placed[POOL])
+    if placed[TOO_LATE]:
+        counts["teacher_too_late"] = len(placed[TOO_LATE])
+    if split.cuts is not None:
         counts["out_of_time_removed"] = len(placed[_OUT_OF_TIME])
     near_holdout = len(placed[NEAR_HOLDOUT])
     return FilledSplits(
-        {name: placed[name] for name in SPLITS}, splits, _examples(surplus), near_holdout, counts
+        {name: placed[name] for name in SPLITS},
+        splits,
+        _examples(surplus),
+        tuple(placed[POOL]),
+        near_holdout,
+        counts,
     )
 
 

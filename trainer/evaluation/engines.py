@@ -226,13 +226,14 @@ _ALONE = 20
 class MessageSets:
     """The sets of messages to answer. Out-of-scope messages (by id) have no label. ``written`` are
     candidates for probes and are not part of any figure; ``pairs`` are held-out messages with a
-    sentence added."""
+    sentence added; ``pool`` has a teacher's labels, and was not learnt."""
 
     holdout: tuple[Example, ...]
     validation: tuple[Example, ...]
     out_of_scope: Mapping[str, str]
     written: tuple[Example, ...] = ()
     pairs: tuple[SteeringPair, ...] = ()
+    pool: tuple[Example, ...] = ()
 
     @property
     def messages(self) -> dict[str, str]:
@@ -240,6 +241,7 @@ class MessageSets:
         known = {f"h:{example.id}": example.message for example in self.holdout}
         known |= {f"v:{example.id}": example.message for example in self.validation}
         known |= {f"p:{example.id}": example.message for example in self.written}
+        known |= {f"t:{example.id}": example.message for example in self.pool}
         known |= {f"s:{pair.id}": pair.steered for pair in self.pairs}
         known |= {f"n:{pair.id}": pair.neutral for pair in self.pairs}
         return known | {f"o:{name}": message for name, message in self.out_of_scope.items()}

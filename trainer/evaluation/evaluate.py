@@ -17,20 +17,26 @@ from trainer.artifacts.evaluation import (
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
     PAIR_ANSWERS,
+    POOL,
     PREDICTIONS,
     PROBES_NAME,
+    TEACHER_LABELS,
     VALIDATION,
     VLLM,
+    Answer,
     BatchScore,
     EvaluatedAdapter,
     EvaluatedDataset,
     EvaluationRecord,
     Prediction,
+    TeacherLabel,
 )
 from trainer.artifacts.files import check_target, fresh_folder
 from trainer.artifacts.training import TRAINING, VALIDATION_SCORES
 from trainer.check.duplicates import number_groups
+from trainer.dataset.extra_files import read_label_sources
 from trainer.dataset.folder import (
+    EXPORT,
     HOLDOUT,
     Dataset,
     Example,
@@ -39,6 +45,7 @@ from trainer.dataset.folder import (
     open_holdout,
 )
 from trainer.dataset.near_duplicates import refuse_unlike, verify_disjoint
+from trainer.dataset.people import read_taught
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
     WORKER_ENGINE,
@@ -173,6 +180,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
     written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
     held_out = read_held_out(request.adapter, manifest)
+    taught = read_taught(dataset) if manifest.data.get("digest") == dataset.digest else None
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
         sample(holdout, request.limit),
@@ -180,10 +188,17 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         dict(sample(tuple(outside.items()), request.limit)),
         written,
         _pairs(request, dataset, sample(holdout, request.limit)),
+        sample(taught.pool, request.limit) if taught else (),
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
     predictions = _make_predictions(manifest, sets, measured, dataset, held_out)
+    if taught is not None:
+        said = [TeacherLabel(id=each.id, label=taught.labels[each.id]) for each in sets.holdout]
+        predictions = replace(predictions, teacher=said)
     setup = _make_setup(request, manifest, dataset, measured.speeds)
+    origins = dataset if trained_on is None or held_out is None else trained_on
+    sources = count_validation(origins, predictions.validation)
+    setup = replace(setup, dataset=setup.dataset.model_copy(update={"validation_sources": sources}))
     if trained_on is not None:
         setup = replace(setup, disjoint=verify_disjoint(trained_on, dataset, sets.holdout))
     record = summarize(setup, predictions)
@@ -270,6 +285,14 @@ def describe_dataset(dataset: Dataset) -> EvaluatedDataset:
         openings=count_openings(dataset),
         holdout_sources=dict(sources),
     )
+
+
+def count_validation(dataset: Dataset, validation: Sequence[Answer]) -> dict[str, int]:
+    """Return how many labels of the messages that chose the thresholds come from each source."""
+    origins = read_label_sources(dataset)
+    if not origins:
+        return {}
+    return dict(Counter(origins.get(each.id, EXPORT).source for each in validation))
 
 
 def _run_engines(
@@ -385,6 +408,7 @@ def _make_predictions(
             sets.pairs, steered=predict_set("s", named), neutral=predict_set("n", named)
         )
         or None,
+        pool=predict_part("t", sets.pool) or None,
     )
 
 
@@ -433,4 +457,8 @@ def _write(
             VLLM.write(draft, predictions.vllm)
         if predictions.pairs is not None:
             PAIR_ANSWERS.write(draft, predictions.pairs)
+        if predictions.pool is not None:
+            POOL.write(draft, predictions.pool)
+        if predictions.teacher is not None:
+            TEACHER_LABELS.write(draft, predictions.teacher)
         EVALUATION.write(draft, record)

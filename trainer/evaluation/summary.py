@@ -20,7 +20,9 @@ from trainer.artifacts.evaluation import (
     EVALUATION,
     OUT_OF_SCOPE,
     PAIR_ANSWERS,
+    POOL,
     PREDICTIONS,
+    TEACHER_LABELS,
     VALIDATION,
     VLLM,
     Accepted,
@@ -42,6 +44,8 @@ from trainer.artifacts.evaluation import (
     Prediction,
     ReviewFigures,
     ScoreQuantiles,
+    TaughtFigures,
+    TeacherLabel,
     WorkerAnswer,
 )
 from trainer.errors import ProofFailed
@@ -55,7 +59,20 @@ from trainer.evaluation.predictions import (
 )
 from trainer.statistics.calibration import Bools, Floats, Ints, ece, nll, reliability
 from trainer.statistics.figures import ThresholdRule
-from trainer.statistics.metrics import Groups, as_groups, auroc, design_effect, measure
+from trainer.statistics.metrics import (
+    Groups,
+    as_groups,
+    auroc,
+    design_effect,
+    interval_of,
+    measure,
+)
+from trainer.statistics.prediction_powered import (
+    count_answers,
+    error_correlation,
+    powered_accuracy,
+    reachable,
+)
 from trainer.statistics.thresholds import LEVEL, accept, coverage_curve, proof, review_threshold
 from trainer.steering.measure import measure_steering
 from worker.contract import Thresholds
@@ -112,6 +129,8 @@ class Predictions:
     batches: Sequence[BatchScore] | None
     vllm: Sequence[WorkerAnswer] | None
     pairs: Sequence[PairAnswer] | None = None
+    pool: Sequence[Prediction] | None = None
+    teacher: Sequence[TeacherLabel] | None = None
 
 
 def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
@@ -154,6 +173,50 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         out_of_scope_score=ScoreQuantiles(**_spread(_out_of_scope_scores(holdout)))
         if setup.outputs.head
         else None,
+        taught=_taught(predictions),
+    )
+
+
+def _taught(predictions: Predictions) -> TaughtFigures | None:
+    """Return the figures of adapter and teacher against people; None without a teacher."""
+    holdout, pool = predictions.holdout, predictions.pool
+    if not pool or not predictions.teacher:
+        return None
+    said = {each.id: each.label for each in predictions.teacher}
+    labels = [said[each.id] for each in holdout]
+    known = np.array([bool(label) for label in labels])
+    right = np.array([each.predicted == each.label for each in holdout])
+    agrees = np.array(
+        [each.predicted == label for each, label in zip(holdout, labels, strict=True)]
+    )
+    follows = np.array([each.predicted == each.label for each in pool])
+    groups = as_groups([each.group for each in holdout])
+    pool_groups = as_groups([each.group for each in pool])
+    found = powered_accuracy(
+        count_answers(right, agrees, known, follows, groups=groups, pool_groups=pool_groups)
+    )
+    wrong = ~right[known]
+    teacher_wrong = np.array(
+        [each.label != label for each, label in zip(holdout, labels, strict=True)]
+    )[known]
+    teachers = interval_of(~teacher_wrong, None if groups is None else groups[known])
+    agreement = float(follows.mean())
+    accuracy = float((~teacher_wrong).mean()) if known.any() else 0.0
+    return TaughtFigures(
+        accuracy=found.value,
+        accuracy_interval_95=found.interval,
+        compared=int(known.sum()),
+        pool=len(pool),
+        agreement=agreement,
+        agreement_interval_95=interval_of(follows, pool_groups),
+        teacher_accuracy=accuracy,
+        teacher_accuracy_interval_95=teachers,
+        both_wrong=int((wrong & teacher_wrong).sum()),
+        adapter_wrong=int((wrong & ~teacher_wrong).sum()),
+        teacher_wrong=int((~wrong & teacher_wrong).sum()),
+        error_correlation=error_correlation(wrong, teacher_wrong),
+        reachable=reachable(agreement, (accuracy, accuracy)),
+        reachable_95=reachable(agreement, teachers),
     )
 
 
@@ -167,6 +230,7 @@ def _verify(setup: Setup, predictions: Predictions) -> None:
         predictions.holdout,
         predictions.validation,
         predictions.out_of_scope or (),
+        predictions.pool or (),
         [pair.steered for pair in pairs],
         [pair.neutral for pair in pairs],
     ):
@@ -470,4 +534,6 @@ def _read_predictions(directory: Path) -> Predictions:
         batches=BATCHES.read_if_present(directory),
         vllm=VLLM.read_if_present(directory),
         pairs=PAIR_ANSWERS.read_if_present(directory),
+        pool=POOL.read_if_present(directory),
+        teacher=TEACHER_LABELS.read_if_present(directory),
     )

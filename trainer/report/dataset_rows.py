@@ -19,6 +19,7 @@ from trainer.check.findings import (
     SUSPECTS,
 )
 from trainer.dataset.folder import SPLITS, TRAIN
+from trainer.dataset.people import people_sentences
 from trainer.dataset.report import count_removed, split_sentences
 from trainer.facts import Table
 from trainer.numbers import flatten
@@ -253,6 +254,7 @@ def splits_section(facts: DatasetFacts) -> Section:
             Table(("source", *SPLITS), sources) if sources else "Every label is from the export.",
         )
     )
+    blocks.extend(people_sentences(record))
     blocks.extend(_leaks(facts.figures(LEAKAGE)))
     seed = numbers.written((record.get("settings") or {}).get("seed"))
     digest = record["files"]["holdout.jsonl"]["sha256"]

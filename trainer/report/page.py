@@ -304,8 +304,18 @@ def fresh_holdout(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         return "Give --holdout a file of messages that no model was measured on yet.", ()
     if (record.get("split") or {}).get("by") == "time":
         return "Prepare an export with later messages: the last ones are held out.", ()
+    if all_judge(record):
+        sample = "clerk-trainer tasks MESSAGES --for audit draws some"
+        return f"Have reviewers decide on other messages: {sample}.", ()
     seed = int((record.get("settings") or {}).get("seed", 0)) + 1
     return "Another seed draws another one.", prepare_again(record, ("--seed", str(seed)))
+
+
+def all_judge(record: Mapping[str, Any]) -> bool:
+    """Whether every label by people is held out or validates, next to a teacher's: then no share
+    and no seed gives another hold-out."""
+    people = record.get("people")
+    return bool(people) and not people["learned"]
 
 
 _LARGEST_SHARE = 0.4
@@ -318,7 +328,7 @@ def larger_share(
     default twice its present share, at most 0.4. Empty if that is not an increase, or ``wanted`` is
     more."""
     share = (record.get("settings") or {}).get(f"{part}_share")
-    if not share:
+    if not share or all_judge(record):
         return ()
     if wanted is None:
         wanted = min(_LARGEST_SHARE, 2 * share)

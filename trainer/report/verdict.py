@@ -72,7 +72,11 @@ def verdict_section(run: Run) -> Section:
         "contradicts the accuracy. The gate of `clerk-trainer publish` decides whether an adapter "
         "may be deployed, not this page."
     )
-    blocks: list[Block] = [Drawn("card", card), small(describe_accuracy(run)), small(rules)]
+    blocks: list[Block] = [Drawn("card", card), small(describe_accuracy(run))]
+    if evaluation.taught:
+        title_ = "The adapter, its teacher, and people"
+        blocks.append(Titled(title_, list(facts.taught(evaluation.taught))))
+    blocks.append(small(rules))
     return Section("verdict", title, blocks)
 
 
@@ -86,6 +90,8 @@ def describe_accuracy(run: Run) -> str:
     if run.copies is None:
         return f"{counted} Repeats were not counted."
     sentences = [counted]
+    if sources := run.evaluation.dataset.holdout_sources if run.evaluation else {}:
+        sentences.append(f"Its labels are by: {facts.sources_in_words(sources)}.")
     ambiguous, rows = traffic.get("ambiguous", 0), traffic.get("rows", 0)
     if ambiguous:
         share = numbers.percent(ambiguous / (rows + ambiguous))

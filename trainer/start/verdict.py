@@ -10,7 +10,8 @@ from trainer.artifacts.duel import DUEL, DUEL_FOLDER, DuelRecord
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
 from trainer.artifacts.training import TRAINING
 from trainer.check.findings import CHECK
-from trainer.dataset.folder import SPLITS, open_dataset
+from trainer.dataset.folder import SPLITS, TRAIN, open_dataset
+from trainer.dataset.people import has_teacher, people_sentences
 from trainer.numbers import percent
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
@@ -31,15 +32,18 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
     """Return the result of a finished step in a sentence, without a message's text; of ``prepare``
     also what its parts can show."""
     if step == "prepare":
-        files = open_dataset(places.data).record["files"]
+        record = open_dataset(places.data).record
+        files = record["files"]
         parts = [files[f"{name}.jsonl"]["per_label"] for name in SPLITS]
         sizes = [sum(part.values()) for part in parts]
-        power = what_split_can_show(parts[0], parts[1], parts[2], promised_precision)
+        learned = {} if has_teacher(record, TRAIN) else parts[0]
+        power = what_split_can_show(learned, parts[1], parts[2], promised_precision)
         split = (
             f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
             "aside for the test"
         )
-        return "\n    ".join((split, *power.sentences))
+        people = people_sentences(record, power.enough)
+        return "\n    ".join((split, *power.sentences, *people))
     if step == "check":
         found = CHECK.read(places.data)
         open_ = [name for name, verdict in found.verdicts.items() if verdict in {"warn", "fail"}]

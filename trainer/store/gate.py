@@ -390,6 +390,13 @@ def judge_promise(figures: EvaluationRecord) -> Criterion:
     """Return the row of the precision that the adapter promises for labels without review."""
     if figures.promise is None:
         return criterion(PROMISE, "as promised", "the adapter promises none", passed=True)
+    if taught := figures.dataset.validation_sources.get("teacher", 0):
+        text = (
+            f"{taught:,} of the labels that chose its threshold are by a teacher: this promises "
+            "agreement with it, not precision: have reviewers decide on a random sample (tasks "
+            "--for audit), prepare and train again"
+        )
+        return criterion(PROMISE, "shown by reviewers' labels or the export's", text, passed=False)
     return judge_kept_promise(figures.promise)
 
 
@@ -512,12 +519,14 @@ def judge_label_sources(evaluation: EvaluationRecord) -> Criterion:
     A student repeats its teacher's mistakes, and a hold-out that the teacher labelled calls them
     right: the figure would be agreement, not accuracy.
     """
-    taught = evaluation.dataset.holdout_sources.get("teacher", 0)
-    text = "none by a teacher"
+    sources = evaluation.dataset.holdout_sources
+    taught = sources.get("teacher", 0)
+    text = ", ".join(f"{name} {count:,}" for name, count in sources.items()) or "export"
     if taught:
         text = (
             f"{taught:,} of {evaluation.examples:,} by a teacher: this measures agreement with it, "
-            "not accuracy: have reviewers label a sample, and give it to prepare --holdout"
+            "not accuracy: have reviewers decide on a random sample (tasks --for audit), and "
+            "prepare again"
         )
     return criterion("hold-out's labels", "by reviewers or the export", text, not taught)
 

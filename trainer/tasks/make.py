@@ -1,5 +1,6 @@
-"""Make tasks for three purposes: check suspected labels, audit a sample of the hold-out, and label
-the messages that would improve the model most.
+"""Make tasks for three purposes: check suspected labels, audit a random sample (of the hold-out, or
+of messages that have no reviewer's label yet), and label the messages that would improve the model
+most.
 
 The last are chosen by gradient embeddings (BADGE; Ash et al. 2020, arXiv 1906.03671): the gradient
 of the loss at the last layer if the model's own answer were the label. Its length is the model's
@@ -28,8 +29,9 @@ from trainer.check.suspects import (
     unit_rows,
 )
 from trainer.dataset.clean import cleaner_of
-from trainer.dataset.folder import Dataset, Example
+from trainer.dataset.folder import Dataset, Example, Row
 from trainer.dataset.near_duplicates import near_clusters, near_pairs
+from trainer.dataset.split import shuffle_key
 from trainer.errors import BadInput
 from trainer.evaluation.predictions import outputs_of
 from trainer.model.lora_model import encode_prompts
@@ -105,6 +107,32 @@ def _reasons(suspect: Suspect) -> tuple[str, ...]:
 def audit_tasks(asking: Asking, sample: Sequence[Example]) -> list[Task]:
     """Return a blind task for each message of a sample of the hold-out, in the sample's order."""
     return [asking.task(example, "audit") for example in sample]
+
+
+def sample_tasks(rows: Sequence[Row], size: int, batch: str, guideline: str | None) -> list[Task]:
+    """Return blind tasks for a simple random sample of different messages, in random order, so
+    that any first part of them is a random sample too."""
+    texts: dict[str, Row] = {}
+    for row in rows:
+        texts.setdefault(normalize(row.message).casefold(), row)
+    texts.pop("", None)
+    # Another order than that of prepare's split, whatever its seed: its draws must not follow this.
+    chosen = sorted(texts, key=lambda text: shuffle_key(0, f"sample\n{text}"))[:size]
+    return [
+        Task(
+            schema="tasks/1",
+            id=task_id(None, "audit", sha256),
+            message_id=texts[text].id,
+            message_sha256=sha256,
+            text=normalize(texts[text].message),
+            purpose="audit",
+            dataset=None,
+            batch=batch,
+            guideline=guideline,
+        )
+        for text in chosen
+        for sha256 in (message_sha256(texts[text].message),)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from trainer.artifacts.files import PRIVATE
 from trainer.dataset.folder import Row, complete_ids, find_repeated
 from trainer.dataset.guess import ambiguity, guess_columns
+from trainer.dataset.readers import DRAWN, SOURCE, TAUGHT
 from trainer.errors import BadInput
 from trainer.numbers import counted, duration
 from trainer.teacher.client import Teacher, check_url
@@ -317,6 +318,7 @@ def read_people(plan: Plan) -> dict[str, Answer]:
     It holds for all copies of a text. Raises BadInput for one about another text or with another
     label."""
     found: dict[str, Answer] = {}
+    drawn: set[str] = set()
     known = {message_sha256(each.text) for each in plan.messages} if plan.wanted.decisions else ()
     for path in plan.wanted.decisions:
         for answer in read_answers(path):
@@ -329,15 +331,19 @@ def read_people(plan: Plan) -> dict[str, Answer]:
                 )
             if answer.new_label and answer.new_label not in plan.taxonomy.names:
                 raise BadInput(f"{path.name}: the label of {answer.id!r} is not in the taxonomy")
-            found[answer.message_sha256] = answer
+            # A message of the random sample may be a doubtful one too: it stays one of the sample.
+            if answer.purpose == "audit" or answer.message_sha256 not in drawn:
+                found[answer.message_sha256] = answer
+            if answer.purpose == "audit":
+                drawn.add(answer.message_sha256)
     return found
 
 
 def write_rows(
     plan: Plan, decisions: Mapping[str, Decision], people: Mapping[str, Answer]
 ) -> tuple[int, int]:
-    """Write the labelled rows for ``prepare --source-column label_source``. Returns how many, and
-    how many of them a person decided on."""
+    """Write the labelled rows for ``prepare``. Returns how many, and how many of them a person
+    decided on: these say whether the message was drawn at random, and the teacher's label."""
     lines: list[str] = []
     by_person = 0
     for each in plan.messages:
@@ -350,10 +356,12 @@ def write_rows(
             if name is None:
                 continue  # dropped: no label fits
             by_person += 1
-            row |= {"label": name, "label_source": "person"}
+            row |= {"label": name, SOURCE: "person"}
+            row |= {DRAWN: "random" if person.purpose == "audit" else "chosen"}
+            row |= {TAUGHT: taught or ""} if decision else {}
         elif taught is not None:
             assert decision is not None
-            row |= {"label": taught, "label_source": "teacher"}
+            row |= {"label": taught, SOURCE: "teacher"}
             row |= {"votes": decision.votes, "asked": decision.asked}
         else:
             continue

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from trainer.check.duplicates import number_clusters, number_groups
 from trainer.dataset.extra_files import read_groups
-from trainer.dataset.folder import Dataset, Example, open_dataset
+from trainer.dataset.folder import TRAIN, Dataset, Example, open_dataset
+from trainer.dataset.people import has_teacher
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import label_token_ids
@@ -114,12 +115,13 @@ class Inputs(Generic[RowT]):
         return {"dataset": self.dataset.name, "dataset_digest": self.dataset.digest}
 
     def to_record(self) -> dict[str, Any]:
-        """Return the manifest's record of the dataset: digests, sizes, counts per label, and how
-        names were redacted, which serving does not do.
+        """Return the manifest's record of the dataset: digests, sizes, counts per label and per
+        source of labels, and how names were redacted, which serving does not do.
 
         The counts are of the whole dataset, even if ``per_label`` limits the training.
         """
         names = self.dataset.record.get("names_redaction")
+        sources = self.dataset.record.get("label_sources")
         return {
             "name": self.dataset.name,
             "digest": self.dataset.digest,
@@ -133,14 +135,15 @@ class Inputs(Generic[RowT]):
                 for name, facts in self.dataset.record["files"].items()
             },
             **({"names_redaction": names} if names else {}),
+            **({"label_sources": sources} if sources else {}),
         }
 
 
 def open_for_training(recipe: Recipe) -> Dataset:
     """Open a recipe's dataset. Raises BadInput if a label has no example in training or
-    validation."""
+    validation; the random sample that people decided may lack a rare one."""
     dataset = open_dataset(recipe.dataset)
-    for part in ("train", "validation"):
+    for part in ("train",) if dataset.record.get("people") else ("train", "validation"):
         empty = [name for name, count in _counts(dataset, part).items() if not count]
         if empty:
             raise BadInput(
@@ -232,11 +235,13 @@ def learns_by_folds(recipe: Recipe, dataset: Dataset) -> bool:
     from predictions of models that did not learn the row (cross-fitting).
 
     Only a kind that trains again in seconds does. A split by time does not: its validation is later
-    than what is learnt, as in service, which folds would hide.
+    than what is learnt, as in service, which folds would hide. Nor does a dataset with a teacher's
+    labels: folds would count agreement with it as precision.
     """
     return (
         recipe.kind == "embedding-linear"
         and len(dataset.validation) < FEWEST_VALIDATION
+        and not has_teacher(dataset.record, TRAIN)
         and (dataset.record.get("split") or {}).get("by") != "time"
     )
 

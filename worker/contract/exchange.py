@@ -60,8 +60,8 @@ def json_bytes(record: Any) -> bytes:
 
 
 Purpose = Literal["check", "audit", "learn"]
-"""Why reviewers are asked: ``check``, the label may be wrong; ``audit``, a hold-out label is
-checked blind; ``learn``, the message has no label yet, and one would help the model most."""
+"""Why reviewers are asked: ``check``, the label may be wrong; ``audit``, the message is one of a
+random sample, decided blind; ``learn``, it has no label yet, and one would help the model most."""
 
 LabelSource = Literal["export", "person", "teacher"]
 """Who gave a label: the system that exported the messages, a reviewer, or another model."""
@@ -101,8 +101,8 @@ class Task:
     purpose: Annotated[
         Purpose,
         Doc(
-            "check: the label may be wrong; audit: a hold-out label is checked blind; learn: the "
-            "message has no label yet."
+            "check: the label may be wrong; audit: the message is one of a random sample, decided "
+            "blind; learn: it has no label yet."
         ),
     ]
     dataset: Annotated[

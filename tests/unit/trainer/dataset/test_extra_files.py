@@ -113,10 +113,14 @@ def test_decisions_are_persons_labels_by_their_guideline(export: Path) -> None:
 
 
 def test_a_teachers_export_says_so(export: Path) -> None:
+    """``--label-source`` is for the rows that do not say it themselves."""
+    rows = [json.loads(line) for line in export.read_text().splitlines()]
+    for row in rows[::3]:
+        row["label_source"] = "person"
+    export.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder = prepare(export, "taught", "--label-source", "teacher")
-    assert {origin.source for origin in read_label_sources(open_dataset(folder)).values()} == {
-        "teacher"
-    }
+    found = read_label_sources(open_dataset(folder))
+    assert Counter(origin.source for origin in found.values())["teacher"] > 25
     code, _, error = call("report", folder, "--out", folder.parent / "page.html")
     assert code == 0, error
     page = (folder.parent / "page.html").read_text()

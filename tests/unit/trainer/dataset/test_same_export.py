@@ -48,7 +48,7 @@ def parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
         ("--conflicts", "keep-majority", "--per-label", 20),
         ("--split", "time", "--time-column", "at"),
         ("--split", "group", "--group-column", "who", "--language-column", "lang"),
-        ("--label-source", "teacher", "--redact"),
+        ("--label-source", "person", "--redact"),
     ],
 )
 def test_a_shuffled_export_makes_the_same_dataset(

@@ -62,7 +62,7 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("taxonomy.toml").write_text(TAXONOMY, encoding="utf-8")
     prepare(
         *("--input", "in coming/may.csv", "--encoding", "cp1252"),
-        *("--label-source", "teacher", "--strip-quotes", "--seed", 1),
+        *("--label-source", "person", "--strip-quotes", "--seed", 1),
     )
     return Path("data/1")
 
@@ -130,7 +130,7 @@ def test_the_printed_prepare_makes_the_same_dataset_but_for_the_change(export: P
     record = open_dataset(export).record
     (line,) = steps.prepare_again(record, ("--seed", "7"))
     words = shlex.split(line)
-    for part in ("cp1252", "in coming/may.csv", "teacher", "taxonomy.toml"):
+    for part in ("cp1252", "in coming/may.csv", "person", "taxonomy.toml"):
         assert part in words
     again = open_dataset(run(words))
     assert again.record["settings"] == record["settings"] | {"seed": 7}

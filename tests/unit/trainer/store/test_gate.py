@@ -23,6 +23,7 @@ from trainer.store.gate import (
     compare_evidence,
     judge,
     judge_accuracy,
+    judge_promise,
     judge_unseen,
 )
 from trainer.store.record import Evidence, read_evidence
@@ -70,7 +71,7 @@ def test_agreement_with_a_teacher_is_refused_with_a_remedy(make_run: MakeRun, cl
     assert code == 3
     shown = " ".join((out + err).split())
     assert "280 of 300 by a teacher" in shown
-    assert "prepare --holdout" in shown
+    assert "tasks --for audit" in shown
 
 
 @pytest.mark.parametrize(
@@ -221,6 +222,24 @@ def test_a_first_adapter_has_to_be_better_than_the_commonest_label(make_run: Mak
     rules = GateRules(accuracy=0.0, macro_f1=0.0, label_recall=0.0, ece=1.0)
     assert first_verdict(run, rules).failed == ("against the commonest label",)
     assert first_verdict(make_run("useful", messages=60), rules).passed
+
+
+@pytest.mark.parametrize(
+    ("sources", "passed"), [({"person": 90}, True), ({"person": 60, "teacher": 30}, False)]
+)
+def test_a_promise_of_agreement_with_a_teacher_is_refused(
+    make_run: MakeRun, sources: dict[str, int], passed: bool
+) -> None:
+    """The hold-out is people's, but the threshold was chosen where the teacher says what is
+    right."""
+    evidence = read_evidence(make_run("promise") / "evaluation")
+    dataset = evidence.evaluation.dataset.model_copy(update={"validation_sources": sources})
+    kept = promise((582, 600), (768, 800))
+    found = judge_promise(
+        evidence.evaluation.model_copy(update={"promise": kept, "dataset": dataset})
+    )
+    assert found.passed == passed
+    assert passed or "30 of the labels that chose its threshold are by a teacher" in found.found
 
 
 def test_a_broken_promise_stops_a_first_adapter_too(make_run: MakeRun) -> None:

@@ -99,6 +99,26 @@ def test_doubted_labels_are_asked_with_their_suggestion(tmp_path: Path, sealed: 
         assert task.suggested not in {None, task.label}
 
 
+def test_a_sample_of_a_file_is_random_and_blind(tmp_path: Path, inbox: Path) -> None:
+    """Each text once, in random order, without a dataset: nobody has labelled anything yet."""
+    texts = {json.loads(line)["message"].casefold() for line in inbox.read_text().splitlines()}
+    out, fewer = tmp_path / "all.jsonl", tmp_path / "some.jsonl"
+    assert call("tasks", inbox, "--for", "audit", "--out", out)[0] == 0
+    assert call("tasks", inbox, "--for", "audit", "--out", fewer, "--size", 7)[0] == 0
+    made = read_tasks(out)
+    keys = [task.text.casefold() for task in made]
+    assert set(keys) == texts
+    assert len(keys) == len(texts)
+    assert keys != sorted(keys)
+    assert [task.id for task in read_tasks(fewer)] == [task.id for task in made[:7]]
+    assert {task.purpose for task in made} == {"audit"}
+    assert {task.label for task in made} == {None}
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+    code, _, error = call("tasks", inbox, "--for", "check", "--out", tmp_path / "no.jsonl")
+    assert code == 2
+    assert "dataset" in error
+
+
 def test_an_audit_by_tasks_is_the_audit_by_a_spreadsheet(
     tmp_path: Path, world: World, evaluated: tuple[Path, dict[str, object]]
 ) -> None:

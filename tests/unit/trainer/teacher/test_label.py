@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from tests.unit.trainer.teacher.conftest import (
     read_rows,
 )
 from trainer.dataset.folder import open_dataset
+from trainer.dataset.people import read_taught
 from trainer.evaluation.evaluate import describe_dataset
 from trainer.teacher.prices import DOLLAR
 from worker.common.review_files import save_answers
-from worker.contract.exchange import Answer, read_tasks
+from worker.contract.exchange import Answer, Task, read_tasks
 from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.slow
@@ -69,17 +71,58 @@ def test_messages_get_labels_doubts_become_tasks_and_prepare_takes_the_file(
     assert stat.S_IMODE(out.stat().st_mode) == 0o640
     assert teacher.most_open <= 8
 
-    code, prepared, error = call(
-        *("prepare", "--input", out, "--taxonomy", TAXONOMY, "--out", tmp_path / "data"),
-        *("--source-column", "label_source", "--minimum-per-label", 3, "--json"),
+    # Nothing could say how good a model of these labels is.
+    prepare = ("prepare", "--input", out, "--taxonomy", TAXONOMY, "--minimum-per-label", 3)
+    code, _, error = call(*prepare, "--out", tmp_path / "data")
+    assert code == 2
+    assert "tasks MESSAGES --for audit" in error
+
+
+def test_a_random_sample_by_people_judges_what_the_teacher_labelled(
+    tmp_path: Path, make_shop: MakeShop, serve: Serve
+) -> None:
+    shop, out = make_shop(220), tmp_path / "labelled.jsonl"
+    teacher = serve(shop)
+    assert call(*shop.command(teacher, out, "--budget", "5.00"))[0] == 0
+    sample = tmp_path / "sample.jsonl"
+    code, drawn, error = call(
+        *("tasks", shop.messages, "--for", "audit", "--size", 40, "--out", sample, "--json")
     )
     assert code == 0, error
-    manifest = json.loads((tmp_path / "data" / "dataset.json").read_text())
-    assert set(manifest["label_sources"]["train"]) == {"teacher"}
-    assert sum(prepared["splits"]["train"].values()) > 100
-    # What is measured on this hold-out is agreement, and publish refuses it.
-    found = describe_dataset(open_dataset(tmp_path / "data")).holdout_sources
-    assert found == {"teacher": sum(prepared["splits"]["holdout"].values())}
+    assert drawn["count"] == 40
+    asked = [*read_tasks(sample), *read_tasks(tmp_path / "labelled.tasks.jsonl")]
+    save_answers(tmp_path / "decisions.csv", [_decided(each, shop.truth) for each in asked])
+    more = ("--budget", "5.00", "--decisions", tmp_path / "decisions.csv")
+    code, _, error = call(*shop.command(teacher, out, *more))
+    assert code == 0, error
+    rows = {row["id"]: row for row in read_rows(out)}
+    blind = [rows[each.message_id] for each in read_tasks(sample)]
+    assert {(row["label_source"], row["drawn"]) for row in blind} == {("person", "random")}
+    # The sample has messages that the teacher gave no label.
+    assert "" in {row["teacher_label"] for row in blind}
+    chosen = [row for row in rows.values() if row.get("drawn") == "chosen"]
+    assert len(chosen) == sum(row["label_source"] == "person" for row in rows.values()) - 40
+
+    code, prepared, error = call(
+        *("prepare", "--input", out, "--taxonomy", TAXONOMY, "--minimum-per-label", 3, "--json"),
+        *("--out", tmp_path / "data"),
+    )
+    assert code == 0, error
+    dataset = open_dataset(tmp_path / "data")
+    held = sum(prepared["splits"]["holdout"].values())
+    assert held + len(dataset.validation) == 40
+    assert describe_dataset(dataset).holdout_sources == {"person": held}
+    found = read_taught(dataset)
+    assert found is not None
+    assert len(found.labels) == held
+    assert 15 <= len(found.pool) <= 45
+
+
+def _decided(task: Task, truth: Mapping[str, str]) -> Answer:
+    return Answer(
+        task.message_id, task.message_sha256, "relabel", truth[task.message_id],
+        task_id=task.id, purpose=task.purpose,
+    )  # fmt: skip
 
 
 def test_people_replace_the_teachers_labels(
