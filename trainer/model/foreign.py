@@ -177,7 +177,7 @@ class HuggingFaceClassifier:
             self._folder, local_files_only=True, trust_remote_code=False
         )
         assert self.room is not None
-        longest = self.room + tokenizer.num_special_tokens_to_add()
+        longest = min(self.room + tokenizer.num_special_tokens_to_add(), tokenizer.model_max_length)
         known = inspect.signature(self._model.forward).parameters
         rows = []
         for text in texts:

@@ -61,7 +61,6 @@ class OnnxClassifier:
         self.tokenizer = _byte_tokenizer() if self._graph.reads_text else _tokenizer_of(path)
         self._tokenizer = Tokenizer.from_str(self.tokenizer.decode("utf-8"))
         self._tokenizer.no_padding()
-        self.room = self._find_room()
         try:
             self._session = open_session(self._model.SerializeToString())
         except Exception as error:  # the library raises many kinds
@@ -69,6 +68,7 @@ class OnnxClassifier:
                 f"{path}: ONNX Runtime cannot load it: {_last_words(error)}: {_PAGE} has the lines "
                 "that make a file which it can"
             ) from error
+        self.room = self._find_room()
         self._is_probability = self._probe()
         self.base = self._describe()
         self.vocabulary = int(self._tokenizer.get_vocab_size())
@@ -80,10 +80,7 @@ class OnnxClassifier:
     @property
     def default_room(self) -> int:
         """See ``Foreign``. For a graph of text they are bytes."""
-        if self._graph.reads_text:
-            return _TEXT_BYTES
-        special = int(self._tokenizer.num_special_tokens_to_add(False))
-        return min(_TOKENS, self.room or _TOKENS - special)
+        return _TEXT_BYTES if self.room is None else min(_TOKENS, self.room)
 
     def original(self, texts: Sequence[str], on_done: OnDone) -> Floats:
         """See ``Foreign``."""
@@ -115,10 +112,9 @@ class OnnxClassifier:
             try:
                 (found,) = self._session.run([self._graph.output], each)
             except Exception as error:
-                where = next(iter(each.values())).shape[-1]
                 raise BadInput(
-                    f"{self._path}: does not run on a prompt of {where} tokens "
-                    f"({type(error).__name__}): set a smaller max_message_tokens"
+                    f"{self._path}: fails on one of the messages ({type(error).__name__}): try it "
+                    "in ONNX Runtime, and export it again"
                 ) from error
             rows.append(np.asarray(found, dtype=np.float64).reshape(-1))
             on_done(1)
@@ -153,18 +149,34 @@ class OnnxClassifier:
         return given | ({_TYPES: np.zeros_like(row)} if _TYPES in self._graph.inputs else {})
 
     def _find_room(self) -> int | None:
-        """Return the most message tokens, if config.json says it, and cut texts there as the
-        original would."""
+        """Return the most message tokens: by config.json, else by trial up to 512. Texts are cut
+        there, as the original would."""
         folder, tokenizer = self._path.parent, self._tokenizer
         if self._graph.reads_text:
             return None
-        if not (folder / BASE_CONFIG).is_file():
-            if tokenizer.truncation is None:
-                tokenizer.enable_truncation(_TOKENS)
-            return None
-        room = most_message_tokens(folder)
-        tokenizer.enable_truncation(room + tokenizer.num_special_tokens_to_add(False))
+        special = int(tokenizer.num_special_tokens_to_add(False))
+        if (folder / BASE_CONFIG).is_file():
+            room = most_message_tokens(folder)
+        else:
+            room = self._try_lengths() - special
+        tokenizer.enable_truncation(room + special)
         return room
+
+    def _try_lengths(self) -> int:
+        """Return the most tokens, up to 512, that the graph runs on: it fails beyond its last
+        position. Raises BadInput if it fails on a letter."""
+        ids = self._tokenizer.encode("a").ids
+        self._scores([self._tokens(ids)], lambda _done: None)
+        runs, fails = len(ids), _TOKENS + 1
+        while fails - runs > 1:
+            length = _TOKENS if fails > _TOKENS and runs == len(ids) else (runs + fails) // 2
+            try:
+                self._session.run([self._graph.output], self._tokens([ids[0]] * length))
+            except Exception:  # noqa: BLE001 - the library raises many kinds
+                fails = length
+            else:
+                runs = length
+        return runs
 
     def _describe(self) -> BaseModel:
         size = self._path.stat().st_size

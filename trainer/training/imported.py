@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,9 @@ def import_classifier(request: ImportRequest, console: Console) -> TrainingRecor
     model = open_foreign(request.source, request.labels)
     classes = map_outputs(model.outputs, dataset.taxonomy.names, request.label_map)
     raw = tuple(read_messages(request.messages).values()) if request.messages else ()
+    with TemporaryDirectory() as scratch:  # nothing is written, or replaced, for bad input
+        (Path(scratch) / TOKENIZER).write_bytes(model.tokenizer)
+        opened = _read_rows(request, recipe, model, dataset, classes, raw, folder=Path(scratch))
     open_run(recipe.run, resume=False, replace=request.replace)
     draft = recipe.run / DRAFT
     if draft.exists():
@@ -183,7 +187,6 @@ def import_classifier(request: ImportRequest, console: Console) -> TrainingRecor
     draft.mkdir()
     try:
         (draft / TOKENIZER).write_bytes(model.tokenizer)
-        opened = _read_rows(request, recipe, model, dataset, classes, raw)
         asked = min(_MOST_COMPARED, len(opened.prompts))
         total = 2 * asked + len(opened.golden) + min(_MOST_COMPARED, len(raw))
         with make_bar(console, "asking the original", total) as on_done:
@@ -235,6 +238,8 @@ def _make_recipe(request: ImportRequest) -> Recipe:
             raise BadInput(
                 f"--set {name}: is not a setting of an import: use {', '.join(SETTINGS)}"
             )
+    if given.get("onnx") == "":
+        raise BadInput("--set onnx: a worker serves ONNX files: use fp32, int8, or both")
     where = {"base": request.source, "dataset": request.dataset, "run": request.run}
     return make_recipe({"kind": "encoder", **where, **given})
 
@@ -246,15 +251,17 @@ def _read_rows(
     dataset: Dataset,
     classes: tuple[Class, ...],
     raw: tuple[str, ...],
+    *,
+    folder: Path,
 ) -> _Opened:
+    """Build the prompt and the rows, by the ``tokenizer.json`` in ``folder``. Raises BadInput."""
     empty = set(dataset.taxonomy.names) - {example.label for example in dataset.validation}
     if empty:
         raise BadInput(
             f"{dataset.directory}: no validation example of {', '.join(sorted(empty))}: prepare "
             "the dataset with more of them"
         )
-    draft = recipe.run / DRAFT
-    tokenizer = load_tokenizer(draft)
+    tokenizer = load_tokenizer(folder)
     asked = "max_message_tokens" in recipe.model_fields_set
     most = recipe.max_message_tokens if asked else model.default_room
     if model.room is not None and most > model.room:
@@ -263,7 +270,7 @@ def _read_rows(
             "message: set it to that or less"
         )
     spec = surround(
-        draft / TOKENIZER,
+        folder / TOKENIZER,
         tokenizer.encoders,
         max_message_tokens=most,
         redaction=dataset.redaction,
