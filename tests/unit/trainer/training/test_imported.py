@@ -187,7 +187,7 @@ def test_every_later_command_takes_it(
     sets = [word for rule in rules for word in ("--set", rule)]
     code, published, error = call("publish", run, "--store", store, *sets, "--json")
     assert code == 0, (published, error)
-    (unseen,) = [row for row in published["criteria"] if row["name"] == "hold-out unseen"]
+    (unseen,) = [row for row in published["gate"]["criteria"] if row["name"] == "hold-out unseen"]
     assert WHY in unseen["found"]
     digest = json.loads((store / "current.json").read_text(encoding="utf-8"))["digest"]
     card = (store / f"{digest}.README.md").read_text(encoding="utf-8")
@@ -196,6 +196,30 @@ def test_every_later_command_takes_it(
     texts = holdout_texts(sealed)
     served = serve(store / digest, texts, tmp_path, temperature=manifest.calibration.temperature)
     assert (served.argmax(axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["".join(map(chr, range(1, 0x250))), "Grüße 🙏 日本語\n\tĠ <|endoftext|> [CLS]", "e\u0301" * 9],
+)
+def test_a_graph_of_text_gets_every_byte_as_a_token(
+    text: str, imported: dict[str, tuple[Path, dict[str, Any]]]
+) -> None:
+    run, _ = imported["text"]
+    tokenizer = Tokenizer.from_file(str(run / "adapter" / "tokenizer.json"))
+    assert tokenizer.encode(text).ids == list(text.encode("utf-8"))
+
+
+def test_a_long_text_keeps_its_ends(
+    imported: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path
+) -> None:
+    middle = "card declined invoice charged ü " * 2000
+    texts = [f"refund money {middle} paid", "refund money paid"]
+    served = serve(imported["text"][0] / "adapter", texts, tmp_path, temperature=1.0)
+    assert served[0].argmax() == LABELS.index("payment")  # 8,192 bytes of it are read
+    assert served[1].argmax() == LABELS.index("refund")
+    golden = read_manifest(imported["text"][0] / "adapter").golden
+    assert [prompt.truncated for prompt in golden].count(True) == 1
 
 
 def test_without_a_reason_the_gate_and_the_duel_refuse_it(
@@ -212,6 +236,12 @@ def test_without_a_reason_the_gate_and_the_duel_refuse_it(
     code, _, error = call("publish", run, "--store", tmp_path / "store", "--json")
     assert code == 3
     assert "hold-out unseen" in error
+    code, _, error = call("report", run)
+    assert code == 0, error
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Say why it has not seen the hold-out" in page
+    assert f"clerk-trainer import {models['text']} --labels {models['labels']}" in page
+    assert "--unseen REASON" in page
     code, _, error = call("duel", run / "adapter", *data, "--json")
     assert code == 2
     assert "import it again with --unseen REASON" in error
