@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from tests.support.foreign import LABELS, make_huggingface, make_text_onnx, make_token_onnx
 from tests.support.trainer_world import call
+from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from trainer.dataset.folder import Dataset
 from trainer.model import foreign
 from worker.contract import build_prompt, load_adapter, read_manifest
@@ -238,10 +239,12 @@ def test_without_a_reason_the_gate_and_the_duel_refuse_it(
     assert "hold-out unseen" in error
     code, _, error = call("report", run)
     assert code == 0, error
-    page = (run / "report.html").read_text(encoding="utf-8")
-    assert "Say why it has not seen the hold-out" in page
-    assert f"clerk-trainer import {models['text']} --labels {models['labels']}" in page
-    assert "--unseen REASON" in page
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    assert "Say why it has not seen the hold-out" in page.words
+    (again,) = [words for words in page.commands if words[1] == "import"]
+    refuse_unknown_options(again)
+    assert again[2:5] == [str(models["text"]), "--labels", str(models["labels"])]
+    assert again[-2:] == ["--unseen", "REASON"]
     code, _, error = call("duel", run / "adapter", *data, "--json")
     assert code == 2
     assert "import it again with --unseen REASON" in error
