@@ -273,9 +273,9 @@ def _evaluate(run: Run) -> str:
 def _train(run: Run, *changes: str) -> str:
     again = free_folder(run.directory.with_name(f"{run.directory.resolve().name}-next"))
     if found := run.training.imported:
-        words = (found.source, *found.options, "--dataset", _dataset(run), "--out", again)
         said = ("--unseen", found.unseen) if found.unseen else ()
-        return command("import", *words, *said, *changes)
+        words: tuple[str | Path, ...] = (found.source, *found.options, "--dataset", _dataset(run))
+        return command("import", *words, "--out", again, *said, *changes)
     return command("train", *recipe_words(run), "--out", again, *changes)
 
 

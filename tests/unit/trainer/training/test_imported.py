@@ -21,10 +21,11 @@ from tests.support.foreign import LABELS, make_huggingface, make_text_onnx, make
 from tests.support.trainer_world import call
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from trainer.dataset.folder import Dataset
-from trainer.model import foreign
+from trainer.model.onnx_files import export_classifier
 from worker.contract import build_prompt, load_adapter, read_manifest
 from worker.contract.scoring import decide_from_logits
 from worker.engine.open import open_engine
+from worker.engine.port import HeadLogits
 
 pytestmark = pytest.mark.slow
 
@@ -124,8 +125,9 @@ def serve(adapter: Path, texts: Sequence[str], cache: Path, *, temperature: floa
         for text in texts:
             prompt = build_prompt(opened.manifest.prompt, text, opened.encoders.plain)
             assert prompt is not None
-            logits = opened.engine.submit(prompt.ids).result().logits
-            scores = decide_from_logits(logits, head, names, temperature).scores
+            answer = opened.engine.submit(prompt.ids).result()
+            assert isinstance(answer, HeadLogits)
+            scores = decide_from_logits(answer.logits, head, names, temperature).scores
             rows.append([scores[name] for name in LABELS])
         return np.array(rows)
     finally:
@@ -310,10 +312,9 @@ def test_an_export_that_is_another_function_is_refused(
     def export(classifier: Any, *rest: Any) -> None:
         with torch.no_grad():
             classifier.model.classifier.bias[0] += 0.5
-        real(classifier, *rest)
+        export_classifier(classifier, *rest)
 
-    real = foreign.export_classifier
-    monkeypatch.setattr(foreign, "export_classifier", export)
+    monkeypatch.setattr("trainer.model.foreign.export_classifier", export)
     code, _, error = run_import(models["huggingface"], sealed, tmp_path / "run")
     assert code == 4
     assert "differs from the original's by 0.5" in error
