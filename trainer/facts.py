@@ -13,7 +13,7 @@ from typing import Any
 from trainer import numbers
 from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord, TaughtFigures
-from trainer.artifacts.training import SweepRecord, ValidationFigures
+from trainer.artifacts.training import Difference, Imported, SweepRecord, ValidationFigures
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
@@ -370,6 +370,29 @@ def pairs(duel: DuelRecord) -> Table:
             )
             for each in duel.pairs
         ],
+    )
+
+
+def imported(found: Imported) -> Facts:
+    """Yield where an imported model comes from, and how what is served differs from it."""
+    yield "imported from", f"{found.source} ({found.form})"
+    said = f"not these messages, as said at the import: {found.unseen}"
+    yield "what it learnt", said if found.unseen else "unknown; perhaps these messages"
+    messages = numbers.counted(found.text.messages, "validation message")
+    both = f"{percent(found.original_accuracy)}, as served {percent(found.served_accuracy)}"
+    yield f"accuracy of the original on {messages}", both
+    yield "original and exported file, same prompts", _difference(found.graph)
+    yield "original, with its own prompts and with ours", _difference(found.text)
+    yield "original with its own prompts, and as served", _difference(found.served)
+    if found.raw is not None:
+        raw = numbers.counted(found.raw.messages, "message")
+        yield f"the same, on {raw} as they arrive", _difference(found.raw)
+
+
+def _difference(found: Difference) -> str:
+    return (
+        f"{found.labels_differ:,} of {found.messages:,} labels differ, probabilities by at most "
+        f"{found.max_probability_difference:.2g}"
     )
 
 

@@ -98,7 +98,7 @@ def _front_matter(sources: Sources) -> Iterator[str]:
     yield "---"
     yield f"base_model: {_json(manifest.base.name)}"
     yield f"base_model_relation: {'finetune' if _is_whole(manifest) else 'adapter'}"
-    yield f"library_name: {'transformers' if manifest.lora is None else 'peft'}"
+    yield f"library_name: {_library(manifest)}"
     if sources.license:
         yield f"license: {_json(sources.license)}"
     yield "pipeline_tag: text-classification"
@@ -129,7 +129,15 @@ def _is_whole(manifest: Manifest) -> bool:
     return manifest.kind == "encoder" and manifest.lora is None
 
 
+def _library(manifest: Manifest) -> str:
+    if "imported" in manifest.data:
+        return "onnx"
+    return "transformers" if manifest.lora is None else "peft"
+
+
 def _kind_of_model(manifest: Manifest) -> str:
+    if "imported" in manifest.data:
+        return "A classifier that was imported, not trained here, from"
     if manifest.lora is not None:
         head = " with a classification head" if manifest.head is not None else ""
         return f"A LoRA adapter (rank {manifest.lora.rank}){head} for"
@@ -279,6 +287,11 @@ def _training(sources: Sources) -> Iterator[str]:
     manifest, record = sources.manifest, sources.training
     outcome = manifest.metrics.get("training", {})
     yield "## Training\n"
+    if imported := manifest.data.get("imported"):
+        yield f"Imported ({_text(imported.get('form'))}). What it learnt is unknown."
+        if reason := imported.get("unseen"):
+            yield f"Why it cannot have learnt the messages above, as said then: {_text(reason)}."
+        outcome, record = {}, None
     if outcome:
         yield f"{outcome.get('steps')} steps; kept: {_text(outcome.get('kept'))}."
     if record is not None:

@@ -148,8 +148,41 @@ class Distillation(Record):
     agreement: float
 
 
+class Difference(Record):
+    """Two ways to ask one model, message by message: the labels that differ, and the largest
+    difference of a label's probability, without a temperature."""
+
+    messages: int
+    labels_differ: int
+    max_probability_difference: float
+
+
+class Imported(Record):
+    """A model that was trained elsewhere, and how what is served differs from it.
+
+    ``unseen`` is the reason that was given why the model cannot have learnt the dataset's messages;
+    None: what it learnt is unknown. The first three differences are over validation: ``text``, the
+    original with our prompt and with its own; ``graph``, the ONNX file in float32 and the original,
+    on the same prompts; ``served``, the file that workers prefer and the original with its own
+    prompt. ``raw`` is like ``served``, over messages that nothing had cleaned, if some were given.
+    ``options`` are those of the command that say how to read the model.
+    """
+
+    form: Literal["huggingface", "onnx"]
+    source: str
+    options: tuple[str, ...]
+    unseen: str | None
+    original_accuracy: float
+    served_accuracy: float
+    text: Difference
+    graph: Difference
+    served: Difference
+    raw: Difference | None = None
+
+
 class TrainingRecord(Record):
     """``training.json``: how an adapter was made. ``recipe`` and ``seeds`` are settings by name.
+    One that was ``imported`` has no epochs, and no ``memory`` was estimated.
 
     ``seconds`` is the whole command, ``training_seconds`` the epochs alone; ``resumed`` counts
     how often it continued from a checkpoint.
@@ -176,7 +209,7 @@ class TrainingRecord(Record):
     parameters: ParameterCounts
     validation: ValidationFigures
     calibration: CalibrationFigures
-    memory: MemoryEstimate
+    memory: MemoryEstimate | None
     peak_memory_bytes: int
     seconds: float
     training_seconds: float
@@ -184,6 +217,7 @@ class TrainingRecord(Record):
     tracking: TrackedRun | None = None
     onnx: tuple[OnnxFigures, ...] | None = None  # of encoders
     distillation: Distillation | None = None
+    imported: Imported | None = None
 
 
 class Step(Record):

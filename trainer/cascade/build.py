@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,6 +164,7 @@ def _bind(
         ),
         data={
             **last.manifest.data,
+            **_imported(first, last),
             "recipe": {
                 **last.manifest.data.get("recipe", {}),
                 "review_precision": _promised(request, last),
@@ -179,6 +181,14 @@ def _bind(
         },
         versions={"python": platform.python_version(), "trainer": __version__},
     )
+
+
+def _imported(first: StageRun, last: StageRun) -> dict[str, Any]:
+    """Return where a stage comes from that was trained elsewhere; of two the one for which no
+    reason was given why it cannot have learnt these messages."""
+    data = [run.manifest.data for run in (first, last)]
+    found = [each["imported"] for each in data if "imported" in each]
+    return {"imported": min(found, key=lambda each: bool(each.get("unseen")))} if found else {}
 
 
 def _stages(

@@ -16,6 +16,7 @@ import typer
 from trainer import __version__
 from trainer.cli.circle_commands import advise, answers, propose, tasks
 from trainer.cli.evaluate_commands import audit, audit_sample, cascade, duel, evaluate
+from trainer.cli.import_command import import_
 from trainer.cli.label_command import label
 from trainer.cli.prepare_command import prepare
 from trainer.cli.report_commands import cost, report
@@ -67,16 +68,18 @@ def root(
 _COMMANDS = {
     "All at once": (start,),
     "Every day": (prepare, check, train, evaluate, duel, report),
-    "Sometimes": (label, sweep, complete, cascade, cost),
+    "Sometimes": (label, import_, sweep, complete, cascade, cost),
     "Reviewers and the next version": (audit_sample, audit, tasks, answers, advise, propose),
     "The store": (publish, promote, rollback, list_adapters),
 }
 """Every command, under the heading that ``--help`` shows it with."""
 
+_NAMES = {list_adapters: "list", import_: "import"}
+"""Names that Python's own words keep from being a function's."""
+
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
-        _name = "list" if _command is list_adapters else None
-        app.command(_name, rich_help_panel=_panel)(_command)
+        app.command(_NAMES.get(_command), rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ from trainer.duel.candidates import (
 from trainer.duel.verdict import compare_all, describe_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
+from trainer.evaluation.predictions import LEARNT_UNKNOWN, said_unseen
 from trainer.evaluation.summary import verify_evaluation
 from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer
@@ -52,6 +53,8 @@ from worker.contract.timestamps import rfc3339_now
 def refuse_unproven(manifest: Manifest, dataset: Dataset, trained_on: Dataset | None) -> None:
     """Raise BadInput if the hold-out may contain messages that the adapter was trained on: such an
     adapter beats every baseline."""
+    if said_unseen(manifest) == "":
+        raise BadInput(f"{manifest.name}: {LEARNT_UNKNOWN}")
     own = manifest.data.get("digest")
     if own == dataset.digest or trained_on is not None:
         return

@@ -61,12 +61,14 @@ from trainer.evaluation.engines import (
     worker_answers,
 )
 from trainer.evaluation.predictions import (
+    LEARNT_UNKNOWN,
     PRECISION,
     compare_answers,
     made_by_folds,
     outputs_of,
     predict,
     promised_by,
+    said_unseen,
     verify_agreement,
 )
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
@@ -261,6 +263,8 @@ def check_fits(
             f"{dataset.directory}: its labels are not the adapter's (only one has "
             f"{', '.join(odd)}): use the dataset that the adapter was trained on"
         )
+    if said_unseen(manifest) == "":
+        console.print(f"[yellow]note[/yellow] {LEARNT_UNKNOWN}", soft_wrap=True)
     trained_on = manifest.data.get("digest")
     if trained_on != dataset.digest and not proven:
         console.print(

@@ -337,6 +337,7 @@ def load_trained_encoder(
     BadInput, and AdapterRefused for a wrong base."""
     head = manifest.head
     assert head is not None
+    assert head.pooling is not None  # an imported one is scored by its ONNX file
     shape = EncoderShape(
         classes=len(head.outputs), pooling=head.pooling, unit=head.normalize, lora=manifest.lora
     )

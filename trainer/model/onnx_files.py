@@ -24,6 +24,7 @@ from trainer.model.forward import PromptIds
 from trainer.model.lora_model import fold_lora
 from trainer.model.scoring import BATCH_SIZE, Floats, Scores, token_batches
 from worker.contract import Manifest, disagreement
+from worker.contract.head import TEXT_INPUT, text_of
 
 OnnxPrecision = Literal["fp32", "int8"]
 
@@ -58,6 +59,16 @@ def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxP
     activations in 8 bits. The same weights and library versions give the same bytes on every
     processor. Raises BadInput if a package is missing.
     """
+    export_classifier(_merged(model), model.pad_id, directory, precisions)
+
+
+def export_classifier(
+    classifier: torch.nn.Module,
+    pad_id: int,
+    directory: Path,
+    precisions: Sequence[OnnxPrecision],
+) -> None:
+    """Write a module that maps ids and mask to logits, on the CPU: see ``export_onnx``."""
     # 7 bits (reduce_range), because a processor without VNNI instructions (only AVX2) adds two
     # products in 16 bits, which saturate with 8-bit weights (255 * 127 * 2 > 32,767, but
     # 255 * 64 * 2 is not). It would answer differently from the one that calibrated the file.
@@ -65,7 +76,7 @@ def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxP
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = directory / FILES["fp32"]
-    _export(model, whole)
+    _export(classifier, pad_id, whole)
     if "int8" in precisions:
         root = logging.getLogger()
         level = root.level
@@ -95,24 +106,35 @@ def onnx_logits(
 ) -> Floats:
     """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` gets the indexes
     of the finished prompts and the seconds they took."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
+    reads_text = [each.name for each in session.get_inputs()] == [TEXT_INPUT]
     found = np.empty((len(prompts), classes))
     for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
-        ids, mask = collate_rows([prompts[at] for at in chosen], pad_id, torch.device("cpu"))
-        given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
+        rows = [prompts[at] for at in chosen]
+        if reads_text:
+            given = {TEXT_INPUT: np.array([text_of(row) for row in rows], dtype=object)}
+        else:
+            ids, mask = collate_rows(rows, pad_id, torch.device("cpu"))
+            given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
         began = time.perf_counter()
         found[chosen] = session.run([OUTPUT], given)[0]
         on_batch(chosen, time.perf_counter() - began)
     return found
 
 
-def _export(model: EncoderModel, path: Path) -> None:
-    classifier = _merged(model)
-    example = collate_rows(_ROWS, model.pad_id, torch.device("cpu"))
+def open_session(model: Path | bytes) -> Any:
+    """Return ONNX Runtime's session of a file, or of its content, on the CPU. Raises the library's
+    own errors, of many kinds."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors are raised as well
+    given = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+
+def _export(classifier: torch.nn.Module, pad_id: int, path: Path) -> None:
+    example = collate_rows(_ROWS, pad_id, torch.device("cpu"))
     axes = {key: {0: "messages", 1: "tokens"} for key in INPUTS} | {OUTPUT: {0: "messages"}}
     with warnings.catch_warnings(), torch.inference_mode():
         # The old exporter, which warns that it is old: the new one takes six times as long, needs

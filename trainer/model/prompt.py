@@ -250,14 +250,26 @@ def make_encoder_prompt(
 ) -> PromptSpec:
     """Return the prompt of an encoder: its special tokens around the message, such as ``[CLS]`` and
     ``[SEP]``. Raises BadInput."""
-    before, after = _special_tokens(base / "tokenizer.json")
-    prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
     room = most_message_tokens(base)
     if max_message_tokens > room:
         raise BadInput(
             f"max_message_tokens={max_message_tokens}: this encoder reads at most {room} tokens of "
             "a message: set it to that or less"
         )
+    return surround(
+        base / "tokenizer.json",
+        encoders,
+        max_message_tokens=max_message_tokens,
+        redaction=redaction,
+    )
+
+
+def surround(
+    tokenizer: Path, encoders: Encoders, *, max_message_tokens: int, redaction: str | None
+) -> PromptSpec:
+    """Return the prompt of an encoder, by its ``tokenizer.json`` alone. Raises BadInput."""
+    before, after = _special_tokens(tokenizer)
+    prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
     return PromptSpec(
         prefix=before,
         suffix=after,

@@ -93,6 +93,11 @@ def complete_encoder(source: Path, out: Path, base: Path | str | None) -> Manife
         raise BadInput(
             f"{source}: is of kind {manifest.kind!r}: only an encoder's files can be made again"
         )
+    if manifest.head is not None and not manifest.head.weights:
+        raise BadInput(
+            f"{source}: was imported, so it has no weights to make files from: copy it from the "
+            "store, or import it again"
+        )
     check_target(out, MANIFEST_NAME)
     lacking = _lacking(source, manifest)
     taken = [name for name in lacking if name in _OF_THE_BASE]

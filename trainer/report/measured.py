@@ -339,6 +339,9 @@ def curves_section(run: Run) -> Section:
     """Return the learning curves of the training."""
     title = "How it learned"
     record, epochs = run.training, run.training.epochs
+    if record.imported is not None:
+        missing = "It was imported: how and what it learnt is unknown."
+        return Section("curves", title, missing=missing)
     if not epochs:
         return lacking("curves", title, Input.TRAINING)
     summary = f"Epoch {record.best_epoch} is the best on validation; the weights kept are those of"

@@ -102,7 +102,10 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if run.evaluation is not None and run.evaluation.dataset.holdout_sha256:
         yield "hold-out, SHA-256", run.evaluation.dataset.holdout_sha256
     yield "made at", numbers.moment(training.created_at)
-    yield "steps", numbers.count(training.steps)
+    if training.imported is not None:
+        yield from facts.imported(training.imported)
+    else:
+        yield "steps", numbers.count(training.steps)
     yield "time", numbers.duration(training.seconds)
     if training.resumed:
         yield "resumed", numbers.counted(training.resumed, "time")
@@ -178,7 +181,7 @@ def _head(run: Run) -> Head:
         facts=(
             ("adapter", "", numbers.short(record.adapter.digest)),
             ("dataset", record.dataset.name, numbers.short(record.dataset.digest)),
-            ("trained", numbers.moment(record.created_at), ""),
+            ("imported" if record.imported else "trained", numbers.moment(record.created_at), ""),
             ("evaluated", evaluated_at, ""),
         ),
         private="They are from the hold-out." if run.texts is not None else "",

@@ -273,6 +273,10 @@ def _evaluate(run: Run) -> str:
 
 def _train(run: Run, *changes: str) -> str:
     again = free_folder(run.directory.with_name(f"{run.directory.resolve().name}-next"))
+    if found := run.training.imported:
+        said = ("--unseen", found.unseen) if found.unseen else ()
+        words: tuple[str | Path, ...] = (found.source, *found.options, "--dataset", _dataset(run))
+        return command("import", *words, "--out", again, *said, *changes)
     return command("train", *recipe_words(run), "--out", again, *changes)
 
 
@@ -306,7 +310,11 @@ def _evidence(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
         yield NextStep(BAD, "Evaluate it again, on the whole hold-out", f"{why}.", (evaluate,))
     if row := failed.get("hold-out's labels"):
         yield NextStep(BAD, "Have reviewers label a hold-out", f"{row.found}.")
-    if row := failed.get("hold-out unseen"):
+    if (row := failed.get("hold-out unseen")) and run.training.imported is not None:
+        why = f"{row.found}. Or prepare a dataset of messages that are newer than the model."
+        title = "Say why it has not seen the hold-out"
+        yield NextStep(BAD, title, why, (_train(run, "--unseen", "REASON"),))
+    elif row:
         proven = f"{evaluate} --trained-on {shlex.quote(run.training.dataset.directory)}"
         why = f"It was measured on {row.found}."
         yield NextStep(BAD, "Show that it has not seen the hold-out", why, (proven,))
@@ -345,6 +353,8 @@ def _accuracy(
         hint = (
             "A sweep tries other learning rates."
             if sweep
+            else "One that is trained here learns from your labelled messages."
+            if run.training.imported
             else 'An encoder that is fine-tuned (kind = "encoder") learns more than a frozen one.'
         )
         why = (
@@ -436,12 +446,14 @@ def _steering(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
         return
     found = "; ".join(f"{row.name}: {row.found}, wanted {row.wanted}" for row in rows)
     recipe = run.training.recipe
-    if recipe.get("kind") == "embedding-linear":
+    commands: tuple[str, ...] = ()
+    if run.training.imported is not None:
+        how = "One that is trained here learns to, from your labelled messages."
+    elif recipe.get("kind") == "embedding-linear":
         how = (
             "A frozen encoder can hardly tell a sentence about a label from one about the matter. "
             'One that is fine-tuned (kind = "encoder") learns to, from enough messages.'
         )
-        commands: tuple[str, ...] = ()
     else:
         # 0.35 is the recipe's default.
         share = max(0.35, round(min(0.9, 1.5 * recipe.get("steering_augmentation", 0)), 2))

@@ -27,6 +27,7 @@ from trainer.artifacts.evaluation import (
     KeptPromise,
     SteeringFigures,
 )
+from trainer.evaluation.predictions import LEARNT_UNKNOWN, said_unseen
 from trainer.similarity import SIMILARITY
 from trainer.statistics.calibration import ece_by_chance, reliability
 from trainer.statistics.figures import LabelFigures, in_points
@@ -536,10 +537,16 @@ def judge_unseen(manifest: Manifest, evaluation: EvaluationRecord) -> Criterion:
 
     It passes for the adapter's own dataset, whose splits ``prepare`` keeps apart, and for another
     one whose hold-out was proven to share no message, near-duplicate or id with the adapter's
-    training and validation messages (``evaluate --trained-on``).
+    training and validation messages (``evaluate --trained-on``). For an imported model nothing can
+    prove it; a reason that a person gave is required, and shown.
     """
     found, passed = _judge(manifest, evaluation)
     wanted = "the adapter's own dataset, or proven disjoint"
+    said = said_unseen(manifest)
+    if said:
+        found += f"; imported, and unseen by what was said at the import: {said}"
+    elif said is not None:
+        found, passed = LEARNT_UNKNOWN, False
     return criterion("hold-out unseen", wanted, found, passed)
 
 

@@ -143,14 +143,14 @@ def write_rest(
         metrics={**metrics, **parts.metrics},
         versions=versions() | dict(parts.versions),
     )
-    return _finish(recipe.run, manifest, probes, inputs.tokenizer.encoders)
+    return finish_adapter(recipe.run, manifest, probes, inputs.tokenizer.encoders)
 
 
-def _finish(
+def finish_adapter(
     run: Path, manifest: Manifest, probes: tuple[Probe, ...], encoders: Encoders
 ) -> Manifest:
-    """Write the manifest and verify the whole directory as a worker does before it moves into
-    place. Return the manifest as read back."""
+    """Write the manifest of the run's draft and verify the whole directory as a worker does before
+    it moves into place. Return the manifest as read back. Raises AdapterRefused."""
     draft, target = run / DRAFT, run / ADAPTER
     write_manifest(draft, manifest)
     made = load_adapter(draft)

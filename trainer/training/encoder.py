@@ -66,7 +66,9 @@ _TOLERANCES: dict[OnnxPrecision, float] = {"fp32": 0.01, "int8": 0.5}
 integers with other instructions."""
 
 _ROOM = 3.0  # times the difference measured here, if that is more than the smallest tolerance
-_MOST_OFF = 0.01  # relative; a larger float32 difference means that the export is another model
+MOST_OFF = 0.01
+"""The largest relative difference of a float32 logit; a larger one means that the export is another
+model."""
 
 
 class Encoder:
@@ -367,8 +369,14 @@ class _OnnxFile:
 
     @property
     def model(self) -> OnnxModel:
-        tolerance = round(max(_TOLERANCES[self.precision], _ROOM * self.worst), 4)
-        return OnnxModel(self.path.name, self.precision, tolerance)
+        return describe_file(self.path, self.precision, self.worst)
+
+
+def describe_file(path: Path, precision: OnnxPrecision, worst: float) -> OnnxModel:
+    """Return the manifest's record of an ONNX file; ``worst`` is the largest difference of its
+    golden logits that was measured here."""
+    tolerance = round(max(_TOLERANCES[precision], _ROOM * worst), 4)
+    return OnnxModel(path.name, precision, tolerance)
 
 
 def _make_onnx_files(
@@ -427,7 +435,7 @@ def _measure(
 
     alone = score([prompt.ids for prompt in golden])
     worst = float(np.abs(alone - golden_logits).max())
-    if precision == "fp32" and not worst <= _MOST_OFF * max(1.0, float(np.abs(alone).max())):
+    if precision == "fp32" and not worst <= MOST_OFF * max(1.0, float(np.abs(alone).max())):
         raise ProofFailed(
             f"{path}: a logit of the ONNX file differs by {worst:.3g}: this encoder cannot be "
             "exported; set onnx to [] to train without ONNX files"

@@ -31,7 +31,7 @@ from worker.contract import BaseModel, Manifest
 # So these rules send at most 0.5 and 1 % of ordinary messages to review. The share of review is set
 # by the promised precision, not here.
 _OFF_LABEL_QUANTILE = 0.995
-_OUT_OF_SCOPE_QUANTILE = 0.99
+OUT_OF_SCOPE_QUANTILE = 0.99
 """A message goes to review if its off-label mass (with a head: its energy) is above this quantile
 over validation."""
 
@@ -247,7 +247,7 @@ def _judge(training: Training, scores: Floats) -> tuple[Figures, Calibrated]:
         off_label_quantile=_OFF_LABEL_QUANTILE,
         seed=recipe.seed,
         label_of=validator.label_of,
-        out_of_scope_quantile=_OUT_OF_SCOPE_QUANTILE if recipe.has_head else None,
+        out_of_scope_quantile=OUT_OF_SCOPE_QUANTILE if recipe.has_head else None,
         groups=inputs.validation_groups,
         level=LEVEL if inputs.folds is None else FOLD_LEVEL,
     )

@@ -211,6 +211,11 @@ def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
     return with_base(_LOADER.combine(in_file, path, flags).settings)
 
 
+def make_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """Return a recipe that has no file and whose base is given. Raises BadInput."""
+    return _LOADER.combine({}, None, settings).settings
+
+
 def with_base(recipe: Recipe) -> Recipe:
     """Return the recipe with its base's directory, name and revision. Raises BadInput."""
     base = resolve_base(recipe.base, recipe)

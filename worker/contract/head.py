@@ -35,11 +35,12 @@ class HeadOutput:
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """One ONNX file of an adapter: the whole model, from token ids to logits.
+    """One ONNX file of an adapter: the whole model, from token ids or text to logits.
 
     Its graph takes ``input_ids`` and ``attention_mask`` (int64, (messages, tokens); also
     ``token_type_ids``, all zeros, if it has that input), pools, normalizes, applies the head, and
-    returns ``logits`` (float32, (messages, outputs)). ``tolerance`` is the allowed absolute
+    returns ``logits`` (float32, (messages, outputs)). A graph that tokenizes by itself takes
+    ``text`` (string, (messages)) instead: see ``text_of``. ``tolerance`` is the allowed absolute
     difference between a logit of a golden prompt, run alone, and the recorded one: the engine's
     arithmetic differs from the trainer's, and that of 8-bit integers from both.
     """
@@ -53,6 +54,22 @@ class OnnxModel:
             raise ValueError(f"head.onnx names {self.file!r}, which is not an .onnx file")
         if not self.tolerance > 0:
             raise ValueError(f"head.onnx: the tolerance of {self.file!r} must be above 0")
+
+
+TEXT_INPUT = "text"
+"""The only input of a graph that tokenizes by itself."""
+
+BYTES = 256
+
+
+def text_of(ids: Sequence[int]) -> str:
+    """Return the text of a prompt for a graph that takes text.
+
+    Such an adapter's ``tokenizer.json`` has a token for each byte of UTF-8, and no other, with the
+    byte as its id. So its prompts are token ids like all others, and are limited, shortened, and
+    checked by golden prompts. A character of which shortening left only a part is dropped.
+    """
+    return bytes(ids).decode("utf-8", "ignore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +87,13 @@ class Head:
 
     ``normalize``: the pooled vector is scaled to length 1 before the head. ``weights`` names the
     safetensors files of the trained part, ``onnx`` the whole model's files for ONNX Runtime, the
-    ``judged`` one first. ``vocabulary`` is the number of token ids, ``pad_id`` the padding's.
+    ``judged`` one first. A model that was trained elsewhere has only its ``onnx`` files, and no
+    ``pooling``: what it does is in them. ``vocabulary`` is the number of token ids, ``pad_id`` the
+    padding's.
     """
 
     outputs: tuple[HeadOutput, ...]
-    pooling: Pooling
+    pooling: Pooling | None
     normalize: bool
     out_of_scope: OutOfScopeMethod
     vocabulary: int
@@ -91,8 +110,10 @@ class Head:
             raise ValueError(
                 f"head.pad_id is {self.pad_id}; the vocabulary has {self.vocabulary} ids"
             )
-        if not self.weights:
-            raise ValueError("head.weights names no file: list those of the trained part")
+        if not self.weights and not self.onnx:
+            raise ValueError("head.weights and head.onnx name no file: list the model's")
+        if bool(self.weights) is not (self.pooling is not None):
+            raise ValueError("head.pooling belongs to head.weights: give both or neither")
         for name in self.weights:
             if not name.endswith(".safetensors"):
                 raise ValueError(f"head.weights names {name!r}, which is not a .safetensors file")

@@ -240,8 +240,10 @@ def load_adapter(directory: Path) -> Manifest:
 
 def _can_be_completed(directory: Path, manifest: Manifest) -> bool:
     """Whether an encoder was stored without the files that follow from its weights and its base."""
+    if manifest.head is None or not manifest.head.weights:
+        return False  # trained elsewhere: there are no weights from which to make them
     derived = {"config.json", TOKENIZER_NAME}
-    derived |= {model.file for model in manifest.head.onnx} if manifest.head else set()
+    derived |= {model.file for model in manifest.head.onnx}
     lacking = {name for name in manifest.files if not (directory / name).exists()}
     return manifest.kind in ENCODER_KINDS and bool(lacking) and lacking <= derived
 

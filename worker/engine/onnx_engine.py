@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from worker.contract import ENCODER_KINDS, AdapterRefused, Head, Manifest, OnnxModel, disagreement
-from worker.contract.head import Precision
+from worker.contract.head import TEXT_INPUT, Precision, text_of
 from worker.engine.environment import usable_cpus
 from worker.engine.port import Answer, HeadLogits
 from worker.errors import EngineDied, MessageRejected, SettingsError
@@ -61,11 +61,13 @@ class Session:
             raise AdapterRefused(path, f"ONNX Runtime cannot load it: {kind_of(error)}") from error
         names = {one.name for one in self._session.get_inputs()}
         given = {one.name: one.shape for one in self._session.get_outputs()}
-        if not {"input_ids", "attention_mask"} <= names <= _INPUTS or _OUTPUT not in given:
+        self._reads_text = names == {TEXT_INPUT}
+        reads_tokens = {"input_ids", "attention_mask"} <= names <= _INPUTS
+        if not (self._reads_text or reads_tokens) or _OUTPUT not in given:
             raise AdapterRefused(
                 path,
                 f"takes {sorted(names)} and returns {sorted(given)}; it must take input_ids and "
-                f"attention_mask and return {_OUTPUT}",
+                f"attention_mask, or {TEXT_INPUT}, and return {_OUTPUT}",
             )
         width = given[_OUTPUT][-1]
         if isinstance(width, int) and width != outputs:
@@ -75,10 +77,13 @@ class Session:
     def run(self, prompt_ids: Sequence[int]) -> tuple[float, ...]:
         """Return the logits of one prompt."""
         np = self._np
-        ids = np.array([prompt_ids], dtype=np.int64)
-        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        if self._has_types:
-            inputs["token_type_ids"] = np.zeros_like(ids)
+        if self._reads_text:
+            inputs = {TEXT_INPUT: np.array([text_of(prompt_ids)], dtype=object)}
+        else:
+            ids = np.array([prompt_ids], dtype=np.int64)
+            inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            if self._has_types:
+                inputs["token_type_ids"] = np.zeros_like(ids)
         (logits,) = self._session.run([_OUTPUT], inputs)
         return tuple(logits[0].tolist())
 

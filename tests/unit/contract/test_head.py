@@ -8,7 +8,9 @@ import pytest
 
 from tests.support.toy_adapter import toy_head
 from worker.contract import GoldenLogits, HeadOutput, OnnxModel, disagreement
+from worker.contract.head import text_of
 
+ONNX = OnnxModel("model.onnx", "fp32", 0.01)
 GOLDEN = (GoldenLogits(0, (1.0, -2.0)), GoldenLogits(3, (0.5, 0.25)))
 
 
@@ -40,7 +42,9 @@ def test_the_largest_difference_is_reported(found: list[Any], problem: str) -> N
         ({"outputs": (HeadOutput("a", "x"), HeadOutput("a", "y"))}, "names an output twice"),
         ({"pad_id": 1_200_000}, "head.pad_id is 1200000"),
         ({"pad_id": -1}, "head.pad_id is -1"),
-        ({"weights": ()}, "head.weights names no file"),
+        ({"weights": (), "onnx": ()}, "head.weights and head.onnx name no file"),
+        ({"weights": ()}, "head.pooling belongs to head.weights"),
+        ({"pooling": None}, "head.pooling belongs to head.weights"),
         ({"weights": ("model.bin",)}, "'model.bin', which is not a .safetensors file"),
         ({"golden_logits": ()}, "could not be checked"),
         ({"golden_logits": (GoldenLogits(0, (1.0,)),)}, "1 logits for prompt 0"),
@@ -49,6 +53,20 @@ def test_the_largest_difference_is_reported(found: list[Any], problem: str) -> N
 def test_a_head_that_contradicts_itself_is_refused(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         replace(toy_head(), **changes)
+
+
+def test_a_model_that_came_as_onnx_has_no_other_weights() -> None:
+    head = replace(toy_head(), weights=(), pooling=None, onnx=(ONNX,))
+    assert head.files == ("model.onnx",)
+
+
+@pytest.mark.parametrize("text", ["parcel", "Grüße 🙏 日本語", ""])
+def test_the_ids_of_a_graph_of_text_are_the_bytes_of_the_text(text: str) -> None:
+    assert text_of(list(text.encode("utf-8"))) == text
+
+
+def test_half_a_character_is_dropped() -> None:
+    assert text_of("für".encode()[:2] + b" Paket") == "f Paket"
 
 
 def test_only_onnx_files_are_accepted() -> None:

@@ -188,6 +188,21 @@ def test_a_cascade_that_is_as_good_is_published_like_any_adapter(
     assert pointer.digest != made.digest
 
 
+def test_a_stage_whose_learning_is_unknown_makes_the_cascades_unknown(
+    write_run: Write, dataset: Dataset, tmp_path: Path
+) -> None:
+    unknown = {"form": "onnx", "learnt": "unknown", "unseen": None}
+    data = {"digest": dataset.digest, "imported": unknown}
+    small = write_run("small", 0.01, 0.5, speed=500.0, data=data)
+    large = write_run("large", 0.01, 0.05, speed=20.0, seed=1)
+    out = tmp_path / "cascade"
+    code, _, errors = call("cascade", small, large, "--out", out, "--margin", "0.01", "--json")
+    assert code == 0, errors
+    code, _, errors = call("publish", out, "--store", tmp_path / "store", "--json")
+    assert code == 3
+    assert "hold-out unseen" in errors
+
+
 def test_long_names_are_not_cut_off_on_a_narrow_terminal(write_run: Write, tmp_path: Path) -> None:
     """Two names with the same beginning were cut off to the same one."""
     from typer.testing import CliRunner

@@ -489,6 +489,21 @@ def test_an_evaluation_on_another_dataset_does_not_publish(clerk: Clerk, make_ru
     assert "--trained-on" in failed[0]["found"]
 
 
+@pytest.mark.parametrize("unseen", [None, "", "received after its training"])
+def test_an_imported_model_needs_a_reason_which_the_row_repeats(
+    make_run: MakeRun, unseen: str | None
+) -> None:
+    run = make_run("one")
+    manifest = replace(
+        read_manifest(run / "adapter"), data={"digest": DATASET, "imported": {"unseen": unseen}}
+    )
+    row = judge_unseen(manifest, read_evidence(run / "evaluation").evaluation)
+    assert row.passed is bool(unseen)
+    assert (unseen or "what the imported model learnt is unknown") in row.found
+    other = make_run("two", dataset={"digest": OTHER})  # a reason is no proof about other messages
+    assert not judge_unseen(manifest, read_evidence(other / "evaluation").evaluation).passed
+
+
 def test_a_proof_of_disjointness_publishes(clerk: Clerk, make_run: MakeRun) -> None:
     run = make_run("one", dataset={"digest": OTHER}, disjoint=PROOF)
     code, out, _ = clerk("publish", run, "--json")

@@ -1,0 +1,605 @@
+"""Import a classifier that was trained elsewhere: compare, calibrate, and write its run folder.
+
+The model is the one that came (``trainer.model.foreign``); everything else is made as after a
+training, from the validation messages of a dataset: temperature, thresholds, probes, reference.
+What the model learnt is unknown, so nothing here can show that a hold-out is unseen. A person can
+say so (``ImportRequest.unseen``), and manifest, gate and card repeat it as that.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from trainer.artifacts.training import (
+    TRAINING,
+    VALIDATION_SCORES,
+    AdapterName,
+    BaseName,
+    DatasetName,
+    Difference,
+    Imported,
+    OnnxFigures,
+    ParameterCounts,
+    TrainingRecord,
+)
+from trainer.check.duplicates import number_groups
+from trainer.dataset.folder import Dataset, open_dataset
+from trainer.dataset.labels import fit_label, read_label_map, suggest_label
+from trainer.errors import BadInput, ProofFailed
+from trainer.evaluation.engines import read_messages, sample
+from trainer.model.base_license import find_license
+from trainer.model.device import describe_machine, peak_memory
+from trainer.model.encoder import TOKENIZER
+from trainer.model.foreign import Foreign, OnDone, open_foreign
+from trainer.model.forward import PromptIds
+from trainer.model.lora_model import digests
+from trainer.model.onnx_files import FILES, OnnxPrecision, onnx_logits, onnx_versions
+from trainer.model.prompt import HeadRow, load_tokenizer, make_head_rows, surround
+from trainer.model.scoring import Class, label_indexes
+from trainer.model_card import write_run_card
+from trainer.statistics.calibration import Floats, Ints, calibrate, temperature_softmax
+from trainer.statistics.metrics import measure
+from trainer.terminal import make_bar
+from trainer.training.adapter import choose_probes, finish_adapter, make_reference, versions
+from trainer.training.encoder import MOST_OFF, describe_file, prefer
+from trainer.training.inputs import Inputs
+from trainer.training.parts import OUT_OF_SCOPE_QUANTILE, Result
+from trainer.training.recipe import Recipe, make_recipe
+from trainer.training.run_folder import DRAFT, open_run
+from worker.contract import (
+    GoldenLogits,
+    GoldenPrompt,
+    Head,
+    HeadOutput,
+    Manifest,
+    build_prompt,
+    make_golden,
+)
+from worker.contract.taxonomy import label_name
+from worker.contract.timestamps import rfc3339_now
+
+SETTINGS = (
+    "max_message_tokens",
+    "onnx",
+    "seed",
+    "review_precision",
+    "review_precision_by",
+    "review_floor",
+    "probes_per_label",
+)
+"""The settings of a recipe that an import uses."""
+
+KEPT = "the weights as imported"
+
+_MOST_COMPARED = 1000
+_BETTER_ORDER = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What to import, and how.
+
+    ``labels`` names the model's outputs, ``label_map`` maps these names to the taxonomy's labels.
+    ``messages`` are some as they arrive, to measure what cleaning changes. ``settings`` are those
+    of ``SETTINGS``, as text or values.
+    """
+
+    source: Path
+    dataset: Path
+    run: Path
+    labels: Path | None = None
+    label_map: Path | None = None
+    messages: Path | None = None
+    unseen: str | None = None
+    settings: Mapping[str, Any] | None = None
+    replace: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The words of the command that say how to read the model."""
+        named = (("--labels", self.labels), ("--label-map", self.label_map))
+        return tuple(word for name, path in named if path for word in (name, str(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The model with its rows: ``inputs`` has the validation messages alone."""
+
+    request: ImportRequest
+    recipe: Recipe
+    model: Foreign
+    inputs: Inputs[HeadRow]
+    golden: tuple[GoldenPrompt, ...]
+    raw: tuple[str, ...]
+
+    @property
+    def prompts(self) -> list[PromptIds]:
+        return [row.prompt for row in self.inputs.validation]
+
+    @property
+    def label_of(self) -> Ints:
+        return label_indexes(self.inputs.classes, self.inputs.labels)
+
+    @property
+    def truth(self) -> Ints:
+        labels = self.inputs.labels
+        return np.array([labels.index(row.label) for row in self.inputs.validation], dtype=np.int64)
+
+    def probabilities(self, logits: Floats) -> Floats:
+        """Return the labels' probabilities, (rows, labels), without a temperature."""
+        return temperature_softmax(logits, 1.0, self.label_of)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An ONNX file with its logits of golden prompts, (prompts, outputs), and of validation."""
+
+    path: Path
+    precision: OnnxPrecision
+    golden: Floats
+    logits: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The files, the one that workers prefer first, how they differ from the original, and the
+    original's logits of golden prompts, (prompts, outputs)."""
+
+    files: tuple[_File, ...]
+    imported: Imported
+    golden: Floats
+
+    def worst(self, file: _File) -> float:
+        """Return the largest difference of a file's golden logit."""
+        return float(np.abs(file.golden - self.golden).max())
+
+
+def import_classifier(request: ImportRequest, console: Console) -> TrainingRecord:
+    """Import a classifier into the run folder and return the record.
+
+    Raises BadInput for a model, labels or messages that cannot be used, and ProofFailed if the ONNX
+    file is another function than the original; then the run folder has no adapter.
+    """
+    started = time.monotonic()
+    recipe = _make_recipe(request)
+    dataset = open_dataset(request.dataset)
+    model = open_foreign(request.source, request.labels)
+    classes = map_outputs(model.outputs, dataset.taxonomy.names, request.label_map)
+    raw = tuple(read_messages(request.messages).values()) if request.messages else ()
+    with TemporaryDirectory() as scratch:  # nothing is written, or replaced, for bad input
+        (Path(scratch) / TOKENIZER).write_bytes(model.tokenizer)
+        opened = _read_rows(request, recipe, model, dataset, classes, raw, folder=Path(scratch))
+    open_run(recipe.run, resume=False, replace=request.replace)
+    draft = recipe.run / DRAFT
+    if draft.exists():
+        shutil.rmtree(draft)
+    draft.mkdir()
+    try:
+        (draft / TOKENIZER).write_bytes(model.tokenizer)
+        asked = min(_MOST_COMPARED, len(opened.prompts))
+        total = 2 * asked + len(opened.golden) + min(_MOST_COMPARED, len(raw))
+        with make_bar(console, "asking the original", total) as on_done:
+            compared = _compare(opened, draft, on_done)
+        results = [_calibrate(opened, file) for file in compared.files]
+        record = _write(opened, compared, results, started)
+    finally:
+        if draft.exists():
+            shutil.rmtree(draft)
+    write_run_card(recipe.run)
+    return record
+
+
+def map_outputs(
+    outputs: Sequence[str], labels: Sequence[str], label_map: Path | None
+) -> tuple[Class, ...]:
+    """Return the taxonomy's label of each output: by the map, else the same name, in whatever case
+    and punctuation. Several outputs may have one label. Raises BadInput that lists every output
+    without a label, and every label without an output."""
+    table = read_label_map(label_map, labels) if label_map else {}
+    classes = [
+        Class(name, table.get(label_name(name)) or fit_label(label_name(name), labels))
+        for name in outputs
+    ]
+    wrong = [
+        f"the model's output {each.name!r} is not a label of the dataset's taxonomy"
+        f"{suggest_label(each.name, labels)}: give --label-map FILE, or --labels if the model's "
+        "names are wrong"
+        for each in classes
+        if each.label not in labels
+    ]
+    found = {each.label for each in classes}
+    if not wrong:
+        wrong = [
+            f"the model has no output for the label {label!r}: map one to it with --label-map, or "
+            "prepare the dataset without it"
+            for label in labels
+            if label not in found
+        ]
+    if wrong:
+        raise BadInput(*wrong)
+    return tuple(classes)
+
+
+def _make_recipe(request: ImportRequest) -> Recipe:
+    given = dict(request.settings or {})
+    for name in given:
+        if name not in SETTINGS:
+            raise BadInput(
+                f"--set {name}: is not a setting of an import: use {', '.join(SETTINGS)}"
+            )
+    if given.get("onnx") == "":
+        raise BadInput("--set onnx: a worker serves ONNX files: use fp32, int8, or both")
+    where = {"base": request.source, "dataset": request.dataset, "run": request.run}
+    return make_recipe({"kind": "encoder", **where, **given})
+
+
+def _read_rows(
+    request: ImportRequest,
+    recipe: Recipe,
+    model: Foreign,
+    dataset: Dataset,
+    classes: tuple[Class, ...],
+    raw: tuple[str, ...],
+    *,
+    folder: Path,
+) -> _Opened:
+    """Build the prompt and the rows, by the ``tokenizer.json`` in ``folder``. Raises BadInput."""
+    empty = set(dataset.taxonomy.names) - {example.label for example in dataset.validation}
+    if empty:
+        raise BadInput(
+            f"{dataset.directory}: no validation example of {', '.join(sorted(empty))}: prepare "
+            "the dataset with more of them"
+        )
+    tokenizer = load_tokenizer(folder)
+    asked = "max_message_tokens" in recipe.model_fields_set
+    most = recipe.max_message_tokens if asked else model.default_room
+    if model.room is not None and most > model.room:
+        raise BadInput(
+            f"max_message_tokens={most}: this model reads at most {model.room} tokens of a "
+            "message: set it to that or less"
+        )
+    spec = surround(
+        folder / TOKENIZER,
+        tokenizer.encoders,
+        max_message_tokens=most,
+        redaction=dataset.redaction,
+    )
+    inputs = Inputs(
+        dataset,
+        tokenizer,
+        spec,
+        train=(),
+        originals=(),
+        validation=make_head_rows(dataset.validation, spec, tokenizer),
+        classes=classes,
+    )
+    recipe = recipe.model_copy(
+        update={
+            "base_name": model.base.name,
+            "base_revision": model.base.revision,
+            "max_message_tokens": most,
+        }
+    )
+    golden = make_golden(spec, tokenizer.encoders)
+    return _Opened(request, recipe, model, inputs, golden, raw)
+
+
+def _compare(opened: _Opened, draft: Path, on_done: OnDone) -> _Compared:
+    """Write the ONNX files into the draft, and ask them and the original."""
+    model, prompts = opened.model, opened.prompts
+    places = list(sample(range(len(prompts)), _MOST_COMPARED))
+    messages = [opened.inputs.dataset.validation[at].message for at in places]
+    golden = model.logits([prompt.ids for prompt in opened.golden], on_done)
+    own = model.original(messages, on_done)
+    same_ids = model.logits([prompts[at] for at in places], on_done)
+    truth = opened.truth[places]
+    _refuse_order(opened, own, truth)
+    found = {
+        precision: _ask_file(opened, draft, precision)
+        for precision in model.write(draft, opened.recipe.onnx)
+    }
+    right = {
+        name: opened.probabilities(file.logits).argmax(axis=1) == opened.truth
+        for name, file in found.items()
+    }
+    files = tuple(found[precision] for precision in prefer(right))
+    whole = found.get("fp32", files[0])
+    _verify_graph(whole, golden, same_ids, places)
+    served = files[0].logits[places]
+    imported = Imported(
+        form=model.form,
+        source=str(opened.request.source),
+        options=opened.request.options,
+        unseen=opened.request.unseen,
+        original_accuracy=_accuracy(opened, own, truth),
+        served_accuracy=_accuracy(opened, served, truth),
+        text=_differ(opened, own, same_ids),
+        graph=_differ(opened, same_ids, whole.logits[places]),
+        served=_differ(opened, own, served),
+        raw=_compare_raw(opened, files[0], on_done) if opened.raw else None,
+    )
+    return _Compared(files, imported, golden)
+
+
+def _ask_file(opened: _Opened, draft: Path, precision: OnnxPrecision) -> _File:
+    path = draft / FILES[precision]
+    classes, pad_id = len(opened.inputs.classes), opened.model.pad_id
+
+    # One message at a time, as a worker does: 8-bit activations are scaled over the whole batch.
+    def score(prompts: Sequence[PromptIds]) -> Floats:
+        return onnx_logits(path, prompts, classes=classes, pad_id=pad_id, batch_size=1)
+
+    golden = score([prompt.ids for prompt in opened.golden])
+    return _File(path, precision, golden, score(opened.prompts))
+
+
+def _verify_graph(file: _File, golden: Floats, same_ids: Floats, places: list[int]) -> None:
+    """Raise ProofFailed if a float32 file is not the function that the original is."""
+    if file.precision != "fp32":
+        return
+    ours = np.concatenate([file.golden, file.logits[places]])
+    theirs = np.concatenate([golden, same_ids])
+    worst = float(np.abs(ours - theirs).max())
+    if not worst <= MOST_OFF * max(1.0, float(np.abs(theirs).max())):
+        raise ProofFailed(
+            f"{file.path.name}: a score of the ONNX file differs from the original's by "
+            f"{worst:.3g}: this model cannot be exported: export it with its own tools and import "
+            "the .onnx file"
+        )
+
+
+def _compare_raw(opened: _Opened, file: _File, on_done: OnDone) -> Difference:
+    """Ask the original for messages as they arrive, and the file as a worker does."""
+    spec, encode = opened.inputs.spec, opened.inputs.tokenizer.encoders.plain
+    texts = sample(opened.raw, _MOST_COMPARED)
+    built = [(text, build_prompt(spec, text, encode)) for text in texts]
+    kept = [(text, prompt.ids) for text, prompt in built if prompt is not None]
+    if not kept:
+        raise BadInput(f"{opened.request.messages}: has no message with a text")
+    own = opened.model.original([text for text, _ in kept], on_done)
+    ours = onnx_logits(
+        file.path,
+        [ids for _, ids in kept],
+        classes=len(opened.inputs.classes),
+        pad_id=opened.model.pad_id,
+        batch_size=1,
+    )
+    return _differ(opened, own, ours)
+
+
+def _differ(opened: _Opened, one: Floats, other: Floats) -> Difference:
+    ours, theirs = opened.probabilities(one), opened.probabilities(other)
+    return Difference(
+        messages=len(ours),
+        labels_differ=int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
+        max_probability_difference=float(np.abs(ours - theirs).max()),
+    )
+
+
+def _accuracy(opened: _Opened, logits: Floats, truth: Ints) -> float:
+    return float((opened.probabilities(logits).argmax(axis=1) == truth).mean())
+
+
+def _refuse_order(opened: _Opened, logits: Floats, truth: Ints) -> None:
+    """Raise BadInput if other names for the outputs would make far more answers right: the labels
+    are in another order than the scores."""
+    labels, classes = opened.inputs.labels, opened.inputs.classes
+    chosen = logits.argmax(axis=1)
+    right = 0
+    better: dict[str, str] = {}
+    for at, each in enumerate(classes):
+        counts = Counter(truth[chosen == at].tolist())
+        if not counts:
+            continue
+        place, count = counts.most_common(1)[0]
+        right += count
+        if labels[place] != each.label:
+            better[each.name] = labels[place]
+    if right / len(truth) - _accuracy(opened, logits, truth) < _BETTER_ORDER or not better:
+        return
+    name, label = next(iter(better.items()))
+    if len(set(better.values())) < len(better):
+        return  # a model that gives one label to everything, not another order
+    raise BadInput(
+        f"{opened.request.labels or opened.request.source}: the outputs are probably named in "
+        f"another order than the model's scores: most messages that get {name!r} are labelled "
+        f"{label!r}, and likewise {len(better)} of {len(classes)} outputs: correct --labels"
+    )
+
+
+def _calibrate(opened: _Opened, file: _File) -> Result:
+    recipe, inputs = opened.recipe, opened.inputs
+    calibrated = calibrate(
+        file.logits,
+        opened.truth,
+        review_precision=recipe.review_precision,
+        review_floor=recipe.review_floor,
+        review_precision_by=recipe.review_precision_by,
+        off_label_quantile=OUT_OF_SCOPE_QUANTILE,
+        seed=recipe.seed,
+        label_of=opened.label_of,
+        out_of_scope_quantile=OUT_OF_SCOPE_QUANTILE,
+        groups=inputs.validation_groups,
+    )
+    if opened.model.out_of_scope != "energy":
+        # Probabilities say nothing about scope that the confidence does not.
+        within = replace(calibrated.thresholds, review_out_of_scope=None)
+        calibrated = replace(calibrated, thresholds=within)
+    temperature = calibrated.calibration.temperature
+    chosen = temperature_softmax(file.logits, temperature, opened.label_of).argmax(axis=1)
+    figures = measure(opened.truth, chosen, inputs.labels, inputs.validation_groups)
+    return Result({}, file.logits, inputs.outputs, figures, calibrated)
+
+
+def _write(
+    opened: _Opened, compared: _Compared, results: Sequence[Result], started: float
+) -> TrainingRecord:
+    """Write the adapter, the validation scores, and last the record; return the record."""
+    recipe, inputs, model, result = opened.recipe, opened.inputs, opened.model, results[0]
+    created_at = rfc3339_now()
+    onnx = tuple(
+        _figures(opened, compared, file, found, results)
+        for file, found in zip(compared.files, results, strict=True)
+    )
+    manifest = _make_manifest(opened, compared, result, onnx, created_at)
+    probes = choose_probes(
+        inputs.dataset,
+        result.logprobs,
+        opened.truth,
+        result.calibrated.calibration,
+        result.calibrated.thresholds,
+        probes_per_label=recipe.probes_per_label,
+        seed=recipe.seed,
+        label_of=opened.label_of,
+        agreed=np.all(
+            [_chosen(opened, each) == _chosen(opened, result) for each in results], axis=0
+        ),
+    )
+    made = finish_adapter(recipe.run, manifest, probes, inputs.tokenizer.encoders)
+    validation = inputs.dataset.validation
+    groups = number_groups(inputs.dataset, validation)
+    VALIDATION_SCORES.write(recipe.run, result.scored_examples(validation, groups))
+    folder = opened.request.source if model.form == "huggingface" else opened.request.source.parent
+    record = TrainingRecord(
+        name=made.name,
+        created_at=created_at,
+        adapter=AdapterName(name=made.name, digest=made.digest),
+        dataset=DatasetName(
+            name=inputs.dataset.name,
+            digest=inputs.dataset.digest,
+            directory=str(opened.request.dataset),
+        ),
+        base=BaseName(
+            name=model.base.name,
+            revision=model.base.revision,
+            license=find_license(folder),
+        ),
+        recipe=_settings(recipe),
+        seeds={"python": recipe.seed},
+        machine=describe_machine("cpu", torch.get_num_threads(), 1),
+        compute_dtype="float32",
+        gradient_checkpointing=False,
+        tokens_per_message=round(float(np.mean([len(each) for each in opened.prompts])), 1),
+        epochs=(),
+        best_epoch=0,
+        kept=KEPT,
+        stopped_early=False,
+        steps=0,
+        resumed=0,
+        parameters=ParameterCounts(trainable=0, total=model.weights),
+        validation=result.validation_figures(),
+        calibration=result.calibration_figures(),
+        memory=None,
+        peak_memory_bytes=peak_memory(torch.device("cpu")),
+        seconds=round(time.monotonic() - started, 1),
+        training_seconds=0.0,
+        versions=versions(),
+        onnx=onnx,
+        imported=compared.imported,
+    )
+    TRAINING.write(recipe.run, record)
+    return record
+
+
+def _make_manifest(
+    opened: _Opened,
+    compared: _Compared,
+    result: Result,
+    onnx: Sequence[OnnxFigures],
+    created_at: str,
+) -> Manifest:
+    recipe, inputs, model = opened.recipe, opened.inputs, opened.model
+    calibrated = result.calibrated
+    reference = make_reference(
+        inputs.dataset, result.logprobs, calibrated.calibration, opened.label_of
+    )
+    if model.out_of_scope != "energy":
+        reference = replace(reference, out_of_scope={})
+    # Not the training split: whether the model learnt it is unknown.
+    data = {name: value for name, value in inputs.to_record().items() if name != "train"}
+    imported = compared.imported
+    origin = {"form": imported.form, "learnt": "unknown", "unseen": imported.unseen}
+    head = Head(
+        outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
+        pooling=None,
+        normalize=False,
+        out_of_scope=model.out_of_scope,
+        vocabulary=model.vocabulary,
+        pad_id=model.pad_id,
+        weights=(),
+        golden_logits=tuple(
+            GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(compared.golden)
+        ),
+        onnx=tuple(
+            describe_file(file.path, file.precision, compared.worst(file))
+            for file in compared.files
+        ),
+    )
+    return Manifest(
+        name=f"{inputs.dataset.taxonomy.name}-imported",
+        created_at=created_at,
+        kind=recipe.kind,
+        base=model.base,
+        taxonomy=inputs.dataset.taxonomy,
+        prompt=inputs.spec,
+        head=head,
+        calibration=calibrated.calibration,
+        thresholds=calibrated.thresholds,
+        golden=opened.golden,
+        files=digests(recipe.run / DRAFT),
+        reference=reference,
+        data=data | {"recipe": _settings(recipe), "imported": origin},
+        metrics={
+            "validation": result.validation_figures().to_json(),
+            "training": {"steps": 0, "kept": KEPT},
+            "onnx": [each.to_json() for each in onnx],
+        },
+        versions=versions() | onnx_versions(),
+    )
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that had an effect, as plain JSON."""
+    known = {"kind", "base_name", "base_revision", *SETTINGS}
+    return {name: value for name, value in recipe.to_record().items() if name in known}
+
+
+def _chosen(opened: _Opened, result: Result) -> Ints:
+    labels: Ints = opened.probabilities(result.logprobs).argmax(axis=1)
+    return labels
+
+
+def _figures(
+    opened: _Opened, compared: _Compared, file: _File, result: Result, results: Sequence[Result]
+) -> OnnxFigures:
+    """Describe a file. Labels and confidences are compared with the float32 file's."""
+    by_precision = dict(zip((each.precision for each in compared.files), results, strict=True))
+    whole = by_precision.get("fp32", result)
+
+    def calibrated(found: Result) -> Floats:
+        temperature = found.calibrated.calibration.temperature
+        return temperature_softmax(found.logprobs, temperature, opened.label_of)
+
+    ours, theirs = calibrated(whole), calibrated(result)
+    return OnnxFigures(
+        file=file.path.name,
+        precision=file.precision,
+        bytes=file.path.stat().st_size,
+        accuracy=float((theirs.argmax(axis=1) == opened.truth).mean()),
+        labels_differ=int((theirs.argmax(axis=1) != ours.argmax(axis=1)).sum()),
+        max_confidence_difference=float(np.abs(theirs - ours).max()),
+        max_golden_difference=compared.worst(file),
+        temperature=result.calibrated.calibration.temperature,
+        ece=result.calibrated.calibration.ece,
+    )
