@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer import numbers
-from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
+from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord, Elsewhere
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import SweepRecord, ValidationFigures
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
@@ -304,6 +304,39 @@ def pairs(duel: DuelRecord) -> Table:
             for each in duel.pairs
         ],
     )
+
+
+def elsewhere(duel: DuelRecord) -> Table | None:
+    """Return what the answers of models that run elsewhere took; None without such a model."""
+    verdicts = {each.candidate: each for each in duel.replacements}
+    rows = [
+        (
+            each.name,
+            percent(each.accuracy),
+            numbers.count(each.outside_labels),
+            numbers.count(each.elsewhere.no_label),
+            numbers.duration(each.elsewhere.seconds_p50),
+            numbers.duration(each.elsewhere.seconds_p99),
+            _tokens(each.elsewhere),
+            money(None if each.cost_per_message is None else 1000 * each.cost_per_message, 4),
+            points(-verdicts[each.name].worst_difference).removesuffix(" points"),
+            probability(verdicts[each.name].not_worse_p),
+        )
+        for each in ranked(duel)
+        if each.elsewhere is not None
+    ]
+    if not rows:
+        return None
+    columns = ("elsewhere", "accuracy", "invented", "no label", "p50", "p99", "tokens",
+               "1,000 messages", "adapter at worst", "p (margin)")  # fmt: skip
+    return Table(columns, rows)
+
+
+def _tokens(took: Elsewhere) -> str:
+    """Return the mean tokens of prompt and answer."""
+    if took.prompt_tokens is None or took.answer_tokens is None:
+        return numbers.NONE
+    return f"{took.prompt_tokens:,.0f} + {took.answer_tokens:,.0f}"
 
 
 def learning_curves(duel: DuelRecord | None) -> dict[str, list[tuple[int, float]]]:

@@ -69,8 +69,12 @@ def show_duel(console: Console, record: DuelRecord) -> None:
     )
     _print_table(console, "candidates", facts.candidates(record))
     _print_table(console, "paired differences", facts.pairs(record))
+    if (table := facts.elsewhere(record)) is not None:
+        _print_table(console, "models that run elsewhere (money as their answers give it)", table)
     curve = facts.learning_curve(record)
     _print_table(console, "validation accuracy by training examples per label", curve)
+    for each in record.replacements:
+        console.print(f"\n[bold]{escape(each.reason)}[/bold]", soft_wrap=True)
     console.print(
         f"\n[bold]{escape(record.verdict)}[/bold]\n\n[dim]The rules: {escape(record.rules)}[/dim]",
         soft_wrap=True,
