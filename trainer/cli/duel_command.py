@@ -176,7 +176,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             "price_input": price_input, "price_output": price_output,
             "answer_tokens": answer_tokens,
         }  # fmt: skip
-        terms = _find_terms(contender, model, key_env, dataset, target, asked)
+        terms = _find_terms(contender, model, key_env, dataset, target, asked, only=estimate)
         if terms is not None and not _agree(terms, key_env, console, only=estimate, yes=yes):
             return
         request = DuelRequest(
@@ -207,17 +207,22 @@ def _find_terms(
     dataset: Path,
     out: Path,
     asked: Mapping[str, Any],
+    *,
+    only: bool,
 ) -> Terms | None:
     """Return the terms of asking a model; None without --contender. Raises BadInput."""
     if url is None:
-        if model is not None:
-            raise BadInput("--model belongs to --contender: give the endpoint's address too")
+        for option, is_given in (("--model", model is not None), ("--estimate", only)):
+            if is_given:
+                raise BadInput(f"{option} belongs to --contender: give the endpoint's address too")
         return None
     if model is None:
         raise BadInput("--contender needs --model: the model's name there")
     from trainer.dataset.folder import open_dataset
     from trainer.duel.contender import Contender, make_terms
+    from trainer.teacher.client import check_url
 
+    check_url(url, "--contender")
     key, _ = find_key(url, key_env)
     ledger = out.with_name(f"{out.name}.ledger")
     return make_terms(Contender(url, model, key, ledger, **asked), open_dataset(dataset))

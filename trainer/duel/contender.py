@@ -105,7 +105,6 @@ class Terms:
 
 def make_terms(contender: Contender, dataset: Dataset) -> Terms:
     """Find the price and forecast the cost, without opening the hold-out. Raises BadInput."""
-    _ = contender.host
     taxonomy = dataset.taxonomy
     longest = make_prompt(taxonomy, Question("", "x" * MESSAGE_CHARS), 0)
     price = find_price(
