@@ -93,6 +93,8 @@ def show_cost(console: Console, record: CostRecord) -> None:
     _print_table(console, "inputs", facts.cost_inputs(record))
     title = f"by volume, in {record.currency} a month"
     _print_table(console, title, facts.cost_by_volume(record))
+    title = f"by way to serve, in {record.currency} (the first of two: what favours the adapter)"
+    _print_table(console, title, facts.cost_by_kind(record))
     console.print()
     _print_facts(console, facts.cost(record))
 

@@ -189,9 +189,36 @@ class Volume(Record):
     break_even_days: float | None
 
 
+class KindCost(Record):
+    """A way to serve, at a utilisation: what a million messages cost on a full replica, and from
+    which monthly volume one replica costs no more than the hosted model (None: it never does).
+    Ranges: the end that favours the adapter first."""
+
+    model: str
+    utilisation: float
+    price_per_hour: tuple[float, float]
+    messages_per_s: tuple[float, float]
+    per_million: tuple[float, float]
+    pays_from: tuple[float | None, float | None]
+
+
+class PriceUsed(Record):
+    """A machine's price, read at ``source`` on ``date``, ``age_days`` ago."""
+
+    name: str
+    per_hour: float
+    currency: str
+    source: str
+    date: str
+    age_days: int
+    stale: bool
+
+
 class CostRecord(Record):
     """``cost.json``, in ``currency``. If a figure is None, the field with its name and ``_reason``
-    says why. ``trainer.cost`` explains the figures."""
+    says why. ``trainer.cost`` explains the figures. Each range is that of the figure before
+    ``_range`` over the ranges of the inputs: the end that favours the adapter first, but for the
+    hosted price."""
 
     schema_id: Literal["cost/1"] = Field("cost/1", alias="schema")
     created_at: str
@@ -209,6 +236,11 @@ class CostRecord(Record):
     pays_from_messages_per_month: float | None
     pays_from_reason: str | None
     by_volume: tuple[Volume, ...]
+    break_even_days_range: tuple[float | None, float | None]
+    pays_from_range: tuple[float | None, float | None]
+    hosted_per_thousand_range: tuple[float, float]
+    by_kind: tuple[KindCost, ...]
+    prices: tuple[PriceUsed, ...] = ()
 
 
 COST = RecordFile("cost.json", CostRecord, "clerk-trainer cost")

@@ -462,7 +462,12 @@ def cost_section(run: Run) -> Section:
     title = "Cost"
     if run.cost is None:
         return lacking("cost", title, Input.COST)
-    note = f"All amounts in {run.cost.currency}. Replicas are paid around the clock."
+    note = (
+        f"All amounts in {run.cost.currency}. Replicas are paid around the clock, and the "
+        "utilisation is the share of their full throughput that is used. Of a range the first end "
+        "is the one that favours the adapter. Pays from: the volume from which one replica costs "
+        "no more than the hosted model."
+    )
     return Section(
         "cost",
         title,
@@ -471,6 +476,7 @@ def cost_section(run: Run) -> Section:
             small(note),
             _running_total(run.cost),
             Titled("By volume", facts.cost_by_volume(run.cost)),
+            Titled("By way to serve", facts.cost_by_kind(run.cost)),
             Titled("Inputs", facts.cost_inputs(run.cost)),
         ],
     )
