@@ -224,6 +224,33 @@ def test_a_hosted_model_costs_its_list_price_and_no_surcharge(tmp_path: Path) ->
     assert found["hosted_price_per_million_input_tokens"][0] == listed[0] < most[0]
 
 
+def test_a_price_as_a_number_and_a_name_for_one(tmp_path: Path) -> None:
+    """A flag of either kind wins over the file; both in one place are a contradiction."""
+    needed = ["training_hours=2", "messages_per_s=50"]
+    sets = [*TOKENS, *(part for setting in needed for part in ("--set", setting))]
+    file = tmp_path / "own.toml"
+    numbers_ = TEMPLATE.read_text().replace("serving_machine = ", "serving_price_per_hour = 3 # ")
+    file.write_text(numbers_)
+
+    def price(inputs: Path, *more: str) -> Any:
+        code, out, err = cost("--inputs", inputs, "--prices", PRICES, *sets, *more, "--json")
+        assert code == 0, err
+        return sources(json.loads(out))["serving_price_per_hour"][0]
+
+    assert price(TEMPLATE, "--set", "serving_price_per_hour=2") == 2
+    assert price(file) == 3
+    assert price(file, "--set", "serving_machine=aws g5.xlarge") == 1.006
+    machines = '["azure nc24ads a100 v4", "runpod a100 80gb"]'
+    assert price(file, "--set", f"serving_machine={machines}") == [1.79, 3.673]
+    file.write_text('serving_machine = "aws g5.xlarge"\n' + numbers_)
+    code, _, err = cost("--inputs", file, "--prices", PRICES, *sets)
+    assert code == 2
+    assert "has both serving_machine and serving_price_per_hour: give one of them" in err
+    code, _, err = cost("--inputs", TEMPLATE, *sets)
+    assert code == 2
+    assert "serving_machine needs a file of prices: give one with --prices" in err
+
+
 def test_the_printed_result_without_a_run(tmp_path: Path) -> None:
     """With --out the record goes elsewhere."""
     given = ["training_hours=2", "messages_per_s=50"]
