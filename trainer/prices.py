@@ -1,6 +1,6 @@
 """A file of prices of machines, each with its source and the day on which it was read.
 
-No price is built in: a file is named by whoever uses it, and each price that is used is shown with
+No price is built in: the user names a file, and each price that is used is shown with
 its day. ``config/prices.toml`` is such a file.
 """
 
