@@ -2,24 +2,16 @@
 
 Amounts are in the currency of the inputs. A month is a twelfth of 365.25 days. Replicas are paid
 around the clock, so serving has a price per month; a price per message exists only at a given
-volume. Each input comes from a flag, the file, or a measurement of the run; none is built in.
+volume. ``trainer.cost_inputs`` finds the inputs; none is built in.
 """
 
 from __future__ import annotations
 
 import math
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from trainer.artifacts.duel import CostInput, CostRecord, Volume
-from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
-from trainer.artifacts.training import TRAINING
-from trainer.errors import BadInput
-from worker.common.settings import split_assignment, toml_value
-from worker.contract.timestamps import rfc3339_now
+from trainer.artifacts.duel import CostRecord, KindCost, Volume
 
 HOURS_PER_MONTH = 365.25 * 24 / 12
 DAYS_PER_MONTH = 365.25 / 12
@@ -101,24 +93,52 @@ def compute_cost(given: CostInputs) -> Cost:
     )
 
 
-def make_record(collected: CollectedInputs) -> CostRecord:
-    """Return ``cost.json``. Raises BadInput, with its source, for an input that is out of range."""
-    try:
-        found = compute_cost(collected.numbers)
-    except ValueError as error:
-        name = str(error).partition(" ")[0]
-        sources = {given.name: given.source for given in collected.inputs}
-        raise BadInput(f"{sources.get(name, 'cost')}: {error}") from error
-    figures: dict[str, Any] = {name: getattr(found, name) for name in Cost.__dataclass_fields__}
-    return CostRecord(
-        created_at=rfc3339_now(),
-        currency=collected.currency,
-        inputs=collected.inputs,
-        one_off=found.one_off,
-        break_even_days=found.planned.break_even_days,
-        by_volume=tuple(by_volume(collected.numbers, collected.volumes)),
-        **figures,
-    )
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A way to serve: a model on a machine. Prices are per hour, speeds messages per second of one
+    replica at full load; each is the lowest and the highest."""
+
+    model: str
+    price_per_hour: tuple[float, float]
+    messages_per_s: tuple[float, float]
+
+
+def by_kind(
+    best: CostInputs, worst: CostInputs, servings: Sequence[Serving], utilisations: Sequence[float]
+) -> Iterator[KindCost]:
+    """Yield the price of a million messages, and the volume from which one replica costs no more
+    than the hosted model, for each way to serve and each utilisation.
+
+    Each figure is a range: the first end has the cheapest machine, the highest speed, and the
+    dearest hosted model (``best``), the second the opposite (``worst``).
+    """
+    for serving in servings:
+        for utilisation in utilisations:
+            ends = [
+                replace(
+                    given,
+                    serving_price_per_hour=price,
+                    messages_per_s=speed,
+                    utilisation=utilisation,
+                    replicas=1,
+                )
+                for given, price, speed in (
+                    (best, serving.price_per_hour[0], serving.messages_per_s[1]),
+                    (worst, serving.price_per_hour[1], serving.messages_per_s[0]),
+                )
+            ]
+            for given in ends:
+                _check(given)
+            low, high = (1e6 * _replica_month(given) / _capacity(given) for given in ends)
+            cheap, dear = (_pays_from(given)[0] for given in ends)
+            yield KindCost(
+                model=serving.model,
+                utilisation=utilisation,
+                price_per_hour=serving.price_per_hour,
+                messages_per_s=serving.messages_per_s,
+                per_million=(low, high),
+                pays_from=(cheap, dear),
+            )
 
 
 def by_volume(given: CostInputs, volumes: Sequence[float]) -> list[Volume]:
@@ -207,176 +227,3 @@ def _check(given: CostInputs) -> None:
             raise ValueError(f"{name} is {getattr(given, name)}; it must be above 0")
     if given.utilisation > 1:
         raise ValueError(f"utilisation is {given.utilisation}; it is a share, from 0 to 1")
-
-
-UNITS: Mapping[str, str] = {
-    "training_hours": "machine hours",
-    "training_price_per_hour": "{currency} per machine hour",
-    "labelling_hours": "hours",
-    "labelling_rate_per_hour": "{currency} per hour",
-    "serving_price_per_hour": "{currency} per replica hour",
-    "messages_per_s": "messages per second and replica",
-    "utilisation": "share, 0 to 1",
-    "replicas": "replicas, at least",
-    "hosted_price_per_million_input_tokens": "{currency} per million tokens",
-    "hosted_price_per_million_output_tokens": "{currency} per million tokens",
-    "input_tokens_per_message": "tokens",
-    "output_tokens_per_message": "tokens",
-    "messages_per_month": "messages",
-}
-_OTHERS = ("currency", "engine", "volumes")
-_MEASURED = {
-    "training_hours": TRAINING.name,
-    "input_tokens_per_message": TRAINING.name,
-    "messages_per_s": f"{EVALUATION_FOLDER}/{EVALUATION.name}",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CollectedInputs:
-    """The inputs as numbers, and as records with their sources."""
-
-    numbers: CostInputs
-    currency: str
-    volumes: tuple[float, ...]
-    inputs: tuple[CostInput, ...]
-
-
-def collect_inputs(
-    run: Path | None, file: Path | None, engine: str | None = None, sets: Sequence[str] = ()
-) -> CollectedInputs:
-    """Collect every input: flags win over the file, and the file over the run's measurements.
-
-    ``engine`` is the one that serves, if the evaluation measured several; ``sets`` are
-    ``key=value``. Raises BadInput naming an input that is missing, unknown or malformed.
-    """
-    given: dict[str, tuple[Any, str]] = {}
-    if file is not None:
-        given |= {key: (value, f"file {file}") for key, value in _from_file(file).items()}
-    given |= {key: (value, "flag --set") for key, value in _from_sets(sets)}
-    if engine is not None:
-        given["engine"] = (engine, "flag --engine")
-    for key, (_, source) in given.items():
-        if key not in UNITS and key not in _OTHERS:
-            known = ", ".join((*UNITS, *_OTHERS))
-            raise BadInput(f"{source}: there is no input {key!r}: use one of {known}")
-    currency = _text(given, "currency")
-    engine = _text(given, "engine") if "engine" in given else None
-    for key, (value, source) in _measurements(run, engine, "messages_per_s" in given):
-        given.setdefault(key, (value, source))
-    numbers: dict[str, Any] = {key: _number(given, key, run) for key in UNITS}
-    if not numbers["replicas"].is_integer():
-        raise BadInput(f"{given['replicas'][1]}: replicas must be a whole number")
-    numbers["replicas"] = int(numbers["replicas"])
-    volumes = _volumes(given)
-    inputs = tuple(_describe(given, numbers, currency, volumes))
-    return CollectedInputs(CostInputs(**numbers), currency, volumes, inputs)
-
-
-def _describe(
-    given: Mapping[str, tuple[Any, str]],
-    numbers: Mapping[str, Any],
-    currency: str,
-    volumes: Sequence[float],
-) -> Iterator[CostInput]:
-    """Yield every input with its unit and source."""
-    rows = [
-        ("currency", currency, "", given["currency"][1]),
-        *(
-            (key, numbers[key], unit.format(currency=currency), given[key][1])
-            for key, unit in UNITS.items()
-        ),
-        ("volumes", list(volumes), "messages per month", given["volumes"][1]),
-        ("hours_per_month", HOURS_PER_MONTH, "hours", "calendar: a twelfth of 365.25 days"),
-    ]
-    for name, value, unit, source in rows:
-        yield CostInput(name=name, value=value, unit=unit, source=source)
-
-
-def _from_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{file}: {error.strerror}: copy config/cost.toml and edit it") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{file}: is not TOML: {error}") from error
-
-
-def _from_sets(sets: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    for flag in sets:
-        key, text = split_assignment(flag, "--set", error=BadInput)
-        yield key, toml_value(text)
-
-
-def _measurements(
-    run: Path | None, engine: str | None, speed_is_given: bool
-) -> Iterator[tuple[str, tuple[float, str]]]:
-    """Yield the inputs that the run's records contain, with their sources."""
-    if run is None:
-        return
-    if not run.is_dir():
-        raise BadInput(f"{run}: this run folder does not exist: clerk-trainer train makes one")
-    path = run / TRAINING.name
-    if training := TRAINING.read_if_present(run):
-        seconds = max(training.seconds, training.training_seconds)
-        processes = training.machine.processes
-        shared = f" on {processes} processes" if processes > 1 else ""
-        text = f"measured: {path}, {seconds:g} s{shared}"
-        yield "training_hours", (seconds * processes / 3600, text)
-        text = f"measured: {path}, the adapter's own prompt by its own tokenizer"
-        yield "input_tokens_per_message", (training.tokens_per_message, text)
-    if not speed_is_given:
-        yield from _speed(run / EVALUATION_FOLDER, engine)
-
-
-def _speed(folder: Path, engine: str | None) -> Iterator[tuple[str, tuple[float, str]]]:
-    record = EVALUATION.read_if_present(folder)
-    if record is None:
-        return
-    path = folder / EVALUATION.name
-    speeds = {figures.name: figures.messages_per_s for figures in record.engines}
-    if engine is None and len(speeds) > 1:
-        names = ", ".join(f"{name} ({speed:g} messages/s)" for name, speed in speeds.items())
-        raise BadInput(f"{path}: measured {names}: choose the one that serves with --engine")
-    chosen = engine or next(iter(speeds))
-    if chosen not in speeds:
-        raise BadInput(f"{path}: has no engine {chosen!r}: choose one of {', '.join(speeds)}")
-    yield "messages_per_s", (speeds[chosen], f"measured: {path}, engine {chosen}")
-
-
-def _text(given: Mapping[str, tuple[Any, str]], key: str) -> str:
-    if key not in given:
-        raise BadInput(_missing(key, None))
-    value, source = given[key]
-    if not isinstance(value, str) or not value:
-        raise BadInput(f"{source}: {key} must be text")
-    return value
-
-
-def _number(given: Mapping[str, tuple[Any, str]], key: str, run: Path | None) -> float:
-    if key not in given:
-        raise BadInput(_missing(key, run))
-    value, source = given[key]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadInput(f"{source}: {key} is {value!r}; it must be a number")
-    return float(value)
-
-
-def _volumes(given: Mapping[str, tuple[Any, str]]) -> tuple[float, ...]:
-    if "volumes" not in given:
-        raise BadInput(_missing("volumes", None))
-    value, source = given["volumes"]
-    if not isinstance(value, list) or not value or not all(map(_is_positive, value)):
-        raise BadInput(f"{source}: volumes must be a list of messages per month, each above 0")
-    return tuple(float(volume) for volume in value)
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _missing(key: str, run: Path | None) -> str:
-    text = f"the cost needs {key}: give it in the --inputs file or with --set {key}=VALUE"
-    if key in _MEASURED and run is None:
-        return f"{text}, or give a run that measured it ({_MEASURED[key]})"
-    return f"{text}; {run / _MEASURED[key]} has no value" if key in _MEASURED and run else text

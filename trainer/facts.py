@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer import numbers
-from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord
+from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord, Elsewhere
 from trainer.artifacts.evaluation import EvaluationRecord, TaughtFigures
 from trainer.artifacts.training import Difference, Imported, SweepRecord, ValidationFigures
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
@@ -396,6 +396,39 @@ def _difference(found: Difference) -> str:
     )
 
 
+def elsewhere(duel: DuelRecord) -> Table | None:
+    """Return what the answers of models that run elsewhere took; None without such a model."""
+    verdicts = {each.candidate: each for each in duel.replacements}
+    rows = [
+        (
+            each.name,
+            percent(each.accuracy),
+            numbers.count(each.outside_labels),
+            numbers.count(each.elsewhere.no_label),
+            numbers.duration(each.elsewhere.seconds_p50),
+            numbers.duration(each.elsewhere.seconds_p99),
+            _tokens(each.elsewhere),
+            money(None if each.cost_per_message is None else 1000 * each.cost_per_message, 4),
+            points(-verdicts[each.name].worst_difference).removesuffix(" points"),
+            probability(verdicts[each.name].not_worse_p),
+        )
+        for each in ranked(duel)
+        if each.elsewhere is not None
+    ]
+    if not rows:
+        return None
+    columns = ("elsewhere", "accuracy", "invented", "no label", "p50", "p99", "tokens",
+               "1,000 messages", "adapter at worst", "p (margin)")  # fmt: skip
+    return Table(columns, rows)
+
+
+def _tokens(took: Elsewhere) -> str:
+    """Return the mean tokens of prompt and answer."""
+    if took.prompt_tokens is None or took.answer_tokens is None:
+        return numbers.NONE
+    return f"{took.prompt_tokens:,.0f} + {took.answer_tokens:,.0f}"
+
+
 def learning_curves(duel: DuelRecord | None) -> dict[str, list[tuple[int, float]]]:
     """Return each candidate's validation accuracy by training examples per label, sorted."""
     found: dict[str, list[tuple[int, float]]] = {}
@@ -439,16 +472,21 @@ def cost(record: CostRecord) -> Facts:
     """Yield the break-even and the bill, in the record's currency."""
     planned, volume = record.planned, numbers.count(record.planned.messages_per_month)
     even = f"never: {record.break_even_reason}"
+    days, volumes = record.break_even_days_range, record.pays_from_range
     if planned.break_even_days is not None:
         messages = numbers.count(record.break_even_messages)
         even = (
             f"after {_days(planned.break_even_days)} ({messages} messages), at {volume} messages "
             "a month"
         )
+    if len(set(days)) > 1:
+        even += f"; with the ranges of the inputs {_range(*map(_days, days))}"
     yield "break-even", even
     cheaper = f"never: {record.pays_from_reason}"
     if record.pays_from_messages_per_month is not None:
         cheaper = f"from {numbers.count(record.pays_from_messages_per_month)} messages a month on"
+    if len(set(volumes)) > 1:
+        cheaper += f"; with the ranges of the inputs {_range(*map(_volume, volumes))}"
     yield "serving cheaper than hosted", cheaper
     parts = f"training {money(record.training)}, labelling {money(record.labelling)}"
     yield "once", f"{money(record.one_off)} ({parts})"
@@ -456,7 +494,17 @@ def cost(record: CostRecord) -> Facts:
     yield "a month: hosted", money(planned.hosted)
     own = money(record.per_thousand_messages, 4)
     yield "1,000 messages: adapter", f"{own} at the planned utilisation"
-    yield "1,000 messages: hosted", money(record.hosted_per_thousand, 4)
+    hosted = money(record.hosted_per_thousand, 4)
+    if len(set(record.hosted_per_thousand_range)) > 1:
+        low, high = (money(each, 4) for each in record.hosted_per_thousand_range)
+        hosted += f" ({low} to {high})"
+    yield "1,000 messages: hosted", hosted
+    for each in record.prices:
+        yield (
+            f"price: {each.name}",
+            f"{each.per_hour:g} {each.currency} an hour on {each.date}, {each.source}"
+            + (f". STALE: read {each.age_days:,} days ago; read it again" if each.stale else ""),
+        )
 
 
 def cost_by_volume(record: CostRecord) -> Table:
@@ -478,6 +526,25 @@ def cost_by_volume(record: CostRecord) -> Table:
     return Table(columns, rows, words=0)
 
 
+def cost_by_kind(record: CostRecord) -> Table:
+    """Return what a million messages cost by way to serve and utilisation, and from which volume
+    that is no more than the hosted model."""
+    columns = ("served by", "an hour", "msg/s, full", "utilisation", "a million messages",
+               "pays from, a month")  # fmt: skip
+    rows = [
+        (
+            each.model,
+            _range(*(f"{price:,.3g}" for price in each.price_per_hour)),
+            _range(*(f"{speed:,.3g}" for speed in each.messages_per_s)),
+            percent(each.utilisation, 0),
+            _range(*(money(amount) for amount in each.per_million)),
+            _range(*(_volume(volume) for volume in each.pays_from)),
+        )
+        for each in record.by_kind
+    ]
+    return Table(columns, rows)
+
+
 def cost_inputs(record: CostRecord) -> Table:
     """Return every input with its unit and its source."""
     rows = [
@@ -490,6 +557,18 @@ def cost_inputs(record: CostRecord) -> Table:
         for given in record.inputs
     ]
     return Table(("input", "unit", "from", "value"), rows, words=3)
+
+
+def _volume(messages: float | None) -> str:
+    """Return a monthly volume in two digits, as it deserves."""
+    if messages is None:
+        return "never"
+    rounded = float(f"{messages:.2g}")
+    return f"{rounded / 1e6:,g} million" if rounded >= 1e6 else f"{rounded:,.0f}"
+
+
+def _range(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"
 
 
 def _days(days: float | None) -> str:

@@ -69,8 +69,12 @@ def show_duel(console: Console, record: DuelRecord) -> None:
     )
     _print_table(console, "candidates", facts.candidates(record))
     _print_table(console, "paired differences", facts.pairs(record))
+    if (table := facts.elsewhere(record)) is not None:
+        _print_table(console, "models that run elsewhere (money as their answers give it)", table)
     curve = facts.learning_curve(record)
     _print_table(console, "validation accuracy by training examples per label", curve)
+    for each in record.replacements:
+        console.print(f"\n[bold]{escape(each.reason)}[/bold]", soft_wrap=True)
     console.print(
         f"\n[bold]{escape(record.verdict)}[/bold]\n\n[dim]The rules: {escape(record.rules)}[/dim]",
         soft_wrap=True,
@@ -89,6 +93,8 @@ def show_cost(console: Console, record: CostRecord) -> None:
     _print_table(console, "inputs", facts.cost_inputs(record))
     title = f"by volume, in {record.currency} a month"
     _print_table(console, title, facts.cost_by_volume(record))
+    title = f"by way to serve, in {record.currency} (the first of two: what favours the adapter)"
+    _print_table(console, title, facts.cost_by_kind(record))
     console.print()
     _print_facts(console, facts.cost(record))
 

@@ -20,6 +20,10 @@ BASELINES_FOLDER = "baselines"
 ANSWERS_NAME = "duel_predictions.csv"
 """Every candidate's answer to every message, with a column for each candidate."""
 
+CONTENDER_NAME = "contender.csv"
+"""The answers of the model that was asked, with seconds, cost, and tokens: ``--candidate`` reads
+them."""
+
 CandidateKind = Literal["adapter", "baseline", "rival", "base", "recorded"]
 """The adapter; a cheap model that needs no GPU; another adapter of a language model; the base
 without the adapter, prompted; answers that another model gave elsewhere."""
@@ -36,11 +40,28 @@ class MadeAdapter(AdapterName):
     path: str
 
 
+class Elsewhere(Record):
+    """What answers that another model gave elsewhere took; None: not known for every answer.
+
+    ``no_label`` counts messages for which it said that no label fits, or gave no answer. Seconds
+    are percentiles over messages, tokens means over them as the model's server counted.
+    ``constrained`` says how its answers were kept to the labels.
+    """
+
+    no_label: int
+    seconds_p50: float | None = None
+    seconds_p99: float | None = None
+    prompt_tokens: float | None = None
+    answer_tokens: float | None = None
+    constrained: str | None = None
+
+
 class CandidateFigures(Record):
     """One candidate on the hold-out; None: not measured or not known.
 
-    ``outside_labels`` counts answers outside the label set; for the adapter and the base, which are
-    constrained to it, answers that they would give without the constraint. ``hyperparameters``
+    ``outside_labels`` counts invented labels; for the adapter and the base, which are constrained
+    to the label set, answers outside it that they would give without the constraint.
+    ``hyperparameters``
     were chosen on validation, with ``validation_accuracy``. ``served_as`` is the kind of model as
     which a worker can serve it, ``not_served`` the reason why none can; ``adapter`` is its adapter,
     if it was made.
@@ -60,6 +81,7 @@ class CandidateFigures(Record):
     served_as: Kind | None = None
     not_served: str | None = None
     adapter: MadeAdapter | None = None
+    elsewhere: Elsewhere | None = None
 
 
 class Pair(Record):
@@ -83,6 +105,21 @@ class Pair(Record):
     worst_difference: float
 
 
+class Replacement(Record):
+    """Whether the adapter can replace ``candidate``, a model that runs elsewhere.
+
+    ``not_worse_p`` is the p-value of "the adapter is worse than it by the margin or more",
+    corrected for the number of such candidates (Holm); ``worst_difference`` bounds how much worse
+    the adapter may be (one-sided 95 %).
+    """
+
+    candidate: str
+    conclusion: Literal["better", "not_worse", "worse", "undecided"]
+    not_worse_p: float
+    worst_difference: float
+    reason: str
+
+
 class LearningCurvePoint(Record):
     """A baseline trained on at most ``per_label`` examples of each label."""
 
@@ -101,6 +138,7 @@ class DuelRecord(Record):
     ``minimum_detectable_difference`` is the smallest difference that the hold-out detects as often.
     If no worker can serve the recommendation, ``servable`` is the best candidate that can be
     served, by the same rules. ``disjoint`` proves that another dataset's hold-out is unseen.
+    ``replacements`` has an entry for each model that runs elsewhere.
     """
 
     schema_id: Literal["duel/2"] = Field("duel/2", alias="schema")
@@ -123,6 +161,7 @@ class DuelRecord(Record):
     servable: str | None = None
     servable_verdict: str | None = None
     disjoint: DisjointProof | None = None
+    replacements: tuple[Replacement, ...] = ()
 
 
 DUEL = RecordFile("duel.json", DuelRecord, "clerk-trainer duel")
@@ -150,9 +189,36 @@ class Volume(Record):
     break_even_days: float | None
 
 
+class KindCost(Record):
+    """A way to serve, at a utilisation: what a million messages cost on a full replica, and from
+    which monthly volume one replica costs no more than the hosted model (None: it never does).
+    Ranges: the end that favours the adapter first."""
+
+    model: str
+    utilisation: float
+    price_per_hour: tuple[float, float]
+    messages_per_s: tuple[float, float]
+    per_million: tuple[float, float]
+    pays_from: tuple[float | None, float | None]
+
+
+class PriceUsed(Record):
+    """A machine's price, read at ``source`` on ``date``, ``age_days`` ago."""
+
+    name: str
+    per_hour: float
+    currency: str
+    source: str
+    date: str
+    age_days: int
+    stale: bool
+
+
 class CostRecord(Record):
     """``cost.json``, in ``currency``. If a figure is None, the field with its name and ``_reason``
-    says why. ``trainer.cost`` explains the figures."""
+    says why. ``trainer.cost`` explains the figures. Each range is that of the figure before
+    ``_range`` over the ranges of the inputs: the end that favours the adapter first, but for the
+    hosted price."""
 
     schema_id: Literal["cost/1"] = Field("cost/1", alias="schema")
     created_at: str
@@ -170,6 +236,11 @@ class CostRecord(Record):
     pays_from_messages_per_month: float | None
     pays_from_reason: str | None
     by_volume: tuple[Volume, ...]
+    break_even_days_range: tuple[float | None, float | None]
+    pays_from_range: tuple[float | None, float | None]
+    hosted_per_thousand_range: tuple[float, float]
+    by_kind: tuple[KindCost, ...]
+    prices: tuple[PriceUsed, ...] = ()
 
 
 COST = RecordFile("cost.json", CostRecord, "clerk-trainer cost")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +10,23 @@ import typer
 from rich.console import Console
 
 from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show, show_text
+from trainer.cli.teacher_options import (
+    AnswerTokens,
+    Budget,
+    Concurrency,
+    Estimate,
+    KeyEnv,
+    NoRedact,
+    PriceInput,
+    PriceOutput,
+    Yes,
+    ask_to_send,
+    find_key,
+)
 from trainer.commands import command
 
 if TYPE_CHECKING:
     from trainer.teacher.label import Forecast, Labelled, Plan
-
-_PER_MILLION = "dollars per million tokens [default: the price of genai-prices]."
 
 
 def label(
@@ -44,13 +53,7 @@ def label(
             help="Rows to write, .jsonl; next to it NAME.tasks.jsonl and NAME.ledger.",
         ),
     ],
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DOLLARS",
-            help="The most to spend, over all runs with this --out. Needed unless prices are 0.",
-        ),
-    ] = None,
+    budget: Budget = None,
     votes: Annotated[
         int,
         typer.Option(
@@ -60,32 +63,12 @@ def label(
             "needs more than half of them (both of 2); asking stops when that is settled.",
         ),
     ] = 2,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
-    no_redact: Annotated[
-        bool,
-        typer.Option(
-            "--no-redact",
-            help="Send personal data as it is. By default mail addresses, phone numbers, cards, "
-            "and IBANs are masked, by the rules of serving.",
-        ),
-    ] = False,
-    price_input: Annotated[
-        str | None, typer.Option(metavar="DOLLARS", help=f"Price of prompts, {_PER_MILLION}")
-    ] = None,
-    price_output: Annotated[
-        str | None, typer.Option(metavar="DOLLARS", help=f"Price of answers, {_PER_MILLION}")
-    ] = None,
-    answer_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most tokens of an answer [default: enough for the longest label]. Models that "
-            "reason first need more, such as 2000.",
-        ),
-    ] = None,
-    key_env: Annotated[
-        str, typer.Option(metavar="NAME", help="Environment variable with the API key.")
-    ] = "OPENAI_API_KEY",
+    concurrency: Concurrency = 8,
+    no_redact: NoRedact = False,
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
+    answer_tokens: AnswerTokens = None,
+    key_env: KeyEnv = "OPENAI_API_KEY",
     message_column: Annotated[
         str | None, typer.Option(help="Column of the message [default: a guess].")
     ] = None,
@@ -101,12 +84,8 @@ def label(
             "Repeatable.",
         ),
     ] = None,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", help="Only say what it would cost; nothing is sent.")
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")
-    ] = False,
+    estimate: Estimate = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Let another model label messages, within a budget, for training.
@@ -145,7 +124,7 @@ def label(
                 decisions=tuple(decisions or ()),
             )
         )  # fmt: skip
-        key, named = _find_key(teacher, key_env)
+        key, named = find_key(teacher, key_env)
         ahead = forecast(plan, *_so_far(plan))
         lines = announce(plan, ahead, named)
         if estimate:
@@ -154,23 +133,8 @@ def label(
         told = Console(stderr=True, highlight=False) if as_json else console
         print_text(told, "\n".join(lines))
         if ahead.open and not yes:
-            _ask(told)
+            ask_to_send(told)
         _label(plan, key, ahead.open, console, as_json=as_json)
-
-
-def _find_key(teacher: str, key_env: str) -> tuple[str, str | None]:
-    """Return the key and the variable that it is in. A server on this machine needs none."""
-    from trainer.errors import BadInput
-    from trainer.teacher.client import is_local
-
-    if key := os.environ.get(key_env, "").strip():
-        return key, key_env
-    if not is_local(teacher):
-        raise BadInput(
-            f"{key_env} is not set: put the API key there, or name another variable by --key-env "
-            "(if the server needs no key, set it to any word)"
-        )
-    return "none", None
 
 
 def _so_far(plan: Plan) -> tuple[list[str], int]:
@@ -184,17 +148,6 @@ def _so_far(plan: Plan) -> tuple[list[str], int]:
         return list(ledger.decisions()), ledger.spent().total
     finally:
         ledger.close()
-
-
-def _ask(console: Console) -> None:
-    from trainer.errors import BadInput
-
-    if not sys.stdin.isatty():
-        raise BadInput(
-            "nothing was sent: there is no terminal to ask at: add --yes if this is right"
-        )
-    if not typer.confirm("Send them?", err=console.stderr):
-        raise BadInput("nothing was sent")
 
 
 def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool) -> None:

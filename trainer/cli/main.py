@@ -15,7 +15,8 @@ import typer
 
 from trainer import __version__
 from trainer.cli.circle_commands import advise, answers, propose, tasks
-from trainer.cli.evaluate_commands import audit, audit_sample, cascade, duel, evaluate
+from trainer.cli.duel_command import duel
+from trainer.cli.evaluate_commands import audit, audit_sample, cascade, evaluate
 from trainer.cli.import_command import import_
 from trainer.cli.label_command import label
 from trainer.cli.prepare_command import prepare

@@ -150,6 +150,14 @@ def cost(
         Path | None,
         typer.Option(help="TOML file with prices and volumes; config/cost.toml is a template."),
     ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TOML file of machines' prices, each with source and day, for inputs that name a "
+            "machine; config/prices.toml is one.",
+        ),
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An input, over the file's. Repeatable."),
@@ -169,21 +177,27 @@ def cost(
     replicas, around the clock. They are compared with the hosted model's price for the same
     messages. At break-even the savings have paid for training and labelling.
 
-    No price and no volume is built in. Each input comes from a flag, the --inputs file or the run's
-    measurements, and is printed with its source. A missing input is an error that names it.
+    No price and no volume is built in. Each input comes from a flag, the --inputs file, the
+    --prices file or the run's measurements, and is printed with its source. A missing input is an
+    error that names it. An input may be a range, [low, high]: the break-even is then a range too.
+    Tables [[serving]] in the --inputs file compare ways to serve. Prices over 180 days old are
+    named.
+
+    The hosted model's tokens are those that its server counted in the duel, else an estimate from
+    the bytes of the prompt with all labels.
 
     Examples:
 
-      clerk-trainer cost runs/one --inputs config/cost.toml --engine vllm
+      clerk-trainer cost runs/one --inputs config/cost.toml --prices config/prices.toml
 
-      clerk-trainer cost runs/one --inputs prices.toml --set replicas=2 --set messages_per_month=2e6
+      clerk-trainer cost runs/one --inputs own.toml --set replicas=2 --set messages_per_month=2e6
     """
     with outcomes():
         from trainer.artifacts.duel import COST
-        from trainer.cost import collect_inputs, make_record
+        from trainer.cost_inputs import collect_inputs, make_record
         from trainer.terminal import show_cost
 
-        record = make_record(collect_inputs(run, inputs, engine, sets or []))
+        record = make_record(collect_inputs(run, inputs, engine, sets or [], prices))
         folder = out or run
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)

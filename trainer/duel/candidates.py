@@ -3,14 +3,17 @@ and other trained adapters."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from rich.console import Console
 
-from trainer.artifacts.duel import CandidateKind, MadeAdapter
+from trainer.artifacts.duel import CandidateKind, Elsewhere, MadeAdapter
 from trainer.artifacts.evaluation import PREDICTIONS, EvaluationRecord
 from trainer.dataset.folder import Dataset, Example
 from trainer.errors import BadInput
@@ -31,6 +34,7 @@ from worker.contract import (
     Manifest,
     read_manifest,
 )
+from worker.contract.taxonomy import NO_LABEL, label_name
 
 ADAPTER = "adapter"
 BASE_PROMPTED = "base-prompted"
@@ -40,6 +44,11 @@ INSTRUCTION = (
     "belongs to, and with nothing else. The categories are:"
 )
 """The base's instruction, before the labels with their codes."""
+
+NUMBERS = ("seconds", "cost", "prompt_tokens", "answer_tokens")
+"""What an answer that was given elsewhere took; each column may be missing."""
+
+NO_ANSWER = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +67,23 @@ class Candidate:
     served_as: Kind | None = None
     not_served: str | None = None
     adapter: MadeAdapter | None = None
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedAnswers:
-    """Recorded answers by message id. An answer that is not a label stays and counts as wrong.
-    ``seconds`` and ``cost`` are sums; None if the file has no such column.
+    """Answers that were given elsewhere, by message id. An answer that is not a label stays and
+    counts as wrong; it may also be ``none`` (no label fits) or empty (no answer).
+
+    ``numbers`` are what an answer took, by message id and by a name of ``NUMBERS``.
+    ``constrained`` says in words how answers were kept to the labels, if that is known.
     """
 
     name: str
     path: Path
     answers: Mapping[str, str]
-    seconds: float | None
-    cost: float | None
+    numbers: Mapping[str, Mapping[str, float]]
+    constrained: str | None = None
 
     def answers_to(self, ids: Sequence[str]) -> tuple[str, ...]:
         """Return the answers in order. Raises BadInput if one is missing."""
@@ -145,14 +158,14 @@ def reuse_evaluation(record: EvaluationRecord, directory: Path, ids: Sequence[st
 
 
 def read_recorded(given: str) -> RecordedAnswers:
-    """Read ``NAME=FILE``, a table with the columns id, label and, optionally, seconds and cost.
+    """Read ``NAME=FILE``, a table with the columns id, label and, optionally, those of ``NUMBERS``.
     Raises BadInput that lists all problems."""
     name, file = split_assignment(
         given, "--candidate", form="NAME=FILE", needs_value=True, error=BadInput
     )
     path = Path(file)
     answers: dict[str, str] = {}
-    sums: dict[str, float | None] = {"seconds": 0.0, "cost": 0.0}
+    numbers: dict[str, dict[str, float]] = {}
     wrong = []
     for number, row in read_fields(path, ("id", "label")):
         where = f"{path}: line {number}"
@@ -160,29 +173,68 @@ def read_recorded(given: str) -> RecordedAnswers:
             wrong.append(f"{where} has no 'id'")
         elif row["id"] in answers:
             wrong.append(f"{where} has the id {row['id']!r} a second time")
-        answers[row["id"]] = row["label"].strip()
-        for column, sum_so_far in sums.items():
-            sums[column] = _add(sum_so_far, row.get(column), f"{where}: {column}")
+        answers[row["id"]] = label_name(row["label"])
+        found = {column: row.get(column, "").strip() for column in NUMBERS}
+        numbers[row["id"]] = {
+            column: value
+            for column, text in found.items()
+            if (value := _read_number(text, f"{where}: {column}", wrong)) is not None
+        }
     if wrong:
         raise BadInput(*wrong)
-    return RecordedAnswers(name, path, answers, sums["seconds"], sums["cost"])
+    if not any(answers.values()):
+        raise BadInput(f"{path}: has no answer in its column 'label'")
+    return RecordedAnswers(name, path, answers, numbers)
+
+
+def write_recorded(recorded: RecordedAnswers) -> str:
+    """Return the table that ``read_recorded`` reads, as CSV."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "label", *NUMBERS])
+    for id_, label in recorded.answers.items():
+        found = recorded.numbers.get(id_, {})
+        writer.writerow([id_, label, *(found.get(name, "") for name in NUMBERS)])
+    return out.getvalue()
 
 
 def from_recorded(
     recorded: RecordedAnswers, ids: Sequence[str], labels: Sequence[str]
 ) -> Candidate:
-    """Return recorded answers as a candidate. Raises BadInput if an answer is missing."""
+    """Return recorded answers as a candidate. Raises BadInput if an answer is missing.
+
+    ``outside_labels`` counts invented labels; "no label fits" and no answer are counted apart.
+    """
     answers = recorded.answers_to(ids)
-    given = len(recorded.answers)
+    void = [answer in {NO_ANSWER, NO_LABEL} for answer in answers]
+    outside = [answer not in labels for answer in answers]
+    took = {name: _taken(recorded, ids, name) for name in NUMBERS}
+    seconds, cost = took["seconds"], took["cost"]
     return Candidate(
         name=recorded.name,
         kind="recorded",
         answers=answers,
         not_served="it runs elsewhere",
-        messages_per_s=given / recorded.seconds if recorded.seconds else None,
-        outside_labels=sum(label not in labels for label in answers),
-        cost_per_message=None if recorded.cost is None else recorded.cost / given,
+        messages_per_s=1 / float(np.mean(seconds)) if seconds and sum(seconds) else None,
+        outside_labels=sum(outside) - sum(void),
+        cost_per_message=float(np.mean(cost)) if cost else None,
+        elsewhere=Elsewhere(
+            no_label=sum(void),
+            seconds_p50=float(np.percentile(seconds, 50)) if seconds else None,
+            seconds_p99=float(np.percentile(seconds, 99)) if seconds else None,
+            prompt_tokens=float(np.mean(took["prompt_tokens"])) if took["prompt_tokens"] else None,
+            answer_tokens=float(np.mean(took["answer_tokens"])) if took["answer_tokens"] else None,
+            constrained=recorded.constrained,
+        ),
     )
+
+
+def _taken(recorded: RecordedAnswers, ids: Sequence[str], name: str) -> list[float]:
+    """Return a number of every message with an answer; nothing if one is missing, since a mean
+    over the others would be of other messages."""
+    answered = [id_ for id_ in ids if recorded.answers[id_] != NO_ANSWER]
+    found = [recorded.numbers.get(id_, {}).get(name) for id_ in answered]
+    return [] if None in found else [number for number in found if number is not None]
 
 
 def _from_scores(
@@ -201,13 +253,16 @@ def _from_scores(
     )
 
 
-def _add(sum_so_far: float | None, value: Any, where: str) -> float | None:
-    if sum_so_far is None or value in {None, ""}:
+def _read_number(text: str, where: str, wrong: list[str]) -> float | None:
+    if not text:
         return None
     try:
-        return sum_so_far + float(value)
-    except ValueError as error:
-        raise BadInput(f"{where} is not a number: {value!r}") from error
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        wrong.append(f"{where} is not a number of at least 0: {text!r}")
+    return number
 
 
 @dataclass(frozen=True, slots=True)

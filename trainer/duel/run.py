@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from trainer.artifacts.duel import ANSWERS_NAME, DUEL, CandidateFigures, DuelRecord
+from trainer.artifacts.duel import (
+    ANSWERS_NAME,
+    CONTENDER_NAME,
+    DUEL,
+    CandidateFigures,
+    DuelRecord,
+)
 from trainer.artifacts.duel import LearningCurvePoint as CurvePoint
 from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
 from trainer.artifacts.files import check_target, fresh_folder
@@ -25,7 +31,6 @@ from trainer.duel.candidates import (
     ADAPTER,
     BASE_PROMPTED,
     Candidate,
-    RecordedAnswers,
     TrainedAdapter,
     ask_adapter,
     ask_base,
@@ -34,7 +39,9 @@ from trainer.duel.candidates import (
     open_trained,
     read_recorded,
     reuse_evaluation,
+    write_recorded,
 )
+from trainer.duel.contender import Terms, ask_contender, purpose_of
 from trainer.duel.verdict import compare_all, describe_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
@@ -98,6 +105,7 @@ class DuelRequest:
     how much worse a shipped baseline may be. ``against`` are other adapters or their runs, trained
     on the same dataset. ``trained_on`` is the folder of the adapter's training dataset if
     ``dataset`` is another one; the hold-out is compared with it, and the baselines learn from it.
+    ``terms`` are of a model that is asked about the hold-out.
     """
 
     adapter: Path
@@ -111,14 +119,16 @@ class DuelRequest:
     margin: float
     against: tuple[Path, ...] = ()
     trained_on: Path | None = None
+    terms: Terms | None = None
 
 
 def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     """Train the baselines, score the other candidates, test each against the adapter, write the
     result folder (the record last) and return the record.
 
-    Raises BadInput, also if the hold-out may contain training messages of the adapter, and
-    AdapterRefused; nothing is written then.
+    Raises BadInput, also if the hold-out may contain training messages of the adapter,
+    NotGoodEnough if the asked model left messages without an answer, and AdapterRefused; nothing is
+    written then.
     """
     check_target(request.out, DUEL.name)
     recorded = [read_recorded(given) for given in request.recorded]
@@ -130,16 +140,24 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     learnt = trained_on or dataset
     bases = [path for path in (request.base, request.embeddings) if path is not None]
     against = with_unique_names([open_trained(given, bases, learnt) for given in request.against])
-    _check_names(recorded, against)
+    asked = [request.terms.contender.model] if request.terms else []
+    _check_names([*(answers.name for answers in recorded), *asked], against)
     labels = manifest.taxonomy.names
     reused = None
     if request.evaluation:
         reused = _read_evaluation(request.evaluation, manifest, dataset)
     power = describe_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
     console.print(power, soft_wrap=True, highlight=False)
-    holdout = open_holdout(dataset, purpose="duel", subject=manifest.digest)
+    purpose = purpose_of(request.terms.contender if request.terms else None)
+    holdout = open_holdout(dataset, purpose=purpose, subject=manifest.digest)
     disjoint = verify_unseen(trained_on, dataset, holdout) if trained_on else None
     ids = [example.id for example in holdout]
+    contender = None
+    if request.terms is not None:
+        # Before the rest: it may take longest, end without an answer, or be interrupted.
+        with make_bar(console, request.terms.contender.model, request.terms.forecast.open) as step:
+            contender = ask_contender(request.terms, holdout, step)
+        recorded.append(contender)
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
     adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
     baselines, curve = _train_baselines(request, learnt, holdout, labels, console)
@@ -158,6 +176,9 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     with fresh_folder(request.out) as draft:
         table = _table(ids, [example.label for example in holdout], candidates)
         (draft / ANSWERS_NAME).write_text(table, encoding="utf-8", newline="")
+        if contender is not None:
+            answers = write_recorded(contender)
+            (draft / CONTENDER_NAME).write_text(answers, encoding="utf-8", newline="")
         DUEL.write(draft, record)
     return record
 
@@ -198,6 +219,7 @@ def _judge(
         servable=outcome.servable.candidate if outcome.servable else None,
         servable_verdict=outcome.servable.reason if outcome.servable else None,
         disjoint=disjoint,
+        replacements=outcome.replacements,
     )
 
 
@@ -231,6 +253,7 @@ def describe_candidate(
         served_as=candidate.served_as,
         not_served=candidate.not_served,
         adapter=candidate.adapter,
+        elsewhere=candidate.elsewhere,
     )
 
 
@@ -245,9 +268,8 @@ def with_unique_names(against: Sequence[TrainedAdapter]) -> list[TrainedAdapter]
     ]
 
 
-def _check_names(recorded: Sequence[RecordedAnswers], against: Sequence[TrainedAdapter]) -> None:
+def _check_names(given: Sequence[str], against: Sequence[TrainedAdapter]) -> None:
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
-    given = [answers.name for answers in recorded]
     for name in (*given, *(each.name for each in against)):
         if name in taken or is_baseline_name(name):
             raise BadInput(f"candidate {name!r}: the name is taken: choose another one")

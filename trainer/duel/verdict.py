@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.artifacts.duel import CandidateKind, Conclusion, Pair
+from trainer.artifacts.duel import CandidateKind, Conclusion, Pair, Replacement
 from trainer.duel.candidates import ADAPTER, Candidate
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import (
@@ -112,6 +112,7 @@ class DuelOutcome:
     minimum_detectable_difference: float
     required_messages: int
     servable: Recommendation | None = None
+    replacements: tuple[Replacement, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -162,6 +163,7 @@ def compare_all(
         ),
         required_messages=messages_for(tested, margin),
         servable=recommend_servable(results, recommendation, accuracy, margin),
+        replacements=judge_replacements(results, accuracy, margin),
     )
 
 
@@ -257,6 +259,54 @@ def recommend_servable(
     best = recommend(served, accuracy, margin)
     return Recommendation(
         best.candidate, best.conclusion, best.baseline, f"{first} Among the others: {best.reason}"
+    )
+
+
+def judge_replacements(
+    results: Sequence[PairedResult], accuracy: float, margin: float = MARGIN
+) -> tuple[Replacement, ...]:
+    """Return for each model that runs elsewhere whether the adapter, with this ``accuracy``, can
+    replace it.
+
+    "Better" and "not worse" both need the non-inferiority test below 5 %, over all of these models
+    together: an adapter that is truly worse than one of them by the margin is called a replacement
+    in one case of twenty at most.
+    """
+    elsewhere = [result for result in results if result.kind == "recorded"]
+    corrected = holm([non_inferiority_p(result.found, margin) for result in elsewhere])
+    return tuple(
+        _replacement(result, p, accuracy, margin)
+        for result, p in zip(elsewhere, corrected, strict=True)
+    )
+
+
+def _replacement(
+    result: PairedResult, not_worse_p: float, accuracy: float, margin: float
+) -> Replacement:
+    worst = -lowest_difference(result.found)
+    differs, ahead = result.p < ALPHA, result.difference > 0
+    figures = f"its accuracy is {accuracy:.1%}, {result.name}'s {result.accuracy:.1%}"
+    within = f"less than {in_points(margin)} worse (p = {not_worse_p:.2g})"
+    if not_worse_p < ALPHA and differs and ahead:
+        conclusion, text = "better", f"can replace {result.name}: {figures} (p = {result.p:.2g})"
+    elif not_worse_p < ALPHA:
+        conclusion, text = "not_worse", f"can replace {result.name}: {figures}; it is {within}"
+    elif differs and not ahead:
+        conclusion = "worse"
+        text = f"is less accurate than {result.name}: {figures} (p = {result.p:.2g})"
+    else:
+        conclusion = "undecided"
+        text = (
+            f"is not shown to be within {in_points(margin)} of {result.name}: {figures}; it may be "
+            f"up to {in_points(worst)} worse (95 %). It takes about "
+            f"{messages_for(result.found, margin):,} messages, if they are equal"
+        )
+    return Replacement(
+        candidate=result.name,
+        conclusion=conclusion,  # type: ignore[arg-type]
+        not_worse_p=not_worse_p,
+        worst_difference=worst,
+        reason=f"The adapter {text}.",
     )
 
 

@@ -410,9 +410,28 @@ def duel_section(run: Run) -> Section:
             replace(table, columns=columns, rows=rows),
             Titled("Paired differences", facts.pairs(duel)),
             small(notes),
+            *_elsewhere(duel),
             *([small(describe_margin(run.cost, duel.margin))] if run.cost else []),
         ],
     )
+
+
+def _elsewhere(duel: DuelRecord) -> list[Any]:
+    """Return what models that run elsewhere took, and whether the adapter can replace them."""
+    table = facts.elsewhere(duel)
+    if table is None:
+        return []
+    constrained = {each.elsewhere.constrained for each in duel.candidates if each.elsewhere}
+    margin = numbers.unsigned(duel.margin)
+    notes = (
+        "Invented: answers that are neither a label nor none. No label: it said that none fits, or "
+        "gave no answer. Both count as wrong. Seconds: from request to answer, without waits for "
+        "a limit. Adapter at worst: the end of the one-sided 95% interval of the adapter's "
+        f"difference. p (margin): the p-value of the adapter being {margin} or more worse (Tango's "
+        "test, Holm's adjustment for all of these models)."
+    ) + "".join(f" Answers were constrained {words}." for words in constrained if words)
+    reasons = " ".join(each.reason for each in duel.replacements)
+    return [Titled("Models that run elsewhere", table), reasons, small(notes)]
 
 
 def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
@@ -451,7 +470,12 @@ def cost_section(run: Run) -> Section:
     title = "Cost"
     if run.cost is None:
         return lacking("cost", title, Input.COST)
-    note = f"All amounts in {run.cost.currency}. Replicas are paid around the clock."
+    note = (
+        f"All amounts in {run.cost.currency}. Replicas are paid around the clock, and the "
+        "utilisation is the share of their full throughput that is used. Of a range the first end "
+        "is the one that favours the adapter. Pays from: the volume from which one replica costs "
+        "no more than the hosted model."
+    )
     return Section(
         "cost",
         title,
@@ -460,6 +484,7 @@ def cost_section(run: Run) -> Section:
             small(note),
             _running_total(run.cost),
             Titled("By volume", facts.cost_by_volume(run.cost)),
+            Titled("By way to serve", facts.cost_by_kind(run.cost)),
             Titled("Inputs", facts.cost_inputs(run.cost)),
         ],
     )

@@ -104,17 +104,17 @@ class Failure:
         return f"{what} ({self.code})" if self.code else what
 
 
-def check_url(url: str) -> str:
-    """Return the endpoint's host and port. Raises BadInput."""
+def check_url(url: str, option: str = "--teacher") -> str:
+    """Return the endpoint's host and port. Raises BadInput that names ``option``."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         parts, host, port = urlsplit(""), None, None
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
-        raise BadInput("--teacher: expected an address such as https://HOST/v1")
+        raise BadInput(f"{option}: expected an address such as https://HOST/v1")
     if parts.username is not None or parts.password is not None:
-        raise BadInput("--teacher: leave the login out of the address: use --key-env")
+        raise BadInput(f"{option}: leave the login out of the address: use --key-env")
     return f"{host}:{port}" if port else host
 
 

@@ -18,10 +18,11 @@ from trainer.errors import BadInput
 from trainer.numbers import counted, duration
 from trainer.teacher.client import Teacher, check_url
 from trainer.teacher.ledger import Decision, Ledger, Spent
-from trainer.teacher.prices import dollars, find_price, parse_budget
+from trainer.teacher.prices import Price, dollars, find_price, parse_budget
 from trainer.teacher.prompt import (
     LABELLED,
     MESSAGE_CHARS,
+    Prompt,
     Question,
     make_prompt,
     make_question,
@@ -37,9 +38,12 @@ from worker.contract.exchange import Answer, Task, task_id, write_tasks
 from worker.contract.redact import REDACTION
 from worker.contract.text import message_sha256, normalize
 
-_BYTES_A_TOKEN = 4  # of English, for the expected cost; bounds count one
-_ANSWER_TOKENS = 12  # of {"label": "..."}
-_SECONDS_AN_ANSWER = 1.0
+BYTES_A_TOKEN = 4
+"""Of English, for what is expected; bounds count one."""
+ANSWER_TOKENS = 12
+"""Of ``{"label": "..."}``."""
+SECONDS_AN_ANSWER = 1.0
+"""What a time is forecast by."""
 
 NOT_UNANIMOUS = "teacher_votes_differ"
 """Code of a task whose label has a majority of the votes, but not all."""
@@ -132,12 +136,19 @@ def make_plan(wanted: Wanted) -> Plan:
         wanted.model, wanted.teacher, wanted.price_input, wanted.price_output,
         prompt_tokens=prompt_tokens,
     )  # fmt: skip
-    budget = parse_budget(wanted.budget) if wanted.budget is not None else None
-    if budget is None and (price.input or price.output):
-        raise BadInput("--budget is needed: the most to spend, in dollars, such as --budget 5.00")
+    budget = find_budget(wanted.budget, price)
     tokens = wanted.answer_tokens or most_answer_tokens(taxonomy)
     job = Job(taxonomy, questions, wanted.votes, wanted.concurrency, price)
     return Plan(wanted, taxonomy, messages, job, tokens, budget)
+
+
+def find_budget(given: str | None, price: Price) -> int | None:
+    """Return the budget in picodollars; None if nothing costs anything. Raises BadInput."""
+    if given is not None:
+        return parse_budget(given)
+    if price.input or price.output:
+        raise BadInput("--budget is needed: the most to spend, in dollars, such as --budget 5.00")
+    return None
 
 
 def read_unlabelled(path: Path, message_column: str | None, id_column: str | None) -> list[Row]:
@@ -216,24 +227,53 @@ def forecast(plan: Plan, decided: Iterable[str], spent: int) -> Forecast:
     expected = 0
     for question in left:
         for vote in range(needed):
-            prompt = make_prompt(plan.taxonomy, question, vote)
-            size = len(prompt.system.encode()) + len(prompt.user.encode())
-            expected += plan.job.price.cost(size // _BYTES_A_TOKEN, _ANSWER_TOKENS)
+            expected += expected_cost(make_prompt(plan.taxonomy, question, vote), plan.job.price)
     most = None if plan.budget is None else max(0, plan.budget - spent)
-    seconds = len(left) * needed * _SECONDS_AN_ANSWER / plan.job.concurrency
+    seconds = len(left) * needed * SECONDS_AN_ANSWER / plan.job.concurrency
     return Forecast(len(left), spent, expected, most, seconds)
+
+
+def expected_cost(prompt: Prompt, price: Price) -> int:
+    """Return what a request with this prompt will probably cost, in picodollars."""
+    size = len(prompt.system.encode()) + len(prompt.user.encode())
+    return price.cost(size // BYTES_A_TOKEN, ANSWER_TOKENS)
+
+
+def describe_masking(redacts: bool) -> str:
+    """Return what of a message is masked before it leaves, as a sentence."""
+    if redacts:
+        return "Mail addresses, phone numbers, cards, and IBANs are masked first; names are not."
+    return "NOTHING IS MASKED: personal data in the messages leaves as it is (--no-redact)."
+
+
+def describe_terms(
+    url: str, model: str, job: Job, key_env: str | None, budget: int | None, ahead: Forecast
+) -> list[str]:
+    """Return to whom messages go, at which price, for how much and how long, a sentence a line."""
+    safe = "" if urlsplit(url).scheme == "https" else ", without encryption (http)"
+    key = f"with the key in {key_env}" if key_env else "without a key"
+    lines = [
+        f"To: {check_url(url)}, model {model}{safe}, {key}.",
+        f"Price: {job.price.words}.",
+    ]
+    if budget is None or not (job.price.input or job.price.output):
+        lines.append("Cost: nothing, by the prices given.")
+    else:
+        lines.append(
+            f"Cost: at most {dollars(budget)} in all, of which {dollars(ahead.spent)} are "
+            f"spent; what is left will take about {dollars(ahead.expected)}."
+        )
+    lines.append(
+        f"Time: about {duration(ahead.seconds)} with {job.concurrency} requests at a time, if an "
+        "answer takes a second."
+    )
+    return lines
 
 
 def announce(plan: Plan, ahead: Forecast, key_env: str | None) -> list[str]:
     """Return what leaves, to where, for how much and how long, a sentence a line."""
     wanted, job = plan.wanted, plan.job
-    parts = urlsplit(wanted.teacher)
     blank = sum(each.question is None for each in plan.messages)
-    masked = (
-        "Mail addresses, phone numbers, cards, and IBANs are masked first; names are not."
-        if wanted.redacts
-        else "NOTHING IS MASKED: personal data in the messages leaves as it is (--no-redact)."
-    )
     many = [f"{counted(len(job.questions), 'different text')}"]
     many += [f"{counted(blank, 'blank one')} left out"] if blank else []
     many += (
@@ -241,37 +281,22 @@ def announce(plan: Plan, ahead: Forecast, key_env: str | None) -> list[str]:
         if len(job.questions) > ahead.open
         else []
     )
-    safe = "" if parts.scheme == "https" else ", without encryption (http)"
-    key = f"with the key in {key_env}" if key_env else "without a key"
-    lines = [
-        f"{counted(len(plan.messages), 'message')} in {wanted.messages.name} ({'; '.join(many)}).",
-        f"To: {check_url(wanted.teacher)}, model {wanted.model}{safe}, {key}.",
-        f"Price: {job.price.words}.",
-    ]
-    lines.insert(
-        1,
+    what = (
         f"What leaves: the text of {counted(ahead.open, 'message')}, each up to "
         f"{MESSAGE_CHARS:,} characters, with the names and descriptions of "
-        f"{counted(len(plan.taxonomy.labels), 'label')}. {masked}",
+        f"{counted(len(plan.taxonomy.labels), 'label')}. {describe_masking(wanted.redacts)}"
     )
-    free = not (job.price.input or job.price.output)
-    if free:
-        lines.append("Cost: nothing, by the prices given.")
-    else:
-        assert plan.budget is not None
-        lines.append(
-            f"Cost: at most {dollars(plan.budget)} in all, of which {dollars(ahead.spent)} are "
-            f"spent; what is left will take about {dollars(ahead.expected)}."
+    lines = [
+        f"{counted(len(plan.messages), 'message')} in {wanted.messages.name} ({'; '.join(many)}).",
+        what,
+        *describe_terms(wanted.teacher, wanted.model, job, key_env, plan.budget, ahead),
+    ]
+    if ahead.most is not None and ahead.expected > ahead.most:
+        lines.insert(
+            -1,
+            "The budget will probably end before the messages do. What is labelled by then is "
+            "kept.",
         )
-        if ahead.most is not None and ahead.expected > ahead.most:
-            lines.append(
-                "The budget will probably end before the messages do. What is labelled by then is "
-                "kept."
-            )
-    lines.append(
-        f"Time: about {duration(ahead.seconds)} with {job.concurrency} requests at a time, if an "
-        "answer takes a second."
-    )
     return lines
 
 

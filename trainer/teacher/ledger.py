@@ -44,6 +44,7 @@ CREATE TABLE request (
     ended_at TEXT,
     outcome TEXT,                   -- NULL: in flight when the process ended
     cost INTEGER,                   -- NULL: not known, counts as the bound
+    seconds REAL,                   -- from sending to the whole answer
     prompt_tokens INTEGER,
     answer_tokens INTEGER,
     status INTEGER,                 -- HTTP status of a failure
@@ -62,7 +63,7 @@ CREATE TABLE decision (
     decided_at TEXT NOT NULL
 ) STRICT;
 """
-_APPLICATION_ID = 0x436C6B31  # "Clk1"
+_APPLICATION_ID = 0x436C6B32  # "Clk2"
 _ANSWER_CHARS = 500
 
 Outcome = Literal["label", "none", "invented", "refused", "rejected", "failed"]
@@ -97,16 +98,29 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a request ended. A ``cost`` of None is not known and counts as the bound."""
+    """How a request ended. A ``cost`` of None is not known and counts as the bound; ``seconds`` is
+    the time from sending to the whole answer."""
 
     outcome: Outcome
     cost: int | None
+    seconds: float | None = None
     prompt_tokens: int | None = None
     answer_tokens: int | None = None
     status: int | None = None
     answered_by: str | None = None
     answer: str | None = None
     label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the last answer about a message took: picodollars, seconds, and the server's tokens;
+    None where the server did not say."""
+
+    cost: int | None
+    seconds: float | None
+    prompt_tokens: int | None
+    answer_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +210,8 @@ class Ledger:
         with self._transaction():
             question, bound = self._db.execute(
                 "UPDATE request SET ended_at = ?, outcome = ?, cost = ?, prompt_tokens = ?,"
-                " answer_tokens = ?, status = ?, answered_by = ?, answer = ?, label = ?"
+                " answer_tokens = ?, status = ?, answered_by = ?, answer = ?, label = ?,"
+                " seconds = ?"
                 " WHERE id = ? AND outcome IS NULL RETURNING question, bound",
                 (
                     rfc3339_now(),
@@ -208,6 +223,7 @@ class Ledger:
                     ended.answered_by,
                     None if ended.answer is None else ended.answer[:_ANSWER_CHARS],
                     ended.label,
+                    ended.seconds,
                     request,
                 ),
             ).fetchone()
@@ -245,6 +261,16 @@ class Ledger:
         """Return question -> decision."""
         rows = self._db.execute("SELECT question, outcome, label, votes, asked FROM decision")
         return {question: Decision(*rest) for question, *rest in rows}
+
+    def answered(self) -> dict[str, Answered]:
+        """Return question -> what its last answer took, for all that have one."""
+        marks = ", ".join("?" * len(ANSWERS))
+        rows = self._db.execute(
+            "SELECT question, cost, seconds, prompt_tokens, answer_tokens FROM request"  # noqa: S608
+            f" WHERE outcome IN ({marks}) ORDER BY id",
+            ANSWERS,
+        )
+        return {question: Answered(*rest) for question, *rest in rows}
 
     def spent(self) -> Spent:
         """Return the sums over all runs."""

@@ -34,6 +34,11 @@ class Price:
         return self.input * prompt_tokens + self.output * answer_tokens
 
     @property
+    def dollars_per_million(self) -> tuple[float, float]:
+        """Both prices in dollars per million tokens."""
+        return self.input / _PER_TOKEN, self.output / _PER_TOKEN
+
+    @property
     def words(self) -> str:
         """Both prices in dollars per million tokens, with their source."""
         return (
@@ -75,13 +80,21 @@ def find_price(
     return _listed_price(model, url, prompt_tokens)
 
 
-def _listed_price(model: str, url: str, prompt_tokens: int) -> Price:
+def list_price(model: str, url: str, *, prompt_tokens: int = 0) -> Price:
+    """Return the list prices of genai-prices for ``model`` at the host of ``url``, without the
+    surcharges that a budget must allow for. Raises BadInput for a model without a known price."""
+    return _listed_price(model, url, prompt_tokens, at_most=False)
+
+
+def _listed_price(model: str, url: str, prompt_tokens: int, *, at_most: bool = True) -> Price:
     require("genai_prices", "teacher", "a price")
     from genai_prices.data_snapshot import get_snapshot
 
     remedy = (
         "give --price-input and --price-output, in dollars per million tokens (0 for a server of "
         "your own)"
+        if at_most
+        else "give hosted_price_per_million_input_tokens and ..._output_tokens"
     )
     now = datetime.now(UTC)
     try:
@@ -99,8 +112,11 @@ def _listed_price(model: str, url: str, prompt_tokens: int) -> Price:
         raise BadInput(f"{model!r} has a price per request, which is not counted here: {remedy}")
     if "input_mtok" not in prices or "output_mtok" not in prices:
         raise BadInput(f"no price per token is known for {model!r}: {remedy}")
-    inputs = [prices[name] for name in ("input_mtok", "cache_write_mtok") if name in prices]
-    outputs = [prices[name] for name in ("output_mtok", "output_reasoning_mtok") if name in prices]
+    of_input, of_output = ["input_mtok"], ["output_mtok"]
+    if at_most:
+        of_input, of_output = [*of_input, "cache_write_mtok"], [*of_output, "output_reasoning_mtok"]
+    inputs = [prices[name] for name in of_input if name in prices]
+    outputs = [prices[name] for name in of_output if name in prices]
     source = f"genai-prices {version('genai-prices')}, price of {found.id} on {now:%Y-%m-%d}"
     return Price(_per_token(max(inputs)), _per_token(max(outputs)), source)
 

@@ -45,7 +45,7 @@ refused the message; most votes say that no label fits; the votes have no majori
 
 LABELLED = "label"
 
-_TRIES = 2
+TRIES = 2
 """How often one vote is asked for if the answer is not a label."""
 
 
@@ -154,11 +154,11 @@ def read_answer(content: str | None, labels: Sequence[str]) -> Answer:
     return Answer("label", name) if name in labels else Answer("invented")
 
 
-def decide(answers: Sequence[Answer], votes: int) -> Decision | None:
+def decide(answers: Sequence[Answer], votes: int, tries: int = TRIES) -> Decision | None:
     """Return what the answers say together, or None if another vote could change it.
 
     A label needs more than half of ``votes``; asking stops as soon as one has them, or none can
-    get them. Two answers in a row that are no vote end the asking too.
+    get them. ``tries`` answers in a row that are no vote end the asking too.
     """
     valid = [each for each in answers if each.outcome in {"label", "none"}]
     counts = Counter(each.label for each in valid)
@@ -170,8 +170,8 @@ def decide(answers: Sequence[Answer], votes: int) -> Decision | None:
         return Decision(LABELLED, *found)
     if counts[None] >= needed:
         return Decision(NO_LABEL_FITS, *found)
-    void = answers[-_TRIES:]
-    if len(void) == _TRIES and all(each.outcome in {"invented", "refused"} for each in void):
+    void = answers[-tries:]
+    if len(void) == tries and all(each.outcome in {"invented", "refused"} for each in void):
         refused = void[-1].outcome == "refused"
         return Decision(REFUSED if refused else INVENTED, *found)
     if max(counts.values(), default=0) + votes - len(valid) < needed:

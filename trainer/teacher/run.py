@@ -19,6 +19,7 @@ from trainer.teacher.ledger import Answer, Decision, Ended, Ledger, Outcome
 from trainer.teacher.prices import Price
 from trainer.teacher.prompt import (
     REJECTED,
+    TRIES,
     Prompt,
     Question,
     decide,
@@ -40,13 +41,15 @@ _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is asked, of whom, and for how much. ``votes`` is the most for one message."""
+    """What is asked, of whom, and for how much. ``votes`` is the most for one message, ``tries``
+    how often a vote is asked for while the answer is not a label."""
 
     taxonomy: Taxonomy
     questions: Sequence[Question]
     votes: int
     concurrency: int
     price: Price
+    tries: int = TRIES
 
     def bound(self, prompt: Prompt, answer_tokens: int) -> int:
         """Return the most that a request with this prompt can cost, in picodollars."""
@@ -177,11 +180,12 @@ class _Run:
         self._ran.requests += 1
         decision: Decision | None = None
         try:
+            sent = time.monotonic()
             came = await self._teacher.ask(prompt, self._ran.form)
             if isinstance(came, Reply):
-                ended = self._read(came, prompt)
+                ended = self._read(came, prompt, time.monotonic() - sent)
                 answers.append(Answer(ended.outcome, ended.label))
-                decision = decide(answers, self._job.votes)
+                decision = decide(answers, self._job.votes, self._job.tries)
             else:
                 ended = Ended(
                     "rejected" if came.kind == "rejected" else "failed",
@@ -204,7 +208,7 @@ class _Run:
                 return came
         return decision is not None
 
-    def _read(self, reply: Reply, prompt: Prompt) -> Ended:
+    def _read(self, reply: Reply, prompt: Prompt, seconds: float) -> Ended:
         given = read_answer(reply.content, prompt.labels)
         outcome: Outcome = given.outcome  # type: ignore[assignment]
         if reply.refused:
@@ -215,6 +219,7 @@ class _Run:
         return Ended(
             outcome,
             cost,
+            seconds=seconds,
             prompt_tokens=reply.prompt_tokens,
             answer_tokens=reply.answer_tokens,
             answered_by=reply.model,
@@ -324,5 +329,5 @@ def _remedy(status: int | None) -> str:
     if status in {402, 429}:
         return "the account has no credit left"
     if status == 404:
-        return "check --teacher and --model"
-    return "check --teacher: is it the final address of an OpenAI-compatible /v1?"
+        return "check the address and --model"
+    return "check the address: is it the final one of an OpenAI-compatible /v1?"

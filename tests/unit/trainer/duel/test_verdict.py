@@ -10,6 +10,7 @@ from trainer.duel.verdict import (
     PairedResult,
     choose_baseline,
     describe_power,
+    judge_replacements,
     recommend,
     recommend_servable,
 )
@@ -96,6 +97,43 @@ def test_the_power_of_a_holdout_in_words() -> None:
     assert "on at most 0.9% of the messages" in text
     assert "it passes 34% of the time; the hold-out can then show 2.05 points" in text
     assert "1 point takes 3,162" in text
+
+
+def elsewhere(lost: int, won: int, p: float, name: str = "hosted") -> PairedResult:
+    """A model that runs elsewhere; only the adapter is right on ``won`` messages."""
+    found = Discordance(won, lost, MESSAGES)
+    return PairedResult(name, "recorded", 0.9 + (lost - won) / MESSAGES, None, found, p, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "p", "conclusion", "words"),
+    [
+        (20, 60, 0.0001, "better", "The adapter can replace hosted: its accuracy is 90.0%"),
+        (20, 22, 0.8, "not_worse", "it is less than 1 point worse (p = 0.0066)"),
+        (60, 20, 0.0001, "worse", "The adapter is less accurate than hosted"),
+        (40, 30, 0.3, "undecided", "It takes about"),
+        # Shown to be behind, and shown to be behind by less than the margin: it can replace it.
+        (5, 0, 0.04, "not_worse", "can replace hosted"),
+        # More right answers, and too few messages to say so.
+        (100, 103, 0.9, "undecided", "may be up to"),
+    ],
+)
+def test_a_model_that_runs_elsewhere_is_replaced_if_the_adapter_is_shown_to_be_within_the_margin(
+    lost: int, won: int, p: float, conclusion: str, words: str
+) -> None:
+    (found,) = judge_replacements([WEAK, elsewhere(lost, won, p)], 0.90, 0.01)
+    assert (found.candidate, found.conclusion) == ("hosted", conclusion)
+    assert words in found.reason
+
+
+def test_several_models_are_judged_together() -> None:
+    """A p-value of 3 % alone is no longer one with two others."""
+    one = elsewhere(18, 20, 0.9)
+    alone = judge_replacements([one], 0.90, 0.0085)[0]
+    several = [one, *(elsewhere(40, 38, 0.9, f"other-{at}") for at in range(5))]
+    among = judge_replacements(several, 0.90, 0.0085)[0]
+    assert (alone.conclusion, among.conclusion) == ("not_worse", "undecided")
+    assert among.not_worse_p == pytest.approx(6 * alone.not_worse_p)
 
 
 COUNTS = replace(CLOSE, name="combined", not_served="no engine counts words")

@@ -25,7 +25,8 @@ from trainer.artifacts.evaluation import (
     EvaluatedDataset,
     Prediction,
 )
-from trainer.cost import CollectedInputs, CostInputs, make_record
+from trainer.cost import CostInputs
+from trainer.cost_inputs import CollectedInputs, make_record
 from trainer.dataset.extra_files import COPIES, Traffic, copy_lines
 from trainer.dataset.folder import Dataset, Example, write_dataset
 from trainer.evaluation.predictions import Outputs, predict

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.trainer.report.conftest import Made
+from tests.unit.trainer.report.conftest import Made, candidate
 from tests.unit.trainer.report.page import Page
 from trainer import numbers
 from trainer.artifacts.evaluation import AUDIT, AuditRecord, EvaluatedAdapter, EvaluatedDataset
@@ -294,6 +294,50 @@ def test_the_verdict_is_the_duels_own_conclusion(
     assert "four times in five with 3,162 messages" in page.words
     assert "\N{MINUS SIGN}1.8 0.123" in page.words
     assert "up to 20,000 more wrong labels a month" in page.words
+
+
+def test_models_that_run_elsewhere_have_their_own_table_and_verdict(
+    made: Made, tmp_path: Path, rewrite: Callable[..., None]
+) -> None:
+    path = made.run / "duel" / "duel.json"
+    record = json.loads(path.read_text("utf-8"))
+    hosted = candidate("gpt", "recorded", 0.91, (0.9, 0.92), 1.0, 2.0)
+    took = {"no_label": 17, "seconds_p50": 0.4321, "seconds_p99": 2.5, "prompt_tokens": 612.4}
+    took |= {"answer_tokens": 9.0, "constrained": "by the server, to the labels (JSON schema)"}
+    hosted |= {"elsewhere": took, "cost_per_message": 0.0000971, "outside_labels": 23}
+    hosted |= {"train_seconds": None}
+    verdict = {"candidate": "gpt", "conclusion": "not_worse", "not_worse_p": 0.0123}
+    verdict |= {"worst_difference": 0.0077, "reason": "The adapter can replace gpt: so it is."}
+    rewrite(path, candidates=[*record["candidates"], hosted], replacements=[verdict])
+    _, page, _ = draw(made.run, tmp_path)
+    assert "The adapter can replace gpt: so it is." in page.words
+    minus = "\N{MINUS SIGN}"
+    row = f"gpt 91.0% 23 17 432 ms 2.5 s 612 + 9 0.0971 {minus}0.8 0.012"
+    assert row in page.words
+    assert "Answers were constrained by the server, to the labels (JSON schema)." in page.words
+
+
+def test_the_cost_shows_ranges_ways_to_serve_and_stale_prices(
+    made: Made, tmp_path: Path, rewrite: Callable[..., None]
+) -> None:
+    kind = {"model": "encoder, two cores", "utilisation": 0.3, "price_per_hour": [0.08, 0.08]}
+    kind |= {"messages_per_s": [351, 558], "per_million": [0.14, 0.22]}
+    price = {"name": "box", "per_hour": 0.08, "currency": "EUR", "date": "2026-01-02"}
+    price |= {"source": "https://example.org", "age_days": 331, "stale": True}
+    rewrite(
+        made.run / "cost.json",
+        by_kind=[kind | {"pays_from": [987_654, 2_345_678]}, kind | {"pays_from": [1e6, None]}],
+        prices=[price],
+        break_even_days_range=[41.2, None],
+        hosted_per_thousand_range=[0.05, 0.1],
+    )
+    _, page, _ = draw(made.run, tmp_path)
+    start = "encoder, two cores 0.08 351 to 558 30% 0.14 to 0.22"
+    assert f"{start} 990,000 to 2.3 million" in page.words
+    assert f"{start} 1 million to never" in page.words
+    assert "with the ranges of the inputs 42 days to never" in page.words
+    assert "0.08 EUR an hour on 2026-01-02, https://example.org. STALE: read 331" in page.words
+    assert "(0.0500 to 0.1000)" in page.words
 
 
 def test_the_report_judges_by_what_the_adapter_promises(

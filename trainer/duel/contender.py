@@ -1,0 +1,257 @@
+"""A prompted model as a candidate: the sealed hold-out is asked about over HTTP, within a budget.
+
+The client, the prompt, the prices, and the ledger are those of ``clerk-trainer label``. Each
+message is asked about once, with the labels in the taxonomy's order, and its first answer counts,
+as it would in service.
+
+What it costs is said before the hold-out is opened, so the forecast is made from the messages of
+training. The ledger lies next to the duel's folder, because the folder is written at the end, and a
+duel that was killed must find what was paid for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.artifacts.files import PRIVATE
+from trainer.dataset.folder import Dataset, Example, open_holdout
+from trainer.duel.candidates import NO_ANSWER, RecordedAnswers
+from trainer.errors import BadInput, NotGoodEnough
+from trainer.numbers import counted
+from trainer.teacher.client import Teacher, check_url, is_local
+from trainer.teacher.label import (
+    SECONDS_AN_ANSWER,
+    Forecast,
+    describe_masking,
+    describe_terms,
+    expected_cost,
+    find_budget,
+)
+from trainer.teacher.ledger import Answered, Decision, Ledger
+from trainer.teacher.prices import DOLLAR, find_price
+from trainer.teacher.prompt import (
+    INVENTED,
+    LABELLED,
+    MESSAGE_CHARS,
+    NO_LABEL_FITS,
+    Question,
+    make_prompt,
+    make_question,
+    most_answer_tokens,
+    prompt_digest,
+)
+from trainer.teacher.run import Job, run
+from worker.contract.digest import write_atomically
+from worker.contract.redact import REDACTION
+from worker.contract.taxonomy import NO_LABEL
+
+INVENTED_ANSWER = "(invented)"
+"""Stands for an answer that is not a label: its words may be a customer's. No label has
+parentheses around it by accident."""
+
+_SAMPLE = 1_000  # messages of training that a forecast looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Whom to ask, and on which terms. ``ledger`` is where requests are written down; amounts are
+    dollars as text, as the user gives them."""
+
+    url: str
+    model: str
+    key: str
+    ledger: Path
+    budget: str | None = None
+    concurrency: int = 8
+    redacts: bool = True
+    price_input: str | None = None
+    price_output: str | None = None
+    answer_tokens: int | None = None
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host and port."""
+        return check_url(self.url, "--contender")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is known before the hold-out is opened. ``messages`` are held out; ``budget`` and the
+    forecast's amounts are picodollars."""
+
+    contender: Contender
+    job: Job
+    messages: int
+    answer_tokens: int
+    budget: int | None
+    forecast: Forecast
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What the ledger is about."""
+        return {
+            "teacher": self.contender.url,
+            "model": self.contender.model,
+            "taxonomy": self.job.taxonomy.digest,
+            "prompt": prompt_digest(self.job.taxonomy, 1),
+            "votes": "1, the first answer",
+            "redaction": REDACTION if self.contender.redacts else "none",
+            "answer-tokens": str(self.answer_tokens),
+        }
+
+
+def make_terms(contender: Contender, dataset: Dataset) -> Terms:
+    """Find the price and forecast the cost, without opening the hold-out. Raises BadInput."""
+    taxonomy = dataset.taxonomy
+    longest = make_prompt(taxonomy, Question("", "x" * MESSAGE_CHARS), 0)
+    price = find_price(
+        contender.model, contender.url, contender.price_input, contender.price_output,
+        prompt_tokens=longest.most_tokens,
+    )  # fmt: skip
+    budget = find_budget(contender.budget, price)
+    tokens = contender.answer_tokens or most_answer_tokens(taxonomy)
+    job = Job(taxonomy, (), votes=1, concurrency=contender.concurrency, price=price, tries=1)
+    messages = dataset.record["files"]["holdout.jsonl"]["examples"]
+    terms = Terms(contender, job, messages, tokens, budget, Forecast(messages, 0, 0, None, 0.0))
+    decided, spent = _so_far(terms)
+    left = max(0, messages - decided)
+    prompts = [
+        make_prompt(taxonomy, question, 0)
+        for example in dataset.train[:_SAMPLE]
+        if (question := make_question(example.message, redacts=contender.redacts))
+    ]
+    costs = [expected_cost(prompt, price) for prompt in prompts]
+    expected = left * sum(costs) // len(costs) if costs else 0
+    most = None if budget is None else max(0, budget - spent)
+    seconds = left * SECONDS_AN_ANSWER / contender.concurrency
+    forecast = Forecast(left, spent, expected, most, seconds)
+    return Terms(contender, job, messages, tokens, budget, forecast)
+
+
+def _so_far(terms: Terms) -> tuple[int, int]:
+    """Return how many questions an earlier run decided, and what counts as spent."""
+    if not terms.contender.ledger.exists():
+        return 0, 0
+    ledger = Ledger(terms.contender.ledger, terms.asked, terms.budget)
+    try:
+        return len(ledger.decisions()), ledger.spent().total
+    finally:
+        ledger.close()
+
+
+def announce(terms: Terms, key_env: str | None) -> list[str]:
+    """Return what leaves, to where, for how much and how long, a sentence a line."""
+    contender, ahead = terms.contender, terms.forecast
+    before = terms.messages - ahead.open
+    what = (
+        f"What leaves: the SEALED HOLD-OUT: the text of {counted(ahead.open, 'message')}, each up "
+        f"to {MESSAGE_CHARS:,} characters, with the names and descriptions of "
+        f"{counted(len(terms.job.taxonomy.labels), 'label')}. No label of a message leaves. "
+        f"{describe_masking(contender.redacts)}"
+    )
+    lines = [
+        f"{counted(terms.messages, 'held-out message')}, each asked about once"
+        + (f" ({before:,} were before)." if before else "."),
+        what,
+        *describe_terms(contender.url, contender.model, terms.job, key_env, terms.budget, ahead),
+        "The cost is forecast from the messages of training, because the hold-out is still sealed.",
+    ]
+    if ahead.most is not None and ahead.expected > ahead.most:
+        lines.append("The budget will probably end before the messages do: then nothing is judged.")
+    if not is_local(contender.url):
+        lines.append(
+            f"{contender.host} then has these messages. Figures on this hold-out are worth nothing "
+            "for a model that learns from them. The dataset records that they left."
+        )
+    return lines
+
+
+def purpose_of(contender: Contender | None) -> str:
+    """Return what an opening of the hold-out is recorded for."""
+    return "duel" if contender is None else f"duel, sent to {contender.model} at {contender.host}"
+
+
+def ask_contender(
+    terms: Terms, holdout: Sequence[Example], on_decided: Callable[[int], object]
+) -> RecordedAnswers:
+    """Ask about every held-out message that the ledger has no answer to.
+
+    Raises NotGoodEnough if some have none in the end (the ledger keeps the others), BadInput, and
+    KeyboardInterrupt after the requests in flight.
+    """
+    contender = terms.contender
+    questions = {
+        example.id: make_question(example.message, redacts=contender.redacts) for example in holdout
+    }
+    unique = list({each.id: each for each in questions.values() if each}.values())
+    job = Job(
+        terms.job.taxonomy, unique, votes=1, concurrency=contender.concurrency,
+        price=terms.job.price, tries=1,
+    )  # fmt: skip
+    ledger = Ledger(contender.ledger, terms.asked, terms.budget)
+    try:
+        teacher = Teacher(
+            contender.url, contender.model, contender.key, answer_tokens=terms.answer_tokens
+        )
+        ran = run(job, teacher, ledger, on_decided)
+        decisions, took = ledger.decisions(), ledger.answered()
+    finally:
+        ledger.close()
+    if ran.interrupted:
+        raise KeyboardInterrupt
+    left = sum(each.id not in decisions for each in unique)
+    if left:
+        raise NotGoodEnough(
+            f"{contender.model} has no answer to {left:,} of {len(unique):,} held-out messages: "
+            f"{ran.why}; nothing was judged. Run the same command again to go on, with a larger "
+            "--budget if it is spent"
+        )
+    answers = {id_: _word(question, decisions) for id_, question in questions.items()}
+    numbers = {
+        id_: _numbers(took[question.id])
+        for id_, question in questions.items()
+        if question and question.id in took
+    }
+    return RecordedAnswers(contender.model, contender.ledger, answers, numbers, ran.form.words)
+
+
+def _word(question: Question | None, decisions: dict[str, Decision]) -> str:
+    """Return the label, or the word that stands for another answer."""
+    if question is None:
+        return NO_ANSWER
+    decision = decisions[question.id]
+    if decision.outcome == LABELLED:
+        assert decision.label is not None
+        return decision.label
+    words = {NO_LABEL_FITS: NO_LABEL, INVENTED: INVENTED_ANSWER}
+    return words.get(decision.outcome, NO_ANSWER)
+
+
+def _numbers(took: Answered) -> dict[str, float]:
+    values = {
+        "seconds": took.seconds,
+        "cost": None if took.cost is None else took.cost / DOLLAR,
+        "prompt_tokens": took.prompt_tokens,
+        "answer_tokens": took.answer_tokens,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def write_questions(dataset: Dataset, path: Path, *, redacts: bool) -> int:
+    """Open the hold-out and write its messages, to be answered elsewhere: JSON Lines with ``id``,
+    ``message`` and an empty ``label``. Returns how many. Raises BadInput."""
+    if path.suffix.casefold() not in {".jsonl", ".ndjson"}:
+        raise BadInput(f"--questions {path}: JSON Lines: give a name that ends with .jsonl")
+    if path.exists():
+        raise BadInput(f"--questions {path}: exists: give another name")
+    holdout = open_holdout(dataset, purpose="questions for another model", subject=path.name)
+    lines = []
+    for example in holdout:
+        question = make_question(example.message, redacts=redacts)
+        row = {"id": example.id, "message": question.text if question else "", "label": ""}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_atomically(path, "".join(lines).encode("utf-8", "replace"), mode=PRIVATE)
+    return len(lines)
