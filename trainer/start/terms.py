@@ -211,9 +211,9 @@ def _log_odds(inside: int, of: int, outside: int, of_others: int) -> float:
 
 
 _HEADER = """\
-# The labels of {files}, with words that are typical of each. clerk-trainer start wrote this file.
+# The labels of {files}, with words that are typical of each. {by} wrote this file.
 # Edit it: a description says in one sentence what belongs to its label. Reviewers read it, and
-# every model carries it. Then run the same command again: your version is kept.
+# every model carries it. {then}
 
 name = {name}
 version = "1"
@@ -221,9 +221,28 @@ description = ""
 """
 
 
-def taxonomy_text(name: str, files: Sequence[str], terms: Mapping[str, Sequence[str]]) -> str:
+_BY_START = (
+    "clerk-trainer start",
+    "Then run the same command again: your version is kept.",
+)
+
+BY_TOPICS = (
+    "clerk-trainer taxonomy suggest",
+    "Rename, merge, add, or delete labels: they are only topics so far.",
+)
+"""Who wrote a file of topics, and what to do with it."""
+
+
+def taxonomy_text(
+    name: str,
+    files: Sequence[str],
+    terms: Mapping[str, Sequence[str]],
+    origin: tuple[str, str] = _BY_START,
+) -> str:
     """Return a taxonomy file (TOML) with a label for each key of ``terms``, in that order."""
-    parts = [_HEADER.format(files=", ".join(map(_printable, files)), name=_quoted(name))]
+    by, then = origin
+    listed = ", ".join(map(_printable, files))
+    parts = [_HEADER.format(files=listed, name=_quoted(name), by=by, then=then)]
     for label, words in terms.items():
         described = f"Typical words: {', '.join(words)}." if words else ""
         parts.append(f"[[labels]]\nname = {_quoted(label)}\ndescription = {_quoted(described)}\n")
