@@ -60,10 +60,10 @@ def label(wanted: Wanted, say: Say) -> None:
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        options = WebOptions(port=wanted.port)
+        options = WebOptions(port=wanted.port, batch=batch_id)
         try:
             with serve(desk, options) as address, start_up_frozen():
-                say(f"Label them at {address}/review?batch={batch_id}")
+                say(f"Label them at {address}/review")
                 say("Ctrl-C ends. The same command goes on where you were.")
                 shift.start()
                 while not stopping.is_set() and not shift.wait(0.2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def make_features(
 def _read(kept: Path, key: str) -> Matrix | None:
     """Return the features of these messages; None if the file holds others or is damaged."""
     try:
-        with np.load(kept, allow_pickle=False) as found:
+        with np.load(io.BytesIO(kept.read_bytes()), allow_pickle=False) as found:
             return found["features"] if str(found["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
