@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def label(wanted: Wanted, say: Say) -> None:
             signal.signal(number, lambda *_: stopping.set())
         options = WebOptions(port=wanted.port, batch=batch_id)
         try:
-            with serve(desk, options) as address, start_up_frozen():
+            with _served(desk, options) as address, start_up_frozen():
                 say(f"Label them at {address}/review")
                 say("Ctrl-C ends. The same command goes on where you were.")
                 shift.start()
@@ -72,6 +72,18 @@ def label(wanted: Wanted, say: Say) -> None:
             suggester.stop()
             shift.stop()
             export(desk, batch_id, wanted.out, say)
+
+
+@contextmanager
+def _served(desk: Desk, options: WebOptions) -> Iterator[str]:
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(serve(desk, options))
+        except SettingsError:
+            raise SettingsError(
+                f"{options.host}:{options.port} is taken: give another --port"
+            ) from None
+        yield address
 
 
 def export_labelled(wanted: Wanted, say: Say) -> None:
