@@ -101,9 +101,8 @@ def export(desk: Desk, batch_id: int, out: Path, say: Say) -> None:
     if not done.labelled:
         say(f"Nothing is labelled yet{none}.")
         return
-    say(
-        f"{out}: {done.labelled:,} labelled messages, {done.random:,} of them drawn at random{none}."
-    )
+    drawn = f"{done.random:,} of them drawn at random"
+    say(f"{out}: {done.labelled:,} labelled messages, {drawn}{none}.")
     pace = f"{done.seconds:.1f} s a decision (median)"
     followed = f"; {done.followed:,} of {done.suggested:,} suggestions were right"
     say(f"{pace}{followed if done.suggested else ''}.")
@@ -141,16 +140,14 @@ def _open(database: Database, taxonomy: Taxonomy, wanted: Wanted) -> Desk:
         return open_desk(database, taxonomy=taxonomy, policy=Policy())
     except SettingsError:
         raise SettingsError(
-            f"{wanted.taxonomy} is not the taxonomy that {wanted.data} was begun with, and it stays "
-            "the same while you label: give the old file, or another --data, or carry the decisions "
-            f"over: clerk-desk taxonomy -s project.taxonomy={wanted.taxonomy} -s "
-            f"database.url=sqlite:///{wanted.data / 'desk.db'}"
+            f"{wanted.taxonomy} is not the taxonomy that {wanted.data} was begun with: give the old "
+            "file, or another --data and --out, or carry the decisions over: clerk-desk taxonomy "
+            f"-s project.taxonomy={wanted.taxonomy} "
+            f"-s database.url=sqlite:///{wanted.data / 'desk.db'}"
         ) from None
 
 
-def _announce(
-    found: labelling.Messages, desk: Desk, batch_id: int, added: int, say: Say
-) -> None:
+def _announce(found: labelling.Messages, desk: Desk, batch_id: int, added: int, say: Say) -> None:
     id_ = f"id {found.id_column!r}" if found.id_column else "ids made from the text"
     say(f"{found.name}: {found.found}; message {found.message_column!r}, {id_}")
     for note in found.notes:
@@ -163,7 +160,8 @@ def _announce(
 
 
 class Suggester:
-    """Starts ``clerk-trainer suggest`` and stores its suggestions. One thread calls ``run_once``."""
+    """Starts ``clerk-trainer suggest`` and stores what it suggests. One thread calls ``run_once``,
+    any ``stop``."""
 
     def __init__(
         self, desk: Desk, batch_id: int, wanted: Wanted, message_column: str, say: Say
@@ -214,17 +212,21 @@ class Suggester:
             process.wait()
 
     def _take(self, code: int) -> None:
-        if code == 0:
-            try:
-                labelling.plan(
-                    self._desk, self._batch_id, read_suggestions(self._suggestions)
-                )
-                return
-            except RecordRefused as error:
-                why = str(error)
-        else:
-            lines = self._log.read_text("utf-8", "replace").strip().splitlines()
-            why = lines[-1] if lines else f"clerk-trainer suggest ended with code {code}"
-        if why != self._failed:
+        why = self._problem() if code else self._apply()
+        if why and why != self._failed:
             self._say(f"No suggestions: {why}. Labelling goes on without them.")
         self._failed = why
+
+    def _problem(self) -> str:
+        """Return the last line that the process wrote."""
+        lines = self._log.read_text("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "clerk-trainer suggest ended without a word"
+
+    def _apply(self) -> str:
+        """Store the suggestions; return what is wrong with the file, "" if nothing is."""
+        try:
+            suggestions = read_suggestions(self._suggestions)
+        except RecordRefused as error:
+            return str(error)
+        labelling.plan(self._desk, self._batch_id, suggestions)
+        return ""

@@ -73,7 +73,9 @@ def read_messages(path: Path, message_column: str | None, id_column: str | None)
     ids = [given for _, given in first.values() if given]
     if len(set(ids)) < len(ids):
         if id_column is not None:
-            raise Refused(f"{path.name}: ids in {id_column!r} occur twice: name another --id-column")
+            raise Refused(
+                f"{path.name}: ids in {id_column!r} occur twice: name another --id-column"
+            )
         notes.append(f"ids in {id_!r} occur twice: ids are made from the text")
         id_ = None
     if blank:

@@ -68,7 +68,7 @@ def run(shop: Shop, seed: int, skew: float) -> dict[int, tuple[float, ...]]:
     sample = [at for at, is_drawn in zip(pool, drawn, strict=True) if is_drawn]
     others = [at for at, is_drawn in zip(pool, drawn, strict=True) if not is_drawn]
     known: list[int] = []
-    found = {}
+    found: dict[int, tuple[float, ...]] = {}
     while len(known) < SIZES[-1]:
         if known:
             probabilities = predict(shop.x[known], shop.y[known], shop.x[others], shop.labels)
@@ -89,7 +89,9 @@ def main() -> None:
     given = parser.parse_args()
     shop = read_shop()
     runs = [run(shop, seed, given.skew) for seed in range(given.runs)]
-    print("labels  accuracy: random  chosen  difference (95 %)   recall: random  chosen  difference")
+    print(
+        "labels  accuracy: random  chosen  difference (95 %)   recall: random  chosen  difference"
+    )
     for size in SIZES:
         found = np.array([each[size] for each in runs])
         line = f"{size:6}"

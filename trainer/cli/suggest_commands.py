@@ -97,8 +97,8 @@ def suggest(
         }
         none = "" if done.suggestions else " (two different labels are needed)"
         text = (
-            f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages{none}, "
-            f"in {done.seconds:,.1f} s"
+            f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages"
+            f"{none}, in {done.seconds:,.1f} s"
         )
         show_text(result, text, as_json=as_json)
 

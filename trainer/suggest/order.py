@@ -68,7 +68,8 @@ def suggest(
     is_open = targets < 0
     found: list[Suggestion] = []
     if is_open.any() and len(np.unique(targets[~is_open])) > 1:
-        probabilities = predict(features[~is_open], targets[~is_open], features[is_open], len(names))
+        asked = features[is_open]
+        probabilities = predict(features[~is_open], targets[~is_open], asked, len(names))
         digests = [digest for digest, open_ in zip(texts, is_open, strict=True) if open_]
         found = [
             Suggestion(
@@ -77,7 +78,7 @@ def suggest(
                 names[int(probabilities[at].argmax())],
                 round(min(1.0, float(probabilities[at].max())), 4),
             )
-            for at in order(probabilities, features[is_open], seed=len(known))
+            for at in order(probabilities, asked, seed=len(known))
         ]
     write_suggestions(out, found)
     return Suggested(len(known), len(found), time.perf_counter() - began)
@@ -116,4 +117,3 @@ def read_labelled(path: Path, names: tuple[str, ...]) -> dict[str, tuple[str, st
     except TableError as error:
         raise BadInput(str(error)) from error
     return found
-

@@ -80,9 +80,7 @@ class Person:
 
     def send(self, path: str, **form: str) -> str:
         data = urlencode(form).encode() if form else None
-        asked = urllib.request.Request(  # noqa: S310 - on loopback
-            self._address + path, data, {"Sec-Fetch-Site": "none"}
-        )
+        asked = urllib.request.Request(self._address + path, data, {"Sec-Fetch-Site": "none"})
         with self._open.open(asked, timeout=60) as answer:
             return str(answer.read().decode())
 

@@ -64,9 +64,7 @@ def decide(
 
 
 def suggestions(messages: Sequence[str], label: str = "delivery") -> list[Suggestion]:
-    return [
-        Suggestion("suggestions/1", message_sha256(each), label, 0.6) for each in messages
-    ]
+    return [Suggestion("suggestions/1", message_sha256(each), label, 0.6) for each in messages]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -80,7 +78,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     ("rows", "message", "id_"),
     [
         ([["id", "text"], ["1", "Where is it?"], ["2", "Give it back"]], "text", "id"),
-        ([["Queue", "Anliegen"], ["a", "Wo ist mein Paket?"], ["b", "Geld zurück"]], "Anliegen", None),
+        ([["Queue", "Anliegen"], ["a", "Wo ist das Paket?"], ["b", "Geld her"]], "Anliegen", None),
         ([["key", "subject", "Body"], ["1", "Hi", "Where?"], ["2", "Yo", "When?"]], "Body", "key"),
         # Ids that name two messages are no ids.
         ([["id", "text"], ["1", "Where is it?"], ["1", "Give it back"]], "text", None),
@@ -136,9 +134,7 @@ def test_every_fourth_message_is_drawn_at_random_and_seen_without_a_suggestion(
         seen += decide(world, ann, batch_id, 20)
     assert [task.blind for task in seen] == [at % 4 == 3 for at in range(80)]
     suggested = [task.asked.suggested if task.asked else None for task in seen]
-    assert suggested == [
-        None if at < 20 or at % 4 == 3 else "delivery" for at in range(80)
-    ]
+    assert suggested == [None if at < 20 or at % 4 == 3 else "delivery" for at in range(80)]
 
 
 def test_a_model_orders_the_others_and_leaves_the_random_sample_as_it_is(

@@ -188,10 +188,8 @@ def test_planted_topics_are_found_and_the_file_holds_terms_alone(
     assert taxonomy.names == tuple(each["name"] for each in found["topics"])
     assert sum(each["messages"] for each in found["topics"]) == 160
     # Each topic has the words of one label, and each label's words are in one topic.
-    said = [
-        {label for label, words in WORDS.items() if set(words) & set(" ".join(each["terms"]).split())}
-        for each in found["topics"]
-    ]
+    terms = [set(" ".join(each["terms"]).split()) for each in found["topics"]]
+    said = [{label for label, words in WORDS.items() if own & set(words)} for own in terms]
     assert sorted(map(sorted, said)) == [[label] for label in sorted(WORDS)]
     assert not any(text in out.read_text() for text in plain)
 
