@@ -69,8 +69,8 @@ def label(wanted: Wanted, say: Say) -> None:
                 while not stopping.is_set() and not shift.wait(0.2):
                     pass
         finally:
-            suggester.stop()
             shift.stop()
+            suggester.stop()
             export(desk, batch_id, wanted.out, say)
 
 
@@ -140,7 +140,7 @@ def _open(database: Database, taxonomy: Taxonomy, wanted: Wanted) -> Desk:
         return open_desk(database, taxonomy=taxonomy, policy=Policy())
     except SettingsError:
         raise SettingsError(
-            f"{wanted.taxonomy} is not the taxonomy that {wanted.data} was begun with: give the old "
+            f"{wanted.taxonomy} is not the taxonomy that {wanted.data} was begun with: give that "
             "file, or another --data and --out, or carry the decisions over: clerk-desk taxonomy "
             f"-s project.taxonomy={wanted.taxonomy} "
             f"-s database.url=sqlite:///{wanted.data / 'desk.db'}"
@@ -160,8 +160,7 @@ def _announce(found: labelling.Messages, desk: Desk, batch_id: int, added: int, 
 
 
 class Suggester:
-    """Starts ``clerk-trainer suggest`` and stores what it suggests. One thread calls ``run_once``,
-    any ``stop``."""
+    """Starts ``clerk-trainer suggest`` and stores what it suggests. For one thread."""
 
     def __init__(
         self, desk: Desk, batch_id: int, wanted: Wanted, message_column: str, say: Say
@@ -181,7 +180,6 @@ class Suggester:
         self._process: subprocess.Popen[bytes] | None = None
         self._at = 0  # decisions at which the next process starts
         self._failed = ""
-        self._stopped = False
 
     def run_once(self) -> int:
         """Start the process if it is due, and take in what it has written."""
@@ -189,24 +187,26 @@ class Suggester:
             code = self._process.poll()
             if code is not None:
                 self._process = None
-                if not self._stopped:
-                    self._take(code)
+                self._take(code)
             return 0
         decided = labelling.count_labelled(self._desk, self._batch_id)
-        if decided < self._at or self._stopped:
+        if decided < self._at:
             return 0
         labelling.write_labelled(self._desk, self._batch_id, self._out)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the desk, which then ends it
             )
         # From the last multiple: after a restart suggestions are made at once.
         self._at = (decided // SUGGEST_EVERY + 1) * SUGGEST_EVERY
         return 0
 
     def stop(self) -> None:
-        """End the process; nothing of it is taken in any more."""
-        self._stopped = True
+        """End the process. Nobody calls ``run_once`` any more."""
         if (process := self._process) is not None:
             process.terminate()
             process.wait()

@@ -168,13 +168,16 @@ def plan(desk: Desk, batch_id: int, suggestions: Sequence[Suggestion] = ()) -> i
         assert batch is not None
         open_ = batches.open_tasks(tx, batch_id)
         done = batches.count_decided(tx, batch_id)
-        random = [item for item, _, blind in open_ if blind]
-        others = [(item, digest) for item, digest, blind in open_ if not blind]
+        random = [item for item, _, blind, _ in open_ if blind]
+        others = [(item, digest) for item, digest, blind, _ in open_ if not blind]
         others.sort(key=lambda each: rank.get(each[1], len(rank)))
         places = {item: EVERY * (done[True] + at + 1) - 1 for at, item in enumerate(random)}
         for at, (item, _) in enumerate(others, done[False]):
             places[item] = EVERY * (at // (EVERY - 1)) + at % (EVERY - 1)
-        batches.arrange(tx, {item: batch.begun_ms + place for item, place in places.items()})
+        now = {item: received_ms for item, _, _, received_ms in open_}
+        wanted = {item: batch.begun_ms + place for item, place in places.items()}
+        # Most of a large file stays where it is.
+        batches.arrange(tx, {item: at for item, at in wanted.items() if at != now[item]})
         known = {
             item: (suggestions[rank[digest]].label, suggestions[rank[digest]].confidence)
             for item, digest in others

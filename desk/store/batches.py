@@ -194,11 +194,11 @@ class Labelled:
     seconds: float
 
 
-def open_tasks(tx: Tx, batch_id: int) -> list[tuple[int, str, bool]]:
-    """Return the tasks of a batch that nobody has decided: item, digest of the message, and whether
-    it is blind; in the order of the digests."""
+def open_tasks(tx: Tx, batch_id: int) -> list[tuple[int, str, bool, int]]:
+    """Return the tasks of a batch that nobody has decided: item, digest of the message, whether it
+    is blind, and when it was received (Unix ms); in the order of the digests."""
     query = (
-        sa.select(items.c.id, items.c.message_sha256, items.c.blind)
+        sa.select(items.c.id, items.c.message_sha256, items.c.blind, items.c.received_ms)
         .where(items.c.batch_id == batch_id, items.c.state == "open")
         .order_by(items.c.message_sha256)
     )

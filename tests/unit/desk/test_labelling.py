@@ -19,6 +19,7 @@ from desk.service import labelling, reviewing
 from desk.service.viewing import Task
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
+from tests.support.trainer_world import call
 from worker.contract.exchange import Suggestion
 from worker.contract.text import message_sha256
 
@@ -35,8 +36,8 @@ def texts(count: int) -> list[str]:
     return [f"message {number}: where is my parcel?" for number in range(count)]
 
 
-def load(world: DeskWorld, tmp_path: Path, messages: Sequence[str]) -> int:
-    file = table(tmp_path / "m.csv", [["message"], *([each] for each in messages)])
+def load(world: DeskWorld, tmp_path: Path, messages: Sequence[str], name: str = "m.csv") -> int:
+    file = table(tmp_path / name, [["message"], *([each] for each in messages)])
     return labelling.load_messages(world.desk, labelling.read_messages(file, None, None))[0]
 
 
@@ -153,36 +154,32 @@ def test_a_model_orders_the_others_and_leaves_the_random_sample_as_it_is(
     assert set(chosen[:10]) <= set(wanted[:30])
 
 
+@pytest.mark.slow
 def test_the_random_sample_is_unbiased_whatever_the_model_asks_for(
-    new_database: Callable[[], str], tmp_path: Path
+    world: DeskWorld, tmp_path: Path
 ) -> None:
     """A model that asks for one label alone, on files of which three in ten messages have it."""
-    from desk.store.database import Database
-
-    shares = {"random": [], "active": []}  # type: dict[str, list[float]]
-    for seed in range(12):
-        database = Database(new_database())
-        world = DeskWorld(database)
+    shares: dict[str, list[bool]] = {"random": [], "active": []}
+    ann = world.person("ann")
+    for seed in range(8):
         draw = random.Random(seed)
         truth = {
             f"{seed}/{at}: where is my parcel?": "payment" if draw.random() < 0.3 else "refund"
-            for at in range(240)
+            for at in range(160)
         }
-        batch_id, ann = load(world, tmp_path, list(truth)), world.person("ann")
-        wanted = sorted(truth, key=lambda text: truth[text])
-        for _ in range(4):
-            decide(world, ann, batch_id, 25, truth.__getitem__)
-            labelling.plan(world.desk, batch_id, suggestions(wanted))
+        batch_id = load(world, tmp_path, list(truth), f"{seed}.csv")
+        decide(world, ann, batch_id, 25, truth.__getitem__)
+        labelling.plan(
+            world.desk, batch_id, suggestions(sorted(truth, key=lambda text: truth[text]))
+        )
+        decide(world, ann, batch_id, 30, truth.__getitem__)
         labelling.write_labelled(world.desk, batch_id, tmp_path / "out.jsonl")
-        rows = rows_of(tmp_path / "out.jsonl")
-        assert len(rows) == 100
-        for how, found in shares.items():
-            mine = [row["label"] == "payment" for row in rows if row["chosen"] == how]
-            found.append(sum(mine) / len(mine))
-        database.close()
-    # 12 samples of about 44: a standard error of 0.02.
-    assert abs(sum(shares["random"]) / 12 - 0.3) < 0.06
-    assert sum(shares["active"]) / 12 > 0.8
+        for row in rows_of(tmp_path / "out.jsonl"):
+            shares[row["chosen"]].append(row["label"] == "payment")
+    # Of about 256 at random, a standard error of 0.03.
+    assert len(shares["random"]) > 240
+    assert abs(sum(shares["random"]) / len(shares["random"]) - 0.3) < 0.1
+    assert sum(shares["active"]) / len(shares["active"]) > 0.8
 
 
 def test_a_longer_file_adds_its_new_messages_and_asks_nothing_again(
@@ -225,6 +222,26 @@ def test_followed_suggestions_are_counted(world: DeskWorld, tmp_path: Path) -> N
     right = sum("message 1" in row["message"] for row in rows_of(tmp_path / "out.jsonl")
                 if row["chosen"] == "active")  # fmt: skip
     assert (done.suggested, done.followed, done.random) == (9, right, 3)
+
+
+@pytest.mark.slow
+def test_prepare_takes_the_file_as_it_is(world: DeskWorld, tmp_path: Path) -> None:
+    truth = {f"{word} number {at}, please help": word for at in range(30) for word in LABELS}
+    batch_id, ann = load(world, tmp_path, list(truth)), world.person("ann")
+    labelling.plan(world.desk, batch_id, suggestions(list(truth)))
+    decide(world, ann, batch_id, 100, truth.__getitem__)
+    out = tmp_path / "m.labelled.jsonl"
+    labelling.write_labelled(world.desk, batch_id, out)
+    listed = "".join(f'[[labels]]\nname = "{label}"\n' for label in LABELS)
+    (tmp_path / "t.toml").write_text(f'name = "shop"\nversion = "1"\n{listed}')
+    code, _, error = call(
+        *("prepare", "--input", out, "--taxonomy", tmp_path / "t.toml"),
+        *("--out", tmp_path / "data", "--source-column", "label_source"),
+        *("--minimum-per-label", 3, "--json"),
+    )
+    assert code == 0, error
+    manifest = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert set(manifest["label_sources"]["train"]) == {"person"}
 
 
 # --- the process that suggests ---
@@ -290,6 +307,3 @@ def test_stopping_ends_the_process(world: DeskWorld, tmp_path: Path) -> None:
     assert process is not None
     made.stop()
     assert process.poll() is not None
-    made.run_once()
-    made.run_once()
-    assert made._process is None
