@@ -17,12 +17,15 @@ from desk.errors import Refused
 from desk.labelling import Suggester, Wanted
 from desk.service import labelling, reviewing
 from desk.service.viewing import Task
+from desk.store.database import Database
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
 from tests.support.trainer_world import call
-from worker.contract.exchange import Suggestion
+from worker.contract.exchange import Suggestion, write_suggestions
+from worker.contract.taxonomy import Label, Taxonomy
 from worker.contract.text import message_sha256
 
+SAMPLES = Path(__file__).parents[3] / "worker" / "demo" / "data" / "train.jsonl"
 LABELS = ("refund", "delivery", "payment", "other")
 
 
@@ -225,19 +228,26 @@ def test_followed_suggestions_are_counted(world: DeskWorld, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_prepare_takes_the_file_as_it_is(world: DeskWorld, tmp_path: Path) -> None:
-    truth = {f"{word} number {at}, please help": word for at in range(30) for word in LABELS}
-    batch_id, ann = load(world, tmp_path, list(truth)), world.person("ann")
-    labelling.plan(world.desk, batch_id, suggestions(list(truth)))
-    decide(world, ann, batch_id, 100, truth.__getitem__)
+def test_prepare_takes_the_file_as_it_is(database: Database, tmp_path: Path) -> None:
+    names = ("refund", "payment", "account_access")
+    samples = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
+    truth = {
+        row["message"]: row["label"] for name in names for row in samples if row["label"] == name
+    }
+    world = DeskWorld(
+        database, taxonomy=Taxonomy("shop", "1", "", tuple(Label(name) for name in names))
+    )
+    some = random.Random(1).sample(sorted(truth), 120)
+    batch_id, ann = load(world, tmp_path, some), world.person("ann")
+    labelling.plan(world.desk, batch_id, suggestions(some, "refund"))
+    decide(world, ann, batch_id, 90, truth.__getitem__)
     out = tmp_path / "m.labelled.jsonl"
     labelling.write_labelled(world.desk, batch_id, out)
-    listed = "".join(f'[[labels]]\nname = "{label}"\n' for label in LABELS)
+    listed = "".join(f'[[labels]]\nname = "{label}"\n' for label in names)
     (tmp_path / "t.toml").write_text(f'name = "shop"\nversion = "1"\n{listed}')
     code, _, error = call(
         *("prepare", "--input", out, "--taxonomy", tmp_path / "t.toml"),
-        *("--out", tmp_path / "data", "--source-column", "label_source"),
-        *("--minimum-per-label", 3, "--json"),
+        *("--out", tmp_path / "data", "--source-column", "label_source", "--json"),
     )
     assert code == 0, error
     manifest = json.loads((tmp_path / "data" / "dataset.json").read_text())
@@ -267,8 +277,6 @@ def test_suggestions_are_made_at_the_start_and_after_every_25_decisions(
     made = suggester(world, tmp_path, batch_id, [])
     file = tmp_path / "suggestions.jsonl"
     given = suggestions(texts(120), "payment")
-    from worker.contract.exchange import write_suggestions
-
     write_suggestions(file, given)
     made._command = [sys.executable, "-c", ""]
     finish(made)
