@@ -5,13 +5,14 @@
 Each run draws a test part from the sample shop's messages and labels the others, whose labels are
 known, in batches of 25: at random, or three in four by ``clerk-trainer suggest`` and one in four at
 random. The same cheap model learns from both, and is measured on the test part. With ``--skew``
-each label is that much rarer than the one before, in an order drawn anew in each run.
+each label is that much rarer than the one before, in an order that is drawn again for each run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from worker.contract.text import message_sha256
 
 SAMPLES = Path(__file__).parents[2] / "worker" / "demo" / "data" / "train.jsonl"
 SIZES = (50, 100, 200, 400)
-KEPT = Path("/tmp") / "bench-labelling.npz"
+KEPT = Path(tempfile.gettempdir()) / "bench-labelling.npz"
 _TEST = 1_000
 
 
