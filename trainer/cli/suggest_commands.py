@@ -35,7 +35,7 @@ MessageColumn = Annotated[
 ]
 
 taxonomy_app = typer.Typer(
-    help="Labels that do not exist yet.",
+    help="A first set of labels, from topics of messages (taxonomy suggest).",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
