@@ -18,7 +18,7 @@ from worker.contract.exchange import PRIVATE
 from worker.contract.text import message_sha256, normalize
 
 MOST = 5_000
-"""Messages that are compared with each other. Their features take about 10 ms a message, once."""
+"""Messages that are compared with each other. Their features take about 20 ms of CPU each, once."""
 
 
 def read_texts(path: Path, message_column: str | None) -> dict[str, str]:
