@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from desk.errors import SettingsError
 from desk.service import labelling
@@ -106,7 +107,7 @@ def export(desk: Desk, batch_id: int, out: Path, say: Say) -> None:
     pace = f"{done.seconds:.1f} s a decision (median)"
     followed = f"; {done.followed:,} of {done.suggested:,} suggestions were right"
     say(f"{pace}{followed if done.suggested else ''}.")
-    say(f"Next: clerk-trainer start {out} --source-column label_source --out first")
+    say(f"Next: clerk-trainer start {quote(str(out))} --source-column label_source --out first")
 
 
 @contextmanager
@@ -118,10 +119,9 @@ def _opened(wanted: Wanted, say: Say) -> Iterator[tuple[Desk, int, labelling.Mes
         raise SettingsError(f"--taxonomy: {error}") from None
     found = labelling.read_messages(wanted.messages, wanted.message_column, wanted.id_column)
     is_new = not (wanted.data / "desk.db").exists()
-    if is_new and wanted.out.exists():
+    if wanted.out.exists() and (is_new or not labelling.is_labelled(wanted.out)):
         raise SettingsError(
-            f"{wanted.out}: exists, and {wanted.data}, which it would come from, does not: give "
-            "another --out"
+            f"{wanted.out}: exists, and does not come from {wanted.data}: give another --out"
         )
     wanted.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(f"sqlite:///{wanted.data / 'desk.db'}")

@@ -209,11 +209,11 @@ def count_labelled(desk: Desk, batch_id: int) -> int:
 
 def write_labelled(desk: Desk, batch_id: int, out: Path) -> Summary:
     """Write the labelled messages as JSON Lines: ``id``, ``message``, ``label``, ``label_source``
-    and ``chosen``, which is ``random`` or ``active``. Without any the file is not written."""
+    and ``chosen``, which is ``random`` or ``active``. Without any no file is made."""
     with desk.database.read() as tx:
         found = batches.labelled(tx, batch_id)
     rows = [each for each in found if each.label is not None]
-    if rows:
+    if rows or out.exists():
         lines = (json.dumps(_row(each), ensure_ascii=False) + "\n" for each in rows)
         write_atomically(out, "".join(lines).encode(), mode=PRIVATE)
     shown = [each for each in found if each.suggested is not None]
@@ -225,6 +225,13 @@ def write_labelled(desk: Desk, batch_id: int, out: Path) -> Summary:
         suggested=len(shown),
         followed=sum(each.suggested == each.label for each in shown),
     )
+
+
+def is_labelled(path: Path) -> bool:
+    """Whether a file looks like one of ``write_labelled``."""
+    with path.open("rb") as file:
+        first = file.readline()
+    return not first or (first.startswith(b'{"id": ') and b'"chosen": ' in first)
 
 
 def _row(each: Labelled) -> Mapping[str, str | None]:

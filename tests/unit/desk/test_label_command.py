@@ -136,8 +136,17 @@ def test_labels_whose_database_is_gone_are_not_overwritten(folder: Path) -> None
     (folder / "m.labelled.jsonl").write_text("{}\n")
     done = run(folder)
     assert done.returncode == 2
-    assert "does not: give another --out" in done.stderr
+    assert "does not come from" in done.stderr
     assert (folder / "m.labelled.jsonl").read_text() == "{}\n"
+    # Nor is another file, once there is a database.
+    (folder / "m.labelled.jsonl").unlink()
+    with serving(folder):
+        pass
+    before = (folder / "m.jsonl").read_text()
+    done = run(folder, "--export", "--out", str(folder / "m.jsonl"))
+    assert done.returncode == 2
+    assert "give another --out" in done.stderr
+    assert (folder / "m.jsonl").read_text() == before
 
 
 def test_a_taken_port_is_one_line(folder: Path) -> None:

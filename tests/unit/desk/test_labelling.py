@@ -206,6 +206,8 @@ def test_the_file_has_what_holds_and_says_who_decided(world: DeskWorld, tmp_path
     first = decide(world, ann, batch_id, 3)
     decide(world, ann, batch_id, 1, lambda _: None)
     undone = decide(world, ann, batch_id, 1)[0]
+    assert labelling.write_labelled(world.desk, batch_id, out).labelled == 4
+    assert labelling.is_labelled(out)
     reviewing.undo(world.desk, ann)
     done = labelling.write_labelled(world.desk, batch_id, out)
     assert (done.labelled, done.none, done.random) == (3, 1, 3)
