@@ -10,6 +10,7 @@ import typer
 
 from desk import __version__
 from desk.cli.circle import advice_app, proposal_app, tasks_app
+from desk.cli.label_command import label
 from desk.cli.options import Config, Sets, command_group, load, load_typed, opened, opened_database
 from desk.errors import (
     DeskStopped,
@@ -41,6 +42,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(rich_help_panel="Without Kafka")(label)
 people_app = command_group("Users: add one with a password, change a password or a role, list all.")
 app.add_typer(people_app, name="people", rich_help_panel="Reviewers")
 app.add_typer(tasks_app, name="tasks", rich_help_panel="Decisions")

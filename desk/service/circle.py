@@ -42,7 +42,8 @@ ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "lear
 
 NOTHING = Progress(**dict.fromkeys((field.name for field in fields(Progress)), 0))
 
-_AT_ONCE = 200  # tasks per transaction: on SQLite reviewers wait for it
+AT_ONCE = 200
+"""Tasks per transaction: on SQLite reviewers wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +107,13 @@ def all_progress(desk: Desk) -> list[BatchProgress]:
 
 
 def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tuple[int, int]:
-    """Return the batch's id and how many tasks were new; one transaction for each ``_AT_ONCE``."""
+    """Return the batch's id and how many tasks were new; one transaction for each ``AT_ONCE``."""
     first = tasks[0]
     # The same file loaded again is the same batch, so an interrupted load is completed.
     key = sha256_json(["batch", first.dataset, first.batch, first.purpose])
     by = person.id if person is not None else None
     added = batch_id = 0
-    for begin in range(0, len(tasks), _AT_ONCE):
+    for begin in range(0, len(tasks), AT_ONCE):
         now_ms = desk.clock()
         with desk.database.write() as tx:
             batch_id = batches.begin(
@@ -124,17 +125,18 @@ def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tup
                 person_id=by,
                 now_ms=now_ms,
             )
-            chunk = tasks[begin : begin + _AT_ONCE]
-            made = [_new_task(desk, task, batch_id, key, now_ms) for task in chunk]
+            chunk = tasks[begin : begin + AT_ONCE]
+            made = [new_task(desk, task, batch_id, key, now_ms) for task in chunk]
             added += batches.add(tx, batch_id, made, now_ms)
-            if begin + _AT_ONCE >= len(tasks):
+            if begin + AT_ONCE >= len(tasks):
                 batches.finish(tx, batch_id, now_ms)
                 detail = {"batch": batch_id, "purpose": first.purpose, "new": added}
                 people.log(tx, now_ms, by, "tasks.loaded", detail=detail)
     return batch_id, added
 
 
-def _new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> NewTask:
+def new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> NewTask:
+    """Return a task as the store takes it. ``key`` is the batch's."""
     text = message_text(task.text)
     label = task.suggested or task.label or ""
     blind = task.purpose == "audit"

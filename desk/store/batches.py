@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from desk.store import items as items_store
 from desk.store.database import Tx
 from desk.store.items import FoundText, NewItem, insert_ignore
-from desk.store.tables import batches, decisions, items, people, similar, tasks
+from desk.store.tables import batches, decisions, items, people, similar, tasks, texts
 from worker.contract.exchange import Purpose
 
 
@@ -179,6 +179,85 @@ def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
     if likes:
         tx.execute(similar.insert(), likes)
     return len(missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A decided task of a batch, for a file of labelled messages. ``label`` is None if none fits;
+    ``suggested`` is the label that was suggested, None without one."""
+
+    message_id: str
+    message_sha256: str
+    text: str
+    label: str | None
+    suggested: str | None
+    blind: bool
+    seconds: float
+
+
+def open_tasks(tx: Tx, batch_id: int) -> list[tuple[int, str, bool, int]]:
+    """Return the tasks of a batch that nobody has decided: item, digest of the message, whether it
+    is blind, and when it was received (Unix ms); in the order of the digests."""
+    query = (
+        sa.select(items.c.id, items.c.message_sha256, items.c.blind, items.c.received_ms)
+        .where(items.c.batch_id == batch_id, items.c.state == "open")
+        .order_by(items.c.message_sha256)
+    )
+    return [tuple(row) for row in tx.execute(query)]
+
+
+def count_decided(tx: Tx, batch_id: int) -> Mapping[bool, int]:
+    """Return how many tasks of a batch are decided or in dispute, of those that are blind (True)
+    and of the others."""
+    query = (
+        sa.select(items.c.blind, sa.func.count())
+        .where(items.c.batch_id == batch_id, items.c.state.in_(("decided", "dispute")))
+        .group_by(items.c.blind)
+    )
+    found = {bool(blind): int(count) for blind, count in tx.execute(query)}
+    return {blind: found.get(blind, 0) for blind in (True, False)}
+
+
+def arrange(tx: Tx, received_ms: Mapping[int, int]) -> None:
+    """Set when items count as received (item -> Unix ms): the order of a batch."""
+    if received_ms:
+        tx.execute(
+            items.update().where(items.c.id == sa.bindparam("item")),
+            [{"item": item, "received_ms": at} for item, at in received_ms.items()],
+        )
+
+
+def suggest(tx: Tx, suggested: Mapping[int, tuple[str, float]]) -> None:
+    """Set the suggested labels of tasks: item -> (label, confidence)."""
+    if suggested:
+        tx.execute(
+            tasks.update().where(tasks.c.item_id == sa.bindparam("item")),
+            [
+                {"item": item, "suggested_label": label, "confidence": confidence}
+                for item, (label, confidence) in suggested.items()
+            ],
+        )
+
+
+def labelled(tx: Tx, batch_id: int) -> list[Labelled]:
+    """Return the decided tasks of a batch whose text is here, in the order of the decisions."""
+    query = (
+        sa.select(
+            items.c.message_id,
+            items.c.message_sha256,
+            texts.c.text,
+            items.c.outcome_label,
+            tasks.c.suggested_label,
+            items.c.blind,
+            decisions.c.seconds,
+        )
+        .join(tasks, tasks.c.item_id == items.c.id)
+        .join(texts, texts.c.item_id == items.c.id)
+        .join(decisions, decisions.c.id == items.c.outcome_decision_id)
+        .where(items.c.batch_id == batch_id, items.c.state == "decided")
+        .order_by(items.c.outcome_decision_id)
+    )
+    return [Labelled(*row) for row in tx.execute(query)]
 
 
 def everything(tx: Tx) -> list[Batch]:

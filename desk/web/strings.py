@@ -237,6 +237,8 @@ ENGLISH: Mapping[str, str] = {
     "asked.check": "Is this label right?",
     "asked.audit": "Audit of the hold-out: decided without any label.",
     "asked.learn": "Its label would teach the model most.",
+    "asked.new": "It has no label yet.",
+    "asked.random": "Drawn at random: decided without a suggestion.",
     "doubt.check": "The models say: wrong with a probability of {share}.",
     "doubt.learn": "The model is {share} sure of that.",
     "task.labels": "Which label fits?",

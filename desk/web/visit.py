@@ -24,7 +24,10 @@ from desk.store.types import Person, Role
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """Where the pages are served, and how users sign in. Times in milliseconds; port 0 is any."""
+    """Where the pages are served, and how users sign in. Times in milliseconds; port 0 is any.
+
+    ``batch`` is the only batch of a desk without Kafka: what is decided if no queue is named.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8090
@@ -37,6 +40,7 @@ class WebOptions:
     owners: tuple[str, ...] = ()
     longest_ms: int = 12 * 3_600_000
     idle_ms: int = 2 * 3_600_000
+    batch: int | None = None
 
     @property
     def session_cookie(self) -> str:

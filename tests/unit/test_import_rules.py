@@ -55,6 +55,7 @@ OWNERS = {
         "trainer/duel",
         "trainer/model",
         "trainer/statistics",
+        "trainer/suggest",
     ),
     "spacy": ("trainer/dataset",),
     "tokenizers": ("trainer/model", "worker/engine"),

@@ -23,6 +23,7 @@ from trainer.cli.prepare_command import prepare
 from trainer.cli.report_commands import cost, report
 from trainer.cli.start_command import start
 from trainer.cli.store_commands import list_adapters, promote, publish, rollback
+from trainer.cli.suggest_commands import suggest, taxonomy_app
 from trainer.cli.train_commands import check, complete, sweep, train
 from worker.common.errors import print_private, show_private
 
@@ -69,7 +70,8 @@ def root(
 _COMMANDS = {
     "All at once": (start,),
     "Every day": (prepare, check, train, evaluate, duel, report),
-    "Sometimes": (label, import_, sweep, complete, cascade, cost),
+    "Before there are labels": (label, suggest),
+    "Sometimes": (import_, sweep, complete, cascade, cost),
     "Reviewers and the next version": (audit_sample, audit, tasks, answers, advise, propose),
     "The store": (publish, promote, rollback, list_adapters),
 }
@@ -81,6 +83,7 @@ _NAMES = {list_adapters: "list", import_: "import"}
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(_NAMES.get(_command), rich_help_panel=_panel)(_command)
+app.add_typer(taxonomy_app, name="taxonomy", rich_help_panel="Before there are labels")
 
 
 def main() -> None:

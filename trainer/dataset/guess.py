@@ -16,6 +16,9 @@ from worker.common.tables import Table
 
 Field = Literal["message", "label", "id", "sublabel", "time"]
 
+NO_LABELS = "without labels, give some first: clerk-desk label {file} --taxonomy FILE"
+"""The remedy, where a file has messages alone (docs/labelling.md)."""
+
 
 def _words_of(text: str) -> tuple[str, ...]:
     return tuple(text.split())

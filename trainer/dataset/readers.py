@@ -17,7 +17,7 @@ from typing import NamedTuple, cast, get_args
 
 from trainer.dataset.findings import Findings
 from trainer.dataset.folder import LabelOrigin, Row
-from trainer.dataset.guess import Field, ambiguity, guess_columns
+from trainer.dataset.guess import NO_LABELS, Field, ambiguity, guess_columns
 from trainer.dataset.saved import find_shards
 from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
@@ -193,9 +193,10 @@ def choose_columns(wanted: ColumnNames, table: Table) -> ChosenColumns:
         elif field in guess.candidates:
             wrong.append(ambiguity(field, guess.candidates[field]))
         elif field not in _OPTIONAL:
+            hint = f" ({NO_LABELS.format(file=table.name)})" if field == "label" else ""
             wrong.append(
-                f"no column looks like the {field}. There are: {', '.join(table.columns)}. Name "
-                f"one by --{field}-column"
+                f"no column looks like the {field}{hint}. There are: {', '.join(table.columns)}. "
+                f"Name one by --{field}-column"
             )
     free = [name for name in table.columns if name not in taken.values()]
     if SOURCE in free:

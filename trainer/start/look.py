@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from trainer.dataset.findings import FIRST
-from trainer.dataset.guess import ColumnGuess, fold_name, guess_columns
+from trainer.dataset.guess import NO_LABELS, ColumnGuess, fold_name, guess_columns
 from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
 from worker.common.tables import Table, TableError, read_table
@@ -134,7 +134,8 @@ def _find(
         return None
     at = made.index(None)
     table = tables[at]
-    question = f"{table.name}: no column looks like the {what}. Which one is it?"
+    hint = f" ({NO_LABELS.format(file=table.name)})" if what == "label" else ""
+    question = f"{table.name}: no column looks like the {what}{hint}. Which one is it?"
     return choose(question, table.columns, flag), "you chose it"
 
 

@@ -211,9 +211,9 @@ def _log_odds(inside: int, of: int, outside: int, of_others: int) -> float:
 
 
 _HEADER = """\
-# The labels of {files}, {how}. clerk-trainer start wrote this file.
+# The labels of {files}, {how}. {by} wrote this file.
 # Edit it: a description says in one sentence what belongs to its label. Reviewers read it, and
-# every model carries it. Then run the same command again: your version is kept.
+# every model carries it. {then}
 
 name = {name}
 version = "1"
@@ -221,11 +221,24 @@ description = ""
 """
 
 
+_BY_START = (
+    "clerk-trainer start",
+    "Then run the same command again: your version is kept.",
+)
+
+BY_TOPICS = (
+    "clerk-trainer taxonomy suggest",
+    "Rename, merge, add, or delete labels: they are only topics so far.",
+)
+"""Who wrote a file of topics, and what to do with it."""
+
+
 def taxonomy_text(
     name: str,
     files: Sequence[str],
     terms: Mapping[str, Sequence[str]],
     known: Mapping[str, str] | None = None,
+    origin: tuple[str, str] = _BY_START,
 ) -> str:
     """Return a taxonomy file (TOML) with a label for each key of ``terms``, in that order.
     ``known`` are descriptions that stand instead of the words."""
@@ -233,8 +246,9 @@ def taxonomy_text(
     how = "with words that are typical of each"
     if known:
         how = "described as in their instruction, or by typical words"
+    by, then = origin
     listed = ", ".join(map(_printable, files))
-    parts = [_HEADER.format(files=listed, how=how, name=_quoted(name))]
+    parts = [_HEADER.format(files=listed, how=how, name=_quoted(name), by=by, then=then)]
     for label, words in terms.items():
         described = known.get(label) or (f"Typical words: {', '.join(words)}." if words else "")
         parts.append(f"[[labels]]\nname = {_quoted(label)}\ndescription = {_quoted(described)}\n")

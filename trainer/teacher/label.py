@@ -158,7 +158,7 @@ def read_unlabelled(path: Path, message_column: str | None, id_column: str | Non
     """
     try:
         table = read_table(path, path.name)
-        columns = _choose(table, message_column, id_column)
+        columns = unlabelled_columns(table, message_column, id_column)
         rows = [
             Row(cells[1].strip() if len(cells) > 1 else "", cells[0], "", None, table.where(number))
             for number, cells in table.rows(columns)
@@ -178,7 +178,9 @@ def read_unlabelled(path: Path, message_column: str | None, id_column: str | Non
     return complete_ids([row for place, row in enumerate(rows) if place not in again])
 
 
-def _choose(table: Table, message: str | None, id_: str | None) -> list[str]:
+def unlabelled_columns(
+    table: Table, message: str | None = None, id_: str | None = None
+) -> list[str]:
     """Return the columns of the message and, if there is one, of the id. Raises BadInput."""
     there = ", ".join(table.columns)
     for option, name in (("message", message), ("id", id_)):

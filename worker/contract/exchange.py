@@ -1,6 +1,7 @@
 """The files that trainer and desk exchange, in the order in which they are made.
 
 - ``Task``: a question to reviewers about one message (JSON Lines, ``clerk-trainer tasks``);
+- ``Suggestion``: a guess at a message's label (JSON Lines, ``clerk-trainer suggest``);
 - ``Answer``: a reviewer's decision (CSV, ``clerk-desk export`` to ``prepare --decisions``);
 - ``Advice``: what the decisions say about the labels (JSON, ``clerk-trainer advise``);
 - ``Proposal``: the next adapter, with a recommendation (JSON, ``clerk-trainer propose``);
@@ -171,6 +172,35 @@ def parse_tasks(lines: Iterable[str], name: str) -> Mapping[int, Task]:
         ids.add(task.id)
         tasks[number] = task
     return tasks
+
+
+# --- Suggestions: which message to label next, and what a cheap model says of it ---
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A message that has no label yet, and a guess at it. The file's lines are in the order in
+    which labels would teach most."""
+
+    schema: Annotated[Literal["suggestions/1"], Doc("The version of this format.")]
+    message_sha256: Annotated[
+        str, Pattern(_SHA256), Doc("SHA-256 of the normalized text (worker.contract.text).")
+    ]
+    label: Annotated[str, Doc("The label that the model suggests.")]
+    confidence: Annotated[Probability, Doc("The model's probability of it.")]
+
+
+def write_suggestions(path: Path, suggestions: Iterable[Suggestion]) -> None:
+    """Raises OSError."""
+    write_atomically(path, b"".join(to_json(each) + b"\n" for each in suggestions), mode=PRIVATE)
+
+
+def read_suggestions(path: Path) -> tuple[Suggestion, ...]:
+    """Raises RecordRefused with the line at fault."""
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return tuple(
+        read_json(Suggestion, line, f"{path.name}:{number}") for number, line in lines if line
+    )
 
 
 # --- Answers: reviewers' decisions ---

@@ -4,8 +4,8 @@
     python -m worker.records.schemas --check DIR
 
 Records on topics are ``output``, ``correction`` and ``retraction``; files of the circle are
-``task`` (a line of tasks/1), ``decision`` (a line of decisions/2, as its CSV's cells), ``advice``,
-``proposal`` and ``proposal-decision``.
+``task`` (a line of tasks/1), ``suggestion`` (a line of suggestions/1), ``decision`` (a line of
+decisions/2, as its CSV's cells), ``advice``, ``proposal`` and ``proposal-decision``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from worker.contract.exchange import (
     Answer,
     Proposal,
     ProposalDecision,
+    Suggestion,
     Task,
 )
 from worker.contract.records import Correction, OutputRecord, Retraction
@@ -40,6 +41,7 @@ SCHEMAS: dict[str, tuple[type[Any], int]] = {
     "correction": (Correction, 1),
     "retraction": (Retraction, 1),
     "task": (Task, 1),
+    "suggestion": (Suggestion, 1),
     "decision": (Answer, 2),
     "advice": (Advice, 1),
     "proposal": (Proposal, 1),

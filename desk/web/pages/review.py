@@ -46,6 +46,8 @@ def show(visit: Visit) -> Response:
     """
     fields, queue = queue_fields(visit.query), read_queue(visit.query, visit.desk.taxonomy)
     item_id = number_or_none(visit.query.get("item", ""))
+    if (batch := visit.web.options.batch) is not None and not fields and item_id is None:
+        return redirect("/review", batch=str(batch))
     task = reviewing.held_item(visit.desk, visit.who, queue, item_id=item_id)
     if task is not None:
         earlier = _read_answer(visit.query.get("answer", ""), visit.desk.taxonomy)

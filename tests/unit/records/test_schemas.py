@@ -15,7 +15,7 @@ from tests.support.toy_adapter import small_manifest
 from worker.common.review_files import write_answers
 from worker.contract import Decision
 from worker.contract.codec import encode
-from worker.contract.exchange import Answer, ProposalDecision
+from worker.contract.exchange import Answer, ProposalDecision, Suggestion
 from worker.contract.text import message_sha256
 from worker.records.encode import OutputEncoder
 from worker.records.schemas import SCHEMAS, json_schema, schema_text
@@ -80,6 +80,9 @@ def answer_cells(**changes: str) -> dict[str, str]:
 
 CIRCLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "task": (encode(make_task("where is my parcel?")), {"purpose": "any"}),
+    "suggestion": (
+        encode(Suggestion("suggestions/1", "a" * 64, "refund", 0.5)), {"confidence": 2},
+    ),
     "decision": (answer_cells(), {"new_label": ""}),
     "advice": (encode(make_advice("where is my parcel?", None)), {"schema": "advice/2"}),
     "proposal": (encode(make_proposal()), {"canary_share": 2}),

@@ -1,0 +1,80 @@
+"""``clerk-desk label``: label a file of messages by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def label(
+    messages: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MESSAGES", help="Messages: a table (CSV, TSV, XLSX, JSON Lines, Parquet)."
+        ),
+    ],
+    *,
+    taxonomy: Annotated[
+        Path, typer.Option(metavar="FILE", help="The labels, such as config/taxonomy.toml.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the database [default: NAME.labelling next to the file]."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled messages, JSON Lines [default: NAME.labelled.jsonl next to the file].",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the pages; 0: any.")] = 8090,
+    message_column: Annotated[
+        str | None, typer.Option(help="Column of the message [default: a guess].")
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the id [default: a guess, else made from the text]."),
+    ] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Only write the labelled messages; serve no pages.")
+    ] = False,
+) -> None:
+    """Label messages by hand, in the browser: no Kafka, no sign-in, this machine only.
+
+    Every decision is on disk before the next message is shown. Stop at any time, and run the same
+    command to go on. The labelled messages are written every 25 decisions and at the end, as
+    clerk-trainer start and prepare take them.
+
+    A cheap model learns from the decisions (clerk-trainer suggest, every 25 of them, if the trainer
+    is installed). It suggests labels and chooses what to ask next. Every fourth message is drawn at
+    random and has no suggestion. In the file its field chosen is random: these rows can judge a
+    model or a teacher, the others are harder than the average.
+
+    Example: clerk-desk label messages.csv --taxonomy taxonomy.toml
+
+    Next: clerk-trainer start messages.labelled.jsonl --source-column label_source --out first
+    """
+    from desk.labelling import Wanted, export_labelled
+    from desk.labelling import label as serve_label
+    from worker.common.logs import configure_logging
+
+    configure_logging("console", "warning", "desk")
+    wanted = Wanted(
+        messages=messages,
+        taxonomy=taxonomy,
+        data=data or messages.with_name(f"{messages.stem}.labelling"),
+        out=out or messages.with_name(f"{messages.stem}.labelled.jsonl"),
+        port=port,
+        message_column=message_column,
+        id_column=id_column,
+    )
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    (export_labelled if export else serve_label)(wanted, say)

@@ -1,0 +1,158 @@
+"""``clerk-desk label`` as a process: served, killed, resumed, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookiejar import CookieJar
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.support.desk_browser import field
+from tests.support.processes import environment
+
+ROOT = Path(__file__).parents[3]
+TEXTS = tuple(f"{number}: where is my parcel?" for number in range(12))
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    (tmp_path / "m.jsonl").write_text(rows)
+    for name, labels in (("t", ("refund", "delivery")), ("other", ("refund", "payment"))):
+        listed = "".join(f'[[labels]]\nname = "{label}"\n' for label in labels)
+        (tmp_path / f"{name}.toml").write_text(f'name = "shop"\nversion = "1"\n{listed}')
+    return tmp_path
+
+
+def command(folder: Path, *options: str, taxonomy: str = "t.toml") -> list[str]:
+    given = (str(folder / "m.jsonl"), "--taxonomy", str(folder / taxonomy), "--port", "0")
+    return [sys.executable, "-m", "desk", "label", *given, *options]
+
+
+def run(folder: Path, *options: str, taxonomy: str = "t.toml") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *options, taxonomy=taxonomy),
+        capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """The process, its address, and what it has said by then."""
+    with subprocess.Popen(
+        command(folder), stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if found := re.match(r"Label them at (http://127\.0\.0\.1:\d+)/review", line):
+                    yield process, found[1], said
+                    break
+        finally:
+            process.kill()
+
+
+class Person:
+    """Somebody with a browser without script."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._open = urllib.request.build_opener(
+            urllib.request.HTTPCookieProcessor(CookieJar()), urllib.request.ProxyHandler({})
+        )
+        self.page = self.send("/review")
+        if "data-begin" in self.page:
+            given = {name: field(self.page, name) for name in ("csrf", "batch", "action")}
+            self.page = self.send("/review", **given)
+
+    def send(self, path: str, **form: str) -> str:
+        data = urlencode(form).encode() if form else None
+        asked = urllib.request.Request(self._address + path, data, {"Sec-Fetch-Site": "none"})
+        with self._open.open(asked, timeout=60) as answer:
+            return str(answer.read().decode())
+
+    def decide(self, label: str) -> str:
+        """Give the message on screen a label; return its id."""
+        names = ("csrf", "batch", "item", "request")
+        given = {name: field(self.page, name) for name in names}
+        self.page = self.send("/review", action=f"label:{label}", **given)
+        return given["item"]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_killed_and_resumed_no_decision_is_lost_and_none_is_asked_again(folder: Path) -> None:
+    decided: list[str] = []
+    for number in range(3):
+        with serving(folder) as (process, address, said):
+            assert (f"{3 * number} are decided" in "".join(said)) == bool(number)
+            person = Person(address)
+            decided += [person.decide("delivery") for _ in range(3)]
+            process.send_signal(signal.SIGKILL if number < 2 else signal.SIGINT)
+            rest = process.communicate(timeout=60)[0]
+            assert process.returncode == (-9 if number < 2 else 0)
+    assert len(set(decided)) == 9
+    out = folder / "m.labelled.jsonl"
+    assert f"{out}: 9 labelled messages, 9 of them drawn at random." in rest
+    rows = rows_of(out)
+    assert len({row["message"] for row in rows}) == len({row["id"] for row in rows}) == 9
+    assert {row["message"] for row in rows} < set(TEXTS)
+
+
+def test_after_a_kill_export_writes_the_file(folder: Path) -> None:
+    done = run(folder, "--export")
+    assert done.returncode == 2
+    assert "has no labels yet: run the command without --export" in done.stderr
+    with serving(folder) as (process, address, _):
+        Person(address).decide("refund")
+        process.kill()
+        process.wait()
+    done = run(folder, "--export")
+    assert done.returncode == 0, done.stderr
+    assert [row["label"] for row in rows_of(folder / "m.labelled.jsonl")] == ["refund"]
+    # Another taxonomy is another question.
+    done = run(folder, "--export", taxonomy="other.toml")
+    assert done.returncode == 2
+    assert "is not the taxonomy that" in done.stderr
+    assert "clerk-desk taxonomy -s project.taxonomy=" in done.stderr
+
+
+def test_labels_whose_database_is_gone_are_not_overwritten(folder: Path) -> None:
+    (folder / "m.labelled.jsonl").write_text("{}\n")
+    done = run(folder)
+    assert done.returncode == 2
+    assert "does not come from" in done.stderr
+    assert (folder / "m.labelled.jsonl").read_text() == "{}\n"
+    # Nor is another file, once there is a database.
+    (folder / "m.labelled.jsonl").unlink()
+    with serving(folder):
+        pass
+    before = (folder / "m.jsonl").read_text()
+    done = run(folder, "--export", "--out", str(folder / "m.jsonl"))
+    assert done.returncode == 2
+    assert "give another --out" in done.stderr
+    assert (folder / "m.jsonl").read_text() == before
+
+
+def test_a_taken_port_is_one_line(folder: Path) -> None:
+    with serving(folder) as (_, address, _said):
+        port = address.rpartition(":")[2]
+        done = run(folder, "--data", str(folder / "second"), "--port", port)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port} is taken: give another --port" in done.stderr
+    assert "Traceback" not in done.stderr

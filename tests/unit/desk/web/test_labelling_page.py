@@ -1,0 +1,43 @@
+"""The pages while a file is labelled: the one batch everywhere, and nothing of Kafka."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from desk.service import labelling
+from tests.support.desk_browser import LOCAL, NewBrowser, field
+from tests.support.desk_world import DeskWorld
+from worker.contract.exchange import Suggestion
+from worker.contract.text import message_sha256
+
+TEXTS = tuple(f"{number}: where is my parcel?" for number in range(40))
+
+
+def test_deciding_begins_with_the_file_and_a_random_message_shows_no_suggestion(
+    world: DeskWorld, browser: NewBrowser, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.csv"
+    file.write_text("\n".join(["message", *TEXTS]) + "\n")
+    batch_id, _ = labelling.load_messages(world.desk, labelling.read_messages(file, None, None))
+    labelling.plan(
+        world.desk,
+        batch_id,
+        [Suggestion("suggestions/1", message_sha256(text), "refund", 0.7) for text in TEXTS],
+    )
+    ann = browser("ann", options=replace(LOCAL, batch=batch_id))
+    page = ann.open("/review").text
+    for at in range(8):
+        is_random = at % 4 == 3
+        assert ("Drawn at random: decided without a suggestion." in page) == is_random
+        assert ("The model is 70 % sure of that." in page) != is_random
+        assert (" data-enter" in page) != is_random
+        names = ("csrf", "batch", "item", "request")
+        sent = {name: field(page, name) for name in names}
+        assert sent["batch"] == str(batch_id)
+        ann.client.post("/review", data={**sent, "action": "label:refund"})
+        page = ann.open("/review").text
+    queues = ann.get("/").text
+    assert "8 of 40 decided" in queues
+    assert "Kafka" not in queues
+    assert "Kafka" in browser("bob").get("/").text

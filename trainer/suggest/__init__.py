@@ -1,0 +1,1 @@
+"""Before there are labels: what to label next, and which labels there could be."""

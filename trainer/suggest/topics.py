@@ -1,0 +1,137 @@
+"""``clerk-trainer taxonomy suggest``: topics of unlabelled messages, as a first set of labels.
+
+Messages are clustered by k-means on TF-IDF and sentence embeddings. The file that is written holds
+terms alone (``trainer.start.terms``), because a taxonomy ends up in every adapter; messages are
+shown on the user's own terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.check.suspects import Matrix
+from trainer.errors import BadInput
+from trainer.start.terms import BY_TOPICS, name_of, taxonomy_text, typical_terms
+from trainer.suggest.texts import first_of, make_features, read_texts
+from worker.contract.digest import write_atomically
+
+FEWEST, LARGEST = 4, 20
+"""Numbers of topics that are tried."""
+
+_LEAST_EACH = 5
+_SHOWN = 3
+_SAMPLE = 2_000  # for the silhouette, whose time grows with the square
+_TRIES = 4
+_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A cluster: its name and typical terms, how many messages it has, and the most typical."""
+
+    name: str
+    terms: tuple[str, ...]
+    size: int
+    typical: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics, the largest first. ``silhouette`` is from -1 to 1: near 0, messages are as close
+    to other topics as to their own."""
+
+    topics: tuple[Topic, ...]
+    messages: int
+    silhouette: float
+
+
+def find_topics(
+    messages: Path,
+    *,
+    labels: int | None = None,
+    message_column: str | None = None,
+    embeddings: Path | None = None,
+) -> Topics:
+    """Cluster the messages into ``labels`` topics, or as many as separate them best. Raises
+    BadInput."""
+    texts = first_of(read_texts(messages, message_column))
+    fewest = labels or FEWEST
+    if len(texts) < fewest * _LEAST_EACH:
+        raise BadInput(
+            f"{messages.name}: has {len(texts)} different messages, and {fewest} topics need "
+            f"{fewest * _LEAST_EACH}: add messages"
+            + (", or lower --labels" if labels and labels > 2 else "")
+        )
+    features = make_features(texts, embeddings)
+    most = min(LARGEST, len(texts) // _LEAST_EACH)
+    tried = [labels] if labels else list(range(FEWEST, most + 1))
+    best = max((_cluster(features, k) for k in tried), key=lambda found: found.silhouette)
+    return Topics(_describe(list(texts.values()), best), len(texts), best.silhouette)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise BadInput for a taxonomy that exists."""
+    if path.exists():
+        raise BadInput(f"{path}: exists, and may be your work: give another --out")
+
+
+def write_topics(path: Path, messages: Path, topics: Sequence[Topic]) -> None:
+    """Write a taxonomy file to edit. Raises BadInput if it exists."""
+    refuse_existing(path)
+    terms: Mapping[str, Sequence[str]] = {each.name: each.terms for each in topics}
+    text = taxonomy_text(name_of(messages.stem), [messages.name], terms, BY_TOPICS)
+    write_atomically(path, text.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Clusters:
+    """The cluster of each message, the distance to its centre, and the silhouette."""
+
+    of: NDArray[np.int64]
+    distance: NDArray[np.float64]
+    silhouette: float
+
+
+def _cluster(features: Matrix, topics: int) -> _Clusters:
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
+    model = KMeans(topics, n_init=_TRIES, random_state=_SEED).fit(features)
+    of = np.asarray(model.labels_, dtype=np.int64)
+    part = np.random.default_rng(_SEED).permutation(len(of))[:_SAMPLE]
+    several = 1 < len(np.unique(of[part])) < len(part)
+    found = silhouette_score(features[part], of[part]) if several else -1.0
+    distance = np.linalg.norm(features - model.cluster_centers_[of], axis=1)
+    return _Clusters(of, distance, float(found))
+
+
+def _describe(texts: Sequence[str], clusters: _Clusters) -> tuple[Topic, ...]:
+    rows = [(text, str(of)) for text, of in zip(texts, clusters.of, strict=True)]
+    terms = typical_terms(rows)
+    sizes = np.bincount(clusters.of)
+    topics: list[Topic] = []
+    taken: set[str] = set()
+    for cluster in (int(at) for at in np.argsort(-sizes, kind="stable") if sizes[at]):
+        members = np.flatnonzero(clusters.of == cluster)
+        nearest = members[np.argsort(clusters.distance[members], kind="stable")][:_SHOWN]
+        words = terms.get(str(cluster), ())
+        name = _name(words, taken, len(topics) + 1)
+        taken.add(name)
+        topics.append(
+            Topic(name, words, int(sizes[cluster]), tuple(texts[int(at)] for at in nearest))
+        )
+    return tuple(topics)
+
+
+def _name(terms: Sequence[str], taken: set[str], number: int) -> str:
+    """Return a name made of the first terms: one, or more if it is taken."""
+    words = [term.replace(" ", "_") for term in terms[:2]]
+    for name in ("_".join(words), f"{'_'.join(words)}_{number}"):
+        if words and name not in taken:
+            return name
+    return f"topic_{number}"
