@@ -219,7 +219,8 @@ def steering(record: EvaluationRecord) -> Table:
         return Table(columns, ())
     kinds = [("all", found.every, found.unreviewed)] + [
         (
-            each.family.replace("_", " ") + (" (no such sentence in training)" if each.unseen else ""),
+            each.family.replace("_", " ")
+            + (" (no such sentence in training)" if each.unseen else ""),
             each.every,
             each.unreviewed,
         )

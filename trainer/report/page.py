@@ -315,7 +315,7 @@ def all_judge(record: Mapping[str, Any]) -> bool:
     """Whether every label by people is held out or validates, next to a teacher's: then no share
     and no seed gives another hold-out."""
     people = record.get("people")
-    return bool(people) and not people["learned"]
+    return people is not None and not people["learned"]
 
 
 _LARGEST_SHARE = 0.4

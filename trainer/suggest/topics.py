@@ -84,7 +84,7 @@ def write_topics(path: Path, messages: Path, topics: Sequence[Topic]) -> None:
     """Write a taxonomy file to edit. Raises BadInput if it exists."""
     refuse_existing(path)
     terms: Mapping[str, Sequence[str]] = {each.name: each.terms for each in topics}
-    text = taxonomy_text(name_of(messages.stem), [messages.name], terms, BY_TOPICS)
+    text = taxonomy_text(name_of(messages.stem), [messages.name], terms, origin=BY_TOPICS)
     write_atomically(path, text.encode())
 
 
