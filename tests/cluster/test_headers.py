@@ -246,7 +246,7 @@ def _first_adapter(support: Cluster, store: Path, desk: Desk, note: Callable[[st
     training.await_job(support, "train-1", READY_S, note)
     pointer = read_pointer(store)
     assert pointer is not None
-    assert (pointer.name, pointer.event) == ("shop-support", "publish")
+    assert (pointer.name, pointer.event) == ("shop-support", "force")
 
 
 def _filled_in(command: str, example: Path, kafka: str, given: Path) -> str:

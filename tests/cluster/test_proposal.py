@@ -196,7 +196,7 @@ def test_a_busy_week_becomes_a_proposal_and_a_yes_a_canary(
     logs = cluster.kubectl("logs", "job/proposal-2", "-c", "step-0")
     assert f"{proposal.id[:8]}: canary." in logs
     logs = cluster.kubectl("logs", "job/proposal-2")
-    assert "no proposal: 0 decisions with something new are fewer than 30" in logs
+    assert "no proposal: 0 decisions change the dataset" in logs
     cluster.kubectl("cp", "fill:/adapters/canary.json", str(tmp_path / "canary.json"))
     canary = read_canary(tmp_path)
     assert canary is not None

@@ -73,7 +73,7 @@ def propose_in_a_quiet_week(cluster: Cluster, decisions: Path, note: Callable[[s
     cluster.kubectl("create", "job", "--from=cronjob/clerk-filing-clerk-propose", "proposal-1")
     await_job(cluster, "proposal-1", 300, note)
     logs = cluster.kubectl("logs", "job/proposal-1")
-    assert "no proposal: 0 decisions with something new are fewer than 30" in logs
+    assert "no proposal: 0 decisions change the dataset" in logs
 
 
 def _words(cluster: Cluster, name: str) -> str:
