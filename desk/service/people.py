@@ -192,7 +192,7 @@ def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = 
         if person is None:
             raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
         people.set_password(tx, person.id, hashed, now_ms)
-        # Whoever knew the old password may still be signed in by it.
+        # A person who knew the old password may still be signed in by it.
         people.end_sessions_of(tx, person.id)
         actor = by.id if by is not None else None
         people.log(tx, now_ms, actor, "password.changed", detail={"person": person.pseudonym})

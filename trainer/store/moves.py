@@ -376,7 +376,7 @@ def promote_canary(store: Path, *, reason: str | None = None) -> tuple[Pointer, 
     # Checked before the lock as well, which would leave its file in a folder that is not a store.
     _require_canary(store)
     with moving(store) as signature:
-        # Again: whoever held the lock until now may have moved both.
+        # Again: the process that held the lock until now may have moved both.
         canary, before = _require_canary(store), read_pointer(store)
         if before is None:
             raise BadInput(f"{store}: no adapter is current: publish one (clerk-trainer publish)")
