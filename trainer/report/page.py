@@ -313,8 +313,8 @@ def fresh_holdout(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 def all_judge(record: Mapping[str, Any]) -> bool:
     """Whether every label by people is held out or validates, next to a teacher's: then no share
     and no seed gives another hold-out."""
-    people = record.get("people")
-    return bool(people) and not people["learned"]
+    people: Mapping[str, Any] = record.get("people") or {}
+    return people.get("learned") == 0
 
 
 def larger_share(
