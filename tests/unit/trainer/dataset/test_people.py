@@ -172,7 +172,7 @@ def test_a_part_of_a_holdout_by_people_validates_if_nothing_else_can(
 
 def test_the_teachers_mistakes_stay_in_the_holdout(prepare: Prepare, tmp_path: Path) -> None:
     """People's labels in a file of their own: a conflict would drop both labels, so the hold-out
-    would lose what the teacher has wrong, and flatter whoever repeats it."""
+    would lose what the teacher has wrong, and flatter a model that repeats it."""
     rows = messages(300)
     taught = teach(rows, right=0.7)
     people = [{**row, "label_source": "person"} for row in rows[:60]]
