@@ -8,6 +8,7 @@ from pydantic import Field
 
 from trainer.artifacts.files import LinesFile, Record, RecordFile
 from trainer.statistics.figures import Promise
+from worker.contract import Manifest
 
 Interval = tuple[float, float]
 """Lower and upper end of a 95 % interval."""
@@ -178,6 +179,19 @@ class Imported(Record):
     graph: Difference
     served: Difference
     raw: Difference | None = None
+
+
+def said_unseen(manifest: Manifest) -> str | None:
+    """Return the reason given at an import why the model cannot have learnt its dataset's messages;
+    empty if none was given, None for an adapter that was trained here."""
+    imported = manifest.data.get("imported")
+    return None if imported is None else str(imported.get("unseen") or "")
+
+
+LEARNT_UNKNOWN = (
+    "what the imported model learnt is unknown, so it may be these messages: if it cannot have, "
+    "import it again with --unseen REASON"
+)
 
 
 class TrainingRecord(Record):

@@ -95,6 +95,7 @@ def import_(
     """
     console = make_console(as_json=as_json)
     with outcomes():
+        from trainer.evaluation.engines import read_messages
         from trainer.training.imported import ImportRequest, import_classifier
         from trainer.training.recipe import parse_assignments
 
@@ -104,7 +105,7 @@ def import_(
             out,
             labels=labels,
             label_map=label_map,
-            messages=messages,
+            messages=tuple(read_messages(messages).values()) if messages else (),
             unseen=(unseen or "").strip() or None,
             settings=parse_assignments(sets or []),
             replace=replace,

@@ -22,7 +22,7 @@ from trainer.artifacts.duel import (
 from trainer.artifacts.duel import LearningCurvePoint as CurvePoint
 from trainer.artifacts.evaluation import DisjointProof, EvaluationRecord
 from trainer.artifacts.files import check_target, fresh_folder
-from trainer.artifacts.training import AdapterName
+from trainer.artifacts.training import LEARNT_UNKNOWN, AdapterName, said_unseen
 from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.dataset.near_duplicates import verify_disjoint
@@ -45,7 +45,6 @@ from trainer.duel.contender import Terms, ask_contender, purpose_of
 from trainer.duel.verdict import compare_all, describe_power
 from trainer.errors import BadInput
 from trainer.evaluation.evaluate import check_fits, describe_dataset, open_trained_on
-from trainer.evaluation.predictions import LEARNT_UNKNOWN, said_unseen
 from trainer.evaluation.summary import verify_evaluation
 from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer

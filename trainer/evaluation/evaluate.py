@@ -32,7 +32,12 @@ from trainer.artifacts.evaluation import (
     TeacherLabel,
 )
 from trainer.artifacts.files import check_target, fresh_folder
-from trainer.artifacts.training import TRAINING, VALIDATION_SCORES
+from trainer.artifacts.training import (
+    LEARNT_UNKNOWN,
+    TRAINING,
+    VALIDATION_SCORES,
+    said_unseen,
+)
 from trainer.check.duplicates import number_groups
 from trainer.dataset.extra_files import read_label_sources
 from trainer.dataset.folder import (
@@ -61,14 +66,12 @@ from trainer.evaluation.engines import (
     worker_answers,
 )
 from trainer.evaluation.predictions import (
-    LEARNT_UNKNOWN,
     PRECISION,
     compare_answers,
     made_by_folds,
     outputs_of,
     predict,
     promised_by,
-    said_unseen,
     verify_agreement,
 )
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize

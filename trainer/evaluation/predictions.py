@@ -117,19 +117,6 @@ def made_by_folds(manifest: Manifest) -> bool:
     return bool(manifest.metrics.get("validation", {}).get("folds"))
 
 
-def said_unseen(manifest: Manifest) -> str | None:
-    """Return the reason given at an import why the model cannot have learnt its dataset's messages;
-    empty if none was given, None for an adapter that was trained here."""
-    imported = manifest.data.get("imported")
-    return None if imported is None else str(imported.get("unseen") or "")
-
-
-LEARNT_UNKNOWN = (
-    "what the imported model learnt is unknown, so it may be these messages: if it cannot have, "
-    "import it again with --unseen REASON"
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """The difference between the answers of two engines.

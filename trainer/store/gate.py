@@ -27,7 +27,7 @@ from trainer.artifacts.evaluation import (
     KeptPromise,
     SteeringFigures,
 )
-from trainer.evaluation.predictions import LEARNT_UNKNOWN, said_unseen
+from trainer.artifacts.training import LEARNT_UNKNOWN, said_unseen
 from trainer.similarity import SIMILARITY
 from trainer.statistics.calibration import ece_by_chance, reliability
 from trainer.statistics.figures import LabelFigures, in_points

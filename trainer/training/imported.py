@@ -37,7 +37,6 @@ from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.dataset.labels import fit_label, read_label_map, suggest_label
 from trainer.errors import BadInput, ProofFailed
-from trainer.evaluation.engines import read_messages, sample
 from trainer.model.base_license import find_license
 from trainer.model.device import describe_machine, peak_memory
 from trainer.model.encoder import TOKENIZER
@@ -91,7 +90,7 @@ class ImportRequest:
     """What to import, and how.
 
     ``labels`` names the model's outputs, ``label_map`` maps these names to the taxonomy's labels.
-    ``messages`` are some as they arrive, to measure what cleaning changes. ``settings`` are those
+    ``messages`` are texts as they arrive, to measure what cleaning changes. ``settings`` are those
     of ``SETTINGS``, as text or values.
     """
 
@@ -100,7 +99,7 @@ class ImportRequest:
     run: Path
     labels: Path | None = None
     label_map: Path | None = None
-    messages: Path | None = None
+    messages: tuple[str, ...] = ()
     unseen: str | None = None
     settings: Mapping[str, Any] | None = None
     replace: bool = False
@@ -121,7 +120,6 @@ class _Opened:
     model: Foreign
     inputs: Inputs[HeadRow]
     golden: tuple[GoldenPrompt, ...]
-    raw: tuple[str, ...]
 
     @property
     def prompts(self) -> list[PromptIds]:
@@ -176,10 +174,9 @@ def import_classifier(request: ImportRequest, console: Console) -> TrainingRecor
     dataset = open_dataset(request.dataset)
     model = open_foreign(request.source, request.labels)
     classes = map_outputs(model.outputs, dataset.taxonomy.names, request.label_map)
-    raw = tuple(read_messages(request.messages).values()) if request.messages else ()
     with TemporaryDirectory() as scratch:  # nothing is written, or replaced, for bad input
         (Path(scratch) / TOKENIZER).write_bytes(model.tokenizer)
-        opened = _read_rows(request, recipe, model, dataset, classes, raw, folder=Path(scratch))
+        opened = _read_rows(request, recipe, model, dataset, classes, folder=Path(scratch))
     open_run(recipe.run, resume=False, replace=request.replace)
     draft = recipe.run / DRAFT
     if draft.exists():
@@ -188,7 +185,7 @@ def import_classifier(request: ImportRequest, console: Console) -> TrainingRecor
     try:
         (draft / TOKENIZER).write_bytes(model.tokenizer)
         asked = min(_MOST_COMPARED, len(opened.prompts))
-        total = 2 * asked + len(opened.golden) + min(_MOST_COMPARED, len(raw))
+        total = 2 * asked + len(opened.golden) + min(_MOST_COMPARED, len(request.messages))
         with make_bar(console, "asking the original", total) as on_done:
             compared = _compare(opened, draft, on_done)
         results = [_calibrate(opened, file) for file in compared.files]
@@ -250,7 +247,6 @@ def _read_rows(
     model: Foreign,
     dataset: Dataset,
     classes: tuple[Class, ...],
-    raw: tuple[str, ...],
     *,
     folder: Path,
 ) -> _Opened:
@@ -292,13 +288,13 @@ def _read_rows(
         }
     )
     golden = make_golden(spec, tokenizer.encoders)
-    return _Opened(request, recipe, model, inputs, golden, raw)
+    return _Opened(request, recipe, model, inputs, golden)
 
 
 def _compare(opened: _Opened, draft: Path, on_done: OnDone) -> _Compared:
     """Write the ONNX files into the draft, and ask them and the original."""
     model, prompts = opened.model, opened.prompts
-    places = list(sample(range(len(prompts)), _MOST_COMPARED))
+    places = _choose(len(prompts))
     messages = [opened.inputs.dataset.validation[at].message for at in places]
     golden = model.logits([prompt.ids for prompt in opened.golden], on_done)
     own = model.original(messages, on_done)
@@ -327,9 +323,15 @@ def _compare(opened: _Opened, draft: Path, on_done: OnDone) -> _Compared:
         text=_differ(opened, own, same_ids),
         graph=_differ(opened, same_ids, whole.logits[places]),
         served=_differ(opened, own, served),
-        raw=_compare_raw(opened, files[0], on_done) if opened.raw else None,
+        raw=_compare_raw(opened, files[0], on_done) if opened.request.messages else None,
     )
     return _Compared(files, imported, golden)
+
+
+def _choose(count: int) -> list[int]:
+    """Return the places of at most ``_MOST_COMPARED`` of so many, the same each time."""
+    chosen = np.random.default_rng(1).permutation(count)[:_MOST_COMPARED]
+    return [int(at) for at in sorted(chosen)]
 
 
 def _ask_file(opened: _Opened, draft: Path, precision: OnnxPrecision) -> _File:
@@ -362,11 +364,12 @@ def _verify_graph(file: _File, golden: Floats, same_ids: Floats, places: list[in
 def _compare_raw(opened: _Opened, file: _File, on_done: OnDone) -> Difference:
     """Ask the original for messages as they arrive, and the file as a worker does."""
     spec, encode = opened.inputs.spec, opened.inputs.tokenizer.encoders.plain
-    texts = sample(opened.raw, _MOST_COMPARED)
-    built = [(text, build_prompt(spec, text, encode)) for text in texts]
+    texts = opened.request.messages
+    chosen = [texts[at] for at in _choose(len(texts))]
+    built = [(text, build_prompt(spec, text, encode)) for text in chosen]
     kept = [(text, prompt.ids) for text, prompt in built if prompt is not None]
     if not kept:
-        raise BadInput(f"{opened.request.messages}: has no message with a text")
+        raise BadInput("--messages: none of them has a text")
     own = opened.model.original([text for text, _ in kept], on_done)
     ours = onnx_logits(
         file.path,
