@@ -303,11 +303,13 @@ def test_models_that_run_elsewhere_have_their_own_table_and_verdict(
     path = made.run / "duel" / "duel.json"
     record = json.loads(path.read_text("utf-8"))
     hosted = candidate("gpt", "recorded", 0.91, (0.9, 0.92), 1.0, 2.0)
-    took = {"no_label": 17, "seconds_p50": 0.4321, "seconds_p99": 2.5, "prompt_tokens": 612.4}
-    took |= {"answer_tokens": 9.0, "constrained": "by the server, to the labels (JSON schema)"}
+    took: dict[str, Any] = {"no_label": 17, "seconds_p50": 0.4321, "seconds_p99": 2.5}
+    took |= {"prompt_tokens": 612.4, "answer_tokens": 9.0}
+    took |= {"constrained": "by the server, to the labels (JSON schema)"}
     hosted |= {"elsewhere": took, "cost_per_message": 0.0000971, "outside_labels": 23}
     hosted |= {"train_seconds": None}
-    verdict = {"candidate": "gpt", "conclusion": "not_worse", "not_worse_p": 0.0123}
+    verdict: dict[str, Any] = {"candidate": "gpt", "conclusion": "not_worse"}
+    verdict |= {"not_worse_p": 0.0123}
     verdict |= {"worst_difference": 0.0077, "reason": "The adapter can replace gpt: so it is."}
     rewrite(path, candidates=[*record["candidates"], hosted], replacements=[verdict])
     _, page, _ = draw(made.run, tmp_path)
