@@ -202,10 +202,10 @@ def test_every_input_has_its_source(tmp_path: Path) -> None:
 
     file = tmp_path / "own.toml"
     file.write_text("messages_per_s = 7.0\n" + TEMPLATE.read_text())
-    with_file = (run, "--inputs", file, "--prices", PRICES, *TOKENS, "--json")
-    record = json.loads(cost(*with_file)[1])
+    own = (run, "--inputs", file, "--prices", PRICES, *TOKENS, "--json")
+    record = json.loads(cost(*own)[1])
     assert sources(record)["messages_per_s"] == (7.0, f"file {file}")
-    record = json.loads(cost(*with_file, "--set", "messages_per_s=9")[1])
+    record = json.loads(cost(*own, "--set", "messages_per_s=9")[1])
     assert sources(record)["messages_per_s"] == (9.0, "flag --set")
 
 

@@ -219,7 +219,7 @@ def test_the_budget_holds_through_kills(world: World, serve: Serve, tmp_path: Pa
     out, budget = tmp_path / "duel", "0.02"
     line = [str(word) for word in words(world, out, teacher.url, "--budget", budget, "--json")]
     kills = 0
-    for _ in range(4):
+    for _ in range(3):
         served = teacher.served
         process = subprocess.Popen(
             [sys.executable, "-m", "trainer", *line],
@@ -227,14 +227,14 @@ def test_the_budget_holds_through_kills(world: World, serve: Serve, tmp_path: Pa
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 60
-        while process.poll() is None and teacher.served < served + 9:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
+        try:
+            while process.poll() is None and teacher.served < served + 9:
+                time.sleep(0.02)  # pytest's own limit ends a test that hangs
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+            process.wait()
     assert kills >= 2
     code, record, error = call(*line)
     assert code == 0, error

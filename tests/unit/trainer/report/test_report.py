@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,8 @@ from trainer.artifacts.evaluation import AUDIT, AuditRecord, EvaluatedAdapter, E
 from trainer.cli import main
 from trainer.dataset.folder import count_openings, open_dataset
 from trainer.errors import BadInput, ProofFailed
-from trainer.facts import calibration
-from trainer.numbers import percent
-from trainer.report.page import MOST_CHARACTERS, WARN, Drawn, Report
-from trainer.report.run import read_run
+from trainer.report.page import MOST_CHARACTERS, Report
 from trainer.report.run_page import write_report
-from trainer.report.run_steps import steps_section
-from trainer.report.verdict import verdict_section
-from trainer.statistics.calibration import ece_by_chance
 
 pytestmark = pytest.mark.slow
 
@@ -190,6 +183,14 @@ def test_without_texts_the_holdout_stays_sealed(made: Made, tmp_path: Path) -> N
     assert wrong(made.run)[0]["id"] in page.text
 
 
+def test_a_dataset_that_is_gone_costs_only_its_sections(made: Made, tmp_path: Path) -> None:
+    shutil.rmtree(made.dataset)
+    report, page, _ = draw(made.run, tmp_path)
+    assert not report.sections["data"]
+    assert report.sections["verdict"]
+    assert "Message texts are not shown." in page.words
+
+
 def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(
     made: Made, tmp_path: Path
 ) -> None:
@@ -302,16 +303,13 @@ def test_models_that_run_elsewhere_have_their_own_table_and_verdict(
     path = made.run / "duel" / "duel.json"
     record = json.loads(path.read_text("utf-8"))
     hosted = candidate("gpt", "recorded", 0.91, (0.9, 0.92), 1.0, 2.0)
-    took: dict[str, Any] = {
-        "no_label": 17,
-        "seconds_p50": 0.4321,
-        "seconds_p99": 2.5,
-        "prompt_tokens": 612.4,
-    }
-    took |= {"answer_tokens": 9.0, "constrained": "by the server, to the labels (JSON schema)"}
+    took: dict[str, Any] = {"no_label": 17, "seconds_p50": 0.4321, "seconds_p99": 2.5}
+    took |= {"prompt_tokens": 612.4, "answer_tokens": 9.0}
+    took |= {"constrained": "by the server, to the labels (JSON schema)"}
     hosted |= {"elsewhere": took, "cost_per_message": 0.0000971, "outside_labels": 23}
     hosted |= {"train_seconds": None}
-    verdict = {"candidate": "gpt", "conclusion": "not_worse", "not_worse_p": 0.0123}
+    verdict: dict[str, Any] = {"candidate": "gpt", "conclusion": "not_worse"}
+    verdict |= {"not_worse_p": 0.0123}
     verdict |= {"worst_difference": 0.0077, "reason": "The adapter can replace gpt: so it is."}
     rewrite(path, candidates=[*record["candidates"], hosted], replacements=[verdict])
     _, page, _ = draw(made.run, tmp_path)
@@ -367,41 +365,6 @@ def test_the_report_judges_by_what_the_adapter_promises(
         assert "review_precision=0.975" not in text
 
 
-def test_messages_of_one_thread_are_not_evidence_of_their_own(made: Made) -> None:
-    """A promise and a calibration error that so few independent messages do not contradict give no
-    step."""
-    run = read_run(made.run)
-    run = replace(
-        run,
-        training=run.training.model_copy(
-            update={"recipe": run.training.recipe | {"review_precision": 0.965}}
-        ),
-    )
-    assert run.evaluation is not None
-    bins = run.evaluation.calibration.reliability
-    alone, together = ece_by_chance(bins), ece_by_chance(bins, effect=10)
-    error = {"ece": (max(alone, 0.03) + together) / 2}
-    assert error["ece"] > max(alone, 0.03)
-    for effect, expected in ((1.0, True), (10.0, False)):
-        judged = run.evaluation.model_copy(
-            update={
-                "design_effect": effect,
-                "calibration": run.evaluation.calibration.model_copy(update=error),
-            }
-        )
-        drawn = steps_section(replace(run, evaluation=judged)).blocks[1]
-        assert isinstance(drawn, Drawn)
-        titles = {step.title for step in drawn.content["steps"]}
-        assert ("Send more to review, or validate on more" in titles) is expected
-        assert ("Calibrate on more messages" in titles) is expected
-        found = verdict_section(replace(run, evaluation=judged)).blocks[0]
-        assert isinstance(found, Drawn)
-        tones = {point.claim: point.tone for point in found.content["points"]}
-        assert (tones.get("Its confidence is badly calibrated") == WARN) is expected
-        (row,) = (text for name, text in calibration(judged) if "ECE" in name)
-        assert f"up to {percent(alone if expected else together)}" in row
-
-
 def test_the_page_says_which_messages_the_accuracy_is_about(
     make_run: Callable[..., Made], tmp_path: Path
 ) -> None:
@@ -448,6 +411,19 @@ def test_files_of_another_run_are_refused(
     with pytest.raises(BadInput, match=re.escape(problem)) as found:
         write_report(made.run, tmp_path / "page.html")
     assert "clerk-trainer" in str(found.value)
+
+
+def test_another_dataset_is_refused(make_run: Callable[..., Made], tmp_path: Path) -> None:
+    made = make_run()
+    other = tmp_path / "other"
+    shutil.copytree(made.dataset, other)
+    record = json.loads((made.run / "training.json").read_text("utf-8"))
+    record["dataset"]["digest"] = "0" * 64
+    (made.run / "training.json").write_text(json.dumps(record), "utf-8")
+    for name in ("evaluation", "duel"):
+        shutil.rmtree(made.run / name)
+    with pytest.raises(BadInput, match="give the folder of that dataset with --dataset"):
+        write_report(made.run, tmp_path / "page.html", dataset=other)
 
 
 @pytest.mark.slow
