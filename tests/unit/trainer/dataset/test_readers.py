@@ -103,6 +103,7 @@ def test_named_columns_are_never_guessed() -> None:
         (ColumnNames(message="subject"), ("text", "label"), "no column 'subject'"),
         (ColumnNames(id="key"), ("message", "label"), "--id-column"),
         (ColumnNames(label="message"), ("message", "label"), "no column looks like the message"),
+        (ColumnNames(), ("message", "ticket"), "clerk-desk label x.csv --taxonomy FILE"),
         (ColumnNames(message="a", label="a"), ("a", "label"), "'a' is named for two fields"),
         (ColumnNames(), ("message", "label", "label"), "the column 'label' or 'label "),
     ):
