@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from tests.chaos.harness import Arena, messages
 from tests.support.processes import verify, wait_until
