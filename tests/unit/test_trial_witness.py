@@ -58,12 +58,14 @@ def test_a_process_that_was_killed_in_a_trial_is_found_once(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_between_two_trials_proves_nothing(tmp_path: Path) -> None:
     kill(process(tmp_path, "ended"))
     assert FileWitness(tmp_path, "group").take_deaths() == []
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_groups_and_another_hosts_files_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

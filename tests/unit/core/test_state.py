@@ -105,6 +105,16 @@ def test_the_engine_is_busy_while_it_has_a_message() -> None:
     assert engine.busy_s == 6.0
 
 
+def test_a_commit_is_announced_made_and_reported_in_this_order() -> None:
+    rig = started("m0")
+    rig.answer("m0")
+    assert rig.events.kinds("publishing", "transaction", "published") == [
+        ("publishing", ["in-0-0"]),
+        ("transaction", "committed"),
+        ("published", ["in-0-0"]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "result"),
     [

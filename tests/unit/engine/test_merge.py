@@ -93,9 +93,13 @@ def test_it_is_made_once_for_each_digest(
 
 
 def test_concurrent_requests_make_it_once(
-    merge_in: MergeIn, monkeypatch: pytest.MonkeyPatch
+    base: Path,
+    make_adapter: MakeAdapter,
+    manifest: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = []
+    adapter, made = make_adapter(), []
     real = merge._build
 
     def slow(*arguments: Any) -> None:
@@ -104,7 +108,10 @@ def test_concurrent_requests_make_it_once(
         real(*arguments)
 
     monkeypatch.setattr(merge, "_build", slow)
-    work = [threading.Thread(target=merge_in) for _ in range(4)]
+    work = [
+        threading.Thread(target=merged_base, args=(base, adapter, manifest, tmp_path / "cache"))
+        for _ in range(4)
+    ]
     for one in work:
         one.start()
     for one in work:

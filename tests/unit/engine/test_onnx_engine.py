@@ -210,11 +210,13 @@ def test_a_prompt_on_which_the_runtime_fails_is_rejected_alone(
 def test_an_engine_that_fails_on_everything_has_died_and_no_message_is_to_blame(
     adapter: Path, load: Callable[..., OnnxEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For instance out of memory: dead letters would be wrong."""
+    """For instance out of memory: dead letters would be wrong. On a busy machine the engine is dead
+    before all five are submitted."""
     engine, golden = load(adapter, threads=1), read_manifest(adapter).golden
     monkeypatch.setattr(engine._session, "run", lambda _: 1 / 0)
-    futures = [engine.submit(golden[1].ids) for _ in range(5)]
-    assert {type(future.exception(TIMEOUT_S)) for future in futures} == {EngineDied}
+    for _ in range(5):
+        with pytest.raises(EngineDied):
+            engine.submit(golden[1].ids).result(TIMEOUT_S)
     with pytest.raises(EngineDied, match="fails on every prompt: ZeroDivisionError"):
         engine.check_health()
     with pytest.raises(EngineDied):

@@ -177,6 +177,7 @@ def test_an_out_that_exists(
     assert "exists and is not a folder" in refused(write_csv(records))
 
 
+@pytest.mark.slow
 def test_no_room_on_the_disk(
     write_csv: WriteCsv, records: list[Record], taxonomy: Path, tmp_path: Path
 ) -> None:

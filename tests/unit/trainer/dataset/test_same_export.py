@@ -45,10 +45,15 @@ def parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
     "options",
     [
         PLAIN,
-        ("--conflicts", "keep-majority", "--per-label", 20),
-        ("--split", "time", "--time-column", "at"),
-        ("--split", "group", "--group-column", "who", "--language-column", "lang"),
-        ("--label-source", "person", "--redact"),
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                ("--conflicts", "keep-majority", "--per-label", 20),
+                ("--split", "time", "--time-column", "at"),
+                ("--split", "group", "--group-column", "who", "--language-column", "lang"),
+                ("--label-source", "person", "--redact"),
+            )
+        ),
     ],
 )
 def test_a_shuffled_export_makes_the_same_dataset(

@@ -27,6 +27,8 @@ from trainer.training.console import draw_row
 from worker.contract import Code, PromptSpec, Taxonomy, build_prompt, make_golden
 from worker.contract.text import NORMALIZATION
 
+pytestmark = pytest.mark.slow
+
 INSTRUCTION = "Answer with the code."
 
 

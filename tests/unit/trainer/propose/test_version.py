@@ -242,6 +242,7 @@ def test_an_id_that_was_learnt_is_never_held_out(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.slow
 def test_names_in_new_messages_are_redacted_as_the_manifest_says(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:

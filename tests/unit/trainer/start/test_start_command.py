@@ -266,6 +266,7 @@ def test_spellings_of_one_label_are_one(world: World) -> None:
     assert len(Taxonomy.from_toml(world.out / "taxonomy.toml").names) == 3
 
 
+@pytest.mark.slow
 def test_an_edited_taxonomy_is_kept_and_a_label_that_it_lacks_is_for_a_person(
     world: World,
 ) -> None:
@@ -284,6 +285,7 @@ def test_an_edited_taxonomy_is_kept_and_a_label_that_it_lacks_is_for_a_person(
     assert "yours, kept as it is" in out
 
 
+@pytest.mark.slow
 def test_a_label_map_needs_the_labels_that_it_maps_to(world: World, tmp_path: Path) -> None:
     path = tmp_path / "map.toml"
     path.write_text('refund = "money"\naccount = "money"\n')
@@ -313,6 +315,7 @@ def test_a_changed_file_is_named_and_nothing_is_replaced_unasked(world: World) -
     assert "To do again: prepare, check, train, evaluate, duel, report." in out
 
 
+@pytest.mark.slow
 def test_a_changed_option_repeats_only_what_depends_on_it(world: World) -> None:
     assert world.start()[0] == 0
     code, out, _ = world.start("--set", "seed=2", "--again")
@@ -339,6 +342,7 @@ def test_a_failed_step_keeps_its_code_and_is_done_next_time(
     assert [each[0] for each in world.ran] == ["train", "evaluate", "duel", "report"]
 
 
+@pytest.mark.slow
 def test_the_check_may_find_something_wrong(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     does = world._run
     monkeypatch.setattr(
@@ -348,6 +352,7 @@ def test_the_check_may_find_something_wrong(world: World, monkeypatch: pytest.Mo
     assert world.start()[0] == 0
 
 
+@pytest.mark.slow
 def test_decisions_of_a_reviewer_are_applied(world: World) -> None:
     assert world.start()[0] == 0
     queue = world.out / "data-review.csv"
@@ -359,6 +364,7 @@ def test_decisions_of_a_reviewer_are_applied(world: World) -> None:
     assert f"--decisions {queue}" in world.prepared
 
 
+@pytest.mark.slow
 def test_decisions_in_the_dataset_survive_a_new_one(world: World) -> None:
     """The folder of the dataset is replaced."""
     assert world.start()[0] == 0

@@ -14,6 +14,7 @@ from trainer.statistics.thresholds import (
     MIN_OFF_LABEL_MASS,
     accept,
     coverage_curve,
+    describe_promise,
     fewest_rows,
     find_promise,
     off_label_threshold,
@@ -176,6 +177,20 @@ def test_a_recommended_lower_promise_is_kept() -> None:
         as_predicted.append(review(confidence, correct, promise.lesser) == promise.review_at_lesser)
     assert np.mean(kept) >= 0.95
     assert all(as_predicted)
+
+
+def test_the_advice_in_words() -> None:
+    rng = np.random.default_rng(3)
+    while True:
+        confidence, correct = draw(rng, 198)
+        promise = find_promise(confidence, correct, PRECISION, floor=FLOOR)
+        if promise and promise.rows and promise.lesser:
+            break
+    text = describe_promise(promise, 198, 0.3)
+    assert text.startswith("198 messages are too few to prove a precision of 0.95")
+    assert f"about {promise.rows:,} prove it with {promise.review_at_rows:.0%}" in text
+    assert f"review_precision = {promise.lesser:g}, sends" in text
+    assert '"point" sends 30%' in text
 
 
 def test_a_promise_that_no_number_of_rows_proves() -> None:

@@ -15,6 +15,8 @@ from trainer.training.inputs import read_code_inputs
 from trainer.training.recipe import load_recipe
 from worker.contract import Calibration, Probe, Thresholds
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
 CALIBRATION = Calibration(1.0, 10)
 
