@@ -107,7 +107,7 @@ def export(desk: Desk, batch_id: int, out: Path, say: Say) -> None:
     pace = f"{done.seconds:.1f} s a decision (median)"
     followed = f"; {done.followed:,} of {done.suggested:,} suggestions were right"
     say(f"{pace}{followed if done.suggested else ''}.")
-    say(f"Next: clerk-trainer start {quote(str(out))} --source-column label_source --out first")
+    say(f"Next: clerk-trainer start {quote(str(out))} --out first")
 
 
 @contextmanager

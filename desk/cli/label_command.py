@@ -52,12 +52,12 @@ def label(
 
     A cheap model learns from the decisions (clerk-trainer suggest, every 25 of them, if the trainer
     is installed). It suggests labels and chooses what to ask next. Every fourth message is drawn at
-    random and has no suggestion. In the file its field chosen is random: these rows can judge a
+    random and has no suggestion. In the file its field drawn is random: these rows can judge a
     model or a teacher, the others are harder than the average.
 
     Example: clerk-desk label messages.csv --taxonomy taxonomy.toml
 
-    Next: clerk-trainer start messages.labelled.jsonl --source-column label_source --out first
+    Next: clerk-trainer start messages.labelled.jsonl --out first
     """
     from desk.labelling import Wanted, export_labelled
     from desk.labelling import label as serve_label

@@ -209,7 +209,7 @@ def count_labelled(desk: Desk, batch_id: int) -> int:
 
 def write_labelled(desk: Desk, batch_id: int, out: Path) -> Summary:
     """Write the labelled messages as JSON Lines: ``id``, ``message``, ``label``, ``label_source``
-    and ``chosen``, which is ``random`` or ``active``. Without any no file is made."""
+    and ``drawn``, which is ``random`` or ``chosen``. Without any no file is made."""
     with desk.database.read() as tx:
         found = batches.labelled(tx, batch_id)
     rows = [each for each in found if each.label is not None]
@@ -219,7 +219,7 @@ def write_labelled(desk: Desk, batch_id: int, out: Path) -> Summary:
     shown = [each for each in found if each.suggested is not None]
     return Summary(
         labelled=len(rows),
-        random=sum(_chosen(each) == "random" for each in rows),
+        random=sum(_drawn(each) == "random" for each in rows),
         none=len(found) - len(rows),
         seconds=median([each.seconds for each in found]) if found else 0.0,
         suggested=len(shown),
@@ -231,7 +231,7 @@ def is_labelled(path: Path) -> bool:
     """Whether a file looks like one of ``write_labelled``."""
     with path.open("rb") as file:
         first = file.readline()
-    return not first or (first.startswith(b'{"id": ') and b'"chosen": ' in first)
+    return not first or (first.startswith(b'{"id": ') and b'"drawn": ' in first)
 
 
 def _row(each: Labelled) -> Mapping[str, str | None]:
@@ -240,10 +240,10 @@ def _row(each: Labelled) -> Mapping[str, str | None]:
         "message": each.text,
         "label": each.label,
         "label_source": "person",
-        "chosen": _chosen(each),
+        "drawn": _drawn(each),
     }
 
 
-def _chosen(each: Labelled) -> str:
+def _drawn(each: Labelled) -> str:
     """Without a suggestion the order is that of the digests, which is a random one."""
-    return "random" if each.suggested is None else "active"
+    return "random" if each.suggested is None else "chosen"

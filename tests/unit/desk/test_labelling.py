@@ -162,7 +162,7 @@ def test_the_random_sample_is_unbiased_whatever_the_model_asks_for(
     world: DeskWorld, tmp_path: Path
 ) -> None:
     """A model that asks for one label alone, on files of which three in ten messages have it."""
-    shares: dict[str, list[bool]] = {"random": [], "active": []}
+    shares: dict[str, list[bool]] = {"random": [], "chosen": []}
     ann = world.person("ann")
     for seed in range(8):
         draw = random.Random(seed)
@@ -178,11 +178,11 @@ def test_the_random_sample_is_unbiased_whatever_the_model_asks_for(
         decide(world, ann, batch_id, 30, truth.__getitem__)
         labelling.write_labelled(world.desk, batch_id, tmp_path / "out.jsonl")
         for row in rows_of(tmp_path / "out.jsonl"):
-            shares[row["chosen"]].append(row["label"] == "payment")
+            shares[row["drawn"]].append(row["label"] == "payment")
     # Of about 256 at random, a standard error of 0.03.
     assert len(shares["random"]) > 240
     assert abs(sum(shares["random"]) / len(shares["random"]) - 0.3) < 0.1
-    assert sum(shares["active"]) / len(shares["active"]) > 0.8
+    assert sum(shares["chosen"]) / len(shares["chosen"]) > 0.8
 
 
 def test_a_longer_file_adds_its_new_messages_and_asks_nothing_again(
@@ -225,7 +225,7 @@ def test_followed_suggestions_are_counted(world: DeskWorld, tmp_path: Path) -> N
     decide(world, ann, batch_id, 12, lambda text: "delivery" if "message 1" in text else "other")
     done = labelling.write_labelled(world.desk, batch_id, tmp_path / "out.jsonl")
     right = sum("message 1" in row["message"] for row in rows_of(tmp_path / "out.jsonl")
-                if row["chosen"] == "active")  # fmt: skip
+                if row["drawn"] == "chosen")  # fmt: skip
     assert (done.suggested, done.followed, done.random) == (9, right, 3)
 
 
