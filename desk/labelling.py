@@ -65,7 +65,7 @@ def label(wanted: Wanted, say: Say) -> None:
         try:
             with _served(desk, options) as address, start_up_frozen():
                 say(f"Label them at {address}/review")
-                say("Ctrl-C ends. The same command goes on where you were.")
+                say("Ctrl-C stops. Run the same command again to continue.")
                 shift.start()
                 while not stopping.is_set() and not shift.wait(0.2):
                     pass
