@@ -51,7 +51,12 @@ def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | No
 def heading_of(line: str) -> str | None:
     """Return the text of a Markdown heading, None for another line."""
     found = _HEADING.match(line)
-    return found[1].rstrip().rstrip("#").rstrip() if found else None
+    if found is None:
+        return None
+    text = found[1].rstrip()
+    # As in CommonMark: closing marks stand behind a blank, so the label "c#" keeps its own.
+    opened = text.rstrip("#")
+    return opened.rstrip() if opened != opened.rstrip() or not opened else text
 
 
 def section_for(body: str, label: str) -> str:

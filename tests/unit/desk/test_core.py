@@ -169,6 +169,8 @@ def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
 def test_a_guideline_is_shown_by_label() -> None:
     """The text under its heading, up to the next heading."""
     body = "# How\nAlways.\n\n## Return Exchange\nGoods back.\n\nOr swapped.\n## Refund ##\nMoney."
+    body += "\n## C#\nCode."
     assert section_for(body, "return_exchange") == "Goods back.\n\nOr swapped."
     assert section_for(body, "refund") == "Money."
+    assert section_for(body, "c#") == "Code."
     assert section_for(body, "payment") == ""
