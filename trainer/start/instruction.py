@@ -123,6 +123,8 @@ def _apart(text: str, keys: Collection[str]) -> list[str]:
     """Return the names that "or" or "and" joins, unless these are in a name."""
     # Names and links in turn; "stores and business or refund" is two names of three.
     words = _LINK.split(re.sub(r"^(?:or|and)\s+", "", text))
+    if words == [text]:
+        return words
     names: list[str] = []
     at = 0
     while at < len(words):
