@@ -196,8 +196,8 @@ def unlabelled_columns(
             problem = (
                 ambiguity("message", several)
                 if several
-                else f"no column looks like the message. There are: {there}. Name one by "
-                "--message-column"
+                else f"no column looks like the message. There are: {there}. Rename one to "
+                "'message', or name it by --message-column"
             )
             raise BadInput(f"{table.name}: {problem}")
         message = guess.message.column
