@@ -52,8 +52,8 @@ def label(
 
     A cheap model learns from the decisions (clerk-trainer suggest, every 25 of them, if the trainer
     is installed). It suggests labels and chooses what to ask next. Every fourth message is drawn at
-    random and has no suggestion. In the file its field drawn is random: these rows can judge a
-    model or a teacher, the others are harder than the average.
+    random and has no suggestion. The file says of each row how it was drawn: the random ones can
+    judge a model or a teacher, the chosen ones are harder than the average.
 
     Example: clerk-desk label messages.csv --taxonomy taxonomy.toml
 
