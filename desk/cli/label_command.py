@@ -47,7 +47,7 @@ def label(
     """Label messages by hand, in the browser: no Kafka, no sign-in, this machine only.
 
     Every decision is on disk before the next message is shown. Stop at any time, and run the same
-    command to go on. The labelled messages are written every 25 decisions and at the end, as
+    command to continue. The labelled messages are written every 25 decisions and at the end, as
     clerk-trainer start and prepare take them.
 
     A cheap model learns from the decisions (clerk-trainer suggest, every 25 of them, if the trainer
