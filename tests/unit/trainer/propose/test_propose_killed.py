@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,16 @@ def test_killed_at_each_file_nothing_is_lost_or_counted_twice(
     kind: str, tmp_path: Path, tiny_encoder: Path, taxonomy_file: Path, make_messages: Make
 ) -> None:
     """With frozen embeddings and with a trained encoder: one canary, one line of history."""
-    place = make_place(tmp_path, kind, tiny_encoder, taxonomy_file, make_messages)
+    root, other = tmp_path / "killed", tmp_path / "whole"
+    root.mkdir()
+    place = make_place(root, kind, tiny_encoder, taxonomy_file, make_messages)
     straight, out = tmp_path / "straight", tmp_path / "proposal"
-    code, _, error = place.propose(straight)
+    # Elsewhere: a second proposal on one hold-out gets less of the error, and another verdict.
+    shutil.copytree(root, other)
+    twin = place._replace(
+        store=other / "store", dataset=other / "dataset", decisions=other / "decisions.csv"
+    )
+    code, _, error = twin.propose(straight)
     assert code == 0, error
     places = killed(tmp_path, place.command(out), out)
     assert {f"{out}/{name}" for name in WRITTEN} <= set(places)
