@@ -47,13 +47,12 @@ from trainer.model.onnx_files import FILES, OnnxPrecision, onnx_logits, onnx_ver
 from trainer.model.prompt import HeadRow, load_tokenizer, make_head_rows, surround
 from trainer.model.scoring import Class, label_indexes
 from trainer.model_card import write_run_card
-from trainer.statistics.calibration import Floats, Ints, calibrate, temperature_softmax
-from trainer.statistics.metrics import measure
+from trainer.statistics.calibration import Floats, Ints, temperature_softmax
 from trainer.terminal import make_bar
 from trainer.training.adapter import choose_probes, finish_adapter, make_reference, versions
 from trainer.training.encoder import MOST_OFF, describe_file, prefer
 from trainer.training.inputs import Inputs
-from trainer.training.parts import OUT_OF_SCOPE_QUANTILE, Result
+from trainer.training.parts import Result, judge
 from trainer.training.recipe import Recipe, make_recipe
 from trainer.training.run_folder import DRAFT, open_run
 from worker.contract import (
@@ -422,26 +421,12 @@ def _refuse_order(opened: _Opened, logits: Floats, truth: Ints) -> None:
 
 
 def _calibrate(opened: _Opened, file: _File) -> Result:
-    recipe, inputs = opened.recipe, opened.inputs
-    calibrated = calibrate(
-        file.logits,
-        opened.truth,
-        review_precision=recipe.review_precision,
-        review_floor=recipe.review_floor,
-        review_precision_by=recipe.review_precision_by,
-        off_label_quantile=OUT_OF_SCOPE_QUANTILE,
-        seed=recipe.seed,
-        label_of=opened.label_of,
-        out_of_scope_quantile=OUT_OF_SCOPE_QUANTILE,
-        groups=inputs.validation_groups,
-    )
+    inputs = opened.inputs
+    figures, calibrated = judge(opened.recipe, inputs, file.logits, opened.truth, opened.label_of)
     if opened.model.out_of_scope != "energy":
         # Probabilities say nothing about scope that the confidence does not.
         within = replace(calibrated.thresholds, review_out_of_scope=None)
         calibrated = replace(calibrated, thresholds=within)
-    temperature = calibrated.calibration.temperature
-    chosen = temperature_softmax(file.logits, temperature, opened.label_of).argmax(axis=1)
-    figures = measure(opened.truth, chosen, inputs.labels, inputs.validation_groups)
     return Result({}, file.logits, inputs.outputs, figures, calibrated)
 
 

@@ -15,7 +15,7 @@ from trainer.artifacts.training import CalibrationFigures, ScoredExample, Step, 
 from trainer.dataset.folder import Example
 from trainer.model.device import ProcessGroup
 from trainer.model.lora_model import round_weights
-from trainer.statistics.calibration import Calibrated, Floats, calibrate, temperature_softmax
+from trainer.statistics.calibration import Calibrated, Floats, Ints, calibrate, temperature_softmax
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
 from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
@@ -31,7 +31,7 @@ from worker.contract import BaseModel, Manifest
 # So these rules send at most 0.5 and 1 % of ordinary messages to review. The share of review is set
 # by the promised precision, not here.
 _OFF_LABEL_QUANTILE = 0.995
-OUT_OF_SCOPE_QUANTILE = 0.99
+_OUT_OF_SCOPE_QUANTILE = 0.99
 """A message goes to review if its off-label mass (with a head: its energy) is above this quantile
 over validation."""
 
@@ -237,20 +237,27 @@ def calibrate_as_served(training: Training, result: Result, served: Floats) -> R
 
 
 def _judge(training: Training, scores: Floats) -> tuple[Figures, Calibrated]:
-    recipe, validator, inputs = training.recipe, training.validator, training.inputs
+    validator = training.validator
+    return judge(training.recipe, training.inputs, scores, validator.truth, validator.label_of)
+
+
+def judge(
+    recipe: Recipe, inputs: Inputs[Any], scores: Floats, truth: Ints, label_of: Ints | None
+) -> tuple[Figures, Calibrated]:
+    """Calibrate raw scores of the validation messages, (messages, outputs), and measure them."""
     calibrated = calibrate(
         scores,
-        validator.truth,
+        truth,
         review_precision=recipe.review_precision,
         review_floor=recipe.review_floor,
         review_precision_by=recipe.review_precision_by,
         off_label_quantile=_OFF_LABEL_QUANTILE,
         seed=recipe.seed,
-        label_of=validator.label_of,
-        out_of_scope_quantile=OUT_OF_SCOPE_QUANTILE if recipe.has_head else None,
+        label_of=label_of,
+        out_of_scope_quantile=_OUT_OF_SCOPE_QUANTILE if recipe.has_head else None,
         groups=inputs.validation_groups,
         level=LEVEL if inputs.folds is None else FOLD_LEVEL,
     )
     temperature = calibrated.calibration.temperature
-    predicted = temperature_softmax(scores, temperature, validator.label_of).argmax(axis=1)
-    return measure(validator.truth, predicted, inputs.labels, inputs.validation_groups), calibrated
+    predicted = temperature_softmax(scores, temperature, label_of).argmax(axis=1)
+    return measure(truth, predicted, inputs.labels, inputs.validation_groups), calibrated
