@@ -12,7 +12,6 @@ a duel, or an estimate from the prompt that ``clerk-trainer label`` and ``duel``
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from typing import Any
 
 from trainer.artifacts.duel import DUEL, DUEL_FOLDER, CostInput, CostRecord, PriceUsed
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
+from trainer.artifacts.files import read_toml
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.cost import (
     HOURS_PER_MONTH,
@@ -91,8 +91,6 @@ _SERVING_FIELDS = ("model", "machine", "price_per_hour", "messages_per_s")
 BYTES_A_TOKEN = (5.0, 4.0, 3.0)
 """The most, the expected, and the fewest bytes of English that a token covers, for the estimate of
 a hosted prompt (docs/choosing.md)."""
-
-_SAMPLE = 1_000  # messages that the estimate looks at
 
 Given = dict[str, tuple[Any, str]]
 """Input -> its value and its source."""
@@ -206,7 +204,8 @@ def _read_given(file: Path | None, sets: Sequence[str]) -> Given:
     """Return what the user gave. Raises BadInput for an input that does not exist."""
     given: Given = {}
     if file is not None:
-        given |= {key: (value, f"file {file}") for key, value in _from_file(file).items()}
+        found = read_toml(file, "copy config/cost.toml and edit it")
+        given |= {key: (value, f"file {file}") for key, value in found.items()}
     given |= {key: (value, _FLAG) for key, value in _from_sets(sets)}
     for key, (_, source) in given.items():
         if key not in UNITS and key not in _OTHERS:
@@ -345,15 +344,6 @@ def _describe(
         yield CostInput(name=name, value=value, unit=unit, source=source)
 
 
-def _from_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{file}: {error.strerror}: copy config/cost.toml and edit it") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{file}: is not TOML: {error}") from error
-
-
 def _from_sets(sets: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for flag in sets:
         key, text = split_assignment(flag, "--set", error=BadInput)
@@ -399,7 +389,7 @@ def _estimated_tokens(training: TrainingRecord) -> Iterator[tuple[str, tuple[Any
     """Yield the tokens of the prompt that ``label`` and ``duel`` send, by its bytes; nothing if the
     dataset is gone."""
     from trainer.dataset.folder import open_dataset
-    from trainer.teacher.prompt import make_prompt, make_question
+    from trainer.teacher.prompt import sample_prompts
 
     directory = Path(training.dataset.directory)
     try:
@@ -408,12 +398,8 @@ def _estimated_tokens(training: TrainingRecord) -> Iterator[tuple[str, tuple[Any
         return
     if dataset.digest != training.dataset.digest:
         return
-    prompts = [
-        make_prompt(dataset.taxonomy, question, 0)
-        for example in dataset.train[:_SAMPLE]
-        if (question := make_question(example.message, redacts=True))
-    ]
-    sizes = [len(each.system.encode()) + len(each.user.encode()) for each in prompts]
+    prompts = sample_prompts(dataset.taxonomy, dataset.train, redacts=True)
+    sizes = [each.bytes for each in prompts]
     answers = [len(json.dumps({"label": name}).encode()) for name in dataset.taxonomy.names]
     for key, what, found in (
         ("input_tokens_per_message", "the prompt with all labels", sizes),

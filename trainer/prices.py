@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.artifacts.files import read_toml
 from trainer.errors import BadInput
 
 STALE_DAYS = 180
@@ -43,12 +43,7 @@ class MachinePrice:
 
 def read_prices(path: Path, today: dt.date) -> dict[str, MachinePrice]:
     """Return the prices of a file by name. Raises BadInput that lists all problems."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}: config/prices.toml is such a file") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{path}: is not TOML: {error}") from error
+    data = read_toml(path, "config/prices.toml is such a file")
     rows = data.pop("machine", None)
     wrong = [f"{path}: there is no key {key!r}: a price is a table [[machine]]" for key in data]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):

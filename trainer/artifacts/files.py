@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,17 @@ PRIVATE = 0o640
 
 
 _MOST_PROBLEMS = 3
+
+
+def read_toml(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a file that a user wrote. Raises BadInput; ``remedy`` is for one that cannot be
+    opened."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}: {remedy}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{path}: is not TOML: {error}") from error
 
 
 class Record(BaseModel):

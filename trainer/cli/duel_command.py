@@ -239,8 +239,7 @@ def _agree(terms: Terms, key_env: str, console: Console, *, only: bool, yes: boo
     if only:
         return False
     if terms.forecast.open and not yes:
-        told = Console(stderr=True) if console.stderr else console
-        ask_to_send(told, "Send the sealed hold-out there?")
+        ask_to_send(console, "Send the sealed hold-out there?")
     return True
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from trainer.cli.shared import AsJson, make_console, outcomes, print_text, show, show_text
+from trainer.cli.shared import (
+    AsJson,
+    MessageColumn,
+    make_console,
+    outcomes,
+    print_text,
+    show,
+    show_text,
+)
 from trainer.cli.teacher_options import (
     AnswerTokens,
     Budget,
@@ -69,9 +77,7 @@ def label(
     price_output: PriceOutput = None,
     answer_tokens: AnswerTokens = None,
     key_env: KeyEnv = "OPENAI_API_KEY",
-    message_column: Annotated[
-        str | None, typer.Option(help="Column of the message [default: a guess].")
-    ] = None,
+    message_column: MessageColumn = None,
     id_column: Annotated[
         str | None,
         typer.Option(help="Column of the id [default: a guess, else made from the text]."),
@@ -114,6 +120,7 @@ def label(
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.teacher.label import Wanted, announce, forecast, make_plan
+        from trainer.teacher.ledger import so_far
 
         plan = make_plan(
             Wanted(
@@ -125,7 +132,7 @@ def label(
             )
         )  # fmt: skip
         key, named = find_key(teacher, key_env)
-        ahead = forecast(plan, *_so_far(plan))
+        ahead = forecast(plan, *so_far(plan.wanted.ledger, plan.asked, plan.budget))
         lines = announce(plan, ahead, named)
         if estimate:
             show_text(_facts(plan, ahead), "\n".join(lines), as_json=as_json)
@@ -135,19 +142,6 @@ def label(
         if ahead.open and not yes:
             ask_to_send(told)
         _label(plan, key, ahead.open, console, as_json=as_json)
-
-
-def _so_far(plan: Plan) -> tuple[list[str], int]:
-    """Return the questions that an earlier run decided, and what counts as spent."""
-    from trainer.teacher.ledger import Ledger
-
-    if not plan.wanted.ledger.exists():
-        return [], 0
-    ledger = Ledger(plan.wanted.ledger, plan.asked, plan.budget)
-    try:
-        return list(ledger.decisions()), ledger.spent().total
-    finally:
-        ledger.close()
 
 
 def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool) -> None:

@@ -26,6 +26,10 @@ EXIT_NOT_GOOD_ENOUGH = 3
 EXIT_PROOF_FAILED = 4
 EXIT_INTERRUPTED = 130
 
+MessageColumn = Annotated[
+    str | None, typer.Option(help="Column of the message [default: a guess].")
+]
+
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print the result as one JSON object; the rest goes to stderr."),

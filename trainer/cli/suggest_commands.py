@@ -11,6 +11,7 @@ from rich.console import Console
 from trainer.cli.shared import (
     AsJson,
     Embeddings,
+    MessageColumn,
     embedding_model,
     make_console,
     outcomes,
@@ -29,9 +30,6 @@ Messages = Annotated[
     typer.Argument(
         metavar="MESSAGES", help="Messages: a table (CSV, TSV, XLSX, JSON Lines, Parquet)."
     ),
-]
-MessageColumn = Annotated[
-    str | None, typer.Option(help="Column of the message [default: a guess].")
 ]
 
 taxonomy_app = typer.Typer(

@@ -30,7 +30,7 @@ from trainer.teacher.label import (
     expected_cost,
     find_budget,
 )
-from trainer.teacher.ledger import Answered, Decision, Ledger
+from trainer.teacher.ledger import Answered, Decision, Ledger, so_far
 from trainer.teacher.prices import DOLLAR, find_price
 from trainer.teacher.prompt import (
     INVENTED,
@@ -42,17 +42,16 @@ from trainer.teacher.prompt import (
     make_question,
     most_answer_tokens,
     prompt_digest,
+    sample_prompts,
 )
 from trainer.teacher.run import Job, run
 from worker.contract.digest import write_atomically
 from worker.contract.redact import REDACTION
-from worker.contract.taxonomy import NO_LABEL
+from worker.contract.taxonomy import NO_LABEL, Taxonomy
 
 INVENTED_ANSWER = "(invented)"
 """Stands for an answer that is not a label: its words may be a customer's. No label has
 parentheses around it by accident."""
-
-_SAMPLE = 1_000  # messages of training that a forecast looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +91,19 @@ class Terms:
     @property
     def asked(self) -> dict[str, str]:
         """What the ledger is about."""
-        return {
-            "teacher": self.contender.url,
-            "model": self.contender.model,
-            "taxonomy": self.job.taxonomy.digest,
-            "prompt": prompt_digest(self.job.taxonomy, 1),
-            "votes": "1, the first answer",
-            "redaction": REDACTION if self.contender.redacts else "none",
-            "answer-tokens": str(self.answer_tokens),
-        }
+        return _asked(self.contender, self.job.taxonomy, self.answer_tokens)
+
+
+def _asked(contender: Contender, taxonomy: Taxonomy, answer_tokens: int) -> dict[str, str]:
+    return {
+        "teacher": contender.url,
+        "model": contender.model,
+        "taxonomy": taxonomy.digest,
+        "prompt": prompt_digest(taxonomy, 1),
+        "votes": "1, the first answer",
+        "redaction": REDACTION if contender.redacts else "none",
+        "answer-tokens": str(answer_tokens),
+    }
 
 
 def make_terms(contender: Contender, dataset: Dataset) -> Terms:
@@ -115,31 +118,15 @@ def make_terms(contender: Contender, dataset: Dataset) -> Terms:
     tokens = contender.answer_tokens or most_answer_tokens(taxonomy)
     job = Job(taxonomy, (), votes=1, concurrency=contender.concurrency, price=price, tries=1)
     messages = dataset.record["files"]["holdout.jsonl"]["examples"]
-    terms = Terms(contender, job, messages, tokens, budget, Forecast(messages, 0, 0, None, 0.0))
-    decided, spent = _so_far(terms)
-    left = max(0, messages - decided)
-    prompts = [
-        make_prompt(taxonomy, question, 0)
-        for example in dataset.train[:_SAMPLE]
-        if (question := make_question(example.message, redacts=contender.redacts))
-    ]
+    decided, spent = so_far(contender.ledger, _asked(contender, taxonomy, tokens), budget)
+    left = max(0, messages - len(decided))
+    prompts = sample_prompts(taxonomy, dataset.train, redacts=contender.redacts)
     costs = [expected_cost(prompt, price) for prompt in prompts]
     expected = left * sum(costs) // len(costs) if costs else 0
     most = None if budget is None else max(0, budget - spent)
     seconds = left * SECONDS_AN_ANSWER / contender.concurrency
     forecast = Forecast(left, spent, expected, most, seconds)
     return Terms(contender, job, messages, tokens, budget, forecast)
-
-
-def _so_far(terms: Terms) -> tuple[int, int]:
-    """Return how many questions an earlier run decided, and what counts as spent."""
-    if not terms.contender.ledger.exists():
-        return 0, 0
-    ledger = Ledger(terms.contender.ledger, terms.asked, terms.budget)
-    try:
-        return len(ledger.decisions()), ledger.spent().total
-    finally:
-        ledger.close()
 
 
 def announce(terms: Terms, key_env: str | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 import types
 import typing
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.artifacts.files import Record
+from trainer.artifacts.files import Record, read_toml
 from trainer.errors import BadInput
 from worker.common.settings import split_assignment, toml_value
 
@@ -54,7 +53,8 @@ def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, source in ((str(file), _from_file(file)), ("--set", _from_flags(sets))):
+    from_file = read_toml(file, "name a file such as config/gate.toml") if file else {}
+    for origin, source in ((str(file), from_file), ("--set", _from_flags(sets))):
         for key, value in source.items():
             values[key] = _checked(key, value, origin)
             origins[key] = origin
@@ -63,17 +63,6 @@ def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
     except ValueError as error:
         key = str(error).partition(" ")[0]
         raise BadInput(f"{origins.get(key, 'gate')}: {error}") from error
-
-
-def _from_file(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{file}: {error.strerror}: name a file such as config/gate.toml") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadInput(f"{file}: is not TOML: {error}") from error
 
 
 def _from_flags(sets: Sequence[str]) -> dict[str, Any]:

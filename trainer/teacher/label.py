@@ -237,8 +237,7 @@ def forecast(plan: Plan, decided: Iterable[str], spent: int) -> Forecast:
 
 def expected_cost(prompt: Prompt, price: Price) -> int:
     """Return what a request with this prompt will probably cost, in picodollars."""
-    size = len(prompt.system.encode()) + len(prompt.user.encode())
-    return price.cost(size // BYTES_A_TOKEN, ANSWER_TOKENS)
+    return price.cost(prompt.bytes // BYTES_A_TOKEN, ANSWER_TOKENS)
 
 
 def describe_masking(redacts: bool) -> str:

@@ -144,6 +144,20 @@ class Spent:
         return self.known + self.unknown
 
 
+def so_far(
+    path: Path, asked: Mapping[str, str], budget: int | None
+) -> tuple[dict[str, Decision], int]:
+    """Return question -> decision of earlier runs, and what counts as spent; nothing is created.
+    Raises BadInput as ``Ledger`` does."""
+    if not path.exists():
+        return {}, 0
+    ledger = Ledger(path, asked, budget)
+    try:
+        return ledger.decisions(), ledger.spent().total
+    finally:
+        ledger.close()
+
+
 class Ledger:
     """An open ledger. One process at a time; every method commits before it returns, and raises
     BadInput if the disk is full."""
