@@ -64,6 +64,7 @@ from trainer.store.gate import (
     judge_kept_promise,
     judge_steering,
     judge_usefulness,
+    measure_after_review,
 )
 from trainer.store.rules import GateRules
 
@@ -218,32 +219,47 @@ def _labels(rng: Generator, runs: int) -> Iterator[Row]:
 
 
 def _first(rng: Generator, runs: int) -> Iterator[Row]:
-    """The first adapter: too few messages neither keep a good one out nor let a useless one in."""
+    """The first adapter: too few messages neither keep a good one out nor let a useless one in, and
+    many do not keep out one that knows where it errs (a share of the messages goes to review)."""
     rules = GateRules()
     for world, grouped in _worlds():
         for messages in (46, 150, 330):
-            for share, nominal in ((0.125, ALPHA), (0.75, None), (0.85, None), (0.9, None),
-                                   (0.95, None)):  # fmt: skip
-                passed = 0
+            for share, filed, right_filed in (
+                (0.125, 1.0, 0.125), (0.75, 1.0, 0.75), (0.85, 1.0, 0.85), (0.9, 1.0, 0.9),
+                (0.95, 1.0, 0.95), (0.81, 0.47, 0.96),
+            ):  # fmt: skip
+                passed, nominal = 0, ALPHA if share < 0.5 else None
+                reviewed = 0.0 if filed == 1 else (share - filed * right_filed) / (1 - filed)
                 for _ in range(runs):
                     groups = make_groups(rng, messages) if grouped else None
-                    right = draw_right(rng, share, messages, groups)
-                    effect = design_effect(right, groups)
-                    row = judge_accuracy(
-                        float(right.mean()), messages, rules, effect=effect, first=True
+                    review = rng.random(messages) >= filed
+                    right = np.where(
+                        review,
+                        draw_right(rng, reviewed, messages, groups),
+                        draw_right(rng, right_filed, messages, groups),
                     )
-                    passed += row.passed and judge_usefulness(_answers(rng, right, groups)).passed
+                    answers = _answers(rng, right, groups, review)
+                    settled = measure_after_review(answers, [str(at) for at in range(_LABELS)])
+                    assert settled is not None
+                    accuracy = judge_accuracy(
+                        settled.accuracy, messages, rules, effect=settled.effect, first=True
+                    )
+                    passed += accuracy.passed and judge_usefulness(answers).passed
                 what = "right as the commonest label" if nominal else f"right {share:.0%}"
+                if filed < 1:
+                    what += f", files {filed:.0%} at {right_filed:.0%}"
                 yield Row("gate, first adapter", f"{world}, {messages}", f"{what}, passes",
                           passed, runs, nominal)  # fmt: skip
 
 
-def _answers(rng: Generator, right: NDArray[np.bool_], groups: Groups | None) -> list[Answer]:
+def _answers(
+    rng: Generator, right: NDArray[np.bool_], groups: Groups | None, review: NDArray[np.bool_]
+) -> list[Answer]:
     """Answers of which those at ``right`` are right, to messages of eight labels."""
     truth = rng.integers(_LABELS, size=len(right))
     given = np.where(right, truth, (truth + 1) % _LABELS)
     sure = np.full(len(right), 0.9)
-    return _to_answers(truth, given, sure, groups)
+    return _to_answers(truth, given, sure, groups, review)
 
 
 def _to_answers(
@@ -251,6 +267,7 @@ def _to_answers(
     given: NDArray[np.int64],
     sure: NDArray[np.float64],
     groups: Groups | None,
+    review: NDArray[np.bool_] | None = None,
 ) -> list[Answer]:
     return [
         Answer(
@@ -259,7 +276,7 @@ def _to_answers(
             predicted=str(given[at]),
             confidence=float(sure[at]),
             off_label_mass=None,
-            review=False,
+            review=review is not None and bool(review[at]),
             unconstrained_in_set=None,
             group=None if groups is None else int(groups[at]),
         )

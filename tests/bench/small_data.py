@@ -43,14 +43,14 @@ from trainer.statistics.calibration import (
     fit_temperature,
     temperature_softmax,
 )
-from trainer.statistics.metrics import measure
 from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL, proof, review_threshold
 from trainer.store.gate import (
-    judge_accuracy,
     judge_calibration,
+    judge_floors,
     judge_kept_promise,
     judge_label,
     judge_usefulness,
+    measure_after_review,
 )
 from trainer.store.rules import GateRules
 from trainer.training.inputs import FOLDS
@@ -181,7 +181,6 @@ def _passes(
         found.append(Accepted(messages=len(right), right=int(right.sum()), effect=1.0, p=p))
     sure, given, truth = held
     names = [str(at) for at in range(int(max(truth.max(), given.max())) + 1)]
-    figures = measure(truth, given, names)
     rows = [
         Answer(
             id=str(at),
@@ -194,9 +193,11 @@ def _passes(
         )
         for at in range(len(truth))
     ]
+    settled = measure_after_review(rows, names)
+    assert settled is not None
     criteria = [
-        judge_accuracy(figures.accuracy, len(truth), rules, first=True),
-        *(judge_label(each, rules, first=True) for each in figures.per_label if each.support),
+        *judge_floors(settled, rules, first=True),
+        *(judge_label(each, rules, first=True) for each in settled.per_label if each.support),
         judge_kept_promise(
             KeptPromise(precision=precision, by="lower", validation=found[0], holdout=found[1])
         ),

@@ -30,7 +30,7 @@ from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
 from trainer.statistics.metrics import messages_to_show
 from trainer.statistics.thresholds import describe_promise
-from trainer.store.gate import STEERING, judge_accuracy
+from trainer.store.gate import STEERING, measure_after_review
 from trainer.store.rules import Criterion, GateRules
 
 _REVIEW_IS_MUCH = 0.2
@@ -325,24 +325,16 @@ def _accuracy(
 ) -> Iterator[NextStep]:
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
-    shown = judge_accuracy(
-        evaluation.accuracy, evaluation.examples, rules, effect=evaluation.design_effect
-    )
-    if not shown.passed and evaluation.accuracy > rules.accuracy:
-        needed = messages_to_show(evaluation.accuracy, rules.accuracy, evaluation.design_effect)
-        enough = f"about {numbers.count(needed)}" if needed else "very many"
-        size = numbers.counted(evaluation.examples, "message")
+    settled = measure_after_review(run.predictions, evaluation.labels)
+    if low is not None and low.undecided and settled is not None:
+        needed = messages_to_show(settled.accuracy, rules.accuracy, settled.effect)
         why = (
-            f"{numbers.percent(evaluation.accuracy)} of {size} are right, more than the required "
-            f"{numbers.percent(rules.accuracy)}, but so few messages do not prove it. That takes "
-            f"{enough} held-out messages."
+            f"{low.name} is {low.found}, wanted {low.wanted}: enough are right or in review, but "
+            "so few messages do not prove it."
         )
-        if low is None:
-            why += " A first adapter passes without; one that replaces it has to prove it."
-        tone = WARN if low is None else BAD
-        yield NextStep(tone, "Hold out more messages", why, _share(run, evaluation, needed))
+        yield NextStep(BAD, "Hold out more messages", why, _share(run, evaluation, needed))
         low = None
-    rows = [row for row in (low, failed.get("macro-F1")) if row is not None]
+    rows = [row for row in (low, failed.get("macro-F1 after review")) if row is not None]
     if rows:
         weakest = sorted(
             (each for each in evaluation.per_label if each.support), key=lambda each: each.f1
@@ -397,7 +389,7 @@ def _labels(
         return
     found = "; ".join(f"{row.name}: {row.found}, wanted {row.wanted}" for row in rows[:5])
     more = f"; and {len(rows) - 5} more" if len(rows) > 5 else ""
-    weak = {row.name.removeprefix("recall of ").partition(",")[0] for row in rows}
+    weak = {row.name.removeprefix("recall of ").partition(" after review")[0] for row in rows}
     at = {label: place for place, label in enumerate(evaluation.labels)}
     confused = []
     for label in sorted(weak & at.keys()):

@@ -32,7 +32,9 @@ from trainer.report.page import (
     small,
 )
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
+from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import share_interval, weighted_accuracy
+from trainer.store.gate import measure_after_review
 from trainer.store.rules import Criterion
 
 LARGEST_ECE = 0.03
@@ -310,8 +312,9 @@ def gate_section(run: Run) -> Section:
         missing = f"The run folder has no {ADAPTER_FOLDER}/, so the gate has nothing to judge."
         return Section("gate", title, missing=missing)
     judged = run.gate
+    settled = measure_after_review(run.predictions, run.evaluation.labels)
     rows = [
-        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, run.evaluation))
+        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, settled))
         for each in judged.criteria
     ]
     quiet = [row for row in rows if row.name.startswith(_RECALL) and row.passed]
@@ -351,14 +354,16 @@ def _listed(rows: Iterable[GateRow]) -> Block:
     return Drawn("gate", {"rows": list(rows)})
 
 
-def _bounds(criterion: Criterion, evaluation: EvaluationRecord) -> tuple[str, Markup] | tuple[()]:
+def _bounds(criterion: Criterion, settled: Figures | None) -> tuple[str, Markup] | tuple[()]:
     """Return the 95 % interval of a criterion that is a share of messages, with its bar."""
     name = criterion.name
+    if settled is None:
+        return ()
     if name.startswith("accuracy"):
-        interval, value = evaluation.accuracy_interval_95, evaluation.accuracy
+        interval, value = settled.interval, settled.accuracy
     elif name.startswith(_RECALL):
-        label = name.removeprefix(_RECALL).partition(",")[0]
-        found = next((each for each in evaluation.per_label if each.label == label), None)
+        label = name.removeprefix(_RECALL).partition(" after review")[0]
+        found = next((each for each in settled.per_label if each.label == label), None)
         if found is None or not found.support:
             return ()
         interval, value = facts.recall_interval(found), found.recall

@@ -28,10 +28,11 @@ class SplitPower:
 
     ``predictions`` are the messages that set thresholds with ``kind = "embedding-linear"``, and
     ``validation`` those with other kinds; ``fewest`` (``fewest_by_folds``) without a mistake
-    prove the promised ``precision``. Of ``holdout`` messages a first adapter has to get
-    ``first_right`` right, and a later one ``later_right`` (None: all are too few); about ``enough``
-    are needed for one that is three points better than the gate's floor ``accuracy``. ``unproven``
-    are the labels whose recall so few held-out messages cannot show; ``fewest_of_a_label`` could.
+    prove the promised ``precision``. Of ``holdout`` messages ``first_right`` have to be right or in
+    review with a first adapter, and ``later_right`` with a later one (None: all are too few); about
+    ``enough`` are needed for one that is three points better than the gate's floor ``accuracy``.
+    ``unproven`` are the labels whose recall so few held-out messages cannot show;
+    ``fewest_of_a_label`` could.
     """
 
     precision: float
@@ -142,7 +143,7 @@ def _about_gate(found: SplitPower) -> Iterator[str]:
         return
     text = (
         f"{found.holdout:,} held-out messages: a first adapter passes the gate's accuracy with "
-        f"{found.first_right:,} of {found.holdout:,} right"
+        f"{found.first_right:,} of {found.holdout:,} right or in review"
     )
     if found.later_right is None:
         text += f"; to show {floor}, as its successors must, all of them right are too few"
@@ -155,7 +156,7 @@ def _about_gate(found: SplitPower) -> Iterator[str]:
         text += f"; a later one has to show {floor}, which takes {found.later_right:,}"
     if found.enough is not None and found.enough > found.holdout:
         text += (
-            f". For an adapter that is right {100 * (found.accuracy + _AIM):.4g} % of the time, "
+            f". If {100 * (found.accuracy + _AIM):.4g} % of the messages are right or in review, "
             f"hold out about {found.enough:,}"
         )
     yield f"{text}."

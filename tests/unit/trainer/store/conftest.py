@@ -28,9 +28,10 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write a run folder: the messages at ``wrong`` are answered with another label; so many
-    messages in a row are one ``group``; other keywords replace keys of the evaluation. An
-    instruction in a message flips the answers at ``steered``; a neutral sentence flips none."""
+    """Write a run folder: the messages at ``wrong`` are answered with another label, those at
+    ``review`` sent to review; so many messages in a row are one ``group``; other keywords replace
+    keys of the evaluation. An instruction in a message flips the answers at ``steered``; a neutral
+    sentence flips none."""
 
     def make(
         name: str, wrong: Collection[int] = range(0, 300, 30), messages: int = 300, **changes: Any
@@ -62,8 +63,10 @@ def write_evaluation(
     manifest: Manifest,
     wrong: Collection[int] = range(0, 300, 30),
     messages: int = 300,
+    *,
     group: int | None = None,
     steered: Collection[int] = (),
+    review: Collection[int] = (),
     **changes: Any,
 ) -> None:
     truth = [at % len(LABELS) for at in range(messages)]
@@ -78,7 +81,7 @@ def write_evaluation(
             "predicted": LABELS[answer],
             "confidence": 0.9,
             "off_label_mass": 0.001,
-            "review": False,
+            "review": at in review,
             "unconstrained_in_set": True,
             "group": None if group is None else at // group,
             "logprobs": {},

@@ -11,9 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from tests.bench.judges_worlds import draw_pair, make_groups
-from tests.support.trainer_world import evaluation_json
-from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.statistics.figures import LabelFigures
+from trainer.statistics.figures import Figures, LabelFigures
 from trainer.statistics.metrics import Discordance, count_discordant, mcnemar_exact
 from trainer.statistics.paired import non_inferiority_p
 from trainer.store.gate import judge_labels, judge_regression
@@ -24,7 +22,6 @@ pytestmark = pytest.mark.slow
 RUNS = 400
 LABELS = tuple(f"label-{number}" for number in range(11))
 LOWER = GateRules()
-BLANK = EvaluationRecord.model_validate(evaluation_json(), strict=False)
 
 
 def share_refused(rules: GateRules, recalls: Sequence[float], per_label: int) -> float:
@@ -33,8 +30,8 @@ def share_refused(rules: GateRules, recalls: Sequence[float], per_label: int) ->
     failing = []
     for hits in range(per_label + 1):
         figures = tuple(LabelFigures(name, 1, hits / per_label, 1, per_label) for name in LABELS)
-        evaluation = BLANK.model_copy(update={"per_label": figures})
-        if not next(iter(judge_labels(LABELS, evaluation, rules))).passed:
+        settled = Figures(per_label, 1.0, (0.0, 1.0), 1.0, figures, ())
+        if not next(iter(judge_labels(LABELS, settled, rules))).passed:
             failing.append(hits)
     passed = 1 - binom.pmf(np.array(failing)[:, None], per_label, recalls).sum(axis=0)
     return 1 - float(passed.prod())

@@ -23,8 +23,10 @@ from trainer.store.gate import (
     compare_evidence,
     judge,
     judge_accuracy,
+    judge_labels,
     judge_promise,
     judge_unseen,
+    measure_after_review,
 )
 from trainer.store.record import Evidence, read_evidence
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, load_rules
@@ -77,13 +79,13 @@ def test_agreement_with_a_teacher_is_refused_with_a_remedy(make_run: MakeRun, cl
 @pytest.mark.parametrize(
     ("changes", "failing"),
     [
-        ({"wrong": range(0, 300, 14)}, {"accuracy, lower end of the 95 % interval"}),
+        ({"wrong": range(0, 300, 14)}, {"accuracy after review, lower end of the 95 % interval"}),
         (
             {"wrong": [*range(0, 111, 3)]},
             {
-                "accuracy, lower end of the 95 % interval",
-                "macro-F1",
-                "recall of billing, lower end of its interval",
+                "accuracy after review, lower end of the 95 % interval",
+                "macro-F1 after review",
+                "recall of billing after review, lower end of its interval",
             },
         ),
         ({"adapter": {"digest": "ff" * 32}}, {"adapter evaluated"}),
@@ -123,12 +125,19 @@ def test_a_label_that_the_holdout_lacks_fails(make_run: MakeRun) -> None:
     run = make_run("absent")
     manifest = read_manifest(run / "adapter")
     evidence = read_evidence(run / "evaluation")
-    without = altered(evidence, per_label=evidence.evaluation.per_label[:-1])
-    verdict = judge(manifest, without, GateRules(), EQUAL)
-    assert verdict.failed == ("recall of other, lower end of its interval",)
-    row = next(row for row in verdict.criteria if not row.passed)
-    assert row.found.endswith("not shown: at least 6 messages are needed, all of them right")
-    assert judge(manifest, without, GateRules(label_unproven=("other",)), EQUAL).passed
+    settled = measure_after_review(
+        [each for each in evidence.answers if "other" not in (each.label, each.predicted)],
+        evidence.evaluation.labels,
+    )
+    assert settled is not None
+
+    def row(rules: GateRules) -> Criterion:
+        return list(judge_labels(manifest.taxonomy.names, settled, rules))[-1]
+
+    found = row(GateRules())
+    assert not found.passed
+    assert found.found.endswith("not shown: at least 6 messages are needed, all of them right")
+    assert row(GateRules(label_unproven=("other",))).passed
 
 
 def test_the_interval_or_the_point_is_judged_as_the_rules_say(make_run: MakeRun) -> None:
@@ -150,10 +159,10 @@ def test_free_answers_outside_the_set_are_judged_only_when_asked(make_run: MakeR
 def test_the_recall_itself_or_its_lower_end_is_judged_as_the_rules_say(make_run: MakeRun) -> None:
     """33 of 100 wrong: 67 % as a point, and at least 58.4 % (Clopper & Pearson, one-sided 95 %)."""
     run = make_run("luck", wrong=range(0, 99, 3))
-    assert verdict_of(run, GateRules(label_recall_by="point"))["recall of billing"]
+    assert verdict_of(run, GateRules(label_recall_by="point"))["recall of billing after review"]
     manifest, evidence = read_manifest(run / "adapter"), read_evidence(run / "evaluation")
     rows = {row.name: row for row in judge(manifest, evidence, GateRules(), EQUAL).criteria}
-    row = rows["recall of billing, lower end of its interval"]
+    row = rows["recall of billing after review, lower end of its interval"]
     end = binomtest(67, 100).proportion_ci(0.9, method="exact").low
     assert not row.passed
     assert row.found.startswith(f"{end:.4f} (point 0.6700 of 100); not shown: about ")
@@ -182,7 +191,22 @@ def test_a_label_with_too_few_messages_is_not_shown_and_may_go_unproven(make_run
 def test_a_label_that_is_shown_to_be_bad_may_not_go_unproven(make_run: MakeRun) -> None:
     run = make_run("bad", wrong=range(0, 165, 3))
     rules = GateRules(label_unproven=("billing",))
-    assert not verdict_of(run, rules)["recall of billing, lower end of its interval"]
+    assert not verdict_of(run, rules)["recall of billing after review, lower end of its interval"]
+
+
+@pytest.mark.parametrize("against", [None, EQUAL])
+def test_a_wrong_label_in_review_counts_as_right(
+    make_run: MakeRun, against: Comparison | None
+) -> None:
+    """Seven of ten are right. An adapter that knows where it errs costs reviews, not wrong labels:
+    all but 3 of its 300 messages come out right. Without review it is refused."""
+    wrong = range(0, 300, 3)
+    knows = make_run("knows", wrong=wrong, review=[at for at in wrong if at % 100])
+    assert all(verdict_of(knows, against=against).values())
+    blind = verdict_of(make_run("blind", wrong=wrong), against=against)
+    assert not blind["accuracy after review, lower end of the 95 % interval"]
+    assert not blind["macro-F1 after review"]
+    assert not blind["recall of billing after review, lower end of its interval"]
 
 
 def first_verdict(run: Path, rules: GateRules | None = None) -> GateVerdict:
@@ -212,7 +236,7 @@ def test_a_good_first_adapter_passes_with_46_messages_and_a_successor_is_undecid
 def test_a_first_adapter_that_is_shown_to_be_bad_fails(make_run: MakeRun) -> None:
     """15 of 46 wrong: the interval lies below the floor."""
     verdict = first_verdict(make_run("bad", wrong=range(0, 45, 3), messages=46))
-    assert "accuracy, lower end of the 95 % interval" in verdict.failed
+    assert "accuracy after review, lower end of the 95 % interval" in verdict.failed
     assert not verdict.undecided
 
 
