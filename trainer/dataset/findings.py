@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 
 from trainer.errors import BadInput
-from worker.common.tables import Problem, Table
+from worker.common.tables import Problem, Table, TableError
 
 FIRST = 5
 """Rows that a finding names; the count is of all."""
@@ -57,6 +57,18 @@ class Findings:
             self.wrong.append(f"{text}: {remedy}")
         else:
             self.notes.append(text)
+
+    def add_rows_without_columns(self, table: Table) -> None:
+        """Add what is wrong with rows whatever the columns, for a table whose columns are not
+        known: otherwise it would be found only after they are named."""
+        try:
+            for _ in table.rows(()):
+                pass
+        except TableError as error:
+            self.wrong.append(str(error))
+        for problem in table.problems:
+            if problem.broken:
+                self.add_problem(table, problem)
 
     def refuse(self) -> None:
         """Raise BadInput with everything that is wrong, if anything is."""

@@ -173,7 +173,7 @@ def choose_columns(wanted: ColumnNames, table: Table) -> ChosenColumns:
     """Match fields with the columns of a table: those the user named, and guesses for the others.
 
     Raises BadInput that holds everything wrong with them: missing columns (listing the existing
-    ones), and guesses that are ambiguous.
+    ones), guesses that are ambiguous, and rows that cannot be read.
     """
     named = {field: name for field, name in asdict(wanted).items() if name is not None}
     wrong = [_missing(field, name, table) for field, name in named.items()
@@ -204,7 +204,9 @@ def choose_columns(wanted: ColumnNames, table: Table) -> ChosenColumns:
     if "source" in taken:
         taken |= {name: name for name in (DRAWN, TAUGHT) if name in free}
     if wrong:
-        raise BadInput(*(f"{table.name}: {one}" for one in wrong))
+        findings = Findings(wrong=[f"{table.name}: {one}" for one in wrong])
+        findings.add_rows_without_columns(table)
+        findings.refuse()
     fields = (*asdict(wanted), DRAWN, TAUGHT)
     return ChosenColumns(
         {field: taken[field] for field in fields if field in taken}, tuple(guessed)

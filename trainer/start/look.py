@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from trainer.dataset.findings import FIRST
+from trainer.dataset.findings import FIRST, Findings
 from trainer.dataset.guess import NO_LABELS, ColumnGuess, fold_name, guess_columns
 from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
@@ -92,7 +92,8 @@ class Ambiguous(Exception):
 def find_columns(tables: Sequence[Table], given: ColumnNames, choose: Choose) -> Columns:
     """Find the columns of message, label, id, finer label and time.
 
-    Raises BadInput that names the flag of everything that is ambiguous or missing.
+    Raises BadInput that names the flag of everything that is ambiguous or missing, and the rows
+    that cannot be read.
     """
     taken = [name for each in fields(given) if (name := getattr(given, each.name))]
     guesses = [guess_columns(table, taken) for table in tables]
@@ -110,7 +111,10 @@ def find_columns(tables: Sequence[Table], given: ColumnNames, choose: Choose) ->
         if found is not None:
             names[what], why[what] = found
     if problems:
-        raise BadInput(*problems)
+        findings = Findings(wrong=problems)
+        for table in tables:
+            findings.add_rows_without_columns(table)
+        findings.refuse()
     return Columns(replace(given, **names), why)
 
 

@@ -109,15 +109,19 @@ def test_everything_ambiguous_is_named_at_once_with_its_option(world: World) -> 
     ]
     with world.file.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("eins", "zwei", "drei", "vier"), *rows])
+        file.write('"never closed,too,a,x\n')
     code, _, error = world.start()
     assert code == 2
+    assert "1 row with a quote that is not closed" in error
+    assert "(line 32)" in error
     assert "--message-column" in error
     assert "'eins', 'zwei'" in error
     assert "--label-column" in error
     assert "'drei', 'vier'" in error
     assert "Traceback" not in error
     assert not world.ran
-    code, _, error = world.start("--message-column", "eins", "--label-column", "vier")
+    named = ("--message-column", "eins", "--label-column", "vier", "--broken-rows", "drop")
+    code, _, error = world.start(*named)
     assert code == 0, error
 
 
