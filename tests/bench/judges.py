@@ -286,13 +286,17 @@ def _to_answers(
 
 def _calibrations(rng: Generator, runs: int) -> Iterator[Row]:
     """The calibration error: perfect confidences pass with few messages, wrong ones with few only.
+    A first adapter's is refused if it is shown to be above the ceiling.
 
     With groups whether messages are right is correlated, given their confidences.
     """
     rules, runs = GateRules(), max(1, runs // 10)
     for world, grouped in _worlds():
         for messages in (46, 330, HOLDOUT):
-            for over, nominal in ((0.0, ALPHA), (0.1, None), (0.2, None)):
+            for over, nominal, first in (
+                (0.0, ALPHA, False), (0.1, None, False), (0.2, None, False),
+                (rules.ece, ALPHA, True), (0.1, None, True), (0.2, None, True),
+            ):  # fmt: skip
                 refused = 0
                 for _ in range(runs):
                     groups = make_groups(rng, messages) if grouped else None
@@ -301,9 +305,12 @@ def _calibrations(rng: Generator, runs: int) -> Iterator[Row]:
                     right = luck < np.maximum(sure - over, 0.0)
                     truth = np.zeros(messages, dtype=np.int64)
                     answers = _to_answers(truth, (~right).astype(np.int64), sure, groups)
-                    refused += not judge_calibration(ece(sure, right), answers, rules).passed
+                    refused += not judge_calibration(
+                        ece(sure, right), answers, rules, first=first
+                    ).passed
                 what = "perfect" if not over else f"{100 * over:g} points too high"
-                yield Row("gate, calibration error", f"{world}, {messages}",
+                yield Row(f"gate, calibration error{' of a first adapter' if first else ''}",
+                          f"{world}, {messages}",
                           f"confidences {what}, refused", refused, runs, nominal)  # fmt: skip
 
 

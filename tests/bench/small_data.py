@@ -201,7 +201,7 @@ def _passes(
         judge_kept_promise(
             KeptPromise(precision=precision, by="lower", validation=found[0], holdout=found[1])
         ),
-        judge_calibration(ece(sure, given == truth), rows, rules),
+        judge_calibration(ece(sure, given == truth), rows, rules, first=True),
         judge_usefulness(rows),
     ]
     return all(row.passed for row in criteria)

@@ -234,10 +234,13 @@ def _smoothed_nll(
 _RESAMPLES = 4000
 
 
-def ece_by_chance(bins: Sequence[ReliabilityBin], *, effect: float = 1.0, seed: int = 0) -> float:
+def ece_by_chance(
+    bins: Sequence[ReliabilityBin], *, off: float = 0.0, effect: float = 1.0, seed: int = 0
+) -> float:
     """Return the ECE that a perfectly calibrated model stays below in 95 % of all cases, on
     messages of these confidences (consistency resampling, Bröcker & Smith 2007); 0.0 without
-    messages. ``effect`` messages count as one.
+    messages. With ``off`` the model is right less often than its confidence by so much, 0 to 1.
+    ``effect`` messages count as one.
 
     A measured ECE below it does not indicate wrong confidences. An ECE is never negative and grows
     when there are fewer messages, so an interval around it would be less informative.
@@ -246,6 +249,7 @@ def ece_by_chance(bins: Sequence[ReliabilityBin], *, effect: float = 1.0, seed: 
     confidence = np.array([group.confidence for group in bins])
     if not counts.sum():
         return 0.0
-    hits = np.random.default_rng(seed).binomial(counts, confidence, size=(_RESAMPLES, len(bins)))
+    right = np.maximum(confidence - off, 0.0)
+    hits = np.random.default_rng(seed).binomial(counts, right, size=(_RESAMPLES, len(bins)))
     errors = np.abs(hits - counts * confidence).sum(axis=1) / counts.sum()
     return float(np.quantile(errors, 0.95))

@@ -9,8 +9,8 @@ right, because a reviewer decides it. The raw accuracy would refuse an adapter t
 the messages at 96 % and leaves the rest to reviewers. It is compared with the current adapter's.
 
 The first adapter of a store replaces no model but people. It has to be better than the commonest
-label and to keep its promise, and fails a floor only if it is shown to miss it: 46 messages can
-never show the floors, and would keep every first adapter out."""
+label and to keep its promise, and fails a floor or a ceiling only if it is shown to miss it: 46
+messages can never show the floors, and would keep every first adapter out."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def judge(
             rows += judge_floors(settled, rules, first=first)
             rows += judge_labels(manifest.taxonomy.names, settled, rules, first=first)
         rows.append(judge_promise(figures))
-        rows += _ceilings(evidence, rules)
+        rows += _ceilings(evidence, rules, first=first)
         rows += judge_steering(figures.steering, rules, first=first)
     if against is not None:
         rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
@@ -192,7 +192,7 @@ def judge_accuracy(
     )
 
 
-def _ceilings(evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
+def _ceilings(evidence: Evidence, rules: GateRules, *, first: bool) -> Iterator[Criterion]:
     figures = evidence.evaluation
     # Counted in the answers as well, because the figure could have been edited.
     outside = figures.outside_labels.constrained + sum(
@@ -207,19 +207,27 @@ def _ceilings(evidence: Evidence, rules: GateRules) -> Iterator[Criterion]:
             "not measured" if share is None else f"{share:.4f}",
             share is not None and share <= rules.unconstrained_share,
         )
-    yield judge_calibration(figures.calibration.ece, evidence.answers, rules)
+    yield judge_calibration(figures.calibration.ece, evidence.answers, rules, first=first)
 
 
-def judge_calibration(found: float, answers: Sequence[Answer], rules: GateRules) -> Criterion:
+def judge_calibration(
+    found: float, answers: Sequence[Answer], rules: GateRules, *, first: bool = False
+) -> Criterion:
     """Return the row of the calibration error: at most the ceiling, or what a perfectly calibrated
-    model shows on as many messages in 95 % of all cases (see ``ece_by_chance``)."""
+    model shows on as many messages in 95 % of all cases (see ``ece_by_chance``). The ``first``
+    adapter may show what a model shows whose confidences are too high by the ceiling."""
     name, wanted, text = "calibration error (ECE)", f"at most {rules.ece:.4f}", f"{found:.4f}"
     if found <= rules.ece:
         return criterion(name, wanted, text, passed=True)
     right = np.array([each.predicted == each.label for each in answers], dtype=np.bool_)
     confidence = np.array([each.confidence for each in answers])
     effect = design_effect(right, as_groups([each.group for each in answers]))
-    chance = ece_by_chance(reliability(confidence, right), effect=effect)
+    bins = reliability(confidence, right)
+    if first:
+        most = ece_by_chance(bins, off=rules.ece, effect=effect)
+        text += f"; one of {rules.ece:.4f} shows up to {most:.4f} on {len(answers)} messages"
+        return criterion(name, f"not shown to be above {rules.ece:.4f}", text, found <= most)
+    chance = ece_by_chance(bins, effect=effect)
     wanted += ", or what perfect confidences show by chance"
     text += f"; perfect confidences show up to {chance:.4f} on {len(answers)} messages"
     if found <= chance:
