@@ -1,7 +1,7 @@
 """Services that tests need, and the order in which tests run.
 
-Kafka: the cluster in CLERK_TEST_BOOTSTRAP_SERVERS, or a local broker, started once a run and test
-process. The base model is unpacked once into the cache folder; the adapter ships with the project.
+Kafka: the cluster in CLERK_TEST_BOOTSTRAP_SERVERS, or a local broker, started once a run. The base
+model is unpacked once into the cache folder; the adapter ships with the project.
 """
 
 from __future__ import annotations
@@ -52,6 +52,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+_shared: list[LocalBroker] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Start one broker for all processes of pytest-xdist: each Java machine compiles for half a
+    minute what the other ones have compiled too."""
+    wanted = any("ports" in word or "e2e" in word for word in node.config.args)
+    if wanted and not os.environ.get("CLERK_TEST_BOOTSTRAP_SERVERS"):
+        if not _shared:
+            _shared.append(LocalBroker())
+            _shared[0].start()
+        node.workerinput["bootstrap_servers"] = _shared[0].bootstrap_servers
+
+
+def pytest_unconfigure() -> None:
+    for broker in _shared:
+        broker.stop()
+
+
 def _has_engine(nodeid: str) -> bool:
     return nodeid.rpartition("/")[2].startswith(_WITH_ENGINE)
 
@@ -83,9 +103,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers() -> Iterator[str]:
+def bootstrap_servers(request: pytest.FixtureRequest) -> Iterator[str]:
     """A real Kafka cluster."""
-    if named := os.environ.get("CLERK_TEST_BOOTSTRAP_SERVERS"):
+    given = getattr(request.config, "workerinput", {}).get("bootstrap_servers")
+    if named := given or os.environ.get("CLERK_TEST_BOOTSTRAP_SERVERS"):
         yield named
         return
     with LocalBroker() as broker:

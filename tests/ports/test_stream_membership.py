@@ -20,7 +20,7 @@ from tests.support.topics import create_topics
 from worker.errors import PublishAborted
 from worker.stream.topics import Topics
 
-MEMBER: dict[str, Any] = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+MEMBER: dict[str, Any] = {"session.timeout.ms": 3000, "heartbeat.interval.ms": 500}
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.support.secure_desk import WRONG_PASSWORD, Desk, Refused, mostly_long
     [
         ("plain", "at_least_once"),
         ("scram", "exactly_once"),
-        ("token", "exactly_once"),
+        pytest.param("token", "exactly_once", marks=pytest.mark.long),
         pytest.param("scram", "at_least_once", marks=pytest.mark.long),
     ],
 )
