@@ -21,14 +21,12 @@ from worker.demo.models import adapter_dir
 
 # Tests with a real engine: whole files, or single tests.
 _WITH_ENGINE = (
-    "test_compare.py::test_two_real_adapters_on_a_topic",
     "test_demo.py",
     "test_desk_demo.py",
     "test_end_to_end.py",
     "test_engine.py",
     "test_gpu_smoke.py",
     "test_places.py",
-    "test_replay.py::test_the_command_with_the_real_engine",
     "test_swap.py",
     "test_swap_kinds.py",
 )

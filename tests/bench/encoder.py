@@ -5,8 +5,7 @@
 The same engine is fed directly and through Kafka, in turn. Then a worker is started as a process,
 by ``--python`` for an environment without PyTorch: the time until it is ready, its memory, and the
 latency of messages that come one at a time. With ``--demo`` the demo's LoRA adapter in vLLM labels
-some messages first. Without ``--adapter`` one is made of all-MiniLM-L6-v2 and a random head: its
-labels mean nothing, but take as long.
+some messages first. Without ``--adapter`` it is the encoder that ships.
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,35 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from confluent_kafka import Producer
 
 from tests.bench.__main__ import direct, settings_for, through_kafka, topic_flags
 from tests.chaos.harness import Arena
-from tests.support.published import digests
-from tests.support.toy_adapter import SHA, toy_taxonomy
-from trainer.model.bases import find_embedding_model
-from trainer.model.encoder import EncoderShape, load_encoder
-from trainer.model.onnx_files import FILES, export_onnx
-from trainer.model.prompt import make_encoder_prompt
-from trainer.model.scoring import HeadScorer
 from worker.common.logs import configure_logging
-from worker.contract import (
-    BaseModel,
-    Calibration,
-    GoldenLogits,
-    Head,
-    HeadOutput,
-    Manifest,
-    OnnxModel,
-    Thresholds,
-    make_golden,
-    write_manifest,
-)
-from worker.contract.digest import sha256_file
 from worker.demo.broker import LocalBroker
-from worker.demo.models import read_samples
-from worker.engine.model_files import load_encoders
+from worker.demo.models import ensure_model, read_samples
 from worker.serving import open_model
 from worker.settings import load_settings
 
@@ -63,7 +38,6 @@ MESSAGES = 3000
 DEMO_MESSAGES = 150
 SLOW_MESSAGES = 200
 SLOW_RATE = 10.0
-OUTPUTS = 77
 MESSAGE = "the lamp that I ordered last week has not come yet"
 
 
@@ -79,8 +53,7 @@ def main() -> int:
     configure_logging("console", "warning")
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     with LocalBroker() as broker, ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        adapter = given.adapter or make_adapter(folder / "encoder")
+        adapter = given.adapter or ensure_model("encoder").adapter
         if given.demo:
             demo(broker.bootstrap_servers, stack, given.rounds)
         for precision in ("int8", "fp32"):
@@ -182,53 +155,6 @@ def latency(arena: Arena, sender: Any, count: int) -> float:
 
 def model_flags(adapter: Path, precision: str) -> list[str]:
     return [f"model.adapter='{adapter}'", f"model.encoder_precision='{precision}'"]
-
-
-def make_adapter(directory: Path) -> Path:
-    """Write an adapter of all-MiniLM-L6-v2 with a random head; return its directory."""
-    base = find_embedding_model()
-    assert base is not None, "the extra embeddings is not installed"
-    directory.mkdir()
-    shutil.copy(base / "tokenizer.json", directory)
-    encoders = load_encoders(directory)
-    model = load_encoder(base, EncoderShape(OUTPUTS, "mean", unit=False, lora=None), device="cpu")
-    torch.manual_seed(0)
-    model.classifier.head.reset_parameters()
-    export_onnx(model, directory, ("fp32", "int8"))
-    (directory / "model.safetensors").write_bytes(b"not read by ONNX Runtime")
-    spec = make_encoder_prompt(base, encoders, max_message_tokens=254, redaction=None)
-    golden = make_golden(spec, encoders)
-    logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
-    labels = [f"label-{number}" for number in range(11)]
-    head = Head(
-        outputs=tuple(HeadOutput(f"output-{at}", labels[at % 11]) for at in range(OUTPUTS)),
-        pooling="mean",
-        normalize=False,
-        out_of_scope="energy",
-        vocabulary=model.classifier.backbone.config.vocab_size,
-        pad_id=model.pad_id,
-        weights=("model.safetensors",),
-        golden_logits=tuple(
-            GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
-        ),
-        onnx=(OnnxModel(FILES["int8"], "int8", 1.0), OnnxModel(FILES["fp32"], "fp32", 1e-3)),
-    )
-    tokenizer = sha256_file(directory / "tokenizer.json")
-    manifest = Manifest(
-        name="bench-encoder",
-        created_at="2026-01-01T00:00:00Z",
-        kind="encoder",
-        base=BaseModel("all-MiniLM-L6-v2", "1", SHA, tokenizer, {}),
-        taxonomy=toy_taxonomy(labels),
-        prompt=spec,
-        calibration=Calibration(1.0, 1),
-        thresholds=Thresholds(None),
-        golden=golden,
-        files=digests(directory),
-        head=head,
-    )
-    write_manifest(directory, manifest)
-    return directory
 
 
 if __name__ == "__main__":
