@@ -55,7 +55,10 @@ class Arena:
         self._workers += 1
         given = {
             **{name: f"'{value}'" for name, value in self.kafka_settings.items()},
+            # A killed worker's partitions and its open transaction are waited for.
             "kafka.consumer": "{'session.timeout.ms' = 3000, 'heartbeat.interval.ms' = 500}",
+            "kafka.producer": "{'transaction.timeout.ms' = 6000}",
+            "kafka.publish_timeout_s": "5",
             "log.format": "'json'",
             "http.port": "0",
             **self.settings,

@@ -25,7 +25,7 @@ from worker.demo.models import Sample, read_samples
 from worker.demo.program import Program
 from worker.records.schemas import json_schema
 
-HOSTILE = 2000
+HOSTILE = 600
 SECRET = "planted-secret-4711"
 QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
