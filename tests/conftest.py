@@ -10,6 +10,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ _WITH_ENGINE = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``--dist=loadscope``: give tests to processes by file, and all with an engine to one
-    process. Two engines at once would compete for the cores, and only a process's first start is
-    slow. (``--dist=loadgroup`` does nothing with pytest 9.2: pytest-xdist's issue 1386.)"""
+    """With ``--dist=loadscope``: give tests to processes by file, all with an engine to one
+    process, and all on the secured broker to one. Two engines at once would compete for the cores,
+    and only a process's first start is slow. (``--dist=loadgroup`` does nothing with pytest 9.2:
+    pytest-xdist's issue 1386.)"""
     if config.getvalue("dist") != "loadscope":
         return None
     from xdist.scheduler import LoadScopeScheduling
@@ -45,12 +47,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
+            if _is_secured(nodeid):
+                return "security"
             return "engine" if _has_engine(nodeid) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
-
-
-_shared: list[LocalBroker] = []
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -59,19 +60,23 @@ def pytest_configure_node(node: Any) -> None:
     minute what the other ones have compiled too."""
     wanted = any("ports" in word or "e2e" in word for word in node.config.args)
     if wanted and not os.environ.get("CLERK_TEST_BOOTSTRAP_SERVERS"):
-        if not _shared:
-            _shared.append(LocalBroker())
-            _shared[0].start()
-        node.workerinput["bootstrap_servers"] = _shared[0].bootstrap_servers
+        node.workerinput["bootstrap_servers"] = _shared_broker().bootstrap_servers
 
 
-def pytest_unconfigure() -> None:
-    for broker in _shared:
-        broker.stop()
+@cache
+def _shared_broker() -> LocalBroker:
+    """A broker that ends with this process."""
+    broker = LocalBroker()
+    broker.start()
+    return broker
 
 
 def _has_engine(nodeid: str) -> bool:
     return nodeid.rpartition("/")[2].startswith(_WITH_ENGINE)
+
+
+def _is_secured(nodeid: str) -> bool:
+    return "ports/security/" in nodeid
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -87,8 +92,8 @@ def _names_long(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests with an engine first, then those with Kafka: they take longest, and one that begins
-    last would leave the other processes idle."""
+    """Run tests with an engine first, then those on the secured broker, then those with Kafka: they
+    take longest, and one that begins last would leave the other processes idle."""
     unseen = {
         item.path
         for item in items
@@ -96,7 +101,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     }
     assert not unseen, f"long tests that make nightly would not find: {unseen}"
     items.sort(
-        key=lambda item: (not _has_engine(item.nodeid), "/ports/" not in item.path.as_posix())
+        key=lambda item: (
+            not _has_engine(item.nodeid),
+            not _is_secured(item.nodeid),
+            "/ports/" not in item.path.as_posix(),
+        )
     )
 
 
