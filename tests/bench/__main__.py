@@ -138,14 +138,10 @@ def through_kafka(
     arena: Arena,
     opened: OpenedEngine,
     texts: Sequence[str],
-    *,
-    published_before: bool = True,
 ) -> float:
-    """Seconds from the first fetch to the last commit, or from the first publish."""
+    """Seconds from the first fetch to the last commit."""
     before = len(arena.results)
-    values = [json.dumps({"message": text}).encode() for text in texts]
-    if published_before:
-        arena.publish(values)
+    arena.publish([json.dumps({"message": text}).encode() for text in texts])
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     policy = loop_policy(settings.loop)
@@ -153,11 +149,9 @@ def through_kafka(
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)
     # Joining the group is not measured.
-    while not (loop.state.in_flight_records if published_before else loop.state.waiting):
+    while not loop.state.in_flight_records:
         loop.run_once()
     started = time.monotonic()
-    if not published_before:
-        arena.publish(values)
     stopped = threading.Event()
     done = 0.0
     committed = 0

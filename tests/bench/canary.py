@@ -50,21 +50,6 @@ def main() -> int:
                 f"{len(counts)} of {len(stops)}, {after}",
                 flush=True,
             )
-    print("rejected: how many were stopped, after how many of the canary's answers (median)")
-    for main_rate, canary_rate in ((0.0, 1.0), (0.0, 0.2), (0.0, 0.05), (0.2, 0.2), (1.0, 1.0)):
-        for share in (0.05, 0.25, 0.5):
-            trials = TRIALS if main_rate == canary_rate else TRIALS // 4
-            stops = [
-                trial(seed, share, lambda _: 0.1, lambda _: 0.1, (main_rate, canary_rate))
-                for seed in range(trials)
-            ]
-            counts = [stop for stop in stops if stop is not None]
-            after = f"{statistics.median(counts):.0f}" if counts else "-"
-            print(
-                f"  {canary_rate:.0%} against {main_rate:.0%} rejected, share {share:g}: "
-                f"{len(counts)} of {trials}, {after}",
-                flush=True,
-            )
     return 0
 
 
@@ -73,12 +58,10 @@ def trial(
     share: float,
     main_chance: Chance,
     canary_chance: Chance,
-    rejected: tuple[float, float] = (0.0, 0.0),
 ) -> int | None:
     """The canary's labels until it was stopped, or None.
 
-    Labels for review have a confidence below 0.6, the others above. ``rejected`` is the chance of
-    a rejected answer, with the main adapter and with the canary.
+    Labels for review have a confidence below 0.6, the others above.
     """
     rng = random.Random(seed)
     comparison = ArmComparison(POLICY)
@@ -86,9 +69,7 @@ def trial(
         canary = rng.random() < share
         chance = (canary_chance if canary else main_chance)(number / MESSAGES)
         review = rng.random() < chance
-        confidence: float | None = rng.uniform(0.2, 0.6) if review else 1 - 0.4 * rng.random() ** 3
-        if any(rejected) and rng.random() < rejected[canary]:
-            confidence = None
+        confidence = rng.uniform(0.2, 0.6) if review else 1 - 0.4 * rng.random() ** 3
         comparison.add(
             number.to_bytes(8, "big"), canary=canary, review=review, confidence=confidence
         )

@@ -8,9 +8,6 @@ are ``next_item`` and ``decide``, each with its transaction, and two requests th
 application, from the session's cookie to the last byte of HTML: what the page's script waits for
 (POST /review: the decision, the next message, what was decided on similar ones), and the page when
 it is opened (GET /review). The web server's own work on the socket is not in it.
-
-Seconds of CPU are of this process: all of SQLite's, and none of PostgreSQL's, of which the mean of
-its processes is printed. ``--url`` names a database that stays: filled where it is empty.
 """
 
 from __future__ import annotations
@@ -25,13 +22,11 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlencode
 
-import psutil
 from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
@@ -46,6 +41,7 @@ from desk.store.migrate import migrate
 from desk.store.types import Person
 from desk.web.application import build_application
 from desk.web.visit import WebOptions
+from tests.support.local_postgres import LocalPostgres
 from worker.common.process import start_up_frozen
 from worker.contract.records import record_id
 from worker.contract.scoring import ReviewReason
@@ -193,31 +189,18 @@ def draw_queue(draw: random.Random) -> Queue:
 
 @dataclass
 class Clocks:
-    """By kind of call, for each: its seconds, the seconds of CPU of this process, and of others."""
+    """Seconds of each call, by its kind."""
 
-    others_s: Callable[[], float]
-    took: dict[str, list[tuple[float, float, float]]] = field(default_factory=dict)
+    took: dict[str, list[float]] = field(default_factory=dict)
 
-    @contextmanager
-    def timed(self, kind: str) -> Iterator[None]:
-        """Time what is done meanwhile."""
-        others_s, cpu_s, wall_s = self.others_s(), time.process_time(), time.perf_counter()
-        yield
-        spent = (time.perf_counter() - wall_s, time.process_time() - cpu_s)
-        self.took.setdefault(kind, []).append((*spent, self.others_s() - others_s))
+    def add(self, kind: str, began_s: float) -> None:
+        self.took.setdefault(kind, []).append(time.perf_counter() - began_s)
 
     def show(self) -> None:
         """Print what they took, in milliseconds."""
         for kind, took in self.took.items():
-            print(f"{kind:18} {len(took):5,} calls", end="")
-            walls, cpus, others = (
-                [1000 * each for each in some] for some in zip(*took, strict=True)
-            )
-            for what, some in (("", walls), ("CPU ", cpus)):
-                parts = statistics.quantiles(some, n=1000)
-                p50, p99, most = parts[499], parts[989], max(some)
-                print(f"   {what}p50 {p50:.1f}, p99 {p99:.1f}, max {most:.1f} ms", end="")
-            print(f"   PostgreSQL's CPU {statistics.fmean(others):.1f} ms" if any(others) else "")
+            parts = [1000 * each for each in statistics.quantiles(took, n=100)]
+            print(f"{kind:18} {len(took):5,} calls   p50 {parts[49]:.1f}, p99 {parts[98]:.1f} ms")
         print(f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
 
 
@@ -226,17 +209,15 @@ def measure_calls(desk: Desk, team: list[Person], turns: int, clocks: Clocks) ->
     draw = random.Random(2)
     for turn in range(turns):
         person, queue = draw.choice(team), draw_queue(draw)
-        spare = Clocks(clocks.others_s)
-        with spare.timed("call"):
-            task = reviewing.next_item(desk, person, queue)
-        kind = "next_item" if task is not None else "next_item, nothing"
-        clocks.took.setdefault(kind, []).extend(spare.took["call"])
+        began_s = time.perf_counter()
+        task = reviewing.next_item(desk, person, queue)
+        clocks.add("next_item" if task is not None else "next_item, nothing", began_s)
         if task is None:
             continue
-        request_id = f"{time.monotonic_ns()}.{turn}"
-        with clocks.timed("decide"):
-            label = draw.choice(LABELS)
-            reviewing.decide(desk, person, task.item_id, label, request_id=request_id, seconds=5)
+        label, request_id = draw.choice(LABELS), f"{time.monotonic_ns()}.{turn}"
+        began_s = time.perf_counter()
+        reviewing.decide(desk, person, task.item_id, label, request_id=request_id, seconds=5)
+        clocks.add("decide", began_s)
 
 
 class Browser:
@@ -259,12 +240,14 @@ class Browser:
             action = f"label:{self._draw.choice(LABELS)}"
             beside = f"{ahead['item']},{shown['item']}"
             given = {"action": action, "part": "1", "seconds": "5.00", "excluding": beside}
-            with self._clocks.timed("POST /review"):
-                after = await self._ask("POST", {**shown, **given})
+            began_s = time.perf_counter()
+            after = await self._ask("POST", {**shown, **given})
+            self._clocks.add("POST /review", began_s)
             shown, ahead = ahead, after
             if turn % 10 == 9:
-                with self._clocks.timed("GET /review"):
-                    await self._ask("GET", {})
+                began_s = time.perf_counter()
+                await self._ask("GET", {})
+                self._clocks.add("GET /review", began_s)
 
     async def _ask(self, method: str, values: Mapping[str, str]) -> Mapping[str, str]:
         """Return the hidden fields of the form that comes back."""
@@ -298,9 +281,9 @@ class Browser:
         return {name: html.unescape(value) for name, value in found}
 
 
-def measure(desk: Desk, turns: int, others_s: Callable[[], float]) -> Clocks:
+def measure(desk: Desk, turns: int) -> Clocks:
     """Take turns as the desk's own process does, and return what they took."""
-    clocks = Clocks(others_s)
+    clocks = Clocks()
     team = [people.arrive(desk, f"person{n}", f"Person {n}") for n in range(10)]
     app = build_application(desk, OPTIONS)
     with start_up_frozen():
@@ -310,33 +293,19 @@ def measure(desk: Desk, turns: int, others_s: Callable[[], float]) -> Clocks:
     return clocks
 
 
-def cpu_below(pid: int) -> float:
-    """Return the seconds of CPU that a process and its children have taken."""
-    server = psutil.Process(pid)
-    times = [each.cpu_times() for each in (server, *server.children())]
-    return float(sum(each.user + each.system for each in times))
-
-
 @contextmanager
-def opened(kind: str, url: str) -> Iterator[tuple[Database, Callable[[], float]]]:
-    """A database of this kind in a temporary folder, or the one at ``url``; and what tells the
-    seconds of CPU of its own processes."""
-    if url:
+def opened(kind: str) -> Iterator[Database]:
+    """A database of this kind in a temporary folder."""
+    with ExitStack() as stack:
+        if kind == "sqlite":
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="clerk-bench-"))
+            url = f"sqlite:///{folder}/desk.db"
+        else:
+            server = stack.enter_context(LocalPostgres())
+            url = server.url(server.create())
         database = Database(url)
-        yield database, float
-        database.close()
-    elif kind == "sqlite":
-        with tempfile.TemporaryDirectory(prefix="clerk-bench-") as folder:
-            database = Database(f"sqlite:///{Path(folder) / 'desk.db'}")
-            yield database, float
-            database.close()
-    else:
-        from tests.support.local_postgres import LocalPostgres
-
-        with LocalPostgres() as server:
-            database = Database(server.url(server.create()))
-            yield database, lambda: cpu_below(server.pid)
-            database.close()
+        stack.callback(database.close)
+        yield database
 
 
 def main() -> None:
@@ -346,20 +315,16 @@ def main() -> None:
     )
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--url", default="")
     parser.add_argument("--turns", type=int, default=2000)
     given = parser.parse_args()
-    with opened(given.database, given.url) as (database, others_s):
+    with opened(given.database) as database:
         migrate(database)
-        with database.read() as tx:
-            is_empty = tx.exec_driver_sql("SELECT 1 FROM items LIMIT 1").first() is None
-        if is_empty:
-            began = time.perf_counter()
-            fill(database, given.items, now_ms())
-            print(f"{given.items:,} items, filled in {time.perf_counter() - began:.0f} s")
+        began = time.perf_counter()
+        fill(database, given.items, now_ms())
+        print(f"{given.items:,} items, filled in {time.perf_counter() - began:.0f} s")
         desk = open_desk(database, taxonomy=TAXONOMY, policy=Policy())
-        measure(desk, 50, others_s)  # caches
-        measure(desk, given.turns, others_s).show()
+        measure(desk, 50)  # caches
+        measure(desk, given.turns).show()
 
 
 if __name__ == "__main__":

@@ -2,23 +2,20 @@
 
 One table: for each judge the worlds with a known truth (independent messages, messages in groups,
 repeated proposals, few messages for a label), how often it is wrong and right, and the nominal
-rate. With ``--more`` also the exact level of the non-inferiority test, and the duel, the gate and
-the threshold in finer steps. Each share has its Monte-Carlo error (two standard errors).
+rate. Each share has its Monte-Carlo error (two standard errors).
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
 from tests.bench.judges_worlds import (
     GATE_MARGIN,
@@ -41,22 +38,17 @@ from tests.bench.judges_worlds import (
     true_precision,
 )
 from trainer.artifacts.evaluation import Answer
-from trainer.duel.verdict import PairedResult, decide
 from trainer.statistics.calibration import ece
-from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import (
     ALPHA,
-    Discordance,
     Groups,
     count_discordant,
     design_effect,
-    holm,
     interval_of,
     lowest_share,
     mcnemar_exact,
 )
-from trainer.statistics.paired import non_inferiority_p, power, required_messages
-from trainer.statistics.thresholds import review_threshold
+from trainer.statistics.paired import non_inferiority_p
 from trainer.steering.measure import PAIRS
 from trainer.store.gate import (
     judge_accuracy,
@@ -371,174 +363,21 @@ _JUDGES = (
     *(_proposals, _better),
 )
 
-ADAPTER, DISCORDANCE, MARGIN = 0.95, 0.05, 0.01
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.judges", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="simulations for each figure")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--more", action="store_true", help="also the exact level and finer steps")
     given = parser.parse_args()
-    rng = np.random.default_rng(given.seed)
     began = time.perf_counter()
     print_table(given.runs, given.seed)
-    if given.more:
-        exact_level()
-        duels_simulated(rng, given.runs)
-        regressions(rng, given.runs)
-        thresholds(rng, given.runs)
     print(f"\n{given.runs} simulations for each figure, {time.perf_counter() - began:.0f} s")
     return 0
-
-
-def exact_level() -> None:
-    """How often an adapter that is worse by exactly the margin passes, summed over all outcomes."""
-    print("\nnon-inferiority test, exact level (wanted: 5 %), worst over the discordance")
-    for total in (330, 800, 1501, 3200):
-        for margin in (MARGIN, GATE_MARGIN):
-            shares = [_level(total, margin, extra) for extra in (0.0, 0.005, 0.01, 0.03, 0.08)]
-            print(f"  {total:5d} messages, {100 * margin:g} points: {max(shares):.2%}")
-
-
-def _level(total: int, margin: float, extra: float) -> float:
-    discordance = margin + extra
-    low, high = (int(end) for end in binom.interval(1 - 1e-7, total, discordance))
-    passed = 0.0
-    for discordant in range(low, high + 1):
-        first, last = 0, discordant + 1
-        while first < last:
-            middle = (first + last) // 2
-            if _not_worse(middle, discordant - middle, total, margin) < ALPHA:
-                last = middle
-            else:
-                first = middle + 1
-        tail = float(binom.sf(first - 1, discordant, extra / 2 / discordance))
-        passed += float(binom.pmf(discordant, total, discordance)) * tail
-    return passed
-
-
-@functools.cache
-def _two_sided(a_only: int, b_only: int) -> float:
-    return mcnemar_exact(Discordance(a_only, b_only, a_only + b_only))
-
-
-@functools.cache
-def _not_worse(a_only: int, b_only: int, total: int, margin: float) -> float:
-    return non_inferiority_p(Discordance(a_only, b_only, total), margin)
-
-
-Draw = Callable[[], tuple[list[tuple[int, int]], list[float], int]]
-"""Draws a duel: for each baseline how often only the adapter and only the baseline is right, the
-baseline's accuracy on validation, and the adapter's hits."""
-
-
-def duels_simulated(rng: np.random.Generator, runs: int) -> None:
-    """Baselines with independent errors, given the adapter's."""
-    print(f"\nduel, margin 1 point, adapter right {ADAPTER:.0%}, discordance {DISCORDANCE:.0%}")
-    enough = required_messages(DISCORDANCE, MARGIN)
-    for messages in (800, 1501, enough):
-        for worse in (0.02, 0.01, 0.0):
-            for baselines in (1, 3, 6):
-                draw = _independent(rng, messages, worse, baselines)
-                _print_duels(draw, messages, worse, baselines, runs)
-        reported = power(messages, DISCORDANCE, MARGIN)
-        print(f"  the reported power for {messages} messages: {reported:.1%}")
-    print("  one of six exactly as good, the others 2 points worse:")
-    for messages in (1501, enough):
-        mixed = np.array([0.0, *[0.02] * 5])
-        _print_duels(_independent(rng, messages, mixed, 6), messages, 0.02, 6, runs)
-
-
-def _independent(
-    rng: np.random.Generator, messages: int, worse: float | NDArray[np.float64], baselines: int
-) -> Draw:
-    lost = (DISCORDANCE + worse) / 2 / ADAPTER
-    won = (DISCORDANCE - worse) / 2 / (1 - ADAPTER)
-
-    def draw() -> tuple[list[tuple[int, int]], list[float], int]:
-        hits = int(rng.binomial(messages, ADAPTER))
-        a_only = rng.binomial(hits, lost, size=baselines)
-        b_only = rng.binomial(messages - hits, won, size=baselines)
-        validated = rng.binomial(800, ADAPTER - worse, size=baselines) / 800
-        return list(zip(a_only.tolist(), b_only.tolist(), strict=True)), validated.tolist(), hits
-
-    return draw
-
-
-def _print_duels(draw: Draw, messages: int, worse: float, baselines: int, runs: int) -> None:
-    now, undecided, holm_now = 0, 0, 0
-    for _ in range(runs):
-        pairs, validated, hits = draw()
-        counts = [Discordance(a, b, messages) for a, b in pairs]
-        p_values = holm([_two_sided(found.a_only, found.b_only) for found in counts])
-        margins = [_not_worse(found.b_only, found.a_only, messages, MARGIN) for found in counts]
-        results = [
-            PairedResult(
-                f"b{at}", "baseline", hits / messages - found.difference, on_validation, found, p, m
-            )
-            for at, (found, on_validation, p, m) in enumerate(
-                zip(counts, validated, p_values, margins, strict=True)
-            )
-        ]
-        name, conclusion = decide(results)
-        now += name != "adapter"
-        undecided += conclusion == "undecided"
-        holm_now += min(holm(margins)) < ALPHA
-    print(
-        f"  {messages:5d} messages, {baselines} truly {100 * worse:g} points worse: shipped "
-        f"{share_of(now, runs)}, too few to tell {undecided / runs:.1%}; if all were tested with "
-        f"Holm's correction {share_of(holm_now, runs)}"
-    )
-
-
-def regressions(rng: np.random.Generator, runs: int) -> None:
-    print(
-        "\ngate, a new adapter against the current one: passes (margin 2 points), discordance 3 %"
-    )
-    for messages in (330, 800, 1501):
-        for worse in (0.04, 0.02, 0.01, 0.0):
-            discordance = max(0.03, worse)
-            shares = [(discordance - worse) / 2, (discordance + worse) / 2, 1 - discordance]
-            passed = 0
-            for new, current, _ in rng.multinomial(messages, shares, size=runs).tolist():
-                unclear = not (new < current and _two_sided(new, current) < ALPHA)
-                passed += unclear and _not_worse(new, current, messages, GATE_MARGIN) < ALPHA
-            print(
-                f"  {messages:5d} messages, truly {100 * worse:g} points worse: "
-                f"{share_of(passed, runs)}"
-            )
-
-
-def thresholds(rng: np.random.Generator, runs: int) -> None:
-    """How many trainings keep the promised precision, and the share that goes to review."""
-    print(f"\nreview threshold for {PRECISION:.0%}: promise kept, share to review")
-    truth = np.sort(_confidences(rng, 1_000_000))[::-1]
-    precision = np.cumsum(truth) / np.arange(1, len(truth) + 1)
-    known = int(np.flatnonzero(precision >= PRECISION)[-1]) + 1
-    print(f"  calibrated, right {truth.mean():.1%}; if the truth were known "
-          f"{1 - known / len(truth):.1%} would go to review")  # fmt: skip
-    for rows in (200, 400, 800, 1600):
-        found: dict[str, list[int]] = {"lower": [], "point": []}
-        for _ in range(runs):
-            chance = _confidences(rng, rows)
-            correct = rng.random(rows) < chance
-            for by in get_args(ThresholdRule):
-                threshold = review_threshold(chance, correct, PRECISION, floor=0.0, by=by)
-                found[by].append(int(np.searchsorted(-truth, -threshold, side="right")))
-        for by, counts in found.items():
-            kept = sum(count == 0 or precision[count - 1] >= PRECISION for count in counts)
-            print(f"  {rows:5d} rows, by the {by}: kept {share_of(kept, runs)}, to review "
-                  f"{1 - np.mean(counts) / len(truth):.1%}, all: {_none(counts)}")  # fmt: skip
 
 
 def _confidences(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:
     surest, rest = rng.beta(30.0, 0.6, size=rows), rng.beta(3.0, 1.6, size=rows)
     return np.where(rng.random(rows) < 0.75, surest, rest)
-
-
-def _none(counts: Sequence[int]) -> str:
-    return f"{sum(count == 0 for count in counts) / len(counts):.1%}"
 
 
 if __name__ == "__main__":

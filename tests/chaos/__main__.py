@@ -1,7 +1,6 @@
 """``make chaos``: several workers on a real Kafka under a plan of faults, judged by ``verify``.
 
     python -m tests.chaos --seed 7                    200 faults, 200,000 records
-    python -m tests.chaos --seed 7 --plan             only the plan
     python -m tests.chaos --engine real --records 2000 --faults 20 --minutes 8
     python -m tests.chaos --payloads hostile --records 50000 --faults 0 --minutes 4
     python -m tests.chaos --retry --seed 7            with messages that are retried later
@@ -13,12 +12,10 @@ Exits with 0 when everything is proven, otherwise with 1.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from tests.chaos.load import Values, hostile_and_fuzzed, plain_values, some_refused
@@ -57,10 +54,6 @@ def main(arguments: Sequence[str]) -> int:
         int(most or least),
         kinds,
     )
-    if given.plan:
-        for fault in draw_plan(request)[: given.faults]:
-            print(json.dumps(asdict(fault)))
-        return 0
     options = SiteOptions(
         delivery=given.delivery,
         protocol=given.protocol,
@@ -69,13 +62,12 @@ def main(arguments: Sequence[str]) -> int:
         rate_per_s=given.rate or given.records / (given.minutes * 60),
         small_disks=can_mount() and any("disk" in kind for kind in kinds),
         fake_clocks="clock_step" in kinds,
-        broken=given.broken,
         retry=given.retry,
     )
     folder = Path(given.keep or tempfile.mkdtemp(prefix="chaos-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if given.soak_minutes:
-        code = soak(options, folder, given.soak_minutes * 60, given.report)
+        code = soak(options, folder, given.soak_minutes * 60)
     else:
         code = _run(given, options, request, folder)
     if code == 0 and not given.keep:
@@ -103,12 +95,10 @@ def _run(
         except Exception:
             site.keep_broker_data()
             raise
-        summary = {"seed": given.seed, **summarise(outcome, site)}
+        summary = summarise(outcome, site)
         if not summary["proven"]:
             site.keep_broker_data()
     print(table(summary), flush=True)
-    if given.report:
-        given.report.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return 0 if summary["proven"] else 1
 
 
@@ -153,11 +143,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--payloads", choices=("plain", "hostile"), default="plain")
     add("--kinds", help="only these kinds of fault, separated by commas")
     add("--checkpoints", type=int, default=1, help="verifications while everything runs")
-    add("--broken", help="break a guarantee on purpose (tests/chaos/fake_worker.py)")
     add("--retry", action="store_true", help="delayed retry, with messages that need it")
-    add("--plan", action="store_true", help="print the plan and do nothing")
     add("--soak-minutes", type=float, help="no faults: a steady load for this long")
-    add("--report", type=Path, help="write the figures to this file, as JSON")
     add(
         "--keep",
         help="folder for the journal and the logs (default: a temporary one, kept unless proven)",

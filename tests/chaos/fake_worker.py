@@ -42,11 +42,10 @@ from worker.engine.open import OpenedEngine, load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import Answer, Engine
 from worker.errors import EngineDied, MessageRejected, WorkerStopped
-from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
+from worker.records.types import Batch
 from worker.settings import Settings, load_settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
-from worker.stream.port import AssignmentListener
 
 # Engines of fixed service time that a file makes crash, hang or slow.
 #
@@ -161,41 +160,42 @@ class ControlledLoader:
 
 # Streams that break a guarantee on purpose, to see whether the suite notices.
 
+Publish = Callable[[Batch], None]
 
 _BETWEEN_S = 0.3
 """Longer than the correct way takes, so that a kill is likely to fall in between."""
 
 
-def _commit_first(stream: KafkaStream, batch: Batch) -> None:
+def _commit_first(publish: Publish, batch: Batch) -> None:
     """Offsets first, results later: a kill in between loses results."""
-    stream.publish(replace(batch, outputs=()))
+    publish(replace(batch, outputs=()))
     time.sleep(_BETWEEN_S)
-    stream.publish(replace(batch, next_offsets=()))
+    publish(replace(batch, next_offsets=()))
 
 
-def _two_transactions(stream: KafkaStream, batch: Batch) -> None:
+def _two_transactions(publish: Publish, batch: Batch) -> None:
     """Results first, offsets later: a kill in between duplicates results."""
-    stream.publish(replace(batch, next_offsets=()))
+    publish(replace(batch, next_offsets=()))
     time.sleep(_BETWEEN_S)
-    stream.publish(replace(batch, outputs=()))
+    publish(replace(batch, outputs=()))
 
 
-def _out_of_order(stream: KafkaStream, batch: Batch) -> None:
+def _out_of_order(publish: Publish, batch: Batch) -> None:
     """Everything in reverse order."""
-    stream.publish(replace(batch, outputs=tuple(reversed(batch.outputs))))
+    publish(replace(batch, outputs=tuple(reversed(batch.outputs))))
 
 
-def _lose_some(stream: KafkaStream, batch: Batch) -> None:
+def _lose_some(publish: Publish, batch: Batch) -> None:
     """Leave out the first result of each batch but commit its offset."""
-    stream.publish(replace(batch, outputs=tuple(batch.outputs[1:])))
+    publish(replace(batch, outputs=tuple(batch.outputs[1:])))
 
 
-def _double_some(stream: KafkaStream, batch: Batch) -> None:
+def _double_some(publish: Publish, batch: Batch) -> None:
     """Publish the first result of each batch twice."""
-    stream.publish(replace(batch, outputs=(*batch.outputs, *batch.outputs[:1])))
+    publish(replace(batch, outputs=(*batch.outputs, *batch.outputs[:1])))
 
 
-def _invent_some(stream: KafkaStream, batch: Batch) -> None:
+def _invent_some(publish: Publish, batch: Batch) -> None:
     """Add a label for a record that does not exist to each batch."""
     made_up = []
     for output in batch.outputs[:1]:
@@ -204,18 +204,17 @@ def _invent_some(stream: KafkaStream, batch: Batch) -> None:
         source["offset"] = 10**9
         record["id"] = record_id(source["topic"], source["partition"], source["offset"])
         made_up.append(replace(output, value=json.dumps(record).encode()))
-    stream.publish(replace(batch, outputs=(*batch.outputs, *made_up)))
+    publish(replace(batch, outputs=(*batch.outputs, *made_up)))
 
 
-def _all_in_turn(stream: KafkaStream, batch: Batch) -> None:
+def _all_in_turn(publish: Publish, batch: Batch) -> None:
     """In turn, all of those that show without a kill."""
-    turn = next(_TURNS)
-    turn(stream, batch)
+    next(_TURNS)(publish, batch)
 
 
 _TURNS = itertools.cycle((_out_of_order, _lose_some, _double_some, _invent_some))
 
-BROKEN: Mapping[str, Callable[[KafkaStream, Batch], None]] = {
+BROKEN: Mapping[str, Callable[[Publish, Batch], None]] = {
     "commit_first": _commit_first,
     "two_transactions": _two_transactions,
     "out_of_order": _out_of_order,
@@ -226,52 +225,19 @@ BROKEN: Mapping[str, Callable[[KafkaStream, Batch], None]] = {
 }
 
 
-class BrokenStream:
-    """A stream with another ``publish``. See ``worker.stream.port.Stream``."""
+def break_stream(how: str, config: KafkaConfig) -> KafkaStream:
+    """A stream whose ``publish`` breaks a guarantee, except for offsets and their notes alone."""
+    stream = KafkaStream(config)
+    whole = stream.publish
 
-    def __init__(self, how: str, config: KafkaConfig) -> None:
-        self._publish = BROKEN[how]
-        self._stream = KafkaStream(config)
-
-    def subscribe(self, listener: AssignmentListener) -> None:
-        self._stream.subscribe(listener)
-
-    def poll(
-        self,
-        max_records: int,
-        timeout_s: float,
-        *,
-        max_bytes: int | None = None,
-        stop_after: Callable[[Record], bool] | None = None,
-    ) -> Sequence[Record]:
-        return self._stream.poll(max_records, timeout_s, max_bytes=max_bytes, stop_after=stop_after)
-
-    def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        self._stream.pause(partitions)
-
-    def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        self._stream.resume(partitions)
-
-    def publish(self, batch: Batch) -> None:
+    def publish(batch: Batch) -> None:
         if batch.outputs:
-            self._publish(self._stream, batch)
-        else:  # only offsets and their notes
-            self._stream.publish(batch)
+            BROKEN[how](whole, batch)
+        else:
+            whole(batch)
 
-    def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
-        return self._stream.read_committed(partitions)
-
-    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
-        return self._stream.resolve_unknown_commit(partitions)
-
-    def lag(self) -> Mapping[TopicPartition, int]:
-        return self._stream.lag()
-
-    def oldest_ms(self) -> Mapping[TopicPartition, int]:
-        return self._stream.oldest_ms()
-
-    def close(self) -> None:
-        self._stream.close()
+    stream.publish = publish  # type: ignore[method-assign]
+    return stream
 
 
 POISON = "this message is poison"
@@ -334,7 +300,7 @@ def main(arguments: Sequence[str]) -> int:
     loaded = load_settings(flags=[argument for argument in arguments if argument != "--set"])
     configure_logging("json", loaded.settings.log.level)
     if how := os.environ.get("CHAOS_BREAK"):
-        worker.app.KafkaStream = partial(BrokenStream, how)  # type: ignore[assignment,attr-defined]
+        worker.app.KafkaStream = partial(break_stream, how)  # type: ignore[assignment,attr-defined]
     try:
         run_worker(loaded.settings, open_fake)
     except WorkerStopped as error:

@@ -55,7 +55,10 @@ class Arena:
         self._workers += 1
         given = {
             **{name: f"'{value}'" for name, value in self.kafka_settings.items()},
-            "kafka.consumer": "{'session.timeout.ms' = 6000}",
+            # A killed worker's partitions and its open transaction are waited for.
+            "kafka.consumer": "{'session.timeout.ms' = 3000, 'heartbeat.interval.ms' = 500}",
+            "kafka.producer": "{'transaction.timeout.ms' = 6000}",
+            "kafka.publish_timeout_s": "5",
             "log.format": "'json'",
             "http.port": "0",
             **self.settings,
@@ -103,7 +106,7 @@ class Arena:
         """Read what has arrived; wait ``timeout_s`` for a first result."""
         self._reader.read(timeout_s)
 
-    def read_for(self, seconds: float = 2.0) -> None:
+    def read_for(self, seconds: float = 1.0) -> None:
         """Keep reading: duplicates would arrive now."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

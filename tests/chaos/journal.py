@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,91 +93,20 @@ class Journal:
         self._file.flush()
 
 
-# The group's position in each partition over time: when it stopped, and when it recovered.
+# The group's position in each partition over time.
 
 
 _EVERY_S = 0.2
 _ANSWER_S = 1.0
-LEAST_STALL_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """A time (monotonic) in which a partition had records to process and processed none."""
-
-    partition: int
-    began: float
-    ended: float
-
-
-@dataclass(frozen=True, slots=True)
-class Disturbance:
-    """A time in which partitions could not be expected to move: a fault, until recovery."""
-
-    partitions: frozenset[int]
-    began: float
-    ended: float
-
-
-class StallWatch:
-    """Finds stalls in samples of the committed offsets. Pure."""
-
-    def __init__(self, partitions: int) -> None:
-        self._seen = dict.fromkeys(range(partitions), 0)
-        self._waits_since: dict[int, float | None] = dict.fromkeys(range(partitions))
-        self.stalls: list[Stall] = []
-        self.steps_back: list[tuple[int, int, int]] = []
-        """Partition, committed offset, and the lower one that was read after it."""
-
-    def take(self, now: float, committed: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """Add a sample and the ends of the partitions at that time."""
-        for partition, before in self._seen.items():
-            offset = committed.get(partition, before)
-            since = self._waits_since[partition]
-            if offset < before:
-                self.steps_back.append((partition, before, offset))
-            waits = offset < ends[partition]
-            if since is not None and (offset > before or not waits):
-                if now - since >= LEAST_STALL_S:
-                    self.stalls.append(Stall(partition, since, now))
-                since = None
-            if waits and since is None:
-                since = now
-            self._waits_since[partition] = since
-            self._seen[partition] = offset
-
-
-def longest_undisturbed_s(stalls: Sequence[Stall], disturbances: Sequence[Disturbance]) -> float:
-    """The longest part of a stall, in seconds, that no disturbance of its partition explains."""
-    longest = 0.0
-    for stall in stalls:
-        pieces = [(stall.began, stall.ended)]
-        for other in disturbances:
-            if stall.partition in other.partitions:
-                pieces = [
-                    piece
-                    for begin, end in pieces
-                    for piece in ((begin, min(end, other.began)), (max(begin, other.ended), end))
-                    if piece[0] < piece[1]
-                ]
-        longest = max([longest, *(end - begin for begin, end in pieces)])
-    return longest
 
 
 class ProgressMonitor:
     """Samples the committed offsets of a group from outside, on a thread."""
 
-    def __init__(
-        self,
-        servers: str,
-        group: str,
-        topic: str,
-        partitions: int,
-        ends: Callable[[], Mapping[int, int]],
-    ) -> None:
+    def __init__(self, servers: str, group: str, topic: str, partitions: int) -> None:
         self._wanted = [TopicPartition(topic, number) for number in range(partitions)]
-        self._ends = ends
-        self.watch = StallWatch(partitions)
+        self.steps_back: list[tuple[int, int, int]] = []
+        """Partition, committed offset, and the lower one that was read after it."""
         self.committed = dict.fromkeys(range(partitions), 0)
         self._ended = threading.Event()
         self._client = Consumer(
@@ -202,16 +131,11 @@ class ProgressMonitor:
     def is_beyond(self, targets: Mapping[int, int]) -> bool:
         return all(self.committed[number] >= offset for number, offset in targets.items())
 
-    def await_beyond(
-        self,
-        targets: Mapping[int, int],
-        timeout_s: float,
-        while_: Callable[[], bool] = lambda: True,
-    ) -> bool:
+    def await_beyond(self, targets: Mapping[int, int], timeout_s: float) -> bool:
         """Wait until everything before these offsets is done; return whether it was in time."""
         until = time.monotonic() + timeout_s
         while not self.is_beyond(targets):
-            if time.monotonic() > until or not while_():
+            if time.monotonic() > until:
                 return False
             time.sleep(0.05)
         return True
@@ -222,15 +146,14 @@ class ProgressMonitor:
 
     def _run(self) -> None:
         while not self._ended.wait(_EVERY_S):
-            ends = self._ends()  # up to "before": what is published meanwhile is no backlog
             try:
                 found = self._client.committed(self._wanted, timeout=_ANSWER_S)
             except KafkaException:
                 continue  # the broker is away
-            sample = {each.partition: each.offset for each in _known(found)}
-            self.committed.update(sample)
-            self.watch.take(time.monotonic(), sample, ends)
-
-
-def _known(found: Iterable[TopicPartition]) -> Iterable[TopicPartition]:
-    return (each for each in found if each.error is None and each.offset >= 0)
+            for each in found:
+                if each.error is not None or each.offset < 0:
+                    continue
+                before = self.committed[each.partition]
+                if each.offset < before:
+                    self.steps_back.append((each.partition, before, each.offset))
+                self.committed[each.partition] = each.offset

@@ -28,16 +28,12 @@ from tests.chaos.faults import (
     terminate,
     worker_disk_full,
 )
-from tests.chaos.journal import Disturbance, Effect, Entry, longest_undisturbed_s
+from tests.chaos.journal import Effect, Entry
 from tests.chaos.plan import BROKER, KINDS, STORE, Fault, Kind
 from tests.chaos.site import Site
 from tests.chaos.worker_slot import WorkerSlot
 
 # The outcome of a run: figures, a table for people, and what is wrong with it.
-
-
-# After a fault has been recovered from, the group may still be assigning partitions.
-_SETTLING_S = 5.0
 
 
 @dataclass
@@ -71,7 +67,7 @@ def problems_of(outcome: Outcome, site: Site, faults: int, *, clean_letters: boo
     dead = found["by_topic"].get(site.topics["dead"], 0)
     if clean_letters and dead:
         problems.append(f"{dead} good messages are dead letters")
-    if back := site.progress.watch.steps_back:
+    if back := site.progress.steps_back:
         problems.append(f"committed offsets went back {len(back)} times, first {back[0]}")
     counted = site.journal.counted
     if counted < faults:
@@ -86,12 +82,8 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
     """Everything as plain JSON."""
     entries = site.journal.entries
     return {
-        "schema": "chaos/1",
         "proven": not outcome.failures,
         "problems": outcome.failures,
-        "delivery": site.options.delivery,
-        "protocol": site.options.protocol,
-        "engine": "real" if site.options.real_engine else "fixed",
         "took_s": round(outcome.took_s, 1),
         "published": outcome.published,
         "inputs": outcome.verification["inputs"],
@@ -105,7 +97,6 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
         "retries": outcome.verification["retries"],
         "faults_found": outcome.verification["faults"],
         "offenders": outcome.verification["offenders"],
-        "checkpoints": [check["inputs"] for check in outcome.checkpoints],
         "faults_counted": site.journal.counted,
         "kinds": {
             kind: _figures([entry for entry in entries if entry.fault.kind == kind])
@@ -115,7 +106,6 @@ def summarise(outcome: Outcome, site: Site) -> dict[str, Any]:
         "workers_ended_unasked": outcome.restarts,
         "broker_was_stuck": sum(note["event"] == "broker.stuck" for note in site.journal.notes),
         "broker_loads_mixed_up": _loads_mixed_up(site),
-        "longest_stall_s": _longest_stalls(site),
     }
 
 
@@ -128,16 +118,11 @@ def table(summary: dict[str, Any]) -> str:
         median, longest = figures["recovery_median_s"], figures["recovery_longest_s"]
         times = f"{_seconds(median):>19}{_seconds(longest):>10}"
         lines.append(f"{kind:<18}{figures['done']:>6}{figures['seen']:>6}{times}")
-    stalls = summary["longest_stall_s"]
     lines += [
         "",
         (
             f"{summary['faults_counted']} faults with an effect in {summary['took_s']:.0f} s; "
             f"{summary['workers_ended_unasked']} workers ended by themselves and were restarted"
-        ),
-        (
-            f"longest stall of a partition: {stalls['any']:.1f} s; of one that no fault touched: "
-            f"{stalls['healthy']:.1f} s"
         ),
         (
             f"published {summary['published']}, judged {summary['inputs']}, results "
@@ -153,28 +138,6 @@ def table(summary: dict[str, Any]) -> str:
         "PROVEN" if summary["proven"] else "NOT PROVEN: " + "; ".join(summary["problems"]),
     ]
     return "\n".join(lines)
-
-
-def disturbances(entries: Sequence[Entry], start: float) -> list[Disturbance]:
-    """When partitions could not be expected to move. ``start`` is the load's (monotonic)."""
-    return [
-        Disturbance(
-            entry.effect.partitions,
-            start + entry.began_s,
-            start + entry.ended_s + _SETTLING_S,
-        )
-        for entry in entries
-    ]
-
-
-def _longest_stalls(site: Site) -> dict[str, float]:
-    stalls = site.progress.watch.stalls
-    longest = max((stall.ended - stall.began for stall in stalls), default=0.0)
-    explained = disturbances(site.journal.entries, site.journal.start)
-    return {
-        "any": round(longest, 2),
-        "healthy": round(longest_undisturbed_s(stalls, explained), 2),
-    }
 
 
 def _loads_mixed_up(site: Site) -> int:

@@ -112,7 +112,6 @@ class Site:
                 self.group,
                 self.topics["in"],
                 self.options.partitions,
-                self.load.ends,
             )
             self._stack.callback(self.progress.close)
             reader = threading.Thread(target=self._read_logs, name="logs")

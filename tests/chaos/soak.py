@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.load import plain_values
@@ -70,7 +69,7 @@ def trends(samples: Sequence[Usage]) -> list[Trend]:
     return found
 
 
-def soak(options: SiteOptions, folder: Path, lasts_s: float, report: Path | None) -> int:
+def soak(options: SiteOptions, folder: Path, lasts_s: float) -> int:
     """Run two workers under a steady load, verify, judge; return the exit code."""
     samples: dict[str, list[Usage]] = {}
     with Site(options, folder, plain_values()) as site:
@@ -95,8 +94,4 @@ def soak(options: SiteOptions, folder: Path, lasts_s: float, report: Path | None
     print(f"{outcome.published} records, {lasts_s:.0f} s: {'PROVEN' if proven else 'NOT PROVEN'}")
     for problem in outcome.failures:
         print(problem)
-    if report is not None:
-        text = {name: [asdict(line) for line in lines] for name, lines in judged.items()}
-        raw = {name: [asdict(usage) for usage in usages] for name, usages in samples.items()}
-        report.write_text(json.dumps({"proven": proven, "trends": text, "samples": raw}) + "\n")
     return 0 if proven else 1

@@ -10,8 +10,7 @@ CLERK_TEST_PULL_POLICY    when the nodes pull it: IfNotPresent
 CLERK_TEST_HOST           the address at which pods reach this machine; Kafka listens there.
                           Default: this machine's address on the way to the pod network or the node
 CLERK_TEST_TOOLS_IMAGE    worker-tools, also on the nodes, for test_rollback.py; optional
-CLERK_TEST_TRAINER_IMAGE  one with the trainer's packages, for the jobs in test_headers.py and
-                          test_proposal.py
+CLERK_TEST_TRAINER_IMAGE  one with the trainer's packages, for the jobs in test_headers.py
 CLERK_TEST_DESK_IMAGE     the desk's image, also on the nodes, for test_desk.py
 
 test_headers.py also needs the image on the nodes under the names in the chart's examples, which

@@ -158,17 +158,6 @@ def test_each_pod_is_admitted_as_restricted(cluster: Cluster, example: Path) -> 
     assert cluster.warnings(*words, given=yaml.safe_dump_all(found)) == []
 
 
-@each_example
-@pytest.mark.usefixtures("what_examples_name")
-def test_a_pod_with_fewer_restrictions_is_refused(cluster: Cluster, example: Path) -> None:
-    """Without their security contexts the same pods are refused: the level is enforced here."""
-    for pod in _bare_pods(cluster, example):
-        for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
-            container.pop("securityContext")
-        with pytest.raises(AssertionError, match="violates PodSecurity"):
-            cluster.kubectl("create", "--dry-run=server", "-f", "-", given=yaml.safe_dump(pod))
-
-
 def _bare_pods(cluster: Cluster, example: Path) -> list[Document]:
     """The pods of an example, under an account that exists."""
     return [

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.render import EXAMPLE_FILES, EXAMPLES, ROOT, Document, merge
+from tests.chart.render import EXAMPLE_FILES, ROOT, Document, merge
 from tests.cluster import training
 from tests.cluster.conftest import missing
 from tests.cluster.headers import GROUP, NAMES, NAMESPACE, commands, path_with_helm, run
@@ -275,8 +275,3 @@ def _remove(cluster: Cluster) -> None:
     cluster.helm("uninstall", "clerk", "-n", NAMESPACE, "--ignore-not-found")
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=240s")
     cluster.kubectl("delete", "priorityclass", "support", "--ignore-not-found")
-
-
-def test_each_stand_in_belongs_to_an_example() -> None:
-    stems = {path.stem for path in (Path(__file__).parent / "stand_in").glob("*.yaml")}
-    assert stems <= {path.stem for path in EXAMPLES.glob("*.yaml")}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.chart.render import merge
-from tests.cluster.kubectl import Cluster, Failed, Release, container, wait_until
+from tests.cluster.kubectl import Cluster, Release, container, wait_until
 from tests.cluster.load import Names, Traffic
 from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
 from worker.settings import LoopSettings
@@ -164,16 +164,6 @@ def test_rollback_restores_the_settings(workers: Release, traffic: Traffic) -> N
     workers.wait_for_ready(1, READY_S)
     assert _setting(workers, workers.pod(), "loop.max_in_flight") == LoopSettings().max_in_flight
     traffic.finish(180)
-
-
-def test_helm_sets_the_count_again(workers: Release) -> None:
-    """After scaling by kubectl, helm 4 refuses to overwrite the count; `--force-conflicts` makes
-    the release's count apply again."""
-    workers.cluster.kubectl("scale", workers.deployment, "--replicas=2")
-    with pytest.raises(Failed, match=r"conflict with .*kubectl.* \.spec\.replicas"):
-        workers.upgrade()
-    workers.upgrade("--force-conflicts", "--wait", "--timeout", "3m")
-    workers.wait_for_ready(1, READY_S)
 
 
 def test_uninstall_leaves_nothing(workers: Release) -> None:

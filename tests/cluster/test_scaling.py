@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.kubectl import Cluster, Release, wait_until
+from tests.chart.render import merge
+from tests.cluster.kubectl import Cluster, Failed, Release, wait_until
 from tests.cluster.load import Lag, Names, Traffic
-from tests.cluster.values import fresh_topics, scaled_release
+from tests.cluster.values import demo_values, put_fake_engine, with_fake_engine
+from worker.demo.client import create_demo_topics
 
 pytestmark = pytest.mark.long
 
@@ -47,21 +49,25 @@ BY_LAG = {
 
 @pytest.fixture
 def names(kafka: str) -> Names:
-    return fresh_topics(kafka, "keda", PARTITIONS)
+    found = Names.fresh("keda")
+    create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), PARTITIONS))
+    return found
 
 
 @pytest.fixture
 def workers(cluster: Cluster, kafka: str, names: Names) -> Iterator[Release]:
-    with scaled_release(
-        cluster,
-        "keda",
-        kafka,
-        names,
-        partitions=PARTITIONS,
-        scaling=BY_LAG,
-        service_s=SERVICE_S,
-    ) as release:
-        yield release
+    try:
+        cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
+    except Failed:
+        pytest.skip("the cluster has no KEDA")
+    put_fake_engine(cluster, "fake-engine-keda")
+    base = merge(demo_values(kafka, names, PARTITIONS), BY_LAG)
+    base["config"]["kafka"]["topic_partitions"] = None
+    values = with_fake_engine(base, "fake-engine-keda", service_s=SERVICE_S)
+    release = Release(cluster, "keda", values)
+    release.install("--wait", "--timeout", "3m")
+    yield release
+    cluster.helm("uninstall", "keda", "--wait", "--timeout", "3m")
 
 
 def test_keda_follows_the_lag(

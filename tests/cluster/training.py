@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,16 +21,18 @@ RECIPE = Path(__file__).parent / "stand_in" / "trainer.toml"
 _DATA = ROOT / "worker" / "demo" / "data"
 
 
-def prepare(folder: Path, train: int = 12, holdout: int = 4, *, mislabelled: float = 0.0) -> Path:
-    """Prepare a dataset from some of the demo's messages for each label. In training, the share
-    ``mislabelled`` has a wrong label."""
+def prepare(folder: Path) -> Path:
+    """Prepare a dataset from some of the demo's messages for each label."""
     folder.mkdir(exist_ok=True)
-    for name, count in (("train", train), ("holdout", holdout)):
-        taken = messages(name, count)
-        if name == "train":
-            _mislabel(taken, mislabelled)
-        lines = (json.dumps(each, ensure_ascii=False) + "\n" for each in taken)
-        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    for name, count in (("train", 12), ("holdout", 4)):
+        seen: Counter[str] = Counter()
+        taken = []
+        for line in (_DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True):
+            label = json.loads(line)["label"]
+            seen[label] += 1
+            if seen[label] <= count:
+                taken.append(line)
+        (folder / f"{name}.jsonl").write_text("".join(taken), encoding="utf-8")
     code, _, error = call(
         *("prepare", "--input", folder / "train.jsonl", "--holdout", folder / "holdout.jsonl"),
         *("--taxonomy", ROOT / "config" / "taxonomy.toml", "--validation-share", "0.25"),
@@ -82,23 +83,3 @@ def _words(cluster: Cluster, name: str) -> str:
         return cluster.kubectl("logs", "-l", selector, "--all-containers", "--prefix", "--tail=20")
     except Failed as error:  # a container that has not started yet has no log
         return str(error)
-
-
-def messages(name: str, count: int, after: int = 0) -> list[dict[str, str]]:
-    """Some of the demo's messages for each label, after the first ``after`` ones."""
-    seen: Counter[str] = Counter()
-    taken = []
-    for line in (_DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-        found = json.loads(line)
-        seen[found["label"]] += 1
-        if after < seen[found["label"]] <= after + count:
-            taken.append(found)
-    return taken
-
-
-def _mislabel(taken: list[dict[str, str]], share: float) -> None:
-    labels = sorted({each["label"] for each in taken})
-    draw = random.Random(5)
-    for each in taken:
-        if draw.random() < share:
-            each["label"] = draw.choice([label for label in labels if label != each["label"]])

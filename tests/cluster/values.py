@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.chart.render import EXAMPLES, Document, merge
-from tests.cluster.kubectl import Cluster, Failed, Release
+from tests.cluster.kubectl import Cluster
 from tests.cluster.load import Names
-from worker.demo.client import create_demo_topics
 
 Values = dict[str, Any]
 
@@ -111,18 +108,6 @@ def volume(folder: Path, namespace: str, claim: str, storage_class: str) -> Docu
     }
 
 
-def claim(name: str, storage_class: str | None = None) -> Document:
-    """A claim; without a class, the cluster's default."""
-    spec: dict[str, object] = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": "1Gi"}},
-    }
-    if storage_class is not None:
-        spec["storageClassName"] = storage_class
-    metadata = {"name": name}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
-
-
 def filling_pod(image: str, pull_policy: str, claims: Mapping[str, str]) -> Document:
     """A pod named ``fill``, like the chart's examples, with these claims at their paths."""
     path = EXAMPLES / "objects" / "fill-dataset.yaml"
@@ -136,38 +121,3 @@ def filling_pod(image: str, pull_policy: str, claims: Mapping[str, str]) -> Docu
         for path, claim in claims.items()
     ]
     return pod
-
-
-# Workers that KEDA scales by the lag of a topic, with an engine of fixed service time.
-
-
-def fresh_topics(kafka: str, name: str, partitions: int) -> Names:
-    found = Names.fresh(name)
-    create_demo_topics(kafka, dict.fromkeys((found.inputs, *found.sinks), partitions))
-    return found
-
-
-@contextmanager
-def scaled_release(
-    cluster: Cluster,
-    name: str,
-    kafka: str,
-    names: Names,
-    *,
-    partitions: int,
-    scaling: Values,
-    service_s: float,
-) -> Iterator[Release]:
-    """Install a release, and uninstall it at the end; skip the test without KEDA."""
-    try:
-        cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1")
-    except Failed:
-        pytest.skip("the cluster has no KEDA")
-    config_map = f"fake-engine-{name}"
-    put_fake_engine(cluster, config_map)
-    base = merge(demo_values(kafka, names, partitions), scaling)
-    base["config"]["kafka"]["topic_partitions"] = None
-    release = Release(cluster, name, with_fake_engine(base, config_map, service_s=service_s))
-    release.install("--wait", "--timeout", "3m")
-    yield release
-    cluster.helm("uninstall", name, "--wait", "--timeout", "3m")

@@ -100,6 +100,7 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     assert_nothing_left(children, tmp_path)
 
 
+@pytest.mark.long  # an engine for two messages
 @pytest.mark.usefixtures("base_model_dir")
 def test_classify_labels_a_file_with_the_demo_model(tmp_path: Path) -> None:
     file = tmp_path / "in.jsonl"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,7 +25,7 @@ from worker.demo.models import Sample, read_samples
 from worker.demo.program import Program
 from worker.records.schemas import json_schema
 
-HOSTILE = 2000
+HOSTILE = 600
 SECRET = "planted-secret-4711"
 QUIET: dict[str, str | int | float | bool] = {"log_level": 0}
 
@@ -208,40 +206,6 @@ def test_hostile_messages_give_one_result_each_and_no_new_label(running: Running
         "not_utf8",
         "tombstone",
     }
-
-
-def test_kcat_publishes_and_reads(running: Running) -> None:
-    """With a client that is not ours."""
-    kcat = shutil.which("kcat")
-    if kcat is None:
-        assert not os.environ.get("CI"), "kcat is missing: .ci/run installs it"
-        pytest.skip("kcat is not installed (Debian: apt-get install kcat)")
-    servers, topics = running.arena.servers, running.arena.topics
-    before = len(running.arena.results)
-    sent = json.dumps({"id": "from-kcat", "message": "my parcel never came, where is it"})
-    subprocess.run(
-        [kcat, "-P", "-b", servers, "-t", topics["in"], "-k", "kcat-key"],
-        input=sent,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    running.arena.wait_for(before + 1)
-    committed = ("-X", "isolation.level=read_committed", "-f", "%k %s\n")
-    lines: list[str] = []
-    for short in ("out", "review"):
-        done = subprocess.run(
-            [kcat, "-C", "-e", "-q", "-b", servers, "-t", topics[short], *committed],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        lines += done.stdout.splitlines()
-    [line] = [line for line in lines if '"from-kcat"' in line]
-    key, value = line.split(" ", 1)
-    assert key == "kcat-key"
-    assert json.loads(value)["label"] in running.labels
 
 
 def test_the_five_line_consumer_of_the_router_page_works(

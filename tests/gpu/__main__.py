@@ -113,20 +113,10 @@ def is_made(base: Path, shape: str) -> bool:
 
 def worker_half(given: argparse.Namespace) -> dict[str, Any]:
     """Serve the trainer half's adapters."""
-    from tests.gpu.fit import TooLittleMemory, settings_for
     from tests.gpu.serve import run_worker
 
     made = json.loads((given.work / "trainer.json").read_text(encoding="utf-8"))
-    sets = list(given.set)
-    if given.device == "cpu" or shutil.which("nvidia-smi") is None:
-        try:
-            fitting = settings_for(given.work / "base", sets)
-        except TooLittleMemory as error:
-            sys.exit(str(error))
-        for one in fitting:
-            print(f"for the free memory here: --set '{one}'", file=sys.stderr)
-        sets += fitting
-    figures = run_worker(given.work, count=given.messages, sets=sets)
+    figures = run_worker(given.work, count=given.messages, sets=given.set)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "device": made["device"],

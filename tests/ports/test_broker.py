@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,22 +95,27 @@ def ends_within(pid: int, timeout_s: float) -> bool:
     return True
 
 
-def test_records_survive_kill_and_restart() -> None:
-    with LocalBroker() as broker:
+def test_data_survives_a_kill_and_the_next_start(tmp_path: Path) -> None:
+    """Restarted, it has its address, and takes records at once. The next broker on the folder has
+    other properties."""
+    folder, log = tmp_path / "kept data", tmp_path / "kafka.log"
+    with LocalBroker(folder, log_path=log) as broker:
         create_topic(broker, "letters")
         produce_in_transaction(broker, "letters", b"before")
-        assert read_committed(broker, "letters", 1) == [b"before"]
         address, pid = broker.bootstrap_servers, broker.pid
         assert pid is not None
-
         broker.kill()
         assert broker.pid is None
         assert not is_alive(pid)
-
         broker.restart()
         assert broker.bootstrap_servers == address
         assert produce_once(broker, "letters", b"after") is None
+    with LocalBroker(folder, log_path=log, properties={"message.max.bytes": 5000}) as broker:
         assert read_committed(broker, "letters", 2) == [b"before", b"after"]
+        refused = produce_once(broker, "letters", b"x" * 9000)
+        assert refused is not None
+        assert refused.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert log.read_text().count("Formatting") == 1
 
 
 def test_nothing_is_left_afterwards(temp_folder: Path) -> None:
@@ -136,32 +141,14 @@ def test_nothing_is_left_afterwards(temp_folder: Path) -> None:
     assert events[-1].startswith(f"Apache Kafka is ready at {broker.bootstrap_servers} after ")
 
 
-def test_a_kept_folder_is_used_again(tmp_path: Path) -> None:
-    folder, log = tmp_path / "kept data", tmp_path / "kafka.log"
-    with LocalBroker(folder, log_path=log) as broker:
-        create_topic(broker, "letters")
-        produce_in_transaction(broker, "letters", b"kept")
-    with LocalBroker(folder, log_path=log, properties={"message.max.bytes": 5000}) as broker:
-        assert read_committed(broker, "letters", 1) == [b"kept"]
-        refused = produce_once(broker, "letters", b"x" * 9000)
-        assert refused is not None
-        assert refused.code() == KafkaError.MSG_SIZE_TOO_LARGE
-    assert log.read_text().count("Formatting") == 1
-
-
-def test_a_data_folder_in_use_is_named(tmp_path: Path) -> None:
-    with LocalBroker(tmp_path / "data") as first:
+def test_a_data_folder_in_use_is_named_and_a_damaged_one_fails_at_once(tmp_path: Path) -> None:
+    """The latter within seconds, with the end of the broker's log."""
+    folder = tmp_path / "data"
+    with LocalBroker(folder) as first:
         create_topic(first, "letters")
         with pytest.raises(BrokerError, match=r"data folder .*data is in use by another broker"):
-            LocalBroker(tmp_path / "data").start()
+            LocalBroker(folder).start()
         assert produce_once(first, "letters", b"still here") is None
-
-
-def test_a_broker_that_ends_while_starting_fails_at_once(tmp_path: Path) -> None:
-    """Damaged data gives an error within seconds, with the end of the broker's log."""
-    folder = tmp_path / "data"
-    with LocalBroker(folder):
-        pass
     (folder / "kafka-logs" / "meta.properties").write_text("version=1\ncluster.id=other\n")
     began = time.monotonic()
     with pytest.raises(BrokerError, match=r"(?s)ended while starting.*broker\.log ends:\n.*node"):
@@ -213,11 +200,11 @@ def test_the_broker_dies_with_its_program(program: subprocess.Popen[str]) -> Non
     assert ends_within(pid, 5)
 
 
-def test_created_topics_exist_at_once(tmp_path: Path) -> None:
+def test_created_topics_exist_at_once(bootstrap_servers: str, topic: Callable[[str], str]) -> None:
     """The broker hears of topics a moment after the controller has created them. Without waiting,
     half of such starts ended in a KeyError."""
-    with LocalBroker(tmp_path / "kafka") as broker:
-        for attempt in range(10):
-            for topics in ({f"{attempt}.{name}": 4 for name in "abcd"}, {f"{attempt}.e": 1}):
-                create_demo_topics(broker.bootstrap_servers, topics)
-            Watcher(broker.bootstrap_servers, dict.fromkeys(topics, "correction")).close()
+    for attempt in range(10):
+        for names in ("abcd", "e"):
+            topics = dict.fromkeys((topic(f"{attempt}.{name}") for name in names), len(names))
+            create_demo_topics(bootstrap_servers, topics)
+        Watcher(bootstrap_servers, dict.fromkeys(topics, "correction")).close()

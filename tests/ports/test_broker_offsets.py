@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.support.topics import create_topics
@@ -22,6 +23,7 @@ QUICK_START_S = 4.5
 during the first load, which is slow here on purpose, and not long after it."""
 
 
+@pytest.mark.long  # thousands of commits, loaded slowly on purpose
 def test_offsets_are_loaded_undisturbed_after_a_kill(tmp_path: Path) -> None:
     """The load of offsets that a restarted broker begins must end before it leads again: Kafka 4.4
     mistakes the end of one load for another's and then returns old offsets. On a machine so busy

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.support.topics import create_topics, read_all
@@ -13,6 +14,7 @@ QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _error: None}
 OPEN_FOR_MS = 3000
 
 
+@pytest.mark.long  # it waits for a broker's session and a transaction's end
 def test_a_transaction_that_was_open_is_aborted_everywhere(tmp_path: Path) -> None:
     """The transaction times out before the broker leads its partitions again. Kafka 4.3.0 to 4.4.0
     then writes no abort marker into those partitions (KAFKA-20734): the next transaction with

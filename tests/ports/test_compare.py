@@ -1,30 +1,17 @@
-"""Comparing on a real topic with the real engine, while a worker is in its group.
-
-Needs Kafka, vLLM, the demo's base model and its adapter; the second adapter is the first with part
-of its weights set to zero.
-"""
+"""Reading a part of a real topic to compare adapters on, while a worker is in the group."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from safetensors.torch import load_file, save_file
 
 from tests.chaos.harness import Arena, messages
-from tests.support.processes import need_vllm, worker_command
 from tests.support.topics import create_topics
-from worker.contract import FileDigest, read_manifest, write_manifest
-from worker.contract.digest import sha256_file
-from worker.demo.models import read_samples
 from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import KafkaSettings
@@ -147,64 +134,3 @@ def committed(arena: Arena) -> list[int]:
     found = [place.offset for place in consumer.committed(places, timeout=30)]
     consumer.close()
     return found
-
-
-@pytest.fixture(scope="module")
-def weakened(demo_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's adapter at 80 % of its strength."""
-    folder = tmp_path_factory.mktemp("adapters") / "weakened"
-    shutil.copytree(demo_adapter_dir, folder)
-    weights = folder / "adapter_model.safetensors"
-    tensors = load_file(weights)
-    save_file(
-        {name: tensor * (0.8 if "lora_B" in name else 1) for name, tensor in tensors.items()},
-        weights,
-        {"format": "pt"},
-    )
-    manifest = read_manifest(folder)
-    files = {
-        **manifest.files,
-        weights.name: FileDigest(sha256_file(weights), weights.stat().st_size),
-    }
-    write_manifest(folder, replace(manifest, name="weakened", files=files))
-    return folder
-
-
-@pytest.mark.long  # two engines
-def test_two_real_adapters_on_a_topic(
-    bootstrap_servers: str,
-    base_model_dir: Path,
-    demo_adapter_dir: Path,
-    weakened: Path,
-    tmp_path: Path,
-) -> None:
-    need_vllm()
-    samples = read_samples("holdout.jsonl")[:100]
-    with ExitStack() as stack:
-        arena = Arena(bootstrap_servers, stack)
-        arena.publish(
-            [
-                json.dumps({"id": sample.id, "message": sample.message}).encode()
-                for sample in samples
-            ]
-            + [b"{"]
-        )
-        out = tmp_path / "disagreements.csv"
-        model = {"model.base": str(base_model_dir), "model.adapter": str(demo_adapter_dir)}
-        options = ("current", str(weakened), "--json", "--last", "200", "--out", str(out))
-        done = worker_command("compare", arena.kafka_settings | model, *options, timeout_s=800)
-        assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["adapters"]["first"]["digest"] == read_manifest(demo_adapter_dir).digest
-    assert found["adapters"]["second"]["digest"] == read_manifest(weakened).digest
-    assert (found["messages"], found["without_label"]) == (100, 1)
-    assert 0.7 < found["agreement"] < 1
-    assert 0.6 < found["kappa"] < 1
-    assert len(found["disagreements"]) == found["messages"] - found["agreed"] > 0
-    assert len(out.read_text().splitlines()) == len(found["disagreements"]) + 1
-    topic = arena.topics["in"]
-    assert all(
-        disagreement["id"].startswith(f"{topic}-") for disagreement in found["disagreements"]
-    )
-    output = done.stdout + done.stderr + out.read_text()
-    assert not any(sample.message in output for sample in samples if len(sample.message) > 20)

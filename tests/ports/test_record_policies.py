@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer
-from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka import Message, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -49,13 +48,9 @@ def read_dead_letters(arena: Arena) -> dict[bytes, Message]:
     return {headers_of(letter)["clerk.source.offset"]: letter for letter in letters}
 
 
-@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_2_mb_record_is_a_dead_letter_with_its_value_if_it_fits(
-    arena: Arena, delivery: str
-) -> None:
+def test_a_2_mb_record_is_a_dead_letter_with_its_value_if_it_fits(arena: Arena) -> None:
     """The worker and the neighbouring messages are not affected."""
     configure(arena, "in", "max.message.bytes", "10000000")
-    arena.settings = {"kafka.delivery": f"'{delivery}'"}
     worker = arena.start_worker()
     worker.wait_until_ready()
     producer = Producer({"bootstrap.servers": arena.servers, "message.max.bytes": 5_000_000})
@@ -75,16 +70,13 @@ def test_a_2_mb_record_is_a_dead_letter_with_its_value_if_it_fits(
     for offset in (b"3", b"4"):
         assert letters[offset].value() is None
         assert headers_of(letters[offset])["clerk.payload.omitted.bytes"] == str(LARGE).encode()
-    if delivery == "exactly_once":
-        arena.verdict(7)
+    arena.verdict(7)
 
 
-@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena, delivery: str) -> None:
+def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena) -> None:
     """A compacted topic accepts no record without a key, and the broker refuses the whole batch."""
     configure(arena, "out", "cleanup.policy", "compact")
     configure(arena, "review", "cleanup.policy", "compact")
-    arena.settings = {"kafka.delivery": f"'{delivery}'"}
     producer = Producer({"bootstrap.servers": arena.servers})
     for number, value in enumerate(messages(200)):
         producer.produce(arena.topics["in"], value, key=None if number == 70 else str(number))
@@ -100,35 +92,4 @@ def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena, del
     headers = headers_of(letter)
     assert (offset, headers["clerk.reason"]) == (b"70", b"output_refused")
     assert b"a compacted topic needs a key" in headers["clerk.error"]
-    if delivery == "exactly_once":
-        arena.verdict(200)
-
-
-@pytest.mark.parametrize(
-    ("tombstones", "expected"),
-    [("skip", []), ("forward", [(b"1", None), (b"3", None)]), ("dead", [])],
-)
-def test_tombstones_end_as_the_settings_say(
-    arena: Arena, tombstones: str, expected: list[tuple[bytes, None]]
-) -> None:
-    """The offsets are committed in each case."""
-    arena.settings = {"records.tombstones": f"'{tombstones}'"}
-    worker = arena.start_worker()
-    worker.wait_until_ready()
-    good = messages(2)
-    arena.publish([good[0], None, good[1], None])
-    arena.wait_for(2 if tombstones == "skip" else 4)
-    assert arena.stop(worker) == 0
-    results = sum(arena.by_topic[name] for name in ("out", "review"))
-    assert results == 2 + len(expected)
-    assert arena.by_topic["dead"] == (2 if tombstones == "dead" else 0)
-    consumer = Consumer({"bootstrap.servers": arena.servers, "group.id": arena.run})
-    [committed] = consumer.committed([KafkaPartition(arena.topics["in"], 0)], timeout=20)
-    consumer.close()
-    assert committed.offset == 4
-    passed = [
-        (message.key(), None)
-        for message in read_messages(arena.servers, arena.topics["out"])
-        if message.value() is None
-    ]
-    assert passed == expected
+    arena.verdict(200)

@@ -1,7 +1,6 @@
 """``clerk-worker replay`` on a real broker: chosen records again, even if it is killed half-way.
 
-Needs Kafka. The engine has a fixed service time; transactions and topics are real. The last test
-also needs vLLM, the demo's base model and its adapter.
+Needs Kafka. The engine has a fixed service time; transactions and topics are real.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.kafka_world import KafkaWorld
-from tests.support.processes import ROOT, environment, need_vllm, worker_command
+from tests.support.processes import ROOT, environment, worker_command
 from tests.support.topics import read_all
-from worker.demo.models import read_samples
 from worker.records.types import Record
 
 COUNT = 700
@@ -111,34 +108,3 @@ def test_killed_half_way_it_continues_without_loss_or_duplicate(
     # They have labels now, so the next replay finds no dead letters.
     _, out, _ = command("replay", made.settings, "--dead-letters", "--json")
     assert sum(json.loads(out)["chosen"].values()) == 0
-
-
-@pytest.mark.long  # an engine for 20 messages
-def test_the_command_with_the_real_engine(
-    bootstrap_servers: str, base_model_dir: Path, demo_adapter_dir: Path
-) -> None:
-    """Dead letters become labels, and verify agrees."""
-    need_vllm()
-    made = KafkaWorld(bootstrap_servers)
-    samples = read_samples("holdout.jsonl")[:20]
-    values = [json.dumps({"id": one.id, "message": one.message}).encode() for one in samples]
-    records = made.publish_inputs([*values, b"{"])
-    made.commit(made.ends())
-    made.publish([made.reject(record) for record in records])
-    settings = {
-        **made.settings,
-        "model.base": str(base_model_dir),
-        "model.adapter": str(demo_adapter_dir),
-    }
-    code, out, err = command(
-        "replay", settings, "--dead-letters", "--id", "real", "--why", "engine fixed", "--execute",
-        "--json", timeout_s=500,
-    )  # fmt: skip
-    assert code == 0, err
-    found = json.loads(out)
-    assert (found["labelled"], found["dead"]) == (20, 1)
-    assert sum(replayed(made, "real").values()) == 20
-    code, out, _ = command("verify", made.settings, "--json")
-    assert (code, json.loads(out)["replayed"]) == (0, 21)
-    output = out + err
-    assert not any(one.message in output for one in samples if len(one.message) > 20)

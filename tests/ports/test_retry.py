@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -17,16 +17,12 @@ from typing import Any, cast
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from tests.chaos.harness import Arena, messages
 from tests.support.processes import verify, wait_until
-from tests.support.rig import make_kafka_config
 from tests.support.topics import create_topics, read_messages
 from worker.contract.records import Retry, read_dead_letter, read_retry
 from worker.contract.timestamps import parse_rfc3339
-from worker.stream.kafka_topics import prepare_topics
-from worker.stream.topics import Topics
 
 COUNT = 24
 PARTITIONS = 2
@@ -94,20 +90,6 @@ def with_refused(places: dict[int, float]) -> list[bytes]:
     for number, until in places.items():
         values[number] = refused(number, until)
     return values
-
-
-def test_the_retry_topic_is_created_with_one_partition(
-    bootstrap_servers: str, topic: Callable[[str], str]
-) -> None:
-    """More partitions would be assigned in exchange for the input's."""
-    retry = topic("retry")
-    names = Topics((topic("in"),), topic("out"), None, topic("dead"), retry=retry)
-    config = make_kafka_config(
-        bootstrap_servers=bootstrap_servers, topics=names, create_topics=True, topic_partitions=3
-    )
-    prepare_topics(config)
-    found = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=20).topics
-    assert [len(found[name].partitions) for name in (names.inputs[0], retry)] == [3, 1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import subprocess
 import warnings
 from importlib.util import find_spec
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +105,3 @@ def test_vllm_exports_every_metric_queried_from_it() -> None:
     asked = {name.removesuffix("_total") for name in read if name.startswith("vllm:")}
     assert asked
     assert {name for name in asked if f'"{name}"' not in source} == set()
-
-
-def test_panels_lie_side_by_side() -> None:
-    """None overlaps, none leaves the 24 columns, and their ids differ."""
-    found = dashboard()["panels"]
-    assert len({panel["id"] for panel in found}) == len(found)
-    squares = []
-    for panel in found:
-        grid = panel["gridPos"]
-        assert grid["x"] + grid["w"] <= 24
-        squares.append(
-            {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
-        )
-    for first, second in combinations(squares, 2):
-        assert not first & second

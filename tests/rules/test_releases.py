@@ -1,4 +1,4 @@
-"""Two releases of the chart on one real Prometheus: each one's rules see only that release."""
+"""Two releases of the chart on one Prometheus: each one's rules see only that release."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import functools
 import os
 import re
 import subprocess
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +14,10 @@ import yaml
 
 from tests.chart.get_helm import find_helm
 from tests.chart.render import Document, find, merge, render_minimal
-from tests.rules.live import UNIT_TESTS, Prometheus, alerts, rules, running
-from tests.support.processes import serving
+from tests.rules.live import UNIT_TESTS, alerts, rules
 
 NAMESPACE = "support"
-ILL, WELL = "shop", "bank"
-SECONDS = 12
+RELEASES = ("shop", "bank")
 METRICS: dict[str, Any] = {
     "metrics": {"monitor": "pod", "rules": {"enabled": True}, "dashboard": {"enabled": True}},
     "desk": {
@@ -34,73 +27,6 @@ METRICS: dict[str, Any] = {
         "config": {"sign_in": {"method": "local"}},
     },
 }
-
-# For each metric: the sick release's value and the healthy one's. A counter grows by that much a
-# second.
-WORKER_GAUGES = {
-    "clerk_ready": (0, 1),
-    "clerk_build_info": (1, 1),
-    "clerk_last_poll_timestamp_seconds": (0, None),  # None: now
-    "clerk_in_engine_records": (5, 0),
-    "clerk_kafka_outage_seconds": (500, 0),
-    "clerk_adapter_canary_stopped": (1, 0),
-    'clerk_adapter_refused{role="main"}': (1, 0),
-    'clerk_adapter_info{adapter="a"}': (1, 1),
-    'clerk_consumer_lag_records{topic="in",partition="0"}': (5000, 0),
-    'clerk_consumer_lag_seconds{topic="in",partition="0"}': (90, 0),
-    'clerk_topic_retention_seconds{topic="in"}': (100, 100),
-}
-WORKER_COUNTERS = {
-    'clerk_records_total{outcome="dead_letter"}': (50, 0),
-    'clerk_records_total{outcome="output"}': (1, 50),
-    'clerk_dead_letters_total{reason="killed_engine"}': (5, 0),
-    'clerk_dead_letters_total{reason="engine_rejected"}': (5, 0),
-    'clerk_transactions_total{result="aborted"}': (5, 0),
-    'clerk_transactions_total{result="committed"}': (1, 5),
-    'clerk_rebalances_total{kind="lost"}': (5, 0),
-}
-DESK_GAUGES = {
-    "clerk_desk_database_up": (0, 1),
-    "clerk_desk_outbox_oldest_seconds": (1000, 0),
-    'clerk_desk_accuracy_fell{window_days="7"}': (1, 0),
-}
-EXPECTED = {
-    "ClerkWorkerNotReady", "ClerkLoopHung", "ClerkRetentionAtRisk", "ClerkKafkaUnreachable",
-    "ClerkTransactionsFail", "ClerkPartitionsLost", "ClerkDeadLetters", "ClerkUnansweredMessages",
-    "ClerkMessageQuarantined", "ClerkAdapterRefused", "ClerkCanaryStopped", "ClerkTwoAdapters",
-    "ClerkDeskDatabaseDown", "ClerkDeskCorrectionsStuck", "ClerkDeskAccuracyFell",
-}  # fmt: skip
-
-
-def page(gauges: dict[str, Any], counters: dict[str, Any], seconds: float, *, ill: bool) -> str:
-    """A page of metrics after ``seconds``."""
-    at = 0 if ill else 1
-    lines = [f"{name} {time.time() if values[at] is None else values[at]}"
-             for name, values in gauges.items()]  # fmt: skip
-    lines += [f"{name} {int(values[at] * seconds)}" for name, values in counters.items()]
-    if ill and gauges is WORKER_GAUGES:
-        lines.append('clerk_adapter_info{adapter="b"} 1')
-    return "\n".join(lines) + "\n"
-
-
-def page_handler(
-    gauges: dict[str, Any], counters: dict[str, Any], *, ill: bool
-) -> type[BaseHTTPRequestHandler]:
-    begin = time.monotonic()
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = page(gauges, counters, time.monotonic() - begin, ill=ill).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Page
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,77 +46,10 @@ def groups(release: str) -> list[dict[str, Any]]:
     return found
 
 
-def jobs(release: str) -> tuple[str, str]:
-    monitors = [each for each in rendered(release) if each["kind"] == "PodMonitor"]
-    workers, desk = sorted(f"{NAMESPACE}/{each['metadata']['name']}" for each in monitors)
-    return workers, desk
-
-
-@pytest.fixture(scope="module")
-def both(prometheus: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus with both releases' rules that scraped both for some seconds."""
-    folder = tmp_path_factory.mktemp("releases")
-    scrapes: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        for release in (ILL, WELL):
-            fast = groups(release)
-            for group in fast:
-                group["interval"] = "1s"
-                for rule in group["rules"]:
-                    rule.pop("for", None)  # conditions with a duration are not waited for
-            (folder / f"{release}.yaml").write_text(yaml.safe_dump({"groups": fast}))
-            pages: list[tuple[dict[str, Any], dict[str, Any]]] = [
-                (WORKER_GAUGES, WORKER_COUNTERS), (DESK_GAUGES, {}),
-            ]  # fmt: skip
-            for job, (gauges, counters) in zip(jobs(release), pages, strict=True):
-                handler = page_handler(gauges, counters, ill=release == ILL)
-                address = stack.enter_context(serving(handler)).removeprefix("http://")
-                labels = {"namespace": NAMESPACE, "pod": f"{release}-0"}
-                scrapes.append({
-                    "job_name": job,
-                    "static_configs": [{"targets": [address], "labels": labels}],
-                })  # fmt: skip
-        config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(folder / f"{release}.yaml") for release in (ILL, WELL)],
-            "scrape_configs": scrapes,
-        }
-        found = stack.enter_context(running(prometheus, folder, config))
-        time.sleep(SECONDS)
-        yield found
-
-
-def test_each_alert_names_its_own_release_and_is_raised_once(both: Prometheus) -> None:
-    """All alerts are for the unhealthy release, from its own rules."""
-    fired: Counter[tuple[str, str, str]] = Counter()
-    for group in both.ask("rules", type="alert")["groups"]:
-        release = Path(group["file"]).stem
-        for rule in group["rules"]:
-            assert not rule.get("lastError"), rule
-            for alert in rule["alerts"]:
-                labels = alert["labels"]
-                assert labels["namespace"] == NAMESPACE
-                assert labels["job"] in jobs(release), (release, labels)
-                fired[release, rule["name"], labels["job"]] += 1
-    assert {release for release, _, _ in fired} == {ILL}
-    assert {name for _, name, _ in fired} >= EXPECTED
-    twice = {"ClerkUnansweredMessages"}  # one for each reason; here there is only one
-    assert {
-        each: count for each, count in fired.items() if count > 1 and each[1] not in twice
-    } == {}
-
-
-def test_each_recorded_series_has_one_source(both: Prometheus) -> None:
-    """Both releases are recorded, each under its job and by its own rules."""
-    for name in ("job:clerk_ready:sum", "job:clerk_release:workers", "job:clerk_records:rate5m"):
-        found = [series["metric"]["job"] for series in both.query(name)]
-        assert sorted(found) == sorted([jobs(ILL)[0], jobs(WELL)[0]]), name
-
-
 def test_the_linter_finds_no_duplicates_in_both_together(promtool: str, tmp_path: Path) -> None:
     merged = [
         group | {"name": f"{release}.{group['name']}"}
-        for release in (ILL, WELL)
+        for release in RELEASES
         for group in groups(release)
     ]
     path = tmp_path / "both.yaml"
@@ -221,7 +80,7 @@ def test_every_selector_in_every_rule_names_the_release() -> None:
     own = re.compile(r"clerk_[a-zA-Z0-9_:]+(?P<rest>.?)")
     matchers = f'{{namespace="{NAMESPACE}",job=~"'
     read = 0
-    for group in groups(ILL):
+    for group in groups(RELEASES[0]):
         for rule in group["rules"]:
             for found in own.finditer(rule["expr"]):
                 assert rule["expr"][found.start("rest") :].startswith(matchers), rule["expr"]

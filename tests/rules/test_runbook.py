@@ -1,4 +1,4 @@
-"""The runbook: its links lead somewhere, its commands exist, and it explains every exit code."""
+"""The runbook: its commands exist, and it explains every exit code."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ import pytest
 
 from tests.rules.live import alerts
 from tests.rules.night import scenes
-from tests.support.pages import anchors, links
 from worker import errors
 
 RUNBOOK = Path("docs/operations.md")
 TEXT = RUNBOOK.read_text(encoding="utf-8")
 EVIDENCE = Path("docs/evidence.md")
-
-
-def test_every_link_leads_somewhere() -> None:
-    for path, anchor in links(str(RUNBOOK)):
-        assert path.exists(), path
-        assert not anchor or anchor in anchors(path), f"{path}#{anchor}"
 
 
 @pytest.mark.parametrize("program", ["worker", "trainer"])

@@ -42,11 +42,9 @@ from worker.lifecycle.watcher import AdapterWatcher
 
 
 class FakeLoader:
-    """See ``AdapterLoader``. Engines answer with ``respond``, at once or after ``service_s``."""
+    """See ``AdapterLoader``. Engines answer with ``respond``, at once."""
 
-    def __init__(self, service_s: float | None = None, concurrency: int = 4) -> None:
-        self.service_s = service_s
-        self.concurrency = concurrency
+    def __init__(self) -> None:
         self.loaded: list[str] = []
         self.open: list[Engine] = []
         self.failures: list[Exception] = []
@@ -60,12 +58,6 @@ class FakeLoader:
             raise self.failures.pop()
         self.loaded.append(manifest.digest)
         engine = ImmediateEngine(self.respond.get(manifest.digest) or by_length(manifest))
-        if self.service_s is not None:
-            engine = FakeEngine(  # type: ignore[assignment]
-                self.respond.get(manifest.digest) or by_length(manifest),
-                service_s=self.service_s,
-                concurrency=self.concurrency,
-            )
         self.open.append(engine)
         original = engine.close
 

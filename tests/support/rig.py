@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from hypothesis import strategies as st
-
 from tests.support.toy_adapter import decode, scores, small_manifest, toy_serving_adapter
 from worker.contract.records import Headers, Retry
 from worker.core import events
@@ -266,13 +264,6 @@ def make_kafka_config(**changes: Any) -> KafkaConfig:
 
 
 # Records for tests: made, completed, and read back once published.
-
-
-# What JSON can carry: also lone surrogates, which ``st.text`` leaves out.
-any_text = st.lists(
-    st.text(max_size=20) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs"]), max_size=5),
-    max_size=8,
-).map("".join)
 
 
 def toy_record(value: bytes | None = b'{"message": "hi"}', **changes: Any) -> Record:

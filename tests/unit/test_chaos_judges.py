@@ -1,4 +1,4 @@
-"""The judges of stalls and of growth, by simulation."""
+"""The judge of growth, by simulation."""
 
 from __future__ import annotations
 
@@ -6,45 +6,7 @@ import random
 
 import pytest
 
-from tests.chaos.journal import Disturbance, Stall, StallWatch, longest_undisturbed_s
 from tests.chaos.soak import Usage, trends
-
-
-def watch(samples: list[tuple[float, int, int]]) -> list[Stall]:
-    """Stalls of one partition: time, committed, end."""
-    found = StallWatch(1)
-    for now, committed, end in samples:
-        found.take(now, {0: committed}, {0: end})
-    return found.stalls
-
-
-def test_a_stall_is_from_the_last_progress_to_the_next() -> None:
-    """Where there was something to do; also where samples are missing, as when a broker is away."""
-    moving = [(0.0, 1, 5), (0.2, 2, 6)]
-    assert watch([*moving, (0.4, 2, 9), (9.2, 2, 20), (9.4, 8, 20)]) == [Stall(0, 0.2, 9.4)]
-    assert watch([*moving, (9.2, 8, 20), (9.4, 9, 20)]) == [Stall(0, 0.2, 9.2)]
-    # Nothing to do until 8 s: it counts from when there was.
-    assert watch([(0.0, 5, 5), (8.0, 5, 9), (9.5, 9, 9)]) == [Stall(0, 8.0, 9.5)]
-
-
-def test_committed_offsets_that_go_back_are_told() -> None:
-    """Anyone who set them back: what lies between is done twice."""
-    found = StallWatch(1)
-    for now, committed in enumerate((5, 7, 3, 4)):
-        found.take(float(now), {0: committed}, {0: 9})
-    assert found.steps_back == [(0, 7, 3)]
-
-
-def test_what_a_fault_explains_is_no_stall_of_a_healthy_partition() -> None:
-    """Only its partitions, only while it lasts."""
-    stall = Stall(3, 10.0, 20.0)
-    mine = frozenset({3})
-    assert longest_undisturbed_s([stall], []) == 10.0
-    assert longest_undisturbed_s([stall], [Disturbance(frozenset({2}), 0.0, 99.0)]) == 10.0
-    assert longest_undisturbed_s([stall], [Disturbance(mine, 9.0, 21.0)]) == 0.0
-    assert longest_undisturbed_s([stall], [Disturbance(mine, 12.0, 19.0)]) == 2.0
-    two = [Disturbance(mine, 9.0, 13.0), Disturbance(mine, 17.0, 30.0)]
-    assert longest_undisturbed_s([stall], two) == 4.0
 
 
 def usages(per_hour: float, seed: int, minutes: int = 30) -> list[Usage]:

@@ -1,9 +1,8 @@
-"""The smoke run on a CPU takes settings that fit, or says that none do."""
+"""The page about GPUs names what the locks have, and the arithmetic of docs/sizing.md is right."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from packaging.markers import Marker
 
 from tests.gpu import page
-from tests.gpu.fit import TooLittleMemory, fitting_settings
 from tests.gpu.page import (
     GPUS,
     HIT,
@@ -24,29 +22,6 @@ from tests.gpu.page import (
     message_flops,
     message_seconds,
 )
-
-GB = 10**9
-SEVEN_B = int(15.2 * GB)
-
-
-def test_a_7b_gets_small_settings_where_it_was_killed_with_the_defaults() -> None:
-    """24 GB with other programs next to it, where they served it; 32 GB take the defaults."""
-    (one,) = fitting_settings(SEVEN_B, 22 * GB, [])
-    key, _, value = one.partition("=")
-    assert key == "model.engine_args"
-    assert tomllib.loads(f"it = {value}")["it"] == {
-        "max_num_batched_tokens": 1024,
-        "kv_cache_memory_bytes": 200_000_000,
-        "max_num_seqs": 2,
-    }
-    assert fitting_settings(SEVEN_B, 32 * GB, []) == []
-
-
-def test_what_cannot_fit_is_said_before_minutes_have_passed() -> None:
-    """With both numbers, and the settings to try all the same."""
-    with pytest.raises(TooLittleMemory, match=r"14\.2 GiB takes about .* and 14\.9 GiB are free"):
-        fitting_settings(SEVEN_B, 16 * GB, [])
-
 
 # docs/gpu.md is about certain versions of vLLM and others: a lock that moves is noticed.
 

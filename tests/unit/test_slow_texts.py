@@ -29,23 +29,28 @@ _UNITS = [
 RECIPES = [Recipe(start, (unit,), end) for unit in _UNITS for start, end in (("", ""), ("a", "!"))]
 """The kinds of text that have been slow somewhere, and some of each family of characters."""
 
+every_so_many = pytest.mark.parametrize("every", [7, pytest.param(3, marks=pytest.mark.long)])
+"""One in so many of them; more at night."""
 
+
+@every_so_many
 @pytest.mark.parametrize("name", ENTRIES)
-def test_four_times_the_text_takes_four_times_the_steps(name: str) -> None:
+def test_four_times_the_text_takes_four_times_the_steps(name: str, every: int) -> None:
     """Counted, not timed: instructions of Python, which are the same on any machine."""
     run = ENTRIES[name].run
-    for recipe in RECIPES[::3]:
+    for recipe in RECIPES[::every]:
         run(recipe.text(600))  # what is made once is made
         once, four_times = (steps(run, recipe.text(chars)) for chars in (150, 600))
         assert four_times < 5.5 * once + 1_000, recipe
 
 
+@every_so_many
 @pytest.mark.parametrize("name", ENTRIES)
-def test_four_times_the_text_takes_four_times_as_long(name: str) -> None:
+def test_four_times_the_text_takes_four_times_as_long(name: str, every: int) -> None:
     """And twice that for noise: what is quadratic takes sixteen times as long. What is done in
     milliseconds is too short to be compared, and harmless."""
     run = ENTRIES[name].run
-    for recipe in RECIPES[::2]:
+    for recipe in RECIPES[::every]:
         long = cpu_s(run, recipe.text(16_000))
         if long < 0.04:
             continue

@@ -37,7 +37,7 @@ def non_inferiority_p(found: Discordance, margin: float) -> float:
     Tango's score test for the difference of two correlated shares (Tango 1998, Statistics in
     Medicine 17:891), with the maximum-likelihood variance under that hypothesis. It keeps its level
     where other tests do not (Liu et al. 2002, Statistics in Medicine 21:231); ``python -m
-    tests.bench.judges`` computes the level exactly.
+    tests.bench.judges`` simulates it.
     """
     return math.erfc(_score(found, margin) / math.sqrt(2)) / 2
 

@@ -1,4 +1,4 @@
-"""One secured broker for each module, and a new desk for each test."""
+"""One secured broker, and a new desk for each test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.secure_broker import SecureBroker, secure_broker
 from tests.support.secure_desk import Desk
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     with secure_broker(tmp_path_factory.mktemp("certificates")) as running:
         yield running

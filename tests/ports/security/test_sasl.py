@@ -5,9 +5,6 @@ Real broker. The workers' output is searched for secrets and messages.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.support.secure_broker import SecureBroker
@@ -19,7 +16,7 @@ from tests.support.secure_desk import WRONG_PASSWORD, Desk, Refused, mostly_long
     [
         ("plain", "at_least_once"),
         ("scram", "exactly_once"),
-        ("token", "exactly_once"),
+        pytest.param("token", "exactly_once", marks=pytest.mark.long),
         pytest.param("scram", "at_least_once", marks=pytest.mark.long),
     ],
 )
@@ -77,20 +74,3 @@ def test_a_wrong_login_is_explained(desk: Desk, what: str) -> None:
     cases = wrong(desk.kafka)
     assert set(cases) == set(_WRONG)
     desk.assert_explained(cases[what], soon=what not in _OFTEN)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("command", ["verify", "topics"])
-def test_other_commands_explain_it_too(desk: Desk, command: str) -> None:
-    given, code, where, fix = wrong(desk.kafka)["a wrong password (SCRAM)"]
-    settings = desk.settings({**given, "start_timeout_s": "3"})
-    flags = [word for key, value in settings.items() for word in ("-s", f"{key}={value}")]
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", command, *flags],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout
-    (error,) = done.stdout.splitlines()
-    assert where in error
-    assert fix in error
-    assert WRONG_PASSWORD not in error

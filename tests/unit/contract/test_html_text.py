@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.rig import any_text
+from tests.support.any_text import any_text
 from worker.contract.html_text import MAX_WORK, html_to_text, is_html
 from worker.contract.text import MAX_CHARS, is_too_long, message_sha256, normalize
 

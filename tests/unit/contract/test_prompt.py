@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.rig import any_text
+from tests.support.any_text import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
 from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
 from worker.contract.prompt import Prompt, added_token_ids

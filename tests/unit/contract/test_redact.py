@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.slow import steps
-from tests.support.rig import any_text
+from tests.support.any_text import any_text
 from worker.contract.redact import (
     MARGIN_CHARS,
     PLACEHOLDERS,

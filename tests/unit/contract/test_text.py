@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.rig import any_text
+from tests.support.any_text import any_text
 from worker.contract.text import MAX_CHARS, bound_marks, is_mark, message_sha256, normalize
 
 pytestmark = pytest.mark.slow

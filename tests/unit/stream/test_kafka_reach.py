@@ -244,7 +244,10 @@ def listening() -> Iterator[Callable[[str], tuple[str, dict[str, str], str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "silent" else pytest.mark.long) for name in WRONG],
+)
 def test_a_wrong_broker_is_reported_within_three_seconds_and_then_every_few(
     name: str, listening: Any
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.rig import any_text
+from tests.support.any_text import any_text
 from worker.contract.errors import MessageRejected, RejectReason
 from worker.contract.records import DECODERS, FormatName, InputFormat, SupportMessage, decode_value
 from worker.contract.records.decode import extract_message

@@ -12,7 +12,7 @@ FEW, MANY = 3_000, 12_000
 KB_A_ROW = 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_row_more_takes_kilobytes_and_no_more_time_than_one_before(tmp_path: Path) -> None:
     """9,000 more rows take under 4 KB and a millisecond of CPU time each."""
     taxonomy = tmp_path / "taxonomy.toml"

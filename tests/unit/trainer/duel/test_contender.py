@@ -213,6 +213,7 @@ def test_a_budget_that_ends_too_early_judges_nothing_and_a_larger_one_goes_on(
     assert DUEL.read(out).to_json() == record
 
 
+@pytest.mark.long  # the ledger's other kills are in teacher/test_label_killed.py
 def test_the_budget_holds_through_kills(world: World, serve: Serve, tmp_path: Path) -> None:
     """Each time in the middle, with requests in flight; the server's account stays within it."""
     teacher = serve(faults=ALL_FAULTS, latency_s=0.15, seed=2)

@@ -278,6 +278,7 @@ def test_names_in_new_messages_are_redacted_as_the_manifest_says(
     assert same.record["names_redaction"]["marked"] == 0
 
 
+@pytest.mark.slow  # it loads Presidio
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_model_of_names_where_none_were_redacted_is_refused(
     tmp_path: Path, sealed: Dataset
