@@ -14,11 +14,9 @@ from tests.chart.render import (
     ROOT,
     Document,
     Refused,
-    find,
     helm,
     pods,
     render,
-    worker_container,
 )
 from worker import errors
 
@@ -70,14 +68,13 @@ def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> N
             assert "memory" in container["resources"]["limits"], pod.name
 
 
-@each_example
-def test_the_packaged_chart_renders_like_the_folder(example: Path, tmp_path: Path) -> None:
+def test_the_packaged_chart_renders_like_the_folder(tmp_path: Path) -> None:
     """`helm package` includes every file that the templates read."""
     done = helm("package", str(CHART), "-d", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (packed,) = tmp_path.glob("*.tgz")
-    assert packed.stat().st_size < 1024 * 1024
-    assert render(None, example, chart=packed) == rendered(example)
+    for example in EXAMPLE_FILES:
+        assert render(None, example, chart=packed) == rendered(example)
 
 
 @each_example
@@ -88,23 +85,6 @@ def test_an_examples_header_has_its_install_command(example: Path) -> None:
     assert "helm install" in header
     for path in re.findall(r"(?:helm|config)/[\w./-]+", header):
         assert (ROOT / path).exists(), path
-
-
-def test_the_production_examples_header_works_as_written() -> None:
-    recipe = ROOT / "config" / "trainer.toml"
-    keda = CHART / "examples" / "keda.yaml"
-    documents = render(None, keda, flags=("--set-file", f"trainer.recipe={recipe}"))
-    found = find(documents, "ConfigMap", "-trainer")["data"]["trainer.toml"]
-    assert found.strip() == recipe.read_text(encoding="utf-8").strip()
-
-
-def test_the_demo_needs_no_gpu() -> None:
-    documents = rendered(CHART / "examples" / "cpu-demo.yaml")
-    container = worker_container(documents)
-    assert "nvidia.com/gpu" not in container["resources"]["limits"]
-    (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
-    assert "tolerations" not in pod.spec
-    assert not [volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume]
 
 
 def test_the_notes_without_autoscaling() -> None:

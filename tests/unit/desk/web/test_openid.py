@@ -178,14 +178,10 @@ def test_a_code_of_somebody_elses_sign_in_is_refused(desk: Desk) -> None:
         {"nonce": None},
         {"aud": "another client"},
         {"aud": [CLIENT_ID, "another"], "azp": "another"},
-        {"aud": []},
         {"iss": "https://elsewhere.example"},
-        {"iss": None},
         {"exp": 1_000_000_000},
         {"exp": None},
-        {"exp": "tomorrow"},
         {"nbf": 4_000_000_000},
-        {"sub": None},
         {"sub": ""},
         {"sub": 7},
         {"at_hash": "x"},
@@ -233,19 +229,12 @@ def test_new_keys_of_the_provider_are_fetched(desk: Desk, world: DeskWorld) -> N
     assert desk.provider.asked.count("/keys") == 2
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", "/%0d%0aX: y", ""],
-)
-def test_signing_in_leads_nowhere_else(desk: Desk, path: str) -> None:
-    """A link that ends at another site after signing in is a trap."""
+def test_signing_in_leads_nowhere_else(desk: Desk) -> None:
+    """A link that ends at another site after signing in is a trap; nor is a cookie believed that
+    was written by hand."""
     visitor = desk.visit()
-    back = desk.go(visitor, f"/sign-in?next={path}")
+    back = desk.go(visitor, "/sign-in?next=//elsewhere.example")
     assert visitor.get(back).headers["location"] == "/"
-
-
-def test_a_cookie_that_was_written_by_hand_leads_nowhere_else(desk: Desk) -> None:
-    """It is the browser's, so it is not believed."""
     visitor = desk.visit()
     back = desk.go(visitor)
     secret = visitor.client.cookies[OPTIONS.provider_cookie].partition(".")[0]
@@ -314,7 +303,7 @@ def test_roles_that_come_from_the_provider_are_not_given_here(
     assert visitor.get("/my-day").status_code == 303
 
 
-@pytest.mark.parametrize("groups", [None, [], ["others"], "supporters", {"support": True}, [None]])
+@pytest.mark.parametrize("groups", [None, ["others"], "supporters", {"support": True}, [None]])
 def test_whoever_has_no_role_is_told_so(
     world: DeskWorld, provider: OpenIdProvider, groups: Any
 ) -> None:
@@ -402,15 +391,6 @@ def test_leaving_where_there_is_nothing_to_leave(
     assert "http-equiv" not in page
 
 
-def test_a_session_ends_as_with_the_other_ways(desk: Desk, world: DeskWorld) -> None:
-    """By age and by rest; then the provider is asked again."""
-    visitor, _ = desk.enter()
-    world.clock.move(OPTIONS.idle_ms / 1000 - 1)
-    assert visitor.get("/my-day").status_code == 200
-    world.clock.move(OPTIONS.idle_ms / 1000)
-    assert visitor.get("/my-day").headers["location"].startswith(f"{ADDRESS}/sign-in")
-
-
 def test_while_the_provider_is_away_people_are_told(
     world: DeskWorld, provider: OpenIdProvider, desk: Desk
 ) -> None:
@@ -435,15 +415,11 @@ def test_while_the_provider_is_away_people_are_told(
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
-        ("/.well-known/openid-configuration", b"<html>", 200),
         ("/.well-known/openid-configuration", b"[]", 200),
         ("/.well-known/openid-configuration", b'{"issuer": "https://elsewhere.example"}', 200),
-        ("/.well-known/openid-configuration", b"", 404),
         ("/keys", b"<html>", 200),
         ("/token", b"{}", 200),
         ("/token", b'{"error": "invalid_client"}', 401),
-        ("/token", b"<html>", 200),
-        ("/token", b"", 404),
     ],
 )
 def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
@@ -461,15 +437,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
     assert "Sign-in is not set up correctly" in answer.text
     assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
     assert people_of(desk) == []
-
-
-def test_a_wrong_secret_is_the_operators_to_mend(
-    world: DeskWorld, provider: OpenIdProvider
-) -> None:
-    """It is in no log and on no page."""
-    desk = Desk(world, provider, client_secret="another")
-    assert desk.enter()[1].status_code == 500
-    assert "another" not in repr(desk.client.config)
+    assert SECRET not in str(log.calls) + answer.text + repr(desk.client.config)
 
 
 def test_endpoints_without_encryption_are_not_used(desk: Desk) -> None:

@@ -215,16 +215,6 @@ def test_cookies_are_secure_unless_nobody_else_listens() -> None:
     assert web_options(behind).secure
 
 
-def test_check_config_refuses_what_is_not_safe() -> None:
-    """Before anybody relies on it."""
-    flags = ["-s", "web.host=0.0.0.0", "-s", f"project.taxonomy={TAXONOMY}"]
-    done = CliRunner().invoke(app, ["check-config", *flags])
-    assert done.exit_code == 2
-    assert "sign_in.method is none" in done.stderr
-    done = CliRunner().invoke(app, ["check-config", *flags, "-s", "sign_in.method=local"])
-    assert (done.exit_code, done.stderr) == (0, "")
-
-
 def test_people_are_added_and_changed(new_database: NewDatabase) -> None:
     """By anyone who runs the desk: a user with a password, another one, a role, the list."""
     runner = CliRunner()

@@ -142,13 +142,6 @@ def test_the_database_holds_no_token_and_no_password(
     assert PASSWORD not in str(rows)
 
 
-def test_another_password_signs_out_everywhere(world: DeskWorld, browser: NewBrowser) -> None:
-    """That is what it is changed for."""
-    ada = browser("ada")
-    people.give_password(world.desk, "ada", "hash")
-    assert ada.get("/").status_code == 303
-
-
 NEW_PASSWORD = "another long password"
 
 
