@@ -18,18 +18,16 @@ from desk.core.items import (
     REASON_BITS,
     Opinion,
     is_drawn,
-    plan_change,
     position,
     state_of,
     values_with,
 )
 from desk.core.texts import MIN_SIMILARITY, band_keys, similarity
 from desk.service.guidelines import section_for
-from tests.support.desk_world import START_MS, TAXONOMY
+from tests.support.desk_world import START_MS
 from worker.common.review_files import write_answers
 from worker.contract.exchange import ANSWER_COLUMNS
 from worker.contract.scoring import ReviewReason
-from worker.contract.taxonomy import Label
 from worker.demo.models import read_samples
 
 REFUND, OTHER, NONE = Opinion("refund"), Opinion("other"), Opinion(None)
@@ -119,23 +117,8 @@ def test_unlike_messages_of_the_shop_are_not_alike() -> None:
     assert alike <= 0.002 * len(pairs)
 
 
-def test_labels_that_did_not_change_are_carried_over() -> None:
-    """Renamed labels are carried over if the mapping says so. Other items are reopened."""
-    labels = (*TAXONOMY.labels[:2], Label("billing", "Paying."), Label("other", "What is left."))
-    new = replace(TAXONOMY, version="2", labels=labels)
-    plan = plan_change(TAXONOMY, new, {"payment": "billing"})
-    assert plan.carried == {"refund": "refund", "delivery": "delivery", "payment": "billing"}
-    assert plan.reopened == ("other",)
-    assert not plan.reopen_none
-    assert plan_change(TAXONOMY, new, {}).reopen_none
-    with pytest.raises(ValueError, match="no label 'bills'"):
-        plan_change(TAXONOMY, new, {"payment": "bills"})
-    with pytest.raises(ValueError, match="no label 'lost'"):
-        plan_change(TAXONOMY, new, {"lost": "other"})
-
-
 def test_an_export_has_a_row_for_each_decision() -> None:
-    """A label, none, a note that a spreadsheet would run, a purged text."""
+    """A label, none, a purged text."""
     said = ExportOpinion("other", "=1+1", "annotator-1", START_MS, 3, holds=True)
     row = ExportRow(
         "T-1", "ab" * 32, "refund", None, "hallo\nwelt", None, None, None, (said,), is_last=True
@@ -145,7 +128,6 @@ def test_an_export_has_a_row_for_each_decision() -> None:
     read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)).decode("utf-8-sig"))))
     assert tuple(read[0]) == ANSWER_COLUMNS
     assert [each["decision"] for each in read] == ["relabel", "drop", "relabel"]
-    assert (read[0]["note"], read[0]["guideline"]) == ("'=1+1", "3")
     lines = [json.loads(line) for line in messages_jsonl(rows, "other").splitlines()]
     assert lines[0] == {
         "id": "T-1", "message": "hallo\nwelt", "label": "refund", "label_source": "teacher",

@@ -105,37 +105,6 @@ def test_what_has_not_left_the_desk_is_deleted_and_not_retracted(world: DeskWorl
     assert topic.said() == ["refund", "payment"]
 
 
-def test_no_label_fits_retracts_a_published_label_and_nothing_else(
-    world: DeskWorld, topic: Topic
-) -> None:
-    item = world.add()
-    ann = world.person("ann")
-    decide(world, ann, None)
-    assert topic.said() == []
-    reviewing.undo(world.desk, ann)
-    decide(world, ann, "refund")
-    assert topic.said() == ["refund"]
-    reviewing.undo(world.desk, ann)
-    decide(world, ann, None)
-    assert topic.said() == ["refund", "(no_label_fits)"]
-    reopen(world, ann, item.id)
-    decide(world, ann, None)
-    assert topic.said() == ["refund", "(no_label_fits)"]
-
-
-def test_a_label_is_retracted_long_after_its_record_left_the_outbox(
-    world: DeskWorld, topic: Topic
-) -> None:
-    item = world.add()
-    ann = world.person("ann")
-    decide(world, ann, "refund")
-    assert topic.said() == ["refund"]
-    world.clock.move(60 * DAY_S)
-    upkeep.apply_retention(world.desk, 90)
-    reopen(world, ann, item.id)
-    assert topic.said() == ["refund", "(reopened)"]
-
-
 def test_a_taxonomy_that_drops_a_label_retracts_it(world: DeskWorld, topic: Topic) -> None:
     """Those that are carried over keep the correction that names their own taxonomy."""
     ann = world.person("ann")

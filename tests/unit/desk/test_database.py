@@ -77,28 +77,22 @@ def test_a_server_that_resets_the_connection_is_away(
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
-@pytest.mark.parametrize("code", ["57014", "25006"])
-def test_a_statement_that_is_ended_or_meets_a_standby_can_be_tried_again(code: str) -> None:
-    """The server's statement_timeout; and after a failover, until the address leads to the new
-    primary."""
-    with (
-        answering((NO_TLS, READY, refusal(code))) as url,
-        pytest.raises(DatabaseUnavailable, match=code),
-    ):
-        ask(url)
-
-
-def test_who_may_not_sign_in_is_told() -> None:
-    """Trying again would not help: pg_hba.conf does not admit this user."""
-    answers = (NO_TLS, refusal("28000"))
-    with answering(answers) as url, pytest.raises(DatabaseRefused, match="28000"):
-        ask(url)
-
-
-@pytest.mark.parametrize("wanted", [PASSWORD_WANTED, SCRAM_WANTED], ids=["plain", "SCRAM"])
-def test_a_password_that_is_missing_is_told(wanted: bytes) -> None:
-    """The server wants one, and the URL has none."""
-    with answering((NO_TLS, wanted)) as url, pytest.raises(DatabaseRefused, match="28P01"):
+@pytest.mark.parametrize(
+    ("answers", "error", "code"),
+    [
+        # The server's statement_timeout; a standby, until the address leads to the new primary.
+        ((READY, refusal("57014")), DatabaseUnavailable, "57014"),
+        ((READY, refusal("25006")), DatabaseUnavailable, "25006"),
+        # pg_hba.conf does not admit this user; the server wants a password, and the URL has none.
+        ((refusal("28000"),), DatabaseRefused, "28000"),
+        ((PASSWORD_WANTED,), DatabaseRefused, "28P01"),
+        ((SCRAM_WANTED,), DatabaseRefused, "28P01"),
+    ],
+)
+def test_a_refusal_says_whether_trying_again_helps(
+    answers: Sequence[bytes], error: type[Exception], code: str
+) -> None:
+    with answering((NO_TLS, *answers)) as url, pytest.raises(error, match=code):
         ask(url)
 
 

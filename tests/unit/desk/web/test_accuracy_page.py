@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from desk.service import reviewing
+from desk.service import circle, reviewing
 from desk.store import items
 from tests.support.desk_browser import NewBrowser
+from tests.support.desk_files import make_task, task_file
 from tests.support.desk_world import START_MS, DeskWorld
 
 DAY = START_MS // 86_400_000
@@ -56,8 +57,11 @@ def test_the_page_tells_it_in_words_and_drawings(world: DeskWorld, browser: NewB
 def test_what_is_not_decided_yet_has_a_sentence_and_no_axis(
     world: DeskWorld, browser: NewBrowser
 ) -> None:
-    """An axis without a point looks like a page that is broken."""
+    """An axis without a point looks like a page that is broken. Tasks that wait have their line:
+    the page failed as soon as a batch was loaded."""
     audit(world)
+    circle.load_task_file(world.desk, task_file([make_task("A")]), "tasks.jsonl")
     html = contents(browser)
+    assert "suspected labels, waiting" in html
     assert "Nothing of it has been decided yet" in html
     assert "<svg" not in html
