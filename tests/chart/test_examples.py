@@ -54,7 +54,6 @@ def test_every_reference_in_an_example_exists(example: Path, version: str) -> No
 
 @each_example
 def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> None:
-    """Every pod, with a read-only root and a memory limit."""
     found = list(pods(rendered(example)))
     assert found
     for pod in found:
@@ -79,7 +78,6 @@ def test_the_packaged_chart_renders_like_the_folder(tmp_path: Path) -> None:
 
 @each_example
 def test_an_examples_header_has_its_install_command(example: Path) -> None:
-    """Its command names files that exist."""
     header = example.read_text(encoding="utf-8").partition("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
     assert "helm install" in header

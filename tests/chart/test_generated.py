@@ -71,7 +71,6 @@ def test_settings_repeated_in_the_chart_are_the_workers_defaults(values: dict[st
 
 
 def test_the_chart_and_the_worker_have_one_version() -> None:
-    """The default tag is an image of this code."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     from worker import __version__
 

@@ -73,7 +73,6 @@ def test_given_names_are_kept() -> None:
 
 @pytest.mark.parametrize("name", ["", "elsewhere"])
 def test_all_objects_are_in_one_namespace(name: str) -> None:
-    """The release's, or the one that a parent chart names."""
     documents = render_minimal(merge(ALL, {"namespaceOverride": name}), namespace="support")
     expected = name or "support"
     assert {document["metadata"]["namespace"] for document in documents} == {expected}
@@ -86,7 +85,6 @@ def test_all_objects_are_in_one_namespace(name: str) -> None:
 
 
 def test_every_pod_selects_the_images_architecture() -> None:
-    """Images of your own go anywhere."""
     parts = {"rollback": {"enabled": True}, "nodeSelector": {"gpu": "l4"}}
     for arch, expected in (("amd64", {"kubernetes.io/arch": "amd64"}), ("", {})):
         for pod in pods(render_minimal(merge(merge(ALL, parts), {"arch": arch}))):

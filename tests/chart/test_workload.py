@@ -80,7 +80,6 @@ def test_only_changed_settings_restart_the_pods() -> None:
 
 
 def test_models_are_read_only_for_the_worker_and_writable_for_the_download() -> None:
-    """The worker can write only to scratch volumes."""
     (pod,) = [pod for pod in pods(render(None, KEDA)) if pod.owner["kind"] == "Deployment"]
     download, _, worker = pod.containers
     written = [
@@ -279,7 +278,6 @@ def test_the_collector_is_reachable(env: dict[str, str], port: int) -> None:
 
 
 def test_the_rollback_is_a_suspended_job() -> None:
-    """It writes to the store once and has no network."""
     documents = render_minimal({"rollback": {"enabled": True}})
     cron = find(documents, "CronJob", "-rollback")["spec"]
     assert cron["suspend"] is True
@@ -317,7 +315,6 @@ def test_common_labels_and_pod_settings_apply_everywhere() -> None:
 
 
 def test_the_trainer_runs_step_by_step_and_accepts_a_refusal() -> None:
-    """Train, evaluate, publish; a refusal is not retried."""
     cron = find(render(None, KEDA), "CronJob", "-trainer")["spec"]
     assert cron["suspend"] is True
     job = cron["jobTemplate"]["spec"]

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from desk.auth.passwords import hash_password
-from desk.service import people, reviewing
+from desk.service import people
 from desk.store.database import Database
 from desk.web.server import serve
 from tests.support.desk_chromium import (
@@ -185,8 +185,7 @@ def test_a_message_that_somebody_else_decided_is_not_a_blank_page(window: Window
     page = opened(window)
     world.clock.move(3_600)
     bo = world.person("bo")
-    reviewing.claim_item(world.desk, bo, taken.id)
-    reviewing.decide(world.desk, bo, taken.id, "payment", request_id="bo-1")
+    world.decide(bo, "payment", taken.id, request_id="bo-1")
     press(page, "1")
     expect(page.locator(".empty")).to_be_visible()
     expect(page.locator("[data-status]")).to_contain_text("somebody else has decided")
@@ -349,7 +348,6 @@ def test_many_labels_are_filtered_as_one_types(database: Database, chromium: Bro
 
 
 def test_descriptions_can_be_read_in_full(database: Database, chromium: Browser) -> None:
-    """By a key, and for the next messages too."""
     long = "All that customers write about parcels, and about what is in them. " * 5
     labels = (Label("parcel", long + "The end."), Label("other", "Anything else."))
     world = DeskWorld(database, taxonomy=Taxonomy("long", "1", "", labels))

@@ -112,7 +112,6 @@ def test_an_answer_counts_once(visitor: Browser) -> None:
 
 
 def test_whoever_has_no_role_is_told_so(visitor: Browser) -> None:
-    """Known to the provider, of another department."""
     answer = visitor.get(Outside("eve").go(visitor.get("/sign-in").headers["location"]))
     assert answer.status_code == 403
     assert "knows you as Eve Arden, with no role at this desk" in answer.text

@@ -13,7 +13,7 @@ import pytest
 
 from desk.core.items import Queue
 from desk.errors import Refused
-from desk.service import browsing, circle, queues, reviewing, upkeep
+from desk.service import circle, queues, reviewing, upkeep
 from desk.service.context import Desk, Policy
 from desk.store import outbox
 from desk.store.types import Person
@@ -32,10 +32,7 @@ def load(world: DeskWorld, *texts: str, purpose: str = "check") -> int:
 
 
 def decide_next(world: DeskWorld, person: Person, batch_id: int, label: str | None) -> int:
-    task = reviewing.next_item(world.desk, person, Queue(batch_id=batch_id))
-    assert task is not None
-    reviewing.decide(world.desk, person, task.item_id, label, request_id=world.request())
-    return task.item_id
+    return world.decide(person, label, world.next(person, batch_id=batch_id).item_id)
 
 
 def counts(world: DeskWorld, batch_id: int) -> tuple[int, int, int]:
@@ -65,8 +62,7 @@ def test_a_file_of_several_batches_makes_several_queues(world: DeskWorld) -> Non
     ann = world.person("ann")
     found = [reviewing.next_item(world.desk, ann, Queue(batch_id=id_)) for id_ in (check, learn)]
     assert [task.text for task in found if task is not None] == ["A", "B"]
-    everything = reviewing.next_item(world.desk, ann, Queue())
-    assert everything is not None
+    everything = world.next(ann)
     assert everything.item_id == inbox.id
     decided = reviewing.decide(world.desk, ann, inbox.id, "refund", request_id=world.request())
     assert decided.state == "decided"
@@ -159,7 +155,6 @@ def test_tasks_make_no_corrections(world: DeskWorld) -> None:
 
 
 def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
-    """Like messages of the inbox."""
     world.desk = reopened(world, Policy(publish_delay_ms=0, double_share=1.0))
     batch = load(world, TEXTS[0])
     ann, bob, cy = world.person("ann"), world.person("bob"), world.person("cy", "adjudicator")
@@ -188,27 +183,11 @@ def test_the_audit_is_blind(world: DeskWorld) -> None:
         Queue(batch_id=batch, reason="low_confidence"),
     ):
         assert reviewing.next_item(world.desk, ann, queue) is None
-    task = reviewing.next_item(world.desk, ann, Queue(batch_id=batch))
-    assert task is not None
+    task = world.next(ann, batch_id=batch)
     assert task.blind
     assert task.machine is None
     assert task.asked is not None
     assert (task.asked.given, task.asked.suggested, task.asked.similar) == (None, None, ())
-
-
-def test_tasks_are_found_and_are_neighbours(world: DeskWorld) -> None:
-    """Search and similar messages cover tasks and inbox."""
-    batch = load(world, "my violet kettle is broken")
-    ann = world.person("ann")
-    decide_next(world, ann, batch, "refund")
-    item = world.add("a violet kettle again")
-    found = browsing.search(world.desk, ann, "violet")
-    assert {each.task.text for each in found} == {
-        "a violet kettle again",
-        "my violet kettle is broken",
-    }
-    near = browsing.neighbours(world.desk, ann, item.id)
-    assert [each.label for each in near] == ["refund"]
 
 
 def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path: Path) -> None:
@@ -265,8 +244,7 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
     tasks = [make_task("a purple umbrella", neighbours=(near,)), make_task("a pink umbrella")]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     assert upkeep.purge_person(world.desk, message_ids=["row-other"]) == 0
-    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
-    assert task is not None
+    task = world.next(world.person("ann"), batch_id=batch)
     assert task.asked is not None
     assert task.asked.similar == ()
     assert upkeep.purge_person(world.desk, message_ids=[tasks[0].message_id]) == 1
@@ -275,14 +253,6 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
     world.clock.move(91 * 86_400)
     assert upkeep.apply_retention(world.desk, 90) == 1
     assert counts(world, batch) == (2, 0, 0)
-
-
-def test_texts_that_no_database_keeps_are_taken(world: DeskWorld) -> None:
-    """NUL and lone surrogates. The digest stays that of the original message."""
-    batch = load(world, "a\x00b \ud83d c")
-    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
-    assert task is not None
-    assert task.text == "ab \ufffd c"
 
 
 def reopened(world: DeskWorld, policy: Policy) -> Desk:

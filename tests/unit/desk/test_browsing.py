@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from desk.accuracy.figures import accuracy_figures
 from desk.core.items import Queue
 from desk.errors import ClaimLost
 from desk.service import browsing, queues, reviewing
@@ -15,9 +14,7 @@ from tests.support.desk_world import DeskWorld
 def decide_all(world: DeskWorld, person: Person, label: str | None) -> None:
     """Decide every item of a person the same way."""
     while (task := reviewing.next_item(world.desk, person, Queue())) is not None:
-        reviewing.decide(
-            world.desk, person, task.item_id, label, request_id=world.request(), seconds=4
-        )
+        world.decide(person, label, task.item_id)
 
 
 def test_search_finds_all_words_in_any_order(world: DeskWorld) -> None:
@@ -33,7 +30,6 @@ def test_search_finds_all_words_in_any_order(world: DeskWorld) -> None:
 
 
 def test_search_by_label_does_not_tell_of_blind_items(world: DeskWorld) -> None:
-    """They are found by label once they are decided."""
     world.add("kettle", origin="audit", label="refund")
     ann = world.person("ann")
     assert browsing.search(world.desk, ann, "kettle", label="refund") == []
@@ -45,7 +41,6 @@ def test_search_by_label_does_not_tell_of_blind_items(world: DeskWorld) -> None:
 
 
 def test_neighbours_are_decided_and_alike(world: DeskWorld) -> None:
-    """The most similar first, with the reviewers' labels."""
     ann = world.person("ann")
     world.add("my blue kettle never arrived")
     world.add("charged twice on my card")
@@ -65,8 +60,7 @@ def test_what_shares_a_few_words_alone_is_no_neighbour(world: DeskWorld) -> None
     item = world.add("My blue kettle has not come and I would like to know where it is")
     assert browsing.neighbours(world.desk, ann, item.id) == []
     like = world.add("I would like to know where my blue kettle is that has not come")
-    reviewing.claim_item(world.desk, ann, like.id)
-    reviewing.decide(world.desk, ann, like.id, "delivery", request_id=world.request())
+    world.decide(ann, "delivery", like.id)
     assert [each.label for each in browsing.neighbours(world.desk, ann, item.id)] == ["delivery"]
 
 
@@ -113,18 +107,12 @@ def test_a_cluster_is_looked_at_and_decided_together(world: DeskWorld) -> None:
 
 
 def test_figures_say_how_things_stand(world: DeskWorld) -> None:
-    """States, age, disputes, agreement."""
     world.add_all([(f"message {n}", {"opinions_wanted": 2}) for n in range(2)])
     world.clock.move(120)
     assert queues.overview(world.desk).oldest_waiting_s == 120
     decide_all(world, world.person("ann"), "refund")
     bob = world.person("bob")
-    task = reviewing.next_item(world.desk, bob, Queue())
-    assert task is not None
-    reviewing.decide(world.desk, bob, task.item_id, "other", request_id=world.request())
+    world.decide(bob, "other")
     decide_all(world, bob, "refund")
-    found = accuracy_figures(world.desk).agreement
-    assert (found.items, found.agreed) == (2, 1)
-    assert found.alpha is not None
     assert queues.overview(world.desk).items == {"decided": 1, "dispute": 1}
     assert queues.overview(world.desk).disputes == 1

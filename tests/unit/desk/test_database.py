@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.items import Queue
 from desk.errors import DatabaseRefused, DatabaseUnavailable, SettingsError
-from desk.service import reviewing, upkeep
+from desk.service import upkeep
 from desk.store.database import Database, Turns, back_up
 from tests.support.desk_world import DeskWorld
 
@@ -179,16 +178,6 @@ def test_whoever_waited_longest_is_next() -> None:
     assert order == ["first", "second", "third", "again"]
 
 
-def test_who_gives_up_is_passed_over() -> None:
-    """The lock is not lost with it."""
-    turns = Turns()
-    assert turns.acquire(1)
-    assert not turns.acquire(0.01)
-    turns.release()
-    assert turns.acquire(1)
-    turns.release()
-
-
 def test_a_copy_is_made_under_a_writer_and_opens_as_a_desk(
     world: DeskWorld, tmp_path: Path
 ) -> None:
@@ -208,14 +197,12 @@ def test_a_copy_is_made_under_a_writer_and_opens_as_a_desk(
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
     restored = DeskWorld(Database(f"sqlite:///{copy}"))
     assert restored.person("ann").name == "Ann"
-    task = reviewing.next_item(restored.desk, ann, Queue())
-    assert task is not None
+    task = restored.next(ann)
     assert task.text == "give me my money back"
     restored.database.close()
 
 
 def test_what_was_purged_is_in_no_later_backup(world: DeskWorld, tmp_path: Path) -> None:
-    """Nor in its free pages."""
     if not world.database.is_sqlite:
         pytest.skip("pg_dump writes rows, not pages")
     world.add("zwetschgenknoedel " * 50, message_id="T-1")

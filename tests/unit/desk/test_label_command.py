@@ -147,12 +147,3 @@ def test_labels_whose_database_is_gone_are_not_overwritten(folder: Path) -> None
     assert done.returncode == 2
     assert "give another --out" in done.stderr
     assert (folder / "m.jsonl").read_text() == before
-
-
-def test_a_taken_port_is_one_line(folder: Path) -> None:
-    with serving(folder) as (_, address, _said):
-        port = address.rpartition(":")[2]
-        done = run(folder, "--data", str(folder / "second"), "--port", port)
-    assert done.returncode == 2
-    assert f"127.0.0.1:{port} is taken: give another --port" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.items import Queue
 from desk.errors import Refused
 from desk.labelling import Suggester, Wanted
 from desk.service import labelling, reviewing
@@ -45,9 +44,7 @@ def load(world: DeskWorld, tmp_path: Path, messages: Sequence[str], name: str = 
 
 
 def next_of(world: DeskWorld, person: Person, batch_id: int) -> Task:
-    task = reviewing.next_item(world.desk, person, Queue(batch_id=batch_id))
-    assert task is not None
-    return task
+    return world.next(person, batch_id=batch_id)
 
 
 def decide(

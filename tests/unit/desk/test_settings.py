@@ -36,26 +36,11 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """File, environment, flags; each value knows where it came from."""
-    file = write(
-        tmp_path,
-        '[kafka]\noutput_topic = "a"\nreview_topic = "a"\nname = "a"\n'
-        "[kafka.consumer]\nfetch.min.bytes = 1\n",
-    )
+    file = write(tmp_path, '[kafka]\noutput_topic = "a"\nreview_topic = "a"\nname = "a"\n')
     monkeypatch.setenv("CLERK_DESK_KAFKA__REVIEW_TOPIC", "b")
     monkeypatch.setenv("CLERK_DESK_KAFKA__NAME", "b")
-    monkeypatch.setenv("CLERK_DESK_RECORDS__TEXT_FIELDS", '["subject", "body"]')
-    monkeypatch.setenv("CLERK_DESK_AUDIT__SHARE", "0.05")
-    loaded = load_settings(
-        file, ["kafka.name=c", "kafka.consumer.fetch.max.bytes=5", "review.double_share=0"]
-    )
-    kafka = loaded.settings.kafka
+    kafka = load_settings(file, ["kafka.name=c"]).settings.kafka
     assert (kafka.output_topic, kafka.review_topic, kafka.name) == ("a", "b", "c")
-    assert kafka.consumer == {"fetch.min.bytes": 1, "fetch.max.bytes": 5}
-    assert loaded.settings.records.text_fields == ("subject", "body")
-    assert loaded.settings.audit.share == 0.05
-    assert loaded.settings.review.double_share == 0
-    assert loaded.origins["kafka.review_topic"] == "environment"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +51,6 @@ def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_what_is_wrong_is_named(flags: list[str], words: str) -> None:
-    """Which key, and what it should be."""
     with pytest.raises(SettingsError, match=words):
         load_settings(None, flags)
 
@@ -121,19 +105,14 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
 def desk(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "desk", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+        cwd=ROOT, env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["backup --out x", "taxonomy", "people list"])
-def test_errors_of_typed_commands_are_text_in_a_pipe(command: str) -> None:
+def test_errors_of_typed_commands_are_text_in_a_pipe() -> None:
     """Only run and migrate, which run in containers, log JSON there."""
-    done = desk(*command.split(), "-s", "database.url=mysql://x")
+    done = desk("people", "list", "-s", "database.url=mysql://x")
     assert done.returncode == 2
     assert done.stderr.startswith("error: database.url: mysql is not supported")
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from desk.core.items import Queue
 from desk.errors import SettingsError, TryAgain
 from desk.outbox import GIVE_UP_MS, OutboxPublisher, WebhookSender, headers, make_post, read_key
 from desk.service import queues, reviewing
@@ -43,9 +42,7 @@ def publish(world: DeskWorld, *labels: str) -> None:
     ann = world.person("ann")
     for label in labels:
         world.add("Wo ist mein Paket?")
-        task = reviewing.next_item(world.desk, ann, Queue())
-        assert task is not None
-        reviewing.decide(world.desk, ann, task.item_id, label, request_id=world.request())
+        world.decide(ann, label)
     publisher = OutboxPublisher(world.database, FakeCorrections([]), world.clock)
     while publisher.run_once():
         pass
@@ -146,7 +143,6 @@ def test_a_sender_that_is_killed_leaves_nothing_out(world: DeskWorld, away: Rece
 
 @pytest.mark.parametrize("secret", ["", "short", "whsec_c2hvcnQ="])
 def test_a_secret_that_could_be_guessed_is_refused(secret: str) -> None:
-    """The error does not repeat it."""
     with pytest.raises(SettingsError) as caught:
         read_key(secret)
     assert not secret or secret not in str(caught.value)
@@ -161,6 +157,5 @@ def test_the_signature_is_that_of_the_standard() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://example.com", "https://", "https://a:b@example.com/"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    """Before anything is sent."""
     with pytest.raises(SettingsError, match=r"webhook\.url"):
         make_post(url)

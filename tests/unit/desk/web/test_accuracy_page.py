@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from desk.service import circle, reviewing
+from desk.service import circle
 from desk.store import items
 from tests.support.desk_browser import NewBrowser
 from tests.support.desk_files import make_task, task_file
@@ -21,9 +21,7 @@ def audit(world: DeskWorld, decided: str | None = None, **changes: object) -> No
         items.count_traffic(tx, {(DAY, item.label, item.adapter_digest, False): 100})
     if decided is not None:
         ann = world.person("ann")
-        reviewing.claim_item(world.desk, ann, item.id)
-        request = world.request()
-        reviewing.decide(world.desk, ann, item.id, decided, request_id=request, seconds=36)
+        world.decide(ann, decided, item.id, seconds=36)
 
 
 def contents(browser: NewBrowser) -> str:

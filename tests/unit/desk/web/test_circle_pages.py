@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from desk.service import circle, people, reviewing
+from desk.service import circle, people
 from desk.service.context import Policy
 from desk.store.database import Database
 from tests.support.desk_browser import Browser, NewBrowser, field, open_browser
@@ -66,8 +66,7 @@ def test_an_owner_exports_decisions(world: DeskWorld, browser: NewBrowser) -> No
     item = world.add("Where is my parcel?", message_id="=T-1")
     ada = browser("ada", "owner")
     assert ada.person is not None
-    reviewing.claim_item(world.desk, ada.person, item.id)
-    reviewing.decide(world.desk, ada.person, item.id, "refund", note="-1", request_id="r")
+    world.decide(ada.person, "refund", item.id, note="-1", request_id="r")
     assert 'action="/export"' in ada.get("/export").text
     sent = ada.post("/export", {"project": "inbox", "ids": "message"})
     assert sent.headers["content-type"] == "application/zip"
@@ -86,7 +85,6 @@ def test_an_owner_exports_decisions(world: DeskWorld, browser: NewBrowser) -> No
 
 
 def test_who_sees_masked_texts_exports_none(database: Database) -> None:
-    """An export is not masked."""
     world = DeskWorld(database, Policy(masked_roles=frozenset({"owner"})))
     sent = open_browser(world, "ada", "owner").post("/export", {"project": "inbox"})
     assert sent.status_code == 409
@@ -163,7 +161,6 @@ def test_a_wrong_table_is_refused(
 def test_a_file_that_is_wrong_is_refused_in_words(
     world: DeskWorld, browser: NewBrowser, content: bytes | str, says: str
 ) -> None:
-    """What is wrong and where; nothing is loaded."""
     sent = send(browser("ada", "owner"), content)
     assert sent.status_code == 409
     assert says in sent.text
@@ -191,7 +188,6 @@ def test_only_whom_it_is_for_is_read_at_all(
 def test_a_check_shows_both_labels_and_what_is_like_it(
     world: DeskWorld, browser: NewBrowser
 ) -> None:
-    """By its queue's address, through several decisions."""
     tasks = [make_task(f"Message {n}") for n in range(3)]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     ada = browser("ada")
@@ -259,7 +255,6 @@ def test_texts_of_files_are_shown_as_text(world: DeskWorld, browser: NewBrowser)
 def test_a_finding_leads_to_its_messages_and_to_their_queue(
     world: DeskWorld, browser: NewBrowser
 ) -> None:
-    """By one key each."""
     circle.load_advice(world.desk, json.dumps(encode(make_advice("A teapot", None))), "a")
     ada = browser("ada", "owner")
     page = ada.get("/advice").text

@@ -220,18 +220,6 @@ def test_the_script_is_given_the_next_message_before_it_is_needed(
     assert "number 1" in again
 
 
-def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: NewBrowser) -> None:
-    """For the script the words alone."""
-    world.add()
-    ada, bo = browser("ada"), browser("bo")
-    page = ada.open("/review").text
-    values = {"item": field(page, "item"), "request": "another", "action": "label:refund"}
-    assert "another reviewer has" in bo.post("/review", {**values, "part": "1"}).text
-    assert bo.post("/review", values).status_code == 409
-    for odd in ({"action": "dance"}, {"action": "label:no such label"}, {"item": "-1"}):
-        assert ada.post("/review", {**values, **odd}).status_code == 409
-
-
 @pytest.mark.parametrize(
     "query",
     [
@@ -243,7 +231,6 @@ def test_what_is_not_ones_own_is_refused_in_words(world: DeskWorld, browser: New
     ],
 )
 def test_odd_addresses_are_no_error(world: DeskWorld, browser: NewBrowser, query: str) -> None:
-    """People edit them, and other sites link to them."""
     world.add()
     ada = browser("ada")
     assert ada.open(f"/review?{query}").status_code in {200, 204, 409}
@@ -252,7 +239,6 @@ def test_odd_addresses_are_no_error(world: DeskWorld, browser: NewBrowser, query
 
 
 def test_a_queue_goes_on_after_a_decision(world: DeskWorld, browser: NewBrowser) -> None:
-    """Anyone who chose a queue stays in it."""
     world.add("Not of this queue")
     world.add("One of it", label="refund")
     world.add("Two of it", label="refund")

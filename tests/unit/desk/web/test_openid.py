@@ -189,8 +189,6 @@ def test_a_code_of_somebody_elses_sign_in_is_refused(desk: Desk) -> None:
     ids=str,
 )
 def test_a_token_with_other_claims_is_refused(desk: Desk, changed: dict[str, Any]) -> None:
-    """However well it is signed."""
-
     def change(claims: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in (claims | changed).items() if value is not None}
 
@@ -207,7 +205,6 @@ def test_a_token_that_anybody_could_sign_is_refused(desk: Desk, algorithm: str) 
 
 
 def test_a_token_by_another_key_is_refused(desk: Desk) -> None:
-    """Whether or not it says that it is by the provider's."""
     desk.provider.published = desk.provider.keys
     desk.provider.keys = KeySet([RSAKey.generate_key(2048)])
     refused(desk, desk.enter()[1], 403, "token")
@@ -254,7 +251,6 @@ def test_another_providers_answer_is_refused(desk: Desk) -> None:
 
 
 def test_whoever_turns_back_is_told(desk: Desk) -> None:
-    """And can begin again."""
     visitor = desk.visit()
     state = parse_qs(urlsplit(desk.go(visitor)).query)["state"][0]
     answer = visitor.get(f"/sign-in/callback?error=access_denied&state={state}")
@@ -307,7 +303,6 @@ def test_roles_that_come_from_the_provider_are_not_given_here(
 def test_whoever_has_no_role_is_told_so(
     world: DeskWorld, provider: OpenIdProvider, groups: Any
 ) -> None:
-    """By the name the provider knows them by."""
     desk = Desk(world, provider, role_claim="groups", roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada <b>Byron</b>", "groups": groups}
     _, answer = desk.enter()
@@ -316,7 +311,6 @@ def test_whoever_has_no_role_is_told_so(
 
 
 def test_a_claim_by_a_name_with_dots_is_found(world: DeskWorld, provider: OpenIdProvider) -> None:
-    """Some providers name theirs by URLs."""
     name = "https://shop.example/roles"
     desk = Desk(world, provider, role_claim=name, roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada", name: ["leads"]}
@@ -381,7 +375,6 @@ def test_leaving_leaves_the_provider_too(desk: Desk) -> None:
 def test_leaving_where_there_is_nothing_to_leave(
     world: DeskWorld, provider: OpenIdProvider, changes: dict[str, Any]
 ) -> None:
-    """Or where the desk alone is to be left."""
     if not changes:
         provider.metadata = {"end_session_endpoint": None}
     desk = Desk(world, provider, **changes)
@@ -470,14 +463,12 @@ OIDC = {
     ids=str,
 )
 def test_settings_that_cannot_work_are_refused(changes: dict[str, str], words: str) -> None:
-    """By `check-config` too, without a request."""
     flags = [f"{key}={value}" for key, value in (OIDC | changes).items()]
     with pytest.raises(SettingsError, match=words):
         web_options(load_settings(None, flags).settings)
 
 
 def test_the_secret_comes_from_a_file_or_a_setting(tmp_path: Path) -> None:
-    """Never from both, and is not shown."""
     path = tmp_path / "secret"
     path.write_text("from the file\n")
     flags = [f"{key}={value}" for key, value in OIDC.items()]
@@ -495,7 +486,6 @@ def test_the_secret_comes_from_a_file_or_a_setting(tmp_path: Path) -> None:
 
 
 def test_a_desk_starts_while_its_provider_is_away(provider: OpenIdProvider) -> None:
-    """And not with one that says it is another."""
     flags = [f"{key}={value}" for key, value in OIDC.items()]
     flags += [f"oidc.issuer={provider.issuer}"]
     provider.broken = {"/.well-known/openid-configuration": (503, b"")}

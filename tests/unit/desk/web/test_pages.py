@@ -10,7 +10,6 @@ import pytest
 
 from desk.core.items import DecisionKind, Origin, State
 from desk.errors import DatabaseRefused, DatabaseUnavailable
-from desk.service import reviewing
 from desk.service.guidelines import section_for
 from desk.store.types import Role
 from desk.web import templates
@@ -51,7 +50,6 @@ def test_every_page_holds_to_the_policy(world: DeskWorld, browser: NewBrowser) -
 
 
 def test_every_value_that_a_page_shows_has_words() -> None:
-    """A value without them would be an error page."""
     values = {
         "advice_kind": AdviceKind, "kind": DecisionKind, "origin": Origin, "purpose": Purpose,
         "reason": ReviewReason, "role": Role, "state": State, "verdict": Verdict,
@@ -61,7 +59,6 @@ def test_every_value_that_a_page_shows_has_words() -> None:
 
 
 def test_static_files_are_kept_and_change_their_address(browser: NewBrowser) -> None:
-    """By their digest; nothing else is served from there."""
     ada = browser("ada")
     for name in ("desk.css", "desk.js", "icon.svg"):
         kept = ada.get(templates.static_address(name))
@@ -97,10 +94,7 @@ def test_a_dispute_is_settled(world: DeskWorld, browser: NewBrowser) -> None:
     item = world.add("A hard one", opinions_wanted=2)
     for name, label in (("bo", "refund"), ("cy", "payment")):
         person = world.person(name)
-        reviewing.claim_item(world.desk, person, item.id)
-        reviewing.decide(
-            world.desk, person, item.id, label, request_id=world.request(), note=f"{name} thinks"
-        )
+        world.decide(person, label, item.id, note=f"{name} thinks")
     ada = browser("ada", "adjudicator")
     page = ada.open("/adjudicate").text
     assert "bo thinks" in page
@@ -163,7 +157,6 @@ def test_guidelines_are_written_and_kept(world: DeskWorld, browser: NewBrowser) 
 
 
 def test_guidelines_are_headings_lists_and_paragraphs() -> None:
-    """And nothing else."""
     found = blocks("# A\ntext\nmore\n\n- one\n  and on\n- two\n1. three\n\nend")
     assert [(each.kind, each.lines) for each in found] == [
         ("heading", ["A"]),
@@ -183,7 +176,6 @@ def test_a_guideline_of_one_long_line_is_quick() -> None:
 
 
 def test_the_log_says_who_saw_and_did_what(world: DeskWorld, browser: NewBrowser) -> None:
-    """And no message."""
     world.add("Where is my secret parcel?")
     ada = browser("ada", "owner")
     ada.open("/review")
@@ -262,6 +254,5 @@ def test_a_desk_without_its_tables_is_alive_and_not_well(
 def test_what_is_no_form_of_ours_is_refused(
     browser: NewBrowser, body: bytes, kind: str, status: int
 ) -> None:
-    """Before it is looked into."""
     sent = browser("ada").client.post("/review", content=body, headers={"content-type": kind})
     assert sent.status_code == status

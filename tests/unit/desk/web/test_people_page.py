@@ -84,10 +84,7 @@ def test_pace_and_agreement_of_each_reviewer(world: DeskWorld, browser: NewBrows
     eve = world.person("eve", "adjudicator")
 
     def decide(person: Person, item_id: int, label: str | None, seconds: float) -> None:
-        reviewing.claim_item(world.desk, person, item_id)
-        reviewing.decide(
-            world.desk, person, item_id, label, request_id=world.request(), seconds=seconds
-        )
+        world.decide(person, label, item_id, seconds=seconds)
 
     decide(cy, world.add().id, "refund", 5.0)
     world.clock.move(29 * 86_400)
