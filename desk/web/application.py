@@ -340,9 +340,7 @@ class KnownHosts:
             origin = headers.get("origin")
             # Without an Origin header the form's token alone decides.
             if scope["method"] == "POST" and origin is not None and not _same(origin, given):
-                await PlainTextResponse(_OTHER_SITE, 403)(
-                    scope, receive, send
-                )
+                await PlainTextResponse(_OTHER_SITE, 403)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
             return

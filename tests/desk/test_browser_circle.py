@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import FileChooser, Page
@@ -27,7 +26,7 @@ from tests.support.desk_files import make_advice, make_proposal, make_task, task
 from tests.support.desk_site import Site, open_site
 from tests.support.processes import PATIENCE_S
 from worker.contract.codec import encode
-from worker.contract.exchange import AdapterName, Advice, Figure, GateRow, Neighbour, Proposal
+from worker.contract.exchange import AdapterName, Advice, Neighbour
 
 MOST_TABS = 80
 CHECKED = (
@@ -56,70 +55,12 @@ def tasks_of_monday() -> str:
 
 
 def advice_of_wednesday() -> Advice:
-    """Advice in the trainer's words: one finding of each of four kinds."""
+    """Two findings; the messages of the second are of two parts."""
     first = make_advice(*CHECKED[:3], None).findings[0]
-    split = replace(
-        first,
-        kind="split",
-        labels=("order_tracking",),
-        title="order_tracking looks like two labels.",
-        evidence="Its messages fall into parts of 61 and 44. For each neighbour that they would "
-        "have in another label they have 0.7 in each other, hardly more: they are as strange to "
-        "each other as labels are.",
-        advice="Read some of each part. If different people deal with them, make two labels; if "
-        "not, leave it.",
-        gain="Anyone who gets these messages gets only those that are meant for them.",
-        cost="105 decisions, about 26 minutes of one person if people sort all of them; by the "
-        "parts as they are, only what lies between.",
-        figures={"first": 61.0, "second": 44.0, "links": 0.71},
-        messages=tuple(
-            replace(each, label="order_tracking", part=at % 2)
-            for at, each in enumerate(make_advice(*LEARNT, *AUDITED).findings[0].messages)
-        ),
-        p_value=None,
-    )
-    few = replace(first, kind="few", labels=("voucher",), title="voucher has few examples: 31.",
-                  evidence="Below 50 each further example still changes much.", messages=(),
-                  figures={"examples": 31.0}, p_value=None)  # fmt: skip
-    old = replace(first, kind="outdated", labels=("refund", "payment", "voucher"),
-                  title="212 decisions are older than guideline 4.",
-                  evidence="They were made by version 2, 3.", figures={"decisions": 212.0},
-                  p_value=None)  # fmt: skip
-    return make_advice(guideline="4", findings=(first, split, few, old))
-
-
-def proposal_of_thursday(**changes: Any) -> Proposal:
-    """A proposal as the trainer words it."""
-    told: dict[str, Any] = {
-        "reasons_for": (
-            ("More accuracy on the hold-out of the dataset before: 95.2% against 93.1% of 1,200 "
-            "messages (41 are right only with the new one, 16 only with the current one; "
-            "difference +0.8 to +3.4, 95 %)."),
-            "The gate lets it pass.",
-        ),
-        "reasons_against": (
-            ("No difference is shown in share that goes to people, of the hold-out before: 11.8% "
-            "against 12.4% (-1.9 to +0.7, 95 %)."),
-            "Only 34 messages of the hold-out were audited.",
-        ),
-        "figures": (
-            Figure("accuracy on the hold-out of the dataset before", 1200, 0.952, 0.931, 0.021,
-                   0.008, 0.034),
-            Figure("share that goes to people, of the hold-out before", 1200, 0.118, 0.124,
-                   -0.006, -0.019, 0.007, lower_is_better=True),
-            Figure("accuracy on its audited messages, by people's labels", 34, 0.94, None, None,
-                   None, None),
-        ),
-        "gate": (
-            GateRow("accuracy", "at least 0.90", "0.952", True),
-            GateRow("no worse than the adapter in service", "by 2 points at most, p < 0.05",
-                    "p = 0.0001", True),
-            GateRow("recall of each label", "at least 0.70", "0.64 (voucher)", False),
-        ),
-        "changes": {"decisions": 412, "train_relabelled": 61, "train_confirmed": 98,
-                    "new_in_train": 239, "new_messages_that_fit_no_label": 14},
-    }  # fmt: skip
-    return make_proposal(**(told | changes))
+    messages = make_advice(*LEARNT, *AUDITED).findings[0].messages
+    parts = tuple(replace(each, part=at % 2) for at, each in enumerate(messages))
+    second = replace(first, kind="split", labels=("order_tracking",), messages=parts, p_value=None)
+    return make_advice(guideline="4", findings=(first, second))
 
 
 @pytest.fixture(scope="module")
@@ -298,12 +239,9 @@ def follow_advice(site: Site, page: Page, beside: Onlooker) -> None:
 def answer_proposals(site: Site, page: Page, beside: Onlooker) -> None:
     """Yes with a reason, and no; what the gate refuses has no key for yes."""
     home = site.addresses[0]
-    yes = proposal_of_thursday()
-    no = proposal_of_thursday(
-        id="2" * 32,
-        verdict="refused",
-        headline="No: the gate says no.",
-        adapter=AdapterName("shop-worse", "5" * 64, "encoder"),
+    yes = make_proposal()
+    no = make_proposal(
+        id="2" * 32, verdict="refused", adapter=AdapterName("shop-worse", "5" * 64, "encoder")
     )
     bring(page, "proposal.json", json.dumps(encode(yes)), "/proposals")
     beside.look(home + "/proposals", "proposal")

@@ -98,20 +98,3 @@ def test_somebody_signs_in_and_out(visitor: Browser) -> None:
     assert visitor.get("/accuracy").status_code == 303
     asked = outside.client.get(visitor.get("/sign-in").headers["location"], follow_redirects=True)
     assert 'name="login"' in asked.text  # signed out there too
-
-
-def test_an_answer_counts_once(visitor: Browser) -> None:
-    """The provider takes no code twice, and withdraws what it gave for it."""
-    leaving = visitor.get("/sign-in")
-    kept = visitor.client.cookies["clerk_desk_provider"]
-    back = Outside("ada").go(leaving.headers["location"])
-    assert visitor.get(back).status_code == 303
-    assert visitor.get(back).status_code == 400
-    visitor.client.cookies.set("clerk_desk_provider", kept)
-    assert visitor.get(back).status_code == 403
-
-
-def test_whoever_has_no_role_is_told_so(visitor: Browser) -> None:
-    answer = visitor.get(Outside("eve").go(visitor.get("/sign-in").headers["location"]))
-    assert answer.status_code == 403
-    assert "knows you as Eve Arden, with no role at this desk" in answer.text

@@ -15,7 +15,7 @@ import pytest
 from desk.service import circle, people
 from desk.service.context import Policy
 from desk.store.database import Database
-from tests.support.desk_browser import Browser, NewBrowser, field, open_browser
+from tests.support.desk_browser import Browser, NewBrowser, open_browser
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import DeskWorld
 from worker.contract.codec import encode
@@ -29,20 +29,6 @@ def send(browser: Browser, content: bytes | str, name: str = "tasks.jsonl", **mo
     values = {"csrf": more.get("csrf") or browser.csrf(), **more}
     files = {"file": (name, content, "application/octet-stream")}
     return browser.client.post("/load", data=values, files=files)
-
-
-def test_an_owner_brings_each_kind_of_file(browser: NewBrowser) -> None:
-    """It is seen where it belongs; the same again changes nothing."""
-    ada = browser("ada", "owner")
-    assert 'enctype="multipart/form-data"' in ada.get("/load").text
-    tasks = task_file([make_task("A"), make_task("B")])
-    for _ in range(2):
-        assert send(ada, tasks).headers["location"] == "/"
-    assert "0 of 2 decided" in ada.get("/").text
-    advice = json.dumps(encode(make_advice("A")))
-    assert send(ada, advice, "a.json").headers["location"] == "/advice?advice=1"
-    proposal = json.dumps(encode(make_proposal()))
-    assert send(ada, proposal, "p.json").headers["location"].startswith("/proposals?proposal=1")
 
 
 def test_a_large_json_value_is_refused_unparsed(browser: NewBrowser) -> None:
@@ -185,26 +171,6 @@ def test_only_whom_it_is_for_is_read_at_all(
     assert broken.status_code in {400, 403}
 
 
-def test_a_check_shows_both_labels_and_what_is_like_it(
-    world: DeskWorld, browser: NewBrowser
-) -> None:
-    tasks = [make_task(f"Message {n}") for n in range(3)]
-    batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
-    ada = browser("ada")
-    address = re.search(r'href="(/review\?batch=[^"]+)"', ada.get("/").text)
-    assert address is not None
-    page = ada.open(address[1].replace("&amp;", "&")).text
-    assert "<small>in the dataset" in page
-    assert "my box never came" in page
-    values = {name: field(page, name) for name in ("item", "request", "batch", "order")}
-    sent = ada.post("/review", {**values, "action": "label:refund"})
-    assert sent.headers["location"] == f"/review?batch={batch}&order=doubtful&done=1"
-    after = ada.get("/").text
-    assert "1 of 3 decided" in after
-    assert "100 % kept their label" in after
-    assert ada.open("/review?batch=999").text.count("Nothing is left for you here</h2") == 1
-
-
 def test_the_audit_names_no_label(world: DeskWorld, browser: NewBrowser) -> None:
     """But those of the taxonomy, which are the same for every message: the pages of two tasks
     differ in nothing that a model or the hold-out could have said."""
@@ -250,39 +216,3 @@ def test_texts_of_files_are_shown_as_text(world: DeskWorld, browser: NewBrowser)
         assert "<img" not in page.text, path
         assert "\u202e" not in page.text, path
         assert "&lt;script&gt;alert" in page.text, path
-
-
-def test_a_finding_leads_to_its_messages_and_to_their_queue(
-    world: DeskWorld, browser: NewBrowser
-) -> None:
-    circle.load_advice(world.desk, json.dumps(encode(make_advice("A teapot", None))), "a")
-    ada = browser("ada", "owner")
-    page = ada.get("/advice").text
-    link = re.search(r'href="(/advice/messages[^"]+)" data-key="1"', page)
-    assert link is not None
-    messages = ada.get(link[1].replace("&amp;", "&")).text
-    assert "A teapot" in messages
-    values = {name: field(messages, name) for name in ("advice", "finding")}
-    asked = ada.post("/advice/messages", {**values, "action": "ask"})
-    assert asked.headers["location"] == "/review?batch=1"
-    assert "A teapot" in ada.open("/review?batch=1").text
-    assert ada.get("/advice/messages?advice=7&finding=x").status_code == 409
-
-
-def test_a_proposal_is_answered_by_keys(world: DeskWorld, browser: NewBrowser) -> None:
-    """Yes, no and a note; afterwards the page offers nothing more. What the gate refuses offers no
-    yes."""
-    circle.load_proposal(world.desk, json.dumps(encode(make_proposal())), "p")
-    ada = browser("ada", "owner")
-    page = ada.get("/proposals").text
-    for key, value in (("y", "yes"), ("n", "no")):
-        assert re.search(rf'value="{value}" data-key="{key}"', page)
-    assert "+0.8 … +3.4" in page
-    values = {"proposal": field(page, "proposal"), "note": "clear"}
-    assert ada.post("/proposals", {**values, "action": "yes"}).status_code == 303
-    after = ada.get("/proposals").text
-    assert "clear" in after
-    assert "data-key" not in after
-    refused = make_proposal(id="2" * 32, verdict="refused", current=None, figures=(), changes={})
-    circle.load_proposal(world.desk, json.dumps(encode(refused)), "p")
-    assert 'value="yes"' not in ada.get("/proposals").text
