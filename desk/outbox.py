@@ -82,10 +82,10 @@ class OutboxPublisher:
             outbox.give_sequence(tx, self._clock(), self._batch)
             rows = outbox.pending(tx, self._batch)
         if rows:
-            self._sink.publish([Outgoing(row.sequence, row.key, row.value) for row in rows])
+            self._sink.publish([Outgoing(*row) for row in rows])
             with self._database.write() as tx:
-                outbox.published(tx, rows[-1].sequence, self._clock())
-            _log.info("outbox.published", records=len(rows), sequence=rows[-1].sequence)
+                outbox.published(tx, rows[-1][0], self._clock())
+            _log.info("outbox.published", records=len(rows), sequence=rows[-1][0])
         self._started = True
         return len(rows)
 

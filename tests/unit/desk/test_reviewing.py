@@ -35,7 +35,7 @@ def corrections(world: DeskWorld) -> list[tuple[str, str]]:
     with world.database.write() as tx:
         outbox.give_sequence(tx, world.clock(), 1000)
         waiting = outbox.pending(tx, 1000)
-    read = [read_correction(row.value) for row in waiting]
+    read = [read_correction(value) for _, _, value in waiting]
     return [(each.id, each.label) for each in read if isinstance(each, Correction)]
 
 
