@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.render import Refused, merge, render, render_minimal
+from tests.chart.render import Refused, at, merge, render, render_minimal
 
 SASL = {
     "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512"}},
@@ -49,131 +49,78 @@ def model(**keys: Any) -> dict[str, Any]:
     return {"config": {"model": keys}}
 
 
-# By the schema.
-KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+SECRET = {"name": "s", "key": "k"}
+READ_ONLY = at("storage.adapters.volume.persistentVolumeClaim.readOnly", True)
+WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    # By the schema.
     ({"replicaCuont": 2}, ("replicaCuont",)),
     (kafka(grop_id="x"), ("/config/kafka", "grop_id")),
     ({"replicaCount": "2"}, ("/replicaCount", "integer")),
-    ({"probes": {"startup": {"budgetSeconds": 60}}}, ("/probes/startup/budgetSeconds", "600")),
-    ({"image": {"digest": "latest"}}, ("/image/digest",)),
+    (at("probes.startup.budgetSeconds", 60), ("/probes/startup/budgetSeconds", "600")),
+    (at("image.digest", "latest"), ("/image/digest",)),
     (kafka(delivery="at_most_once"), ("/config/kafka/delivery", "exactly_once")),
-    (kafka(consumer={"fetch": {"min": {"bytes": 1}}}), ("/config/kafka/consumer/fetch",)),
-    (
-        {"storage": {"models": {"volume": {"emptyDir": {}}}}},
-        ("/storage/models/volume", "maxProperties"),
-    ),
-]
-SENSE: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    (kafka(consumer=at("fetch.min.bytes", 1)), ("/config/kafka/consumer/fetch",)),
+    (at("storage.models.volume.emptyDir", {}), ("/storage/models/volume", "maxProperties")),
+    # By the templates.
     (model(base=""), ("config.model.base is empty", "adapterKind")),
     (kafka(bootstrap_servers="kafka"), ("has no port", "networkPolicy.kafkaPorts")),
     (kafka(instance_id="a"), ("config.kafka.instance_id", "fence each other")),
-    ({"config": {"http": {"host": "127.0.0.1"}}}, ("config.http.host", "kubelet")),
+    (at("config.http.host", "127.0.0.1"), ("config.http.host", "kubelet")),
     # Secrets.
     (kafka(sasl_password="hunter2"), ("config.kafka.sasl_password is a secret", "auth")),
-    (
-        kafka(consumer={"ssl.key.pem": "hunter2"}),
-        ("config.kafka.consumer.ssl.key.pem is a secret",),
-    ),
-    (
-        model(engine_args={"a": [{"hf_token": "hunter2"}]}),
-        ("engine_args.a[0].hf_token is a secret",),
-    ),
-    (
-        {"env": {"CLERK_KAFKA__SASL_PASSWORD": "hunter2"}},
-        ("env.CLERK_KAFKA__SASL_PASSWORD", "secretEnv"),
-    ),
-    (
-        {"env": {"A": "1"}, "secretEnv": {"A": {"name": "s", "key": "k"}}},
-        ("env.A is also in secretEnv",),
-    ),
+    (kafka(consumer={"ssl.key.pem": "hunter2"}),
+     ("config.kafka.consumer.ssl.key.pem is a secret",)),
+    (model(engine_args={"a": [{"hf_token": "hunter2"}]}),
+     ("engine_args.a[0].hf_token is a secret",)),
+    (at("env.CLERK_KAFKA__SASL_PASSWORD", "hunter2"),
+     ("env.CLERK_KAFKA__SASL_PASSWORD", "secretEnv")),
+    ({"env": {"A": "1"}, "secretEnv": {"A": SECRET}}, ("env.A is also in secretEnv",)),
     # Logging in.
-    ({"auth": {"sasl": {"secret": "s"}}}, ("auth.sasl.secret", "security_protocol is plaintext")),
+    (at("auth.sasl.secret", "s"), ("auth.sasl.secret", "security_protocol is plaintext")),
     (merge(SASL, kafka(sasl_mechanism=None)), ("set config.kafka.sasl_mechanism",)),
-    ({"auth": {"tls": {"caSecret": "s"}}}, ("auth.tls", "set it to ssl or sasl_ssl")),
-    (
-        kafka(security_protocol="sasl_ssl", sasl_mechanism="OAUTHBEARER"),
-        ("there is no source of tokens",),
-    ),
+    (at("auth.tls.caSecret", "s"), ("auth.tls", "set it to ssl or sasl_ssl")),
+    (kafka(security_protocol="sasl_ssl", sasl_mechanism="OAUTHBEARER"),
+     ("there is no source of tokens",)),
     # Names that all pods would share.
-    (
-        {"secretEnv": {"CLERK_KAFKA__TRANSACTIONAL_ID": {"name": "s", "key": "k"}}},
-        ("secretEnv.CLERK_KAFKA__TRANSACTIONAL_ID would be the same in every pod",),
-    ),
+    (at("secretEnv.CLERK_KAFKA__TRANSACTIONAL_ID", SECRET),
+     ("secretEnv.CLERK_KAFKA__TRANSACTIONAL_ID would be the same in every pod",)),
     # Volumes.
-    (
-        {"storage": {"models": {"claim": {"create": True}}}},
-        ("storage.models: volume and claim.create are both set",),
-    ),
-    ({"download": {"enabled": True}}, ("download.image is empty", "download.files")),
-    (
-        {
-            "rollback": {"enabled": True},
-            "storage": {"adapters": {"volume": {"persistentVolumeClaim": {"readOnly": True}}}},
-        },
-        ("rollback: storage.adapters.volume is read-only",),
-    ),
+    (at("storage.models.claim.create", True),
+     ("storage.models: volume and claim.create are both set",)),
+    (at("download.enabled", True), ("download.image is empty", "download.files")),
+    (at("rollback.enabled", True) | READ_ONLY,
+     ("rollback: storage.adapters.volume is read-only",)),
     # Counts.
-    (
-        merge(kafka(topic_partitions=4), {"replicaCount": 6}),
-        ("replicaCount is 6", "4 partitions", "2 workers would do nothing"),
-    ),
-    (
-        merge(kafka(retry_topic="retry"), {"autoscaling": {"kind": "keda", "minReplicas": 0}}),
-        ("minReplicas is 0", "config.kafka.retry_topic", "set it to 1"),
-    ),
-    (
-        {"autoscaling": {"kind": "hpa", "minReplicas": 0, "hpa": {"metrics": [{"type": "Pods"}]}}},
-        ("only kind keda can scale to 0",),
-    ),
-    (
-        merge(
-            kafka(security_protocol="sasl_ssl", sasl_mechanism="PLAIN"),
-            {
-                "autoscaling": {"kind": "keda"},
-                "secretEnv": {"CLERK_KAFKA__SASL_PASSWORD": {"name": "s", "key": "k"}},
-            },
-        ),
-        ("KEDA must also log in", "autoscaling.keda.authentication"),
-    ),
+    (merge(kafka(topic_partitions=4), {"replicaCount": 6}),
+     ("replicaCount is 6", "4 partitions", "2 workers would do nothing")),
+    (merge(kafka(retry_topic="retry"), at("autoscaling", {"kind": "keda", "minReplicas": 0})),
+     ("minReplicas is 0", "config.kafka.retry_topic", "set it to 1")),
+    (at("autoscaling", {"kind": "hpa", "minReplicas": 0, "hpa": {"metrics": [{"type": "Pods"}]}}),
+     ("only kind keda can scale to 0",)),
+    (merge(kafka(security_protocol="sasl_ssl", sasl_mechanism="PLAIN"),
+           {"autoscaling": {"kind": "keda"}, "secretEnv": {"CLERK_KAFKA__SASL_PASSWORD": SECRET}}),
+     ("KEDA must also log in", "autoscaling.keda.authentication")),
     (model(engine_args={"tensor_parallel_size": 2}), ("gpu.count is 1", "2 GPUs")),
     # Time.
-    (
-        {"terminationGracePeriodSeconds": 59},
-        ("is 59", "drain for 60 s", "killed before it is done"),
-    ),
+    (at("terminationGracePeriodSeconds", 59),
+     ("is 59", "drain for 60 s", "killed before it is done")),
     # Alerts.
-    (
-        {
-            "metrics": {
-                "monitor": "pod",
-                "rules": {"enabled": True, "alerts": {"ClerkLoopHangs": {"enabled": False}}},
-            }
-        },
-        ("metrics.rules.alerts.ClerkLoopHangs: there is no such alert", "ClerkLoopHung"),
-    ),
-    (
-        {"metrics": {"monitor": "none", "rules": {"enabled": True}}},
-        ("metrics.rules: with metrics.monitor none, the release's job", "metrics.rules.jobs"),
-    ),
+    (at("metrics", {"monitor": "pod", "rules": {
+        "enabled": True, "alerts": {"ClerkLoopHangs": {"enabled": False}}}}),
+     ("metrics.rules.alerts.ClerkLoopHangs: there is no such alert", "ClerkLoopHung")),
+    (at("metrics", {"monitor": "none", "rules": {"enabled": True}}),
+     ("metrics.rules: with metrics.monitor none, the release's job", "metrics.rules.jobs")),
     # The trainer.
-    (
-        {"trainer": {"propose": {"enabled": True}}},
-        ("trainer.image.repository is empty", "trainer.propose.proposals is empty"),
-    ),
-    (
-        propose({"emptyDir": {}}),
-        ("trainer.propose.proposals is not a persistent, writable volume",),
-    ),
-    (
-        merge(TRAINER, {"storage": {"adapters": {"mountPath": ""}}}),
-        ("trainer: storage.adapters.mountPath is empty",),
-    ),
-]
+    (at("trainer.propose.enabled", True),
+     ("trainer.image.repository is empty", "trainer.propose.proposals is empty")),
+    (propose({"emptyDir": {}}),
+     ("trainer.propose.proposals is not a persistent, writable volume",)),
+    (merge(TRAINER, at("storage.adapters.mountPath", "")),
+     ("trainer: storage.adapters.mountPath is empty",)),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("values", "words"), [*KEYS, *SENSE], ids=lambda parameter: str(parameter)[:60]
-)
+@pytest.mark.parametrize(("values", "words"), WRONG, ids=lambda parameter: str(parameter)[:60])
 def test_refused_with_the_reason(values: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(Refused) as caught:
         render_minimal(values)

@@ -10,6 +10,7 @@ from desk.core.items import Queue
 from desk.core.texts import band_keys
 from desk.service import people, reviewing
 from desk.service.context import Desk, Policy, open_desk
+from desk.service.reviewing import Dispute
 from desk.service.viewing import Task
 from desk.store import items
 from desk.store.database import Database
@@ -93,6 +94,12 @@ class DeskWorld:
             self.desk, person, item_id, label, **{"request_id": self.request(), **more}
         )
         return item_id
+
+    def dispute(self, person: Person, item_id: int | None = None) -> Dispute:
+        """The next dispute for a person, or this one, which they hold then."""
+        found = reviewing.next_dispute(self.desk, person, item_id)
+        assert found is not None
+        return found
 
     def add(self, text: str = "Where is my parcel?", **changes: Any) -> Item:
         """Add an item whose text is here."""

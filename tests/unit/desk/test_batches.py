@@ -76,10 +76,7 @@ def test_suspects_come_first(world: DeskWorld) -> None:
     tasks = [make_task(text, confidence=doubt) for text, doubt in doubts.items()]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     for order, expected in (("doubtful", "B"), ("oldest", "A")):
-        queue = Queue(batch_id=batch, order=order)  # type: ignore[arg-type]
-        task = reviewing.next_item(world.desk, world.person(order), queue)
-        assert task is not None
-        assert task.text == expected
+        assert world.next(world.person(order), batch_id=batch, order=order).text == expected
 
 
 @pytest.mark.parametrize(
@@ -163,8 +160,7 @@ def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
     reviewing.decide(world.desk, ann, first, "refund", request_id=world.request())
     assert reviewing.next_item(world.desk, ann, Queue(batch_id=batch)) is None
     decide_next(world, bob, batch, "delivery")
-    dispute = reviewing.next_dispute(world.desk, cy)
-    assert dispute is not None
+    dispute = world.dispute(cy)
     assert dispute.task.asked is not None
     assert dispute.task.asked.given == "refund"
     reviewing.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())

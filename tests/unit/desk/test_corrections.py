@@ -153,8 +153,7 @@ def test_adjudicators_reopen_any_item_as_a_dispute(world: DeskWorld, topic: Topi
     for label in ("payment", "other"):
         assert reopen(world, eve, item.id) == "dispute"
         assert topic.labels() == {}
-        dispute = reviewing.next_dispute(world.desk, eve)
-        assert dispute is not None
+        dispute = world.dispute(eve)
         assert [voice.label for voice in dispute.voices if voice.kind == "label"] == ["refund"]
         with pytest.raises(NothingToUndo, match="reopened"):
             reviewing.undo(world.desk, eve)
@@ -171,9 +170,7 @@ def test_a_blind_item_that_is_reopened_goes_to_an_adjudicator(world: DeskWorld) 
     world.decide(ann, "refund")
     assert reopen(world, ann, item.id) == "dispute"
     assert reviewing.next_item(world.desk, ann, Queue()) is None
-    dispute = reviewing.next_dispute(world.desk, world.person("eve", "adjudicator"))
-    assert dispute is not None
-    assert dispute.task.item_id == item.id
+    assert world.dispute(world.person("eve", "adjudicator")).task.item_id == item.id
 
 
 def test_what_cannot_be_reopened_is_refused(world: DeskWorld) -> None:

@@ -26,8 +26,8 @@ def take(world: DeskWorld, person: Person, queue: Queue = EVERYTHING) -> int | N
 
 def decide(world: DeskWorld, person: Person, item_id: int, label: str | None) -> str:
     """Decide an item, and return its state."""
-    done = reviewing.decide(world.desk, person, item_id, label, request_id=world.request())
-    return done.state
+    request = world.request()
+    return reviewing.decide(world.desk, person, item_id, label, request_id=request).state
 
 
 def corrections(world: DeskWorld) -> list[tuple[str, str]]:
@@ -104,8 +104,7 @@ def test_people_who_disagree_open_an_adjudication(world: DeskWorld) -> None:
     assert decide(world, bob, item.id, None) == "dispute"
     assert corrections(world) == []
     assert reviewing.next_dispute(world.desk, ann) is None
-    dispute = reviewing.next_dispute(world.desk, eve)
-    assert dispute is not None
+    dispute = world.dispute(eve)
     assert [voice.label for voice in dispute.voices] == ["refund", None]
     done = reviewing.adjudicate(world.desk, eve, item.id, "payment", request_id="last")
     assert done.state == "decided"
@@ -140,8 +139,7 @@ def test_what_is_flagged_goes_to_an_adjudicator(world: DeskWorld) -> None:
     take(world, ann)
     done = reviewing.flag(world.desk, ann, item.id, request_id="flag", note="two matters")
     assert done.state == "dispute"
-    dispute = reviewing.next_dispute(world.desk, ann)
-    assert dispute is not None
+    dispute = world.dispute(ann)
     assert dispute.voices[0].note == "two matters"
     reviewing.adjudicate(world.desk, ann, item.id, "other", request_id="last")
     assert world.item(item.id).state == "decided"
@@ -154,8 +152,7 @@ def test_an_adjudicator_can_choose_a_dispute(world: DeskWorld) -> None:
     for item in items:
         assert take(world, bob) == item
         reviewing.flag(world.desk, bob, item, request_id=f"flag-{item}")
-    dispute = reviewing.next_dispute(world.desk, eve, items[1])
-    assert dispute is not None
+    dispute = world.dispute(eve, items[1])
     assert dispute.task.item_id == items[1]
 
 
@@ -209,8 +206,7 @@ def test_blind_items_tell_nothing_of_the_machine(world: DeskWorld) -> None:
     ann = world.person("ann")
     for queue in (Queue(label="delivery"), Queue(reason="low_confidence"), Queue(order="doubtful")):
         assert take(world, ann, queue) is None
-    task = reviewing.next_item(world.desk, ann, EVERYTHING)
-    assert task is not None
+    task = world.next(ann)
     assert (task.item_id, task.blind, task.machine) == (item.id, True, None)
 
 
