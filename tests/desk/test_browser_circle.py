@@ -8,10 +8,9 @@ pictures of the pages.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from playwright.sync_api import FileChooser, Page
 
 from desk.service import circle
 from desk.service.context import Desk, Policy, open_desk
-from tests.support.desk_chromium import GUARD_MS, is_decision
-from tests.support.desk_day import MODES, picture, violations
+from tests.support.desk_chromium import GUARD_MS, item_of, press
+from tests.support.desk_day import MODES, next_or_nothing, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
-from tests.support.desk_site import Site, open_site
+from tests.support.desk_site import Site
 from tests.support.processes import PATIENCE_S
 from worker.contract.codec import encode
 from worker.contract.exchange import AdapterName, Advice, Neighbour
@@ -61,20 +60,6 @@ def advice_of_wednesday() -> Advice:
     parts = tuple(replace(each, part=at % 2) for at, each in enumerate(messages))
     second = replace(first, kind="split", labels=("order_tracking",), messages=parts, p_value=None)
     return make_advice(guideline="4", findings=(first, second))
-
-
-@pytest.fixture(scope="module")
-def site(bootstrap_servers: str) -> Iterator[Site]:
-    stamp = f"circle.{os.getpid()}.{time.time_ns() % 1_000_000}"
-    topics = {name: f"test.{stamp}.{name}" for name in ("in", "labels", "review", "corrections")}
-    with open_site(bootstrap_servers, topics) as opened:
-        yield opened
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where pictures go."""
-    return Path(os.environ.get("CLERK_TEST_PICTURES", tmp_path))
 
 
 def desk_of(site: Site) -> Desk:
@@ -121,25 +106,14 @@ def bring(page: Page, name: str, content: str, to: str) -> None:
     follow(page, "button.main", to)
 
 
-def press(page: Page, key: str) -> None:
-    """Press a key that decides or undoes; return when the desk has answered."""
-    page.wait_for_timeout(GUARD_MS + 30)
-    with page.expect_response(is_decision):
-        page.keyboard.press(key)
-
-
 def decide_all(page: Page, keys: str) -> int:
     """Decide until nothing waits in this queue; return how many that were."""
     count = 0
     while page.query_selector(".task"):
-        item = page.locator(".task").get_attribute("data-item")
+        item = item_of(page)
         page.wait_for_timeout(GUARD_MS + 30)
         page.keyboard.press(keys[count % len(keys)])
-        page.wait_for_function(
-            "item => { const task = document.querySelector('.task');"
-            " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
-            arg=item,
-        )
+        next_or_nothing(page, item)
         count += 1
         assert count < 50
     return count
@@ -172,7 +146,8 @@ class Onlooker:
 @pytest.mark.timeout(300)
 def test_an_hour_of_the_owner_by_keys_alone(site: Site, folder: Path) -> None:
     """Files loaded, a batch decided, a finding followed to its messages and asked about, a
-    proposal answered with yes and one with no; axe finds nothing serious on any of the pages."""
+    proposal answered with yes and one with no; axe finds nothing serious on any of the pages.
+    Signing out leaves the provider too, and ends at the desk."""
     page = site.page()
     scripts: list[str] = []
     page.on("dialog", lambda dialog: scripts.append(dialog.message))
@@ -184,6 +159,7 @@ def test_an_hour_of_the_owner_by_keys_alone(site: Site, folder: Path) -> None:
     decide_a_batch(site, page, beside)
     follow_advice(site, page, beside)
     answer_proposals(site, page, beside)
+    leave(site, page)
     assert beside.found == []
     assert scripts == []
 
@@ -198,7 +174,7 @@ def decide_a_batch(site: Site, page: Page, beside: Onlooker) -> None:
     page.wait_for_selector("text=my money back on Monday")
     query = page.url.partition("/review")[2]
     beside.look(home + f"/review{query}", "check")
-    first = page.locator(".task").get_attribute("data-item")
+    first = item_of(page)
     press(page, "1")
     press(page, "u")
     page.wait_for_selector(f".task[data-item='{first}']")
@@ -263,3 +239,12 @@ def answer_proposals(site: Site, page: Page, beside: Onlooker) -> None:
     answers = {each.proposal.id: each.decision for each in circle.all_proposals(desk_of(site))}
     said = [answers[each.id] for each in (yes, no)]
     assert [each.publish for each in said if each is not None] == [True, False]
+
+
+def leave(site: Site, page: Page) -> None:
+    """Sign out here and, by its own form, at the provider, which then asks for a name again."""
+    page.click("text=Sign out")
+    page.click("button[name=logout]")
+    page.wait_for_url(re.compile("/signed-out"))
+    page.goto(f"{site.addresses[0]}/")
+    page.wait_for_selector("input[name=login]")

@@ -8,7 +8,6 @@ pages.
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections import Counter
@@ -18,11 +17,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Page
 
-from tests.support.desk_chromium import GUARD_MS, is_decision
-from tests.support.desk_day import MODES, Reviewer, pages, picture, violations
-from tests.support.desk_site import Site, open_site
+from tests.support.desk_chromium import GUARD_MS, is_decision, item_of
+from tests.support.desk_day import MODES, Reviewer, next_or_nothing, pages, picture, violations
+from tests.support.desk_site import Site
 from tests.support.processes import PATIENCE_S
 from tests.support.topics import labels_of, read_corrections
 
@@ -57,15 +55,6 @@ def messages() -> Iterator[tuple[str, Mapping[str, Any]]]:
         )
 
 
-@pytest.fixture(scope="module")
-def site(bootstrap_servers: str) -> Iterator[Site]:
-    stamp = f"day.{os.getpid()}.{time.time_ns() % 1_000_000}"
-    topics = {name: f"test.{stamp}.{name}" for name in ("in", "labels", "review", "corrections")}
-    with open_site(bootstrap_servers, topics) as opened:
-        opened.publish(list(messages()))
-        yield opened
-
-
 def ask(site: Site, query: str, **values: Any) -> list[Any]:
     """Ask the database."""
     with site.database.read() as tx:
@@ -80,21 +69,12 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.3)
 
 
-@pytest.fixture
-def folder(site: Site, tmp_path: Path) -> Iterator[Path]:
-    """Where pictures go; what is on every screen in the end is among them."""
-    chosen = Path(os.environ.get("CLERK_TEST_PICTURES", tmp_path))
-    yield chosen
-    for number, page in enumerate(page for each in site.contexts for page in each.pages):
-        picture(page, chosen, f"end-{number}")
-        print(f"{page.url}: {page.title()}")
-
-
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_working_day(site: Site, folder: Path) -> None:
     """Signed in, 200 messages decided by keys and pointer, two people at once, disputes settled;
     in the end each decision is in Kafka once."""
+    site.publish(list(messages()))
     people = len(HOSTILE) + MESSAGES
     wait_for(lambda: ask(site, "SELECT count(*) FROM items WHERE state = 'open'")[0][0] >= people)
     ada = Reviewer(site, "ada", site.addresses[0])
@@ -187,15 +167,6 @@ def finish(bo: Reviewer) -> None:
     assert "Nothing is left for you here" in bo.page.content()
 
 
-def next_or_nothing(page: Page, item: str) -> None:
-    """Wait for another message, or the page that says that there is none."""
-    page.wait_for_function(
-        "item => { const task = document.querySelector('.task');"
-        " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
-        arg=item,
-    )
-
-
 def settle(site: Site) -> None:
     """Cleo settles the disputes and the flags, and sees how right the machine is."""
     page = site.page()
@@ -204,7 +175,7 @@ def settle(site: Site) -> None:
     page.wait_for_selector(".task")
     settled = 0
     while page.query_selector(".task"):
-        item = page.locator(".task").get_attribute("data-item") or ""
+        item = item_of(page)
         page.wait_for_timeout(GUARD_MS + 30)
         page.keyboard.press("2")
         next_or_nothing(page, item)

@@ -108,6 +108,15 @@ class Reviewer:
         return took
 
 
+def next_or_nothing(page: Page, item: str) -> None:
+    """Wait for another message, or the page that says that there is none."""
+    page.wait_for_function(
+        "item => { const task = document.querySelector('.task');"
+        " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
+        arg=item,
+    )
+
+
 def pages(
     site: Site, name: str, mode: dict[str, Any], signed_in: Any
 ) -> Iterator[tuple[str, Page]]:

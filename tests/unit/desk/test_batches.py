@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +12,7 @@ from desk.core.items import Queue
 from desk.errors import Refused
 from desk.service import circle, queues, reviewing, upkeep
 from desk.service.context import Desk, Policy
-from desk.store import outbox
+from desk.store import batches, outbox
 from desk.store.types import Person
 from tests.support.desk_files import DATASET, make_task, task_file
 from tests.support.desk_world import DeskWorld
@@ -104,37 +101,29 @@ def test_a_bad_line_is_refused_and_nothing_is_loaded(
         circle.load_task_file(world.desk, "\n", "tasks.jsonl")
 
 
-@pytest.mark.slow  # three processes
-def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_path: Path) -> None:
-    """Killed after each of its transactions: no task is lost or there twice."""
-    tasks = [make_task(f"Message {n}") for n in range(450)]
-    path = tmp_path / "tasks.jsonl"
-    path.write_text(task_file(tasks), "utf-8")
-    kill = (
-        "import os, signal, sys; from pathlib import Path;"
-        "from desk.service import circle; from desk.store import batches as store;"
-        "from desk.store.database import Database;"
-        "from tests.support.desk_world import DeskWorld;"
-        "left = [int(sys.argv[3])]; add = store.add\n"
-        "def dying(*given):\n"
-        "    done = add(*given)\n"
-        "    left[0] -= 1\n"
-        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return done\n"
-        "store.add = dying\n"
-        "world = DeskWorld(Database(sys.argv[1]))\n"
-        "circle.load_task_file(world.desk, Path(sys.argv[2]).read_text('utf-8'), 'tasks.jsonl')"
-    )
-    url = world.database.engine.url.render_as_string(hide_password=False)
-    seen = []
+def test_a_load_that_is_cut_off_is_finished_by_the_next(
+    world: DeskWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each of its transactions: no task is lost or there twice."""
+    file = task_file([make_task(f"Message {n}") for n in range(450)])
+    add = batches.add
     for turn in (2, 1, 2):
-        command = [sys.executable, "-c", kill, url, str(path), str(turn)]
-        ended = subprocess.run(command, check=False, env={**os.environ}, cwd=Path.cwd())
-        assert ended.returncode == -signal.SIGKILL
+        left = [turn]
+
+        def ending(*given: Any, left: list[int] = left) -> Any:
+            done = add(*given)
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+            return done
+
+        monkeypatch.setattr(batches, "add", ending)
+        with pytest.raises(KeyboardInterrupt):
+            circle.load_task_file(world.desk, file, "tasks.jsonl")
         found = circle.all_progress(world.desk)[0]
-        seen.append((found.progress.tasks, found.batch.loaded_ms))
-    assert seen == [(200, None)] * 3
-    done = circle.load_task_file(world.desk, path.read_text("utf-8"), "tasks.jsonl")
+        assert (found.progress.tasks, found.batch.loaded_ms) == (200, None)
+    monkeypatch.setattr(batches, "add", add)
+    done = circle.load_task_file(world.desk, file, "tasks.jsonl")
     assert (done.new, done.known) == (250, 200)
     found = circle.all_progress(world.desk)[0]
     assert found.progress.tasks == 450
