@@ -13,6 +13,7 @@ from desk.service.context import Desk, Policy, open_desk
 from desk.service.reviewing import Dispute
 from desk.service.viewing import Task
 from desk.store import items
+from desk.store import people as store
 from desk.store.database import Database
 from desk.store.items import NewItem
 from desk.store.types import Item, Person, Role
@@ -157,3 +158,13 @@ class DeskWorld:
             found = items.get(tx, item_id)
         assert found is not None
         return found
+
+    def people(self) -> list[Person]:
+        """All who are known here."""
+        with self.database.read() as tx:
+            return store.everybody(tx)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The log, newest first."""
+        with self.database.read() as tx:
+            return store.log_entries(tx)

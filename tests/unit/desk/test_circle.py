@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.items import Queue
 from desk.errors import NotAllowed, Refused, SettingsError
-from desk.service import circle, people, reviewing, upkeep
+from desk.service import circle, upkeep
 from desk.service.context import Policy
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import Command, DeskWorld
@@ -26,9 +25,7 @@ def as_file(record: Advice | Proposal) -> str:
 
 
 def actions(world: DeskWorld) -> list[str]:
-    """Return the actions in the log, newest first."""
-    owner = world.person("owner", "owner")
-    return [each["action"] for each in people.audit_log(world.desk, owner)]
+    return [each["action"] for each in world.log()]
 
 
 def test_advice_is_kept_once_and_its_messages_apart(world: DeskWorld) -> None:
@@ -79,11 +76,11 @@ def test_messages_of_advice_are_deleted_as_all_others(world: DeskWorld) -> None:
 def test_masked_roles_see_no_personal_data_beside_either(world: DeskWorld) -> None:
     mail = "write to jo@example.org"
     policy = Policy(masked_roles=frozenset({"reviewer", "owner"}))
-    desk = DeskWorld(world.database, policy=policy, clock=world.clock).desk
+    masked = DeskWorld(world.database, policy=policy, clock=world.clock)
+    desk = masked.desk
     file = task_file([make_task("A", neighbours=(Neighbour(mail, "delivery"),))])
     batch = circle.load_task_file(desk, file, "t").batches[0]
-    task = reviewing.next_item(desk, world.person("ann"), Queue(batch_id=batch))
-    assert task is not None
+    task = masked.next(world.person("ann"), batch_id=batch)
     assert task.asked is not None
     id_, _ = circle.load_advice(desk, as_file(make_advice(mail)), "a")
     _, _, shown = circle.messages(desk, world.person("owner", "owner"), id_, 0)
@@ -153,8 +150,7 @@ def test_the_circle_by_commands_alone(world: DeskWorld, command: Command, tmp_pa
         "tasks", "load", str(tmp_path / "tasks.jsonl")
     )
     ann = world.person("ann")
-    task = world.next(ann, batch_id=1)
-    reviewing.decide(world.desk, ann, task.item_id, "refund", request_id=world.request())
+    world.decide(ann, "refund", world.next(ann, batch_id=1).item_id)
     assert "1\tcheck\t2\t1\t1\tdddddddddddd\tcheck of monday" in command("tasks", "list")
     status = command("tasks", "status", "1")
     assert "1 of 2 decided, 1 waiting" in status

@@ -109,47 +109,35 @@ def test_a_workbook_becomes_a_batch(world: DeskWorld, browser: NewBrowser) -> No
     assert (refused.status_code, "unpacked it has 101 MB" in refused.text) == (409, True)
 
 
+UNKNOWN = task_file([make_task("A", suggested="unheard of")])
+ROWS = 'text,label\nHello,refunds\n,refund\na,b,c\nHello,x\n"a"b,refund\n'
+PROBLEMS = (
+    "t.csv: 1 row with a quote that is not closed or not doubled (line 6): close it, or double "
+    "quotes within a cell; 1 row with another number of cells than the header has (line 4): put "
+    "cells that hold the delimiter in quotes; line 3: the text is empty; lines 2, 5: the label is "
+    "not in this desk"
+)
+
+
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("name", "content", "says"),
     [
-        ("id,body\n1,Hello\n", "the first row names no column text"),
-        ("text\n", "there is no message in it"),
-        (b"%PDF-1.4\n", "is a PDF"),
-        (
-            'text,label\nHello,refunds\n,refund\na,b,c\nHello,x\n"a"b,refund\n',
-            (
-                "t.csv: 1 row with a quote that is not closed or not doubled (line 6): close it, "
-                "or double quotes within a cell; 1 row with another number of cells than the "
-                "header has (line 4): put cells that hold the delimiter in quotes; line 3: the "
-                "text is empty; lines 2, 5: the label is not in this desk"
-            ),
-        ),
+        ("t.csv", "id,body\n1,Hello\n", "the first row names no column text"),
+        ("t.csv", "text\n", "there is no message in it"),
+        ("t.csv", b"%PDF-1.4\n", "is a PDF"),
+        ("t.csv", ROWS, PROBLEMS),
+        ("tasks.jsonl", "", "Choose a file first"),
+        ("tasks.jsonl", b"\xff\xfe", "not UTF-8 from byte 0 on"),
+        ("tasks.jsonl", UNKNOWN, "tasks.jsonl:1: a label is none of"),
     ],
 )
-def test_a_wrong_table_is_refused(
-    world: DeskWorld, browser: NewBrowser, content: bytes | str, says: str
+def test_a_wrong_file_is_refused_in_words(
+    world: DeskWorld, browser: NewBrowser, name: str, content: bytes | str, says: str
 ) -> None:
-    sent = send(browser("ada", "owner"), content, "t.csv")
+    sent = send(browser("ada", "owner"), content, name)
     assert sent.status_code == 409
     assert says in sent.text
     assert "Hello" not in sent.text
-    assert circle.all_progress(world.desk) == []
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("", "Choose a file first"),
-        (b"\xff\xfe", "not UTF-8 from byte 0 on"),
-        (task_file([make_task("A", suggested="unheard of")]), "tasks.jsonl:1: a label is none of"),
-    ],
-)
-def test_a_file_that_is_wrong_is_refused_in_words(
-    world: DeskWorld, browser: NewBrowser, content: bytes | str, says: str
-) -> None:
-    sent = send(browser("ada", "owner"), content)
-    assert sent.status_code == 409
-    assert says in sent.text
     assert circle.all_progress(world.desk) == []
 
 

@@ -18,7 +18,6 @@ from desk.auth.rules import ProviderConfig
 from desk.errors import SettingsError
 from desk.service import people
 from desk.settings import effective, load_settings
-from desk.store import people as store
 from desk.web.application import build_application
 from desk.web.pages import signing
 from desk.web.visit import WebOptions
@@ -58,10 +57,6 @@ class Desk:
         visitor = visitor or self.visit()
         return visitor, visitor.get(self.go(visitor))
 
-    def log(self) -> list[dict[str, Any]]:
-        with self.world.database.read() as tx:
-            return store.log_entries(tx)
-
 
 @pytest.fixture
 def desk(world: DeskWorld, provider: OpenIdProvider) -> Desk:
@@ -76,19 +71,14 @@ def test_somebody_signs_in_and_is_where_they_wanted_to_be(desk: Desk) -> None:
     back = visitor.get(desk.go(visitor, to_sign_in))
     assert back.headers["location"] == "/my-day"
     assert "Ada Byron" in visitor.get("/my-day").text
-    (person,) = [each for each in people_of(desk) if each.name == "Ada Byron"]
+    (person,) = [each for each in desk.world.people() if each.name == "Ada Byron"]
     assert person.subject == f"{desk.provider.issuer} u-1"
     assert person.role == "reviewer"
     assert person.pseudonym.startswith("annotator-")
-    assert desk.log()[0]["action"] == "person.arrived"
+    assert desk.world.log()[0]["action"] == "person.arrived"
     assert visitor.get("/people").status_code == 403
     desk.enter()
-    assert len(people_of(desk)) == 1
-
-
-def people_of(desk: Desk) -> list[Any]:
-    with desk.world.database.read() as tx:
-        return store.everybody(tx)
+    assert len(desk.world.people()) == 1
 
 
 def test_what_is_asked_of_the_provider_binds_the_answer(desk: Desk) -> None:
@@ -128,8 +118,8 @@ def refused(desk: Desk, answer: Any, status: int, reason: str, name: str = "") -
     assert answer.status_code == status
     assert "Sign in again" in answer.text
     assert "clerk_desk=" not in str(answer.headers.get("set-cookie"))
-    assert people_of(desk) == []
-    failures = [each for each in desk.log() if each["action"] == "sign_in.failed"]
+    assert desk.world.people() == []
+    failures = [each for each in desk.world.log() if each["action"] == "sign_in.failed"]
     if status == 400:
         assert failures == []  # anyone who sends a browser here with nothing fills no log
     else:
@@ -159,7 +149,7 @@ def test_an_answer_counts_once(desk: Desk) -> None:
     again = desk.visit()
     again.client.cookies.set(OPTIONS.provider_cookie, kept)
     assert again.get(back).status_code == 403
-    assert desk.log()[0]["detail"]["reason"] == "code"
+    assert desk.world.log()[0]["detail"]["reason"] == "code"
 
 
 def test_a_code_of_somebody_elses_sign_in_is_refused(desk: Desk) -> None:
@@ -273,7 +263,7 @@ def test_roles_come_from_a_claim_at_each_sign_in(
     provider.person["realm"] = {"groups": "desk-owners"}
     desk.enter()
     assert visitor.get("/people").status_code == 200
-    changed = [each["detail"] for each in desk.log() if each["action"] == "person.changed"]
+    changed = [each["detail"] for each in desk.world.log() if each["action"] == "person.changed"]
     assert [each["role"] for each in changed] == ["owner"]
     provider.person["realm"] = {"groups": ["support"]}
     desk.enter()
@@ -292,7 +282,7 @@ def test_roles_that_come_from_the_provider_are_not_given_here(
     page = owner.get("/people").text
     assert "The sign-in service gives roles" in page
     assert "<select" not in page
-    ada = next(each for each in people_of(desk) if each.name == "Ada")
+    ada = next(each for each in desk.world.people() if each.name == "Ada")
     values = {"person": ada.id, "role": "owner", "action": "role"}
     assert owner.post("/people", values).status_code == 409
     assert owner.post("/people", {**values, "action": "close"}).status_code == 303
@@ -339,8 +329,8 @@ def test_without_a_role_claim_the_desk_gives_roles(desk: Desk) -> None:
     assert "grace" in owner.get("/people").text
     desk.provider.person = {"sub": "u-1", "name": "Ada"}
     visitor, _ = desk.enter()
-    by = next(each for each in people_of(desk) if each.role == "owner")
-    ada = next(each for each in people_of(desk) if each.name == "Ada")
+    by = next(each for each in desk.world.people() if each.role == "owner")
+    ada = next(each for each in desk.world.people() if each.name == "Ada")
     people.change(desk.world.desk, by, ada.id, role="adjudicator")
     desk.enter(visitor)
     assert visitor.get("/accuracy").status_code == 200
@@ -429,7 +419,7 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
     assert answer.status_code == 500
     assert "Sign-in is not set up correctly" in answer.text
     assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
-    assert people_of(desk) == []
+    assert desk.world.people() == []
     assert SECRET not in str(log.calls) + answer.text + repr(desk.client.config)
 
 

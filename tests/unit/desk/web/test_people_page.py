@@ -29,7 +29,7 @@ def test_an_owner_adds_a_user_who_can_sign_in(world: DeskWorld, browser: NewBrow
     assert "<bdi>bo</bdi>" in page
     assert PASSWORD not in page
     assert PASSWORD not in ada.get("/log").text
-    entry = people.audit_log(world.desk, ada.person)[0]  # type: ignore[arg-type]
+    entry = world.log()[0]
     assert ada.person is not None
     assert (entry["action"], entry["pseudonym"]) == ("person.added", ada.person.pseudonym)
 

@@ -17,7 +17,6 @@ from desk.app import web_options
 from desk.cli.main import app
 from desk.errors import Refused, SettingsError
 from desk.settings import Settings, SignInSettings, WebSettings
-from desk.store import people as store
 from desk.web import server
 from desk.web.server import serve
 from desk.web.visit import WebOptions
@@ -244,6 +243,5 @@ def test_exports_and_backups_are_logged(world: DeskWorld, command: Command, tmp_
         command("backup", "--out", str(tmp_path / "copy.db"))
         size = (tmp_path / "copy.db").stat().st_size
         expected.insert(0, ("database.backed_up", {"file": "copy.db", "bytes": size}))
-    with world.database.read() as tx:
-        entries = store.log_entries(tx, limit=len(expected))
+    entries = world.log()[: len(expected)]
     assert [(each["action"], each["detail"]) for each in entries] == expected

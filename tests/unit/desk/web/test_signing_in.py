@@ -15,7 +15,6 @@ from desk.auth.passwords import Attempts, SignInQueue, hash_password, is_passwor
 from desk.auth.rules import check_sign_in, is_trusted
 from desk.errors import Refused, SettingsError
 from desk.service import people
-from desk.store import people as store
 from desk.store.types import Person
 from desk.web.application import build_application
 from desk.web.visit import WebOptions
@@ -166,11 +165,9 @@ def test_users_change_their_own_password(
     assert elsewhere.get("/").status_code == 303
     assert sign_in(elsewhere, "ada", PASSWORD) == 401
     assert sign_in(elsewhere, "ada", NEW_PASSWORD) == 303
-    page = owner.get("/log").text
-    with world.database.read() as tx:
-        entries = store.log_entries(tx)
+    page, entries = owner.get("/log").text, world.log()
     [entry] = [each for each in entries if each["action"] == "password.changed"]
-    ada = store_find(world, "ada")
+    ada = account(world, "ada")
     assert entry["pseudonym"] == ada.pseudonym
     assert entry["detail"] == {"person": ada.pseudonym}
     for secret in (PASSWORD, NEW_PASSWORD):
@@ -211,8 +208,7 @@ def test_guessing_the_old_password_becomes_slow(
     codes = [here.client.post("/password", data=form).status_code for _ in range(8)]
     assert codes == [409] * 6 + [429] * 2
     assert change_password(here, PASSWORD, NEW_PASSWORD).status_code == 429
-    with world.database.read() as tx:
-        [entry, *_] = store.log_entries(tx)
+    entry = world.log()[0]
     assert (entry["action"], entry["detail"]["reason"]) == ("sign_in.failed", "old_password")
 
 
@@ -223,7 +219,7 @@ def test_an_owner_too_needs_the_old_password(
     people.add_local(world.desk, "ada", "ada", "owner", hashed)
     here = browser()
     sign_in(here, "ada", PASSWORD)
-    own = {"action": "password", "person": store_find(world, "ada").id, "password": NEW_PASSWORD}
+    own = {"action": "password", "person": account(world, "ada").id, "password": NEW_PASSWORD}
     refused = here.post("/people", own)
     assert refused.status_code == 409
     assert "Change password" in refused.text
@@ -239,12 +235,9 @@ def test_no_password_to_change_where_users_sign_in_elsewhere(browser: NewBrowser
     assert visitor.client.post("/password", data=form).headers["location"] == "/"
 
 
-def store_find(world: DeskWorld, subject: str) -> Person:
+def account(world: DeskWorld, subject: str) -> Person:
     """The account with this name."""
-    with world.database.read() as tx:
-        found = store.find(tx, subject)
-    assert found is not None
-    return found
+    return next(each for each in world.people() if each.subject == subject)
 
 
 HERE, ELSEWHERE = "192.0.2.1", "198.51.100.7"
@@ -447,8 +440,7 @@ def test_arrivals_and_failures_are_in_the_log(world: DeskWorld, hashed: str) -> 
         sign_in(visitor, "my password by mistake", "x")
         sign_in(visitor, "ada", "not it at all")
         sign_in(visitor, "ada", PASSWORD)
-    with world.database.read() as tx:
-        entries = store.log_entries(tx)
+    entries = world.log()
     assert [entry["action"] for entry in entries[:3]] == [
         "person.arrived",
         "sign_in.failed",
