@@ -179,7 +179,7 @@ test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Track
 test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL's programs, npm, Chromium)
 	CLERK_TEST_DESK_DATABASE=postgresql $(PYTEST) tests/unit/desk tests/ports/desk tests/desk -m "not long" \
 	  --ignore-glob="*/test_browser_*" $(SERVICE_PROCESSES)
-	$(PYTEST) tests/desk/test_browser_circle.py -s
+	$(PYTEST) tests/desk/test_browser_circle.py tests/desk/test_browser_decide.py -s
 
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image

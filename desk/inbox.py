@@ -188,8 +188,8 @@ class InboxReader:
             tx,
             Counter((each.day, each.label, each.adapter_digest, each.doubtful) for each in first),
         )
-        if added.new or added.changed:
-            _log.info("inbox.items", new=added.new, changed=added.changed, known=added.known)
+        if added["new"] or added["changed"]:
+            _log.info("inbox.items", **added)
         return moved
 
 

@@ -80,14 +80,14 @@ class OutboxPublisher:
         self._started = False  # until this turn has come to its end
         with self._database.write() as tx:
             outbox.give_sequence(tx, self._clock(), self._batch)
-            rows = outbox.pending(tx, self._batch)
-        if rows:
-            self._sink.publish([Outgoing(row.sequence, row.key, row.value) for row in rows])
+            records = [Outgoing(*row) for row in outbox.pending(tx, self._batch)]
+        if records:
+            self._sink.publish(records)
             with self._database.write() as tx:
-                outbox.published(tx, rows[-1].sequence, self._clock())
-            _log.info("outbox.published", records=len(rows), sequence=rows[-1].sequence)
+                outbox.published(tx, records[-1].sequence, self._clock())
+            _log.info("outbox.published", records=len(records), sequence=records[-1].sequence)
         self._started = True
-        return len(rows)
+        return len(records)
 
     def reset(self) -> None:
         """Somebody else publishes now: begin again when it is this one's turn again."""

@@ -6,7 +6,7 @@ for the viewer, a unit and queries. In a query ``$chosen`` is the viewer's choic
 colour, then the value at which the next colour begins. ``colours`` and ``colour`` apply to lines. A
 query that an alert also uses is a recording rule in rules.yaml, so that dashboard and alerts agree.
 
-The JSON is of schema version 42 (Grafana 12).
+The JSON is of schema version 42 (Grafana 12). What it leaves out has Grafana's default.
 """
 
 from __future__ import annotations
@@ -135,11 +135,7 @@ def _stat(given: Panel) -> Panel:
             "colorMode": "background",
             "graphMode": "none",
             "justifyMode": "center",
-            "orientation": "auto",
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "showPercentChange": False,
             "textMode": "value_and_name" if len(given["queries"]) > 1 else "value",
-            "wideLayout": True,
         },
     }
 
@@ -149,19 +145,10 @@ def _graph(given: Panel) -> Panel:
     ``soft_highest`` at least, so that small figures look small."""
     limit, stacked = given.get("limit"), given.get("stacked", False)
     custom = {
-        "drawStyle": "line",
-        "lineInterpolation": "linear",
-        "lineWidth": 1,
         "fillOpacity": 40 if stacked else 8,
-        "gradientMode": "none",
         "showPoints": "never",
-        "spanNulls": False,
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
-        "axisPlacement": "auto",
-        "axisBorderShow": False,
-        "scaleDistribution": {"type": "linear"},
-        "hideFrom": {"legend": False, "tooltip": False, "viz": False},
     }
     if (soft_highest := given.get("soft_highest", limit)) is not None:
         custom["axisSoftMax"] = soft_highest
@@ -190,12 +177,7 @@ def _graph(given: Panel) -> Panel:
     return {
         "fieldConfig": {"defaults": defaults, "overrides": overrides},
         "options": {
-            "legend": {
-                "calcs": ["lastNotNull"],
-                "displayMode": "list",
-                "placement": "bottom",
-                "showLegend": True,
-            },
+            "legend": {"calcs": ["lastNotNull"], "showLegend": True},
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
     }
@@ -214,56 +196,19 @@ def _bars(given: Panel) -> Panel:
             },
             "overrides": [],
         },
-        "options": {
-            "displayMode": "gradient",
-            "orientation": "horizontal",
-            "namePlacement": "left",
-            "valueMode": "color",
-            "showUnfilled": True,
-            "sizing": "auto",
-            "minVizHeight": 16,
-            "minVizWidth": 8,
-            "maxVizHeight": 40,
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "legend": {
-                "calcs": [],
-                "displayMode": "list",
-                "placement": "bottom",
-                "showLegend": False,
-            },
-        },
+        "options": {"orientation": "horizontal", "namePlacement": "left", "maxVizHeight": 40},
     }
 
 
 def _heat(given: Panel) -> Panel:
     """A histogram's buckets over time: the darker, the more messages."""
     return {
-        "fieldConfig": {
-            "defaults": {
-                "custom": {
-                    "hideFrom": {"legend": False, "tooltip": False, "viz": False},
-                    "scaleDistribution": {"type": "linear"},
-                }
-            },
-            "overrides": [],
-        },
+        "fieldConfig": {"defaults": {}, "overrides": []},
         "options": {
-            "calculate": False,
-            "cellGap": 1,
-            "color": {
-                "mode": "scheme",
-                "scheme": "Blues",
-                "steps": 64,
-                "exponent": 0.5,
-                "fill": "blue",
-            },
-            "filterValues": {"le": 1e-9},
-            "legend": {"show": True},
-            "rowsFrame": {"layout": "auto"},
+            "color": {"mode": "scheme", "scheme": "Blues"},
             "showValue": "never",
-            "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": True},
-            "yAxis": {"axisPlacement": "left", "reverse": False, "unit": given["unit"]},
-            "exemplars": {"color": "orange"},
+            "tooltip": {"mode": "single", "yHistogram": True},
+            "yAxis": {"unit": given["unit"]},
         },
     }
 
@@ -272,21 +217,14 @@ def _table(given: Panel) -> Panel:
     """The labels of the series as columns, in the order and under the names given."""
     return {
         "fieldConfig": {
-            "defaults": {
-                "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False},
-                "color": {"mode": "thresholds"},
-                "thresholds": _thresholds(),
-                "noValue": "no data",
-            },
+            "defaults": {"thresholds": _thresholds(), "noValue": "no data"},
             "overrides": [],
         },
-        "options": {"cellHeight": "sm", "showHeader": True},
         "transformations": [
             {
                 "id": "organize",
                 "options": {
                     "excludeByName": {"Time": True},
-                    "includeByName": {},
                     "indexByName": {name: at for at, name in enumerate(given["names"])},
                     "renameByName": given["names"],
                 },
@@ -306,16 +244,11 @@ def _label_values(name: str, title: str, about: str, asked: str) -> Panel:
         "definition": asked,
         "query": {"qryType": 1, "query": asked, "refId": f"variable-{name}"},
         "refresh": 2,
-        "regex": "",
         "sort": 1,
         "multi": True,
         "includeAll": True,
         "allValue": ".*",
-        "allowCustomValue": True,
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
-        "options": [],
-        "skipUrlSync": False,
-        "hide": 0,
     }
 
 
@@ -325,15 +258,7 @@ DATASOURCE = {
     "label": "Prometheus",
     "description": "The Prometheus that scrapes the workers and evaluates rules.yaml.",
     "query": "prometheus",
-    "regex": "",
     "refresh": 1,
-    "multi": False,
-    "includeAll": False,
-    "allowCustomValue": True,
-    "current": {},
-    "options": [],
-    "skipUrlSync": False,
-    "hide": 0,
 }
 
 PRICE = {
@@ -343,9 +268,6 @@ PRICE = {
     "description": "In your currency: the machine that one worker occupies. 1 is an example.",
     "query": "1",
     "current": {"selected": True, "text": "1", "value": "1"},
-    "options": [{"selected": True, "text": "1", "value": "1"}],
-    "skipUrlSync": False,
-    "hide": 0,
 }
 
 
@@ -355,13 +277,11 @@ def dashboard() -> dict[str, Any]:
         "name": "Alerts",
         "datasource": SOURCE,
         "enable": True,
-        "hide": False,
         "iconColor": "red",
         "expr": ALERTS,
         "step": "60s",
         "titleFormat": "{{alertname}}",
         "textFormat": "{{job}} {{pod}}",
-        "useValueForTime": False,
     }
     return {
         "uid": "filing-clerk",
@@ -375,8 +295,6 @@ def dashboard() -> dict[str, Any]:
         "timezone": "browser",
         "time": {"from": "now-3h", "to": "now"},
         "refresh": "30s",
-        "fiscalYearStartMonth": 0,
-        "links": [],
         "annotations": {"list": [firing]},
         "templating": {
             "list": [

@@ -17,21 +17,6 @@ from desk.store.batches import Asked
 from desk.store.database import Tx
 from desk.store.types import Item, Person
 from worker.contract.redact import redact_personal_data
-from worker.contract.scoring import ReviewReason
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The model's result. ``scores`` are calibrated probabilities, the highest first."""
-
-    label: str
-    confidence: float
-    scores: Mapping[str, float]
-    off_label_mass: float | None
-    out_of_scope_score: float | None
-    reasons: tuple[ReviewReason, ...]
-    adapter_name: str
-    adapter_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +30,7 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An item on a screen. ``machine`` is None for a blind item.
+    """An item on a screen. ``machine`` has the model's result; it is None for a blind item.
 
     ``text`` is the message, masked if the person's role sees it so; pages escape it. The item is
     held until ``until_ms`` (Unix time), None if it is not held. A task of a batch has ``asked`` in
@@ -60,7 +45,7 @@ class Task:
     source_ms: int | None
     blind: bool
     truncated: bool
-    machine: Machine | None
+    machine: Item | None
     until_ms: int | None
     asked: Asked | None = None
     skipped: bool = False
@@ -87,23 +72,9 @@ def to_task(
         source_ms=item.source_ms,
         blind=item.blind,
         truncated=item.truncated,
-        machine=_machine(item) if shown and asked is None else None,
+        machine=item if shown and asked is None else None,
         until_ms=until_ms,
         asked=asked,
-    )
-
-
-def _machine(item: Item) -> Machine:
-    ordered = sorted(item.scores.items(), key=lambda score: -score[1])
-    return Machine(
-        label=item.label,
-        confidence=item.confidence,
-        scores=dict(ordered),
-        off_label_mass=item.off_label_mass,
-        out_of_scope_score=item.out_of_scope_score,
-        reasons=item.reasons,
-        adapter_name=item.adapter_name,
-        adapter_digest=item.adapter_digest,
     )
 
 

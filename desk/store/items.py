@@ -60,15 +60,6 @@ class NewItem:
     batch_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
-    """How many items were new, known and changed by a replay, and known."""
-
-    new: int
-    changed: int
-    known: int
-
-
 Missing = Literal["expired", "unreadable"]
 """Why a message is missing: no longer in Kafka, or not in the format of the settings."""
 
@@ -102,9 +93,9 @@ def insert_ignore(tx: Tx, table: sa.Table) -> Any:
     return kind.insert(table).on_conflict_do_nothing()
 
 
-def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> Added:
+def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> dict[str, int]:
     """Add items, each once by its result id. A known item is changed if the new result is from a
-    later replay and nobody has decided it yet."""
+    later replay and nobody has decided it yet. Return how many were new, changed and known."""
     facet_of = _facets(tx, new)
     counts = {"new": 0, "changed": 0, "known": 0}
     for item in new:
@@ -120,7 +111,7 @@ def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> Added:
             counts["changed"] += 1
         else:
             counts["known"] += 1
-    return Added(**counts)
+    return counts
 
 
 def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> None:

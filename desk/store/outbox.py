@@ -33,15 +33,6 @@ Kind = Literal["correction", "retraction"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """A record with its place in what is published."""
-
-    sequence: int
-    key: bytes
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Backlog:
     """What is not published: how many, and since when the oldest waits (Unix time, ms)."""
 
@@ -93,15 +84,15 @@ def give_sequence(tx: Tx, now_ms: int, limit: int) -> int:
     return len(ids)
 
 
-def pending(tx: Tx, limit: int) -> list[Pending]:
-    """Return what has its number and is not known to be published, in order."""
+def pending(tx: Tx, limit: int) -> list[tuple[int, bytes, bytes]]:
+    """Return what has its number and is not known to be published, in order: number, key, value."""
     rows = tx.execute(
         sa.select(outbox.c.sequence, outbox.c.record_key, outbox.c.value)
         .where(outbox.c.published_ms.is_(None), outbox.c.sequence.is_not(None))
         .order_by(outbox.c.sequence)
         .limit(limit)
     )
-    return [Pending(row.sequence, bytes(row.record_key), bytes(row.value)) for row in rows]
+    return [(row.sequence, bytes(row.record_key), bytes(row.value)) for row in rows]
 
 
 def published(tx: Tx, up_to: int, now_ms: int) -> int:

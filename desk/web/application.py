@@ -56,6 +56,21 @@ _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 _PROBES = ("/livez", "/readyz", "/metrics")
 
+_NOT_HERE = "There is no page at this address."
+_OURS = "The error is in the log, and nothing was changed. Try again."
+_AWAY = "The database does not answer, and nothing was changed. Try again in a moment."
+_BUSY = "Too many sign-ins from your address are being checked. Try again in a moment."
+_OTHER_SITE = "This form came from another site."
+_NO_FORM = "This form could not be read. Reload the page and try again."
+_NO_NAME = "The proxy in front of this desk did not send your name. Sign in there again."
+_NO_HOST = "The desk does not answer to this host name: add it to web.hostnames."
+_NO_TLS = (
+    "TLS is missing: the desk's cookies need HTTPS, and this page came over plain HTTP. Open the "
+    "desk by https://. Operators: put a proxy with TLS in front of it, or set web.secure_cookies "
+    "to false."
+)
+_OTHER_SESSION = "This form is from an earlier session. Reload the page and send it again."
+
 _FORM_S, _UPLOAD_S = 30.0, 600.0  # for a request's body to arrive
 
 # Nothing from other sites, no inline script or style, no framing, no forms to other sites.
@@ -98,10 +113,10 @@ def build_application(
         return Response(counted.text(), media_type=metrics.CONTENT_TYPE)
 
     async def not_found(_: Request, __: Exception) -> Response:
-        return error_page(web, 404, t("error.not_here"))
+        return error_page(web, 404, _NOT_HERE)
 
     async def not_by_this(_: Request, __: Exception) -> Response:
-        return error_page(web, 405, t("error.not_here"))
+        return error_page(web, 405, _NOT_HERE)
 
     routes = [
         Route("/livez", livez),
@@ -135,7 +150,7 @@ def _static(request: Request) -> Response:
     name = request.path_params["name"]
     # Only names in the folder's list, so that no name leads out of it.
     if name not in {path.name for path in STATIC.iterdir()}:
-        return PlainTextResponse(t("error.not_here"), 404)
+        return PlainTextResponse(_NOT_HERE, 404)
     kind = _TYPES[name.rpartition(".")[2]]
     response = Response((STATIC / name).read_bytes(), media_type=kind)
     # Another digest comes from a page of another version: answered, but not to be kept.
@@ -159,15 +174,15 @@ def endpoint(web: Web, page: Page) -> Endpoint:
                 async with asyncio.timeout(_FORM_S):
                     sent = await read_form(request)
         except TimeoutError:
-            return PlainTextResponse(t("error.slow"), 408)
+            return PlainTextResponse("The form did not arrive in time. Try again.", 408)
         except BadForm as error:
-            return PlainTextResponse(t("error.form"), error.status)
+            return PlainTextResponse(_NO_FORM, error.status)
         if not page.checks_password:
             return await run_in_threadpool(_answer, web, page, request, sent)
         async with web.sign_ins.turn(_address(web, request)) as in_turn:
             if in_turn:
                 return await run_in_threadpool(_answer, web, page, request, sent)
-        return error_page(web, 429, t("sign_in.busy"))
+        return error_page(web, 429, _BUSY)
 
     return answer
 
@@ -203,13 +218,13 @@ def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
     except Refused as error:
         return error_page(web, 409, str(error), by_script=by_script)
     except TryAgain:
-        return error_page(web, 503, t("error.unavailable"), by_script=by_script)
+        return error_page(web, 503, _AWAY, by_script=by_script)
     except DeskError as error:
         _log.error("page.failed", page=page.path, traceback=format_private(error))
-        return error_page(web, 500, t("error.ours"), by_script=by_script)
+        return error_page(web, 500, _OURS, by_script=by_script)
     except Exception as error:  # noqa: BLE001 - its text may hold a message
         _log.error("page.failed", page=page.path, traceback=format_private(error))
-        return error_page(web, 500, t("error.ours"), by_script=by_script)
+        return error_page(web, 500, _OURS, by_script=by_script)
 
 
 def _authorized(
@@ -234,7 +249,7 @@ def _authorized(
     # of its own, and read what the user decides there (login CSRF).
     token = token or form_token
     if page.method == "POST" and not is_csrf_token(token, form.get("csrf", "")):
-        words = t("error.tls" if _lacks_tls(web, request) else "error.csrf")
+        words = _NO_TLS if _lacks_tls(web, request) else _OTHER_SESSION
         return error_page(web, 403, words, by_script=_by_script(request, form))
     response = page.handler(
         Visit(
@@ -301,7 +316,7 @@ class OwnPort:
         if (scope["path"] == self._path) == (scope["server"][1] == self._port):
             await self._app(scope, receive, send)
         else:
-            await PlainTextResponse(t("error.not_here"), 404)(scope, receive, send)
+            await PlainTextResponse(_NOT_HERE, 404)(scope, receive, send)
 
 
 class KnownHosts:
@@ -325,11 +340,11 @@ class KnownHosts:
             origin = headers.get("origin")
             # Without an Origin header the form's token alone decides.
             if scope["method"] == "POST" and origin is not None and not _same(origin, given):
-                await PlainTextResponse(t("error.origin"), 403)(scope, receive, send)
+                await PlainTextResponse(_OTHER_SITE, 403)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
             return
-        await PlainTextResponse(t("error.host"), 400)(scope, receive, send)
+        await PlainTextResponse(_NO_HOST, 400)(scope, receive, send)
 
     def _is_known(self, given: str) -> bool:
         if "*" in self._hosts:
@@ -382,11 +397,11 @@ def _sign_in_first(
         # Back to the message, with what was chosen: the decision itself was not saved.
         here = f"{path}?{urlencode({'item': form['item'], 'answer': form.get('action', '')})}"
     if web.options.method == "proxy":
-        return error_page(web, 401, t("error.proxy"), by_script=by_script)
+        return error_page(web, 401, _NO_NAME, by_script=by_script)
     # The provider redirects to one address, so the sign-in must begin there too: cookies are bound
     # to a host.
     base = web.provider.config.public_url if web.provider is not None else ""
     if request.method == "GET" and not by_script:
         return redirect(f"{base}/sign-in", next=here)
     onward = f"{base}/sign-in?{urlencode({'next': here})}"
-    return error_page(web, 401, t("error.signed_out"), by_script=by_script, onward=onward)
+    return error_page(web, 401, "You are signed out.", by_script=by_script, onward=onward)

@@ -65,31 +65,6 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def help_keys() -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
-    """Return every key of every page but the labels' own: a heading, and each key with its use."""
-    deciding = (
-        ("Enter", t("help.enter")),
-        ("n", t("help.none")),
-        ("s", t("help.skip")),
-        ("f", t("help.flag")),
-        ("u", t("help.undo")),
-        ("m", t("help.note")),
-        ("d", t("help.full")),
-        ("l", t("help.filter")),
-    )
-    anywhere = (("/", t("help.search")), ("Esc", t("help.escape")), ("?", t("help.help")))
-    others = (
-        ("1 … 9", t("help.findings")),
-        ("d", t("help.ask")),
-        ("y n", t("help.answers")),
-    )
-    return (
-        (t("help.deciding"), deciding),
-        (t("help.anywhere"), anywhere),
-        (t("help.others"), others),
-    )
-
-
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d{1,3}[.)])\s+(.+)$")
 
 
@@ -144,7 +119,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals.update(t=t, static=static_address, blocks=blocks, may=may, help_keys=help_keys)
+    made.globals.update(t=t, static=static_address, blocks=blocks, may=may)
     made.filters.update(
         shown_text=shown_text,
         hidden_names=names,

@@ -71,6 +71,8 @@ class WebOptions:
         return self.hostnames
 
 
+UNKNOWN_ACTION = "The desk does not know this action. Reload the page and try again."
+
 MAX_BYTES = 2_000_000
 MAX_FIELDS = 2_000
 MAX_UPLOAD_BYTES = 64_000_000
@@ -262,7 +264,7 @@ Handler = Callable[[Visit], Response]
 class Page:
     """A path and its handler. ``role`` is the least role; None: open without sign-in.
 
-    ``link`` is the key of its name in the navigation (``desk.web.strings``), "" if it is not there;
+    ``link`` is its name in the navigation, "" if it is not there;
     ``order`` is its place. ``takes_file``: its form sends a file, as multipart.
     ``checks_password``: requests wait for their turn (``SignInQueue``).
     """

@@ -101,6 +101,13 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def at(path: str, value: Any) -> dict[str, Any]:
+    """Values with this one at a path of keys."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
 @dataclass(frozen=True)
 class PodSpec:
     """The pod of a document: its owner, labels and spec."""

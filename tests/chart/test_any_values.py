@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.chart.references import broken, violations
+from tests.chart.references import SECURED, broken
 from tests.chart.render import MINIMAL, find, merge, pods, render, worker_container
 from tests.chart.test_examples import BROUGHT
 
@@ -129,7 +129,7 @@ def test_all_values_render_completely_and_safely(values: dict[str, Any], release
     documents = render(values, release=release)
     assert list(broken(documents, BROUGHT | {"support-dataset"})) == []
     for pod in pods(documents):
-        assert list(violations(pod.spec)) == []
+        assert all(SECURED.items() <= each["securityContext"].items() for each in pod.containers)
     for document in documents:
         assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == release
     deployment = find(documents, "Deployment")

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.references import broken, violations
+from tests.chart.references import SECURED, broken
 from tests.chart.render import (
     CHART,
     EXAMPLE_FILES,
     ROOT,
     Document,
     Refused,
-    find,
     helm,
     pods,
     render,
-    worker_container,
 )
 from worker import errors
 
@@ -56,55 +54,34 @@ def test_every_reference_in_an_example_exists(example: Path, version: str) -> No
 
 @each_example
 def test_an_example_passes_the_restricted_pod_security_level(example: Path) -> None:
-    """Every pod, with a read-only root and a memory limit."""
     found = list(pods(rendered(example)))
     assert found
     for pod in found:
-        assert list(violations(pod.spec)) == [], pod.name
+        assert not pod.spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}, pod.name
         assert pod.spec["automountServiceAccountToken"] is False, pod.name
         assert pod.spec["enableServiceLinks"] is False, pod.name
         for container in pod.containers:
-            assert container["securityContext"]["readOnlyRootFilesystem"] is True
-            assert container["securityContext"]["runAsUser"] == 10001
+            assert SECURED.items() <= container["securityContext"].items(), pod.name
             assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), pod.name
             assert "memory" in container["resources"]["limits"], pod.name
 
 
-@each_example
-def test_the_packaged_chart_renders_like_the_folder(example: Path, tmp_path: Path) -> None:
+def test_the_packaged_chart_renders_like_the_folder(tmp_path: Path) -> None:
     """`helm package` includes every file that the templates read."""
     done = helm("package", str(CHART), "-d", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (packed,) = tmp_path.glob("*.tgz")
-    assert packed.stat().st_size < 1024 * 1024
-    assert render(None, example, chart=packed) == rendered(example)
+    for example in EXAMPLE_FILES:
+        assert render(None, example, chart=packed) == rendered(example)
 
 
 @each_example
 def test_an_examples_header_has_its_install_command(example: Path) -> None:
-    """Its command names files that exist."""
     header = example.read_text(encoding="utf-8").partition("\n\n")[0]
     assert all(line.startswith("#") for line in header.splitlines())
     assert "helm install" in header
     for path in re.findall(r"(?:helm|config)/[\w./-]+", header):
         assert (ROOT / path).exists(), path
-
-
-def test_the_production_examples_header_works_as_written() -> None:
-    recipe = ROOT / "config" / "trainer.toml"
-    keda = CHART / "examples" / "keda.yaml"
-    documents = render(None, keda, flags=("--set-file", f"trainer.recipe={recipe}"))
-    found = find(documents, "ConfigMap", "-trainer")["data"]["trainer.toml"]
-    assert found.strip() == recipe.read_text(encoding="utf-8").strip()
-
-
-def test_the_demo_needs_no_gpu() -> None:
-    documents = rendered(CHART / "examples" / "cpu-demo.yaml")
-    container = worker_container(documents)
-    assert "nvidia.com/gpu" not in container["resources"]["limits"]
-    (pod,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Deployment"]
-    assert "tolerations" not in pod.spec
-    assert not [volume for volume in pod.spec["volumes"] if "persistentVolumeClaim" in volume]
 
 
 def test_the_notes_without_autoscaling() -> None:

@@ -78,7 +78,6 @@ def exceptions(group: str) -> dict[str, str]:
 
 
 def test_checkov_finds_only_the_listed_exceptions_in_the_chart(tools: Path, tmp_path: Path) -> None:
-    """An exception whose rule is kept must go."""
     for path in EXAMPLE_FILES:
         documents = render(None, path)
         (tmp_path / path.name).write_text(yaml.safe_dump_all(documents), encoding="utf-8")

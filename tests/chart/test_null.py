@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.chart.references import broken
-from tests.chart.render import CHART, Refused, find, merge, render_minimal
+from tests.chart.render import CHART, Refused, at, find, merge, render_minimal
 from tests.chart.test_desk import DESK
 from tests.chart.test_refused import PROPOSE
 
@@ -33,14 +33,6 @@ def paths(values: Mapping[str, Any], part: Mapping[str, Any], at: str = "") -> I
             yield from paths(inner, schema, path)
 
 
-def without(path: str) -> dict[str, Any]:
-    """Values that remove this one."""
-    value: Any = None
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
-
-
 # With all parts on, to render every template.
 ALL: dict[str, Any] = merge(merge(PROPOSE, DESK), {
     "trainer": {"enabled": True},
@@ -55,7 +47,7 @@ ALL: dict[str, Any] = merge(merge(PROPOSE, DESK), {
 def outcome(path: str) -> str | None:
     """The problem when a value is removed, or None."""
     try:
-        documents = render_minimal(merge(ALL, without(path)))
+        documents = render_minimal(merge(ALL, at(path, None)))
     except Refused as refused:
         message = str(refused)
         if any(crash in message for crash in CRASHES):
@@ -87,10 +79,10 @@ def test_no_removed_value_crashes_a_template() -> None:
 @pytest.mark.parametrize("path", ["auth", "auth.tls", "storage.models", "metrics.rules", "probes"])
 def test_a_removed_map_is_named(path: str) -> None:
     with pytest.raises(Refused) as caught:
-        render_minimal(without(path))
+        render_minimal(at(path, None))
     assert path.rpartition(".")[2] in str(caught.value)
 
 
 def test_sections_of_settings_may_be_removed() -> None:
-    documents = render_minimal(merge(without("config.loop"), without("config.http")))
+    documents = render_minimal(merge(at("config.loop", None), at("config.http", None)))
     assert "[loop]" not in find(documents, "ConfigMap")["data"]["worker.toml"]

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.references import broken
-from tests.chart.render import CHART, Document, find, merge, pods, render_minimal
+from tests.chart.render import Document, find, merge, pods, render_minimal
 from tests.chart.test_desk import DESK
 
 ALL: dict[str, Any] = merge(
@@ -72,28 +71,8 @@ def test_given_names_are_kept() -> None:
     assert kafka["review_topic"] == "support.clerk-filing-clerk.labels.review"
 
 
-def test_the_dashboard_shows_its_release_first() -> None:
-    documents = render_minimal(ALL)
-    (text,) = find(documents, "ConfigMap", "-dashboard")["data"].values()
-    made = json.loads(text)
-    file = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
-    chosen = {each["name"]: each["current"] for each in made["templating"]["list"]}
-    assert chosen["namespace"]["value"] == ["support"]
-    assert chosen["job"]["value"] == [
-        "support/clerk-filing-clerk", "support/clerk-filing-clerk-desk",
-    ]  # fmt: skip
-    for each in (made, file):
-        for key in ("uid", "title"):
-            del each[key]
-        for variable in each["templating"]["list"]:
-            if variable["name"] in {"namespace", "job"}:
-                del variable["current"]
-    assert made == file
-
-
 @pytest.mark.parametrize("name", ["", "elsewhere"])
 def test_all_objects_are_in_one_namespace(name: str) -> None:
-    """The release's, or the one that a parent chart names."""
     documents = render_minimal(merge(ALL, {"namespaceOverride": name}), namespace="support")
     expected = name or "support"
     assert {document["metadata"]["namespace"] for document in documents} == {expected}
@@ -106,47 +85,8 @@ def test_all_objects_are_in_one_namespace(name: str) -> None:
 
 
 def test_every_pod_selects_the_images_architecture() -> None:
-    """Images of your own go anywhere."""
     parts = {"rollback": {"enabled": True}, "nodeSelector": {"gpu": "l4"}}
     for arch, expected in (("amd64", {"kubernetes.io/arch": "amd64"}), ("", {})):
         for pod in pods(render_minimal(merge(merge(ALL, parts), {"arch": arch}))):
             own = {"gpu": "l4"} if pod.owner["metadata"]["name"] == "clerk-filing-clerk" else {}
             assert pod.spec.get("nodeSelector", {}) == expected | own, pod.name
-
-
-def test_monitors_relabel() -> None:
-    rules = [{"action": "labeldrop", "regex": "x"}]
-    values = {"metrics": {"relabelings": rules, "metricRelabelings": [{"action": "keep"}]}}
-    documents = render_minimal(merge(ALL, values))
-    monitors = [each for each in documents if each["kind"] == "PodMonitor"]
-    assert len(monitors) == 2
-    for monitor in monitors:
-        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-        assert endpoint["relabelings"] == rules
-        assert endpoint["metricRelabelings"] == [{"action": "keep"}]
-
-
-def test_extra_containers_run_next_to_the_worker() -> None:
-    """The pod's first container stays the worker."""
-    shipper = {"name": "shipper", "image": "registry.example/shipper:1"}
-    documents = render_minimal({"extraContainers": [shipper]})
-    containers = find(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
-    assert [container["name"] for container in containers] == ["worker", "shipper"]
-
-
-def test_the_desk_has_a_gateway_route() -> None:
-    gateway = {"name": "public", "namespace": "gateways"}
-    route = {"enabled": True, "parentRefs": [gateway], "hostnames": ["desk.example.com"]}
-    documents = render_minimal(merge(DESK, {"desk": {"httpRoute": route}}))
-    spec = find(documents, "HTTPRoute", "-desk")["spec"]
-    assert spec["parentRefs"] == [gateway]
-    assert spec["hostnames"] == ["desk.example.com"]
-    (rule,) = spec["rules"]
-    (backend,) = rule["backendRefs"]
-    service = find(documents, "Service", "-desk")
-    assert backend["name"] == service["metadata"]["name"]
-    (http,) = [port for port in service["spec"]["ports"] if port["name"] == "http"]
-    assert backend["port"] == http["port"]
-    desk = settings(documents, "-desk", "desk.toml")
-    assert desk["web"]["hostnames"] == ["desk.example.com"]
-    assert list(broken(documents, frozenset({"models", "adapters"}))) == []

@@ -8,26 +8,24 @@ pictures of the pages.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import FileChooser, Page
 
 from desk.service import circle
 from desk.service.context import Desk, Policy, open_desk
-from tests.support.desk_chromium import GUARD_MS, is_decision
-from tests.support.desk_day import MODES, picture, violations
+from tests.support.desk_chromium import GUARD_MS, item_of, press
+from tests.support.desk_day import MODES, next_or_nothing, picture, violations
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
-from tests.support.desk_site import Site, open_site
+from tests.support.desk_site import Site
 from tests.support.processes import PATIENCE_S
 from worker.contract.codec import encode
-from worker.contract.exchange import AdapterName, Advice, Figure, GateRow, Neighbour, Proposal
+from worker.contract.exchange import AdapterName, Advice, Neighbour
 
 MOST_TABS = 80
 CHECKED = (
@@ -56,84 +54,12 @@ def tasks_of_monday() -> str:
 
 
 def advice_of_wednesday() -> Advice:
-    """Advice in the trainer's words: one finding of each of four kinds."""
+    """Two findings; the messages of the second are of two parts."""
     first = make_advice(*CHECKED[:3], None).findings[0]
-    split = replace(
-        first,
-        kind="split",
-        labels=("order_tracking",),
-        title="order_tracking looks like two labels.",
-        evidence="Its messages fall into parts of 61 and 44. For each neighbour that they would "
-        "have in another label they have 0.7 in each other, hardly more: they are as strange to "
-        "each other as labels are.",
-        advice="Read some of each part. If different people deal with them, make two labels; if "
-        "not, leave it.",
-        gain="Anyone who gets these messages gets only those that are meant for them.",
-        cost="105 decisions, about 26 minutes of one person if people sort all of them; by the "
-        "parts as they are, only what lies between.",
-        figures={"first": 61.0, "second": 44.0, "links": 0.71},
-        messages=tuple(
-            replace(each, label="order_tracking", part=at % 2)
-            for at, each in enumerate(make_advice(*LEARNT, *AUDITED).findings[0].messages)
-        ),
-        p_value=None,
-    )
-    few = replace(first, kind="few", labels=("voucher",), title="voucher has few examples: 31.",
-                  evidence="Below 50 each further example still changes much.", messages=(),
-                  figures={"examples": 31.0}, p_value=None)  # fmt: skip
-    old = replace(first, kind="outdated", labels=("refund", "payment", "voucher"),
-                  title="212 decisions are older than guideline 4.",
-                  evidence="They were made by version 2, 3.", figures={"decisions": 212.0},
-                  p_value=None)  # fmt: skip
-    return make_advice(guideline="4", findings=(first, split, few, old))
-
-
-def proposal_of_thursday(**changes: Any) -> Proposal:
-    """A proposal as the trainer words it."""
-    told: dict[str, Any] = {
-        "reasons_for": (
-            ("More accuracy on the hold-out of the dataset before: 95.2% against 93.1% of 1,200 "
-            "messages (41 are right only with the new one, 16 only with the current one; "
-            "difference +0.8 to +3.4, 95 %)."),
-            "The gate lets it pass.",
-        ),
-        "reasons_against": (
-            ("No difference is shown in share that goes to people, of the hold-out before: 11.8% "
-            "against 12.4% (-1.9 to +0.7, 95 %)."),
-            "Only 34 messages of the hold-out were audited.",
-        ),
-        "figures": (
-            Figure("accuracy on the hold-out of the dataset before", 1200, 0.952, 0.931, 0.021,
-                   0.008, 0.034),
-            Figure("share that goes to people, of the hold-out before", 1200, 0.118, 0.124,
-                   -0.006, -0.019, 0.007, lower_is_better=True),
-            Figure("accuracy on its audited messages, by people's labels", 34, 0.94, None, None,
-                   None, None),
-        ),
-        "gate": (
-            GateRow("accuracy", "at least 0.90", "0.952", True),
-            GateRow("no worse than the adapter in service", "by 2 points at most, p < 0.05",
-                    "p = 0.0001", True),
-            GateRow("recall of each label", "at least 0.70", "0.64 (voucher)", False),
-        ),
-        "changes": {"decisions": 412, "train_relabelled": 61, "train_confirmed": 98,
-                    "new_in_train": 239, "new_messages_that_fit_no_label": 14},
-    }  # fmt: skip
-    return make_proposal(**(told | changes))
-
-
-@pytest.fixture(scope="module")
-def site(bootstrap_servers: str) -> Iterator[Site]:
-    stamp = f"circle.{os.getpid()}.{time.time_ns() % 1_000_000}"
-    topics = {name: f"test.{stamp}.{name}" for name in ("in", "labels", "review", "corrections")}
-    with open_site(bootstrap_servers, topics) as opened:
-        yield opened
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where pictures go."""
-    return Path(os.environ.get("CLERK_TEST_PICTURES", tmp_path))
+    messages = make_advice(*LEARNT, *AUDITED).findings[0].messages
+    parts = tuple(replace(each, part=at % 2) for at, each in enumerate(messages))
+    second = replace(first, kind="split", labels=("order_tracking",), messages=parts, p_value=None)
+    return make_advice(guideline="4", findings=(first, second))
 
 
 def desk_of(site: Site) -> Desk:
@@ -180,25 +106,14 @@ def bring(page: Page, name: str, content: str, to: str) -> None:
     follow(page, "button.main", to)
 
 
-def press(page: Page, key: str) -> None:
-    """Press a key that decides or undoes; return when the desk has answered."""
-    page.wait_for_timeout(GUARD_MS + 30)
-    with page.expect_response(is_decision):
-        page.keyboard.press(key)
-
-
 def decide_all(page: Page, keys: str) -> int:
     """Decide until nothing waits in this queue; return how many that were."""
     count = 0
     while page.query_selector(".task"):
-        item = page.locator(".task").get_attribute("data-item")
+        item = item_of(page)
         page.wait_for_timeout(GUARD_MS + 30)
         page.keyboard.press(keys[count % len(keys)])
-        page.wait_for_function(
-            "item => { const task = document.querySelector('.task');"
-            " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
-            arg=item,
-        )
+        next_or_nothing(page, item)
         count += 1
         assert count < 50
     return count
@@ -231,7 +146,8 @@ class Onlooker:
 @pytest.mark.timeout(300)
 def test_an_hour_of_the_owner_by_keys_alone(site: Site, folder: Path) -> None:
     """Files loaded, a batch decided, a finding followed to its messages and asked about, a
-    proposal answered with yes and one with no; axe finds nothing serious on any of the pages."""
+    proposal answered with yes and one with no; axe finds nothing serious on any of the pages.
+    Signing out leaves the provider too, and ends at the desk."""
     page = site.page()
     scripts: list[str] = []
     page.on("dialog", lambda dialog: scripts.append(dialog.message))
@@ -243,6 +159,7 @@ def test_an_hour_of_the_owner_by_keys_alone(site: Site, folder: Path) -> None:
     decide_a_batch(site, page, beside)
     follow_advice(site, page, beside)
     answer_proposals(site, page, beside)
+    leave(site, page)
     assert beside.found == []
     assert scripts == []
 
@@ -257,7 +174,7 @@ def decide_a_batch(site: Site, page: Page, beside: Onlooker) -> None:
     page.wait_for_selector("text=my money back on Monday")
     query = page.url.partition("/review")[2]
     beside.look(home + f"/review{query}", "check")
-    first = page.locator(".task").get_attribute("data-item")
+    first = item_of(page)
     press(page, "1")
     press(page, "u")
     page.wait_for_selector(f".task[data-item='{first}']")
@@ -298,12 +215,9 @@ def follow_advice(site: Site, page: Page, beside: Onlooker) -> None:
 def answer_proposals(site: Site, page: Page, beside: Onlooker) -> None:
     """Yes with a reason, and no; what the gate refuses has no key for yes."""
     home = site.addresses[0]
-    yes = proposal_of_thursday()
-    no = proposal_of_thursday(
-        id="2" * 32,
-        verdict="refused",
-        headline="No: the gate says no.",
-        adapter=AdapterName("shop-worse", "5" * 64, "encoder"),
+    yes = make_proposal()
+    no = make_proposal(
+        id="2" * 32, verdict="refused", adapter=AdapterName("shop-worse", "5" * 64, "encoder")
     )
     bring(page, "proposal.json", json.dumps(encode(yes)), "/proposals")
     beside.look(home + "/proposals", "proposal")
@@ -325,3 +239,12 @@ def answer_proposals(site: Site, page: Page, beside: Onlooker) -> None:
     answers = {each.proposal.id: each.decision for each in circle.all_proposals(desk_of(site))}
     said = [answers[each.id] for each in (yes, no)]
     assert [each.publish for each in said if each is not None] == [True, False]
+
+
+def leave(site: Site, page: Page) -> None:
+    """Sign out here and, by its own form, at the provider, which then asks for a name again."""
+    page.click("text=Sign out")
+    page.click("button[name=logout]")
+    page.wait_for_url(re.compile("/signed-out"))
+    page.goto(f"{site.addresses[0]}/")
+    page.wait_for_selector("input[name=login]")

@@ -8,8 +8,6 @@ pages.
 
 from __future__ import annotations
 
-import os
-import re
 import statistics
 import time
 from collections import Counter
@@ -19,11 +17,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Page, Route
 
-from tests.support.desk_chromium import GUARD_MS, is_decision
-from tests.support.desk_day import MODES, Reviewer, pages, picture, violations
-from tests.support.desk_site import Site, open_site
+from tests.support.desk_chromium import GUARD_MS, is_decision, item_of
+from tests.support.desk_day import MODES, Reviewer, next_or_nothing, pages, picture, violations
+from tests.support.desk_site import Site
 from tests.support.processes import PATIENCE_S
 from tests.support.topics import labels_of, read_corrections
 
@@ -38,23 +35,14 @@ HOSTILE = (
     "parcel " + "x" * 100_000,
     "parcel " + "my lamp is late and wet. " * 4_000,
 )
-ALIKE = 14
 MESSAGES = 250
 DECISIONS = 200
 
 
 def messages() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What came overnight: doubtful ones, some of which say the same, and some that were sure."""
+    """What came overnight: doubtful ones, and some that were sure."""
     for text in HOSTILE:
         yield text, {"reasons": ["low_confidence"]}
-    for n in range(ALIKE):
-        yield (
-            f"Hello, where is my order {n}? It was promised for last Tuesday, please tell me.",
-            {
-                "reasons": ["off_label_mass"],
-                "label": "order_tracking",
-            },
-        )
     things = ("lamp", "kettle", "jacket", "parcel", "invoice", "voucher", "toaster", "chair")
     moods = ("is late", "came broken", "was charged twice", "does not fit", "is missing a part")
     for n in range(MESSAGES):
@@ -65,15 +53,6 @@ def messages() -> Iterator[tuple[str, Mapping[str, Any]]]:
             f"All is well with number {n}, I only wanted to thank you for the {things[n % 8]}.",
             {},
         )
-
-
-@pytest.fixture(scope="module")
-def site(bootstrap_servers: str) -> Iterator[Site]:
-    stamp = f"day.{os.getpid()}.{time.time_ns() % 1_000_000}"
-    topics = {name: f"test.{stamp}.{name}" for name in ("in", "labels", "review", "corrections")}
-    with open_site(bootstrap_servers, topics) as opened:
-        opened.publish(list(messages()))
-        yield opened
 
 
 def ask(site: Site, query: str, **values: Any) -> list[Any]:
@@ -90,28 +69,16 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.3)
 
 
-@pytest.fixture
-def folder(site: Site, tmp_path: Path) -> Iterator[Path]:
-    """Where pictures go; what is on every screen in the end is among them."""
-    chosen = Path(os.environ.get("CLERK_TEST_PICTURES", tmp_path))
-    yield chosen
-    for number, page in enumerate(page for each in site.contexts for page in each.pages):
-        picture(page, chosen, f"end-{number}")
-        print(f"{page.url}: {page.title()}")
-
-
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_working_day(site: Site, folder: Path) -> None:
     """Signed in, 200 messages decided by keys and pointer, two people at once, disputes settled;
     in the end each decision is in Kafka once."""
-    people = len(HOSTILE) + ALIKE + MESSAGES
+    site.publish(list(messages()))
+    people = len(HOSTILE) + MESSAGES
     wait_for(lambda: ask(site, "SELECT count(*) FROM items WHERE state = 'open'")[0][0] >= people)
-    refuse_a_stranger(site)
-    write_guidelines(site)
     ada = Reviewer(site, "ada", site.addresses[0])
     bo = Reviewer(site, "bo", site.addresses[1])  # who signed in at the other replica
-    decide_what_is_alike(bo)
     hostile = decide_together(ada, bo)
     assert hostile >= len(HOSTILE) - 3  # the rest is blind, or bo's
     took = sorted(ada.took_ms())
@@ -120,11 +87,9 @@ def test_a_working_day(site: Site, folder: Path) -> None:
         f"median {statistics.median(took):.0f} ms, p99 {took[int(len(took) * 0.99)]:.0f} ms"
     )
     assert len(took) >= DECISIONS // 2
-    search(bo)
     look_at_every_page(site, folder)
     finish(bo)
     settle(site)
-    leave(ada)
     for each in (ada, bo):
         assert each.scripts == []
         assert each.page.evaluate("window.hit") is None
@@ -134,66 +99,18 @@ def test_a_working_day(site: Site, folder: Path) -> None:
     check_corrections(site)
 
 
-def refuse_a_stranger(site: Site) -> None:
-    """Somebody of another department is told that they have no role here."""
-    page = site.page()
-    page.goto(f"{site.addresses[1]}/my-day")
-    page.fill("input[name=login]", "eve")
-    page.fill("input[name=password]", "any")
-    page.keyboard.press("Enter")
-    page.click("form button[autofocus]")
-    page.wait_for_selector("text=knows you as Eve Arden, with no role at this desk")
-    page.context.close()
-
-
-def write_guidelines(site: Site) -> None:
-    """By an adjudicator, from the keyboard."""
-    page = site.page()
-    site.sign_in(page, "cleo", "/guidelines")
-    page.click("a[href='/guidelines/edit']")
-    page.fill(
-        "textarea[name=body]", "# refund\n\n- **Money back** that was promised, not exchange.\n"
-    )
-    page.click("button.main")
-    page.wait_for_selector("text=Version 1")
-    page.context.close()
-
-
-def decide_what_is_alike(reviewer: Reviewer) -> None:
-    """Near-duplicates, ticked one by one, decided at once."""
-    page = reviewer.page
-    page.goto(f"{reviewer.address}/clusters")
-    page.click("main a:has-text('promised for last Tuesday')")
-    page.wait_for_selector("form.cluster")
-    ticks = page.query_selector_all("input[name=seen]")
-    assert len(ticks) >= 2
-    for tick in ticks:
-        tick.click()
-    page.select_option("select[name=label]", "order_tracking")
-    page.click("button.main")
-    page.wait_for_url(re.compile("/clusters"))
-    (row,) = ask(
-        reviewer.site,
-        "SELECT count(*) FROM items WHERE outcome_label = 'order_tracking' AND state = 'decided'",
-    )
-    assert row[0] == len(ticks)
-
-
 def decide_together(ada: Reviewer, bo: Reviewer) -> int:
     """Ada decides 200, Bo now and then one next to her; return how many hostile ones she saw."""
     ada.start()
     bo.start()
     hostile = 0
-    seen_guideline = False
     for turn in range(DECISIONS):
         shown = ada.page.locator(".task .text").inner_text()
         hostile += "parcel" in shown and "Reference" not in shown
-        seen_guideline |= ada.page.locator("text=Money back").count() > 0
         if turn % 20 == 5:
             bo.press("0")
             assert bo.item != ada.item
         decide(ada, turn)
-    assert seen_guideline
     return hostile
 
 
@@ -220,36 +137,6 @@ def decide(ada: Reviewer, turn: int) -> None:
         ada.press("u")
         assert ada.item == before
         ada.press("4")
-
-
-def search(reviewer: Reviewer) -> None:
-    """From the keyboard, whatever page one is on, by a hand that does not wait for the page."""
-    page = reviewer.page
-    page.add_init_script(
-        "addEventListener('load', () => {"
-        " window.atLoad = document.activeElement.getAttribute('name'); });"
-    )
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    decided: list[str] = []
-    page.on("request", lambda sent: decided.append(sent.url) if sent.method == "POST" else None)
-    page.route("**/search", hold)
-    assert reviewer.item
-    page.keyboard.press("/")
-    page.keyboard.press("1")  # decides nothing on the page that is being left
-    held[0].continue_()
-    page.wait_for_url(re.compile("/search"))
-    page.unroute("**/search")
-    assert decided == []
-    assert page.evaluate("window.atLoad") == "q"
-    page.keyboard.type("kettle")
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("q=kettle"))
-    assert page.locator(".found li").count() > 3
-    assert all("kettle" in each for each in page.locator(".found .excerpt").all_inner_texts())
 
 
 def look_at_every_page(site: Site, folder: Path) -> None:
@@ -280,15 +167,6 @@ def finish(bo: Reviewer) -> None:
     assert "Nothing is left for you here" in bo.page.content()
 
 
-def next_or_nothing(page: Page, item: str) -> None:
-    """Wait for another message, or the page that says that there is none."""
-    page.wait_for_function(
-        "item => { const task = document.querySelector('.task');"
-        " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
-        arg=item,
-    )
-
-
 def settle(site: Site) -> None:
     """Cleo settles the disputes and the flags, and sees how right the machine is."""
     page = site.page()
@@ -297,7 +175,7 @@ def settle(site: Site) -> None:
     page.wait_for_selector(".task")
     settled = 0
     while page.query_selector(".task"):
-        item = page.locator(".task").get_attribute("data-item") or ""
+        item = item_of(page)
         page.wait_for_timeout(GUARD_MS + 30)
         page.keyboard.press("2")
         next_or_nothing(page, item)
@@ -307,17 +185,6 @@ def settle(site: Site) -> None:
     page.goto(f"{site.addresses[0]}/accuracy")
     assert "of all labels were right" in page.content()
     page.context.close()
-
-
-def leave(reviewer: Reviewer) -> None:
-    """Signing out leaves the provider too, and ends at the desk."""
-    page = reviewer.page
-    page.click("text=Sign out")
-    page.wait_for_url(re.compile("localhost.*/session/end"))
-    page.click("button[name=logout]")
-    page.wait_for_url(re.compile("/signed-out"))
-    page.goto(f"{reviewer.address}/")
-    page.wait_for_selector("input[name=login]")
 
 
 def check_decisions(site: Site) -> None:

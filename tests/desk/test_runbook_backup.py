@@ -57,8 +57,7 @@ def filled(url: str, taxonomy: Taxonomy) -> None:
         for text in ("decided before", "waits in the backup")
     ]
     ann = world.person("ann")
-    reviewing.claim_item(world.desk, ann, items[0].id)
-    reviewing.decide(world.desk, ann, items[0].id, taxonomy.names[1], request_id="before")
+    world.decide(ann, taxonomy.names[1], items[0].id, request_id="before")
     database.close()
 
 
@@ -102,7 +101,6 @@ def test_the_lines_for_sqlite(tmp_path: Path, taxonomy: Taxonomy) -> None:
 
 
 def test_the_lines_for_postgresql(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """The same, by PostgreSQL's own programs."""
     if not PROGRAMS:
         if KIND == "postgresql" or os.environ.get("CI"):
             pytest.fail("PostgreSQL is not here: apt-get install postgresql")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -29,7 +30,7 @@ _shared: list[BlockingPortal] = []
 class Browser:
     """Somebody's browser, signed in or not."""
 
-    client: TestClient
+    client: httpx2.Client
     person: Person | None
 
     def get(self, path: str, **headers: str) -> Any:

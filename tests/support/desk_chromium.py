@@ -23,8 +23,6 @@ from tests.support.processes import PATIENCE_S
 GUARD_MS = 200
 """For so long after a message appears, keys decide nothing: nobody has read it."""
 
-OUTSIDE = "desk.example"
-
 # The address is the chosen port of a socket that is already listening.
 LOCAL = WebOptions(method="local", port=0)
 
@@ -42,9 +40,7 @@ def open_chromium() -> Iterator[Browser]:
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("not here: apt-get install chromium")
     with sync_playwright() as playwright:
-        # A name that Chromium does not trust as it trusts localhost, on a loopback address.
-        given = ["--no-sandbox", f"--host-resolver-rules=MAP {OUTSIDE} 127.0.0.1"]
-        browser = playwright.chromium.launch(executable_path=program, args=given)
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:
             yield browser
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.support.desk_chromium import GUARD_MS, is_ahead, is_decision
+from tests.support.desk_chromium import is_ahead, item_of, press
 from tests.support.desk_site import Site
 from tests.support.openid import AXE
 
@@ -73,15 +73,11 @@ class Reviewer:
     @property
     def item(self) -> str:
         """The item on screen, "" where there is none."""
-        found = self.page.query_selector(".task")
-        return (found.get_attribute("data-item") or "") if found else ""
+        return item_of(self.page)
 
     def press(self, key: str) -> None:
-        """Press a key that decides, skips, flags or undoes, as somebody does who has looked at the
-        message; return when the desk has answered."""
-        self.page.wait_for_timeout(GUARD_MS + 30)
-        with self.page.expect_response(is_decision):
-            self.page.keyboard.press(key)
+        """Press a key that decides, skips, flags or undoes."""
+        press(self.page, key)
         self.look()
 
     def note(self, words: str) -> None:
@@ -110,6 +106,15 @@ class Reviewer:
         """How long each next message took to be on screen."""
         took: list[float] = self.page.evaluate("window.took")
         return took
+
+
+def next_or_nothing(page: Page, item: str) -> None:
+    """Wait for another message, or the page that says that there is none."""
+    page.wait_for_function(
+        "item => { const task = document.querySelector('.task');"
+        " return task ? task.dataset.item !== item : document.querySelector('.calm'); }",
+        arg=item,
+    )
 
 
 def pages(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from desk.core.items import Queue
 from desk.core.texts import band_keys
-from desk.service import people
+from desk.service import people, reviewing
 from desk.service.context import Desk, Policy, open_desk
+from desk.service.reviewing import Dispute
+from desk.service.viewing import Task
 from desk.store import items
+from desk.store import people as store
 from desk.store.database import Database
 from desk.store.items import NewItem
 from desk.store.types import Item, Person, Role
@@ -19,6 +23,7 @@ from worker.contract.text import message_sha256
 
 START_MS = 1_770_000_000_000
 TOPIC = "support.messages"
+Command = Callable[..., str]
 
 TAXONOMY = Taxonomy(
     "shop",
@@ -71,6 +76,31 @@ class DeskWorld:
         """The id of another request."""
         self._requests += 1
         return f"request-{self._requests}"
+
+    def next(self, person: Person, **queue: Any) -> Task:
+        """The next item of a queue, which the person holds then."""
+        task = reviewing.next_item(self.desk, person, Queue(**queue))
+        assert task is not None
+        return task
+
+    def decide(
+        self, person: Person, label: str | None, item_id: int | None = None, **more: Any
+    ) -> int:
+        """Have a person decide an item, the next one unless one is named; return its id."""
+        if item_id is None:
+            item_id = self.next(person).item_id
+        else:
+            reviewing.claim_item(self.desk, person, item_id)
+        reviewing.decide(
+            self.desk, person, item_id, label, **{"request_id": self.request(), **more}
+        )
+        return item_id
+
+    def dispute(self, person: Person, item_id: int | None = None) -> Dispute:
+        """The next dispute for a person, or this one, which they hold then."""
+        found = reviewing.next_dispute(self.desk, person, item_id)
+        assert found is not None
+        return found
 
     def add(self, text: str = "Where is my parcel?", **changes: Any) -> Item:
         """Add an item whose text is here."""
@@ -128,3 +158,13 @@ class DeskWorld:
             found = items.get(tx, item_id)
         assert found is not None
         return found
+
+    def people(self) -> list[Person]:
+        """All who are known here."""
+        with self.database.read() as tx:
+            return store.everybody(tx)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The log, newest first."""
+        with self.database.read() as tx:
+            return store.log_entries(tx)

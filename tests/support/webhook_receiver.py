@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from typing import Any
 from tests.support.processes import serving
 
 Answer = int | str
-"""A status, or "slow", "reset", "redirect", or "kill": the process whose id is in ``victim``."""
+"""A status, or "slow", "reset", "redirect"."""
 
 
 @dataclass
@@ -27,7 +25,6 @@ class Receiver:
     answers: deque[Answer] = field(default_factory=deque)
     seen: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
-    victim: int = 0
 
     def labels(self) -> list[str]:
         """Labels of the accepted requests, in order."""
@@ -45,9 +42,6 @@ def receiver() -> Iterator[Receiver]:
             body = self.rfile.read(length)
             state.seen.append((dict(self.headers.items()), body))
             answer: Answer = state.answers.popleft() if state.answers else 204
-            if answer == "kill":
-                os.kill(state.victim, signal.SIGKILL)
-                answer = 204
             if answer == "slow":
                 time.sleep(1.5)
                 answer = 204

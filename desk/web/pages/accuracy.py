@@ -40,4 +40,4 @@ def _week(week: Week) -> tuple[str, str, Part]:
     return f"{begin.day} {begin:%b}", begin.strftime("%Y-%m-%d"), week.part
 
 
-PAGES = (Page("/accuracy", show, "adjudicator", link="nav.accuracy", order=75),)
+PAGES = (Page("/accuracy", show, "adjudicator", link="Accuracy", order=75),)

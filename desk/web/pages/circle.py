@@ -10,8 +10,7 @@ from starlette.responses import Response
 
 from desk.errors import Refused
 from desk.service import circle, upkeep, uploads
-from desk.web.strings import t
-from desk.web.visit import Page, Visit, number, redirect
+from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number, redirect
 from worker.contract.exchange import CHANGES
 
 
@@ -24,9 +23,9 @@ def load_file(visit: Visit) -> Response:
     """Load the file, whatever it holds, and go to the page that shows it."""
     upload = visit.upload
     if upload is None or not upload.content:
-        raise Refused(t("load.nothing"))
+        raise Refused("Choose a file first.")
     desk, owner = visit.desk, visit.who
-    content, name = upload.content, upload.name[:100] or t("load.file")
+    content, name = upload.content, upload.name[:100] or "File"
     kind = uploads.kind_of(content, name)
     if kind == "advice":
         loaded, _ = circle.load_advice(desk, uploads.text_of(content, name), name, owner)
@@ -93,7 +92,7 @@ def show_messages(visit: Visit) -> Response:
 def ask(visit: Visit) -> Response:
     """Turn the messages of a finding into a batch, and go to its queue."""
     if visit.form.get("action") != "ask":
-        raise Refused(t("error.action"))
+        raise Refused(UNKNOWN_ACTION)
     advice_id, place = visit.number("advice"), visit.number("finding")
     asked = circle.ask(visit.desk, visit.who, advice_id, place - 1)
     return redirect("/review", batch=str(asked.batches[0]))
@@ -121,7 +120,7 @@ def decide_proposal(visit: Visit) -> Response:
     """Store the owner's answer."""
     action = visit.form.get("action", "")
     if action not in {"yes", "no"}:
-        raise Refused(t("error.action"))
+        raise Refused(UNKNOWN_ACTION)
     proposal_id = visit.form.get("proposal", "")
     circle.decide_proposal(
         visit.desk,
@@ -138,9 +137,9 @@ PAGES = (
     Page("/load", load_file, "owner", "POST", takes_file=True),
     Page("/export", show_export, "owner"),
     Page("/export", send_export, "owner", "POST"),
-    Page("/advice", show_advice, "owner", link="nav.advice", order=76),
+    Page("/advice", show_advice, "owner", link="Advice", order=76),
     Page("/advice/messages", show_messages, "owner"),
     Page("/advice/messages", ask, "owner", "POST"),
-    Page("/proposals", show_proposals, "owner", link="nav.proposals", order=77),
+    Page("/proposals", show_proposals, "owner", link="Proposals", order=77),
     Page("/proposals", decide_proposal, "owner", "POST"),
 )

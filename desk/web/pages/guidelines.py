@@ -47,7 +47,7 @@ def save(visit: Visit) -> Response:
 
 
 PAGES = (
-    Page("/guidelines", show, "reviewer", link="nav.guidelines", order=60),
+    Page("/guidelines", show, "reviewer", link="Guidelines", order=60),
     Page("/guidelines/edit", edit, "adjudicator"),
     Page("/guidelines/edit", save, "adjudicator", "POST"),
 )

@@ -9,8 +9,7 @@ from desk.errors import Refused
 from desk.service import people
 from desk.store.types import Role
 from desk.web.pages.signing import new_hash
-from desk.web.strings import t
-from desk.web.visit import Page, Visit, number_or_none, redirect
+from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number_or_none, redirect
 
 WORK_DAYS = 28
 
@@ -38,12 +37,12 @@ def act(visit: Visit) -> Response:
     action = visit.form.get("action", "")
     role = next((each for each in ROLES if each == visit.form.get("role")), None)
     if (action != "add" and person_id not in known) or (action in {"role", "add"} and role is None):
-        raise Refused(t("error.action"))
+        raise Refused(UNKNOWN_ACTION)
     if action == "password" and person_id == visit.who.id:
-        raise Refused(t("people.own_password"))
+        raise Refused("You need your current password to change it: use Change password.")
     if action in {"add", "password"}:
         if visit.web.options.method != "local":
-            raise Refused(t("people.no_passwords"))
+            raise Refused("Users of this desk have no passwords here.")
         hashed = new_hash(visit.form.get("password", ""))
         if action == "add":
             name = visit.form.get("name", "")
@@ -53,12 +52,12 @@ def act(visit: Visit) -> Response:
             people.give_password(visit.desk, known[person_id].subject, hashed, by=visit.who)
     elif action == "role":
         if visit.web.roles_elsewhere:
-            raise Refused(t("people.elsewhere"))
+            raise Refused("The sign-in service gives roles, which count from the next sign-in.")
         people.change(visit.desk, visit.who, person_id, role=role)
     elif action in {"close", "open"}:
         people.change(visit.desk, visit.who, person_id, active=action == "open")
     else:
-        raise Refused(t("error.action"))
+        raise Refused(UNKNOWN_ACTION)
     return redirect("/people")
 
 
@@ -70,7 +69,7 @@ def log(visit: Visit) -> Response:
 
 
 PAGES = (
-    Page("/people", show, "owner", link="nav.people", order=80),
+    Page("/people", show, "owner", link="People", order=80),
     Page("/people", act, "owner", "POST"),
-    Page("/log", log, "owner", link="nav.log", order=90),
+    Page("/log", log, "owner", link="Log", order=90),
 )

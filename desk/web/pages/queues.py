@@ -12,7 +12,6 @@ from desk.errors import Refused
 from desk.service import browsing, circle, queues, reviewing
 from desk.service.queues import AGES_S
 from desk.service.viewing import Task
-from desk.web.strings import t
 from desk.web.visit import Page, Visit, number, redirect
 
 _AT_ONCE = 25
@@ -114,7 +113,10 @@ def decide_together(visit: Visit) -> Response:
     words, label = _search_of(visit.form)
     if visit.form.get("action") == "next":
         if not words or not _together(visit, words, label, claim=True):
-            raise Refused(t("together.none"))
+            raise Refused(
+                "None of these messages can be decided together: they are in the audit sample, "
+                "need two reviewers, or another reviewer has them open."
+            )
         return redirect("/together", q=words, label=label)
     _decide_ticked(visit, visit.form.get("chosen", ""))
     return redirect("/search", q=words, label=label)
@@ -144,9 +146,9 @@ def _decide_ticked(visit: Visit, label: str) -> None:
     shown = _numbers(visit, "shown")
     seen = [item_id for item_id in _numbers(visit, "seen") if item_id in set(shown)]
     if not seen:
-        raise Refused(t("cluster.none_seen"))
+        raise Refused("Tick the messages that you have looked at.")
     if not label:
-        raise Refused(t("cluster.no_label"))
+        raise Refused("Choose a label for them.")
     browsing.decide_cluster(
         visit.desk,
         visit.who,
@@ -180,12 +182,12 @@ def show_my_day(visit: Visit) -> Response:
 
 
 PAGES = (
-    Page("/", show, "reviewer", link="nav.queues", order=10),
-    Page("/search", show_search, "reviewer", link="nav.search", order=40),
-    Page("/clusters", show_clusters, "reviewer", link="nav.clusters", order=50),
+    Page("/", show, "reviewer", link="Queues", order=10),
+    Page("/search", show_search, "reviewer", link="Search", order=40),
+    Page("/clusters", show_clusters, "reviewer", link="Near-duplicates", order=50),
     Page("/cluster", show_cluster, "reviewer"),
     Page("/cluster", decide_cluster, "reviewer", "POST"),
     Page("/together", show_together, "reviewer"),
     Page("/together", decide_together, "reviewer", "POST"),
-    Page("/my-day", show_my_day, "reviewer", link="nav.my_day", order=70),
+    Page("/my-day", show_my_day, "reviewer", link="My day", order=70),
 )

@@ -21,7 +21,7 @@ from desk.service.viewing import Earlier, Task
 from desk.web.shown_text import chunks
 from desk.web.strings import t
 from desk.web.templates import age, words
-from desk.web.visit import Page, Visit, number, number_or_none, redirect
+from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number, number_or_none, redirect
 from worker.contract.taxonomy import Label, Taxonomy
 
 FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
@@ -89,7 +89,7 @@ def act(visit: Visit) -> Response:
         answer = visit.form.get("answer", "")
         return redirect("/review", **fields, item=str(item_id), answer=answer)
     elif kind != "next":
-        raise Refused(t("error.action"))
+        raise Refused(UNKNOWN_ACTION)
     if visit.by_script:
         return _next_part(visit, fields, _excluded(visit.form.get("excluding", "")))
     reviewing.next_item(desk, who, read_queue(fields, desk.taxonomy))
@@ -155,9 +155,7 @@ def _values(
         "guideline_part": guidelines.for_label(newest, label) if label else "",
         "fields": fields,
         "queue_name": queue_name(queue, task.asked.batch if task.asked is not None else ""),
-        "left": t("where.left", count=f"{left:,}")
-        if left <= _MOST_LEFT
-        else t("where.left_many", count=f"{_MOST_LEFT:,}"),
+        "left": f"{left:,} left" if left <= _MOST_LEFT else f"more than {_MOST_LEFT:,} left",
         "done": _done(given),
         "held_s": visit.desk.policy.claim_ms // 1000,
     }
@@ -187,22 +185,22 @@ def queue_name(queue: Queue, batch: str = "") -> str:
     """Return what a queue is called where its messages are decided."""
     chosen = []
     if queue.batch_id is not None:
-        chosen.append(batch or t("where.batch", batch=queue.batch_id))
+        chosen.append(batch or f"Batch {queue.batch_id}")
     if queue.origin == "audit":
-        chosen.append(t("queues.audit"))
+        chosen.append("Audit sample")
     if queue.label is not None:
-        chosen.append(t("where.label", label=words(queue.label)))
+        chosen.append(f"Machine's label: {words(queue.label)}")
     if queue.reason is not None:
-        chosen.append(t("where.reason", reason=t(f"reason.{queue.reason}")))
+        chosen.append("Reason: " + t(f"reason.{queue.reason}"))
     if queue.adapter_digest is not None:
-        chosen.append(t("where.adapter", adapter=queue.adapter_digest[:12]))
+        chosen.append(f"Adapter {queue.adapter_digest[:12]}")
     if queue.min_age_s is not None:
-        chosen.append(t("queues.older", age=age(queue.min_age_s)))
+        chosen.append(f"older than {age(queue.min_age_s)}")
     if queue.order == "newest":
-        chosen.append(t("queues.newest"))
+        chosen.append("Newest first")
     if queue.order == "doubtful" and queue.batch_id is None:
-        chosen.append(t("queues.doubtful"))
-    return ", ".join(chosen) or t("queues.everything")
+        chosen.append("Least certain first")
+    return ", ".join(chosen) or "Everything, oldest first"
 
 
 def reopen(visit: Visit) -> Response:
@@ -255,7 +253,7 @@ def settle_dispute(visit: Visit) -> Response:
         reviewing.next_dispute(visit.desk, visit.who)
         return redirect("/adjudicate")
     if kind not in {"label", "none"}:
-        raise Refused(t("error.action"))
+        raise Refused(UNKNOWN_ACTION)
     reviewing.adjudicate(
         visit.desk,
         visit.who,
@@ -305,10 +303,10 @@ def _one_of(value: str | None, known: Sequence[str]) -> str | None:
 
 
 PAGES = (
-    Page("/review", show, "reviewer", link="nav.review", order=20),
+    Page("/review", show, "reviewer", link="Decide", order=20),
     Page("/review", act, "reviewer", "POST"),
     Page("/message", show_message, "reviewer"),
     Page("/reopen", reopen, "reviewer", "POST"),
-    Page("/adjudicate", show_dispute, "adjudicator", link="nav.adjudicate", order=30),
+    Page("/adjudicate", show_dispute, "adjudicator", link="Adjudicate", order=30),
     Page("/adjudicate", settle_dispute, "adjudicator", "POST"),
 )

@@ -16,12 +16,14 @@ from desk.auth.provider import Provider
 from desk.errors import NotAllowed, ProviderUnavailable, ProviderWrong, Refused, SignInFailed
 from desk.service import people
 from desk.web.identity import begin_session, drop_cookie, role_on_arrival, set_cookie
-from desk.web.strings import t
 from desk.web.visit import Page, Visit, inside, redirect
 
 _log = structlog.get_logger("desk.web")
 
 _LONGEST_S = 600
+
+_WRONG = "Wrong user name or password."
+_NOT_CHANGED = "Wrong password: it was not changed. Enter your current password."
 
 _SIGN_OUT = "/sign-out"
 
@@ -50,14 +52,14 @@ def act(visit: Visit) -> Response:
     name, password = visit.form.get("name", "").strip()[:200], visit.form.get("password", "")
     wait_s, right = _check(visit, name, password)
     if wait_s:
-        return _again(visit, name, t("sign_in.wait", seconds=wait_s), 429)
+        return _again(visit, name, f"Too many attempts: wait {wait_s} s.", 429)
     if not right:
-        return _again(visit, name, t("sign_in.wrong"), 401)
+        return _again(visit, name, _WRONG, 401)
     try:
         person = people.arrive(visit.desk, name, name, role=role_on_arrival(visit.web, name))
     except NotAllowed:
         # As for a wrong password: the answer must not show which accounts exist.
-        return _again(visit, name, t("sign_in.wrong"), 401)
+        return _again(visit, name, _WRONG, 401)
     response = redirect(inside(visit.form.get("next")) or "/")
     begin_session(visit, response, person)
     return response
@@ -98,11 +100,11 @@ def change_password(visit: Visit) -> Response:
     # An unattended browser must not help to guess the password: the limits of sign-in apply.
     wait_s, right = _check(visit, subject, visit.form.get("old", ""), reason="old_password")
     if wait_s:
-        return _password_page(visit, t("sign_in.wait", seconds=wait_s), 429)
+        return _password_page(visit, f"Too many attempts: wait {wait_s} s.", 429)
     if not right:
-        return _password_page(visit, t("password.wrong"), 409)
+        return _password_page(visit, _NOT_CHANGED, 409)
     if new != visit.form.get("again"):
-        return _password_page(visit, t("password.differ"), 409)
+        return _password_page(visit, "The two new passwords differ. Enter the same one twice.", 409)
     try:
         hashed = new_hash(new)
     except Refused as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from typer.testing import CliRunner
 
 from desk.auth import passwords
+from desk.cli.main import app
 from desk.store.database import Database
 from tests.support.desk_databases import NewDatabase, databases
-from tests.support.desk_world import DeskWorld
+from tests.support.desk_world import Command, DeskWorld
 from tests.support.logging_state import configure_for_a_test, logging_restored
 
 
@@ -48,3 +51,29 @@ def database(new_database: NewDatabase) -> Iterator[Database]:
 @pytest.fixture
 def world(database: Database) -> DeskWorld:
     return DeskWorld(database)
+
+
+@pytest.fixture
+def command(world: DeskWorld, tmp_path: Path) -> Command:
+    """Runs a command on the world's database; gives what it prints, raises what it raises."""
+    shop = world.taxonomy
+    labels = "".join(
+        f'[[labels]]\nname = "{each.name}"\ndescription = "{each.description}"\n'
+        for each in shop.labels
+    )
+    taxonomy = tmp_path / "taxonomy.toml"
+    taxonomy.write_text(
+        f'name = "{shop.name}"\nversion = "{shop.version}"\n'
+        f'description = "{shop.description}"\n{labels}'
+    )
+    url = world.database.engine.url.render_as_string(hide_password=False)
+    settings = ("-s", f"project.taxonomy={taxonomy}", "-s", f"database.url={url}")
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(app, [*words, *settings, "-s", "review.double_share=0"])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run

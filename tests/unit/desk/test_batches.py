@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from desk.core.items import Queue
-from desk.errors import NotAllowed, Refused
-from desk.service import browsing, circle, queues, reviewing, upkeep
+from desk.errors import Refused
+from desk.service import circle, queues, reviewing, upkeep
 from desk.service.context import Desk, Policy
-from desk.store import outbox
+from desk.store import batches, outbox
 from desk.store.types import Person
 from tests.support.desk_files import DATASET, make_task, task_file
 from tests.support.desk_world import DeskWorld
@@ -32,10 +29,7 @@ def load(world: DeskWorld, *texts: str, purpose: str = "check") -> int:
 
 
 def decide_next(world: DeskWorld, person: Person, batch_id: int, label: str | None) -> int:
-    task = reviewing.next_item(world.desk, person, Queue(batch_id=batch_id))
-    assert task is not None
-    reviewing.decide(world.desk, person, task.item_id, label, request_id=world.request())
-    return task.item_id
+    return world.decide(person, label, world.next(person, batch_id=batch_id).item_id)
 
 
 def counts(world: DeskWorld, batch_id: int) -> tuple[int, int, int]:
@@ -65,8 +59,7 @@ def test_a_file_of_several_batches_makes_several_queues(world: DeskWorld) -> Non
     ann = world.person("ann")
     found = [reviewing.next_item(world.desk, ann, Queue(batch_id=id_)) for id_ in (check, learn)]
     assert [task.text for task in found if task is not None] == ["A", "B"]
-    everything = reviewing.next_item(world.desk, ann, Queue())
-    assert everything is not None
+    everything = world.next(ann)
     assert everything.item_id == inbox.id
     decided = reviewing.decide(world.desk, ann, inbox.id, "refund", request_id=world.request())
     assert decided.state == "decided"
@@ -80,31 +73,13 @@ def test_suspects_come_first(world: DeskWorld) -> None:
     tasks = [make_task(text, confidence=doubt) for text, doubt in doubts.items()]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     for order, expected in (("doubtful", "B"), ("oldest", "A")):
-        queue = Queue(batch_id=batch, order=order)  # type: ignore[arg-type]
-        task = reviewing.next_item(world.desk, world.person(order), queue)
-        assert task is not None
-        assert task.text == expected
-
-
-def test_a_check_shows_what_helps(world: DeskWorld) -> None:
-    """Its label, the suggested one, and similar messages with undoubted labels."""
-    batch = load(world, TEXTS[0])
-    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
-    assert task is not None
-    assert task.asked is not None
-    assert (task.asked.given, task.asked.suggested) == ("refund", "delivery")
-    assert task.asked.confidence == pytest.approx(0.9)
-    assert [(each.label, each.text) for each in task.asked.similar] == [
-        ("delivery", "my box never came")
-    ]
+        assert world.next(world.person(order), batch_id=batch, order=order).text == expected
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("{}", "tasks.jsonl:2"),
         ("no JSON", "tasks.jsonl:2"),
-        (task_file([make_task("A", suggested="unheard of")]), "tasks.jsonl:2: a label is none of"),
         (task_file([make_task("A", label="unheard of")]), "tasks.jsonl:2: a label is none of"),
         (task_file([make_task(TEXTS[0])]), "tasks.jsonl:2: the task .* twice"),
         (
@@ -126,46 +101,29 @@ def test_a_bad_line_is_refused_and_nothing_is_loaded(
         circle.load_task_file(world.desk, "\n", "tasks.jsonl")
 
 
-def test_only_owners_load(world: DeskWorld) -> None:
-    file = task_file([make_task("A")])
-    with pytest.raises(NotAllowed):
-        circle.load_task_file(world.desk, file, "t", world.person("ann", "adjudicator"))
-    owner = world.person("bo", "owner")
-    assert circle.load_task_file(world.desk, file, "t", owner).new == 1
-    assert circle.all_progress(world.desk)[0].batch.by == owner.pseudonym
-
-
-@pytest.mark.slow  # three processes
-def test_a_load_that_is_killed_is_finished_by_the_next(world: DeskWorld, tmp_path: Path) -> None:
-    """Killed after each of its transactions: no task is lost or there twice."""
-    tasks = [make_task(f"Message {n}") for n in range(450)]
-    path = tmp_path / "tasks.jsonl"
-    path.write_text(task_file(tasks), "utf-8")
-    kill = (
-        "import os, signal, sys; from pathlib import Path;"
-        "from desk.service import circle; from desk.store import batches as store;"
-        "from desk.store.database import Database;"
-        "from tests.support.desk_world import DeskWorld;"
-        "left = [int(sys.argv[3])]; add = store.add\n"
-        "def dying(*given):\n"
-        "    done = add(*given)\n"
-        "    left[0] -= 1\n"
-        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return done\n"
-        "store.add = dying\n"
-        "world = DeskWorld(Database(sys.argv[1]))\n"
-        "circle.load_task_file(world.desk, Path(sys.argv[2]).read_text('utf-8'), 'tasks.jsonl')"
-    )
-    url = world.database.engine.url.render_as_string(hide_password=False)
-    seen = []
+def test_a_load_that_is_cut_off_is_finished_by_the_next(
+    world: DeskWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each of its transactions: no task is lost or there twice."""
+    file = task_file([make_task(f"Message {n}") for n in range(450)])
+    add = batches.add
     for turn in (2, 1, 2):
-        command = [sys.executable, "-c", kill, url, str(path), str(turn)]
-        ended = subprocess.run(command, check=False, env={**os.environ}, cwd=Path.cwd())
-        assert ended.returncode == -signal.SIGKILL
+        left = [turn]
+
+        def ending(*given: Any, left: list[int] = left) -> Any:
+            done = add(*given)
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+            return done
+
+        monkeypatch.setattr(batches, "add", ending)
+        with pytest.raises(KeyboardInterrupt):
+            circle.load_task_file(world.desk, file, "tasks.jsonl")
         found = circle.all_progress(world.desk)[0]
-        seen.append((found.progress.tasks, found.batch.loaded_ms))
-    assert seen == [(200, None)] * 3
-    done = circle.load_task_file(world.desk, path.read_text("utf-8"), "tasks.jsonl")
+        assert (found.progress.tasks, found.batch.loaded_ms) == (200, None)
+    monkeypatch.setattr(batches, "add", add)
+    done = circle.load_task_file(world.desk, file, "tasks.jsonl")
     assert (done.new, done.known) == (250, 200)
     found = circle.all_progress(world.desk)[0]
     assert found.progress.tasks == 450
@@ -183,7 +141,6 @@ def test_tasks_make_no_corrections(world: DeskWorld) -> None:
 
 
 def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
-    """Like messages of the inbox."""
     world.desk = reopened(world, Policy(publish_delay_ms=0, double_share=1.0))
     batch = load(world, TEXTS[0])
     ann, bob, cy = world.person("ann"), world.person("bob"), world.person("cy", "adjudicator")
@@ -192,8 +149,7 @@ def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
     reviewing.decide(world.desk, ann, first, "refund", request_id=world.request())
     assert reviewing.next_item(world.desk, ann, Queue(batch_id=batch)) is None
     decide_next(world, bob, batch, "delivery")
-    dispute = reviewing.next_dispute(world.desk, cy)
-    assert dispute is not None
+    dispute = world.dispute(cy)
     assert dispute.task.asked is not None
     assert dispute.task.asked.given == "refund"
     reviewing.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())
@@ -212,27 +168,11 @@ def test_the_audit_is_blind(world: DeskWorld) -> None:
         Queue(batch_id=batch, reason="low_confidence"),
     ):
         assert reviewing.next_item(world.desk, ann, queue) is None
-    task = reviewing.next_item(world.desk, ann, Queue(batch_id=batch))
-    assert task is not None
+    task = world.next(ann, batch_id=batch)
     assert task.blind
     assert task.machine is None
     assert task.asked is not None
     assert (task.asked.given, task.asked.suggested, task.asked.similar) == (None, None, ())
-
-
-def test_tasks_are_found_and_are_neighbours(world: DeskWorld) -> None:
-    """Search and similar messages cover tasks and inbox."""
-    batch = load(world, "my violet kettle is broken")
-    ann = world.person("ann")
-    decide_next(world, ann, batch, "refund")
-    item = world.add("a violet kettle again")
-    found = browsing.search(world.desk, ann, "violet")
-    assert {each.task.text for each in found} == {
-        "a violet kettle again",
-        "my violet kettle is broken",
-    }
-    near = browsing.neighbours(world.desk, ann, item.id)
-    assert [each.label for each in near] == ["refund"]
 
 
 def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path: Path) -> None:
@@ -289,8 +229,7 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
     tasks = [make_task("a purple umbrella", neighbours=(near,)), make_task("a pink umbrella")]
     batch = circle.load_task_file(world.desk, task_file(tasks), "t").batches[0]
     assert upkeep.purge_person(world.desk, message_ids=["row-other"]) == 0
-    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
-    assert task is not None
+    task = world.next(world.person("ann"), batch_id=batch)
     assert task.asked is not None
     assert task.asked.similar == ()
     assert upkeep.purge_person(world.desk, message_ids=[tasks[0].message_id]) == 1
@@ -299,14 +238,6 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
     world.clock.move(91 * 86_400)
     assert upkeep.apply_retention(world.desk, 90) == 1
     assert counts(world, batch) == (2, 0, 0)
-
-
-def test_texts_that_no_database_keeps_are_taken(world: DeskWorld) -> None:
-    """NUL and lone surrogates. The digest stays that of the original message."""
-    batch = load(world, "a\x00b \ud83d c")
-    task = reviewing.next_item(world.desk, world.person("ann"), Queue(batch_id=batch))
-    assert task is not None
-    assert task.text == "ab \ufffd c"
 
 
 def reopened(world: DeskWorld, policy: Policy) -> Desk:

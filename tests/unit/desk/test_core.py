@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 from dataclasses import replace
 from typing import get_args
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from desk.core.export import ExportOpinion, ExportRow, answers, messages_jsonl
+from desk.core.export import ExportOpinion, ExportRow, messages_jsonl
 from desk.core.items import (
     REASON_BITS,
     Opinion,
     is_drawn,
-    plan_change,
-    position,
     state_of,
     values_with,
 )
 from desk.core.texts import MIN_SIMILARITY, band_keys, similarity
 from desk.service.guidelines import section_for
-from tests.support.desk_world import START_MS, TAXONOMY
-from worker.common.review_files import write_answers
-from worker.contract.exchange import ANSWER_COLUMNS
+from tests.support.desk_world import START_MS
 from worker.contract.scoring import ReviewReason
-from worker.contract.taxonomy import Label
 from worker.demo.models import read_samples
 
 REFUND, OTHER, NONE = Opinion("refund"), Opinion("other"), Opinion(None)
@@ -45,15 +36,6 @@ def test_a_sample_has_its_share(share: float) -> None:
     assert abs(len(drawn) / len(ids) - share) < 4 * error
     twice = [id_ for id_ in drawn if is_drawn("double", "seed", id_, 0.5)]
     assert 0.4 < len(twice) / len(drawn) < 0.6
-
-
-@given(st.text(), st.text())
-def test_a_position_is_in_the_unit_interval(seed: str, id_: str) -> None:
-    """For any id: share 0 draws nothing, share 1 everything."""
-    assume_text = f"{seed}{id_}".encode("utf-8", "replace").decode()
-    assert 0 <= position("audit", "seed", assume_text) < 1
-    assert not is_drawn("audit", "seed", assume_text, 0)
-    assert is_drawn("audit", "seed", assume_text, 1)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +61,6 @@ def test_the_state_of_an_item(
 
 
 def test_a_reason_is_found_in_every_combination() -> None:
-    """Each reason of the contract has a bit of its own."""
     assert values_with("low_confidence") == (1, 3, 5, 7, 9, 11, 13, 15)
     assert values_with("off_label_mass") == (2, 3, 6, 7, 10, 11, 14, 15)
     assert set(REASON_BITS) == set(get_args(ReviewReason))
@@ -119,42 +100,9 @@ def test_unlike_messages_of_the_shop_are_not_alike() -> None:
     assert alike <= 0.002 * len(pairs)
 
 
-def test_labels_that_did_not_change_are_carried_over() -> None:
-    """Renamed labels are carried over if the mapping says so. Other items are reopened."""
-    labels = (*TAXONOMY.labels[:2], Label("billing", "Paying."), Label("other", "What is left."))
-    new = replace(TAXONOMY, version="2", labels=labels)
-    plan = plan_change(TAXONOMY, new, {"payment": "billing"})
-    assert plan.carried == {"refund": "refund", "delivery": "delivery", "payment": "billing"}
-    assert plan.reopened == ("other",)
-    assert not plan.reopen_none
-    assert plan_change(TAXONOMY, new, {}).reopen_none
-    with pytest.raises(ValueError, match="no label 'bills'"):
-        plan_change(TAXONOMY, new, {"payment": "bills"})
-    with pytest.raises(ValueError, match="no label 'lost'"):
-        plan_change(TAXONOMY, new, {"lost": "other"})
-
-
-def test_an_export_has_a_row_for_each_decision() -> None:
-    """A label, none, a note that a spreadsheet would run, a purged text."""
-    said = ExportOpinion("other", "=1+1", "annotator-1", START_MS, 3, holds=True)
-    row = ExportRow(
-        "T-1", "ab" * 32, "refund", None, "hallo\nwelt", None, None, None, (said,), is_last=True
-    )
-    none = replace(said, label=None, note="")
-    rows = [row, replace(row, id="T-2", opinions=(none,)), replace(row, id="T-3", text=None)]
-    read = list(csv.DictReader(io.StringIO(write_answers(answers(rows)).decode("utf-8-sig"))))
-    assert tuple(read[0]) == ANSWER_COLUMNS
-    assert [each["decision"] for each in read] == ["relabel", "drop", "relabel"]
-    assert (read[0]["note"], read[0]["guideline"]) == ("'=1+1", "3")
-    lines = [json.loads(line) for line in messages_jsonl(rows, "other").splitlines()]
-    assert lines[0] == {
-        "id": "T-1", "message": "hallo\nwelt", "label": "refund", "label_source": "teacher",
-    }  # fmt: skip
-    assert [each["id"] for each in lines] == ["T-1", "T-2"]
-
-
 def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
-    """The reviewers' label; if none fits, any label, which the decision drops."""
+    """The reviewers' label; if none fits, any label, which the decision drops. A message whose text
+    was purged is left out."""
     said = ExportOpinion("other", "", "annotator-1", START_MS, None, holds=True)
     none = replace(said, label=None)
     row = ExportRow("T-1", "ab" * 32, "", None, "a", "c" * 32, "learn", "b", (said,), is_last=True)
@@ -162,12 +110,12 @@ def test_an_export_of_a_message_that_had_no_label_has_one() -> None:
     assert [json.loads(line)["label"] for line in lines] == ["other", "refund"]
     assert [json.loads(line)["label_source"] for line in lines] == ["person", "person"]
     of_dataset = [replace(row, given="refund", given_source=each) for each in (None, "person")]
-    lines = messages_jsonl(of_dataset, "other").splitlines()
-    assert [json.loads(line)["label_source"] for line in lines] == ["export", "person"]
+    of_model = [replace(row, had="refund"), replace(row, text=None)]
+    lines = messages_jsonl([*of_dataset, *of_model], "other").splitlines()
+    assert [json.loads(line)["label_source"] for line in lines] == ["export", "person", "teacher"]
 
 
 def test_a_guideline_is_shown_by_label() -> None:
-    """The text under its heading, up to the next heading."""
     body = "# How\nAlways.\n\n## Return Exchange\nGoods back.\n\nOr swapped.\n## Refund ##\nMoney."
     body += "\n## C#\nCode."
     assert section_for(body, "return_exchange") == "Goods back.\n\nOr swapped."

@@ -12,7 +12,7 @@ import pytest
 from desk.core.items import Queue
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.outbox import OutboxPublisher
-from desk.service import people, reviewing, upkeep
+from desk.service import reviewing, upkeep
 from desk.service.context import Policy
 from desk.store.database import Database
 from desk.store.types import Person
@@ -59,15 +59,6 @@ def topic(world: DeskWorld) -> Topic:
     return Topic(world)
 
 
-def decide(world: DeskWorld, person: Person, label: str | None) -> int:
-    """Decide the next item; return its id."""
-    task = reviewing.next_item(world.desk, person, Queue())
-    assert task is not None
-    request = world.request()
-    reviewing.decide(world.desk, person, task.item_id, label, request_id=request)
-    return task.item_id
-
-
 def reopen(world: DeskWorld, person: Person, item_id: int) -> str:
     return reviewing.reopen(world.desk, person, item_id, request_id=world.request())
 
@@ -76,14 +67,14 @@ def test_a_published_label_that_is_undone_is_retracted(world: DeskWorld, topic: 
     """Named by who took it back; the next decision is a correction again."""
     item = world.add()
     ann = world.person("ann")
-    decide(world, ann, "refund")
+    world.decide(ann, "refund")
     assert topic.labels() == {item.result_id: "refund"}
     reviewing.undo(world.desk, ann)
     *_, retraction = topic.records()
     assert isinstance(retraction, Retraction)
     assert (retraction.id, retraction.message_id) == (item.result_id, item.message_id)
     assert retraction.retracted_by == ann.pseudonym
-    decide(world, ann, "payment")
+    world.decide(ann, "payment")
     assert topic.said() == ["refund", "(undone)", "payment"]
 
 
@@ -92,48 +83,17 @@ def test_what_has_not_left_the_desk_is_deleted_and_not_retracted(world: DeskWorl
     world = DeskWorld(world.database, policy=Policy(publish_delay_ms=5_000))
     topic, ann = Topic(world), world.person("ann")
     world.add()
-    decide(world, ann, "refund")
+    world.decide(ann, "refund")
     reviewing.undo(world.desk, ann)
     world.clock.move(10)
     assert topic.said() == []
-    decide(world, ann, "refund")
+    world.decide(ann, "refund")
     world.clock.move(10)
     assert topic.said() == ["refund"]
     reviewing.undo(world.desk, ann)
-    decide(world, ann, "payment")
+    world.decide(ann, "payment")
     world.clock.move(10)
     assert topic.said() == ["refund", "payment"]
-
-
-def test_no_label_fits_retracts_a_published_label_and_nothing_else(
-    world: DeskWorld, topic: Topic
-) -> None:
-    item = world.add()
-    ann = world.person("ann")
-    decide(world, ann, None)
-    assert topic.said() == []
-    reviewing.undo(world.desk, ann)
-    decide(world, ann, "refund")
-    assert topic.said() == ["refund"]
-    reviewing.undo(world.desk, ann)
-    decide(world, ann, None)
-    assert topic.said() == ["refund", "(no_label_fits)"]
-    reopen(world, ann, item.id)
-    decide(world, ann, None)
-    assert topic.said() == ["refund", "(no_label_fits)"]
-
-
-def test_a_label_is_retracted_long_after_its_record_left_the_outbox(
-    world: DeskWorld, topic: Topic
-) -> None:
-    item = world.add()
-    ann = world.person("ann")
-    decide(world, ann, "refund")
-    assert topic.said() == ["refund"]
-    world.clock.move(60 * DAY_S)
-    upkeep.apply_retention(world.desk, 90)
-    reopen(world, ann, item.id)
-    assert topic.said() == ["refund", "(reopened)"]
 
 
 def test_a_taxonomy_that_drops_a_label_retracts_it(world: DeskWorld, topic: Topic) -> None:
@@ -141,7 +101,7 @@ def test_a_taxonomy_that_drops_a_label_retracts_it(world: DeskWorld, topic: Topi
     ann = world.person("ann")
     for label in ("refund", "payment", "other", None):
         world.add()
-        decide(world, ann, label)
+        world.decide(ann, label)
     assert len(topic.labels()) == 3
     labels = (*world.taxonomy.labels[:2], Label("billing", "Paying."))
     new = replace(world.taxonomy, version="2", labels=labels)
@@ -156,8 +116,8 @@ def test_reviewers_reopen_what_they_decided(world: DeskWorld, topic: Topic) -> N
     """However long ago; it is on their screen again. Twice sent is once done."""
     first, second = world.add(), world.add()
     ann, bob = world.person("ann"), world.person("bob")
-    decide(world, ann, "refund")
-    decide(world, ann, "payment")
+    world.decide(ann, "refund")
+    world.decide(ann, "payment")
     assert topic.said() == ["refund", "payment"]
     with pytest.raises(NotAllowed, match="adjudicator"):
         reopen(world, bob, first.id)
@@ -165,23 +125,21 @@ def test_reviewers_reopen_what_they_decided(world: DeskWorld, topic: Topic) -> N
         assert reviewing.reopen(world.desk, ann, first.id, request_id="same") == "open"
     assert topic.labels() == {second.result_id: "payment"}
     assert reviewing.next_item(world.desk, bob, Queue()) is None
-    assert decide(world, ann, "other") == first.id
+    assert world.decide(ann, "other") == first.id
     assert topic.said() == ["refund", "payment", "(reopened)", "other"]
     assert world.item(second.id).outcome_label == "payment"
-    owner = world.person("eve", "owner")
-    actions = [each["action"] for each in people.audit_log(world.desk, owner)]
-    assert actions.count("item.reopened") == 1
+    assert [each["action"] for each in world.log()].count("item.reopened") == 1
 
 
 def test_of_two_opinions_the_other_one_stays(world: DeskWorld, topic: Topic) -> None:
     item = world.add(opinions_wanted=2)
     ann, bob = world.person("ann"), world.person("bob")
     for person in (ann, bob):
-        decide(world, person, "refund")
+        world.decide(person, "refund")
     assert reopen(world, ann, item.id) == "second"
     assert topic.labels() == {}
     assert reviewing.next_item(world.desk, world.person("cy"), Queue()) is None
-    decide(world, ann, "refund")
+    world.decide(ann, "refund")
     assert topic.labels() == {item.result_id: "refund"}
 
 
@@ -189,12 +147,11 @@ def test_adjudicators_reopen_any_item_as_a_dispute(world: DeskWorld, topic: Topi
     """With what the reviewers said; also one that an adjudicator had settled."""
     item = world.add()
     ann, eve = world.person("ann"), world.person("eve", "adjudicator")
-    decide(world, ann, "refund")
+    world.decide(ann, "refund")
     for label in ("payment", "other"):
         assert reopen(world, eve, item.id) == "dispute"
         assert topic.labels() == {}
-        dispute = reviewing.next_dispute(world.desk, eve)
-        assert dispute is not None
+        dispute = world.dispute(eve)
         assert [voice.label for voice in dispute.voices if voice.kind == "label"] == ["refund"]
         with pytest.raises(NothingToUndo, match="reopened"):
             reviewing.undo(world.desk, eve)
@@ -208,12 +165,10 @@ def test_a_blind_item_that_is_reopened_goes_to_an_adjudicator(world: DeskWorld) 
     """Who decided it may have seen the model's label since: it would no longer be blind."""
     item = world.add(origin="audit", sample_share=0.02)
     ann = world.person("ann")
-    decide(world, ann, "refund")
+    world.decide(ann, "refund")
     assert reopen(world, ann, item.id) == "dispute"
     assert reviewing.next_item(world.desk, ann, Queue()) is None
-    dispute = reviewing.next_dispute(world.desk, world.person("eve", "adjudicator"))
-    assert dispute is not None
-    assert dispute.task.item_id == item.id
+    assert world.dispute(world.person("eve", "adjudicator")).task.item_id == item.id
 
 
 def test_what_cannot_be_reopened_is_refused(world: DeskWorld) -> None:
@@ -224,7 +179,7 @@ def test_what_cannot_be_reopened_is_refused(world: DeskWorld) -> None:
     with pytest.raises(Refused, match="no such item"):
         reopen(world, eve, 999)
     for _ in (item, gone):
-        decide(world, eve, "refund")
+        world.decide(eve, "refund")
     upkeep.purge_person(world.desk, message_ids=["T-gone"])
     with pytest.raises(Refused, match="deleted"):
         reopen(world, eve, gone.id)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from desk.core.items import Queue
+from desk.core.items import is_drawn
 from desk.errors import Refused
 from desk.labelling import Suggester, Wanted
 from desk.service import labelling, reviewing
@@ -45,9 +45,7 @@ def load(world: DeskWorld, tmp_path: Path, messages: Sequence[str], name: str = 
 
 
 def next_of(world: DeskWorld, person: Person, batch_id: int) -> Task:
-    task = reviewing.next_item(world.desk, person, Queue(batch_id=batch_id))
-    assert task is not None
-    return task
+    return world.next(person, batch_id=batch_id)
 
 
 def decide(
@@ -144,6 +142,7 @@ def test_every_fourth_message_is_drawn_at_random_and_seen_without_a_suggestion(
 def test_a_model_orders_the_others_and_leaves_the_random_sample_as_it_is(
     world: DeskWorld, tmp_path: Path
 ) -> None:
+    """What is drawn depends on the digests of the messages alone, so no model makes it biased."""
     messages = texts(200)
     batch_id, ann = load(world, tmp_path, messages), world.person("ann")
     wanted = list(messages)
@@ -151,38 +150,12 @@ def test_a_model_orders_the_others_and_leaves_the_random_sample_as_it_is(
     labelling.plan(world.desk, batch_id, suggestions(wanted))
     seen = decide(world, ann, batch_id, 80)
     drawn = [task.text for task in seen if task.blind]
-    assert drawn == sorted(drawn, key=message_sha256)
     chosen = [task.text for task in seen if not task.blind]
+    by_digest = sorted(messages, key=message_sha256)
+    sample = [text for text in by_digest if is_drawn("labelling", "", message_sha256(text), 0.25)]
+    assert drawn == sample[: len(drawn)]
     assert chosen == [text for text in wanted if text in set(chosen)]
     assert set(chosen[:10]) <= set(wanted[:30])
-
-
-@pytest.mark.slow
-def test_the_random_sample_is_unbiased_whatever_the_model_asks_for(
-    world: DeskWorld, tmp_path: Path
-) -> None:
-    """A model that asks for one label alone, on files of which three in ten messages have it."""
-    shares: dict[str, list[bool]] = {"random": [], "chosen": []}
-    ann = world.person("ann")
-    for seed in range(8):
-        draw = random.Random(seed)
-        truth = {
-            f"{seed}/{at}: where is my parcel?": "payment" if draw.random() < 0.3 else "refund"
-            for at in range(160)
-        }
-        batch_id = load(world, tmp_path, list(truth), f"{seed}.csv")
-        decide(world, ann, batch_id, 25, truth.__getitem__)
-        labelling.plan(
-            world.desk, batch_id, suggestions(sorted(truth, key=lambda text: truth[text]))
-        )
-        decide(world, ann, batch_id, 30, truth.__getitem__)
-        labelling.write_labelled(world.desk, batch_id, tmp_path / "out.jsonl")
-        for row in rows_of(tmp_path / "out.jsonl"):
-            shares[row["drawn"]].append(row["label"] == "payment")
-    # Of about 256 at random, a standard error of 0.03.
-    assert len(shares["random"]) > 240
-    assert abs(sum(shares["random"]) / len(shares["random"]) - 0.3) < 0.1
-    assert sum(shares["chosen"]) / len(shares["chosen"]) > 0.8
 
 
 def test_a_longer_file_adds_its_new_messages_and_asks_nothing_again(

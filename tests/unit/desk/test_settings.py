@@ -36,26 +36,11 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """File, environment, flags; each value knows where it came from."""
-    file = write(
-        tmp_path,
-        '[kafka]\noutput_topic = "a"\nreview_topic = "a"\nname = "a"\n'
-        "[kafka.consumer]\nfetch.min.bytes = 1\n",
-    )
+    file = write(tmp_path, '[kafka]\noutput_topic = "a"\nreview_topic = "a"\nname = "a"\n')
     monkeypatch.setenv("CLERK_DESK_KAFKA__REVIEW_TOPIC", "b")
     monkeypatch.setenv("CLERK_DESK_KAFKA__NAME", "b")
-    monkeypatch.setenv("CLERK_DESK_RECORDS__TEXT_FIELDS", '["subject", "body"]')
-    monkeypatch.setenv("CLERK_DESK_AUDIT__SHARE", "0.05")
-    loaded = load_settings(
-        file, ["kafka.name=c", "kafka.consumer.fetch.max.bytes=5", "review.double_share=0"]
-    )
-    kafka = loaded.settings.kafka
+    kafka = load_settings(file, ["kafka.name=c"]).settings.kafka
     assert (kafka.output_topic, kafka.review_topic, kafka.name) == ("a", "b", "c")
-    assert kafka.consumer == {"fetch.min.bytes": 1, "fetch.max.bytes": 5}
-    assert loaded.settings.records.text_fields == ("subject", "body")
-    assert loaded.settings.audit.share == 0.05
-    assert loaded.settings.review.double_share == 0
-    assert loaded.origins["kafka.review_topic"] == "environment"
 
 
 @pytest.mark.parametrize(
@@ -63,25 +48,11 @@ def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (["kafka.output_topik=x"], "did you mean 'kafka.output_topic'"),
         (["audit.share=2"], "audit.share: .*less than or equal to 1"),
-        (["kafka.name=no spaces"], "kafka.name"),
-        (["nonsense"], "path.to.key=value"),
     ],
 )
 def test_what_is_wrong_is_named(flags: list[str], words: str) -> None:
-    """Which key, and what it should be."""
     with pytest.raises(SettingsError, match=words):
         load_settings(None, flags)
-
-
-def test_unknown_keys_are_errors_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the file and in the environment too."""
-    with pytest.raises(SettingsError, match=r"kafka\.topic.*file"):
-        load_settings(write(tmp_path, '[kafka]\ntopic = "x"\n'))
-    monkeypatch.setenv("CLERK_DESK_KAFKA__TOPIC", "x")
-    with pytest.raises(SettingsError, match="CLERK_DESK_KAFKA__TOPIC"):
-        load_settings()
 
 
 def test_secrets_are_never_shown() -> None:
@@ -107,16 +78,7 @@ def test_the_shipped_file_says_what_the_defaults_are(tmp_path: Path) -> None:
         else line
         for line in (ROOT / "config/desk.toml").read_text("utf-8").splitlines()
     ]
-    loaded = load_settings(write(tmp_path, "\n".join(lines)))
-    assert loaded.settings == Settings()
-    named = {name.split(".")[1] for name in loaded.origins}
-    everything = {
-        key
-        for section in ("project", "database", "kafka", "records", "review", "audit")
-        for key in type(getattr(loaded.settings, section)).model_fields
-    }
-    left = {key for key in everything - named if not key.startswith(("ssl_", "sasl_", "security"))}
-    assert left <= {"client", "consumer", "producer", "url_file"}
+    assert load_settings(write(tmp_path, "\n".join(lines))).settings == Settings()
 
 
 def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
@@ -140,35 +102,17 @@ def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
         open_database(gone)
 
 
-def test_what_the_worker_is_told_of_a_mistake_the_desk_is_too(tmp_path: Path) -> None:
-    """Nesting without an end, a section that is a value, a token in any property's name."""
-    deep = "x = " + "[" * 3000 + "]" * 3000
-    with pytest.raises(SettingsError, match="nested too deeply"):
-        load_settings(write(tmp_path, deep))
-    with pytest.raises(SettingsError, match="kafka is a value, not a section"):
-        load_settings(write(tmp_path, "kafka = 3"), ["kafka.name=x"])
-    loaded = load_settings(None, ["kafka.client.sasl.oauthbearer.config=token=planted",
-                                  "kafka.client.ssl.key.pem=planted"])  # fmt: skip
-    shown = "\n".join(value for _, value, _ in effective(loaded))
-    assert '"ssl.key.pem": "********"' in shown
-
-
 def desk(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "desk", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+        cwd=ROOT, env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["backup --out x", "taxonomy", "people list"])
-def test_errors_of_typed_commands_are_text_in_a_pipe(command: str) -> None:
+def test_errors_of_typed_commands_are_text_in_a_pipe() -> None:
     """Only run and migrate, which run in containers, log JSON there."""
-    done = desk(*command.split(), "-s", "database.url=mysql://x")
+    done = desk("people", "list", "-s", "database.url=mysql://x")
     assert done.returncode == 2
     assert done.stderr.startswith("error: database.url: mysql is not supported")
 

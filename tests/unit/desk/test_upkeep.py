@@ -15,7 +15,6 @@ from desk.errors import SettingsError
 from desk.service import browsing, circle, reviewing, upkeep
 from desk.service.context import open_desk
 from desk.store import items, outbox
-from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
 from worker.contract.exchange import Task, task_id
 from worker.contract.records import to_json
@@ -23,14 +22,6 @@ from worker.contract.taxonomy import Label
 from worker.contract.text import message_sha256
 
 DAY_S = 86_400
-
-
-def decide_next(world: DeskWorld, person: Person, label: str | None, note: str = "") -> int:
-    task = reviewing.next_item(world.desk, person, Queue())
-    assert task is not None
-    request = world.request()
-    reviewing.decide(world.desk, person, task.item_id, label, request_id=request, note=note)
-    return task.item_id
 
 
 def text_of(world: DeskWorld, item_id: int) -> str | None:
@@ -49,7 +40,7 @@ def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
     """Decided items stay decided, others are closed, and search finds neither."""
     first, second = world.add("planted kettle"), world.add("planted kettle")
     ann = world.person("ann")
-    decide_next(world, ann, "refund")
+    world.decide(ann, "refund")
     world.clock.move(60 * DAY_S)
     new = world.add("planted kettle")
     world.clock.move(31 * DAY_S)
@@ -77,7 +68,7 @@ def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
     other = world.add("another message")
     ann = world.person("ann")
     for label in ("refund", None):
-        decide_next(world, ann, label, note="planted note")
+        world.decide(ann, label, note="planted note")
     with world.database.write() as tx:
         outbox.give_sequence(tx, 0, 10)
         outbox.give_sequence(tx, world.clock(), 10)
@@ -119,8 +110,8 @@ def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> No
     world.add("gibberish", message_id="T-2")
     world.add("undecided", message_id="T-3")
     ann = world.person("ann")
-    decide_next(world, ann, "refund", note="=clear")
-    decide_next(world, ann, None)
+    world.decide(ann, "refund", note="=clear")
+    world.decide(ann, None)
     written = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
     messages, decided = written.messages, written.decisions
     assert written.count == 2
@@ -201,7 +192,7 @@ def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
     ann = world.person("ann")
     for n, label in enumerate(("refund", "payment", "other", None)):
         world.add(f"message {n}", opinions_wanted=1)
-        decide_next(world, ann, label)
+        world.decide(ann, label)
     labels = (*world.desk.taxonomy.labels[:2], Label("billing", "Paying."), Label("rest", "Else."))
     new = replace(world.desk.taxonomy, version="2", labels=labels)
     waiting = world.add("of the new one", taxonomy_digest=new.digest)

@@ -20,7 +20,6 @@ def wait_for(done: threading.Event) -> None:
 
 
 def test_one_replica_works_and_another_takes_over(database: Database) -> None:
-    """At once, if the first one stops in good order."""
     turns: list[str] = []
     reached = {name: threading.Event() for name in ("a", "b")}
 
@@ -46,7 +45,6 @@ def test_one_replica_works_and_another_takes_over(database: Database) -> None:
 
 
 def test_what_passes_is_tried_again(database: Database) -> None:
-    """First the state of the failed iteration is dropped."""
     said: list[str] = []
     done = threading.Event()
 
@@ -67,8 +65,6 @@ def test_what_passes_is_tried_again(database: Database) -> None:
 
 
 def test_what_does_not_pass_ends_the_desk(database: Database) -> None:
-    """`wait` raises the error."""
-
     def run_once() -> int:
         raise StreamFailed("no right to use the topic")
 

@@ -29,7 +29,6 @@ SURE = Stratum("refund", "a", doubtful=False)
 
 
 def test_beta_quantiles_are_scipys() -> None:
-    """Also for fractional and for large sizes."""
     stats = pytest.importorskip("scipy.stats")
     for a in (0.5, 3.3, 40, 20_000):
         for b in (0.5, 7, 300.5):
@@ -51,7 +50,6 @@ def test_limits_of_clopper_and_pearson() -> None:
 
 
 def test_limits_of_wilson() -> None:
-    """The same table, method 3."""
     for hits, size, low, high in (
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
@@ -72,7 +70,6 @@ def test_a_stratum_counts_by_its_traffic_and_not_by_how_much_of_it_was_decided()
 
 
 def test_a_simple_sample_keeps_its_size() -> None:
-    """Equal weights change nothing."""
     told = weighted_share({SURE: Counts(200, 180)}, {SURE: 10_000})
     assert told is not None
     assert told.value == 0.9
@@ -89,7 +86,6 @@ def test_small_strata_are_put_together() -> None:
 
 
 def test_what_a_replay_made_counts_by_its_chance_of_being_drawn() -> None:
-    """The traffic does not have its stratum."""
     replayed = Stratum("other", "a", doubtful=False)
     sample = {SURE: Counts(20, 20, 0, 1000.0), replayed: Counts(20, 0, 0, 1000.0)}
     told = weighted_share(sample, {SURE: 3000})
@@ -132,7 +128,6 @@ def test_checked_verdicts_are_not_corrected() -> None:
 
 
 def test_reviewers_who_guess_leave_everything_open() -> None:
-    """No division by zero, no false precision."""
     found = mistakes({Doubled(True, 1, 1, 2): 60, Doubled(False, 1, 1, 2): 60})
     told = accuracy({SURE: Counts(100, 50)}, {SURE: 1000}, found)
     assert told is not None
@@ -174,7 +169,6 @@ def test_a_fall_is_told_and_quiet_years_are_quiet() -> None:
 
 
 def test_little_says_nothing() -> None:
-    """A new desk raises no false alarm."""
     assert not has_fallen(Share(1.0, 40), Share(0.5, 100))
     assert not has_fallen(Share(0.95, 1000), Share(0.0, 5))
     assert has_fallen(Share(0.95, 1000), Share(0.7, 100))
@@ -208,6 +202,5 @@ def test_it_is_one_for_agreement_and_zero_by_chance() -> None:
 
 
 def test_what_is_not_defined_is_none() -> None:
-    """No item has two labels, or all labels are the same."""
     assert krippendorffs_alpha([["a"], []]) is None
     assert krippendorffs_alpha([["a", "a"]]) is None

@@ -27,9 +27,7 @@ def audit(world: DeskWorld, **changes: object) -> int:
 
 
 def decide(world: DeskWorld, person: Person, item_id: int, label: str | None) -> None:
-    reviewing.claim_item(world.desk, person, item_id)
-    request = world.request()
-    reviewing.decide(world.desk, person, item_id, label, request_id=request, seconds=36)
+    world.decide(person, label, item_id, seconds=36)
 
 
 def count(world: DeskWorld, label: str, results: int, digest: str = "a" * 64) -> None:
@@ -137,7 +135,6 @@ def test_disputes_that_wait_are_not_left_out() -> None:
 
 
 def test_no_label_fits_is_a_mistake_of_the_machine() -> None:
-    """It had to give a label."""
     sample = [audited(0), audited(1, outcome_label=None, opinions=(None,))]
     measured = measure(sample, [DayTraffic(DAY, "delivery", "a" * 64, False, 100)], START_MS)
     assert measured.recent.accuracy is not None
@@ -146,7 +143,6 @@ def test_no_label_fits_is_a_mistake_of_the_machine() -> None:
 
 
 def test_a_fall_is_seen_across_weeks() -> None:
-    """Ten weeks at 95 %, then one at 80 %."""
     sample = [
         audited(
             100 * day + n,
@@ -167,7 +163,6 @@ def test_a_fall_is_seen_across_weeks() -> None:
 
 
 def test_metrics(figures: AccuracyFigures, world: DeskWorld) -> None:
-    """In the text format, computed once a minute."""
     reads = []
 
     def read() -> AccuracyFigures:
@@ -191,7 +186,6 @@ def test_metrics(figures: AccuracyFigures, world: DeskWorld) -> None:
 
 
 def test_the_metrics_have_their_names(figures: AccuracyFigures) -> None:
-    """Docs, dashboards and alerts rely on them."""
     assert tuple(family.name for family in families(figures)) == NAMES
 
 

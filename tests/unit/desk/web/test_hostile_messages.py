@@ -75,7 +75,6 @@ def test_directions_do_not_leave_the_message(world: DeskWorld, browser: NewBrows
 def test_any_message_comes_back_from_the_page_as_it_is(
     world: DeskWorld, browser: NewBrowser, text: str
 ) -> None:
-    """Read as a browser reads it."""
     try:
         text.encode()
     except UnicodeEncodeError:

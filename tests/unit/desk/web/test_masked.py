@@ -42,13 +42,9 @@ def test_no_page_shows_a_masked_role_personal_data(masked: DeskWorld) -> None:
     disputed = masked.add(TEXT, opinions_wanted=2)
     for name, label in (("bob", "refund"), ("eve", "delivery")):
         person = masked.person(name)
-        reviewing.claim_item(masked.desk, person, disputed.id)
-        reviewing.decide(
-            masked.desk, person, disputed.id, label, request_id=masked.request(), note=f"is {MAIL}"
-        )
+        masked.decide(person, label, disputed.id, note=f"is {MAIL}")
     owner = masked.person("olga", "owner")
-    reviewing.claim_item(masked.desk, owner, others[0].id)
-    reviewing.decide(masked.desk, owner, others[0].id, "delivery", request_id=masked.request())
+    masked.decide(owner, "delivery", others[0].id)
     key = first.cluster_key or ""
     seen = "".join(everything(open_browser(masked, "ann", "adjudicator"), first.id, key))
     assert "Wo ist mein Paket" in seen

@@ -18,7 +18,6 @@ from desk.auth.rules import ProviderConfig
 from desk.errors import SettingsError
 from desk.service import people
 from desk.settings import effective, load_settings
-from desk.store import people as store
 from desk.web.application import build_application
 from desk.web.pages import signing
 from desk.web.visit import WebOptions
@@ -58,10 +57,6 @@ class Desk:
         visitor = visitor or self.visit()
         return visitor, visitor.get(self.go(visitor))
 
-    def log(self) -> list[dict[str, Any]]:
-        with self.world.database.read() as tx:
-            return store.log_entries(tx)
-
 
 @pytest.fixture
 def desk(world: DeskWorld, provider: OpenIdProvider) -> Desk:
@@ -76,19 +71,14 @@ def test_somebody_signs_in_and_is_where_they_wanted_to_be(desk: Desk) -> None:
     back = visitor.get(desk.go(visitor, to_sign_in))
     assert back.headers["location"] == "/my-day"
     assert "Ada Byron" in visitor.get("/my-day").text
-    (person,) = [each for each in people_of(desk) if each.name == "Ada Byron"]
+    (person,) = [each for each in desk.world.people() if each.name == "Ada Byron"]
     assert person.subject == f"{desk.provider.issuer} u-1"
     assert person.role == "reviewer"
     assert person.pseudonym.startswith("annotator-")
-    assert desk.log()[0]["action"] == "person.arrived"
+    assert desk.world.log()[0]["action"] == "person.arrived"
     assert visitor.get("/people").status_code == 403
     desk.enter()
-    assert len(people_of(desk)) == 1
-
-
-def people_of(desk: Desk) -> list[Any]:
-    with desk.world.database.read() as tx:
-        return store.everybody(tx)
+    assert len(desk.world.people()) == 1
 
 
 def test_what_is_asked_of_the_provider_binds_the_answer(desk: Desk) -> None:
@@ -128,8 +118,8 @@ def refused(desk: Desk, answer: Any, status: int, reason: str, name: str = "") -
     assert answer.status_code == status
     assert "Sign in again" in answer.text
     assert "clerk_desk=" not in str(answer.headers.get("set-cookie"))
-    assert people_of(desk) == []
-    failures = [each for each in desk.log() if each["action"] == "sign_in.failed"]
+    assert desk.world.people() == []
+    failures = [each for each in desk.world.log() if each["action"] == "sign_in.failed"]
     if status == 400:
         assert failures == []  # anyone who sends a browser here with nothing fills no log
     else:
@@ -159,7 +149,7 @@ def test_an_answer_counts_once(desk: Desk) -> None:
     again = desk.visit()
     again.client.cookies.set(OPTIONS.provider_cookie, kept)
     assert again.get(back).status_code == 403
-    assert desk.log()[0]["detail"]["reason"] == "code"
+    assert desk.world.log()[0]["detail"]["reason"] == "code"
 
 
 def test_a_code_of_somebody_elses_sign_in_is_refused(desk: Desk) -> None:
@@ -178,14 +168,10 @@ def test_a_code_of_somebody_elses_sign_in_is_refused(desk: Desk) -> None:
         {"nonce": None},
         {"aud": "another client"},
         {"aud": [CLIENT_ID, "another"], "azp": "another"},
-        {"aud": []},
         {"iss": "https://elsewhere.example"},
-        {"iss": None},
         {"exp": 1_000_000_000},
         {"exp": None},
-        {"exp": "tomorrow"},
         {"nbf": 4_000_000_000},
-        {"sub": None},
         {"sub": ""},
         {"sub": 7},
         {"at_hash": "x"},
@@ -193,8 +179,6 @@ def test_a_code_of_somebody_elses_sign_in_is_refused(desk: Desk) -> None:
     ids=str,
 )
 def test_a_token_with_other_claims_is_refused(desk: Desk, changed: dict[str, Any]) -> None:
-    """However well it is signed."""
-
     def change(claims: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in (claims | changed).items() if value is not None}
 
@@ -211,7 +195,6 @@ def test_a_token_that_anybody_could_sign_is_refused(desk: Desk, algorithm: str) 
 
 
 def test_a_token_by_another_key_is_refused(desk: Desk) -> None:
-    """Whether or not it says that it is by the provider's."""
     desk.provider.published = desk.provider.keys
     desk.provider.keys = KeySet([RSAKey.generate_key(2048)])
     refused(desk, desk.enter()[1], 403, "token")
@@ -233,19 +216,12 @@ def test_new_keys_of_the_provider_are_fetched(desk: Desk, world: DeskWorld) -> N
     assert desk.provider.asked.count("/keys") == 2
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", "/%0d%0aX: y", ""],
-)
-def test_signing_in_leads_nowhere_else(desk: Desk, path: str) -> None:
-    """A link that ends at another site after signing in is a trap."""
+def test_signing_in_leads_nowhere_else(desk: Desk) -> None:
+    """A link that ends at another site after signing in is a trap; nor is a cookie believed that
+    was written by hand."""
     visitor = desk.visit()
-    back = desk.go(visitor, f"/sign-in?next={path}")
+    back = desk.go(visitor, "/sign-in?next=//elsewhere.example")
     assert visitor.get(back).headers["location"] == "/"
-
-
-def test_a_cookie_that_was_written_by_hand_leads_nowhere_else(desk: Desk) -> None:
-    """It is the browser's, so it is not believed."""
     visitor = desk.visit()
     back = desk.go(visitor)
     secret = visitor.client.cookies[OPTIONS.provider_cookie].partition(".")[0]
@@ -265,7 +241,6 @@ def test_another_providers_answer_is_refused(desk: Desk) -> None:
 
 
 def test_whoever_turns_back_is_told(desk: Desk) -> None:
-    """And can begin again."""
     visitor = desk.visit()
     state = parse_qs(urlsplit(desk.go(visitor)).query)["state"][0]
     answer = visitor.get(f"/sign-in/callback?error=access_denied&state={state}")
@@ -288,7 +263,7 @@ def test_roles_come_from_a_claim_at_each_sign_in(
     provider.person["realm"] = {"groups": "desk-owners"}
     desk.enter()
     assert visitor.get("/people").status_code == 200
-    changed = [each["detail"] for each in desk.log() if each["action"] == "person.changed"]
+    changed = [each["detail"] for each in desk.world.log() if each["action"] == "person.changed"]
     assert [each["role"] for each in changed] == ["owner"]
     provider.person["realm"] = {"groups": ["support"]}
     desk.enter()
@@ -307,18 +282,17 @@ def test_roles_that_come_from_the_provider_are_not_given_here(
     page = owner.get("/people").text
     assert "The sign-in service gives roles" in page
     assert "<select" not in page
-    ada = next(each for each in people_of(desk) if each.name == "Ada")
+    ada = next(each for each in desk.world.people() if each.name == "Ada")
     values = {"person": ada.id, "role": "owner", "action": "role"}
     assert owner.post("/people", values).status_code == 409
     assert owner.post("/people", {**values, "action": "close"}).status_code == 303
     assert visitor.get("/my-day").status_code == 303
 
 
-@pytest.mark.parametrize("groups", [None, [], ["others"], "supporters", {"support": True}, [None]])
+@pytest.mark.parametrize("groups", [None, ["others"], "supporters", {"support": True}, [None]])
 def test_whoever_has_no_role_is_told_so(
     world: DeskWorld, provider: OpenIdProvider, groups: Any
 ) -> None:
-    """By the name the provider knows them by."""
     desk = Desk(world, provider, role_claim="groups", roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada <b>Byron</b>", "groups": groups}
     _, answer = desk.enter()
@@ -327,7 +301,6 @@ def test_whoever_has_no_role_is_told_so(
 
 
 def test_a_claim_by_a_name_with_dots_is_found(world: DeskWorld, provider: OpenIdProvider) -> None:
-    """Some providers name theirs by URLs."""
     name = "https://shop.example/roles"
     desk = Desk(world, provider, role_claim=name, roles=ROLES)
     provider.person = {"sub": "u-1", "name": "Ada", name: ["leads"]}
@@ -356,8 +329,8 @@ def test_without_a_role_claim_the_desk_gives_roles(desk: Desk) -> None:
     assert "grace" in owner.get("/people").text
     desk.provider.person = {"sub": "u-1", "name": "Ada"}
     visitor, _ = desk.enter()
-    by = next(each for each in people_of(desk) if each.role == "owner")
-    ada = next(each for each in people_of(desk) if each.name == "Ada")
+    by = next(each for each in desk.world.people() if each.role == "owner")
+    ada = next(each for each in desk.world.people() if each.name == "Ada")
     people.change(desk.world.desk, by, ada.id, role="adjudicator")
     desk.enter(visitor)
     assert visitor.get("/accuracy").status_code == 200
@@ -392,7 +365,6 @@ def test_leaving_leaves_the_provider_too(desk: Desk) -> None:
 def test_leaving_where_there_is_nothing_to_leave(
     world: DeskWorld, provider: OpenIdProvider, changes: dict[str, Any]
 ) -> None:
-    """Or where the desk alone is to be left."""
     if not changes:
         provider.metadata = {"end_session_endpoint": None}
     desk = Desk(world, provider, **changes)
@@ -400,15 +372,6 @@ def test_leaving_where_there_is_nothing_to_leave(
     page = visitor.post("/sign-out", {}).text
     assert "Sign in again" in page
     assert "http-equiv" not in page
-
-
-def test_a_session_ends_as_with_the_other_ways(desk: Desk, world: DeskWorld) -> None:
-    """By age and by rest; then the provider is asked again."""
-    visitor, _ = desk.enter()
-    world.clock.move(OPTIONS.idle_ms / 1000 - 1)
-    assert visitor.get("/my-day").status_code == 200
-    world.clock.move(OPTIONS.idle_ms / 1000)
-    assert visitor.get("/my-day").headers["location"].startswith(f"{ADDRESS}/sign-in")
 
 
 def test_while_the_provider_is_away_people_are_told(
@@ -435,15 +398,11 @@ def test_while_the_provider_is_away_people_are_told(
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
-        ("/.well-known/openid-configuration", b"<html>", 200),
         ("/.well-known/openid-configuration", b"[]", 200),
         ("/.well-known/openid-configuration", b'{"issuer": "https://elsewhere.example"}', 200),
-        ("/.well-known/openid-configuration", b"", 404),
         ("/keys", b"<html>", 200),
         ("/token", b"{}", 200),
         ("/token", b'{"error": "invalid_client"}', 401),
-        ("/token", b"<html>", 200),
-        ("/token", b"", 404),
     ],
 )
 def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
@@ -460,16 +419,8 @@ def test_a_provider_that_is_not_set_up_is_the_operators_to_mend(
     assert answer.status_code == 500
     assert "Sign-in is not set up correctly" in answer.text
     assert [call.args for call in log.calls] == [("oidc.misconfigured",)]
-    assert people_of(desk) == []
-
-
-def test_a_wrong_secret_is_the_operators_to_mend(
-    world: DeskWorld, provider: OpenIdProvider
-) -> None:
-    """It is in no log and on no page."""
-    desk = Desk(world, provider, client_secret="another")
-    assert desk.enter()[1].status_code == 500
-    assert "another" not in repr(desk.client.config)
+    assert desk.world.people() == []
+    assert SECRET not in str(log.calls) + answer.text + repr(desk.client.config)
 
 
 def test_endpoints_without_encryption_are_not_used(desk: Desk) -> None:
@@ -502,14 +453,12 @@ OIDC = {
     ids=str,
 )
 def test_settings_that_cannot_work_are_refused(changes: dict[str, str], words: str) -> None:
-    """By `check-config` too, without a request."""
     flags = [f"{key}={value}" for key, value in (OIDC | changes).items()]
     with pytest.raises(SettingsError, match=words):
         web_options(load_settings(None, flags).settings)
 
 
 def test_the_secret_comes_from_a_file_or_a_setting(tmp_path: Path) -> None:
-    """Never from both, and is not shown."""
     path = tmp_path / "secret"
     path.write_text("from the file\n")
     flags = [f"{key}={value}" for key, value in OIDC.items()]
@@ -527,7 +476,6 @@ def test_the_secret_comes_from_a_file_or_a_setting(tmp_path: Path) -> None:
 
 
 def test_a_desk_starts_while_its_provider_is_away(provider: OpenIdProvider) -> None:
-    """And not with one that says it is another."""
     flags = [f"{key}={value}" for key, value in OIDC.items()]
     flags += [f"oidc.issuer={provider.issuer}"]
     provider.broken = {"/.well-known/openid-configuration": (503, b"")}

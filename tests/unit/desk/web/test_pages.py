@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from desk.core.items import DecisionKind, Origin, State
 from desk.errors import DatabaseRefused, DatabaseUnavailable
-from desk.service import reviewing
 from desk.service.guidelines import section_for
-from desk.web import strings, templates
+from desk.store.types import Role
+from desk.web import templates
+from desk.web.strings import WORDS
 from desk.web.templates import blocks
 from tests.support.desk_browser import METRICS, NewBrowser, field
 from tests.support.desk_world import DeskWorld
+from worker.contract.exchange import AdviceKind, Purpose, Verdict
+from worker.contract.scoring import ReviewReason
 
-PAGES: tuple[str, ...] = (
-    "/",
-    "/review",
-    "/adjudicate",
-    "/search?q=parcel",
-    "/clusters",
-    "/guidelines",
-)
-PAGES += ("/accuracy", "/guidelines/edit", "/my-day", "/people", "/log", "/nowhere")
-PAGES += ("/load", "/export", "/advice", "/proposals")
-WEB = Path(templates.FOLDER).parent
+PAGES = (
+    "/", "/review", "/adjudicate", "/search?q=parcel", "/clusters", "/guidelines", "/accuracy",
+    "/guidelines/edit", "/my-day", "/people", "/log", "/nowhere", "/load", "/export", "/advice",
+    "/proposals",
+)  # fmt: skip
 
 
 def test_every_page_holds_to_the_policy(world: DeskWorld, browser: NewBrowser) -> None:
@@ -51,22 +49,16 @@ def test_every_page_holds_to_the_policy(world: DeskWorld, browser: NewBrowser) -
         assert not re.search(r'(?:src|href|action)="(?!/|#)', page), path
 
 
-def test_every_word_is_in_the_catalogue_and_used() -> None:
-    """A key that is missing would be an error page; one that is left over misleads translators."""
-    sources = [*WEB.rglob("*.py"), *WEB.rglob("*.html")]
-    written = "\n".join(path.read_text("utf-8") for path in sources if path.name != "strings.py")
-    used = set(re.findall(r"""\b(?:t|_say|_p)\(\s*f?["']([a-z0-9_.]+)["']\s*[,)]""", written))
-    used |= set(re.findall(r'link="([a-z_.]+)"', written))
-    begun = set(re.findall(r"""\bt\(\s*["']([a-z_]+\.)["'] ~""", written)) | {"error."}
-    begun |= set(re.findall(r"""\bt\(\s*f["']([a-z_]+\.)\{""", written))
-    assert used <= set(strings.ENGLISH)
-    assert begun >= {"reason.", "state.", "role.", "kind.", "nothing."}
-    left = {key for key in set(strings.ENGLISH) - used if not key.startswith(tuple(begun))}
-    assert left == set()
+def test_every_value_that_a_page_shows_has_words() -> None:
+    values = {
+        "advice_kind": AdviceKind, "kind": DecisionKind, "origin": Origin, "purpose": Purpose,
+        "reason": ReviewReason, "role": Role, "state": State, "verdict": Verdict,
+    }  # fmt: skip
+    for family, kind in values.items():
+        assert {f"{family}.{value}" for value in get_args(kind)} <= WORDS.keys()
 
 
 def test_static_files_are_kept_and_change_their_address(browser: NewBrowser) -> None:
-    """By their digest; nothing else is served from there."""
     ada = browser("ada")
     for name in ("desk.css", "desk.js", "icon.svg"):
         kept = ada.get(templates.static_address(name))
@@ -102,24 +94,18 @@ def test_a_dispute_is_settled(world: DeskWorld, browser: NewBrowser) -> None:
     item = world.add("A hard one", opinions_wanted=2)
     for name, label in (("bo", "refund"), ("cy", "payment")):
         person = world.person(name)
-        reviewing.claim_item(world.desk, person, item.id)
-        reviewing.decide(
-            world.desk, person, item.id, label, request_id=world.request(), note=f"{name} thinks"
-        )
+        world.decide(person, label, item.id, note=f"{name} thinks")
     ada = browser("ada", "adjudicator")
     page = ada.open("/adjudicate").text
-    assert "A hard one" in page
     assert "bo thinks" in page
     assert len(set(re.findall("annotator-[0-9a-f]{8}", page))) == 2
     values = {"item": field(page, "item"), "request": field(page, "request")}
-    assert ada.post("/adjudicate", {**values, "action": "skip"}).status_code == 409
     assert ada.post("/adjudicate", {**values, "action": "label:payment"}).status_code == 303
     assert world.item(item.id).outcome_label == "payment"
     assert "There are no disputes for you" in ada.open("/adjudicate").text
 
 
 def test_search_finds_and_pages(world: DeskWorld, browser: NewBrowser) -> None:
-    """By words, label and state; from there an item can be decided."""
     world.add_all([(f"A lost umbrella number {n}", {}) for n in range(30)])
     ada = browser("ada")
     page = ada.get("/search?q=umbrella").text
@@ -127,9 +113,6 @@ def test_search_finds_and_pages(world: DeskWorld, browser: NewBrowser) -> None:
     more = re.search(r'href="(/search[^"]+page=1[^"]*)"', page)
     assert more is not None
     assert ada.get(more[1].replace("&amp;", "&")).text.count("A lost umbrella") == 5
-    found = re.search(r'href="(/review\?item=\d+)"', page)
-    assert found is not None
-    assert "A lost umbrella" in ada.open(found[1]).text
     assert "Nothing was found" in ada.get("/search?q=umbrella&state=decided").text
     assert ada.get("/search?q=%22%29+OR+*&label=x&state=y&page=-1").status_code == 200
 
@@ -174,7 +157,6 @@ def test_guidelines_are_written_and_kept(world: DeskWorld, browser: NewBrowser) 
 
 
 def test_guidelines_are_headings_lists_and_paragraphs() -> None:
-    """And nothing else."""
     found = blocks("# A\ntext\nmore\n\n- one\n  and on\n- two\n1. three\n\nend")
     assert [(each.kind, each.lines) for each in found] == [
         ("heading", ["A"]),
@@ -194,7 +176,6 @@ def test_a_guideline_of_one_long_line_is_quick() -> None:
 
 
 def test_the_log_says_who_saw_and_did_what(world: DeskWorld, browser: NewBrowser) -> None:
-    """And no message."""
     world.add("Where is my secret parcel?")
     ada = browser("ada", "owner")
     ada.open("/review")
@@ -265,7 +246,6 @@ def test_a_desk_without_its_tables_is_alive_and_not_well(
     [
         (b"x" * 2_100_000, "application/x-www-form-urlencoded", 413),
         (b"a=1", "multipart/form-data; boundary=x", 415),
-        (b"a=1", "application/json", 415),
         (b"&".join(b"a=1" for _ in range(3000)), "application/x-www-form-urlencoded", 400),
         (b"a=%ff", "application/x-www-form-urlencoded", 400),
         (b"\xff", "application/x-www-form-urlencoded", 400),
@@ -274,6 +254,5 @@ def test_a_desk_without_its_tables_is_alive_and_not_well(
 def test_what_is_no_form_of_ours_is_refused(
     browser: NewBrowser, body: bytes, kind: str, status: int
 ) -> None:
-    """Before it is looked into."""
     sent = browser("ada").client.post("/review", content=body, headers={"content-type": kind})
     assert sent.status_code == status

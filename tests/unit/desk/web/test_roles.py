@@ -54,7 +54,6 @@ WHO_MAY: dict[tuple[str, str], Role | None] = {
 
 
 def test_the_table_has_every_page() -> None:
-    """A new page is in the table, with who may."""
     assert {(page.method, page.path): page.role for page in find_pages()} == WHO_MAY
 
 
@@ -77,7 +76,6 @@ def test_each_page_lets_in_its_roles_alone(browser: NewBrowser, role: Role | Non
 
 
 def test_a_form_without_its_token_does_nothing(browser: NewBrowser) -> None:
-    """Nor with the token of somebody else's session."""
     ada, mallory = browser("ada", "owner"), browser("mallory", "owner")
     for (method, path), needed in WHO_MAY.items():
         if method == "POST" and needed is not None:
@@ -86,7 +84,6 @@ def test_a_form_without_its_token_does_nothing(browser: NewBrowser) -> None:
 
 
 def test_a_form_from_another_site_does_nothing(browser: NewBrowser) -> None:
-    """Whatever it carries."""
     ada = browser("ada", "owner")
     refused = ada.post("/review", {"action": "undo"}, origin="https://elsewhere.example")
     assert refused.status_code == 403

@@ -17,12 +17,11 @@ from desk.app import web_options
 from desk.cli.main import app
 from desk.errors import Refused, SettingsError
 from desk.settings import Settings, SignInSettings, WebSettings
-from desk.store import people as store
 from desk.web import server
 from desk.web.server import serve
 from desk.web.visit import WebOptions
 from tests.support.desk_databases import NewDatabase
-from tests.support.desk_world import DeskWorld
+from tests.support.desk_world import Command, DeskWorld
 from tests.support.processes import free_ports
 
 UNFINISHED = (
@@ -195,7 +194,6 @@ def test_metrics_and_pages_cannot_share_a_port() -> None:
 
 
 def test_an_address_of_nobody_is_a_wrong_setting(world: DeskWorld) -> None:
-    """Not a traceback."""
     with (
         pytest.raises(SettingsError, match=r"web\.host"),
         serve(world.desk, WebOptions(host="192.0.2.1", port=0)),
@@ -204,7 +202,6 @@ def test_an_address_of_nobody_is_a_wrong_setting(world: DeskWorld) -> None:
 
 
 def test_cookies_are_secure_unless_nobody_else_listens() -> None:
-    """Unless it is said otherwise."""
     public = Settings(
         web=WebSettings(host="0.0.0.0"), sign_in=SignInSettings(method="local", session_hours=1)
     )
@@ -213,16 +210,6 @@ def test_cookies_are_secure_unless_nobody_else_listens() -> None:
     assert not web_options(Settings()).secure
     behind = Settings(web=WebSettings(secure_cookies=True), sign_in=SignInSettings(method="local"))
     assert web_options(behind).secure
-
-
-def test_check_config_refuses_what_is_not_safe() -> None:
-    """Before anybody relies on it."""
-    flags = ["-s", "web.host=0.0.0.0", "-s", f"project.taxonomy={TAXONOMY}"]
-    done = CliRunner().invoke(app, ["check-config", *flags])
-    assert done.exit_code == 2
-    assert "sign_in.method is none" in done.stderr
-    done = CliRunner().invoke(app, ["check-config", *flags, "-s", "sign_in.method=local"])
-    assert (done.exit_code, done.stderr) == (0, "")
 
 
 def test_people_are_added_and_changed(new_database: NewDatabase) -> None:
@@ -249,28 +236,12 @@ def test_people_are_added_and_changed(new_database: NewDatabase) -> None:
     assert "a long enough" not in listed
 
 
-def test_exports_and_backups_are_logged(world: DeskWorld, tmp_path: Path) -> None:
-    """Both take messages out of the desk."""
-    world.database.close()
-    labels = tmp_path / "taxonomy.toml"
-    labels.write_text(
-        'name = "shop"\nversion = "1"\ndescription = "What customers write about."\n'
-        + "".join(
-            f'[[labels]]\nname = "{each.name}"\ndescription = "{each.description}"\n'
-            for each in world.taxonomy.labels
-        )
-    )
-    url = world.database.engine.url.render_as_string(hide_password=False)
-    settings = ["-s", f"database.url={url}", "-s", f"project.taxonomy={labels}"]
-    runner = CliRunner()
-    done = runner.invoke(app, ["export", "--out", str(tmp_path / "out"), *settings])
-    assert done.exception is None, done.output
+def test_exports_and_backups_are_logged(world: DeskWorld, command: Command, tmp_path: Path) -> None:
+    command("export", "--out", str(tmp_path / "out"))
     expected = [("decisions.exported", {"project": "inbox", "decisions": 0})]
     if world.database.is_sqlite:
-        done = runner.invoke(app, ["backup", "--out", str(tmp_path / "copy.db"), *settings])
-        assert done.exception is None, done.output
+        command("backup", "--out", str(tmp_path / "copy.db"))
         size = (tmp_path / "copy.db").stat().st_size
         expected.insert(0, ("database.backed_up", {"file": "copy.db", "bytes": size}))
-    with world.database.read() as tx:
-        entries = store.log_entries(tx, limit=len(expected))
+    entries = world.log()[: len(expected)]
     assert [(each["action"], each["detail"]) for each in entries] == expected

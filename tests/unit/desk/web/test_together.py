@@ -51,7 +51,6 @@ def test_messages_of_a_search_are_decided_together(world: DeskWorld, browser: Ne
 
 
 def test_a_blind_message_is_not_decided_with_others(world: DeskWorld, browser: NewBrowser) -> None:
-    """Whatever the form says."""
     blind = world.add("A blind parcel", origin="audit", sample_share=0.02)
     ada = browser("ada")
     ada.open(f"/review?item={blind.id}")
@@ -61,7 +60,6 @@ def test_a_blind_message_is_not_decided_with_others(world: DeskWorld, browser: N
 
 
 def test_masked_words_find_nothing_to_decide(database: Database) -> None:
-    """Or the search would tell whose message it is."""
     policy = Policy(masked_roles=frozenset({"reviewer"}))
     world = DeskWorld(database, policy)
     for n in range(2):
