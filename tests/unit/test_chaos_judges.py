@@ -27,14 +27,6 @@ def test_a_stall_is_from_the_last_progress_to_the_next() -> None:
     assert watch([(0.0, 5, 5), (8.0, 5, 9), (9.5, 9, 9)]) == [Stall(0, 8.0, 9.5)]
 
 
-def test_committed_offsets_that_go_back_are_told() -> None:
-    """Anyone who set them back: what lies between is done twice."""
-    found = StallWatch(1)
-    for now, committed in enumerate((5, 7, 3, 4)):
-        found.take(float(now), {0: committed}, {0: 9})
-    assert found.steps_back == [(0, 7, 3)]
-
-
 def test_what_a_fault_explains_is_no_stall_of_a_healthy_partition() -> None:
     """Only its partitions, only while it lasts."""
     stall = Stall(3, 10.0, 20.0)
@@ -68,19 +60,3 @@ def test_a_steady_process_is_flat_and_a_leak_is_told(seed: int) -> None:
     assert all(line.is_flat for line in trends(usages(0.0, seed)))
     told = {line.name: line.is_flat for line in trends(usages(60.0, seed))}
     assert told == {"rss_mb": False, "descriptors": True, "threads": True}
-
-
-@pytest.mark.parametrize("leaked", ["descriptors", "threads"])
-def test_a_handle_a_minute_is_told(leaked: str) -> None:
-    """Of each kind."""
-    base = usages(0.0, 1)
-    grown = [
-        Usage(
-            usage.at_s,
-            usage.rss_mb,
-            usage.descriptors + (n / 6 if leaked == "descriptors" else 0),
-            usage.threads + (n / 6 if leaked == "threads" else 0),
-        )
-        for n, usage in enumerate(base)
-    ]
-    assert [line.name for line in trends(grown) if not line.is_flat] == [leaked]

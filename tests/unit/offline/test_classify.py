@@ -165,20 +165,6 @@ def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
         list(label_in_order(_labeller(), engine, rows, silence_s=0.05))
 
 
-def test_a_source_that_fails_ends_the_labelling() -> None:
-
-    def broken() -> Iterator[Row]:
-        yield file_row("t", 1, SupportMessage("where is it", None))
-        raise SettingsError("line 2 is not readable")
-
-    engine = _engine()
-    results = label_in_order(_labeller(), engine, broken(), silence_s=5)
-    assert next(results)[0].name == "line 1"
-    with pytest.raises(SettingsError, match="line 2"):
-        next(results)
-    engine.close()
-
-
 EXPORT = [("id", "body", "label"), ("T-1", "=where, is it?", "old"), ("T-2", "", "old")]
 
 
@@ -300,16 +286,6 @@ def test_one_text_on_a_terminal_is_a_few_lines(
     ]
     classify._print_result(Rejected("not_json", "decode", "at [/x]"))
     assert capsys.readouterr().out == "no label  not_json: at [/x]\n"
-
-
-def test_an_out_of_scope_score_is_shown_where_there_is_one(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    decision = Decision("billing", 0.6, {"billing": 0.6, "other": 0.4}, None, out_of_scope=-1.25)
-    classify._print_result(Classified(decision, None, False, ("out_of_scope",), Timing(0, 0)))
-    shown = capsys.readouterr().out
-    assert "out of scope  -1.250" in shown
-    assert "for review: out_of_scope" in shown
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"message":' * 100_000, "{", "9" * 5_000])

@@ -185,13 +185,6 @@ def test_it_resumes_at_its_groups_offsets(settings: Settings) -> None:
     assert chosen_of(run_replay(settings, request(), unopened)) == 0
 
 
-def test_counting_opens_no_model_and_writes_nothing(settings: Settings) -> None:
-    counted = run_replay(settings, request(execute=False), unopened)
-    assert (chosen_of(counted), counted.labelled) == (4, 0)
-    assert not counted.at_most
-    assert not replayed(settings)
-
-
 def test_a_range_alone_is_each_record_in_it(
     world: tuple[KafkaWorld, list[Record]], settings: Settings
 ) -> None:
@@ -204,12 +197,6 @@ def test_a_range_alone_is_each_record_in_it(
     assert done.chosen == {1: len(meant) + 1}
     assert done.labelled + done.dead == len(meant)
     assert {place[1:] for place in replayed(settings)} == meant
-
-
-def test_a_choice_within_a_range(settings: Settings) -> None:
-    within = RecordRange(offsets={0: (0, 5), 1: (4, 99)})
-    counted = run_replay(settings, request(records=within, execute=False), unopened)
-    assert dict(counted.chosen) == {0: 1, 1: 1}
 
 
 def test_one_name_is_one_replay(settings: Settings) -> None:
@@ -348,16 +335,6 @@ def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on(
     assert read_dead_letter(letter.headers).reason == "deadline_exceeded"
 
 
-def test_what_is_answered_at_last_keeps_its_label() -> None:
-    engine = Forgetful()
-    timer = threading.Timer(0.15, lambda: engine.kept[0].set_result(scores("billing", 0.9)))
-    timer.start()
-    records = [toy_record(value, offset=offset) for offset, value in enumerate((b"never", b"hi"))]
-    outcomes = label_records(toy_serving_adapter(engine), records, max_attempts=1, silence_s=0.1)
-    timer.join()
-    assert all(isinstance(outcome, Classified) for outcome in outcomes)
-
-
 def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
     """Like a cascade whose second stage hangs, which its first stage does not show."""
 
@@ -371,13 +348,6 @@ def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
     records = [toy_record(b"never")]
     with pytest.raises(EngineDied, match="the fake engine died"):
         label_records(toy_serving_adapter(Dying()), records, max_attempts=1, silence_s=0.1)
-
-
-def test_a_slow_engine_is_waited_for() -> None:
-    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.05, concurrency=1))
-    records = [toy_record(b"hi", offset=offset) for offset in range(10)]
-    outcomes = label_records(adapter, records, max_attempts=1, silence_s=0.3)
-    assert all(isinstance(outcome, Classified) for outcome in outcomes)
 
 
 def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
