@@ -15,7 +15,6 @@ from worker.contract import Decision
 from worker.contract.errors import RecordRefused
 from worker.contract.records import (
     Correction,
-    MachineLabel,
     OutputRecord,
     Retraction,
     correct,
@@ -23,7 +22,6 @@ from worker.contract.records import (
     read_output,
     to_json,
 )
-from worker.contract.records.identity import AdapterRef
 from worker.records.encode import OutputEncoder
 from worker.records.schemas import json_schema
 from worker.records.types import Classified, Timing
@@ -131,15 +129,6 @@ def test_any_correction_reads_back_and_is_valid(
     )
     assert read_correction(to_json(found)) == found
     VALIDATOR.validate(json.loads(to_json(found)))
-
-
-def test_it_keeps_the_models_answer() -> None:
-    said = output()
-    made_by = AdapterRef(said.adapter.name, said.adapter.digest)
-    assert corrected().machine == MachineLabel("billing", said.confidence, made_by)
-    assert not corrected().agrees
-    assert corrected(label="billing").agrees
-    assert corrected().id == said.id
 
 
 @pytest.mark.parametrize(
