@@ -199,7 +199,6 @@ def test_two_real_adapters_on_a_topic(
     assert found["adapters"]["second"]["digest"] == read_manifest(weakened).digest
     assert (found["messages"], found["without_label"]) == (100, 1)
     assert 0.7 < found["agreement"] < 1
-    assert 0.6 < found["kappa"] < 1
     assert len(found["disagreements"]) == found["messages"] - found["agreed"] > 0
     assert len(out.read_text().splitlines()) == len(found["disagreements"]) + 1
     topic = arena.topics["in"]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Any
 
 import openpyxl
@@ -163,6 +163,25 @@ def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
     rows = [file_row("t", 1, SupportMessage("where is it", None))]
     with pytest.raises(EngineDied, match="answered nothing"):
         list(label_in_order(_labeller(), engine, rows, silence_s=0.05))
+
+
+def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
+    """Like a cascade whose second stage hangs, which its first stage does not show."""
+
+    class Dying(FakeEngine):
+        def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+            if self.first:
+                self.first = False
+                return Future()
+            Timer(0.02, self.die).start()
+            return super().submit(prompt_ids)
+
+        first = True
+
+    rows = [file_row("t", 1, SupportMessage("never", None))]
+    engine = Dying(lambda _: scores("billing"), service_s=0.0)
+    with pytest.raises(EngineDied, match="the fake engine died"):
+        list(label_in_order(_labeller(), engine, rows, silence_s=0.1))
 
 
 EXPORT = [("id", "body", "label"), ("T-1", "=where, is it?", "old"), ("T-2", "", "old")]
