@@ -200,8 +200,6 @@ FAULTS = [
     delete,
     misclassify,
     fail(AdapterRefused("adapter", "is of another base")),
-    fail(SettingsError("vLLM is not installed")),
-    fail(EngineDied("the engine's processes are gone")),
     fail(RuntimeError("CUDA out of memory")),
 ]
 

@@ -209,20 +209,3 @@ def test_what_waits_is_pending_and_then_done(world: KafkaWorld, verify: Verify) 
     found = json.loads(verify("--json").stdout)
     assert (found["proven"], found["waiting"], found["retries"]) == (True, 0, 1)
     assert found["results"] == RETRIED
-
-
-def test_a_foreign_retry_record_is_reported_by_its_place(world: KafkaWorld, verify: Verify) -> None:
-    published(world, [Outgoing(world.topics["retry"], None, b"planted text")])
-    found = json.loads(verify("--json").stdout)
-    (offender,) = found["offenders"]
-    assert offender["fault"] == "unreadable"
-    assert offender["place"].startswith(f"{world.topics['retry']}-0-")
-    assert "planted text" not in json.dumps(found)
-
-
-def test_it_is_not_judged_as_an_input(world: KafkaWorld, verify: Verify) -> None:
-    """Its messages are judged under their input topic."""
-    done = verify("--topic", world.topics["retry"])
-    assert isinstance(done.exception, SettingsError)
-    assert done.exception.exit_code == EXIT_SETTINGS
-    assert world.topics["in"] in str(done.exception)

@@ -208,12 +208,12 @@ def test_a_canary_whose_answers_are_all_rejected_is_stopped(tmp_path: Path) -> N
     assert 50 <= len(dead) < 120
 
 
-def rejecting(rate: float, share: float, seed: int, main_rate: float = 0.0) -> ArmComparison:
+def rejecting(rate: float, share: float, seed: int) -> ArmComparison:
     """A trial of at most 1,600 messages in which some answers are rejected."""
     rng, comparison = random.Random(seed), ArmComparison(make_judge_policy())
     for number in range(1_600):
         canary = rng.random() < share
-        rejected = rng.random() < (rate if canary else main_rate)
+        rejected = canary and rng.random() < rate
         comparison.add(
             number.to_bytes(4, "big"),
             canary=canary,
@@ -230,12 +230,6 @@ def test_a_canary_that_rejects_is_stopped_soon(rate: float, most: int) -> None:
     trials = [rejecting(rate, share, seed) for share in (0.25, 0.5) for seed in range(8)]
     assert {trial.worse for trial in trials} == {"rejected"}
     assert sorted(trial.messages for trial in trials)[len(trials) // 2] <= most
-
-
-def test_a_canary_that_rejects_as_often_as_the_main_adapter_is_not_stopped() -> None:
-    """At most one in a hundred is stopped."""
-    trials = [rejecting(0.2, 0.5, seed, main_rate=0.2) for seed in range(60)]
-    assert sum(trial.worse is not None for trial in trials) <= 2
 
 
 def test_a_canary_whose_pointer_is_written_again_starts_over(tmp_path: Path) -> None:
@@ -311,14 +305,3 @@ def test_false_stops_are_rare_although_every_block_is_tested() -> None:
             highest = max(highest, evidence.value)
         crossed += highest >= 20
     assert crossed / 300 < 0.05
-
-
-def test_evidence_grows_for_a_worse_first_arm_only() -> None:
-    worse, better, same = Evidence(), Evidence(), Evidence()
-    for _ in range(50):
-        worse.add(5, 2, 15, 2)
-        better.add(5, 0, 15, 4)
-        same.add(5, 1, 15, 3)
-    assert worse.value > 1000
-    assert better.value < 0.1
-    assert same.value < 1

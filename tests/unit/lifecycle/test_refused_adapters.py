@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from structlog.testing import capture_logs
 
 from tests.support.follower import AdapterStore, FakeLoader, Follower
@@ -114,14 +113,6 @@ def _rest(base: BaseModel) -> tuple[Any, ...]:
 def test_an_adapter_whose_prompts_tokenize_differently_is_refused(follower: Follower) -> None:
     golden = replace(TWO.golden[0], ids=(*TWO.golden[0].ids[:-1], 99))
     assert refuse(follower, replace(TWO, golden=(golden,)))[0] == "tokenizer"
-
-
-@pytest.mark.parametrize("error", [EngineDied("no memory"), TimeoutError()])
-def test_an_adapter_that_the_engine_cannot_load_is_refused(
-    follower: Follower, error: Exception
-) -> None:
-    follower.loader.failures = [error]
-    assert refuse(follower, TWO)[0] == "engine"
 
 
 def test_an_adapter_is_tried_on_the_probes_in_its_directory(follower: Follower) -> None:
