@@ -59,8 +59,12 @@ def store(tmp_path: Path) -> Path:
 def test_settings_topic_and_messages_of_the_user_reach_the_worker(tmp_path: Path) -> None:
     wish = Wish(
         5,
-        topic="tickets",
-        sets=("kafka.output_topic=filed", "loop.max_in_flight=7", "records.text_fields=body"),
+        sets=(
+            "kafka.input_topics=tickets",
+            "kafka.output_topic=filed",
+            "loop.max_in_flight=7",
+            "records.text_fields=body",
+        ),
     )
     plan, settings = make_plan(wish), effective(wish, tmp_path)
     assert settings.kafka.input_topics == ("tickets",)
