@@ -22,8 +22,9 @@ from worker.contract.scoring import Thresholds
 from worker.contract.store import Found, find_adapter, read_pointer
 from worker.core.arms import MAIN, SHADOW, AdapterRouter, TrafficSplit
 from worker.core.labeller import Labeller, ServingAdapter
-from worker.engine.open import OpenedEngine, begin_to_open, open_engine
+from worker.engine.open import KindLoader, OpenedEngine, open_engine
 from worker.engine.port import Declined, Engine
+from worker.engine.vllm_config import begin_to_import, vllm_is_installed
 from worker.errors import SettingsError
 from worker.lifecycle.arm_controller import (
     ArmController,
@@ -131,12 +132,15 @@ def make_serving_adapter(
 
 
 def begin_to_open_model(settings: Settings) -> None:
-    """Start preparing the engine in the background (``begin_to_open``); return at once. Problems
-    with the adapter are reported when it is opened."""
-    if settings.model.adapter is None:
+    """Start importing vLLM in another process, if the adapter will need it, while this one checks
+    settings and topics; return at once. Problems with it are reported when it is opened."""
+    model = settings.model
+    if model.adapter is None:
         return
     with suppress(AdapterRefused):
-        begin_to_open(find_adapter(settings.model.adapter).directory, settings.model.engine_args)
+        manifest = read_manifest(find_adapter(model.adapter).directory)
+        if "vllm" in KindLoader.engines_of(manifest) and vllm_is_installed():
+            begin_to_import(model.engine_args)
 
 
 def require_adapter(settings: Settings) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -132,29 +131,6 @@ def test_each_message_gets_its_label_and_sigterm_drains(
     ids = [json.loads(value)["message_id"] for value in read(settings, "out")]
     assert ids == [str(number) for number in range(COUNT)]
     assert read(settings, "dead") == [b"{"]
-
-
-@pytest.mark.usefixtures("handlers")
-def test_the_garbage_collector_skips_start_up_objects(
-    broker: MockKafka, settings: Settings
-) -> None:
-    """Scanning it took a tenth of the loop's time."""
-    before = gc.get_freeze_count()
-    frozen: list[int] = []
-
-    def respond(_: Sequence[int]) -> Answer:
-        frozen.append(gc.get_freeze_count())
-        os.kill(os.getpid(), signal.SIGTERM)
-        return scores("delivery")
-
-    def opened(_: Settings) -> OpenedEngine:
-        engine = FakeEngine(respond, service_s=0.0005)
-        return OpenedEngine(engine, small_manifest(), ENCODERS, "merged")
-
-    publish(broker, messages()[:1])
-    run_worker(settings, opened)
-    assert frozen[0] > before
-    assert gc.get_freeze_count() <= before
 
 
 @pytest.mark.usefixtures("handlers")

@@ -30,19 +30,3 @@ def test_a_steady_process_is_flat_and_a_leak_is_told(seed: int) -> None:
     assert all(line.is_flat for line in trends(usages(0.0, seed)))
     told = {line.name: line.is_flat for line in trends(usages(60.0, seed))}
     assert told == {"rss_mb": False, "descriptors": True, "threads": True}
-
-
-@pytest.mark.parametrize("leaked", ["descriptors", "threads"])
-def test_a_handle_a_minute_is_told(leaked: str) -> None:
-    """Of each kind."""
-    base = usages(0.0, 1)
-    grown = [
-        Usage(
-            usage.at_s,
-            usage.rss_mb,
-            usage.descriptors + (n / 6 if leaked == "descriptors" else 0),
-            usage.threads + (n / 6 if leaked == "threads" else 0),
-        )
-        for n, usage in enumerate(base)
-    ]
-    assert [line.name for line in trends(grown) if not line.is_flat] == [leaked]

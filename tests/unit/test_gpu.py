@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,8 @@ from packaging.markers import Marker
 from tests.gpu import page
 from tests.gpu.page import (
     GPUS,
-    HIT,
     NO_HIT,
     QWEN2_7B,
-    Prompt,
-    Shape,
-    lora_flops,
-    memory,
-    message_flops,
     message_seconds,
 )
 
@@ -57,7 +50,6 @@ def test_the_worker_and_the_page_start_vllm_with_the_same_variables() -> None:
 # The arithmetic of docs/sizing.md against figures worked out by hand.
 
 
-TINY = Shape("tiny", 2, 8, 16, 2, 1, 4, 32)
 L4, A10G, A100, H100 = GPUS
 
 
@@ -67,43 +59,10 @@ def test_the_7b_has_as_many_weights_as_its_card_says() -> None:
     assert round(QWEN2_7B.block_weights / 1e9, 2) == 6.53
 
 
-def test_a_tiny_model_is_counted_weight_by_weight() -> None:
-    # q 8x8, k and v 8x4, o 8x8, gate and up 8x16, down 16x8
-    block = 64 + 32 + 32 + 64 + 128 + 128 + 128
-    assert TINY.block_weights == 2 * block == 1152
-    # two tables of 32x8, two norms of 8 a block and a last one
-    assert TINY.parameters == 1152 + 2 * 256 + 2 * 16 + 8
-    assert replace(TINY, tied=True).parameters == TINY.parameters - 256
-    assert replace(TINY, qkv_bias=True).parameters == TINY.parameters + 2 * 16
-    assert TINY.kv_bytes == 2 * 2 * 1 * 4 * 2
-
-
-def test_an_adapter_of_the_7b_is_what_the_recipe_says() -> None:
-    """40.4e6 weights at rank 16 (config/trainer.toml), half a percent of the work."""
-    assert QWEN2_7B.adapter_weights(16) == 40_370_176
-    linear, rest = message_flops(QWEN2_7B, NO_HIT)
-    assert lora_flops(QWEN2_7B, 16, NO_HIT) / (linear + rest) == pytest.approx(0.0061, abs=2e-4)
-
-
-def test_the_work_of_a_message_is_counted_token_by_token() -> None:
-    """Three tokens, the first from the cache: two are computed, and see two and three."""
-    linear, rest = message_flops(TINY, Prompt(3, 1))
-    assert linear == 2 * 1152 * 2
-    assert rest == 4 * 2 * 8 * (2 + 3) + 2 * 256
-
-
 def test_the_7b_on_an_l4_by_hand() -> None:
     """304 tokens x 13.05 GFLOP are 3.97 TFLOP; at 60 % of 121 TFLOP/s 56 ms, and 8 ms for LoRA."""
     seconds = message_seconds(QWEN2_7B, L4, "bf16", NO_HIT, mfu=0.6)
     assert seconds == pytest.approx(0.0555 + 0.0083, rel=0.02)
-
-
-def test_a_7b_fits_24_gb_with_room_for_messages() -> None:
-    """Weights 15.2, two adapters 0.16, states and logits 0.54, context 1.5 of 21.6 GB."""
-    found = memory(QWEN2_7B, L4, "bf16")
-    assert found.adapters == pytest.approx(0.1615e9, rel=1e-3)
-    assert found.kv == pytest.approx(4.16e9, rel=0.01)
-    assert found.kv / QWEN2_7B.kv_bytes > L4.sequences * HIT.new
 
 
 def test_the_page_is_what_the_arithmetic_says() -> None:

@@ -5,14 +5,9 @@ Each function of ``tests.fuzz.texts`` gets the same hostile texts, once and four
 
 from __future__ import annotations
 
-import random
-import re
-import time
-from collections.abc import Callable
-
 import pytest
 
-from tests.fuzz.slow import Recipe, cpu_s, search, steps
+from tests.fuzz.slow import Recipe, cpu_s, steps
 from tests.fuzz.texts import ENTRIES
 
 pytestmark = pytest.mark.slow
@@ -56,41 +51,3 @@ def test_four_times_the_text_takes_four_times_as_long(name: str, every: int) -> 
             continue
         once, four_times = (cpu_s(run, recipe.text(n), repeats=3) for n in (4_000, 16_000))
         assert four_times < 8 * max(once, 0.005), recipe
-
-
-def _count_each(text: str) -> None:
-    for _ in range(text.count("@")):
-        sorted(text[::20])
-
-
-def _wait(text: str) -> None:
-    end = time.thread_time() + len(text) * 5e-6
-    while time.thread_time() < end:
-        pass
-
-
-SLOW: dict[str, Callable[[str], object]] = {
-    "all before what is not there": lambda text: re.search(r"(?:.|\n)+\x07", text[::4]),
-    "each at sign reads all": _count_each,
-    "digits in several ways": lambda text: re.fullmatch(r"(?:\w+ ?)*", text[-20:]),
-    "linear, and long": _wait,
-}
-
-
-@pytest.mark.parametrize("name", SLOW)
-def test_the_search_finds_what_is_slow(name: str) -> None:
-    """Squares and worse in patterns and in loops, and what takes too long for each character."""
-    found = _searched(SLOW[name])
-    assert found
-
-
-def test_the_search_accuses_nothing_that_is_linear() -> None:
-    """However busy the machine is: a growth is measured again before it is believed."""
-    assert _searched(lambda text: [character.upper() for character in text.split(" ")]) == []
-
-
-def _searched(run: Callable[[str], object]) -> list[str]:
-    return search(
-        "planted", run, [], 0.004, rng=random.Random(1), more=lambda tried: tried < 240,
-        sizes=(90, 2_000), proof_sizes=(2_000, 4_000, 8_000),
-    ).slow  # fmt: skip

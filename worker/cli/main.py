@@ -116,14 +116,6 @@ def demo(
     input_format: InputFormat = None,
     field: MessageField = None,
     label_field: LabelField = None,
-    topic: Annotated[
-        str | None,
-        typer.Option("--topic", help="Topic of the messages [default: support.messages]."),
-    ] = None,
-    bootstrap_servers: Annotated[
-        str | None,
-        typer.Option(help="Use this cluster instead of a local Kafka; creates topics there."),
-    ] = None,
     desk: Annotated[
         bool,
         typer.Option(
@@ -143,7 +135,8 @@ def demo(
     """Show the whole system on this machine: no Docker, no GPU, nothing to prepare.
 
     Starts Apache Kafka on loopback and a worker with a small model, publishes sample messages of a
-    shop's support desk, and shows each label as it arrives. Leaves nothing running.
+    shop's support desk, and shows each label as it arrives. Leaves nothing running. With
+    -s kafka.bootstrap_servers=HOST:PORT it uses that cluster, and creates topics there.
 
     Your own model, on your own messages:
 
@@ -154,10 +147,7 @@ def demo(
     from worker.offline.message_files import MessageFile
 
     file = None if source is None else MessageFile(source, input_format, field, label_field)
-    wish = Wish(
-        messages, model, keep, desk, folder, bootstrap_servers, tuple(sets or ()), topic, file
-    )
-    sys.exit(run_demo(wish))
+    sys.exit(run_demo(Wish(messages, model, keep, desk, folder, tuple(sets or ()), file)))
 
 
 app.command(rich_help_panel="Try it")(classify)

@@ -11,7 +11,7 @@ import sys
 from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import ExcInfo, Processor
+from structlog.typing import Processor
 
 from worker.common.errors import format_private
 
@@ -30,7 +30,7 @@ def configure_logging(
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.ExceptionRenderer(_format_exception),
+        structlog.processors.ExceptionRenderer(lambda exc_info: format_private(exc_info[1])),
     ]
     renderer: Processor
     if console:
@@ -66,19 +66,11 @@ def configure_logging(
 
 def log_if_json(event: str, **fields: object) -> bool:
     """Log an error event (``PROGRAM.WHAT``) and return True, unless logs are for a console."""
-    if not _is_json():
+    if not any(isinstance(handler, _JsonHandler) for handler in logging.getLogger().handlers):
         return False
     structlog.get_logger(event.partition(".")[0]).error(event, **fields)
     return True
 
 
-def _is_json() -> bool:
-    return any(isinstance(handler, _JsonHandler) for handler in logging.getLogger().handlers)
-
-
 class _JsonHandler(logging.StreamHandler[TextIO]):
     """Marks a log that programs read."""
-
-
-def _format_exception(exc_info: ExcInfo) -> str:
-    return format_private(exc_info[1])

@@ -144,10 +144,10 @@ def read_samples(name: str) -> list[Sample]:
 _OPENING = (220, 87, 108, 106, 29, 190, 322, 113, 313, 76)
 
 
-def demo_samples(count: int, seed: int = 7) -> list[Sample]:
+def demo_samples(count: int) -> list[Sample]:
     """Choose messages that no shipped model was trained on: ten plain ones, then the others in
     random order, one in twenty of all out of scope."""
-    draw = random.Random(seed)  # noqa: S311 - a shuffle, not cryptography
+    draw = random.Random(7)  # noqa: S311 - a shuffle, not cryptography
     known = read_samples("holdout.jsonl")
     opening = [known[line - 1] for line in _OPENING]
     rest = [sample for sample in known if sample not in opening]

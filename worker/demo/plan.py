@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -26,23 +26,32 @@ from worker.demo.models import (
 from worker.errors import SettingsError
 from worker.offline.message_files import MessageFile, read_rows
 from worker.serving import record_layout
-from worker.settings import LoadedSettings, RecordSettings, Settings, load_settings
+from worker.settings import RecordSettings, Settings, load_settings
 
 INPUT, OUTPUT = "support.messages", "support.labels"
 REVIEW, DEAD = "support.labels.review", "support.labels.dead"
 CORRECTIONS = "support.labels.corrections"
 PARTITIONS = 4
+_DEFAULTS = {
+    "kafka.group_id": "'demo'",
+    "kafka.input_topics": f"'{INPUT}'",
+    "kafka.output_topic": f"'{OUTPUT}'",
+    "kafka.review_topic": f"'{REVIEW}'",
+    "kafka.dead_letter_topic": f"'{DEAD}'",
+    "kafka.create_topics": "true",
+    "kafka.topic_partitions": str(PARTITIONS),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """The demo's options.
 
-    At most ``count`` messages, samples or those of ``messages``, are published to ``topic`` and
-    labelled by ``model``, one that ships or the directory of an adapter or a store. ``sets`` are
-    settings of the worker (``key=value``). ``keep``: everything runs until Ctrl-C. ``desk``: with
-    the desk; implies ``keep``. ``folder`` keeps the files of Kafka and desk; None: a temporary one.
-    ``bootstrap_servers``: a cluster to use instead of a local broker.
+    At most ``count`` messages, samples or those of ``messages``, are published and labelled by
+    ``model``, one that ships or the directory of an adapter or a store. ``sets`` are settings of
+    the worker (``key=value``); they may name a cluster to use instead of a local broker. ``keep``:
+    everything runs until Ctrl-C. ``desk``: with the desk; implies ``keep``. ``folder`` keeps the
+    files of Kafka and desk; None: a temporary one.
     """
 
     count: int
@@ -50,16 +59,14 @@ class Wish:
     keep: bool = False
     desk: bool = False
     folder: Path | None = None
-    bootstrap_servers: str | None = None
     sets: Sequence[str] = ()
-    topic: str | None = None
     messages: MessageFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A wish that was checked. ``settings`` are the worker's, without those that ``flags`` add when
-    the broker and the model are known."""
+    the broker and the model are known. ``servers``: the cluster to use, if one is named."""
 
     wish: Wish
     settings: Settings
@@ -67,7 +74,7 @@ class Plan:
     own_model: Path | None
     samples: list[Sample]
     left_out: int
-    servers: str | None = field(default=None)
+    servers: str | None
 
     @property
     def topic(self) -> str:
@@ -116,7 +123,7 @@ class Plan:
         """Return the worker's settings that differ from the defaults, in TOML syntax."""
         own = dict(split_assignment(each, "--set") for each in self.wish.sets)
         return {
-            **_defaults(self.wish.topic),
+            **_DEFAULTS,
             # The worker starts before the broker and the topics exist.
             "kafka.start_timeout_s": "120",
             "kafka.client.reconnect.backoff.max.ms": "250",
@@ -131,7 +138,7 @@ class Plan:
 
 def make_plan(wish: Wish) -> Plan:
     """Check a wish. Raises SettingsError and AdapterRefused."""
-    defaults = [f"{name}={value}" for name, value in _defaults(wish.topic).items()]
+    defaults = [f"{name}={value}" for name, value in _DEFAULTS.items()]
     loaded = load_settings(None, [*defaults, *wish.sets])
     settings = loaded.settings
     if len(settings.kafka.input_topics) != 1 or settings.kafka.input_topics[0].startswith("^"):
@@ -152,29 +159,13 @@ def make_plan(wish: Wish) -> Plan:
     if own is not None:
         _check_base(directory, manifest, settings)
     samples, left_out = _samples(wish, settings.records, manifest.taxonomy.names)
-    return Plan(wish, settings, manifest, own, samples, left_out, _servers(wish, loaded))
-
-
-def _defaults(topic: str | None) -> dict[str, str]:
-    return {
-        "kafka.group_id": "'demo'",
-        "kafka.input_topics": f"'{topic or INPUT}'",
-        "kafka.output_topic": f"'{OUTPUT}'",
-        "kafka.review_topic": f"'{REVIEW}'",
-        "kafka.dead_letter_topic": f"'{DEAD}'",
-        "kafka.create_topics": "true",
-        "kafka.topic_partitions": str(PARTITIONS),
-    }
+    named = loaded.origins.get("kafka.bootstrap_servers") == "flag"
+    servers = settings.kafka.bootstrap_servers if named else None
+    return Plan(wish, settings, manifest, own, samples, left_out, servers)
 
 
 def _shipped(name: str) -> ModelName:
     return next(each for each in get_args(ModelName) if each == name)
-
-
-def _servers(wish: Wish, loaded: LoadedSettings) -> str | None:
-    """Return the cluster to use, if one is named."""
-    named = loaded.origins.get("kafka.bootstrap_servers") == "flag"
-    return wish.bootstrap_servers or (loaded.settings.kafka.bootstrap_servers if named else None)
 
 
 def _check_records(records: RecordSettings) -> None:

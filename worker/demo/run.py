@@ -282,9 +282,9 @@ class DeskProcess:
             found = _OPEN.search(answer.read().decode("utf-8"))
         return int(float(found[1])) if found else 0
 
-    def wait_for_messages(self, count: int, within_s: float = 60.0) -> int:
+    def wait_for_messages(self, count: int) -> int:
         """Wait until ``count`` messages can be reviewed; return their number."""
-        until = time.monotonic() + within_s
+        until = time.monotonic() + 60
         while (found := self.waiting()) < count and time.monotonic() < until:
             self.check()
             time.sleep(0.2)
@@ -341,13 +341,14 @@ def desk_settings(
     }
 
 
-def show_in_browser(url: str) -> bool:
-    """Open a page in the user's browser; return whether there is one.
+def show_in_browser(url: str) -> None:
+    """Open a page in the user's browser, if there is one.
 
     Without a display the standard library would open a text browser in this terminal.
     """
     seen = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-    return bool(seen and sys.stdout.isatty() and webbrowser.open(url))
+    if seen and sys.stdout.isatty():
+        webbrowser.open(url)
 
 
 def _toml(taxonomy: Taxonomy) -> str:

@@ -311,16 +311,12 @@ def _check_cache(name: str, folder: Path) -> None:
             f"{name}: {folder}: not writable, but compiled kernels are stored there: mount a "
             "volume, or set another folder"
         )
-    if _is_noexec(folder):
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         raise SettingsError(
             f"{name}: {folder}: mounted noexec, but compiled kernels are loaded from there: with "
             f"Docker use --tmpfs {folder.parent}:exec,uid=10001,gid=10001 (noexec is its default), "
             "or a volume"
         )
-
-
-def _is_noexec(folder: Path) -> bool:
-    return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
 
 
 def _python_headers() -> Path:

@@ -67,12 +67,12 @@ def weight_bytes(model: Path) -> int:
     return sum(each.stat().st_size for each in model.glob("*.safetensors"))
 
 
-def held_memory(pids: Iterable[int], root: Path = Path("/")) -> int:
+def held_memory(pids: Iterable[int]) -> int:
     """Return the memory of processes without file pages, which the kernel drops when it needs
     memory (bytes). Processes that are gone count as 0."""
     held = 0
     for pid in pids:
-        lines = _lines(root / "proc" / str(pid) / "status")
+        lines = _lines(Path("/proc") / str(pid) / "status")
         held += sum(lines.get(name, 0) for name in ("RssAnon:", "RssShmem:")) * 1024
     return held
 

@@ -232,16 +232,6 @@ class OpenedEngine:
     declined: Declined | None = None
 
 
-def begin_to_open(adapter: Path, engine_args: Mapping[str, Any] | None = None) -> None:
-    """Start importing vLLM in another process, if the adapter in this directory will need it, while
-    this one checks settings and topics. Returns at once. Raises AdapterRefused for a bad manifest.
-    """
-    manifest = read_manifest(adapter)
-    kinds = {stage.kind for stage in manifest.stages} or {manifest.kind}
-    if not kinds.issubset(ENCODER_KINDS) and vllm_is_installed():
-        begin_to_import(engine_args or {})
-
-
 def open_engine(
     *,
     adapter: Path,

@@ -87,15 +87,15 @@ class ChildProcesses:
         for child in self._children():
             child.kill()
 
-    def wait_until_gone(self, patience_s: float = 10) -> None:
-        """Wait for every process noted so far; kill those left after ``patience_s``."""
+    def wait_until_gone(self) -> None:
+        """Wait for every process noted so far; kill those left after 10 s."""
         import psutil
 
-        _, alive = psutil.wait_procs(self._seen, timeout=patience_s)
+        _, alive = psutil.wait_procs(self._seen, timeout=10)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(alive, timeout=patience_s)
+        psutil.wait_procs(alive, timeout=10)
         self._children()  # reaps
 
     def _children(self) -> Iterable[Any]:

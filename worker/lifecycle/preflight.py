@@ -128,27 +128,22 @@ def check_own_probes(labeller: Labeller, engine: Engine, timeout_s: float) -> in
 
 def compare_on_probes(
     labeller: Labeller, engine: Engine, serving: Manifest, timeout_s: float
-) -> float | None:
-    """Classify the serving adapter's probes with a new adapter; return its error rate.
-
-    None if they cannot be compared: no probes, or other labels. Raises Refusal above
-    ``MAX_ERROR_RATE``.
-    """
+) -> None:
+    """Classify the serving adapter's probes with a new adapter, unless it has other labels. Raises
+    Refusal above ``MAX_ERROR_RATE``."""
     probes = serving.probes
     # Probes of another taxonomy say nothing about an adapter that cannot give their labels.
     names = {*serving.taxonomy.names}
     if not probes or names != {*labeller.manifest.taxonomy.names}:
-        return None
+        return
     wrong = _misclassified(labeller, engine, probes, timeout_s)
-    error_rate = len(wrong) / len(probes)
-    if error_rate > MAX_ERROR_RATE:
+    if len(wrong) > MAX_ERROR_RATE * len(probes):
         raise Refusal(
             "worse",
             f"{labeller.manifest.name} misclassifies {len(wrong)} of the {len(probes)} "
             f"probes of {serving.name}, the adapter before it (labels: {_counted(wrong)}); "
             f"{MAX_ERROR_RATE:.0%} are allowed. If that is intended, publish it with --force",
         )
-    return error_rate
 
 
 def _misclassified(

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from worker import __version__
 from worker.contract.records import Headers
@@ -59,8 +59,6 @@ class Tracing:
         group: str,
         server: str = "",
         client_id: str = "",
-        clock: Callable[[], float] = time.monotonic,
-        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("filing-clerk", __version__, schema_url=SCHEMA_URL)
@@ -74,8 +72,6 @@ class Tracing:
             **_known("messaging.client.id", client_id),
             **_server(server),
         }
-        self._clock = clock
-        self._wall_ns = wall_ns
         self._batch: trace.Span = trace.INVALID_SPAN
         self._spans: dict[str, tuple[trace.Span, CompletedRecord]] = {}
         self._zero_ns = 0
@@ -90,7 +86,7 @@ class Tracing:
 
     def _begin_batch(self, batch: Sequence[CompletedRecord]) -> None:
         """Begin the batch's span, and a span for each message with a context."""
-        self._zero_ns = self._wall_ns() - int(self._clock() * 1e9)
+        self._zero_ns = time.time_ns() - int(time.monotonic() * 1e9)
         contexts = [self._context(completed.record.headers) for completed in batch]
         self._batch = self._tracer.start_span(
             f"process {self._topic}",

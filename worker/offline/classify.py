@@ -28,6 +28,7 @@ from worker.contract.codec import encode
 from worker.contract.records import OutputRecord, SupportMessage
 from worker.contract.records.identity import Source, to_json
 from worker.core.labeller import Labeller, Prepared, ServingAdapter
+from worker.core.pipeline import MAX_ATTEMPTS
 from worker.engine.port import Answer, Engine
 from worker.errors import MessageRejected
 from worker.offline.answers import wait_for_answers, why_cancelled
@@ -89,7 +90,7 @@ def run_classify(settings: Settings, request: ClassifyRequest) -> None:
 def label_in_order(
     labeller: Labeller, engine: Engine, rows: Iterable[Row], *, silence_s: float
 ) -> Iterator[tuple[Row, Result]]:
-    """Classify messages concurrently and yield the results in input order.
+    """Classify messages concurrently and yield the results in input order, as a worker would.
 
     Rows are read on a separate thread, so that a result is yielded while the next row is still
     being typed. An error of ``rows`` is raised after the results before it. A message that is never
@@ -114,18 +115,25 @@ def label_in_order(
         if isinstance(asked, Rejected):
             yield row, asked
             continue
-        wait_for_answers(engine, labeller.manifest, [asked.future], silence_s)
-        yield row, _finish(labeller, asked, silence_s)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            wait_for_answers(engine, labeller.manifest, [asked.future], silence_s)
+            result = _finish(labeller, asked, attempt, silence_s)
+            if isinstance(result, Classified) or result.reason == "deadline_exceeded":
+                break
+            if attempt < MAX_ATTEMPTS:
+                asked = _Asked(asked.prepared, engine)
+        yield row, result
 
 
 class _Asked:
     """A message in the engine; ``engine_s`` is measured when the answer comes, not when its turn
     does."""
 
-    def __init__(self, prepared: Prepared, future: Future[Answer]) -> None:
-        self.prepared, self.future, self.engine_s = prepared, future, 0.0
+    def __init__(self, prepared: Prepared, engine: Engine) -> None:
+        self.prepared, self.engine_s = prepared, 0.0
         self._since = time.monotonic()
-        future.add_done_callback(self._answered)
+        self.future = engine.submit(prepared.prompt_ids)
+        self.future.add_done_callback(self._answered)
 
     def _answered(self, _future: Future[Answer]) -> None:
         self.engine_s = time.monotonic() - self._since
@@ -140,17 +148,18 @@ def _ask(
         prepared = labeller.prepare_message(message)
     except MessageRejected as error:
         return Rejected(error.reason, "decode", error.detail)
-    return _Asked(prepared, engine.submit(prepared.prompt_ids))
+    return _Asked(prepared, engine)
 
 
-def _finish(labeller: Labeller, asked: _Asked, silence_s: float) -> Result:
+def _finish(labeller: Labeller, asked: _Asked, attempt: int, silence_s: float) -> Result:
     if asked.future.cancelled():
-        return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s))
+        return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s), attempt)
     try:
-        answer = asked.future.result()
-        return labeller.classify(asked.prepared, answer, Timing(0.0, asked.engine_s))
+        # These messages did not wait in a loop, so a time in the queue would mean nothing.
+        timing = Timing(queue_s=0.0, engine_s=asked.engine_s)
+        return labeller.classify(asked.prepared, asked.future.result(), timing)
     except MessageRejected as error:
-        return Rejected(error.reason, "engine", error.detail)
+        return Rejected(error.reason, "engine", error.detail, attempt)
 
 
 def with_progress(

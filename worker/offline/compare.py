@@ -18,12 +18,12 @@ from rich.text import Text
 
 from worker.common.review_files import write_review
 from worker.contract import Manifest
-from worker.contract.records import SupportMessage, decode_value
+from worker.contract.records import SupportMessage
 from worker.engine.open import OpenedEngine
-from worker.errors import MessageRejected, SettingsError
+from worker.errors import SettingsError
 from worker.offline.adapters import resolve_adapter
 from worker.offline.classify import Result, label_in_order, with_progress
-from worker.offline.message_files import MessageFile, Row, read_rows
+from worker.offline.message_files import MessageFile, Row, read_rows, record_row
 from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.records.types import Classified, Record
@@ -98,9 +98,7 @@ def run_compare(
             f"{source}: none of the {len(rows)} messages got a label from both: check --field, or "
             "records.text_fields"
         )
-    labels = (*first.taxonomy.names, *second.taxonomy.names)
-    comparison = compare(pairs, labels)
-    return CompareResult(first, second, source, pairs, len(rows) - len(pairs), comparison)
+    return CompareResult(first, second, source, pairs, len(rows) - len(pairs), compare(pairs))
 
 
 def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, list[Row]]:
@@ -113,14 +111,7 @@ def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, lis
     topic = config.topics.one_input(request.topic)
     check_clients(config)
     records = read_range(config, topic, request.records or RecordRange(), request.limit)
-    found: list[Row] = []
-    for record in records:
-        message: SupportMessage | MessageRejected
-        try:
-            message = decode_value(record.value, layout)
-        except MessageRejected as error:
-            message = error
-        found.append(Row(record.id, record, message))
+    found = [record_row(record, layout) for record in records]
     return f"{topic} ({_offsets_read(records)})" if records else topic, found
 
 
@@ -194,26 +185,10 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelAgreement:
-    """The number of messages with this label from each adapter, and from both.
-
-    ``share`` is 2 both / (first + second), the specific agreement on one category (Dice 1945).
-    """
-
-    label: str
-    first: int
-    second: int
-    both: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
 class AdapterSummary:
     """One adapter's means and shares over all messages; None for a mean over no messages."""
 
     confidence: float
-    confidence_agreed: float | None
-    confidence_disagreed: float | None
     off_label_mass: float | None
     review: float
     accuracy: float | None
@@ -237,19 +212,14 @@ class Correctness:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The whole comparison. ``kappa`` is None if both gave every message the same single label.
-
-    ``moves`` counts messages with two different labels, by first and second label.
-    """
+    """The whole comparison. ``moves`` counts messages with two different labels, by first and
+    second label."""
 
     messages: int
     agreed: int
-    kappa: float | None
-    labels: tuple[LabelAgreement, ...]
     moves: tuple[tuple[str, str, int], ...]
     first: AdapterSummary
     second: AdapterSummary
-    review_both: float
     truth: Correctness | None
 
     @property
@@ -258,51 +228,17 @@ class Comparison:
         return self.agreed / self.messages
 
 
-def compare(pairs: Sequence[Pair], labels: Sequence[str]) -> Comparison:
-    """Compare the answers of two adapters; ``pairs`` must not be empty.
-
-    Labels that occur are reported in the order of ``labels``.
-    """
-    firsts = Counter(pair.first.label for pair in pairs)
-    seconds = Counter(pair.second.label for pair in pairs)
-    both = Counter(pair.first.label for pair in pairs if pair.agrees)
-    agreed = both.total()
-    used = [
-        label
-        for label in dict.fromkeys((*labels, *firsts, *seconds))
-        if firsts[label] + seconds[label]
-    ]
+def compare(pairs: Sequence[Pair]) -> Comparison:
+    """Compare the answers of two adapters; ``pairs`` must not be empty."""
     moves = Counter((pair.first.label, pair.second.label) for pair in pairs if not pair.agrees)
     return Comparison(
         messages=len(pairs),
-        agreed=agreed,
-        kappa=kappa(firsts, seconds, agreed),
-        labels=tuple(
-            LabelAgreement(
-                label,
-                firsts[label],
-                seconds[label],
-                both[label],
-                2 * both[label] / (firsts[label] + seconds[label]),
-            )
-            for label in used
-        ),
+        agreed=len(pairs) - moves.total(),
         moves=tuple((first, second, count) for (first, second), count in moves.most_common()),
-        first=_summary([pair.first for pair in pairs], pairs),
-        second=_summary([pair.second for pair in pairs], pairs),
-        review_both=_mean([pair.first.review and pair.second.review for pair in pairs]) or 0.0,
+        first=_summary([(pair.first, pair.truth) for pair in pairs]),
+        second=_summary([(pair.second, pair.truth) for pair in pairs]),
         truth=_correctness([pair for pair in pairs if pair.truth is not None]),
     )
-
-
-def kappa(firsts: Counter[str], seconds: Counter[str], agreed: int) -> float | None:
-    """Return Cohen's kappa (1960): the agreement beyond that expected by chance from these counts.
-    1 is perfect, 0 is chance, None if chance alone would always agree."""
-    total = firsts.total()
-    chance = sum(count * seconds[label] for label, count in firsts.items()) / total**2
-    if chance == 1:  # both gave every message the same single label: 0 / 0
-        return None
-    return (agreed / total - chance) / (1 - chance)
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -317,19 +253,13 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return min(1.0, 2 * tail / (1 << trials))
 
 
-def _summary(answers: Sequence[Labelled], pairs: Sequence[Pair]) -> AdapterSummary:
-    answered = list(zip(answers, pairs, strict=True))
-    masses = [answer.off_label_mass for answer in answers if answer.off_label_mass is not None]
-    correct = [answer.label == pair.truth for answer, pair in answered if pair.truth is not None]
+def _summary(answers: Sequence[tuple[Labelled, str | None]]) -> AdapterSummary:
+    masses = [each.off_label_mass for each, _ in answers if each.off_label_mass is not None]
     return AdapterSummary(
-        confidence=_mean([answer.confidence for answer in answers]) or 0.0,
-        confidence_agreed=_mean([answer.confidence for answer, pair in answered if pair.agrees]),
-        confidence_disagreed=_mean(
-            [answer.confidence for answer, pair in answered if not pair.agrees]
-        ),
+        confidence=_mean([each.confidence for each, _ in answers]) or 0.0,
         off_label_mass=_mean(masses),
-        review=_mean([answer.review for answer in answers]) or 0.0,
-        accuracy=_mean(correct),
+        review=_mean([each.review for each, _ in answers]) or 0.0,
+        accuracy=_mean([each.label == truth for each, truth in answers if truth is not None]),
     )
 
 
@@ -401,8 +331,6 @@ def show(result: CompareResult, console: Console) -> None:
         console.print(_show_correctness(comparison.truth))
     console.print()
     console.print(_summaries(comparison.first, comparison.second))
-    console.print()
-    console.print(_by_label(comparison))
     if comparison.moves:
         console.print()
         console.print(_moves(comparison))
@@ -421,10 +349,7 @@ def _head(result: CompareResult) -> Text:
 def _overall(comparison: Comparison) -> Text:
     differ = comparison.messages - comparison.agreed
     text = Text().append(f"{comparison.agreement:.1%}", "bold")
-    text.append(f" have the same label from both; {differ} do not")
-    if comparison.kappa is not None:
-        text.append(f". Cohen's kappa {comparison.kappa:.3f}")
-    return text
+    return text.append(f" have the same label from both; {differ} do not")
 
 
 def _show_correctness(truth: Correctness) -> Text:
@@ -439,8 +364,6 @@ def _summaries(first: AdapterSummary, second: AdapterSummary) -> Table:
     table = _table(("", "left"), ("first", "right"), ("second", "right"), ("shift", "right"))
     rows = [
         ("mean confidence", first.confidence, second.confidence),
-        ("  where both agree", first.confidence_agreed, second.confidence_agreed),
-        ("  where they do not", first.confidence_disagreed, second.confidence_disagreed),
         ("mean off-label mass", first.off_label_mass, second.off_label_mass),
         ("for review", first.review, second.review),
         ("accuracy", first.accuracy, second.accuracy),
@@ -448,17 +371,6 @@ def _summaries(first: AdapterSummary, second: AdapterSummary) -> Table:
     for name, before, after in rows:
         if before is not None and after is not None:
             table.add_row(name, f"{before:.1%}", f"{after:.1%}", f"{after - before:+.1%}")
-    return table
-
-
-def _by_label(comparison: Comparison) -> Table:
-    table = _table(
-        ("label", "left"), ("first", "right"), ("second", "right"), ("both", "right"),
-        ("agreement", "right"),
-    )  # fmt: skip
-    for agreement in sorted(comparison.labels, key=lambda agreement: agreement.share):
-        counts = (str(agreement.first), str(agreement.second), str(agreement.both))
-        table.add_row(escape(agreement.label), *counts, f"{agreement.share:.1%}")
     return table
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from worker.common.encodings import EncodingError, decoded_file
 from worker.common.tables import Table, TableError, read_table
-from worker.contract.records import InputFormat, SupportMessage
+from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.records.decode import extract_message, join_fields, look_up
 from worker.errors import MessageRejected, SettingsError
 from worker.records.types import Record, TopicPartition
@@ -97,6 +97,16 @@ def file_row(
     id_ = message.message_id if isinstance(message, SupportMessage) else None
     record = Record(TopicPartition(file, 0), line, None, None)
     return Row(id_ or f"line {line}", record, message, label, cells or {})
+
+
+def record_row(record: Record, layout: InputFormat) -> Row:
+    """Return the row of a record that was read from Kafka."""
+    message: SupportMessage | MessageRejected
+    try:
+        message = decode_value(record.value, layout)
+    except MessageRejected as error:
+        message = error
+    return Row(record.id, record, message)
 
 
 def read_rows(file: MessageFile, layout: InputFormat) -> Iterator[Row]:

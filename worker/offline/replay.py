@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,13 +20,10 @@ import structlog
 from worker.contract import read_manifest
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay, without_worker_headers
-from worker.core.labeller import Prepared, ServingAdapter
-from worker.core.pipeline import MAX_ATTEMPTS
+from worker.core.labeller import ServingAdapter
 from worker.core.publisher import PUBLISH_MAX_RECORDS
 from worker.engine.open import OpenedEngine
-from worker.engine.port import Answer
 from worker.errors import (
-    MessageRejected,
     OutcomeUnknown,
     OutputRefused,
     PublishAborted,
@@ -36,20 +32,17 @@ from worker.errors import (
     StreamFailed,
 )
 from worker.offline.adapters import CURRENT, resolve_adapter
-from worker.offline.answers import wait_for_answers, why_cancelled
+from worker.offline.classify import Result, label_in_order
+from worker.offline.message_files import record_row
 from worker.offline.records import ScanProgress, has_no_result
 from worker.offline.replay_plan import Criteria, make_plan, make_selector
 from worker.policies import kafka_config, loop_policy
 from worker.records.types import (
     Batch,
     NextOffset,
-    Outcome,
     Outgoing,
-    Postponed,
     Record,
     Rejected,
-    Timing,
-    Tombstone,
     TopicPartition,
 )
 from worker.serving import make_serving_adapter, open_model
@@ -182,9 +175,11 @@ def _label_all(
     # Each batch is one transaction, so it has the worker's limit for one.
     for read in _batches(records, min(loop.max_in_flight, PUBLISH_MAX_RECORDS)):
         batch = [each for each in read if not has_no_result(each, settings.records.tombstones)]
-        outcomes = label_records(
-            adapter, batch, max_attempts=MAX_ATTEMPTS, silence_s=loop.deadline_s
+        rows = [record_row(record, adapter.labeller.layout) for record in batch]
+        results_of = label_in_order(
+            adapter.labeller, adapter.engine, rows, silence_s=loop.deadline_s
         )
+        outcomes = [outcome for _, outcome in results_of]
         outputs = encode_results(adapter, topics, replay, batch, outcomes)
         results = {_place(record): output for record, output in zip(batch, outputs, strict=True)}
         publish_results(publisher, adapter, replay, read, results)
@@ -310,76 +305,17 @@ def _next_offsets(batch: Sequence[Record]) -> list[NextOffset]:
     return [NextOffset(source, offset + 1) for source, offset in last.items()]
 
 
-@dataclass(slots=True)
-class _Asked:
-    index: int
-    prepared: Prepared
-    attempts: int
-    since: float
-
-
-def label_records(
-    adapter: ServingAdapter, records: Sequence[Record], *, max_attempts: int, silence_s: float
-) -> list[Outcome]:
-    """Return each record's outcome, as a worker would produce it.
-
-    Messages that the engine never answers are rejected (``silence_s``: see ``wait_for_answers``).
-    After EngineDied nothing of these records is published, and the replay can be resumed.
-    """
-    outcomes: dict[int, Outcome] = {}
-    waiting: dict[Future[Answer], _Asked] = {}
-    for index, record in enumerate(records):
-        try:
-            prepared = adapter.labeller.prepare(record)
-        except MessageRejected as error:
-            outcomes[index] = Rejected(error.reason, "decode", error.detail)
-            continue
-        future = adapter.engine.submit(prepared.prompt_ids)
-        waiting[future] = _Asked(index, prepared, 1, time.monotonic())
-    while waiting:
-        for future in wait_for_answers(adapter.engine, adapter.manifest, waiting, silence_s):
-            asked = waiting.pop(future)
-            outcome = _outcome(adapter, asked, future, max_attempts, silence_s)
-            if outcome is not None:
-                outcomes[asked.index] = outcome
-            else:
-                asked.attempts += 1
-                waiting[adapter.engine.submit(asked.prepared.prompt_ids)] = asked
-    return [outcomes[index] for index in range(len(records))]
-
-
-def _outcome(
-    adapter: ServingAdapter,
-    asked: _Asked,
-    future: Future[Answer],
-    max_attempts: int,
-    silence_s: float,
-) -> Outcome | None:
-    """Return the outcome of an answer; None to ask again."""
-    if future.cancelled():
-        return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s), asked.attempts)
-    # A replayed record did not wait in a loop, so its time in the queue means nothing.
-    timing = Timing(queue_s=0.0, engine_s=time.monotonic() - asked.since)
-    try:
-        return adapter.labeller.classify(asked.prepared, future.result(), timing)
-    except MessageRejected as error:
-        if asked.attempts < max_attempts:
-            return None
-        return Rejected(error.reason, "engine", error.detail, asked.attempts)
-
-
 def encode_results(
     adapter: ServingAdapter,
     topics: Topics,
     replay: Replay,
     records: Sequence[Record],
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Result],
 ) -> list[Outgoing]:
     """Return the records to produce, each marked with the replay."""
     now = datetime.now(UTC)
     results = []
     for record, outcome in zip(records, outcomes, strict=True):
-        assert not isinstance(outcome, Tombstone | Postponed), "not results"
         if isinstance(outcome, Rejected):
             results.append(_marked(adapter.dead_letters.encode(record, outcome), replay))
             continue

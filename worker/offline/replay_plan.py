@@ -20,7 +20,7 @@ from worker.offline.records import (
     whole_logs,
 )
 from worker.records.types import Record, TopicPartition
-from worker.stream.kafka_scan import LogSpan, TopicScanner
+from worker.stream.kafka_scan import TopicScanner
 from worker.stream.topics import RecordRange, Topics
 
 
@@ -158,7 +158,7 @@ def make_plan(
     for source, (start, stop) in ranges.items():
         chosen = selector.selected(source)
         if record_range is None:
-            expired += _count_before(chosen, logs[source])
+            expired += sum(offset < logs[source].start for offset in chosen)
         chosen.discard_before(start)
         bounds = chosen.bounds
         if bounds is not None and bounds[0] < stop:
@@ -203,7 +203,3 @@ def _read_results(
                 continue  # not written by a worker; verify reports it
             if not is_of_another_cluster(result, scanner.cluster):
                 selector.add(result)
-
-
-def _count_before(chosen: OffsetSet, log: LogSpan) -> int:
-    return sum(offset < log.start for offset in chosen)

@@ -36,12 +36,6 @@ def test_an_unhealthy_worker_is_1_and_says_why(
     assert capsys.readouterr().err == f"{server.url}/livez: engine: gone; no poll\n"
 
 
-def test_no_answer_is_1(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:
-    server.close()
-    assert ask(f"{server.url}/readyz", 5) == 1
-    assert "no answer" in capsys.readouterr().err
-
-
 def test_another_server_is_not_taken_for_a_worker(server: HttpServer) -> None:
     assert ask(f"{server.url}/nothing", 5) == 1
     assert ask(f"{server.url}/odd", 5) == 0

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from tests.support.logging_state import logging_restored
 from tests.support.mock_kafka import MockKafka
-from worker import __version__
 from worker.cli.main import app, main
 from worker.common.logs import configure_logging
 from worker.errors import (
@@ -141,16 +140,6 @@ def test_ctrl_c_is_no_traceback(
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
-def test_an_unexpected_error_shows_where_and_no_values(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fails(monkeypatch, ValueError("Zanzibar-4111"))
-    assert exit_code(monkeypatch, "run") == EXIT_UNEXPECTED
-    said = capsys.readouterr().err
-    assert "ValueError" in said
-    assert "Zanzibar" not in said
-
-
 @pytest.mark.parametrize(
     "words",
     ["pip install 'filing-clerk[gpu]'", "set it in [kafka.client]", "no such folder: /x[/y]/z"],
@@ -160,24 +149,6 @@ def test_brackets_in_an_error_are_shown(monkeypatch: pytest.MonkeyPatch, words: 
     terminal = on_terminal(monkeypatch)
     assert exit_code(monkeypatch, "run") == EXIT_SETTINGS
     assert terminal.getvalue() == f"error {words}\n"
-
-
-def test_the_settings_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = on_terminal(monkeypatch)
-    pattern = "^shop\\.[a-z]+$"
-    arguments = ("-s", f"kafka.input_topics=['{pattern}']", "-s", "kafka.sasl_password=hunter2")
-    assert exit_code(monkeypatch, "check-config", *arguments) == EXIT_SETTINGS  # no adapter
-    rows = [line.split() for line in terminal.getvalue().splitlines()]
-    assert rows[0] == ["setting", "value", "origin"]
-    (topics,) = [row for row in rows if row[0] == "kafka.input_topics"]
-    assert "[a-z]+" in topics[1]
-    assert topics[2] == "flag"
-    assert "hunter2" not in terminal.getvalue()
-    assert any(row[:1] == ["kafka.group_id"] and row[-1] == "default" for row in rows)
-
-
-def test_the_version_is_printed_alone() -> None:
-    assert CliRunner().invoke(app, ["--version"]).stdout == f"clerk-worker {__version__}\n"
 
 
 def test_topics_that_are_there_are_named(broker: MockKafka) -> None:

@@ -31,16 +31,6 @@ def clerk(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """The last line of standard error is the error, and there is no traceback."""
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    for word in words:
-        assert word in last
-
-
 def assert_last_event(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
     """Every line of standard error is an event, and the last one is the error."""
     assert done.returncode == code, done.stderr
@@ -56,21 +46,6 @@ def assert_only_the_adapter_is_missing(done: subprocess.CompletedProcess[str]) -
     assert done.returncode == 2
     (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert error.startswith("error: model.adapter is not set")
-
-
-def test_config_shows_values_origins_and_no_secret(tmp_path: Path) -> None:
-    file = tmp_path / "worker.toml"
-    file.write_text('[kafka]\ngroup_id = "clerks"\nsasl_password = "hunter2"\n')
-    done = clerk(
-        *("check-config", "-c", str(file), "-s", "loop.deadline_s=5"),
-        CLERK_KAFKA__INPUT_TOPICS="in",
-    )
-    assert_only_the_adapter_is_missing(done)
-    assert f'kafka.group_id = "clerks"  # file {file}' in done.stdout
-    assert 'kafka.input_topics = ["in"]  # environment' in done.stdout
-    assert "loop.deadline_s = 5.0  # flag" in done.stdout
-    assert 'kafka.output_topic = "support.labels"  # default' in done.stdout
-    assert "hunter2" not in done.stdout + done.stderr
 
 
 def test_the_shipped_configuration_is_the_default_one() -> None:
@@ -119,11 +94,6 @@ def test_a_pod_that_ends_says_why_in_the_form_of_its_log(
 ) -> None:
     """Also if the settings, which define the form, cannot be read."""
     assert_last_event(clerk(*arguments), 2, words)
-
-
-def test_with_a_console_log_the_last_line_is_text() -> None:
-    done = clerk("run", "-s", "log.format=console", "-s", "kafka.output_topic=support.messages")
-    assert_one_line(done, 2, "read its own results")
 
 
 def test_run_without_a_broker_says_where_it_looked(tmp_path: Path) -> None:

@@ -118,19 +118,6 @@ def test_each_fault_is_listed_with_its_record_and_meaning(
     assert "planted text" not in done.output
 
 
-def test_adapters_that_were_not_in_service_are_a_fault(world: KafkaWorld, verify: Verify) -> None:
-    _, outputs = labelled(world)
-    world.publish(outputs)
-    assert verify("--adapter", world.manifest.digest[:8]).exit_code == 0
-    done = verify("--adapter", "0123456789", "--show", "2")
-    assert done.exit_code == EXIT_UNEXPECTED
-    assert f"unknown_adapter: {COUNT} results by an adapter that was not in" in done.stdout
-    assert (
-        sum(line.lstrip().startswith("unknown_adapter ") for line in done.stdout.splitlines()) == 2
-    )
-    assert "(all adapters are allowed)" not in done.stdout
-
-
 def test_the_store_says_which_adapters_were_in_service(
     world: KafkaWorld, verify: Verify, tmp_path: Path
 ) -> None:
@@ -222,29 +209,3 @@ def test_what_waits_is_pending_and_then_done(world: KafkaWorld, verify: Verify) 
     found = json.loads(verify("--json").stdout)
     assert (found["proven"], found["waiting"], found["retries"]) == (True, 0, 1)
     assert found["results"] == RETRIED
-
-
-def test_what_was_passed_without_a_result_is_missing(world: KafkaWorld, verify: Verify) -> None:
-    records = published(world)
-    pass_it(world)
-    done = verify("--json")
-    found = json.loads(done.stdout)
-    assert (done.exit_code, found["faults"]["missing"], found["waiting"]) == (EXIT_UNEXPECTED, 1, 0)
-    assert [offender["id"] for offender in found["offenders"]] == [records[WAITS].id]
-
-
-def test_a_foreign_retry_record_is_reported_by_its_place(world: KafkaWorld, verify: Verify) -> None:
-    published(world, [Outgoing(world.topics["retry"], None, b"planted text")])
-    found = json.loads(verify("--json").stdout)
-    (offender,) = found["offenders"]
-    assert offender["fault"] == "unreadable"
-    assert offender["place"].startswith(f"{world.topics['retry']}-0-")
-    assert "planted text" not in json.dumps(found)
-
-
-def test_it_is_not_judged_as_an_input(world: KafkaWorld, verify: Verify) -> None:
-    """Its messages are judged under their input topic."""
-    done = verify("--topic", world.topics["retry"])
-    assert isinstance(done.exception, SettingsError)
-    assert done.exception.exit_code == EXIT_SETTINGS
-    assert world.topics["in"] in str(done.exception)

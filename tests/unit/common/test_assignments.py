@@ -36,11 +36,6 @@ def test_malformed_assignments_are_refused_with_the_right_form(text: str, shown:
         split_assignment(text, "--set")
 
 
-def test_the_caller_chooses_form_and_error() -> None:
-    with pytest.raises(KeyError, match="--candidate a=: write it as NAME=FILE"):
-        split_assignment("a=", "--candidate", form="NAME=FILE", needs_value=True, error=KeyError)
-
-
 @pytest.mark.parametrize(
     ("text", "value"),
     [

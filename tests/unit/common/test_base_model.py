@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,14 +53,3 @@ def test_a_missing_package_is_reported_with_the_fix(
     monkeypatch.setattr(base_model, "_PACKAGE", "pytest")
     with pytest.raises(BaseModelError, match=r"^pytest [\d.]+ does not contain SmolLM2"):
         ensure_base_model(tmp_path)
-
-
-def test_a_failed_conversion_shows_its_last_output(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 'not a GGUF file' >&2\nexit 1\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(BaseModelError, match=r"cannot be unpacked: not a GGUF file$"):
-        base_model._convert_apart(tmp_path / "x.gguf", tmp_path)

@@ -53,13 +53,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         tools=[],
         parallel_tool_calls=False,
     ),
-    "an answer with weight 1": {
-        "messages": [
-            {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": ASKED},
-            {"role": "assistant", "content": LABEL, "weight": 1},
-        ]
-    },
     "Gemini": gemini(
         ("user", text(ASKED)),
         ("model", text(LABEL)),
@@ -78,15 +71,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         schemaVersion="bedrock-conversation-2024",
     ),
     "Anthropic on Bedrock": chat(("user", ASKED), ("assistant", LABEL), system=SYSTEM),
-    "Gemini's part that is not a thought": gemini(
-        ("user", text(ASKED)),
-        ("model", [{"text": LABEL, "thought": False, "thoughtSignature": "eA=="}]),
-        systemInstruction={"parts": text(SYSTEM)},
-    ),
     "prompt and completion": {"prompt": ASKED, "completion": f" {LABEL}\n", "system": SYSTEM},
     "JSON with one field": answered('{"category": "lost_card"}'),
     "JSON with one field, nested, in a list": answered('{"result": {"labels": ["lost_card"]}}'),
-    "JSON that is a text": answered('"lost_card"'),
     "a message in JSON": answered(LABEL, json.dumps({"message": ASKED})),
 }
 
@@ -129,28 +116,12 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
         },
         "with a call of a tool",
     ),
-    "Gemini's function call": (
-        gemini(("user", text(ASKED)), ("model", [{"functionCall": {"name": "look_up"}}])),
-        "with a call of a tool",
-    ),
     "an image": (
         chat(("user", [{"type": "text", "text": ASKED}, IMAGE]), ("assistant", LABEL)),
         "with an image, audio or a file",
     ),
-    "Gemini's file": (
-        gemini(
-            ("user", [{"fileData": {"fileUri": "gs://b/a.png"}}, *text(ASKED)]),
-            ("model", text(LABEL)),
-        ),
-        "with an image, audio or a file",
-    ),
-    "Bedrock's image": (
-        chat(("user", [*text(ASKED), {"image": {"format": "png"}}]), ("assistant", text(LABEL))),
-        "with an image, audio or a file",
-    ),
     "no question": (chat(("system", SYSTEM), ("assistant", LABEL)), "without a text of the user"),
     "a sentence": (answered(PROSE), "whose answer is a text and not a label"),
-    "several lines": (answered("lost\ncard"), "whose answer is a text and not a label"),
     "a long answer": (answered("lost" * 30), "whose answer is a text and not a label"),
     "several labels": (
         answered('{"labels": ["lost_card", "refund"]}'),
@@ -179,11 +150,6 @@ def test_everything_is_listed_at_once_with_counts_and_first_lines() -> None:
     ]
 
 
-def test_a_long_label_of_several_lines_is_a_label() -> None:
-    label = "cash withdrawal that was not recognised"
-    assert rows(opened(*[answered(label)] * 2)) == [[ASKED, label]] * 2
-
-
 @pytest.mark.parametrize(
     ("turns", "label"),
     [
@@ -202,26 +168,10 @@ def test_of_several_turns_the_last_trained_answer_counts_and_what_was_asked_befo
     assert said(table) == ["1 row with several answers: the last is the label (line 1)"]
 
 
-def test_an_answer_with_weight_0_after_the_trained_one_is_not_the_label() -> None:
-    after = (("user", "Thanks", None), ("assistant", "You are welcome", 0))
-    table = opened(weighted(("user", ASKED, None), ("assistant", LABEL, 1), *after))
-    assert rows(table) == [[ASKED, LABEL]]
-
-
 def test_several_fields_of_an_answer_are_columns() -> None:
     table = opened(answered('{"category": "lost_card", "priority": 2}'))
     assert table.columns == ("message", "answer.category", "answer.priority")
     assert rows(table, *table.columns) == [[ASKED, "lost_card", "2"]]
-
-
-def test_lists_next_to_the_label_of_an_answer_are_no_columns() -> None:
-    table = opened(answered('{"label": "lost_card", "why": ["card", "lost"]}'))
-    assert table.columns == ("message", "answer.label")
-    assert rows(table, "answer.label") == [["lost_card"]]
-
-
-def test_a_number_in_json_is_a_label() -> None:
-    assert rows(opened(answered('{"label": 0}'))) == [[ASKED, "0"]]
 
 
 @pytest.mark.parametrize("answer", ["", " ", '{"label": null}', '{"label": ""}', "{}", "[]"])
@@ -235,11 +185,6 @@ def test_other_fields_of_a_line_are_columns() -> None:
     table = opened(answered(LABEL) | {"id": "T-1", "metadata": {"day": "2026-05-06", "tags": []}})
     assert table.columns == ("message", "label", "id", "metadata.day")
     assert rows(table, "id", "metadata.day") == [["T-1", "2026-05-06"]]
-
-
-def test_chats_without_an_answer_are_messages_without_a_label() -> None:
-    table = opened(chat(("system", SYSTEM), ("user", ASKED)))
-    assert (table.columns, rows(table, "message")) == (("message",), [[ASKED]])
 
 
 def test_only_the_message_is_needed_where_no_label_is_read() -> None:

@@ -45,9 +45,6 @@ FAILURES: list[Callable[[], object]] = [
     lambda: _Model.model_validate({"number": SECRET}),
     lambda: SECRET.encode("ascii"),
     lambda: json.loads(SECRET),
-    (SECRET + "\ud800").encode,
-    lambda: [].index(SECRET),  # type: ignore[arg-type]
-    lambda: SECRET + 1,  # type: ignore[operator]
     lambda: sys.exit(SECRET),
     _chained,
     _grouped,

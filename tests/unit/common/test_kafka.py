@@ -55,11 +55,6 @@ def test_the_token_services_errors_are_not_quoted() -> None:
     assert logs[0]["event"] == "stream.no_token"
 
 
-def test_a_malformed_token_is_reported() -> None:
-    with pytest.raises(TypeError, match=r"no_token must return \(token, expiry"):
-        token_callback(f"{MODULE}:no_token")("")
-
-
 def test_without_a_token_no_client_is_made() -> None:
     """The client would wait for ten seconds and not say why."""
     servers = {"bootstrap.servers": "kafka:9093"}

@@ -38,12 +38,6 @@ def test_events_are_json_lines_on_standard_error(capsys: pytest.CaptureFixture[s
     }
 
 
-def test_auto_means_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("auto")
-    structlog.get_logger("worker.test").warning("x.y")
-    assert lines(capsys)[0]["event"] == "x.y"
-
-
 def test_the_console_has_no_colour_codes_in_files(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("console")
     structlog.get_logger("worker.test").info("x.y", records=3)
@@ -84,22 +78,6 @@ def test_a_traceback_stays_within_its_line(
     (line,) = lines(capsys)
     assert line["event"] == "it.failed"
     assert "KeyError (text withheld" in line["exception"]
-
-
-def test_a_field_without_a_json_form_does_not_lose_the_line(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    configure_logging("json")
-    structlog.get_logger("worker.test").info("x.y", path=b"\xff", error=ValueError("z"))
-    (line,) = lines(capsys)
-    assert line["error"] == "ValueError('z')"
-
-
-def test_configuring_twice_writes_each_line_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("json")
-    configure_logging("json")
-    structlog.get_logger("worker.test").info("once")
-    assert len(lines(capsys)) == 1
 
 
 SECRET = "Zanzibar-4111"

@@ -31,10 +31,3 @@ def test_existing_objects_are_skipped_and_new_ones_collected() -> None:
         assert gone() is None
     assert is_looked_through(old)
     assert gc.get_freeze_count() <= before
-
-
-def test_garbage_of_the_start_is_not_kept() -> None:
-    """Frozen, it would never be freed."""
-    gone = weakref.ref(Node())
-    with start_up_frozen():
-        assert gone() is None

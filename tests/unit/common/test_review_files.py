@@ -121,17 +121,6 @@ def quotes_and_columns(path: Path) -> None:
     path.write_text(text.getvalue(), "utf-8")
 
 
-def short_rows(path: Path) -> None:
-    """Leave out empty cells at the end of a row: Excel does that from the 16th row on."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    for row in grid(path):
-        while row[-1] == "":
-            row.pop()
-        writer.writerow(row)
-    path.write_text(text.getvalue(), "utf-8")
-
-
 @pytest.mark.parametrize(
     "save",
     [
@@ -149,13 +138,6 @@ def test_a_file_that_a_spreadsheet_saved_is_read(
 ) -> None:
     save(written)
     assert ids_and_notes(written) == EXPECTED
-
-
-def test_cells_that_excel_leaves_out_at_the_end_of_a_row_are_empty(written: Path) -> None:
-    rows = [{**row, "note": ""} for row in ROWS]
-    written.write_bytes(write_review(COLUMNS, rows))
-    short_rows(written)
-    assert ids_and_notes(written) == [(row["id"], "") for row in rows]
 
 
 def test_a_workbook_saved_from_the_file_is_read(written: Path, tmp_path: Path) -> None:

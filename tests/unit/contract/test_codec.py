@@ -75,23 +75,15 @@ def test_a_field_that_came_later_is_left_out_where_it_is_none() -> None:
     ("change", "problem"),
     [
         ({"extra": 1}, r"it has unknown keys \['extra'\]"),
-        ({"kept_beside": "x"}, r"it has unknown keys \['kept_beside'\]"),
         ({"name": 1}, "it.name must be str, not int"),
         ({"name": "X1"}, r"it.name does not match \^\[a-z\]\+\$"),
-        ({"name": "x\n"}, "it.name does not match"),
         ({"kind": "c"}, r"it.kind must be one of \['a', 'b', 1\]"),
-        ({"kind": True}, "it.kind must be one of"),
-        ({"kind": 1.0}, "it.kind must be one of"),
         ({"parts": {}}, "it.parts must be a list"),
         ({"parts": [{}]}, r"it.parts\[0\] lacks \['size'\]"),
         ({"parts": [{"size": True}]}, r"it.parts\[0\].size must be int, not bool"),
         ({"parts": [{"size": 1, "share": 2}]}, r"share is 2.0; it must be from 0 to 1"),
-        ({"parts": [None]}, r"it.parts\[0\] must be an object"),
-        ({"by_name": []}, "it.by_name must be an object"),
         ({"by_name": {"y": -2}}, "it.by_name.y is -2.0; it must be from -1 to 1"),
         ({"by_name": {"y": float("nan")}}, "it.by_name.y is nan"),
-        ({"by_name": {"y": 10**400}}, "it.by_name.y is too large a number"),
-        ({"maybe": []}, "it.maybe must be an object"),
     ],
 )
 def test_each_difference_is_named_by_its_place(change: dict[str, Any], problem: str) -> None:

@@ -106,13 +106,6 @@ def test_an_audit_is_blind(hints: dict[str, Any]) -> None:
         task(**(BLIND | hints))
 
 
-def test_a_question_has_one_id() -> None:
-    sha = message_sha256("a")
-    assert task_id(DATASET, "learn", sha) == task_id(DATASET, "learn", sha)
-    assert len({task_id(DATASET, "learn", sha), task_id(DATASET, "check", sha),
-                task_id(None, "learn", sha), task_id(DATASET, "learn", "b" * 64)}) == 4  # fmt: skip
-
-
 def test_tasks_twice_or_altered_are_refused_without_their_text(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
     write_tasks(path, (task(), task()))
@@ -143,15 +136,6 @@ ANSWERS = (
     Answer("T-1", "b" * 64, "accept", role="opinion", decided_by="bo"),
     Answer("T-2", "d" * 64, "drop"),
 )
-
-
-def test_files_filled_in_by_hand_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "queue.csv"
-    path.write_text(
-        "rank,id,message_sha256,message,decision,new_label,note,decided_by\n"
-        f'1,T-1,{"b" * 64},"a, b",Accept,left over,,ann\n2,T-2,{"b" * 64},x,,,,\n'
-    )
-    assert read_answers(path) == (Answer("T-1", "b" * 64, "accept", decided_by="ann"),)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from tests.support.toy_adapter import toy_head
-from worker.contract import GoldenLogits, HeadOutput, OnnxModel, disagreement
+from worker.contract import GoldenLogits, HeadOutput, disagreement
 from worker.contract.head import text_of
 
-ONNX = OnnxModel("model.onnx", "fp32", 0.01)
 GOLDEN = (GoldenLogits(0, (1.0, -2.0)), GoldenLogits(3, (0.5, 0.25)))
 
 
@@ -55,26 +54,6 @@ def test_a_head_that_contradicts_itself_is_refused(changes: dict[str, Any], prob
         replace(toy_head(), **changes)
 
 
-def test_a_model_that_came_as_onnx_has_no_other_weights() -> None:
-    head = replace(toy_head(), weights=(), pooling=None, onnx=(ONNX,))
-    assert head.files == ("model.onnx",)
-
-
 @pytest.mark.parametrize("text", ["parcel", "Grüße 🙏 日本語", ""])
 def test_the_ids_of_a_graph_of_text_are_the_bytes_of_the_text(text: str) -> None:
     assert text_of(list(text.encode("utf-8"))) == text
-
-
-def test_half_a_character_is_dropped() -> None:
-    assert text_of("für".encode()[:2] + b" Paket") == "f Paket"
-
-
-def test_only_onnx_files_are_accepted() -> None:
-    with pytest.raises(ValueError, match=r"'model\.pt', which is not an .onnx file"):
-        OnnxModel("model.pt", "fp32", 1.0)
-
-
-@pytest.mark.parametrize("tolerance", [0.0, -1.0, math.nan])
-def test_a_tolerance_that_proves_nothing_or_forbids_everything_is_refused(tolerance: float) -> None:
-    with pytest.raises(ValueError, match="must be above 0"):
-        OnnxModel("model.onnx", "fp32", tolerance)

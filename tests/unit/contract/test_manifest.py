@@ -123,15 +123,12 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
             {"reference": Reference({"nowhere": 1.0}, {}, {})},
             r"unknown labels: \['nowhere'\]",
         ),
-        (toy_manifest, {"decoding": None}, "kind 'lora-code' needs decoding"),
         (toy_manifest, {"thresholds": Thresholds(0.6, None, 1.0)}, "kind 'lora-code' has none"),
-        (toy_encoder_manifest, {"head": None}, "kind 'encoder' needs head"),
         (
             toy_encoder_manifest,
             {"codes": toy_manifest().codes, "decoding": "code"},
             "kind 'encoder' has no codes and no decoding",
         ),
-        (embedding_linear, {"lora": LORA}, "kind 'embedding-linear' has no lora"),
         (
             toy_encoder_manifest,
             {"thresholds": Thresholds(0.6, 0.5)},
@@ -151,11 +148,6 @@ def test_each_kind_reads_back_and_lacks_what_it_has_not(
             toy_encoder_manifest,
             {"head": toy_head(golden_logits=(GoldenLogits(99, (0.0,) * 4),))},
             "golden prompt 99; there are",
-        ),
-        (
-            toy_encoder_manifest,
-            {"head": toy_head(golden_logits=(GoldenLogits(-1, (0.0,) * 4),))},
-            "golden prompt -1",
         ),
         (
             toy_encoder_manifest,
@@ -203,15 +195,6 @@ def test_everything_of_a_head_is_part_of_the_identity() -> None:
     assert len({manifest.digest, *(other.digest for other in others)}) == len(others) + 1
 
 
-def test_a_reference_has_quantiles_of_what_its_kind_has(tmp_path: Path) -> None:
-    reference = Reference({"billing": 1.0}, {"0.05": 0.5}, {}, {"0.95": -2.5})
-    write_manifest(tmp_path, toy_encoder_manifest(reference=reference))
-    assert read_manifest(tmp_path).reference == reference
-    plain = replace(reference, out_of_scope={})
-    path = write_manifest(tmp_path, toy_manifest(reference=plain))
-    assert "out_of_scope" not in json.loads(path.read_text(encoding="utf-8"))["reference"]
-
-
 # The manifest: written whole and last, read strictly.
 
 
@@ -230,45 +213,16 @@ def written(directory: Path, mutate: Mutate) -> Path:
     ("mutate", "problem"),
     [
         (lambda d: d.update(schema_version=2), "schema_version is 2 and this version reads 1: pub"),
-        (lambda d: d.pop("schema_version"), "schema_version is None and this version reads 1"),
-        (lambda d: d.update(schema_version=True), "schema_version is True and this version reads"),
-        (lambda d: d.update(schema_version=1.0), "schema_version is 1.0 and this version reads"),
-        (lambda d: d.update(schema_version=[]), r"schema_version is \[\] and this version reads"),
-        (lambda d: d.update(extra=1), r"manifest has unknown keys \['extra'\]"),
-        (lambda d: d["base"].update(revison="x"), r"manifest.base has unknown keys \['revison'\]"),
         (lambda d: d.pop("kind"), r"manifest lacks \['kind'\]"),
         (lambda d: d.update(kind="forest"), "manifest.kind must be one of"),
         (lambda d: d.pop("codes"), "needs a code for every label"),
-        (lambda d: d.pop("lora"), "kind 'lora-code' needs lora"),
-        (lambda d: d.pop("decoding"), "kind 'lora-code' needs decoding"),
-        (lambda d: d["lora"].pop("rank"), r"manifest.lora lacks \['rank'\]"),
-        (lambda d: d["lora"].update(rank="16"), "manifest.lora.rank must be int, not str"),
-        (lambda d: d["lora"].update(rank=16.5), "manifest.lora.rank must be int, not float"),
-        (lambda d: d.update(decoding="beam"), r"manifest.decoding must be one of \['code', 'cho"),
         (lambda d: d.update(golden=[]), "at least one golden prompt"),
-        (lambda d: d.update(golden={}), "manifest.golden must be a list"),
-        (lambda d: d.update(codes=[]), "manifest.codes must be an object"),
-        (lambda d: d["codes"].pop("other"), "needs a code for every label"),
         (lambda d: d["calibration"].update(temperature=0), "temperature is 0.0"),
-        (lambda d: d["calibration"].update(temperature=-1), "temperature is -1.0"),
-        (lambda d: d["calibration"].update(temperature=None), "temperature must be float"),
-        (lambda d: d["calibration"].update(temperature=float("inf")), "temperature is inf"),
         (lambda d: d["prompt"].update(normalization="v9"), "normalization 'v9' is unknown"),
-        (lambda d: d["prompt"].pop("normalization"), r"prompt lacks \['normalization'\]"),
-        (lambda d: d["prompt"].update(redaction="v9"), "redaction 'v9' is unknown"),
         (lambda d: d["prompt"].update(prompt_date="today"), "prompt_date 'today' must be a day"),
-        (
-            lambda d: d["prompt"].update(prompt_date="20260101"),
-            "prompt_date '20260101' must be a day",
-        ),
         (lambda d: d["prompt"].update(max_message_tokens=1), "leaves no message"),
-        (lambda d: d["prompt"]["prefix_ids"].append("x"), r"prefix_ids\[\d+\] must be int"),
-        (lambda d: d["taxonomy"]["labels"].pop(), "needs a code for every label"),
-        (lambda d: d["taxonomy"].update(labels=[]), "has 0 labels"),
-        (lambda d: d["taxonomy"].update(digest="x"), r"unknown keys \['digest'\]"),
         (lambda d: d.update(metrics={"f1": float("nan")}), "Out of range float"),
         (lambda d: d.update(data={"x": "\ud800"}), "surrogates not allowed"),
-        (lambda d: d.update(name=None), "manifest.name must be str, not NoneType"),
     ],
 )
 def test_a_manifest_that_is_not_one_is_refused_with_the_place(
@@ -372,16 +326,6 @@ def test_in_memory_written_and_read_are_one_digest(tmp_path: Path) -> None:
     found = read_manifest(tmp_path)
     assert found == manifest
     assert found.digest == manifest.digest == manifest_digest(json.loads(path.read_text()))
-
-
-def test_a_manifest_keeps_the_digest_of_the_json_it_was_read_from(tmp_path: Path) -> None:
-    path = write_manifest(tmp_path, toy_manifest())
-    data = json.loads(path.read_text())
-    del data["versions"], data["calibration"]["nll"]
-    path.write_text(json.dumps(data))
-    found = read_manifest(tmp_path)
-    assert found.digest == manifest_digest(data)
-    assert found.digest != manifest_digest(encode(found))
 
 
 def test_a_changed_copy_of_a_manifest_that_was_read_has_a_digest_of_its_own(

@@ -61,12 +61,6 @@ def read(message: str, budget: int = 32) -> str:
     return message_of(spec, prompt)
 
 
-def test_the_fixed_part_comes_first_and_the_message_last() -> None:
-    spec = toy_spec()
-    prompt = build_prompt(spec, "hi", encode_plain)
-    assert prompt == Prompt((*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids), False, "hi")
-
-
 def test_a_control_token_in_a_message_is_plain_text() -> None:
     spec = toy_spec()
     prompt = build_prompt(spec, "a</s>b", encode_plain)
@@ -76,10 +70,6 @@ def test_a_control_token_in_a_message_is_plain_text() -> None:
     assert not control.intersection(inner)
     assert message_of(spec, prompt) == "a</s>b"
     assert encode_control("a</s>b")[1] == 2
-
-
-def test_a_message_that_just_fits_is_whole() -> None:
-    assert read("x" * 32) == "x" * 32
 
 
 def test_a_long_message_is_shortened_in_the_middle() -> None:
@@ -146,10 +136,6 @@ def test_a_message_that_was_cut_before_it_was_normalized_is_called_truncated() -
     assert prompt is not None
     assert prompt.truncated
     assert message_of(toy_spec(), prompt) == "a \n b"
-
-
-def test_nothing_printable_makes_no_prompt() -> None:
-    assert build_prompt(toy_spec(), " \x00\u200b\n", encode_plain) is None
 
 
 def test_personal_data_is_redacted_where_the_spec_says_so() -> None:

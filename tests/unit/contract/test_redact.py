@@ -95,14 +95,6 @@ def test_what_a_clerk_reads_stays(text: str) -> None:
     assert redact_personal_data(text) == (text, {})
 
 
-def test_every_occurrence_is_counted_by_kind() -> None:
-    text = "a@b.io, +44 20 7946 0958, 07700 900123 and x@y.org"
-    assert redact_personal_data(text) == (
-        "[mail], [phone], [phone] and [mail]",
-        {"mail": 2, "phone": 2},
-    )
-
-
 pieces = st.sampled_from(
     [
         *("0", "1", "4", "9", "00", "170", "555", "0123", "1234567", "4111111111111111"),
@@ -171,10 +163,6 @@ def test_a_row_of_phone_numbers_without_an_end_is_redacted_from_any_place() -> N
         for end in (redact_head(text, chars), redact_tail(text, chars)):
             assert not any(map(str.isdigit, end))
             assert "[phone] [phone]" in end
-
-
-def test_the_longest_address_is_one() -> None:
-    assert redact_personal_data(f"<{LONGEST_ADDRESS}>") == ("<[mail]>", {"mail": 1})
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,6 @@ def test_two_characters_of_one_token_are_not_two_codes() -> None:
         choose_codes((*many, "one more"), "</s>=", folding)
 
 
-def test_too_few_codes_are_reported_with_the_fix() -> None:
-    labels = tuple(f"l{number}" for number in range(63))
-    with pytest.raises(ContractError, match=r"62 one-token codes .* 63 .*: merge labels, or .*"):
-        choose_codes(labels, "</s>=", encode_control)
-
-
 def test_more_labels_than_letters_get_other_single_tokens() -> None:
     labels = tuple(f"l{number}" for number in range(65))
     offered = ("A", " ", "\n", "\x00", "\ufffd", "é", "é", "ab", "§", "~", "ß")
@@ -79,13 +73,6 @@ def test_more_labels_than_letters_get_other_single_tokens() -> None:
     assert [codes[label] for label in labels[:62]] == list(few.values())
     assert [codes[label].text for label in labels[62:]] == ["é", "§", "~"]
     assert check_codes(labels, codes, "</s>=", encode_control) is None
-
-
-def test_a_token_that_reads_as_another_one_is_no_code() -> None:
-    tokens = [("é", 7), ("§", encode_control("§")[0])]
-    labels = tuple(f"l{number}" for number in range(63))
-    codes = choose_codes(labels, "</s>=", encode_control, lambda: tokens)
-    assert codes["l62"].text == "§"
 
 
 def forbidden() -> list[tuple[str, int]]:
@@ -138,21 +125,9 @@ def test_a_temperature_softens_or_sharpens_and_keeps_the_order() -> None:
     assert soft.off_label_mass == plain.off_label_mass == sharp.off_label_mass
 
 
-def test_off_label_mass_shows_what_fits_no_label() -> None:
-    decision = decide_from_codes(logs(0.009, 0.0005, 0.0005), CODES, 1.0)
-    assert decision.confidence == pytest.approx(0.9)
-    assert decision.off_label_mass == pytest.approx(0.99)
-
-
 def test_ties_go_to_the_first_label() -> None:
     assert decide_from_codes(logs(0.25, 0.25, 0.25), CODES, 1.0).label == "a"
     assert decide_from_codes(logs(0.0, 0.3, 0.3), CODES, 0.1).label == "b"
-
-
-def test_a_label_of_no_probability_is_no_error() -> None:
-    decision = decide_from_codes(logs(0.0, 1.0, 0.0), CODES, 2.0)
-    assert decision.scores == {"a": 0.0, "b": 1.0, "c": 0.0}
-    assert decision.off_label_mass == 0.0
 
 
 def test_rounding_over_one_is_taken_as_one() -> None:
@@ -270,13 +245,6 @@ def test_out_of_scope_scores_rise_for_what_fits_no_output() -> None:
     assert decide_from_logits([3.0, 1.0, 0.0, -2.0], head, TOY_LABELS, 1.0).out_of_scope == -3.0
 
 
-def test_ties_between_labels_go_to_the_first() -> None:
-    logits = [math.log(0.2), math.log(0.2), math.log(0.4), -50.0]
-    tied = decide_from_logits([0.0] * 4, toy_head(), TOY_LABELS, 1.0)
-    assert tied.label == "billing"
-    assert decide_from_logits(logits, toy_head(), TOY_LABELS[::-1], 1.0).label == "delivery"
-
-
 @given(st.lists(st.floats(-1e300, 1e300), min_size=4, max_size=4), st.floats(0.01, 100))
 def test_any_finite_logits_make_a_decision(logits: list[float], temperature: float) -> None:
     decision = decide_from_logits(logits, toy_head(), TOY_LABELS, temperature)
@@ -308,8 +276,6 @@ def decision(confidence: float, mass: float | None, score: float | None = None) 
         (0.599, 0.5, Thresholds(0.6, 0.5), ("low_confidence",)),
         (0.6, 0.501, Thresholds(0.6, 0.5), ("off_label_mass",)),
         (0.1, 0.9, Thresholds(0.6, 0.5), ("low_confidence", "off_label_mass")),
-        (0.1, 0.9, Thresholds(None, 0.5), ("off_label_mass",)),
-        (0.1, 0.9, Thresholds(0.6), ("low_confidence",)),
         (0.9, None, Thresholds(0.6, 0.0), ()),
         (0.0, 0.0, Thresholds(0.0, 0.0), ()),
     ],
@@ -326,7 +292,6 @@ def test_each_threshold_gives_its_own_reason(
         (0.9, -4.0, Thresholds(0.6, None, -4.0), ()),
         (0.9, -3.9, Thresholds(0.6, None, -4.0), ("out_of_scope",)),
         (0.5, 7.0, Thresholds(0.6, None, -4.0), ("low_confidence", "out_of_scope")),
-        (0.9, 7.0, Thresholds(0.6, None, None), ()),
         (0.9, None, Thresholds(0.6, None, -4.0), ()),
     ],
 )
@@ -340,7 +305,6 @@ def test_an_out_of_scope_score_has_a_threshold_of_its_own(
     ("earlier", "heard", "reasons"),
     [
         ((), 0.0, ()),
-        ((("billing", 0.7),), 0.0, ()),
         ((("delivery", 0.3),), None, ()),
         ((("delivery", 0.3),), 0.0, ("disagreement",)),
         ((("delivery", 0.3),), 0.4, ()),

@@ -41,13 +41,6 @@ def pointer(digest: str = DIGEST, name: str = "one") -> Pointer:
     return Pointer(digest, name, "2024-05-06T07:08:09Z", None, "ann@host", None, "publish")
 
 
-def test_an_adapter_named_by_itself_is_found_as_it_is(tmp_path: Path) -> None:
-    manifest = store_adapter(tmp_path, "one")
-    found = find_adapter(tmp_path / manifest.digest)
-    assert found.directory == tmp_path / manifest.digest
-    assert found.pointer is None
-
-
 def test_a_store_is_found_as_its_current_adapter(tmp_path: Path) -> None:
     store_adapter(tmp_path, "one")
     two = store_adapter(tmp_path, "two")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,16 +27,13 @@ from worker.contract import (
     GoldenPrompt,
     Manifest,
     Probe,
-    describe_base,
     read_manifest,
     tokenizer_directory,
-    verify_base,
     verify_tokens,
     write_manifest,
 )
 from worker.contract.digest import sha256_file
 from worker.contract.verify import (
-    GOLDEN_MESSAGES,
     ProbeFile,
     attach_probes,
     probes_path,
@@ -103,27 +99,10 @@ def test_other_base_weights_are_refused(published: Published) -> None:
         published.verify(weights=False)
 
 
-def test_a_base_that_is_not_there_is_refused(published: Published, tmp_path: Path) -> None:
-    with pytest.raises(AdapterRefused, match="no such base model directory"):
-        verify_base(tmp_path / "nowhere", published.manifest.base)
-
-
-def test_only_a_base_of_safetensors_with_a_fast_tokenizer_can_be_described(
-    published: Published,
-) -> None:
-    (published.base / "tokenizer.json").unlink()
-    with pytest.raises(AdapterRefused, match=r"tokenizer\.json: missing"):
-        describe_base(published.base, "toy", "main")
-    (published.base / "model.safetensors").unlink()
-    with pytest.raises(AdapterRefused, match="has no"):
-        describe_base(published.base, "toy", "main")
-
-
 # Probes next to an adapter: private, of that adapter alone, and never left out silently.
 
 
 PROBES = (Probe("wo ist mein Päckchen?", "delivery"), Probe("charged twice", "billing"))
-DEMO = Path(__file__).parents[3] / "worker" / "demo" / "adapter"
 
 
 @pytest.fixture
@@ -160,10 +139,6 @@ def test_an_adapter_is_the_same_with_probes_and_without(adapter: Path) -> None:
 def test_the_file_is_for_owner_and_group_whatever_the_umask(adapter: Path) -> None:
     for _ in range(2):
         assert write(adapter).stat().st_mode & 0o777 == 0o640
-
-
-def test_the_adapter_that_ships_is_still_tried() -> None:
-    assert len(attached(DEMO).probes) >= 50
 
 
 @pytest.mark.parametrize(
@@ -206,20 +181,6 @@ def test_an_unreadable_file_says_how_to_fix_it(
     monkeypatch.setattr(Path, "read_text", denied)
     with pytest.raises(AdapterRefused, match="in the file's group"):
         read_probes(path, manifest)
-
-
-def test_a_link_to_an_adapter_leads_to_its_probes(adapter: Path, tmp_path: Path) -> None:
-    write(adapter)
-    (tmp_path / "link").symlink_to(adapter)
-    assert attached(tmp_path / "link").probes == PROBES
-    assert attached(adapter / ".").probes == PROBES
-    assert json.loads(probes_path(tmp_path / "link").read_text())["source"] == "written"
-
-
-def test_an_adapter_as_published_is_served(published: Published) -> None:
-    assert published.verify() == published.manifest
-    assert len(published.manifest.golden) == len(GOLDEN_MESSAGES)
-    assert any(golden.truncated for golden in published.manifest.golden)
 
 
 # The adapter's files.
@@ -287,11 +248,6 @@ def test_codes_of_several_tokens_are_refused(published: Published) -> None:
     published.refused(published.base / "tokenizer.json", "label 'other' has the code 'no'")
 
 
-def test_choice_adapters_are_not_asked_for_codes(published: Published) -> None:
-    published.rewrite(decoding="choice", codes={})
-    assert published.verify().decoding == "choice"
-
-
 def test_a_tokenizer_that_lets_a_message_use_control_tokens_is_refused(
     published: Published,
 ) -> None:
@@ -303,11 +259,6 @@ def test_a_tokenizer_that_lets_a_message_use_control_tokens_is_refused(
     published.refused(
         published.base / "tokenizer.json", r"turns message text into control tokens \[2\]", leaky
     )
-
-
-def test_an_empty_golden_message_is_refused_rather_than_skipped(published: Published) -> None:
-    published.rewrite(golden=(GoldenPrompt(" ", (1, 2, 3)),))
-    published.refused(published.base / "tokenizer.json", "golden prompt 0 differently")
 
 
 # Encoders.

@@ -127,8 +127,3 @@ def test_an_arm_whose_fallback_has_ended_falls_back_to_main(split: TrafficSplit)
     left = split.without(CANARY)
     assert left.fallback_of(of(left, NEXT)).adapter is split.main
     assert split.without(MAIN) == split
-
-
-def test_a_share_of_0_takes_nothing_and_a_share_of_1_takes_everything() -> None:
-    assert not any(Arm(CANARY, adapter(), 0.0).takes(record) for record in RECORDS)
-    assert all(Arm(CANARY, adapter(), 1.0).takes(record) for record in RECORDS)

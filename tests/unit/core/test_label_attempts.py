@@ -11,7 +11,7 @@ import pytest
 
 from trainer.steering.sentences import read_families
 from worker.contract.taxonomy import Taxonomy, spellings
-from worker.core.label_attempts import make_attempt_rule
+from worker.core.labeller import make_attempt_rule
 
 ROOT = Path(__file__).parents[3]
 TAXONOMY = Taxonomy.from_toml(ROOT / "config" / "taxonomy.toml")

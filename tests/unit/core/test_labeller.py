@@ -65,11 +65,6 @@ def test_an_answer_that_is_not_a_label_is_rejected(answer: CodeScores | ChoiceAn
     assert caught.value.reason == "invalid_answer"
 
 
-def test_code_scores_and_choice_answers_give_labels() -> None:
-    assert labeller().decide(scores("delivery")).label == "delivery"
-    assert labeller().decide(ChoiceAnswer(" delivery\n", -0.5)).label == "delivery"
-
-
 @pytest.mark.parametrize(
     ("thresholds", "reasons"),
     [
@@ -85,8 +80,3 @@ def test_review_reasons_follow_the_thresholds(
 ) -> None:
     made = labeller(thresholds)
     assert made.review_reasons(made.decide(scores("billing", p=0.9))) == reasons
-
-
-def test_a_choice_answer_without_off_label_mass_is_not_reviewed_for_it() -> None:
-    made = labeller(Thresholds(None, 0.0))
-    assert made.review_reasons(made.decide(ChoiceAnswer("billing", -0.5))) == ()

@@ -86,17 +86,6 @@ def test_a_hung_engine_under_load_is_noticed_before_a_message_is_lost() -> None:
 
 
 @pytest.mark.slow
-def test_an_engine_that_hangs_with_a_single_message_is_noticed_too() -> None:
-    flow = Flow(rate=40.0)
-    flow.run(1, per_s=20)
-    flow.engine.rate = 0.0
-    flow.send(1)
-    with pytest.raises(EngineDied):
-        flow.run(flow.rig.deadline_s)
-    assert flow.reasons.keys() == {None}
-
-
-@pytest.mark.slow
 def test_an_engine_that_becomes_slow_with_a_full_window_loses_no_message() -> None:
     """The messages in it take longer than the deadline because of the engine's pace."""
     flow = Flow(rate=100.0)

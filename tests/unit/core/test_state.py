@@ -2,19 +2,13 @@
 
 import pytest
 
-from tests.support.rig import Clock, Rig, make_bounds, make_loop_policy, started
+from tests.support.rig import Clock, make_bounds, make_loop_policy, started
 from worker.core.assignment import CompletedRecord
 from worker.core.pipeline import BusyTimer
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Rejected, TopicPartition
 
 SOURCES = [TopicPartition("in", 0), TopicPartition("in", 1)]
-
-
-def test_before_the_first_poll_the_state_is_empty() -> None:
-    state = Rig().loop.state
-    assert (state.polled_at, state.joined, state.stopping) == (None, False, False)
-    assert (state.in_flight_records, state.in_engine_records, dict(state.waiting)) == (0, 0, {})
 
 
 def test_the_state_shows_records_in_flight_in_the_engine_and_behind_unfinished_ones() -> None:
@@ -58,13 +52,6 @@ def test_paused_partitions_are_counted() -> None:
     assert rig.loop.state.paused_partitions == 2
     rig.answer("m0", "n0")
     assert rig.loop.state.paused_partitions == 0
-
-
-def test_a_spare_worker_has_joined_without_a_partition() -> None:
-    rig = Rig()
-    rig.stream.assign()
-    assert rig.loop.state.joined
-    assert not rig.loop.state.waiting
 
 
 def test_a_worker_that_lost_partitions_has_not_joined_until_the_next_assignment() -> None:

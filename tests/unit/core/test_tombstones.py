@@ -6,7 +6,6 @@ from typing import Literal
 from tests.support.rig import NOW, Rig, started, toy_completed, toy_record
 from worker.core.assignment import PartitionState
 from worker.core.publisher import TopicRouter, build_batch, replace_refused, take_ready
-from worker.errors import RecordTooLarge
 from worker.records.types import Outcome, Rejected, Tombstone, TopicPartition
 
 TOO_LARGE = Rejected("output_too_large", "encode", "")
@@ -69,14 +68,6 @@ def test_a_refused_record_is_found_behind_a_skipped_tombstone() -> None:
     assert len(build_batch(batches, TopicRouter("out", None), NOW).outputs) == 2
     replace_refused(batches, [1], TOO_LARGE)
     assert [each.without_payload for _, each in partition.watermark.peek(9)] == [False, False, True]
-
-
-def test_a_forwarded_tombstone_that_is_too_large_is_a_dead_letter() -> None:
-    rig = rig_with("forward")
-    rig.stream.add(None, key=b"k")
-    rig.stream.failures.append(RecordTooLarge([0]))
-    rig.iterate()
-    assert [published.reason for published in rig.outputs] == ["output_too_large"]
 
 
 def test_a_forwarded_tombstone_keeps_the_senders_headers_only() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 import time
 from collections.abc import Iterator
 
@@ -13,9 +11,8 @@ from confluent_kafka import Producer
 
 from tests.support.mock_kafka import MockKafka
 from tests.support.rig import make_kafka_config
-from worker.demo import generate as generate_module
 from worker.demo.client import Publisher, Seen, Watcher, create_demo_topics
-from worker.demo.generate import generate, main
+from worker.demo.generate import generate
 from worker.demo.kafka_files import BrokerError
 from worker.demo.plan import DEAD, INPUT, OUTPUT, REVIEW
 from worker.offline.records import read_range
@@ -78,14 +75,6 @@ def test_results_of_every_kind_are_seen_with_their_times(
     assert found["1"].value["label"] == "refund"
 
 
-def test_a_dead_letter_need_not_be_json(broker: MockKafka, watcher: Watcher) -> None:
-    publish(broker, DEAD, b"\xff{", clerk_reason="not_json")
-    publish(broker, DEAD, b"[1]", clerk_reason="not_an_object")
-    found = watch(watcher, 2)
-    assert {one.headers["clerk.reason"] for one in found} == {"not_json", "not_an_object"}
-    assert {one.message_id for one in found} == {"None"}
-
-
 def test_topics_that_are_there_are_no_error(broker: MockKafka, topics: None) -> None:
     create_demo_topics(broker.servers, {INPUT: 4, OUTPUT: 4})
     with pytest.raises(BrokerError, match=f"^Kafka at {broker.servers}: Topic Admin API"):
@@ -121,43 +110,3 @@ def test_a_stream_ends_when_each_message_came_back(
     assert first.startswith("a refund 88% ")
     assert first.endswith(" ms")
     assert second.endswith(" ms (for review)")
-
-
-def test_a_stream_may_be_stopped_before(
-    broker: MockKafka, topics: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    publisher = Publisher(broker.servers, DEAD)
-    until = time.monotonic() + 5
-    out = ""
-
-    def stopped() -> bool:
-        nonlocal out
-        publisher.publish("7", "blah")
-        out += capsys.readouterr().out
-        return "7 dead letter: None\n" in out or time.monotonic() > until
-
-    generate(broker.servers, rate=50.0, count=None, stopped=stopped)
-    out += capsys.readouterr().out
-    assert "7 dead letter: None\n" in out
-    assert " messages published, " in out
-
-
-def test_the_stream_as_a_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["generate", "--bootstrap-servers", "x:1", "--rate", "0"])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    assert "--rate is 0.0: it must be above 0" in capsys.readouterr().err
-
-    def fail(*_: object) -> int:
-        raise BrokerError("3 messages could not be published")
-
-    monkeypatch.setattr(generate_module, "generate", fail)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["generate", "--bootstrap-servers", "x:1"])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 1
-    assert capsys.readouterr().err == "error: 3 messages could not be published\n"

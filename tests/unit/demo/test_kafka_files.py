@@ -53,13 +53,6 @@ def test_a_jar_with_another_digest_is_refused_by_name(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["kafka-4.2.1.lock"]
 
 
-def test_another_version_of_a_jar_is_refused_by_name(tmp_path: Path) -> None:
-    """A resolver that picks another version is noticed."""
-    index = Index({"kafka-1.jar": JARS["kafka-1.jar"], "log4j-2.jar": b"newer"})
-    with pytest.raises(BrokerError, match=r"^log4j-1\.jar is missing"):
-        ensure_kafka(tmp_path, pins=PINS, fetch=index)
-
-
 @pytest.mark.parametrize(
     ("name", "problem"),
     [("extra.jar", "not a pinned jar"), ("kafka-1.jar", r"delete .*kafka-4\.2\.1 to fetch")],
@@ -86,12 +79,6 @@ def test_an_interrupted_fetch_leaves_nothing_and_is_retried(tmp_path: Path) -> N
     assert index.fetches == 2
 
 
-def test_a_cache_of_other_pins_is_refused_with_what_to_delete(tmp_path: Path) -> None:
-    ensure_kafka(tmp_path, pins=PINS, fetch=Index())
-    with pytest.raises(BrokerError, match=r"kafka-4\.2\.1 to fetch again"):
-        ensure_kafka(tmp_path, pins=PINS | {"new.jar": "0" * 64}, fetch=Index())
-
-
 def test_every_shipped_pin_is_a_sha256() -> None:
     pins = kafka_files.pinned_jars()
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in pins.values())
@@ -105,15 +92,3 @@ def test_every_shipped_pin_is_a_sha256() -> None:
 def test_properties_that_the_broker_owns_are_refused(key: str) -> None:
     with pytest.raises(ValueError, match=re.escape(key)):
         LocalBroker(properties={key: "x"})
-
-
-def test_properties_are_written_as_java_reads_them() -> None:
-    text = kafka_files.render_properties({"b": True, "a": 1500, "path": "C:\\x y", "two": "1\n2"})
-    assert text.splitlines() == ["a=1500", "b=true", "path=C:\\\\x y", "two=1\\n2"]
-
-
-def test_ports_come_from_below_the_ephemeral_range() -> None:
-    """A client that reconnects to a dead broker must not get the broker's port."""
-    first = kafka_files.free_port()
-    assert 10_000 <= first < 32_768
-    assert kafka_files.free_port(first) != first

@@ -12,7 +12,7 @@ import pytest
 from worker.contract.manifest import read_manifest
 from worker.contract.verify import load_adapter
 from worker.demo import models
-from worker.demo.models import demo_samples, ensure_model, shipped_dir
+from worker.demo.models import ensure_model, shipped_dir
 from worker.demo.program import ProgramFailed
 
 Calls = list[list[str]]
@@ -63,18 +63,6 @@ def test_a_cascade_is_stored_next_to_its_stages(cache: Path, trainer: Calls) -> 
     assert sorted(model.settings()) == ["model.adapter", "model.base"]
 
 
-def test_what_ships_of_the_encoder_is_its_weights_alone() -> None:
-    """A few MB; ``clerk-trainer complete`` makes the rest."""
-    shipped = shipped_dir("encoder")
-    manifest = read_manifest(shipped)
-    there = {path.name for path in shipped.iterdir()} - {"manifest.json"}
-    assert set(manifest.files) - there == {
-        *("config.json", "tokenizer.json", "model.onnx", "model.int8.onnx")
-    }
-    assert there <= set(manifest.files)
-    assert sum(path.stat().st_size for path in shipped.iterdir()) < 4 << 20
-
-
 @pytest.mark.parametrize(
     ("words", "events"),
     [
@@ -91,10 +79,3 @@ def test_a_failure_of_the_trainer_is_reported_with_its_output(
     with pytest.raises(ProgramFailed, match=f"(?s)complete failed: .*{events}".replace("[", r"\[")):
         ensure_model("encoder")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
-
-
-def test_the_demo_begins_with_plain_messages_and_asks_each_once() -> None:
-    chosen = demo_samples(330)
-    assert all(sample.label and len(sample.message) < 80 for sample in chosen[:10])
-    assert sum(sample.label is None for sample in chosen) == 16
-    assert len({sample.id for sample in chosen}) == 330

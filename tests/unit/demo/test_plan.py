@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,11 @@ import pytest
 
 from tests.support.published import publish, publish_encoder
 from tests.support.toy_adapter import LABELS
-from worker.contract import AdapterRefused, read_manifest
+from worker.contract import read_manifest
 from worker.contract.store import Pointer, write_pointer
 from worker.demo import plan as module
-from worker.demo.models import adapter_dir, shipped_dir
+from worker.demo.models import adapter_dir
 from worker.demo.plan import Wish, make_plan
-from worker.demo.program import Program
-from worker.demo.run import say_what_stays
 from worker.errors import SettingsError
 from worker.offline.message_files import MessageFile
 from worker.settings import load_settings
@@ -63,8 +59,12 @@ def store(tmp_path: Path) -> Path:
 def test_settings_topic_and_messages_of_the_user_reach_the_worker(tmp_path: Path) -> None:
     wish = Wish(
         5,
-        topic="tickets",
-        sets=("kafka.output_topic=filed", "loop.max_in_flight=7", "records.text_fields=body"),
+        sets=(
+            "kafka.input_topics=tickets",
+            "kafka.output_topic=filed",
+            "loop.max_in_flight=7",
+            "records.text_fields=body",
+        ),
     )
     plan, settings = make_plan(wish), effective(wish, tmp_path)
     assert settings.kafka.input_topics == ("tickets",)
@@ -74,12 +74,6 @@ def test_settings_topic_and_messages_of_the_user_reach_the_worker(tmp_path: Path
     assert plan.kinds["filed.corrections"] == "correction"
     assert settings.kafka.bootstrap_servers == "localhost:1"
     assert settings.model.adapter == adapter_dir()
-
-
-def test_what_the_demo_reads_cannot_be_switched_off(tmp_path: Path) -> None:
-    """It reads the worker's log, and stops the worker that it started."""
-    settings = effective(Wish(1, sets=("log.level=error", "log.format=console")), tmp_path)
-    assert (settings.log.level, settings.log.format) == ("info", "json")
 
 
 @pytest.mark.parametrize("as_setting", [False, True])
@@ -148,31 +142,3 @@ def test_settings_of_another_worker_do_not_change_the_demo(
     assert (plan.servers, plan.topic, plan.own_model) == (None, "support.messages", None)
     assert effective(wish, tmp_path).model.adapter == adapter_dir()
     assert make_plan(Wish(1, sets=("kafka.bootstrap_servers=k:1",))).servers == "k:1"
-
-
-def test_the_shipped_encoder_says_how_it_is_completed() -> None:
-    """In the source tree it has its weights alone."""
-    with pytest.raises(AdapterRefused, match=r"missing; run clerk-trainer complete \S+ --out DIR"):
-        make_plan(Wish(1, model=str(shipped_dir("encoder"))))
-
-
-def test_the_printed_consumer_reads_labels_and_reviews(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of the topics that are in use; and the dead letters' topic is named."""
-    from tests.unit.demo.test_screen import make_screen, shown
-
-    plan = make_plan(Wish(1, topic="tickets", sets=("records.text_fields=body",)))
-    screen = make_screen()
-    log = tmp_path / "log"
-    log.write_text(json.dumps({"event": "http.listening", "url": "http://127.0.0.1:1"}))
-    say_what_stays(screen, "localhost:9", plan, Program("w", None, log))  # type: ignore[arg-type]
-    lines = shown(screen)
-    (publish_line,) = [line for line in lines if "kcat -P" in line]
-    echo = shlex.split(publish_line)
-    assert json.loads(echo[1]) == {"id": "1", "body": "where is my parcel?"}
-    assert echo[-2:] == ["-t", "tickets"]
-    (consumer,) = [line for line in lines if " -G " in line]
-    assert shlex.split(consumer)[-2:] == ["support.labels", "support.labels.review"]
-    assert "isolation.level=read_committed" in consumer
-    assert any("support.labels.dead" in line for line in lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from worker.demo.client import Seen
@@ -55,14 +54,6 @@ def test_each_label_is_a_line_with_its_correctness() -> None:
     assert own == "  > delivery [urgent]  91%  (published by you)"
 
 
-def test_a_narrow_terminal_cuts_the_message_and_not_that_it_is_for_review() -> None:
-    screen = make_screen(width=60)
-    screen.landed(seen("billing", "review"), Sample("1", "x" * 100, None), 0.1)
-    (line,) = shown(screen)
-    assert line.endswith("x… (for review)")
-    assert len(line) == 60
-
-
 def test_the_summary_counts_what_was_shown() -> None:
     screen = make_screen()
     for number in range(4):
@@ -87,19 +78,6 @@ def test_the_summary_counts_what_was_shown() -> None:
     assert billing == ["billing", "5", "3", "of", "4"]
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_a_rate_is_live_on_a_terminal_and_periodic_elsewhere(terminal: bool) -> None:
-    screen = make_screen(terminal=terminal)
-    with screen.streaming(expected=120):
-        for number in range(120):
-            screen.landed(seen("billing", at=number / 10), None, 0.1)
-    printed = [line for line in shown(screen) if "messages/s" in line]
-    if terminal:
-        assert any("120 of 120  10 messages/s" in line for line in printed)
-    else:
-        assert printed == ["· 50 of 120  10 messages/s", "· 100 of 120  10 messages/s"]
-
-
 def test_each_correction_says_what_a_person_made_of_the_label() -> None:
     """Counted, with the machine's label and the message's first words; so is one that was taken
     back."""
@@ -120,18 +98,3 @@ def test_each_correction_says_what_a_person_made_of_the_label() -> None:
         "  correction 3: billing (was x)  (published by you)",
         "  correction 4: taken back (no label fits)  (published by you)",
     ]
-
-
-def test_a_cascade_shows_which_stage_answered_how_much() -> None:
-    screen = make_screen()
-    for at in range(4):
-        landed = seen("billing")
-        assert landed.value is not None
-        landed.value["cascade"] = {"answered": {"name": "large" if at == 0 else "small"}}
-        screen.landed(landed, None, 0.1)
-    screen.summary(0, 0.0, [])
-    assert any("75% by small, 25% by large" in line for line in shown(screen))
-    plain = make_screen()
-    plain.landed(seen("billing"), None, 0.1)
-    plain.summary(0, 0.0, [])
-    assert not any("answered" in line for line in shown(plain))

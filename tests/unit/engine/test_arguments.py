@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Lora
-from worker.engine.arguments import EngineSettings, core_can_be_forked, engine_arguments
+from worker.engine.arguments import EngineSettings, engine_arguments
 from worker.errors import SettingsError
 
 KNOWN = {
@@ -68,20 +68,6 @@ def test_the_window_holds_the_longest_label_in_words() -> None:
     assert built["max_model_len"] == manifest.prompt.max_prompt_tokens + room
 
 
-def test_engine_args_override_a_default() -> None:
-    built = build(engine_args={"block_size": 64, "max_num_seqs": 7})
-    assert (built["block_size"], built["max_num_seqs"]) == (64, 7)
-
-
-def test_vllms_variables_override_a_default() -> None:
-    assert "kv_cache_memory_bytes" in build()
-    assert "kv_cache_memory_bytes" not in build(environment={"VLLM_CPU_KVCACHE_SPACE": "4"})
-
-
-def test_a_gpu_is_left_to_vllm() -> None:
-    assert {"block_size", "enforce_eager", "dtype"}.isdisjoint(build(cpu=False))
-
-
 def test_a_misspelt_key_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(SettingsError, match=r"engine_args\.max_num_seq .*'max_num_seqs'"):
         build(engine_args={"max_num_seq": 1})
@@ -109,10 +95,6 @@ def test_a_served_adapter_gets_its_rank_and_no_more(rank: int, allowed: int) -> 
     assert built["max_lora_rank"] == allowed
 
 
-def test_a_merged_adapter_needs_no_lora() -> None:
-    assert "enable_lora" not in build()
-
-
 def test_on_a_cpu_the_core_computes_by_itself() -> None:
     known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
     assert build(environment=known)["distributed_executor_backend"].endswith("UniProcExecutor")
@@ -121,13 +103,3 @@ def test_on_a_cpu_the_core_computes_by_itself() -> None:
         assert "distributed_executor_backend" not in built
     assert "distributed_executor_backend" not in build()
     assert "distributed_executor_backend" not in build(cpu=False, environment=known)
-
-
-@pytest.mark.parametrize(
-    "wish", [{"tensor_parallel_size": 2}, {"distributed_executor_backend": "mp"}]
-)
-def test_several_processes_and_a_chosen_executor_are_left_to_vllm(wish: dict[str, Any]) -> None:
-    known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
-    built = build(environment=known, engine_args=wish)
-    assert built.get("distributed_executor_backend") == wish.get("distributed_executor_backend")
-    assert not core_can_be_forked(wish)

@@ -193,18 +193,6 @@ def test_messages_for_a_full_stage_wait_without_a_deadline() -> None:
     assert all(isinstance(each.result(0), StageDecisions) for each in (*waiting[:3], waiting[4]))
 
 
-def test_golden_prompts_are_answered_by_the_first_stage_and_each_stage_warms_up_its_own() -> None:
-    world = World()
-    asked: list[tuple[str, int]] = []
-    for name, engine in (("small", world.small), ("large", world.large)):
-        engine.warm_up = lambda prompts, name=name: asked.append((name, len(prompts)))  # type: ignore[method-assign,misc]
-    world.engine.warm_up([CASCADE.golden[0].ids])
-    assert asked == [("small", 2), ("large", 1)]
-    future = world.engine.submit(CASCADE.golden[0].ids)
-    world.small.finish()
-    assert isinstance(future.result(0), StageDecisions)
-
-
 def test_under_load_from_many_threads_each_message_ends_once() -> None:
     """Stages answer on their own threads, and some requests are cancelled meanwhile."""
     world = World(AdmissionPolicy(4, deadline_s=90.0), service_s=0.0, concurrency=4)

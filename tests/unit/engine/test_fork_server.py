@@ -190,10 +190,3 @@ def test_one_that_is_not_imported_yet_is_hidden_for_a_while() -> None:
         with pytest.raises(ImportError):
             importlib.import_module("this")
     assert importlib.util.find_spec("this") is not None
-
-
-def test_one_that_is_imported_stays() -> None:
-    json = sys.modules["json"]
-    with without_optional_libraries():
-        assert importlib.import_module("json") is json
-    assert sys.modules["json"] is json

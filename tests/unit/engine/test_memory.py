@@ -12,12 +12,11 @@ import pytest
 from tests.support.toy_adapter import toy_manifest
 from worker.contract import Manifest
 from worker.engine import open as opening
-from worker.engine.arguments import GIB, EngineSettings, kv_cache_bytes
+from worker.engine.arguments import GIB, EngineSettings
 from worker.engine.memory import (
     EngineMemory,
     TooLarge,
     free_memory,
-    held_memory,
     needed_memory,
 )
 from worker.engine.open import VllmLoader
@@ -41,13 +40,6 @@ def limit_v2(folder: Path, most: str, used: int, inactive: int = 0, active: int 
     put(folder / "memory.max", f"{most}\n")
     put(folder / "memory.current", f"{used}\n")
     put(folder / "memory.stat", f"anon 5\ninactive_file {inactive}\nactive_file {active}\n")
-
-
-def test_a_machine_without_limits_has_what_the_kernel_says(tmp_path: Path) -> None:
-    machine(tmp_path, 7 * GIB)
-    assert free_memory(tmp_path) == 7 * GIB
-    limit_v2(tmp_path / "sys/fs/cgroup", "max", 3 * GIB)
-    assert free_memory(tmp_path) == 7 * GIB
 
 
 def test_a_containers_limit_holds_and_pages_of_files_count_as_free(tmp_path: Path) -> None:
@@ -78,13 +70,6 @@ def test_the_older_kind_of_cgroup_is_read_too(tmp_path: Path) -> None:
     assert free_memory(tmp_path) == 3 * GIB
 
 
-def test_file_pages_do_not_count_as_held_memory(tmp_path: Path) -> None:
-    status = "Name:\tx\nVmRSS:\t900 kB\nRssAnon:\t100 kB\nRssFile:\t700 kB\nRssShmem:\t100 kB\n"
-    put(tmp_path / "proc/7/status", status)
-    put(tmp_path / "proc/8/status", status)
-    assert held_memory([7, 8, 9], tmp_path) == 400 * 1024
-
-
 def test_an_engine_that_runs_is_the_best_estimate() -> None:
     running = [EngineMemory(HELD, WEIGHTS), EngineMemory(2 * GIB, GIB)]
     assert needed_memory(WEIGHTS, GIB, running) == HELD
@@ -97,21 +82,6 @@ def test_without_one_the_estimate_is_near_what_was_measured() -> None:
     assert needed_memory(WEIGHTS, 200_000_000) == pytest.approx(19.5e9, rel=0.07)
     assert needed_memory(WEIGHTS, 536_870_912) == pytest.approx(21.5e9, rel=0.07)
     assert needed_memory(WEIGHTS, GIB, [EngineMemory(GIB, WEIGHTS)]) > WEIGHTS
-
-
-@pytest.mark.parametrize(
-    ("args", "environment", "wanted"),
-    [
-        ({}, {}, GIB),
-        ({"kv_cache_memory_bytes": 200_000_000}, {"VLLM_CPU_KVCACHE_SPACE": "4"}, 200_000_000),
-        ({}, {"VLLM_CPU_KVCACHE_SPACE": "4"}, 4 * GIB),
-        ({}, {"VLLM_CPU_KVCACHE_SPACE": "0"}, GIB),
-    ],
-)
-def test_the_kv_cache_has_the_configured_size(
-    args: dict[str, Any], environment: dict[str, str], wanted: int
-) -> None:
-    assert kv_cache_bytes(args, environment) == wanted
 
 
 class Base:

@@ -1,7 +1,6 @@
 """Folding an adapter into its base: the arithmetic, the cache and every refusal."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -52,16 +51,6 @@ def test_only_the_adapted_weight_changes(
     assert after[f"{Q}.weight"].dtype == torch.bfloat16
     for name in before.keys() - {f"{Q}.weight"}:
         assert torch.equal(before[name], after[name])
-
-
-def test_the_base_stays_as_it_was_and_its_other_files_come_along(
-    base: Path, merge_in: MergeIn
-) -> None:
-    before = (base / "model.safetensors").read_bytes()
-    target = merge_in()
-    assert (base / "model.safetensors").read_bytes() == before
-    names = {path.name for path in target.iterdir()}
-    assert names == {"model.safetensors", "config.json", "tokenizer.json"}
 
 
 def test_a_base_in_shards_stays_in_shards(
@@ -131,17 +120,6 @@ def test_a_failure_leaves_nothing_that_looks_complete(
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_only_old_leftovers_are_removed(merge_in: MergeIn, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    old, young = cache / ".partial-old", cache / ".partial-young"
-    old.mkdir(parents=True)
-    young.mkdir()
-    os.utime(old, (1, 1))
-    merge_in()
-    assert not old.exists()
-    assert young.exists()
-
-
 @pytest.mark.parametrize(
     ("module", "rows", "halves", "problem"),
     [
@@ -178,18 +156,3 @@ def test_more_than_plain_lora_is_refused(
 ) -> None:
     with pytest.raises(AdapterRefused, match=problem):
         merge_in(**config)
-
-
-def test_a_quantized_base_is_refused(base: Path, merge_in: MergeIn) -> None:
-    save_file({f"{Q}.weight": torch.ones(4, 3, dtype=torch.int8)}, base / "model.safetensors")
-    with pytest.raises(AdapterRefused, match="quantized"):
-        merge_in()
-
-
-def test_an_unreadable_weight_file_is_refused(
-    base: Path, make_adapter: MakeAdapter, manifest: Manifest, tmp_path: Path
-) -> None:
-    adapter = make_adapter()
-    (adapter / "adapter_model.safetensors").write_bytes(b"no such thing")
-    with pytest.raises(AdapterRefused, match="cannot be read"):
-        merged_base(base, adapter, manifest, tmp_path / "cache")

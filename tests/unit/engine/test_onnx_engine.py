@@ -172,14 +172,6 @@ def test_a_file_that_was_not_judged_is_served_only_if_it_is_asked_for(
     assert (event["serves"], event["judged"]) == ("fp32", "int8")
 
 
-def test_it_reports_its_precision(adapter: Path, load: Callable[..., OnnxEngine]) -> None:
-    quantized(adapter, 0.5)
-    with structlog.testing.capture_logs() as logs:
-        assert load(adapter).precisions == ("int8",)
-        assert load(adapter, precision="int8").precisions == ("int8",)
-    assert logs == []
-
-
 def test_an_invalid_prompt_is_rejected_without_its_ids(
     adapter: Path, load: Callable[..., OnnxEngine]
 ) -> None:

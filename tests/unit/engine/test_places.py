@@ -22,7 +22,7 @@ from worker.contract import Lora, Manifest, verify, write_manifest
 from worker.contract.store import CanaryPointer, Pointer, write_canary, write_pointer
 from worker.engine import open as opening
 from worker.engine.arguments import EngineSettings, engine_arguments
-from worker.engine.memory import EngineMemory, TooLarge
+from worker.engine.memory import EngineMemory
 from worker.engine.onnx_engine import OnnxLoader
 from worker.settings import AdapterSettings, ModelSettings, Settings
 
@@ -137,34 +137,12 @@ def test_stages_that_share_an_engine_have_a_place_each(
     assert [places(each)[0] for each in started] == wanted
 
 
-def test_a_canary_counts_that_is_there_when_the_worker_starts(
-    tmp_path: Path, started: list[EngineSettings]
-) -> None:
-    canary = cascade_of(SMALL, LARGE, name="canary")
-    store = stored(tmp_path, SMALL, LARGE, canary)
-    write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
-    start(store)
-    (store / canary.digest / "manifest.json").write_text("{}")
-    start(store)
-    assert [places(each)[0] for each in started] == [6, 3]
-
-
 def test_a_command_that_follows_nothing_has_a_place_for_each_stage(
     tmp_path: Path, started: list[EngineSettings]
 ) -> None:
     """Otherwise vLLM would copy weights for nearly every message."""
     start(stored(tmp_path, cascade_of(SMALL, LARGE), SMALL, LARGE), watch=False)
     assert [places(each)[0] for each in started] == [2]
-
-
-def test_what_comes_later_and_has_no_place_is_kept_in_memory(
-    tmp_path: Path, started: list[EngineSettings]
-) -> None:
-    start(stored(tmp_path, SMALL))
-    assert places(started[0]) == (3, 12)
-    many = replace(started[0], engine_args={"max_loras": 20})
-    built = vllm_arguments(many)
-    assert (built["max_loras"], built["max_cpu_loras"]) == (20, 20)
 
 
 def test_an_engine_holds_the_largest_of_its_stages(
@@ -195,30 +173,3 @@ def test_an_engine_holds_the_canary_that_is_there_when_it_starts(
     start(store)
     assert [each.manifest.digest for each in started] == [SMALL.digest, SMALL.digest]
     assert [vllm_arguments(each)["max_lora_rank"] for each in started] == [64, 64]
-
-
-def test_an_engine_holds_the_stages_of_a_canary_that_is_a_cascade(
-    tmp_path: Path, started: list[EngineSettings]
-) -> None:
-    canary = cascade_of(ENCODER, LARGE)
-    store = stored(tmp_path, SMALL, ENCODER, LARGE, canary)
-    write_canary(store, CanaryPointer(canary.digest, canary.name, 0.1, SINCE, "ann@desk", None))
-    start(store)
-    (engine,) = started
-    assert engine.manifest.digest == SMALL.digest
-    assert vllm_arguments(engine)["max_lora_rank"] == 64
-
-
-def test_once_it_serves_a_worker_starts_no_engine_that_has_no_room(
-    tmp_path: Path, started: list[EngineSettings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opening, "vllm_runs_on_cpu", lambda: True)
-    monkeypatch.setattr(opening, "merged_base", lambda base, *_: base)
-    monkeypatch.setattr(opening, "free_memory", lambda: 0)
-    store = stored(tmp_path, SMALL, LARGE)
-    settings = Settings(model=ModelSettings(adapter=store))
-    loader = serving.open_model(settings, watch=True).loader
-    assert loader is not None
-    with pytest.raises(TooLarge):
-        loader.load(store / LARGE.digest, LARGE)
-    assert len(started) == 1

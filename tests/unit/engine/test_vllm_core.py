@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.engine import fork_server, vllm_core
-from worker.engine.vllm_core import client_context, executor_in_core, starting_processes
+from worker.engine.vllm_core import executor_in_core, starting_processes
 
 
 class Core:
@@ -95,10 +95,3 @@ def test_a_missing_executor_is_not_requested(monkeypatch: pytest.MonkeyPatch) ->
     assert executor_in_core() == f"{name}.UniProcExecutor"
     monkeypatch.setitem(sys.modules, name, None)
     assert executor_in_core() is None
-
-
-def test_a_context_that_is_kept_elsewhere_is_left_to_vllm() -> None:
-    here = SimpleNamespace(engine_core=SimpleNamespace(resources=SimpleNamespace(ctx="context")))
-    assert client_context(here) == "context"
-    for elsewhere in (SimpleNamespace(), SimpleNamespace(resources=SimpleNamespace())):
-        assert client_context(SimpleNamespace(engine_core=elsewhere)) is None

@@ -28,12 +28,6 @@ def test_every_prompt_is_one_that_the_engine_may_get() -> None:
     assert rounds[0] == [manifest.golden[0].ids]
 
 
-def test_batches_have_many_sizes() -> None:
-    sizes = {len(batch) for batch in warm_up_rounds(toy_manifest(), [])}
-    assert min(sizes) == 1
-    assert max(sizes) >= 32
-
-
 def completion(logprobs: dict[int, float], reason: str = "length") -> SimpleNamespace:
     found = {token: SimpleNamespace(logprob=value) for token, value in logprobs.items()}
     return SimpleNamespace(finish_reason=reason, logprobs=[found])
@@ -64,17 +58,6 @@ def test_a_context_is_ended_with_its_sockets(zmq: Any) -> None:
     assert asyncio.run(destroy_context(context, 10))
     assert context.closed
     assert all(socket.closed for socket in sockets)
-
-
-def test_a_socket_that_the_loop_closes_is_waited_for(zmq: Any) -> None:
-    context = zmq.Context()
-    socket = zmq.Context(context).socket(zmq.PULL)  # another's: not closed along
-
-    async def destroy() -> bool:
-        asyncio.get_running_loop().call_later(0.1, socket.close)
-        return await destroy_context(context, 10)
-
-    assert asyncio.run(destroy())
 
 
 def test_a_hanging_context_is_abandoned(zmq: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@ from worker.contract import Manifest
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.events import Published
 from worker.errors import MessageRejected
-from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge, Evidence, marked_lowest
+from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge, Evidence
 
 pytestmark = pytest.mark.slow
 
@@ -208,12 +208,12 @@ def test_a_canary_whose_answers_are_all_rejected_is_stopped(tmp_path: Path) -> N
     assert 50 <= len(dead) < 120
 
 
-def rejecting(rate: float, share: float, seed: int, main_rate: float = 0.0) -> ArmComparison:
+def rejecting(rate: float, share: float, seed: int) -> ArmComparison:
     """A trial of at most 1,600 messages in which some answers are rejected."""
     rng, comparison = random.Random(seed), ArmComparison(make_judge_policy())
     for number in range(1_600):
         canary = rng.random() < share
-        rejected = rng.random() < (rate if canary else main_rate)
+        rejected = canary and rng.random() < rate
         comparison.add(
             number.to_bytes(4, "big"),
             canary=canary,
@@ -230,12 +230,6 @@ def test_a_canary_that_rejects_is_stopped_soon(rate: float, most: int) -> None:
     trials = [rejecting(rate, share, seed) for share in (0.25, 0.5) for seed in range(8)]
     assert {trial.worse for trial in trials} == {"rejected"}
     assert sorted(trial.messages for trial in trials)[len(trials) // 2] <= most
-
-
-def test_a_canary_that_rejects_as_often_as_the_main_adapter_is_not_stopped() -> None:
-    """At most one in a hundred is stopped."""
-    trials = [rejecting(0.2, 0.5, seed, main_rate=0.2) for seed in range(60)]
-    assert sum(trial.worse is not None for trial in trials) <= 2
 
 
 def test_a_canary_whose_pointer_is_written_again_starts_over(tmp_path: Path) -> None:
@@ -297,22 +291,6 @@ def test_a_bet_is_fair_whatever_is_marked(first: int, second: int, data: st.Data
     assert mean == pytest.approx(1.0)
 
 
-def test_blocks_without_information_change_nothing() -> None:
-    evidence = Evidence()
-    evidence.add(5, 0, 15, 0)
-    evidence.add(5, 5, 15, 15)
-    evidence.add(0, 0, 20, 7)
-    evidence.add(20, 7, 0, 0)
-    assert evidence.value == pytest.approx(1.0)
-
-
-def test_the_evidence_does_not_overflow() -> None:
-    evidence = Evidence()
-    for _ in range(3000):
-        evidence.add(10, 10, 10, 0)
-    assert math.isfinite(evidence.value)
-
-
 def test_false_stops_are_rare_although_every_block_is_tested() -> None:
     """300 comparisons of 100 blocks between equal arms, with a rate of one in twenty."""
     rng = random.Random(7)
@@ -327,19 +305,3 @@ def test_false_stops_are_rare_although_every_block_is_tested() -> None:
             highest = max(highest, evidence.value)
         crossed += highest >= 20
     assert crossed / 300 < 0.05
-
-
-def test_evidence_grows_for_a_worse_first_arm_only() -> None:
-    worse, better, same = Evidence(), Evidence(), Evidence()
-    for _ in range(50):
-        worse.add(5, 2, 15, 2)
-        better.add(5, 0, 15, 4)
-        same.add(5, 1, 15, 3)
-    assert worse.value > 1000
-    assert better.value < 0.1
-    assert same.value < 1
-
-
-def test_the_lowest_of_a_block_are_marked() -> None:
-    assert marked_lowest([0.9, 0.1, 0.5, 0.2], 0.5) == [False, True, False, True]
-    assert marked_lowest([0.5, 0.5, 0.5], 0.1) == [True, False, False]

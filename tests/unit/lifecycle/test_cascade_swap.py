@@ -156,21 +156,3 @@ def test_a_cascade_without_one_of_its_stages_is_refused(
     total = add(follower, 0, 10)
     follower.finish(total)
     assert {digest for _, digest in follower.stamps.values()} == {ONE.digest}
-
-
-def test_the_main_adapter_labels_the_records_of_a_cascade_whose_stage_dies(
-    make: Callable[..., Follower], cascade: Manifest
-) -> None:
-    follower = make()
-    follower.store.canary(cascade, 1.0)
-    follower.follow()
-    assert follower.canary is not None
-    total = add(follower, 0, 40)
-    follower.rig.iterate()
-    for engine in follower.loader.open:
-        if engine is not follower.main.engine:
-            engine.die()  # type: ignore[attr-defined]
-    total = add(follower, total, 10)  # all earlier ones may have been answered before it died
-    follower.finish(total)
-    assert len(follower.stamps) == total
-    assert follower.canary is None

@@ -164,19 +164,6 @@ def test_a_temporary_failure_is_tried_again_four_times(tmp_path: Path) -> None:
     assert "main" in follower.events.refused
 
 
-def test_an_adapter_serves_once_a_temporary_failure_has_passed(tmp_path: Path) -> None:
-    clock = Clock()
-    follower = Follower(AdapterStore(tmp_path), ONE, clock=clock)
-    follower.loader.failures = [RuntimeError("CUDA out of memory")]
-    follower.store.publish(TWO)
-    follower.follow()
-    assert follower.events.refused["main"].problem.endswith("(tried again in 60 s)")
-    clock.now = 61.0
-    follower.follow()
-    assert follower.main.digest == TWO.digest
-    assert follower.events.refused == {}
-
-
 def test_a_canary_that_is_promoted_while_it_loads_is_loaded_once(
     tmp_path: Path, loader: HangingLoader
 ) -> None:

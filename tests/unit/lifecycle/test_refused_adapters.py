@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from structlog.testing import capture_logs
 
 from tests.support.follower import AdapterStore, FakeLoader, Follower
@@ -19,7 +18,7 @@ from tests.support.toy_adapter import (
     toy_manifest,
     with_probes,
 )
-from worker.contract import BaseModel, FileDigest, Probe, write_manifest
+from worker.contract import BaseModel, FileDigest, Probe
 from worker.contract.digest import sha256_bytes
 from worker.contract.store import CURRENT_NAME
 from worker.contract.verify import ProbeFile, probes_path, write_probes
@@ -55,11 +54,6 @@ def test_a_corrupt_adapter_is_refused(follower: Follower) -> None:
     reason, problem = refuse(follower, manifest)
     assert reason == "files"
     assert "w.safetensors" in problem
-
-
-def test_a_manifest_that_was_changed_after_publishing_is_refused(follower: Follower) -> None:
-    write_manifest(follower.store.add(TWO), replace(TWO, name="altered"))
-    assert refuse(follower, TWO)[0] == "files"
 
 
 def test_files_that_arrive_later_than_the_pointer_are_waited_for(tmp_path: Path) -> None:
@@ -119,24 +113,6 @@ def _rest(base: BaseModel) -> tuple[Any, ...]:
 def test_an_adapter_whose_prompts_tokenize_differently_is_refused(follower: Follower) -> None:
     golden = replace(TWO.golden[0], ids=(*TWO.golden[0].ids[:-1], 99))
     assert refuse(follower, replace(TWO, golden=(golden,)))[0] == "tokenizer"
-
-
-@pytest.mark.parametrize("error", [EngineDied("no memory"), TimeoutError()])
-def test_an_adapter_that_the_engine_cannot_load_is_refused(
-    follower: Follower, error: Exception
-) -> None:
-    follower.loader.failures = [error]
-    assert refuse(follower, TWO)[0] == "engine"
-
-
-def test_an_adapter_without_probes_serves_and_logs_that_once(follower: Follower) -> None:
-    follower.store.publish(TWO)
-    with capture_logs() as logs:
-        for _ in range(3):
-            follower.follow()
-    assert follower.main.digest == TWO.digest
-    [logged] = [event for event in logs if event["event"] == "adapter.no_probes"]
-    assert logged["adapter_digest"] == TWO.digest[:12]
 
 
 def test_an_adapter_is_tried_on_the_probes_in_its_directory(follower: Follower) -> None:

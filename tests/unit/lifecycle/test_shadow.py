@@ -80,12 +80,6 @@ def test_a_share_of_records_has_a_shadows_label_too(tmp_path: Path) -> None:
     assert "\n".join(page().splitlines()).count("clerk_shadow_records_total{") == 6
 
 
-def test_a_shadow_that_agrees_is_counted(tmp_path: Path) -> None:
-    follower, page = shadowed(tmp_path, label="billing")
-    work(follower, 50)
-    assert 'clerk_shadow_records_total{agrees="yes",label="billing"} 50.0' in page()
-
-
 def test_a_late_shadow_delays_no_result(tmp_path: Path) -> None:
     follower, page = shadowed(tmp_path, at_a_time=16)
     engine = shadow_engine(follower)
@@ -126,18 +120,3 @@ def test_a_batch_that_failed_is_published_again_without_shadows(
     assert {value["label"] for value in real} == {"billing"}
     assert shadow == []
     assert 'clerk_shadow_dropped_records_total{reason="not_published"} 40.0' in page()
-
-
-def test_a_record_without_a_label_gets_no_shadows_label(tmp_path: Path) -> None:
-    follower, page = shadowed(tmp_path)
-    follower.rig.stream.add(None)
-    follower.rig.iterate(3)
-    assert [outgoing.topic for outgoing in follower.rig.stream.outputs] == ["dead"]
-    assert 'clerk_shadow_dropped_records_total{reason="no_label"} 0.0' in page()
-
-
-def test_a_shadow_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    follower = Follower(AdapterStore(tmp_path), MAIN, shadow="abcdef", shadow_share=1.0)
-    follower.poll_once()
-    assert follower.events.refused["shadow"].reason == "files"
-    assert follower.counted.log == [("refused", "files")]

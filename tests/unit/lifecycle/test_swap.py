@@ -14,7 +14,6 @@ from tests.support.follower import WIDE, AdapterStore, Follower
 from tests.support.rig import Rig
 from tests.support.toy_adapter import ONE, THREE, TWO, labels_of, make_manifest
 from worker.core.labeller import ServingAdapter
-from worker.errors import EngineDied
 from worker.observe.listener import KEPT, AdapterMetrics
 from worker.observe.registry import Registry
 
@@ -75,19 +74,6 @@ def test_records_keep_the_adapter_they_were_admitted_with(
     assert all(found[f"in-0-{n}"][0] in labels_of("two") for n in range(2, 4))
     follower.poll_once()
     assert old not in follower.loader.open
-
-
-def test_a_dead_letter_names_the_adapter_it_was_admitted_with(follower: Follower) -> None:
-    follower.rig.stream.add(None)
-    follower.rig.iterate(2)
-    follower.store.publish(TWO)
-    follower.follow()
-    follower.rig.stream.add(None)
-    follower.rig.iterate(2)
-    stamped = [
-        dict(outgoing.headers)["clerk.adapter.digest"] for outgoing in follower.rig.stream.outputs
-    ]
-    assert stamped == [ONE.digest.encode(), TWO.digest.encode()]
 
 
 def test_labelling_goes_on_while_an_adapter_loads(tmp_path: Path) -> None:
@@ -162,10 +148,3 @@ def test_when_the_old_adapters_engine_dies_the_new_one_labels_its_records(
     assert len(found) == 3
     follower.poll_once()
     assert len(follower.loader.open) == 1
-
-
-def test_when_the_main_adapters_engine_dies_the_worker_ends(follower: Follower) -> None:
-    engine: Any = follower.main.engine
-    engine.die()
-    with pytest.raises(EngineDied):
-        follower.rig.iterate()

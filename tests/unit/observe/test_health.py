@@ -9,7 +9,7 @@ from tests.support.rig import Clock, Rig
 from tests.support.toy_adapter import scores
 from worker.core.loop import LoopState
 from worker.engine.fake import FakeEngine
-from worker.errors import EngineDied, StreamFailed
+from worker.errors import StreamFailed
 from worker.observe.health import JOINING, LOADING, STOPPING, Health
 from worker.records.types import Record
 
@@ -66,12 +66,6 @@ def test_warm_and_not_in_the_group_it_has_started_and_is_not_ready() -> None:
     assert worker.health.ready() == [JOINING]
 
 
-def test_in_the_group_it_is_ready_with_partitions_or_without() -> None:
-    worker = Worker().run()
-    assert not worker.state.waiting
-    assert worker.verdicts() == (True, True, True)
-
-
 def test_a_loop_that_does_not_poll_is_dead_after_its_longest_iteration() -> None:
     worker = Worker().run()
     worker.clock.advance(TURN_S)
@@ -114,12 +108,6 @@ def test_an_error_that_nobody_planned_is_named_and_not_quoted() -> None:
     worker = Worker().run()
     worker.health.closing(ValueError("my card is 4111"))
     assert worker.health.alive() == ["the worker ends with ValueError"]
-
-
-def test_an_engine_that_dies_while_it_loads_ends_the_start() -> None:
-    worker = Worker()
-    worker.health.closing(EngineDied("no memory"))
-    assert worker.verdicts() == (False, False, False)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

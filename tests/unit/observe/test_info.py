@@ -33,24 +33,6 @@ def info(opened: OpenedEngine | None) -> dict[str, Any]:
     return dict(json.loads(json.dumps(describe_worker(SETTINGS, STARTED, opened, serving))))
 
 
-def test_before_the_model_is_loaded_it_says_what_is_known() -> None:
-    found = info(None)
-    assert found["started_at"] == "2024-05-06T07:08:09.000Z"
-    assert found["version"]
-    assert found["settings"]["kafka.group_id"] == "clerks"
-    assert found["adapters"] == []
-    assert {key for key, value in found.items() if value is None} == {
-        "canary_stopped",
-        "last_refusal",
-        "adapter",
-        "base",
-        "taxonomy",
-        "decoding",
-        "kind",
-        "serving",
-    }
-
-
 def test_it_says_which_adapter_on_which_base_with_which_labels() -> None:
     manifest = small_manifest()
     engine = FakeEngine(lambda _: ValueError())

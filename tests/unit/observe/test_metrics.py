@@ -25,7 +25,7 @@ from worker.errors import MessageRejected
 from worker.observe.metrics import METRICS, REASONS, Metric, MetricLabel
 from worker.observe.observer import Observer
 from worker.observe.page import metrics_page
-from worker.observe.registry import Histogram, Registry
+from worker.observe.registry import Registry
 from worker.records.encode import RetryPolicy
 from worker.serving import make_adapter_router
 from worker.settings import HttpSettings, Settings
@@ -103,17 +103,3 @@ def test_the_page_is_the_one_that_the_client_would_show(batches: list[list[float
             assert float(mine.rpartition(" ")[2]) == pytest.approx(float(total))
         else:
             assert mine == other
-
-
-def test_one_without_labels_is_there_from_the_beginning() -> None:
-    registry = Registry()
-    registry.histogram(Metric("clerk_toy_seconds", "histogram", "A toy.", (), BOUNDS))
-    assert "clerk_toy_seconds_count 0.0" in registry.page().decode()
-
-
-def test_the_series_of_a_label_value_are_forgotten_and_no_others() -> None:
-    histogram = Histogram((1.0,))
-    for labels in (("a", "x"), ("a", "y"), ("b", "x")):
-        histogram.observe([0.5, 2.0], labels)
-    histogram.forget(1, "x")
-    assert list(histogram.read()) == [(("a", "y"), [1, 2], 2.5)]

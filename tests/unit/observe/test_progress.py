@@ -49,14 +49,6 @@ def test_a_summary_is_written_at_intervals_with_the_rate_since_the_last() -> Non
     ]
 
 
-def test_every_record_is_counted_where_it_ended() -> None:
-    listener = LogListener(Clock())
-    rejected = Rejected("not_json", "decode", "the value is not JSON")
-    with capture_logs():
-        listener(Published(finished(label(), label("off_label_mass"), rejected, label()), 0.1))
-    assert dict(listener.totals) == {"output": 2, "review": 1, "dead_letter": 1}
-
-
 def test_each_rejected_record_is_logged_by_its_place_and_reason() -> None:
     listener = LogListener(Clock())
     with capture_logs() as logs:
@@ -81,27 +73,3 @@ def test_no_line_holds_a_messages_text() -> None:
     assert len(logs) == 6
     for secret in ("4111", "customer-7", "trace"):
         assert secret not in repr(logs)
-
-
-def test_rebalances_failures_and_pauses_have_their_own_events() -> None:
-    listener = LogListener(Clock())
-    with capture_logs() as logs:
-        listener(PublishFailed(2, 3, PublishAborted("broker away")))
-        listener(Rebalanced("revoked", [TopicPartition("in", 0), TopicPartition("in", 1)], 5))
-        listener(PressureChanged("resumed", 128, 1000))
-    assert logs == [
-        {
-            "event": "batch.not_published",
-            "records": 2,
-            "attempt": 3,
-            "error": "broker away",
-            "log_level": "warning",
-        },
-        {
-            "event": "partitions.revoked",
-            "partitions": ["in-0", "in-1"],
-            "dropped": 5,
-            "log_level": "info",
-        },
-        {"event": "fetching.resumed", "records": 128, "bytes": 1000, "log_level": "debug"},
-    ]

@@ -20,7 +20,6 @@ from worker.records.types import Postponed, Rejected, TopicPartition
 
 POSTPONED = Postponed(Rejected("deadline_exceeded", "engine", "no answer within 60 s", 1), 2)
 IN, RETRY = TopicPartition("in", 0), TopicPartition("retry", 3)
-STATE = LoopState(1.0, True, False, 0, 0, 0, 256, 0, {}, 0, 0.0)
 
 
 @pytest.fixture
@@ -63,14 +62,6 @@ def test_what_waits_is_no_lag(registry: Registry) -> None:
     assert page("clerk_consumer_lag_seconds", topic="retry", partition="3") is None
     assert page("clerk_retry_waiting_records", topic="retry", partition="3") == 7
     assert page("clerk_retry_due_timestamp_seconds") == 1_800_000_000.5
-
-
-def test_without_a_retry_topic_there_is_nothing_to_see(registry: Registry) -> None:
-    registry.at_scrape(lambda: loop_samples(STATE, {IN: 5, RETRY: 7}, {}, 1.0, 1.0))
-    page = Scrape(registry.page())
-    assert page("clerk_consumer_lag_records", topic="retry", partition="3") == 7
-    assert page("clerk_retry_waiting_records", topic="retry", partition="3") is None
-    assert page("clerk_retry_due_timestamp_seconds") is None
 
 
 def test_each_is_logged_by_its_id_and_without_its_text() -> None:

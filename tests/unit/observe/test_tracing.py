@@ -19,7 +19,7 @@ from worker.core.assignment import CompletedRecord
 from worker.core.events import Publishing, TransactionEnded
 from worker.core.publisher import TopicRouter
 from worker.errors import SettingsError
-from worker.observe.tracing import SCHEMA_URL, Tracing, start_tracing
+from worker.observe.tracing import Tracing, start_tracing
 from worker.records.types import Outcome
 
 pytestmark = pytest.mark.slow
@@ -182,18 +182,6 @@ def test_what_the_sender_does_not_sample_has_no_span(
     assert re.fullmatch(rf"00-{TRACE}-[0-9a-f]{{16}}-00", (carried["traceparent"] or b"").decode())
 
 
-def test_a_rejected_message_is_an_error_by_its_reason(
-    tracing: Tracing, collector: Collector
-) -> None:
-    tracing(Publishing(finished((rejected("not_json"), headers()))))
-    tracing(TransactionEnded("committed", 0.1))
-    [span] = sent(tracing, collector).named("label in")
-    assert attributes(span)["error.type"] == "not_json"
-    assert attributes(span)["clerk.outcome"] == "dead_letter"
-    assert span.status.code == 2
-    assert collector.named("process in")[0].status.code == 0
-
-
 def test_an_aborted_attempt_is_an_error_and_its_messages_are_traced_once(
     tracing: Tracing, collector: Collector
 ) -> None:
@@ -209,15 +197,6 @@ def test_an_aborted_attempt_is_an_error_and_its_messages_are_traced_once(
     assert (first.status.code, second.status.code) == (2, 0)
     [span] = collector.named("label in")
     assert span.span_id.hex() in (carried["traceparent"] or b"").decode()
-
-
-def test_an_attempt_of_unknown_outcome_keeps_its_messages_spans(
-    tracing: Tracing, collector: Collector
-) -> None:
-    tracing(Publishing(finished((label(), headers()))))
-    tracing(TransactionEnded("unknown", 0.1))
-    [span] = sent(tracing, collector).named("label in")
-    assert attributes(span)["error.type"] == "unknown"
 
 
 def test_no_span_holds_anything_a_customer_wrote(tracing: Tracing, collector: Collector) -> None:
@@ -236,32 +215,6 @@ def test_a_large_batch_keeps_all_its_links(tracing: Tracing, collector: Collecto
     tracing(TransactionEnded("committed", 0.1))
     [span] = sent(tracing, collector).named("process in")
     assert len(span.links) == 500
-
-
-def test_spans_name_the_service_and_the_conventions(tracing: Tracing, collector: Collector) -> None:
-    tracing(Publishing(finished((label(), ()))))
-    tracing(TransactionEnded("committed", 0.1))
-    [request] = sent(tracing, collector).requests
-    [resource] = request.resource_spans
-    found = attributes(resource.resource)
-    assert found["service.name"] == "filing-clerk"
-    assert found["service.version"]
-    assert resource.scope_spans[0].schema_url == SCHEMA_URL
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("OTEL_SERVICE_NAME", "clerk-eu"), ("OTEL_RESOURCE_ATTRIBUTES", "service.name=clerk-eu")],
-)
-def test_the_standard_variables_name_the_service(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    monkeypatch.setenv(name, value)
-    tracing = start_tracing(topic="in", group="clerks", max_links=1)
-    tracing(Publishing(finished((label(), ()))))
-    tracing(TransactionEnded("committed", 0.1))
-    [request] = sent(tracing, collector).requests
-    assert attributes(request.resource_spans[0].resource)["service.name"] == "clerk-eu"
 
 
 @pytest.mark.parametrize(

@@ -44,19 +44,6 @@ def test_current_is_what_the_settings_serve(store: Path) -> None:
     assert resolve_adapter("current", store / digest("first")) == store / digest("second")
 
 
-def test_current_of_a_lone_adapter_is_itself(store: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    write_manifest(alone, small_manifest())
-    assert resolve_adapter("current", alone) == alone
-
-
-def test_a_directory_and_a_store_are_named_by_their_paths(store: Path) -> None:
-    inside = store / digest("first")
-    assert resolve_adapter(str(inside), None) == inside
-    assert resolve_adapter(str(store), None) == store / digest("second")
-
-
 def test_a_few_digits_of_a_digest_are_enough(store: Path) -> None:
     for name in ("first", "second"):
         for chars in (4, 12, 64):

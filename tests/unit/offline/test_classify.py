@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Any
 
 import openpyxl
@@ -165,18 +165,23 @@ def test_an_engine_that_answers_nothing_ends_the_labelling() -> None:
         list(label_in_order(_labeller(), engine, rows, silence_s=0.05))
 
 
-def test_a_source_that_fails_ends_the_labelling() -> None:
+def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
+    """Like a cascade whose second stage hangs, which its first stage does not show."""
 
-    def broken() -> Iterator[Row]:
-        yield file_row("t", 1, SupportMessage("where is it", None))
-        raise SettingsError("line 2 is not readable")
+    class Dying(FakeEngine):
+        def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
+            if self.first:
+                self.first = False
+                return Future()
+            Timer(0.02, self.die).start()
+            return super().submit(prompt_ids)
 
-    engine = _engine()
-    results = label_in_order(_labeller(), engine, broken(), silence_s=5)
-    assert next(results)[0].name == "line 1"
-    with pytest.raises(SettingsError, match="line 2"):
-        next(results)
-    engine.close()
+        first = True
+
+    rows = [file_row("t", 1, SupportMessage("never", None))]
+    engine = Dying(lambda _: scores("billing"), service_s=0.0)
+    with pytest.raises(EngineDied, match="the fake engine died"):
+        list(label_in_order(_labeller(), engine, rows, silence_s=0.1))
 
 
 EXPORT = [("id", "body", "label"), ("T-1", "=where, is it?", "old"), ("T-2", "", "old")]
@@ -300,16 +305,6 @@ def test_one_text_on_a_terminal_is_a_few_lines(
     ]
     classify._print_result(Rejected("not_json", "decode", "at [/x]"))
     assert capsys.readouterr().out == "no label  not_json: at [/x]\n"
-
-
-def test_an_out_of_scope_score_is_shown_where_there_is_one(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    decision = Decision("billing", 0.6, {"billing": 0.6, "other": 0.4}, None, out_of_scope=-1.25)
-    classify._print_result(Classified(decision, None, False, ("out_of_scope",), Timing(0, 0)))
-    shown = capsys.readouterr().out
-    assert "out of scope  -1.250" in shown
-    assert "for review: out_of_scope" in shown
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"message":' * 100_000, "{", "9" * 5_000])

@@ -51,11 +51,6 @@ def test_a_time_begins_at_its_first_record_and_ends_before_that_of_the_other() -
     assert wanted(RecordRange(since_ms=30), at) == {ONE: (200, 200), TWO: (50, 50)}
 
 
-def test_a_time_that_ends_before_it_begins_is_empty() -> None:
-    at = {10: {ONE: 150, TWO: 20}, 20: {ONE: 180, TWO: 30}}
-    assert wanted(RecordRange(since_ms=20, until_ms=10), at) == {ONE: (180, 180), TWO: (30, 30)}
-
-
 def test_offsets_are_cut_to_what_the_log_has() -> None:
     for first, last, found in (
         (120, 129, (120, 130)),
@@ -105,13 +100,6 @@ def test_markers_of_transactions_are_not_counted(broker: MockKafka) -> None:
         producer.produce("in", value, partition=0)
         producer.commit_transaction(5)
     assert read(broker, last=2) == [b"b", b"c"]
-
-
-def test_the_oldest_of_a_range(full: MockKafka) -> None:
-    """The fake broker has no lookup by time; tests/ports/test_compare.py uses a real one."""
-    assert read(full) == [b"a", b"x", b"b", b"y", b"c"]
-    assert read(full, limit=2) == [b"a", b"x"]
-    assert read(full, limit=3, offsets={0: (1, None), 1: (0, 1)}) == [b"x", b"b", b"y"]
 
 
 def test_by_offsets(full: MockKafka) -> None:

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +28,11 @@ from tests.support.toy_adapter import (
     toy_serving_adapter,
 )
 from worker.contract.records import Replay, read_dead_letter, read_output, read_replay
+from worker.core.labeller import ServingAdapter
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import (
-    EngineDied,
     MessageRejected,
     OutcomeUnknown,
     OutputRefused,
@@ -43,13 +41,14 @@ from worker.errors import (
     SettingsError,
     StreamFailed,
 )
+from worker.offline.classify import Result, label_in_order
+from worker.offline.message_files import record_row
 from worker.offline.records import ReadResult, ScanProgress, read_result
 from worker.offline.replay import (
     ReplayPublisher,
     ReplayRequest,
     ReplayResult,
     encode_results,
-    label_records,
     make_smaller,
     publish_results,
     run_replay,
@@ -185,13 +184,6 @@ def test_it_resumes_at_its_groups_offsets(settings: Settings) -> None:
     assert chosen_of(run_replay(settings, request(), unopened)) == 0
 
 
-def test_counting_opens_no_model_and_writes_nothing(settings: Settings) -> None:
-    counted = run_replay(settings, request(execute=False), unopened)
-    assert (chosen_of(counted), counted.labelled) == (4, 0)
-    assert not counted.at_most
-    assert not replayed(settings)
-
-
 def test_a_range_alone_is_each_record_in_it(
     world: tuple[KafkaWorld, list[Record]], settings: Settings
 ) -> None:
@@ -204,12 +196,6 @@ def test_a_range_alone_is_each_record_in_it(
     assert done.chosen == {1: len(meant) + 1}
     assert done.labelled + done.dead == len(meant)
     assert {place[1:] for place in replayed(settings)} == meant
-
-
-def test_a_choice_within_a_range(settings: Settings) -> None:
-    within = RecordRange(offsets={0: (0, 5), 1: (4, 99)})
-    counted = run_replay(settings, request(records=within, execute=False), unopened)
-    assert dict(counted.chosen) == {0: 1, 1: 1}
 
 
 def test_one_name_is_one_replay(settings: Settings) -> None:
@@ -280,13 +266,19 @@ def respond(prompt: Sequence[int]) -> Answer | Exception:
     return scores("delivery", 0.3 if "doubt" in text else 0.9)
 
 
+def labelled(adapter: ServingAdapter, records: Sequence[Record]) -> list[Result]:
+    rows = [record_row(record, adapter.labeller.layout) for record in records]
+    results = label_in_order(adapter.labeller, adapter.engine, rows, silence_s=5)
+    return [outcome for _, outcome in results]
+
+
 def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
     records = [
         toy_record(value, offset=offset)
         for offset, value in enumerate((b"where is it", b"doubt", b"refuse", b"", None))
     ]
-    outcomes = label_records(adapter, records, max_attempts=2, silence_s=5)
+    outcomes = labelled(adapter, records)
     results = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
     assert [result.topic for result in results] == ["out", "review", "dead", "dead", "dead"]
     for record, result in zip(records, results, strict=True):
@@ -303,87 +295,10 @@ def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
     assert isinstance(outcomes[0], Classified)
 
 
-class Silent(FakeEngine):
-    """Answers nothing."""
-
-    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        return Future()
-
-
-def test_an_engine_that_says_nothing_ends_the_replay_and_no_message() -> None:
-    """Dead letters would blame the messages for the engine."""
-    adapter = toy_serving_adapter(Silent(respond))
-    with pytest.raises(EngineDied, match="answered nothing"):
-        label_records(adapter, [toy_record(b"hi")], max_attempts=2, silence_s=0.05)
-
-
-class Forgetful(FakeEngine):
-    """Never answers what says so."""
-
-    def __init__(self) -> None:
-        super().__init__(respond, service_s=0.0)
-        self.kept: list[Future[Answer]] = []
-
-    def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-        if "never" not in decode([token for token in prompt_ids if token >= 10]):
-            return super().submit(prompt_ids)
-        self.kept.append(Future())
-        return self.kept[-1]
-
-
-def test_a_message_that_is_never_answered_is_a_dead_letter_and_the_rest_goes_on() -> None:
-    """Otherwise the same batch would fail each time the replay is resumed."""
-    engine = Forgetful()
-    adapter = toy_serving_adapter(engine)
-    values = (b"hi", b"never", b"there", b"never again")
-    records = [toy_record(value, offset=offset) for offset, value in enumerate(values)]
-    outcomes = label_records(adapter, records, max_attempts=2, silence_s=0.05)
-    kinds = [outcome.reason if isinstance(outcome, Rejected) else "label" for outcome in outcomes]
-    assert kinds == ["label", "deadline_exceeded", "label", "deadline_exceeded"]
-    rejected = outcomes[1]
-    assert isinstance(rejected, Rejected)
-    assert (rejected.stage, rejected.attempts) == ("engine", 1)
-    assert [future.cancelled() for future in engine.kept] == [True, True]
-    (_, letter, _, _) = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
-    assert read_dead_letter(letter.headers).reason == "deadline_exceeded"
-
-
-def test_what_is_answered_at_last_keeps_its_label() -> None:
-    engine = Forgetful()
-    timer = threading.Timer(0.15, lambda: engine.kept[0].set_result(scores("billing", 0.9)))
-    timer.start()
-    records = [toy_record(value, offset=offset) for offset, value in enumerate((b"never", b"hi"))]
-    outcomes = label_records(toy_serving_adapter(engine), records, max_attempts=1, silence_s=0.1)
-    timer.join()
-    assert all(isinstance(outcome, Classified) for outcome in outcomes)
-
-
-def test_an_engine_that_dies_meanwhile_rejects_nothing() -> None:
-    """Like a cascade whose second stage hangs, which its first stage does not show."""
-
-    class Dying(Forgetful):
-        def submit(self, prompt_ids: Sequence[int]) -> Future[Answer]:
-            future = super().submit(prompt_ids)
-            if self.kept and future is not self.kept[-1]:
-                threading.Timer(0.02, self.die).start()
-            return future
-
-    records = [toy_record(b"never")]
-    with pytest.raises(EngineDied, match="the fake engine died"):
-        label_records(toy_serving_adapter(Dying()), records, max_attempts=1, silence_s=0.1)
-
-
-def test_a_slow_engine_is_waited_for() -> None:
-    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.05, concurrency=1))
-    records = [toy_record(b"hi", offset=offset) for offset in range(10)]
-    outcomes = label_records(adapter, records, max_attempts=1, silence_s=0.3)
-    assert all(isinstance(outcome, Classified) for outcome in outcomes)
-
-
 def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
     adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
     record = toy_record(b"hi")
-    outcomes = label_records(adapter, [record], max_attempts=1, silence_s=5)
+    outcomes = labelled(adapter, [record])
     (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes)
     letter = make_smaller(adapter, REPLAY, record, result, "output_too_large", "too large")
     bare = make_smaller(adapter, REPLAY, record, letter, "output_too_large", "too large")

@@ -37,20 +37,6 @@ def shown(verdict: Verdict, pending: int = 0) -> str:
     return console.file.getvalue()
 
 
-def test_allowed_results_are_counted_if_there_are_any(verdict: Verdict) -> None:
-    assert "pending" not in shown(verdict)
-    more = replace(verdict, replayed=1234, repeated=2, outside=3, compacted=4)
-    text = shown(more, pending=5)
-    for line in (
-        "of replays: 1,234",
-        "repeated, allowed by at_least_once: 2",
-        "not judged: outside of the range: 3",
-        "not judged: dropped by compaction of the input: 4",
-        "offsets not committed yet (pending): 5",
-    ):
-        assert f"  {line}\n" in text
-
-
 def test_text_of_foreign_records_is_escaped(verdict: Verdict) -> None:
     odd = Offender("unreadable", None, "out-0-7", "the key 'a[/b]' is [unknown]")
     text = shown(replace(verdict, offenders=(odd,)))

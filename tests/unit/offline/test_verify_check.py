@@ -16,7 +16,6 @@ from worker.offline.verify_check import (
     Fault,
     Place,
     Result,
-    ResultsBy,
     Span,
     Verdict,
 )
@@ -101,22 +100,6 @@ def plant(world: World, fault: Fault, rng: random.Random) -> bool:
 
 
 seeds = st.integers(0, 2**32)
-
-
-def test_results_are_counted_by_adapter_and_precision() -> None:
-    source, sink = PARTITIONS[0], SINKS[0]
-    precisions = ("int8", "fp32", "int8", None)
-    results = [
-        replace(result_of(source, offset, sink), precision=precision)
-        for offset, precision in enumerate(precisions)
-    ]
-    verdict = judge(World({source: [0, 1, 2, 3]}, {sink: results}))
-    assert set(verdict.adapters) == {
-        ResultsBy(DIGEST, "int8", 2),
-        ResultsBy(DIGEST, "fp32", 1),
-        ResultsBy(DIGEST, None, 1),
-    }
-    assert verdict.is_proven
 
 
 @given(seeds)

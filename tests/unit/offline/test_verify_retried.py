@@ -56,12 +56,6 @@ def test_a_retry_and_a_final_result_are_fine_and_out_of_order() -> None:
     assert faults(judge([retry_of(3)], [0, 1, 2, 5, 4, 3, 6, 7, 8, 9])) == {"out_of_order": 1}
 
 
-def test_a_result_that_came_while_the_topics_were_read_is_no_fault() -> None:
-    """It was waiting when the committed offsets were read."""
-    verdict = judge([retry_of(9, waits=True)], list(range(10)))
-    assert (faults(verdict), verdict.waiting) == ({}, 0)
-
-
 def test_a_committed_retry_without_a_result_is_missing() -> None:
     verdict = judge([retry_of(3), retry_of(4)], [0, 1, 2, 4, 5, 6, 7, 8, 9])
     assert faults(verdict) == {"missing": 1}
@@ -103,14 +97,6 @@ def test_outside_of_the_range_and_where_the_input_is_compacted_it_proves_nothing
     assert (faults(verdict), verdict.waiting, verdict.retries) == ({}, 0, 3)
 
 
-def test_a_replay_replaces_a_waiting_result() -> None:
-    checker = Checker({SOURCE: Span(0, 1, 1)})
-    checker.add_input(SOURCE, 0)
-    checker.add_retry(retry_of(0, waits=True))
-    checker.add_result(result_of(SOURCE, 0, SINK, "after-the-fix"))
-    assert checker.verdict().waiting == 0
-
-
 @given(st.integers(0, 2**32))
 def test_counts_are_those_of_a_plain_recount(seed: int) -> None:
     """Against sets and lists, with any combination of losses and duplicates."""
@@ -131,11 +117,3 @@ def test_counts_are_those_of_a_plain_recount(seed: int) -> None:
     assert (verdict.waiting, verdict.faults["missing"]) == (waiting, missing)
     assert set(faults(verdict)) <= {"missing"}
     assert sum(each.results for each in verdict.adapters if each.digest == DIGEST) == len(results)
-
-
-@pytest.mark.slow
-def test_it_takes_bits() -> None:
-    count = 1 << 17
-    verdict = judge([retry_of(n, waits=True) for n in range(count)], [], count)
-    assert verdict.waiting == count
-    assert verdict.memory_bytes <= 4 * count / 8 + 8 * 8192

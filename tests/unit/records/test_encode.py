@@ -20,7 +20,7 @@ from tests.support.toy_adapter import (
     toy_spec,
 )
 from worker.contract.errors import RecordRefused
-from worker.contract.records import Headers, InputFormat, Replay, read_dead_letter
+from worker.contract.records import InputFormat, Replay, read_dead_letter
 from worker.contract.records.output import read_output
 from worker.contract.scoring import Decision
 from worker.core.labeller import Labeller
@@ -98,12 +98,6 @@ def test_the_message_is_not_copied_to_the_output() -> None:
     assert b"card" not in value
 
 
-def test_choice_decoding_has_no_off_label_mass() -> None:
-    """Null and not zero: it is unknown."""
-    decision = Decision("billing", 0.7, {"billing": 0.7}, None)
-    assert value_of(encode(replace(RESULT, decision=decision)))["off_label_mass"] is None
-
-
 def test_a_head_has_an_out_of_scope_score_instead_of_off_label_mass() -> None:
     encoder = OutputEncoder(toy_encoder_manifest(golden=one_golden(toy_spec())), "9.9", ("int8",))
     decision = replace(DECISION, off_label_mass=None, out_of_scope=-3.25)
@@ -149,23 +143,6 @@ def test_a_cascades_record_has_the_stage_that_answered_and_the_earlier_answers()
     value["cascade"]["stage"] = 1
     with pytest.raises(RecordRefused, match=r"cascade\.stage and cascade\.earlier"):
         read_output(json.dumps(value))
-
-
-@pytest.mark.parametrize(
-    ("timestamp_ms", "text"),
-    [
-        (None, None),
-        (0, "1970-01-01T00:00:00.000Z"),
-        (-1, "1969-12-31T23:59:59.999Z"),
-        (-62135596800000, "0001-01-01T00:00:00.000Z"),
-        (253402300799999, "9999-12-31T23:59:59.999Z"),
-        (253402300800000, None),
-        (2**63 - 1, None),
-        (-(2**63), None),
-    ],
-)
-def test_a_timestamp_out_of_range_is_left_out(timestamp_ms: int | None, text: str | None) -> None:
-    assert value_of(encode(timestamp_ms=timestamp_ms))["source"]["timestamp"] == text
 
 
 @given(
@@ -221,11 +198,6 @@ def test_the_headers_of_a_dead_letter_by_example() -> None:
     }
 
 
-def test_a_missing_timestamp_is_an_empty_header() -> None:
-    letter = LETTERS.encode(toy_record(timestamp_ms=None), REJECTED)
-    assert dict(letter.headers)["clerk.source.timestamp"] == b""
-
-
 def test_a_second_dead_letter_replaces_the_headers_of_the_first() -> None:
     record = toy_record()
     for once in (
@@ -245,17 +217,6 @@ def test_a_second_dead_letter_replaces_the_headers_of_the_first() -> None:
             77,
             "deadline_exceeded",
         )
-
-
-def test_headers_of_other_tools_are_kept() -> None:
-    """Kafka Connect's, and any that only look like ours."""
-    headers: Headers = (
-        ("__connect.errors.connector.name", b"jdbc-source"),
-        ("__connect.errors.topic", b"theirs"),
-        ("clerk.of.court", b"x"),
-    )
-    letter = LETTERS.encode(toy_record(headers=headers), REJECTED)
-    assert letter.headers[:3] == headers
 
 
 def test_a_dead_letter_without_payload_has_the_records_place_and_size() -> None:

@@ -39,16 +39,6 @@ def test_properties_add_up_over_the_sources(
     assert loaded.settings.kafka.producer == {"linger.ms": 5, "retries": 4}
 
 
-def test_the_last_source_wins_for_a_property_written_three_ways(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write('[kafka.client]\n"socket.timeout.ms" = 1')
-    monkeypatch.setenv("CLERK_KAFKA__CLIENT", '{"socket": {"timeout": {"ms": 2}}}')
-    assert load_settings(path).settings.kafka.client == {"socket.timeout.ms": 2}
-    flags = ["kafka.client.socket.timeout.ms=3"]
-    assert load_settings(path, flags).settings.kafka.client == {"socket.timeout.ms": 3}
-
-
 def test_a_property_cut_at_a_comment_sign_would_be_another() -> None:
     """TOML would end the value at the #."""
     flags = ["kafka.client.sasl.password=12#34", "kafka.client.ssl.endpoint=a"]

@@ -1,20 +1,12 @@
 """The sources of settings: file, environment and flags, with origins."""
 
-import os
 from pathlib import Path
 from typing import get_origin
 
 import pytest
 
 from tests.unit.settings.conftest import Write, shown
-from worker.settings import Settings, effective, load_settings
-
-
-def test_without_anything_the_defaults_hold() -> None:
-    loaded = load_settings()
-    assert loaded.settings == Settings()
-    assert loaded.origins == {}
-    assert {origin for _, _, origin in effective(loaded)} == {"default"}
+from worker.settings import Settings, load_settings
 
 
 def test_the_environment_wins_over_the_file_and_flags_over_both(
@@ -31,15 +23,6 @@ def test_the_environment_wins_over_the_file_and_flags_over_both(
     assert values["kafka.input_topics"] == ('["env"]', "environment")
     assert values["kafka.output_topic"] == ('"flag"', "flag")
     assert values["kafka.delivery"] == ('"exactly_once"', "default")
-
-
-def test_the_file_may_be_named_by_the_environment(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLERK_CONFIG", str(write("[loop]\nmax_in_flight = 7")))
-    assert load_settings().settings.loop.max_in_flight == 7
-    other = write("[loop]\nmax_in_flight = 8").rename(Path(os.environ["CLERK_CONFIG"]).parent / "o")
-    assert load_settings(other).settings.loop.max_in_flight == 8
 
 
 def test_values_of_every_kind_come_from_every_source(
@@ -92,18 +75,3 @@ def test_a_flag_for_text_is_taken_as_the_text_it_is(name: str, text: str) -> Non
     section, key = name.split(".")
     found = getattr(getattr(load_settings(None, [f"{name}={text}"]).settings, section), key)
     assert (found if isinstance(found, str) else found.get_secret_value()) == text
-
-
-def test_a_flag_for_text_may_be_quoted() -> None:
-    flags = ['kafka.group_id="a b"', "kafka.review_topic=", "kafka.input_topics='in'"]
-    kafka = load_settings(None, flags).settings.kafka
-    assert (kafka.group_id, kafka.review_topic, kafka.input_topics) == ("a b", "", ("in",))
-
-
-def test_every_setting_is_shown(write: Write) -> None:
-    names = {
-        f"{section}.{key}"
-        for section, field in Settings.model_fields.items()
-        for key in field.annotation.model_fields  # type: ignore[union-attr]
-    }
-    assert set(shown(load_settings())) == names

@@ -50,13 +50,6 @@ def test_paused_partitions_deliver_nothing_and_lose_nothing(stream: FakeStream) 
     assert [record.value for record in stream.poll(9, 0)] == [b"x"]
 
 
-def test_polling_for_nothing_delivers_nothing(stream: FakeStream) -> None:
-    stream.assign(0)
-    stream.add(b"x")
-    assert stream.poll(0, 0) == []
-    assert len(stream.poll(1, 0)) == 1
-
-
 def test_outputs_and_offsets_become_visible_together_or_not_at_all(stream: FakeStream) -> None:
     stream.assign(0)
     stream.failures.extend([PublishAborted("no"), None, OutcomeUnknown("?")])

@@ -17,10 +17,7 @@ from structlog.testing import LogCapture, capture_logs
 
 from tests.support.mock_kafka import MockKafka
 from tests.support.rig import make_kafka_config
-from worker.app import run_worker
-from worker.engine.open import OpenedEngine
 from worker.errors import EXIT_STREAM, SettingsError, StreamFailed
-from worker.settings import Settings
 from worker.stream import kafka_reach
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_reach import (
@@ -83,27 +80,6 @@ def test_good_properties_pass_without_a_broker(delivery: str, consumer: dict[str
     started = time.monotonic()
     check(delivery=delivery, consumer=consumer, client={"socket.keepalive.enable": True})
     assert time.monotonic() - started < 5
-
-
-def test_a_worker_finds_out_before_its_model_is_loaded() -> None:
-    """Loading takes minutes, which a typing error would waste."""
-
-    def load(_: Settings) -> OpenedEngine:
-        pytest.fail("the model was loaded first")
-
-    kafka = {"bootstrap_servers": NOWHERE, "producer": {"linger.msx": 1}}
-    settings = Settings.model_validate({"kafka": kafka, "http": {"port": 0}})
-    with pytest.raises(SettingsError, match=r"^kafka\.producer\.linger\.msx: "):
-        run_worker(settings, load)
-
-
-def test_checking_properties_logs_nothing_without_a_broker(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    for _ in range(20):
-        check()
-        time.sleep(0.01)
-    assert caplog.records == []
 
 
 SASL = {
@@ -180,20 +156,6 @@ def test_a_server_that_hangs_up_does_not_speak_tls(protocol: str) -> None:
         plain = explain("_TRANSPORT", "Disconnected", servers, {})
     assert "does not speak TLS at this address: set kafka.security_protocol" in hint
     assert "if it demands a login, set kafka.security_protocol to sasl_plaintext" in plain
-
-
-def test_a_server_that_refuses_the_handshake_speaks_tls() -> None:
-    """An alert is TLS too: fatal, handshake_failure (RFC 8446, 6)."""
-
-    def refuse() -> None:
-        with server.accept()[0] as peer:
-            peer.recv(4096)
-            peer.sendall(bytes([21, 3, 3, 0, 2, 2, 40]))
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
-        threading.Thread(target=refuse, daemon=True).start()
-        assert peer_kind(f"127.0.0.1:{server.getsockname()[1]}") == "tls"
 
 
 def speak_tls(server: socket.socket) -> None:
@@ -353,36 +315,3 @@ def test_a_broker_that_answers_is_not_noted(
         assert broker_note(configured()) is None
         reach(configured())
     assert logs == []
-
-
-@pytest.mark.slow
-def test_an_unreachable_cluster_is_reported_after_the_configured_time() -> None:
-    config = make_kafka_config(bootstrap_servers="127.0.0.1:1", start_timeout_s=0.5)
-    with pytest.raises(StreamFailed) as caught:
-        reach(config)
-    said = str(caught.value)
-    assert said.startswith("no access to Kafka at 127.0.0.1:1 within ")
-    assert "kafka.bootstrap_servers" in said
-    assert "Connection refused" in said
-    assert "\n" not in said
-    assert caught.value.exit_code == EXIT_STREAM
-
-
-@pytest.mark.slow
-def test_a_refusal_is_reported_sooner_than_an_outage(
-    broker: MockKafka,
-    configured: Callable[..., KafkaConfig],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(kafka_reach, "_REFUSED_S", 0.4)
-    login = {
-        "security.protocol": "sasl_plaintext",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": "clerk",
-        "sasl.password": "hush-hush",
-    }
-    begin = time.monotonic()
-    with pytest.raises(StreamFailed, match=f"^no access to Kafka at {broker.servers} ") as caught:
-        reach(configured(security=login, start_timeout_s=60.0))
-    assert time.monotonic() - begin < 10
-    assert "hush" not in str(caught.value)

@@ -72,15 +72,6 @@ def test_a_group_without_members_stores_offsets_and_a_note(
         assert stranger.read_note("dead") is None
 
 
-def test_a_time_after_all_records_has_no_offset(
-    broker: MockKafka, configured: Configured, publish: Publish
-) -> None:
-    broker.create_topic("in", 2)
-    publish("in", 0, [b"a"], at_ms=1000)
-    with TopicScanner(configured()) as scanner:
-        assert scanner.at_time([FIRST, SECOND], 99_000) == {}
-
-
 def test_a_missing_coordinator_is_waited_for(broker: MockKafka, configured: Configured) -> None:
     broker.create_topic("in")
     broker.fail_next(OFFSET_FETCH, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)

@@ -90,11 +90,6 @@ def test_the_retry_topic_needs_both_rights(
         check(config, retry=(right, AclOperation.DESCRIBE))
 
 
-def test_a_user_without_a_name_is_called_the_workers_user(configured: Configured) -> None:
-    with pytest.raises(StreamFailed, match=r"^the worker's user may not write the topic 'out' "):
-        check(configured(), out=READ)
-
-
 def test_the_right_to_the_transactional_id_is_tried(
     broker: MockKafka, configured: Configured
 ) -> None:

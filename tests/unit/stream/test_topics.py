@@ -6,7 +6,7 @@ import pytest
 
 from worker.errors import SettingsError
 from worker.policies import kafka_config
-from worker.settings import KafkaSettings, load_settings
+from worker.settings import KafkaSettings
 from worker.stream.topics import Topics
 
 
@@ -57,31 +57,6 @@ def test_a_pattern_that_python_cannot_read_is_refused(pattern: str, says: str) -
         topics(pattern)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("in", ("in",)),
-        ("^in.{1,3}$", ("^in.{1,3}$",)),
-        ('["a", "^b"]', ("a", "^b")),
-    ],
-)
-def test_one_topic_may_be_given_without_brackets(
-    text: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert load_settings(None, [f"kafka.input_topics={text}"]).settings.kafka.input_topics == (
-        expected
-    )
-    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPICS", text)
-    assert load_settings().settings.kafka.input_topics == expected
-
-
-@pytest.mark.parametrize("text", ["[]", '[""]', "[1", ""])
-def test_an_empty_list_of_topics_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLERK_KAFKA__INPUT_TOPICS", text)
-    with pytest.raises(SettingsError, match=r"kafka\.input_topics.*\(environment\)"):
-        load_settings()
-
-
 def test_commands_need_a_choice_between_several_topics() -> None:
     assert topics("a").one_input(None) == "a"
     assert topics("a", "b").one_input("b") == "b"
@@ -92,14 +67,6 @@ def test_commands_need_a_choice_between_several_topics() -> None:
 
 def with_retry(shadow: str | None = None, **changes: Any) -> Topics:
     return kafka_config(KafkaSettings(**{"retry_topic": "retry", **changes}), shadow).topics
-
-
-def test_the_retry_topic_is_off_by_default() -> None:
-    for off in (KafkaSettings(), KafkaSettings(retry_topic="")):
-        found = kafka_config(off).topics
-        assert found.retry is None
-        assert found.subscribed == found.inputs
-        assert found.sinks == ("support.labels", "support.labels.review", "support.labels.dead")
 
 
 def test_the_retry_topic_is_read_and_written() -> None:
@@ -156,19 +123,3 @@ def test_a_retry_topic_needs_reading_from_the_beginning(reset: str) -> None:
         with_retry(consumer=consumer)
     assert kafka_config(KafkaSettings(consumer=consumer))
     assert with_retry(consumer={"auto.offset.reset": "smallest"})
-
-
-@pytest.mark.parametrize(
-    "flag",
-    [
-        "loop.retry_delay_s=0",
-        "loop.retry_delay_s=0.5",
-        "loop.retry_delay_s=86401",
-        "loop.retry_max_attempts=-1",
-        "loop.retry_max_attempts=101",
-    ],
-)
-def test_delay_and_attempts_have_bounds(flag: str) -> None:
-    name = flag.partition("=")[0].replace(".", r"\.")
-    with pytest.raises(SettingsError, match=rf"{name}.*\(flag\)"):
-        load_settings(None, [flag])

@@ -140,13 +140,6 @@ def test_the_position_of_an_invalid_byte_is_reported(value: bytes, at: int) -> N
     assert caught.value.reason == "not_utf8"
 
 
-@pytest.mark.parametrize("value", [b"", b" \n"])
-def test_empty_plain_text_is_rejected(value: bytes) -> None:
-    with pytest.raises(MessageRejected) as caught:
-        decode_value(value, TEXT)
-    assert caught.value.reason == "empty_message"
-
-
 # Messages in JSON: found by paths, or rejected with a reason that says where.
 
 
@@ -174,12 +167,6 @@ def test_malformed_ids_are_left_out(identity: str) -> None:
     assert read(b'{"message": "hi", "id": %s}' % identity.encode()) == ("hi", None)
 
 
-def test_the_id_may_be_nested_or_not_wanted() -> None:
-    value = b'{"message": "hi", "id": 1, "meta": {"ids": ["x"]}}'
-    assert read(value, InputFormat(id_field="meta.ids.0")) == ("hi", "x")
-    assert read(value, InputFormat(id_field=None)) == ("hi", None)
-
-
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -205,10 +192,6 @@ def test_a_key_of_digits_is_a_key_in_an_object() -> None:
             extract_message(["a"], InputFormat(text_fields=(path,)))
 
 
-def test_a_byte_order_mark_is_no_part_of_the_json() -> None:
-    assert read(b'\xef\xbb\xbf{"message": "hi"}')[0] == "hi"
-
-
 @pytest.mark.parametrize(
     ("value", "reason", "detail"),
     [
@@ -216,16 +199,10 @@ def test_a_byte_order_mark_is_no_part_of_the_json() -> None:
         (b"", "not_json", "at character 0"),
         (b"\xff", "not_utf8", "at byte 0"),
         (b"{", "not_json", "at character 1"),
-        (b'{"message": "a" "b"}', "not_json", "at character 16"),
         (b"[" * 100_000, "not_json", "limits"),
         (b'{"message": %s}' % (b"9" * 5000), "not_json", "limits"),
         (b"{}", "field_missing", "no field 'message'"),
-        (b"[]", "field_missing", "no field 'message'"),
-        (b"null", "field_missing", "no field 'message'"),
-        (b'"hi"', "field_missing", "no field 'message'"),
-        (b'{"message": null}', "field_missing", "no field 'message'"),
         (b'{"message": 5}', "field_not_text", "'message' is a int"),
-        (b'{"message": ["a"]}', "field_not_text", "'message' is a list"),
         (b'{"message": ""}', "empty_message", "no text"),
         (b'{"message": " \\n\\t"}', "empty_message", "no text"),
     ],

@@ -16,26 +16,10 @@ from worker.contract.records import (
     Replay,
     read_dead_letter,
     read_replay,
-    record_id,
     supersedes,
 )
-from worker.contract.records.identity import Source, check_identity
 from worker.records.encode import RetryPolicy, restore
 from worker.records.types import Postponed, Record, Rejected
-
-
-def test_the_id_begins_with_the_clusters_name() -> None:
-    assert record_id("support.messages", 3, 42) == "support.messages-3-42"
-    assert record_id("support.messages", 3, 42, "eu") == "eu/support.messages-3-42"
-    assert toy_record(cluster="eu").id == f"eu/{toy_record().id}"
-
-
-def test_a_reader_holds_the_id_to_the_source() -> None:
-    check_identity("in-3-42", Source("in", 3, 42, None))
-    check_identity("eu/in-3-42", Source("in", 3, 42, None, "eu"))
-    for id_, cluster in (("in-3-42", "eu"), ("us/in-3-42", "eu"), ("eu/in-3-42", None)):
-        with pytest.raises(ValueError, match="id does not match source"):
-            check_identity(id_, Source("in", 3, 42, None, cluster))
 
 
 def test_a_dead_letter_names_the_cluster_where_there_is_one() -> None:

@@ -12,7 +12,6 @@ from tests.support.toy_adapter import one_golden, small_manifest, toy_encoder_ma
 from worker.contract import Decision
 from worker.contract.errors import RecordRefused
 from worker.contract.records import (
-    ShadowRecord,
     read_output,
     read_shadow,
     shadow_headers,
@@ -91,35 +90,16 @@ def test_keys_of_a_later_worker_are_ignored() -> None:
     assert read_output(json.dumps(data)) == read_output(written())
 
 
-def test_whole_numbers_are_numbers() -> None:
-    found = read_output(changed("confidence", to=1))
-    assert found.confidence == 1.0
-    assert isinstance(found.confidence, float)
-
-
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
         (None, "there is no value"),
-        (b"", "the value is not JSON"),
         (b"\xff", "the value is not JSON"),
-        (b"[" * 100_000, "the value is not JSON"),
-        (b"[]", "the value must be an object"),
         (b"{}", "the value lacks"),
         (changed("schema_version", to=2), r"the value.schema_version must be one of \[1\]"),
-        (changed("schema_version", to=True), r"the value.schema_version must be one of \[1\]"),
-        (changed("label", to=...), r"the value lacks \['label'\]"),
-        (changed("label", to=None), "the value.label must be str, not NoneType"),
         (changed("label", to="nowhere"), "scores lacks the chosen label"),
-        (changed("confidence", to=1.5), "the value.confidence is 1.5; it must be from 0 to 1"),
-        (changed("confidence", to="0.5"), "the value.confidence must be float, not str"),
-        (changed("confidence", to=10**400), "the value.confidence is too large a number"),
         (changed("scores", "other", to=-0.1), "the value.scores.other is -0.1; it must be from 0"),
-        (changed("off_label_mass", to=2), "the value.off_label_mass is 2.0; it must be from 0"),
-        (changed("review", "reasons", to=["tired"]), r"reasons\[0\] must be one of"),
-        (changed("review", "reasons", to="low_confidence"), "reasons must be a list"),
         (changed("review", "needed", to=False), "review.needed and review.reasons contradict"),
-        (changed("source", "partition", to="3"), "the value.source.partition must be int, not str"),
         (
             changed("source", "offset", to=41),
             "id does not match source",
@@ -128,8 +108,6 @@ def test_whole_numbers_are_numbers() -> None:
             changed("source", "timestamp", to="now"),
             "source.timestamp: not a time in RFC 3339",
         ),
-        (changed("labelled_at", to="2024-05-06"), "labelled_at: not a time in RFC 3339"),
-        (changed("adapter", "digest", to=...), r"the value.adapter lacks \['digest'\]"),
     ],
 )
 def test_malformed_output_records_are_refused_by_the_field_at_fault(
@@ -157,17 +135,7 @@ VALUE = (
 )
 
 
-def test_both_labels_are_read() -> None:
-    headers = [("clerk.main.label", b"the sender's own"), *shadow_headers("ünï", "abc")]
-    assert read_shadow(VALUE, headers) == ShadowRecord(read_output(VALUE), "ünï", "abc")
-
-
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_shadow_record_without_its_headers_is_refused(place: int) -> None:
     with pytest.raises(RecordRefused, match=r"lacks the header clerk\.main\.label or"):
         read_shadow(VALUE, [shadow_headers("billing", "abc")[place]])
-
-
-def test_a_shadow_record_is_an_output_record() -> None:
-    with pytest.raises(RecordRefused, match="the output record: there is no value"):
-        read_shadow(None, shadow_headers("billing", "abc"))
