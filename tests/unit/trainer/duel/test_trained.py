@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.trainer_world import World, call
 from trainer.dataset.folder import Dataset, count_openings
-from trainer.duel.baselines import BASELINES
 from worker.contract import load_adapter, write_manifest
 from worker.contract.store import find_adapter
 
@@ -79,11 +78,6 @@ def test_an_encoder_can_be_the_adapter_of_a_duel(
     assert all(candidate["kind"] != "base" for candidate in record["candidates"])
 
 
-def test_every_baseline_is_served_or_says_why_not() -> None:
-    for baseline in BASELINES:
-        assert (baseline.served_as is None) == (baseline.not_served is not None), baseline.name
-
-
 @pytest.fixture(scope="module")
 def rival_run(world: World, sealed: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the run folder of another LoRA adapter on the world's base."""
@@ -118,12 +112,6 @@ def test_another_adapter_takes_part_as_a_rival_and_can_be_published(
     rival = found["tiny"]
     assert (rival["kind"], rival["served_as"], rival["not_served"]) == ("rival", "lora-code", None)
     assert record["tested_baseline"] != "tiny"
-    code, measured, error = call(
-        *("evaluate", rival_run / "adapter", "--dataset", world.dataset.directory, "--json"),
-        *("--base", world.base),
-    )
-    assert code == 0, error
-    assert measured["accuracy"] == rival["accuracy"]
     rules = ("accuracy=0.01", "macro_f1=0.001", "label_recall=0", "ece=1", "steering=false")
     code, published, error = call(
         *("publish", run, "--store", tmp_path / "store", "--what", "tiny", "--json"),
