@@ -25,7 +25,6 @@ from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import open_dataset, open_holdout
-from trainer.errors import BadInput
 from trainer.report import page as steps
 from trainer.report.dataset_page import write_dataset_report
 from trainer.report.run import GateChoice
@@ -370,16 +369,14 @@ def sentences() -> Iterator[str]:
                 yield "".join(part for part in parts if isinstance(part, str))
 
 
-def test_a_training_is_repeated_from_its_record(made: Made, tmp_path: Path) -> None:
+def test_a_training_is_repeated_from_its_record(
+    made: Made, rewrite: Callable[..., None], tmp_path: Path
+) -> None:
     """``train --recipe RUN/training.json`` reads the settings that were used, flags included."""
-    put(
-        made.run / "training.json",
-        json.loads((made.run / "training.json").read_text("utf-8"))
-        | {"recipe": record_of("lora-code", ROOT / "config/trainer-cpu.toml") | {"epochs": 7}},
-    )
-    places = {"base": Path("b"), "dataset": Path("d"), "run": Path("r")}
-    assert load_recipe(made.run / "training.json", places).epochs == 7
+    used = record_of("lora-code", ROOT / "config/trainer-cpu.toml") | {"epochs": 7}
+    base = {"name": "own", "revision": "local", "directory": str(tmp_path)}
+    rewrite(made.run / "training.json", recipe=used, base=base)
+    places = {"dataset": Path("d"), "run": Path("r")}
+    again = load_recipe(made.run / "training.json", places)
+    assert (again.epochs, again.base) == (7, tmp_path), "no search finds a folder of the user's"
     assert load_recipe(made.run / "training.json", places | {"epochs": 9}).epochs == 9
-    (tmp_path / "training.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"training\.json"):
-        load_recipe(tmp_path / "training.json", places)
