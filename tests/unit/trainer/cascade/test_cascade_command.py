@@ -203,28 +203,6 @@ def test_a_stage_whose_learning_is_unknown_makes_the_cascades_unknown(
     assert "hold-out unseen" in errors
 
 
-def test_long_names_are_not_cut_off_on_a_narrow_terminal(write_run: Write, tmp_path: Path) -> None:
-    """Two names with the same beginning were cut off to the same one."""
-    from typer.testing import CliRunner
-
-    from trainer.cli.main import app
-
-    names = ("support-messages-encoder", "support-messages-adapter")
-    runs = (write_run(names[0], 0.01, 0.5), write_run(names[1], 0.01, 0.1, seed=1))
-    arguments = ["cascade", *map(str, runs), "--out", str(tmp_path / "cascade"), "--margin", "0.01"]
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
-    assert "…" not in done.output
-    words = done.output.partition("alone")[0].split()
-    for name in names:
-        assert is_folded(name, words), name
-
-
-def is_folded(name: str, words: list[str]) -> bool:
-    """Whether ``words`` contains all parts of a name that a table folded over several lines."""
-    parts = (word for word in words if name.startswith(word))
-    return not name or any(is_folded(name[len(part) :], words) for part in parts)
-
-
 @pytest.mark.parametrize(
     ("small", "large", "says"),
     [

@@ -181,11 +181,7 @@ def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site
     ("change", "said"),
     [
         (lambda rows: rows.pop(3), "audit.csv: 1 rows of the sample are missing"),
-        (lambda rows: rows[3].update(true_label=" "), "audit.csv:5: no true_label"),
-        (lambda rows: rows[3].update(true_label="refunds"), "did you mean 'refund'?"),
         (lambda rows: rows[3].update(id=rows[4]["id"]), "occurs twice: keep one"),
-        (lambda rows: rows[3].update(id="h999x"), "csv:5: does not belong to the sample"),
-        (lambda rows: rows[3].update(sample="x"), "the column 'sample' was changed"),
         (
             lambda rows: [row.update(sample="0" * 16 + row["sample"][16:]) for row in rows],
             "a sample of hold-out 0000000000000000",
