@@ -155,10 +155,8 @@ def test_a_readme_of_the_user_stays(tmp_path: Path, manifest: Manifest) -> None:
     [
         ("README.md", "---\nlicense: MIT\nlanguage: en\n---\n# x\nlicense: gpl\n", "mit"),
         ("README.md", '---\nlibrary_name: x\nlicense: "llama3.1"\n---\n', "llama3.1"),
-        ("README.md", "# x\nlicense: mit\n", None),
         ("LICENSE", "     Apache License\n  Version 2.0, January 2004\n", "apache-2.0"),
         ("LICENSE.txt", "All rights reserved\n" + "x" * 2000 + "MIT License", None),
-        ("config.json", "{}", None),
     ],
 )
 def test_the_licence_is_read_from_the_bases_folder(

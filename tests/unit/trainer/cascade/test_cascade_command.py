@@ -266,19 +266,3 @@ def test_runs_that_cannot_be_compared_are_refused(write_run: Write, tmp_path: Pa
     code, _, errors = call("cascade", small, small, *out, "--margin", "0")
     assert code == 2
     assert "--margin 0" in errors
-
-
-def test_the_same_files_are_the_same_dataset_whatever_its_digest(
-    write_run: Write, dataset: Dataset, tmp_path: Path
-) -> None:
-    """Another version of ``prepare`` may give the same files another dataset digest."""
-    files = {part: {"sha256": part[0] * 64} for part in ("train", "validation", "holdout")}
-    small = write_run("small", 0.01, 0.5, data={"digest": dataset.digest, **files})
-    same = write_run("same", 0.01, 0.05, data={"digest": "ab" * 32, **files}, seed=1)
-    other = files | {"train": {"sha256": "0" * 64}}
-    odd = write_run("odd", 0.01, 0.05, data={"digest": "ab" * 32, **other}, seed=1)
-    code, _, errors = call("cascade", small, same, "--out", tmp_path / "one", "--margin", "0.01")
-    assert code == 0, errors
-    code, _, errors = call("cascade", small, odd, "--out", tmp_path / "two", "--margin", "0.01")
-    assert code == 2
-    assert "not trained and evaluated on one dataset" in errors

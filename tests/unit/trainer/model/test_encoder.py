@@ -181,10 +181,3 @@ def test_classes_are_the_finer_labels_under_names_of_their_own() -> None:
     assert label_indexes(classes, ["a", "b", "c"]).tolist() == [0, 0, 0, 1, 2]
     plain = find_classes(examples, ["a", "b", "c"], finer=False)
     assert [each.name for each in plain] == ["a", "b", "c"]
-
-
-def test_a_folder_that_is_no_encoder_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot load the encoder"):
-        load_encoder(tmp_path, SHAPE, device="cpu")
-    with pytest.raises(BadInput, match="cannot read the encoder's length"):
-        most_tokens(tmp_path)
