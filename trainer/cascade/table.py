@@ -21,7 +21,6 @@ from trainer.artifacts.evaluation import (
     PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
-    EvaluatedDataset,
     EvaluationRecord,
     PairAnswer,
     Prediction,
@@ -47,7 +46,6 @@ from worker.contract import (
 
 ADAPTER = "adapter"
 _SERVED_BY = ("worker", "vllm")
-_PARTS = ("train", "validation", "holdout")
 _TRIES = 10
 
 
