@@ -74,7 +74,6 @@ def training_json(**changes: Any) -> dict[str, Any]:
             "cores": 2,
             "threads": 2,
             "device": "cpu",
-            "processes": 1,
             "memory_bytes": 8_000_000_000,
             "system": "Linux x86_64",
         },

@@ -215,7 +215,7 @@ def train(
 
     Every row is verified first, and memory is estimated before the base is loaded. The best epoch
     on validation is kept, and its confidence is calibrated there. After a kill, --resume continues
-    with the same result. Several GPUs: accelerate launch -m trainer train ...
+    with the same result.
 
     --base auto is the base of the recipe's base_name among this machine's, or without one the base
     that ships for the recipe's kind. The adapter is named after the dataset's taxonomy.

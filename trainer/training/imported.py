@@ -475,7 +475,7 @@ def _write(
         ),
         recipe=_settings(recipe),
         seeds={"python": recipe.seed},
-        machine=describe_machine("cpu", torch.get_num_threads(), 1),
+        machine=describe_machine("cpu", torch.get_num_threads()),
         compute_dtype="float32",
         gradient_checkpointing=False,
         tokens_per_message=round(float(np.mean([len(each) for each in opened.prompts])), 1),

@@ -18,7 +18,6 @@ from tests.support.trainer_world import call
 from trainer.artifacts.training import TRAINING, Distillation
 from trainer.check import suspects as out_of_fold
 from trainer.errors import BadInput
-from trainer.model.device import ProcessGroup
 from trainer.model.forward import answer_logits, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
@@ -124,10 +123,8 @@ def recipe(kind: str, base: Path, dataset: Path, run: Path, **more: Any) -> Reci
 
 
 def asked(chosen: Recipe, inputs: Inputs[Any]) -> tuple[Teacher, str]:
-    group = ProcessGroup("cpu", "no")
     console = Console(file=io.StringIO(), width=200)
-    found = ask_teacher(chosen, inputs, group, console)
-    group.close()
+    found = ask_teacher(chosen, inputs, torch.device("cpu"), console)
     assert found is not None
     assert isinstance(console.file, io.StringIO)
     return found, console.file.getvalue()
