@@ -8,7 +8,7 @@ more data does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trainer import facts, numbers
@@ -363,7 +363,7 @@ def curves_section(run: Run) -> Section:
         )
         for epoch in epochs
     ]
-    charts = [_loss(run), _scores(run), *_steps(run)]
+    charts = [_loss(run), _scores(run)]
     return Section("curves", title, [summary, charts, facts.Table(columns, rows)])
 
 
@@ -473,26 +473,6 @@ def _scores(run: Run) -> Chart:
         percent=True,
         marks=[Mark(run.training.best_epoch, "best")],
     )
-
-
-def _steps(run: Run) -> Iterator[Chart]:
-    rates = [(float(step.step), step.learning_rate) for step in run.steps if step.learning_rate]
-    norms = [(float(step.step), step.gradient_norm) for step in run.steps if step.gradient_norm]
-    for points, title, caption, unit in (
-        (rates, "Learning rate", "Warm-up, then decay, as set in the recipe.", "rate"),
-        (norms, "Gradient norm", "Before clipping; spikes are hard batches.", "norm"),
-    ):
-        if len(points) > 1:
-            shown = averaged(points)
-            yield line_chart(
-                [Line(title.lower(), shown, "s1", marked=False)],
-                title=title,
-                caption=caption,
-                x_title="step",
-                y_title=unit,
-                write_y=numbers.significant,
-                y_range=(0.0, max(y for _, y in shown) * 1.05),
-            )
 
 
 def _epoch_ends(steps: Sequence[Step], epochs: Sequence[Epoch]) -> list[float]:
