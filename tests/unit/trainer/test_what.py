@@ -123,15 +123,3 @@ def test_a_candidate_that_no_worker_serves_is_refused_with_the_reason(
     assert code == 2
     assert problem in error
     assert not (tmp_path / "store").exists()
-
-
-def test_the_default_is_the_runs_own_adapter(run: Path, tmp_path: Path, world: World) -> None:
-    code, record, error = call(
-        *("publish", run, "--store", tmp_path / "store", "--dry-run", "--json"),
-        *("--force", "--reason", "its weights are random, and break its promise"),
-        *(*EASY, "--set", "unconstrained_share=1"),
-    )
-    assert code == 0, error
-    failed = [row["name"] for row in record["gate"]["criteria"] if not row["passed"]]
-    assert failed == ["precision of labels without review", "against the commonest label"]
-    assert record["digest"] == world.manifest.digest

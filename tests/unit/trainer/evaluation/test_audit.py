@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -214,14 +213,3 @@ def test_all_problems_of_a_sample_are_reported_at_once(site: Site) -> None:
     said = ("lines 2, 10: no true_label", "csv:5: true_label", "csv:7: the column 'sample'",
             "csv:9: a spreadsheet changed the id", "1 rows of the sample")  # fmt: skip
     assert [text for text in said if text not in error] == []
-
-
-def test_an_evaluation_that_contradicts_its_predictions_is_refused(site: Site) -> None:
-    """With exit code 4; one with --limit with 2."""
-    draw(site, "--size", 40)
-    fill(site.sample)
-    path = site.evaluation / "evaluation.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    for changes, code in (({"accuracy": 0.99}, 4), ({"macro_f1": 0.99}, 4), ({"limited": True}, 2)):
-        path.write_text(json.dumps(record | changes), encoding="utf-8")
-        assert call("audit", site.evaluation, "--sample", site.sample)[0] == code

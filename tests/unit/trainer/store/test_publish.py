@@ -281,12 +281,3 @@ def test_a_line_that_a_kill_cut_is_no_entry(tmp_path: Path) -> None:
     assert read_history(tmp_path) == (first, second)
     assert append_entry(tmp_path, entry("publish", "b", "a")) == second
     assert len((tmp_path / HISTORY_NAME).read_text().splitlines()) == 2
-
-
-def test_an_altered_history_is_told_by_line(clerk: Clerk, store: Path, make_run: MakeRun) -> None:
-    clerk("publish", make_run("one"))
-    with (store / HISTORY_NAME).open("a") as file:
-        file.write("nonsense\n")
-    code, _, err = clerk("rollback", "--reason", "x")
-    assert code == 2
-    assert f"{HISTORY_NAME}:2" in err

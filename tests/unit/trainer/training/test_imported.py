@@ -148,7 +148,10 @@ def test_what_is_served_answers_as_the_original_did(
     tmp_path: Path,
 ) -> None:
     run, record = imported[form]
-    texts = [*holdout_texts(sealed), "Grüße: wo ist mein Paket? MONEY, it's late"]
+    texts = [
+        *holdout_texts(sealed),
+        "Grüße 🙏 日本語\n\tĠ [CLS]: wo ist mein Paket? MONEY, it's late",
+    ]
     ours = serve(run / "adapter", texts, tmp_path, temperature=1.0)
     theirs = original_of(form, models)(texts)
     assert np.abs(ours - theirs).max() < 1e-5
@@ -199,18 +202,6 @@ def test_every_later_command_takes_it(
     texts = holdout_texts(sealed)
     served = serve(store / digest, texts, tmp_path, temperature=manifest.calibration.temperature)
     assert (served.argmax(axis=1) >= 0).all()
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["".join(map(chr, range(1, 0x250))), "Grüße 🙏 日本語\n\tĠ <|endoftext|> [CLS]", "e\u0301" * 9],
-)
-def test_a_graph_of_text_gets_every_byte_as_a_token(
-    text: str, imported: dict[str, tuple[Path, dict[str, Any]]]
-) -> None:
-    run, _ = imported["text"]
-    tokenizer = Tokenizer.from_file(str(run / "adapter" / "tokenizer.json"))
-    assert tokenizer.encode(text).ids == list(text.encode("utf-8"))
 
 
 def test_a_long_text_keeps_its_ends(
