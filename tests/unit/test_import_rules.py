@@ -47,7 +47,7 @@ OWNERS = {
     "peft": ("trainer/model",),
     "presidio_analyzer": ("trainer/dataset",),
     "pyarrow": ("worker/common",),
-    "scipy": ("trainer/dataset", "trainer/duel", "trainer/statistics"),
+    "scipy": ("trainer/dataset", "trainer/statistics"),
     "sklearn": (
         "trainer/advice",
         "trainer/check",

@@ -112,7 +112,6 @@ def _label_probabilities(prediction: dict[str, Any]) -> dict[str, float]:
     ("what", "problem"),
     [
         ("tfidf", "workers have no engine for word counts"),
-        ("combined-sublabels", "choose one of adapter, embeddings, embeddings-sublabels"),
         ("best", "the duel has no such candidate: choose one of adapter, tfidf"),
     ],
 )

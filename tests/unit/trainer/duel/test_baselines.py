@@ -54,7 +54,7 @@ def test_the_penalty_is_chosen_on_validation_the_strongest_among_equals(
     )
     assert found.validation_accuracy == max(by_c.values())
     best = max(by_c.values())
-    assert found.hyperparameters == {"C": min(c for c, score in by_c.items() if score == best)}
+    assert found.c == min(c for c, score in by_c.items() if score == best)
     assert by_c[1e-6] < max(by_c.values())  # the choice mattered
 
 
