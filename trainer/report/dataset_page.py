@@ -12,7 +12,7 @@ from trainer import numbers
 from trainer.check.findings import COUNTS, FLOOR, LEAKAGE, LENGTHS, SUSPECTS
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION
 from trainer.facts import Table
-from trainer.report.charts import STYLE_OF_SPLIT, bar, length_chart
+from trainer.report.charts import STYLE_OF_SPLIT, bar
 from trainer.report.dataset_facts import DatasetFacts, read_facts
 from trainer.report.dataset_rows import (
     doubtful_section,
@@ -42,7 +42,6 @@ from trainer.report.page import (
     write_page,
 )
 from trainer.report.run import Input, lacking
-from trainer.statistics.figures import LengthBin, length_bins
 from trainer.statistics.metrics import (
     ALPHA,
     lowest_share,
@@ -190,29 +189,7 @@ def lengths_section(facts: DatasetFacts) -> Section:
     title = "How long the messages are"
     if not characters:
         return Section("lengths", title, missing="There are no training messages.")
-    charts = [
-        length_chart(
-            length_bins(characters),
-            unit="characters",
-            title="Characters per message",
-            caption="Training and validation. Bar limits double every two bars.",
-        )
-    ]
     figures = facts.figures(LENGTHS)
-    tokens = [LengthBin(*row) for row in figures.get("histogram", ())]
-    if tokens:
-        charts.insert(
-            0,
-            length_chart(
-                tokens,
-                unit="tokens",
-                title="Tokens per message",
-                caption=(
-                    "Training and validation, by the base's tokenizer. Messages of more than "
-                    f"{numbers.count(figures['budget'])} tokens are shortened in the middle."
-                ),
-            ),
-        )
     summary = "Tokens are not counted yet: `clerk-trainer check --base` counts them."
     if "p50" in figures:
         budget, cut = numbers.count(figures["budget"]), figures.get("shortened", 0)
@@ -225,7 +202,6 @@ def lengths_section(facts: DatasetFacts) -> Section:
             )
     blocks: list[Block] = [
         f"{summary} Hold-out messages are not counted: the hold-out stays sealed.",
-        charts,
         Table(("", "characters", "tokens"), _quantile_rows(characters, figures)),
     ]
     shortened = figures.get("shortened_per_label") or {}

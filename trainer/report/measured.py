@@ -21,7 +21,6 @@ from trainer.report.charts import (
     Mark,
     averaged,
     bar,
-    confidence_chart,
     confusion_chart,
     line_chart,
     smoothed,
@@ -197,14 +196,10 @@ def calibration_section(run: Run) -> Section:
     title = "Calibration"
     if run.evaluation is None:
         return lacking("calibration", title, Input.EVALUATION)
-    charts = []
+    blocks: list[Block] = [list(facts.calibration(run.evaluation))]
     if run.evaluation.calibration.reliability:
-        charts.append(_reliability_chart(run.evaluation))
-    if run.predictions:
-        right = [p.confidence for p in run.predictions if p.label == p.predicted]
-        wrong = [p.confidence for p in run.predictions if p.label != p.predicted]
-        charts.append(confidence_chart(right, wrong))
-    return Section("calibration", title, [list(facts.calibration(run.evaluation)), charts])
+        blocks.append(_reliability_chart(run.evaluation))
+    return Section("calibration", title, blocks)
 
 
 def coverage_section(run: Run) -> Section:
