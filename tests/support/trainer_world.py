@@ -182,7 +182,6 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
             "accuracy_by_point": 1.0,
         },
         "off_label_mass": {"mean": 0.0, "p50": 0.0, "p99": 0.0},
-        "batch_sensitivity": None,
         "engines": [engine_json("transformers", 20.0)],
         "agreement": None,
         "out_of_scope": None,

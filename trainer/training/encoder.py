@@ -431,7 +431,7 @@ def _measure(
 
     # One message at a time, as a worker does: 8-bit activations are scaled over the whole batch.
     def score(prompts: Sequence[tuple[int, ...]]) -> Floats:
-        return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id, batch_size=1)
+        return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id)
 
     alone = score([prompt.ids for prompt in golden])
     worst = float(np.abs(alone - golden_logits).max())

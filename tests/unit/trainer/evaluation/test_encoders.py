@@ -69,7 +69,6 @@ def test_one_that_was_trained_whole_is_measured_without_a_base(
     assert 0 <= record["out_of_scope"]["auroc_out_of_scope"] <= 1
     assert record["out_of_scope"]["auroc_off_label_mass"] is None
     assert (folder / "probes.json").exists()
-    assert record["batch_sensitivity"]["max_logprob_difference"] < 1e-3
 
 
 def test_it_is_scored_by_the_file_that_a_worker_takes(

@@ -62,15 +62,6 @@ def test_unconstrained_answers_are_counted_over_the_whole_vocabulary(
             assert prediction.unconstrained_in_set or mass > highest
 
 
-def test_the_batch_size_changes_no_label(evaluated: tuple[Path, dict[str, Any]]) -> None:
-    found = evaluated[1]["batch_sensitivity"]
-    assert found["sizes"] == [1, 8, 64]
-    assert found["messages"] == 36
-    assert 0 <= found["max_logprob_difference"] < 1e-3
-    assert found["labels_changed"] == 0
-    assert evaluated[1]["engines"][0]["latency_ms"]["p99"] > 0
-
-
 def test_no_file_holds_a_text(evaluated: tuple[Path, dict[str, Any]], world: World) -> None:
     texts = [json.loads(line)["instruction"] for line in world.lines("holdout.jsonl")]
     for path in evaluated[0].iterdir():

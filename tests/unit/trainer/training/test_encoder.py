@@ -119,7 +119,6 @@ def test_every_onnx_file_gives_the_golden_logits_and_the_recorded_figures(
             prompts,
             classes=len(head.outputs),
             pad_id=head.pad_id,
-            batch_size=1,
         )
         assert disagreement(head.golden_logits, found.tolist(), model.tolerance) is None
     assert [model.precision for model in head.onnx] in (["int8", "fp32"], ["fp32", "int8"])
@@ -186,7 +185,6 @@ def test_lora_leaves_a_small_file_and_needs_its_base(
         prompts,
         classes=len(manifest.head.outputs),
         pad_id=model.pad_id,
-        batch_size=1,
     )
     np.testing.assert_allclose(HeadScorer(model).logits(prompts), theirs, atol=1e-3)
 
