@@ -90,7 +90,7 @@ def write_run(tmp_path: Path, dataset: Dataset) -> Write:
                 wanted_precision=0.95,
                 speeds=(EngineSpeed("transformers", speed, "x86"),),
             ),
-            Predictions(parts[0], parts[1], None, None, None),
+            Predictions(parts[0], parts[1], None, None),
         )
         (run / "evaluation").mkdir()
         EVALUATION.write(run / "evaluation", record)

@@ -94,7 +94,7 @@ def write_evaluation(folder: Path, dataset: Dataset) -> None:
     )  # fmt: skip
     PREDICTIONS.write(folder, holdout)
     VALIDATION.write(folder, holdout)
-    EVALUATION.write(folder, summarize(setup, Predictions(holdout, holdout, None, None, None)))
+    EVALUATION.write(folder, summarize(setup, Predictions(holdout, holdout, None, None)))
 
 
 def draw(site: Site, *options: object) -> dict[str, object]:
