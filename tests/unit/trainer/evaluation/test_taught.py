@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from trainer.dataset.folder import open_dataset
 from trainer.dataset.people import read_taught
 from trainer.errors import ProofFailed
 from trainer.evaluation.summary import recompute, verify_evaluation
-from worker.contract import load_adapter, write_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -105,8 +102,23 @@ def test_a_pool_that_the_adapter_may_have_learnt_is_not_used(
 ) -> None:
     """The pool belongs to the dataset that the adapter was trained on."""
     data, folder = run
-    other = shutil.copytree(folder / "adapter", tmp_path / "adapter")
-    write_manifest(other, replace(load_adapter(other), data={"digest": "ab" * 32}))
-    code, record, error = call("evaluate", other, "--dataset", data, "--no-steering", "--json")
+    other = tmp_path / "other"
+    code, _, error = call(
+        *("prepare", "--input", data.parent / "rows.jsonl", "--seed", 4, "--out", other),
+        *("--taxonomy", _taxonomy(data, tmp_path), "--minimum-per-label", 3),
+    )
+    assert code == 0, error
+    code, record, error = call(
+        *("evaluate", folder / "adapter", "--dataset", other, "--no-steering", "--json"),
+        *("--out", tmp_path / "evaluation"),
+    )
     assert code == 0, error
     assert record["taught"] is None
+
+
+def _taxonomy(data: Path, folder: Path) -> Path:
+    labels = json.loads((data / "dataset.json").read_text())["taxonomy"]["labels"]
+    path = folder / "taxonomy.toml"
+    text = "".join(f'[[labels]]\nname = "{label["name"]}"\n' for label in labels)
+    path.write_text(f'name = "tiny"\nversion = "1"\n{text}')
+    return path
