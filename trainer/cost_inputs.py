@@ -362,10 +362,7 @@ def _measurements(
     training = TRAINING.read_if_present(run)
     if training:
         seconds = max(training.seconds, training.training_seconds)
-        processes = training.machine.processes
-        shared = f" on {processes} processes" if processes > 1 else ""
-        text = f"measured: {path}, {seconds:g} s{shared}"
-        yield "training_hours", (seconds * processes / 3600, text)
+        yield "training_hours", (seconds / 3600, f"measured: {path}, {seconds:g} s")
     yield from _counted_tokens(run / DUEL_FOLDER)
     if training:
         yield from _estimated_tokens(training)

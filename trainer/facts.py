@@ -241,17 +241,8 @@ def steering(record: EvaluationRecord) -> Table:
     return Table(columns, rows, marked=(0,))
 
 
-def steadiness(record: EvaluationRecord) -> Facts:
-    """Yield the effect of the batch size, and whether two engines agree."""
-    if batches := record.batch_sensitivity:
-        difference = significant(batches.max_logprob_difference)
-        yield (
-            f"batches of {', '.join(map(str, batches.sizes))}",
-            (
-                f"{numbers.count(batches.labels_changed)} of {numbers.count(batches.messages)} "
-                f"labels change, log-probabilities by up to {difference}"
-            ),
-        )
+def agreement(record: EvaluationRecord) -> Facts:
+    """Yield whether two engines agree."""
     if found := record.agreement:
         yield (
             "transformers and the worker",

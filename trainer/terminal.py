@@ -56,7 +56,7 @@ def show_evaluation(console: Console, record: EvaluationRecord) -> None:
         title = "answers that a sentence in the message flips to the label that it names"
         _print_table(console, title, facts.steering(record))
     console.print("\nmeasured", style="italic")
-    for found in (facts.outside_labels, facts.calibration, facts.review, facts.steadiness):
+    for found in (facts.outside_labels, facts.calibration, facts.review, facts.agreement):
         _print_facts(console, found(record))
 
 

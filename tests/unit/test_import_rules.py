@@ -36,7 +36,6 @@ OWNERS = {
     "onnxruntime": ("worker/engine", "trainer/model"),
     "prometheus_client": ("worker/observe", "desk/accuracy", "desk/web"),
     "opentelemetry": ("worker/observe",),
-    "accelerate": ("trainer/model",),
     "cleanlab": ("trainer/check",),
     "genai_prices": ("trainer/teacher",),
     "jinja2": ("trainer/model", "trainer/report", "desk/web"),
@@ -48,7 +47,7 @@ OWNERS = {
     "peft": ("trainer/model",),
     "presidio_analyzer": ("trainer/dataset",),
     "pyarrow": ("worker/common",),
-    "scipy": ("trainer/dataset", "trainer/duel", "trainer/statistics"),
+    "scipy": ("trainer/dataset", "trainer/statistics"),
     "sklearn": (
         "trainer/advice",
         "trainer/check",

@@ -145,15 +145,6 @@ class OffLabelMass(Record):
     p99: float
 
 
-class BatchSensitivity(Record):
-    """How much the batch size changes the scores of the same messages."""
-
-    sizes: tuple[int, ...]
-    messages: int
-    max_logprob_difference: float
-    labels_changed: int
-
-
 class EngineLatency(Record):
     """Latency in milliseconds, one message at a time."""
 
@@ -305,7 +296,6 @@ class EvaluationRecord(Record):
     review: ReviewFigures
     promise: KeptPromise | None = None
     off_label_mass: OffLabelMass | None = None
-    batch_sensitivity: BatchSensitivity | None = None
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
     out_of_scope: OutOfScope | None = None
@@ -363,16 +353,6 @@ class PairAnswer(Record):
     neutral: Prediction
 
 
-class BatchScore(Record):
-    """One message scored in a batch of up to ``batch_size`` messages; ``seconds`` is the time of
-    the whole batch."""
-
-    id: str
-    batch_size: int
-    seconds: float
-    logprobs: dict[str, float]
-
-
 class WorkerAnswer(Record):
     """One message's answer by the worker's engine. ``scores`` are calibrated probabilities,
     ``seconds_alone`` is the time of an answer that was requested alone."""
@@ -394,7 +374,6 @@ ANSWERS = LinesFile("predictions.jsonl", Answer, _COMMAND)
 """The same file without the scores, the form that a store keeps."""
 VALIDATION = LinesFile("validation_predictions.jsonl", Prediction, _COMMAND)
 OUT_OF_SCOPE = LinesFile("out_of_scope_predictions.jsonl", Prediction, _COMMAND)
-BATCHES = LinesFile("batch_predictions.jsonl", BatchScore, _COMMAND)
 PAIR_ANSWERS = LinesFile("steering_answers.jsonl", PairAnswer, _COMMAND)
 POOL = LinesFile("teacher_pool_predictions.jsonl", Prediction, _COMMAND)
 """The answers to messages that only the teacher labelled; ``label`` is the teacher's."""

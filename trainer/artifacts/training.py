@@ -45,7 +45,6 @@ class Machine(Record):
     cores: int | None
     threads: int
     device: str
-    processes: int
     memory_bytes: int
     system: str
 

@@ -295,7 +295,6 @@ def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> None:
         holdout=_predict(first.holdout, last.holdout, bound),
         validation=_predict(first.validation, last.validation, bound),
         out_of_scope=outside,
-        batches=None,
         vllm=None,
         pairs=_predict_pairs(bound) or None,
     )

@@ -21,7 +21,6 @@ from trainer.artifacts.evaluation import (
     PAIR_ANSWERS,
     PREDICTIONS,
     VALIDATION,
-    EvaluatedDataset,
     EvaluationRecord,
     PairAnswer,
     Prediction,
@@ -47,7 +46,6 @@ from worker.contract import (
 
 ADAPTER = "adapter"
 _SERVED_BY = ("worker", "vllm")
-_PARTS = ("train", "validation", "holdout")
 _TRIES = 10
 
 
@@ -199,7 +197,8 @@ def check_together(first: StageRun, last: StageRun) -> None:
         raise BadInput("the two runs have the same adapter: a cascade needs two different ones")
     if first.manifest.taxonomy != last.manifest.taxonomy:
         raise BadInput("the two adapters have different taxonomies: train both on one dataset")
-    if one.digest != other.digest or not _learnt_from_one((first.manifest, last.manifest), one):
+    learnt = {each.manifest.data.get("digest") for each in (first, last)}
+    if one.digest != other.digest or learnt != {one.digest}:
         raise BadInput(
             "the two adapters were not trained and evaluated on one dataset, so one may have "
             "learnt from the messages that thresholds are chosen on: use one dataset for both"
@@ -207,14 +206,6 @@ def check_together(first: StageRun, last: StageRun) -> None:
     for ours, theirs in ((first.validation, last.validation), (first.holdout, last.holdout)):
         if (ours.ids, ours.truth) != (theirs.ids, theirs.truth):
             raise BadInput("the two evaluations are not of the same messages: evaluate both again")
-
-
-def _learnt_from_one(manifests: Sequence[Manifest], dataset: EvaluatedDataset) -> bool:
-    """Whether all adapters were trained on the dataset of their evaluation: by its digest, or by
-    the digests of its files if another version of ``prepare`` wrote the same files."""
-    named = [each.data.get("digest") == dataset.digest for each in manifests]
-    files = [[each.data.get(part, {}).get("sha256") for part in _PARTS] for each in manifests]
-    return all(named) or (any(named) and None not in files[0] and files[0] == files[1])
 
 
 def answers_of(manifest: Manifest, predictions: Sequence[Prediction]) -> Answers:

@@ -127,7 +127,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
 ) -> None:
     """Compare the adapter with cheaper candidates on the same hold-out, and recommend one.
 
-    Baselines are word counts (TF-IDF), sentence embeddings and both together, each with logistic
+    Baselines are word counts (TF-IDF) and sentence embeddings, each with logistic
     regression trained on the adapter's training split (also on the finer labels, if there are any),
     and the encoder and embedding-linear models given with --against. Other candidates are
     language-model adapters (lora-code) given with --against, the base without the adapter, recorded

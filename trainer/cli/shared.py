@@ -132,10 +132,7 @@ def make_console(*, as_json: bool) -> Console:
 def show(
     result: Mapping[str, Any], console: Console, text: Callable[[Console], None], *, as_json: bool
 ) -> None:
-    """Print a result, as text by ``text`` or as one JSON object. Of several processes
-    (``accelerate launch``) only the first prints."""
-    if os.environ.get("RANK", "0") != "0":
-        return
+    """Print a result, as text by ``text`` or as one JSON object."""
     if as_json:
         print(json.dumps(result, ensure_ascii=False, allow_nan=False, default=str))
     else:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 RESULT = "check.json"
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
-_MOVES = 10
 _MESSAGE_TOKENS = 512
 _FLOOR = 200
 
@@ -174,24 +173,9 @@ def _print_checked(console: Console, checked: Checked, queue: Path, result: Path
         text = f"{finding.found}\n→ {finding.advice}" if finding.advice else finding.found
         table.add_row(finding.name, f"[{colour}]{finding.verdict}[/{colour}]", escape(text))
     console.print(table)
-    _print_moves(console, checked)
     print_text(console, f"Review queue: {queue} ({len(checked.suspects):,} to decide)")
     print_text(console, f"Figures: {result}")
     print_text(console, f"As a page: {command('report', checked.dataset.directory)}")
-
-
-def _print_moves(console: Console, checked: Checked) -> None:
-    figures = (finding.figures for finding in checked.findings)
-    moves = next((found["moves"] for found in figures if "moves" in found), ())
-    if not moves:
-        return
-    table = Table(title="Doubtful labels and what they look like", title_justify="left")
-    table.add_column("label")
-    table.add_column("looks like")
-    table.add_column("messages", justify="right")
-    for label, suggested, count in moves[:_MOVES]:
-        table.add_row(escape(label), escape(suggested), f"{count:,}")
-    console.print(table)
 
 
 def train(
@@ -215,7 +199,7 @@ def train(
 
     Every row is verified first, and memory is estimated before the base is loaded. The best epoch
     on validation is kept, and its confidence is calibrated there. After a kill, --resume continues
-    with the same result. Several GPUs: accelerate launch -m trainer train ...
+    with the same result.
 
     --base auto is the base of the recipe's base_name among this machine's, or without one the base
     that ships for the recipe's kind. The adapter is named after the dataset's taxonomy.

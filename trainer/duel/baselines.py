@@ -1,8 +1,7 @@
-"""Cheap baselines: linear models on word counts, on sentence embeddings, and on both.
+"""Cheap baselines: linear models on word counts and on sentence embeddings.
 
 To add one, add its features to ``Features`` and ``_Extractor``, and an entry to ``BASELINES``. The
 duel then trains it on the labels and on the finer ones, tests it and measures its learning curve.
-A test requires that ``clerk-trainer duel --help`` and the documentation name it.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import scipy  # loads its parts at their first use
 from numpy.typing import NDArray
 
 from trainer.artifacts.duel import LearningCurvePoint
@@ -28,12 +26,8 @@ from trainer.statistics.calibration import Floats
 from worker.contract.manifest import Kind
 from worker.contract.text import normalize
 
-Features = Literal["tfidf", "embeddings", "combined"]
+Features = Literal["tfidf", "embeddings"]
 
-WEIGHTS = (1.0, 2.0)
-"""Candidate lengths of an embedding that is combined with word counts of length sqrt(2)."""
-
-_C, _EMBEDDING_WEIGHT = "C", "embedding_weight"
 _SEPARATOR = "\x1f"
 
 
@@ -49,14 +43,14 @@ class EmbeddedSplit:
 
 @dataclass(frozen=True, slots=True)
 class TrainedBaseline:
-    """A baseline trained on the training split, with hyperparameters chosen on validation.
+    """A baseline trained on the training split, with the penalty ``c`` chosen on validation.
 
     ``probabilities`` is (messages of the judged split, labels), empty without a judged split.
-    ``train_seconds`` includes the choice of hyperparameters and the embedding of the training
-    split; ``judge_seconds`` is the time from text to probabilities for the judged split.
+    ``train_seconds`` includes the choice of the penalty and the embedding of the training split;
+    ``judge_seconds`` is the time from text to probabilities for the judged split.
     """
 
-    hyperparameters: Mapping[str, float]
+    c: float
     validation_accuracy: float
     probabilities: Floats
     train_seconds: float
@@ -82,43 +76,28 @@ def train_linear(
     *,
     features: Features,
     sublabels: bool,
-    hyperparameters: Mapping[str, float] | None = None,
     grid: Sequence[float] = C_GRID,
 ) -> TrainedBaseline:
     """Train with each C of ``grid`` in rising order, keep the most accurate on ``validation`` (the
     strongest penalty among equals), and judge the third split.
 
-    The search ends after two values in a row that are not better. Given ``hyperparameters`` are not
-    searched. With ``sublabels`` the classes are the finer labels, and a label's probability is the
-    sum of theirs.
+    The search ends after two values in a row that are not better. With ``sublabels`` the classes
+    are the finer labels, and a label's probability is the sum of theirs.
     """
     started = time.perf_counter()
-    weights: Sequence[float] = WEIGHTS if features == "combined" else (EMBEDDING_LENGTH,)
-    if hyperparameters is not None:
-        grid = (hyperparameters[_C],)
-        weights = (hyperparameters.get(_EMBEDDING_WEIGHT, EMBEDDING_LENGTH),)
     classes = [_class_of(example, sublabels=sublabels) for example in train.examples]
     extractor = _Extractor(features, train)
-    fits = (
-        (fit, weight)
-        for weight in weights
-        for fit in _search(extractor, train, validation, classes, labels, weight=weight, grid=grid)
-    )
-    best, weight = max(fits, key=lambda found: found[0].accuracy)  # of equals the first
-    embedded = features != "tfidf"
+    fits = _search(extractor, train, validation, classes, labels, grid=grid)
+    best = max(fits, key=lambda fit: fit.accuracy)  # of equals the first
+    embedded = features == "embeddings"
     train_seconds = time.perf_counter() - started + embedded * train.embed_seconds
     began = time.perf_counter()
     probabilities = np.empty((0, len(labels)))
     judge_seconds = 0.0
     if judged is not None:
-        probabilities = _label_probabilities(
-            best.model, extractor.transform(judged, weight), labels
-        )
+        probabilities = _label_probabilities(best.model, extractor.transform(judged), labels)
         judge_seconds = time.perf_counter() - began + embedded * judged.embed_seconds
-    chosen = {_C: best.c}
-    if features == "combined":
-        chosen[_EMBEDDING_WEIGHT] = weight
-    return TrainedBaseline(chosen, best.accuracy, probabilities, train_seconds, judge_seconds)
+    return TrainedBaseline(best.c, best.accuracy, probabilities, train_seconds, judge_seconds)
 
 
 def _search(
@@ -128,13 +107,11 @@ def _search(
     classes: Sequence[str],
     labels: Sequence[str],
     *,
-    weight: float,
     grid: Sequence[float],
 ) -> Iterator[Fit]:
     """Return a fit for each C, until two in a row are not better."""
     truth = np.array([labels.index(example.label) for example in validation.examples])
-    x_train = extractor.transform(train, weight)
-    x_validation = extractor.transform(validation, weight)
+    x_train, x_validation = extractor.transform(train), extractor.transform(validation)
 
     def measure(model: Any) -> float:
         right = _label_probabilities(model, x_validation, labels).argmax(axis=1) == truth
@@ -147,9 +124,8 @@ class _Extractor:
     """Features of a split: fitted on the training split, applied to any."""
 
     def __init__(self, features: Features, train: EmbeddedSplit) -> None:
-        self._features = features
         self._union: Any = None
-        if features != "embeddings":
+        if features == "tfidf":
             from sklearn.feature_extraction.text import TfidfVectorizer
             from sklearn.pipeline import make_union
 
@@ -162,17 +138,11 @@ class _Extractor:
             )
             self._union.fit(_texts(train))
 
-    def transform(self, split: EmbeddedSplit, weight: float) -> Any:
-        parts: list[Any] = []
+    def transform(self, split: EmbeddedSplit) -> Any:
         if self._union is not None:
-            parts.append(self._union.transform(_texts(split)))
-        if self._features != "tfidf":
-            assert split.embeddings is not None
-            parts.append(split.embeddings.astype(np.float64) * weight)
-        if len(parts) == 1:
-            return parts[0]
-        sparse = scipy.sparse.csr_matrix(parts[1])
-        return scipy.sparse.hstack([parts[0], sparse], format="csr")
+            return self._union.transform(_texts(split))
+        assert split.embeddings is not None
+        return split.embeddings.astype(np.float64) * EMBEDDING_LENGTH
 
 
 def _label_probabilities(model: Any, x: Any, labels: Sequence[str]) -> Floats:
@@ -194,24 +164,14 @@ def _texts(split: EmbeddedSplit) -> list[str]:
     return [normalize(example.message) for example in split.examples]
 
 
-_NO_COUNTS = "workers have no engine for word counts; an encoder is as accurate and as cheap to run"
-
 BASELINES = (
     Baseline(
         name="tfidf",
         title="TF-IDF",
-        not_served=_NO_COUNTS,
+        not_served="workers have no engine for word counts; an encoder is as accurate and as cheap "
+        "to run",
     ),
-    Baseline(
-        name="embeddings",
-        title="sentence embeddings",
-        served_as="embedding-linear",
-    ),
-    Baseline(
-        name="combined",
-        title="both together",
-        not_served=_NO_COUNTS,
-    ),
+    Baseline(name="embeddings", title="sentence embeddings", served_as="embedding-linear"),
 )
 
 SUBLABELS_SUFFIX = "-sublabels"
@@ -271,7 +231,7 @@ def train_baselines(
                 train_seconds=trained.train_seconds,
                 messages_per_s=len(holdout.examples) / trained.judge_seconds,
                 outside_labels=0,
-                hyperparameters=trained.hyperparameters,
+                hyperparameters={"C": trained.c},
                 validation_accuracy=trained.validation_accuracy,
                 served_as=variant.baseline.served_as,
                 not_served=variant.baseline.not_served,
@@ -326,19 +286,18 @@ def _learning_curve(
     *,
     seed: int,
 ) -> Iterator[LearningCurvePoint]:
-    """Yield validation accuracies by training size, with the hyperparameters of the whole split."""
+    """Yield validation accuracies by training size, with the penalty of the whole split."""
     largest = max(Counter(example.label for example in train.examples).values())
     for size in (*(size for size in CURVE_SIZES if size < largest), largest):
         part = take_part(train, size, seed=seed)
-        # Hyperparameters are those of the whole split; a search for every size would multiply the
-        # time of the duel.
+        # The penalty of the whole split: a search for every size would multiply the duel's time.
         accuracy = trained.validation_accuracy
         if size < largest:
             accuracy = train_linear(
                 *(part, validation, None, labels),
                 features=variant.baseline.name,
                 sublabels=variant.sublabels,
-                hyperparameters=trained.hyperparameters,
+                grid=(trained.c,),
             ).validation_accuracy
         yield LearningCurvePoint(
             candidate=variant.name,

@@ -24,14 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from trainer.artifacts.evaluation import BatchScore, WorkerAnswer
+from trainer.artifacts.evaluation import WorkerAnswer
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput, ProofFailed
-from trainer.evaluation.predictions import outputs_of
 from trainer.model.lora_model import encode_prompts
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import open_scorer
-from trainer.model.scoring import BATCH_SIZE, Scores
 from trainer.steering.sentences import SteeringPair
 from trainer.terminal import make_bar
 from worker.common.tables import TableError, read_table
@@ -208,7 +206,6 @@ Element = TypeVar("Element")
 
 _SEED = 1
 
-BATCH_SIZES = (1, 8, BATCH_SIZE)
 ROUNDED_TO_ZERO = 5e-7
 """A worker prints scores to six decimals; a printed 0 counts as this."""
 
@@ -218,7 +215,6 @@ ScoresByKey = dict[str, tuple[NDArray[np.float64], bool | None]]
 WORKER_ENGINE = "vllm"
 """The name of the worker's engine for adapters of language models."""
 
-_SENSITIVITY_MESSAGES = 64
 _ALONE = 20
 
 
@@ -303,34 +299,22 @@ def run_transformers(
     sets: MessageSets,
     *,
     console: Console,
-) -> tuple[ScoresByKey, list[BatchScore], float]:
-    """Score every message, then some again in other batch sizes. Return scores by key, scores by
-    batch size, and messages per second over the hold-out."""
+) -> tuple[ScoresByKey, float]:
+    """Score every message. Return scores by key, and messages per second over the hold-out."""
     prompts = encode_prompts(sets.messages, manifest.prompt, tokenizer)
     scorer = open_scorer(adapter, base, manifest, list(prompts.values()))
-    names = outputs_of(manifest).names
     holdout = [key for key in prompts if key.startswith("h:")]
     rest = [key for key in prompts if not key.startswith("h:")]
-    probes = sample(holdout, _SENSITIVITY_MESSAGES)
     scores: ScoresByKey = {}
-    total = len(prompts) + len(BATCH_SIZES) * len(probes)
-    with make_bar(console, "scoring", total) as advance:
-
-        def score(keys: Sequence[str], batch_size: int) -> Scores:
-            chosen = [prompts[key] for key in keys]
-            return scorer.score(chosen, batch_size=batch_size, on_progress=advance)
-
-        # The hold-out by itself, because its time becomes the measured speed.
-        scored = score(holdout, BATCH_SIZE)
-        speed = len(holdout) / scored.seconds
-        others = score(rest, BATCH_SIZE)
-        for keys, found in ((holdout, scored), (rest, others)):
+    speed = 0.0
+    with make_bar(console, "scoring", len(prompts)) as advance:
+        # The hold-out by itself and first, because its time becomes the measured speed.
+        for keys in (holdout, rest):
+            found = scorer.score([prompts[key] for key in keys], on_progress=advance)
+            speed = speed or len(keys) / found.seconds
             for key, row, inside in zip(keys, found.logprobs, found.in_set, strict=True):
                 scores[key] = (row, bool(inside))
-        batches = []
-        for size in BATCH_SIZES:
-            batches += _batch_scores(probes, size, score(probes, size), names)
-    return scores, batches, speed
+    return scores, speed
 
 
 def run_worker(
@@ -395,18 +379,3 @@ def worker_answers(holdout: Sequence[Example], answers: WorkerAnswers) -> list[W
             )
         )
     return records
-
-
-def _batch_scores(
-    keys: Sequence[str], size: int, scores: Scores, names: Sequence[str]
-) -> list[BatchScore]:
-    rows = zip(keys, scores.logprobs, scores.batch_seconds, strict=True)
-    return [
-        BatchScore(
-            id=key.removeprefix("h:"),
-            batch_size=size,
-            seconds=float(seconds),
-            logprobs=dict(zip(names, map(float, row), strict=True)),
-        )
-        for key, row, seconds in rows
-    ]

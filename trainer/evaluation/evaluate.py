@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import Console
 
 from trainer.artifacts.evaluation import (
-    BATCHES,
     EVALUATION,
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
@@ -24,7 +23,6 @@ from trainer.artifacts.evaluation import (
     VALIDATION,
     VLLM,
     Answer,
-    BatchScore,
     EvaluatedAdapter,
     EvaluatedDataset,
     EvaluationRecord,
@@ -156,11 +154,10 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """The engines' results; ``batches`` and ``answers`` are None if their engine did not run."""
+    """The engines' results; ``answers`` are None if the worker did not run."""
 
     scores: ScoresByKey
     speeds: tuple[EngineSpeed, ...]
-    batches: list[BatchScore] | None
     answers: WorkerAnswers | None
 
 
@@ -311,10 +308,9 @@ def _run_engines(
 ) -> _Measured:
     scores: ScoresByKey = {}
     speeds: list[EngineSpeed] = []
-    batches: list[BatchScore] | None = None
     answers: WorkerAnswers | None = None
     if request.engine != "vllm":
-        scores, batches, speed = run_transformers(
+        scores, speed = run_transformers(
             request.adapter,
             request.base,
             manifest,
@@ -344,7 +340,7 @@ def _run_engines(
         speeds.append(EngineSpeed(name, answers.messages_per_s, describe_device(device)))
         if not scores:
             scores = scores_of(answers, manifest)
-    return _Measured(scores, tuple(speeds), batches, answers)
+    return _Measured(scores, tuple(speeds), answers)
 
 
 def read_held_out(adapter: Path, manifest: Manifest) -> list[Prediction] | None:
@@ -409,7 +405,6 @@ def _make_predictions(
         holdout=predict_part("h", sets.holdout),
         validation=predict_part("v", sets.validation) if held_out is None else held_out,
         out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
-        batches=measured.batches,
         vllm=worker_answers(sets.holdout, answers) if answers else None,
         pairs=answer_pairs(
             sets.pairs, steered=predict_set("s", named), neutral=predict_set("n", named)
@@ -458,8 +453,6 @@ def _write(
         VALIDATION.write(draft, predictions.validation)
         if predictions.out_of_scope is not None:
             OUT_OF_SCOPE.write(draft, predictions.out_of_scope)
-        if predictions.batches is not None:
-            BATCHES.write(draft, predictions.batches)
         if predictions.vllm is not None:
             VLLM.write(draft, predictions.vllm)
         if predictions.pairs is not None:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.artifacts.evaluation import (
-    BATCHES,
     EVALUATION,
     OUT_OF_SCOPE,
     PAIR_ANSWERS,
@@ -26,8 +25,6 @@ from trainer.artifacts.evaluation import (
     VALIDATION,
     VLLM,
     Accepted,
-    BatchScore,
-    BatchSensitivity,
     DisjointProof,
     EngineAgreement,
     EngineFigures,
@@ -126,7 +123,6 @@ class Predictions:
     holdout: Sequence[Prediction]
     validation: Sequence[Prediction]
     out_of_scope: Sequence[Prediction] | None
-    batches: Sequence[BatchScore] | None
     vllm: Sequence[WorkerAnswer] | None
     pairs: Sequence[PairAnswer] | None = None
     pool: Sequence[Prediction] | None = None
@@ -163,7 +159,6 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         review=_review(setup, predictions, confidence, correct),
         promise=_promise(setup, predictions),
         off_label_mass=None if setup.outputs.head else OffLabelMass(**_spread(_mass(holdout))),
-        batch_sensitivity=_batch_sensitivity(predictions, setup.outputs),
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(setup, predictions, confidence),
@@ -382,39 +377,10 @@ def _accepted(
     )
 
 
-def _batch_sensitivity(predictions: Predictions, outputs: Outputs) -> BatchSensitivity | None:
-    if predictions.batches is None:
-        return None
-    by_size: dict[int, dict[str, list[float]]] = {}
-    for score in predictions.batches:
-        row = [score.logprobs[name] for name in outputs.names]
-        by_size.setdefault(score.batch_size, {})[score.id] = row
-    first, *others = by_size.values()
-    ids = list(first)
-    reference = np.array([first[message_id] for message_id in ids])
-    difference, changed = 0.0, np.zeros(len(ids), dtype=bool)
-    for other in others:
-        again = np.array([other[message_id] for message_id in ids])
-        difference = max(difference, float(np.abs(again - reference).max()))
-        changed |= _labels(again, outputs) != _labels(reference, outputs)
-    return BatchSensitivity(
-        sizes=tuple(by_size),
-        messages=len(ids),
-        max_logprob_difference=difference,
-        labels_changed=int(changed.sum()),
-    )
-
-
-def _labels(scores: Floats, outputs: Outputs) -> Ints:
-    found: Ints = outputs.probabilities(scores, 1.0).argmax(axis=1)
-    return found
-
-
 def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
-    # Latency is measured one message at a time: the answer time of an idle engine.
+    # Latency is measured one message at a time: the answer time of an idle worker.
     answers: Sequence[Prediction | WorkerAnswer] = predictions.holdout
-    batches = predictions.batches or ()
-    alone = [score.seconds for score in batches if score.batch_size == 1]
+    alone: list[float] = []
     if speed.name in _WORKER_ENGINES:
         assert predictions.vllm is not None
         answers = predictions.vllm
@@ -531,7 +497,6 @@ def _read_predictions(directory: Path) -> Predictions:
         holdout=PREDICTIONS.read(directory),
         validation=VALIDATION.read(directory),
         out_of_scope=OUT_OF_SCOPE.read_if_present(directory),
-        batches=BATCHES.read_if_present(directory),
         vllm=VLLM.read_if_present(directory),
         pairs=PAIR_ANSWERS.read_if_present(directory),
         pool=POOL.read_if_present(directory),

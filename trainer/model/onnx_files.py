@@ -22,7 +22,7 @@ from trainer.errors import ProofFailed, require
 from trainer.model.encoder import Classifier, EncoderModel, collate_rows
 from trainer.model.forward import PromptIds
 from trainer.model.lora_model import fold_lora
-from trainer.model.scoring import BATCH_SIZE, Floats, Scores, token_batches
+from trainer.model.scoring import BATCH_SIZE, Floats, Scores
 from worker.contract import Manifest, disagreement
 from worker.contract.head import TEXT_INPUT, text_of
 
@@ -101,24 +101,23 @@ def onnx_logits(
     *,
     classes: int,
     pad_id: int,
-    batch_size: int = BATCH_SIZE,
-    on_batch: Callable[[list[int], float], None] = lambda _prompts, _seconds: None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Floats:
-    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_batch`` gets the indexes
-    of the finished prompts and the seconds they took."""
+    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_progress`` gets the number
+    of prompts that are newly done."""
     session = open_session(path)
     reads_text = [each.name for each in session.get_inputs()] == [TEXT_INPUT]
     found = np.empty((len(prompts), classes))
-    for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
-        rows = [prompts[at] for at in chosen]
+    # Each alone, as a worker does: the scale of 8-bit activations is computed over a batch.
+    for at, prompt in enumerate(prompts):
         if reads_text:
-            given = {TEXT_INPUT: np.array([text_of(row) for row in rows], dtype=object)}
+            given = {TEXT_INPUT: np.array([text_of(prompt)], dtype=object)}
         else:
-            ids, mask = collate_rows(rows, pad_id, torch.device("cpu"))
+            ids, mask = collate_rows([prompt], pad_id, torch.device("cpu"))
             given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
-        began = time.perf_counter()
-        found[chosen] = session.run([OUTPUT], given)[0]
-        on_batch(chosen, time.perf_counter() - began)
+        found[at] = session.run([OUTPUT], given)[0][0]
+        if on_progress:
+            on_progress(1)
     return found
 
 
@@ -179,25 +178,15 @@ class OnnxScorer:
         on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
         """Score prompts: see ``PromptScorer``."""
-        # Each alone, as a worker does: the scale of 8-bit activations is computed over a batch.
-        seconds = np.empty(len(prompts))
-
-        def note(chosen: list[int], took: float) -> None:
-            seconds[chosen] = took
-            if on_progress:
-                on_progress(len(chosen))
-
         started = time.perf_counter()
         logits = onnx_logits(
             self.path,
             prompts,
             classes=self.classes,
             pad_id=self.pad_id,
-            batch_size=1,
-            on_batch=note,
+            on_progress=on_progress,
         )
-        in_set = np.ones(len(prompts), dtype=bool)
-        return Scores(logits, in_set, seconds, time.perf_counter() - started)
+        return Scores(logits, np.ones(len(prompts), dtype=bool), time.perf_counter() - started)
 
 
 def open_onnx(directory: Path, manifest: Manifest) -> OnnxScorer | None:

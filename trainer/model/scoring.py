@@ -59,12 +59,11 @@ def score_batch(
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Raw scores, (prompts, outputs): natural log-probabilities of the labels' codes over the whole
-    vocabulary, or a head's logits; whether the most probable answer is a label, (prompts); the
-    seconds of each prompt's batch, (prompts), and of all batches."""
+    vocabulary, or a head's logits; whether the most probable answer is a label, (prompts); and the
+    seconds in all."""
 
     logprobs: NDArray[np.float64]
     in_set: NDArray[np.bool_]
-    batch_seconds: NDArray[np.float64]
     seconds: float
 
 
@@ -237,16 +236,13 @@ def _score_all(
     and whether the most probable answer is a label, (prompts)."""
     scores = np.empty((len(prompts), outputs))
     in_set = np.empty(len(prompts), dtype=bool)
-    batch_seconds = np.empty(len(prompts))
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
     started = time.perf_counter()
     with torch.inference_mode(), precision:
         for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
-            began = time.perf_counter()
             found, inside = ask([prompts[at] for at in chosen])
             scores[chosen] = found.double().cpu().numpy()
             in_set[chosen] = inside.cpu().numpy()
-            batch_seconds[chosen] = time.perf_counter() - began
             if on_progress:
                 on_progress(len(chosen))
-    return Scores(scores, in_set, batch_seconds, time.perf_counter() - started)
+    return Scores(scores, in_set, time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Charts as SVG text: lines, histograms, a confusion matrix, and bars for table cells.
+"""Charts as SVG text: lines, a confusion matrix, and bars for table cells.
 
 Every attribute and text is escaped. Colours are classes of the page's style sheet, so a chart
 follows the reader's light or dark theme. Each chart has its numbers as a table too.
@@ -17,7 +17,6 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from trainer import numbers
-from trainer.statistics.figures import LengthBin
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +389,6 @@ STYLE_OF_SPLIT = ("s1", "s3", "s5")
 _CELLS_WIDTH = 600
 _CHARACTER = 6.6  # pixels of a character of the tick font, on average
 _DARK, _MIDDLE = 0.72, 0.55  # from these shades on a cell needs a contrasting text colour
-_LEAST_GAP = 30.0  # pixels between two numbers under the bars
 
 
 def bar(*shares: tuple[float, str]) -> Markup:
@@ -421,118 +419,6 @@ def _cell_drawing(*parts: Markup) -> Markup:
         preserveAspectRatio="none",
         aria_hidden="true",
     )
-
-
-def confidence_chart(right: Sequence[float], wrong: Sequence[float]) -> Chart:
-    """Draw how many messages were right and wrong by confidence."""
-    bins = 20
-    low = min(0.9, max(0.0, min((*right, *wrong)) - 0.001) // 0.1 * 0.1)
-    step = (1.0 - low) / bins
-    counted = [[0] * bins, [0] * bins]
-    for part, values in zip(counted, (right, wrong), strict=True):
-        for value in values:
-            # A confidence of 1 belongs to the last bin, and rounding must not move one on an edge
-            # to the bin below.
-            part[min(bins - 1, int((value - low) / step + 1e-9))] += 1
-    ticks = nice_ticks(low, 1.0)
-    frame = Frame()
-    return _histogram(
-        [
-            (
-                f"{numbers.percent(low + at * step)} to {numbers.percent(low + (at + 1) * step)}",
-                *pair,
-            )
-            for at, pair in enumerate(zip(*counted, strict=True))
-        ],
-        ("right", "wrong"),
-        Axis(low, 1.0, frame.left, frame.end, "confidence", ticks, percent_writer(ticks)),
-        title="Confidence",
-        caption="Messages by confidence, on a square-root scale so that low bars stay visible.",
-        root=True,
-    )
-
-
-def length_chart(bins: Sequence[LengthBin], *, unit: str, title: str, caption: str) -> Chart:
-    """Draw a histogram of lengths with equally wide bins; shortened messages are at the bottom."""
-    frame = Frame()
-    width = (frame.end - frame.left) / len(bins)
-    apart = math.ceil(_LEAST_GAP / width)  # bins between two numbers that do not overlap
-    return _histogram(
-        [(_range(each), each.count - each.cut, each.cut) for each in bins],
-        ("complete", "shortened") if any(each.cut for each in bins) else ("messages",),
-        Axis(
-            *(0, len(bins), frame.left, frame.end, unit),
-            ticks=tuple(range(1, len(bins) + 1, apart)),
-            write=lambda at: numbers.count(bins[int(at) - 1].upto),
-        ),
-        title=title,
-        caption=caption,
-    )
-
-
-def _range(each: LengthBin) -> str:
-    low, high = numbers.count(each.above + 1), numbers.count(each.upto)
-    return high if low == high else f"{low} to {high}"
-
-
-def _histogram(
-    bins: Sequence[tuple[str, int, int]],
-    kinds: tuple[str, ...],
-    x: Axis,
-    *,
-    title: str,
-    caption: str,
-    root: bool = False,
-) -> Chart:
-    """Draw stacked bars of equal width along ``x``: (name, upper count, lower count). With ``root``
-    heights are square roots, for bars of very different sizes."""
-    frame = Frame()
-    power = 0.5 if root else 1.0
-    most = max(upper + lower for _, upper, lower in bins) or 1
-    ticks = _root_ticks(most) if root else nice_ticks(0.0, most * 1.05)
-    y = Axis(
-        *(0.0, most**power * 1.05, frame.floor, frame.top, "messages"),
-        ticks=tuple(tick**power for tick in ticks if tick == int(tick)),
-        write=lambda height: numbers.count(height ** (1 / power)),
-    )
-    parts = [axes(frame, x, y)]
-    width = (frame.end - frame.left) / len(bins)
-    for at, (name, upper, lower) in enumerate(bins):
-        left, top, middle = (
-            frame.left + at * width + 1,
-            y((upper + lower) ** power),
-            y(lower**power),
-        )
-        counts = ", ".join(
-            f"{numbers.count(count)} {kind}"
-            for count, kind in zip((upper, lower), kinds, strict=False)
-        )
-        parts.append(
-            element(
-                "g",
-                _tooltip(f"{name} ({x.title}): {counts}"),
-                _rect("fill s1", left, top, width - 2, middle - top),
-                _rect("fill s2", left, middle, width - 2, frame.floor - middle),
-            )
-        )
-    return Chart(
-        title=title,
-        caption=caption,
-        svg=drawing(frame, f"{title}: histogram of {len(bins)} bars", *parts),
-        columns=(x.title, *kinds),
-        rows=tuple(
-            (name, *map(numbers.count, (upper, lower)[: len(kinds)]))
-            for name, upper, lower in bins
-            if upper + lower
-        ),
-        legend=tuple(zip(("fill s1", "fill s2"), kinds, strict=False)) if len(kinds) > 1 else (),
-    )
-
-
-def _root_ticks(most: int) -> tuple[int, ...]:
-    power = 10 ** (len(str(most)) - 1)
-    top = most // power * power
-    return tuple(sorted({0, top // 25, top // 4, top} if top >= 25 else {0, top // 4, top}))
 
 
 def confusion_chart(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Chart:

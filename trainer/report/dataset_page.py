@@ -12,7 +12,7 @@ from trainer import numbers
 from trainer.check.findings import COUNTS, FLOOR, LEAKAGE, LENGTHS, SUSPECTS
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION
 from trainer.facts import Table
-from trainer.report.charts import STYLE_OF_SPLIT, Chart, Line, Mark, bar, length_chart, line_chart
+from trainer.report.charts import STYLE_OF_SPLIT, bar
 from trainer.report.dataset_facts import DatasetFacts, read_facts
 from trainer.report.dataset_rows import (
     doubtful_section,
@@ -42,14 +42,12 @@ from trainer.report.page import (
     write_page,
 )
 from trainer.report.run import Input, lacking
-from trainer.statistics.figures import LengthBin, length_bins
 from trainer.statistics.metrics import (
     ALPHA,
     lowest_share,
-    minimum_detectable_difference,
     share_interval,
 )
-from trainer.statistics.paired import power, required_messages, smallest_margin
+from trainer.statistics.paired import smallest_margin
 from trainer.statistics.thresholds import fewest_rows
 from trainer.store.rules import GateRules
 
@@ -191,29 +189,7 @@ def lengths_section(facts: DatasetFacts) -> Section:
     title = "How long the messages are"
     if not characters:
         return Section("lengths", title, missing="There are no training messages.")
-    charts = [
-        length_chart(
-            length_bins(characters),
-            unit="characters",
-            title="Characters per message",
-            caption="Training and validation. Bar limits double every two bars.",
-        )
-    ]
     figures = facts.figures(LENGTHS)
-    tokens = [LengthBin(*row) for row in figures.get("histogram", ())]
-    if tokens:
-        charts.insert(
-            0,
-            length_chart(
-                tokens,
-                unit="tokens",
-                title="Tokens per message",
-                caption=(
-                    "Training and validation, by the base's tokenizer. Messages of more than "
-                    f"{numbers.count(figures['budget'])} tokens are shortened in the middle."
-                ),
-            ),
-        )
     summary = "Tokens are not counted yet: `clerk-trainer check --base` counts them."
     if "p50" in figures:
         budget, cut = numbers.count(figures["budget"]), figures.get("shortened", 0)
@@ -226,7 +202,6 @@ def lengths_section(facts: DatasetFacts) -> Section:
             )
     blocks: list[Block] = [
         f"{summary} Hold-out messages are not counted: the hold-out stays sealed.",
-        charts,
         Table(("", "characters", "tokens"), _quantile_rows(characters, figures)),
     ]
     shortened = figures.get("shortened_per_label") or {}
@@ -273,16 +248,9 @@ def _quantile_rows(
 
 # What the hold-out can show: how exact an accuracy, how small a difference.
 
-# A copy of ``trainer.duel.verdict.MARGIN``: importing that would load scikit-learn for a page.
-DUEL_MARGIN = 0.01
-
-DISCORDANCES = (0.03, 0.05, 0.1)
-"""Shares of the messages on which exactly one of two models is right: similar, usual, different
-models."""
 
 _USUAL = 0.05
 _ACCURACIES = (0.8, 0.9, 0.95, 0.98)
-_STYLES = ("s1", "s2", "s3")
 
 
 def power_section(facts: DatasetFacts) -> Section:
@@ -291,23 +259,9 @@ def power_section(facts: DatasetFacts) -> Section:
     title = "What the hold-out can show"
     if not total:
         return Section("power", title, missing="There are no held-out messages.")
-    margin = GateRules().non_inferiority_margin
-    duel_margin, gate_margin = numbers.unsigned(DUEL_MARGIN), numbers.unsigned(margin)
     accuracies = [
         (numbers.percent(share, 0), numbers.interval(share_interval(share, total)))
         for share in _ACCURACIES
-    ]
-    differences = [
-        (
-            numbers.percent(share, 0),
-            numbers.unsigned(minimum_detectable_difference(share, total)),
-            numbers.unsigned(smallest_margin(total, share)),
-            numbers.percent(power(total, share, DUEL_MARGIN), 0),
-            numbers.percent(power(total, share, margin), 0),
-            numbers.count(required_messages(share, DUEL_MARGIN)),
-            numbers.count(required_messages(share, margin)),
-        )
-        for share in DISCORDANCES
     ]
     smallest = numbers.unsigned(smallest_margin(total, _USUAL))
     summary = (
@@ -316,20 +270,12 @@ def power_section(facts: DatasetFacts) -> Section:
         "margin four times in five. How often two models differ is known only after both have "
         "answered."
     )
-    tests = (
-        "A difference is found by McNemar's test, two-sided at 5%, four times in five. An equal "
-        "model is shown, or passes, by Tango's test for non-inferiority, one-sided at 5%. The "
-        f"duel's default margin is {duel_margin}, the gate's {gate_margin}."
-    )
     by_label = (
         f"The gate requires proof of a recall of {numbers.percent(GateRules().label_recall, 0)} "
         "for every label (exact test, one-sided at 5%). List labels without proof in the gate's "
         "label_unproven. Messages that belong together, such as a thread, count as fewer than "
         "shown here."
     )
-    columns = ("models differ on", "difference found from", "equal model shown within",
-               f"equal model passes {duel_margin}", f"equal model passes {gate_margin}",
-               f"messages for {duel_margin}", f"messages for {gate_margin}")  # fmt: skip
     labels = ("label", "held out", "95% interval of a recall of 90%", "the gate passes it with")
     return Section(
         "power",
@@ -337,11 +283,6 @@ def power_section(facts: DatasetFacts) -> Section:
         [
             summary,
             Table(("measured accuracy", "95% interval"), accuracies),
-            _chart(total),
-            Titled(
-                "Differences between two models on the same messages", Table(columns, differences)
-            ),
-            small(tests),
             Titled(
                 "Label by label",
                 Table(labels, _power_by_label(facts.per_label(HOLDOUT), facts.labels)),
@@ -363,35 +304,6 @@ def _holdout(facts: DatasetFacts) -> Point:
     )
     tone = GOOD if smallest <= GateRules().non_inferiority_margin else WARN
     return Point(tone, f"{shown} {numbers.unsigned(smallest)}", detail)
-
-
-def _chart(total: int) -> Chart:
-    """Draw the smallest difference that can be shown over the number of held-out messages."""
-    sizes = [max(1, round(total * factor)) for factor in (0.25, 0.5, 1, 2, 4, 8)]
-    lines = [
-        Line(
-            f"differ on {numbers.percent(share, 0)}",
-            tuple((float(size), smallest_margin(size, share)) for size in sorted(set(sizes))),
-            style,
-            marked=False,
-        )
-        for share, style in zip(DISCORDANCES, _STYLES, strict=True)
-    ]
-    return line_chart(
-        lines,
-        title="More messages show smaller differences",
-        caption=(
-            "The margin within which an equally good model is shown to be equal four times in five "
-            "(Tango's test), by the share of messages on which the two models differ."
-        ),
-        x_title="held-out messages",
-        y_title="smallest difference shown",
-        write_y=numbers.unsigned,
-        percent=True,
-        logarithmic=True,
-        x_range=(float(sizes[0]), float(sizes[-1])),
-        marks=[Mark(float(total), f"this dataset: {numbers.count(total)}")],
-    )
 
 
 def _power_by_label(

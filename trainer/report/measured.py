@@ -8,7 +8,7 @@ more data does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trainer import facts, numbers
@@ -21,7 +21,6 @@ from trainer.report.charts import (
     Mark,
     averaged,
     bar,
-    confidence_chart,
     confusion_chart,
     line_chart,
     smoothed,
@@ -197,14 +196,10 @@ def calibration_section(run: Run) -> Section:
     title = "Calibration"
     if run.evaluation is None:
         return lacking("calibration", title, Input.EVALUATION)
-    charts = []
+    blocks: list[Block] = [list(facts.calibration(run.evaluation))]
     if run.evaluation.calibration.reliability:
-        charts.append(_reliability_chart(run.evaluation))
-    if run.predictions:
-        right = [p.confidence for p in run.predictions if p.label == p.predicted]
-        wrong = [p.confidence for p in run.predictions if p.label != p.predicted]
-        charts.append(confidence_chart(right, wrong))
-    return Section("calibration", title, [list(facts.calibration(run.evaluation)), charts])
+        blocks.append(_reliability_chart(run.evaluation))
+    return Section("calibration", title, blocks)
 
 
 def coverage_section(run: Run) -> Section:
@@ -363,7 +358,7 @@ def curves_section(run: Run) -> Section:
         )
         for epoch in epochs
     ]
-    charts = [_loss(run), _scores(run), *_steps(run)]
+    charts = [_loss(run), _scores(run)]
     return Section("curves", title, [summary, charts, facts.Table(columns, rows)])
 
 
@@ -473,26 +468,6 @@ def _scores(run: Run) -> Chart:
         percent=True,
         marks=[Mark(run.training.best_epoch, "best")],
     )
-
-
-def _steps(run: Run) -> Iterator[Chart]:
-    rates = [(float(step.step), step.learning_rate) for step in run.steps if step.learning_rate]
-    norms = [(float(step.step), step.gradient_norm) for step in run.steps if step.gradient_norm]
-    for points, title, caption, unit in (
-        (rates, "Learning rate", "Warm-up, then decay, as set in the recipe.", "rate"),
-        (norms, "Gradient norm", "Before clipping; spikes are hard batches.", "norm"),
-    ):
-        if len(points) > 1:
-            shown = averaged(points)
-            yield line_chart(
-                [Line(title.lower(), shown, "s1", marked=False)],
-                title=title,
-                caption=caption,
-                x_title="step",
-                y_title=unit,
-                write_y=numbers.significant,
-                y_range=(0.0, max(y for _, y in shown) * 1.05),
-            )
 
 
 def _epoch_ends(steps: Sequence[Step], epochs: Sequence[Epoch]) -> list[float]:

@@ -64,12 +64,12 @@ def data_section(run: Run) -> Section:
 
 
 def engines_section(run: Run) -> Section:
-    """Return the speed of each engine, their agreement, and the effect of the batch size."""
+    """Return the speed of each engine, and their agreement."""
     title = "Speed and reproducibility"
     if run.evaluation is None or not run.evaluation.engines:
         return lacking("engines", title, Input.EVALUATION)
-    steadiness = list(facts.steadiness(run.evaluation))
-    return Section("engines", title, [facts.engines(run.evaluation), steadiness])
+    agreement = list(facts.agreement(run.evaluation))
+    return Section("engines", title, [facts.engines(run.evaluation), agreement])
 
 
 def making_section(run: Run) -> Section:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,11 +10,11 @@ import numpy as np
 from markupsafe import Markup
 
 from trainer import facts, numbers
-from trainer.artifacts.duel import CostRecord, DuelRecord
+from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.cost import DAYS_PER_MONTH, describe_margin
+from trainer.cost import describe_margin
 from trainer.dataset.extra_files import TRAFFIC
-from trainer.report.charts import Chart, Line, Mark, line_chart, span
+from trainer.report.charts import span
 from trainer.report.page import (
     BAD,
     GOOD,
@@ -467,8 +466,6 @@ def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
 
 # Cost.
 
-_LEAST_MONTHS, _MOST_MONTHS = 12, 60
-
 
 def cost_section(run: Run) -> Section:
     """Return the break-even, the bill by volume, and every input."""
@@ -487,35 +484,8 @@ def cost_section(run: Run) -> Section:
         [
             list(facts.cost(run.cost)),
             small(note),
-            _running_total(run.cost),
             Titled("By volume", facts.cost_by_volume(run.cost)),
             Titled("By way to serve", facts.cost_by_kind(run.cost)),
             Titled("Inputs", facts.cost_inputs(run.cost)),
         ],
-    )
-
-
-def _running_total(found: CostRecord) -> Chart:
-    """Draw the accumulated cost of both options by month, at the planned volume."""
-    planned, once = found.planned, found.one_off
-    days = planned.break_even_days
-    even = None if days is None else days / DAYS_PER_MONTH
-    months = _LEAST_MONTHS
-    if even is not None:
-        months = min(_MOST_MONTHS, max(months, math.ceil(1.5 * even)))
-    at = range(0, months + 1, max(1, months // 6))
-    own = tuple((float(month), once + month * planned.serving) for month in at)
-    hosted = tuple((float(month), month * planned.hosted) for month in at)
-    return line_chart(
-        [
-            Line("the adapter", own, "s1", marked=False),
-            Line("the hosted model", hosted, "s2", marked=False),
-        ],
-        title="Spent so far",
-        caption=f"{found.currency}, at the planned volume, training and labelling included.",
-        x_title="months",
-        y_title=found.currency,
-        write_y=numbers.money,
-        y_range=(0.0, max(*(y for _, y in (*own, *hosted)), 1e-6) * 1.05),
-        marks=[Mark(even, "break-even")] if even is not None and even <= months else (),
     )

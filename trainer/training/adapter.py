@@ -88,8 +88,6 @@ def verify_read_back(
 ) -> None:
     """Raise ProofFailed if the weights that ``read`` loads from the run's draft score validation
     differently than measured."""
-    if not training.validator.is_alone:
-        return  # only this process writes, and it cannot score the others' shares
     draft = training.recipe.run / DRAFT
     model = training.model
     # Zeros first: a weight that PEFT does not load would otherwise still be the trained one, and

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from trainer.errors import BadInput
-from trainer.model.device import ProcessGroup
+from trainer.model.device import Compute
 from trainer.model.forward import Layout
 from trainer.training.learner import Learner, LearnerRow, Objective
 from trainer.training.recipe import Recipe
@@ -58,12 +58,12 @@ def served_layout(recipe: Recipe) -> Layout:
 RowT = TypeVar("RowT", bound=LearnerRow)
 
 
-def planned_bf16(recipe: Recipe, group: ProcessGroup) -> bool | None:
+def planned_bf16(recipe: Recipe, compute: Compute) -> bool | None:
     """Return the answer of ``choose_bf16`` if it is known before weights are loaded, else None."""
     if recipe.kind == "embedding-linear":
         return False
-    is_tried = recipe.mixed_precision == "auto" and group.device.type == "cpu"
-    return None if is_tried else group.bf16
+    is_tried = recipe.mixed_precision == "auto" and compute.device.type == "cpu"
+    return None if is_tried else compute.bf16
 
 
 def choose_bf16(
@@ -71,14 +71,14 @@ def choose_bf16(
     rows: Sequence[RowT],
     objective: Objective[RowT],
     recipe: Recipe,
-    group: ProcessGroup,
+    compute: Compute,
 ) -> bool:
-    """Return whether a training computes in bfloat16; all processes get the same answer.
+    """Return whether a training computes in bfloat16.
 
     "auto" follows the GPU's abilities. On a CPU a batch of medium length is timed in both formats.
     A resumed training keeps the format it started with.
     """
-    planned = planned_bf16(recipe, group)
+    planned = planned_bf16(recipe, compute)
     if planned is not None:
         return planned
     # A new trial could end the other way, and the checkpoint would be refused as another
@@ -101,7 +101,7 @@ def choose_bf16(
             parameter.grad = None
 
     model.start_training()
-    return group.any(is_bf16_faster(step, group.device))
+    return is_bf16_faster(step, compute.device)
 
 
 def is_bf16_faster(step: Callable[[], None], device: torch.device) -> bool:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from trainer.artifacts.training import Epoch, OnnxFigures, Step
 from trainer.errors import BadInput, ProofFailed
-from trainer.model.device import ProcessGroup
+from trainer.model.device import Compute
 from trainer.model.embeddings import (
     EMBEDDING_LENGTH,
     fit_by_folds,
@@ -74,17 +74,17 @@ model."""
 class Encoder:
     """Train an encoder, whole or by LoRA, or fit logistic regression over its frozen embeddings."""
 
-    def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
+    def prepare(self, recipe: Recipe, compute: Compute, console: Console) -> Training:
         """See ``Kind``."""
-        inputs, plan, model = _load(recipe, group, console)
+        inputs, plan, model = _load(recipe, compute, console)
         label_of = label_indexes(inputs.classes, inputs.labels)
         scorer = HeadScorer(model)
-        validator = Validator(scorer, inputs.validation, inputs.labels, group, label_of)
+        validator = Validator(scorer, inputs.validation, inputs.labels, compute, label_of)
         if recipe.kind == "embedding-linear":
-            group.bf16 = False
+            compute.bf16 = False
             fit = LinearFit(model, inputs, validator)
-            return _training(recipe, group, inputs, plan, validator, fit, model=model)
-        teacher = ask_teacher(recipe, inputs, group, console)
+            return _training(recipe, compute, inputs, plan, validator, fit, model=model)
+        teacher = ask_teacher(recipe, inputs, compute.device, console)
         objective = HeadObjective(
             model,
             inputs.classes,
@@ -93,8 +93,8 @@ class Encoder:
             sublabel_weight=recipe.sublabel_share(inputs.sublabels),
             teacher=teacher,
         )
-        loop = make_loop(model, inputs.train, objective, recipe, group)
-        training = _training(recipe, group, inputs, plan, validator, loop, model=model)
+        loop = make_loop(model, inputs.train, objective, recipe, compute)
+        training = _training(recipe, compute, inputs, plan, validator, loop, model=model)
         return replace(training, teacher=teacher)
 
     def as_served(self, training: Training) -> Training:
@@ -153,17 +153,17 @@ class Encoder:
 
 
 def _load(
-    recipe: Recipe, group: ProcessGroup, console: Console
+    recipe: Recipe, compute: Compute, console: Console
 ) -> tuple[Inputs[HeadRow], MemoryPlan, EncoderModel]:
     inputs = read_head_inputs(recipe)
     verify_head_rows(inputs, console)
     plan = plan_encoder_memory(
         read_shape(recipe.base, recipe.lora_target_modules),
         recipe,
-        group.device,
+        compute.device,
         longest_tokens=inputs.longest_prompt,
         classes=len(inputs.classes),
-        bf16=planned_bf16(recipe, group),
+        bf16=planned_bf16(recipe, compute),
     )
     torch.manual_seed(recipe.seed)
     frozen = recipe.kind == "embedding-linear"
@@ -178,7 +178,7 @@ def _load(
             unit=frozen,
             lora=lora,
         ),
-        device=str(group.device),
+        device=str(compute.device),
         dropout=recipe.lora_dropout,
         frozen=frozen,
         gradient_checkpointing=plan.gradient_checkpointing,
@@ -188,7 +188,7 @@ def _load(
 
 def _training(
     recipe: Recipe,
-    group: ProcessGroup,
+    compute: Compute,
     inputs: Inputs[HeadRow],
     plan: MemoryPlan,
     validator: Validator,
@@ -198,7 +198,7 @@ def _training(
 ) -> Training:
     return Training(
         recipe=recipe,
-        group=group,
+        compute=compute,
         inputs=inputs,
         base=describe_base(recipe.base, recipe.base_name, recipe.base_revision),
         total_weights=model.total_weights(),
@@ -431,7 +431,7 @@ def _measure(
 
     # One message at a time, as a worker does: 8-bit activations are scaled over the whole batch.
     def score(prompts: Sequence[tuple[int, ...]]) -> Floats:
-        return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id, batch_size=1)
+        return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id)
 
     alone = score([prompt.ids for prompt in golden])
     worst = float(np.abs(alone - golden_logits).max())

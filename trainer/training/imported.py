@@ -339,7 +339,7 @@ def _ask_file(opened: _Opened, draft: Path, precision: OnnxPrecision) -> _File:
 
     # One message at a time, as a worker does: 8-bit activations are scaled over the whole batch.
     def score(prompts: Sequence[PromptIds]) -> Floats:
-        return onnx_logits(path, prompts, classes=classes, pad_id=pad_id, batch_size=1)
+        return onnx_logits(path, prompts, classes=classes, pad_id=pad_id)
 
     golden = score([prompt.ids for prompt in opened.golden])
     return _File(path, precision, golden, score(opened.prompts))
@@ -375,7 +375,6 @@ def _compare_raw(opened: _Opened, file: _File, on_done: OnDone) -> Difference:
         [ids for _, ids in kept],
         classes=len(opened.inputs.classes),
         pad_id=opened.model.pad_id,
-        batch_size=1,
     )
     return _differ(opened, own, ours)
 
@@ -475,7 +474,7 @@ def _write(
         ),
         recipe=_settings(recipe),
         seeds={"python": recipe.seed},
-        machine=describe_machine("cpu", torch.get_num_threads(), 1),
+        machine=describe_machine("cpu", torch.get_num_threads()),
         compute_dtype="float32",
         gradient_checkpointing=False,
         tokens_per_message=round(float(np.mean([len(each) for each in opened.prompts])), 1),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.model.device import ProcessGroup
+from trainer.model.device import Compute
 from trainer.model.scoring import PromptScorer
 from trainer.statistics.calibration import Floats, Ints, fit_temperature, nll, temperature_softmax
 from trainer.statistics.metrics import measure
@@ -81,7 +81,7 @@ class Objective(Protocol[RowT_contra]):
 
     def __call__(self, rows: Sequence[RowT_contra], batch_rows: int) -> Loss:
         """Return the loss of ``rows``, part of a batch of ``batch_rows``; the losses of the parts
-        add up to the batch's mean. Call it under the process group's autocast."""
+        add up to the batch's mean. Call it under autocast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,33 +114,19 @@ class Validator:
         scorer: PromptScorer,
         rows: Sequence[LearnerRow],
         labels: Sequence[str],
-        group: ProcessGroup,
+        compute: Compute,
         label_of: Ints | None = None,
     ) -> None:
         self._scorer = scorer
         self._prompts = [row.prompt for row in rows]
         self._labels = labels
-        self._group = group
+        self._compute = compute
         self.label_of = label_of
         self.truth: Ints = np.array([labels.index(row.label) for row in rows], dtype=np.int64)
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether there is only one process."""
-        return self._group.world_size == 1
-
     def score(self, *, autocast: bool = False) -> Floats:
-        """Return the raw scores of all rows, (rows, outputs), on every process."""
-        outputs = len(self._labels) if self.label_of is None else len(self.label_of)
-        scores = np.empty((len(self._prompts), outputs))
-        shard = self._group.shard(self._prompts)
-        own = np.empty((0, outputs))
-        if shard:
-            own = self._scorer.score(shard, autocast=autocast).logprobs
-        # The inverse of ProcessGroup.shard, which takes every world_size-th row.
-        for rank, part in enumerate(self._group.all_gather([own])):
-            scores[rank :: self._group.world_size] = part
-        return scores
+        """Return the raw scores of all rows, (rows, outputs)."""
+        return self._scorer.score(self._prompts, autocast=autocast).logprobs
 
     def validate(self) -> Validation:
         """Return the figures after an epoch. The loss is over the labels' log-probabilities; those
@@ -149,7 +135,7 @@ class Validator:
         if scores is None:
             # In the precision of training, because epochs are only compared with each other. The
             # temperature and the thresholds are fitted on scores of full precision (score_best).
-            scores = self.score(autocast=self._group.bf16)
+            scores = self.score(autocast=self._compute.bf16)
         logprobs = scores
         if self.label_of is not None:
             probabilities = temperature_softmax(logprobs, 1.0, self.label_of)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
-from trainer.model.device import ProcessGroup
+from trainer.model.device import Compute
 from trainer.model.prompt import length_grouped_batches
 from trainer.training.arithmetic import RowT, choose_bf16
 from trainer.training.console import Progress, describe_epoch
@@ -33,12 +33,12 @@ def make_loop(
     rows: Sequence[RowT],
     objective: Objective[RowT],
     recipe: Recipe,
-    group: ProcessGroup,
+    compute: Compute,
 ) -> TrainLoop:
     """Choose the precision and return a training that is ready to start."""
-    group.bf16 = choose_bf16(model, rows, objective, recipe, group)
-    torch.manual_seed(recipe.seed + group.rank)  # so that processes drop out different units
-    return TrainLoop(model, rows, objective, recipe, group)
+    compute.bf16 = choose_bf16(model, rows, objective, recipe, compute)
+    torch.manual_seed(recipe.seed)
+    return TrainLoop(model, rows, objective, recipe, compute)
 
 
 class TrainLoop:
@@ -56,16 +56,16 @@ class TrainLoop:
         rows: Sequence[LearnerRow],
         objective: Objective[Any],
         recipe: Recipe,
-        group: ProcessGroup,
+        compute: Compute,
     ) -> None:
         self._model = model
         self._rows = rows
         self._objective = objective
         self._recipe = recipe
-        self._group = group
+        self._compute = compute
         self._parameters = model.trainable_parameters()
-        self._head = [] if objective.head is None else list(objective.head.parameters())
-        groups = _groups(model, self._parameters, self._head, recipe)
+        extra = [] if objective.head is None else list(objective.head.parameters())
+        groups = _groups(model, self._parameters, extra, recipe)
         # Fused: one kernel instead of a loop over hundreds of small LoRA matrices.
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
         steps = math.ceil(len(rows) / recipe.batch_size) * recipe.epochs
@@ -81,10 +81,10 @@ class TrainLoop:
             self._objective.head.load_state_dict(state_dicts["head"])
         self._optimizer.load_state_dict(state_dicts["optimizer"])
         self._scheduler.load_state_dict(state_dicts["scheduler"])
-        torch.set_rng_state(state_dicts["rng"][self._group.rank])
-        if self._model.device.type == "cuda":
-            torch.cuda.set_rng_state(state_dicts["cuda_rng"][self._group.rank], self._model.device)
         device = self._model.device
+        torch.set_rng_state(state_dicts["rng"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state_dicts["cuda_rng"], device)
         # Checkpoints are read to the CPU, and the average is updated on the device after each step.
         state.ema = [mean.to(device) for mean in state.ema]
         self.state = state
@@ -153,28 +153,23 @@ class TrainLoop:
             state.step += 1
             on_step(figures)
             progress.advance(state.rows, figures.loss, state.rows / state.seconds)
-            # Saving gathers from all processes, so all must agree that it is time.
-            due = self._group.any(time.monotonic() - saved >= save_every_s)
-            if due and state.batches < len(batches):
+            if time.monotonic() - saved >= save_every_s and state.batches < len(batches):
                 save(state, self._state_dicts())
                 saved = time.monotonic()
 
     def _step(self, batch: Sequence[LearnerRow]) -> Step:
         started = time.perf_counter()
-        state, shard = self.state, self._group.shard(batch)
-        # The last batch may be smaller than the number of processes, so a shard may be empty.
-        micro = self._recipe.micro_batch_size or max(1, len(shard))
+        state = self.state
+        micro = self._recipe.micro_batch_size or len(batch)
         label = sublabel = 0.0
-        tokens = 0
-        # Each part is divided by the rows of the whole batch, so the gradients of micro-batches and
-        # processes add up to the gradient of the batch's mean.
-        for at in range(0, len(shard), micro):
-            with self._group.autocast():
-                loss = self._objective(shard[at : at + micro], len(batch))
+        # Each part is divided by the rows of the whole batch, so the gradients of micro-batches add
+        # up to the gradient of the batch's mean.
+        for at in range(0, len(batch), micro):
+            with self._compute.autocast():
+                loss = self._objective(batch[at : at + micro], len(batch))
             loss.total.backward()  # type: ignore[no-untyped-call]
             label, sublabel = label + loss.label, sublabel + loss.sublabel
-            tokens += loss.tokens
-        self._group.all_reduce_gradients([*self._parameters, *self._head])
+            state.tokens += loss.tokens
         # Without the auxiliary layer: it is discarded, and its gradients would count in the norm
         # and shrink the step of the weights that stay.
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, _MAX_GRAD_NORM)
@@ -183,9 +178,8 @@ class TrainLoop:
         self._scheduler.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._update_ema()
-        label, sublabel, all_tokens = self._group.all_reduce([label, sublabel, tokens])
         seconds = time.perf_counter() - started
-        state.rows, state.tokens = state.rows + len(batch), state.tokens + round(all_tokens)
+        state.rows += len(batch)
         state.loss_sum, state.sublabel_sum = state.loss_sum + label, state.sublabel_sum + sublabel
         state.seconds += seconds
         return Step(
@@ -258,18 +252,15 @@ class TrainLoop:
             weights.data.copy_(value)
 
     def _state_dicts(self) -> dict[str, Any]:
-        head = self._objective.head
-        # The state of every process, because each drops out other units (see make_loop).
-        rng, cuda_rng = [torch.get_rng_state()], []
-        if self._model.device.type == "cuda":
-            cuda_rng = [torch.cuda.get_rng_state(self._model.device)]
+        head, device = self._objective.head, self._model.device
+        cuda_rng = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return {
             "adapter": self._model.state_dict(),
             "head": None if head is None else head.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "rng": self._group.all_gather(rng),
-            "cuda_rng": self._group.all_gather(cuda_rng),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": cuda_rng,
         }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from trainer.model.device import ProcessGroup
+from trainer.model.device import Compute
 from trainer.model.forward import Layout
 from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
 from trainer.model.prompt import TrainingRow
@@ -31,27 +31,25 @@ CodeInputs = Inputs[TrainingRow]
 class LoraCode:
     """Train an adapter that answers with codes."""
 
-    def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
+    def prepare(self, recipe: Recipe, compute: Compute, console: Console) -> Training:
         """See ``Kind``."""
         inputs = read_code_inputs(recipe)
         verify_rows(inputs, console)
-        teacher = ask_teacher(recipe, inputs, group, console)
+        teacher = ask_teacher(recipe, inputs, compute.device, console)
         shape = read_shape(recipe.base, recipe.lora_target_modules)
         plan = plan_memory(
             shape,
             recipe,
-            group.device,
+            compute.device,
             prefix_tokens=len(inputs.spec.prefix_ids),
             longest_tokens=inputs.longest_prompt,
-            bf16=planned_bf16(recipe, group),
+            bf16=planned_bf16(recipe, compute),
         )
-        # Every process must draw the same first LoRA weights. The seed by process comes later
-        # (make_loop).
         torch.manual_seed(recipe.seed)
         base = describe_base(recipe.base, recipe.base_name, recipe.base_revision)
-        model = _load(recipe, group, plan)
-        layout = layout_of(recipe, on_gpu=group.device.type == "cuda")
-        validator = _make_validator(layout, group, inputs, model)
+        model = _load(recipe, compute, plan)
+        layout = layout_of(recipe, on_gpu=compute.device.type == "cuda")
+        validator = _make_validator(layout, compute, inputs, model)
         objective = CodeObjective(
             model,
             torch.tensor(inputs.spec.prefix_ids, device=model.device),
@@ -62,14 +60,14 @@ class LoraCode:
             sublabel_weight=recipe.sublabel_share(inputs.sublabels),
             teacher=teacher,
         )
-        loop = make_loop(model, inputs.train, objective, recipe, group)
+        loop = make_loop(model, inputs.train, objective, recipe, compute)
         return Training(
-            recipe, group, inputs, base, shape.weights, plan, model, validator, loop, teacher
+            recipe, compute, inputs, base, shape.weights, plan, model, validator, loop, teacher
         )
 
     def as_served(self, training: Training) -> Training:
         """Return the training with the base in the precision in which workers hold it."""
-        recipe, group, inputs, model = _of(training)
+        recipe, compute, inputs, model = _of(training)
         if recipe.serve_in_4bit == recipe.load_in_4bit:
             return training
         # Rounding to 4 bits shifts every score, and the temperature is fitted on scores.
@@ -77,11 +75,11 @@ class LoraCode:
         served = load_as_served(
             recipe.base,
             model.lora,
-            device=str(group.device),
+            device=str(compute.device),
             in_4bit=recipe.serve_in_4bit,
             dropout=recipe.lora_dropout,
         )
-        validator = _make_validator(served_layout(recipe), group, inputs, served)
+        validator = _make_validator(served_layout(recipe), compute, inputs, served)
         return replace(training, model=served, validator=validator)
 
     def write(
@@ -99,12 +97,12 @@ class LoraCode:
         return made, result
 
 
-def _of(training: Training) -> tuple[Recipe, ProcessGroup, CodeInputs, LoraModel]:
+def _of(training: Training) -> tuple[Recipe, Compute, CodeInputs, LoraModel]:
     assert isinstance(training.model, LoraModel)
-    return training.recipe, training.group, training.inputs, training.model
+    return training.recipe, training.compute, training.inputs, training.model
 
 
-def _load(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
+def _load(recipe: Recipe, compute: Compute, plan: MemoryPlan) -> LoraModel:
     return load_lora_model(
         recipe.base,
         rank=recipe.lora_rank,
@@ -113,15 +111,15 @@ def _load(recipe: Recipe, group: ProcessGroup, plan: MemoryPlan) -> LoraModel:
         base_dtype=recipe.base_dtype,
         load_in_4bit=recipe.load_in_4bit,
         target_modules=recipe.lora_target_modules,
-        attn_implementation=attention_of(recipe, on_gpu=group.device.type == "cuda"),
-        device=str(group.device),
+        attn_implementation=attention_of(recipe, on_gpu=compute.device.type == "cuda"),
+        device=str(compute.device),
         gradient_checkpointing=plan.gradient_checkpointing,
     )
 
 
 def _make_validator(
-    layout: Layout, group: ProcessGroup, inputs: CodeInputs, model: LoraModel
+    layout: Layout, compute: Compute, inputs: CodeInputs, model: LoraModel
 ) -> Validator:
     scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, layout)
     scorer.verify([row.prompt for row in inputs.validation])
-    return Validator(scorer, inputs.validation, inputs.labels, group)
+    return Validator(scorer, inputs.validation, inputs.labels, compute)

@@ -18,7 +18,6 @@ from trainer.check.suspects import LEAST_EXAMPLES, Sublabel, predict_out_of_fold
 from trainer.dataset.extra_files import read_groups
 from trainer.errors import BadInput
 from trainer.model.bases import find_embedding_model
-from trainer.model.device import ProcessGroup
 from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
@@ -235,7 +234,7 @@ class Teacher:
 
 
 def ask_teacher(
-    recipe: Recipe, inputs: Inputs[Any], group: ProcessGroup, console: Console
+    recipe: Recipe, inputs: Inputs[Any], device: torch.device, console: Console
 ) -> Teacher | None:
     """Return a teacher's predictions for the training messages; None if ``distillation_weight`` is
     0.
@@ -246,11 +245,7 @@ def ask_teacher(
     """
     if not recipe.distillation_weight:
         return None
-    # One process asks: another could round differently, and all must learn the same targets.
-    own = _predict(recipe, inputs) if group.is_main else None
-    predicted = group.all_gather([own])[0]
-    assert predicted is not None
-    labels, finer, found = predicted
+    labels, finer, found = _predict(recipe, inputs)
     console.print(
         f"teacher ({found.teacher}): its most likely label is the given one for "
         f"{found.agreement:.1%} of the training messages",
@@ -261,8 +256,8 @@ def ask_teacher(
         weight=recipe.distillation_weight,
         # A copy with an instruction in it is the message that the teacher judged.
         places={row.ids: at for row, at in zip(inputs.train, inputs.originals, strict=True)},
-        labels=_tensor(labels, group.device),
-        finer=None if finer is None else _tensor(finer, group.device),
+        labels=_tensor(labels, device),
+        finer=None if finer is None else _tensor(finer, device),
         record=found,
     )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.artifacts.training import CalibrationFigures, ScoredExample, Step, ValidationFigures
 from trainer.dataset.folder import Example
-from trainer.model.device import ProcessGroup
+from trainer.model.device import Compute
 from trainer.model.lora_model import round_weights
 from trainer.statistics.calibration import Calibrated, Floats, Ints, calibrate, temperature_softmax
 from trainer.statistics.figures import Figures
@@ -74,7 +74,7 @@ class Training:
     ``total_weights`` counts the base's weights; ``teacher`` is None without distillation."""
 
     recipe: Recipe
-    group: ProcessGroup
+    compute: Compute
     inputs: Inputs[Any]
     base: BaseModel
     total_weights: int
@@ -94,17 +94,16 @@ class Training:
     @property
     def compute_dtype(self) -> Literal["bfloat16", "float32"]:
         """The precision of forward and backward pass."""
-        return "bfloat16" if self.group.bf16 else "float32"
+        return "bfloat16" if self.compute.bf16 else "float32"
 
     @property
     def identity(self) -> dict[str, Any]:
         """The values that must not change between a checkpoint and the training that resumes it."""
         return weights_identity(self.recipe, self.inputs.dataset, self.base) | {
-            # Other numbers of threads or processes add in another order and round differently, so
-            # the resumed weights would not be those of an uninterrupted training.
+            # Other numbers of threads add in another order and round differently, so the resumed
+            # weights would not be those of an uninterrupted training.
             "threads": torch.get_num_threads(),
-            "processes": self.group.world_size,
-            "bf16": self.group.bf16,
+            "bf16": self.compute.bf16,
             **({"teacher": self.teacher.record.teacher} if self.teacher else {}),
         }
 
@@ -118,7 +117,7 @@ class Training:
 class Kind(Protocol):
     """How a kind of model is trained and written."""
 
-    def prepare(self, recipe: Recipe, group: ProcessGroup, console: Console) -> Training:
+    def prepare(self, recipe: Recipe, compute: Compute, console: Console) -> Training:
         """Read the inputs, check rows, memory and forward pass, and load the model. Raises
         BadInput, ContractError and ProofFailed."""
 
@@ -210,8 +209,7 @@ class Result:
 
 
 def score_best(training: Training) -> Result:
-    """Load the best weights, rounded as in the file, into the model and calibrate them. Processes
-    share the scoring and get the same result."""
+    """Load the best weights, rounded as in the file, into the model and calibrate them."""
     # Rounded first: the temperature and the thresholds must fit the weights that are served.
     weights = round_weights(training.loop.state.best, training.recipe.weights_dtype)
     training.model.load_state_dict(weights)

@@ -59,7 +59,7 @@ class Recipe(BaseModel):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
     ``config/trainer-cpu.toml`` explains each setting, ``config/trainer-encoder.toml`` those of
-    encoders. Names are those of transformers, PEFT or accelerate, if they have one. Relative paths
+    encoders. Names are those of transformers and PEFT, if they have one. Relative paths
     start at the working directory. A setting of another ``kind`` of model is refused.
     ``load_recipe`` finds the base if that is "auto", and its name and revision if they are empty.
     """

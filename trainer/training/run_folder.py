@@ -213,14 +213,11 @@ class StepLog:
     """``steps.jsonl``, open during a training. A resumed training drops the lines of steps that it
     repeats."""
 
-    def __init__(self, run: Path, *, last_step: int, enabled: bool = True) -> None:
-        self._file: TextIO | None = None
-        if not enabled:
-            return
+    def __init__(self, run: Path, *, last_step: int) -> None:
         path = run / STEPS.name
         kept = _lines_up_to(path, last_step) if last_step else []
         write_atomically(path, "".join(kept).encode("utf-8"))
-        self._file = path.open("a", encoding="utf-8")
+        self._file: TextIO = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -231,18 +228,16 @@ class StepLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def write(self, step: Step) -> None:
         """Append a step, its figures rounded to six digits."""
-        if self._file is not None:
-            rounded = {
-                key: float(f"{value:.6g}") if isinstance(value, float) else value
-                for key, value in step.to_json().items()
-            }
-            self._file.write(json.dumps(rounded) + "\n")
-            self._file.flush()  # so that a kill loses no finished step
+        rounded = {
+            key: float(f"{value:.6g}") if isinstance(value, float) else value
+            for key, value in step.to_json().items()
+        }
+        self._file.write(json.dumps(rounded) + "\n")
+        self._file.flush()  # so that a kill loses no finished step
 
 
 def _lines_up_to(path: Path, last_step: int) -> list[str]:

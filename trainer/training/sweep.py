@@ -13,7 +13,6 @@ from rich.console import Console
 from trainer.artifacts.training import SWEEP, SweepRecord, TrainingRecord, Trial
 from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput
-from trainer.model.device import ProcessGroup
 from trainer.training.inputs import weights_identity
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run_folder import require_same
@@ -52,8 +51,7 @@ def sweep(
     The highest validation macro-F1 wins, then the lowest loss; the hold-out is never opened.
     ``sweep.json`` is written after each trial, and its trials are not repeated. A trial starts only
     if it is expected to end within the budget at the speed of earlier ones, and is stopped if it
-    does not. Several processes (``accelerate launch``) train each trial together, and one of them
-    writes. Raises BadInput; for a wrong setting before the first trial.
+    does not. Raises BadInput; for a wrong setting before the first trial.
     """
     names = list(grid)
     combinations = [
@@ -63,28 +61,6 @@ def sweep(
         load_recipe(recipe_file, {**flags, **settings, "run": out / f"trial-{number}"})
         for number, settings in enumerate(combinations, start=1)
     ]
-    # One group for all trials: processes that have left a group cannot meet again.
-    group = ProcessGroup(recipes[0].device, recipes[0].mixed_precision)
-    try:
-        if not group.is_main:
-            console = Console(quiet=True)
-        return _run_trials(
-            recipes, combinations, grid, out, console, group=group, budget_s=budget_s
-        )
-    finally:
-        group.close()
-
-
-def _run_trials(
-    recipes: Sequence[Recipe],
-    combinations: Sequence[Mapping[str, str]],
-    grid: Mapping[str, Sequence[str]],
-    out: Path,
-    console: Console,
-    *,
-    group: ProcessGroup,
-    budget_s: float,
-) -> SweepRecord:
     fixed = _fixed_settings(recipes[0], grid)
     out.mkdir(parents=True, exist_ok=True)
     trials = _earlier_trials(out, fixed, combinations)
@@ -93,25 +69,20 @@ def _run_trials(
 
     def record() -> SweepRecord:
         found = _rank(fixed, trials, budget_s, skipped)
-        if group.is_main:
-            SWEEP.write(out, found)
+        SWEEP.write(out, found)
         return found
 
     for recipe, settings in zip(recipes, combinations, strict=True):
         if any(trial.settings == settings for trial in trials):
             continue
-        # Decided together: processes whose clocks disagree would wait for each other in different
-        # trials.
-        if group.any(time.monotonic() + _expected_s(trials, recipe) > end):
+        if time.monotonic() + _expected_s(trials, recipe) > end:
             skipped += 1
             continue
         console.rule(" ".join(f"{key}={value}" for key, value in settings.items()))
-        # A new group for each trial, because the precision may be part of the grid.
-        processes = ProcessGroup(recipe.device, recipe.mixed_precision)
         try:
             # replace: a trial's folder that sweep.json does not list is left over from an
             # interrupted trial.
-            training = train(recipe, console, replace=True, until=end, group=processes)
+            training = train(recipe, console, replace=True, until=end)
         except OutOfTime:
             skipped += 1
             continue

@@ -24,7 +24,7 @@ from trainer.artifacts.training import (
 )
 from trainer.check.duplicates import number_groups
 from trainer.model.base_license import find_license
-from trainer.model.device import ProcessGroup, describe_machine, peak_memory
+from trainer.model.device import Compute, describe_machine, peak_memory
 from trainer.model_card import write_run_card
 from trainer.tracking.session import Tracking, open_tracking
 from trainer.training.adapter import versions
@@ -63,76 +63,52 @@ def train(
     resume: bool = False,
     replace: bool = False,
     until: float = math.inf,
-    group: ProcessGroup | None = None,
 ) -> TrainingRecord:
     """Train, calibrate on validation, and write the adapter and its record into ``recipe.run``.
     Return the record.
 
     ``resume`` continues from the run's checkpoint, if there is one. ``until`` is the deadline
-    (time.monotonic, seconds). A given ``group`` of processes is not closed. Raises BadInput or
-    ContractError for wrong input, ProofFailed if a check of the trainer's own work fails, and
-    OutOfTime; then no adapter is written.
+    (time.monotonic, seconds). Raises BadInput or ContractError for wrong input, ProofFailed if a
+    check of the trainer's own work fails, and OutOfTime; then no adapter is written.
     """
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    joined = group or ProcessGroup(recipe.device, recipe.mixed_precision)
-    try:
-        if joined.is_main:
-            open_run(recipe.run, resume=resume, replace=replace)
-        else:
-            console = Console(quiet=True)
-        # Other processes read this folder's checkpoint, so the main one must have checked or
-        # emptied it.
-        joined.barrier()
-        chosen = recipe.tracking if joined.is_main else "none"
-        with open_tracking(chosen, recipe.tracking_project, console) as tracking:
-            kind = KINDS[recipe.kind]
-            training = kind.prepare(recipe, joined, console)
-            console.print(
-                f"{training.plan}; {training.compute_dtype} arithmetic on {joined.device}"
-            )
-            training.resume(console)
-            done = len(training.loop.state.epochs)
-            tracking.start(
-                training.name, recipe.to_record(), training.inputs.tags, epochs_done=done
-            )
-            _run_loop(training, console, until, tracking)
-            training = kind.as_served(training)
-            result = score_best(training)
-            if joined.is_main:
-                record = _write_run(training, result, started, tracking.run)
-                tracking.finish(record)
-        if joined.is_main:
-            write_run_card(recipe.run)
-            # Last: a training killed before this line resumes and writes the files again (see
-            # open_run).
-            remove_checkpoint(recipe.run)
-            print_result(console, recipe.run / ADAPTER, record)
-        joined.barrier()
-        return TRAINING.read(recipe.run)  # from the file: only the main process has the record
-    finally:
-        if group is None:
-            joined.close()
+    compute = Compute(recipe.device, recipe.mixed_precision)
+    open_run(recipe.run, resume=resume, replace=replace)
+    with open_tracking(recipe.tracking, recipe.tracking_project, console) as tracking:
+        kind = KINDS[recipe.kind]
+        training = kind.prepare(recipe, compute, console)
+        console.print(f"{training.plan}; {training.compute_dtype} arithmetic on {compute.device}")
+        training.resume(console)
+        done = len(training.loop.state.epochs)
+        tracking.start(training.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
+        _run_loop(training, console, until, tracking)
+        training = kind.as_served(training)
+        result = score_best(training)
+        record = _write_run(training, result, started, tracking.run)
+        tracking.finish(record)
+    write_run_card(recipe.run)
+    # Last: a training killed before this line resumes and writes the files again (see open_run).
+    remove_checkpoint(recipe.run)
+    print_result(console, recipe.run / ADAPTER, record)
+    return record
 
 
 def _run_loop(training: Training, console: Console, until: float, tracking: Tracking) -> None:
-    recipe, group, loop = training.recipe, training.group, training.loop
-    identity = training.identity
+    recipe, loop, identity = training.recipe, training.loop, training.identity
 
     def save(state: TrainState, state_dicts: Any) -> None:
         tracking.on_epochs(state.epochs)
-        if group.is_main:
-            save_checkpoint(recipe.run, identity, state, state_dicts)
+        save_checkpoint(recipe.run, identity, state, state_dicts)
 
     def on_step(step: Step) -> None:
         steps.write(step)
         tracking.on_step(step)
-        # Without a deadline the processes need not exchange a message at every step.
-        if math.isfinite(until) and group.any(time.monotonic() > until):
+        if time.monotonic() > until:
             raise OutOfTime
 
-    with StepLog(recipe.run, last_step=loop.state.step, enabled=group.is_main) as steps:
+    with StepLog(recipe.run, last_step=loop.state.step) as steps:
         loop.run(
             training.validator.validate,
             Progress(console),
@@ -180,9 +156,7 @@ def _write_run(
         ),
         recipe=recipe.to_record(),
         seeds={"python": recipe.seed, "torch": recipe.seed},
-        machine=describe_machine(
-            str(training.group.device), torch.get_num_threads(), training.group.world_size
-        ),
+        machine=describe_machine(str(training.compute.device), torch.get_num_threads()),
         compute_dtype=training.compute_dtype,
         gradient_checkpointing=training.plan.gradient_checkpointing,
         tokens_per_message=inputs.mean_prompt,
@@ -193,7 +167,7 @@ def _write_run(
         validation=result.validation_figures(),
         calibration=result.calibration_figures(),
         memory=training.plan.to_record(),
-        peak_memory_bytes=peak_memory(training.group.device),
+        peak_memory_bytes=peak_memory(training.compute.device),
         seconds=round(time.monotonic() - started, 1),
         training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
         versions=versions(),

@@ -154,8 +154,7 @@ def test_an_input_out_of_range_is_named(name: str, value: float) -> None:
 
 def measured_run(run: Path, *engines: tuple[str, float]) -> Path:
     (run / "evaluation").mkdir(parents=True)
-    training = training_json(seconds=5400.0, training_seconds=5300.0, tokens_per_message=87.5)
-    training["machine"]["processes"] = 2
+    training = training_json(seconds=10800.0, training_seconds=10600.0, tokens_per_message=87.5)
     (run / "training.json").write_text(json.dumps(training))
     evaluation = evaluation_json(engines=[engine_json(*engine) for engine in engines])
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(evaluation))
@@ -185,7 +184,7 @@ def test_every_input_has_its_source(tmp_path: Path) -> None:
     assert set(found) == {*UNITS, "currency", "volumes", "hours_per_month"}
     hours, source = found["training_hours"]
     assert hours == pytest.approx(3.0)
-    assert source.endswith("training.json, 5400 s on 2 processes")
+    assert source.endswith("training.json, 10800 s")
     assert found["input_tokens_per_message"] == (87.5, "flag --set")
     assert found["messages_per_s"][0] == 20.0
     assert "evaluation.json, engine transformers" in found["messages_per_s"][1]

@@ -17,60 +17,30 @@ from worker.contract.store import find_adapter
 
 pytestmark = pytest.mark.slow
 
-EASY = tuple(
-    part
-    for rule in (
-        "accuracy=0.01",
-        "macro_f1=0.01",
-        "label_recall=0.01",
-        "ece=1",
-        "steering=false",
-        "steering_unreviewed=false",
-    )
-    for part in ("--set", rule)
-)
+RULES = ("accuracy=0.01", "macro_f1=0.01", "label_recall=0.01", "ece=1", "steering=false",
+         "steering_unreviewed=false")  # fmt: skip
+EASY = tuple(word for rule in RULES for word in ("--set", rule))
 
 
 @pytest.fixture(scope="module")
 def run(
     world: World,
     evaluated: tuple[Path, dict[str, Any]],
-    encoder_run: Path,
     sealed: Dataset,
     tiny_encoder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Return a run of the tiny adapter with an evaluation, and a duel with an encoder."""
+    """Return a run of the tiny adapter with an evaluation and a duel."""
     run = tmp_path_factory.mktemp("what") / "run"
     shutil.copytree(world.adapter, run / "adapter")
     shutil.copytree(evaluated[0], run / "evaluation")
-    encoder = run.parent / "encoder"
-    shutil.copytree(encoder_run, encoder)
-    code, _, error = call(
-        *("evaluate", encoder / "adapter", "--dataset", sealed.directory, "--json"),
-    )
-    assert code == 0, error
     code, _, error = call(
         *("duel", run / "adapter", "--dataset", sealed.directory, "--base", world.base, "--json"),
         *("--evaluation", run / "evaluation", "--no-base-prompted"),
-        *("--embeddings", tiny_encoder, "--against", encoder),
+        *("--embeddings", tiny_encoder),
     )
     assert code == 0, error
     return run
-
-
-def test_an_encoder_that_took_part_is_published(run: Path, tmp_path: Path) -> None:
-    code, record, error = call(
-        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-encoder", "--json", *EASY)
-    )
-    assert code == 0, error
-    assert record["outcome"] == "published"
-    found = find_adapter(tmp_path / "store")
-    assert load_adapter(found.directory).kind == "encoder"
-    assert sorted(path.name for path in found.directory.iterdir()) == [
-        *("config.json", "head.safetensors", "manifest.json", "model.int8.onnx", "model.onnx"),
-        *("model.safetensors", "tokenizer.json"),
-    ]
 
 
 def test_a_baseline_of_embeddings_becomes_a_model_and_is_judged(
@@ -108,30 +78,14 @@ def _label_probabilities(prediction: dict[str, Any]) -> dict[str, float]:
     return {label: share / total for label, share in likely.items()}
 
 
-@pytest.mark.parametrize(
-    ("what", "problem"),
-    [
-        ("tfidf", "workers have no engine for word counts"),
-        ("combined-sublabels", "choose one of adapter, embeddings, embeddings-sublabels"),
-        ("best", "the duel has no such candidate: choose one of adapter, tfidf"),
-    ],
-)
 def test_a_candidate_that_no_worker_serves_is_refused_with_the_reason(
-    run: Path, tmp_path: Path, what: str, problem: str
+    run: Path, tmp_path: Path
 ) -> None:
-    code, _, error = call("publish", run, "--store", tmp_path / "store", "--what", what)
-    assert code == 2
-    assert problem in error
-    assert not (tmp_path / "store").exists()
-
-
-def test_the_default_is_the_runs_own_adapter(run: Path, tmp_path: Path, world: World) -> None:
-    code, record, error = call(
-        *("publish", run, "--store", tmp_path / "store", "--dry-run", "--json"),
-        *("--force", "--reason", "its weights are random, and break its promise"),
-        *(*EASY, "--set", "unconstrained_share=1"),
-    )
-    assert code == 0, error
-    failed = [row["name"] for row in record["gate"]["criteria"] if not row["passed"]]
-    assert failed == ["precision of labels without review", "against the commonest label"]
-    assert record["digest"] == world.manifest.digest
+    for what, problem in (
+        ("tfidf", "workers have no engine for word counts"),
+        ("best", "the duel has no such candidate: choose one of adapter, tfidf"),
+    ):
+        code, _, error = call("publish", run, "--store", tmp_path / "store", "--what", what)
+        assert code == 2
+        assert problem in error
+        assert not (tmp_path / "store").exists()

@@ -59,11 +59,8 @@ def test_keys_that_the_model_does_not_name_are_dropped(tmp_path: Path) -> None:
     [
         ("{", "toy.json is not JSON"),
         ("[" * 100_000, "toy.json is not JSON"),
-        ("[]", "toy.json: the whole: Input should be an object"),
-        ("{}", "toy.json: its schema is None, not 'toy/1': make it again with clerk-trainer play"),
         ('{"schema": "toy/2", "share": 1, "names": []}', "its schema is 'toy/2', not 'toy/1'"),
         ('{"schema": "toy/1"}', "share: Field required; names: Field required: make it again"),
-        ('{"schema": "toy/1", "share": "1", "names": []}', "share: Input should be a valid number"),
         ('{"schema": "toy/1", "share": true, "names": []}', "share: Input should be a valid"),
         ('{"schema": "toy/1", "share": 1, "names": [1,2,3,4,5]}', "names.2: .*; and 2 more"),
     ],
@@ -80,7 +77,6 @@ def test_a_broken_record_is_refused_in_one_line(tmp_path: Path, text: str, probl
     ("text", "problem"),
     [
         ('{"id": "a", "right": true}\n\n{"id": "b", "ri', "lines.jsonl:3 is not JSON"),
-        ('{"id": "a"}\n', "lines.jsonl:1: right: Field required"),
         ('{"id": 1, "right": true}\n', "lines.jsonl:1: id: Input should be a valid string"),
     ],
 )

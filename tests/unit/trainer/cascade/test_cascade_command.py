@@ -90,7 +90,7 @@ def write_run(tmp_path: Path, dataset: Dataset) -> Write:
                 wanted_precision=0.95,
                 speeds=(EngineSpeed("transformers", speed, "x86"),),
             ),
-            Predictions(parts[0], parts[1], None, None, None),
+            Predictions(parts[0], parts[1], None, None),
         )
         (run / "evaluation").mkdir()
         EVALUATION.write(run / "evaluation", record)
@@ -203,28 +203,6 @@ def test_a_stage_whose_learning_is_unknown_makes_the_cascades_unknown(
     assert "hold-out unseen" in errors
 
 
-def test_long_names_are_not_cut_off_on_a_narrow_terminal(write_run: Write, tmp_path: Path) -> None:
-    """Two names with the same beginning were cut off to the same one."""
-    from typer.testing import CliRunner
-
-    from trainer.cli.main import app
-
-    names = ("support-messages-encoder", "support-messages-adapter")
-    runs = (write_run(names[0], 0.01, 0.5), write_run(names[1], 0.01, 0.1, seed=1))
-    arguments = ["cascade", *map(str, runs), "--out", str(tmp_path / "cascade"), "--margin", "0.01"]
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
-    assert "…" not in done.output
-    words = done.output.partition("alone")[0].split()
-    for name in names:
-        assert is_folded(name, words), name
-
-
-def is_folded(name: str, words: list[str]) -> bool:
-    """Whether ``words`` contains all parts of a name that a table folded over several lines."""
-    parts = (word for word in words if name.startswith(word))
-    return not name or any(is_folded(name[len(part) :], words) for part in parts)
-
-
 @pytest.mark.parametrize(
     ("small", "large", "says"),
     [
@@ -288,19 +266,3 @@ def test_runs_that_cannot_be_compared_are_refused(write_run: Write, tmp_path: Pa
     code, _, errors = call("cascade", small, small, *out, "--margin", "0")
     assert code == 2
     assert "--margin 0" in errors
-
-
-def test_the_same_files_are_the_same_dataset_whatever_its_digest(
-    write_run: Write, dataset: Dataset, tmp_path: Path
-) -> None:
-    """Another version of ``prepare`` may give the same files another dataset digest."""
-    files = {part: {"sha256": part[0] * 64} for part in ("train", "validation", "holdout")}
-    small = write_run("small", 0.01, 0.5, data={"digest": dataset.digest, **files})
-    same = write_run("same", 0.01, 0.05, data={"digest": "ab" * 32, **files}, seed=1)
-    other = files | {"train": {"sha256": "0" * 64}}
-    odd = write_run("odd", 0.01, 0.05, data={"digest": "ab" * 32, **other}, seed=1)
-    code, _, errors = call("cascade", small, same, "--out", tmp_path / "one", "--margin", "0.01")
-    assert code == 0, errors
-    code, _, errors = call("cascade", small, odd, "--out", tmp_path / "two", "--margin", "0.01")
-    assert code == 2
-    assert "not trained and evaluated on one dataset" in errors

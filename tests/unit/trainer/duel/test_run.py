@@ -100,36 +100,7 @@ def test_an_answer_outside_the_set_is_wrong_and_counted(
     assert hosted["messages_per_s"] == pytest.approx(2.0)
 
 
-def test_reused_predictions_are_those_of_scoring_again(
-    world: World, fought: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    code, record, _ = call(
-        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
-        *("--out", tmp_path / "duel", "--embeddings", "none", "--no-base-prompted", "--json"),
-    )
-    assert code == 0
-    again, first = record["candidates"][0], fought[1]["candidates"][0]
-    for key in ("accuracy", "macro_f1", "outside_labels"):
-        assert again[key] == first[key]
-
-
-def test_an_evaluation_of_another_adapter_is_not_reused(
-    world: World, evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    other = tmp_path / "evaluation"
-    shutil.copytree(evaluated[0], other)
-    record = json.loads((other / "evaluation.json").read_text())
-    record["adapter"]["digest"] = "0" * 64
-    (other / "evaluation.json").write_text(json.dumps(record))
-    code, _, errors = call(
-        *("duel", world.adapter, "--dataset", world.dataset.directory, "--base", world.base),
-        *("--evaluation", other, "--out", tmp_path / "duel"),
-    )
-    assert code == 2
-    assert "is of another adapter" in errors
-
-
-@pytest.mark.parametrize("name", ["adapter", "base-prompted", "tfidf-sublabels", "label"])
+@pytest.mark.parametrize("name", ["base-prompted", "label"])
 def test_a_name_that_the_table_of_answers_needs_is_refused(
     world: World, tmp_path: Path, name: str
 ) -> None:

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from tests.support.trainer_world import call
-from trainer.artifacts.evaluation import EVALUATION, PREDICTIONS, VALIDATION
+from trainer.artifacts.evaluation import EVALUATION, VALIDATION
 from trainer.dataset.folder import Dataset
 from trainer.errors import ProofFailed
-from trainer.evaluation import evaluate
 from trainer.evaluation.predictions import logprobs_of, outputs_of
-from trainer.evaluation.summary import recompute, verify_evaluation
+from trainer.evaluation.summary import verify_evaluation
 from trainer.model.onnx_files import open_onnx
 from trainer.model.prompt import load_tokenizer
 from trainer.statistics.calibration import energy
@@ -44,19 +43,11 @@ def evaluated(
         ),
         encoding="utf-8",
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "describe_device", lambda name="auto": f"the machine's {name}")
-        code, record, error = call(
-            *(
-                "evaluate",
-                encoder_run / "adapter",
-                "--dataset",
-                sealed.directory,
-                "--no-steering",
-                "--json",
-            ),
-            *("--out", folder / "evaluation", "--out-of-scope", outside, "--probes", written),
-        )
+    code, record, error = call(
+        *("evaluate", encoder_run / "adapter", "--dataset", sealed.directory, "--no-steering"),
+        *("--out", folder / "evaluation", "--out-of-scope", outside, "--probes", written),
+        "--json",
+    )
     assert code == 0, error
     return folder / "evaluation", record
 
@@ -65,6 +56,7 @@ def test_one_that_was_trained_whole_is_measured_without_a_base(
     evaluated: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, record = evaluated
+    assert verify_evaluation(folder) == EVALUATION.read(folder)
     assert record["accuracy"] > 0.5
     assert record["outside_labels"] == {
         "constrained": 0,
@@ -77,14 +69,6 @@ def test_one_that_was_trained_whole_is_measured_without_a_base(
     assert 0 <= record["out_of_scope"]["auroc_out_of_scope"] <= 1
     assert record["out_of_scope"]["auroc_off_label_mass"] is None
     assert (folder / "probes.json").exists()
-    assert record["batch_sensitivity"]["max_logprob_difference"] < 1e-3
-
-
-def test_its_speed_is_the_processors_also_on_a_machine_with_a_gpu(
-    evaluated: tuple[Path, dict[str, Any]],
-) -> None:
-    [engine] = evaluated[1]["engines"]
-    assert (engine["name"], engine["machine"]) == ("onnxruntime", "the machine's cpu")
 
 
 def test_it_is_scored_by_the_file_that_a_worker_takes(
@@ -122,24 +106,6 @@ def test_it_is_scored_by_the_file_that_a_worker_takes(
     # temperature and the thresholds.
     with pytest.raises(ProofFailed, match=f"{first.file}: differs from the trainer"):
         open_onnx(adapter, with_tolerances(1e-12, 100.0))
-
-
-def test_every_figure_follows_from_the_predictions(
-    evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
-    """An altered prediction is refused."""
-    folder, _ = evaluated
-    assert verify_evaluation(folder) == EVALUATION.read(folder) == recompute(folder)
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    lines = (tmp_path / PREDICTIONS.name).read_text(encoding="utf-8").splitlines()
-    first = json.loads(lines[0])
-    first["out_of_scope"] += 0.5
-    (tmp_path / PREDICTIONS.name).write_text(
-        "\n".join([json.dumps(first), *lines[1:]]) + "\n", encoding="utf-8"
-    )
-    with pytest.raises(ProofFailed, match="does not follow from its scores"):
-        verify_evaluation(tmp_path)
 
 
 def test_the_trainers_numbers_are_the_contracts(encoder_run: Path) -> None:

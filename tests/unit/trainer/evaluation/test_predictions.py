@@ -59,9 +59,6 @@ def test_another_label_that_is_not_a_tie_fails_the_proof() -> None:
     found = compare_answers(PREDICTIONS, [answer("1", 0.3), answer("2", 0.5)], Outputs(LABELS), 1.0)
     with pytest.raises(ProofFailed, match="disagree on the labels of 1 of 2"):
         verify_agreement(found)
-
-
-def test_confidences_that_differ_fail_the_proof() -> None:
     with pytest.raises(ProofFailed, match="confidences differ"):
         verify_agreement(Agreement(10, 0, 0.0, 0.2))
 

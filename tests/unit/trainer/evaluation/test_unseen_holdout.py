@@ -100,16 +100,6 @@ def test_without_the_training_dataset_there_is_no_proof(world: World, tmp_path: 
     assert not judge_unseen(world.manifest, verify_evaluation(out)).passed
 
 
-def test_the_wrong_folder_is_refused_before_the_hold_out_is_opened(
-    world: World, tmp_path: Path
-) -> None:
-    dataset = another(world, tmp_path / "new", fresh(world))
-    code, _, errors = evaluate(world, dataset, tmp_path / "out", "--trained-on", dataset.directory)
-    assert code == 2
-    assert "give the folder of that dataset" in errors
-    assert count_openings(dataset) == 0
-
-
 def test_a_dataset_that_was_cleaned_differently_is_refused_before_it_is_opened(
     world: World, tmp_path: Path
 ) -> None:

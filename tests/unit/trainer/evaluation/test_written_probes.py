@@ -72,9 +72,7 @@ def test_only_right_answers_that_need_no_review_become_probes(world: World) -> N
     ("rows", "said"),
     [
         ([("one", "refund"), ("secret", "refunds")], "line 2 has the label 'refunds'"),
-        ([("", "refund")], "line 1 has no text"),
         ([("secret", "")], "line 1 has no text"),
-        ([], "is empty"),
     ],
 )
 def test_a_file_of_probes_that_cannot_be_used_is_an_error(

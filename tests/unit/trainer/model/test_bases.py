@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from tests.support.toy_adapter import toy_manifest
 from trainer.errors import BadInput
 from trainer.model import bases
-from trainer.model.bases import describe_source, find_embedding_model, resolve_base
+from trainer.model.bases import describe_source, resolve_base
 from worker.contract import BaseModel, Manifest, describe_base
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
@@ -89,12 +88,6 @@ def test_two_revisions_of_a_recipes_base_are_ambiguous(machine: Path) -> None:
     assert all(str(each) in str(caught.value) for each in both)
 
 
-def test_a_large_recipe_does_not_get_the_small_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bases, "ensure_base_model", lambda **_: pytest.fail("made the small one"))
-    with pytest.raises(BadInput, match=r"base: no Qwen2.5-7B-Instruct .*--base DIR"):
-        resolve_base("auto", Wanted("lora-code", "Qwen2.5-7B-Instruct"))
-
-
 def test_without_a_name_the_kind_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped base of each kind: the demo's for codes, the installed one for encoders."""
     small = make_base(tmp_path / "small")
@@ -109,24 +102,3 @@ def test_without_a_name_the_kind_decides(tmp_path: Path, monkeypatch: pytest.Mon
     assert resolve_base("auto", Wanted("embedding-linear")) == package / "model"
     assert describe_source(package / "model")[0] == "all-MiniLM-L6-v2"
     assert describe_source(small) == ("small", "local")
-
-
-@pytest.mark.parametrize("kind", ["lora-code", "encoder"])
-def test_a_package_that_is_missing_is_named(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.common.base_model._PACKAGE", "no-such-package-at-all")
-    with pytest.raises(BadInput, match=r"pip install 'filing-clerk\[.*--base DIR"):
-        resolve_base("auto", Wanted(kind))
-
-
-def test_the_optional_package_is_found_and_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "an_encoder_in_a_wheel"
-    (package / "model").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('imported')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(bases, "PACKAGE", package.name)
-    assert find_embedding_model() is None
-    (package / "model" / "config.json").write_text("{}")
-    assert find_embedding_model() == package / "model"
-    assert package.name not in sys.modules

@@ -10,8 +10,6 @@ import pytest
 from rich.console import Console
 
 from tests.unit.trainer.conftest import CHAT_TEMPLATE
-from trainer.errors import BadInput
-from trainer.model.prompt import load_renderer
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
 from worker.contract import read_manifest
@@ -19,7 +17,6 @@ from worker.contract import read_manifest
 pytestmark = pytest.mark.slow
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
-CHAT = [{"role": "system", "content": "s"}, {"role": "user", "content": "m"}]
 LLAMA_3_2 = (
     "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
     '{%- set date_string = strftime_now("%d %b %Y") %}{%- else %}'
@@ -50,35 +47,6 @@ def at(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
 
     monkeypatch.setattr(chat_template_utils, "datetime", Clock)
     chat_template_utils._compile_jinja_template.cache_clear()
-
-
-def test_the_text_is_the_same_on_every_day(
-    dated_base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Llama 3.2 and SmolLM3 print today's date."""
-    texts = set()
-    for today in (date(2026, 3, 4), date(2026, 3, 5)):
-        at(monkeypatch, today)
-        renderer = load_renderer(dated_base)
-        assert renderer.printed_date is None
-        texts.add(renderer(CHAT))
-        assert renderer.printed_date == "2026-01-01"
-    (text,) = texts
-    assert "Today Date: 01 Jan" in text
-
-
-def test_a_template_without_a_date_records_none(tiny_base: Path) -> None:
-    renderer = load_renderer(tiny_base)
-    renderer(CHAT)
-    assert renderer.printed_date is None
-
-
-def test_a_base_without_a_template_is_refused(tiny_base: Path, tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(tiny_base, base)
-    (base / "chat_template.jinja").unlink()
-    with pytest.raises(BadInput, match="no chat template"):
-        load_renderer(base)
 
 
 def test_a_training_resumed_after_midnight_has_the_prompt_it_began_with(

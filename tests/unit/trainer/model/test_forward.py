@@ -14,12 +14,9 @@ from torch.nn.attention.flex_attention import flex_attention
 from trainer.errors import ProofFailed
 from trainer.model import forward
 from trainer.model.forward import (
-    FLEX_BLOCK,
     Layout,
     PromptIds,
     answer_logits,
-    pack,
-    packed_mask,
     verify_forward,
 )
 from trainer.model.lora_model import LoraModel
@@ -78,53 +75,17 @@ def short_loss(model: LoraModel, rows: list[TrainingRow], layout: Layout) -> tor
     return torch.nn.functional.cross_entropy(logits, torch.tensor([row.answer for row in rows]))
 
 
-def assert_same_gradients(
-    model: LoraModel, loss: torch.Tensor, other: LoraModel, wanted: torch.Tensor
-) -> None:
-    torch.testing.assert_close(loss, wanted)
-    found = torch.autograd.grad(loss, model.trainable_parameters())
-    expected = torch.autograd.grad(wanted, other.trainable_parameters())
-    for gradient, one in zip(found, expected, strict=True):
-        torch.testing.assert_close(gradient, one, rtol=1e-3, atol=1e-5)
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_loss_and_gradients_equal_those_of_the_full_logits(
     model: LoraModel, layout: Layout
 ) -> None:
     rows = some_rows()
-    assert_same_gradients(
-        model, short_loss(model, rows, layout), model, full_logits_loss(model, rows)
-    )
-
-
-def test_what_is_packed_can_be_checkpointed(make_lora_model: Callable[..., LoraModel]) -> None:
-    rows = some_rows()
-    checkpointed = learnt(make_lora_model, attn_implementation="sdpa", gradient_checkpointing=True)
-    checkpointed.start_training()
-    assert checkpointed.causal_lm.get_decoder().gradient_checkpointing
-    plain = learnt(make_lora_model, attn_implementation="sdpa")
-    assert_same_gradients(
-        checkpointed, short_loss(checkpointed, rows, "packed"), plain, full_logits_loss(plain, rows)
-    )
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_row_scores_the_same_alone_and_beside_longer_rows(
-    model: LoraModel, layout: Layout
-) -> None:
-    rows, prefix = some_rows(), torch.tensor(PREFIX)
-    torch.testing.assert_close(
-        answer_logits(model.causal_lm, prefix, prompts(rows), layout=layout)[2],
-        answer_logits(model.causal_lm, prefix, prompts(rows[2:3]), layout=layout)[0],
-    )
-
-
-def test_a_mask_of_blocks_leaves_most_of_a_batch_out() -> None:
-    rows = [PREFIX + (9,) * 236 for _ in range(16)]
-    packed = pack(rows, len(PREFIX), CPU, multiple=FLEX_BLOCK)
-    mask = packed_mask(packed, len(PREFIX), "flex_attention")
-    assert mask.sparsity() > 80
+    loss, wanted = short_loss(model, rows, layout), full_logits_loss(model, rows)
+    torch.testing.assert_close(loss, wanted)
+    found = torch.autograd.grad(loss, model.trainable_parameters())
+    expected = torch.autograd.grad(wanted, model.trainable_parameters())
+    for gradient, one in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, one, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # what torch itself imports

@@ -12,16 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.trainer_world import call
-from trainer.model.encoder import EncoderShape, load_encoder
-from trainer.model.lora_model import fold_lora
 from trainer.training.recipe import load_recipe
 from trainer.training.train import train
-from worker.contract import Lora, load_adapter
+from worker.contract import load_adapter
 
 pytestmark = pytest.mark.slow
 
@@ -133,19 +130,3 @@ def test_what_is_not_the_published_model_is_refused(
     assert len(error.splitlines()) == 1
     assert re.search(told, error)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
-
-
-def test_lora_is_folded_as_its_layers_compute(small_base: Path) -> None:
-    shape = EncoderShape(classes=3, pooling="mean", unit=False, lora=Lora(4, 8.0, ()))
-    model = load_encoder(small_base, shape, device="cpu")
-    torch.manual_seed(1)
-    for name, weights in model.classifier.named_parameters():
-        if "lora_B" in name or name.startswith("head."):
-            torch.nn.init.normal_(weights, std=0.1)
-    rows = [(1, 2, 3, 4), (4, 3, 2, 1)]
-    with torch.inference_mode():
-        before = model.logits(rows)
-    fold_lora(model.classifier.backbone)
-    model.classifier.backbone = model.classifier.backbone.unload()
-    with torch.inference_mode():
-        torch.testing.assert_close(model.logits(rows), before, atol=1e-4, rtol=1e-4)

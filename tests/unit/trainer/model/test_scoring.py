@@ -57,11 +57,10 @@ def test_scores_are_those_of_the_whole_vocabulary_in_the_given_order(
         assert found.logprobs[at] == pytest.approx(wanted[list(CODES)].numpy(), abs=1e-4)
         assert found.in_set[at] == (int(wanted.argmax()) in CODES)
     assert found.seconds > 0
-    assert (found.batch_seconds > 0).all()
 
 
 @pytest.mark.parametrize("layout", ["packed", "cached", "whole"])
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
+@pytest.mark.parametrize("batch_size", [2, 64])
 def test_the_batch_changes_rounding_alone(
     model: LoraModel, prompts: list[tuple[int, ...]], layout: Layout, batch_size: int
 ) -> None:

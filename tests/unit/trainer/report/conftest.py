@@ -148,7 +148,7 @@ def write_run(
             wanted_precision=0.98,
             speeds=(EngineSpeed("torch", 21.4, "cpu x86"),),
         ),
-        Predictions(holdout, validation, validation[:40], None, None, pairs),
+        Predictions(holdout, validation, validation[:40], None, pairs),
     )
     (run / "evaluation").mkdir(parents=True)
     PREDICTIONS.write(run / "evaluation", holdout)

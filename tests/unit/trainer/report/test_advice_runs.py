@@ -4,13 +4,11 @@ are read, and the cheap ones are run to their end."""
 from __future__ import annotations
 
 import ast
-import csv
 import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,6 @@ from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import open_dataset, open_holdout
-from trainer.errors import BadInput
 from trainer.report import page as steps
 from trainer.report.dataset_page import write_dataset_report
 from trainer.report.run import GateChoice
@@ -138,30 +135,18 @@ def test_the_printed_prepare_makes_the_same_dataset_but_for_the_change(export: P
     (line,) = steps.prepare_again(record, ("--seed", "0"))
     assert open_dataset(run(shlex.split(line))).digest != open_dataset(export).digest
     assert steps.prepare_again(record, ("--seed", "1"), ("--strip-quotes",)) == ()
+    unknown = {name: value for name, value in record.items() if name != "options"}
+    assert steps.prepare_again(unknown, ("--seed", "7")) == (), "a guess would be another dataset"
 
 
-def test_a_dataset_that_prepare_did_not_make_is_not_prepared_again(made: Made) -> None:
-    """Its options are unknown; a guess would make another dataset."""
-    record = dict(open_dataset(made.dataset).record)
-    assert steps.prepare_again(record, ("--seed", "7")) == ()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--holdout-share", "0.3", "--seed", 1),
-        ("--validation-share", "0.2", "--conflicts", "keep-majority", "--seed", 4),
-    ],
-)
-def test_every_command_about_a_dataset_runs(
-    options: tuple[object, ...], export: Path, tmp_path: Path
-) -> None:
+def test_every_command_about_a_dataset_runs(export: Path, tmp_path: Path) -> None:
     """With a check that fails everywhere, conflicts, and a hold-out that was opened often."""
     rows = messages(60, 1)
     lines = ["Nachricht;Rubrik"] + [f"{text} für;{label}" for text, label in rows]
     lines += [f"{text} für;{list(dict(rows).values())[-1]}" for text, _ in rows[:6]]
     Path("in coming/june.csv").write_text("\n".join(lines) + "\n", encoding="cp1252")
     data = Path("data/june")
+    options = ("--validation-share", "0.2", "--conflicts", "keep-majority", "--seed", 4)
     prepare(*("--input", "in coming/june.csv", "--encoding", "cp1252", *options), out=str(data))
     check_again(data, lengths={"budget": 512})
     open_often(data)
@@ -179,31 +164,6 @@ def test_every_command_about_a_dataset_runs(
     assert str(open_dataset(data).record["settings"]["seed"] + 1) in seeds
 
 
-def test_a_checked_queue_is_not_lost(export: Path, tmp_path: Path) -> None:
-    """Checking again keeps the rows that a reviewer filled in."""
-    check_again(export, lengths={"budget": 512})
-    queue = Path("data/1-review.csv")
-    text = queue.read_text(encoding="utf-8-sig").splitlines()
-    at = text[0].split(",").index("decision")
-    assert len(text) > 1, "the check doubts nothing: there is no row to fill in"
-    with queue.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
-    rows[1][at] = "accept"
-    with queue.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
-    checks = [words for words in printed(export) if words[1] == "check"]
-    assert checks
-    for words in checks:
-        code, _, error = call(*without_base(words)[1:], "--json")
-        assert code in {0, 3}, error
-
-
-def without_base(words: list[str]) -> list[str]:
-    """Return a command without the base that the reader has to fill in."""
-    at = words.index("BASE") if "BASE" in words else 0
-    return [*words[: at - 1], *words[at + 1 :]] if at else words
-
-
 def test_the_printed_check_keeps_its_options(export: Path) -> None:
     """Its page and its own output, pasted into a shell, check the same way again."""
     queue = Path("to decide.csv")
@@ -212,31 +172,14 @@ def test_the_printed_check_keeps_its_options(export: Path) -> None:
     assert code in {0, 3}, error
     checks = [words for words in printed(export) if words[1] == "check"]
     assert checks
-    again = without_base(checks[0])
+    again = checks[0]
+    at = again.index("BASE") if "BASE" in again else 0
+    again = [*again[: at - 1], *again[at + 1 :]] if at else again
     assert {"--no-embeddings", "30", "96", str(queue), "--update"} <= set(again)
     queue.unlink()
     code, repeated, error = call(*again[1:], "--json")
     assert code in {0, 3}, error
     assert (queue.is_file(), repeated["settings"]) == (True, record["settings"])
-
-
-def test_the_base_of_a_run_is_named_unless_it_is_found_anyway(
-    made: Made, rewrite: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = {"name": "own", "revision": "local", "directory": "my models/own"}
-    rewrite(made.run / "training.json", base=own)
-    monkeypatch.setattr("trainer.commands.find_embedding_model", lambda: Path("installed"))
-
-    def bases() -> set[str | None]:
-        write_report(made.run, tmp_path / "page.html")
-        lines = Page((tmp_path / "page.html").read_text(encoding="utf-8")).commands
-        lines = [words for words in lines if words[1] in {"evaluate", "duel", "train", "sweep"}]
-        assert lines
-        return {dict(pairwise(words)).get("--base") for words in lines}
-
-    assert bases() == {"my models/own"}
-    rewrite(made.run / "training.json", base=own | {"directory": "installed"})
-    assert bases() == {None}
 
 
 @pytest.mark.parametrize("kind", RECIPES)
@@ -370,16 +313,14 @@ def sentences() -> Iterator[str]:
                 yield "".join(part for part in parts if isinstance(part, str))
 
 
-def test_a_training_is_repeated_from_its_record(made: Made, tmp_path: Path) -> None:
+def test_a_training_is_repeated_from_its_record(
+    made: Made, rewrite: Callable[..., None], tmp_path: Path
+) -> None:
     """``train --recipe RUN/training.json`` reads the settings that were used, flags included."""
-    put(
-        made.run / "training.json",
-        json.loads((made.run / "training.json").read_text("utf-8"))
-        | {"recipe": record_of("lora-code", ROOT / "config/trainer-cpu.toml") | {"epochs": 7}},
-    )
-    places = {"base": Path("b"), "dataset": Path("d"), "run": Path("r")}
-    assert load_recipe(made.run / "training.json", places).epochs == 7
+    used = record_of("lora-code", ROOT / "config/trainer-cpu.toml") | {"epochs": 7}
+    base = {"name": "own", "revision": "local", "directory": str(tmp_path)}
+    rewrite(made.run / "training.json", recipe=used, base=base)
+    places = {"dataset": Path("d"), "run": Path("r")}
+    again = load_recipe(made.run / "training.json", places)
+    assert (again.epochs, again.base) == (7, tmp_path), "no search finds a folder of the user's"
     assert load_recipe(made.run / "training.json", places | {"epochs": 9}).epochs == 9
-    (tmp_path / "training.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"training\.json"):
-        load_recipe(tmp_path / "training.json", places)

@@ -10,12 +10,9 @@ from trainer.report import charts
 from trainer.report.charts import (
     Chart,
     Line,
-    confidence_chart,
     confusion_chart,
-    length_chart,
     line_chart,
 )
-from trainer.statistics.figures import LengthBin
 
 HOSTILE = '<script>alert("x")</script>&'
 
@@ -40,12 +37,6 @@ CHARTS = [
     confusion_chart([HOSTILE, "b"], [[3, 1], [0, 0]]),
     confusion_chart(["a", "b"], [[0, 0], [0, 0]]),
     confusion_chart([f"label_{n}" for n in range(40)], [[n] * 40 for n in range(40)]),
-    confidence_chart([1.0, 1.0, 0.97], []),
-    confidence_chart([], [0.31]),
-    length_chart([LengthBin(0, 1, 0, 0)], unit=HOSTILE, title="t", caption=""),
-    length_chart(
-        [LengthBin(n, n + 1, 9, n % 3) for n in range(30)], unit="u", title="t", caption=""
-    ),
 ]
 
 
@@ -83,12 +74,3 @@ def test_ticks_are_round_distinct_and_inside(low: float, high: float) -> None:
     write = charts.tick_writer(ticks)
     assert len({write(tick) for tick in ticks}) == len(ticks)
     assert [float(write(tick).replace(",", "")) for tick in ticks] == pytest.approx(ticks)
-
-
-def test_a_histogram_says_what_is_in_each_bar() -> None:
-    chart = confidence_chart([0.99, 0.985, 0.91], [0.98])
-    assert ("99.0% to 99.5%", "1", "0") in chart.rows
-    assert ("98.0% to 98.5%", "0", "1") in chart.rows
-    assert "98.5% to 99.0% (confidence): 1 right, 0 wrong" in chart.svg
-    lengths = length_chart([LengthBin(0, 8, 5, 2)], unit="tokens", title="", caption="")
-    assert lengths.rows == (("1 to 8", "3", "2"),)

@@ -35,12 +35,8 @@ def test_the_rows_are_those_that_publish_prints(made: Made, tmp_path: Path) -> N
     """Name, wanted, found and result of every criterion, as in a dry run."""
     store = tmp_path / "store"
     for rules in (PASSED, GateRules(accuracy=0.999, label_recall=0.99)):
-        sets = (
-            "--set",
-            f"accuracy={rules.accuracy}",
-            "--set",
-            f"label_recall={rules.label_recall}",
-        )
+        wanted = (f"accuracy={rules.accuracy}", f"label_recall={rules.label_recall}")
+        sets = [part for rule in wanted for part in ("--set", rule)]
         code, result, _ = call("publish", made.run, "--store", store, "--dry-run", *sets, "--json")
         assert code == (0 if rules is PASSED else 3)
         _, page = draw(made, tmp_path, GateChoice(store, rules))
@@ -52,17 +48,6 @@ def test_the_rows_are_those_that_publish_prints(made: Made, tmp_path: Path) -> N
             assert " ".join(text.split()) in page.words
     assert f"of {len(rows)} criteria" in page.words
     assert not store.exists()
-
-
-def test_without_a_store_it_is_judged_as_a_first_adapter(made: Made, tmp_path: Path) -> None:
-    judged = judge_run(made.run, GateChoice())
-    with_store = judge_run(made.run, GateChoice(tmp_path / "store"))
-    assert judged is not None
-    assert with_store is not None
-    assert judged.criteria == with_store.criteria
-    _, page = draw(made, tmp_path)
-    assert "against the current adapter" not in page.words
-    assert "Judged as the first adapter of a store" in page.words
 
 
 def test_every_kind_of_gate_failure_has_a_step(made: Made) -> None:

@@ -39,7 +39,9 @@ class Tried:
     message: str | None = None
 
 
-def measured(tried: Sequence[Tried], *, alone: str = "refund") -> SteeringFigures:
+def measured(
+    tried: Sequence[Tried], *, alone: str = "refund", threads: Sequence[Prediction] = ()
+) -> SteeringFigures:
     """Measure pairs whose sentence names ``payment``; each has a message of its own unless it
     names one."""
     names = [each.message or str(at) for at, each in enumerate(tried)]
@@ -55,7 +57,8 @@ def measured(tried: Sequence[Tried], *, alone: str = "refund") -> SteeringFigure
         )
         for at, (name, each) in enumerate(zip(names, tried, strict=True))
     ]
-    return measure_steering(answers, [predicted(name, alone) for name in dict.fromkeys(names)])
+    alone_answers = threads or [predicted(name, alone) for name in dict.fromkeys(names)]
+    return measure_steering(answers, alone_answers)
 
 
 @pytest.mark.parametrize(
@@ -98,35 +101,17 @@ def test_figures_by_hand() -> None:
     ]
 
 
-def test_pairs_of_one_message_count_as_fewer() -> None:
-    """As do pairs of messages that belong together."""
+def test_pairs_of_one_message_and_messages_that_belong_together_count_as_fewer() -> None:
+    flips = ["payment"] * 20 + ["refund"] * 180
 
     def effect(size: int) -> float:
-        flips = ["payment"] * 20 + ["refund"] * 180
-        return measured(
-            [Tried(label, message=str(at // size)) for at, label in enumerate(flips)]
-        ).every.effect
+        tried = [Tried(label, message=str(at // size)) for at, label in enumerate(flips)]
+        return measured(tried).every.effect
 
     assert effect(1) == 1.0
     assert effect(10) > 5
-
-
-def test_messages_that_belong_together_count_as_fewer() -> None:
-    names = [str(at) for at in range(40)]
-    answers = [
-        PairAnswer(
-            id=f"{name}#0",
-            message=name,
-            family="orders",
-            position="start",
-            sentences=1,
-            steered=predicted(name, "payment" if int(name) < 10 else "refund", named="payment"),
-            neutral=predicted(name, "refund", named="payment"),
-        )
-        for name in names
-    ]
-    threads = [predicted(name, "refund", group=int(name) // 10) for name in names]
-    assert measure_steering(answers, threads).every.effect > 5
+    threads = [predicted(str(at), "refund", group=at // 10) for at in range(len(flips))]
+    assert measured([Tried(label) for label in flips], threads=threads).every.effect > 5
 
 
 def test_families_that_training_lacks_are_told_apart() -> None:

@@ -59,11 +59,9 @@ def verdict_of(
     return {criterion.name: criterion.passed for criterion in verdict.criteria}
 
 
-@pytest.mark.parametrize("sources", [{}, {"export": 300}, {"person": 200, "export": 100}])
-def test_labels_of_the_export_and_of_people_measure_accuracy(
-    make_run: MakeRun, sources: dict[str, int]
-) -> None:
-    assert verdict_of(make_run("good", dataset={"holdout_sources": sources}))["hold-out's labels"]
+def test_labels_of_the_export_and_of_people_measure_accuracy(make_run: MakeRun) -> None:
+    run = make_run("good", dataset={"holdout_sources": {"person": 200, "export": 100}})
+    assert verdict_of(run)["hold-out's labels"]
 
 
 def test_agreement_with_a_teacher_is_refused_with_a_remedy(make_run: MakeRun, clerk: Clerk) -> None:
@@ -89,14 +87,12 @@ def test_agreement_with_a_teacher_is_refused_with_a_remedy(make_run: MakeRun, cl
             },
         ),
         ({"adapter": {"digest": "ff" * 32}}, {"adapter evaluated"}),
-        ({"dataset": {"holdout_sources": {"teacher": 300}}}, {"hold-out's labels"}),
         ({"dataset": {"holdout_sources": {"person": 299, "teacher": 1}}}, {"hold-out's labels"}),
         ({"limited": True}, {"hold-out"}),
         ({"dataset": {"holdout_sha256": ""}}, {"hold-out"}),
         ({"outside_labels": {"constrained": 1}}, {"answers outside the set"}),
         ({"calibration": {"ece": 0.12}}, {"calibration error (ECE)"}),
         ({"accuracy": 0.99}, {"predictions"}),
-        ({"examples": 301}, {"predictions"}),
         ({"macro_f1": 0.9999}, {"predictions"}),
         ({"accuracy_interval_95": [0.97, 0.99]}, {"predictions"}),
         ({"steered": range(10)}, {STEERING, f"{STEERING}, without review"}),
@@ -409,39 +405,6 @@ def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "problem"),
-    [
-        ("evaluation.json", "{", "not JSON"),
-        (
-            "evaluation.json",
-            '{"schema": "evaluation/9"}',
-            "its schema is 'evaluation/9', not 'evaluation/1'",
-        ),
-        (
-            "evaluation.json",
-            '{"schema": "evaluation/1"}',
-            "evaluation.json: created_at: Field required",
-        ),
-        ("predictions.jsonl", "nope\n", r"predictions.jsonl:1 is not JSON"),
-        ("predictions.jsonl", '{"id": 1}\n', r"predictions.jsonl:1: id: Input should be a valid"),
-        (
-            "predictions.jsonl",
-            '{"id": "a", "label": "x", "predicted": "x", "confidence": 1.0, "off_label_mass": 0.0, '
-            '"review": false, "unconstrained_in_set": null}\n' * 2,
-            r"predictions.jsonl:2: the id 'a' occurs twice",
-        ),
-    ],
-)
-def test_a_broken_evaluation_is_told_by_file_and_line(
-    make_run: MakeRun, file: str, text: str, problem: str
-) -> None:
-    run = make_run("broken")
-    (run / "evaluation" / file).write_text(text)
-    with pytest.raises(BadInput, match=problem):
-        read_evidence(run / "evaluation")
-
-
 def test_the_shipped_rules_are_the_defaults() -> None:
     assert load_rules(CONFIG) == GateRules() == load_rules(None)
     named = set(tomllib.loads(CONFIG.read_text(encoding="utf-8")))
@@ -462,16 +425,10 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("acuracy = 0.9", [], r"gate.toml: the gate has no rule 'acuracy'; it has accuracy"),
         ("", ["ecce=1"], r"--set: the gate has no rule 'ecce'"),
         ("accuracy = 1.5", [], r"gate.toml: accuracy is 1.5; it must be from 0 to 1"),
-        ("", ["ece=small"], r"--set: ece is 'small'; it must be a number"),
         ("", ["ece=true"], "must be a number"),
-        ("", ["label_unproven=legal"], "must be a list"),
         ("", ["label_unproven=[1]"], "must be a list"),
         ("", ["accuracy_by=upper"], r"use one of \['lower', 'point'\]"),
-        ("", ["label_recall_by=upper"], r"use one of \['lower', 'point'\]"),
         ("", ["non_inferiority_margin=0"], r"must be above 0 and at most 0.5"),
-        ("", ["non_inferiority_margin=0.6"], r"0.02 is two points"),
-        ("", ["ece"], "key=value"),
-        ("accuracy =", [], "is not TOML"),
     ],
 )
 def test_a_wrong_rule_is_told_with_its_origin(

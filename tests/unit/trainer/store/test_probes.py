@@ -69,7 +69,7 @@ def test_what_somebody_wrote_goes_along(clerk: Clerk, store: Path, make_run: Mak
     assert "customer" not in texts_in(store)
 
 
-def test_messages_of_customers_go_when_they_are_asked_for(
+def test_messages_of_customers_go_when_they_are_asked_for_and_can_be_taken_back(
     clerk: Clerk, store: Path, make_run: MakeRun
 ) -> None:
     run = make_run("one")
@@ -80,37 +80,11 @@ def test_messages_of_customers_go_when_they_are_asked_for(
     assert probes_in(store) == CUSTOMERS
     [path] = store.glob("*.probes.json")
     assert path.stat().st_mode & 0o007 == 0
-    path.unlink()
-    assert "words" not in texts_in(store)
-
-
-def test_a_choice_can_be_changed_for_what_is_current(
-    clerk: Clerk, store: Path, make_run: MakeRun
-) -> None:
-    run = make_run("one")
-    give(run, "validation")
-    clerk("publish", run, "--probes", "validation")
     assert "nothing to do" in clerk("publish", run)[1]
     assert probes_in(store) == CUSTOMERS
     assert clerk("publish", run, "--probes", "off")[0] == 0
     assert probes_in(store) == ()
     assert "words" not in texts_in(store)
-    assert "nothing to do" in clerk("publish", run, "--probes", "off")[1]
-
-
-def test_a_canary_keeps_its_probes_when_its_share_changes(
-    clerk: Clerk, store: Path, make_run: MakeRun
-) -> None:
-    clerk("publish", make_run("one"))
-    run = make_run("two")
-    give(run, "validation")
-    assert clerk("publish", run, "--canary", 0.1, "--probes", "validation")[0] == 0
-    assert clerk("publish", run, "--canary", 0.2)[0] == 0
-    [path] = store.glob("*.probes.json")
-    before = path.read_text(encoding="utf-8")
-    path.write_text("{}", encoding="utf-8")
-    assert clerk("publish", run, "--probes", "validation")[0] == 0
-    assert path.read_text(encoding="utf-8") == before
 
 
 def test_an_adapter_from_another_store_brings_what_was_written(

@@ -36,7 +36,7 @@ def passes_accuracy(run: Path, against: Comparison | None) -> bool:
     return next(row.passed for row in verdict.criteria if row.name.startswith("accuracy"))
 
 
-@pytest.mark.parametrize("messages", [46, 150, 330])
+@pytest.mark.parametrize("messages", [46, 330])
 def test_it_names_the_counts_with_which_the_gate_passes(make_run: MakeRun, messages: int) -> None:
     found = what_split_can_show(spread(400), spread(24), spread(messages))
     for right, against in ((found.first_right, None), (found.later_right, EQUAL)):
@@ -47,13 +47,7 @@ def test_it_names_the_counts_with_which_the_gate_passes(make_run: MakeRun, messa
             assert passes_accuracy(run, against) == (hits == right)
 
 
-def test_46_held_out_messages_show_90_percent_only_if_all_are_right() -> None:
-    found = what_split_can_show(spread(230), spread(24), spread(46))
-    assert found.later_right == 46
-    assert "which only 46 of 46 would" in " ".join(found.sentences)
-
-
-@pytest.mark.parametrize("precision", [0.8, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("precision", [0.8, 0.95])
 def test_the_fewest_messages_are_those_that_give_a_threshold(precision: float) -> None:
     found = what_split_can_show({}, {}, {}, precision)
     for fewest, level in ((found.fewest, LEVEL), (found.fewest_by_folds, FOLD_LEVEL)):
@@ -69,6 +63,7 @@ def test_too_few_validation_messages_are_told_with_what_helps() -> None:
     assert "Label at least 46 more messages" in few.sentences[0]
     some = what_split_can_show(spread(230), spread(24), spread(46))
     assert 'kind = "embedding-linear" can prove it with all 254 messages' in some.sentences[0]
+    assert "which only 46 of 46 would" in " ".join(some.sentences)
     enough = what_split_can_show(spread(3000), spread(400), spread(800))
     assert "validation" not in " ".join(enough.sentences)
 

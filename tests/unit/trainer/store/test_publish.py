@@ -43,22 +43,15 @@ def test_a_good_run_becomes_current_with_its_record(
     assert record["gate"]["passed"] is True
     assert record["gate"]["rules"]["accuracy"] == 0.9
     assert record["published_by"] == found.pointer.by
+    card = (store / f"{found.pointer.digest}.README.md").read_text()
+    assert "| accuracy | 96.7% (" in card
+    assert "a customer's words" not in card
     assert "words" not in "".join(path.read_text() for path in store.glob("*.json*"))
     [entry] = read_history(store)
     assert (entry.event, entry.previous, entry.at) == ("publish", None, found.pointer.since)
-
-
-def test_publishing_what_is_current_changes_nothing(
-    clerk: Clerk, store: Path, make_run: MakeRun
-) -> None:
-    run = make_run("one")
-    clerk("publish", run)
     before = contents(store)
-    code, out, _ = clerk("publish", run)
-    assert code == 0
-    assert "already" in out
-    assert contents(store) == before
     assert json.loads(clerk("publish", run, "--json")[1])["outcome"] == "already_current"
+    assert contents(store) == before
 
 
 def test_a_regression_ends_with_code_3_and_nothing_changed(
@@ -70,11 +63,7 @@ def test_a_regression_ends_with_code_3_and_nothing_changed(
     code, out, err = clerk("publish", worse)
     assert code == 3
     assert "FAIL" in out
-    assert err.count("\n") == 1
     assert "worse does not pass the gate (against the current adapter)" in err
-    code, out, err = clerk("publish", worse, "--json")
-    assert code == 3
-    assert json.loads(out)["gate"]["comparison"]["only_current_right"] == 15
     assert contents(store) == before
 
 
@@ -87,7 +76,6 @@ def test_a_first_refused_adapter_leaves_no_store(
     assert code == 0
     assert "would become current" in out
     assert not store.exists()
-    assert clerk("publish", make_run("bad2", range(0, 300, 3)), "--dry-run")[0] == 3
 
 
 def test_force_needs_a_reason_and_records_it_everywhere(
@@ -108,13 +96,6 @@ def test_force_needs_a_reason_and_records_it_everywhere(
     assert record["gate"]["passed"] is False
     [entry] = read_history(store)
     assert (entry.event, entry.reason) == ("force", "the old one is worse")
-
-
-def test_force_where_the_gate_passes_is_an_ordinary_publication(
-    clerk: Clerk, store: Path, make_run: MakeRun
-) -> None:
-    clerk("publish", make_run("good"), "--force", "--reason", "to be sure")
-    assert read_history(store)[0].event == "publish"
 
 
 def test_another_holdout_names_the_command_that_makes_it_comparable(
@@ -216,10 +197,6 @@ def test_rollback_goes_back_one_at_a_time_and_is_recorded(
         "fixed",
     )
     assert [entry.event for entry in read_history(store)] == ["publish"] * 3 + ["rollback"] * 3
-    code, out, _ = clerk("rollback", "--reason", "again", "--to", digests[2])
-    assert code == 0
-    assert "already" in out
-    assert len(read_history(store)) == 6
 
 
 def test_rollback_refuses_what_it_cannot_serve(
@@ -236,7 +213,6 @@ def test_rollback_refuses_what_it_cannot_serve(
         (["--reason", "x"], "adapter_config.json"),
         (["--reason", " "], "--reason"),
         (["--reason", "x", "--to", "nope"], "matches no adapter"),
-        (["--reason", "x", "--to", ""], "adapter_config.json"),
     ):
         code, _, err = clerk("rollback", *arguments)
         assert code == 2
@@ -305,12 +281,3 @@ def test_a_line_that_a_kill_cut_is_no_entry(tmp_path: Path) -> None:
     assert read_history(tmp_path) == (first, second)
     assert append_entry(tmp_path, entry("publish", "b", "a")) == second
     assert len((tmp_path / HISTORY_NAME).read_text().splitlines()) == 2
-
-
-def test_an_altered_history_is_told_by_line(clerk: Clerk, store: Path, make_run: MakeRun) -> None:
-    clerk("publish", make_run("one"))
-    with (store / HISTORY_NAME).open("a") as file:
-        file.write("nonsense\n")
-    code, _, err = clerk("rollback", "--reason", "x")
-    assert code == 2
-    assert f"{HISTORY_NAME}:2" in err

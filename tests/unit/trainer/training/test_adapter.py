@@ -52,7 +52,6 @@ def test_probes_are_right_and_far_from_review(dataset_dir: Path) -> None:
     assert {probe.message: probe.label for probe in found}.items() <= known.items()
     for name in dataset.taxonomy.names:
         assert sum(probe.label == name for probe in found) == 2
-    assert probes(dataset, 0.9, Thresholds(0.6, 0.1)) == found
     assert probes(dataset, 0.9, Thresholds(0.6, 0.1), probes_per_label=0) == ()
     assert probes(dataset, 0.5, Thresholds(0.6, 0.1)) == ()
     assert probes(dataset, 0.9, Thresholds(0.6, 0.01)) == ()

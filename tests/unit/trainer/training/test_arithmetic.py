@@ -26,10 +26,7 @@ def recipe(**more: object) -> Recipe:
         ({}, False, ("cached", "eager")),
         ({"gradient_checkpointing": True}, False, ("packed", "sdpa")),
         ({"prompt_layout": "packed"}, False, ("packed", "sdpa")),
-        ({"prompt_layout": "cached"}, True, ("cached", "sdpa")),
         ({"prompt_layout": "whole"}, True, ("whole", "sdpa")),
-        ({"prompt_layout": "whole"}, False, ("whole", "eager")),
-        ({"attn_implementation": "sdpa"}, True, ("packed", "sdpa")),
         ({"attn_implementation": "eager"}, True, ("packed", "eager")),
     ],
 )

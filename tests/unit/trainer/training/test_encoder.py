@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from tests.support.tiny_encoder import make_tiny_encoder
-from trainer.artifacts.training import TRAINING, Step
+from tests.unit.trainer.training.test_checkpoint import train_and_stop
+from trainer.artifacts.training import TRAINING
 from trainer.dataset.folder import open_dataset, write_dataset
 from trainer.errors import BadInput
 from trainer.model.encoder import load_trained_encoder
@@ -23,10 +23,8 @@ from trainer.statistics.calibration import Bools, Floats
 from trainer.training import encoder as onnx_files
 from trainer.training.encoder import prefer
 from trainer.training.recipe import Recipe, load_recipe
-from trainer.training.run_folder import StepLog
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, disagreement, load_adapter, verify_adapter
-from worker.contract.scoring import decide_from_logits
 from worker.contract.verify import attach_probes
 
 pytestmark = pytest.mark.slow
@@ -121,7 +119,6 @@ def test_every_onnx_file_gives_the_golden_logits_and_the_recorded_figures(
             prompts,
             classes=len(head.outputs),
             pad_id=head.pad_id,
-            batch_size=1,
         )
         assert disagreement(head.golden_logits, found.tolist(), model.tolerance) is None
     assert [model.precision for model in head.onnx] in (["int8", "fp32"], ["fp32", "int8"])
@@ -132,54 +129,34 @@ def test_every_onnx_file_gives_the_golden_logits_and_the_recorded_figures(
     assert recorded["int8"]["bytes"] < recorded["fp32"]["bytes"]
 
 
-def test_a_worker_decides_as_the_trainer_calibrated(trained: tuple[Path, Manifest, str]) -> None:
-    """The contract's rule on the recorded scores gives the recorded accuracy."""
-    run, manifest, _ = trained
-    head = manifest.head
-    assert head is not None
-    assert manifest.probes
-    lines = (run / "validation_predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    right = 0
-    for line in lines:
-        scored = json.loads(line)
-        logits = [scored["logprobs"][output.name] for output in head.outputs]
-        decision = decide_from_logits(
-            logits, head, manifest.taxonomy.names, manifest.calibration.temperature
-        )
-        right += decision.label == scored["label"]
-        assert decision.out_of_scope is not None
-    assert right / len(lines) == TRAINING.read(run).validation.accuracy
-
-
-class Killed(Exception):
-    """Stands for a kill at a step."""
-
-
-@pytest.mark.parametrize("step", [3, 8])
 def test_a_killed_training_resumes_to_the_same_bits(
-    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, step: int
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
 ) -> None:
-    """In the middle of an epoch and at its end."""
+    """In the middle of an epoch."""
     more = {"epochs": 2, "checkpoint_every_s": 1e-6, "ema_decay": 0.9, "onnx": ""}
     whole = recipe(tmp_path / "whole", tiny_encoder, dataset_dir, **more)
     train(whole, Console(quiet=True))
     stopped = recipe(tmp_path / "stopped", tiny_encoder, dataset_dir, **more)
-    original = StepLog.write
-
-    def write(self: StepLog, figures: Step) -> None:
-        original(self, figures)
-        if figures.step == step:
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(StepLog, "write", write)
-        with pytest.raises(Killed):
-            train(stopped, Console(quiet=True))
-    record = train(stopped, Console(quiet=True), resume=True)
-    assert record.resumed == 1
+    train_and_stop(stopped, 3)
+    assert train(stopped, Console(quiet=True), resume=True).resumed == 1
     for name in ("model.safetensors", "head.safetensors"):
         found = (tmp_path / "stopped" / "adapter" / name).read_bytes()
         assert found == (tmp_path / "whole" / "adapter" / name).read_bytes()
+
+
+def test_labels_alone_are_learnt_where_finer_ones_are_not_there(
+    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
+) -> None:
+    dataset = open_dataset(dataset_dir)
+    learnt = [replace(example, sublabel=None) for example in dataset.train]
+    names = ("train", "validation", "holdout")
+    splits = {name: learnt[at::3] for at, name in enumerate(names)}
+    write_dataset(tmp_path / "data", name="plain", taxonomy=dataset.taxonomy, splits=splits)
+    shipped = recipe(tmp_path / "run", tiny_encoder, tmp_path / "data", epochs=1, onnx="")
+    assert train(shipped, Console(quiet=True)).epochs[0].sublabel_loss is None
+    manifest = load_adapter(tmp_path / "run" / "adapter")
+    assert manifest.head is not None
+    assert tuple(output.name for output in manifest.head.outputs) == manifest.taxonomy.names
 
 
 def test_lora_leaves_a_small_file_and_needs_its_base(
@@ -208,7 +185,6 @@ def test_lora_leaves_a_small_file_and_needs_its_base(
         prompts,
         classes=len(manifest.head.outputs),
         pad_id=model.pad_id,
-        batch_size=1,
     )
     np.testing.assert_allclose(HeadScorer(model).logits(prompts), theirs, atol=1e-3)
 
@@ -232,29 +208,6 @@ def test_an_embedding_linear_adapter_has_only_a_head(
     assert TRAINING.read(tmp_path / "run") == record
 
 
-@pytest.mark.parametrize("are_there", [True, False])
-def test_labels_alone_are_learnt_where_finer_ones_are_not_wanted_or_not_there(
-    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, are_there: bool
-) -> None:
-    """The shipped recipe trains on either."""
-    more: dict[str, object] = {"epochs": 1, "onnx": ""}
-    if are_there:
-        more["sublabel_weight"] = 0.0
-    else:
-        dataset = open_dataset(dataset_dir)
-        learnt = [replace(example, sublabel=None) for example in dataset.train]
-        names = ("train", "validation", "holdout")
-        splits = {name: learnt[at::3] for at, name in enumerate(names)}
-        dataset_dir = tmp_path / "dataset"
-        write_dataset(dataset_dir, name="plain", taxonomy=dataset.taxonomy, splits=splits)
-    record = train(recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more), Console(quiet=True))
-    assert record.epochs[0].sublabel_loss is None
-    manifest = load_adapter(tmp_path / "run" / "adapter")
-    assert manifest.head is not None
-    assert tuple(output.name for output in manifest.head.outputs) == manifest.taxonomy.names
-    assert not manifest.head.onnx
-
-
 def test_a_resumed_training_keeps_its_number_format(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,18 +216,9 @@ def test_a_resumed_training_keeps_its_number_format(
 
     more = {"epochs": 1, "checkpoint_every_s": 1e-6, "mixed_precision": "auto", "onnx": ""}
     chosen = recipe(tmp_path / "run", tiny_encoder, dataset_dir, **more)
-    original = StepLog.write
-
-    def write(self: StepLog, figures: Step) -> None:
-        original(self, figures)
-        if figures.step == 2:
-            raise Killed
-
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(precision, "is_bf16_faster", lambda step, device: True)
-        patched.setattr(StepLog, "write", write)
-        with pytest.raises(Killed):
-            train(chosen, Console(quiet=True))
+        train_and_stop(chosen, 2)
     monkeypatch.setattr(precision, "is_bf16_faster", lambda step, device: False)
     record = train(chosen, Console(quiet=True), resume=True)
     assert (record.resumed, record.compute_dtype) == (1, "bfloat16")
@@ -303,13 +247,10 @@ def right(lost: int, won: int, same: int = 700) -> dict[OnnxPrecision, Bools]:
 @pytest.mark.parametrize(
     ("lost", "won", "first"),
     [
-        (0, 0, "int8"),  # the same answers
         (1, 0, "int8"),  # a single message is not evidence
         (5, 3, "int8"),  # 2 more of 8 that differ
-        (0, 9, "int8"),
         (2, 0, "fp32"),
         (5, 1, "fp32"),  # what half a point of 800 messages was: 4 more of 6
-        (40, 30, "fp32"),
     ],
 )
 def test_eight_bits_are_preferred_if_as_accurate_within_noise(
@@ -326,11 +267,13 @@ def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
     monkeypatch: pytest.MonkeyPatch,
     first: OnnxPrecision,
 ) -> None:
-    """The 8-bit file's logits are doubled, so its temperature is doubled. The model has to learn
-    something first: at chance every temperature is equally good."""
+    """One message at a time, as a worker runs it: 8-bit activations are scaled over the whole
+    batch. The 8-bit file's logits are doubled, so its temperature is doubled. The model has to
+    learn something first: at chance every temperature is equally good."""
     original = onnx_logits
 
     def logits(path: Path, prompts: object, **more: object) -> Floats:
+        assert more["batch_size"] == 1
         found = original(path, prompts, **more)  # type: ignore[arg-type]
         return 2 * found if "int8" in path.name else found
 
@@ -338,8 +281,8 @@ def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
     monkeypatch.setattr(onnx_files, "onnx_logits", logits)
     monkeypatch.setattr(onnx_files, "prefer", lambda right: order)
     run = tmp_path / "run"
-    places = {"run": run, "base": tiny_encoder, "dataset": dataset_dir}
     quick = {"epochs": 12, "mixed_precision": "no", "threads": 1, "max_message_tokens": 100}
+    places = {"run": run, "base": tiny_encoder, "dataset": dataset_dir}
     train(load_recipe(SHIPPED, places | quick), Console(quiet=True))
     manifest = load_adapter(run / "adapter")
     assert manifest.head is not None
@@ -351,21 +294,3 @@ def test_it_is_calibrated_on_the_scores_of_the_file_that_is_served(
     assert ratio == pytest.approx(2, rel=0.1)
     record = TRAINING.read(run)
     assert record.validation.accuracy == recorded[first]["accuracy"]
-
-
-def test_onnx_files_are_measured_one_message_at_a_time(
-    tmp_path: Path, tiny_encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a worker runs them: 8-bit activations are scaled over the whole batch."""
-    sizes: set[object] = set()
-    original = onnx_logits
-
-    def logits(path: Path, prompts: object, **more: object) -> Floats:
-        sizes.add(more["batch_size"])
-        return original(path, prompts, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(onnx_files, "onnx_logits", logits)
-    places = {"run": tmp_path / "run", "base": tiny_encoder, "dataset": dataset_dir}
-    quick = {"epochs": 1, "mixed_precision": "no", "threads": 1, "max_message_tokens": 100}
-    train(load_recipe(SHIPPED, places | quick), Console(quiet=True))
-    assert sizes == {1}

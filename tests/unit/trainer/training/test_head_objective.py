@@ -52,26 +52,6 @@ def of_labels(found: torch.Tensor) -> torch.Tensor:
     return torch.stack([logs[:, :2].logsumexp(1), logs[:, 2]], dim=1)
 
 
-def test_a_labels_probability_is_the_sum_of_its_classes(model: EncoderModel) -> None:
-    loss = objective(model)(ROWS, 8)
-    targets = torch.tensor([0, 0, 1, 0])
-    wanted = nll_loss(of_labels(logits(model)), targets, reduction="sum")
-    torch.testing.assert_close(loss.total, wanted / 8)
-    assert loss.label == pytest.approx(float(wanted.detach()))
-    assert (loss.sublabel, loss.tokens) == (0.0, 15)
-
-
-def test_half_the_loss_is_the_finer_labels_in_rows_that_have_one(model: EncoderModel) -> None:
-    """A row without one learns only its label."""
-    loss = objective(model, sublabel_weight=0.5)(ROWS, 4)
-    found = logits(model)
-    coarse = nll_loss(of_labels(found), torch.tensor([0, 0, 1, 0]), reduction="none")
-    finer = cross_entropy(found[:3], torch.tensor([0, 1, 2]), reduction="none")
-    wanted = 0.5 * coarse[:3].sum() + coarse[3] + 0.5 * finer.sum()
-    torch.testing.assert_close(loss.total, wanted / 4)
-    assert loss.sublabel == pytest.approx(float(finer.detach().sum()))
-
-
 def test_smoothing_spreads_either_target(model: EncoderModel) -> None:
     loss = objective(model, sublabel_weight=0.25, label_smoothing=0.2)(ROWS[:2], 2)
     found = logits(model)[:2]
@@ -98,6 +78,8 @@ def test_a_teacher_has_its_share_of_labels_and_of_finer_ones(model: EncoderModel
     wanted = 0.75 * label[:3].sum() + label[3] + 0.25 * taught.sum()
     torch.testing.assert_close(loss.total, wanted / 4)
     assert loss.label == pytest.approx(float(hard.sum().detach()))
+    assert loss.sublabel == pytest.approx(float(own.sum().detach()))
+    assert loss.tokens == 15
 
 
 def test_parts_of_a_batch_add_up(model: EncoderModel) -> None:

@@ -148,7 +148,10 @@ def test_what_is_served_answers_as_the_original_did(
     tmp_path: Path,
 ) -> None:
     run, record = imported[form]
-    texts = [*holdout_texts(sealed), "Grüße: wo ist mein Paket? MONEY, it's late"]
+    texts = [
+        *holdout_texts(sealed),
+        "Grüße 🙏 日本語\n\tĠ [CLS]: wo ist mein Paket? MONEY, it's late",
+    ]
     ours = serve(run / "adapter", texts, tmp_path, temperature=1.0)
     theirs = original_of(form, models)(texts)
     assert np.abs(ours - theirs).max() < 1e-5
@@ -199,18 +202,6 @@ def test_every_later_command_takes_it(
     texts = holdout_texts(sealed)
     served = serve(store / digest, texts, tmp_path, temperature=manifest.calibration.temperature)
     assert (served.argmax(axis=1) >= 0).all()
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["".join(map(chr, range(1, 0x250))), "Grüße 🙏 日本語\n\tĠ <|endoftext|> [CLS]", "e\u0301" * 9],
-)
-def test_a_graph_of_text_gets_every_byte_as_a_token(
-    text: str, imported: dict[str, tuple[Path, dict[str, Any]]]
-) -> None:
-    run, _ = imported["text"]
-    tokenizer = Tokenizer.from_file(str(run / "adapter" / "tokenizer.json"))
-    assert tokenizer.encode(text).ids == list(text.encode("utf-8"))
 
 
 def test_a_long_text_keeps_its_ends(
@@ -268,18 +259,6 @@ def test_a_message_is_read_by_our_rules_and_the_comparison_says_so(
     found = record["imported"]["raw"]
     assert (found["messages"], found["labels_differ"]) == (2, 1)
     assert found["max_probability_difference"] > 0.5
-
-
-def test_eight_bits_are_compared_too(
-    models: dict[str, Path], sealed: Dataset, tmp_path: Path
-) -> None:
-    code, record, error = run_import(models["huggingface"], sealed, tmp_path / "run")
-    assert code == 0, error
-    assert {each["precision"] for each in record["onnx"]} == {"fp32", "int8"}
-    head = read_manifest(tmp_path / "run" / "adapter").head
-    assert head is not None
-    assert head.onnx[0].file == record["onnx"][0]["file"]
-    assert record["imported"]["graph"]["max_probability_difference"] < 1e-5
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "modernbert", "deberta"])
@@ -345,12 +324,6 @@ def test_labels_are_the_taxonomys_by_name_or_by_a_map(
         ("PAYMENT", "payment"),
     ]
     assert record["imported"]["options"] == ["--labels", str(names), "--label-map", str(mapped)]
-    mapped.write_text('geld = "payment"\n', encoding="utf-8")
-    code, _, error = run_import(
-        models["text"], sealed, tmp_path / "two", *words, "--label-map", mapped
-    )
-    assert code == 2
-    assert "no output for the label 'refund'" in error
 
 
 def test_labels_in_another_order_than_the_scores_are_noticed(
@@ -362,16 +335,6 @@ def test_labels_in_another_order_than_the_scores_are_noticed(
     assert code == 2
     assert "in another order than the model's scores" in error
     assert not (tmp_path / "run" / "adapter").exists()
-
-
-def test_files_that_are_gone_cannot_be_made_again(
-    imported: dict[str, tuple[Path, dict[str, Any]]], tmp_path: Path
-) -> None:
-    copy = shutil.copytree(imported["huggingface"][0] / "adapter", tmp_path / "copy")
-    (copy / "model.onnx").unlink()
-    code, _, error = call("complete", copy, "--out", tmp_path / "out")
-    assert code == 2
-    assert "was imported, so it has no weights" in error
 
 
 class Trap:
@@ -393,10 +356,6 @@ def spoil_pickle(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(folder / "ran")))
 
 
-def spoil_setfit(folder: Path) -> None:
-    (folder / "model_head.pkl").write_bytes(pickle.dumps(Trap(folder / "ran")))
-
-
 def spoil_body(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -411,38 +370,21 @@ def spoil_lora(folder: Path) -> None:
 
 SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a pickle instead of safetensors": (spoil_pickle, "a .bin file is a pickle"),
-    "a head in a pickle": (spoil_setfit, "a .pkl file is a pickle"),
     "its own code": (
         lambda folder: change_json(folder / "config.json", auto_map={"AutoModel": "m.M"}),
         "has auto_map: the model brings its own Python code",
     ),
-    "a tokenizer with its own code": (
-        lambda folder: change_json(folder / "tokenizer_config.json", auto_map={"A": "m.M"}),
-        "has auto_map: the model brings its own Python code",
-    ),
     "no head in the safetensors": (spoil_body, "its safetensors lack classifier."),
-    "safetensors that are something else": (
-        lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 100),
-        "cannot be loaded as a sequence classifier",
-    ),
     "LoRA layers alone": (spoil_lora, "merge them into their base"),
     "no fast tokenizer": (
         lambda folder: (folder / "tokenizer.json").unlink(),
         "has no tokenizer.json: AutoTokenizer",
-    ),
-    "no weights": (
-        lambda folder: (folder / "model.safetensors").unlink(),
-        "has no *.safetensors: save it with",
     ),
     "several labels for a message": (
         lambda folder: change_json(
             folder / "config.json", problem_type="multi_label_classification"
         ),
         "gives a message several labels",
-    ),
-    "a config that is not JSON": (
-        lambda folder: (folder / "config.json").write_text("{"),
-        "config.json: not JSON",
     ),
 }
 
@@ -465,16 +407,11 @@ def test_a_folder_that_cannot_be_trusted_or_used_is_refused_with_the_fix(
 def test_a_file_that_cannot_be_used_is_refused_with_the_fix(
     models: dict[str, Path], sealed: Dataset, tmp_path: Path
 ) -> None:
-    lone = tmp_path / "lone" / "model.onnx"
-    lone.parent.mkdir()
-    shutil.copy(models["tokens"], lone)
     noise, trap = tmp_path / "noise.onnx", tmp_path / "head.joblib"
     noise.write_bytes(b"not a graph")
     trap.write_bytes(pickle.dumps(Trap(tmp_path / "ran")))
     two = tmp_path / "two.txt"
     two.write_text("refund\npayment\n", encoding="utf-8")
-    twice = tmp_path / "twice.txt"
-    twice.write_text("refund\nrefund\npayment\n", encoding="utf-8")
     zipped = make_text_onnx(tmp_path / "zipped.onnx", zipped=True)
     other = tmp_path / "other.onnx"
     renamed = onnx.load(models["text"])
@@ -484,11 +421,8 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_fix(
     for model, named, problem in (
         (trap, labels, "a .joblib file is a pickle, which can run any code"),
         (noise, labels, "it is not an ONNX file"),
-        (tmp_path / "none", labels, "there is no such file or folder"),
-        (lone, labels, "a graph of token ids needs it next to it"),
         (models["text"], None, "give --labels FILE with a label a line"),
         (models["text"], two, "returns 3 scores, but 2 labels are named"),
-        (models["text"], twice, "names 2 different outputs of 3"),
         (zipped, labels, 'export it with options={"zipmap": False}'),
         (other, labels, "it must take input_ids and attention_mask (int64), or one text"),
     ):
@@ -497,8 +431,3 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_fix(
         assert (code, problem in error) == (2, True), (problem, error)
         assert error.count("\n") == 1
     assert not (tmp_path / "ran").exists()
-    code, _, error = run_import(
-        models["text"], sealed, tmp_path / "run", "--labels", labels, "--set", "epochs=3"
-    )
-    assert code == 2
-    assert "epochs: is not a setting of an import" in error

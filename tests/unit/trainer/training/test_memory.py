@@ -22,7 +22,7 @@ from trainer.model.lora_model import LoraModel, add_lora
 from trainer.model.prompt import IGNORE_INDEX, TrainingRow
 from trainer.model.scoring import BATCH_TOKENS, score_batch, token_batches
 from trainer.training import memory
-from trainer.training.arithmetic import attention_of, layout_of
+from trainer.training.arithmetic import layout_of
 from trainer.training.memory import (
     OVERHEAD,
     BaseShape,
@@ -223,15 +223,10 @@ WHOLE = {"prompt_layout": "whole", "attn_implementation": "sdpa", "micro_batch_s
 PACKED = {"prompt_layout": "packed", "attn_implementation": "sdpa"}
 CASES = {
     "as shipped": Case(True, PACKED | {"gradient_checkpointing": True}),
-    "packed, not checkpointed": Case(True, PACKED | {"gradient_checkpointing": False}),
     "whole rows, checkpointed": Case(True, WHOLE | {"gradient_checkpointing": True}),
     "not checkpointed": Case(True, WHOLE | {"gradient_checkpointing": False}),
-    "without dropout": Case(True, WHOLE | {"gradient_checkpointing": False, "lora_dropout": 0}),
     "plain bfloat16": Case(
         False, WHOLE | {"gradient_checkpointing": False, "mixed_precision": "no"}
-    ),
-    "plain bfloat16, checkpointed": Case(
-        False, WHOLE | {"gradient_checkpointing": True, "mixed_precision": "no"}
     ),
     "cached prefix": Case(
         True, WHOLE | {"gradient_checkpointing": False, "prompt_layout": "cached"}
@@ -259,7 +254,7 @@ def peak_recipe(case: Case) -> Recipe:
     return load_recipe(GPU_RECIPE, PLACES | case.settings)
 
 
-def qwen_7b(layers: int, dtype: str, attention: str, device: str = "meta") -> tuple[Any, BaseShape]:
+def qwen_7b(layers: int, dtype: str, attention: str) -> tuple[Any, BaseShape]:
     """Return Qwen2.5-7B, as wide as it is and with so many layers, and its shape."""
     config = Qwen2Config(
         vocab_size=152064,
@@ -270,7 +265,7 @@ def qwen_7b(layers: int, dtype: str, attention: str, device: str = "meta") -> tu
         num_key_value_heads=4,
         tie_word_embeddings=False,
     )
-    with torch.device(device):
+    with torch.device("meta"):
         causal_lm = AutoModelForCausalLM.from_config(
             config, dtype=getattr(torch, dtype), attn_implementation=attention
         )
@@ -308,7 +303,7 @@ def model_without_memory(given: Recipe) -> tuple[LoraModel, BaseShape]:
     return replace(model, device=CPU), shape
 
 
-def step_peak(model: LoraModel, given: Recipe, *, bf16: bool, device: str = "cpu") -> int:
+def step_peak(model: LoraModel, given: Recipe, *, bf16: bool) -> int:
     """Return the bytes of a training step at its peak, the optimizer's moments among them."""
     prompt = (1,) * LONGEST
     row = TrainingRow("x", (*prompt, 2), (IGNORE_INDEX,) * LONGEST + (2,))
@@ -320,7 +315,7 @@ def step_peak(model: LoraModel, given: Recipe, *, bf16: bool, device: str = "cpu
     held = [*model.peft_model.parameters(), *model.peft_model.buffers(), *moments, *gradients]
     objective = CodeObjective(
         model,
-        torch.zeros(PREFIX, dtype=torch.long, device=device),
+        torch.zeros(PREFIX, dtype=torch.long),
         LABELS,
         (),
         layout=layout_of(given, on_gpu=False),
@@ -330,7 +325,7 @@ def step_peak(model: LoraModel, given: Recipe, *, bf16: bool, device: str = "cpu
     model.peft_model.train()
     memory = PeakMemory(held)
     with memory:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             total, *_ = objective.summed([row] * given.micro_batch_size)
         total.backward()  # type: ignore[no-untyped-call]
     return memory.peak
@@ -377,9 +372,7 @@ def test_a_training_step_holds_what_was_estimated(name: str) -> None:
     assert found.activations + found.logits == pytest.approx(peak - weights, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "name", ["as shipped", "whole rows, checkpointed", "cached prefix", "float32"]
-)
+@pytest.mark.parametrize("name", ["as shipped", "cached prefix", "float32"])
 def test_scoring_holds_what_was_estimated(name: str) -> None:
     """Within 5 % of the total, and within 10 % without the weights."""
     case, given = CASES[name], peak_recipe(CASES[name])
@@ -391,41 +384,3 @@ def test_scoring_holds_what_was_estimated(name: str) -> None:
     weights = found.served_base + 4 * RANK * shape.adapter_weights_per_rank
     assert weights + found.scoring == pytest.approx(peak, rel=0.05)
     assert found.scoring == pytest.approx(peak - weights, rel=0.1)
-
-
-def on_a_gpu(given: Recipe, *, bf16: bool) -> tuple[int, MemoryParts]:
-    """Return a real step's peak on this GPU, and its estimate."""
-    attention = attention_of(given, on_gpu=True)
-    causal_lm, shape = qwen_7b(LAYERS, given.base_dtype, attention, "cuda")
-    model = add_lora(
-        causal_lm,
-        rank=RANK,
-        alpha=32,
-        dropout=given.lora_dropout,
-        device=torch.device("cuda"),
-        gradient_checkpointing=given.gradient_checkpointing is True,
-    )
-    torch.cuda.reset_peak_memory_stats()
-    peak = step_peak(model, given, bf16=bf16, device="cuda")
-    assert peak > 0
-    found = estimate(
-        shape,
-        given,
-        prefix_tokens=PREFIX,
-        longest_tokens=LONGEST,
-        bf16=bf16,
-        gradient_checkpointing=given.gradient_checkpointing is True,
-    )
-    return torch.cuda.max_memory_allocated(), found
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize(
-    "name", ["as shipped", "packed, not checkpointed", "not checkpointed", "without dropout"]
-)
-def test_a_gpu_holds_what_was_estimated(name: str) -> None:
-    """With its own kernels, whose dropout masks are bytes. Within 10 %."""
-    case = CASES[name]
-    given = peak_recipe(replace(case, settings=case.settings | {"attn_implementation": "auto"}))
-    peak, found = on_a_gpu(given, bf16=case.bf16)
-    assert found.training - found.overhead == pytest.approx(peak, rel=0.1)

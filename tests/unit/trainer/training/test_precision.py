@@ -35,15 +35,6 @@ def test_a_trial_says_which_arithmetic_is_faster() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_trial_of_a_large_model_ends_after_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of minutes are not repeated."""
-    clock = iter(range(0, 10_000, 60))
-    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
-    steps: list[bool] = []
-    is_bf16_faster(lambda: steps.append(torch.is_autocast_enabled("cpu")), CPU)
-    assert steps == [False, True]
-
-
 @pytest.mark.parametrize(("faster", "dtype"), [(True, "bfloat16"), (False, "float32")])
 def test_an_adapter_is_trained_in_what_was_faster(
     tmp_path: Path,

@@ -177,7 +177,7 @@ def test_the_adapter_names_no_path_of_this_machine(
         assert str(run) not in text
 
 
-@pytest.mark.parametrize("message", ["where is my parcel", "card declined today", "🙏"])
+@pytest.mark.parametrize("message", ["where is my parcel", "🙏"])
 def test_folding_by_hand_gives_the_logits_of_peft(
     trained: tuple[Path, Manifest, str], tiny_base: Path, message: str
 ) -> None:
