@@ -46,23 +46,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_base(tmp_path_factory.mktemp("base"), names(ROOM) * 9, vocab_size=700)
 
 
-def write_messages(path: Path, labels: list[str], each: int) -> None:
-    rng = random.Random(1)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["message", "label"])
-        for label in labels:
-            for number in range(each):
-                words = [*rng.sample(FILLERS, 4), label, f"{label}{number}", str(rng.random())]
-                rng.shuffle(words)
-                rows.writerow([" ".join(words), label])
-
-
 def write_source(folder: Path, labels: list[str]) -> tuple[Path, Path]:
     """Write six messages a label and the taxonomy; return both files."""
     source, taxonomy = folder / "raw.csv", folder / "taxonomy.toml"
-    write_messages(source, labels, each=6)
-    entries = "".join(f'[[labels]]\nname = "{name}"\ndescription = ""\n' for name in labels)
+    rng = random.Random(1)
+    with source.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["message", "label"])
+        for label in labels:
+            for number in range(6):
+                words = [*rng.sample(FILLERS, 4), label, f"{label}{number}", str(rng.random())]
+                rng.shuffle(words)
+                rows.writerow([" ".join(words), label])
+    entries = "".join(f'[[labels]]\nname = "{name}"\n' for name in labels)
     taxonomy.write_text(f'name = "many"\nversion = "1"\n{entries}', encoding="utf-8")
     return source, taxonomy
 
@@ -75,21 +71,11 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
     assert len(set(labels)) == count
     source, taxonomy = write_source(tmp_path, labels)
     data, run, store = (tmp_path / name for name in ("data", "run", "store"))
-    result, printed = run / "evaluation", ""
+    printed = ""
     for words in (
         ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
         ("train", "--recipe", CONFIG, "--dataset", data, "--base", base, "--out", run, *SETTINGS),
-        (
-            "evaluate",
-            run / "adapter",
-            "--dataset",
-            data,
-            "--base",
-            base,
-            "--out",
-            result,
-            "--no-steering",
-        ),
+        ("evaluate", run / "adapter", "--dataset", data, "--base", base, "--no-steering"),
         ("publish", run, "--store", store, "--force", "--reason", "it learnt for a second"),
     ):
         done = run_cli(*words)
@@ -113,11 +99,10 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
     assert decision.label == prediction["predicted"]
 
 
-@pytest.mark.parametrize("count", [77, ROOM])
-def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path, count: int) -> None:
-    labels = names(count)
+def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path) -> None:
+    labels = names(ROOM)
     source, taxonomy = write_source(tmp_path, labels)
-    base = make_tiny_encoder(tmp_path / "base", names(ROOM) * 9, vocab_size=700)
+    base = make_tiny_encoder(tmp_path / "base", labels * 9, vocab_size=700)
     data, run = tmp_path / "data", tmp_path / "run"
     settings = ("epochs=1", "max_message_tokens=64", "sublabel_weight=0", "mixed_precision=no")
     for words in (
@@ -133,5 +118,3 @@ def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path, count: int)
     manifest = load_adapter(run / "adapter")
     assert manifest.head is not None
     assert sorted(output.name for output in manifest.head.outputs) == sorted(labels)
-    lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
-    assert set(json.loads(lines[0])["logprobs"]) == set(labels)
