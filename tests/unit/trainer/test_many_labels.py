@@ -9,18 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.tiny_messages import FILLERS
-from tests.support.trainer_world import call, run_cli
+from tests.support.trainer_world import run_cli
 from tests.unit.trainer.conftest import make_tiny_base
-from worker.contract import decide_from_codes, load_adapter, verify_adapter
+from worker.contract import decide_from_codes, verify_adapter
 from worker.contract.store import find_adapter
 from worker.engine.model_files import load_encoders
 
 pytestmark = pytest.mark.slow
 
 CONFIG = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
-ENCODER = CONFIG.with_name("trainer-encoder.toml")
 ROOM = 150
 """The number of labels of the larger set: more than vLLM scores at once."""
 
@@ -97,24 +95,3 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
     decision = decide_from_codes(scores, codes, manifest.calibration.temperature)
     assert set(decision.scores) == set(labels)
     assert decision.label == prediction["predicted"]
-
-
-def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path) -> None:
-    labels = names(ROOM)
-    source, taxonomy = write_source(tmp_path, labels)
-    base = make_tiny_encoder(tmp_path / "base", labels * 9, vocab_size=700)
-    data, run = tmp_path / "data", tmp_path / "run"
-    settings = ("epochs=1", "max_message_tokens=64", "sublabel_weight=0", "mixed_precision=no")
-    for words in (
-        ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
-        (
-            *("train", "--recipe", ENCODER, "--dataset", data, "--base", base, "--out", run),
-            *(part for setting in (*settings, "onnx=int8") for part in ("--set", setting)),
-        ),
-        ("evaluate", run / "adapter", "--dataset", data, "--no-steering"),
-    ):
-        code, _, errors = call(*words)
-        assert code == 0, errors
-    manifest = load_adapter(run / "adapter")
-    assert manifest.head is not None
-    assert sorted(output.name for output in manifest.head.outputs) == sorted(labels)

@@ -33,7 +33,6 @@ from trainer.check.findings import (
 from trainer.cli.main import app
 from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset
 from worker.contract import Label, Taxonomy
-from worker.contract.redact import REDACTION
 
 pytestmark = pytest.mark.slow
 
@@ -77,14 +76,6 @@ def test_names_that_people_mix_up_are_told(left: str, right: str) -> None:
     finding = check_names(taxonomy)
     assert finding.verdict == "warn"
     assert [pair[:2] for pair in finding.figures["alike"]] == [[left, right]]
-
-
-def test_names_of_a_real_desk_are_not_alike() -> None:
-    names = ("billing_refund", "billing_fee_charged", "card_virtual_wallet", "card_lost_blocked")
-    good = Taxonomy("t", "1", "", tuple(Label(name, f"about {name}") for name in names))
-    assert check_names(good).verdict == "ok"
-    silent = Taxonomy("t", "1", "", (Label("refund", "x"), Label("login", "")))
-    assert check_names(silent).figures["without_description"] == ["login"]
 
 
 def test_copies_under_two_labels_fail_and_near_copies_are_listed() -> None:
@@ -182,13 +173,6 @@ def test_messages_over_the_budget_are_counted_by_the_real_tokenizer(
     assert verdicts([SHORT[0], LONG], taxonomy, tiny_base)[LENGTHS].verdict == "fail"
     found = verdicts([*SHORT, Example("e", " \u200b", "a")], taxonomy, tiny_base)[LENGTHS]
     assert (found.verdict, found.figures["empty_ids"]) == ("fail", ["e"])
-
-
-def test_lengths_are_those_after_redaction(tiny_base: Path, taxonomy: Taxonomy) -> None:
-    mail = Example("m", f"write to {'x' * 60}@example.com", "a")
-    assert verdicts([mail], taxonomy, tiny_base)[LENGTHS].figures["shortened"] == 1
-    found = verdicts([mail], taxonomy, tiny_base, redaction=REDACTION)[LENGTHS]
-    assert found.figures["shortened"] == 0
 
 
 def test_every_label_has_a_code_of_one_token_or_it_fails(

@@ -64,18 +64,3 @@ def test_what_people_write_is_read_in_both_forms(
     assert message.label == COMPOSED
     assert Taxonomy.from_dict({"name": "t", "version": "1", "labels": [
         {"name": APART}, {"name": "b"}]}).names[0] == APART  # fmt: skip
-
-
-@pytest.mark.parametrize("encoding", ["cp1252", "utf-8-sig", "utf-16"])
-def test_decisions_and_label_maps_are_read_in_any_encoding(
-    prepare: Prepare, complaints: list[Record], tmp_path: Path, encoding: str
-) -> None:
-    """As a spreadsheet saves them."""
-    row = decide(complaints[1], "relabel", COMPOSED, note="déjà vu")
-    lines = "".join(";".join(cells) + "\r\n" for cells in (HEADER, row))
-    (tmp_path / "q.csv").write_bytes(lines.encode(encoding))
-    table = tmp_path / "map.csv"
-    table.write_bytes(f"Réclamations;{COMPOSED};\r\nremboursé;refund;\r\n".encode(encoding))
-    made = prepare(complaints, "--decisions", tmp_path / "q.csv", "--label-map", table)
-    assert made.placed()[complaints[1][0]][1] == COMPOSED
-    assert made.record["decisions"]["made"][0]["note"] == "déjà vu"

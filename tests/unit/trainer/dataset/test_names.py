@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.trainer.dataset.conftest import Prepare, Record
-from trainer.dataset.folder import Dataset, write_dataset
 from trainer.dataset.names import NAME, load_names, replace_spans
-from trainer.dataset.near_duplicates import verify_disjoint
 from trainer.errors import BadInput
 from worker.contract.redact import PLACEHOLDERS
 
@@ -164,16 +162,3 @@ def test_a_dataset_says_that_its_names_were_redacted_and_by_what(
         assert not any(name in path.read_text(encoding="utf-8") for name in NAMES), path
     assert "**Serving does not redact names**" in made.text("report.md")
     assert "Serving does not redact names" in " ".join(made.printed.split())
-
-
-def test_two_datasets_are_compared_where_both_are_redacted_alike(
-    sealed: Dataset, tmp_path: Path
-) -> None:
-    splits = {"train": sealed.train, "validation": sealed.validation, "holdout": sealed.train[:5]}
-    redacted = write_dataset(
-        tmp_path / "names", name="n", taxonomy=sealed.taxonomy, splits=splits,
-        names_redaction={"by": "presidio-analyzer 2.2", "models": [], "mark": NAME},
-    )  # fmt: skip
-    with pytest.raises(BadInput, match="differently \\(redact names\\)"):
-        verify_disjoint(sealed, redacted, sealed.train[:5])
-    assert verify_disjoint(redacted, redacted, sealed.train[:5]).copies == 5

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from trainer.cli import start_command
 from trainer.cli.main import app
 from trainer.start import verdict
-from trainer.start.plan import Places, make_steps, recipe_text, validation_share
+from trainer.start.plan import recipe_text, validation_share
 from trainer.training.recipe import load_recipe
 from worker.contract import Taxonomy
 
@@ -221,14 +221,6 @@ def test_a_rare_label_that_the_instruction_lists_is_named(world: World) -> None:
     assert world.taxonomy.names == ("delivery", "refund")
 
 
-def test_any_number_of_answers_that_are_no_labels_is_left_out(world: World) -> None:
-    answers = [(label, message(label, at)) for label in WORDS for at in range(20)]
-    world.write_answers([*answers, *((f"answer {at}", f"message {at}") for at in range(300))])
-    said = world.succeed()
-    assert "300 rows left out: 300 answers of fewer than 10 different messages" in said
-    assert "answer 7" not in said
-
-
 def test_rows_that_will_be_dropped_and_spellings_of_one_label_are_told(world: World) -> None:
     forms = {3: str.upper, 7: lambda _: ""}
     world.write(change=lambda at, label: forms.get(at, str)(label))
@@ -277,13 +269,6 @@ def test_a_changed_file_is_named_and_nothing_is_replaced_unasked(world: World) -
     said = world.succeed("--again")
     assert len(world.ran) == 6
     assert "To do again: prepare, check, train, evaluate, duel, report." in said
-
-
-@pytest.mark.slow
-def test_a_changed_option_repeats_only_what_depends_on_it(world: World) -> None:
-    world.succeed()
-    assert "train now has --set seed=2" in world.succeed("--set", "seed=2", "--again")
-    assert [each[0] for each in world.ran] == ["train", "evaluate", "duel", "report"]
 
 
 def test_a_failed_step_keeps_its_code_and_is_done_next_time(
@@ -340,13 +325,3 @@ def test_the_recipe_for_any_number_of_messages_is_one(tmp_path: Path, messages: 
     assert recipe.kind == ("encoder" if messages >= 2000 else "embedding-linear")
     assert share < 0.2
     assert recipe.kind != "encoder" or share * messages >= 300
-
-
-def test_the_commands_name_the_folder_and_quote_it(tmp_path: Path) -> None:
-    from trainer.start.plan import Request
-
-    places = Places(tmp_path / "my first")
-    (recipe := tmp_path / "recipe.toml").touch()
-    steps = make_steps(Request(places, ["--input", "a"], [], recipe))
-    assert all("my first'" in step.command or "my first/" in step.command for step in steps)
-    assert len({step.result for step in steps}) == len(steps)
