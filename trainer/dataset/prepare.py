@@ -161,7 +161,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     cleaner = make_cleaner(settings)
     rows_read = sum(source.rows for source in sources) + findings.broken_rows
     repeated_rows = rows_read - len(rows) - findings.broken_rows
-    decided = {decision.id for decision in decisions}
+    decided = {decision.answer.id for decision in decisions}
     originals = {row.id: normalize(row.message) for row in rows if row.id in decided}
     cleaning = _clean(rows, findings, cleaner, on_progress)
     firsts = number_copies(rows)
@@ -292,10 +292,7 @@ def _read(
     if settings.label_map:
         table = read_label_map(settings.label_map, taxonomy.names)
         rows = map_labels(rows, table)
-    findings.notes += [
-        f"the label {found.written!r} was read as {found.label!r} in {rows_of(found.rows)}"
-        for found in match_spelling(rows, taxonomy.names)
-    ]
+    findings.notes += match_spelling(rows, taxonomy.names)
     if settings.split is SplitBy.TIME:
         refuse_mixed(rows)
         rows = latest_first(rows)

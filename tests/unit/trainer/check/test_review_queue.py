@@ -47,11 +47,11 @@ def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
     assert (row["message"], row["label"], row["suggested_label"]) == (ODD, "refund", "payment")
     assert row["decision"] == row["new_label"] == row["note"] == row["decided_by"] == ""
     decide(path, decision="relabel", new_label="payment", decided_by="Ann")
-    [decision], undecided = read_decisions(path, ("payment", "refund"))
-    assert (decision.id, decision.word, decision.new_label, decision.by, undecided) == (
+    [(answer, _)], undecided = read_decisions(path, ("payment", "refund"))
+    assert (answer.id, answer.decision, answer.new_label, answer.decided_by, undecided) == (
         "m1", "relabel", "payment", "Ann", 1,
     )  # fmt: skip
-    assert decision.message_sha256 == hashlib.sha256(ODD.encode()).hexdigest()
+    assert answer.message_sha256 == hashlib.sha256(ODD.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)"])

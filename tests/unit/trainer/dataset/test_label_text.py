@@ -54,7 +54,7 @@ def test_what_people_write_is_read_in_both_forms(
     (tmp_path / "map.csv").write_text(f"{APART}s,{APART}\n", encoding="utf-8")
     assert read_label_map(tmp_path / "map.csv", LABELS) == {f"{COMPOSED}s": COMPOSED}
     made = write_csv([decide(complaints[1], "relabel", APART)], "q.csv", HEADER)
-    assert read_decisions(made, LABELS)[0][0].new_label == COMPOSED
+    assert read_decisions(made, LABELS)[0][0].answer.new_label == COMPOSED
     cells = {"id": "a", "message_sha256": "b", "decision": "relabel", "new_label": APART}
     assert parse_answer(cells, "x:1").new_label == COMPOSED
     line = {"id": "a", "message": "Hello", "label": APART}
