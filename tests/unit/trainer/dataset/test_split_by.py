@@ -125,7 +125,7 @@ def test_by_time_nothing_that_was_learnt_is_later_than_the_first_held_out(
     assert near_across(found) == 0
     # All that came in the last 15 % is held out, near-duplicates of each other included.
     assert {row.id for row in found["holdout"]} == {f"t{n:03}" for n in range(306, 360)}
-    counts = prepared.counts
+    counts = prepared.facts["counts"]
     left_out = counts["holdout_copies_removed"]["near"] + counts["near_validation_removed"]
     assert left_out > 10
     assert sum(map(len, found.values())) + left_out == len(export)
@@ -179,7 +179,7 @@ def test_a_copy_that_comes_again_is_the_later_one(split: Splitter, export: list[
     ids = {side: {example.id for example in prepared.splits[side]} for side in SPLITS}
     assert "late" in ids["holdout"]
     assert not any({"t000", "t001", "late2", "early2"} & some for some in ids.values())
-    assert prepared.counts["out_of_time_removed"] == 1
+    assert prepared.facts["counts"]["out_of_time_removed"] == 1
 
 
 def test_a_rare_language_is_in_every_part_in_its_share(
@@ -191,19 +191,17 @@ def test_a_rare_language_is_in_every_part_in_its_share(
         for n, message in enumerate(unlike_messages(6, seed=9))
     ]
     prepared = split([*plain, *rare], SplitBy.RANDOM, "language")
-    assert prepared.split is not None
-    assert min(prepared.split["languages"]["fr"].values()) >= 1
-    assert missing_languages(prepared.split) == []
+    assert min(prepared.facts["split"]["languages"]["fr"].values()) >= 1
+    assert missing_languages(prepared.facts["split"]) == []
     for label in LABELS:
         held = sum(example.label == label for example in prepared.splits["holdout"])
         assert abs(held - 0.15 * 82) < 4
 
     prepared = split([*plain, *rare[:2]], SplitBy.RANDOM, "language")
-    assert prepared.split is not None
-    [(name, lacking)] = missing_languages(prepared.split)
+    [(name, lacking)] = missing_languages(prepared.facts["split"])
     assert name == "fr"
     assert lacking
-    told = list(split_sentences({"split": prepared.split, "counts": prepared.counts}))
+    told = list(split_sentences(prepared.facts))
     assert told[-1].startswith("Warning: fr has 2 messages and none in ")
 
 
