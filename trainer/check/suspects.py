@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.check.findings import SUBLABELS, SUSPECTS, Finding, grade
+from trainer.check.findings import SUBLABELS, SUSPECTS, Finding, Verdict, grade
 from trainer.dataset.folder import Example
 from trainer.statistics.label_errors import wrong_share
 from worker.contract.text import normalize
@@ -481,13 +481,8 @@ def check_sublabels(
         advice.append(f"Ask the owner of the taxonomy: {pairs}.")
     if several:
         advice.append(f"Put each sublabel under one label: {', '.join(sorted(several)[:4])}.")
-    return Finding(
-        SUBLABELS,
-        "warn" if misplaced or several else "ok",
-        ", ".join(words),
-        " ".join(advice),
-        figures,
-    )
+    verdict: Verdict = "warn" if advice else "ok"
+    return Finding(SUBLABELS, verdict, ", ".join(words), " ".join(advice), figures)
 
 
 def assign_sublabel_folds(examples: Sequence[Example]) -> NDArray[np.int64]:
