@@ -19,9 +19,7 @@ from worker.engine.model_files import load_encoders
 pytestmark = pytest.mark.slow
 
 CONFIG = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
-ROOM = 150
-"""The number of labels of the larger set: more than vLLM scores at once."""
-
+COUNT = 77
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 
 
@@ -33,15 +31,9 @@ SETTINGS = [
 ]
 
 
-def names(count: int) -> list[str]:
-    """Return made-up words, which are labels and also occur in their messages."""
-    return [f"{SYLLABLES[at % 70]}{SYLLABLES[(at * 7 + at // 70) % 70]}" for at in range(count)]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a base whose tokenizer has several hundred tokens that do not start a word."""
-    return make_tiny_base(tmp_path_factory.mktemp("base"), names(ROOM) * 9, vocab_size=700)
+# Made-up words, which are labels and also occur in their messages.
+NAMES = [f"{SYLLABLES[at % 70]}{SYLLABLES[(at * 7 + at // 70) % 70]}" for at in range(150)]
+LABELS = NAMES[:COUNT]
 
 
 def write_source(folder: Path, labels: list[str]) -> tuple[Path, Path]:
@@ -61,13 +53,12 @@ def write_source(folder: Path, labels: list[str]) -> tuple[Path, Path]:
     return source, taxonomy
 
 
-@pytest.mark.parametrize("count", [77, pytest.param(ROOM, marks=pytest.mark.long)])
-def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
+def test_many_labels_go_all_the_way(tmp_path: Path) -> None:
     """A worker's tokenizer reads each code as its token, a decision has every label, and the output
     has no message text."""
-    labels = names(count)
-    assert len(set(labels)) == count
-    source, taxonomy = write_source(tmp_path, labels)
+    # A tokenizer with several hundred tokens that do not start a word.
+    base = make_tiny_base(tmp_path / "base", NAMES * 9, vocab_size=700)
+    source, taxonomy = write_source(tmp_path, LABELS)
     data, run, store = (tmp_path / name for name in ("data", "run", "store"))
     printed = ""
     for words in (
@@ -86,12 +77,12 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
         assert not [row for row in csv.DictReader(file) if row["message"] in printed]
     manifest = verify_adapter(find_adapter(store).directory, base, load_encoders(base))
     codes = manifest.codes
-    assert len({code.token_id for code in codes.values()}) == count
-    assert len({code.text for code in codes.values()}) == count
+    assert len({code.token_id for code in codes.values()}) == COUNT
+    assert len({code.text for code in codes.values()}) == COUNT
     assert any(len(code.text) > 1 for code in codes.values())
     lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     prediction = json.loads(lines[0])
     scores = {codes[label].token_id: score for label, score in prediction["logprobs"].items()}
     decision = decide_from_codes(scores, codes, manifest.calibration.temperature)
-    assert set(decision.scores) == set(labels)
+    assert set(decision.scores) == set(LABELS)
     assert decision.label == prediction["predicted"]
