@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -287,17 +286,6 @@ def test_a_wrong_input_is_one_line_and_code_2(run: Path, arguments: str, problem
     assert not (run / "cost.json").exists()
 
 
-def test_of_several_engines_one_is_chosen(run: Path) -> None:
-    measure(run, vllm=90.0, transformers=20.0)
-    for options, problem in (
-        (("--engine", "vlm"), "has no engine 'vlm': choose one of vllm, transformers"),
-        ((), "measured vllm (90 messages/s), transformers (20 messages/s): choose the one"),
-    ):
-        code, _, err = cost(run, "--inputs", TEMPLATE, *options, **TOKENS)
-        assert code == 2
-        assert problem in err
-
-
 # The hosted model's tokens.
 
 
@@ -390,16 +378,6 @@ def test_a_replica_that_cannot_carry_the_volume_it_would_need_never_pays() -> No
 
 
 # The file of prices.
-
-
-def test_the_prices_file_is_sound_and_every_machine_of_the_template_is_in_it() -> None:
-    prices = read_prices(PRICES, dt.datetime.now(dt.UTC).date())
-    assert len(prices) >= 5
-    template = tomllib.loads(TEMPLATE.read_text())
-    named = [template["serving_machine"], template["training_machine"]]
-    for row in template["serving"]:
-        named += row["machine"] if isinstance(row["machine"], list) else [row["machine"]]
-    assert set(named) <= set(prices)
 
 
 MACHINE = {

@@ -26,42 +26,21 @@ EASY = tuple(word for rule in RULES for word in ("--set", rule))
 def run(
     world: World,
     evaluated: tuple[Path, dict[str, Any]],
-    encoder_run: Path,
     sealed: Dataset,
     tiny_encoder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Return a run of the tiny adapter with an evaluation, and a duel with an encoder."""
+    """Return a run of the tiny adapter with an evaluation and a duel."""
     run = tmp_path_factory.mktemp("what") / "run"
     shutil.copytree(world.adapter, run / "adapter")
     shutil.copytree(evaluated[0], run / "evaluation")
-    encoder = run.parent / "encoder"
-    shutil.copytree(encoder_run, encoder)
-    code, _, error = call(
-        *("evaluate", encoder / "adapter", "--dataset", sealed.directory, "--json"),
-    )
-    assert code == 0, error
     code, _, error = call(
         *("duel", run / "adapter", "--dataset", sealed.directory, "--base", world.base, "--json"),
         *("--evaluation", run / "evaluation", "--no-base-prompted"),
-        *("--embeddings", tiny_encoder, "--against", encoder),
+        *("--embeddings", tiny_encoder),
     )
     assert code == 0, error
     return run
-
-
-def test_an_encoder_that_took_part_is_published(run: Path, tmp_path: Path) -> None:
-    code, record, error = call(
-        *("publish", run, "--store", tmp_path / "store", "--what", "tiny-encoder", "--json", *EASY)
-    )
-    assert code == 0, error
-    assert record["outcome"] == "published"
-    found = find_adapter(tmp_path / "store")
-    assert load_adapter(found.directory).kind == "encoder"
-    assert sorted(path.name for path in found.directory.iterdir()) == [
-        *("config.json", "head.safetensors", "manifest.json", "model.int8.onnx", "model.onnx"),
-        *("model.safetensors", "tokenizer.json"),
-    ]
 
 
 def test_a_baseline_of_embeddings_becomes_a_model_and_is_judged(

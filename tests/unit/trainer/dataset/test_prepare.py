@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.trainer_world import call, parse
+from tests.support.trainer_world import parse
 from tests.unit.trainer.dataset.conftest import Prepare, Record, Run, WriteCsv
 from trainer.dataset import prepare as prepare_module
 from trainer.dataset.folder import SPLITS, Row, number_copies
@@ -25,14 +25,6 @@ def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_labe
     every = (*dataset.train, *dataset.validation, *made.held())
     assert sorted((each.id, each.message, each.label) for each in every) == sorted(records)
     assert dataset.digest[:16] in made.printed
-
-
-def test_the_json_result_stands_alone_on_standard_output(
-    write_csv: WriteCsv, records: list[Record], taxonomy: Path, tmp_path: Path
-) -> None:
-    words = ("prepare", "--input", write_csv(records), "--taxonomy", taxonomy, "--json")
-    code, told, _ = call(*words, "--out", tmp_path / "out")
-    assert (code, told["counts"]["rows_read"]) == (0, len(records))
 
 
 def test_every_row_read_is_accounted_for(

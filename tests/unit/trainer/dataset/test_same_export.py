@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,46 +82,6 @@ def test_files_and_formats_are_not_what_a_dataset_is(
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
     assert one.dataset.digest == two.dataset.digest == prepare(path).dataset.digest
     assert [source["name"] for source in two.record["sources"]] == ["b.csv", "a.csv"]
-
-
-FINE_TUNES: dict[str, Callable[[str, str], dict[str, Any]]] = {
-    "OpenAI": lambda asked, label: {
-        "messages": [
-            {"role": "system", "content": "Sort."},
-            {"role": "user", "content": asked},
-            {"role": "assistant", "content": json.dumps({"category": label}), "weight": 1},
-        ]
-    },
-    "Gemini": lambda asked, label: {
-        "systemInstruction": {"parts": [{"text": "Sort."}]},
-        "contents": [
-            {"role": "user", "parts": [{"text": asked}]},
-            {"role": "model", "parts": [{"text": label}]},
-        ],
-    },
-    "Bedrock": lambda asked, label: {
-        "schemaVersion": "bedrock-conversation-2024",
-        "system": [{"text": "Sort."}],
-        "messages": [
-            {"role": "user", "content": [{"text": asked}]},
-            {"role": "assistant", "content": [{"text": label}]},
-        ],
-    },
-    "prompts": lambda asked, label: {
-        "prompt": f"Sort this.\n\n{asked}\n\n###\n\n",
-        "completion": f" {label}",
-    },
-}
-
-
-@pytest.mark.parametrize("form", FINE_TUNES)
-def test_a_fine_tunes_file_makes_the_dataset_that_its_messages_make(
-    prepare: Prepare, records: list[Record], tmp_path: Path, form: str
-) -> None:
-    lines = [{"id": id_} | FINE_TUNES[form](asked, label) for id_, asked, label in records]
-    path = tmp_path / "chats.jsonl"
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    assert parts(prepare(records)) == parts(prepare(path))
 
 
 def test_shuffled_decisions_make_the_same_dataset(

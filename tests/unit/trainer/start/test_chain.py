@@ -135,9 +135,3 @@ def test_two_cannot_work_in_one_folder(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
-
-
-def test_an_unreadable_state_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "start.json").write_text("{")
-    with pytest.raises(BadInput, match=r"start\.json is not JSON.*clerk-trainer start"):
-        Folder(tmp_path)
