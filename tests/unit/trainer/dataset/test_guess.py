@@ -26,7 +26,7 @@ MESSAGES = rows(60)
 def test_names_in_many_languages_are_known(names: tuple[str, ...]) -> None:
     lines = [(id_, f"2026-05-{at % 28 + 1:02}", *rest) for at, (id_, *rest) in enumerate(MESSAGES)]
     guess = guess_columns(read_table(to_csv([names, *lines]).encode(), "x.csv"))
-    assert guess.ambiguous == []
+    assert guess.candidates == {}
     found = [guess.id, guess.time, guess.message, guess.label]
     assert [each and each.column for each in found] == list(names)
 
