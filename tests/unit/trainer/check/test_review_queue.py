@@ -13,7 +13,6 @@ from trainer.check.run import COLUMNS, write_queue
 from trainer.check.suspects import Suspect
 from trainer.dataset.folder import Example
 from trainer.dataset.labels import read_decisions
-from trainer.errors import BadInput
 
 ODD = 'Zwei\nZeilen, "Anführung"; ein Komma, 日本語 🙏'
 
@@ -68,18 +67,6 @@ def test_no_cell_is_run_as_a_formula(tmp_path: Path, start: str) -> None:
     assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
 
 
-def test_a_queue_that_somebody_filled_in_is_not_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "queue.csv"
-    write_queue(path, [suspect(1)], update=False)
-    write_queue(path, [suspect(1), suspect(2)], update=False)
-    assert len(read(path)) == 2
-    decide(path, note="ask Ann")
-    before = path.read_bytes()
-    with pytest.raises(BadInput, match=r"queue.csv: has 1 rows with decisions.*--update"):
-        write_queue(path, [suspect(3)], update=False)
-    assert path.read_bytes() == before
-
-
 def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
     path = tmp_path / "queue.csv"
     write_queue(path, [suspect(1), suspect(2)], update=False)
@@ -98,20 +85,3 @@ def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
     ]
     assert rows[2]["message"] == ODD
     assert rows[2]["reason"] == "decided earlier; no longer suspected"
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"a,b\n1,2\n", "no column 'id', 'message_sha256', .*; or name another --queue"),
-        ((",".join(COLUMNS) + '\n1,2,"a\n').encode(), "a quote that is not closed"),
-    ],
-)
-def test_another_file_in_the_queue_s_place_is_left_alone(
-    tmp_path: Path, content: bytes, problem: str
-) -> None:
-    path = tmp_path / "queue.csv"
-    path.write_bytes(content)
-    with pytest.raises(BadInput, match=problem):
-        write_queue(path, [suspect(1)], update=True)
-    assert path.read_bytes() == content

@@ -86,7 +86,7 @@ def test_a_pair_at_the_threshold_is_never_missed() -> None:
     assert tried > 50
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 1, 0)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
 def test_a_group_is_named_by_its_smallest_member(order: tuple[int, ...]) -> None:
     text = "where is the parcel that i have ordered from you last week"
     chain = [text, f"{text} please", f"{text} please tell me"]
