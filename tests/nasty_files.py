@@ -240,7 +240,7 @@ def _parquet() -> bytes:
     from pyarrow import parquet
 
     ids, messages, labels = (list(column) for column in zip(*ROWS, strict=True))
-    messages[0] = labels[1] = None  # type: ignore[call-overload]
+    messages[0] = labels[1] = None
     data = io.BytesIO()
     parquet.write_table(pa.table({"id": ids, "message": messages, "label": labels}), data)
     return data.getvalue()

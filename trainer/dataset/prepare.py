@@ -71,7 +71,7 @@ from trainer.dataset.people import (
     teacher_label_lines,
 )
 from trainer.dataset.readers import Source, read_source
-from trainer.dataset.report import describe_split, render_report
+from trainer.dataset.report import describe_split
 from trainer.dataset.settings import (
     ConflictPolicy,
     OnBroken,
@@ -604,7 +604,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return [*named, f"and {len(rows) - _MEMBERS} more"] if len(rows) > _MEMBERS else named
 
 
-SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
+SURPLUS, CONFLICTS = "surplus.jsonl", "conflicts.csv"
 UNLABELLED = "unlabelled.csv"
 
 
@@ -645,8 +645,6 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             extra_files=extra,
             **prepared.facts,
         )
-        text = render_report(dataset.record, dataset.digest)
-        write_atomically(directory / REPORT, text.encode("utf-8"))
     return replace(dataset, directory=settings.out)
 
 

@@ -73,7 +73,6 @@ def test_decisions_are_persons_labels_by_their_guideline(
     }
     origins = ("export", "person", "person, guideline 4")
     assert counted(made, *origins) == dict(zip(origins, (118, 1, 1), strict=True))
-    assert "## Where labels come from" in made.text("report.md")
     assert "label_sources" not in prepare(records).record
     assert made.placed()[records[2][0]][1] == records[2][2]  # an opinion is no decision
 

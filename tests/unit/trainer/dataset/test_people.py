@@ -105,9 +105,8 @@ def test_no_teachers_label_judges(make: Make) -> None:
     assert all(said[each.id] == each.label for each in found.pool)
     assert 20 <= len(found.pool) <= 60  # about 15 % of 270
     assert len(found.pool) + len(made.train) == 270
-    report = made.text("report.md")
-    assert f"Labels by people judge: {len(held)} are held out" in report
-    assert "| by a teacher, set aside |" in report
+    assert f"Labels by people judge: {len(held)} are held out" in made.printed
+    assert "by a teacher, set aside: " in " ".join(made.printed.split())
 
 
 def test_with_many_decisions_some_are_learned(make: Make) -> None:
@@ -193,7 +192,7 @@ def test_decisions_on_doubtful_messages_judge_with_a_warning_if_there_are_no_oth
     taught = teach(rows)
     made = make([*decide(rows[:60], taught, drawn="chosen"), *taught[60:]])
     assert len(judging(made)) == 60
-    assert "Warning: 60 of the messages that judge were chosen" in made.text("report.md")
+    assert "Warning: 60 of the messages that judge were chosen" in made.printed
     # No sample, no help by the teacher.
     assert not {TEACHER_POOL, TEACHER_LABELS} & set(made.record["extra_files"])
     assert read_taught(made.dataset) is None
@@ -275,4 +274,4 @@ def test_nothing_is_set_aside_where_the_teachers_answers_are_not_known(make: Mak
     assert len(made.train) >= 200
     assert not {TEACHER_POOL, TEACHER_LABELS} & set(made.record["extra_files"])
     told = f"What the teacher said about {len(made.held())} held-out messages is not"
-    assert told in made.text("report.md")
+    assert told in made.printed

@@ -12,6 +12,7 @@ from tests.unit.trainer.dataset.conftest import Prepare, Record, Run, WriteCsv
 from trainer.dataset import prepare as prepare_module
 from trainer.dataset.folder import SPLITS, Row, number_copies
 from trainer.dataset.prepare import dedupe_exact
+from trainer.dataset.report import count_removed
 from trainer.dataset.settings import ConflictPolicy, declared_options, settings_of
 
 
@@ -30,7 +31,7 @@ def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_labe
 def test_every_row_read_is_accounted_for(
     prepare: Prepare, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    """The counts of a messy export add up to the rows that were read, and so do the report's."""
+    """The counts of a messy export add up to the rows that were read, and so do the reasons."""
     _, message, label = records[0]
     messy = [
         *records,
@@ -51,11 +52,8 @@ def test_every_row_read_is_accounted_for(
     assert counts["holdout_copies_removed"]["near"] == 61
     gone = 1 + 1 + 1 + 2 + 61 + sum(counts["surplus"].values())
     assert gone + sum(counts["splits"].values()) == len(messy) + 60
-    fates = made.text("report.md").split("## What became of them")[1].split("## Cleaning")[0]
-    cells = [line.split("|")[2].strip().replace(",", "") for line in fates.splitlines()
-             if line.endswith(" |")]  # fmt: skip
-    numbers = [int(cell) for cell in cells if cell.isdigit()]
-    assert numbers[0] == sum(numbers[1:]) == len(messy) + 60
+    assert counts["rows_read"] == len(messy) + 60
+    assert sum(count_removed(counts).values()) + sum(counts["splits"].values()) == len(messy) + 60
 
 
 def test_rewordings_of_a_message_stay_in_one_split(prepare: Prepare, records: list[Record]) -> None:
@@ -94,7 +92,6 @@ def test_a_form_is_in_one_split_and_told_of(
     assert made.counts["templates"] == {
         "templates": templates, "messages": 6 * templates, "largest": 6,
     }  # fmt: skip
-    assert f"{6 * templates} of them follow {templates} templates" in made.text("report.md")
 
 
 def test_what_the_cap_leaves_out_is_kept_beside(prepare: Prepare, records: list[Record]) -> None:
@@ -131,21 +128,18 @@ def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
     assert made.counts["redacted"] == {"mail": len(records)}
 
 
-def test_the_report_says_that_serving_does_not_strip(
-    prepare: Prepare, records: list[Record]
-) -> None:
+def test_it_is_said_that_serving_does_not_strip(prepare: Prepare, records: list[Record]) -> None:
     signed = [(id_, f"{message}\n-- \nAnn {id_}", label) for id_, message, label in records]
     made = prepare(signed, "--strip-signatures")
     assert {line["instruction"] for line in made.lines("train")} < {row[1] for row in records}
     assert made.counts["cleaned"]["signature stripped"] == len(records)
-    assert "Serving does not strip signatures" in made.text("report.md")
+    assert "Serving does not strip signatures" in " ".join(made.printed.split())
 
 
-def test_the_report_holds_no_message(prepare: Prepare, records: list[Record]) -> None:
-    """report.md and dataset.json are passed on; both name rows by id."""
+def test_the_manifest_holds_no_message(prepare: Prepare, records: list[Record]) -> None:
+    """It is passed on, and names rows by id."""
     made = prepare([*records, ("con", records[0][1], "payment")])
-    for name in ("report.md", "dataset.json"):
-        assert not any(message in made.text(name) for _, message, _ in records)
+    assert not any(message in made.text("dataset.json") for _, message, _ in records)
 
 
 def test_an_interrupt_leaves_nothing_behind(
@@ -161,7 +155,7 @@ def test_an_interrupt_leaves_nothing_behind(
     def stop(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare_module, "render_report", stop)
+    monkeypatch.setattr(prepare_module, "write_dataset", stop)
     assert run(path).exit_code == 130
     assert sorted(tmp_path.iterdir()) == before
 
