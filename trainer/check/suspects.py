@@ -313,7 +313,7 @@ def doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> N
     # are few. With 1 in 50 planted, recall was 91 % without and 97 % with it (precision 73, 65 %).
     doubt = 1 - probabilities[np.arange(len(labels)), labels]
     certain = (probabilities.argmax(axis=1) != labels) & (doubt > CERTAIN)
-    return np.asarray(flagged, dtype=np.bool_) | certain
+    return np.asarray(flagged | certain, dtype=np.bool_)
 
 
 def find_suspects(
