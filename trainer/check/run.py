@@ -85,7 +85,7 @@ def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int
 def refuse_overwriting(path: Path, *, update: bool) -> dict[tuple[str, str], Mapping[str, str]]:
     """Return the rows of an existing queue in which a reviewer wrote something, by id and text
     digest. Raises BadInput if there are some and ``update`` is false."""
-    kept = {}
+    kept: dict[tuple[str, str], Mapping[str, str]] = {}
     if path.exists():
         try:
             file = read_review(path, (*IDENTITY, *BY_HAND))

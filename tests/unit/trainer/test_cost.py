@@ -37,7 +37,7 @@ from trainer.teacher.prompt import make_prompt, make_question
 
 CONFIG = Path(__file__).parents[3] / "config"
 TEMPLATE, PRICES = CONFIG / "cost.toml", CONFIG / "prices.toml"
-TOKENS: dict[str, object] = {"input_tokens_per_message": 87.5, "output_tokens_per_message": 9}
+TOKENS: dict[str, Any] = {"input_tokens_per_message": 87.5, "output_tokens_per_message": 9}
 NEEDED = TOKENS | {"training_hours": 2, "messages_per_s": 50}
 """What a run would have measured."""
 

@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 def _entries() -> list[Entry]:
     page = (ROOT / "docs" / "messy-files.md").read_text(encoding="utf-8")
     return [
-        Entry(name, said.replace("\\|", "|").split("<br>") if said.strip() else [], refused)
+        Entry(name, said.replace("\\|", "|").split("<br>") if said.strip() else [], bool(refused))
         for refused, part in enumerate(page.split("\n## Refused"))
         for name, said in re.findall(r"^\| `(\S+)` \| .*? \| (.*?) ?\|$", part, re.MULTILINE)
     ]

@@ -152,7 +152,7 @@ def test_an_interrupt_leaves_nothing_behind(
     path = write_csv(records)
     before = sorted(tmp_path.iterdir())
 
-    def stop(*_: object) -> str:
+    def stop(*_: object, **__: object) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prepare_module, "write_dataset", stop)

@@ -222,7 +222,7 @@ def test_a_rare_label_that_the_instruction_lists_is_named(world: World) -> None:
 
 
 def test_rows_that_will_be_dropped_and_spellings_of_one_label_are_told(world: World) -> None:
-    forms = {3: str.upper, 7: lambda _: ""}
+    forms: dict[int, Callable[[str], str]] = {3: str.upper, 7: lambda _: ""}
     world.write(change=lambda at, label: forms.get(at, str)(label))
     said = world.succeed()
     assert "60 rows; left out: 3 without a label" in said
