@@ -74,26 +74,6 @@ def test_a_wrong_label_on_four_near_copies_is_found() -> None:
     assert np.mean(after) >= 0.8
 
 
-def test_a_cluster_lies_in_one_fold_and_classes_are_shared_out() -> None:
-    random = np.random.default_rng(0)
-    targets = random.integers(0, 11, 600)
-    clusters = np.where(
-        random.random(600) < 0.3, random.integers(0, 40, 600), 1000 + np.arange(600)
-    )
-    for seed in range(3):
-        folds = assign_folds(targets, clusters, seed)
-        assert all(len(set(folds[clusters == cluster])) == 1 for cluster in set(clusters))
-        counts = np.array(
-            [np.bincount(folds[targets == target], minlength=5) for target in range(11)]
-        )
-        assert np.ptp(counts, axis=1).max() <= 4
-        assert np.ptp(counts.sum(axis=0)) <= 12
-        assert np.array_equal(folds, assign_folds(targets, clusters, seed))
-    assert not np.array_equal(
-        assign_folds(targets, clusters, 1), assign_folds(targets, clusters, 2)
-    )
-
-
 @pytest.mark.parametrize("sizes", [{0: [15], 1: [15]}, {0: [50]}, {at: [1, 1] for at in range(9)}])
 def test_fewer_clusters_or_rows_than_folds_are_dealt_out_too(sizes: dict[int, list[int]]) -> None:
     targets = [target for target, members in sizes.items() for size in members for _ in range(size)]
@@ -146,22 +126,6 @@ def by_customer(seed: int) -> tuple[list[Example], dict[str, int], set[str]]:
             customer |= dict.fromkeys((one.id for one in group), number * len(NAMES) + place)
             examples += group
     return examples, customer, wrong
-
-
-def test_wrong_labels_on_a_customers_messages_are_found() -> None:
-    """Simulated with known truth, five times. The messages are not near-duplicates, so without
-    groups they are in several folds and confirm each other."""
-    before, after = [], []
-    for seed in range(5):
-        examples, customer, wrong = by_customer(seed)
-        alone = number_clusters(examples)
-        assert len(set(alone)) == len(examples)
-        together = number_clusters(examples, customer)
-        assert len(set(together)) == len(set(customer.values()))
-        before.append(share_found(examples, wrong, alone))
-        after.append(share_found(examples, wrong, together))
-    assert np.mean(before) <= 0.3
-    assert np.mean(after) >= 0.8
 
 
 def test_a_chain_of_near_copies_and_groups_is_one() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.trainer_world import call
 from tests.unit.trainer.dataset.conftest import LABELS, Made, Prepare, Refused, unlike_messages
 from tests.unit.trainer.training.test_encoder import linear_recipe
 from trainer.artifacts.evaluation import Answer as Answered
@@ -233,19 +232,6 @@ def test_the_order_of_lines_changes_nothing(make: Make) -> None:
     taught = teach(rows)
     given = [*decide(rows[:50], taught), *taught[50:]]
     assert make(given).dataset.digest == make(given[::-1]).dataset.digest
-
-
-def test_how_many_more_decisions_it_takes(tmp_path: Path, taxonomy: Path) -> None:
-    rows = messages(200)
-    taught = teach(rows)
-    export = write(tmp_path / "e.jsonl", [*decide(rows[:50], taught), *taught[50:]])
-    _, found, _ = call(
-        *("prepare", "--input", export, "--taxonomy", taxonomy, "--out", tmp_path / "d", "--json")
-    )
-    (line,) = [each for each in found["can_show"] if each.startswith("Decisions on about")]
-    assert "more messages, drawn at random, would make" in line
-    # A promise is not said to be provable on labels that are a teacher's.
-    assert not any("embedding-linear" in each for each in found["can_show"])
 
 
 def test_folds_of_a_teachers_labels_prove_no_promise(make: Make) -> None:

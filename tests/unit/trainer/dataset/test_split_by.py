@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,6 @@ from trainer.dataset.prepare import Prepared, build, write_prepared
 from trainer.dataset.readers import read_time
 from trainer.dataset.report import missing_languages, split_sentences
 from trainer.dataset.settings import ColumnNames, ConflictPolicy, PrepareSettings, SplitBy
-from trainer.dataset.split import assign_balanced
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 
@@ -203,23 +202,6 @@ def test_a_rare_language_is_in_every_part_in_its_share(
     assert lacking
     told = list(split_sentences(prepared.facts))
     assert told[-1].startswith("Warning: fr has 2 messages and none in ")
-
-
-def test_languages_keep_their_share_of_each_label() -> None:
-    """Label and language are stratified together if there are enough messages, not separately."""
-    strata = {}
-    for n in range(1000):
-        label, language = "ab"[n % 2], "de" if (n % 2 == 0) == (n % 10 < 8) else "en"
-        strata[f"k{n:04}"] = [(label,), (language,), (label, language)]
-    order = {key: f"{random.Random(key).random()}" for key in strata}
-    splits = assign_balanced(
-        [[key] for key in strata], strata,
-        validation_share=0.08, holdout_share=0.15, order=order.__getitem__,
-    )  # fmt: skip
-    whole = Counter(some[2] for some in strata.values())
-    held = Counter(strata[key][2] for key, side in splits.items() if side == "holdout")
-    for stratum, total in whole.items():
-        assert abs(held[stratum] - 0.15 * total) <= 1.5
 
 
 def test_the_manifest_and_the_output_say_how_it_was_split(
