@@ -157,7 +157,7 @@ def measure(run: Path, **engines: float) -> None:
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(evaluation))
 
 
-def cost(*arguments: object, prices: Path | None = PRICES, **sets: object) -> tuple[int, str, str]:
+def cost(*arguments: object, prices: Path | None = PRICES, **sets: Any) -> tuple[int, str, str]:
     words = [*arguments, *(() if prices is None else ("--prices", prices))]
     words += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
     done = CliRunner().invoke(app, ["cost", *map(str, words)], env={"COLUMNS": "200"})
@@ -165,7 +165,7 @@ def cost(*arguments: object, prices: Path | None = PRICES, **sets: object) -> tu
     return done.exit_code, done.stdout, done.stderr
 
 
-def found(*arguments: object, **sets: object) -> dict[str, Any]:
+def found(*arguments: object, **sets: Any) -> dict[str, Any]:
     code, out, err = cost(*arguments, "--json", **sets)
     assert code == 0, err
     record: dict[str, Any] = json.loads(out)
