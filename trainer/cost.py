@@ -80,9 +80,10 @@ def compute_cost(given: CostInputs) -> Cost:
     else:
         messages = planned.break_even_days / DAYS_PER_MONTH * given.messages_per_month
     pays_from, pays_reason = _pays_from(given)
+    training, labelling = _one_off(given)
     return Cost(
-        training=given.training_hours * given.training_price_per_hour,
-        labelling=given.labelling_hours * given.labelling_rate_per_hour,
+        training=training,
+        labelling=labelling,
         per_thousand_messages=1000 * _replica_month(given) / _capacity(given),
         hosted_per_thousand=1000 * _hosted(given),
         planned=planned,
@@ -151,10 +152,7 @@ def at_volume(given: CostInputs, messages: float) -> Volume:
     replicas = max(given.replicas, math.ceil(messages / _capacity(given)))
     serving = replicas * _replica_month(given)
     hosted = messages * _hosted(given)
-    one_off = (
-        given.training_hours * given.training_price_per_hour
-        + given.labelling_hours * given.labelling_rate_per_hour
-    )
+    one_off = sum(_one_off(given))
     saving = hosted - serving
     return Volume(
         messages_per_month=messages,
@@ -198,6 +196,14 @@ def _pays_from(given: CostInputs) -> tuple[float | None, str | None]:
             "needs more throughput, a cheaper machine or a higher utilisation"
         )
     return given.replicas * meets, None
+
+
+def _one_off(given: CostInputs) -> tuple[float, float]:
+    """Return the cost of training and of labelling."""
+    return (
+        given.training_hours * given.training_price_per_hour,
+        given.labelling_hours * given.labelling_rate_per_hour,
+    )
 
 
 def _replica_month(given: CostInputs) -> float:

@@ -53,17 +53,12 @@ UNITS: Mapping[str, str] = {
 }
 _SINGLE = ("utilisation", "replicas", "messages_per_month")
 """Inputs that are chosen, not known badly: no range."""
-_HIGH_IS_GOOD = (
-    "messages_per_s",
-    "hosted_price_per_million_input_tokens",
-    "hosted_price_per_million_output_tokens",
-    "input_tokens_per_message",
-    "output_tokens_per_message",
-)
 _HOSTED_PRICES = (
     "hosted_price_per_million_input_tokens",
     "hosted_price_per_million_output_tokens",
 )
+_TOKENS = ("input_tokens_per_message", "output_tokens_per_message")
+_HIGH_IS_GOOD = ("messages_per_s", *_HOSTED_PRICES, *_TOKENS)
 _MACHINES = {
     "serving_machine": "serving_price_per_hour",
     "training_machine": "training_price_per_hour",
@@ -81,8 +76,7 @@ _OTHERS = (
 )
 _MEASURED = {
     "training_hours": TRAINING.name,
-    "input_tokens_per_message": f"{DUEL_FOLDER}/{DUEL.name}",
-    "output_tokens_per_message": f"{DUEL_FOLDER}/{DUEL.name}",
+    **dict.fromkeys(_TOKENS, f"{DUEL_FOLDER}/{DUEL.name}"),
     "messages_per_s": f"{EVALUATION_FOLDER}/{EVALUATION.name}",
 }
 _FLAG = "flag --set"
@@ -206,7 +200,9 @@ def _read_given(file: Path | None, sets: Sequence[str]) -> Given:
     if file is not None:
         found = read_toml(file, "copy config/cost.toml and edit it")
         given |= {key: (value, f"file {file}") for key, value in found.items()}
-    given |= {key: (value, _FLAG) for key, value in _from_sets(sets)}
+    for flag in sets:
+        key, text = split_assignment(flag, "--set", error=BadInput)
+        given[key] = toml_value(text), _FLAG
     for key, (_, source) in given.items():
         if key not in UNITS and key not in _OTHERS:
             known = ", ".join((*UNITS, *_OTHERS))
@@ -296,7 +292,7 @@ def _hosted_prices(given: Given, currency: str) -> Given:
             f"{source}: hosted_model: its price is in USD, and currency is {currency}: use USD, or "
             "give hosted_price_per_million_input_tokens and ..._output_tokens"
         )
-    discount = _span(given, "hosted_discount", None).value if "hosted_discount" in given else 0.0
+    discount = _span(given, "hosted_discount").value if "hosted_discount" in given else 0.0
     if not 0 <= discount < 1:
         raise BadInput(f"{given['hosted_discount'][1]}: hosted_discount is a share, from 0 to 1")
     price = list_price(model, url)
@@ -323,7 +319,7 @@ def _servings(given: Given, machines: Machines, spans: Mapping[str, Span]) -> It
         if _is_chosen(one, "machine", ("price_per_hour",)):
             one["price_per_hour"] = machines.price(*one["machine"], "machine")
         model = _text(one, "model")
-        price, speed = _span(one, "price_per_hour", None), _span(one, "messages_per_s", None)
+        price, speed = _span(one, "price_per_hour"), _span(one, "messages_per_s")
         yield Serving(model, (price.low, price.high), (speed.low, speed.high))
 
 
@@ -342,12 +338,6 @@ def _describe(
     ]
     for name, value, unit, source in rows:
         yield CostInput(name=name, value=value, unit=unit, source=source)
-
-
-def _from_sets(sets: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    for flag in sets:
-        key, text = split_assignment(flag, "--set", error=BadInput)
-        yield key, toml_value(text)
 
 
 def _measurements(
@@ -423,19 +413,22 @@ def _speed(folder: Path, engine: str | None) -> Iterator[tuple[str, tuple[float,
     yield "messages_per_s", (speeds[chosen], f"measured: {path}, engine {chosen}")
 
 
-def _text(given: Mapping[str, tuple[Any, str]], key: str) -> str:
+def _need(given: Given, key: str, run: Path | None = None) -> tuple[Any, str]:
+    """Return an input's value and its source."""
     if key not in given:
-        raise BadInput(_missing(key, None))
-    value, source = given[key]
+        raise BadInput(_missing(key, run))
+    return given[key]
+
+
+def _text(given: Given, key: str) -> str:
+    value, source = _need(given, key)
     if not isinstance(value, str) or not value:
         raise BadInput(f"{source}: {key} must be text")
     return value
 
 
-def _span(given: Given, key: str, run: Path | None) -> Span:
-    if key not in given:
-        raise BadInput(_missing(key, run))
-    value, source = given[key]
+def _span(given: Given, key: str, run: Path | None = None) -> Span:
+    value, source = _need(given, key, run)
     if isinstance(value, Span):
         return value
     if isinstance(value, list) and key not in _SINGLE:
@@ -449,20 +442,15 @@ def _span(given: Given, key: str, run: Path | None) -> Span:
 
 
 def _positive_numbers(given: Given, key: str, what: str) -> tuple[float, ...]:
-    if key not in given:
-        raise BadInput(_missing(key, None))
-    value, source = given[key]
-    if not isinstance(value, list) or not value or not all(map(_is_positive, value)):
+    value, source = _need(given, key)
+    is_list = isinstance(value, list) and all(_is_number(each) and each > 0 for each in value)
+    if not value or not is_list:
         raise BadInput(f"{source}: {key} must be {what}")
-    return tuple(float(number) for number in value)
+    return tuple(map(float, value))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _missing(key: str, run: Path | None) -> str:

@@ -7,11 +7,10 @@ its day. ``config/prices.toml`` is such a file.
 from __future__ import annotations
 
 import datetime as dt
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.artifacts.files import read_toml
 from trainer.errors import BadInput
@@ -19,21 +18,21 @@ from trainer.errors import BadInput
 STALE_DAYS = 180
 """An older price is called stale: list prices of GPUs change several times a year."""
 
-_TEXTS = ("name", "holds", "where", "currency", "source")
-_FIELDS = (*_TEXTS, "per_hour", "date")
+_Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class MachinePrice:
+class MachinePrice(BaseModel):
     """What a machine costs for an hour. ``holds`` says what it has, ``where`` the vendor's region
     and terms; ``source`` is an address, read on ``date``."""
 
-    name: str
-    holds: str
-    where: str
-    currency: str
-    per_hour: float
-    source: str
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: _Text
+    holds: _Text
+    where: _Text
+    currency: _Text
+    per_hour: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    source: Annotated[str, Field(pattern="^https://")]
     date: dt.date
 
     def age_days(self, today: dt.date) -> int:
@@ -51,34 +50,16 @@ def read_prices(path: Path, today: dt.date) -> dict[str, MachinePrice]:
     found: dict[str, MachinePrice] = {}
     for number, row in enumerate(rows, 1):
         where = f"{path}: machine {row.get('name') or number}"
-        problems = [f"{where}: {problem}" for problem in _problems(row, today)]
-        wrong += problems
-        if problems:
+        try:
+            price = MachinePrice(**row)
+        except ValidationError as error:
+            wrong += [f"{where}: {each['loc'][0]}: {each['msg']}" for each in error.errors()]
             continue
-        if row["name"] in found:
+        if price.date > today:
+            wrong.append(f"{where}: date is {price.date}, which is in the future")
+        if price.name in found:
             wrong.append(f"{where}: is there twice")
-        found[row["name"]] = MachinePrice(**row | {"per_hour": float(row["per_hour"])})
+        found[price.name] = price
     if wrong:
         raise BadInput(*wrong)
     return found
-
-
-def _problems(row: Mapping[str, Any], today: dt.date) -> list[str]:
-    wrong = [f"has no {name}" for name in _FIELDS if name not in row]
-    wrong += [f"there is no field {name!r}" for name in row if name not in _FIELDS]
-    if wrong:
-        return wrong
-    wrong = [
-        f"{name} must be text" for name in _TEXTS if not (isinstance(row[name], str) and row[name])
-    ]
-    price, read = row["per_hour"], row["date"]
-    if isinstance(price, bool) or not isinstance(price, int | float) or not 0 < price < math.inf:
-        wrong.append(f"per_hour is {price!r}; it must be a number above 0")
-    # A datetime is a date too, and compares with none.
-    if type(read) is not dt.date:
-        wrong.append(f"date is {read!r}; write the day it was read, such as 2026-11-09")
-    elif read > today:
-        wrong.append(f"date is {read}, which is in the future")
-    if not str(row["source"]).startswith("https://"):
-        wrong.append("source must be an address that begins with https://")
-    return wrong

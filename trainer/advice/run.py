@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +41,8 @@ _LISTED = 200
 _DOUBLY = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The known messages, by digest: ids, texts, and labels, if any."""
-
-    ids: Mapping[str, str]
-    texts: Mapping[str, str]
-    labels: Mapping[str, str]
+Show = Callable[..., tuple[AdviceMessage, ...]]
+"""Makes the messages of a finding: of digests, and the part of each (0 where none is given)."""
 
 
 def advise(
@@ -68,14 +62,36 @@ def advise(
     missing labels and labels to split. ``holdout_labels`` (by digest) are compared with an audit's
     blind labels. No text of the hold-out is shown.
     """
-    known = _know(dataset, texts)
-    decided = gather(answers, {**known.labels, **(holdout_labels or {})})
+    examples = {
+        message_sha256(each.message): each for each in (*dataset.train, *dataset.validation)
+    }
+    labels = {sha: each.label for sha, each in examples.items()}
+    known = dict(texts) | {sha: (each.id, each.message) for sha, each in examples.items()}
+    decided = gather(answers, {**labels, **(holdout_labels or {})})
     names = dataset.taxonomy.names
     pairs = find_pairs(decided.values(), names)
-    show = _Shower(known, decided, with_texts)
+    final = labels | {
+        sha: each.outcome for sha, each in decided.items() if each.outcome is not None
+    }
+
+    def show(digests: Sequence[str], parts: Sequence[int] = ()) -> tuple[AdviceMessage, ...]:
+        found = []
+        for sha, part in list(zip(digests, parts or [0] * len(digests), strict=True))[:_LISTED]:
+            id_, text = known.get(sha) or (decided[sha].id, None)
+            found.append(
+                AdviceMessage(
+                    id=id_,
+                    message_sha256=sha,
+                    label=final.get(sha) or None,
+                    text=text if with_texts else None,
+                    part=part,
+                )
+            )
+        return tuple(found)
+
     findings = [
         *(_pair(pair, show) for pair in pairs),
-        *_shapes(known, decided, names, embed, show),
+        *_shapes({sha: text for sha, (_, text) in known.items()}, final, names, embed, show),
         *(_contradictory(each, show)
           for each in find_contradictory(decided.values(), names, pairs)),
         *_few(dataset, names),
@@ -96,47 +112,7 @@ def advise(
     )
 
 
-def _know(dataset: Dataset, texts: Mapping[str, tuple[str, str]]) -> Known:
-    examples = {
-        message_sha256(each.message): each for each in (*dataset.train, *dataset.validation)
-    }
-    return Known(
-        {sha: id_ for sha, (id_, _) in texts.items()} | {s: e.id for s, e in examples.items()},
-        {sha: text for sha, (_, text) in texts.items()}
-        | {sha: each.message for sha, each in examples.items()},
-        {sha: each.label for sha, each in examples.items()},
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Shower:
-    """Makes the messages of a finding, with their texts if these may be shown."""
-
-    known: Known
-    decided: Mapping[str, DecidedMessage]
-    with_texts: bool
-
-    def show(self, digests: Sequence[str], part: Sequence[int] = ()) -> tuple[AdviceMessage, ...]:
-        parts = list(part) or [0] * len(digests)
-        return tuple(
-            AdviceMessage(
-                id=self.known.ids.get(sha) or self.decided[sha].id,
-                message_sha256=sha,
-                label=self._label(sha),
-                text=self.known.texts.get(sha) if self.with_texts else None,
-                part=number,
-            )
-            for sha, number in list(zip(digests, parts, strict=True))[:_LISTED]
-        )
-
-    def _label(self, sha256: str) -> str | None:
-        found = self.decided.get(sha256)
-        if found is not None and found.outcome is not None:
-            return found.outcome or None
-        return self.known.labels.get(sha256)
-
-
-def _pair(pair: PairFound, show: _Shower) -> Finding:
+def _pair(pair: PairFound, show: Show) -> Finding:
     a, b = pair.labels
     of = f"{pair.disagreements} of {pair.messages}"
     if pair.alike:
@@ -152,7 +128,7 @@ def _pair(pair: PairFound, show: _Shower) -> Finding:
             f"{pair.disagreements / pair.messages:.0%} of both labels' messages would be.",
             cost=_cost(pair.messages) + " to decide again if they stay separate; none if merged.",
             figures={"disagreements": pair.disagreements, "messages": pair.messages},
-            messages=show.show(pair.digests),
+            messages=show(pair.digests),
             p_value=pair.p_value,
         )
     return Finding(
@@ -165,34 +141,31 @@ def _pair(pair: PairFound, show: _Shower) -> Finding:
         gain="A model can learn only what the reviewers agree on.",
         cost=_cost(pair.disagreements) + " to decide again.",
         figures={"disagreements": pair.disagreements, "messages": pair.messages},
-        messages=show.show(pair.digests),
+        messages=show(pair.digests),
         p_value=pair.p_value,
     )
 
 
 def _shapes(
-    known: Known,
-    decided: Mapping[str, DecidedMessage],
+    texts: Mapping[str, str],
+    label_of: Mapping[str, str],
     names: Sequence[str],
     embed: Embed | None,
-    show: _Shower,
+    show: Show,
 ) -> Iterator[Finding]:
+    """Yield the labels that look like two, and those that are missing. ``texts`` and ``label_of``
+    are by digest; the label is ``NONE`` if none fits."""
     if embed is None:
         return
-    digests = sorted(known.texts)
-    rows = embed([known.texts[sha] for sha in digests])
+    digests = sorted(texts)
+    rows = embed([texts[sha] for sha in digests])
     place = {sha: at for at, sha in enumerate(digests)}
-    label_of = dict(known.labels) | {
-        sha: each.outcome for sha, each in decided.items() if each.outcome is not None
-    }
     of = {name: [sha for sha in digests if label_of.get(sha) == name] for name in names}
     vectors = [rows[[place[sha] for sha in of[name]]] for name in names]
     for split in find_split(vectors, names):
-        yield _split(split, show.show(of[split.label], split.part.tolist()))
-    final = [sha for sha in digests if sha in decided and decided[sha].outcome is not None]
-    none = [sha for sha in final if decided[sha].outcome == NONE]
-    kept = [sha for sha in final if decided[sha].outcome != NONE]
-    kept += [sha for sha in known.labels if sha not in decided]
+        yield _split(split, show(of[split.label], split.part.tolist()))
+    none = [sha for sha in digests if label_of.get(sha) == NONE]
+    kept = [sha for sha in digests if label_of.get(sha, NONE) != NONE]
     missing = find_missing(
         rows[[place[sha] for sha in none]],
         rows[[place[sha] for sha in kept]],
@@ -209,7 +182,7 @@ def _shapes(
             gain="All of them are misclassified or sent to review now.",
             cost=_cost(FEW) + f" for the {FEW} examples that a label needs.",
             figures={"messages": float(len(found.places)), "decided": float(found.decided)},
-            messages=show.show([none[at] for at in found.places]),
+            messages=show([none[at] for at in found.places]),
             p_value=found.p_value,
         )
 
@@ -238,7 +211,7 @@ def _split(split: SplitFound, messages: tuple[AdviceMessage, ...]) -> Finding:
     )
 
 
-def _contradictory(found: LabelFound, show: _Shower) -> Finding:
+def _contradictory(found: LabelFound, show: Show) -> Finding:
     return Finding(
         kind="contradictory",
         labels=(found.label,),
@@ -249,7 +222,7 @@ def _contradictory(found: LabelFound, show: _Shower) -> Finding:
         gain="A model can learn only what the reviewers agree on.",
         cost=_cost(found.disagreements) + " to decide again.",
         figures={"disagreements": found.disagreements, "messages": found.messages},
-        messages=show.show(found.digests),
+        messages=show(found.digests),
         p_value=found.p_value,
     )
 
@@ -274,7 +247,7 @@ def _few(dataset: Dataset, names: Sequence[str]) -> Iterator[Finding]:
 
 
 def _outdated(
-    decided: Mapping[str, DecidedMessage], guideline: str | None, show: _Shower
+    decided: Mapping[str, DecidedMessage], guideline: str | None, show: Show
 ) -> Iterator[Finding]:
     old = [
         each
@@ -295,7 +268,7 @@ def _outdated(
         gain="Old and new decisions that contradict each other make the model less certain.",
         cost=_cost(len(old)) + " for all of them.",
         figures={"decisions": float(len(old))},
-        messages=show.show([each.message_sha256 for each in old]),
+        messages=show([each.message_sha256 for each in old]),
     )
 
 

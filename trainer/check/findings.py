@@ -111,14 +111,14 @@ def check_counts(examples: Sequence[Example], taxonomy: Taxonomy, floor: int) ->
     least = min(per_label, key=lambda name: per_label[name])
     figures = {"per_label": per_label, "floor": floor, "below_floor": few, "below_20": too_few}
     found = f"{len(examples):,} examples, at least {per_label[least]:,} a label ({least})"
+    advice = f"Label more messages for {_list(few)}: fewer than {floor} examples." if few else ""
     if too_few:
-        advice = f"Label at least {HARD_FLOOR}, better {floor}, messages for {_list(too_few)}, or "
-        advice += "drop the label from the taxonomy: nothing can be learnt from so few."
-        return Finding(COUNTS, "fail", found, advice, figures)
-    if few:
-        advice = f"Label more messages for {_list(few)}: fewer than {floor} examples."
-        return Finding(COUNTS, "warn", found, advice, figures)
-    return Finding(COUNTS, "ok", found, "", figures)
+        advice = (
+            f"Label at least {HARD_FLOOR}, better {floor}, messages for {_list(too_few)}, or drop "
+            "the label from the taxonomy: nothing can be learnt from so few."
+        )
+    verdict: Verdict = "fail" if too_few else "warn" if few else "ok"
+    return Finding(COUNTS, verdict, found, advice, figures)
 
 
 def check_balance(examples: Sequence[Example], taxonomy: Taxonomy) -> Finding:
@@ -130,10 +130,13 @@ def check_balance(examples: Sequence[Example], taxonomy: Taxonomy) -> Finding:
     entropy = -sum(share * math.log(share) for share in shares) / math.log(len(sizes))
     figures = {"largest_to_smallest": round(ratio, 2), "entropy": round(entropy, 4)}
     found = f"the largest label has {ratio:.1f} times the examples of the smallest"
-    if ratio > _IMBALANCE:
-        advice = "Cap the large labels (prepare --per-label) or label more of the small ones."
-        return Finding(BALANCE, "warn", found, advice, figures)
-    return Finding(BALANCE, "ok", found, "", figures)
+    advice = "Cap the large labels (prepare --per-label) or label more of the small ones."
+    return _warn(BALANCE, found, advice if ratio > _IMBALANCE else "", figures)
+
+
+def _warn(name: str, found: str, advice: str, figures: Mapping[str, Any]) -> Finding:
+    """Return a warning if there is advice."""
+    return Finding(name, "warn" if advice else "ok", found, advice, figures)
 
 
 def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
@@ -144,11 +147,11 @@ def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
     margin = 1.96 * math.sqrt(0.09 / max(1, total))
     figures = {"examples": total, "per_label": dict(per_label), "margin_at_90": round(margin, 4)}
     found = f"{total:,} messages: an accuracy of 90 % would be known to ±{margin:.1%}"
-    if few:
-        advice = f"Fewer than {_HOLDOUT_FLOOR} messages of {_list(few)}: their own figures will "
-        advice += "be guesses. Hold out more (prepare --holdout-share)."
-        return Finding(HOLDOUT_SIZE, "warn", found, advice, figures)
-    return Finding(HOLDOUT_SIZE, "ok", found, "", figures)
+    advice = (
+        f"Fewer than {_HOLDOUT_FLOOR} messages of {_list(few)}: their own figures will be guesses. "
+        "Hold out more (prepare --holdout-share)."
+    )
+    return _warn(HOLDOUT_SIZE, found, advice if few else "", figures)
 
 
 def check_names(taxonomy: Taxonomy) -> Finding:
@@ -162,15 +165,13 @@ def check_names(taxonomy: Taxonomy) -> Finding:
     silent = [label.name for label in taxonomy.labels if not label.description.strip()]
     figures = {"alike": [list(pair) for pair in alike], "without_description": silent}
     found = f"{len(alike)} pairs of names alike, {len(silent)} labels without a description"
-    if not alike and not silent:
-        return Finding(NAMES, "ok", found, "", figures)
     advice = []
     if alike:
         pairs = "; ".join(f"{left} and {right} ({why})" for left, right, why in alike[:3])
         advice.append(f"Rename or merge labels that annotators will mix up: {pairs}.")
     if silent:
         advice.append(f"Describe in a sentence what belongs under {', '.join(silent[:5])}.")
-    return Finding(NAMES, "warn", found, " ".join(advice), figures)
+    return _warn(NAMES, found, " ".join(advice), figures)
 
 
 def _why_alike(left: Label, right: Label) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from trainer.artifacts.files import PRIVATE
 from trainer.check.duplicates import (
@@ -35,7 +36,6 @@ from trainer.check.suspects import (
     Suspect,
     check_sublabels,
     check_suspects,
-    expected_wrong,
     find_suspects,
     predict_out_of_fold,
 )
@@ -83,9 +83,20 @@ def write_queue(path: Path, suspects: Sequence[Suspect], *, update: bool) -> int
 
 
 def refuse_overwriting(path: Path, *, update: bool) -> dict[tuple[str, str], Mapping[str, str]]:
-    """Return the decided rows of an existing queue, by id and text digest. Raises BadInput if there
-    are some and ``update`` is false."""
-    kept = _read_decided(path) if path.exists() else {}
+    """Return the rows of an existing queue in which a reviewer wrote something, by id and text
+    digest. Raises BadInput if there are some and ``update`` is false."""
+    kept: dict[tuple[str, str], Mapping[str, str]] = {}
+    if path.exists():
+        try:
+            file = read_review(path, (*IDENTITY, *BY_HAND))
+            file.check()
+        except RecordRefused as error:
+            raise BadInput(f"{error}; or name another --queue") from error
+        kept = {
+            (cells["id"], cells["message_sha256"]): {name: cells.get(name, "") for name in COLUMNS}
+            for _, cells in file.rows
+            if any(cells[name].strip() for name in BY_HAND)
+        }
     if kept and not update:
         raise BadInput(
             f"{path}: has {len(kept)} rows with decisions: apply them first (clerk-trainer prepare "
@@ -108,20 +119,6 @@ def _row(rank: int, suspect: Suspect) -> dict[str, str]:
     for number, example in enumerate(suspect.similar, start=1):
         row[f"similar_{number}"] = f"{example.id} [{example.label}] {example.message}"
     return row | dict.fromkeys(BY_HAND, "")
-
-
-def _read_decided(path: Path) -> dict[tuple[str, str], Mapping[str, str]]:
-    """Return the rows in which a reviewer wrote something. Raises BadInput."""
-    try:
-        file = read_review(path, (*IDENTITY, *BY_HAND))
-        file.check()
-    except RecordRefused as error:
-        raise BadInput(f"{error}; or name another --queue") from error
-    return {
-        (cells["id"], cells["message_sha256"]): {name: cells.get(name, "") for name in COLUMNS}
-        for _, cells in file.rows
-        if any(cells[name].strip() for name in BY_HAND)
-    }
 
 
 SIZE_OF_WORK = 100
@@ -239,20 +236,14 @@ def _judge_labels(
         seed=_SEED,
         tick=done,
     )
-    decided = decided_ids(dataset.record)
+    made = (dataset.record.get("decisions") or {}).get("made", ())
+    decided = {decision["id"] for decision in made if decision["decision"] != "drop"}
     suspects = find_suspects(examples, out_of_fold, decided)
     finding = check_suspects(
         suspects,
         out_of_fold,
-        decided=sum(example.id in decided for example in examples),
+        decided=np.array([example.id in decided for example in examples], dtype=np.bool_),
         most=_MOST_SUSPECTS,
         groups=sum(example.id in (groups or {}) for example in examples),
-        expected=expected_wrong(examples, out_of_fold, decided),
     )
     return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
-
-
-def decided_ids(record: Mapping[str, Any]) -> frozenset[str]:
-    """Return the ids with a reviewer's decision, from the dataset's manifest."""
-    made = (record.get("decisions") or {}).get("made", ())
-    return frozenset(decision["id"] for decision in made if decision["decision"] != "drop")

@@ -53,8 +53,8 @@ def prepare(*, as_json: bool = False, **given: Any) -> None:
     near-duplicates is in one of them. The hold-out is random, or the latest messages (--split
     time), or whole threads or customers (--split group): choose what serving will meet.
 
-    Writes a folder with a manifest (dataset.json), a summary (report.md), and conflicts.csv, which
-    you can fill in and pass to --decisions. It has no texts of the hold-out.
+    Writes a folder with a manifest (dataset.json) and conflicts.csv, which you can fill in and pass
+    to --decisions. It has no texts of the hold-out.
 
     Example: clerk-trainer prepare --input tickets.csv --taxonomy taxonomy.toml --out data/1
 
@@ -92,7 +92,6 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "counts": dataset.record["counts"],
         "notes": dataset.record["notes"],
         "holdout_openings": count_openings(dataset),
-        "report": str(out / "report.md"),
     }
     parts = dict(result["splits"])
     if has_teacher(dataset.record, TRAIN):
@@ -131,7 +130,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
 
 def print_prepared(result: Mapping[str, Any], console: Console) -> None:
     """Print the result of ``prepare``."""
-    from trainer.dataset.report import count_removed, names_sentence, split_sentences
+    from trainer.dataset.report import cleaning_sentences, count_removed, split_sentences
 
     counts = result["counts"]
     for source in result["sources"]:
@@ -162,9 +161,7 @@ def print_prepared(result: Mapping[str, Any], console: Console) -> None:
         console.print("Messages with several labels are in conflicts.csv: decide on them there.")
     if counts["unlabelled"].get("review"):
         console.print("Messages to label are in unlabelled.csv: fill it in for --decisions.")
-    names = result["names_redaction"]
-    told = [names_sentence(names).replace("*", "").replace("`", "")] if names else []
-    for sentence in (*split_sentences(result), *told):
+    for sentence in (*split_sentences(result), *cleaning_sentences(result)):
         console.print(sentence, markup=False)
     if opened := result["holdout_openings"]:
         console.print(
@@ -175,7 +172,6 @@ def print_prepared(result: Mapping[str, Any], console: Console) -> None:
         console.print(sentence, markup=False, soft_wrap=True)
     console.print(
         f"Dataset {result['dataset']}, digest {result['digest'][:16]}.\n"
-        f"Summary: {result['report']}\n"
         f"As a page: {command('report', result['dataset'])}\n"
         f"Next: {command('check', result['dataset'])}",
         markup=False,

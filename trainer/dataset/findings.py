@@ -50,13 +50,9 @@ class Findings:
             table, Problem("cell", what, len(rows), tuple(rows[:FIRST]), remedy, broken=True)
         )
 
-    def add_places(self, what: str, places: Sequence[str], *, remedy: str = "") -> None:
-        """Add rows by their places in any files: as wrong with a ``remedy``, else as a note."""
-        text = f"{what} ({listed(places)})"
-        if remedy:
-            self.wrong.append(f"{text}: {remedy}")
-        else:
-            self.notes.append(text)
+    def add_places(self, what: str, places: Sequence[str]) -> None:
+        """Add a note about rows, with their places in any files."""
+        self.notes.append(f"{what} ({listed(places)})")
 
     def add_rows_without_columns(self, table: Table) -> None:
         """Add what is wrong with rows whatever the columns, for a table whose columns are not

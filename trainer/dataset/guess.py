@@ -75,24 +75,22 @@ _MESSAGE_CHARS, _MESSAGE_WORDS = 15, 2.5
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A column, and ``why`` in a few words; ``named``: its name says so."""
+    """A column, and ``why`` in a few words."""
 
     column: str
     why: str
-    named: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnGuess:
     """A guess for each field, None without one. A field whose column cannot be decided is in
-    ``candidates`` with its columns, and in ``ambiguous`` as a sentence that names the flag."""
+    ``candidates`` with its columns."""
 
     message: Guess | None = None
     label: Guess | None = None
     id: Guess | None = None
     sublabel: Guess | None = None
     time: Guess | None = None
-    ambiguous: list[str] = field(default_factory=list)
     candidates: dict[Field, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -170,11 +168,7 @@ def guess_columns(table: Table, taken: Collection[str] = ()) -> ColumnGuess:
     decide("label", _guess_chat("label", table, free) or _guess_label(free))
     decide("time", _guess_time(free))
     decide("id", _guess_id(free))
-    return ColumnGuess(
-        **made,
-        ambiguous=[ambiguity(what, names) for what, names in candidates.items()],
-        candidates=candidates,
-    )
+    return ColumnGuess(**made, candidates=candidates)
 
 
 def ambiguity(what: Field, names: Sequence[str]) -> str:
@@ -189,7 +183,7 @@ _OF_CHATS = {"message": "what the user wrote", "label": "the model's answer"}
 
 def _guess_chat(what: str, table: Table, free: Collection[str]) -> list[Guess]:
     known = table.found.form is not None and what in free
-    return [Guess(what, _OF_CHATS[what], named=True)] if known else []
+    return [Guess(what, _OF_CHATS[what])] if known else []
 
 
 def _by_name(what: Field, free: dict[str, _Look]) -> list[Guess]:
@@ -201,7 +195,7 @@ def _by_name(what: Field, free: dict[str, _Look]) -> list[Guess]:
         places = [names[part] for part in parts if part in names]
         if places:
             found.append((not look.rows, min(places), column))
-    return [Guess(column, "by its name", named=True) for _, _, column in sorted(found)]
+    return [Guess(column, "by its name") for _, _, column in sorted(found)]
 
 
 def _guess_message(free: dict[str, _Look]) -> list[Guess]:
@@ -212,9 +206,7 @@ def _guess_message(free: dict[str, _Look]) -> list[Guess]:
         return (sure or named)[:1]
     looks = sorted((look for look in free.values() if look.is_message), key=lambda x: -x.chars)
     close = [look for look in looks if look.chars >= 0.5 * looks[0].chars]
-    return [
-        Guess(look.column, f"texts of {look.chars:.0f} characters", named=False) for look in close
-    ]
+    return [Guess(look.column, f"texts of {look.chars:.0f} characters") for look in close]
 
 
 def _guess_label(free: dict[str, _Look]) -> list[Guess]:
@@ -224,7 +216,7 @@ def _guess_label(free: dict[str, _Look]) -> list[Guess]:
     if named:
         return usual[:1] or named
     return [
-        Guess(look.column, f"{look.distinct} short values that occur again", named=False)
+        Guess(look.column, f"{look.distinct} short values that occur again")
         for look in free.values()
         if look.is_label
     ]
@@ -233,7 +225,7 @@ def _guess_label(free: dict[str, _Look]) -> list[Guess]:
 def _guess_time(free: dict[str, _Look]) -> list[Guess]:
     named = [guess for guess in _by_name("time", free) if free[guess.column].times > 0.5]
     looks = [look for look in free.values() if look.times > 0.9]
-    return named[:1] or [Guess(look.column, "dates", named=False) for look in looks[:1]]
+    return named[:1] or [Guess(look.column, "dates") for look in looks[:1]]
 
 
 def _guess_id(free: dict[str, _Look]) -> list[Guess]:

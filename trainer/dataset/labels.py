@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.dataset.findings import listed, rows_of
 from trainer.dataset.folder import HOLDOUT, Example, LabelOrigin, Row
@@ -63,36 +63,21 @@ def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:
     return [replace(row, label=table.get(row.label, row.label)) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """A label as files spell it, the taxonomy's label that it was read as, and its rows."""
-
-    written: str
-    label: str
-    rows: int
-
-
-def match_spelling(rows: list[Row], known: Sequence[str]) -> list[Spelling]:
+def match_spelling(rows: list[Row], known: Sequence[str]) -> list[str]:
     """Give rows the taxonomy's label where theirs differs only in case, accents, spaces, hyphens
-    and other punctuation, in place; return what was changed, the most frequent first.
+    and other punctuation, in place; return a sentence for each change, the most frequent first.
 
     A spelling that fits two labels of the taxonomy is left alone.
     """
-    by_fold: dict[str, list[str]] = {}
-    for label in known:
-        by_fold.setdefault(fold_name(label), []).append(label)
     counts = Counter(row.label for row in rows)
-    match = {
-        written: fits[0]
-        for written in counts
-        if written not in known and len(fits := by_fold.get(fold_name(written), [])) == 1
-    }
+    match = {label: fit_label(label, known) for label in counts if label not in known}
+    match = {written: label for written, label in match.items() if written != label}
     if match:
         rows[:] = [
             replace(row, label=match[row.label]) if row.label in match else row for row in rows
         ]
     return [
-        Spelling(written, match[written], count)
+        f"the label {written!r} was read as {match[written]!r} in {rows_of(count)}"
         for written, count in counts.most_common()
         if written in match
     ]
@@ -217,19 +202,11 @@ BY_HAND = ("decision", "new_label", "note", "decided_by")
 """The columns that a reviewer fills in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """A reviewer's decision about one row. ``where`` is the queue file and its line."""
 
-    id: str
-    message_sha256: str
-    word: str
-    new_label: str
-    note: str
-    by: str
+    answer: Answer
     where: str
-    origin: LabelOrigin
-    drawn: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +237,8 @@ def read_decisions(path: Path, known: Sequence[str]) -> tuple[list[Decision], in
             elif problem := _wrong(cells, known):
                 file.note(line, problem)
             elif (answer := answer_of(file, line, cells)) is not None and answer.role == "outcome":
-                decisions.append(_decision(answer, known, file.where(line)))
+                answer = replace(answer, new_label=fit_label(answer.new_label, known))
+                decisions.append(Decision(answer, file.where(line)))
     except RecordRefused as error:
         raise BadInput(str(error)) from None
     if problems := file.problems():
@@ -284,68 +262,55 @@ def apply_decisions(
     chosen: dict[str, Decision] = {}
     wrong = []
     for decision in decisions:
-        first = chosen.setdefault(decision.id, decision)
-        if problem := _misfit(decision, by_id, originals):
-            wrong.append(f"{decision.where}: {problem}")
-        elif (first.word, first.new_label) != (decision.word, decision.new_label):
-            wrong.append(
-                f"{decision.where}: contradicts {first.where} about {decision.id!r}: keep one"
-            )
-        elif decision.drawn:  # also asked about for another reason, and still drawn at random
-            chosen[decision.id] = decision
+        answer, where = decision
+        first, earlier = chosen.setdefault(answer.id, decision)
+        if problem := _misfit(answer, by_id, originals):
+            wrong.append(f"{where}: {problem}")
+        elif (first.decision, first.new_label) != (answer.decision, answer.new_label):
+            wrong.append(f"{where}: contradicts {earlier} about {answer.id!r}: keep one")
+        elif answer.purpose == "audit":  # also asked for another reason, and still drawn at random
+            chosen[answer.id] = decision
     if wrong:
         more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
         raise BadInput(*wrong[:_SHOWN], *more)
-    of_text = {(by_id[id_].key, by_id[id_].label): decision for id_, decision in chosen.items()}
+    of_id = {id_: decision.answer for id_, decision in sorted(chosen.items())}
+    of_text = {(by_id[id_].key, by_id[id_].label): answer for id_, answer in of_id.items()}
     after: list[Row] = []
     decided: set[str] = set()
     copies: Counter[str] = Counter()
     for row in rows:
-        made = chosen.get(row.id) or of_text.get((row.key, row.label))
+        made = of_id.get(row.id) or of_text.get((row.key, row.label))
         if made is None:
             after.append(row)
             continue
         copies[made.id] += row.id != made.id
         if (label := _outcome(made, row)) is not None:
             decided.add(row.id)
-            done = replace(row, label=label, origin=made.origin)
+            origin = LabelOrigin(made.label_source, made.guideline)
+            done = replace(row, label=label, origin=origin)
             if row.by_teacher:  # only an audit's messages are drawn at random
-                done = replace(done, chosen=not made.drawn, taught=row.label)
+                done = replace(done, chosen=made.purpose != "audit", taught=row.label)
             after.append(done)
     recorded = tuple(
         {
             "id": id_,
-            "decision": decision.word,
+            "decision": answer.decision,
             "from": by_id[id_].label,
-            "to": _outcome(decision, by_id[id_]),
-            "by": decision.by,
-            "note": decision.note,
+            "to": _outcome(answer, by_id[id_]),
+            "by": answer.decided_by,
+            "note": answer.note,
             "copies": copies[id_],
         }
-        for id_, decision in sorted(chosen.items())
+        for id_, answer in of_id.items()
     )
     return Applied(tuple(after), frozenset(decided), recorded)
 
 
-def _outcome(decision: Decision, row: Row) -> str | None:
+def _outcome(answer: Answer, row: Row) -> str | None:
     """Return the row's label after the decision, None if it is dropped."""
-    if decision.word == "drop":
+    if answer.decision == "drop":
         return None
-    return decision.new_label if decision.word == "relabel" else row.label
-
-
-def _decision(answer: Answer, known: Sequence[str], where: str) -> Decision:
-    return Decision(
-        id=answer.id,
-        message_sha256=answer.message_sha256,
-        word=answer.decision,
-        new_label=fit_label(answer.new_label, known),
-        note=answer.note,
-        by=answer.decided_by,
-        where=where,
-        origin=LabelOrigin(answer.label_source, answer.guideline),
-        drawn=answer.purpose == "audit",
-    )
+    return answer.new_label if answer.decision == "relabel" else row.label
 
 
 def _wrong(cells: Mapping[str, str], known: Sequence[str]) -> str | None:
@@ -364,13 +329,11 @@ def _wrong(cells: Mapping[str, str], known: Sequence[str]) -> str | None:
 _SHOWN = 20  # decisions that fit no row: after that many, it is the wrong file
 
 
-def _misfit(
-    decision: Decision, rows: Mapping[str, Row], originals: Mapping[str, str]
-) -> str | None:
+def _misfit(answer: Answer, rows: Mapping[str, Row], originals: Mapping[str, str]) -> str | None:
     """Return why a decision is not about a row of this export."""
-    row = rows.get(decision.id)
+    row = rows.get(answer.id)
     if row is None:
-        return f"no row has the id {decision.id!r}: is this the queue of another export?"
-    if decision.message_sha256 not in map(message_sha256, (row.message, originals[decision.id])):
-        return f"the text of {decision.id!r} has changed since the decision: decide again"
+        return f"no row has the id {answer.id!r}: is this the queue of another export?"
+    if answer.message_sha256 not in map(message_sha256, (row.message, originals[answer.id])):
+        return f"the text of {answer.id!r} has changed since the decision: decide again"
     return None

@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,46 +88,21 @@ def load_names(model: str) -> NameRedaction:
 def replace_spans(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, int]:
     """Return the text with ``NAME`` in place of each span, and the number of replacements.
 
-    Overlapping spans are merged. Spans without a letter stay, and so do the marks of an earlier
+    Overlapping spans are one. Spans without a letter stay, and so do the marks of an earlier
     redaction, so that preparing a prepared dataset changes nothing.
     """
-    marks = [mark.span() for mark in _MARKS.finditer(text)]
-    parts, done, count = [], 0, 0
-    for start, end in _merged(spans):
-        for piece in _without(marks, start, end):
-            begin = piece[0] + len(text[slice(*piece)]) - len(text[slice(*piece)].lstrip())
-            words = text[slice(*piece)].strip()
-            if any(map(str.isalpha, words)):
-                parts += [text[done:begin], NAME]
-                done = begin + len(words)
-                count += 1
-    return "".join([*parts, text[done:]]), count
-
-
-def _without(marks: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a span outside of ``marks``, which are sorted."""
-    # Bisected: a scan from the first mark is quadratic in a message of only marks and names.
-    for at in range(bisect_right(marks, start, key=itemgetter(1)), len(marks)):
-        begin, stop = marks[at]
-        if begin >= end:
-            break
-        yield start, max(start, begin)
-        start = stop
-    if start < end:
-        yield start, end
-
-
-def _merged(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    at: tuple[int, int] | None = None
-    for start, end in sorted(spans):
-        if at is not None and start < at[1]:
-            at = (at[0], max(at[1], end))
-            continue
-        if at is not None:
-            yield at
-        at = (start, end)
-    if at is not None:
-        yield at
+    inside = bytearray(len(text))
+    for start, end in spans:
+        inside[start:end] = b"1" * (end - start)
+    for mark in _MARKS.finditer(text):
+        inside[mark.start() : mark.end()] = bytes(len(mark[0]))
+    parts, done = [], 0
+    for piece in re.finditer(b"1+", inside):
+        words = text[piece.start() : piece.end()]
+        if any(map(str.isalpha, words)):
+            parts += [text[done : piece.end() - len(words.lstrip())], NAME]
+            done = piece.start() + len(words.rstrip())
+    return "".join([*parts, text[done:]]), len(parts) // 2
 
 
 def _from_model(model: str) -> tuple[AnalyzerEngine, dict[str, Any]]:

@@ -9,13 +9,11 @@ There are two searches. ``near_clusters`` groups a whole export in bounded memor
 candidates (``Candidates`` has the rate of missed pairs), which are compared exactly. ``near_pairs``
 compares two sets of messages and misses nothing, since proofs rest on it. It accepts fingerprints
 instead of texts, so that the sealed hold-out need not be opened. It is not used for both, because
-its arrays of all shingles grow with the export. A plain inverted index took three times as long on
-4,000 messages.
+its arrays of all shingles grow with the export. An inverted index of all shingles took three times
+as long on 4,000 messages.
 
-``near_pairs`` uses two filters. Two sets that are near share one of their rarest shingles, so only
-sets that share one are compared (prefix filtering; Chaudhuri, Ganti and Kaushik 2006). The position
-of the rarest shared shingle rules out most of these (positional filtering; Xiao, Wang, Lin and Yu
-2008).
+Two sets that are near share one of their rarest shingles, so ``near_pairs`` compares only sets that
+share one (prefix filtering; Chaudhuri, Ganti and Kaushik 2006).
 """
 
 from __future__ import annotations
@@ -27,12 +25,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from trainer.artifacts.evaluation import DisjointProof
@@ -52,7 +51,6 @@ _WORD = re.compile(r"\w+")
 # in groups. Possessive quantifiers, so that a word of 60,000 letters is scanned once.
 _NUMBERS = re.compile(r"\b[^\W\d]*+\d\w*+(?: [^\W\d]*+\d\w*+)*+")
 _ROUNDING = 1e-9  # 0.07 * 100 is above 7: a pair exactly at the threshold must not be lost
-_SIZE_BITS = 32
 _SETS_KEPT = 256  # about 40 KB each
 
 ShingleSet = frozenset[Any]
@@ -152,113 +150,57 @@ def near_pairs(
     """Yield (index in left, index in right, Jaccard index) of the pairs at or above a similarity.
 
     Pairs for which ``skip`` is true are left out. At most ``most`` pairs are yielded for each index
-    in left, those that share its rarest shingles first.
+    in left, the nearest first.
     """
-    ranked = _rank([*left, *right])
-    index = _PrefixIndex(ranked[len(left) :], similarity)
-    for place, wanted in enumerate(ranked[: len(left)]):
-        for other, value in islice(index.near(wanted, partial(skip, place)), most):
-            yield place, other, value
+    if not left or not right:
+        return
+    ranked = _incidence([*left, *right])
+    known = ranked[len(left) :]
+    sizes = np.diff(known.indptr)
+    prefixes = _prefixes(known, similarity)
+    wanted = np.zeros(ranked.shape[1])
+    for place, (start, end) in enumerate(pairwise(ranked.indptr[: len(left) + 1].tolist())):
+        members, size = ranked.indices[start:end], end - start
+        others = np.unique(prefixes[:, members[: _prefix_size(size, similarity)]].indices)
+        wanted[members] = 1
+        common = known[others] @ wanted
+        wanted[members] = 0
+        values = common / (size + sizes[others] - common)
+        near = np.flatnonzero(values >= similarity)
+        found = (
+            (place, int(others[at]), float(values[at]))
+            for at in near[np.argsort(-values[near], kind="stable")]
+        )
+        yield from islice((pair for pair in found if not skip(*pair[:2])), most)
 
 
-def _rank(sets: Sequence[ShingleSet]) -> list[Ints]:
-    """Return each set as the sorted ranks of its shingles, 0 the rarest of all."""
-    if not sets:
-        return []  # np.split would return one empty array
-    in_order = sorted(set().union(*sets))
-    number = {shingle: at for at, shingle in enumerate(in_order)}
+def _incidence(sets: Sequence[ShingleSet]) -> Any:
+    """Return the sets as a sparse matrix, (sets, shingles); the rarest shingle is the first."""
+    number = {shingle: at for at, shingle in enumerate(set().union(*sets))}
     flat = np.fromiter(map(number.__getitem__, chain.from_iterable(sets)), dtype=np.int64)
-    counts = np.bincount(flat, minlength=len(number))
     rank = np.empty(len(number), dtype=np.int64)
-    rank[np.argsort(counts, kind="stable")] = np.arange(len(number))
-    sizes = np.array([len(members) for members in sets], dtype=np.int64)
-    # Sort all sets at once, by set and then by rank: the set's number is in the high bits.
-    owners = np.repeat(np.arange(len(sets)), sizes) << _SIZE_BITS
-    ordered = np.sort(owners + rank[flat]) - owners
-    return np.split(ordered, np.cumsum(sizes)[:-1])
+    rank[np.argsort(np.bincount(flat), kind="stable")] = np.arange(len(number))
+    starts = np.cumsum([0, *map(len, sets)])
+    shape = len(sets), len(number)
+    found = scipy.sparse.csr_array((np.ones(len(flat)), rank[flat], starts), shape=shape)
+    found.sort_indices()
+    return found
 
 
-class _PrefixIndex:
-    """An index of sets by the members of their prefixes: the rarest members of a set, so many that
-    any set near to it shares one of them.
-
-    Everything is in flat arrays, so that a search takes a few array operations. An entry is one
-    member of one prefix. Entries are sorted by the member's rank, then by the set's size, so that
-    sets of similar size with one member are a contiguous run.
-    """
-
-    def __init__(self, sets: Sequence[Ints], similarity: float) -> None:
-        self._similarity = similarity
-        self._sizes = np.array([len(members) for members in sets], dtype=np.int64)
-        self._members = np.concatenate([*sets, np.empty(0, dtype=np.int64)])
-        self._starts = np.cumsum(self._sizes) - self._sizes
-        # Which ranks the wanted set has, as a mask over the ranks that occur here.
-        self._wanted = np.zeros(int(self._members.max(initial=-1)) + 2, dtype=np.bool_)
-        prefixes = [_prefix_size(len(members), similarity) for members in sets]
-        lengths = np.array(prefixes, dtype=np.int64)
-        places = np.repeat(np.arange(len(sets)), lengths)
-        at = _ranges(np.zeros_like(lengths), lengths)
-        keys = _key(self._members[self._starts[places] + at], self._sizes[places])
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._places = keys[order], places[order]
-        self._reach = self._largest_partner(self._sizes[places], at)[order]
-
-    def near(self, wanted: Ints, skip: Callable[[int], bool]) -> Iterator[tuple[int, float]]:
-        """Yield (index, Jaccard index) of the sets that are near, except those for which ``skip``
-        is true; sets that share the rarest shingles of ``wanted`` come first."""
-        candidates, shared_at = self._candidates(wanted)
-        if not len(candidates):
-            return
-        common = self._count_common(wanted, candidates)
-        values = common / (len(wanted) + self._sizes[candidates] - common)
-        near = np.flatnonzero(values >= self._similarity)
-        for found in near[np.lexsort((candidates[near], shared_at[near]))].tolist():
-            place = int(candidates[found])
-            if not skip(place):
-                yield place, float(values[found])
-
-    def _candidates(self, wanted: Ints) -> tuple[Ints, Ints]:
-        """Return the indices of sets that may be near, and for each the position in ``wanted`` of
-        the rarest shared member."""
-        size = len(wanted)
-        at = np.arange(_prefix_size(size, self._similarity))
-        prefix = wanted[: len(at)]
-        least = math.ceil(self._similarity * size - _ROUNDING)
-        most = self._largest_partner(np.full_like(at, size), at)
-        starts = np.searchsorted(self._keys, _key(prefix, np.full_like(at, least)), "left")
-        ends = np.searchsorted(self._keys, _key(prefix, most), "right")
-        lengths = np.maximum(ends - starts, 0)
-        entries = _ranges(starts, lengths)
-        places = self._places[entries]
-        kept = np.flatnonzero(self._reach[entries] >= size)
-        candidates, first = np.unique(places[kept], return_index=True)
-        return candidates, np.repeat(at, lengths)[kept[first]]
-
-    def _count_common(self, wanted: Ints, places: Ints) -> Ints:
-        known = wanted[: np.searchsorted(wanted, len(self._wanted))]
-        self._wanted[known] = True
-        sizes = self._sizes[places]
-        members = self._members[_ranges(self._starts[places], sizes)]
-        common = np.add.reduceat(self._wanted[members], np.cumsum(sizes) - sizes, dtype=np.int64)
-        self._wanted[known] = False
-        return common
-
-    def _largest_partner(self, sizes: Ints, at: Ints) -> Ints:
-        """Return the largest size of a set that can be near to one of ``sizes`` members whose
-        rarest shared member is at position ``at``."""
-        # At most size - at members are shared: those from that position on.
-        share = self._similarity / (1 + self._similarity)
-        largest = np.floor((sizes - at + _ROUNDING) / share - sizes + _ROUNDING)
-        bounded: Ints = np.maximum(largest, 0).astype(np.int64)
-        return bounded
+def _prefixes(sets: Any, similarity: float) -> Any:
+    """Return the rarest shingles of each set, by column: so many that any set near to it has one of
+    them."""
+    sizes = np.diff(sets.indptr)
+    lengths = np.array([_prefix_size(size, similarity) for size in sizes.tolist()])
+    at = _ranges(sets.indptr[:-1], lengths)
+    starts = np.cumsum([0, *lengths])
+    return scipy.sparse.csr_array(
+        (sets.data[at], sets.indices[at], starts), shape=sets.shape
+    ).tocsc()
 
 
 def _prefix_size(size: int, similarity: float) -> int:
     return size - math.ceil(similarity * size - _ROUNDING) + 1
-
-
-def _key(ranks: Ints, sizes: Ints) -> Ints:
-    return (ranks << _SIZE_BITS) + sizes
 
 
 def _ranges(starts: Ints, lengths: Ints) -> Ints:

@@ -7,7 +7,7 @@ import errno
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -20,7 +20,6 @@ from trainer.dataset.extra_files import (
     COPIES,
     GROUPS,
     LABEL_SOURCES,
-    Traffic,
     copy_lines,
     count_sources,
     count_traffic,
@@ -72,7 +71,7 @@ from trainer.dataset.people import (
     teacher_label_lines,
 )
 from trainer.dataset.readers import Source, read_source
-from trainer.dataset.report import describe_split, render_report
+from trainer.dataset.report import describe_split
 from trainer.dataset.settings import (
     ConflictPolicy,
     OnBroken,
@@ -102,46 +101,22 @@ from worker.contract.text import NORMALIZATION, message_sha256, normalize
 MAX_MESSAGE_BYTES = 1 << 20
 """Limit in UTF-8: a longer message is an attachment or a broken export."""
 
+ExtraFile = tuple[str, bytes, int]
+
 OnProgress = Callable[[str, int], Callable[[int], None]]
 """Called with a stage's name and size; returns a function to call with the amount done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A dataset that is ready to be written.
-
-    ``counts`` (JSON) accounts for every row that was read; ``examples`` names a few rows of each
-    kind by id. ``held`` are the hold-out's rows, ``pool`` those set aside with a teacher's labels;
-    ``people`` (JSON) says who labelled what, if a teacher labelled some. ``near_conflicts`` are
-    clusters of near-duplicates with several labels, ``unlabelled`` the rows for a reviewer and
-    whether each may be shown. ``split_of`` maps keys to splits; ``split`` (JSON) describes a split
-    that is not plainly random. ``unit_of`` maps ids to the unit that had to stay together, None
-    without groups. ``origins`` maps ids to the origin of labels that are not the export's.
-    ``notes`` are sentences about the files.
-    """
+    """A dataset that is ready to be written: its ``facts`` are for the manifest (JSON), its
+    ``files`` the others of its folder (name, content, and rows)."""
 
     taxonomy: Taxonomy
     splits: dict[str, tuple[Example, ...]]
-    held: tuple[Row, ...]
-    surplus: tuple[Example, ...]
-    pool: tuple[Row, ...]
-    people: dict[str, Any] | None
-    conflicts: tuple[Conflict, ...]
-    near_conflicts: tuple[tuple[Row, ...], ...]
-    unlabelled: tuple[tuple[Row, bool], ...]
-    split_of: dict[int, str]
-    split: dict[str, Any] | None
-    unit_of: dict[str, int] | None
-    sources: tuple[Source, ...]
-    holdout_source: Source | None
-    applied: Applied
-    origins: dict[str, LabelOrigin]
-    cleaner: Cleaner
-    traffic: Traffic
-    counts: dict[str, Any]
-    examples: dict[str, Any]
-    files: dict[str, Any]
-    notes: tuple[str, ...]
+    redaction: str | None
+    facts: dict[str, Any]
+    files: Sequence[ExtraFile]
 
 
 def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
@@ -152,6 +127,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     """Make the splits. Raises BadInput."""
     # The quick checks of the whole input come before the slow search for near-duplicates, so that
     # a mistake is reported in seconds.
+    asked = settings
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
@@ -161,7 +137,7 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     cleaner = make_cleaner(settings)
     rows_read = sum(source.rows for source in sources) + findings.broken_rows
     repeated_rows = rows_read - len(rows) - findings.broken_rows
-    decided = {decision.id for decision in decisions}
+    decided = {decision.answer.id for decision in decisions}
     originals = {row.id: normalize(row.message) for row in rows if row.id in decided}
     cleaning = _clean(rows, findings, cleaner, on_progress)
     firsts = number_copies(rows)
@@ -209,31 +185,29 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     near_conflicts = find_near_conflicts([*deduped.rows, *held.rows], clusters)
     conflicts = deduped.conflicts + held.conflicts
     traffic = count_traffic(applied.rows, filled.rows[HOLDOUT], split.of)
-    return Prepared(
-        taxonomy=taxonomy,
-        splits=filled.splits,
-        held=tuple(filled.rows[HOLDOUT]),
-        surplus=filled.surplus,
-        pool=filled.pool,
-        people=describe_people(filled.rows, filled.pool, taxonomy.names) if taught else None,
-        conflicts=conflicts,
-        near_conflicts=near_conflicts,
-        unlabelled=_for_review(unlabelled, filled, clusters, settings),
-        split_of=split.of,
-        split=describe_split(settings, split, usable, filled.rows),
-        unit_of=_unit_of(split, filled) if settings.columns.group else None,
-        sources=tuple(sources[: len(settings.inputs)]),
-        holdout_source=sources[-1] if len(sources) > len(settings.inputs) else None,
-        applied=applied,
-        origins={
-            row.id: row.origin
-            for some in filled.rows.values()
-            for row in some
-            if row.origin and row.origin != EXPORT
+    origins = {
+        row.id: row.origin
+        for some in filled.rows.values()
+        for row in some
+        if row.origin and row.origin != EXPORT
+    }
+    facts: dict[str, Any] = {
+        "sources": [_describe(source) for source in sources[: len(settings.inputs)]],
+        "holdout_source": _describe(sources[-1]) if asked.holdout else None,
+        "settings": asked.describe(),
+        "options": asked.options(),
+        **_given(
+            split=describe_split(settings, split, usable, filled.rows),
+            label_sources=count_sources(filled.splits, origins) if origins else None,
+            people=describe_people(filled.rows, filled.pool, taxonomy.names) if taught else None,
+        ),
+        **describe_cleaning(filled.splits, cleaner.names.facts if cleaner.names else None),
+        "label_map": _describe_file(settings.label_map) if settings.label_map else None,
+        "decisions": {
+            "files": [_describe_file(path) for path in settings.decisions],
+            "made": list(applied.made),
         },
-        cleaner=cleaner,
-        traffic=traffic,
-        counts={
+        "counts": {
             "rows_read": rows_read,
             "broken_dropped": findings.broken_rows,
             "repeated_dropped": repeated_rows,
@@ -244,16 +218,40 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
                 "undecided": undecided,
                 "rows_dropped": len(usable) - before,
             },
-            **({"replaced_by_people": before - len(applied.rows)} if taught else {}),
+            **_given(replaced_by_people=before - len(applied.rows) if taught else None),
             **count_duplicates(deduped, held, near, near_conflicts),
             "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
             **filled.counts,
             **traffic.describe(),
         },
-        examples=name_examples(conflicts, near_conflicts, near, usable),
-        files=_describe_files(settings),
-        notes=tuple(findings.notes),
+        "notes": findings.notes,
+        "examples": name_examples(conflicts, near_conflicts, near, usable),
+    }
+    review = _for_review(unlabelled, filled, clusters, settings)
+    files: Sequence[ExtraFile] = (
+        (SURPLUS, to_lines(filled.surplus), len(filled.surplus)),
+        (LABEL_SOURCES, *source_lines(filled.splits, origins)),
+        (TEACHER_POOL, *pool_file(filled.pool)),
+        (TEACHER_LABELS, *teacher_label_lines(filled.rows[HOLDOUT] if filled.pool else ())),
+        (COPIES, *copy_lines(traffic)),
+        (CONFLICTS, *_review_file(_COLUMNS, _conflict_rows(conflicts, near_conflicts, split.of))),
+        (UNLABELLED, *_review_file(_TO_LABEL, review)),
+        *_group_files(filled, split, settings),
     )
+    return Prepared(taxonomy, filled.splits, cleaner.redaction, facts, files)
+
+
+def _given(**facts: Any) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _group_files(
+    filled: FilledSplits, split: Split, settings: PrepareSettings
+) -> Iterator[ExtraFile]:
+    if settings.columns.group:
+        unit_of = {key: at for at, unit in enumerate(split.units) for key in unit}
+        units = {row.id: unit_of[row.key] for rows in filled.rows.values() for row in rows}
+        yield GROUPS, *group_lines(filled.splits, units)
 
 
 def _read(
@@ -292,10 +290,7 @@ def _read(
     if settings.label_map:
         table = read_label_map(settings.label_map, taxonomy.names)
         rows = map_labels(rows, table)
-    findings.notes += [
-        f"the label {found.written!r} was read as {found.label!r} in {rows_of(found.rows)}"
-        for found in match_spelling(rows, taxonomy.names)
-    ]
+    findings.notes += match_spelling(rows, taxonomy.names)
     if settings.split is SplitBy.TIME:
         refuse_mixed(rows)
         rows = latest_first(rows)
@@ -410,14 +405,20 @@ def _for_review(
     filled: FilledSplits,
     clusters: Sequence[Sequence[int]],
     settings: PrepareSettings,
-) -> tuple[tuple[Row, bool], ...]:
-    """Return the rows that a reviewer is to label, and whether each may be shown: not if the
-    hold-out has a copy or a near-copy."""
+) -> Iterator[dict[str, str]]:
+    """Yield the rows that a reviewer is to label, without the text of those of which the hold-out
+    has a copy or a near-copy."""
     if settings.unknown_label is not OnUnknown.REVIEW:
-        return ()
+        return
     held = {row.key for row in filled.rows[HOLDOUT]}
     hidden = held | {key for some in clusters if not held.isdisjoint(some) for key in some}
-    return tuple((row, row.key not in hidden) for row in unlabelled)
+    for row in unlabelled:
+        yield {
+            "id": row.id,
+            "message_sha256": message_sha256(row.message),
+            "label": row.label,
+            "message": _HIDDEN if row.key in hidden else row.message,
+        }
 
 
 def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list[Decision], int]:
@@ -438,12 +439,6 @@ def _read_decisions(settings: PrepareSettings, taxonomy: Taxonomy) -> tuple[list
     return decisions, undecided
 
 
-def _unit_of(split: Split, filled: FilledSplits) -> dict[str, int]:
-    """Return id -> unit number, for the rows in a split."""
-    unit_of = {key: at for at, unit in enumerate(split.units) for key in unit}
-    return {row.id: unit_of[row.key] for rows in filled.rows.values() for row in rows}
-
-
 def _count_copies(
     own: Sequence[Row], fresh: Sequence[Row], held: Deduped, near: int
 ) -> dict[str, int]:
@@ -458,11 +453,15 @@ def _count_copies(
     }
 
 
-def _describe_files(settings: PrepareSettings) -> dict[str, Any]:
-    files: dict[str, Any] = {"decisions": [_describe_file(path) for path in settings.decisions]}
-    if settings.label_map:
-        files["label_map"] = _describe_file(settings.label_map)
-    return files
+def _describe(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "sha256": source.sha256,
+        "rows": source.rows,
+        "columns": source.columns.describe(),
+        "guessed_columns": list(source.columns.guessed),
+        "found": source.found,
+    }
 
 
 def _describe_file(path: Path) -> dict[str, str]:
@@ -605,7 +604,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return [*named, f"and {len(rows) - _MEMBERS} more"] if len(rows) > _MEMBERS else named
 
 
-SURPLUS, CONFLICTS, REPORT = "surplus.jsonl", "conflicts.csv", "report.md"
+SURPLUS, CONFLICTS = "surplus.jsonl", "conflicts.csv"
 UNLABELLED = "unlabelled.csv"
 
 
@@ -631,7 +630,9 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
     holdout_texts = texts_sha256(prepared.splits[HOLDOUT])
     with building(settings.out) as directory:
         extra = {}
-        for name, data, rows in _extra_files(prepared):
+        for name, data, rows in prepared.files:
+            if not rows and name != GROUPS:  # there, no row says that no message shares its group
+                continue
             write_atomically(directory / name, data, mode=PRIVATE)
             extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
         dataset = write_dataset(
@@ -639,33 +640,11 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
             name=prepared.taxonomy.name,
             taxonomy=prepared.taxonomy,
             splits=prepared.splits,
-            redaction=prepared.cleaner.redaction,
+            redaction=prepared.redaction,
             openings=earlier_openings(settings.out, holdout_texts, settings.earlier),
-            sources=[_describe(source) for source in prepared.sources],
-            holdout_source=(
-                _describe(prepared.holdout_source) if prepared.holdout_source else None
-            ),
-            settings=settings.describe(),
-            options=settings.options(),
-            **({"split": prepared.split} if prepared.split else {}),
-            **describe_cleaning(
-                prepared.splits, prepared.cleaner.names.facts if prepared.cleaner.names else None
-            ),
-            **(
-                {"label_sources": count_sources(prepared.splits, prepared.origins)}
-                if prepared.origins
-                else {}
-            ),
-            **({"people": prepared.people} if prepared.people else {}),
-            label_map=prepared.files.get("label_map"),
-            decisions={"files": prepared.files["decisions"], "made": list(prepared.applied.made)},
-            counts=prepared.counts,
-            notes=list(prepared.notes),
-            examples=prepared.examples,
             extra_files=extra,
+            **prepared.facts,
         )
-        text = render_report(dataset.record, dataset.digest)
-        write_atomically(directory / REPORT, text.encode("utf-8"))
     return replace(dataset, directory=settings.out)
 
 
@@ -699,94 +678,43 @@ def _not_written(out: Path, error: OSError) -> BadInput:
     )
 
 
-def _extra_files(prepared: Prepared) -> Iterator[tuple[str, bytes, int]]:
-    if prepared.surplus:
-        yield SURPLUS, to_lines(prepared.surplus), len(prepared.surplus)
-    if prepared.unit_of is not None:
-        yield GROUPS, *group_lines(prepared.splits, prepared.unit_of)
-    data, count = source_lines(prepared.splits, prepared.origins)
-    if count:
-        yield LABEL_SOURCES, data, count
-    if prepared.pool:
-        yield TEACHER_POOL, *pool_file(prepared.pool)
-    data, count = teacher_label_lines(prepared.held)
-    if count and prepared.pool:
-        yield TEACHER_LABELS, data, count
-    data, count = copy_lines(prepared.traffic)
-    if count:
-        yield COPIES, data, count
-    rows = list(_conflict_rows(prepared))
-    if rows:
-        yield CONFLICTS, write_review(_COLUMNS, rows), len(rows)
-    if prepared.unlabelled:
-        rows = list(_unlabelled_rows(prepared))
-        yield UNLABELLED, write_review(_TO_LABEL, rows), len(rows)
-
-
 _TO_LABEL = (*IDENTITY, "label", "message", *BY_HAND)
-
-
-def _unlabelled_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
-    for row, shown in prepared.unlabelled:
-        yield {
-            "id": row.id,
-            "message_sha256": message_sha256(row.message),
-            "label": row.label,
-            "message": row.message if shown else _HIDDEN,
-        }
-
-
 _COLUMNS = (*IDENTITY, "kind", "group", "label", "other_labels", "outcome", "message", *BY_HAND)
-
-
-def _conflict_rows(prepared: Prepared) -> Iterator[dict[str, str]]:
-    number = 0
-    for conflict in prepared.conflicts:
-        number += 1
-        outcome = f"{conflict.why}: kept {conflict.kept}" if conflict.kept else conflict.why
-        for row in conflict.rows:
-            text = _shown(row, prepared)
-            yield _conflict_row(row, conflict.rows, "exact", number, outcome, text)
-    for rows in prepared.near_conflicts:
-        number += 1
-        for row in rows:
-            split = prepared.split_of[row.key]
-            outcome = f"kept in {split}" if split in SPLITS else split
-            yield _conflict_row(row, rows, "near", number, outcome, _shown(row, prepared))
-
-
 _HIDDEN = "(near-copy of a message in the sealed hold-out: look it up by its id)"
+# By place. Reading these texts here would open the hold-out without being counted.
+_HIDDEN_TEXTS = {
+    HOLDOUT: "(in the sealed hold-out, or assigned to it: look it up by its id)",
+    NEAR_HOLDOUT: _HIDDEN,
+}
 
 
-def _shown(row: Row, prepared: Prepared) -> str:
-    """Return a row's text, or a placeholder if it is in the hold-out or nearly equal to a message
-    there: reading it here would open the hold-out without being counted."""
-    hidden = {HOLDOUT: "(in the sealed hold-out, or assigned to it: look it up by its id)",
-              NEAR_HOLDOUT: _HIDDEN}  # fmt: skip
-    return hidden.get(prepared.split_of[row.key], row.message)
+def _review_file(columns: Sequence[str], rows: Iterable[dict[str, str]]) -> tuple[bytes, int]:
+    listed_rows = list(rows)
+    return write_review(columns, listed_rows), len(listed_rows)
 
 
-def _conflict_row(
-    row: Row, rows: tuple[Row, ...], kind: str, number: int, outcome: str, text: str
-) -> dict[str, str]:
-    return {
-        "id": row.id,
-        "message_sha256": message_sha256(row.message),
-        "kind": kind,
-        "group": str(number),
-        "label": row.label,
-        "other_labels": " | ".join(sorted({other.label for other in rows} - {row.label})),
-        "outcome": outcome,
-        "message": text,
-    }
-
-
-def _describe(source: Source) -> dict[str, Any]:
-    return {
-        "name": source.name,
-        "sha256": source.sha256,
-        "rows": source.rows,
-        "columns": source.columns.describe(),
-        "guessed_columns": list(source.columns.guessed),
-        "found": source.found,
-    }
+def _conflict_rows(
+    conflicts: Sequence[Conflict],
+    near_conflicts: Sequence[Sequence[Row]],
+    split_of: Mapping[int, str],
+) -> Iterator[dict[str, str]]:
+    kinds = [("exact", each.rows) for each in conflicts]
+    kinds += [("near", tuple(rows)) for rows in near_conflicts]
+    for number, (kind, rows) in enumerate(kinds, start=1):
+        for row in rows:
+            place = split_of[row.key]
+            if kind == "exact":
+                won = conflicts[number - 1]
+                outcome = f"{won.why}: kept {won.kept}" if won.kept else won.why
+            else:
+                outcome = f"kept in {place}" if place in SPLITS else place
+            yield {
+                "id": row.id,
+                "message_sha256": message_sha256(row.message),
+                "kind": kind,
+                "group": str(number),
+                "label": row.label,
+                "other_labels": " | ".join(sorted({other.label for other in rows} - {row.label})),
+                "outcome": outcome,
+                "message": _HIDDEN_TEXTS.get(place, row.message),
+            }

@@ -1,5 +1,5 @@
-"""``report.md``: the dataset's content, what ``prepare`` did, and why it matters. It contains no
-message and no group name.
+"""What ``prepare`` did, as counts and sentences for its output and the dataset's page. They contain
+no message and no group name.
 """
 
 from __future__ import annotations
@@ -9,110 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.dataset.folder import SPLITS, TRAIN, Row
-from trainer.dataset.people import people_sentences
 from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.dataset.split import Split, moment
 from trainer.errors import BadInput
-from trainer.similarity import SIMILARITY
 from worker.contract.timestamps import rfc3339
-
-
-def render_report(record: Mapping[str, Any], digest: str) -> str:
-    """Return ``report.md`` for a manifest."""
-    return "\n\n".join(_blocks(record, digest)) + "\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    rule = "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"
-    lines = (f"| {' | '.join(map(_cell, row))} |" for row in rows)
-    return "\n".join([f"| {' | '.join(header)} |", rule, *lines])
-
-
-def _cell(value: object) -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return _line(text).replace("|", "\\|")
-
-
-def _line(text: str) -> str:
-    return text.replace("\n", " ")
-
-
-def _blocks(record: Mapping[str, Any], digest: str) -> Iterator[str]:
-    """Yield the headings, paragraphs, lists and tables."""
-    counts = record["counts"]
-    yield f"# Dataset {record['name']}"
-    yield f"Digest `{digest}`, made {record['created_at']}."
-    yield from _what_is_in_it(record)
-    yield "## Where the rows came from"
-    yield _table(
-        ("file", "rows", "columns", "read as", "sha256"),
-        [
-            (
-                source["name"],
-                source["rows"],
-                ", ".join(f"{field} = {name}" for field, name in source["columns"].items() if name),
-                source["found"],
-                source["sha256"][:16],
-            )
-            for source in (*record["sources"], record["holdout_source"])
-            if source
-        ],
-    )
-    if notes := record.get("notes"):
-        yield "## What was found in the files"
-        yield "\n".join(f"- {_line(note)}" for note in notes)
-    yield "## What became of them"
-    yield _table(
-        ("", "rows"),
-        [
-            ("read", counts["rows_read"]),
-            *count_removed(counts).items(),
-            *((f"**{name}**", count) for name, count in counts["splits"].items()),
-        ],
-    )
-    yield "## Cleaning"
-    yield "\n".join(_cleaning(record))
-    yield "## Duplicates and disagreement"
-    yield "\n".join(_duplicates(record))
-    yield from _decisions(record)
-    if sources := record.get("label_sources"):
-        origins = sorted({origin for side in SPLITS for origin in sources[side]})
-        rows = [(origin, *(sources[side].get(origin, 0) for side in SPLITS)) for origin in origins]
-        yield "## Where labels come from"
-        yield _table(("source", *SPLITS), rows)
-        yield from people_sentences(record)
-    yield "## How it was split"
-    yield "\n".join(f"- {sentence}" for sentence in split_sentences(record))
-    yield (
-        "Each cluster of near-duplicates is in one split, because a hold-out message whose "
-        "rewording is in training measures memory, not skill. The splits depend on the seed "
-        f"({record['settings']['seed']}), the messages, and the labels and other columns as "
-        "exported, not on the order of lines. Decisions do not move messages between splits, so "
-        "figures before and after a correction can be compared."
-    )
-    yield (
-        "The hold-out is sealed: only an evaluation opens it, and `dataset.json` counts every "
-        f"opening. Its file's SHA-256 is `{record['files']['holdout.jsonl']['sha256']}`."
-    )
-    yield "## Settings"
-    yield "\n".join(f"- {name}: {value}" for name, value in record["settings"].items())
-
-
-def _what_is_in_it(record: Mapping[str, Any]) -> Iterator[str]:
-    per_label = [record["files"][f"{split}.jsonl"]["per_label"] for split in SPLITS]
-    surplus = record["counts"]["surplus"]
-    names = [label["name"] for label in record["taxonomy"]["labels"]]
-    rows: list[tuple[object, ...]] = [
-        (name, *(counts[name] for counts in per_label), surplus.get(name, 0)) for name in names
-    ]
-    rows.append(("all", *(sum(counts.values()) for counts in per_label), sum(surplus.values())))
-    yield _table(("label", *SPLITS, "surplus"), rows)
-    if surplus:
-        yield (
-            f"At most {record['settings']['per_label']} training examples a label; the surplus is "
-            "in `surplus.jsonl`, unused."
-        )
-
 
 _REMOVED = (
     ("cannot be read or used", ("broken_dropped",)),
@@ -147,102 +47,28 @@ def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _cleaning(record: Mapping[str, Any]) -> Iterator[str]:
-    counts, settings = record["counts"], record["settings"]
-    cleaned = counts["cleaned"]
-    yield (
-        f"- Normalized by `{cleaned['rules']}`, as serving does with every message: "
-        f"{cleaned.get('normalized', 0):,} changed."
-    )
-    stripped = [name for name in ("quotes", "signatures") if settings[f"strip_{name}"]]
-    for name, key in (("quotes", "quotes stripped"), ("signatures", "signature stripped")):
-        if name in stripped:
-            yield f"- {key.capitalize()} from {cleaned.get(key, 0):,} messages."
+def cleaning_sentences(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Describe in sentences what was done to messages that serving does not do."""
+    cleaned = manifest["counts"]["cleaned"]
+    stripped = [
+        name
+        for name, key in (("quotations", "quotes stripped"), ("signatures", "signature stripped"))
+        if cleaned.get(key)
+    ]
     if stripped:
         yield (
-            f"- **Serving does not strip {' or '.join(stripped)}**, so the worker sees messages "
-            "with them. Strip them before the topic too, or prepare without stripping. "
+            f"Serving does not strip {' or '.join(stripped)}, so the worker sees messages with "
+            "them. Strip them before the topic too, or prepare without stripping. "
             f"{cleaned['left_whole']:,} messages contained nothing else and were kept whole."
         )
-    if record["redaction"]:
-        kinds = ", ".join(f"{n:,} {kind}" for kind, n in counts["redacted"].items()) or "none found"
-        yield f"- Personal data redacted by `{record['redaction']}`, as in serving: {kinds}."
-    else:
-        yield "- Personal data was not redacted (`--redact`)."
-    if names := record.get("names_redaction"):
-        yield f"- {names_sentence(names)}"
-
-
-def names_sentence(names: Mapping[str, Any]) -> str:
-    """Describe the redaction of names, in Markdown, with the warning that serving does none."""
-    models = ", ".join(names["models"]) or "rules only"
-    share = names["marked"] / max(1, names["messages"])
-    return (
-        f"Names redacted by {names['by']} ({models}), as `{names['mark']}` in "
-        f"{names['marked']:,} of {names['messages']:,} messages ({share:.1%}). **Serving does not "
-        "redact names**, so the worker sees them, while evaluations on this dataset do not. To "
-        "avoid the difference, redact them before the topic too."
-    )
-
-
-def _duplicates(record: Mapping[str, Any]) -> Iterator[str]:
-    counts, examples = record["counts"], record["examples"]
-    near, conflicts = counts["near_clusters"], counts["conflicts"]
-    yield (
-        f"- {near['messages']:,} messages are near-duplicates of another (similarity "
-        f"{SIMILARITY} or more, or equal without signature, quotation and personal data), in "
-        f"{near['clusters']:,} clusters; the largest has "
-        f"{max(map(int, near['sizes']), default=0):,}."
-    )
-    yield from _named(examples["largest_clusters"])
-    if (templates := counts["templates"])["templates"]:
+    if names := manifest.get("names_redaction"):
+        models = ", ".join(names["models"]) or "rules only"
+        share = names["marked"] / max(1, names["messages"])
         yield (
-            f"- {templates['messages']:,} of them follow {templates['templates']:,} templates: "
-            "forms and automatic mails, equal except for numbers and redacted data. The largest "
-            f"has {templates['largest']:,} messages. Each template is in one split, so the "
-            "hold-out does not measure how well known forms are labelled; a rule before the model "
-            "may do better for those."
-        )
-        yield from _named(examples["largest_templates"])
-    resolved = "; ".join(f"{count:,} {why}" for why, count in conflicts["resolved"].items())
-    yield f"- {conflicts['messages']:,} messages occurred under several labels" + (
-        f": {resolved}." if resolved else "."
-    )
-    yield from _named(examples["conflicts"])
-    yield (
-        f"- {near['with_several_labels']:,} clusters of near-duplicates have several labels. They "
-        "are kept: some are mistakes, and some differ in the one word that decides."
-    )
-    yield from _named(examples["near_conflicts"])
-    held = counts["holdout_copies_removed"]
-    if held["exact"] or held["near"]:
-        yield (
-            f"- {held['exact']:,} copies and {held['near']:,} near-copies of hold-out messages "
-            f"were removed; {held['exact_with_another_label']:,} of the copies had another label."
-        )
-    if "conflicts.csv" in record["extra_files"]:
-        yield (
-            "- Messages with several labels are in `conflicts.csv`. Fill in its column `decision` "
-            "(accept, relabel or drop; `new_label` for relabel) and prepare again with "
-            "`--decisions conflicts.csv`."
-        )
-
-
-def _named(groups: Sequence[Sequence[str]]) -> Iterator[str]:
-    for group in groups:
-        yield f"  - {', '.join(group)}"
-
-
-def _decisions(record: Mapping[str, Any]) -> Iterator[str]:
-    made = record["decisions"]["made"]
-    if not record["decisions"]["files"]:
-        return
-    yield "## Reviewers' decisions"
-    yield f"{len(made):,} made, {record['counts']['decisions']['undecided']:,} still undecided."
-    if made:
-        yield _table(
-            ("id", "decision", "from", "to", "by", "note"),
-            [(d["id"], d["decision"], d["from"], d["to"] or "", d["by"], d["note"]) for d in made],
+            f"Names redacted by {names['by']} ({models}), as {names['mark']} in "
+            f"{names['marked']:,} of {names['messages']:,} messages ({share:.1%}). Serving does "
+            "not redact names, so the worker sees them, while evaluations on this dataset do not. "
+            "To avoid the difference, redact them before the topic too."
         )
 
 

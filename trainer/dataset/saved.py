@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,7 @@ def _of_folder(path: Path) -> tuple[Path, ...]:
     if (path / _STATE).is_file():
         return _listed(path)
     if (path / _SPLITS).is_file():
-        names = _json(path / _SPLITS).get("splits")
-        if not isinstance(names, list) or not names:
-            raise BadInput(f"{path / _SPLITS}: lists no splits")
-        return _of_folder(path / str(_only(path, [str(name) for name in names])))
+        return _of_folder(path / _only(path, _names(path / _SPLITS, lambda found: found["splits"])))
     splits = _by_split(path)
     if not splits:
         raise BadInput(
@@ -76,15 +74,11 @@ def _list(names: Any) -> str:
 
 
 def _listed(path: Path) -> tuple[Path, ...]:
-    try:
-        names = [str(entry["filename"]) for entry in _json(path / _STATE)["_data_files"]]
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{path / _STATE}: lists no files: save the dataset again") from error
-    if not names:
-        raise BadInput(f"{path}: has no rows")
+    state = path / _STATE
+    names = _names(state, lambda found: [each["filename"] for each in found["_data_files"]])
     for name in names:
         if Path(name).name != name or not (path / name).is_file():
-            raise BadInput(f"{path / _STATE}: lists {name!r}, which is not in the folder")
+            raise BadInput(f"{state}: lists {name!r}, which is not in the folder")
     return tuple(path / name for name in names)
 
 
@@ -103,11 +97,12 @@ def _by_split(path: Path) -> dict[str, tuple[Path, ...]]:
     return {split: tuple(files) for split, files in splits.items()}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _names(path: Path, of: Callable[[Any], Sequence[object]]) -> list[str]:
+    """Return the names that a JSON file lists."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BadInput(f"{path}: must hold a JSON object")
-    return value
+        names = [str(name) for name in of(json.loads(path.read_text(encoding="utf-8")))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: lists no files or splits: save the dataset again") from error
+    if not names:
+        raise BadInput(f"{path.parent}: has no rows")
+    return names

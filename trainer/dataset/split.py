@@ -10,6 +10,7 @@ messages change.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -422,14 +423,7 @@ def assign_by_time(
 
 def _nearest(moments: Sequence[datetime], order: Sequence[datetime], wanted: float) -> datetime:
     """Return the moment for which the number of earlier times is nearest to ``wanted``."""
-    # Both sequences are sorted, so one pass over them is enough.
-    best, missed, before = moments[-1], float("inf"), 0
-    for candidate in moments:
-        while order[before] < candidate:
-            before += 1
-        if abs(before - wanted) < missed:
-            best, missed = candidate, abs(before - wanted)
-    return best
+    return min(moments, key=lambda when: abs(bisect_left(order, when) - wanted))
 
 
 _OUT_OF_TIME = "left out, its label was given before the part it is in"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,70 +50,57 @@ def compare(
     """Compare two evaluations (proposed, current) on the old hold-out, on its audited labels, and
     on the grown hold-out, if there is one."""
     new, current = (PREDICTIONS.read(folder) for folder in old)
-    groups = _groups(new)
+    both = new, current
     found = [
-        _compare(OLD_HOLDOUT, _right(new), _right(current), groups),
-        _compare(REVIEW, _kept(new), _kept(current), groups, turned=True),
-        _compare(ALONE, _alone(new), _alone(current), groups),
+        _compare(OLD_HOLDOUT, *both, _is_right),
+        _compare(REVIEW, *both, lambda each: not each.review, turned=True),
+        _compare(ALONE, *both, lambda each: _is_right(each) and not each.review),
     ]
     surest = sum(not each.review for each in current)
     # If none or all go without review, there is nothing to rank.
     if 0 < surest < len(current):
-        pair = _surest(new, surest), _surest(current, surest)
-        found.append(_compare(SUREST, *pair, groups, turned=True))
+        good = {id(each): is_good for some in both for each, is_good in _surest(some, surest)}
+        found.append(_compare(SUREST, *both, lambda each: good[id(each)], turned=True))
     truth = {
         answer.id: answer.new_label or None
         for answer in outcomes.values()
         if answer.audits_holdout and answer.decision != "accept"
     }
-    audited = _right(new, truth), _right(current, truth)
-    if audited[0]:
-        found.append(_compare(AUDITED, *audited, groups))
+    audited = [each for each in new if each.id in truth]
+    if audited:
+        found.append(
+            _compare(AUDITED, audited, current, lambda each: each.predicted == truth[each.id])
+        )
     if grown is not None:
         new, current = (PREDICTIONS.read(folder) for folder in grown)
-        found.append(_compare(NEW_HOLDOUT, _right(new), _right(current), _groups(new)))
+        found.append(_compare(NEW_HOLDOUT, new, current, _is_right))
     return found
 
 
-def _groups(predictions: Sequence[Prediction]) -> dict[str, int | None]:
-    return {each.id: each.group for each in predictions}
+def _is_right(each: Prediction) -> bool:
+    return each.predicted == each.label
 
 
-def _right(
-    predictions: Sequence[Prediction], truth: Mapping[str, str | None] | None = None
-) -> dict[str, bool]:
-    if truth is None:
-        return {each.id: each.predicted == each.label for each in predictions}
-    return {each.id: each.predicted == truth[each.id] for each in predictions if each.id in truth}
-
-
-def _kept(predictions: Sequence[Prediction]) -> dict[str, bool]:
-    return {each.id: not each.review for each in predictions}
-
-
-def _alone(predictions: Sequence[Prediction]) -> dict[str, bool]:
-    return {each.id: each.predicted == each.label and not each.review for each in predictions}
+def _surest(predictions: Sequence[Prediction], count: int) -> Iterator[tuple[Prediction, bool]]:
+    confidence = np.array([each.confidence for each in predictions])
+    correct = np.array([_is_right(each) for each in predictions], dtype=np.bool_)
+    return zip(predictions, not_wrong_unseen(confidence, correct, count).tolist(), strict=True)
 
 
 def _compare(
     name: str,
-    new: Mapping[str, bool],
-    current: Mapping[str, bool],
-    groups: Mapping[str, int | None],
+    new: Sequence[Prediction],
+    current: Sequence[Prediction],
+    does_well: Callable[[Prediction], bool],
     *,
     turned: bool = False,
 ) -> Compared:
-    ids = sorted(new.keys() & current.keys())
-    a = np.array([new[id_] for id_ in ids], dtype=np.bool_)
-    b = np.array([current[id_] for id_ in ids], dtype=np.bool_)
-    return compare_answers(name, a, b, as_groups([groups[id_] for id_ in ids]), turned=turned)
-
-
-def _surest(predictions: Sequence[Prediction], count: int) -> dict[str, bool]:
-    confidence = np.array([each.confidence for each in predictions])
-    correct = np.array([each.predicted == each.label for each in predictions], dtype=np.bool_)
-    good = not_wrong_unseen(confidence, correct, count)
-    return {each.id: bool(found) for each, found in zip(predictions, good, strict=True)}
+    """Compare the answers to the messages that both adapters have answered."""
+    of_id = {each.id: each for each in current}
+    shared = sorted((each for each in new if each.id in of_id), key=lambda each: each.id)
+    a = np.array([does_well(each) for each in shared], dtype=np.bool_)
+    b = np.array([does_well(of_id[each.id]) for each in shared], dtype=np.bool_)
+    return compare_answers(name, a, b, as_groups([each.group for each in shared]), turned=turned)
 
 
 def not_wrong_unseen(confidence: Floats, correct: Bools, surest: int) -> Bools:

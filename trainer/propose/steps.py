@@ -34,11 +34,11 @@ from trainer.dataset.folder import read_manifest as read_dataset_manifest
 from trainer.errors import BadInput, NotGoodEnough
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate_once
 from trainer.model.bases import resolve_base
-from trainer.propose.compare import Compared, Judgement, compare, judge
+from trainer.propose.compare import compare, judge
 from trainer.propose.page import PAGE, write_proposal_page
 from trainer.propose.version import APPLIED, make_version, read_new_messages, read_outcomes
 from trainer.store.publish import Plan, plan_publication, publish_adapter
-from trainer.store.rules import GateRules, GateVerdict
+from trainer.store.rules import GateRules
 from trainer.training.recipe import Recipe
 from trainer.training.train import train
 from worker.contract import AdapterRefused, Manifest, read_manifest
@@ -82,17 +82,6 @@ class Request:
     redact_names: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """The results of the steps, and their inputs."""
-
-    request: Request
-    identity: dict[str, Any]
-    base: Dataset
-    new: Dataset
-    current: Manifest
-
-
 class TooFewDecisions(BadInput):
     """Too few decisions change the dataset to justify a training."""
 
@@ -105,8 +94,8 @@ def propose(request: Request, console: Console) -> Proposal:
     dataset.
     """
     base, current = _open_before(request)
-    own = request.recipe.base
-    bases = own, resolve_base(request.current_base, current, others=(own,))
+    current_base = resolve_base(request.current_base, current, others=(request.recipe.base,))
+    in_service = request.store / current.digest, current_base
     identity = _identify(request, base, current)
     _claim(request.out, identity)
     if (request.out / PROPOSAL).is_file():
@@ -118,28 +107,68 @@ def propose(request: Request, console: Console) -> Proposal:
         raise
     if TRAINING.read_if_present(request.out / RUN) is None:
         train(request.recipe, console, resume=True, replace=False)
-    in_service = request.store / current.digest
-    adapter = request.out / RUN / "adapter"
-    out = request.out / RUN / EVALUATION_FOLDER
-    _evaluate(adapter, new, out, bases[0], console, steering=True)
-    before, of_current = request.out / BEFORE, request.out / CURRENT
-    _evaluate(adapter, base, before, bases[0], console, trained_on=new)
-    _evaluate(in_service, base, of_current, bases[1], console)
-    grown = None
-    if new.holdout_sha256 != base.holdout_sha256:
-        grown = request.out / RUN / EVALUATION_FOLDER, request.out / GROWN
-        _evaluate(in_service, new, grown[1], bases[1], console, trained_on=base)
+    old, grown = _evaluate(request, base, new, in_service, console)
     outcomes = read_outcomes(request.decisions)
-    compared = compare((before, of_current), grown, outcomes)
+    compared = compare(old, grown, outcomes)
     plan = plan_proposed(request.out, request.store, request.rules)
     # Adapters and not openings: repeating an evaluation after a kill tells nothing new.
     tried = {each["subject"] for each in list_openings(base) if each["purpose"] == "evaluate"}
     judged = judge(compared, plan.verdict, new.record["version"]["changes"], len(tried))
-    made = _Made(request, identity, base, new, current)
-    proposal = _describe(made, compared, plan.verdict, judged)
+    version, manifest = new.record["version"], read_manifest(request.out / RUN / "adapter")
+    proposal = Proposal(
+        schema="proposal/1",
+        id=sha256_json([identity, manifest.digest])[:32],
+        created_at=rfc3339_now(),
+        verdict=judged.verdict,
+        headline=judged.headline,
+        reasons_for=judged.reasons_for,
+        reasons_against=judged.reasons_against,
+        adapter=AdapterName(manifest.name, manifest.digest, manifest.kind),
+        current=AdapterName(current.name, current.digest, current.kind),
+        dataset_name=new.name,
+        dataset=new.digest,
+        dataset_before=base.digest,
+        changes={"decisions": version["decisions"], **version["changes"]},
+        figures=tuple(each.figure for each in compared),
+        gate=tuple(GateRow(r.name, r.wanted, r.found, r.passed) for r in plan.verdict.criteria),
+        canary_share=request.canary_share,
+    )
     write_proposal_page(request.out / PAGE, proposal)
     write_proposal(request.out / PROPOSAL, proposal)
     return proposal
+
+
+Judged = tuple[Path, Path | None]
+"""An adapter and its base."""
+
+
+def _evaluate(
+    request: Request, base: Dataset, new: Dataset, in_service: Judged, console: Console
+) -> tuple[tuple[Path, Path], tuple[Path, Path] | None]:
+    """Evaluate the proposed adapter and the one in service; return the folders of both, on the
+    earlier hold-out, and on the new one if it differs."""
+    proposed = request.out / RUN / "adapter", request.recipe.base
+
+    def evaluate(
+        judged: Judged, on: Dataset, name: Path | str, trained_on: Dataset | None = None
+    ) -> Path:
+        out = request.out / name
+        evaluation = EvaluationRequest(
+            judged[0],
+            on.directory,
+            judged[1],
+            out,
+            trained_on=trained_on.directory if trained_on else None,
+            steering=judged == proposed and on is new,
+        )
+        evaluate_once(evaluation, console)
+        return out
+
+    newest = evaluate(proposed, new, Path(RUN) / EVALUATION_FOLDER)
+    old = evaluate(proposed, base, BEFORE, new), evaluate(in_service, base, CURRENT)
+    if new.holdout_sha256 == base.holdout_sha256:
+        return old, None
+    return old, (newest, evaluate(in_service, new, GROWN, base))
 
 
 def plan_proposed(out: Path, store: Path, rules: GateRules) -> Plan:
@@ -254,55 +283,6 @@ def _refuse_few(count: int, least: int) -> None:
             f"{count} decisions change the dataset, fewer than {least}: wait for more, or lower "
             "--least-decisions"
         )
-
-
-def _evaluate(
-    adapter: Path,
-    dataset: Dataset,
-    out: Path,
-    base: Path | None,
-    console: Console,
-    *,
-    trained_on: Dataset | None = None,
-    steering: bool = False,
-) -> None:
-    """Evaluate an adapter; ``steering`` is judged of the proposed one alone."""
-    evaluate_once(
-        EvaluationRequest(
-            adapter,
-            dataset.directory,
-            base,
-            out,
-            trained_on=trained_on.directory if trained_on else None,
-            steering=steering,
-        ),
-        console,
-    )
-
-
-def _describe(
-    made: _Made, compared: list[Compared], gate: GateVerdict, judged: Judgement
-) -> Proposal:
-    request, current, version = made.request, made.current, made.new.record["version"]
-    manifest = read_manifest(request.out / RUN / "adapter")
-    return Proposal(
-        schema="proposal/1",
-        id=sha256_json([made.identity, manifest.digest])[:32],
-        created_at=rfc3339_now(),
-        verdict=judged.verdict,
-        headline=judged.headline,
-        reasons_for=judged.reasons_for,
-        reasons_against=judged.reasons_against,
-        adapter=AdapterName(manifest.name, manifest.digest, manifest.kind),
-        current=AdapterName(current.name, current.digest, current.kind),
-        dataset_name=made.new.name,
-        dataset=made.new.digest,
-        dataset_before=made.base.digest,
-        changes={"decisions": version["decisions"], **version["changes"]},
-        figures=tuple(each.figure for each in compared),
-        gate=tuple(GateRow(r.name, r.wanted, r.found, r.passed) for r in gate.criteria),
-        canary_share=request.canary_share,
-    )
 
 
 # Decisions about proposals, each carried out once.

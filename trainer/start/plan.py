@@ -20,52 +20,20 @@ from trainer.statistics.thresholds import FEWEST_VALIDATION
 from worker.contract.digest import sha256_file
 
 
-@dataclass(frozen=True, slots=True)
 class Places:
     """The paths in the folder of ``start``. Only ``taxonomy``, ``recipe`` and ``queue`` are edited
     by people."""
 
-    out: Path
-
-    @property
-    def taxonomy(self) -> Path:
-        """The labels."""
-        return self.out / "taxonomy.toml"
-
-    @property
-    def recipe(self) -> Path:
-        """The training's settings."""
-        return self.out / "recipe.toml"
-
-    @property
-    def data(self) -> Path:
-        """The dataset."""
-        return self.out / "data"
-
-    @property
-    def queue(self) -> Path:
-        """The labels to decide on, which ``check`` writes and a reviewer fills in."""
-        return self.out / "data-review.csv"
-
-    @property
-    def run(self) -> Path:
-        """The training, its evaluation and its duel."""
-        return self.out / "run"
-
-    @property
-    def page(self) -> Path:
-        """The report."""
-        return self.run / "report.html"
-
-    @property
-    def store(self) -> Path:
-        """The adapter store that the next commands name."""
-        return self.out / "store"
-
-    @property
-    def log(self) -> Path:
-        """What the commands printed."""
-        return self.out / "start.log"
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.taxonomy = out / "taxonomy.toml"
+        self.recipe = out / "recipe.toml"
+        self.data = out / "data"
+        self.queue = out / "data-review.csv"  # the labels to decide on, which ``check`` writes
+        self.run = out / "run"  # the training, its evaluation and its duel
+        self.page = self.run / "report.html"
+        self.store = out / "store"  # the adapter store that the next commands name
+        self.log = out / "start.log"  # what the commands printed
 
 
 _ENOUGH_TO_TUNE = 2000

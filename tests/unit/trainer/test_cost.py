@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,9 @@ from trainer.teacher.prompt import make_prompt, make_question
 
 CONFIG = Path(__file__).parents[3] / "config"
 TEMPLATE, PRICES = CONFIG / "cost.toml", CONFIG / "prices.toml"
-TOKENS = ("--set", "input_tokens_per_message=87.5", "--set", "output_tokens_per_message=9")
+TOKENS: dict[str, Any] = {"input_tokens_per_message": 87.5, "output_tokens_per_message": 9}
+NEEDED = TOKENS | {"training_hours": 2, "messages_per_s": 50}
+"""What a run would have measured."""
 
 # 730.5 hours a month at 1.00 are 730.50 a replica; 10 messages/s at half load are 13,149,000 a
 # month; a hosted message of 500 tokens in and 10 out at 2 and 10 a million costs 0.0011.
@@ -72,12 +73,6 @@ def test_a_worked_example() -> None:
     assert found.pays_from_messages_per_month == pytest.approx(730.5 / 0.0011)
     assert found.break_even_reason is None
     assert found.pays_from_reason is None
-
-
-def test_labelling_is_part_of_break_even() -> None:
-    """Without it the adapter would seem to pay for itself in a day."""
-    free = compute_cost(replace(WORKED, labelling_hours=0.0))
-    assert free.planned.break_even_days == pytest.approx(3 / 369.5 * DAYS_PER_MONTH)
 
 
 def test_without_savings_there_is_no_break_even_but_a_reason() -> None:
@@ -136,15 +131,7 @@ def test_the_figures_agree_with_each_other(inputs: CostInputs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("utilisation", 1.1),
-        ("utilisation", 0.0),
-        ("replicas", 0),
-        ("messages_per_s", 0.0),
-        ("training_hours", -1.0),
-        ("labelling_hours", float("nan")),
-    ],
+    ("name", "value"), [("utilisation", 1.1), ("replicas", 0), ("labelling_hours", float("nan"))]
 )
 def test_an_input_out_of_range_is_named(name: str, value: float) -> None:
     change: Any = {name: value}
@@ -152,109 +139,111 @@ def test_an_input_out_of_range_is_named(name: str, value: float) -> None:
         compute_cost(replace(WORKED, **change))
 
 
-def measured_run(run: Path, *engines: tuple[str, float]) -> Path:
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return a run whose training took three hours, and whose engine did 20 messages/s
+    in its evaluation."""
+    run = tmp_path / "run"
     (run / "evaluation").mkdir(parents=True)
     training = training_json(seconds=10800.0, training_seconds=10600.0, tokens_per_message=87.5)
     (run / "training.json").write_text(json.dumps(training))
-    evaluation = evaluation_json(engines=[engine_json(*engine) for engine in engines])
-    (run / "evaluation" / "evaluation.json").write_text(json.dumps(evaluation))
+    measure(run, transformers=20.0)
     return run
 
 
-def cost(*arguments: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, ["cost", *map(str, arguments)], env={"COLUMNS": "200"})
+def measure(run: Path, **engines: float) -> None:
+    evaluation = evaluation_json(engines=[engine_json(*each) for each in engines.items()])
+    (run / "evaluation" / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def cost(*arguments: object, prices: Path | None = PRICES, **sets: Any) -> tuple[int, str, str]:
+    words = [*arguments, *(() if prices is None else ("--prices", prices))]
+    words += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    done = CliRunner().invoke(app, ["cost", *map(str, words)], env={"COLUMNS": "200"})
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.stdout, done.stderr
+
+
+def found(*arguments: object, **sets: Any) -> dict[str, Any]:
+    code, out, err = cost(*arguments, "--json", **sets)
+    assert code == 0, err
+    record: dict[str, Any] = json.loads(out)
+    return record
 
 
 def sources(record: dict[str, Any]) -> dict[str, tuple[Any, str]]:
     return {given["name"]: (given["value"], given["source"]) for given in record["inputs"]}
 
 
-def test_every_input_has_its_source(tmp_path: Path) -> None:
+def test_every_input_has_its_source(run: Path, tmp_path: Path) -> None:
     """Flags win over the file, and the file over the run's measurements."""
-    run = measured_run(tmp_path / "run", ("transformers", 20.0))
-    given = (run, "--inputs", TEMPLATE, "--prices", PRICES, *TOKENS)
-    code, out, err = cost(*given, "--set", "replicas=3", "--json")
-    assert (code, err) == (0, "")
-    record = json.loads(out)
+    record = found(run, "--inputs", TEMPLATE, **TOKENS, replicas=3)
     assert record == json.loads((run / "cost.json").read_text())
-    assert (record["schema"], record["currency"]) == ("cost/1", "USD")
-    found = sources(record)
-    assert set(found) == {*UNITS, "currency", "volumes", "hours_per_month"}
-    hours, source = found["training_hours"]
+    given = sources(record)
+    assert set(given) == {*UNITS, "currency", "volumes", "hours_per_month"}
+    hours, source = given["training_hours"]
     assert hours == pytest.approx(3.0)
     assert source.endswith("training.json, 10800 s")
-    assert found["input_tokens_per_message"] == (87.5, "flag --set")
-    assert found["messages_per_s"][0] == 20.0
-    assert "evaluation.json, engine transformers" in found["messages_per_s"][1]
-    assert found["utilisation"][1] == f"file {TEMPLATE}"
-    assert found["replicas"] == (3, "flag --set")
-    price, source = found["serving_price_per_hour"]
+    assert given["input_tokens_per_message"] == (87.5, "flag --set")
+    assert given["messages_per_s"][0] == 20.0
+    assert "evaluation.json, engine transformers" in given["messages_per_s"][1]
+    assert given["utilisation"][1] == f"file {TEMPLATE}"
+    price, source = given["serving_price_per_hour"]
     assert source == f"prices {PRICES}: aws m7g.large, 2026-06-17"
-    assert [each["name"] for each in record["prices"]][:1] == ["aws m7g.large"]
-    assert record["prices"][0]["per_hour"] == price
-    hosted, source = found["hosted_price_per_million_input_tokens"]
-    assert hosted == [0.075, 0.15]
-    assert source.startswith("genai-prices ")
+    assert (record["prices"][0]["name"], record["prices"][0]["per_hour"]) == (
+        "aws m7g.large",
+        price,
+    )
+    assert given["hosted_price_per_million_input_tokens"][0] == [0.075, 0.15]
     assert [row["messages_per_month"] for row in record["by_volume"]] == [1e5, 1e6, 1e7]
 
     file = tmp_path / "own.toml"
     file.write_text("messages_per_s = 7.0\n" + TEMPLATE.read_text())
-    own = (run, "--inputs", file, "--prices", PRICES, *TOKENS, "--json")
-    record = json.loads(cost(*own)[1])
+    record = found(run, "--inputs", file, **TOKENS)
     assert sources(record)["messages_per_s"] == (7.0, f"file {file}")
-    record = json.loads(cost(*own, "--set", "messages_per_s=9")[1])
+    record = found(run, "--inputs", file, **TOKENS, messages_per_s=9)
     assert sources(record)["messages_per_s"] == (9.0, "flag --set")
 
 
-def test_a_hosted_model_costs_its_list_price_and_no_surcharge(tmp_path: Path) -> None:
+def test_a_hosted_model_costs_its_list_price_and_no_surcharge() -> None:
     """A budget must allow for writing a cache, a comparison must not: it would flatter us."""
-    given = ["training_hours=2", "messages_per_s=50", "hosted_discount=0"]
-    given += ["hosted_model=claude-haiku-4-5", "hosted_url=https://api.anthropic.com/v1"]
-    sets = [*TOKENS, *(part for setting in given for part in ("--set", setting))]
-    code, out, err = cost("--inputs", TEMPLATE, "--prices", PRICES, *sets, "--json")
-    assert code == 0, err
-    found = sources(json.loads(out))
-    listed = list_price("claude-haiku-4-5", "https://api.anthropic.com/v1").dollars_per_million
-    most = find_price(
-        "claude-haiku-4-5", "https://api.anthropic.com/v1", None, None, prompt_tokens=0
-    ).dollars_per_million
-    assert found["hosted_price_per_million_input_tokens"][0] == listed[0] < most[0]
+    model, url = "claude-haiku-4-5", "https://api.anthropic.com/v1"
+    record = found(
+        "--inputs", TEMPLATE, **NEEDED, hosted_discount=0, hosted_model=model, hosted_url=url
+    )
+    listed = list_price(model, url).dollars_per_million
+    most = find_price(model, url, None, None, prompt_tokens=0).dollars_per_million
+    price = sources(record)["hosted_price_per_million_input_tokens"][0]
+    assert price == listed[0] < most[0]
 
 
 def test_a_price_as_a_number_and_a_name_for_one(tmp_path: Path) -> None:
     """A flag of either kind wins over the file; both in one place are a contradiction."""
-    needed = ["training_hours=2", "messages_per_s=50"]
-    sets = [*TOKENS, *(part for setting in needed for part in ("--set", setting))]
     file = tmp_path / "own.toml"
     numbers_ = TEMPLATE.read_text().replace("serving_machine = ", "serving_price_per_hour = 3 # ")
     file.write_text(numbers_)
 
-    def price(inputs: Path, *more: str) -> Any:
-        code, out, err = cost("--inputs", inputs, "--prices", PRICES, *sets, *more, "--json")
-        assert code == 0, err
-        return sources(json.loads(out))["serving_price_per_hour"][0]
+    def price(inputs: Path, **more: object) -> Any:
+        record = found("--inputs", inputs, **NEEDED, **more)
+        return sources(record)["serving_price_per_hour"][0]
 
-    assert price(TEMPLATE, "--set", "serving_price_per_hour=2") == 2
+    assert price(TEMPLATE, serving_price_per_hour=2) == 2
     assert price(file) == 3
-    assert price(file, "--set", "serving_machine=aws g5.xlarge") == 1.006
+    assert price(file, serving_machine="aws g5.xlarge") == 1.006
     machines = '["azure nc24ads a100 v4", "runpod a100 80gb"]'
-    assert price(file, "--set", f"serving_machine={machines}") == [1.79, 3.673]
+    assert price(file, serving_machine=machines) == [1.79, 3.673]
     file.write_text('serving_machine = "aws g5.xlarge"\n' + numbers_)
-    code, _, err = cost("--inputs", file, "--prices", PRICES, *sets)
+    code, _, err = cost("--inputs", file, **NEEDED)
     assert code == 2
     assert "has both serving_machine and serving_price_per_hour: give one of them" in err
-    code, _, err = cost("--inputs", TEMPLATE, *sets)
+    code, _, err = cost("--inputs", TEMPLATE, prices=None, **NEEDED)
     assert code == 2
     assert "serving_machine needs a file of prices: give one with --prices" in err
 
 
 def test_the_printed_result_without_a_run(tmp_path: Path) -> None:
     """With --out the record goes elsewhere."""
-    given = ["training_hours=2", "messages_per_s=50"]
-    sets = [*TOKENS, *(part for setting in given for part in ("--set", setting))]
-    code, out, _ = cost("--inputs", TEMPLATE, "--prices", PRICES, *sets, "--out", tmp_path / "new")
+    code, out, _ = cost("--inputs", TEMPLATE, "--out", tmp_path / "new", **NEEDED)
     assert code == 0
     for text in (
         *("flag --set", "calendar", "10,000,000", "at 1,000,000 messages a month"),
@@ -264,148 +253,81 @@ def test_the_printed_result_without_a_run(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "cost.json").is_file()
 
 
-@pytest.mark.parametrize(
-    "name", [*(unit for unit in UNITS if unit in TEMPLATE.read_text()), "currency", "volumes"]
-)
-def test_a_missing_input_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+def test_a_missing_input_is_an_error_that_names_it(tmp_path: Path) -> None:
     """No input is built in."""
-    data = tomllib.loads(TEMPLATE.read_text())
-    data |= {"training_hours": 1, "input_tokens_per_message": 9, "messages_per_s": 5}
-    data |= {"output_tokens_per_message": 9, "training_price_per_hour": 1}
-    data |= {"hosted_price_per_million_input_tokens": 1, "serving_price_per_hour": 1}
-    data |= {"hosted_price_per_million_output_tokens": 1}
-    others = ("serving", "serving_machine", "training_machine", "hosted_model")
-    data = {key: value for key, value in data.items() if key not in {*others, name}}
     file = tmp_path / "inputs.toml"
-    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in data.items()))
-    code, out, err = cost("--inputs", file)
-    assert (code, out) == (2, "")
-    assert f"the cost needs {name}:" in err
+    file.write_text(TEMPLATE.read_text().replace("labelling_hours =", "# "))
+    code, _, err = cost("--inputs", file, **NEEDED)
+    assert code == 2
+    assert "the cost needs labelling_hours:" in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--engine", "vllm", "--set", "utilization=1"], "there is no input 'utilization'"),
-        (
-            ["--engine", "vllm", "--set", "utilisation=2"],
-            "flag --set: utilisation is 2.0; it is a share",
-        ),
-        (
-            ["--engine", "vllm", "--set", "utilisation=much"],
-            "utilisation is 'much'; it must be a number",
-        ),
-        (["--engine", "vllm", "--set", "replicas=1.5"], "replicas must be a whole number"),
-        (["--engine", "vllm", "--set", "volumes=5"], "volumes must be a list"),
-        (["--engine", "vllm", "--set", "currency=5"], "currency must be text"),
-        (["--engine", "vllm", "--set", "utilisation"], "key=value"),
-        (["--engine", "vlm"], "has no engine 'vlm': choose one of vllm, transformers"),
-        ([], "measured vllm (90 messages/s), transformers (20 messages/s): choose the one"),
-        (["--inputs", "nowhere.toml"], "nowhere.toml: No such file"),
-        (["--prices", "nowhere.toml"], "nowhere.toml: No such file"),
-        (["--engine", "vllm", "--set", "messages_per_s=[9, 3]"], "a range is [lowest, highest]"),
-        (
-            ["--engine", "vllm", "--set", "replicas=[1, 2]"],
-            "replicas is [1, 2]; it must be",
-        ),
-        (
-            ["--engine", "vllm", "--set", "utilisations=0.3"],
-            "must be a list of shares",
-        ),
-        (["--engine", "vllm", "--set", "utilisations=[3]"], "utilisation is 3.0; it is a share"),
-        (["--engine", "vllm", "--set", "serving_machine=pdp-11"], "has no machine 'pdp-11'"),
-        (["--engine", "vllm", "--set", "currency=EUR"], "is in USD, and currency is EUR"),
-        (["--engine", "vllm", "--set", "hosted_model=gpt-0"], "no price is known for 'gpt-0'"),
-        (["--engine", "vllm", "--set", "serving=[{model=1}]"], "serving 1: model must be text"),
-        (
-            ["--engine", "vllm", "--set", "serving=[{speed=1}]"],
-            "serving 1: there is no field 'speed'",
-        ),
+        ("utilization=1", "there is no input 'utilization'"),
+        ("utilisation=much", "utilisation is 'much'; it must be a number"),
+        ("replicas=1.5", "replicas must be a whole number"),
+        ("messages_per_s=[9, 3]", "a range is [lowest, highest]"),
+        ("utilisations=[3]", "utilisation is 3.0; it is a share"),
+        ("currency=EUR", "is in USD, and currency is EUR"),
+        ("serving_machine=pdp-11", "has no machine 'pdp-11'"),
+        ("hosted_model=gpt-0", "no price is known for 'gpt-0'"),
+        ("serving=[{speed=1}]", "serving 1: there is no field 'speed'"),
     ],
 )
-def test_a_wrong_input_is_one_line_and_code_2(
-    tmp_path: Path, arguments: list[str], problem: str
-) -> None:
-    run = measured_run(tmp_path / "run", ("vllm", 90.0), ("transformers", 20.0))
-    code, _, err = cost(run, "--inputs", TEMPLATE, "--prices", PRICES, *TOKENS, *arguments)
+def test_a_wrong_input_is_one_line_and_code_2(run: Path, arguments: str, problem: str) -> None:
+    code, _, err = cost(run, "--inputs", TEMPLATE, "--set", arguments, **TOKENS)
     assert code == 2
     assert problem in err
     assert err.count("\n") == 1
     assert not (run / "cost.json").exists()
 
 
-def test_the_error_of_a_run_without_measurements_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    given = ("--inputs", TEMPLATE, "--prices", PRICES)
-    code, _, err = cost(tmp_path / "run", *given)
-    assert code == 2
-    assert "the cost needs training_hours" in err
-    assert "training.json has no value" in err
-    assert cost(tmp_path / "no", *given)[0] == 2
-    (tmp_path / "run" / "training.json").write_text('{"schema": "training/9"}')
-    assert "its schema is 'training/9', not 'training/2'" in cost(tmp_path / "run", *given)[2]
-
-
-def test_the_template_marks_every_figure_as_an_example() -> None:
-    lines = TEMPLATE.read_text().splitlines()
-    figures = [line for line in lines if re.match(r"(# )?\w+ = ", line)]
-    assert len(figures) >= len(UNITS)
-    assert all("example" in line for line in figures)
-
-
 # The hosted model's tokens.
 
 
-def run_on(dataset: Dataset, run: Path) -> Path:
-    measured_run(run, ("transformers", 20.0))
+@pytest.fixture
+def run_on(sealed: Dataset, run: Path) -> Path:
     training = json.loads((run / "training.json").read_text())
-    training["dataset"] |= {"digest": dataset.digest, "directory": str(dataset.directory)}
+    training["dataset"] |= {"digest": sealed.digest, "directory": str(sealed.directory)}
     (run / "training.json").write_text(json.dumps(training))
     return run
 
 
 def test_a_hosted_model_pays_for_the_instruction_and_every_label(
-    sealed: Dataset, tmp_path: Path
+    sealed: Dataset, run_on: Path
 ) -> None:
     """An estimate from the bytes of the prompt that label and duel send, with its range. The run's
     87.5 are tokens of the adapter's prompt, which has no list of labels."""
-    run = run_on(sealed, tmp_path / "run")
-    code, out, err = cost(run, "--inputs", TEMPLATE, "--prices", PRICES, "--json")
-    assert code == 0, err
-    found = sources(json.loads(out))
+    given = sources(found(run_on, "--inputs", TEMPLATE))
     question = make_question(sealed.train[0].message, redacts=True)
     assert question is not None
     prompt = make_prompt(sealed.taxonomy, question, 0)
     size = len(prompt.system.encode()) + len(prompt.user.encode())
-    (low, high), source = found["input_tokens_per_message"]
+    (low, high), source = given["input_tokens_per_message"]
     assert low < size / 4 < high
     assert low == pytest.approx(0.6 * high)
     assert source.startswith("estimate: the prompt with all labels, ")
-    assert found["output_tokens_per_message"][1].startswith("estimate: the label as JSON, ")
+    assert given["output_tokens_per_message"][1].startswith("estimate: the label as JSON, ")
 
 
-def test_the_tokens_that_its_server_counted_in_the_duel_come_first(
-    sealed: Dataset, tmp_path: Path
-) -> None:
-    run = run_on(sealed, tmp_path / "run")
+def test_the_tokens_that_its_server_counted_in_the_duel_come_first(run_on: Path) -> None:
     record = duel_record(evaluation_json())
     hosted = candidate("gpt", "recorded", 0.9, (0.8, 0.95), 1.0, 2.0)
     hosted["elsewhere"] = {"no_label": 0, "prompt_tokens": 612.5, "answer_tokens": 9.25}
     record["candidates"].append(hosted)
-    (run / "duel").mkdir()
-    (run / "duel" / DUEL.name).write_text(json.dumps(record))
-    code, out, err = cost(run, "--inputs", TEMPLATE, "--prices", PRICES, "--json")
-    assert code == 0, err
-    found = sources(json.loads(out))
-    assert found["input_tokens_per_message"][0] == 612.5
-    assert found["output_tokens_per_message"][0] == 9.25
-    assert found["input_tokens_per_message"][1].endswith("gpt, as its server counted")
+    (run_on / "duel").mkdir()
+    (run_on / "duel" / DUEL.name).write_text(json.dumps(record))
+    given = sources(found(run_on, "--inputs", TEMPLATE))
+    assert given["input_tokens_per_message"][0] == 612.5
+    assert given["output_tokens_per_message"][0] == 9.25
+    assert given["input_tokens_per_message"][1].endswith("gpt, as its server counted")
 
 
-def test_without_the_dataset_the_tokens_are_missing_and_not_the_encoders(tmp_path: Path) -> None:
-    run = measured_run(tmp_path / "run", ("transformers", 20.0))
-    code, _, err = cost(run, "--inputs", TEMPLATE, "--prices", PRICES)
+def test_without_the_dataset_the_tokens_are_missing_and_not_the_encoders(run: Path) -> None:
+    code, _, err = cost(run, "--inputs", TEMPLATE)
     assert code == 2
     assert "the cost needs input_tokens_per_message" in err
 
@@ -413,22 +335,18 @@ def test_without_the_dataset_the_tokens_are_missing_and_not_the_encoders(tmp_pat
 # Ranges, and ways to serve.
 
 
-def test_a_range_of_an_input_is_a_range_of_the_break_even(tmp_path: Path) -> None:
+def test_a_range_of_an_input_is_a_range_of_the_break_even(run: Path) -> None:
     """Its ends are those of the inputs' ends; the middle is between them."""
-    run = measured_run(tmp_path / "run", ("transformers", 20.0))
-    given = ("--inputs", TEMPLATE, "--prices", PRICES, *TOKENS, "--json")
-    hosted = ("--set", "messages_per_month=3e8", "--set", "hosted_discount=0")
 
-    def days(*more: str) -> Any:
-        code, out, err = cost(run, *given, *hosted, *more)
-        assert code == 0, err
-        return json.loads(out)
+    def days(**more: object) -> Any:
+        given = TOKENS | {"messages_per_month": 3e8, "hosted_discount": 0} | more
+        return found(run, "--inputs", TEMPLATE, **given)
 
-    cheap, dear = (days("--set", f"labelling_hours={hours}") for hours in (20, 90))
-    both = days("--set", "labelling_hours=[20, 90]")
+    cheap, dear = (days(labelling_hours=hours) for hours in (20, 90))
+    both = days(labelling_hours=[20, 90])
     assert both["break_even_days_range"] == [cheap["break_even_days"], dear["break_even_days"]]
     assert cheap["break_even_days"] < both["break_even_days"] < dear["break_even_days"]
-    never = days("--set", "messages_per_s=[0.01, 20]")
+    never = days(messages_per_s=[0.01, 20])
     assert never["break_even_days_range"][1] is None
     assert never["pays_from_range"][1] is None
 
@@ -461,16 +379,6 @@ def test_a_replica_that_cannot_carry_the_volume_it_would_need_never_pays() -> No
 # The file of prices.
 
 
-def test_the_prices_file_is_sound_and_every_machine_of_the_template_is_in_it() -> None:
-    prices = read_prices(PRICES, dt.datetime.now(dt.UTC).date())
-    assert len(prices) >= 5
-    template = tomllib.loads(TEMPLATE.read_text())
-    named = [template["serving_machine"], template["training_machine"]]
-    for row in template["serving"]:
-        named += row["machine"] if isinstance(row["machine"], list) else [row["machine"]]
-    assert set(named) <= set(prices)
-
-
 MACHINE = {
     "name": "box",
     "holds": "2 cores",
@@ -497,13 +405,9 @@ def write_prices(path: Path, *machines: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"per_hour": 0}, "per_hour is 0; it must be a number above 0"),
-        ({"per_hour": "cheap"}, "per_hour is 'cheap'"),
-        ({"date": "2026-01-02"}, "date is '2026-01-02'; write the day it was read"),
+        ({"per_hour": 0}, "per_hour: Input should be greater than 0"),
         ({"date": dt.date(2026, 7, 2)}, "which is in the future"),
-        ({"source": "a friend"}, "source must be an address"),
-        ({"where": ""}, "where must be text"),
-        ({"vendor": "x"}, "there is no field 'vendor'"),
+        ({"source": "a friend"}, "source: String should match pattern '^https://'"),
     ],
 )
 def test_a_price_without_a_source_and_a_day_is_no_price(
@@ -512,10 +416,9 @@ def test_a_price_without_a_source_and_a_day_is_no_price(
     path = write_prices(tmp_path / "prices.toml", MACHINE | change)
     with pytest.raises(BadInput, match=re.escape(problem)):
         read_prices(path, TODAY)
-    for name in MACHINE:
-        without = {key: value for key, value in MACHINE.items() if key != name}
-        with pytest.raises(BadInput, match=f"has no {name}"):
-            read_prices(write_prices(path, without), TODAY)
+    without = {key: value for key, value in MACHINE.items() if key != "source"}
+    with pytest.raises(BadInput, match="source: Field required"):
+        read_prices(write_prices(path, without), TODAY)
     with pytest.raises(BadInput, match="box: is there twice"):
         read_prices(write_prices(path, MACHINE, MACHINE), TODAY)
 
@@ -525,10 +428,8 @@ def test_an_old_price_is_called_stale(tmp_path: Path, days: int, stale: bool) ->
     """Wherever it is shown."""
     read = dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days)
     path = write_prices(tmp_path / "prices.toml", MACHINE | {"date": read})
-    given = ["serving_machine=box", "training_hours=2", "messages_per_s=50", "serving=[]"]
-    given += ["training_price_per_hour=1"]
-    sets = [*TOKENS, *(part for setting in given for part in ("--set", setting))]
-    code, out, err = cost("--inputs", TEMPLATE, "--prices", path, *sets)
+    given = {"serving_machine": "box", "serving": "[]", "training_price_per_hour": 1}
+    code, out, err = cost("--inputs", TEMPLATE, prices=path, **NEEDED, **given)
     assert code == 0, err
     assert ("STALE: read 181 days ago; read it again" in out) is stale
     assert f"0.1 USD an hour on {read}, https://example.org/prices" in out

@@ -9,21 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.tiny_messages import FILLERS
-from tests.support.trainer_world import call, run_cli
+from tests.support.trainer_world import run_cli
 from tests.unit.trainer.conftest import make_tiny_base
-from worker.contract import decide_from_codes, load_adapter, verify_adapter
+from worker.contract import decide_from_codes, verify_adapter
 from worker.contract.store import find_adapter
 from worker.engine.model_files import load_encoders
 
 pytestmark = pytest.mark.slow
 
 CONFIG = Path(__file__).parents[3] / "config" / "trainer-cpu.toml"
-ENCODER = CONFIG.with_name("trainer-encoder.toml")
-ROOM = 150
-"""The number of labels of the larger set: more than vLLM scores at once."""
-
+COUNT = 77
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 
 
@@ -35,61 +31,40 @@ SETTINGS = [
 ]
 
 
-def names(count: int) -> list[str]:
-    """Return made-up words, which are labels and also occur in their messages."""
-    return [f"{SYLLABLES[at % 70]}{SYLLABLES[(at * 7 + at // 70) % 70]}" for at in range(count)]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a base whose tokenizer has several hundred tokens that do not start a word."""
-    return make_tiny_base(tmp_path_factory.mktemp("base"), names(ROOM) * 9, vocab_size=700)
-
-
-def write_messages(path: Path, labels: list[str], each: int) -> None:
-    rng = random.Random(1)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["message", "label"])
-        for label in labels:
-            for number in range(each):
-                words = [*rng.sample(FILLERS, 4), label, f"{label}{number}", str(rng.random())]
-                rng.shuffle(words)
-                rows.writerow([" ".join(words), label])
+# Made-up words, which are labels and also occur in their messages.
+NAMES = [f"{SYLLABLES[at % 70]}{SYLLABLES[(at * 7 + at // 70) % 70]}" for at in range(150)]
+LABELS = NAMES[:COUNT]
 
 
 def write_source(folder: Path, labels: list[str]) -> tuple[Path, Path]:
     """Write six messages a label and the taxonomy; return both files."""
     source, taxonomy = folder / "raw.csv", folder / "taxonomy.toml"
-    write_messages(source, labels, each=6)
-    entries = "".join(f'[[labels]]\nname = "{name}"\ndescription = ""\n' for name in labels)
+    rng = random.Random(1)
+    with source.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["message", "label"])
+        for label in labels:
+            for number in range(6):
+                words = [*rng.sample(FILLERS, 4), label, f"{label}{number}", str(rng.random())]
+                rng.shuffle(words)
+                rows.writerow([" ".join(words), label])
+    entries = "".join(f'[[labels]]\nname = "{name}"\n' for name in labels)
     taxonomy.write_text(f'name = "many"\nversion = "1"\n{entries}', encoding="utf-8")
     return source, taxonomy
 
 
-@pytest.mark.parametrize("count", [77, pytest.param(ROOM, marks=pytest.mark.long)])
-def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> None:
+def test_many_labels_go_all_the_way(tmp_path: Path) -> None:
     """A worker's tokenizer reads each code as its token, a decision has every label, and the output
     has no message text."""
-    labels = names(count)
-    assert len(set(labels)) == count
-    source, taxonomy = write_source(tmp_path, labels)
+    # A tokenizer with several hundred tokens that do not start a word.
+    base = make_tiny_base(tmp_path / "base", NAMES * 9, vocab_size=700)
+    source, taxonomy = write_source(tmp_path, LABELS)
     data, run, store = (tmp_path / name for name in ("data", "run", "store"))
-    result, printed = run / "evaluation", ""
+    printed = ""
     for words in (
         ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
         ("train", "--recipe", CONFIG, "--dataset", data, "--base", base, "--out", run, *SETTINGS),
-        (
-            "evaluate",
-            run / "adapter",
-            "--dataset",
-            data,
-            "--base",
-            base,
-            "--out",
-            result,
-            "--no-steering",
-        ),
+        ("evaluate", run / "adapter", "--dataset", data, "--base", base, "--no-steering"),
         ("publish", run, "--store", store, "--force", "--reason", "it learnt for a second"),
     ):
         done = run_cli(*words)
@@ -102,36 +77,12 @@ def test_many_labels_go_all_the_way(base: Path, tmp_path: Path, count: int) -> N
         assert not [row for row in csv.DictReader(file) if row["message"] in printed]
     manifest = verify_adapter(find_adapter(store).directory, base, load_encoders(base))
     codes = manifest.codes
-    assert len({code.token_id for code in codes.values()}) == count
-    assert len({code.text for code in codes.values()}) == count
+    assert len({code.token_id for code in codes.values()}) == COUNT
+    assert len({code.text for code in codes.values()}) == COUNT
     assert any(len(code.text) > 1 for code in codes.values())
     lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     prediction = json.loads(lines[0])
     scores = {codes[label].token_id: score for label, score in prediction["logprobs"].items()}
     decision = decide_from_codes(scores, codes, manifest.calibration.temperature)
-    assert set(decision.scores) == set(labels)
+    assert set(decision.scores) == set(LABELS)
     assert decision.label == prediction["predicted"]
-
-
-@pytest.mark.parametrize("count", [77, ROOM])
-def test_many_labels_are_outputs_of_an_encoders_head(tmp_path: Path, count: int) -> None:
-    labels = names(count)
-    source, taxonomy = write_source(tmp_path, labels)
-    base = make_tiny_encoder(tmp_path / "base", names(ROOM) * 9, vocab_size=700)
-    data, run = tmp_path / "data", tmp_path / "run"
-    settings = ("epochs=1", "max_message_tokens=64", "sublabel_weight=0", "mixed_precision=no")
-    for words in (
-        ("prepare", "--input", source, "--taxonomy", taxonomy, "--out", data, *SPLIT),
-        (
-            *("train", "--recipe", ENCODER, "--dataset", data, "--base", base, "--out", run),
-            *(part for setting in (*settings, "onnx=int8") for part in ("--set", setting)),
-        ),
-        ("evaluate", run / "adapter", "--dataset", data, "--no-steering"),
-    ):
-        code, _, errors = call(*words)
-        assert code == 0, errors
-    manifest = load_adapter(run / "adapter")
-    assert manifest.head is not None
-    assert sorted(output.name for output in manifest.head.outputs) == sorted(labels)
-    lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
-    assert set(json.loads(lines[0])["logprobs"]) == set(labels)

@@ -185,16 +185,6 @@ def test_a_label_that_is_two_is_named_among_labels_of_every_width() -> None:
     assert called >= 3
 
 
-def test_every_message_is_in_a_part_and_more_of_them_change_little() -> None:
-    draw = np.random.default_rng(0)
-    sound = taxonomy(draw, [0.5] * len(SPLIT_LABELS))
-    sound[0] = np.concatenate([split_vectors(draw, 400, 0.5), split_vectors(draw, 400, 0.5)])
-    told = find_split(sound, SPLIT_LABELS)[0]
-    assert (told.label, len(told.part), told.separate) == ("a", 800, True)
-    first = (told.part[:400] == 0).mean()
-    assert max(first, 1 - first) > 0.9
-
-
 def test_too_few_labels_or_messages_say_nothing() -> None:
     draw = np.random.default_rng(1)
     four = taxonomy(draw, [0.5] * 4)

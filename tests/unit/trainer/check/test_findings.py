@@ -32,9 +32,7 @@ from trainer.check.findings import (
 )
 from trainer.cli.main import app
 from trainer.dataset.folder import Dataset, Example, count_openings, open_dataset
-from trainer.errors import BadInput
 from worker.contract import Label, Taxonomy
-from worker.contract.redact import REDACTION
 
 pytestmark = pytest.mark.slow
 
@@ -51,30 +49,23 @@ def test_few_examples_warn_and_very_few_fail(taxonomy: Taxonomy) -> None:
     assert finding.verdict == "fail"
     assert finding.figures["below_20"] == ["refund"]
     assert "refund" in finding.advice
-    assert check_counts(fewer, taxonomy, 25).figures["per_label"]["refund"] == 0
 
 
-def test_a_label_that_drowns_the_others_is_told(taxonomy: Taxonomy) -> None:
+def test_a_label_that_drowns_the_others_and_a_small_holdout_are_told(taxonomy: Taxonomy) -> None:
     even = make_examples(10, 1)
     assert check_balance(even, taxonomy).verdict == "ok"
     assert check_balance(even, taxonomy).figures["entropy"] == 1.0
     more = [replace(even[0], id=f"x{at}") for at in range(95)]
     assert check_balance([*even, *more], taxonomy).verdict == "warn"
-
-
-def test_a_small_holdout_is_told_with_the_uncertainty_it_leaves() -> None:
-    finding = check_holdout_size({"a": 450, "b": 450})
-    assert finding.verdict == "ok"
-    assert finding.figures["margin_at_90"] == 0.0196
+    holdout = check_holdout_size({"a": 450, "b": 450})
+    assert (holdout.verdict, holdout.figures["margin_at_90"]) == ("ok", 0.0196)
     assert check_holdout_size({"a": 871, "b": 29}).verdict == "warn"
 
 
 @pytest.mark.parametrize(
     ("left", "right"),
     [
-        ("refund_issue", "issue refunds"),
-        ("cardPayment", "card-payment"),
-        ("order_tracking", "orders_tracking"),
+        ("cardPayments", "payment-card"),
         ("payment_declined", "payment_decline"),
     ],
 )
@@ -83,19 +74,6 @@ def test_names_that_people_mix_up_are_told(left: str, right: str) -> None:
     finding = check_names(taxonomy)
     assert finding.verdict == "warn"
     assert [pair[:2] for pair in finding.figures["alike"]] == [[left, right]]
-
-
-def test_names_of_a_real_desk_are_not_alike(taxonomy: Taxonomy) -> None:
-    names = (
-        "billing_refund",
-        "billing_fee_charged",
-        "card_virtual_wallet",
-        "card_lost_blocked_pin",
-    )
-    good = Taxonomy("t", "1", "", tuple(Label(name, f"about {name}") for name in names))
-    assert check_names(good).verdict == "ok"
-    silent = Taxonomy("t", "1", "", (Label("refund", "x"), Label("login", "")))
-    assert check_names(silent).figures["without_description"] == ["login"]
 
 
 def test_copies_under_two_labels_fail_and_near_copies_are_listed() -> None:
@@ -151,14 +129,6 @@ def test_a_holdout_message_in_training_fails_without_opening_the_holdout(
     assert finding.figures["train_holdout"] == expected
 
 
-def test_copies_between_training_and_validation_warn(make_dataset: Callable[..., Dataset]) -> None:
-    """They make early stopping too confident, but distort no figure."""
-    train = make_examples(40, 1)
-    finding = leak(make_dataset, train=train, validation=[replace(train[3], id="v")])
-    assert finding.verdict == "warn"
-    assert finding.figures["train_validation"]["exact"] == 1
-
-
 def test_fingerprints_tell_no_text(make_dataset: Callable[..., Dataset]) -> None:
     dataset = make_dataset()
     words = {word for words in THINGS.values() for word in words}
@@ -191,19 +161,8 @@ def test_messages_over_the_budget_are_counted_by_the_real_tokenizer(
     assert found.figures["shortened_ids"] == ["long", "long"]
     assert found.figures["max"] == 32
     assert verdicts([SHORT[0], LONG], taxonomy, tiny_base)[LENGTHS].verdict == "fail"
-
-
-def test_lengths_are_those_after_redaction(tiny_base: Path, taxonomy: Taxonomy) -> None:
-    mail = Example("m", f"write to {'x' * 60}@example.com", "a")
-    assert verdicts([mail], taxonomy, tiny_base)[LENGTHS].figures["shortened"] == 1
-    found = verdicts([mail], taxonomy, tiny_base, redaction=REDACTION)[LENGTHS]
-    assert found.figures["shortened"] == 0
-
-
-def test_an_empty_message_fails(tiny_base: Path, taxonomy: Taxonomy) -> None:
     found = verdicts([*SHORT, Example("e", " \u200b", "a")], taxonomy, tiny_base)[LENGTHS]
-    assert found.verdict == "fail"
-    assert found.figures["empty_ids"] == ["e"]
+    assert (found.verdict, found.figures["empty_ids"]) == ("fail", ["e"])
 
 
 def test_every_label_has_a_code_of_one_token_or_it_fails(
@@ -217,13 +176,6 @@ def test_every_label_has_a_code_of_one_token_or_it_fails(
         found = verdicts(SHORT, many, tiny_base)[CODES]
         assert found.verdict == verdict
         assert f"{count} labels" in found.found
-
-
-def test_without_a_base_nothing_is_claimed(taxonomy: Taxonomy, tmp_path: Path) -> None:
-    found = check_base(SHORT, taxonomy, None, max_message_tokens=32, redaction=None)
-    assert [finding.verdict for finding in found] == ["skipped", "skipped"]
-    with pytest.raises(BadInput, match="cannot read the base's tokenizer"):
-        verdicts(SHORT, taxonomy, tmp_path)
 
 
 # ``clerk-trainer check`` as its users meet it.
@@ -259,8 +211,13 @@ def test_a_check_writes_figures_and_a_queue_and_says_what_to_do(planted: Planted
     assert count_openings(dataset) == 0
 
 
-def test_a_check_that_fails_exits_3_after_writing(make_dataset: Callable[..., Dataset]) -> None:
+def test_a_check_that_fails_exits_3_after_writing(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     dataset = make_dataset(make_examples(40, 1)[:85])
+    wrong = check(dataset, "--base", str(tmp_path))
+    assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
+    assert "cannot read the base's tokenizer" in wrong.stderr
     done = check(dataset)
     assert done.exit_code == 3
     assert done.stderr.count("\n") == 1
@@ -290,14 +247,3 @@ def test_decisions_are_kept_or_nothing_is_done(planted: Planted) -> None:
     done = check(planted[0], "--update", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["decisions_kept"] == 1
-
-
-def test_bad_input_is_one_line_that_says_where(planted: Planted, tmp_path: Path) -> None:
-    for done, words in (
-        (check(tmp_path / "nowhere"), "not a finished dataset"),
-        (check(planted[0], "--base", str(tmp_path)), "cannot read the base's tokenizer"),
-        (check(planted[0], "--queue", str(tmp_path / "no" / "q.csv")), "folder does not exist"),
-    ):
-        assert done.exit_code == 2
-        assert words in done.stderr
-        assert done.stderr.count("\n") == 1

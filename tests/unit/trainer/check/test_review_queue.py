@@ -12,8 +12,7 @@ import pytest
 from trainer.check.run import COLUMNS, write_queue
 from trainer.check.suspects import Suspect
 from trainer.dataset.folder import Example
-from trainer.dataset.labels import BY_HAND, IDENTITY, read_decisions
-from trainer.errors import BadInput
+from trainer.dataset.labels import read_decisions
 
 ODD = 'Zwei\nZeilen, "Anführung"; ein Komma, 日本語 🙏'
 
@@ -39,21 +38,19 @@ def decide(path: Path, **cells: str) -> None:
         writer.writerows(rows)
 
 
-def test_a_queue_reads_back_with_its_line_ends_and_letters(tmp_path: Path) -> None:
+def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
     path = tmp_path / "queue.csv"
     assert write_queue(path, [suspect(1), suspect(2)], update=False) == 0
-    rows = read(path)
-    assert [row["rank"] for row in rows] == ["1", "2"]
-    row = rows[0]
-    assert tuple(row) == COLUMNS
-    assert row["message"] == ODD
-    assert row["message_sha256"] == hashlib.sha256(ODD.encode()).hexdigest()
-    assert (row["label"], row["suggested_label"], row["confidence"]) == (
-        "refund",
-        "payment",
-        "0.9877",
-    )
+    row, second = read(path)
+    assert (row["rank"], second["rank"]) == ("1", "2")
+    assert (row["message"], row["label"], row["suggested_label"]) == (ODD, "refund", "payment")
     assert row["decision"] == row["new_label"] == row["note"] == row["decided_by"] == ""
+    decide(path, decision="relabel", new_label="payment", decided_by="Ann")
+    [(answer, _)], undecided = read_decisions(path, ("payment", "refund"))
+    assert (answer.id, answer.decision, answer.new_label, answer.decided_by, undecided) == (
+        "m1", "relabel", "payment", "Ann", 1,
+    )  # fmt: skip
+    assert answer.message_sha256 == hashlib.sha256(ODD.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("start", ["=1+1", "+1", "-1", "@SUM(A1)"])
@@ -68,31 +65,6 @@ def test_no_cell_is_run_as_a_formula(tmp_path: Path, start: str) -> None:
     assert row["message"] == f"'{start} hello"
     assert row["similar_1"] == "s0 [payment] =like 0"
     assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
-
-
-def test_prepare_reads_what_check_writes(tmp_path: Path) -> None:
-    path = tmp_path / "queue.csv"
-    write_queue(path, [suspect(1), suspect(2)], update=False)
-    assert {*IDENTITY, *BY_HAND} <= set(COLUMNS)
-    decide(path, decision="relabel", new_label="payment", decided_by="Ann")
-    decisions, undecided = read_decisions(path, ("payment", "refund"))
-    assert undecided == 1
-    assert [
-        (decision.id, decision.word, decision.new_label, decision.by) for decision in decisions
-    ] == [("m1", "relabel", "payment", "Ann")]
-    assert decisions[0].message_sha256 == hashlib.sha256(ODD.encode()).hexdigest()
-
-
-def test_a_queue_that_somebody_filled_in_is_not_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "queue.csv"
-    write_queue(path, [suspect(1)], update=False)
-    write_queue(path, [suspect(1), suspect(2)], update=False)
-    assert len(read(path)) == 2
-    decide(path, note="ask Ann")
-    before = path.read_bytes()
-    with pytest.raises(BadInput, match=r"queue.csv: has 1 rows with decisions.*--update"):
-        write_queue(path, [suspect(3)], update=False)
-    assert path.read_bytes() == before
 
 
 def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
@@ -113,21 +85,3 @@ def test_an_update_keeps_what_people_wrote(tmp_path: Path) -> None:
     ]
     assert rows[2]["message"] == ODD
     assert rows[2]["reason"] == "decided earlier; no longer suspected"
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"a,b\n1,2\n", "no column 'id', 'message_sha256', .*; or name another --queue"),
-        (b"%PDF\xff\xfe\x00", "is a PDF.*; or name another --queue"),
-        ((",".join(COLUMNS) + '\n1,2,"a\n').encode(), "a quote that is not closed"),
-    ],
-)
-def test_another_file_in_the_queue_s_place_is_left_alone(
-    tmp_path: Path, content: bytes, problem: str
-) -> None:
-    path = tmp_path / "queue.csv"
-    path.write_bytes(content)
-    with pytest.raises(BadInput, match=problem):
-        write_queue(path, [suspect(1)], update=True)
-    assert path.read_bytes() == content

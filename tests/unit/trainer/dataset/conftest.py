@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from trainer.cli.main import app
+from trainer.dataset.folder import SPLITS, Dataset, Example, open_dataset, open_holdout
 
 LABELS = ("order_tracking", "refund", "payment")
 Record = tuple[str, str, str]
@@ -19,6 +24,55 @@ Record = tuple[str, str, str]
 Run = Callable[..., Result]
 WriteCsv = Callable[..., Path]
 Refused = Callable[..., str]
+
+
+class Made:
+    """A dataset that the command wrote, and what it printed."""
+
+    def __init__(self, out: Path, result: Result) -> None:
+        self.out, self.printed = out, result.output
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.text("dataset.json"))
+        return found
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.record["counts"]
+        return found
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return open_dataset(self.out)
+
+    @property
+    def train(self) -> tuple[Example, ...]:
+        return self.dataset.train
+
+    @property
+    def validation(self) -> tuple[Example, ...]:
+        return self.dataset.validation
+
+    def held(self) -> tuple[Example, ...]:
+        return open_holdout(self.dataset, purpose="test", subject="test")
+
+    def text(self, name: str) -> str:
+        return (self.out / name).read_text(encoding="utf-8")
+
+    def lines(self, split: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text(f"{split}.jsonl").splitlines()]
+
+    def placed(self) -> dict[str, tuple[str, str]]:
+        """Return id -> (split, label)."""
+        return {row["id"]: (name, row["response"]) for name in SPLITS for row in self.lines(name)}
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        with (self.out / name).open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+
+
+Prepare = Callable[..., Made]
 
 
 def unlike_messages(count: int, seed: int) -> list[str]:
@@ -75,6 +129,28 @@ def run(taxonomy: Path, tmp_path: Path) -> Run:
         return CliRunner().invoke(app, [str(option) for option in options])
 
     return run_prepare
+
+
+@pytest.fixture
+def prepare(run: Run, write_csv: WriteCsv, tmp_path: Path) -> Prepare:
+    """Return a function (rows or a path, *options) -> the dataset, in a folder of its own unless
+    ``out`` names one."""
+    numbers = count()
+
+    def make(
+        rows: Path | Sequence[Sequence[str]],
+        *options: object,
+        header: Sequence[str] = ("id", "message", "label"),
+        out: Path | None = None,
+    ) -> Made:
+        number = next(numbers)
+        path = rows if isinstance(rows, Path) else write_csv(rows, f"{number}.csv", header)
+        out = out or tmp_path / f"made-{number}"
+        result = run(path, *options, out=out)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return Made(out, result)
+
+    return make
 
 
 @pytest.fixture

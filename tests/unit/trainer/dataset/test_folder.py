@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import multiprocessing
 import os
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
+from tests.unit.trainer.dataset.conftest import Prepare, Record, Run, WriteCsv
 from trainer.dataset.folder import (
     LEDGER,
     Dataset,
@@ -91,46 +90,38 @@ def test_an_opening_that_cannot_be_written_opens_nothing(
     assert count_openings(dataset) == 0
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "validation.jsonl", "holdout.jsonl"])
+@pytest.mark.parametrize("name", ["train.jsonl", "holdout.jsonl"])
 def test_an_altered_or_missing_file_is_refused(dataset: Dataset, name: str) -> None:
     path = dataset.directory / name
     path.write_bytes(path.read_bytes().replace(b"says", b"said"))
     with pytest.raises(BadInput, match="altered since it was prepared"):
         open_dataset(dataset.directory)
+    if name == "holdout.jsonl":  # altered after the dataset was opened
+        with pytest.raises(BadInput, match=r"holdout\.jsonl: altered"):
+            open_holdout(dataset, purpose="evaluate", subject="x")
     path.unlink()
     with pytest.raises(BadInput, match=name):
         open_dataset(dataset.directory)
 
 
-def test_a_hold_out_that_was_altered_after_the_dataset_was_opened_is_refused(
-    dataset: Dataset,
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("settings", {"other": 1}, "altered since it was prepared"),
+        ("redaction", "pii-9", "altered since it was prepared"),
+        ("schema_version", 2, "not a dataset of version 1: prepare it again"),
+    ],
+)
+def test_an_altered_manifest_is_refused(
+    dataset: Dataset, field: str, value: object, said: str
 ) -> None:
-    path = dataset.directory / "holdout.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"says", b"said"))
-    with pytest.raises(BadInput, match=r"holdout\.jsonl: altered"):
-        open_holdout(dataset, purpose="evaluate", subject="x")
-
-
-@pytest.mark.parametrize("field", ["name", "settings", "files", "redaction"])
-def test_an_altered_manifest_is_refused(dataset: Dataset, field: str) -> None:
     path = dataset.directory / "dataset.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    record[field] = {"other": 1}
-    path.write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(BadInput, match="altered since it was prepared"):
+    path.write_text(json.dumps(record | {field: value}), encoding="utf-8")
+    with pytest.raises(BadInput, match=said):
         open_dataset(dataset.directory)
-
-
-def test_a_folder_without_a_manifest_is_no_dataset(tmp_path: Path) -> None:
+    path.unlink()
     with pytest.raises(BadInput, match="not a finished dataset"):
-        open_dataset(tmp_path)
-
-
-def test_a_dataset_of_another_version_is_refused(dataset: Dataset) -> None:
-    path = dataset.directory / "dataset.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(record | {"schema_version": 2}), encoding="utf-8")
-    with pytest.raises(BadInput, match="not a dataset of version 1: prepare it again"):
         open_dataset(dataset.directory)
 
 
@@ -142,19 +133,9 @@ def count(directory: Path) -> int:
     return count_openings(open_dataset(directory))
 
 
-def held_texts(directory: Path) -> set[str]:
-    lines = (directory / "holdout.jsonl").read_text(encoding="utf-8").splitlines()
-    return {json.loads(line)["instruction"] for line in lines}
-
-
-def conflict_rows(directory: Path) -> list[dict[str, str]]:
-    with (directory / "conflicts.csv").open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize("policy", ["drop", "keep-majority"])
 def test_conflicts_show_no_text_of_the_hold_out(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, policy: str
+    prepare: Prepare, records: list[Record], policy: str
 ) -> None:
     """Every fourth message also has another label. Rows in the hold-out, and rows that a decision
     would put there, are named by id only."""
@@ -165,18 +146,17 @@ def test_conflicts_show_no_text_of_the_hold_out(
             for id_, message, label in records[::4]
         ),
     ]
-    result = run(write_csv(doubled), "--conflicts", policy)
-    assert result.exit_code == 0, result.output
-    out = tmp_path / "out"
-    rows = conflict_rows(out)
-    assert not {row["message"] for row in rows} & held_texts(out)
+    made = prepare(doubled, "--conflicts", policy)
+    rows = made.table("conflicts.csv")
+    held = {row["instruction"] for row in made.lines("holdout")}
+    assert not {row["message"] for row in rows} & held
     hidden = [row for row in rows if "sealed hold-out" in row["message"]]
     assert 0 < len(hidden) < len(rows) / 2
     assert all(row["id"] and row["message_sha256"] for row in hidden)
 
 
 def test_conflicts_show_nothing_near_to_a_hold_out_of_ones_own(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, write_csv: WriteCsv, records: list[Record]
 ) -> None:
     """A hold-out message with one more word would reveal the message."""
     held = [(f"h{at}", message, label) for at, (_, message, label) in enumerate(records[:9])]
@@ -184,24 +164,21 @@ def test_conflicts_show_nothing_near_to_a_hold_out_of_ones_own(
         (f"n{at}", f"{message} ok", "refund" if label != "refund" else "payment")
         for at, (_, message, label) in enumerate(records[:9])
     ]
-    result = run(write_csv([*near, *records[9:]]), "--holdout", write_csv(held, "held.csv"))
-    assert result.exit_code == 0, result.output
-    rows = conflict_rows(tmp_path / "out")
+    made = prepare([*near, *records[9:]], "--holdout", write_csv(held, "held.csv"))
+    rows = made.table("conflicts.csv")
     assert {row["id"] for row in rows} == {row[0] for row in (*held, *near)}
     assert all("sealed hold-out" in row["message"] for row in rows)
 
 
 def test_preparing_again_forgets_no_opening(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, records: list[Record], tmp_path: Path
 ) -> None:
-    export = write_csv(records)
     first, second = tmp_path / "v1", tmp_path / "v2"
-    run(export, out=first)
+    prepare(records, out=first)
     for subject in ("one", "two"):
         look(first, subject)
-    told = run(export, "--per-label", 20, out=second)
-    assert "This hold-out was opened 2 times" in told.output
-    assert count(second) == 2
+    told = prepare(records, "--per-label", 20, out=second)
+    assert "This hold-out was opened 2 times" in told.printed
     look(second, "three")
     assert count(first) == count(second) == 3
     assert [opening["subject"] for opening in list_openings(open_dataset(first))] == [
@@ -209,67 +186,56 @@ def test_preparing_again_forgets_no_opening(
     ]  # fmt: skip
     for path in sorted(first.iterdir()):
         path.unlink()
-    run(export, out=first)
+    prepare(records, out=first)
     assert count(first) == 3
 
 
 def test_what_was_opened_elsewhere_is_told_of(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    export = write_csv(records)
     old, new = tmp_path / "old" / "v1", tmp_path / "new"
-    run(export, out=old)
+    prepare(records, out=old)
     look(old)
-    run(export, out=new / "unseen")
+    prepare(records, out=new / "unseen")
     assert count(new / "unseen") == 0
-    run(export, "--earlier", old, out=new / "told")
+    prepare(records, "--earlier", old, out=new / "told")
     assert count(new / "told") == 1
     (tmp_path / "old" / LEDGER).unlink()
-    run(export, "--earlier", old, out=new / "again")
+    prepare(records, "--earlier", old, out=new / "again")
     assert count(new / "again") == 1
-    wrong = run(export, "--earlier", tmp_path / "nowhere", out=new / "none")
+    wrong = run(write_csv(records), "--earlier", tmp_path / "nowhere", out=new / "none")
     assert wrong.exit_code == 2
     assert not (new / "none").exists()
 
 
 def test_the_ledger_is_read_around_a_cut_line_and_a_damaged_neighbour(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, records: list[Record], tmp_path: Path
 ) -> None:
     """A process killed in mid-line costs that line only."""
-    export = write_csv(records)
-    run(export, out=tmp_path / "v1")
-    look(tmp_path / "v1", "one")
+    out = prepare(records).out
+    look(out, "one")
     ledger = tmp_path / LEDGER
     ledger.write_bytes(ledger.read_bytes() + b'{"holdout_sha256": "ab')
-    look(tmp_path / "v1", "two")
+    look(out, "two")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "dataset.json").write_text("[]", encoding="utf-8")
-    run(export, out=tmp_path / "v2")
-    assert count(tmp_path / "v2") == 2
+    assert count(prepare(records).out) == 2
 
 
 def test_where_the_folder_above_cannot_be_written_the_manifest_alone_knows(
-    run: Run,
-    write_csv: WriteCsv,
-    records: list[Record],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    prepare: Prepare, records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "volume" / "data"
-    run(write_csv(records), out=out)
+    prepare(records, out=out)
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != out.parent)
     look(out)
     assert count(out) == 1
     assert not (out.parent / LEDGER).exists()
 
 
-def test_texts_are_for_owner_and_group(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    doubled = [*records, ("con", records[0][1], "payment")]
-    run(write_csv(doubled), "--per-label", 20)
-    out = tmp_path / "out"
+def test_texts_are_for_owner_and_group(prepare: Prepare, records: list[Record]) -> None:
+    out = prepare([*records, ("con", records[0][1], "payment")], "--per-label", 20).out
     assert out.stat().st_mode & 0o777 == 0o750
-    for name in ("train", "validation", "holdout", "surplus"):
-        assert (out / f"{name}.jsonl").stat().st_mode & 0o777 == 0o640
+    for name in ("train.jsonl", "validation.jsonl", "holdout.jsonl", "surplus.jsonl"):
+        assert (out / name).stat().st_mode & 0o777 == 0o640
     assert (out / "conflicts.csv").stat().st_mode & 0o777 == 0o640

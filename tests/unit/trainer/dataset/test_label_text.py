@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
-from tests.unit.trainer.dataset.test_decisions import HEADER, decide, placed
-from trainer.dataset.folder import open_dataset
+from tests.unit.trainer.dataset.conftest import Prepare, Record, WriteCsv
+from tests.unit.trainer.dataset.test_decisions import HEADER, decide
 from trainer.dataset.labels import read_decisions, read_label_map
-from trainer.errors import BadInput
 from trainer.evaluation.evaluate import read_written
 from trainer.propose.version import read_new_messages
 from worker.contract import Taxonomy
@@ -43,28 +39,22 @@ def taxonomy(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def queue(path: Path, rows: Sequence[Sequence[str]], encoding: str) -> Path:
-    with path.open("w", encoding=encoding, newline="") as file:
-        csv.writer(file).writerows([HEADER, *rows])
-    return path
-
-
 @pytest.mark.parametrize("form", [COMPOSED, APART], ids=["composed", "apart"])
 def test_an_exports_labels_are_those_of_the_taxonomy(
-    run: Run, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path, form: str
+    prepare: Prepare, complaints: list[Record], form: str
 ) -> None:
     rows = [(id_, text, form if label == COMPOSED else label) for id_, text, label in complaints]
-    result = run(write_csv(rows))
-    assert result.exit_code == 0, result.stderr
-    dataset = open_dataset(tmp_path / "out")
+    dataset = prepare(rows).dataset
     assert {each.label for each in dataset.train} == set(LABELS) == set(dataset.taxonomy.names)
 
 
-def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: list[Record]) -> None:
+def test_what_people_write_is_read_in_both_forms(
+    tmp_path: Path, write_csv: WriteCsv, complaints: list[Record]
+) -> None:
     (tmp_path / "map.csv").write_text(f"{APART}s,{APART}\n", encoding="utf-8")
     assert read_label_map(tmp_path / "map.csv", LABELS) == {f"{COMPOSED}s": COMPOSED}
-    made = queue(tmp_path / "q.csv", [decide(complaints[1], "relabel", APART)], "utf-8")
-    assert read_decisions(made, LABELS)[0][0].new_label == COMPOSED
+    made = write_csv([decide(complaints[1], "relabel", APART)], "q.csv", HEADER)
+    assert read_decisions(made, LABELS)[0][0].answer.new_label == COMPOSED
     cells = {"id": "a", "message_sha256": "b", "decision": "relabel", "new_label": APART}
     assert parse_answer(cells, "x:1").new_label == COMPOSED
     line = {"id": "a", "message": "Hello", "label": APART}
@@ -74,23 +64,3 @@ def test_what_people_write_is_read_in_both_forms(tmp_path: Path, complaints: lis
     assert message.label == COMPOSED
     assert Taxonomy.from_dict({"name": "t", "version": "1", "labels": [
         {"name": APART}, {"name": "b"}]}).names[0] == APART  # fmt: skip
-
-
-@pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "utf-8-sig", "utf-16"])
-def test_decisions_and_label_maps_are_read_in_any_encoding(
-    run: Run, write_csv: WriteCsv, complaints: list[Record], tmp_path: Path, encoding: str
-) -> None:
-    row = decide(complaints[1], "relabel", COMPOSED, note="déjà vu")
-    made = queue(tmp_path / "q.csv", [row], encoding)
-    table = tmp_path / "map.csv"
-    table.write_bytes(f"Réclamations;{COMPOSED};\r\nremboursé;refund;\r\n".encode(encoding))
-    result = run(write_csv(complaints), "--decisions", made, "--label-map", table)
-    assert result.exit_code == 0, result.stderr
-    assert placed(tmp_path / "out")[complaints[1][0]][1] == COMPOSED
-    assert open_dataset(tmp_path / "out").record["decisions"]["made"][0]["note"] == "déjà vu"
-
-
-def test_all_unknown_targets_of_a_label_map_are_listed(tmp_path: Path) -> None:
-    (tmp_path / "map.csv").write_text("a;refunds\nb;refund\nc;pay\n", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"(?s)'refunds'; did you mean 'refund'.*'c' maps to"):
-        read_label_map(tmp_path / "map.csv", LABELS)

@@ -2,90 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.trainer_world import parse
-from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
-from trainer.dataset import prepare
-from trainer.dataset.folder import Row, number_copies, open_dataset, open_holdout
+from tests.unit.trainer.dataset.conftest import Prepare, Record, Run, WriteCsv
+from trainer.dataset import prepare as prepare_module
+from trainer.dataset.folder import SPLITS, Row, number_copies
 from trainer.dataset.prepare import dedupe_exact
-from trainer.dataset.settings import (
-    ColumnNames,
-    ConflictPolicy,
-    OnBroken,
-    OnUnknown,
-    PrepareSettings,
-    SplitBy,
-    settings_of,
-)
-from worker.contract.digest import sha256_file
-
-SPLITS = ("train", "validation", "holdout")
-
-
-def part(out: Path, name: str) -> list[dict[str, Any]]:
-    text = (out / f"{name}.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def splits(out: Path) -> dict[str, str]:
-    return {line["id"]: name for name in SPLITS for line in part(out, name)}
-
-
-def record(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
-    return found
+from trainer.dataset.report import count_removed
+from trainer.dataset.settings import ConflictPolicy, declared_options, settings_of
 
 
 def test_a_clean_export_becomes_three_splits_with_the_asked_shares_of_every_label(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, records: list[Record]
 ) -> None:
-    result = run(write_csv(records), "--holdout-share", 0.2, "--validation-share", 0.2)
-    assert result.exit_code == 0, result.output
-    out = tmp_path / "out"
+    made = prepare(records, "--holdout-share", 0.2, "--validation-share", 0.2)
     for name, size in zip(SPLITS, (24, 8, 8), strict=True):
-        assert set(Counter(line["response"] for line in part(out, name)).values()) == {size}
-    dataset = open_dataset(out)
-    held = open_holdout(dataset, purpose="test", subject="none")
-    found = [
-        (example.id, example.message, example.label)
-        for example in (*dataset.train, *dataset.validation, *held)
-    ]
-    assert sorted(found) == sorted(records)
-    assert "train" in result.stdout
-    assert dataset.digest[:16] in result.stdout
-
-
-def test_the_json_result_stands_alone_on_standard_output(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    result = run(write_csv(records), "--json")
-    told = json.loads(result.stdout)
-    assert told["digest"] == record(tmp_path / "out")["digest"]
-    assert told["counts"]["rows_read"] == len(records)
-
-
-def test_another_seed_is_another_split(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    path = write_csv(records)
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(path, "--seed", seed, out=tmp_path / name)
-    assert record(tmp_path / "a")["digest"] == record(tmp_path / "b")["digest"]
-    assert splits(tmp_path / "a") != splits(tmp_path / "c")
+        assert set(Counter(line["response"] for line in made.lines(name)).values()) == {size}
+    dataset = made.dataset
+    every = (*dataset.train, *dataset.validation, *made.held())
+    assert sorted((each.id, each.message, each.label) for each in every) == sorted(records)
+    assert dataset.digest[:16] in made.printed
 
 
 def test_every_row_read_is_accounted_for(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    """The counts of a messy export add up to the rows that were read, and so do the report's."""
+    """The counts of a messy export add up to the rows that were read, and so do the reasons."""
     _, message, label = records[0]
     messy = [
         *records,
@@ -96,48 +42,29 @@ def test_every_row_read_is_accounted_for(
         ("con2", "two people disagree  about this one here", "payment"),
         ("near1", message.replace(".", " today"), label),
     ]
-    own = write_csv(
-        [("h" + record[0], record[1] + " again", record[2]) for record in records[:60]], "hold.csv"
-    )
-    result = run(write_csv(messy), "--holdout", own, "--per-label", 12)
-    assert result.exit_code == 0, result.output
-    counts = record(tmp_path / "out")["counts"]
+    own = write_csv([(f"h{id_}", f"{text} again", to) for id_, text, to in records[:60]], "h.csv")
+    made = prepare(messy, "--holdout", own, "--per-label", 12)
+    counts = made.counts
     assert counts["empty_dropped"] == counts["too_long_dropped"] == 1
     assert counts["exact_duplicates_removed"] == 1
     assert counts["conflicts"]["rows_left_out"] == 2
     # 60 of its own rows and "near1"; "copy" went as a duplicate before.
-    assert counts["holdout_copies_removed"] == {
-        "exact": 0,
-        "exact_with_another_label": 0,
-        "near": 61,
-    }
-    gone = 1 + 1 + 1 + 2 + 61
-    assert (
-        gone + sum(counts["surplus"].values()) + sum(counts["splits"].values()) == len(messy) + 60
-    )
-    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    fates = report.split("## What became of them")[1].split("## Cleaning")[0]
-    numbers = [
-        int(line.split("|")[2].replace(",", ""))
-        for line in fates.splitlines()
-        if line[-2:] == " |" and line.split("|")[2].strip()[:1].isdigit()
-    ]
-    assert numbers[0] == sum(numbers[1:]) == len(messy) + 60
+    assert counts["holdout_copies_removed"]["near"] == 61
+    gone = 1 + 1 + 1 + 2 + 61 + sum(counts["surplus"].values())
+    assert gone + sum(counts["splits"].values()) == len(messy) + 60
+    assert counts["rows_read"] == len(messy) + 60
+    assert sum(count_removed(counts).values()) + sum(counts["splits"].values()) == len(messy) + 60
 
 
-def test_rewordings_of_a_message_stay_in_one_split(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
+def test_rewordings_of_a_message_stay_in_one_split(prepare: Prepare, records: list[Record]) -> None:
     families = [
         (f"{id_}-{place}", form.format(message.removesuffix(".")), label)
         for id_, message, label in records
         for place, form in enumerate(("{}", "{}, please!", "Hi! {}"))
     ]
-    path = write_csv(families)
     for seed in range(3):
-        run(path, "--seed", seed, out=tmp_path / f"{seed}")
         found: dict[str, set[str]] = {}
-        for id_, split in splits(tmp_path / f"{seed}").items():
+        for id_, (split, _) in prepare(families, "--seed", seed).placed().items():
             found.setdefault(id_.partition("-")[0], set()).add(split)
         assert len(found) == len(records)
         assert all(len(parts) == 1 for parts in found.values())
@@ -145,120 +72,74 @@ def test_rewordings_of_a_message_stay_in_one_split(
 
 @pytest.mark.parametrize(("options", "templates"), [((), 4), (("--redact",), 3)])
 def test_a_form_is_in_one_split_and_told_of(
-    run: Run,
-    write_csv: WriteCsv,
-    records: list[Record],
-    tmp_path: Path,
-    options: tuple[str, ...],
-    templates: int,
+    prepare: Prepare, records: list[Record], options: tuple[str, ...], templates: int
 ) -> None:
     """Short automatic messages that differ only in a number or code share half of their shingles,
     so they are grouped by their masked text."""
+    texts = ("Ticket {0} opened", "Parcel {1} is late", "Call me: {2}", "Paid {0} for {1}?")
     forms = [
         (f"form{form}-{n}", text.format(7919 * n, f"rf{n}a{n * 31}", f"0170 55{n * 7:05}"), label)
         for form, (text, label) in enumerate(
-            (
-                ("Ticket {0} opened", "refund"),
-                ("Parcel {1} is late", "order_tracking"),
-                ("Call me: {2}", "payment"),
-                ("Paid {0} for {1}?", "payment"),
-            )
+            zip(texts, ("refund", "order_tracking", "payment", "payment"), strict=True)
         )
         for n in range(1, 7)
     ]
-    path = write_csv([*records, *forms])
     for seed in range(3):
-        done = run(path, "--seed", seed, *options, out=tmp_path / f"{seed}")
-        assert done.exit_code == 0, done.output
-        found: dict[str, set[str]] = {}
-        for id_, split in splits(tmp_path / f"{seed}").items():
-            if id_.startswith("form"):
-                found.setdefault(id_.partition("-")[0], set()).add(split)
-        assert [len(found[name]) for name in sorted(found)] == [1, 1, 1, 1]
-    assert record(tmp_path / "0")["counts"]["templates"] == {
+        made = prepare([*records, *forms], "--seed", seed, *options)
+        found = {(id_.partition("-")[0], split) for id_, (split, _) in made.placed().items()
+                 if id_.startswith("form")}  # fmt: skip
+        assert len(found) == 4
+    assert made.counts["templates"] == {
         "templates": templates, "messages": 6 * templates, "largest": 6,
     }  # fmt: skip
-    report = (tmp_path / "0" / "report.md").read_text(encoding="utf-8")
-    assert f"{6 * templates} of them follow {templates} templates" in report
-    assert "form0-1 (refund)" in report
 
 
-def test_what_the_cap_leaves_out_is_kept_beside(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    run(write_csv(records), out=tmp_path / "all")
-    run(write_csv(records), "--per-label", 20)
-    out = tmp_path / "out"
-    train, surplus = part(out, "train"), part(out, "surplus")
+def test_what_the_cap_leaves_out_is_kept_beside(prepare: Prepare, records: list[Record]) -> None:
+    whole, made = prepare(records), prepare(records, "--per-label", 20)
+    train, surplus = made.lines("train"), made.lines("surplus")
     assert set(Counter(line["response"] for line in train).values()) == {20}
-    assert sorted(line["id"] for line in train + surplus) == [
-        line["id"] for line in part(tmp_path / "all", "train")
-    ]
-    assert record(out)["extra_files"]["surplus.jsonl"]["sha256"] == sha256_file(
-        out / "surplus.jsonl"
-    )
-    assert part(out, "holdout") == part(tmp_path / "all", "holdout")
+    ids = [line["id"] for line in whole.lines("train")]
+    assert sorted(line["id"] for line in train + surplus) == ids
+    assert made.lines("holdout") == whole.lines("holdout")
 
 
 def test_a_hold_out_of_ones_own_is_used_whole_and_its_copies_leave_training(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    held = [(f"h{place}", message, label) for place, (_, message, label) in enumerate(records[:9])]
-    near = [
-        (id_, message.removesuffix(".") + " ok", label) for id_, message, label in records[9:12]
-    ]
-    own = [*records[:8], (records[8][0], records[8][1], "refund"), *near, *records[12:]]
-    held += [
-        (f"n{place}", message, label) for place, (_, message, label) in enumerate(records[9:12])
-    ]
-    result = run(write_csv(own), "--holdout", write_csv(held, "held.csv"))
-    assert result.exit_code == 0, result.output
-    out = tmp_path / "out"
-    assert sorted(line["id"] for line in part(out, "holdout")) == sorted(row[0] for row in held)
-    assert record(out)["counts"]["holdout_copies_removed"] == {
-        "exact": 9,
-        "exact_with_another_label": 1,
-        "near": 3,
-    }
-    kept = {line["id"] for name in ("train", "validation") for line in part(out, name)}
+    held = [(f"h{at}", message, label) for at, (_, message, label) in enumerate(records[:12])]
+    near = [(id_, f"{text.removesuffix('.')} ok", label) for id_, text, label in records[9:12]]
+    own = [*records[:8], (*records[8][:2], "refund"), *near, *records[12:]]
+    made = prepare(own, "--holdout", write_csv(held, "held.csv"))
+    assert {line["id"] for line in made.lines("holdout")} == {row[0] for row in held}
+    assert made.counts["holdout_copies_removed"] == {
+        "exact": 9, "exact_with_another_label": 1, "near": 3,
+    }  # fmt: skip
+    kept = {line["id"] for name in ("train", "validation") for line in made.lines(name)}
     assert kept == {record[0] for record in records[12:]}
 
 
 def test_personal_data_is_redacted_by_serving_s_rules_and_the_dataset_says_so(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, records: list[Record]
 ) -> None:
-    redacted = [
-        (id_, f"{message} Write to a{id_}@example.com", label) for id_, message, label in records
-    ]
-    run(write_csv(redacted), "--redact")
-    out = tmp_path / "out"
-    assert not any(b"@example.com" in path.read_bytes() for path in out.iterdir())
-    assert record(out)["redaction"] == open_dataset(out).redaction == "pii-2"
-    assert record(out)["counts"]["redacted"] == {"mail": len(records)}
-    run(write_csv(records), out=tmp_path / "plain")
-    assert record(tmp_path / "plain")["redaction"] is None
+    mails = [(id_, f"{text} Write to a{id_}@example.com", label) for id_, text, label in records]
+    made = prepare(mails, "--redact")
+    assert not any(b"@example.com" in path.read_bytes() for path in made.out.iterdir())
+    assert made.record["redaction"] == made.dataset.redaction == "pii-2"
+    assert made.counts["redacted"] == {"mail": len(records)}
 
 
-def test_the_report_says_that_serving_does_not_strip(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
+def test_it_is_said_that_serving_does_not_strip(prepare: Prepare, records: list[Record]) -> None:
     signed = [(id_, f"{message}\n-- \nAnn {id_}", label) for id_, message, label in records]
-    run(write_csv(signed), "--strip-signatures")
-    out = tmp_path / "out"
-    assert {line["instruction"] for line in part(out, "train")} < {row[1] for row in records}
-    assert record(out)["counts"]["cleaned"]["signature stripped"] == len(records)
-    assert "Serving does not strip signatures" in (out / "report.md").read_text(encoding="utf-8")
+    made = prepare(signed, "--strip-signatures")
+    assert {line["instruction"] for line in made.lines("train")} < {row[1] for row in records}
+    assert made.counts["cleaned"]["signature stripped"] == len(records)
+    assert "Serving does not strip signatures" in " ".join(made.printed.split())
 
 
-def test_the_report_holds_no_message(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
-) -> None:
-    """report.md and dataset.json are passed on; both name rows by id."""
-    doubled = [*records, ("con", records[0][1], "payment")]
-    run(write_csv(doubled))
-    for name in ("report.md", "dataset.json"):
-        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
-        assert not any(message in text for _, message, _ in records)
+def test_the_manifest_holds_no_message(prepare: Prepare, records: list[Record]) -> None:
+    """It is passed on, and names rows by id."""
+    made = prepare([*records, ("con", records[0][1], "payment")])
+    assert not any(message in made.text("dataset.json") for _, message, _ in records)
 
 
 def test_an_interrupt_leaves_nothing_behind(
@@ -271,27 +152,17 @@ def test_an_interrupt_leaves_nothing_behind(
     path = write_csv(records)
     before = sorted(tmp_path.iterdir())
 
-    def stop(*_: object) -> str:
+    def stop(*_: object, **__: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare, "render_report", stop)
+    monkeypatch.setattr(prepare_module, "write_dataset", stop)
     assert run(path).exit_code == 130
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("made", ["empty", "new/deep"])
-def test_an_empty_or_a_new_folder_is_filled(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, made: str
-) -> None:
-    if made == "empty":
-        (tmp_path / made).mkdir()
-    assert run(write_csv(records), out=tmp_path / made).exit_code == 0
-    assert open_dataset(tmp_path / made).train
-
-
-def rows(*labels: str, message: str = "Hello") -> list[Row]:
+def rows(*labels: str) -> list[Row]:
     some = [
-        Row(f"{message}{n}", message if n % 2 else message.upper(), label, None, f"f:{n}")
+        Row(f"Hello{n}", "Hello" if n % 2 else "HELLO", label, None, f"f:{n}")
         for n, label in enumerate(labels)
     ]
     number_copies(some)
@@ -310,54 +181,34 @@ def test_a_person_s_word_resolves_a_conflict_under_every_policy(policy: Conflict
     done = dedupe_exact(rows("a", "b", "b"), policy, decided={"Hello0"})
     assert [row.label for row in done.rows] == ["a"]
     assert done.conflicts[0].why == "decided by a person"
-
-
-def test_two_people_who_disagree_resolve_nothing() -> None:
-    done = dedupe_exact(rows("a", "b"), ConflictPolicy.DROP, decided={"Hello0", "Hello1"})
-    assert done.rows == ()
+    both = dedupe_exact(rows("a", "b"), policy, decided={"Hello0", "Hello1"})
+    assert both.rows == ()  # two people who disagree resolve nothing
 
 
 def test_what_was_given_can_be_given_again() -> None:
-    columns = ColumnNames("body", "queue", "nr", "fine", "at", "thread", "language", "origin")
-    changed = PrepareSettings(
-        inputs=(Path("a b.csv"), Path("b.xlsx")),
-        taxonomy=Path("shop/taxonomy.toml"),
-        out=Path("data/1"),
-        columns=columns,
-        encoding="cp1252",
-        sheet="May",
-        label_map=Path("map.csv"),
-        decisions=(Path("one.csv"), Path("two.csv")),
-        holdout=Path("held.jsonl"),
-        split=SplitBy.GROUP,
-        strip_quotes=True,
-        strip_signatures=True,
-        redact=True,
-        redact_names="en_core_web_sm",
-        broken_rows=OnBroken.DROP,
-        unknown_label=OnUnknown.REVIEW,
-        conflicts=ConflictPolicy.KEEP_MAJORITY,
-        validation_share=0.1,
-        holdout_share=0.2,
-        per_label=400,
-        minimum_per_label=12,
-        seed=7,
-        earlier=(Path("data/0"),),
-        label_source="teacher",
-    )
-    plain = PrepareSettings((Path("a.csv"),), Path("t.toml"), Path("out"))
-    for field in fields(PrepareSettings):
-        assert field.default is MISSING or getattr(changed, field.name) != field.default, field.name
-    for settings in (changed, plain):
-        words = [word for option in settings.options() for word in option]
-        parsed = parse("prepare", *words, "--out", str(settings.out))
+    given = [
+        *("--input", "a b.csv", "--input", "b.xlsx", "--taxonomy", "shop/taxonomy.toml"),
+        *("--message-column", "body", "--label-column", "queue", "--id-column", "nr"),
+        *("--sublabel-column", "fine", "--time-column", "at", "--group-column", "thread"),
+        *("--language-column", "language", "--source-column", "origin", "--encoding", "cp1252"),
+        *("--sheet", "May", "--label-map", "map.csv", "--label-source", "teacher"),
+        *("--decisions", "one.csv", "--decisions", "two.csv", "--strip-quotes"),
+        *("--strip-signatures", "--redact", "--redact-names", "en_core_web_sm"),
+        *("--broken-rows", "drop", "--unknown-label", "review", "--conflicts", "keep-majority"),
+        *("--split", "group", "--holdout", "held.jsonl", "--holdout-share", "0.2"),
+        *("--validation-share", "0.1", "--per-label", "400", "--minimum-per-label", "12"),
+        *("--seed", "7", "--earlier", "data/0"),
+    ]
+    assert {each.flag for each in declared_options()} - {"--out"} <= set(given)
+    for words in (given, given[:2] + given[4:6]):
+        parsed = parse("prepare", *words, "--out", "data/1")
         parsed.pop("as_json")
-        assert settings_of(parsed) == settings
-    assert plain.options() == [["--input", "a.csv"], ["--taxonomy", "t.toml"]]
+        options = settings_of(parsed).options()
+        assert [word for option in options for word in option] == words
 
 
 def test_messages_without_a_known_label_go_to_a_reviewer_and_return(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, write_csv: WriteCsv, records: list[Record]
 ) -> None:
     """No text that the hold-out has, or nearly has, is shown."""
     odd = [
@@ -365,29 +216,18 @@ def test_messages_without_a_known_label_go_to_a_reviewer_and_return(
         for n in range(3)
     ]
     copies = [(f"copy{id_}", message, "") for id_, message, _ in records]
-    export = write_csv([*records, *odd, *copies])
-    result = run(export, "--unknown-label", "review", out=tmp_path / "first")
-    assert result.exit_code == 0, result.stderr
-    assert "unlabelled.csv" in result.stdout
-    assert record(tmp_path / "first")["counts"]["unlabelled"] == {"review": len(odd + copies)}
-    with (tmp_path / "first" / "unlabelled.csv").open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    held = {
-        each.id
-        for each in open_holdout(open_dataset(tmp_path / "first"), purpose="test", subject="test")
-    }
-    shown = {row["id"].removeprefix("copy") for row in rows if "sealed" not in row["message"]}
+    export = [*records, *odd, *copies]
+    first = prepare(export, "--unknown-label", "review")
+    assert first.counts["unlabelled"] == {"review": len(odd + copies)}
+    asked = first.table("unlabelled.csv")
+    held = {each.id for each in first.held()}
+    shown = {row["id"].removeprefix("copy") for row in asked if "sealed" not in row["message"]}
     assert held
     assert held.isdisjoint(shown)
-    assert len(shown) == len(rows) - len(held)
-    for row in rows:
+    assert len(shown) == len(asked) - len(held)
+    for row in asked:
         if row["id"].startswith("odd"):
             row.update(decision="relabel", new_label="order_tracking", decided_by="me")
-    queue = tmp_path / "queue.csv"
-    with queue.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    again = run(export, "--unknown-label", "drop", "--decisions", queue, out=tmp_path / "second")
-    assert again.exit_code == 0, again.stderr
-    assert record(tmp_path / "second")["counts"]["unlabelled"] == {"drop": len(copies)}
+    queue = write_csv([list(row.values()) for row in asked], "queue.csv", list(asked[0]))
+    second = prepare(export, "--unknown-label", "drop", "--decisions", queue)
+    assert second.counts["unlabelled"] == {"drop": len(copies)}

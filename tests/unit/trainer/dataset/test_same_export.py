@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.trainer.dataset.conftest import Record, Run, WriteCsv
-from trainer.dataset.folder import SPLITS, count_openings, open_dataset, open_holdout
+from tests.unit.trainer.dataset.conftest import Made, Prepare, Record, WriteCsv
+from trainer.dataset.folder import SPLITS, count_openings, open_holdout
 from worker.contract.text import message_sha256
 
-PLAIN: tuple[object, ...] = ()
 KEPT = ("conflicts.csv", "surplus.jsonl", "groups.jsonl", "label_sources.jsonl")
 
 
@@ -34,17 +32,14 @@ def messy(records: list[Record]) -> list[tuple[str, ...]]:
     ]
 
 
-def parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    return {
-        split: [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
-        for split in SPLITS
-    }
+def parts(made: Made) -> list[list[dict[str, Any]]]:
+    return [made.lines(split) for split in SPLITS]
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        PLAIN,
+        (),
         *(
             pytest.param(options, marks=pytest.mark.slow)
             for options in (
@@ -57,127 +52,67 @@ def parts(folder: Path) -> dict[str, list[dict[str, Any]]]:
     ],
 )
 def test_a_shuffled_export_makes_the_same_dataset(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, options: Sequence[object]
+    prepare: Prepare, records: list[Record], options: Sequence[object]
 ) -> None:
     rows = messy(records)
-    header = ("message", "label", "at", "who", "lang", "sublabel")
-    made = []
+    found = []
     for seed in range(3):
         random.Random(seed).shuffle(rows)
-        out = tmp_path / f"out-{seed}"
-        result = run(write_csv(rows, f"{seed}.csv", header), *options, out=out)
-        assert result.exit_code == 0, result.output
-        extra = {name: (out / name).read_bytes() for name in KEPT if (out / name).exists()}
-        made.append((parts(out), extra, open_dataset(out).digest))
-    assert made[0] == made[1] == made[2]
+        made = prepare(rows, *options, header=("message", "label", "at", "who", "lang", "sublabel"))
+        extra = {name: made.text(name) for name in KEPT if (made.out / name).exists()}
+        found.append((parts(made), extra, made.dataset.digest))
+    assert found[0] == found[1] == found[2]
 
 
 def test_of_copies_with_ids_the_smallest_id_is_kept(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, records: list[Record]
 ) -> None:
     twins = [(f"z{id_}", message.upper(), label) for id_, message, label in records]
-    for name, rows in (("a", [*records, *twins]), ("b", [*twins, *records])):
-        run(write_csv(rows), out=tmp_path / name)
-        ids = [row["id"] for split in parts(tmp_path / name).values() for row in split]
-        assert sorted(ids) == [id_ for id_, _, _ in records]
+    for rows in ([*records, *twins], [*twins, *records]):
+        assert sorted(prepare(rows).placed()) == [id_ for id_, _, _ in records]
 
 
 def test_files_and_formats_are_not_what_a_dataset_is(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, write_csv: WriteCsv, records: list[Record], tmp_path: Path
 ) -> None:
-    run(write_csv(records), out=tmp_path / "one")
-    two = (write_csv(records[60:], "b.csv"), "--input", write_csv(records[:60], "a.csv"))
-    run(*two, out=tmp_path / "two")
+    one = prepare(records)
+    two = prepare(write_csv(records[60:], "b.csv"), "--input", write_csv(records[:60], "a.csv"))
     lines = [dict(zip(("id", "message", "label"), record, strict=True)) for record in records]
     path = tmp_path / "export.jsonl"
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    run(path, out=tmp_path / "json")
-    one, other, third = (open_dataset(tmp_path / name) for name in ("one", "two", "json"))
-    assert one.digest == other.digest == third.digest
-    assert [source["name"] for source in other.record["sources"]] == ["b.csv", "a.csv"]
-
-
-FINE_TUNES: dict[str, Callable[[str, str], dict[str, Any]]] = {
-    "OpenAI": lambda asked, label: {
-        "messages": [
-            {"role": "system", "content": "Sort."},
-            {"role": "user", "content": asked},
-            {"role": "assistant", "content": json.dumps({"category": label}), "weight": 1},
-        ]
-    },
-    "Gemini": lambda asked, label: {
-        "systemInstruction": {"parts": [{"text": "Sort."}]},
-        "contents": [
-            {"role": "user", "parts": [{"text": asked}]},
-            {"role": "model", "parts": [{"text": label}]},
-        ],
-    },
-    "Bedrock": lambda asked, label: {
-        "schemaVersion": "bedrock-conversation-2024",
-        "system": [{"text": "Sort."}],
-        "messages": [
-            {"role": "user", "content": [{"text": asked}]},
-            {"role": "assistant", "content": [{"text": label}]},
-        ],
-    },
-    "prompts": lambda asked, label: {
-        "prompt": f"Sort this.\n\n{asked}\n\n###\n\n",
-        "completion": f" {label}",
-    },
-}
-
-
-@pytest.mark.parametrize("form", FINE_TUNES)
-def test_a_fine_tunes_file_makes_the_dataset_that_its_messages_make(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path, form: str
-) -> None:
-    run(write_csv(records), out=tmp_path / "csv")
-    lines = [{"id": id_} | FINE_TUNES[form](asked, label) for id_, asked, label in records]
-    path = tmp_path / "chats.jsonl"
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    result = run(path, out=tmp_path / "chats")
-    assert result.exit_code == 0, result.output
-    assert parts(tmp_path / "csv") == parts(tmp_path / "chats")
+    assert one.dataset.digest == two.dataset.digest == prepare(path).dataset.digest
+    assert [source["name"] for source in two.record["sources"]] == ["b.csv", "a.csv"]
 
 
 def test_shuffled_decisions_make_the_same_dataset(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    rows = [*records, *(("t" + id_, message, "refund") for id_, message, _ in records[:9])]
-    export = write_csv(rows)
-    run(export, out=tmp_path / "first")
-    with (tmp_path / "first" / "conflicts.csv").open(encoding="utf-8-sig", newline="") as file:
-        decided = list(csv.DictReader(file))
+    export = [*records, *(("t" + id_, message, "refund") for id_, message, _ in records[:9])]
+    decided = prepare(export).table("conflicts.csv")
     for row in decided[::2]:
         row["decision"] = "accept"
     digests = set()
     for seed in range(3):
         random.Random(seed).shuffle(decided)
         queue = write_csv([list(row.values()) for row in decided], "q.csv", list(decided[0]))
-        result = run(export, "--decisions", queue, out=tmp_path / f"out-{seed}")
-        assert result.exit_code == 0, result.output
-        digests.add(open_dataset(tmp_path / f"out-{seed}").digest)
+        digests.add(prepare(export, "--decisions", queue).dataset.digest)
     assert len(digests) == 1
 
 
 def test_openings_follow_the_texts(
-    run: Run, write_csv: WriteCsv, records: list[Record], tmp_path: Path
+    prepare: Prepare, write_csv: WriteCsv, records: list[Record]
 ) -> None:
-    run(write_csv(records), out=tmp_path / "v1")
-    dataset = open_dataset(tmp_path / "v1")
+    first = prepare(records)
     for subject in ("one", "two", "three", "four"):
-        open_holdout(dataset, purpose="evaluate", subject=subject)
-    renamed = [(f"n{id_}", message, label) for id_, message, label in reversed(records)]
-    told = run(write_csv(renamed, "renamed.csv"), out=tmp_path / "v2")
-    assert count_openings(open_dataset(tmp_path / "v2")) == 4
-    assert "was opened 4 times" in told.output
-    held = parts(tmp_path / "v1")["holdout"][0]
+        open_holdout(first.dataset, purpose="evaluate", subject=subject)
+    renamed = prepare([(f"n{id_}", message, label) for id_, message, label in reversed(records)])
+    assert count_openings(renamed.dataset) == 4
+    assert "was opened 4 times" in renamed.printed
+    held = first.lines("holdout")[0]
     other = next(label for _, _, label in records if label != held["response"])
     decision = (held["id"], message_sha256(held["instruction"]), "relabel", other)
     queue = write_csv([decision], "q.csv", ("id", "message_sha256", "decision", "new_label"))
-    run(write_csv(records), "--decisions", queue, out=tmp_path / "v3")
-    corrected = open_dataset(tmp_path / "v3")
-    assert corrected.holdout_sha256 != dataset.holdout_sha256
+    corrected = prepare(records, "--decisions", queue).dataset
+    assert corrected.holdout_sha256 != first.dataset.holdout_sha256
     assert count_openings(corrected) == 4
-    run(write_csv(records), "--seed", 5, out=tmp_path / "v4")
-    assert count_openings(open_dataset(tmp_path / "v4")) == 0
+    assert count_openings(prepare(records, "--seed", 5).dataset) == 0

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION, Row
-from trainer.dataset.split import assign_splits, cap_per_label, commonest, shuffle_key
+from trainer.dataset.split import assign_splits, cap_per_label, shuffle_key
 
 LABELS = {f"k{n:03}": "abc"[n % 3] for n in range(300)}
 CLUSTERS = [[key] for key in LABELS]
@@ -74,8 +74,3 @@ def test_the_cap_takes_the_same_rows_whatever_their_order() -> None:
     random.Random(3).shuffle(rows)
     again, _ = cap_per_label(rows, 30, seed=0)
     assert set(again) == set(kept)
-
-
-def test_the_commonest_label_is_the_first_by_name_of_several() -> None:
-    assert commonest(["b", "a", "b", "a"]) == commonest(["a", "b"]) == "a"
-    assert commonest(["b", "b", "a"]) == "b"

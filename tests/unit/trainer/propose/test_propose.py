@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.propose_world import Place, write
+from tests.support.propose_world import Make, Place, make_place, write
 from tests.support.trainer_world import call
 from trainer.dataset.folder import open_dataset
 from trainer.propose import steps
@@ -16,6 +16,18 @@ from worker.contract.exchange import ProposalDecision, read_proposal, write_deci
 from worker.contract.store import read_canary
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_encoder: Path,
+    taxonomy_file: Path,
+    make_messages: Make,
+) -> Place:
+    """Return a place of frozen embeddings, the quickest."""
+    root = tmp_path_factory.mktemp("circle")
+    return make_place(root, "embedding-linear", tiny_encoder, taxonomy_file, make_messages)
 
 
 def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> None:

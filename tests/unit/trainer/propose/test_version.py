@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from trainer.check.duplicates import fingerprint, holdout_fingerprints
 from trainer.dataset.extra_files import read_label_sources
 from trainer.dataset.folder import (
     Dataset,
+    Example,
     count_openings,
     open_dataset,
     open_holdout,
@@ -39,24 +40,42 @@ def answer(text: str, **more: Any) -> Answer:
 def version(
     base: Dataset,
     out: Path,
-    answers: list[Answer],
-    texts: list[tuple[str, str | None]] = [],  # noqa: B006
+    answers: Iterable[Answer],
+    texts: Iterable[tuple[str, str | None]] = (),
+    *,
+    ids: Sequence[str] = (),
+    names: Path | None = None,
 ) -> Dataset:
+    """Return a version with these answers, about messages whose ids are new ones or ``ids``."""
     messages = {
-        message_sha256(text): Message(f"new-{at}", text, label)
+        message_sha256(text): Message(ids[at] if ids else f"new-{at}", text, label)
         for at, (text, label) in enumerate(texts)
     }
-    return make_version(base, {a.message_sha256: a for a in answers}, messages, out)
+    outcomes = {each.message_sha256: each for each in answers}
+    return make_version(base, outcomes, messages, out, names=str(names) if names else None)
+
+
+def changes(dataset: Dataset) -> dict[str, int]:
+    found: dict[str, int] = dataset.record["version"]["changes"]
+    return found
+
+
+def holdout(dataset: Dataset) -> tuple[Example, ...]:
+    return open_holdout(dataset, purpose="test", subject="test")
 
 
 def held(dataset: Dataset) -> dict[str, str]:
-    return {e.id: e.label for e in open_holdout(dataset, purpose="test", subject="test")}
+    return {each.id: each.label for each in holdout(dataset)}
+
+
+def added(dataset: Dataset) -> list[Example]:
+    return [each for each in dataset.train if each.id.startswith("new-")]
 
 
 def test_decisions_hold_in_training_and_the_holdout_stays(tmp_path: Path, sealed: Dataset) -> None:
     rows = sealed.train[:3]
     other = "payment" if rows[0].label != "payment" else "refund"
-    out = open_holdout(sealed, purpose="test", subject="test")
+    out = holdout(sealed)
     new = version(
         sealed,
         tmp_path / "v",
@@ -76,8 +95,7 @@ def test_decisions_hold_in_training_and_the_holdout_stays(tmp_path: Path, sealed
     assert before.keys() == after.keys()
     assert after == before | {out[1].id: other}
     assert read_label_sources(new)[rows[1].id].words == "person, guideline 4"
-    changes = new.record["version"]["changes"]
-    assert changes["train_dropped"] == changes["holdout_decisions_left"] == 1
+    assert changes(new)["train_dropped"] == changes(new)["holdout_decisions_left"] == 1
     assert new.record["version"]["of"] == sealed.digest
 
 
@@ -86,11 +104,11 @@ def test_the_same_decisions_make_the_same_dataset_and_are_not_counted_again(
 ) -> None:
     fresh = make_messages(8, 55)
     told = [answer(t, decision="relabel", new_label=label) for t, label in fresh]
-    texts: list[tuple[str, str | None]] = [(text, None) for text, _ in fresh]
+    texts = [(text, None) for text, _ in fresh]
     first, second = (version(sealed, tmp_path / name, told, texts) for name in ("a", "b"))
     assert first.digest == second.digest
     again = version(open_dataset(tmp_path / "a"), tmp_path / "c", told, texts)
-    assert again.record["version"]["changes"].get("new_in_train", 0) == 0
+    assert changes(again).get("new_in_train", 0) == 0
     assert len(again.train) == len(first.train)
 
 
@@ -99,12 +117,9 @@ def test_chosen_messages_are_learnt_and_random_ones_may_be_held_out(
 ) -> None:
     """A hold-out of messages that a model found hard would not represent service."""
     fresh = make_messages(40, 56)
-    texts: list[tuple[str, str | None]] = [(text, label) for text, label in fresh]
-    chosen = version(
-        sealed, tmp_path / "chosen", [answer(t, purpose="learn") for t, _ in fresh], texts
-    )
-    random = version(
-        sealed, tmp_path / "random", [answer(t, purpose="audit") for t, _ in fresh], texts
+    chosen, random = (
+        version(sealed, tmp_path / why, [answer(text, purpose=why) for text, _ in fresh], fresh)
+        for why in ("learn", "audit")
     )
     assert chosen.holdout_sha256 == sealed.holdout_sha256
     assert len(chosen.train) > len(sealed.train)
@@ -124,26 +139,21 @@ def test_of_two_near_messages_the_drawn_one_is_held_out(
     """Whether a message is held out does not depend on a model's doubt about one like it."""
     fresh = make_messages(9, 57)
     drawn, chosen = ([f"{text}{mark}" for text, _ in fresh] for mark in ("", "!"))
-    new = version(
-        sealed,
-        tmp_path / "v",
-        [answer(t, purpose="audit") for t in drawn] + [answer(t, purpose="learn") for t in chosen],
-        [
-            (t, label)
-            for texts in (drawn, chosen)
-            for t, (_, label) in zip(texts, fresh, strict=True)
-        ],
-    )
+    told = [answer(t, purpose="audit") for t in drawn] + [
+        answer(t, purpose="learn") for t in chosen
+    ]
+    labels = [label for _, label in fresh] * 2
+    new = version(sealed, tmp_path / "v", told, zip(drawn + chosen, labels, strict=True))
     assert new.train == sealed.train
-    assert new.record["version"]["changes"]["new_near_another_part"] == len(chosen)
+    assert changes(new)["new_near_another_part"] == len(chosen)
 
 
 def test_what_cannot_be_used_is_counted_or_refused(tmp_path: Path, sealed: Dataset) -> None:
-    out = open_holdout(sealed, purpose="test", subject="test")
+    out = holdout(sealed)
     near = out[0].message + "!"
     told = [answer("gone", id="g"), answer(near, id="n", purpose="learn")]
-    changes = version(sealed, tmp_path / "v", told, [(near, out[0].label)]).record["version"]
-    assert changes["changes"]["decisions_without_text"] == 1
+    new = version(sealed, tmp_path / "v", told, [(near, out[0].label)])
+    assert changes(new)["decisions_without_text"] == 1
     with pytest.raises(BadInput, match="taxonomy does not have: sports"):
         version(sealed, tmp_path / "w", [answer("x", decision="relabel", new_label="sports")])
     assert not (tmp_path / "w").exists()
@@ -168,7 +178,7 @@ TAIL = (
 
 def as_prepared(sealed: Dataset, out: Path, **facts: Any) -> Dataset:
     """Return the sealed dataset with another history."""
-    held_out = open_holdout(sealed, purpose="test", subject="test")
+    held_out = holdout(sealed)
     splits = {"train": sealed.train, "validation": sealed.validation, "holdout": held_out}
     return write_dataset(out, name="n", taxonomy=sealed.taxonomy, splits=splits, **facts)
 
@@ -179,23 +189,14 @@ def test_a_live_mail_that_is_held_out_is_never_learnt(
 ) -> None:
     """It comes from the topic with its quotation and signature; the dataset has it without them, or
     with others."""
-    base = as_prepared(
-        sealed,
-        tmp_path / "base",
-        settings={"strip_quotes": stripped, "strip_signatures": stripped},
-    )
-    out = open_holdout(base, purpose="test", subject="test")
-    mails = [f"{each.message}{TAIL}" for each in out]
-    new = version(
-        base,
-        tmp_path / "v",
-        [answer(mail, id=f"live-{at}", purpose="learn") for at, mail in enumerate(mails)],
-        [(mail, each.label) for mail, each in zip(mails, out, strict=True)],
-    )
-    changes = new.record["version"]["changes"]
-    assert changes.get("new_in_train", 0) == changes.get("new_in_validation", 0) == 0
+    settings = {"strip_quotes": stripped, "strip_signatures": stripped}
+    base = as_prepared(sealed, tmp_path / "base", settings=settings)
+    out = holdout(base)
+    mails = [(f"{each.message}{TAIL}", each.label) for each in out]
+    told = [answer(mail, id=f"live-{at}", purpose="learn") for at, (mail, _) in enumerate(mails)]
+    new = version(base, tmp_path / "v", told, mails)
     left = "holdout_decisions_left" if stripped else "new_near_another_part"
-    assert changes[left] == len(out)
+    assert changes(new) == {left: len(out)}
     assert verify_disjoint(new, base, out).shared == verify_disjoint(base, base, out).shared
 
 
@@ -207,37 +208,22 @@ def test_a_new_message_is_cleaned_as_the_dataset_was(
     fresh = [
         (f"{text} Write to bob@example.org{TAIL}", label) for text, label in make_messages(9, 71)
     ]
-    told = [answer(text, id=f"n{at}") for at, (text, _) in enumerate(fresh)]
-    new = version(base, tmp_path / "v", told, [(text, label) for text, label in fresh])
-    learnt = [each.message for each in new.train if each.id.startswith("new-")]
-    assert len(learnt) > 4
-    assert all(text.endswith("Write to [mail]") for text in learnt)
+    new = version(base, tmp_path / "v", [answer(text) for text, _ in fresh], fresh)
+    assert len(added(new)) > 4
+    assert all(each.message.endswith("Write to [mail]") for each in added(new))
 
 
-def test_an_id_that_is_held_out_is_never_learnt(
-    tmp_path: Path, sealed: Dataset, make_messages: Make
-) -> None:
-    out = open_holdout(sealed, purpose="test", subject="test")
-    [(text, label), *_] = make_messages(1, 72)
-    sha256 = message_sha256(text)
-    told = {sha256: answer(text)}
-    messages = {sha256: Message(out[0].id, text, label)}
-    new = make_version(sealed, told, messages, tmp_path / "v")
-    assert new.record["version"]["changes"] == {"new_near_another_part": 1}
-    assert len(new.train) == len(sealed.train)
-
-
-def test_an_id_that_was_learnt_is_never_held_out(
+def test_an_id_that_is_held_out_is_never_learnt_and_one_learnt_never_held_out(
     tmp_path: Path, sealed: Dataset, make_messages: Make
 ) -> None:
     fresh = make_messages(9, 77)
-    told = {message_sha256(text): answer(text, purpose="audit") for text, _ in fresh}
-    messages = {
-        message_sha256(text): Message(row.id, text, label)
-        for row, (text, label) in zip(sealed.train, fresh, strict=False)
-    }
-    new = make_version(sealed, told, messages, tmp_path / "v")
-    assert new.record["version"]["changes"] == {"new_in_train": len(messages)}
+    texts = fresh[:9]
+    told = [answer(text) for text, _ in texts]
+    new = version(sealed, tmp_path / "v", told, texts, ids=[each.id for each in holdout(sealed)])
+    assert changes(new) == {"new_near_another_part": len(texts)}
+    drawn = [answer(text, purpose="audit") for text, _ in texts]
+    new = version(sealed, tmp_path / "w", drawn, texts, ids=[each.id for each in sealed.train])
+    assert changes(new) == {"new_in_train": len(texts)}
     assert new.holdout_sha256 == sealed.holdout_sha256
 
 
@@ -253,40 +239,22 @@ def test_names_in_new_messages_are_redacted_as_the_manifest_says(
     claim = {**load_names(str(model)).facts, "messages": 7, "marked": 3}
     base = as_prepared(sealed, tmp_path / "base", names_redaction=claim)
     fresh = [(f"{text} Yours, Ann Example", label) for text, label in make_messages(9, 73)]
-    told = {message_sha256(text): answer(text, id=f"n{at}") for at, (text, _) in enumerate(fresh)}
-    messages = {
-        message_sha256(text): Message(f"n{at}", text, label)
-        for at, (text, label) in enumerate(fresh)
-    }
+    told = [answer(text) for text, _ in fresh]
     before = count_openings(base)
-    for wrong, said in ((None, "--redact-names"), (str(other), "other.yaml")):
+    for wrong, said in ((None, "--redact-names"), (other, "other.yaml")):
         with pytest.raises(BadInput, match=said):
-            make_version(base, told, messages, tmp_path / "v", names=wrong)
+            version(base, tmp_path / "v", told, fresh, names=wrong)
     assert count_openings(base) == before
-    new = make_version(base, told, messages, tmp_path / "v", names=str(model))
-    learnt = [each for each in (*new.train, *new.validation) if each.id.startswith("n")]
+    new = version(base, tmp_path / "v", told, fresh, names=model)
+    learnt = [each for each in (*new.train, *new.validation) if each.id.startswith("new-")]
     assert len(learnt) > 4
     for path in new.directory.iterdir():
         assert "Ann Example" not in path.read_text(encoding="utf-8"), path
-    parts = (*new.train, *new.validation, *open_holdout(new, purpose="test", subject="test"))
+    messages = len((*new.train, *new.validation, *holdout(new)))
     made = new.record["names_redaction"]
-    assert made == {**claim, "messages": len(parts), "marked": len(learnt)}
-
-    kept = {each.message: answer(each.message) for each in base.train[:3]}
-    known = {answer.message_sha256: answer for answer in kept.values()}
-    same = make_version(base, known, {}, tmp_path / "w")
-    assert same.record["names_redaction"]["marked"] == 0
-
-
-@pytest.mark.slow  # it loads Presidio
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_a_model_of_names_where_none_were_redacted_is_refused(
-    tmp_path: Path, sealed: Dataset
-) -> None:
-    pytest.importorskip("presidio_analyzer", reason="see test_the_lock_has_presidio")
-    (tmp_path / "names.yaml").write_text(NAME_RULES, encoding="utf-8")
+    assert made == {**claim, "messages": messages, "marked": len(learnt)}
     with pytest.raises(BadInput, match="leave the option out"):
-        make_version(sealed, {}, {}, tmp_path / "v", names=str(tmp_path / "names.yaml"))
+        version(sealed, tmp_path / "w", [], names=model)
 
 
 def test_of_two_mails_that_are_one_message_the_later_decision_counts(
@@ -302,5 +270,5 @@ def test_of_two_mails_that_are_one_message_the_later_decision_counts(
             answer(second, decision="relabel", new_label=other, decided_at="2026-01-02T00:00:00Z"),
         ]
         new = version(base, tmp_path / f"v{at}", told, [(first, None), (second, None)])
-        [learnt] = [each for each in new.train if each.id.startswith("new-")]
+        [learnt] = added(new)
         assert (learnt.message, learnt.label) == (text, other)

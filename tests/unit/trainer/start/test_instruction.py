@@ -12,15 +12,12 @@ LOST, STOLEN = "the card is gone", "someone took it"
 DESCRIBED = {
     "dashes and colons": "- lost_card: {lost}\n- Stolen card: {stolen}",
     "stars, bold, and dashes": "* **lost_card** - {lost}\n* **Stolen card** – {stolen}",
-    "numbers": "1. lost_card - {lost}\n2. stolen card: {stolen}",
-    "numbers in brackets": "1) `lost_card`: {lost}\n2) `Stolen card`: {stolen}",
-    "letters": "a) lost_card = {lost}\nb) stolen_card = {stolen}",
+    "numbers and letters": "1) `lost_card`: {lost}\nb) Stolen card = {stolen}",
     "nothing before a name": "lost_card: {lost}\nstolen_card: {stolen}\nOutput: JSON",
     "brackets": "- lost_card ({lost})\n- stolen_card ({stolen}).",
     "on the next line": "- lost_card\n  {lost}\n- stolen_card\n  {stolen}",
     "headings": "## lost_card\n  {lost}\n\n## stolen_card\n  {stolen}",
-    "blank lines": "- lost_card: {lost}\n\n- stolen_card: {stolen}",
-    "quotes": '- "lost_card": {lost}\n- "stolen_card": {stolen}',
+    "blank lines and quotes": '- "lost_card": {lost}\n\n- "stolen_card": {stolen}',
     "among other words": (
         "You sort mail.\n\nRules:\n- Be brief: one word.\n- Never guess: ask.\n\nLabels:\n"
         "- lost_card: {lost}\n- stolen_card: {stolen}\n\nAnswer with the label."
@@ -39,7 +36,6 @@ def test_descriptions_are_read_in_each_form(form: str) -> None:
     "instruction",
     [
         "Answer with one of these: lost_card, stolen card, stores and business or refund. Be brief",
-        "lost_card, refund, stolen_card, or stores and business",
         'The labels are ["lost_card", "stolen_card", "refund", "stores and business"].',
         "lost_card|stolen_card|refund|stores and business",
         "- lost_card\n- Stolen card\n- stores and business\n- refund",
@@ -56,7 +52,6 @@ def test_names_alone_are_a_list_without_descriptions(instruction: str) -> None:
     "instruction",
     [
         "- lost_card: a\n- refund: b\n- press: journalists",
-        "One of: lost_card, press, refund.",
         "One of: lost_card, press or refund.",
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from trainer.cli import start_command
 from trainer.cli.main import app
 from trainer.start import verdict
-from trainer.start.plan import Places, make_steps, recipe_text, validation_share
+from trainer.start.plan import recipe_text, validation_share
 from trainer.training.recipe import load_recipe
 from worker.contract import Taxonomy
 
@@ -77,24 +77,51 @@ class World:
     def prepared(self) -> str:
         return " ".join(self.ran[0])
 
+    def succeed(self, *options: object, answers: str = "") -> str:
+        """Return what a run says that must succeed, as one line."""
+        code, out, error = self.start(*options, answers=answers)
+        assert code == 0, error
+        return " ".join(out.split())
+
+    def fail(self, *options: object, answers: str = "") -> str:
+        """Return the error of a run that must be refused."""
+        code, _, error = self.start(*options, answers=answers)
+        assert code == 2
+        return error
+
+    def write_answers(self, answers: Iterable[tuple[str, str]], system: str = "Sort.") -> None:
+        """Write the file of a fine-tune: (answer, message) pairs."""
+        self.file = self.file.with_name("chats.jsonl")
+        lines = [
+            {"system": system, "prompt": asked, "completion": answer} for answer, asked in answers
+        ]
+        self.file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
 
 
+STEPS = ["prepare", "check", "train", "evaluate", "duel", "report"]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_command, "can_ask", lambda _: True)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
 def test_a_plain_file_takes_no_option_and_shows_no_message(world: World) -> None:
     code, out, error = world.start()
     assert code == 0, error
-    assert [each[0] for each in world.ran] == [
-        "prepare", "check", "train", "evaluate", "duel", "report",
-    ]  # fmt: skip
+    assert [each[0] for each in world.ran] == STEPS
     assert "--message-column message --label-column label --id-column id" in world.prepared
     assert "please help" not in out
-    names = Taxonomy.from_toml(world.out / "taxonomy.toml").names
-    assert names == ("account", "delivery", "refund")
-    for step in world.ran:
-        assert f"clerk-trainer {step[0]} " in out
+    assert world.taxonomy.names == ("account", "delivery", "refund")
+    for step in STEPS:
+        assert f"clerk-trainer {step} " in out
 
 
 def test_everything_ambiguous_is_named_at_once_with_its_option(world: World) -> None:
@@ -110,52 +137,33 @@ def test_everything_ambiguous_is_named_at_once_with_its_option(world: World) -> 
     with world.file.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("eins", "zwei", "drei", "vier"), *rows])
         file.write('"never closed,too,a,x\n')
-    code, _, error = world.start()
-    assert code == 2
+    error = world.fail()
     assert "1 row with a quote that is not closed" in error
-    assert "(line 32)" in error
-    assert "--message-column" in error
-    assert "'eins', 'zwei'" in error
-    assert "--label-column" in error
-    assert "'drei', 'vier'" in error
-    assert "Traceback" not in error
+    assert re.search("'eins', 'zwei'.*--message-column|--message-column.*'eins', 'zwei'", error)
+    assert re.search("'drei', 'vier'.*--label-column|--label-column.*'drei', 'vier'", error)
     assert not world.ran
     named = ("--message-column", "eins", "--label-column", "vier", "--broken-rows", "drop")
-    code, _, error = world.start(*named)
-    assert code == 0, error
+    world.succeed(*named)
 
 
-def test_a_terminal_is_asked_only_what_is_ambiguous(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_is_asked_only_what_is_ambiguous(world: World) -> None:
     """Here: which column is the label, since none has a label's name and values."""
     world.write(
         header=("id", "message", "x"),
         change=lambda at, label: label if at < 10 else f"{label} {at}",
     )
-    monkeypatch.setattr(start_command, "can_ask", lambda _: True)
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    code, out, error = world.start(answers="9\n3\n")
-    assert code == 0, error
-    assert out.count("Which one is it?") == 1
-    assert "  3  x\n" in out
+    assert world.succeed(answers="9\n3\n").count("Which one is it?") == 1
     assert "--label-column x" in world.prepared
 
 
-def test_a_terminal_is_asked_before_results_are_replaced(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert world.start()[0] == 0
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_is_asked_before_results_are_replaced(world: World) -> None:
+    world.succeed()
     world.write(counts={"refund": 19})
-    monkeypatch.setattr(start_command, "can_ask", lambda _: True)
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    code, _, error = world.start(answers="n\n")
-    assert code == 2
-    assert "nothing was changed" in error
+    assert "nothing was changed" in world.fail(answers="n\n")
     assert world.ran == []
-    assert world.start(answers="y\n")[0] == 0
+    world.succeed(answers="y\n")
     assert len(world.ran) == 6
 
 
@@ -168,21 +176,17 @@ def test_ctrl_c_says_how_to_go_on(world: World, monkeypatch: pytest.MonkeyPatch)
 
 def test_every_unreadable_file_is_named(world: World, tmp_path: Path) -> None:
     (tmp_path / "empty.csv").touch()
-    (tmp_path / "page.csv").write_text("<html>")
-    code, _, error = world.start(tmp_path / "empty.csv", tmp_path / "page.csv", "no.csv")
-    assert code == 2
-    for name in ("empty.csv", "page.csv", "no.csv"):
-        assert name in error
+    error = world.fail(tmp_path / "empty.csv", "no.csv")
+    assert "empty.csv" in error
+    assert "no.csv" in error
 
 
 def test_a_rare_label_is_left_out_and_shown(world: World) -> None:
     world.write(counts={"account": 4})
-    code, out, error = world.start()
-    assert code == 0, error
     said = "left out: 4 different messages, and a label needs 10 (--minimum-per-label)"
-    assert said in " ".join(out.split())
+    assert said in world.succeed()
     assert "--unknown-label drop" in world.prepared
-    assert Taxonomy.from_toml(world.out / "taxonomy.toml").names == ("delivery", "refund")
+    assert world.taxonomy.names == ("delivery", "refund")
 
 
 def test_chats_of_a_fine_tune_bring_their_labels_and_descriptions(world: World) -> None:
@@ -193,31 +197,16 @@ def test_chats_of_a_fine_tune_bring_their_labels_and_descriptions(world: World) 
     )
     answers = [(label, message(label, at)) for label in WORDS for at in range(20)]
     answers += [("Ann Smith", f"I am Ann {at}") for at in range(3)]
-    answers += [("Bo Li", "I am Bo"), ("I do not know what Bo wants", "I am Bo again")]
-    lines = [
-        {
-            "messages": [
-                {"role": "system", "content": system},
-                {"role": "user", "content": asked},
-                {"role": "assistant", "content": json.dumps({"label": label}), "weight": at % 30},
-            ]
-        }
-        for at, (label, asked) in enumerate(answers)
-    ]
-    world.file = world.file.with_name("chats.jsonl")
-    world.file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    code, out, error = world.start()
-    assert code == 0, error
-    said = " ".join(out.split())
-    assert "3 rows whose answers all have weight 0 (lines 1, 31, 61): left out" in said
-    assert "1 row whose answer is a text and not a label (line 65): left out" in said
+    answers += [("I do not know what Bo wants", "I am Bo again")]
+    world.write_answers(answers, system)
+    said = world.succeed()
+    assert "1 row whose answer is a text and not a label (line 64): left out" in said
     assert (
-        "3 rows left out: 2 answers of fewer than 10 different messages, not listed in the "
-        "instruction (chats.jsonl:62, chats.jsonl:63, chats.jsonl:64)" in said
+        "3 rows left out: 1 answer of fewer than 10 different messages, not listed in the "
+        "instruction (chats.jsonl:61, chats.jsonl:62, chats.jsonl:63)" in said
     )
     assert "in the instruction without a message, left out: 'press'" in said
-    assert "61 rows" in said
-    assert not re.search("Ann|Bo", out + (world.out / "taxonomy.toml").read_text("utf-8"))
+    assert not re.search("Ann|Bo", said + (world.out / "taxonomy.toml").read_text("utf-8"))
     described = {each.name: each.description for each in world.taxonomy.labels}
     assert described == {
         "account": "logging in",
@@ -229,159 +218,100 @@ def test_chats_of_a_fine_tune_bring_their_labels_and_descriptions(world: World) 
 
 def test_a_rare_label_that_the_instruction_lists_is_named(world: World) -> None:
     asked = [("delivery", 20), ("refund", 20), ("account", 4)]
-    lines = [
-        {"prompt": message(label, at), "completion": label, "system": "delivery, refund, account"}
-        for label, count in asked
-        for at in range(count)
-    ]
-    world.file = world.file.with_name("chats.jsonl")
-    world.file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    code, out, error = world.start()
-    assert code == 0, error
-    assert "account 4 left out: 4 different messages" in " ".join(out.split())
+    answers = [(label, message(label, at)) for label, count in asked for at in range(count)]
+    world.write_answers(answers, "delivery, refund, account")
+    assert "account 4 left out: 4 different messages" in world.succeed()
     assert world.taxonomy.names == ("delivery", "refund")
 
 
-def test_any_number_of_answers_that_are_no_labels_is_left_out(world: World) -> None:
-    lines = [{"prompt": message(label, at), "completion": label}
-             for label in WORDS for at in range(20)]  # fmt: skip
-    lines += [{"prompt": f"message {at}", "completion": f"answer {at}"} for at in range(300)]
-    world.file = world.file.with_name("chats.jsonl")
-    world.file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    code, out, error = world.start()
-    assert code == 0, error
-    assert "300 rows left out: 300 answers of fewer than 10 different messages" in out
-    assert "answer 7" not in out
-
-
-def test_rows_that_will_be_dropped_are_counted(world: World) -> None:
-    world.write(change=lambda at, label: "" if at == 7 else label)
-    code, out, error = world.start()
-    assert code == 0, error
-    assert "60 rows; left out: 3 without a label" in out
+def test_rows_that_will_be_dropped_and_spellings_of_one_label_are_told(world: World) -> None:
+    forms: dict[int, Callable[[str], str]] = {3: str.upper, 7: lambda _: ""}
+    world.write(change=lambda at, label: forms.get(at, str)(label))
+    said = world.succeed()
+    assert "60 rows; left out: 3 without a label" in said
     assert "--unknown-label drop" in world.prepared
-
-
-def test_spellings_of_one_label_are_one(world: World) -> None:
-    world.write(change=lambda at, label: label.upper() if at == 3 else label)
-    code, out, error = world.start()
-    assert code == 0, error
-    assert "also written 'REFUND'" in out
-    assert len(Taxonomy.from_toml(world.out / "taxonomy.toml").names) == 3
+    assert "also written 'REFUND'" in said
+    assert len(world.taxonomy.names) == 3
 
 
 @pytest.mark.slow
 def test_an_edited_taxonomy_is_kept_and_a_label_that_it_lacks_is_for_a_person(
     world: World,
 ) -> None:
-    assert world.start()[0] == 0
+    world.succeed()
     path = world.out / "taxonomy.toml"
     text = path.read_text("utf-8").replace('"refund"', '"money back"')
     path.write_text(text, encoding="utf-8")
-    code, _, error = world.start("--again")
-    assert code == 2
-    assert "has no 'refund' (20 rows)" in error
-    for option in ("--label-map", "--unknown-label drop"):
-        assert option in error
-    code, out, _ = world.start("--again", "--unknown-label", "drop")
-    assert code == 0
+    error = world.fail("--again")
+    for said in ("has no 'refund' (20 rows)", "--label-map", "--unknown-label drop"):
+        assert said in error
+    assert "yours, kept as it is" in world.succeed("--again", "--unknown-label", "drop")
     assert path.read_text("utf-8") == text
-    assert "yours, kept as it is" in out
 
 
 @pytest.mark.slow
 def test_a_label_map_needs_the_labels_that_it_maps_to(world: World, tmp_path: Path) -> None:
     path = tmp_path / "map.toml"
     path.write_text('refund = "money"\naccount = "money"\n')
-    code, _, error = world.start("--label-map", path)
-    assert code == 2
-    assert "taxonomy.toml first" in error
+    assert "taxonomy.toml first" in world.fail("--label-map", path)
     labels = "".join(f'[[labels]]\nname = "{label}"\n' for label in ("money", "delivery"))
     (world.out / "taxonomy.toml").write_text(f'name = "mine"\nversion = "1"\n{labels}')
-    code, _, error = world.start("--label-map", path)
-    assert code == 0, error
+    world.succeed("--label-map", path)
     assert f"--label-map {path}" in world.prepared
 
 
 def test_a_changed_file_is_named_and_nothing_is_replaced_unasked(world: World) -> None:
-    assert world.start()[0] == 0
-    assert world.start()[0] == 0
+    world.succeed()
+    world.succeed()
     assert world.ran == []
     world.write(counts={"refund": 19})
-    code, _, error = world.start()
-    assert code == 2
+    error = world.fail()
     assert "tickets.csv has changed since the last run" in error
     assert "add --again to replace the results of prepare, check, train" in error
     assert world.ran == []
-    code, out, _ = world.start("--again")
-    assert code == 0
+    said = world.succeed("--again")
     assert len(world.ran) == 6
-    assert "To do again: prepare, check, train, evaluate, duel, report." in out
-
-
-@pytest.mark.slow
-def test_a_changed_option_repeats_only_what_depends_on_it(world: World) -> None:
-    assert world.start()[0] == 0
-    code, out, _ = world.start("--set", "seed=2", "--again")
-    assert code == 0
-    assert "train now has --set seed=2" in out
-    assert [each[0] for each in world.ran] == ["train", "evaluate", "duel", "report"]
+    assert "To do again: prepare, check, train, evaluate, duel, report." in said
 
 
 def test_a_failed_step_keeps_its_code_and_is_done_next_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does = world._run
-    problem = "clerk-trainer: no base: give --base DIR\n"
-    monkeypatch.setattr(
-        start_command, "run_command",
-        lambda words, log: (2, problem) if words[0] == "train" else does(words, log),
-    )  # fmt: skip
-    code, _, error = world.start()
-    assert code == 2
-    assert problem.strip() in error
+    codes = {"check": 3}  # a verdict, which may be no
+
+    def run(words: Sequence[str], log: Path) -> tuple[int, str]:
+        problem = "clerk-trainer: no base: give --base DIR\n"
+        return (
+            (2, problem) if words[0] == "train" else (codes.get(words[0], 0), does(words, log)[1])
+        )
+
+    monkeypatch.setattr(start_command, "run_command", run)
+    error = world.fail()
+    assert "clerk-trainer: no base: give --base DIR" in error
     assert "start.log" in error
     monkeypatch.setattr(start_command, "run_command", does)
-    assert world.start()[0] == 0
+    world.succeed()
     assert [each[0] for each in world.ran] == ["train", "evaluate", "duel", "report"]
 
 
 @pytest.mark.slow
-def test_the_check_may_find_something_wrong(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    does = world._run
-    monkeypatch.setattr(
-        start_command, "run_command",
-        lambda words, log: (3 if words[0] == "check" else 0, does(words, log)[1]),
-    )  # fmt: skip
-    assert world.start()[0] == 0
-
-
-@pytest.mark.slow
-def test_decisions_of_a_reviewer_are_applied(world: World) -> None:
-    assert world.start()[0] == 0
+def test_decisions_of_a_reviewer_are_applied_and_survive_a_new_dataset(world: World) -> None:
+    """The folder of the dataset is replaced."""
+    world.succeed()
     queue = world.out / "data-review.csv"
     columns = "id,message_sha256,message,label,decision,new_label,note,decided_by"
-    queue.write_text(f"{columns}\ntrefund1,{'0' * 64},x,refund,drop,,,\n", encoding="utf-8")
-    code, out, error = world.start("--again")
-    assert code == 0, error
-    assert "data-review.csv is new" in out
-    assert f"--decisions {queue}" in world.prepared
-
-
-@pytest.mark.slow
-def test_decisions_in_the_dataset_survive_a_new_one(world: World) -> None:
-    """The folder of the dataset is replaced."""
-    assert world.start()[0] == 0
-    columns = "id,message_sha256,message,label,decision,new_label,note,decided_by"
     row = f"trefund1,{'0' * 64},x,refund,drop,,,\n"
+    queue.write_text(f"{columns}\n{row}", encoding="utf-8")
+    assert "data-review.csv is new" in world.succeed("--again")
+    assert f"--decisions {queue}" in world.prepared
     (world.out / "data" / "conflicts.csv").write_text(f"{columns}\n{row}", encoding="utf-8")
     for _ in range(2):
-        code, _, error = world.start("--again")
-        assert code == 0, error
+        world.succeed("--again")
     (kept,) = world.out.glob("decided-*.csv")
     assert row.strip() in kept.read_text("utf-8")
     world.write(counts={"refund": 19})
-    assert world.start("--again")[0] == 0
+    world.succeed("--again")
     assert f"--decisions {kept}" in world.prepared
 
 
@@ -398,13 +328,3 @@ def test_the_recipe_for_any_number_of_messages_is_one(tmp_path: Path, messages: 
     assert recipe.kind == ("encoder" if messages >= 2000 else "embedding-linear")
     assert share < 0.2
     assert recipe.kind != "encoder" or share * messages >= 300
-
-
-def test_the_commands_name_the_folder_and_quote_it(tmp_path: Path) -> None:
-    from trainer.start.plan import Request
-
-    places = Places(tmp_path / "my first")
-    (recipe := tmp_path / "recipe.toml").touch()
-    steps = make_steps(Request(places, ["--input", "a"], [], recipe))
-    assert all("my first'" in step.command or "my first/" in step.command for step in steps)
-    assert len({step.result for step in steps}) == len(steps)

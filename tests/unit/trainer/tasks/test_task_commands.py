@@ -60,11 +60,8 @@ def test_learning_asks_each_message_once_over_all_batches(
     assert all(task.neighbours and task.scores and task.label is None for task in made)
     assert all(near.message_id for task in made for near in task.neighbours)
     assert stat.S_IMODE(asked[0].stat().st_mode) == 0o640
-
-
-def test_decisions_count_as_asked(tmp_path: Path, sealed: Dataset, inbox: Path) -> None:
     texts = [json.loads(line)["message"] for line in inbox.read_text().splitlines()]
-    told = [Answer("x", message_sha256(text), "drop") for text in texts]
+    told = [Answer("x", message_sha256(text), "drop") for text in texts]  # decisions count, too
     save_answers(tmp_path / "told.csv", told)
     code, _, error = call(
         *("tasks", sealed.directory, "--for", "learn", "--messages", inbox),
