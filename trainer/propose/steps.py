@@ -26,7 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.artifacts.evaluation import EVALUATION_FOLDER
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.files import write_json
 from trainer.artifacts.training import TRAINING
 from trainer.dataset.folder import MANIFEST, Dataset, list_openings, open_dataset
@@ -137,7 +137,7 @@ def propose(request: Request, console: Console) -> Proposal:
     judged = judge(compared, plan.verdict, new.record["version"]["changes"], len(tried))
     made = _Made(request, identity, base, new, current)
     proposal = _describe(made, compared, plan.verdict, judged)
-    write_proposal_page(request.out / PAGE, proposal)
+    write_proposal_page(request.out / PAGE, proposal, EVALUATION.read(before).taught)
     write_proposal(request.out / PROPOSAL, proposal)
     return proposal
 
