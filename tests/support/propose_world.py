@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support.trainer_world import call
-from trainer.dataset.folder import Example, write_dataset
+from trainer.dataset.folder import Dataset, Example, write_dataset
+from trainer.dataset.people import Taught, keep_taught
 from worker.common.review_files import save_answers
 from worker.contract import Taxonomy
+from worker.contract.digest import sha256_bytes
 from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
@@ -86,7 +88,8 @@ def make_place(
         parts[part] = rows
     dataset = root / "dataset"
     taxonomy = Taxonomy.from_toml(taxonomy_file)
-    write_dataset(dataset, name="tiny", taxonomy=taxonomy, splits=parts)
+    pool = [Example(f"pool-{at}", *row) for at, row in enumerate(make_messages(20, 99))]
+    write_taught(dataset, taxonomy, parts, pool)
     recipe = root / "recipe.toml"
     recipe.write_text(COMMON + RECIPES[kind])
     run, store = root / "run", root / "store"
@@ -100,6 +103,19 @@ def make_place(
     decisions = root / "decisions.csv"
     write(decisions, parts["train"], truth)
     return Place(store, dataset, recipe, base, decisions, truth)
+
+
+def write_taught(
+    directory: Path, taxonomy: Taxonomy, parts: dict[str, list[Example]], pool: Sequence[Example]
+) -> Dataset:
+    """Write a dataset with a pool, whose teacher is right about every held-out message."""
+    said = Taught({each.id: each.label for each in parts["holdout"]}, tuple(pool))
+    directory.mkdir()
+    files = {}
+    for name, data, rows in keep_taught(said, said.labels):
+        (directory / name).write_bytes(data)
+        files[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
+    return write_dataset(directory, name="tiny", taxonomy=taxonomy, splits=parts, extra_files=files)
 
 
 def write(path: Path, rows: Any, labels: dict[str, str]) -> Path:

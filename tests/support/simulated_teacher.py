@@ -68,12 +68,14 @@ ALL_FAULTS = Faults(
 
 @dataclass
 class SimulatedTeacher:
-    """The endpoint's state. ``billed`` is what it served, in picodollars, whether or not the answer
-    arrived; ``open`` and ``most_open`` count requests at a time."""
+    """The endpoint's state. ``name`` answers about a topic, as it was asked; ``billed`` is what it
+    served, in picodollars, whether or not the answer arrived; ``open`` and ``most_open`` count
+    requests at a time."""
 
     answer: Callable[..., str]
     input_price: int
     output_price: int
+    name: Callable[[dict[str, Any]], str] | None = None
     faults: Faults = field(default_factory=Faults)
     seed: int = 0
     latency_s: float = 0.0
@@ -170,9 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         # From here on the model works, and that is billed.
         time.sleep(state.latency_s * (8 if fault == "slow" else 1))
-        asked = json.loads(body["messages"][1]["content"])["message"]
-        order = [line.split(":")[0] for line in _label_lines(body["messages"][0]["content"])]
-        label = state.answer(asked, order)
+        asked = json.loads(body["messages"][1]["content"])
+        label = "" if state.name else _label_of(state, body, asked["message"])
         sent = sum(len(each["content"].encode()) for each in body["messages"])
         usage = {"prompt_tokens": sent // 4 + 40, "completion_tokens": 9}
         if fault == "larger":
@@ -188,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = {
                 "duplicate": json.dumps({"label": label}) * 2,
                 "invented": json.dumps({"label": f"{label}_and_more"}),
-            }.get(fault, json.dumps({"label": label}))
+            }.get(fault, state.name(asked) if state.name else json.dumps({"label": label}))
             self._send(200, json.dumps(_completion(content, usage, state.finish)))
 
     def _send(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
@@ -203,6 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _drop(self) -> None:
         self.close_connection = True
         self.connection.close()
+
+
+def _label_of(state: SimulatedTeacher, body: dict[str, Any], message: str) -> str:
+    order = [line.split(":")[0] for line in _label_lines(body["messages"][0]["content"])]
+    return state.answer(message, order)
 
 
 def _label_lines(system: str) -> list[str]:

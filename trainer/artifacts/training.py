@@ -165,7 +165,7 @@ class Imported(Record):
     original with our prompt and with its own; ``graph``, the ONNX file in float32 and the original,
     on the same prompts; ``served``, the file that workers prefer and the original with its own
     prompt. ``raw`` is like ``served``, over messages that nothing had cleaned, if some were given.
-    ``options`` are those of the command that say how to read the model.
+    ``options`` are those of the command that say how to read the model, and its settings.
     """
 
     form: Literal["huggingface", "onnx"]

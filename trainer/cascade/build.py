@@ -19,7 +19,9 @@ from trainer.artifacts.evaluation import (
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
     PAIR_ANSWERS,
+    POOL,
     PREDICTIONS,
+    TEACHER_LABELS,
     VALIDATION,
     EvaluatedAdapter,
     EvaluationRecord,
@@ -115,9 +117,25 @@ def make_cascade(request: CascadeRequest) -> CascadeRecord:
     with fresh_folder(request.out) as draft:
         if bound is not None:
             write_adapter(draft, bound)
-            write_evaluation(draft, (request.out / ADAPTER).resolve(), bound)
+            evaluation = write_evaluation(draft, (request.out / ADAPTER).resolve(), bound)
+            told = {"taught": evaluation.taught, "note": _note(first, last, evaluation)}
+            record = record.model_copy(update=told)
         CASCADE.write(draft, record)
     return record
+
+
+def _note(first: StageRun, last: StageRun, evaluation: EvaluationRecord) -> str | None:
+    """Return why a stage has figures with the teacher's help and the cascade has none."""
+    alone = [run for run in (first, last) if run.pool is not None]
+    if evaluation.taught is not None or not alone:
+        return None
+    return (
+        f"no accuracy with the teacher's help: only {alone[0].manifest.name} was evaluated on the "
+        "messages that the teacher labelled: evaluate the other with --trained-on"
+        if len(alone) == 1
+        else "no accuracy with the teacher's help: the two were not evaluated on the same messages "
+        "that the teacher labelled: evaluate both again"
+    )
 
 
 def _promised(request: CascadeRequest, last: StageRun) -> float:
@@ -282,21 +300,22 @@ def write_adapter(draft: Path, bound: Bound) -> None:
         write_probes(probes_path(draft / ADAPTER), file)
 
 
-def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> None:
-    """Write the cascade's evaluation; its adapter will be at ``adapter``. Raw scores are the
-    logarithms of the probabilities of the stage that answered."""
+def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> EvaluationRecord:
+    """Write the cascade's evaluation and return it; its adapter will be at ``adapter``. Raw scores
+    are the logarithms of the probabilities of the stage that answered."""
     folder = draft / EVALUATION_FOLDER
     folder.mkdir()
     first, last = bound.first, bound.last
-    outside = None
-    if first.out_of_scope and last.out_of_scope and first.out_of_scope.ids == last.out_of_scope.ids:
-        outside = _predict(first.out_of_scope, last.out_of_scope, bound)
+    outside = _predict_common(first.out_of_scope, last.out_of_scope, bound)
+    pool = _predict_common(first.pool, last.pool, bound)
     predictions = Predictions(
         holdout=_predict(first.holdout, last.holdout, bound),
         validation=_predict(first.validation, last.validation, bound),
         out_of_scope=outside,
         vllm=None,
         pairs=_predict_pairs(bound) or None,
+        pool=pool,
+        teacher=last.teacher if pool else None,
     )
     PREDICTIONS.write(folder, predictions.holdout)
     VALIDATION.write(folder, predictions.validation)
@@ -304,7 +323,12 @@ def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> None:
         OUT_OF_SCOPE.write(folder, outside)
     if predictions.pairs is not None:
         PAIR_ANSWERS.write(folder, predictions.pairs)
-    EVALUATION.write(folder, _evaluation(adapter, bound, predictions))
+    if predictions.pool is not None and predictions.teacher is not None:
+        POOL.write(folder, predictions.pool)
+        TEACHER_LABELS.write(folder, predictions.teacher)
+    record = _evaluation(adapter, bound, predictions)
+    EVALUATION.write(folder, record)
+    return record
 
 
 def _link(source: str, target: str) -> None:
@@ -354,6 +378,16 @@ def _evaluation(adapter: Path, bound: Bound, predictions: Predictions) -> Evalua
         ),
         predictions,
     )
+
+
+def _predict_common(
+    first: Answers | None, last: Answers | None, bound: Bound
+) -> list[Prediction] | None:
+    """Return the cascade's predictions of messages that a stage need not have answered; None unless
+    both answered the same."""
+    if first is None or last is None or (first.ids, first.truth) != (last.ids, last.truth):
+        return None
+    return _predict(first, last, bound)
 
 
 def _predict(first: Answers, last: Answers, bound: Bound) -> list[Prediction]:

@@ -19,11 +19,15 @@ from trainer.artifacts.evaluation import (
     EVALUATION_FOLDER,
     OUT_OF_SCOPE,
     PAIR_ANSWERS,
+    POOL,
     PREDICTIONS,
+    TEACHER_LABELS,
     VALIDATION,
     EvaluationRecord,
     PairAnswer,
     Prediction,
+    TaughtFigures,
+    TeacherLabel,
 )
 from trainer.artifacts.files import Record, RecordFile
 from trainer.artifacts.training import AdapterName, DatasetName, Interval
@@ -86,7 +90,8 @@ class AloneRow(Record):
 
 class CascadeRecord(Record):
     """``cascade.json``. ``holdout_accuracy`` is of the chosen margin, from the stages' answers to
-    the hold-out; ``worth_it`` is whether each stage answers enough."""
+    the hold-out; ``worth_it`` is whether each stage answers enough. ``taught`` is None without a
+    teacher, or if the two did not answer the same of its messages (``note``)."""
 
     schema_id: Literal["cascade/1"] = Field("cascade/1", alias="schema")
     created_at: str
@@ -103,6 +108,8 @@ class CascadeRecord(Record):
     holdout_accuracy: float | None
     holdout_accuracy_interval_95: Interval | None
     holdout_last_alone: float | None
+    taught: TaughtFigures | None = None
+    note: str | None = None
 
 
 CASCADE = RecordFile("cascade.json", CascadeRecord, "clerk-trainer cascade")
@@ -137,7 +144,8 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """A run folder's adapter with its evaluation."""
+    """A run folder's adapter with its evaluation; ``pool`` are its answers to messages that a
+    teacher labelled, and ``teacher`` that teacher's labels of the hold-out, if there are any."""
 
     adapter: Path
     manifest: Manifest
@@ -146,6 +154,8 @@ class StageRun:
     holdout: Answers
     out_of_scope: Answers | None
     pairs: tuple[PairAnswer, ...]
+    pool: Answers | None = None
+    teacher: tuple[TeacherLabel, ...] = ()
 
     @property
     def limits(self) -> Thresholds:
@@ -172,7 +182,7 @@ def read_stage(run: Path) -> StageRun:
         raise BadInput(f"{folder}: is of another adapter: run {command('evaluate', adapter)}")
     if evaluation.limited:
         raise BadInput(f"{folder}: covers only a part of the messages: evaluate without --limit")
-    outside = OUT_OF_SCOPE.read_if_present(folder)
+    outside, pool = OUT_OF_SCOPE.read_if_present(folder), POOL.read_if_present(folder)
     validation = VALIDATION.read(folder)
     if made_by_folds(manifest):
         # Its predictions by folds include training messages, which the other stage has learnt.
@@ -187,6 +197,8 @@ def read_stage(run: Path) -> StageRun:
         answers_of(manifest, PREDICTIONS.read(folder)),
         answers_of(manifest, outside) if outside else None,
         tuple(PAIR_ANSWERS.read_if_present(folder) or ()),
+        answers_of(manifest, pool) if pool else None,
+        tuple(TEACHER_LABELS.read_if_present(folder) or ()),
     )
 
 

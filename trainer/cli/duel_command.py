@@ -34,8 +34,8 @@ from trainer.cli.teacher_options import (
     Yes,
     ask_to_send,
     find_key,
+    find_model,
 )
-from trainer.errors import BadInput
 
 if TYPE_CHECKING:
     from trainer.duel.contender import Terms
@@ -211,21 +211,16 @@ def _find_terms(
     only: bool,
 ) -> Terms | None:
     """Return the terms of asking a model; None without --contender. Raises BadInput."""
-    if url is None:
-        for option, is_given in (("--model", model is not None), ("--estimate", only)):
-            if is_given:
-                raise BadInput(f"{option} belongs to --contender: give the endpoint's address too")
+    found = find_model("--contender", url, model, only=only)
+    if found is None:
         return None
-    if model is None:
-        raise BadInput("--contender needs --model: the model's name there")
     from trainer.dataset.folder import open_dataset
-    from trainer.duel.contender import Contender, make_terms
-    from trainer.teacher.client import check_url
+    from trainer.duel.contender import make_terms
+    from trainer.teacher.label import Endpoint
 
-    check_url(url, "--contender")
-    key, _ = find_key(url, key_env)
+    key, _ = find_key(found[0], key_env)
     ledger = out.with_name(f"{out.name}.ledger")
-    return make_terms(Contender(url, model, key, ledger, **asked), open_dataset(dataset))
+    return make_terms(Endpoint(*found, key, ledger, **asked), open_dataset(dataset))
 
 
 def _agree(terms: Terms, key_env: str, console: Console, *, only: bool, yes: bool) -> bool:

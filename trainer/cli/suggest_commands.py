@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,9 +21,26 @@ from trainer.cli.shared import (
     show,
     show_text,
 )
+from trainer.cli.teacher_options import (
+    PANEL,
+    AnswerTokens,
+    Budget,
+    Concurrency,
+    Estimate,
+    KeyEnv,
+    NoRedact,
+    PriceInput,
+    PriceOutput,
+    Yes,
+    ask_to_send,
+    find_key,
+    find_model,
+)
 
 if TYPE_CHECKING:
+    from trainer.suggest.names import Named, Plan
     from trainer.suggest.topics import Topics
+    from trainer.teacher.label import Endpoint
 
 _EXCERPT_CHARS = 160
 
@@ -116,6 +135,28 @@ def suggest_taxonomy(
     ] = None,
     message_column: MessageColumn = None,
     embeddings: Embeddings = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            rich_help_panel=PANEL,
+            help="OpenAI-compatible endpoint that names and describes the topics [default: nobody "
+            "is asked, and names are made of terms].",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=PANEL, help="The model's name there."),
+    ] = None,
+    budget: Budget = None,
+    concurrency: Concurrency = 8,
+    no_redact: NoRedact = False,
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
+    answer_tokens: AnswerTokens = None,
+    key_env: KeyEnv = "OPENAI_API_KEY",
+    estimate: Estimate = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Find topics in messages that have no labels, as a first taxonomy to edit.
@@ -124,38 +165,120 @@ def suggest_taxonomy(
     The file holds terms and no message. Topics are not labels yet: rename, merge, and delete them,
     and describe each in a sentence.
 
-    Example: clerk-trainer taxonomy suggest messages.csv --labels 8 --out taxonomy.toml
+    With --teacher another model proposes a name and a sentence for each topic, from its terms and
+    the three messages, which are masked and leave for that host. The command first says what leaves
+    and what it costs, and asks. The ledger (the file's name, .ledger) holds the budget. A topic
+    whose answer is a duplicate, cannot be used, or repeats a message keeps the name of its terms.
+
+    Examples:
+
+      clerk-trainer taxonomy suggest messages.csv --labels 8 --out taxonomy.toml
+
+      clerk-trainer taxonomy suggest messages.csv --teacher https://api.openai.com/v1
+      --model gpt-4o-mini --budget 0.10
 
     Next: clerk-desk label messages.csv --taxonomy taxonomy.toml
+
+    Exit codes: 0 written; 2 bad input; 3 some topics have no answer, so nothing was written; 130
+    interrupted.
     """
     console = make_console(as_json=as_json)
     with outcomes():
         from trainer.errors import require
 
         require("sklearn", "trainer", "clerk-trainer taxonomy suggest")
+        from trainer.suggest.names import announce, make_plan, name_topics
         from trainer.suggest.topics import find_topics, refuse_existing, write_topics
+        from trainer.terminal import make_bar
 
         refuse_existing(out)
+        asked = {
+            "budget": budget, "concurrency": concurrency, "redacts": not no_redact,
+            "price_input": price_input, "price_output": price_output,
+            "answer_tokens": answer_tokens,
+        }  # fmt: skip
+        endpoint = _find_endpoint(teacher, model, key_env, out, asked, only=estimate)
         found = find_topics(
             messages,
             labels=labels,
             message_column=message_column,
             embeddings=embedding_model(embeddings),
         )
-        write_topics(out, messages, found.topics)
+        named = None
+        if endpoint is not None:
+            plan = make_plan(endpoint, found)
+            lines = announce(plan, find_key(endpoint.url, key_env)[1])
+            if estimate:
+                show_text(_facts(plan), "\n".join(lines), as_json=as_json)
+                return
+            if not as_json:
+                _show_topics(console, found)
+            told = Console(stderr=True, highlight=False) if as_json else console
+            print_text(told, "\n" + "\n".join(lines))
+            if plan.forecast.open and not yes:
+                ask_to_send(told)
+            with make_bar(Console(stderr=True), "named", plan.forecast.open) as on_decided:
+                named = name_topics(plan, on_decided)
+            found = replace(found, topics=named.topics)
+        write_topics(out, messages, found.topics, by=model or "")
         result = {
             "out": str(out),
             "messages": found.messages,
             "silhouette": round(found.silhouette, 3),
             "topics": [
-                {"name": each.name, "terms": list(each.terms), "messages": each.size}
+                {
+                    "name": each.name, "terms": list(each.terms), "messages": each.size,
+                    "description": each.description,
+                }
                 for each in found.topics
             ],
-        }
-        show(result, console, lambda to: _show_topics(to, found, out), as_json=as_json)
+        } | _asked_result(named)  # fmt: skip
+        show(result, console, lambda to: _show_written(to, found, out, named), as_json=as_json)
 
 
-def _show_topics(console: Console, found: Topics, out: Path) -> None:
+def _find_endpoint(
+    url: str | None,
+    model: str | None,
+    key_env: str,
+    out: Path,
+    asked: Mapping[str, Any],
+    *,
+    only: bool,
+) -> Endpoint | None:
+    """Return whom to ask; None without --teacher. Raises BadInput."""
+    found = find_model("--teacher", url, model, only=only)
+    if found is None:
+        return None
+    from trainer.teacher.label import Endpoint
+
+    key, _ = find_key(found[0], key_env)
+    return Endpoint(*found, key, out.with_name(f"{out.stem}.ledger"), **asked)
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    from trainer.teacher.prices import dollars
+
+    ahead = plan.forecast
+    return {
+        "topics": len(plan.job.questions),
+        "open": ahead.open,
+        "price": plan.job.price.words,
+        "budget": None if plan.budget is None else dollars(plan.budget),
+        "spent": dollars(ahead.spent),
+        "expected": dollars(ahead.expected),
+    }
+
+
+def _asked_result(named: Named | None) -> dict[str, Any]:
+    if named is None:
+        return {}
+    from trainer.teacher.prices import dollars
+
+    spent = {"spent": dollars(named.spent.total), "requests": named.spent.requests}
+    return {"kept_by_terms": dict(named.kept), **spent}
+
+
+def _show_topics(console: Console, found: Topics) -> None:
     for each in found.topics:
         share = each.size / found.messages
         print_text(console, f"\n{each.name}  {each.size:,} messages ({share:.0%})")
@@ -165,6 +288,19 @@ def _show_topics(console: Console, found: Topics, out: Path) -> None:
             line = "".join(each if each.isprintable() else "?" for each in line)
             cut = line if len(line) <= _EXCERPT_CHARS else f"{line[:_EXCERPT_CHARS]}…"
             print_text(console, f"  · {cut}")
+
+
+def _show_written(console: Console, found: Topics, out: Path, named: Named | None) -> None:
+    """Show the topics, or their new names if they were shown before."""
+    if named is None:
+        _show_topics(console, found)
+    else:
+        result = _asked_result(named)
+        print_text(console, "")
+        for each in found.topics:
+            why = named.kept.get(each.name)
+            print_text(console, f"{each.name}: {each.description or f'named by its terms: {why}'}")
+        print_text(console, f"\nSpent: {result['spent']} for {result['requests']:,} requests.")
     print_text(
         console,
         f"\n{out}: {len(found.topics)} topics of {found.messages:,} different messages "

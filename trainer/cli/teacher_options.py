@@ -77,6 +77,25 @@ Yes = Annotated[
 ]
 
 
+def find_model(
+    option: str, url: str | None, model: str | None, *, only: bool
+) -> tuple[str, str] | None:
+    """Return the address that ``option`` gives and the model there; None if nobody is asked.
+    ``only``: just the cost is asked for. Raises BadInput for a part without the other."""
+    from trainer.errors import BadInput
+    from trainer.teacher.client import check_url
+
+    if url is None:
+        for other, is_given in (("--model", model is not None), ("--estimate", only)):
+            if is_given:
+                raise BadInput(f"{other} belongs to {option}: give the endpoint's address too")
+        return None
+    if model is None:
+        raise BadInput(f"{option} needs --model: the model's name there")
+    check_url(url, option)
+    return url, model
+
+
 def find_key(url: str, key_env: str) -> tuple[str, str | None]:
     """Return the key and the variable that it is in. A server on this machine needs none. Raises
     BadInput."""

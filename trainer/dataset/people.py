@@ -302,9 +302,15 @@ def pool_file(pool: Sequence[Row]) -> tuple[bytes, int]:
 
 def teacher_label_lines(held: Sequence[Row]) -> tuple[bytes, int]:
     """Return the file of the teacher's labels of held-out messages, and its number of rows."""
-    rows = sorted((row.id, row.taught) for row in held) if _is_comparable(held) else []
-    lines = (json.dumps({"id": id_, "label": label}, ensure_ascii=False) for id_, label in rows)
-    return "".join(f"{line}\n" for line in lines).encode("utf-8"), len(rows)
+    known = {row.id: row.taught or "" for row in held} if _is_comparable(held) else {}
+    return _label_lines(known), len(known)
+
+
+def _label_lines(labels: Mapping[str, str]) -> bytes:
+    lines = (
+        json.dumps({"id": id_, "label": labels[id_]}, ensure_ascii=False) for id_ in sorted(labels)
+    )
+    return "".join(f"{line}\n" for line in lines).encode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +333,24 @@ def read_taught(dataset: Dataset) -> Taught | None:
         {row["id"]: row["label"] for row in labels},
         tuple(Example(row["id"], row["instruction"], row["response"]) for row in pool),
     )
+
+
+def keep_taught(taught: Taught, held: Iterable[str]) -> Iterator[tuple[str, bytes, int]]:
+    """Yield both files for a new version with these held-out ids: name, content, rows.
+
+    The teacher was not asked about new messages, which count like those that it gave no label: the
+    pool speaks for those that it labelled, and the others are estimated by themselves.
+    """
+    labels = {id_: taught.labels.get(id_, "") for id_ in held}
+    yield TEACHER_LABELS, _label_lines(labels), len(labels)
+    yield TEACHER_POOL, to_lines(taught.pool), len(taught.pool)
+
+
+def has_same_pool(one: Dataset, other: Dataset) -> bool:
+    """Whether two datasets set the same messages aside, so that a model of one has not learnt those
+    of the other."""
+    files = [(each.record.get("extra_files") or {}).get(TEACHER_POOL) for each in (one, other)]
+    return files[0] == files[1]
 
 
 def has_teacher(record: Mapping[str, Any], split: str) -> bool:

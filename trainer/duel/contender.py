@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from trainer.artifacts.files import PRIVATE
@@ -21,9 +22,10 @@ from trainer.dataset.folder import Dataset, Example, open_holdout
 from trainer.duel.candidates import NO_ANSWER, RecordedAnswers
 from trainer.errors import BadInput, NotGoodEnough
 from trainer.numbers import counted
-from trainer.teacher.client import Teacher, check_url, is_local
+from trainer.teacher.client import Teacher, is_local
 from trainer.teacher.label import (
     SECONDS_AN_ANSWER,
+    Endpoint,
     Forecast,
     describe_masking,
     describe_terms,
@@ -46,7 +48,6 @@ from trainer.teacher.prompt import (
 )
 from trainer.teacher.run import Job, run
 from worker.contract.digest import write_atomically
-from worker.contract.redact import REDACTION
 from worker.contract.taxonomy import NO_LABEL, Taxonomy
 
 INVENTED_ANSWER = "(invented)"
@@ -55,33 +56,12 @@ parentheses around it by accident."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """Whom to ask, and on which terms. ``ledger`` is where requests are written down; amounts are
-    dollars as text, as the user gives them."""
-
-    url: str
-    model: str
-    key: str
-    ledger: Path
-    budget: str | None = None
-    concurrency: int = 8
-    redacts: bool = True
-    price_input: str | None = None
-    price_output: str | None = None
-    answer_tokens: int | None = None
-
-    @property
-    def host(self) -> str:
-        """The endpoint's host and port."""
-        return check_url(self.url, "--contender")
-
-
-@dataclass(frozen=True, slots=True)
 class Terms:
     """What is known before the hold-out is opened. ``messages`` are held out; ``budget`` and the
     forecast's amounts are picodollars."""
 
-    contender: Contender
+    contender: Endpoint
+    taxonomy: Taxonomy
     job: Job
     messages: int
     answer_tokens: int
@@ -91,22 +71,19 @@ class Terms:
     @property
     def asked(self) -> dict[str, str]:
         """What the ledger is about."""
-        return _asked(self.contender, self.job.taxonomy, self.answer_tokens)
+        return _asked(self.contender, self.taxonomy, self.answer_tokens)
 
 
-def _asked(contender: Contender, taxonomy: Taxonomy, answer_tokens: int) -> dict[str, str]:
-    return {
-        "teacher": contender.url,
-        "model": contender.model,
-        "taxonomy": taxonomy.digest,
-        "prompt": prompt_digest(taxonomy, 1),
-        "votes": "1, the first answer",
-        "redaction": REDACTION if contender.redacts else "none",
-        "answer-tokens": str(answer_tokens),
-    }
+def _asked(contender: Endpoint, taxonomy: Taxonomy, answer_tokens: int) -> dict[str, str]:
+    return contender.asked(
+        answer_tokens,
+        taxonomy=taxonomy.digest,
+        prompt=prompt_digest(taxonomy, 1),
+        votes="1, the first answer",
+    )
 
 
-def make_terms(contender: Contender, dataset: Dataset) -> Terms:
+def make_terms(contender: Endpoint, dataset: Dataset) -> Terms:
     """Find the price and forecast the cost, without opening the hold-out. Raises BadInput."""
     taxonomy = dataset.taxonomy
     longest = make_prompt(taxonomy, Question("", "x" * MESSAGE_CHARS), 0)
@@ -116,7 +93,8 @@ def make_terms(contender: Contender, dataset: Dataset) -> Terms:
     )  # fmt: skip
     budget = find_budget(contender.budget, price)
     tokens = contender.answer_tokens or most_answer_tokens(taxonomy)
-    job = Job(taxonomy, (), votes=1, concurrency=contender.concurrency, price=price, tries=1)
+    ask = partial(make_prompt, taxonomy)
+    job = Job(ask, (), votes=1, concurrency=contender.concurrency, price=price, tries=1)
     messages = dataset.record["files"]["holdout.jsonl"]["examples"]
     decided, spent = so_far(contender.ledger, _asked(contender, taxonomy, tokens), budget)
     left = max(0, messages - len(decided))
@@ -126,7 +104,7 @@ def make_terms(contender: Contender, dataset: Dataset) -> Terms:
     most = None if budget is None else max(0, budget - spent)
     seconds = left * SECONDS_AN_ANSWER / contender.concurrency
     forecast = Forecast(left, spent, expected, most, seconds)
-    return Terms(contender, job, messages, tokens, budget, forecast)
+    return Terms(contender, taxonomy, job, messages, tokens, budget, forecast)
 
 
 def announce(terms: Terms, key_env: str | None) -> list[str]:
@@ -136,7 +114,7 @@ def announce(terms: Terms, key_env: str | None) -> list[str]:
     what = (
         f"What leaves: the SEALED HOLD-OUT: the text of {counted(ahead.open, 'message')}, each up "
         f"to {MESSAGE_CHARS:,} characters, with the names and descriptions of "
-        f"{counted(len(terms.job.taxonomy.labels), 'label')}. No label of a message leaves. "
+        f"{counted(len(terms.taxonomy.labels), 'label')}. No label of a message leaves. "
         f"{describe_masking(contender.redacts)}"
     )
     lines = [
@@ -156,7 +134,7 @@ def announce(terms: Terms, key_env: str | None) -> list[str]:
     return lines
 
 
-def purpose_of(contender: Contender | None) -> str:
+def purpose_of(contender: Endpoint | None) -> str:
     """Return what an opening of the hold-out is recorded for."""
     return "duel" if contender is None else f"duel, sent to {contender.model} at {contender.host}"
 
@@ -174,10 +152,7 @@ def ask_contender(
         example.id: make_question(example.message, redacts=contender.redacts) for example in holdout
     }
     unique = list({each.id: each for each in questions.values() if each}.values())
-    job = Job(
-        terms.job.taxonomy, unique, votes=1, concurrency=contender.concurrency,
-        price=terms.job.price, tries=1,
-    )  # fmt: skip
+    job = replace(terms.job, questions=unique)
     ledger = Ledger(contender.ledger, terms.asked, terms.budget)
     try:
         teacher = Teacher(

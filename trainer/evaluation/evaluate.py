@@ -48,7 +48,7 @@ from trainer.dataset.folder import (
     open_holdout,
 )
 from trainer.dataset.near_duplicates import refuse_unlike, verify_disjoint
-from trainer.dataset.people import read_taught
+from trainer.dataset.people import Taught, has_same_pool, read_taught
 from trainer.errors import BadInput
 from trainer.evaluation.engines import (
     WORKER_ENGINE,
@@ -182,7 +182,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     outside = read_messages(request.out_of_scope) if request.out_of_scope else {}
     written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
     held_out = read_held_out(request.adapter, manifest)
-    taught = read_taught(dataset) if manifest.data.get("digest") == dataset.digest else None
+    taught = _read_taught(manifest, dataset, trained_on, console)
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
         sample(holdout, request.limit),
@@ -224,6 +224,23 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
         write_run_card(run)
     track_evaluation(read_training(run, manifest), record, console)
     return record
+
+
+def _read_taught(
+    manifest: Manifest, dataset: Dataset, trained_on: Dataset | None, console: Console
+) -> Taught | None:
+    """Return what the teacher said, None if nothing shows that the adapter has not learnt the
+    messages of the pool."""
+    found = read_taught(dataset)
+    own = manifest.data.get("digest") == dataset.digest
+    if found is None or own or (trained_on is not None and has_same_pool(trained_on, dataset)):
+        return found
+    console.print(
+        "[yellow]note[/yellow] no accuracy with the teacher's help: the adapter's own dataset did "
+        f"not set aside the same {len(found.pool):,} messages, so it may have learnt them",
+        soft_wrap=True,
+    )
+    return None
 
 
 def _pairs(

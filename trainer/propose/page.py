@@ -7,7 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from trainer import numbers
+from trainer import facts, numbers
+from trainer.artifacts.evaluation import TaughtFigures
 from trainer.facts import Table
 from trainer.report.charts import span
 from trainer.report.page import Block, Drawn, Head, Point, Section, Titled, small, write_page
@@ -19,17 +20,19 @@ PAGE = "proposal.html"
 _TONES = {"publish": "good", "not_worth_it": "warn", "refused": "bad"}
 
 
-def write_proposal_page(out: Path, proposal: Proposal) -> None:
-    """Write the page, with figures and labels and without messages."""
-    sections = [_verdict(proposal), _figures(proposal), _changes(proposal), _gate(proposal)]
+def write_proposal_page(out: Path, proposal: Proposal, taught: TaughtFigures | None) -> None:
+    """Write the page, with figures and labels and without messages. ``taught`` are the proposed
+    adapter's on the earlier hold-out, if a teacher labelled."""
+    figures = _figures(proposal, taught)
+    sections = [_verdict(proposal), figures, _changes(proposal), _gate(proposal)]
     current = proposal.current
-    facts = [
+    heads = [
         ("proposed", proposal.adapter.name, numbers.short(proposal.adapter.digest)),
         ("made", numbers.moment(proposal.created_at), ""),
     ]
     if current is not None:
-        facts.insert(1, ("in service", current.name, numbers.short(current.digest)))
-    write_page(out, Head("proposal", proposal.dataset_name, tuple(facts)), sections)
+        heads.insert(1, ("in service", current.name, numbers.short(current.digest)))
+    write_page(out, Head("proposal", proposal.dataset_name, tuple(heads)), sections)
 
 
 def _verdict(proposal: Proposal) -> Section:
@@ -64,7 +67,7 @@ def _reasons(tone: str, reasons: Sequence[str]) -> Block:
     return Drawn("points", {"points": [Point(tone, reason, "") for reason in reasons]})
 
 
-def _figures(proposal: Proposal) -> Section:
+def _figures(proposal: Proposal, taught: TaughtFigures | None) -> Section:
     rows = [_row(figure) for figure in proposal.figures]
     columns = ("figure", "proposed", "in service", "messages", "difference (95%)")
     about = (
@@ -72,7 +75,11 @@ def _figures(proposal: Proposal) -> Section:
         "paired answers. Bars are 95% intervals of each share."
     )
     title = "Next to the adapter in service"
-    return Section("proposal_figures", title, [Table(columns, rows, words=3), small(about)])
+    blocks: list[Block] = [Table(columns, rows, words=3), small(about)]
+    if taught is not None:
+        what = "The proposed adapter, its teacher, and people, on the earlier hold-out"
+        blocks.append(Titled(what, list(facts.taught(taught))))
+    return Section("proposal_figures", title, blocks)
 
 
 def _row(figure: Figure) -> tuple[str | Markup, ...]:

@@ -26,7 +26,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trainer.artifacts.evaluation import EVALUATION_FOLDER
+from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.artifacts.files import write_json
 from trainer.artifacts.training import TRAINING
 from trainer.dataset.folder import MANIFEST, Dataset, list_openings, open_dataset
@@ -133,7 +133,8 @@ def propose(request: Request, console: Console) -> Proposal:
         gate=tuple(GateRow(r.name, r.wanted, r.found, r.passed) for r in plan.verdict.criteria),
         canary_share=request.canary_share,
     )
-    write_proposal_page(request.out / PAGE, proposal)
+    taught = EVALUATION.read(request.out / BEFORE).taught
+    write_proposal_page(request.out / PAGE, proposal, taught)
     write_proposal(request.out / PROPOSAL, proposal)
     return proposal
 

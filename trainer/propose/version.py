@@ -13,6 +13,8 @@ The rule, named in the manifest:
 - Copies and near-duplicates stay in one split: a new message that is near a held-out message, or
   has its id, is left out; one that is near a training or validation message joins it; new messages
   that are near each other go together. A chosen message near a new drawn one is left out.
+- The pool of a teacher's labels (``trainer.dataset.people``) stays as it is, and nothing near it is
+  learned. Without the messages that reviewers decided it would not be a random part any more.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.artifacts.files import PRIVATE
 from trainer.dataset.clean import (
     Cleaner,
     cleaner_of,
@@ -51,8 +54,9 @@ from trainer.dataset.folder import (
     write_dataset,
 )
 from trainer.dataset.near_duplicates import near_clusters
+from trainer.dataset.people import Taught, keep_taught, read_taught
 from trainer.dataset.prepare import building
-from trainer.dataset.split import shuffle_key, unite_copies
+from trainer.dataset.split import POOL, shuffle_key, unite_copies
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from worker.common.review_files import read_answers
@@ -204,8 +208,9 @@ def make_version(
         sha256: replace(message, text=cleaner.clean(message.text).text)
         for sha256, message in decided.items()
     })  # fmt: skip
-    _place(draft, new, held, base)
-    return _write(draft, base, outcomes, out)
+    taught = read_taught(base)
+    _place(draft, new, held, taught.pool if taught else (), base)
+    return _write(draft, base, outcomes, taught, out)
 
 
 def _refuse_unknown(outcomes: Mapping[str, Answer], labels: Sequence[str]) -> None:
@@ -296,17 +301,23 @@ def _load_cleaner(base: Dataset, names: str | None, *, needed: bool) -> Cleaner:
     return cleaner_of(base, names=names)
 
 
-def _place(draft: _Draft, new: Sequence[_New], held: Sequence[Example], base: Dataset) -> None:
+def _place(
+    draft: _Draft,
+    new: Sequence[_New],
+    held: Sequence[Example],
+    pool: Sequence[Example],
+    base: Dataset,
+) -> None:
     """Put new messages into their splits."""
     if not new:
         return
     settings = base.record.get("settings") or {}
-    known = [*held, *(each for rows in draft.parts.values() for each in rows.values())]
+    known = [*held, *pool, *(each for rows in draft.parts.values() for each in rows.values())]
     part_of = {each.key: part for part, rows in draft.parts.items() for each in rows.values()}
     # Including rows that an audit removed: both adapters are evaluated on the earlier hold-out too.
-    part_of |= {each.key: HOLDOUT for each in held}
+    part_of |= {each.key: POOL for each in pool} | {each.key: HOLDOUT for each in held}
     part_of_id = {id_: part for part, rows in draft.parts.items() for id_ in rows}
-    part_of_id |= {each.id: HOLDOUT for each in held}
+    part_of_id |= {each.id: POOL for each in pool} | {each.id: HOLDOUT for each in held}
     by_key = {each.example.key: each for each in new}
     keys = sorted(part_of.keys() | by_key.keys())
     near = near_clusters(keys, similarity=SIMILARITY)
@@ -341,7 +352,7 @@ def _part(members: Sequence[_New], there: set[str], settings: Mapping[str, Any])
     """Return the split of new messages that are near each other (all drawn or all chosen) and near
     messages in the splits ``there``, or None to leave them out."""
     if there:
-        return there.pop() if len(there) == 1 and HOLDOUT not in there else None
+        return there.pop() if len(there) == 1 and there.isdisjoint({HOLDOUT, POOL}) else None
     if members[0].answer.purpose != _DRAWN:
         return TRAIN
     shares = {name: settings.get(name) or usual for name, usual in _SHARES.items()}
@@ -359,7 +370,13 @@ def _free_id(example: Example, taken: set[str]) -> str:
     return id_
 
 
-def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Path) -> Dataset:
+def _write(
+    draft: _Draft,
+    base: Dataset,
+    outcomes: Mapping[str, Answer],
+    taught: Taught | None,
+    out: Path,
+) -> Dataset:
     # Rows keep their order, so that an unchanged hold-out is byte-identical.
     splits = {part: tuple(rows.values()) for part, rows in draft.parts.items()}
     _refuse_empty(splits, base)
@@ -374,13 +391,14 @@ def _write(draft: _Draft, base: Dataset, outcomes: Mapping[str, Answer], out: Pa
         kept["split"] = {**split, "added": split.get("added", 0) + added}
     done = cleaning_of(base)  # to the earlier rows, and to the new ones by the same cleaner
     with building(out) as directory:
+        files = [(LABEL_SOURCES, *source_lines(splits, draft.origins))]
+        if taught is not None:
+            files += keep_taught(taught, draft.parts[HOLDOUT])
         extra = {}
-        data, count = source_lines(splits, draft.origins)
-        if count:
-            write_atomically(directory / LABEL_SOURCES, data, mode=0o640)
-            extra[LABEL_SOURCES] = {
-                "sha256": sha256_bytes(data), "bytes": len(data), "rows": count,
-            }  # fmt: skip
+        for name, data, count in files:
+            if count:
+                write_atomically(directory / name, data, mode=PRIVATE)
+                extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": count}
         dataset = write_dataset(
             directory,
             name=base.name,

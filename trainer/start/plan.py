@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from trainer.errors import BadInput
 from trainer.model_card import CARD
 from trainer.start.chain import Step
 from trainer.statistics.thresholds import FEWEST_VALIDATION
+from trainer.training.recipe import read_recipe
 from worker.contract.digest import sha256_file
 
 
@@ -156,15 +156,11 @@ def make_steps(request: Request) -> list[Step]:
 
 
 def recipe_setting(recipe: Path, sets: Sequence[str], key: str) -> str | None:
-    """Return a setting of a recipe, over which ``sets`` (KEY=VALUE) win; None if it is not there or
-    the recipe cannot be read, which the training reports."""
+    """Return a setting of a recipe, over which ``sets`` (KEY=VALUE) win; None if it is not there.
+    Raises BadInput if the recipe cannot be read."""
     given = [each.partition("=")[2] for each in sets if each.startswith(f"{key}=")]
-    if given:
-        return given[-1]
-    try:
-        return str(tomllib.loads(recipe.read_text("utf-8"))[key])
-    except (OSError, ValueError, KeyError):
-        return None
+    found = given[-1] if given else read_recipe(recipe).get(key)
+    return None if found is None else str(found)
 
 
 def _digests(files: Sequence[Path]) -> Mapping[str, str]:

@@ -86,9 +86,8 @@ def typical_terms(rows: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]
     for message, label in rows:
         text = _own_words(message)
         by_label.setdefault(label, {}).setdefault(text.casefold(), list(_runs(text)))
-    left_out = _left_out(
-        run for texts in by_label.values() for runs in texts.values() for run in runs
-    )
+    every = (run for texts in by_label.values() for runs in texts.values() for run in runs)
+    left_out = _FUNCTION_WORDS | _BEFORE_NAMES | _used_as_names(every)
     counts = {
         label: Counter(term for runs in texts.values() for term in set(_terms(runs, left_out)))
         for label, texts in by_label.items()
@@ -134,8 +133,13 @@ def _runs(text: str) -> Iterator[_Run]:
         yield _Run(words, first)
 
 
-def _left_out(runs: Iterable[_Run]) -> frozenset[str]:
-    """Return the words that are used as names, and the function words."""
+def names_in(texts: Iterable[str]) -> frozenset[str]:
+    """Return the words, in lower case, that messages use as names."""
+    runs = (run for text in texts for run in _runs(_own_words(text)))
+    return _used_as_names(runs) - _FUNCTION_WORDS - _BEFORE_NAMES
+
+
+def _used_as_names(runs: Iterable[_Run]) -> frozenset[str]:
     seen: Counter[str] = Counter()
     inside: Counter[str] = Counter()
     capital: Counter[str] = Counter()
@@ -152,15 +156,11 @@ def _left_out(runs: Iterable[_Run]) -> frozenset[str]:
                 inside[low] += 1
                 capital[low] += word[0].isupper() and not word.isupper()
     nouns_have_capitals = sum(capital.values()) > _CAPITAL_NOUNS * sum(inside.values())
-    return (
-        _FUNCTION_WORDS
-        | _BEFORE_NAMES
-        | {
-            word
-            for word, count in seen.items()
-            if addressed[word] > _NAME_SHARE * count
-            or (not nouns_have_capitals and 2 * capital[word] > inside[word])
-        }
+    return frozenset(
+        word
+        for word, count in seen.items()
+        if addressed[word] > _NAME_SHARE * count
+        or (not nouns_have_capitals and 2 * capital[word] > inside[word])
     )
 
 
@@ -239,16 +239,20 @@ def taxonomy_text(
     terms: Mapping[str, Sequence[str]],
     known: Mapping[str, str] | None = None,
     origin: tuple[str, str] = _BY_START,
+    how: str = "described as in their instruction, or by typical words",
 ) -> str:
     """Return a taxonomy file (TOML) with a label for each key of ``terms``, in that order.
-    ``known`` are descriptions that stand instead of the words."""
+    ``known`` are descriptions that stand instead of the words, and ``how`` says whose."""
     known = known or {}
-    how = "with words that are typical of each"
-    if known:
-        how = "described as in their instruction, or by typical words"
     by, then = origin
-    listed = ", ".join(map(_printable, files))
-    parts = [_HEADER.format(files=listed, how=how, name=_quoted(name), by=by, then=then)]
+    header = _HEADER.format(
+        files=", ".join(map(_printable, files)),
+        how=_printable(how) if known else "with words that are typical of each",
+        name=_quoted(name),
+        by=by,
+        then=then,
+    )
+    parts = [header]
     for label, words in terms.items():
         described = known.get(label) or (f"Typical words: {', '.join(words)}." if words else "")
         parts.append(f"[[labels]]\nname = {_quoted(label)}\ndescription = {_quoted(described)}\n")

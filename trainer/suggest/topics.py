@@ -1,13 +1,13 @@
 """``clerk-trainer taxonomy suggest``: topics of unlabelled messages, as a first set of labels.
 
 Messages are clustered by k-means on TF-IDF and sentence embeddings. The file that is written holds
-terms alone (``trainer.start.terms``), because a taxonomy ends up in every adapter; messages are
-shown on the user's own terminal.
+no message, because a taxonomy ends up in every adapter: terms alone (``trainer.start.terms``), or
+what a teacher wrote (``trainer.suggest.names``). Messages are shown on the user's own terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainer.check.suspects import Matrix
 from trainer.errors import BadInput
-from trainer.start.terms import BY_TOPICS, name_of, taxonomy_text, typical_terms
+from trainer.start.terms import BY_TOPICS, name_of, names_in, taxonomy_text, typical_terms
 from trainer.suggest.texts import first_of, make_features, read_texts
 from worker.contract.digest import write_atomically
 
@@ -32,22 +32,25 @@ _SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A cluster: its name and typical terms, how many messages it has, and the most typical."""
+    """A cluster: its name and typical terms, how many messages it has, the most typical ones, and
+    a sentence about it, if a teacher wrote one."""
 
     name: str
     terms: tuple[str, ...]
     size: int
     typical: tuple[str, ...]
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics, the largest first. ``silhouette`` is from -1 to 1: near 0, messages are as close
-    to other topics as to their own."""
+    to other topics as to their own. ``names`` are words that messages use as names."""
 
     topics: tuple[Topic, ...]
     messages: int
     silhouette: float
+    names: frozenset[str]
 
 
 def find_topics(
@@ -71,7 +74,8 @@ def find_topics(
     most = min(LARGEST, len(texts) // _LEAST_EACH)
     tried = [labels] if labels else list(range(FEWEST, most + 1))
     best = max((_cluster(features, k) for k in tried), key=lambda found: found.silhouette)
-    return Topics(_describe(list(texts.values()), best), len(texts), best.silhouette)
+    every = list(texts.values())
+    return Topics(_describe(every, best), len(texts), best.silhouette, names_in(every))
 
 
 def refuse_existing(path: Path) -> None:
@@ -80,11 +84,18 @@ def refuse_existing(path: Path) -> None:
         raise BadInput(f"{path}: exists, and may be your work: give another --out")
 
 
-def write_topics(path: Path, messages: Path, topics: Sequence[Topic]) -> None:
-    """Write a taxonomy file to edit. Raises BadInput if it exists."""
+def write_topics(path: Path, messages: Path, topics: Sequence[Topic], by: str = "") -> None:
+    """Write a taxonomy file to edit; ``by`` wrote the descriptions. Raises BadInput if it
+    exists."""
     refuse_existing(path)
-    terms: Mapping[str, Sequence[str]] = {each.name: each.terms for each in topics}
-    text = taxonomy_text(name_of(messages.stem), [messages.name], terms, origin=BY_TOPICS)
+    text = taxonomy_text(
+        name_of(messages.stem),
+        [messages.name],
+        {each.name: each.terms for each in topics},
+        {each.name: each.description for each in topics if each.description},
+        origin=BY_TOPICS,
+        how=f"named and described by {by}, or by typical words",
+    )
     write_atomically(path, text.encode())
 
 

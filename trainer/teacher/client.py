@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from trainer.errors import BadInput, require
-from trainer.teacher.prompt import Prompt, answer_schema
-from worker.contract.taxonomy import NO_LABEL
+from trainer.teacher.prompt import Prompt
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -184,11 +183,10 @@ class Teacher:
         if form.temperature:
             body["temperature"] = 0
         if form.constrains == "schema":
-            schema = {"name": "label", "strict": True, "schema": answer_schema(prompt.labels)}
+            schema = {"name": "label", "strict": True, "schema": dict(prompt.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif form.constrains == "choice":
-            choice = {"choice": [*prompt.labels, NO_LABEL]}
-            body["extra_body"] = {"structured_outputs": choice}
+        elif form.constrains == "choice" and prompt.choices:
+            body["extra_body"] = {"structured_outputs": {"choice": list(prompt.choices)}}
         return body
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +48,38 @@ SECONDS_AN_ANSWER = 1.0
 
 NOT_UNANIMOUS = "teacher_votes_differ"
 """Code of a task whose label has a majority of the votes, but not all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Whom to ask, and on which terms. ``ledger`` is where requests are written down; amounts are
+    dollars as text, as the user gives them."""
+
+    url: str
+    model: str
+    key: str
+    ledger: Path
+    budget: str | None = None
+    concurrency: int = 8
+    redacts: bool = True
+    price_input: str | None = None
+    price_output: str | None = None
+    answer_tokens: int | None = None
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host and port."""
+        return check_url(self.url)
+
+    def asked(self, answer_tokens: int, **about: str) -> dict[str, str]:
+        """Return what a ledger is about: the endpoint, and the question's own values."""
+        return {
+            "teacher": self.url,
+            "model": self.model,
+            **about,
+            "redaction": REDACTION if self.redacts else "none",
+            "answer-tokens": str(answer_tokens),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +171,8 @@ def make_plan(wanted: Wanted) -> Plan:
     )  # fmt: skip
     budget = find_budget(wanted.budget, price)
     tokens = wanted.answer_tokens or most_answer_tokens(taxonomy)
-    job = Job(taxonomy, questions, wanted.votes, wanted.concurrency, price)
+    ask = partial(make_prompt, taxonomy)
+    job = Job(ask, questions, wanted.votes, wanted.concurrency, price)
     return Plan(wanted, taxonomy, messages, job, tokens, budget)
 
 
@@ -235,9 +269,9 @@ def forecast(plan: Plan, decided: Iterable[str], spent: int) -> Forecast:
     return Forecast(len(left), spent, expected, most, seconds)
 
 
-def expected_cost(prompt: Prompt, price: Price) -> int:
+def expected_cost(prompt: Prompt, price: Price, answer_tokens: int = ANSWER_TOKENS) -> int:
     """Return what a request with this prompt will probably cost, in picodollars."""
-    return price.cost(prompt.bytes // BYTES_A_TOKEN, ANSWER_TOKENS)
+    return price.cost(prompt.bytes // BYTES_A_TOKEN, answer_tokens)
 
 
 def describe_masking(redacts: bool) -> str:

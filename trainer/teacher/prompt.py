@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from trainer.dataset.folder import Example
@@ -62,11 +63,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The two chat messages of a request, and the labels in the order in which they are named."""
+    """The two chat messages of a request, the JSON schema of its answer, and ``read``, which says
+    what an answer means. ``choices`` are the answers if they can be listed."""
 
     system: str
     user: str
-    labels: tuple[str, ...]
+    schema: Mapping[str, Any]
+    read: Callable[[str | None], Answer]
+    choices: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -85,17 +89,18 @@ class Prompt:
         A token of a byte-level or SentencePiece vocabulary covers at least one byte. The schema is
         counted because some servers charge for it.
         """
-        schema = json.dumps(answer_schema(self.labels))
-        return self.bytes + len(schema.encode()) + _TEMPLATE_TOKENS
+        return self.bytes + len(json.dumps(self.schema).encode()) + _TEMPLATE_TOKENS
 
 
-def make_question(message: str, *, redacts: bool) -> Question | None:
+def make_question(
+    message: str, *, redacts: bool, most_chars: int = MESSAGE_CHARS
+) -> Question | None:
     """Return what leaves of a message; None for a blank one."""
     text = normalize(message)
     if redacts:
         text, _ = redact_personal_data(text)
-    if len(text) > MESSAGE_CHARS:
-        half = (MESSAGE_CHARS - len(_CUT)) // 2
+    if len(text) > most_chars:
+        half = (most_chars - len(_CUT)) // 2
         text = f"{text[:half]}{_CUT}{text[-half:]}"
     return Question(sha256_bytes(text.encode()), text) if text else None
 
@@ -118,7 +123,9 @@ def make_prompt(taxonomy: Taxonomy, question: Question, vote: int) -> Prompt:
         labels="\n".join(f"{each.name}: {each.description or each.name}" for each in labels),
     )
     user = json.dumps({"message": question.text}, ensure_ascii=False)
-    return Prompt(system, user, tuple(each.name for each in labels))
+    names = [each.name for each in labels]
+    read = partial(read_answer, labels=names)
+    return Prompt(system, user, answer_schema(names), read, (*names, NO_LABEL))
 
 
 def sample_prompts(

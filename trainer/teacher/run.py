@@ -23,10 +23,7 @@ from trainer.teacher.prompt import (
     Prompt,
     Question,
     decide,
-    make_prompt,
-    read_answer,
 )
-from worker.contract import Taxonomy
 
 LONGEST_WAIT_S = 900.0
 """A server that asks for a longer wait ends the run: it can be started again then."""
@@ -41,10 +38,11 @@ _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is asked, of whom, and for how much. ``votes`` is the most for one message, ``tries``
-    how often a vote is asked for while the answer is not a label."""
+    """What is asked, and for how much. ``prompt`` makes the request for a question's vote.
+    ``votes`` is the most for one question, ``tries`` how often a vote is asked for while the answer
+    cannot be used."""
 
-    taxonomy: Taxonomy
+    prompt: Callable[[Question, int], Prompt]
     questions: Sequence[Question]
     votes: int
     concurrency: int
@@ -160,7 +158,7 @@ class _Run:
         failures = 0
         while not self._stopping:
             vote = sum(each.outcome in {"label", "none"} for each in answers)
-            prompt = make_prompt(self._job.taxonomy, question, vote)
+            prompt = self._job.prompt(question, vote)
             result = await self._ask(question, prompt, vote, answers)
             if result is True:
                 self._on_decided(1)
@@ -209,7 +207,7 @@ class _Run:
         return decision is not None
 
     def _read(self, reply: Reply, prompt: Prompt, seconds: float) -> Ended:
-        given = read_answer(reply.content, prompt.labels)
+        given = prompt.read(reply.content)
         outcome: Outcome = given.outcome  # type: ignore[assignment]
         if reply.refused:
             outcome, given = "refused", Answer("refused")

@@ -105,9 +105,12 @@ class ImportRequest:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The words of the command that say how to read the model."""
+        """The words of the command that an import like this needs again."""
         named = (("--labels", self.labels), ("--label-map", self.label_map))
-        return tuple(word for name, path in named if path for word in (name, str(path)))
+        sets = (("--set", f"{name}={value}") for name, value in (self.settings or {}).items())
+        return tuple(
+            word for name, given in (*named, *sets) if given for word in (name, str(given))
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,18 +197,29 @@ _LOADER = SettingsLoader(Recipe, BadInput, prefix="CLERK_TRAINER_")
 
 
 def load_recipe(path: Path, flags: Mapping[str, Any]) -> Recipe:
-    """Read a recipe file, or the settings recorded in a ``training.json``; ``flags`` win over it.
-    Raises BadInput, also if the base is "auto" and not on this machine."""
-    if path.name == TRAINING.name:
-        record = TRAINING.read(path.parent)
-        in_file = dict(record.recipe)
-        # A recorded recipe names no folders. "auto" could find another copy of the base than the
-        # run's own.
-        if record.base.directory and Path(record.base.directory).is_dir():
-            in_file["base"] = record.base.directory
-    else:
-        in_file = read_toml(path, BadInput)
-    return with_base(_LOADER.combine(in_file, path, flags).settings)
+    """Return the recipe in a file; ``flags`` win over it. Raises BadInput as ``read_recipe``, and
+    if the base is "auto" and not on this machine."""
+    return with_base(_LOADER.combine(read_recipe(path), path, flags).settings)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return the settings in a recipe file, or those recorded in a ``training.json``. Raises
+    BadInput, also for the record of an import."""
+    if path.name != TRAINING.name:
+        return read_toml(path, BadInput)
+    record = TRAINING.read(path.parent)
+    if record.imported is not None:
+        raise BadInput(
+            f"{path}: records an import, and how that model was trained is unknown: give a recipe "
+            "such as config/trainer-encoder.toml to train one, or import it again with "
+            f"clerk-trainer import {record.imported.source}"
+        )
+    settings = dict(record.recipe)
+    # A recorded recipe names no folders. "auto" could find another copy of the base than the run's
+    # own.
+    if record.base.directory and Path(record.base.directory).is_dir():
+        settings["base"] = record.base.directory
+    return settings
 
 
 def make_recipe(settings: Mapping[str, Any]) -> Recipe:

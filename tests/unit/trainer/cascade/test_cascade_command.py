@@ -12,18 +12,28 @@ import numpy as np
 import pytest
 
 from tests.support.toy_adapter import LABELS, toy_manifest, toy_taxonomy
-from tests.support.trainer_world import call
+from tests.support.trainer_world import call, run_cli
 from trainer.artifacts.evaluation import (
     EVALUATION,
+    POOL,
     PREDICTIONS,
+    TEACHER_LABELS,
     VALIDATION,
     EvaluatedAdapter,
+    TeacherLabel,
 )
 from trainer.dataset.folder import Dataset, Example, open_holdout, write_dataset
 from trainer.evaluation.evaluate import describe_dataset
 from trainer.evaluation.predictions import outputs_of, predict
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize, verify_evaluation
-from worker.contract import Calibration, FileDigest, Manifest, Thresholds, write_manifest
+from worker.contract import (
+    Calibration,
+    FileDigest,
+    Manifest,
+    Thresholds,
+    load_adapter,
+    write_manifest,
+)
 from worker.contract.digest import sha256_bytes
 from worker.contract.store import read_canary, read_pointer
 from worker.contract.verify import attach_probes, verify_files
@@ -186,6 +196,38 @@ def test_a_cascade_that_is_as_good_is_published_like_any_adapter(
     pointer = read_pointer(store)
     assert pointer is not None
     assert pointer.digest != made.digest
+
+
+def test_a_cascade_has_the_figures_with_its_teachers_help(
+    runs: tuple[Path, Path], dataset: Dataset, tmp_path: Path
+) -> None:
+    pool = [Example(f"pool-{at}", f"message {at}", LABELS[at % 3], None) for at in range(600)]
+    for run, unsure in zip(runs, (0.5, 0.05), strict=True):
+        manifest = load_adapter(run / "adapter")
+        answers = answer(manifest, pool, 0.01, unsure, np.random.default_rng(7))
+        POOL.write(run / "evaluation", answers)
+        held = PREDICTIONS.read(run / "evaluation")
+        said = [TeacherLabel(id=each.id, label=str(each.label)) for each in held]
+        TEACHER_LABELS.write(run / "evaluation", said)
+    out = tmp_path / "cascade"
+    done = run_cli("cascade", *runs, "--out", out, "--margin", "0.01")
+    assert done.exit_code == 0, done.stderr
+    assert "accuracy, with the teacher's help: " in done.stdout
+    found = verify_evaluation(out / "evaluation").taught
+    assert found is not None
+    assert (found.pool, found.compared) == (600, COUNT)
+    # The teacher makes no mistake, so agreement is accuracy: the last stage has the small one's.
+    alone = sum(each.predicted == each.label for each in POOL.read(runs[0] / "evaluation")) / 600
+    assert found.agreement > alone + 0.05
+
+    # A stage that may have learnt the pool was not asked about it.
+    (runs[0] / "evaluation" / POOL.name).unlink()
+    code, record, _ = call(
+        "cascade", *runs, "--out", tmp_path / "other", "--margin", 0.01, "--json"
+    )
+    assert (code, record["taught"]) == (0, None)
+    assert "only large was evaluated on the messages" in record["note"]
+    assert verify_evaluation(tmp_path / "other" / "evaluation").taught is None
 
 
 def test_a_stage_whose_learning_is_unknown_makes_the_cascades_unknown(

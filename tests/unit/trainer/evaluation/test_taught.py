@@ -17,6 +17,9 @@ from trainer.dataset.folder import open_dataset
 from trainer.dataset.people import read_taught
 from trainer.errors import ProofFailed
 from trainer.evaluation.summary import recompute, verify_evaluation
+from trainer.propose.version import make_version
+from worker.contract.exchange import Answer
+from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.slow
 
@@ -114,6 +117,24 @@ def test_a_pool_that_the_adapter_may_have_learnt_is_not_used(
     )
     assert code == 0, error
     assert record["taught"] is None
+    assert "no accuracy with the teacher's help" in error
+
+
+def test_a_version_of_the_dataset_keeps_the_pool(run: tuple[Path, Path], tmp_path: Path) -> None:
+    data, folder = run
+    decided = open_dataset(data).train[0]
+    decision = Answer(decided.id, message_sha256(decided.message), "accept", purpose="check")
+    new = make_version(
+        open_dataset(data), {decision.message_sha256: decision}, {}, tmp_path / "new"
+    )
+    code, record, error = call(
+        *("evaluate", folder / "adapter", "--dataset", new.directory, "--trained-on", data),
+        *("--no-steering", "--json", "--out", tmp_path / "evaluation"),
+    )
+    assert code == 0, error
+    own = EVALUATION.read(folder / "evaluation").taught
+    assert own is not None
+    assert record["taught"] == own.to_json()
 
 
 def _taxonomy(data: Path, folder: Path) -> Path:

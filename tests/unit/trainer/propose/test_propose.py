@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.propose_world import Make, Place, make_place, write
 from tests.support.trainer_world import call
+from trainer.artifacts.evaluation import EVALUATION
 from trainer.dataset.folder import open_dataset
 from trainer.propose import steps
 from worker.contract.exchange import ProposalDecision, read_proposal, write_decision
@@ -36,7 +37,13 @@ def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> 
     assert code == 0, error
     assert result["verdict"] == "publish", result["reasons_against"]
     assert result["changes"]["train_relabelled"] > 40
-    assert "Publish it as a canary?" in (out / "proposal.html").read_text()
+    page = (out / "proposal.html").read_text()
+    assert "Publish it as a canary?" in page
+    assert "accuracy, with the teacher&#39;s help" in page
+    for folder in ("run/evaluation", "before", "current"):
+        taught = EVALUATION.read(out / folder).taught
+        assert taught is not None
+        assert (taught.pool, taught.compared) == (60, 300)
     assert place.propose(out)[1] == result  # finished: nothing is made again
     code, _, error = place.propose(out, write(tmp_path / "other.csv", [], {}))
     assert (code, "other inputs (decisions)" in error) == (2, True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.propose_world import NAME_RULES
+from tests.support.propose_world import NAME_RULES, write_taught
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
 from trainer.dataset.extra_files import read_label_sources
 from trainer.dataset.folder import (
@@ -21,6 +21,7 @@ from trainer.dataset.folder import (
 )
 from trainer.dataset.names import load_names
 from trainer.dataset.near_duplicates import near_pairs, verify_disjoint
+from trainer.dataset.people import has_same_pool, read_taught
 from trainer.errors import BadInput
 from trainer.propose.version import Message, make_version, read_outcomes
 from trainer.similarity import SIMILARITY
@@ -131,6 +132,37 @@ def test_chosen_messages_are_learnt_and_random_ones_may_be_held_out(
         seen = [fingerprint(e.key).shingles for e in (*dataset.train, *dataset.validation)]
         outside = [each.shingles for each in holdout_fingerprints(dataset)]
         assert not list(near_pairs(seen, outside, SIMILARITY))
+
+
+def test_a_teachers_pool_stays_and_nothing_near_it_is_learnt(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """Without the messages that reviewers doubted it would not be a random part."""
+    parts = {
+        "train": list(sealed.train),
+        "validation": list(sealed.validation),
+        "holdout": list(open_holdout(sealed, purpose="test", subject="test")),
+    }
+    pool = [Example(f"p{at}", *row) for at, row in enumerate(make_messages(5, 60))]
+    base = write_taught(tmp_path / "base", sealed.taxonomy, parts, pool)
+    fresh = make_messages(40, 61)
+    chosen = [pool[0].message, f"{pool[1].message}!"]
+    texts: list[tuple[str, str | None]] = [(text, pool[2].label) for text in chosen]
+    answers = [answer(text, purpose="learn") for text in chosen]
+    answers += [answer(text, purpose="audit") for text, _ in fresh]
+    new = version(base, tmp_path / "v", answers, [*texts, *fresh])
+    again = version(new, tmp_path / "w", [answer(sealed.train[0].message)])
+    for made in (new, again):
+        taught = read_taught(made)
+        assert taught is not None
+        assert list(taught.pool) == pool
+        assert has_same_pool(base, made)
+        # The teacher was not asked about messages that came later.
+        before = {each.id: each.label for each in parts["holdout"]}
+        assert taught.labels == dict.fromkeys(held(made), "") | before
+        assert len(taught.labels) > len(before)
+    assert new.train == base.train
+    assert new.record["version"]["changes"]["new_near_another_part"] >= len(chosen)
 
 
 def test_of_two_near_messages_the_drawn_one_is_held_out(

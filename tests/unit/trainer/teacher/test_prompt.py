@@ -150,7 +150,7 @@ def test_no_tokenizer_of_bytes_exceeds_the_bound(text: str) -> None:
 def test_each_vote_has_the_labels_in_another_order() -> None:
     question = make_question("where is my money", redacts=True)
     assert question is not None
-    orders = [make_prompt(TAXONOMY, question, vote).labels for vote in range(3)]
+    orders = [make_prompt(TAXONOMY, question, vote).choices[:-1] for vote in range(3)]
     assert len(set(orders)) == 3
     assert {frozenset(order) for order in orders} == {frozenset(NAMES)}
 

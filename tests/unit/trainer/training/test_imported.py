@@ -244,6 +244,34 @@ def test_without_a_reason_the_gate_and_the_duel_refuse_it(
     assert "import it again with --unseen REASON" in error
 
 
+def test_the_command_that_repeats_an_import_has_its_settings(
+    imported: dict[str, tuple[Path, dict[str, Any]]], models: dict[str, Path]
+) -> None:
+    _, record = imported["text"]
+    assert record["imported"]["options"] == ["--labels", str(models["labels"]), *EXACT]
+
+
+def test_the_record_of_an_import_is_no_recipe(
+    imported: dict[str, tuple[Path, dict[str, Any]]], sealed: Dataset, tmp_path: Path
+) -> None:
+    """No command that takes a recipe does any work with it."""
+    record = imported["huggingface"][0] / "training.json"
+    (decisions := tmp_path / "decisions.csv").touch()
+    (tickets := tmp_path / "tickets.csv").write_text("message,label\na b,x\nc d,y\n" * 30)
+    out, data = ("--out", tmp_path / "out"), ("--dataset", sealed.directory)
+    for words in (
+        ("train", *data, *out),
+        ("sweep", *data, *out, "--grid", "seed=1,2"),
+        ("propose", *data, *out, "--store", tmp_path, "--decisions", decisions),
+        ("start", tickets, *out),
+    ):
+        code, _, error = call(*words, "--recipe", record)
+        assert code == 2, words
+        assert "records an import" in error
+        assert "config/trainer-encoder.toml" in error
+    assert not (tmp_path / "out" / "data").exists()
+
+
 def test_a_message_is_read_by_our_rules_and_the_comparison_says_so(
     models: dict[str, Path], sealed: Dataset, tmp_path: Path
 ) -> None:
