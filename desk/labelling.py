@@ -28,6 +28,7 @@ from desk.web.server import serve
 from desk.web.visit import WebOptions
 from desk.work import BackgroundWork, Shift
 from worker.common.process import start_up_frozen
+from worker.common.review_files import ANSWERS_NEED
 from worker.contract.digest import write_atomically
 from worker.contract.errors import RecordRefused, TaxonomyError
 from worker.contract.exchange import PRIVATE, read_suggestions, read_text
@@ -182,8 +183,8 @@ def is_task_file(path: Path) -> bool:
 def _is_ours(wanted: Wanted) -> bool:
     """Whether the file at ``out`` looks like one that an earlier run wrote."""
     if wanted.tasks:
-        with wanted.out.open("rb") as file:
-            return file.readline().startswith(b"id,message_sha256,decision,")
+        with wanted.out.open(encoding="utf-8-sig", errors="replace") as file:
+            return file.readline().startswith(",".join(ANSWERS_NEED))
     return labelling.is_labelled(wanted.out)
 
 

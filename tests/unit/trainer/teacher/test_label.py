@@ -130,6 +130,7 @@ def test_people_replace_the_teachers_labels(
     code, result, error = call(*shop.command(teacher, out, *more))
     assert code == 0, error
     assert teacher.served == served
+    assert "Nothing leaves: all are decided." in error
     rows = {row["id"]: row for row in read_rows(out)}
     assert result["rows_by_people"] == len(tasks) - 1
     assert tasks[0].message_id not in rows
