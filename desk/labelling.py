@@ -1,4 +1,5 @@
-"""``clerk-desk label``: the desk on a file of messages, without Kafka and for one local user.
+"""``clerk-desk label``: the desk on a file of messages or of tasks, without Kafka and for one local
+user.
 
 ``clerk-trainer suggest`` runs as a process in the background. It starts with the desk, because the
 features of the messages take a minute, and runs again after every 25 decisions. Without the trainer
@@ -7,6 +8,7 @@ labelling works as well, in a random order.
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -17,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from desk.errors import SettingsError
-from desk.service import labelling
+from desk.errors import Refused, SettingsError
+from desk.service import circle, labelling, upkeep
 from desk.service.context import Desk, Policy, open_desk
 from desk.store.database import Database
 from desk.store.migrate import migrate
@@ -26,21 +28,25 @@ from desk.web.server import serve
 from desk.web.visit import WebOptions
 from desk.work import BackgroundWork, Shift
 from worker.common.process import start_up_frozen
+from worker.common.review_files import ANSWERS_NEED
+from worker.contract.digest import write_atomically
 from worker.contract.errors import RecordRefused, TaxonomyError
-from worker.contract.exchange import read_suggestions
+from worker.contract.exchange import PRIVATE, read_suggestions, read_text
 from worker.contract.taxonomy import Taxonomy
 
 SUGGEST_EVERY = 25
 """Decisions after which suggestions are made again."""
 
 _LOOK_EVERY_S = 0.5
+_LONGEST_LINE = 10_000_000
 
 Say = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user asked for. ``data`` is the folder of the database and of suggestions."""
+    """What the user asked for. ``data`` is the folder of the database and of suggestions;
+    ``tasks``: the file has tasks of clerk-trainer, so decisions on these are written."""
 
     messages: Path
     taxonomy: Path
@@ -49,15 +55,16 @@ class Wanted:
     port: int
     message_column: str | None = None
     id_column: str | None = None
+    tasks: bool = False
 
 
 def label(wanted: Wanted, say: Say) -> None:
-    """Serve the pages until SIGTERM or SIGINT, then write the labelled messages. Raises
-    DeskStopped, Refused."""
-    with _opened(wanted, say) as (desk, batch_id, found):
-        suggester = Suggester(desk, batch_id, wanted, found.message_column, say)
+    """Serve the pages until SIGTERM or SIGINT, then write the labelled messages, or the decisions.
+    Raises DeskStopped, Refused."""
+    with _opened(wanted, say) as (desk, batch_id, message_column):
+        suggester = Suggester(desk, batch_id, wanted, message_column, say)
         work = BackgroundWork("suggestions", suggester.run_once, lambda: None, _LOOK_EVERY_S)
-        shift = Shift(desk.database, [work], desk.clock)
+        shift = Shift(desk.database, [] if wanted.tasks else [work], desk.clock)
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
@@ -72,7 +79,7 @@ def label(wanted: Wanted, say: Say) -> None:
         finally:
             shift.stop()
             suggester.stop()
-            export(desk, batch_id, wanted.out, say)
+            _write(desk, batch_id, wanted, say)
 
 
 @contextmanager
@@ -88,11 +95,33 @@ def _served(desk: Desk, options: WebOptions) -> Iterator[str]:
 
 
 def export_labelled(wanted: Wanted, say: Say) -> None:
-    """Only write the labelled messages. Raises DeskStopped, Refused."""
+    """Only write the labelled messages, or the decisions. Raises DeskStopped, Refused."""
     if not (wanted.data / "desk.db").is_file():
         raise SettingsError(f"{wanted.data}: has no labels yet: run the command without --export")
     with _opened(wanted, say) as (desk, batch_id, _):
+        _write(desk, batch_id, wanted, say)
+
+
+def _write(desk: Desk, batch_id: int, wanted: Wanted, say: Say) -> None:
+    if wanted.tasks:
+        export_decisions(desk, wanted.out, say)
+    else:
         export(desk, batch_id, wanted.out, say)
+
+
+def export_decisions(desk: Desk, out: Path, say: Say) -> None:
+    """Write the decisions on the tasks of a file, and say what comes next."""
+    found = circle.all_progress(desk)
+    decided, tasks = (
+        sum(getattr(each.progress, of) for each in found) for of in ("decided", "tasks")
+    )
+    if not decided:
+        say("Nothing is decided yet.")
+        return
+    decisions = upkeep.batch_decisions(desk, [each.batch.id for each in found])
+    write_atomically(out, decisions, mode=PRIVATE)
+    say(f"{out}: {decided:,} of {tasks:,} tasks are decided.")
+    say(f"Next: give {quote(str(out))} to clerk-trainer with --decisions (label, prepare, propose)")
 
 
 def export(desk: Desk, batch_id: int, out: Path, say: Say) -> None:
@@ -111,15 +140,18 @@ def export(desk: Desk, batch_id: int, out: Path, say: Say) -> None:
 
 
 @contextmanager
-def _opened(wanted: Wanted, say: Say) -> Iterator[tuple[Desk, int, labelling.Messages]]:
-    """Open the database of a file of messages, and load what is new in it."""
+def _opened(wanted: Wanted, say: Say) -> Iterator[tuple[Desk, int, str]]:
+    """Open the database of a file of messages or tasks, and load what is new in it. Yields the
+    desk, the batch, and the column of the message, "" for tasks."""
     try:
         taxonomy = Taxonomy.from_toml(wanted.taxonomy)
     except TaxonomyError as error:
         raise SettingsError(f"--taxonomy: {error}") from None
-    found = labelling.read_messages(wanted.messages, wanted.message_column, wanted.id_column)
+    found = None
+    if not wanted.tasks:
+        found = labelling.read_messages(wanted.messages, wanted.message_column, wanted.id_column)
     is_new = not (wanted.data / "desk.db").exists()
-    if wanted.out.exists() and (is_new or not labelling.is_labelled(wanted.out)):
+    if wanted.out.exists() and (is_new or not _is_ours(wanted)):
         raise SettingsError(
             f"{wanted.out}: exists, and does not come from {wanted.data}: give another --out"
         )
@@ -128,11 +160,47 @@ def _opened(wanted: Wanted, say: Say) -> Iterator[tuple[Desk, int, labelling.Mes
     try:
         migrate(database)
         desk = _open(database, taxonomy, wanted)
-        batch_id, added = labelling.load_messages(desk, found)
-        _announce(found, desk, batch_id, added, say)
-        yield desk, batch_id, found
+        if found is None:
+            yield desk, _load_tasks(desk, wanted.messages, say), ""
+        else:
+            batch_id, added = labelling.load_messages(desk, found)
+            _announce(found, desk, batch_id, added, say)
+            yield desk, batch_id, found.message_column
     finally:
         database.close()
+
+
+def is_task_file(path: Path) -> bool:
+    """Whether a file has tasks of clerk-trainer (tasks/1) and not messages."""
+    try:
+        with path.open("rb") as file:
+            first = json.loads(file.readline(_LONGEST_LINE))
+    except (OSError, ValueError, RecursionError):
+        return False  # whoever reads it says what is wrong
+    return isinstance(first, dict) and first.get("schema") == "tasks/1"
+
+
+def _is_ours(wanted: Wanted) -> bool:
+    """Whether the file at ``out`` looks like one that an earlier run wrote."""
+    if wanted.tasks:
+        with wanted.out.open(encoding="utf-8-sig", errors="replace") as file:
+            return file.readline().startswith(",".join(ANSWERS_NEED))
+    return labelling.is_labelled(wanted.out)
+
+
+def _load_tasks(desk: Desk, path: Path, say: Say) -> int:
+    """Load what is new in a file of tasks; return the batch to begin with."""
+    try:
+        text = read_text(path)
+    except RecordRefused as error:
+        raise Refused(str(error)) from None
+    done = circle.load_task_file(desk, text, path.name)
+    found = [each for each in circle.all_progress(desk) if each.batch.id in done.batches]
+    purposes = ", ".join(sorted({each.batch.purpose for each in found}))
+    decided = sum(each.progress.decided for each in found)
+    more = f"; {decided:,} are decided" if decided else ""
+    say(f"{path.name}: {done.new + done.known:,} tasks ({purposes}){more}.")
+    return done.batches[0]
 
 
 def _open(database: Database, taxonomy: Taxonomy, wanted: Wanted) -> Desk:

@@ -185,6 +185,15 @@ def export_files(
     return files, count
 
 
+def batch_decisions(desk: Desk, batch_ids: Collection[int]) -> bytes:
+    """Return the decisions on these batches as a file for ``clerk-trainer``."""
+    with desk.database.read() as tx:
+        rows = exports.export_rows(
+            tx, batch_ids=batch_ids, by_message_id=True, taxonomy_digest=desk.taxonomy.digest
+        )
+        return write_answers(answers(rows))
+
+
 def log_backup(database: Database, target: Path, size: int, clock: Clock) -> None:
     """Log that the database was copied to a file of ``size`` bytes."""
     detail = {"file": target.name, "bytes": size}

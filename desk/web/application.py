@@ -54,6 +54,10 @@ _log = structlog.get_logger("desk.web")
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
+# In the navigation while one user labels a file (``WebOptions.batch``): nothing about other
+# reviewers, or about a model in service.
+_OF_A_FILE = {"/", "/review", "/search", "/clusters", "/guidelines", "/my-day"}
+
 _PROBES = ("/livez", "/readyz", "/metrics")
 
 _NOT_HERE = "There is no page at this address."
@@ -96,7 +100,14 @@ def build_application(
 ) -> Starlette:
     """Return the web application of an open desk; ``provider`` for sign-in by OpenID."""
     pages = find_pages()
-    links = sorted((page for page in pages if page.link), key=lambda page: page.order)
+    links = sorted(
+        (
+            page
+            for page in pages
+            if page.link and (options.batch is None or page.path in _OF_A_FILE)
+        ),
+        key=lambda page: page.order,
+    )
     web = Web(
         opened, options, environment(), Attempts(opened.clock), SignInQueue(), links, provider
     )

@@ -11,7 +11,6 @@ each label is that much rarer than the one before, in an order that is drawn aga
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.known_messages import read_known
 from trainer.check.suspects import Matrix
 from trainer.model.bases import find_embedding_model
 from trainer.suggest.order import BATCH, order, predict
 from trainer.suggest.texts import make_features
 from worker.contract.text import message_sha256
 
-SAMPLES = Path(__file__).parents[2] / "worker" / "demo" / "data" / "train.jsonl"
 SIZES = (50, 100, 200, 400)
 KEPT = Path(tempfile.gettempdir()) / "bench-labelling.npz"
 _TEST = 1_000
@@ -41,11 +40,10 @@ class Shop:
 
 
 def read_shop() -> Shop:
-    rows = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
-    truth = {message_sha256(row["message"]): row for row in rows}
-    texts = {digest: row["message"] for digest, row in sorted(truth.items())}
-    names = sorted({row["label"] for row in rows})
-    y = np.array([names.index(truth[digest]["label"]) for digest in texts], dtype=np.int64)
+    truth = {message_sha256(row[0]): row for row in read_known()}
+    texts = {digest: message for digest, (message, _) in sorted(truth.items())}
+    names = sorted({label for _, label in truth.values()})
+    y = np.array([names.index(truth[digest][1]) for digest in texts], dtype=np.int64)
     return Shop(make_features(texts, find_embedding_model(), KEPT), y, len(names))
 
 

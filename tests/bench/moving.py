@@ -12,16 +12,15 @@ batches do, right in the share ``--right`` of the messages that validation.jsonl
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.known_messages import Known, read_known
 from worker.contract import Taxonomy
 
-SHOP = Path("worker/demo/data/train.jsonl")
 INSTRUCTION = """\
 You sort the messages of our customers. Answer with a JSON object: {"label": "..."}
 
@@ -29,15 +28,6 @@ The labels:
 """
 
 Line = dict[str, Any]
-
-
-def read_rows(table: Path | None) -> list[tuple[str, str]]:
-    """Return (message, label) of the shop, or of a CSV file."""
-    if table is None:
-        lines = [json.loads(line) for line in SHOP.read_text("utf-8").splitlines()]
-        return [(line["message"], line["label"]) for line in lines]
-    with table.open(encoding="utf-8", newline="") as file:
-        return [(row["message"], row["category"]) for row in csv.DictReader(file)]
 
 
 def make_chat(system: str, message: str, label: str) -> Line:
@@ -61,7 +51,7 @@ def spoil(chat: Line, at: int, example: Line) -> Line:
     return {"messages": [system, asked, answer]}
 
 
-def make(folder: Path, rows: Sequence[tuple[str, str]], taxonomy: Taxonomy, train: int) -> None:
+def make(folder: Path, rows: Sequence[Known], taxonomy: Taxonomy, train: int) -> None:
     listed = [f"- {label.name}: {label.description}" for label in taxonomy.labels]
     system = INSTRUCTION + "\n".join(listed)
     chats = [make_chat(system, *row) for row in rows]
@@ -120,7 +110,7 @@ def main() -> None:
         answer(folder, given["right"], given["seed"])
         return
     folder.mkdir(parents=True, exist_ok=True)
-    rows = sorted(read_rows(given["table"]))
+    rows = sorted(read_known(given["table"]))
     random.Random(given["seed"]).shuffle(rows)
     rows = rows[: given["train"] + given["validation"]]
     make(folder, rows, Taxonomy.from_toml(given["taxonomy"]), given["train"])

@@ -2,6 +2,7 @@
 
 Nine of ten answers are right. Mistakes are like a real model's: a message is easy or hard, a hard
 one is mostly taken for the same other label, and sometimes the order of the labels decides.
+Which messages are hard is drawn by chance, or given (``find_hard``).
 """
 
 from __future__ import annotations
@@ -17,20 +18,48 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
+
 HARD = 0.14
 
 
-def answer_like_a_model(truth: Mapping[str, str], labels: Sequence[str]) -> Callable[..., str]:
-    """A function of a text and the labels in their order. ``truth`` maps texts to labels."""
+def answer_like_a_model(
+    truth: Mapping[str, str], labels: Sequence[str], hard: Mapping[str, str] | None = None
+) -> Callable[..., str]:
+    """A function of a text and the labels in their order. ``truth`` maps texts to labels, ``hard``
+    the hard ones to what they are taken for."""
+    next_of = dict(zip(labels, [*labels[1:], labels[0]], strict=True))
+    if hard is None:
+        hard = {
+            text: next_of[right]
+            for text, right in truth.items()
+            if random.Random(text).random() < HARD
+        }
 
     def answer(text: str, order: Sequence[str]) -> str:
         right = truth[text]
-        wrong = labels[(labels.index(right) + 1) % len(labels)]
-        hard = random.Random(text).random() < HARD
         draw = random.Random(f"{text} {order[0]}").random()
-        return wrong if draw < (0.65 if hard else 0.015) else right
+        wrong = hard.get(text, next_of[right])
+        return wrong if draw < (0.65 if text in hard else 0.015) else right
 
     return answer
+
+
+def find_hard(truth: Mapping[str, str], labels: Sequence[str], seed: int = 0) -> dict[str, str]:
+    """Draw hard texts, and say what each is taken for: the likelier a classifier that did not learn
+    a text finds another label, the likelier it is a hard one. So mistakes are confusions of labels
+    that are alike, and a student makes some of the same."""
+    from trainer.check.suspects import assign_folds, cross_val_predict, text_features
+
+    texts = list(truth)
+    own = np.array([labels.index(truth[text]) for text in texts], dtype=np.int64)
+    folds = assign_folds(own, np.arange(len(own)), seed)
+    found = cross_val_predict(text_features(texts), own, folds, len(labels))
+    right = found[np.arange(len(own)), own].copy()
+    found[np.arange(len(own)), own] = -1
+    chance = np.random.default_rng(seed).gumbel(size=len(own))
+    order = np.argsort(-(np.log((1 - right) / np.maximum(right, 1e-9)) + chance))
+    return {texts[at]: labels[found[at].argmax()] for at in order[: round(HARD * len(texts))]}
 
 
 @dataclass

@@ -3,6 +3,7 @@ next adapter from their decisions."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -175,8 +176,8 @@ def _sample(
     result = {"tasks": str(out), "purpose": "audit", "count": len(made)}
     text = (
         f"{out}: {len(made):,} tasks (audit), in random order: any first part of them is a random "
-        "sample. Load it into the desk, and give the decisions to clerk-trainer label or prepare "
-        "with --decisions."
+        f"sample. Next: clerk-desk label {shlex.quote(str(out))} --taxonomy FILE; then "
+        "clerk-trainer label or prepare with --decisions and the file that it writes."
     )
     show_text(result, text, as_json=as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,7 @@ from trainer.cli.teacher_options import (
 from trainer.commands import command
 
 if TYPE_CHECKING:
-    from trainer.teacher.label import Forecast, Labelled, Plan
+    from trainer.teacher.label import Forecast, Labelled, Plan, Wanted
 
 
 def label(
@@ -111,8 +112,9 @@ def label(
     Example: clerk-trainer label messages.csv --taxonomy taxonomy.toml --teacher
     https://api.openai.com/v1 --model gpt-4o-mini --budget 5.00 --out labelled.jsonl
 
-    Next: clerk-trainer tasks messages.csv --for audit --out sample.jsonl, for reviewers; then
-    clerk-trainer prepare --input labelled.jsonl ...
+    Next: clerk-trainer tasks messages.csv --for audit --out sample.jsonl, and clerk-desk label
+    sample.jsonl, for reviewers; then this command with --decisions, and clerk-trainer start
+    labelled.jsonl ...
 
     Exit codes: 0 every message was asked about; 2 bad input; 3 some are left: the result says why;
     130 interrupted.
@@ -157,7 +159,7 @@ def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool)
     show(
         result,
         console,
-        lambda to: print_text(to, _words(result, done, plan.wanted.messages)),
+        lambda to: print_text(to, _words(result, done, plan.wanted)),
         as_json=as_json,
     )
     if done.ran.interrupted:
@@ -184,7 +186,7 @@ def _facts(plan: Plan, ahead: Forecast) -> dict[str, Any]:
     }
 
 
-def _words(result: Mapping[str, Any], done: Labelled, messages: Path) -> str:
+def _words(result: Mapping[str, Any], done: Labelled, wanted: Wanted) -> str:
     outcomes_ = {name: count for name, count in result["outcomes"].items() if name != "label"}
     doubts = "".join(f"; {name}: {count:,}" for name, count in outcomes_.items())
     lines = [
@@ -212,8 +214,12 @@ def _words(result: Mapping[str, Any], done: Labelled, messages: Path) -> str:
     if len(result["models"]) > 1:
         lines.append(f"Several models answered: {', '.join(result['models'])}.")
     lines.append(f"Took {done.ran.seconds:,.0f} s.")
-    if not result["rows_by_people"]:
-        sample = command("tasks", messages, "--for", "audit", "--out", "sample.jsonl")
+    if result["rows_by_people"]:
+        given = shlex.quote(str(wanted.taxonomy))
+        start = command("start", wanted.out, "--out", "first")
+        lines.append(f"Next: mkdir -p first && cp {given} first/taxonomy.toml && {start}")
+    else:
+        sample = command("tasks", wanted.messages, "--for", "audit", "--out", "sample.jsonl")
         lines.append(
             f"Next: {sample} draws a random sample for reviewers. Without their decisions nothing "
             "can be evaluated."

@@ -111,6 +111,11 @@ def announce(terms: Terms, key_env: str | None) -> list[str]:
     """Return what leaves, to where, for how much and how long, a sentence a line."""
     contender, ahead = terms.contender, terms.forecast
     before = terms.messages - ahead.open
+    first = f"{counted(terms.messages, 'held-out message')}, each asked about once" + (
+        f" ({before:,} were before)." if before else "."
+    )
+    if not ahead.open:
+        return [first, "Nothing leaves: all have an answer."]
     what = (
         f"What leaves: the SEALED HOLD-OUT: the text of {counted(ahead.open, 'message')}, each up "
         f"to {MESSAGE_CHARS:,} characters, with the names and descriptions of "
@@ -118,8 +123,7 @@ def announce(terms: Terms, key_env: str | None) -> list[str]:
         f"{describe_masking(contender.redacts)}"
     )
     lines = [
-        f"{counted(terms.messages, 'held-out message')}, each asked about once"
-        + (f" ({before:,} were before)." if before else "."),
+        first,
         what,
         *describe_terms(contender.url, contender.model, terms.job, key_env, terms.budget, ahead),
         "The cost is forecast from the messages of training, because the hold-out is still sealed.",

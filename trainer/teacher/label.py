@@ -316,13 +316,18 @@ def announce(plan: Plan, ahead: Forecast, key_env: str | None) -> list[str]:
         if len(job.questions) > ahead.open
         else []
     )
+    first = (
+        f"{counted(len(plan.messages), 'message')} in {wanted.messages.name} ({'; '.join(many)})."
+    )
+    if not ahead.open:
+        return [first, "Nothing leaves: all are decided."]
     what = (
         f"What leaves: the text of {counted(ahead.open, 'message')}, each up to "
         f"{MESSAGE_CHARS:,} characters, with the names and descriptions of "
         f"{counted(len(plan.taxonomy.labels), 'label')}. {describe_masking(wanted.redacts)}"
     )
     lines = [
-        f"{counted(len(plan.messages), 'message')} in {wanted.messages.name} ({'; '.join(many)}).",
+        first,
         what,
         *describe_terms(wanted.teacher, wanted.model, job, key_env, plan.budget, ahead),
     ]

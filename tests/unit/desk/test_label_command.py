@@ -16,6 +16,9 @@ import pytest
 
 from tests.support.desk_browser import Browser, field
 from tests.support.processes import environment
+from worker.common.review_files import read_answers
+from worker.contract.exchange import Purpose, Task, task_id, write_tasks
+from worker.contract.text import message_sha256
 
 ROOT = Path(__file__).parents[3]
 TEXTS = tuple(f"{number}: where is my parcel?" for number in range(12))
@@ -33,23 +36,29 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, *options: str, taxonomy: str = "t.toml") -> list[str]:
-    given = (str(folder / "m.jsonl"), "--taxonomy", str(folder / taxonomy), "--port", "0")
+def command(
+    folder: Path, *options: str, taxonomy: str = "t.toml", file: str = "m.jsonl"
+) -> list[str]:
+    given = (str(folder / file), "--taxonomy", str(folder / taxonomy), "--port", "0")
     return [sys.executable, "-m", "desk", "label", *given, *options]
 
 
-def run(folder: Path, *options: str, taxonomy: str = "t.toml") -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *options: str, taxonomy: str = "t.toml", file: str = "m.jsonl"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, *options, taxonomy=taxonomy),
+        command(folder, *options, taxonomy=taxonomy, file=file),
         capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=120, check=False,
     )  # fmt: skip
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+def serving(
+    folder: Path, file: str = "m.jsonl"
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """The process, its address, and what it has said by then."""
     with subprocess.Popen(
-        command(folder), stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+        command(folder, file=file), stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
     ) as process:
         assert process.stdout is not None
         said: list[str] = []
@@ -63,11 +72,18 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str
             process.kill()
 
 
-def decide(address: str, label: str, count: int) -> list[str]:
-    """Give messages a label in a browser without script; return their ids."""
-    visitor, decided = Browser(httpx2.Client(base_url=address, trust_env=False), None), []
+def visit(address: str) -> Browser:
+    return Browser(httpx2.Client(base_url=address, trust_env=False), None)
+
+
+def decide(address: str, label: str, count: int, pages: list[str] | None = None) -> list[str]:
+    """Give messages a label in a browser without script; return their ids. ``pages`` gets what it
+    saw."""
+    visitor, decided = visit(address), []
     for _ in range(count):
         page = visitor.open("/review").text
+        if pages is not None:
+            pages.append(page)
         given = {name: field(page, name) for name in ("csrf", "batch", "item", "request")}
         done = visitor.client.post("/review", data={**given, "action": f"label:{label}"})
         assert done.status_code == 303
@@ -129,3 +145,75 @@ def test_labels_whose_database_is_gone_are_not_overwritten(folder: Path) -> None
     assert done.returncode == 2
     assert "give another --out" in done.stderr
     assert (folder / "m.jsonl").read_text() == before
+
+
+def write_questions(path: Path, *purposes: Purpose) -> None:
+    """Tasks as clerk-trainer writes them: a blind sample, or messages that a teacher doubts."""
+    texts = [(purpose, f"{purpose} {text}") for purpose in purposes for text in TEXTS]
+    write_tasks(
+        path,
+        [
+            Task(
+                schema="tasks/1",
+                id=task_id(None, purpose, message_sha256(text)),
+                message_id=f"own-{number}",
+                message_sha256=message_sha256(text),
+                text=text,
+                purpose=purpose,
+                dataset=None,
+                batch=path.stem,
+                label="delivery" if purpose == "check" else None,
+                suggested=None if purpose == "audit" else "refund",
+                confidence=None if purpose == "audit" else 0.5,
+            )
+            for number, (purpose, text) in enumerate(texts)
+        ],
+    )
+
+
+def test_a_blind_sample_for_a_teacher_is_decided_without_kafka(folder: Path) -> None:
+    """Every message counts as drawn at random, none has a suggestion, and the decisions come out
+    as ``label --decisions`` and ``prepare --decisions`` read them."""
+    write_questions(folder / "sample.jsonl", "audit")
+    out = folder / "sample.decisions.csv"
+    for number in range(2):
+        with serving(folder, "sample.jsonl") as (process, address, said):
+            assert "sample.jsonl: 12 tasks (audit)" in "".join(said)
+            assert ("; 3 are decided." in "".join(said)) == bool(number)
+            pages: list[str] = []
+            decide(address, "delivery", 3, pages)
+            assert all("refund" in page and "The model is" not in page for page in pages)
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=60)[0]
+            assert process.returncode == 0
+    assert f"{out}: 6 of 12 tasks are decided." in rest
+    assert f"Next: give {out} to clerk-trainer with --decisions" in rest
+    found = read_answers(out)
+    assert {(each.decision, each.new_label) for each in found} == {("relabel", "delivery")}
+    assert {(each.purpose, each.role) for each in found} == {("audit", "outcome")}
+    assert len({each.id for each in found}) == 6
+    assert not (folder / "sample.labelled.jsonl").exists()
+    out.unlink()
+    assert run(folder, "--export", file="sample.jsonl").returncode == 0
+    assert read_answers(out) == found
+    # A file of somebody else is not overwritten.
+    out.write_text("id,label\n")
+    done = run(folder, "--export", file="sample.jsonl")
+    assert done.returncode == 2
+    assert "give another --out" in done.stderr
+
+
+def test_messages_that_a_teacher_doubts_are_decided_with_its_suggestion(folder: Path) -> None:
+    """Of both purposes, one after the other: no label, and one that not all votes gave."""
+    write_questions(folder / "labelled.tasks.jsonl", "learn", "check")
+    with serving(folder, "labelled.tasks.jsonl") as (process, address, said):
+        assert "24 tasks (check, learn)" in "".join(said)
+        pages: list[str] = []
+        decide(address, "refund", len(TEXTS), pages)
+        assert "Suggested" in pages[0]
+        assert "/review?batch=" in visit(address).open("/").text
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[0]
+    assert "12 of 24 tasks are decided" in rest
+    found = read_answers(folder / "labelled.tasks.decisions.csv")
+    assert {(each.purpose, each.new_label) for each in found} == {("learn", "refund")}

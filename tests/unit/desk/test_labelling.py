@@ -20,12 +20,12 @@ from desk.service.viewing import Task
 from desk.store.database import Database
 from desk.store.types import Person
 from tests.support.desk_world import DeskWorld
+from tests.support.known_messages import read_known
 from tests.support.trainer_world import call
 from worker.contract.exchange import Suggestion, write_suggestions
 from worker.contract.taxonomy import Label, Taxonomy
 from worker.contract.text import message_sha256
 
-SAMPLES = Path(__file__).parents[3] / "worker" / "demo" / "data" / "train.jsonl"
 LABELS = ("refund", "delivery", "payment", "other")
 
 
@@ -205,10 +205,7 @@ def test_followed_suggestions_are_counted(world: DeskWorld, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_prepare_takes_the_file_as_it_is(database: Database, tmp_path: Path) -> None:
     names = ("refund", "payment", "account_access")
-    samples = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
-    truth = {
-        row["message"]: row["label"] for name in names for row in samples if row["label"] == name
-    }
+    truth = {message: label for message, label in read_known() if label in names}
     world = DeskWorld(
         database, taxonomy=Taxonomy("shop", "1", "", tuple(Label(name) for name in names))
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from desk.service import labelling
+from desk.web.visit import WebOptions
 from tests.support.desk_browser import LOCAL, NewBrowser, field
 from tests.support.desk_world import DeskWorld
 from worker.contract.exchange import Suggestion
@@ -41,3 +43,16 @@ def test_deciding_begins_with_the_file_and_a_random_message_shows_no_suggestion(
     assert "8 of 40 decided" in queues
     assert "Kafka" not in queues
     assert "Kafka" in browser("bob").get("/").text
+
+
+def test_one_user_sees_only_the_pages_that_a_file_has_a_use_for(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """No disputes between reviewers, no proposals, no accounts, and nothing to sign out of."""
+    visitor = browser(options=WebOptions(batch=1))
+    page = visitor.get("/my-day").text
+    links = re.findall(r'<a href="([^"]+)"', page.partition("<nav")[2].partition("</nav>")[0])
+    assert links == ["/", "/review", "/search", "/clusters", "/guidelines", "/my-day"]
+    assert "Sign out" not in page
+    assert "Sign out" in browser("ann").get("/my-day").text
+    assert "/people" in browser("ada", "owner").get("/my-day").text

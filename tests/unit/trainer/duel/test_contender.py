@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.known_messages import as_sent
 from tests.support.simulated_teacher import (
     ALL_FAULTS,
     Faults,
@@ -27,7 +28,6 @@ from tests.support.trainer_world import World, call, run_cli
 from trainer.artifacts.duel import DUEL
 from trainer.dataset.folder import count_openings, list_openings
 from trainer.teacher.prices import DOLLAR
-from trainer.teacher.prompt import make_question
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +38,9 @@ Serve = Callable[..., SimulatedTeacher]
 def serve(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """A function that starts a teacher who knows the hold-out; keywords are its fields."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-a-test")
-    truth = {}
-    for line in world.lines("holdout.jsonl"):
-        row = json.loads(line)
-        question = make_question(row["instruction"], redacts=True)
-        assert question is not None
-        truth[question.text] = row["response"]
+    held = map(json.loads, world.lines("holdout.jsonl"))
+    known = as_sent((row["instruction"], row["response"]) for row in held)
+    truth = {text: label for text, (_, label) in known.items()}
     with ExitStack() as stack:
 
         def start(**fields: Any) -> SimulatedTeacher:

@@ -333,7 +333,7 @@ def test_the_recipe_for_any_number_of_messages_is_one(tmp_path: Path, messages: 
 def test_a_runs_record_is_a_recipe_of_its_kind(tmp_path: Path) -> None:
     """An encoder has no prompt to check, so its base is not named there."""
     from tests.support.trainer_world import training_json
-    from trainer.start.plan import Request
+    from trainer.start.plan import Places, Request, make_steps
 
     recipe = tmp_path / "training.json"
     recipe.write_text(json.dumps(training_json(recipe={"kind": "encoder"})))

@@ -6,18 +6,18 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.known_messages import as_sent, read_known
 from tests.support.simulated_teacher import SimulatedTeacher, answer_like_a_model
-from trainer.teacher.prompt import make_question
 from worker.contract import Taxonomy
 
 ROOT = Path(__file__).parents[4]
 TAXONOMY = ROOT / "config" / "taxonomy.toml"
-SAMPLES = ROOT / "worker" / "demo" / "data" / "train.jsonl"
 INPUT_PRICE, OUTPUT_PRICE = "0.15", "0.60"
 
 
@@ -48,19 +48,12 @@ def make_shop(tmp_path: Path) -> MakeShop:
     def make(count: int) -> Shop:
         names = Taxonomy.from_toml(TAXONOMY).names
         path = tmp_path / "messages.jsonl"
-        truth: dict[str, str] = {}
-        sent: dict[str, str] = {}
-        with path.open("w", encoding="utf-8") as file, SAMPLES.open(encoding="utf-8") as samples:
-            for number, line in enumerate(samples):
-                row = json.loads(line)
-                question = make_question(row["message"], redacts=True)
-                if question is None or question.text in sent:
-                    continue
-                truth[f"m{number}"] = sent[question.text] = row["label"]
-                file.write(json.dumps({"id": f"m{number}", "message": row["message"]}) + "\n")
-                if len(truth) == count:
-                    break
-        return Shop(path, truth, sent, names)
+        known = dict(islice(as_sent(read_known()).items(), count))
+        truth = {f"m{number}": label for number, (_, label) in enumerate(known.values())}
+        with path.open("w", encoding="utf-8") as file:
+            for number, (message, _) in enumerate(known.values()):
+                file.write(json.dumps({"id": f"m{number}", "message": message}) + "\n")
+        return Shop(path, truth, {text: label for text, (_, label) in known.items()}, names)
 
     return make
 

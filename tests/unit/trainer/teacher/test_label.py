@@ -10,28 +10,22 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.known_messages import decide, read_known
 from tests.support.simulated_teacher import ALL_FAULTS, Faults, SimulatedTeacher
 from tests.support.trainer_world import call, run_cli
-from tests.unit.trainer.teacher.conftest import (
-    SAMPLES,
-    TAXONOMY,
-    MakeShop,
-    Serve,
-    read_rows,
-)
+from tests.unit.trainer.teacher.conftest import TAXONOMY, MakeShop, Serve, read_rows
 from trainer.dataset.folder import open_dataset
 from trainer.dataset.people import read_taught
 from trainer.evaluation.evaluate import describe_dataset
 from trainer.teacher.prices import DOLLAR
 from worker.common.review_files import save_answers
-from worker.contract.exchange import Answer, Task, read_tasks
+from worker.contract.exchange import Answer, read_tasks
 from worker.contract.text import message_sha256
 
 pytestmark = pytest.mark.slow
@@ -91,10 +85,11 @@ def test_a_random_sample_by_people_judges_what_the_teacher_labelled(
     assert code == 0, error
     assert drawn["count"] == 40
     asked = [*read_tasks(sample), *read_tasks(tmp_path / "labelled.tasks.jsonl")]
-    save_answers(tmp_path / "decisions.csv", [_decided(each, shop.truth) for each in asked])
+    save_answers(tmp_path / "decisions.csv", [decide(each, shop.truth) for each in asked])
     more = ("--budget", "5.00", "--decisions", tmp_path / "decisions.csv")
-    code, _, error = call(*shop.command(teacher, out, *more))
-    assert code == 0, error
+    done = run_cli(*shop.command(teacher, out, *more))
+    assert done.exit_code == 0, done.stderr
+    assert f"first/taxonomy.toml && clerk-trainer start {out} --out first" in done.stdout
     rows = {row["id"]: row for row in read_rows(out)}
     blind = [rows[each.message_id] for each in read_tasks(sample)]
     assert {(row["label_source"], row["drawn"]) for row in blind} == {("person", "random")}
@@ -118,13 +113,6 @@ def test_a_random_sample_by_people_judges_what_the_teacher_labelled(
     assert 15 <= len(found.pool) <= 45
 
 
-def _decided(task: Task, truth: Mapping[str, str]) -> Answer:
-    return Answer(
-        task.message_id, task.message_sha256, "relabel", truth[task.message_id],
-        task_id=task.id, purpose=task.purpose,
-    )  # fmt: skip
-
-
 def test_people_replace_the_teachers_labels(
     tmp_path: Path, make_shop: MakeShop, serve: Serve
 ) -> None:
@@ -134,10 +122,7 @@ def test_people_replace_the_teachers_labels(
     assert call(*shop.command(teacher, out, "--budget", "5"))[0] == 0
     tasks = read_tasks(tmp_path / "labelled.tasks.jsonl")
     assert len(tasks) >= 3
-    answers = [
-        Answer(each.message_id, each.message_sha256, "relabel", shop.truth[each.message_id])
-        for each in tasks[1:]
-    ]
+    answers = [decide(each, shop.truth) for each in tasks[1:]]
     answers.append(Answer(tasks[0].message_id, tasks[0].message_sha256, "drop"))
     save_answers(tmp_path / "decisions.csv", answers)
     served = teacher.served
@@ -145,6 +130,7 @@ def test_people_replace_the_teachers_labels(
     code, result, error = call(*shop.command(teacher, out, *more))
     assert code == 0, error
     assert teacher.served == served
+    assert "Nothing leaves: all are decided." in error
     rows = {row["id"]: row for row in read_rows(out)}
     assert result["rows_by_people"] == len(tasks) - 1
     assert tasks[0].message_id not in rows
@@ -515,10 +501,9 @@ def test_copies_of_a_text_are_asked_about_once(
 ) -> None:
     """And all get the label. Labels in the file are ignored."""
     shop, out = make_shop(1), tmp_path / "labelled.jsonl"
-    row = json.loads(SAMPLES.read_text(encoding="utf-8").splitlines()[0])
-    shop.messages.write_text(
-        "".join(json.dumps(row | {"id": each, "label": "wrong"}) + "\n" for each in "abc")
-    )
+    message, _ = read_known()[0]
+    rows = [{"id": each, "message": message, "label": "wrong"} for each in "abc"]
+    shop.messages.write_text("".join(json.dumps(row) + "\n" for row in rows))
     teacher = serve(shop, answer=lambda _text, _order: "refund")
     assert call(*shop.command(teacher, out, "--budget", "1"))[0] == 0
     assert teacher.served == 2
