@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from worker import __version__
-from worker.cli.offline import LabelField, Messages, classify, compare, replay, verify
+from worker.cli.offline import Messages, classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets
 from worker.common.errors import run_program
 from worker.contract.errors import AdapterRefused
@@ -115,7 +115,18 @@ def demo(
     source: Messages = None,
     input_format: InputFormat = None,
     field: MessageField = None,
-    label_field: LabelField = None,
+    label_field: Annotated[
+        str | None,
+        typer.Option(
+            "--label-field",
+            metavar="NAME",
+            help="Column or JSON path of the true label; adds how many are right.",
+        ),
+    ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option("--topic", help="Topic of the messages [default: support.messages]."),
+    ] = None,
     desk: Annotated[
         bool,
         typer.Option(
@@ -147,7 +158,8 @@ def demo(
     from worker.offline.message_files import MessageFile
 
     file = None if source is None else MessageFile(source, input_format, field, label_field)
-    sys.exit(run_demo(Wish(messages, model, keep, desk, folder, tuple(sets or ()), file)))
+    given = (*([f"kafka.input_topics={topic}"] if topic else ()), *(sets or ()))
+    sys.exit(run_demo(Wish(messages, model, keep, desk, folder, given, file)))
 
 
 app.command(rich_help_panel="Try it")(classify)
