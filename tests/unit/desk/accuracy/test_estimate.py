@@ -149,15 +149,6 @@ def test_the_interval_covers_the_true_accuracy(world: World) -> None:
     assert coverage(world, 200).covered >= 184
 
 
-def test_neither_weighted_nor_corrected_it_does_not() -> None:
-    """Why there is a correction: reviewers' mistakes look like the model's."""
-    told = coverage(World(accuracy=0.95, results=50_000, share=0.02, mistaken=0.05), 100)
-    assert told.naive < 20
-    assert told.naive_bias / told.weeks < -0.02
-    assert told.covered >= 92
-    assert abs(told.bias / told.weeks) < 0.003
-
-
 def test_a_fall_is_told_and_quiet_years_are_quiet() -> None:
     """200 audited a week, 95 % right: 5 points less raise the alert within two weeks."""
     alarms, _ = years(200, 0.95, 0.0, 10)
