@@ -65,13 +65,15 @@ def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str, list[str
 
 def decide(address: str, label: str, count: int) -> list[str]:
     """Give messages a label in a browser without script; return their ids."""
-    visitor, decided = Browser(httpx2.Client(base_url=address, trust_env=False), None), []
-    for _ in range(count):
-        page = visitor.open("/review").text
-        given = {name: field(page, name) for name in ("csrf", "batch", "item", "request")}
-        done = visitor.client.post("/review", data={**given, "action": f"label:{label}"})
-        assert done.status_code == 303
-        decided.append(given["item"])
+    decided = []
+    with httpx2.Client(base_url=address, trust_env=False) as client:
+        visitor = Browser(client, None)
+        for _ in range(count):
+            page = visitor.open("/review").text
+            given = {name: field(page, name) for name in ("csrf", "batch", "item", "request")}
+            done = client.post("/review", data={**given, "action": f"label:{label}"})
+            assert done.status_code == 303
+            decided.append(given["item"])
     return decided
 
 
