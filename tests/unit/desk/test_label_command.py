@@ -72,22 +72,25 @@ def serving(
             process.kill()
 
 
-def visit(address: str) -> Browser:
-    return Browser(httpx2.Client(base_url=address, trust_env=False), None)
+@contextmanager
+def visit(address: str) -> Iterator[Browser]:
+    with httpx2.Client(base_url=address, trust_env=False) as client:
+        yield Browser(client, None)
 
 
 def decide(address: str, label: str, count: int, pages: list[str] | None = None) -> list[str]:
     """Give messages a label in a browser without script; return their ids. ``pages`` gets what it
     saw."""
-    visitor, decided = visit(address), []
-    for _ in range(count):
-        page = visitor.open("/review").text
-        if pages is not None:
-            pages.append(page)
-        given = {name: field(page, name) for name in ("csrf", "batch", "item", "request")}
-        done = visitor.client.post("/review", data={**given, "action": f"label:{label}"})
-        assert done.status_code == 303
-        decided.append(given["item"])
+    decided = []
+    with visit(address) as visitor:
+        for _ in range(count):
+            page = visitor.open("/review").text
+            if pages is not None:
+                pages.append(page)
+            given = {name: field(page, name) for name in ("csrf", "batch", "item", "request")}
+            done = visitor.client.post("/review", data={**given, "action": f"label:{label}"})
+            assert done.status_code == 303
+            decided.append(given["item"])
     return decided
 
 
@@ -211,7 +214,8 @@ def test_messages_that_a_teacher_doubts_are_decided_with_its_suggestion(folder: 
         pages: list[str] = []
         decide(address, "refund", len(TEXTS), pages)
         assert "Suggested" in pages[0]
-        assert "/review?batch=" in visit(address).open("/").text
+        with visit(address) as visitor:
+            assert "/review?batch=" in visitor.open("/").text
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=60)[0]
     assert "12 of 24 tasks are decided" in rest
