@@ -2,13 +2,15 @@
 
     python -m tests.bench.desk_accuracy [--weeks 1000] [--years 1000] [--only coverage|broken|alert]
 
-Coverage: weeks of several worlds with a known truth, one for each seed.
+Coverage: weeks of several worlds with a known truth, one for each seed; for comparison the share of
+the audited results found right, neither weighted nor corrected, with the usual normal interval.
 Alert: years in which nothing happens, and falls of 3 and 5 points; judged once a day.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,8 +167,10 @@ TRAFFIC = ((2_000, 0.01), (10_000, 0.02), (50_000, 0.05))
 class Tally:
     weeks: int = 0
     covered: int = 0
+    naive: int = 0
     width: float = 0.0
     bias: float = 0.0
+    naive_bias: float = 0.0
 
 
 def coverage(world: World, weeks: int, *, first_seed: int = 0) -> Tally:
@@ -178,9 +182,12 @@ def coverage(world: World, weeks: int, *, first_seed: int = 0) -> Tally:
         tally.weeks += 1
         if estimate is None:  # nothing was drawn, so nothing is claimed
             continue
+        half = 1.96 * math.sqrt(estimate.plain * (1 - estimate.plain) / estimate.verdicts)
         tally.covered += estimate.low <= week.truth <= estimate.high
+        tally.naive += abs(estimate.plain - week.truth) <= half
         tally.width += estimate.high - estimate.low
         tally.bias += estimate.value - week.truth
+        tally.naive_bias += estimate.plain - week.truth
     return tally
 
 
@@ -248,8 +255,8 @@ def _share(n: np.ndarray, x: np.ndarray, begin: int, end: int) -> Share:
 
 def _print_coverage(title: str, several: Iterator[World], weeks: int) -> None:
     print(f"\n{title}\n")
-    print("| accuracy | results | share | mistakes | onto, hard | covered | width | bias |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| accuracy | results | share | mistakes | onto, hard | covered | width | bias | naive |")
+    print("|---|---|---|---|---|---|---|---|---|")
     least = weeks
     for world in several:
         t = coverage(world, weeks)
@@ -257,7 +264,8 @@ def _print_coverage(title: str, several: Iterator[World], weeks: int) -> None:
         print(
             f"| {world.accuracy:.0%} | {world.results:,} | {world.share:.0%} | {world.mistaken:.0%}"
             f" | {world.onto}, {world.hard:.0f} | {t.covered:,} | {100 * t.width / t.weeks:.1f} "
-            f"| {100 * t.bias / t.weeks:+.2f} |",
+            f"| {100 * t.bias / t.weeks:+.2f} | {t.naive:,} "
+            f"({100 * t.naive_bias / t.weeks:+.1f}) |",
             flush=True,
         )
     print(f"\nleast: {least:,} of {weeks:,}")
