@@ -48,7 +48,8 @@ def test_a_run_is_repeated_on_its_own_base(tmp_path: Path, monkeypatch: pytest.M
     own = tmp_path / "own"
     own.mkdir()
     made = load_recipe(SHIPPED, {**PLACES, "base": own})
-    kept = SimpleNamespace(recipe=made.to_record(), base=SimpleNamespace(directory=str(own)))
+    base = SimpleNamespace(directory=str(own))
+    kept = SimpleNamespace(recipe=made.to_record(), base=base, imported=None)
     monkeypatch.setattr(
         module, "TRAINING", SimpleNamespace(name="training.json", read=lambda _: kept)
     )
