@@ -88,7 +88,7 @@ def make_place(
         parts[part] = rows
     dataset = root / "dataset"
     taxonomy = Taxonomy.from_toml(taxonomy_file)
-    pool = [Example(f"pool-{at}", *row) for at, row in enumerate(make_messages(20, 99))]
+    pool = [Example(f"pool-{at}", *row) for at, row in enumerate(make_messages(5, 99))]
     write_taught(dataset, taxonomy, parts, pool)
     recipe = root / "recipe.toml"
     recipe.write_text(COMMON + RECIPES[kind])

@@ -175,17 +175,19 @@ def read_name(content: str | None, sent: Sequence[str], names: frozenset[str]) -
 
 def repeats(text: str, sent: Iterable[str], names: frozenset[str]) -> bool:
     """Whether a text has something of a customer in it: what is masked in messages, a digit, one of
-    their names, or more than ``MOST_WORDS`` words in a row."""
+    their names, more than ``MOST_WORDS`` words in a row, or a whole message of three or more."""
     if re.search(r"[\d@\[\]]", text) or redact_personal_data(text)[0] != text:
         return True
     tokens = _TOKEN.findall(text.casefold())
-    runs = list(_too_long(tokens))
+    runs, own = list(_too_long(tokens)), f" {' '.join(tokens)} "
     for message in sent:
         theirs = _TOKEN.findall(message.casefold())
         if names.intersection(tokens, theirs):
             return True
         line = f" {' '.join(theirs)} "
-        if any(f" {' '.join(run_)} " in line for run_ in runs):
+        if len(theirs) > 2 and line in own:
+            return True
+        if any(f" {' '.join(each)} " in line for each in runs):
             return True
     return False
 

@@ -21,6 +21,7 @@ from worker.contract.taxonomy import Taxonomy
 SENT = [
     "Hi, my parcel from Wanda never came to 5 Mill Lane, mail w@example.com",
     "帮我取消昨天的订单谢谢",
+    "Cancel it please!",
 ]
 NAMES = frozenset({"wanda"})
 
@@ -28,18 +29,24 @@ NAMES = frozenset({"wanda"})
 @pytest.mark.parametrize(
     "text",
     [
-        "a parcel that never came to the address",
-        "where a parcel never came",
-        "what Parcel, Wanda's, is about",
-        "the street number 5",
-        "write to w@example.com",
+        "a parcel that never came to 5",
+        "parcels that never came to 5 Mill Lane",
+        "never came to five, my parcel from Wanda",
+        "my parcel from the shop, mail w@example.com",
+        "Cases where PARCEL, Wanda's, is late",
         "a [mail] address",
+        "messages such as: cancel it, please",
         "关于取消昨天的订单谢谢",
     ],
 )
 def test_a_customers_words_are_noticed(text: str) -> None:
-    expected = text != "where a parcel never came"  # three words in a row anybody may write
-    assert repeats(text, SENT, NAMES) == expected
+    assert repeats(text, SENT, NAMES)
+
+
+def test_five_words_in_a_row_are_a_quotation_and_four_are_not() -> None:
+    sent = ["could you send the blue sofa to my sister"]
+    assert repeats("customers who send the blue sofa to others", sent, frozenset())
+    assert not repeats("customers who send the blue sofa elsewhere", sent, frozenset())
 
 
 def test_words_in_common_are_no_quotation() -> None:
@@ -182,23 +189,21 @@ def test_no_message_reaches_the_file_and_what_cannot_be_used_is_listed(
 def test_the_budget_holds_and_the_same_command_goes_on(
     tmp_path: Path, plain: dict[str, str], serve: Serve
 ) -> None:
-    faults = Faults(first=["none", "dropped_after", "limited"])
+    faults = Faults(first=["none", "dropped_after"])
     teacher = serve(lambda asked: about(label_of(asked)), faults=faults)
     tight = command(tmp_path, teacher, "--concurrency", 1, "--json")
-    tight[tight.index("--budget") + 1] = "0.0011"
+    tight[tight.index("--budget") + 1] = "0.0007"  # an answer, and the bound of the dropped one
     code, _, error = call(*tight)
     assert code == 3
     assert "the budget has no room for another request; nothing was written" in error
     assert not (tmp_path / "t.toml").exists()
-    assert teacher.billed <= 0.0011 * 10**12
-    before = teacher.served
-    assert before >= 2
+    assert teacher.billed <= 0.0007 * 10**12
+    assert teacher.served == 2
     code, result, error = call(*command(tmp_path, teacher, "--json"))
     assert code == 0, error
     assert "each asked about once (" in error
     assert len(result["topics"]) == 4
-    # The answers that were paid for were kept: the dropped request and the limited one were not.
-    assert teacher.served == 4 + 1 + 1
+    assert teacher.served == 4 + 1  # the answer that was paid for was kept
     assert result["kept_by_terms"] == {}
 
 

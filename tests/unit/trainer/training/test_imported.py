@@ -257,7 +257,8 @@ def test_the_record_of_an_import_is_no_recipe(
     """No command that takes a recipe does any work with it."""
     record = imported["huggingface"][0] / "training.json"
     (decisions := tmp_path / "decisions.csv").touch()
-    (tickets := tmp_path / "tickets.csv").write_text("message,label\na b,x\nc d,y\n" * 30)
+    rows = [f"about matter {chr(97 + at)},{'xy'[at % 2]}" for at in range(26)]
+    (tickets := tmp_path / "tickets.csv").write_text("\n".join(["message,label", *rows]))
     out, data = ("--out", tmp_path / "out"), ("--dataset", sealed.directory)
     for words in (
         ("train", *data, *out),
