@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer import facts, numbers
+from trainer import numbers
 from trainer.cli.shared import (
     AsJson,
     Base,
@@ -379,8 +379,11 @@ def _print_cascade(console: Console, record: CascadeRecord) -> None:
             f"on the hold-out: {record.holdout_accuracy:.2%} ({low:.2%} to {high:.2%}); "
             f"{last.adapter.name} alone {record.holdout_last_alone:.2%}",
         )
-    for name, value in facts.taught(record.taught) if record.taught else ():
-        print_text(console, f"{name}: {value}")
+    if record.taught:
+        from trainer import facts  # loads numpy, which the command's help need not wait for
+
+        for name, value in facts.taught(record.taught):
+            print_text(console, f"{name}: {value}")
     if record.note is not None:
         print_text(console, record.note)
     if record.worth_it:
