@@ -148,10 +148,7 @@ def test_what_is_served_answers_as_the_original_did(
     tmp_path: Path,
 ) -> None:
     run, record = imported[form]
-    texts = [
-        *holdout_texts(sealed),
-        "Grüße 🙏 日本語\n\tĠ [CLS]: wo ist mein Paket? MONEY, it's late",
-    ]
+    texts = [*holdout_texts(sealed), "Grüße: wo ist mein Paket? MONEY, it's late"]
     ours = serve(run / "adapter", texts, tmp_path, temperature=1.0)
     theirs = original_of(form, models)(texts)
     assert np.abs(ours - theirs).max() < 1e-5
@@ -202,6 +199,17 @@ def test_every_later_command_takes_it(
     texts = holdout_texts(sealed)
     served = serve(store / digest, texts, tmp_path, temperature=manifest.calibration.temperature)
     assert (served.argmax(axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["".join(map(chr, range(1, 0x250))), "🙏\n\tĠ <|endoftext|> [CLS]"]
+)
+def test_a_graph_of_text_gets_every_byte_as_a_token(
+    text: str, imported: dict[str, tuple[Path, dict[str, Any]]]
+) -> None:
+    run, _ = imported["text"]
+    tokenizer = Tokenizer.from_file(str(run / "adapter" / "tokenizer.json"))
+    assert tokenizer.encode(text).ids == list(text.encode("utf-8"))
 
 
 def test_a_long_text_keeps_its_ends(
@@ -385,6 +393,10 @@ def spoil_pickle(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(folder / "ran")))
 
 
+def spoil_setfit(folder: Path) -> None:
+    (folder / "model_head.pkl").write_bytes(pickle.dumps(Trap(folder / "ran")))
+
+
 def spoil_body(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -399,6 +411,7 @@ def spoil_lora(folder: Path) -> None:
 
 SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a pickle instead of safetensors": (spoil_pickle, "a .bin file is a pickle"),
+    "a head in a pickle": (spoil_setfit, "a .pkl file is a pickle"),
     "its own code": (
         lambda folder: change_json(folder / "config.json", auto_map={"AutoModel": "m.M"}),
         "has auto_map: the model brings its own Python code",
