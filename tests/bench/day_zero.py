@@ -241,9 +241,11 @@ def rows_of_money(found: CostRecord) -> Iterator[tuple[str, str]]:
         "costs no more than the hosted model from",
         f"{' to '.join(ends)} messages a month; {one_off}",
     )
-    days = [f"{end:,.0f}" if end is not None else "never" for end in found.break_even_days_range]
+    days = [
+        "never" if end is None else f"after {end:,.0f} days" for end in found.break_even_days_range
+    ]
     volume = found.planned.messages_per_month
-    yield f"break-even at {volume:,.0f} messages a month", f"after {' to '.join(days)} days"
+    yield f"break-even at {volume:,.0f} messages a month", " to ".join(days)
 
 
 def _arguments() -> argparse.Namespace:
