@@ -176,7 +176,7 @@ def is_task_file(path: Path) -> bool:
         with path.open("rb") as file:
             first = json.loads(file.readline(_LONGEST_LINE))
     except (OSError, ValueError, RecursionError):
-        return False  # whoever reads it says what is wrong
+        return False  # reading it says what is wrong
     return isinstance(first, dict) and first.get("schema") == "tasks/1"
 
 

@@ -121,7 +121,16 @@ def _about_review(found: SplitPower) -> Iterator[str]:
             "review"
         )
     missing = found.fewest_by_folds - found.predictions
-    if missing > 0:
+    if (
+        found.predictions == found.validation < FEWEST_VALIDATION
+    ):  # a teacher's labels, which prove nothing
+        help_ = (
+            f"Have reviewers decide on more messages, drawn at random: {FEWEST_VALIDATION:,} that "
+            "validate prove it for most"
+        )
+        if found.validation < found.fewest:
+            help_ += "; or promise less (train --set review_precision=0.8)"
+    elif missing > 0:
         help_ = (
             f"Label at least {missing:,} more messages, or promise less (train --set "
             "review_precision=0.8)"

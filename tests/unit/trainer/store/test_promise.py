@@ -68,6 +68,15 @@ def test_too_few_validation_messages_are_told_with_what_helps() -> None:
     assert "validation" not in " ".join(enough.sentences)
 
 
+@pytest.mark.parametrize("validating", [31, 104])
+def test_a_teachers_labels_prove_nothing_so_only_reviewers_help(validating: int) -> None:
+    """Neither another kind of model nor more of the teacher's labels does."""
+    found = what_split_can_show({}, spread(validating), spread(196))
+    assert "Have reviewers decide on more messages, drawn at random" in found.sentences[0]
+    assert "embedding-linear" not in found.sentences[0]
+    assert "Label at least" not in found.sentences[0]
+
+
 def test_labels_that_the_holdout_cannot_show_are_named() -> None:
     held = spread(60) | {LABELS[0]: 5}
     found = what_split_can_show(spread(300), spread(30), held)
