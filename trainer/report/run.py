@@ -22,6 +22,7 @@ from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput
 from trainer.report.page import Section
+from trainer.statistics.figures import Figures
 from trainer.store.gate import judge
 from trainer.store.publish import plan_publication
 from trainer.store.record import read_evidence
@@ -44,6 +45,7 @@ class GateChoice:
 class Judged:
     """The gate's rows. Without ``store`` they are those of a first adapter. ``hint`` says
     how to make a comparison possible; ``has_current`` is whether the store has a current adapter.
+    ``settled`` are the figures after review that the floors were judged by.
     """
 
     criteria: tuple[Criterion, ...]
@@ -51,6 +53,7 @@ class Judged:
     store: Path | None
     hint: str | None = None
     has_current: bool = False
+    settled: Figures | None = None
 
     @property
     def passed(self) -> bool:
@@ -74,9 +77,10 @@ def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
             choice.store,
             plan.way_to_compare,
             has_current=plan.current is not None,
+            settled=plan.verdict.settled,
         )
     verdict = judge(read_manifest(adapter), read_evidence(evaluated), choice.rules, None)
-    return Judged(verdict.criteria, choice.rules, None)
+    return Judged(verdict.criteria, choice.rules, None, settled=verdict.settled)
 
 
 class Input(Enum):

@@ -30,7 +30,7 @@ from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
 from trainer.statistics.metrics import messages_to_show
 from trainer.statistics.thresholds import describe_promise
-from trainer.store.gate import STEERING, measure_after_review
+from trainer.store.gate import STEERING
 from trainer.store.rules import Criterion, GateRules
 
 _REVIEW_IS_MUCH = 0.2
@@ -325,7 +325,7 @@ def _accuracy(
 ) -> Iterator[NextStep]:
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
-    settled = measure_after_review(run.predictions, evaluation.labels)
+    settled = judged.settled
     if low is not None and low.undecided and settled is not None:
         needed = messages_to_show(settled.accuracy, rules.accuracy, settled.effect)
         why = (

@@ -33,7 +33,6 @@ from trainer.report.page import (
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import share_interval, weighted_accuracy
-from trainer.store.gate import measure_after_review
 from trainer.store.rules import Criterion
 
 LARGEST_ECE = 0.03
@@ -311,9 +310,8 @@ def gate_section(run: Run) -> Section:
         missing = f"The run folder has no {ADAPTER_FOLDER}/, so the gate has nothing to judge."
         return Section("gate", title, missing=missing)
     judged = run.gate
-    settled = measure_after_review(run.predictions, run.evaluation.labels)
     rows = [
-        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, settled))
+        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, judged.settled))
         for each in judged.criteria
     ]
     quiet = [row for row in rows if row.name.startswith(_RECALL) and row.passed]

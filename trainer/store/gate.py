@@ -78,12 +78,12 @@ def judge(
     if no adapter is current: then it is judged as the first. ``allow_unpaired`` lets an impossible
     comparison pass.
     """
-    first = against is None
+    first, settled = against is None, None
     if evidence is None:
         rows = [criterion("evaluation", "of this adapter", "none", passed=False)]
     else:
         figures = evidence.evaluation
-        rows = [*_provenance(manifest, evidence)]
+        rows = list(_provenance(manifest, evidence))
         if settled := measure_after_review(evidence.answers, figures.labels):
             rows += judge_floors(settled, rules, first=first)
             rows += judge_labels(manifest.taxonomy.names, settled, rules, first=first)
@@ -98,6 +98,7 @@ def judge(
         tuple(rows),
         comparison=against if isinstance(against, Comparison) else None,
         incomparable=against if isinstance(against, str) else None,
+        settled=settled,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from trainer.artifacts.files import Record, read_toml
 from trainer.errors import BadInput
+from trainer.statistics.figures import Figures
 from worker.common.settings import split_assignment, toml_value
 
 _LARGEST_MARGIN = 0.5
@@ -145,11 +146,13 @@ class Comparison(Record):
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
     """Every criterion's row. ``comparison`` is None if there was none; ``incomparable`` is the
-    reason if an adapter is current and cannot be compared."""
+    reason if an adapter is current and cannot be compared. ``settled`` are the figures after review
+    that the floors were judged by."""
 
     criteria: tuple[Criterion, ...]
     comparison: Comparison | None
     incomparable: str | None
+    settled: Figures | None = None
 
     @property
     def passed(self) -> bool:
