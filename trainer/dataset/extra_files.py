@@ -9,8 +9,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from trainer.artifacts.files import PRIVATE
 from trainer.dataset.folder import (
     EXPORT,
     HOLDOUT,
@@ -21,6 +23,24 @@ from trainer.dataset.folder import (
     Row,
     read_extra_lines,
 )
+from worker.contract.digest import sha256_bytes, write_atomically
+
+GROUPS = "groups.jsonl"
+
+ExtraFile = tuple[str, bytes, int]
+"""A file's name, content, and number of rows."""
+
+
+def write_extra_files(directory: Path, files: Iterable[ExtraFile]) -> dict[str, dict[str, Any]]:
+    """Write the files that have rows; return their digests and sizes, for the manifest."""
+    written = {}
+    for name, data, rows in files:
+        if not rows and name != GROUPS:  # there, no row says that no message shares its group
+            continue
+        write_atomically(directory / name, data, mode=PRIVATE)
+        written[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
+    return written
+
 
 # --- groups.jsonl: which messages belong together.
 #
@@ -28,8 +48,6 @@ from trainer.dataset.folder import (
 # keeps them in one split, and ``check`` keeps them in one fold. Intervals need them too: ten
 # messages of one thread are less evidence than ten of different ones. Groups are numbered; their
 # names are not kept. Each lies in one split, so the hold-out's rows reveal nothing about others.
-
-GROUPS = "groups.jsonl"
 
 
 def group_lines(

@@ -14,17 +14,18 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.files import PRIVATE
 from trainer.dataset.clean import Cleaner, describe_cleaning, make_cleaner
 from trainer.dataset.extra_files import (
     COPIES,
     GROUPS,
     LABEL_SOURCES,
+    ExtraFile,
     copy_lines,
     count_sources,
     count_traffic,
     group_lines,
     source_lines,
+    write_extra_files,
 )
 from trainer.dataset.findings import Findings, listed, rows_of
 from trainer.dataset.folder import (
@@ -95,13 +96,11 @@ from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from worker.common.review_files import write_review
 from worker.contract import Taxonomy
-from worker.contract.digest import sha256_bytes, sha256_file, sync_directory, write_atomically
+from worker.contract.digest import sha256_file, sync_directory
 from worker.contract.text import NORMALIZATION, message_sha256, normalize
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Limit in UTF-8: a longer message is an attachment or a broken export."""
-
-ExtraFile = tuple[str, bytes, int]
 
 OnProgress = Callable[[str, int], Callable[[int], None]]
 """Called with a stage's name and size; returns a function to call with the amount done."""
@@ -629,12 +628,7 @@ def write_prepared(prepared: Prepared, settings: PrepareSettings) -> Dataset:
     refuse_existing(settings.out)
     holdout_texts = texts_sha256(prepared.splits[HOLDOUT])
     with building(settings.out) as directory:
-        extra = {}
-        for name, data, rows in prepared.files:
-            if not rows and name != GROUPS:  # there, no row says that no message shares its group
-                continue
-            write_atomically(directory / name, data, mode=PRIVATE)
-            extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": rows}
+        extra = write_extra_files(directory, prepared.files)
         dataset = write_dataset(
             directory,
             name=prepared.taxonomy.name,

@@ -26,7 +26,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.artifacts.files import PRIVATE
 from trainer.dataset.clean import (
     Cleaner,
     cleaner_of,
@@ -39,6 +38,7 @@ from trainer.dataset.extra_files import (
     count_sources,
     read_label_sources,
     source_lines,
+    write_extra_files,
 )
 from trainer.dataset.folder import (
     HOLDOUT,
@@ -60,7 +60,7 @@ from trainer.dataset.split import POOL, shuffle_key, unite_copies
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
 from worker.common.review_files import read_answers
-from worker.contract.digest import sha256_bytes, write_atomically
+from worker.contract.digest import sha256_bytes
 from worker.contract.exchange import Answer, read_tasks
 from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
@@ -394,11 +394,7 @@ def _write(
         files = [(LABEL_SOURCES, *source_lines(splits, draft.origins))]
         if taught is not None:
             files += keep_taught(taught, draft.parts[HOLDOUT])
-        extra = {}
-        for name, data, count in files:
-            if count:
-                write_atomically(directory / name, data, mode=PRIVATE)
-                extra[name] = {"sha256": sha256_bytes(data), "bytes": len(data), "rows": count}
+        extra = write_extra_files(directory, files)
         dataset = write_dataset(
             directory,
             name=base.name,
