@@ -28,13 +28,13 @@ from trainer.cli.teacher_options import (
     Concurrency,
     Estimate,
     KeyEnv,
+    ModelThere,
     NoRedact,
     PriceInput,
     PriceOutput,
     Yes,
     ask_to_send,
-    find_key,
-    find_model,
+    find_endpoint,
 )
 
 if TYPE_CHECKING:
@@ -82,10 +82,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             "sent there.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", rich_help_panel=PANEL, help="The model's name there."),
-    ] = None,
+    model: ModelThere = None,
     budget: Budget = None,
     concurrency: Concurrency = 8,
     no_redact: NoRedact = False,
@@ -177,7 +174,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             "answer_tokens": answer_tokens,
         }  # fmt: skip
         terms = _find_terms(contender, model, key_env, dataset, target, asked, only=estimate)
-        if terms is not None and not _agree(terms, key_env, console, only=estimate, yes=yes):
+        if terms is not None and not _agree(terms, console, only=estimate, yes=yes):
             return
         request = DuelRequest(
             adapter=adapter,
@@ -211,26 +208,22 @@ def _find_terms(
     only: bool,
 ) -> Terms | None:
     """Return the terms of asking a model; None without --contender. Raises BadInput."""
-    found = find_model("--contender", url, model, only=only)
-    if found is None:
+    ledger = out.with_name(f"{out.name}.ledger")
+    endpoint = find_endpoint("--contender", url, model, key_env, ledger, only=only, **asked)
+    if endpoint is None:
         return None
     from trainer.dataset.folder import open_dataset
     from trainer.duel.contender import make_terms
-    from trainer.teacher.label import Endpoint
 
-    key, _ = find_key(found[0], key_env)
-    ledger = out.with_name(f"{out.name}.ledger")
-    return make_terms(Endpoint(*found, key, ledger, **asked), open_dataset(dataset))
+    return make_terms(endpoint, open_dataset(dataset))
 
 
-def _agree(terms: Terms, key_env: str, console: Console, *, only: bool, yes: bool) -> bool:
+def _agree(terms: Terms, console: Console, *, only: bool, yes: bool) -> bool:
     """Say what leaves and what it costs, and ask; False if that is ``only`` what is wanted. Raises
     BadInput for a no."""
     from trainer.duel.contender import announce
 
-    _, named = find_key(terms.contender.url, key_env)
-    lines = announce(terms, named)
-    print_text(console, "\n".join(lines))
+    print_text(console, "\n".join(announce(terms)))
     if only:
         return False
     if terms.forecast.open and not yes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,19 +27,18 @@ from trainer.cli.teacher_options import (
     Concurrency,
     Estimate,
     KeyEnv,
+    ModelThere,
     NoRedact,
     PriceInput,
     PriceOutput,
     Yes,
     ask_to_send,
-    find_key,
-    find_model,
+    find_endpoint,
 )
 
 if TYPE_CHECKING:
     from trainer.suggest.names import Named, Plan
     from trainer.suggest.topics import Topics
-    from trainer.teacher.label import Endpoint
 
 _EXCERPT_CHARS = 160
 
@@ -144,10 +142,7 @@ def suggest_taxonomy(
             "is asked, and names are made of terms].",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", rich_help_panel=PANEL, help="The model's name there."),
-    ] = None,
+    model: ModelThere = None,
     budget: Budget = None,
     concurrency: Concurrency = 8,
     no_redact: NoRedact = False,
@@ -192,12 +187,11 @@ def suggest_taxonomy(
         from trainer.terminal import make_bar
 
         refuse_existing(out)
-        asked = {
-            "budget": budget, "concurrency": concurrency, "redacts": not no_redact,
-            "price_input": price_input, "price_output": price_output,
-            "answer_tokens": answer_tokens,
-        }  # fmt: skip
-        endpoint = _find_endpoint(teacher, model, key_env, out, asked, only=estimate)
+        endpoint = find_endpoint(
+            "--teacher", teacher, model, key_env, out.with_name(f"{out.stem}.ledger"),
+            only=estimate, budget=budget, concurrency=concurrency, redacts=not no_redact,
+            price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
+        )  # fmt: skip
         found = find_topics(
             messages,
             labels=labels,
@@ -207,7 +201,7 @@ def suggest_taxonomy(
         named = None
         if endpoint is not None:
             plan = make_plan(endpoint, found)
-            lines = announce(plan, find_key(endpoint.url, key_env)[1])
+            lines = announce(plan)
             if estimate:
                 show_text(_facts(plan), "\n".join(lines), as_json=as_json)
                 return
@@ -234,25 +228,6 @@ def suggest_taxonomy(
             ],
         } | _asked_result(named)  # fmt: skip
         show(result, console, lambda to: _show_written(to, found, out, named), as_json=as_json)
-
-
-def _find_endpoint(
-    url: str | None,
-    model: str | None,
-    key_env: str,
-    out: Path,
-    asked: Mapping[str, Any],
-    *,
-    only: bool,
-) -> Endpoint | None:
-    """Return whom to ask; None without --teacher. Raises BadInput."""
-    found = find_model("--teacher", url, model, only=only)
-    if found is None:
-        return None
-    from trainer.teacher.label import Endpoint
-
-    key, _ = find_key(found[0], key_env)
-    return Endpoint(*found, key, out.with_name(f"{out.stem}.ledger"), **asked)
 
 
 def _facts(plan: Plan) -> dict[str, Any]:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from trainer.teacher.label import Endpoint
+
 PANEL = "Asking a model over HTTP"
 _PER_MILLION = "dollars per million tokens [default: the price of genai-prices]."
 
+ModelThere = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=PANEL, help="The model's name there."),
+]
 Budget = Annotated[
     str | None,
     typer.Option(
@@ -77,13 +85,22 @@ Yes = Annotated[
 ]
 
 
-def find_model(
-    option: str, url: str | None, model: str | None, *, only: bool
-) -> tuple[str, str] | None:
-    """Return the address that ``option`` gives and the model there; None if nobody is asked.
-    ``only``: just the cost is asked for. Raises BadInput for a part without the other."""
+def find_endpoint(
+    option: str,
+    url: str | None,
+    model: str | None,
+    key_env: str,
+    ledger: Path,
+    *,
+    only: bool,
+    **asked: Any,
+) -> Endpoint | None:
+    """Return whom to ask, at the address that ``option`` gives; None without it. ``only``: just the
+    cost is asked for; ``asked`` are the other terms. Raises BadInput for a part without the other,
+    and without a key."""
     from trainer.errors import BadInput
     from trainer.teacher.client import check_url
+    from trainer.teacher.label import Endpoint
 
     if url is None:
         for other, is_given in (("--model", model is not None), ("--estimate", only)):
@@ -93,7 +110,7 @@ def find_model(
     if model is None:
         raise BadInput(f"{option} needs --model: the model's name there")
     check_url(url, option)
-    return url, model
+    return Endpoint(url, model, *find_key(url, key_env), ledger, **asked)
 
 
 def find_key(url: str, key_env: str) -> tuple[str, str | None]:

@@ -22,17 +22,18 @@ from trainer.dataset.folder import Dataset, Example, open_holdout
 from trainer.duel.candidates import NO_ANSWER, RecordedAnswers
 from trainer.errors import BadInput, NotGoodEnough
 from trainer.numbers import counted
-from trainer.teacher.client import Teacher, is_local
+from trainer.teacher.client import is_local
 from trainer.teacher.label import (
     SECONDS_AN_ANSWER,
     Endpoint,
     Forecast,
+    ask_all,
     describe_masking,
     describe_terms,
     expected_cost,
     find_budget,
 )
-from trainer.teacher.ledger import Answered, Decision, Ledger, so_far
+from trainer.teacher.ledger import Answered, Decision, so_far
 from trainer.teacher.prices import DOLLAR, find_price
 from trainer.teacher.prompt import (
     INVENTED,
@@ -46,7 +47,7 @@ from trainer.teacher.prompt import (
     prompt_digest,
     sample_prompts,
 )
-from trainer.teacher.run import Job, run
+from trainer.teacher.run import Job
 from worker.contract.digest import write_atomically
 from worker.contract.taxonomy import NO_LABEL, Taxonomy
 
@@ -107,7 +108,7 @@ def make_terms(contender: Endpoint, dataset: Dataset) -> Terms:
     return Terms(contender, taxonomy, job, messages, tokens, budget, forecast)
 
 
-def announce(terms: Terms, key_env: str | None) -> list[str]:
+def announce(terms: Terms) -> list[str]:
     """Return what leaves, to where, for how much and how long, a sentence a line."""
     contender, ahead = terms.contender, terms.forecast
     before = terms.messages - ahead.open
@@ -125,7 +126,9 @@ def announce(terms: Terms, key_env: str | None) -> list[str]:
     lines = [
         first,
         what,
-        *describe_terms(contender.url, contender.model, terms.job, key_env, terms.budget, ahead),
+        *describe_terms(
+            contender.url, contender.model, terms.job, contender.key_env, terms.budget, ahead
+        ),
         "The cost is forecast from the messages of training, because the hold-out is still sealed.",
     ]
     if ahead.most is not None and ahead.expected > ahead.most:
@@ -157,29 +160,23 @@ def ask_contender(
     }
     unique = list({each.id: each for each in questions.values() if each}.values())
     job = replace(terms.job, questions=unique)
-    ledger = Ledger(contender.ledger, terms.asked, terms.budget)
-    try:
-        teacher = Teacher(
-            contender.url, contender.model, contender.key, answer_tokens=terms.answer_tokens
-        )
-        ran = run(job, teacher, ledger, on_decided)
-        decisions, took = ledger.decisions(), ledger.answered()
-    finally:
-        ledger.close()
-    if ran.interrupted:
-        raise KeyboardInterrupt
-    left = sum(each.id not in decisions for each in unique)
+    found = ask_all(
+        contender, job, terms.asked, budget=terms.budget, answer_tokens=terms.answer_tokens,
+        on_decided=on_decided,
+    )  # fmt: skip
+    ran = found.ran
+    left = sum(each.id not in found.decisions for each in unique)
     if left:
         raise NotGoodEnough(
             f"{contender.model} has no answer to {left:,} of {len(unique):,} held-out messages: "
             f"{ran.why}; nothing was judged. Run the same command again to go on, with a larger "
             "--budget if it is spent"
         )
-    answers = {id_: _word(question, decisions) for id_, question in questions.items()}
+    answers = {id_: _word(question, found.decisions) for id_, question in questions.items()}
     numbers = {
-        id_: _numbers(took[question.id])
+        id_: _numbers(found.took[question.id])
         for id_, question in questions.items()
-        if question and question.id in took
+        if question and question.id in found.took
     }
     return RecordedAnswers(contender.model, contender.ledger, answers, numbers, ran.form.words)
 

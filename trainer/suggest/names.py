@@ -20,20 +20,20 @@ from typing import Any
 from trainer.errors import NotGoodEnough
 from trainer.numbers import counted
 from trainer.suggest.topics import Topic, Topics
-from trainer.teacher.client import Teacher
 from trainer.teacher.label import (
     SECONDS_AN_ANSWER,
     Endpoint,
     Forecast,
+    ask_all,
     describe_masking,
     describe_terms,
     expected_cost,
     find_budget,
 )
-from trainer.teacher.ledger import Answer, Decision, Ledger, Spent, so_far
+from trainer.teacher.ledger import Answer, Decision, Spent, so_far
 from trainer.teacher.prices import find_price
 from trainer.teacher.prompt import LABELLED, REFUSED, REJECTED, Prompt, Question, make_question
-from trainer.teacher.run import Job, run
+from trainer.teacher.run import Job
 from worker.contract.digest import sha256_bytes
 from worker.contract.redact import redact_personal_data
 from worker.contract.taxonomy import NO_LABEL, label_name
@@ -204,7 +204,7 @@ def _too_long(tokens: Sequence[str]) -> Iterable[Sequence[str]]:
                 break
 
 
-def announce(plan: Plan, key_env: str | None) -> list[str]:
+def announce(plan: Plan) -> list[str]:
     """Return what leaves, to where, for how much and how long, a sentence a line."""
     endpoint, ahead = plan.endpoint, plan.forecast
     before = len(plan.job.questions) - ahead.open
@@ -218,7 +218,9 @@ def announce(plan: Plan, key_env: str | None) -> list[str]:
         f"{counted(len(plan.job.questions), 'topic')}, each asked about once"
         + (f" ({before:,} were before)." if before else "."),
         what,
-        *describe_terms(endpoint.url, endpoint.model, plan.job, key_env, plan.budget, ahead),
+        *describe_terms(
+            endpoint.url, endpoint.model, plan.job, endpoint.key_env, plan.budget, ahead
+        ),
     ]
     if ahead.most is not None and ahead.expected > ahead.most:
         lines.append("The budget will probably end before the topics do: then nothing is written.")
@@ -232,25 +234,19 @@ def name_topics(plan: Plan, on_decided: Callable[[int], object]) -> Named:
     BadInput, and KeyboardInterrupt after the requests in flight.
     """
     endpoint, questions = plan.endpoint, plan.job.questions
-    ledger = Ledger(endpoint.ledger, plan.asked, plan.budget)
-    try:
-        teacher = Teacher(
-            endpoint.url, endpoint.model, endpoint.key, answer_tokens=plan.answer_tokens
-        )
-        ran = run(plan.job, teacher, ledger, on_decided)
-        decisions, spent = ledger.decisions(), ledger.spent()
-    finally:
-        ledger.close()
-    if ran.interrupted:
-        raise KeyboardInterrupt
-    left = sum(each.id not in decisions for each in questions)
+    found = ask_all(
+        endpoint, plan.job, plan.asked, budget=plan.budget, answer_tokens=plan.answer_tokens,
+        on_decided=on_decided,
+    )  # fmt: skip
+    left, why = sum(each.id not in found.decisions for each in questions), found.ran.why
     if left:
         raise NotGoodEnough(
-            f"{left} of {counted(len(questions), 'topic')} have no answer: {ran.why}; nothing was "
+            f"{left} of {counted(len(questions), 'topic')} have no answer: {why}; nothing was "
             "written. Run the same command again to go on, with a larger --budget if it is spent, "
             "or leave out --teacher"
         )
-    return Named(*_rename(plan.topics.topics, [decisions[each.id] for each in questions]), spent)
+    decisions = [found.decisions[each.id] for each in questions]
+    return Named(*_rename(plan.topics.topics, decisions), found.spent)
 
 
 def _rename(

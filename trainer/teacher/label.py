@@ -18,7 +18,7 @@ from trainer.dataset.readers import DRAWN, SOURCE, TAUGHT
 from trainer.errors import BadInput
 from trainer.numbers import counted, duration
 from trainer.teacher.client import Teacher, check_url
-from trainer.teacher.ledger import Decision, Ledger, Spent
+from trainer.teacher.ledger import Answered, Decision, Ledger, Spent
 from trainer.teacher.prices import Price, dollars, find_price, parse_budget
 from trainer.teacher.prompt import (
     LABELLED,
@@ -52,12 +52,14 @@ NOT_UNANIMOUS = "teacher_votes_differ"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Whom to ask, and on which terms. ``ledger`` is where requests are written down; amounts are
-    dollars as text, as the user gives them."""
+    """Whom to ask, and on which terms. ``key_env`` is the variable that the key is in, None if no
+    key is needed; ``ledger`` is where requests are written down; amounts are dollars as text, as
+    the user gives them."""
 
     url: str
     model: str
     key: str
+    key_env: str | None
     ledger: Path
     budget: str | None = None
     concurrency: int = 8
@@ -80,6 +82,40 @@ class Endpoint:
             "redaction": REDACTION if self.redacts else "none",
             "answer-tokens": str(answer_tokens),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a ledger holds after a run: decisions and what the last answers took by question, and
+    the sums over all runs."""
+
+    ran: Ran
+    decisions: dict[str, Decision]
+    took: dict[str, Answered]
+    spent: Spent
+
+
+def ask_all(
+    endpoint: Endpoint,
+    job: Job,
+    asked: Mapping[str, str],
+    *,
+    budget: int | None,
+    answer_tokens: int,
+    on_decided: Callable[[int], object],
+) -> Finished:
+    """Ask every question that the ledger, which is about ``asked``, has no answer to. Raises
+    BadInput, and KeyboardInterrupt after the requests in flight."""
+    ledger = Ledger(endpoint.ledger, asked, budget)
+    try:
+        teacher = Teacher(endpoint.url, endpoint.model, endpoint.key, answer_tokens=answer_tokens)
+        ran = run(job, teacher, ledger, on_decided)
+        found = Finished(ran, ledger.decisions(), ledger.answered(), ledger.spent())
+    finally:
+        ledger.close()
+    if ran.interrupted:
+        raise KeyboardInterrupt
+    return found
 
 
 @dataclass(frozen=True, slots=True)
