@@ -128,15 +128,15 @@ def test_an_unusable_file_is_refused_with_a_remedy(
 def test_every_fourth_message_is_drawn_at_random_and_seen_without_a_suggestion(
     world: DeskWorld, tmp_path: Path
 ) -> None:
-    messages = texts(400)
+    messages = texts(200)
     batch_id, ann = load(world, tmp_path, messages), world.person("ann")
-    seen = decide(world, ann, batch_id, 20)
+    seen = decide(world, ann, batch_id, 10)
     for _ in range(3):
         labelling.plan(world.desk, batch_id, suggestions(messages))
-        seen += decide(world, ann, batch_id, 20)
-    assert [task.blind for task in seen] == [at % 4 == 3 for at in range(80)]
+        seen += decide(world, ann, batch_id, 10)
+    assert [task.blind for task in seen] == [at % 4 == 3 for at in range(40)]
     suggested = [task.asked.suggested if task.asked else None for task in seen]
-    assert suggested == [None if at < 20 or at % 4 == 3 else "delivery" for at in range(80)]
+    assert suggested == [None if at < 10 or at % 4 == 3 else "delivery" for at in range(40)]
 
 
 def test_a_model_orders_the_others_and_leaves_the_random_sample_as_it_is(

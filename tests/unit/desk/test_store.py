@@ -81,7 +81,7 @@ def test_a_migration_takes_the_time_it_takes(
 ) -> None:
     """An index over a million items, or waiting for another migration, may take longer than a page
     may wait for an answer."""
-    monkeypatch.setattr("desk.store.database._ANSWER_S", 0.5)
+    monkeypatch.setattr("desk.store.database._ANSWER_S", 0.2)
     database, begun = Database(new_database()), threading.Event()
 
     def migrate_slowly() -> None:
@@ -89,7 +89,7 @@ def test_a_migration_takes_the_time_it_takes(
             if not database.is_sqlite:
                 tx.exec_driver_sql("SELECT pg_advisory_xact_lock(7305714)")
             begun.set()
-            time.sleep(1.5)
+            time.sleep(0.6)
 
     other = threading.Thread(target=migrate_slowly)
     other.start()
