@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.evaluation.predictions import outputs_of
+from trainer.model.bases import resolve_base
 from trainer.model.lora_model import encode_prompts
 from trainer.model.prompt import load_tokenizer
 from trainer.model.published import open_scorer
@@ -29,10 +30,11 @@ def measure(adapter: Path) -> tuple[float, float, float]:
     with both right."""
     rows = [json.loads(line) for line in PAIRS.read_text(encoding="utf-8").splitlines()]
     manifest = load_adapter(adapter)
+    base = resolve_base("auto", manifest)
     prompts = encode_prompts(
-        {row["id"]: row["message"] for row in rows}, manifest.prompt, load_tokenizer(adapter)
+        {row["id"]: row["message"] for row in rows}, manifest.prompt, load_tokenizer(base or adapter)
     )
-    scorer = open_scorer(adapter, None, manifest, list(prompts.values()))
+    scorer = open_scorer(adapter, base, manifest, list(prompts.values()))
     found = scorer.score(list(prompts.values()), batch_size=8)
     decisions = outputs_of(manifest).decide(found.logprobs, manifest.calibration.temperature)
     right = np.array(
