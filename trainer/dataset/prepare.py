@@ -20,6 +20,7 @@ from trainer.dataset.extra_files import (
     GROUPS,
     LABEL_SOURCES,
     ExtraFile,
+    Traffic,
     copy_lines,
     count_sources,
     count_traffic,
@@ -122,67 +123,145 @@ def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
     return lambda _done: None
 
 
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """The whole input, cleaned, its labels known. ``firsts`` has the first row of each message
+    (see ``number_copies``), ``usable`` all rows, ``applied`` those that the decisions left, and
+    ``unlabelled`` those without a label of the taxonomy; ``counts`` is for the manifest (JSON)."""
+
+    settings: PrepareSettings
+    taxonomy: Taxonomy
+    cleaner: Cleaner
+    sources: Sequence[Source]
+    firsts: Sequence[Row]
+    usable: Sequence[Row]
+    applied: Applied
+    unlabelled: Sequence[Row]
+    taught: bool
+    notes: list[str]
+    counts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Division:
+    """The rows in their splits. ``held`` are those of the ``--holdout`` file, ``own`` the others,
+    ``clusters`` the keys of messages that stay together, ``origins`` by id where a label that is
+    not the export's comes from."""
+
+    held: Deduped
+    own: Deduped
+    near: NearGroups
+    clusters: Sequence[Sequence[int]]
+    split: Split
+    filled: FilledSplits
+    near_conflicts: Sequence[Sequence[Row]]
+    holdout_copies: dict[str, int]
+    traffic: Traffic
+    origins: dict[str, LabelOrigin]
+
+    @property
+    def conflicts(self) -> Sequence[Conflict]:
+        """Messages with several labels."""
+        return self.own.conflicts + self.held.conflicts
+
+
 def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> Prepared:
     """Make the splits. Raises BadInput."""
     # The quick checks of the whole input come before the slow search for near-duplicates, so that
     # a mistake is reported in seconds.
-    asked = settings
+    taken = _take_in(settings, on_progress)
+    divided = _divide(taken, on_progress)
+    return Prepared(
+        taken.taxonomy,
+        divided.filled.splits,
+        taken.cleaner.redaction,
+        _facts(settings, taken, divided),
+        _files(taken, divided),
+    )
+
+
+def _take_in(settings: PrepareSettings, on_progress: OnProgress) -> _Input:
+    """Read, clean, and decide. Raises BadInput with everything that is wrong."""
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
     decisions, undecided = _read_decisions(settings, taxonomy)
     findings = Findings(drop_broken=settings.broken_rows is OnBroken.DROP)
     rows, sources = _read(settings, taxonomy, findings, on_progress)
-    cleaner = make_cleaner(settings)
     rows_read = sum(source.rows for source in sources) + findings.broken_rows
     repeated_rows = rows_read - len(rows) - findings.broken_rows
     decided = {decision.answer.id for decision in decisions}
     originals = {row.id: normalize(row.message) for row in rows if row.id in decided}
+    cleaner = make_cleaner(settings)
     cleaning = _clean(rows, findings, cleaner, on_progress)
     firsts = number_copies(rows)
     _refuse_wrong(rows, decided, findings, settings, taxonomy)
-    usable, applied = rows, apply_decisions(rows, originals, decisions)
+    applied = apply_decisions(rows, originals, decisions)
     applied, unlabelled = _set_aside(applied, settings, taxonomy, findings)
-    before = len(applied.rows)
+    labelled = len(applied.rows)
     applied = replace(applied, rows=prefer_people(applied.rows))
     taught = any(row.by_teacher for row in applied.rows)
+    counts = {
+        "rows_read": rows_read,
+        "broken_dropped": findings.broken_rows,
+        "repeated_dropped": repeated_rows,
+        **cleaning,
+        "unlabelled": {settings.unknown_label.value: len(unlabelled)} if unlabelled else {},
+        "decisions": {
+            **Counter(made["decision"] for made in applied.made),
+            "undecided": undecided,
+            "rows_dropped": len(rows) - labelled,
+        },
+        **_given(replaced_by_people=labelled - len(applied.rows) if taught else None),
+    }
     if taught and settings.holdout and holdout_is_all(applied.rows):
+        # Nothing else has labels that may judge, so the file is split like an export.
         findings.notes.append(
             f"{settings.holdout.name} has all labels by people, so a part of it validates, and the "
             "rest is held out"
         )
         settings = replace(settings, holdout=None)
-        usable = [replace(row, given=False) for row in usable]
+        rows = [replace(row, given=False) for row in rows]
         applied = replace(applied, rows=tuple(replace(row, given=False) for row in applied.rows))
+    return _Input(
+        settings, taxonomy, cleaner, sources, firsts, rows, applied, unlabelled, taught,
+        findings.notes, counts,
+    )  # fmt: skip
 
-    given_keys = {row.key for row in usable if row.given}
-    own = [row for row in applied.rows if not row.given]
-    fresh = [row for row in own if row.key not in given_keys]
+
+def _divide(taken: _Input, on_progress: OnProgress) -> _Division:
+    """Remove copies, find near-duplicates, and fill the splits. Raises BadInput for labels with
+    too few messages."""
+    settings, taxonomy, applied = taken.settings, taken.taxonomy, taken.applied
+    given_keys = {row.key for row in taken.usable if row.given}
+    own_rows = [row for row in applied.rows if not row.given]
+    fresh = [row for row in own_rows if row.key not in given_keys]
     held = dedupe_exact(
         [row for row in applied.rows if row.given], settings.conflicts, applied.decided
     )
-    deduped = dedupe_exact(fresh, settings.conflicts, applied.decided)
+    own = dedupe_exact(fresh, settings.conflicts, applied.decided)
     if small := find_small(
-        Counter(row.label for row in deduped.rows), taxonomy, settings.minimum_per_label
+        Counter(row.label for row in own.rows), taxonomy, settings.minimum_per_label
     ):
         raise BadInput(*small)
 
+    firsts = taken.firsts
     tick = on_progress("compare", len(firsts))
     near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
-    clusters = unite_copies(near.clusters, ((row.key, row.message) for row in usable))
-    split = split_rows(usable, clusters, given_keys, settings)
-    if taught:
-        split = let_people_judge(split, [*deduped.rows, *held.rows], settings)
-    filled = fill_splits(deduped.rows, held.rows, split, settings)
+    clusters = unite_copies(near.clusters, ((row.key, row.message) for row in taken.usable))
+    split = split_rows(taken.usable, clusters, given_keys, settings)
+    if taken.taught:
+        split = let_people_judge(split, [*own.rows, *held.rows], settings)
+    filled = fill_splits(own.rows, held.rows, split, settings)
     # A random sample of what people decide may lack a rare label; ``people`` says so.
     refuse_absent(
-        {TRAIN: filled.splits[TRAIN]} if taught else filled.splits,
+        {TRAIN: filled.splits[TRAIN]} if taken.taught else filled.splits,
         taxonomy,
         own_holdout=settings.holdout is not None,
         by_time=split.cuts is not None,
     )
-    near_conflicts = find_near_conflicts([*deduped.rows, *held.rows], clusters)
-    conflicts = deduped.conflicts + held.conflicts
+    near_conflicts = find_near_conflicts([*own.rows, *held.rows], clusters)
+    copies = _count_copies(own_rows, fresh, held, filled.near_holdout)
     traffic = count_traffic(applied.rows, filled.rows[HOLDOUT], split.of)
     origins = {
         row.id: row.origin
@@ -190,54 +269,63 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
         for row in some
         if row.origin and row.origin != EXPORT
     }
-    facts: dict[str, Any] = {
+    return _Division(
+        held, own, near, clusters, split, filled, near_conflicts, copies, traffic, origins
+    )
+
+
+def _facts(asked: PrepareSettings, taken: _Input, divided: _Division) -> dict[str, Any]:
+    """Return the manifest's facts (JSON): where the rows came from, and what became of them."""
+    settings, filled, sources = taken.settings, divided.filled, taken.sources
+    names, origins = taken.cleaner.names, divided.origins
+    return {
         "sources": [_describe(source) for source in sources[: len(settings.inputs)]],
         "holdout_source": _describe(sources[-1]) if asked.holdout else None,
         "settings": asked.describe(),
         "options": asked.options(),
         **_given(
-            split=describe_split(settings, split, usable, filled.rows),
+            split=describe_split(settings, divided.split, taken.usable, filled.rows),
             label_sources=count_sources(filled.splits, origins) if origins else None,
-            people=describe_people(filled.rows, filled.pool, taxonomy.names) if taught else None,
+            people=describe_people(filled.rows, filled.pool, taken.taxonomy.names)
+            if taken.taught
+            else None,
         ),
-        **describe_cleaning(filled.splits, cleaner.names.facts if cleaner.names else None),
+        **describe_cleaning(filled.splits, names.facts if names else None),
         "label_map": _describe_file(settings.label_map) if settings.label_map else None,
         "decisions": {
             "files": [_describe_file(path) for path in settings.decisions],
-            "made": list(applied.made),
+            "made": list(taken.applied.made),
         },
         "counts": {
-            "rows_read": rows_read,
-            "broken_dropped": findings.broken_rows,
-            "repeated_dropped": repeated_rows,
-            **cleaning,
-            "unlabelled": {settings.unknown_label.value: len(unlabelled)} if unlabelled else {},
-            "decisions": {
-                **Counter(made["decision"] for made in applied.made),
-                "undecided": undecided,
-                "rows_dropped": len(usable) - before,
-            },
-            **_given(replaced_by_people=before - len(applied.rows) if taught else None),
-            **count_duplicates(deduped, held, near, near_conflicts),
-            "holdout_copies_removed": _count_copies(own, fresh, held, filled.near_holdout),
+            **taken.counts,
+            **count_duplicates(divided.own, divided.held, divided.near, divided.near_conflicts),
+            "holdout_copies_removed": divided.holdout_copies,
             **filled.counts,
-            **traffic.describe(),
+            **divided.traffic.describe(),
         },
-        "notes": findings.notes,
-        "examples": name_examples(conflicts, near_conflicts, near, usable),
+        "notes": taken.notes,
+        "examples": name_examples(
+            divided.conflicts, divided.near_conflicts, divided.near, taken.usable
+        ),
     }
-    review = _for_review(unlabelled, filled, clusters, settings)
-    files: Sequence[ExtraFile] = (
+
+
+def _files(taken: _Input, divided: _Division) -> Sequence[ExtraFile]:
+    """Return the other files of the dataset's folder."""
+    filled, split = divided.filled, divided.split
+    review = _for_review(taken.unlabelled, filled, divided.clusters, taken.settings)
+    conflicts = _conflict_rows(divided.conflicts, divided.near_conflicts, split.of)
+    judged = filled.rows[HOLDOUT] if filled.pool else ()
+    return (
         (SURPLUS, to_lines(filled.surplus), len(filled.surplus)),
-        (LABEL_SOURCES, *source_lines(filled.splits, origins)),
+        (LABEL_SOURCES, *source_lines(filled.splits, divided.origins)),
         (TEACHER_POOL, *pool_file(filled.pool)),
-        (TEACHER_LABELS, *teacher_label_lines(filled.rows[HOLDOUT] if filled.pool else ())),
-        (COPIES, *copy_lines(traffic)),
-        (CONFLICTS, *_review_file(_COLUMNS, _conflict_rows(conflicts, near_conflicts, split.of))),
+        (TEACHER_LABELS, *teacher_label_lines(judged)),
+        (COPIES, *copy_lines(divided.traffic)),
+        (CONFLICTS, *_review_file(_COLUMNS, conflicts)),
         (UNLABELLED, *_review_file(_TO_LABEL, review)),
-        *_group_files(filled, split, settings),
+        *_group_files(filled, split, taken.settings),
     )
-    return Prepared(taxonomy, filled.splits, cleaner.redaction, facts, files)
 
 
 def _given(**facts: Any) -> dict[str, Any]:
