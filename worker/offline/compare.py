@@ -361,7 +361,7 @@ def _show_correctness(truth: Correctness) -> Text:
 
 
 def _summaries(first: AdapterSummary, second: AdapterSummary) -> Table:
-    table = _table(("", "left"), ("first", "right"), ("second", "right"), ("shift", "right"))
+    table = _table(("", "left"), ("first", "right"), ("second", "right"), ("points", "right"))
     rows = [
         ("mean confidence", first.confidence, second.confidence),
         ("mean off-label mass", first.off_label_mass, second.off_label_mass),
@@ -370,7 +370,7 @@ def _summaries(first: AdapterSummary, second: AdapterSummary) -> Table:
     ]
     for name, before, after in rows:
         if before is not None and after is not None:
-            table.add_row(name, f"{before:.1%}", f"{after:.1%}", f"{after - before:+.1%}")
+            table.add_row(name, f"{before:.1%}", f"{after:.1%}", f"{100 * (after - before):+z.1f}")
     return table
 
 
