@@ -221,28 +221,16 @@ def start_seconds(shape: Shape, precision: Precision) -> tuple[float, float]:
     return quick + PREPARE_S[0], slow + PREPARE_S[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes of a GPU by purpose; ``kv`` is the remainder, negative if nothing is left."""
-
-    weights: float
-    adapters: float
-    working: float
-    context: float
-    kv: float
-
-
-def memory(
+def kv_left(
     shape: Shape, gpu: Gpu, precision: Precision, *, rank: int = 16, adapters: int = 2
-) -> Memory:
-    """The use of memory. ``working`` is the widest layer's states of one batch (gate, up and
-    their product) and the logits of its messages in float32 with a copy."""
+) -> float:
+    """Bytes left for keys and values next to weights, adapters, CUDA's context, and one batch: the
+    widest layer's states (gate, up and their product) and the logits in float32 with a copy."""
     weights = float(weight_bytes(shape, precision))
     loras = 2.0 * shape.adapter_weights(rank) * adapters
     working = gpu.tokens * 3 * shape.intermediate * 2.0
     working += gpu.sequences * shape.vocabulary * 8.0
-    left = gpu.memory * MEMORY_SHARE - weights - loras - working - CONTEXT_BYTES
-    return Memory(weights, loras, working, CONTEXT_BYTES, left)
+    return gpu.memory * MEMORY_SHARE - weights - loras - working - CONTEXT_BYTES
 
 
 def cost_of_a_million(gpu: Gpu, rates: Sequence[float]) -> tuple[float, ...]:
@@ -327,20 +315,15 @@ def rate_table() -> Iterator[str]:
 
 
 def memory_table() -> Iterator[str]:
-    yield (
-        "| GPU | weights | weights, GB | two adapters | states and logits | context | "
-        "left for keys and values | which is, tokens | start, s |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| GPU | weights | weights, GB | left for keys and values | which is, tokens | start, s |"
+    yield "|---|---|---|---|---|---|"
     for gpu in GPUS:
         for precision in _PRECISIONS:
-            found = memory(QWEN2_7B, gpu, precision)
+            left = kv_left(QWEN2_7B, gpu, precision)
             quick, slow = start_seconds(QWEN2_7B, precision)
-            tokens = found.kv / QWEN2_7B.kv_bytes
             yield (
                 f"| {gpu.name} | {precision} | {weight_bytes(QWEN2_7B, precision) / 1e9:.1f} | "
-                f"{found.adapters / 1e9:.2f} | {found.working / 1e9:.2f} | "
-                f"{found.context / 1e9:.1f} | {found.kv / 1e9:.1f} | {tokens:,.0f} | "
+                f"{left / 1e9:.1f} | {left / QWEN2_7B.kv_bytes:,.0f} | "
                 f"{quick:.0f} to {slow:.0f} |"
             )
 

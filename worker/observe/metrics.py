@@ -81,13 +81,13 @@ _OUTCOME, _ROLE = MetricLabel("outcome", OUTCOMES), MetricLabel("role", ROLES)
 RECORDS = Metric(
     "clerk_records_total",
     "counter",
-    "Records committed, by outcome: the topic they were written to, or skipped (tombstones).",
+    "Records committed, by outcome; skipped and forwarded ones are tombstones.",
     (_OUTCOME,),
 )
 LABELS = Metric(
     "clerk_labels_total",
     "counter",
-    "Labels committed (output and review), by label and adapter.",
+    "Labels committed, those to review included.",
     (_LABEL, _ADAPTER),
 )
 DEAD_LETTERS = Metric(
@@ -99,20 +99,19 @@ DEAD_LETTERS = Metric(
 RETRIES = Metric(
     "clerk_retried_records_total",
     "counter",
-    "Records written to the retry topic, by the reason of the failure; other counters include them "
-    "only when they end.",
+    "Records written to the retry topic, by the reason of the failure; other counters include "
+    "them only when they end.",
     (MetricLabel("reason", RETRY_REASONS),),
 )
 TRUNCATED = Metric(
     "clerk_truncated_messages_total",
     "counter",
-    "Labelled messages that were shortened because they exceeded the adapter's budget.",
+    "Labelled messages that were shortened to the adapter's budget.",
 )
 ATTEMPTS = Metric(
     "clerk_label_attempts_total",
     "counter",
-    "Labelled messages that look as if they try to choose their label, by a rule that finds about "
-    "half of such attempts.",
+    "Labelled messages that look like attempts to choose their label; the rule finds about half.",
 )
 CONFIDENCE = Metric(
     "clerk_confidence",
@@ -123,20 +122,20 @@ CONFIDENCE = Metric(
 OFF_LABEL_MASS = Metric(
     "clerk_off_label_mass",
     "histogram",
-    "Raw probability that the model gave to answers that are not a label; high if no label fits.",
+    "Raw probability that the model gave to anything but a label; high if no label fits.",
     buckets=MASSES,
 )
 
 ADAPTER_RECORDS = Metric(
     "clerk_adapter_records_total",
     "counter",
-    "Records committed, by the adapter that they were accepted with and by outcome.",
+    "Records committed, by the adapter that they were accepted with.",
     (_ADAPTER, _OUTCOME),
 )
 ADAPTER_CONFIDENCE = Metric(
     "clerk_adapter_confidence",
     "histogram",
-    "clerk_confidence by adapter, to compare a canary with the adapter that it may replace.",
+    "clerk_confidence by adapter, to compare a canary with main.",
     (_ADAPTER,),
     SHARES,
 )
@@ -153,27 +152,26 @@ _STAGE = MetricLabel("stage", tuple(str(at + 1) for at in range(MOST_STAGES)))
 STAGE_RECORDS = Metric(
     "clerk_stage_records_total",
     "counter",
-    "Labels committed from a cascade, by the cascade and by the stage that answered, from 1.",
+    "Labels committed from a cascade, by the stage that answered.",
     (_ADAPTER, _STAGE),
 )
 STAGE_SECONDS = Metric(
     "clerk_stage_seconds",
     "histogram",
-    "Time in a stage of a cascade per record, including its engine's queue.",
+    "Time of a record in a stage, including its engine's queue.",
     (_ADAPTER, _STAGE),
     DURATIONS,
 )
 STAGE_DISAGREEMENTS = Metric(
     "clerk_stage_disagreements_total",
     "counter",
-    "Labels committed from a cascade on which an earlier stage disagreed, by the stage that "
-    "answered.",
+    "Labels on which an earlier stage disagreed, by the stage that answered.",
     (_ADAPTER, _STAGE),
 )
 STAGE_EXPECTED = Metric(
     "clerk_stage_expected_ratio",
     "gauge",
-    "Share of the validation set that a stage of a serving cascade answered.",
+    "Share of the validation set that a stage answered.",
     (_ADAPTER, _STAGE),
 )
 
@@ -182,21 +180,19 @@ STAGE_EXPECTED = Metric(
 END_TO_END = Metric(
     "clerk_end_to_end_seconds",
     "histogram",
-    "Time from the record's timestamp to the commit of its result; the clocks of producer and "
-    "worker may differ.",
+    "Time from the record's timestamp, by the producer's clock, to the commit of its result.",
     buckets=AGES,
 )
 QUEUE = Metric(
     "clerk_queue_seconds",
     "histogram",
-    "Time from fetching a record to submitting it to the engine, for records with a label.",
+    "Time from fetching a labelled record to submitting it to the engine.",
     buckets=SHORT_DURATIONS,
 )
 ENGINE = Metric(
     "clerk_engine_seconds",
     "histogram",
-    "Time from submitting a record to the engine to its answer, including the engine's own queue, "
-    "for records with a label.",
+    "Time from submitting a labelled record to its answer, including the engine's own queue.",
     buckets=DURATIONS,
 )
 COMMIT_WAIT = Metric(
@@ -220,8 +216,8 @@ IN_ENGINE = Metric(
 ENGINE_WINDOW = Metric(
     "clerk_engine_window_records",
     "gauge",
-    "Largest number of records in the engine at a time: at most 256 or max_num_seqs, fewer if "
-    "answers would take longer than a quarter of loop.deadline_s.",
+    "Most records that may be in the engine: 256 or max_num_seqs, fewer if answers would take "
+    "longer than a quarter of loop.deadline_s.",
 )
 WATERMARK_GAP = Metric(
     "clerk_watermark_gap_records",
@@ -235,12 +231,12 @@ ASSIGNED = Metric(
 PAUSED = Metric(
     "clerk_paused_partitions",
     "gauge",
-    "Partitions that are not fetched because enough records are in flight.",
+    "Partitions not fetched because enough records are in flight.",
 )
 SUSPECTS = Metric(
     "clerk_suspect_records",
     "gauge",
-    "Records held or tried alone because an engine or a worker died while processing them.",
+    "Records held or tried alone because an engine or a worker died with them.",
 )
 OUTAGE = Metric(
     "clerk_kafka_outage_seconds",
@@ -250,41 +246,41 @@ OUTAGE = Metric(
 LAST_POLL = Metric(
     "clerk_last_poll_timestamp_seconds",
     "gauge",
-    "Unix time at which the loop last polled Kafka; absent until the first poll.",
+    "Unix time of the loop's last poll of Kafka; absent until the first.",
 )
 LAG = Metric(
     "clerk_consumer_lag_records",
     "gauge",
     "Offsets from the next one to be committed to the last stable one, as of the last fetch, "
-    "updated every 5 s; 0 for a partition that has been processed to its end.",
+    "updated every 5 s; 0 for a partition processed to its end.",
     (_TOPIC, _PARTITION),
 )
 
 LAG_SECONDS = Metric(
     "clerk_consumer_lag_seconds",
     "gauge",
-    "Age of the oldest record that was fetched and is not committed, by its timestamp and the "
-    "worker's clock; 0 if nothing waits, absent if its age is unknown.",
+    "Age of the oldest record that was fetched and is not committed; 0 if nothing waits, absent "
+    "if unknown.",
     (_TOPIC, _PARTITION),
 )
 RETENTION = Metric(
     "clerk_topic_retention_seconds",
     "gauge",
-    "retention.ms of an input topic when the worker started; absent if messages are kept for ever "
-    "or the worker may not read it (DescribeConfigs).",
+    "retention.ms of an input topic when the worker started; absent if endless or not readable "
+    "(DescribeConfigs).",
     (_TOPIC,),
 )
 
 RETRY_WAITING = Metric(
     "clerk_retry_waiting_records",
     "gauge",
-    "Unfinished records of a partition of the retry topic, as of the last fetch; they are not lag.",
+    "Unfinished records of the retry topic, as of the last fetch; they are not lag.",
     (_TOPIC, _PARTITION),
 )
 RETRY_DUE = Metric(
     "clerk_retry_due_timestamp_seconds",
     "gauge",
-    "Unix time at which the first of this worker's waiting records is due; absent if none waits.",
+    "Unix time at which this worker's next waiting record is due; absent if none waits.",
 )
 
 # The group, Kafka, the engine.
@@ -298,37 +294,36 @@ REBALANCES_TOTAL = Metric(
 DROPPED = Metric(
     "clerk_dropped_records_total",
     "counter",
-    "Records dropped because their partition was revoked or lost; its next owner processes them "
-    "again.",
+    "Records dropped because their partition was revoked or lost; its next owner repeats them.",
 )
 TRANSACTIONS_TOTAL = Metric(
     "clerk_transactions_total",
     "counter",
-    "Attempts to publish a batch, by result: committed, aborted (it will be retried) or unknown "
-    "(the commit was not answered). With at_least_once, attempts without a transaction.",
+    "Attempts to publish a batch: committed, aborted (it will be retried) or unknown (the commit "
+    "was not answered).",
     (MetricLabel("result", TRANSACTIONS),),
 )
 TRANSACTION_SECONDS = Metric(
     "clerk_transaction_seconds",
     "histogram",
-    "Duration of an attempt to publish a batch, with any result.",
+    "Duration of an attempt to publish a batch.",
     buckets=DURATIONS,
 )
 BACKPRESSURE = Metric(
     "clerk_backpressure_events_total",
     "counter",
-    "Times that partitions were paused because enough records were in flight, and resumed.",
+    "Times that partitions were paused or resumed for backpressure.",
     (MetricLabel("kind", PRESSURES),),
 )
 PROMPT_TOKENS = Metric(
     "clerk_prompt_tokens_total",
     "counter",
-    "Prompt tokens submitted to the engine, including cached ones and repeated attempts.",
+    "Prompt tokens submitted to the engine, cached ones and repeated attempts included.",
 )
 ENGINE_BUSY = Metric(
     "clerk_engine_busy_seconds_total",
     "counter",
-    "Wall time with at least one message in the engine; its rate is the engine's utilisation.",
+    "Wall time with a message in the engine; its rate is the engine's utilisation.",
 )
 
 _SIGNAL = MetricLabel("signal", get_args(Signal))
@@ -338,8 +333,7 @@ _SIGNAL = MetricLabel("signal", get_args(Signal))
 DRIFT_PSI = Metric(
     "clerk_drift_label_psi",
     "gauge",
-    "Population stability index of the labels in the last full window, against their shares of "
-    "the training data.",
+    "Population stability index of the last full window's labels, against the training data.",
 )
 DRIFT_SHIFT = Metric(
     "clerk_drift_label_shift",
@@ -350,8 +344,7 @@ DRIFT_SHIFT = Metric(
 DRIFT_OFF_LABEL = Metric(
     "clerk_drift_off_label_ratio",
     "gauge",
-    "Share of the messages in the last full window whose off-label mass exceeds the 95 % quantile "
-    "of validation.",
+    "Share of the last full window whose off-label mass exceeds the 95 % quantile of validation.",
 )
 DRIFT_THRESHOLD = Metric(
     "clerk_drift_threshold",
@@ -362,7 +355,7 @@ DRIFT_THRESHOLD = Metric(
 DRIFT_CONSECUTIVE = Metric(
     "clerk_drift_consecutive_windows",
     "gauge",
-    "Consecutive drifted windows up to the last full one; 0 when that one was stable.",
+    "Consecutive drifted windows up to the last full one.",
     (_SIGNAL,),
 )
 DRIFT_WINDOWS = Metric(
@@ -377,7 +370,7 @@ DRIFT_WINDOWS = Metric(
 ADAPTER_TRAFFIC = Metric(
     "clerk_adapter_traffic_ratio",
     "gauge",
-    "Current share of the traffic of an adapter, by role; a shadow's is in addition.",
+    "Share of the traffic of an adapter, by role; a shadow's is in addition.",
     (_ADAPTER, _ROLE),
 )
 ADAPTER_REFUSED = Metric(
@@ -389,7 +382,7 @@ ADAPTER_REFUSED = Metric(
 CANARY_STOPPED = Metric(
     "clerk_adapter_canary_stopped",
     "gauge",
-    "1 while this worker sends no messages to the store's canary because it performed worse.",
+    "1 while this worker has stopped the store's canary as worse.",
 )
 SWAPS_TOTAL = Metric(
     "clerk_adapter_swaps_total",
@@ -401,7 +394,7 @@ SWAPS_TOTAL = Metric(
 REFUSALS_TOTAL = Metric(
     "clerk_adapter_refusals_total",
     "counter",
-    "Adapters refused while the worker ran, in any role, by reason (docs/adapters.md).",
+    "Adapters refused, in any role, by reason (docs/adapters.md).",
     (MetricLabel("reason", REFUSALS),),
 )
 CANARY_STOPS = Metric(
@@ -413,22 +406,21 @@ CANARY_STOPS = Metric(
 SHADOW = Metric(
     "clerk_shadow_records_total",
     "counter",
-    "Records that the shadow adapter labelled too, by the committed label and whether the shadow "
-    "agrees.",
+    "Records that the shadow labelled too, by the committed label and whether the shadow agrees.",
     (_LABEL, MetricLabel("agrees", AGREES)),
 )
 SHADOW_DROPPED = Metric(
     "clerk_shadow_dropped_records_total",
     "counter",
-    "Records of the shadow's share without a label from it, by reason: busy (too many in flight), "
-    "late (no answer when the result was published), failed, no_label (the record is a dead "
-    "letter), not_published (the batch was retried without it).",
+    "Records of the shadow's share without a label from it: busy (too many in flight), late (no "
+    "answer when the result was published), failed, no_label (a dead letter), not_published (the "
+    "batch was retried without it).",
     (MetricLabel("reason", SHADOW_DROPS),),
 )
 LOAD_SECONDS = Metric(
     "clerk_adapter_load_seconds",
     "histogram",
-    "Time to verify, load and test an adapter while another one serves.",
+    "Time to load and test an adapter while another one serves.",
     buckets=LOAD_DURATIONS,
 )
 
@@ -437,20 +429,19 @@ LOAD_SECONDS = Metric(
 BUILD_INFO = Metric(
     "clerk_build_info",
     "gauge",
-    "1, with the version of the worker and of the Python that runs it.",
+    "1, with the version of the worker and of its Python.",
     (MetricLabel("version"), MetricLabel("python_version")),
 )
 CONFIG_INFO = Metric(
     "clerk_config_info",
     "gauge",
-    "1, with the worker's delivery guarantee, serving mode and base model.",
+    "1, with delivery guarantee, serving mode and base model.",
     (MetricLabel("delivery"), MetricLabel("serving"), MetricLabel("base")),
 )
 ADAPTER_INFO = Metric(
     "clerk_adapter_info",
     "gauge",
-    "1, with the main adapter's name, the first 12 characters of its digest, and the version of "
-    "its taxonomy.",
+    "1, with the main adapter's name, digest and taxonomy version.",
     (MetricLabel("name"), MetricLabel("adapter"), MetricLabel("taxonomy_version")),
 )
 READY = Metric("clerk_ready", "gauge", "1 while /readyz answers 200, else 0.")
