@@ -240,7 +240,7 @@ class Suggester:
         self._log = wanted.data / "suggest.log"
         # Not imported: programs share files, and the desk may be installed without the trainer.
         self._command = [
-            *(sys.executable, "-m", "trainer", "suggest", str(wanted.messages)),
+            *(sys.executable, "-m", "desk.leash", "trainer", "suggest", str(wanted.messages)),
             *("--taxonomy", str(wanted.taxonomy), "--labelled", str(wanted.out)),
             *("--out", str(self._suggestions), "--message-column", message_column),
         ]
@@ -254,6 +254,7 @@ class Suggester:
         if self._process is not None:
             code = self._process.poll()
             if code is not None:
+                self._process.communicate()  # closes the pipe
                 self._process = None
                 self._take(code)
             return 0
@@ -264,7 +265,7 @@ class Suggester:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # desk.leash ends the process when this is closed
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the desk, which then ends it
@@ -277,7 +278,7 @@ class Suggester:
         """End the process. Nobody calls ``run_once`` any more."""
         if (process := self._process) is not None:
             process.terminate()
-            process.wait()
+            process.communicate()
 
     def _take(self, code: int) -> None:
         why = self._problem() if code else self._apply()
