@@ -159,9 +159,10 @@ def overview(desk: Desk) -> Overview:
     with desk.database.read() as tx:
         oldest_ms = counts.oldest_waiting_ms(tx)
         reading = tuple(offsets.progress(tx))
+        by_state = counts.by_state(tx)
         return Overview(
-            items=counts.by_state(tx),
-            disputes=counts.open_disputes(tx),
+            items=by_state,
+            disputes=by_state.get("dispute", 0),
             oldest_waiting_s=None if oldest_ms is None else (now_ms - oldest_ms) / 1000,
             reading=reading,
             lag=sum(each.lag for each in reading),

@@ -303,7 +303,7 @@ def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Disp
     with desk.database.write() as tx:
         item = claims.held_dispute(tx, person.id, now_ms, item_id)
         if item is None:
-            waiting = decisions.disputes(person.id, now_ms, item_id)
+            waiting = decisions.disputes(person.id, item_id)
             item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
         return None if item is None else _dispute(tx, desk, person, item)
 
@@ -322,7 +322,7 @@ def is_dispute_waiting(desk: Desk, person: Person) -> bool:
     require(person, "adjudicator")
     now_ms = desk.clock()
     with desk.database.read() as tx:
-        return claims.is_dispute_free(tx, person.id, now_ms, decisions.disputes(person.id, now_ms))
+        return claims.is_dispute_free(tx, person.id, now_ms, decisions.disputes(person.id))
 
 
 def is_disputed(desk: Desk, item_id: int) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from desk.store.database import Tx
-from desk.store.tables import adjudications, decisions, facets, items, traffic
+from desk.store.tables import decisions, facets, items, traffic
 
 _WAITS = items.c.state.in_(("open", "second"))
 
@@ -170,12 +170,6 @@ def oldest_waiting_ms(tx: Tx) -> int | None:
     )
     oldest: int | None = tx.execute(query).scalar_one()
     return oldest
-
-
-def open_disputes(tx: Tx) -> int:
-    """Return how many items wait for an adjudicator."""
-    query = sa.select(sa.func.count()).where(adjudications.c.closed_ms.is_(None))
-    return int(tx.execute(query.select_from(adjudications)).scalar_one())
 
 
 def audited(tx: Tx, since_ms: int) -> list[Audited]:

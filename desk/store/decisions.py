@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from desk.core.items import DecisionKind, Opinion, State, state_of
 from desk.errors import Refused
 from desk.store.database import Tx
-from desk.store.tables import adjudications, decisions, items
+from desk.store.tables import decisions, items
 from desk.store.types import DECIDED, Decided, Item, read_row
 
 SENT_BEFORE = "this form was sent before, for another message: reload the page and decide again"
@@ -44,9 +44,6 @@ _ON_ITEM = (
     .order_by(decisions.c.id)
 )
 _SETTLE = items.update().where(items.c.id == sa.bindparam("item"))
-_DISPUTED = (adjudications.c.item_id == sa.bindparam("item"), adjudications.c.closed_ms.is_(None))
-_DISPUTE = sa.select(adjudications.c.id).where(*_DISPUTED)
-_CLOSE_DISPUTE = adjudications.update().where(*_DISPUTED)
 
 
 def by_request(tx: Tx, request_id: str) -> Decided | None:
@@ -114,11 +111,10 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[State, Decided | None]:
             "outcome_taxonomy_digest": holds.taxonomy_digest,
         }
     tx.execute(_SETTLE, {"item": item.id, "state": state, **values})
-    _keep_dispute(tx, item.id, state, flagged=flagged, holds=holds, now_ms=now_ms)
     return state, holds
 
 
-def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Select[Any]:
+def disputes(person_id: int, item_id: int | None = None) -> sa.Select[Any]:
     """Return a query of the ids of disputed items, or of one item, oldest first.
 
     Items on which the person has given an opinion are left out: nobody settles their own dispute.
@@ -127,7 +123,7 @@ def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Sele
     mine = (
         sa.select(decisions.c.id)
         .where(
-            decisions.c.item_id == adjudications.c.item_id,
+            decisions.c.item_id == items.c.id,
             decisions.c.person_id == person_id,
             decisions.c.kind.in_(("label", "none")),
             decisions.c.undone_ms.is_(None),
@@ -135,12 +131,12 @@ def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Sele
         .exists()
     )
     query = (
-        sa.select(adjudications.c.item_id)
-        .where(adjudications.c.closed_ms.is_(None), ~mine, adjudications.c.opened_ms <= now_ms)
-        .order_by(adjudications.c.opened_ms, adjudications.c.id)
+        sa.select(items.c.id)
+        .where(items.c.state == "dispute", ~mine)
+        .order_by(items.c.received_ms, items.c.id)
         .limit(20)
     )
-    return query if item_id is None else query.where(adjudications.c.item_id == item_id)
+    return query if item_id is None else query.where(items.c.id == item_id)
 
 
 def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:
@@ -210,16 +206,3 @@ def work_since(tx: Tx, since_ms: int) -> Mapping[int, Work]:
         )
         for person, each in seconds.items()
     }
-
-
-def _keep_dispute(
-    tx: Tx, item_id: int, state: State, *, flagged: bool, holds: Decided | None, now_ms: int
-) -> None:
-    """Open or close the item's dispute as its state says."""
-    there = tx.execute(_DISPUTE, {"item": item_id}).first() is not None
-    if state == "dispute" and not there:
-        reason = "flag" if flagged else "disagreement"
-        tx.execute(adjudications.insert().values(item_id=item_id, reason=reason, opened_ms=now_ms))
-    elif state != "dispute" and there:
-        closed = {"closed_ms": now_ms, "decision_id": holds.id if holds is not None else None}
-        tx.execute(_CLOSE_DISPUTE, {"item": item_id, **closed})

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from desk.core.export import ExportOpinion, ExportRow
 from desk.core.items import TaxonomyChange
 from desk.store.database import Tx
-from desk.store.tables import adjudications, batches, decisions, items, people, tasks, texts
+from desk.store.tables import batches, decisions, items, people, tasks, texts
 
 _PAGE = 500
 
@@ -211,6 +211,4 @@ def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> list[int]:
         held = sa.and_(decisions.c.item_id.in_(some), decisions.c.undone_ms.is_(None))
         tx.execute(decisions.update().where(held).values(undone_ms=now_ms))
         tx.execute(items.update().where(items.c.id.in_(some)).values(state="open", **nothing))
-        open_ = sa.and_(adjudications.c.item_id.in_(some), adjudications.c.closed_ms.is_(None))
-        tx.execute(adjudications.update().where(open_).values(closed_ms=now_ms))
     return ids

@@ -23,7 +23,7 @@ from desk.store.migrate import check_version, migrate, newest_version
 from desk.store.tables import metadata
 from tests.support.desk_databases import NewDatabase
 
-_FIRST_SCHEMA = "15b65f968f419253fa275f7d4c5db48a228af0e2269dd683262d3b08e4bf4c31"
+_FIRST_SCHEMA = "5261197fdd631330878b79319494e61e2b25991663d3a77cad07f54f2dcd1ac2"
 
 _LATER = """
 import sqlalchemy as sa

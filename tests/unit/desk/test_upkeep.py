@@ -12,7 +12,7 @@ import pytest
 
 from desk.core.items import Queue
 from desk.errors import SettingsError
-from desk.service import browsing, circle, reviewing, upkeep
+from desk.service import browsing, circle, queues, reviewing, upkeep
 from desk.service.context import open_desk
 from desk.store import items, outbox
 from tests.support.desk_world import DeskWorld
@@ -58,6 +58,18 @@ def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
     found = browsing.search(world.desk, ann, "kettle")
     assert [each.task.item_id for each in found] == [new.id]
     assert world.item(first.id).message_sha256 is not None
+
+
+def test_a_dispute_whose_message_is_deleted_waits_no_longer(world: DeskWorld) -> None:
+    item = world.add()
+    ann, eve = world.person("ann"), world.person("eve", "adjudicator")
+    assert world.next(ann).item_id == item.id
+    reviewing.flag(world.desk, ann, item.id, request_id="flag")
+    assert reviewing.is_dispute_waiting(world.desk, eve)
+    world.clock.move(91 * DAY_S)
+    assert upkeep.apply_retention(world.desk, 90) == 1
+    assert queues.overview(world.desk).disputes == 0
+    assert not reviewing.is_dispute_waiting(world.desk, eve)
 
 
 def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
