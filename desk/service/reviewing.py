@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
 
 from desk.core.items import DecisionKind, Queue, State
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
@@ -22,6 +21,23 @@ MAX_SECONDS = 3600.0
 """A page that was on screen for longer was left open, not worked on."""
 
 _ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: ("dispute",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A person's decision on an item. ``label`` is None unless ``kind`` is "label". A skip leaves
+    the item to others; this person is asked again when nothing else is left for them. A flag asks
+    an adjudicator.
+
+    ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
+    long the item was on screen.
+    """
+
+    request_id: str
+    kind: DecisionKind
+    label: str | None = None
+    note: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,47 +150,6 @@ def release_item(desk: Desk, person: Person, item_id: int) -> None:
     """Give an item back, for others to decide."""
     with desk.database.write() as tx:
         claims.release(tx, item_id, person.id)
-
-
-def decide(
-    desk: Desk,
-    person: Person,
-    item_id: int,
-    label: str | None,
-    *,
-    request_id: str,
-    note: str = "",
-    seconds: float = 0.0,
-) -> Concluded:
-    """Give an item a label; None says that no label fits. Raises ClaimLost, Refused, NotAllowed."""
-    require(person, "reviewer")
-    said = Said.of_label(request_id, label, note, seconds)
-    return conclude(desk, person, item_id, said, final=False)
-
-
-def skip(
-    desk: Desk, person: Person, item_id: int, *, request_id: str, seconds: float = 0.0
-) -> Concluded:
-    """Leave an item to others; this person is asked again when nothing else is left for them.
-    Raises as ``decide``."""
-    require(person, "reviewer")
-    said = Said(request_id, "skip", seconds=seconds)
-    return conclude(desk, person, item_id, said, final=False)
-
-
-def flag(
-    desk: Desk,
-    person: Person,
-    item_id: int,
-    *,
-    request_id: str,
-    note: str = "",
-    seconds: float = 0.0,
-) -> Concluded:
-    """Ask an adjudicator to look at an item. Raises as ``decide``."""
-    require(person, "reviewer")
-    said = Said(request_id, "flag", note=note, seconds=seconds)
-    return conclude(desk, person, item_id, said, final=False)
 
 
 def undo(desk: Desk, person: Person) -> Task:
@@ -346,50 +321,12 @@ def _dispute(tx: Tx, desk: Desk, person: Person, item: Item) -> Dispute:
     return Dispute(_shown(tx, desk, person, item, show_machine=True), voices)
 
 
-def adjudicate(
-    desk: Desk,
-    person: Person,
-    item_id: int,
-    label: str | None,
-    *,
-    request_id: str,
-    note: str = "",
-    seconds: float = 0.0,
+def decide(
+    desk: Desk, person: Person, item_id: int, said: Said, *, final: bool = False
 ) -> Concluded:
-    """End a dispute with a label; None says that no label fits. Raises ClaimLost, Refused,
-    NotAllowed."""
-    require(person, "adjudicator")
-    said = Said.of_label(request_id, label, note, seconds)
-    return conclude(desk, person, item_id, said, final=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A person's decision on an item. ``label`` is None unless ``kind`` is "label".
-
-    ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
-    long the item was on screen.
-    """
-
-    request_id: str
-    kind: DecisionKind
-    label: str | None = None
-    note: str = ""
-    seconds: float = 0.0
-
-    @classmethod
-    def of_label(
-        cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
-    ) -> Self:
-        """Make a decision for a label; None says that no label fits."""
-        return cls(request_id, "none" if label is None else "label", label, note, seconds)
-
-
-def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool) -> Concluded:
-    """Store the decision of a person who holds an item. ``final``: as an adjudicator.
-
-    Raises ClaimLost, Refused.
-    """
+    """Store the decision of a person who holds an item. ``final``: as an adjudicator, which ends a
+    dispute. Raises ClaimLost, Refused, NotAllowed."""
+    require(person, "adjudicator" if final else "reviewer")
     with desk.database.write() as tx:
         return conclude_in(tx, desk, person, item_id, said, final=final)
 

@@ -61,7 +61,9 @@ def test_a_file_of_several_batches_makes_several_queues(world: DeskWorld) -> Non
     assert [task.text for task in found if task is not None] == ["A", "B"]
     everything = world.next(ann)
     assert everything.item_id == inbox.id
-    decided = reviewing.decide(world.desk, ann, inbox.id, "refund", request_id=world.request())
+    decided = reviewing.decide(
+        world.desk, ann, inbox.id, reviewing.Said(world.request(), "label", "refund")
+    )
     assert decided.state == "decided"
     assert reviewing.next_item(world.desk, ann, Queue()) is None
     assert queues.waiting(world.desk).all == 0
@@ -146,13 +148,15 @@ def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
     ann, bob, cy = world.person("ann"), world.person("bob"), world.person("cy", "adjudicator")
     first = decide_next(world, ann, batch, "refund")
     assert reviewing.undo(world.desk, ann).item_id == first
-    reviewing.decide(world.desk, ann, first, "refund", request_id=world.request())
+    reviewing.decide(world.desk, ann, first, reviewing.Said(world.request(), "label", "refund"))
     assert reviewing.next_item(world.desk, ann, Queue(batch_id=batch)) is None
     decide_next(world, bob, batch, "delivery")
     dispute = world.dispute(cy)
     assert dispute.task.asked is not None
     assert dispute.task.asked.given == "refund"
-    reviewing.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())
+    reviewing.decide(
+        world.desk, cy, first, reviewing.Said(world.request(), "label", "delivery"), final=True
+    )
     far = circle.all_progress(world.desk)[0].progress
     assert (far.decided, far.given, far.kept, far.followed) == (1, 1, 0, 1)
     assert (far.doubly, far.agreed) == (1, 0)

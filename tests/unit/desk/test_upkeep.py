@@ -64,7 +64,7 @@ def test_a_dispute_whose_message_is_deleted_waits_no_longer(world: DeskWorld) ->
     item = world.add()
     ann, eve = world.person("ann"), world.person("eve", "adjudicator")
     assert world.next(ann).item_id == item.id
-    reviewing.flag(world.desk, ann, item.id, request_id="flag")
+    reviewing.decide(world.desk, ann, item.id, reviewing.Said("flag", "flag"))
     assert reviewing.is_dispute_waiting(world.desk, eve)
     world.clock.move(91 * DAY_S)
     assert upkeep.apply_retention(world.desk, 90) == 1
@@ -168,7 +168,9 @@ def test_the_audit_sample_is_held_out_and_never_learned(world: DeskWorld, tmp_pa
     for queue in (Queue(), Queue(batch_id=1)):
         while (task := reviewing.next_item(world.desk, ann, queue)) is not None:
             request = world.request()
-            reviewing.decide(world.desk, ann, task.item_id, "refund", request_id=request)
+            reviewing.decide(
+                world.desk, ann, task.item_id, reviewing.Said(request, "label", "refund")
+            )
             world.clock.move(1)
     written = [
         upkeep.export(world.desk, tmp_path / project, project=project, by_message_id=True)
@@ -222,4 +224,4 @@ def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
     again = reviewing.next_item(desk, ann, Queue())
     assert again is not None
     assert again.item_id == 3
-    reviewing.decide(desk, ann, 3, "rest", request_id="again")
+    reviewing.decide(desk, ann, 3, reviewing.Said("again", "label", "rest"))

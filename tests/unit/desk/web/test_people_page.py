@@ -94,7 +94,13 @@ def test_pace_and_agreement_of_each_reviewer(world: DeskWorld, browser: NewBrows
         decide(bob, item.id, other, 10.0)
         if label != other:
             reviewing.next_dispute(world.desk, eve)
-            reviewing.adjudicate(world.desk, eve, item.id, "refund", request_id=world.request())
+            reviewing.decide(
+                world.desk,
+                eve,
+                item.id,
+                reviewing.Said(world.request(), "label", "refund"),
+                final=True,
+            )
     decide(ann, world.add().id, "refund", 60.0)
     decide(bob, world.add().id, "refund", 60.0)
     reviewing.undo(world.desk, bob)
