@@ -233,13 +233,13 @@ def suggest_taxonomy(
 def _facts(plan: Plan) -> dict[str, Any]:
     from trainer.teacher.prices import dollars
 
-    ahead = plan.forecast
+    asking, ahead = plan.asking, plan.forecast
     return {
-        "topics": len(plan.job.questions),
+        "topics": len(asking.job.questions),
         "open": ahead.open,
-        "price": plan.job.price.words,
-        "budget": None if plan.budget is None else dollars(plan.budget),
-        "spent": dollars(ahead.spent),
+        "price": asking.job.price.words,
+        "budget": None if asking.budget is None else dollars(asking.budget),
+        "spent": dollars(asking.spent),
         "expected": dollars(ahead.expected),
     }
 

@@ -125,9 +125,7 @@ def is_local(url: str) -> bool:
 class Teacher:
     """A model behind an OpenAI-compatible endpoint."""
 
-    def __init__(
-        self, url: str, model: str, key: str, *, answer_tokens: int, timeout_s: float = TIMEOUT_S
-    ) -> None:
+    def __init__(self, url: str, model: str, key: str, *, answer_tokens: int) -> None:
         """``answer_tokens`` is the most that an answer may have."""
         require("openai", "teacher", "clerk-trainer label")
         import openai
@@ -140,7 +138,7 @@ class Teacher:
         self._client: AsyncOpenAI = openai.AsyncOpenAI(
             api_key=key,
             base_url=url,
-            timeout=timeout_s,
+            timeout=TIMEOUT_S,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )

@@ -20,7 +20,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -222,36 +222,21 @@ class Ledger:
         """Write down how a request ended and, in the same transaction, what is decided about its
         message. A message is decided once: a second decision raises sqlite3.IntegrityError."""
         with self._transaction():
+            answer = None if ended.answer is None else ended.answer[:_ANSWER_CHARS]
+            now = {"id": request, "ended_at": rfc3339_now()}
             question, bound = self._db.execute(
-                "UPDATE request SET ended_at = ?, outcome = ?, cost = ?, prompt_tokens = ?,"
-                " answer_tokens = ?, status = ?, answered_by = ?, answer = ?, label = ?,"
-                " seconds = ?"
-                " WHERE id = ? AND outcome IS NULL RETURNING question, bound",
-                (
-                    rfc3339_now(),
-                    ended.outcome,
-                    ended.cost,
-                    ended.prompt_tokens,
-                    ended.answer_tokens,
-                    ended.status,
-                    ended.answered_by,
-                    None if ended.answer is None else ended.answer[:_ANSWER_CHARS],
-                    ended.label,
-                    ended.seconds,
-                    request,
-                ),
+                "UPDATE request SET ended_at = :ended_at, outcome = :outcome, cost = :cost,"
+                " seconds = :seconds, prompt_tokens = :prompt_tokens,"
+                " answer_tokens = :answer_tokens, status = :status, answered_by = :answered_by,"
+                " answer = :answer, label = :label"
+                " WHERE id = :id AND outcome IS NULL RETURNING question, bound",
+                asdict(ended) | now | {"answer": answer},
             ).fetchone()
             if decision is not None:
                 self._db.execute(
-                    "INSERT INTO decision VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        question,
-                        decision.outcome,
-                        decision.label,
-                        decision.votes,
-                        decision.asked,
-                        rfc3339_now(),
-                    ),
+                    "INSERT INTO decision (question, outcome, label, votes, asked, decided_at)"
+                    " VALUES (:question, :outcome, :label, :votes, :asked, :ended_at)",
+                    asdict(decision) | now | {"question": question},
                 )
         if ended.cost is not None:
             self._open -= bound
