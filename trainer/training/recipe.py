@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
-from trainer.model.bases import AUTO, describe_source, resolve_base
+from trainer.model.bases import AUTO, base_to_train, describe_source
 from trainer.tracking.session import TrackerName
 from worker.common.settings import SettingsLoader, read_toml, split_assignment
 
@@ -229,8 +229,7 @@ def make_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 def with_base(recipe: Recipe) -> Recipe:
     """Return the recipe with its base's directory, name and revision. Raises BadInput."""
-    base = resolve_base(recipe.base, recipe)
-    assert base is not None
+    base = base_to_train(recipe.base, recipe.kind, recipe.base_name)
     name, revision = describe_source(base)
     return recipe.model_copy(
         update={
