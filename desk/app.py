@@ -12,7 +12,7 @@ import structlog
 
 from desk import __version__
 from desk.auth.rules import ProviderConfig, check_provider, check_sign_in, is_loopback
-from desk.clock import Clock, now_ms
+from desk.clock import now_ms
 from desk.errors import ProviderUnavailable, ProviderWrong, SettingsError
 from desk.inbox import InboxReader, Sampling, TextFetcher
 from desk.outbox import OutboxPublisher, WebhookSender, make_post, read_key
@@ -83,7 +83,7 @@ def read_taxonomy(settings: Settings) -> Taxonomy:
         raise SettingsError(f"project.taxonomy: {error}") from error
 
 
-def open_settings_desk(settings: Settings, database: Database, clock: Clock = now_ms) -> Desk:
+def open_settings_desk(settings: Settings, database: Database) -> Desk:
     """Open the desk that the settings describe. Raises as ``open_desk``."""
     policy = Policy(
         claim_ms=int(settings.review.claim_s * 1000),
@@ -93,7 +93,7 @@ def open_settings_desk(settings: Settings, database: Database, clock: Clock = no
         audit_double_share=settings.review.audit_double_share,
     )
     taxonomy = read_taxonomy(settings)
-    return open_desk(database, taxonomy=taxonomy, policy=policy, clock=clock)
+    return open_desk(database, taxonomy=taxonomy, policy=policy)
 
 
 def settings_problems(settings: Settings) -> list[str]:
@@ -141,14 +141,14 @@ def web_options(settings: Settings) -> WebOptions:
     )
 
 
-def sign_in_provider(settings: Settings, clock: Clock = now_ms) -> Provider | None:
+def sign_in_provider(settings: Settings) -> Provider | None:
     """Return the OpenID provider, None for other sign-in methods. If it does not answer now, the
     desk starts anyway and asks again later. Raises SettingsError."""
     if settings.sign_in.method != "oidc":
         return None
     from desk.auth.provider import Provider
 
-    provider = Provider(provider_config(settings), clock)
+    provider = Provider(provider_config(settings), now_ms)
     try:
         provider.check()
     except ProviderUnavailable as error:

@@ -19,11 +19,6 @@ def current(desk: Desk) -> Guideline | None:
         return projects.current_guideline(tx)
 
 
-def for_label(guideline: Guideline | None, label: str) -> str:
-    """Return a version's section about a label, "" if there is none."""
-    return "" if guideline is None else section_for(guideline.body, label)
-
-
 def versions(desk: Desk) -> list[Guideline]:
     """Return all versions, newest first."""
     with desk.database.read() as tx:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from desk.errors import NotAllowed, Refused
-from desk.service.context import Desk, require
+from desk.service.context import Desk, require, require_unless_operator
 from desk.store import claims, people
+from desk.store.database import Tx
 from desk.store.decisions import Work, work_since
 from desk.store.types import Person, Role
 
@@ -54,9 +55,9 @@ def find(desk: Desk, person_id: int) -> Person:
         return people.get(tx, person_id)
 
 
-def everybody(desk: Desk, by: Person) -> list[Person]:
-    """Return all people. Raises NotAllowed."""
-    require(by, "owner")
+def everybody(desk: Desk, by: Person | None) -> list[Person]:
+    """Return all people. ``by`` is None for the command line. Raises NotAllowed."""
+    require_unless_operator(by, "owner")
     with desk.database.read() as tx:
         return people.everybody(tx)
 
@@ -165,8 +166,7 @@ def add_local(
 
     Raises Refused for a name that is taken or cannot be typed at sign-in, NotAllowed.
     """
-    if by is not None:
-        require(by, "owner")
+    require_unless_operator(by, "owner")
     # Sign-in strips the name that is typed.
     if not 0 < len(subject) <= MAX_NAME_CHARS or subject != subject.strip():
         raise Refused(f"a user name has 1 to {MAX_NAME_CHARS} characters, and no blanks around it")
@@ -188,9 +188,7 @@ def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = 
         require(by, "owner")
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        person = people.find(tx, subject)
-        if person is None:
-            raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
+        person = _named(tx, subject)
         people.set_password(tx, person.id, hashed, now_ms)
         # A person who knew the old password may still be signed in by it.
         people.end_sessions_of(tx, person.id)
@@ -201,18 +199,17 @@ def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = 
 def give_role(desk: Desk, subject: str, role: Role) -> None:
     """Give a person another role, as anyone who runs the desk. Raises Refused."""
     with desk.database.write() as tx:
-        person = people.find(tx, subject)
-        if person is None:
-            raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
+        person = _named(tx, subject)
         people.change(tx, person.id, role=role)
         detail = {"person": person.pseudonym, "role": role}
         people.log(tx, desk.clock(), None, "person.changed", detail=detail)
 
 
-def all_people(desk: Desk) -> list[Person]:
-    """Return everybody, for anyone who runs the desk."""
-    with desk.database.read() as tx:
-        return people.everybody(tx)
+def _named(tx: Tx, subject: str) -> Person:
+    person = people.find(tx, subject)
+    if person is None:
+        raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
+    return person
 
 
 def _digest(token: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from desk.core.items import DecisionKind, Queue, State
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.service import corrections
 from desk.service.context import Desk, may, require
-from desk.service.viewing import Earlier, Task, seen_how, task_for, text_for, to_task
+from desk.service.viewing import Earlier, Task, seen_how, text_for, to_task
 from desk.store import claims, decisions, items, people, projects
 from desk.store.database import Tx
 from desk.store.types import Decided, Item, Person
@@ -38,15 +38,6 @@ class Said:
     label: str | None = None
     note: str = ""
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Concluded:
-    """The result of a decision: its id, and the item's state."""
-
-    decision_id: int
-    item_id: int
-    state: State
 
 
 def next_item(
@@ -141,8 +132,7 @@ def _shown(tx: Tx, desk: Desk, person: Person, item: Item, *, show_machine: bool
     now_ms = desk.clock()
     how = seen_how(desk, person)
     people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-    until_ms = now_ms + desk.policy.claim_ms
-    task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=show_machine))
+    task = to_task(tx, desk, person, item, show_machine=show_machine)
     return replace(task, skipped=claims.has_skipped(tx, item.id, person.id))
 
 
@@ -184,7 +174,7 @@ def undo(desk: Desk, person: Person) -> Task:
             raise NothingToUndo("somebody else has this item on screen now")
         how = seen_how(desk, person)
         people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
-        task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+        task = to_task(tx, desk, person, item, show_machine=last.final)
         return replace(task, earlier=Earlier(last.kind, last.label, last.note))
 
 
@@ -219,7 +209,9 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
             raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
         for each in mine or final:
             decisions.take_back(tx, each.id, person.id, now_ms)
-        if item.blind or not mine:  # a flag, which makes it a dispute
+        # A flag makes it a dispute. Taking the decision back alone would show a blind item to one
+        # who may have seen the model's label since.
+        if item.blind or not mine:
             _add(tx, desk, item, person, flag_it, final=False)
         state, _ = decisions.settle(tx, item, now_ms)
         _publish(tx, desk, item, None, by=person, reason="reopened")
@@ -321,19 +313,17 @@ def _dispute(tx: Tx, desk: Desk, person: Person, item: Item) -> Dispute:
     return Dispute(_shown(tx, desk, person, item, show_machine=True), voices)
 
 
-def decide(
-    desk: Desk, person: Person, item_id: int, said: Said, *, final: bool = False
-) -> Concluded:
-    """Store the decision of a person who holds an item. ``final``: as an adjudicator, which ends a
-    dispute. Raises ClaimLost, Refused, NotAllowed."""
+def decide(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool = False) -> State:
+    """Store the decision of a person who holds an item, and return the item's state. ``final``: as
+    an adjudicator, which ends a dispute. Raises ClaimLost, Refused, NotAllowed."""
     require(person, "adjudicator" if final else "reviewer")
     with desk.database.write() as tx:
-        return conclude_in(tx, desk, person, item_id, said, final=final)
+        return decide_in(tx, desk, person, item_id, said, final=final)
 
 
-def conclude_in(
-    tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool
-) -> Concluded:
+def decide_in(
+    tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool = False
+) -> State:
     """Do the same in an open transaction: store the decision and the item's state, have the topic
     follow, and write a line to the log."""
     _check(desk, said)
@@ -344,39 +334,32 @@ def conclude_in(
     if earlier is not None:
         if item is None or (earlier.item_id, earlier.person_id) != (item.id, person.id):
             raise Refused(decisions.SENT_BEFORE)
-        return Concluded(earlier.id, earlier.item_id, item.state)
+        return item.state
     if item is None or item.state not in _ALLOWED[final]:
         raise ClaimLost("somebody else has decided this message meanwhile")
     # Not holds(): a pause longer than the claim loses no decision while nobody else took the item.
     if not claims.is_kept(tx, item_id, person.id):
         raise ClaimLost("another reviewer has this message now, or you gave it back by signing out")
-    made = _add(tx, desk, item, person, said, final=final)
+    _add(tx, desk, item, person, said, final=final)
     state, holds = decisions.settle(tx, item, now_ms)
     claims.release(tx, item_id)
     if holds is not None:
         _publish(tx, desk, item, holds, by=person, reason="no_label_fits")
     people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
-    return Concluded(made.id, item_id, state)
+    return state
 
 
-def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> Decided:
+def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> None:
     guideline = projects.current_guideline(tx)
-    return decisions.add(
-        tx,
-        item,
-        decisions.NewDecision(
-            request_id=said.request_id,
-            person_id=person.id,
-            kind=said.kind,
-            label=said.label,
-            note=said.note,
-            final=final,
-            taxonomy_digest=desk.taxonomy.digest,
-            guideline_version=guideline.version if guideline is not None else None,
-            seconds=min(max(said.seconds, 0.0), MAX_SECONDS),
-        ),
-        desk.clock(),
-    )
+    row = {
+        **asdict(said),
+        "seconds": min(max(said.seconds, 0.0), MAX_SECONDS),
+        "person_id": person.id,
+        "final": final,
+        "taxonomy_digest": desk.taxonomy.digest,
+        "guideline_version": guideline.version if guideline is not None else None,
+    }
+    decisions.add(tx, item, row, desk.clock())
 
 
 def _check(desk: Desk, said: Said) -> None:
@@ -386,6 +369,7 @@ def _check(desk: Desk, said: Said) -> None:
         raise Refused("there is no such label in this taxonomy")
     if len(said.note) > MAX_NOTE_CHARS:
         raise Refused(f"a note has {MAX_NOTE_CHARS} characters at most")
+    # Forms come from anywhere, and the id is kept in an index.
     if not 1 <= len(said.request_id) <= 100:
         raise Refused("a request needs an id of 1 to 100 characters")
 

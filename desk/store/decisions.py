@@ -6,13 +6,13 @@ import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from desk.core.items import DecisionKind, Opinion, State, state_of
+from desk.core.items import Opinion, State, state_of
 from desk.errors import Refused
 from desk.store.database import Tx
 from desk.store.tables import decisions, items
@@ -21,23 +21,8 @@ from desk.store.types import DECIDED, Decided, Item, read_row
 SENT_BEFORE = "this form was sent before, for another message: reload the page and decide again"
 
 
-@dataclass(frozen=True, slots=True)
-class NewDecision:
-    """A decision to store. ``final``: an adjudicator's, which settles the item."""
-
-    request_id: str
-    person_id: int
-    kind: DecisionKind
-    label: str | None
-    note: str
-    final: bool
-    taxonomy_digest: str
-    guideline_version: int | None
-    seconds: float
-
-
 _BY_REQUEST = sa.select(*DECIDED).where(decisions.c.request_id == sa.bindparam("request_id"))
-_ADD = decisions.insert().returning(*DECIDED)
+_ADD = decisions.insert()
 _ON_ITEM = (
     sa.select(*DECIDED)
     .where(decisions.c.item_id == sa.bindparam("item_id"), decisions.c.undone_ms.is_(None))
@@ -52,12 +37,12 @@ def by_request(tx: Tx, request_id: str) -> Decided | None:
     return None if row is None else read_row(Decided, row)
 
 
-def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
-    """Store a decision on a locked item. Raises Refused if another item's decision has this request
-    id."""
-    row = {**asdict(new), "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
+def add(tx: Tx, item: Item, row: Mapping[str, Any], now_ms: int) -> None:
+    """Store a decision on a locked item. ``row`` has the columns that the item does not say. Raises
+    Refused if another item's decision has this request id."""
+    given = {**row, "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
     try:
-        return read_row(Decided, tx.execute(_ADD, row).one())
+        tx.execute(_ADD, given)
     except IntegrityError:  # of two requests at once; the caller looks for an earlier one
         raise Refused(SENT_BEFORE) from None
 
@@ -131,6 +116,8 @@ def disputes(person_id: int, item_id: int | None = None) -> sa.Select[Any]:
         .exists()
     )
     query = (
+        # By the item's own state: a table of open disputes was tried, and kept those whose message
+        # had been deleted.
         sa.select(items.c.id)
         .where(items.c.state == "dispute", ~mine)
         .order_by(items.c.received_ms, items.c.id)

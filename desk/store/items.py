@@ -114,8 +114,12 @@ def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> dict[str, int]:
     return counts
 
 
-def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> None:
-    """Add counts of results by (day since 1970, label, adapter's digest, doubtful)."""
+Traffic = tuple[int, str, str, bool]
+"""What results are counted by: day since 1970, label, adapter's digest, doubtful."""
+
+
+def count_traffic(tx: Tx, seen: Mapping[Traffic, int]) -> None:
+    """Add counts of results."""
     kind: Any = sqlite if tx.dialect.name == "sqlite" else postgresql
     # Sorted, so that two processes lock the rows in the same order and never wait for each other.
     for (day, label, digest, doubtful), results in sorted(seen.items()):
@@ -197,6 +201,7 @@ def _replace(tx: Tx, replay: Replay, values: Mapping[str, Any]) -> bool:
     ).one()
     old = Replay(here.replay_id, here.replay_at, "") if here.replay_id is not None else None
     said = sa.select(decisions.c.id).where(decisions.c.item_id == here.id).limit(1)
+    # Who decided saw the earlier result, and the correction in the topic names it.
     if not supersedes(replay, old) or tx.execute(said).first() is not None:
         return False
     kept = ("origin", "blind", "sample_share", "opinions_wanted", "result_id")

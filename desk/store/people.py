@@ -90,8 +90,8 @@ def log(
     tx.execute(_LOG, {**line, "detail": dict(detail or {})})
 
 
-def log_entries(tx: Tx, *, before_id: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the newest entries of the log, or those before one: id, at_ms, pseudonym, action,
+def log_entries(tx: Tx, *, before_id: int | None = None) -> list[dict[str, Any]]:
+    """Return the newest 100 entries of the log, or those before one: id, at_ms, pseudonym, action,
     item_id, detail."""
     query = (
         sa.select(
@@ -104,7 +104,7 @@ def log_entries(tx: Tx, *, before_id: int | None = None, limit: int = 100) -> li
         )
         .outerjoin(people, people.c.id == audit_log.c.person_id)
         .order_by(audit_log.c.id.desc())
-        .limit(limit)
+        .limit(100)
     )
     if before_id is not None:
         query = query.where(audit_log.c.id < before_id)

@@ -154,7 +154,7 @@ def _values(
         "near": near,
         "guideline": newest,
         "guideline_label": label,
-        "guideline_part": guidelines.for_label(newest, label) if label else "",
+        "guideline_part": guidelines.section_for(newest.body, label) if newest and label else "",
         "fields": fields,
         "queue_name": queue_name(queue, task.asked.batch if task.asked is not None else ""),
         "left": f"{left:,} left" if left <= _MOST_LEFT else f"more than {_MOST_LEFT:,} left",

@@ -230,13 +230,7 @@ class Chaos:
     def adjudicate(self, person: Person) -> None:
         if (dispute := reviewing.next_dispute(self._world.desk, person)) is not None:
             item_id, request, label = dispute.task.item_id, self._world.request(), self._label()
-            reviewing.decide(
-                self._world.desk,
-                person,
-                item_id,
-                reviewing.Said(request, label),
-                final=True,
-            )
+            reviewing.decide(self._world.desk, person, item_id, said(request, label), final=True)
 
     def publish(self, _: Person) -> None:
         self._topic.records()

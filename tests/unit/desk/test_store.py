@@ -55,16 +55,13 @@ def test_the_first_migration_makes_the_same_tables_for_everybody() -> None:
     made = hashlib.sha256()
     for dialect in (sqlite.dialect(), postgresql.dialect()):  # type: ignore[no-untyped-call]
         for table in metadata.sorted_tables:
-            for part in (CreateTable(table), *map(CreateIndex, sorted_indexes(table))):
-                made.update(str(part.compile(dialect=dialect)).encode())
+            made.update(str(CreateTable(table).compile(dialect=dialect)).encode())
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                made.update(str(CreateIndex(index).compile(dialect=dialect)).encode())
     assert made.hexdigest() == _FIRST_SCHEMA, (
         "desk.store.tables has changed. Before the first release: set _FIRST_SCHEMA to this "
         "digest. After it: copy the released tables into m0001_initial.py, and add a migration."
     )
-
-
-def sorted_indexes(table: sa.Table) -> list[sa.Index]:
-    return sorted(table.indexes, key=lambda index: str(index.name))
 
 
 def test_a_database_of_the_version_before_is_upgraded(
