@@ -103,6 +103,7 @@ def settings_problems(settings: Settings) -> list[str]:
         lambda: read_taxonomy(settings),
         lambda: web_options(settings),
         lambda: open_database(settings).close(),
+        # With any installation: its name is in the database.
         lambda: kafka_config(settings, "x"),
         lambda: webhook_key(settings.webhook) if settings.webhook.url else None,
     )
@@ -254,6 +255,7 @@ def inbox_work(
     )
     layout = InputFormat(records.format, records.text_fields, records.id_field)
     fetcher = TextFetcher(desk.database, found, layout, desk.clock)
+    # No pause between the turns: polling itself waits for records.
     return BackgroundWork(
         "inbox", lambda: reader.run_once() + fetcher.run_once(), reader.reset, idle_s=0.0
     )
@@ -296,6 +298,7 @@ def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
         purged = upkeep.apply_retention(desk, days)
         if purged:
             _log.info("retention.purged", items=purged)
+        # Nothing is left to do, however much it was: apply_retention goes on until it is done.
         return 0
 
     return BackgroundWork("retention", run_once, lambda: None, idle_s=_RETENTION_EVERY_S)

@@ -271,19 +271,19 @@ class TextFetcher:
             known = projects.known_digests(tx)
         if not wanted:
             return 0
-        places = {Place(each.topic, each.partition, each.offset): each for each in wanted}
+        places = {Place(*place): (item_id, digest) for item_id, digest, place in wanted}
         found = self._source.fetch(list(places), _TIMEOUT_S)
         counts = {"here": 0, "expired": 0, "unreadable": 0}
         with self._database.write() as tx:
             for place, record in found.items():
-                each = places[place]
-                read = self._read(each.item_id, record)
+                item_id, digest = places[place]
+                read = self._read(item_id, record)
                 if isinstance(read, items.FoundText):
-                    state = "open" if each.taxonomy_digest in known else "held"
+                    state = "open" if digest in known else "held"
                     items.text_arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
                     counts["here"] += 1
                 else:
-                    items.text_missing(tx, each.item_id, read)
+                    items.text_missing(tx, item_id, read)
                     counts[read] += 1
         _log.info("inbox.texts", **counts, left=len(wanted) - len(found))
         return len(found)

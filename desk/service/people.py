@@ -120,13 +120,15 @@ def whose(desk: Desk, token: str, *, longest_ms: int, idle_ms: int) -> Person | 
     digest = _digest(token)
     with desk.database.read() as tx:
         found = people.find_session(tx, digest)
-        person = people.get(tx, found.person_id) if found is not None else None
-    if found is None or person is None or not person.active:
-        return None
-    if now_ms - found.created_ms >= longest_ms or now_ms - found.seen_ms >= idle_ms:
+        if found is None:
+            return None
+        person_id, created_ms, seen_ms = found
+        person = people.get(tx, person_id)
+    over = now_ms - created_ms >= longest_ms or now_ms - seen_ms >= idle_ms
+    if over or not person.active:
         return None
     # With a short idle time, one touch a minute could let a session end that is in use.
-    if now_ms - found.seen_ms >= min(_TOUCH_MS, idle_ms // 2):
+    if now_ms - seen_ms >= min(_TOUCH_MS, idle_ms // 2):
         with desk.database.write() as tx:
             people.touch_session(tx, digest, now_ms)
     return person

@@ -206,6 +206,7 @@ def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> list[int]:
     nothing: dict[str, Any] = dict.fromkeys(
         ("outcome", "outcome_label", "outcome_ms", "outcome_decision_id", "outcome_taxonomy_digest")
     )
+    # In parts: a statement takes a limited number of values (items._purge).
     for begin in range(0, len(ids), 500):
         some = ids[begin : begin + 500]
         held = sa.and_(decisions.c.item_id.in_(some), decisions.c.undone_ms.is_(None))

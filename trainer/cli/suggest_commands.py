@@ -108,12 +108,10 @@ def suggest(
             "out": str(out),
             "labelled": done.labelled,
             "suggestions": done.suggestions,
-            "seconds": round(done.seconds, 1),
         }
         none = "" if done.suggestions else " (two different labels are needed)"
         text = (
-            f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages"
-            f"{none}, in {done.seconds:,.1f} s"
+            f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages{none}"
         )
         show_text(result, text, as_json=as_json)
 

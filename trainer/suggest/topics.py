@@ -109,6 +109,7 @@ def _cluster(features: Matrix, topics: int) -> tuple[float, Ints, Floats]:
     model = KMeans(topics, n_init=_TRIES, random_state=_SEED).fit(features)
     of = np.asarray(model.labels_, dtype=np.int64)
     part = np.random.default_rng(_SEED).permutation(len(of))[:_SAMPLE]
+    # The silhouette is not defined for one cluster, or with a cluster for each message.
     several = 1 < len(np.unique(of[part])) < len(part)
     found = silhouette_score(features[part], of[part]) if several else -1.0
     distance = np.linalg.norm(features - model.cluster_centers_[of], axis=1)

@@ -29,6 +29,7 @@ _MOST_TOKENS = 10**8  # a count above it is a mistake of the server's
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _REJECTED = frozenset({400, 413, 422})
 _RETRIED = frozenset({408, 409, 425, 429})
+# These come with status 429 as well, and no waiting helps.
 _EMPTY = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _WORD = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

@@ -63,7 +63,8 @@ CREATE TABLE decision (
     decided_at TEXT NOT NULL
 ) STRICT;
 """
-_APPLICATION_ID = 0x436C6B32  # "Clk2"
+# "Clk2", in the header of the file: another program's database is refused, not written to.
+_APPLICATION_ID = 0x436C6B32
 _ANSWER_CHARS = 500
 
 Outcome = Literal["label", "none", "invented", "refused", "rejected", "failed"]
@@ -191,7 +192,7 @@ class Ledger:
             " FROM request"
         ).fetchone()
         self._known, self._open = row
-        self._worst = 1000
+        self._worst = 1000  # in thousandths, so that all amounts stay whole numbers
         for cost, bound in self._db.execute("SELECT cost, bound FROM request WHERE cost > bound"):
             self._note_overrun(cost, bound)
 

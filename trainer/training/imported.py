@@ -182,6 +182,8 @@ def import_classifier(request: ImportRequest, console: Console) -> TrainingRecor
     draft.mkdir()
     try:
         (draft / TOKENIZER).write_bytes(model.tokenizer)
+        # Validation twice (as text, and as token ids), because they are two comparisons: what the
+        # tokenizer changes, and what the export does.
         asked = min(_MOST_COMPARED, len(opened.prompts))
         total = 2 * asked + len(opened.golden) + min(_MOST_COMPARED, len(request.messages))
         with make_bar(console, "asking the original", total) as on_done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ def _run_loop(training: Training, console: Console, until: float, tracking: Trac
         if time.monotonic() > until:
             raise OutOfTime
 
-    with StepLog(recipe.run, last_step=loop.state.step) as steps:
+    with closing(StepLog(recipe.run, last_step=loop.state.step)) as steps:
         loop.run(
             training.validator.validate,
             Progress(console),
