@@ -190,9 +190,11 @@ def export(
     from desk.service.upkeep import export as write
 
     with opened(config, sets) as desk:
-        done = write(desk, out, project=project, by_message_id=ids == "message")
-    print(f"{done.count} decisions: {done.decisions}, with their messages in {done.messages}")
-    for path in done.proposals:
+        count, (messages, decisions, *proposals) = write(
+            desk, out, project=project, by_message_id=ids == "message"
+        )
+    print(f"{count} decisions: {decisions}, with their messages in {messages}")
+    for path in proposals:
         print(f"decided proposal: {path}")
 
 

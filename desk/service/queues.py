@@ -14,7 +14,6 @@ from desk.store import counts, items, offsets, outbox, people
 from desk.store.counts import Made
 from desk.store.database import Tx
 from desk.store.offsets import Progress
-from desk.store.outbox import Backlog
 from desk.store.types import Person
 
 _EXCERPT_CHARS = 100
@@ -149,7 +148,8 @@ class Overview:
     oldest_waiting_s: float | None
     reading: tuple[Progress, ...]
     lag: int
-    backlog: Backlog
+    unpublished: int
+    unpublished_since_ms: int | None
     undelivered: int | None = None
 
 
@@ -160,12 +160,14 @@ def overview(desk: Desk) -> Overview:
         oldest_ms = counts.oldest_waiting_ms(tx)
         reading = tuple(offsets.progress(tx))
         by_state = counts.by_state(tx)
+        unpublished, since_ms = outbox.backlog(tx)
         return Overview(
             items=by_state,
             disputes=by_state.get("dispute", 0),
             oldest_waiting_s=None if oldest_ms is None else (now_ms - oldest_ms) / 1000,
             reading=reading,
             lag=sum(each.lag for each in reading),
-            backlog=outbox.backlog(tx),
+            unpublished=unpublished,
+            unpublished_since_ms=since_ms,
             undelivered=outbox.undelivered(tx),
         )

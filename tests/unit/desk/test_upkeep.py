@@ -124,9 +124,8 @@ def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> No
     ann = world.person("ann")
     world.decide(ann, "refund", note="=clear")
     world.decide(ann, None)
-    written = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
-    messages, decided = written.messages, written.decisions
-    assert written.count == 2
+    count, (messages, decided) = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
+    assert count == 2
     assert messages.stat().st_mode & 0o077 == 0
     rows = [json.loads(line) for line in messages.read_text("utf-8").splitlines()]
     known = world.desk.taxonomy.names
