@@ -279,6 +279,7 @@ def ask(desk: Desk, person: Person | None, advice_id: int, number: int) -> Loade
     with desk.database.read() as tx:
         given, _ = _finding(proposals.get_advice(tx, advice_id), number)
         shown = proposals.messages(tx, advice_id, number)
+    # By the task's id: a finding may name two copies of a message.
     asked: dict[str, Task] = {}
     for each in shown:
         with suppress(ValueError):  # a message whose text is empty, or was purged

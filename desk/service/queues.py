@@ -105,6 +105,7 @@ def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int
 def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
     """Return what a person has done since a time, with their newest 20 decisions. The log says
     whose messages they saw."""
+    # A transaction that writes, although it shows: the log says whose messages were seen.
     with desk.database.write() as tx:
         made = counts.made_since(tx, person.id, since_ms)
         newest = [_recent(tx, desk, person, each) for each in counts.newest_made(tx, person.id, 20)]

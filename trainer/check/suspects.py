@@ -389,6 +389,8 @@ def check_suspects(
     ``decided`` (examples,) are those with a reviewer's decision, whose labels count as right in the
     estimated share of wrong ones.
     """
+    # The queue says which labels are doubted, not how many are wrong: where the models are weak it
+    # holds far more.
     expected = wrong_share(out_of_fold.own, out_of_fold.probabilities, confirmed=decided)
     examples = len(out_of_fold.own)
     share = len(suspects) / examples

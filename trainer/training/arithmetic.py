@@ -78,6 +78,8 @@ def choose_bf16(
     planned = planned_bf16(recipe, compute)
     if planned is not None:
         return planned
+    # A trial, not the processor's flags: those were asked before, and a CPU with AVX-512 bf16 and
+    # without AMX was never used so.
     # A new trial could end the other way, and the checkpoint would be refused as another
     # training's.
     before = checkpoint_identity(recipe.run)

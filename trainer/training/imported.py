@@ -26,6 +26,7 @@ from trainer.artifacts.training import (
     BaseName,
     Difference,
     Imported,
+    OnnxFigures,
     ParameterCounts,
     TrainingRecord,
 )
@@ -428,11 +429,11 @@ def _calibrate(opened: _Opened, file: _File) -> Result:
     return Result({}, file.logits, inputs.outputs, truth, label_of, figures, calibrated)
 
 
-def _write(
-    opened: _Opened, compared: _Compared, results: Sequence[Result], started: float
-) -> TrainingRecord:
-    """Write the adapter, the validation scores, and last the record; return the record."""
-    recipe, inputs, model, result = opened.recipe, opened.inputs, opened.model, results[0]
+def _describe(
+    opened: _Opened, compared: _Compared, results: Sequence[Result]
+) -> tuple[Parts, tuple[OnnxFigures, ...]]:
+    """Return the manifest's parts that an import knows, and the figures of the files."""
+    recipe, inputs, model = opened.recipe, opened.inputs, opened.model
     files = compared.files
     whole = {file.precision: found for file, found in zip(files, results, strict=True)}.get("fp32")
     onnx = tuple(
@@ -465,6 +466,15 @@ def _write(
             "imported": {"form": imported.form, "learnt": "unknown", "unseen": imported.unseen},
         },
     )
+    return parts, onnx
+
+
+def _write(
+    opened: _Opened, compared: _Compared, results: Sequence[Result], started: float
+) -> TrainingRecord:
+    """Write the adapter, the validation scores, and last the record; return the record."""
+    recipe, inputs, model, result = opened.recipe, opened.inputs, opened.model, results[0]
+    parts, onnx = _describe(opened, compared, results)
     manifest = write_rest(
         recipe,
         inputs,
@@ -502,7 +512,7 @@ def _write(
         memory=None,
         training_seconds=0.0,
         onnx=onnx,
-        imported=imported,
+        imported=compared.imported,
     )
 
 
