@@ -177,8 +177,8 @@ def test_the_audit_sample_is_held_out_and_never_learned(world: DeskWorld, tmp_pa
     ]
     new = make_version(
         base,
-        read_outcomes([each.decisions for each in written]),
-        read_new_messages([each.messages for each in written]),
+        read_outcomes([decisions for _, (_, decisions) in written]),
+        read_new_messages([messages for _, (messages, _) in written]),
         tmp_path / "new",
     )
     held = {each.message for each in open_holdout(new, purpose="test", subject="test")}
