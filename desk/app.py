@@ -12,7 +12,7 @@ import structlog
 
 from desk import __version__
 from desk.auth.rules import ProviderConfig, check_provider, check_sign_in, is_loopback
-from desk.clock import Clock, now_ms
+from desk.clock import now_ms
 from desk.errors import ProviderUnavailable, ProviderWrong, SettingsError
 from desk.inbox import InboxReader, Sampling, TextFetcher
 from desk.outbox import OutboxPublisher, WebhookSender, make_post, read_key
@@ -83,7 +83,7 @@ def read_taxonomy(settings: Settings) -> Taxonomy:
         raise SettingsError(f"project.taxonomy: {error}") from error
 
 
-def open_settings_desk(settings: Settings, database: Database, clock: Clock = now_ms) -> Desk:
+def open_settings_desk(settings: Settings, database: Database) -> Desk:
     """Open the desk that the settings describe. Raises as ``open_desk``."""
     policy = Policy(
         claim_ms=int(settings.review.claim_s * 1000),
@@ -93,7 +93,7 @@ def open_settings_desk(settings: Settings, database: Database, clock: Clock = no
         audit_double_share=settings.review.audit_double_share,
     )
     taxonomy = read_taxonomy(settings)
-    return open_desk(database, taxonomy=taxonomy, policy=policy, clock=clock)
+    return open_desk(database, taxonomy=taxonomy, policy=policy)
 
 
 def settings_problems(settings: Settings) -> list[str]:
@@ -103,6 +103,7 @@ def settings_problems(settings: Settings) -> list[str]:
         lambda: read_taxonomy(settings),
         lambda: web_options(settings),
         lambda: open_database(settings).close(),
+        # With any installation: its name is in the database.
         lambda: kafka_config(settings, "x"),
         lambda: webhook_key(settings.webhook) if settings.webhook.url else None,
     )
@@ -141,14 +142,14 @@ def web_options(settings: Settings) -> WebOptions:
     )
 
 
-def sign_in_provider(settings: Settings, clock: Clock = now_ms) -> Provider | None:
+def sign_in_provider(settings: Settings) -> Provider | None:
     """Return the OpenID provider, None for other sign-in methods. If it does not answer now, the
     desk starts anyway and asks again later. Raises SettingsError."""
     if settings.sign_in.method != "oidc":
         return None
     from desk.auth.provider import Provider
 
-    provider = Provider(provider_config(settings), clock)
+    provider = Provider(provider_config(settings), now_ms)
     try:
         provider.check()
     except ProviderUnavailable as error:
@@ -254,6 +255,7 @@ def inbox_work(
     )
     layout = InputFormat(records.format, records.text_fields, records.id_field)
     fetcher = TextFetcher(desk.database, found, layout, desk.clock)
+    # No pause between the turns: polling itself waits for records.
     return BackgroundWork(
         "inbox", lambda: reader.run_once() + fetcher.run_once(), reader.reset, idle_s=0.0
     )
@@ -296,6 +298,7 @@ def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
         purged = upkeep.apply_retention(desk, days)
         if purged:
             _log.info("retention.purged", items=purged)
+        # Nothing is left to do, however much it was: apply_retention goes on until it is done.
         return 0
 
     return BackgroundWork("retention", run_once, lambda: None, idle_s=_RETENTION_EVERY_S)

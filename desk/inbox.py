@@ -30,6 +30,7 @@ _log = structlog.get_logger("desk.inbox")
 
 DAY_MS = 86_400_000
 
+# New partitions are read after so long at most, and the lag on the pages is no older.
 _LOOK_AROUND_MS = 15_000
 
 _BATCH = 300
@@ -158,7 +159,8 @@ class InboxReader:
         """Store a batch: items, traffic counts, and offsets."""
         now_ms = self._clock()
         moved: dict[tuple[str, int], int] = {}
-        seen: list[Seen] = []
+        new: list[NewItem] = []
+        traffic: Counter[items.Traffic] = Counter()
         by_partition = sorted(records, key=lambda record: record.place)
         for (topic, number), group in groupby(
             by_partition, key=lambda record: (record.place.topic, record.place.partition)
@@ -167,10 +169,15 @@ class InboxReader:
             refused = 0
             for record in some:
                 try:
-                    seen.append(see(record, self._sampling))
+                    item, counted = see(record, self._sampling)
                 except RecordRefused as error:
                     refused += 1
                     _log.warning("inbox.refused", topic=topic, problem=error.problem)
+                    continue
+                if item is not None:
+                    new.append(item)
+                if counted is not None:
+                    traffic[counted] += 1
             moved[topic, number] = some[-1].place.offset + 1
             offsets.advance(
                 tx,
@@ -182,31 +189,16 @@ class InboxReader:
                 record_ms=some[-1].timestamp_ms,
                 refused=refused,
             )
-        added = items.add(tx, [each.item for each in seen if each.item is not None], now_ms)
-        first = (each for each in seen if each.first_run)
-        items.count_traffic(
-            tx,
-            Counter((each.day, each.label, each.adapter_digest, each.doubtful) for each in first),
-        )
+        added = items.add(tx, new, now_ms)
+        items.count_traffic(tx, traffic)
         if added["new"] or added["changed"]:
             _log.info("inbox.items", **added)
         return moved
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A result that was read, and its item; None if it needs no review."""
-
-    day: int
-    label: str
-    adapter_digest: str
-    doubtful: bool
-    first_run: bool
-    item: NewItem | None
-
-
-def see(record: Record, sampling: Sampling) -> Seen:
-    """Read a result. Raises RecordRefused for a record that is not a result.
+def see(record: Record, sampling: Sampling) -> tuple[NewItem | None, items.Traffic | None]:
+    """Return a result's item, None if it needs no review, and what it counts as in the traffic,
+    None for a replay's. Raises RecordRefused for a record that is not a result.
 
     The audit draw depends on the id alone, so that the sample is independent of the model.
     """
@@ -216,14 +208,10 @@ def see(record: Record, sampling: Sampling) -> Seen:
     item = None
     if audit or output.review.needed:
         item = _item(record, output, sampling, audit=audit, labelled_ms=labelled_ms)
-    return Seen(
-        day=labelled_ms // DAY_MS,
-        label=output.label,
-        adapter_digest=output.adapter.digest,
-        doubtful=output.review.needed,
-        first_run=output.replay is None,
-        item=item,
-    )
+    if output.replay is not None:
+        return item, None
+    day = labelled_ms // DAY_MS
+    return item, (day, output.label, output.adapter.digest, output.review.needed)
 
 
 def _item(
@@ -283,19 +271,19 @@ class TextFetcher:
             known = projects.known_digests(tx)
         if not wanted:
             return 0
-        places = {Place(each.topic, each.partition, each.offset): each for each in wanted}
+        places = {Place(*place): (item_id, digest) for item_id, digest, place in wanted}
         found = self._source.fetch(list(places), _TIMEOUT_S)
         counts = {"here": 0, "expired": 0, "unreadable": 0}
         with self._database.write() as tx:
             for place, record in found.items():
-                each = places[place]
-                read = self._read(each.item_id, record)
+                item_id, digest = places[place]
+                read = self._read(item_id, record)
                 if isinstance(read, items.FoundText):
-                    state = "open" if each.taxonomy_digest in known else "held"
+                    state = "open" if digest in known else "held"
                     items.text_arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
                     counts["here"] += 1
                 else:
-                    items.text_missing(tx, each.item_id, read)
+                    items.text_missing(tx, item_id, read)
                     counts[read] += 1
         _log.info("inbox.texts", **counts, left=len(wanted) - len(found))
         return len(found)

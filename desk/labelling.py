@@ -35,7 +35,8 @@ from worker.contract.exchange import PRIVATE, read_suggestions, read_text
 from worker.contract.taxonomy import Taxonomy
 
 SUGGEST_EVERY = 25
-"""Decisions after which suggestions are made again."""
+"""Decisions after which suggestions are made again: as many messages as ``clerk-trainer suggest``
+chooses together. Earlier, most of the new order would be the rest of the old one."""
 
 _LOOK_EVERY_S = 0.5
 _LONGEST_LINE = 10_000_000
@@ -175,6 +176,7 @@ def is_task_file(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             first = json.loads(file.readline(_LONGEST_LINE))
+    # A line of opening brackets is nested too deep for the parser.
     except (OSError, ValueError, RecursionError):
         return False  # reading it says what is wrong
     return isinstance(first, dict) and first.get("schema") == "tasks/1"
@@ -240,7 +242,7 @@ class Suggester:
         self._log = wanted.data / "suggest.log"
         # Not imported: programs share files, and the desk may be installed without the trainer.
         self._command = [
-            *(sys.executable, "-m", "trainer", "suggest", str(wanted.messages)),
+            *(sys.executable, "-m", "desk.leash", "trainer", "suggest", str(wanted.messages)),
             *("--taxonomy", str(wanted.taxonomy), "--labelled", str(wanted.out)),
             *("--out", str(self._suggestions), "--message-column", message_column),
         ]
@@ -254,17 +256,19 @@ class Suggester:
         if self._process is not None:
             code = self._process.poll()
             if code is not None:
+                self._process.communicate()  # closes the pipe
                 self._process = None
                 self._take(code)
             return 0
         decided = labelling.count_labelled(self._desk, self._batch_id)
         if decided < self._at:
             return 0
+        # The process reads the labels from the file, not from the database: programs share files.
         labelling.write_labelled(self._desk, self._batch_id, self._out)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # desk.leash ends the process when this is closed
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the desk, which then ends it
@@ -277,10 +281,11 @@ class Suggester:
         """End the process. Nobody calls ``run_once`` any more."""
         if (process := self._process) is not None:
             process.terminate()
-            process.wait()
+            process.communicate()
 
     def _take(self, code: int) -> None:
         why = self._problem() if code else self._apply()
+        # Once, not after every 25 decisions: without the trainer each run fails alike.
         if why and why != self._failed:
             self._say(f"No suggestions: {why}. Labelling goes on without them.")
         self._failed = why

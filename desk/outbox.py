@@ -77,7 +77,8 @@ class OutboxPublisher:
         """
         if not self._started:
             self._settle()
-        self._started = False  # until this turn has come to its end
+        # Until this turn has come to its end: after any error the next one settles first.
+        self._started = False
         with self._database.write() as tx:
             outbox.give_sequence(tx, self._clock(), self._batch)
             records = [Outgoing(*row) for row in outbox.pending(tx, self._batch)]

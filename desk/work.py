@@ -17,6 +17,7 @@ from worker.common.errors import format_private
 
 _log = structlog.get_logger("desk.work")
 
+# For so long nobody does a replica's work after it was killed. One that stops gives its leases up.
 LEASE_MS = 30_000
 _LONGEST_WAIT_S = 10.0
 
@@ -75,6 +76,9 @@ class Shift:
         try:
             while not self._stopping.wait(wait_s):
                 try:
+                    # Half of the lease is left for the turn that begins now. After a longer turn
+                    # another replica may work too, and is stopped by the offsets in the database,
+                    # or stops this one (Superseded).
                     if self._clock() > held_until - LEASE_MS // 2:
                         held_until = self._hold(work)
                     if not held_until:
@@ -86,6 +90,7 @@ class Shift:
                 except TryAgain as error:
                     failed += 1
                     wait_s = min(_LONGEST_WAIT_S, 0.2 * 2 ** min(failed, 8))
+                    # Asked for again: the database may have been away for longer than the lease.
                     held_until = 0
                     _log.warning("work.again", work=work.name, wait_s=wait_s, reason=str(error))
                     work.reset()

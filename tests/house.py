@@ -214,7 +214,9 @@ def _decision(files: set[str], folder: Path) -> None:
         person, item = world.person("ann"), world.add()
         with _traced(files):
             task = reviewing.next_item(world.desk, person, Queue())
-            reviewing.decide(world.desk, person, item.id, "refund", request_id=world.request())
+            reviewing.decide(
+                world.desk, person, item.id, reviewing.Said(world.request(), "label", "refund")
+            )
         assert task is not None
         assert task.item_id == item.id
         database.close()

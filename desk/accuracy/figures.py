@@ -108,7 +108,6 @@ class Agreement:
 class AccuracyFigures:
     """The figures of the accuracy page. ``adapter_names`` are by digest."""
 
-    at_ms: int
     measured: Measured
     waiting: tuple[Waiting, ...]
     cost: Cost
@@ -133,7 +132,6 @@ def accuracy_figures(desk: Desk) -> AccuracyFigures:
         names = counts.adapter_names(tx, since_ms)
         doubled = decisions.double_decided(tx, since_ms)
     return AccuracyFigures(
-        at_ms=now_ms,
         measured=measure(sample, traffic, now_ms),
         waiting=waiting,
         cost=Cost(

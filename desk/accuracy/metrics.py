@@ -35,6 +35,9 @@ NAMES = (
 )
 """All metrics, in this order."""
 
+# The figures read the audit sample of 119 days, and Prometheus may ask every few seconds.
+_KEEP_MS = 60_000
+
 _OF = "of the last 28 days, from the audit sample, weighted to all results and corrected"
 
 
@@ -44,12 +47,9 @@ class AccuracyMetrics(Collector):
     A figure without decisions has no series. While the database is unavailable none has.
     """
 
-    def __init__(
-        self, read: Callable[[], AccuracyFigures], clock: Clock, *, keep_ms: int = 60_000
-    ) -> None:
+    def __init__(self, read: Callable[[], AccuracyFigures], clock: Clock) -> None:
         self._read = read
         self._clock = clock
-        self._keep_ms = keep_ms
         self._lock = threading.Lock()
         self._last: AccuracyFigures | None = None
         self._read_ms = 0
@@ -63,7 +63,7 @@ class AccuracyMetrics(Collector):
         with self._lock:
             # Within the lock: two scrapes at once would both read the audit sample of 119 days.
             now_ms = self._clock()
-            if self._last is None or now_ms - self._read_ms >= self._keep_ms:
+            if self._last is None or now_ms - self._read_ms >= _KEEP_MS:
                 try:
                     self._last, self._read_ms = self._read(), now_ms
                 except TryAgain as error:

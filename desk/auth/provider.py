@@ -86,7 +86,7 @@ class Provider:
     def begin(self, secret: str) -> str:
         """Return the address to send a browser to that keeps this secret. Raises
         ProviderUnavailable, ProviderWrong."""
-        endpoint = _endpoint(self._ask(), "authorization_endpoint")
+        endpoint = _endpoint(self._ask().metadata, "authorization_endpoint")
         state, nonce, verifier = (_derive(secret, use) for use in ("state", "nonce", "verifier"))
         return self._client.authorization_url(endpoint, state=state, nonce=nonce, verifier=verifier)
 
@@ -128,7 +128,7 @@ class Provider:
     def _redeem(self, secret: str, code: str) -> SignedIn:
         known, config = self._ask(), self.config
         tokens = self._client.exchange(
-            _endpoint(known, "token_endpoint"),
+            _endpoint(known.metadata, "token_endpoint"),
             _client_authentication(known.metadata, config),
             code=code,
             verifier=_derive(secret, "verifier"),
@@ -227,10 +227,9 @@ class Provider:
                 f"{url}: its issuer is {metadata.get('issuer')!r}, and oidc.issuer is {issuer!r}: "
                 "set oidc.issuer to exactly the provider's"
             )
-        known = _Known(now_ms, metadata, None)
         for name in ("authorization_endpoint", "token_endpoint"):
-            _endpoint(known, name)
-        keys = read_keys(self._client.get(_endpoint(known, "jwks_uri")))
+            _endpoint(metadata, name)
+        keys = read_keys(self._client.get(_endpoint(metadata, "jwks_uri")))
         return _Known(now_ms, metadata, keys)
 
     def _new_keys(self, before: _Known) -> Any:
@@ -250,8 +249,8 @@ def _derive(secret: str, use: str) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _endpoint(known: _Known, name: str) -> str:
-    endpoint = known.metadata.get(name)
+def _endpoint(metadata: Mapping[str, Any], name: str) -> str:
+    endpoint = metadata.get(name)
     if not is_safe_url(endpoint):
         raise ProviderWrong(f"the provider's {name} is {endpoint!r}, which is not an https address")
     return str(endpoint)

@@ -180,7 +180,8 @@ def read_claim(claims: Mapping[str, Any], path: str) -> Any:
 def read_role(config: ProviderConfig, claims: Mapping[str, Any]) -> RoleName | None:
     """Return the highest role in the claims, None if they hold none."""
     given = read_claim(claims, config.role_claim)
-    values = {given} if isinstance(given, str) else set(filter(_is_text, _listed(given)))
+    listed = given if isinstance(given, list) else [given]
+    values = {each for each in listed if isinstance(each, str)}
     return next(
         (role for role in _HIGHEST_FIRST if values.intersection(config.roles.get(role, ()))), None
     )
@@ -193,11 +194,3 @@ def read_name(config: ProviderConfig, claims: Mapping[str, Any]) -> str:
         if isinstance(value, str) and value.strip():
             return value.strip()[:200]
     return ""
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -163,7 +163,9 @@ def list_proposals(config: Config = None, sets: Sets = None) -> None:
 @proposal_app.command("decide")
 def decide(
     id_: Id,
-    answer: Annotated[str, typer.Argument(metavar="yes|no", help="Publish it as a canary?")],
+    answer: Annotated[
+        Literal["yes", "no"], typer.Argument(metavar="yes|no", help="Publish it as a canary?")
+    ],
     note: Annotated[
         str, typer.Option("--note", metavar="TEXT", help="The reason, kept with the answer.")
     ] = "",
@@ -176,8 +178,6 @@ def decide(
     """
     from desk.service import circle
 
-    if answer not in {"yes", "no"}:
-        raise SettingsError(f"{answer} is not an answer: use yes or no")
     with opened(config, sets) as desk:
         ids = [each.proposal.id for each in circle.all_proposals(desk)]
         found = [each for each in ids if each.startswith(id_)]

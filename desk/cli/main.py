@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -19,9 +19,6 @@ from desk.errors import (
     TryAgain,
 )
 from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, run_program
-
-if TYPE_CHECKING:
-    from desk.store.types import Role
 
 _EPILOG = """
 Settings come from defaults, a TOML file, `CLERK_DESK_*` environment variables and flags; later ones
@@ -166,10 +163,8 @@ def check_config(config: Config = None, sets: Sets = None) -> None:
 def export(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")],
     ids: Annotated[
-        str,
+        Literal["message", "result"],
         typer.Option(
-            "--ids",
-            metavar="message|result",
             help="Whether ids are the senders' or the results', which every message has.",
         ),
     ] = "message",
@@ -194,12 +189,12 @@ def export(
     """
     from desk.service.upkeep import export as write
 
-    if ids not in {"message", "result"}:
-        raise SettingsError(f"--ids {ids}: use message or result")
     with opened(config, sets) as desk:
-        done = write(desk, out, project=project, by_message_id=ids == "message")
-    print(f"{done.count} decisions: {done.decisions}, with their messages in {done.messages}")
-    for path in done.proposals:
+        count, (messages, decisions, *proposals) = write(
+            desk, out, project=project, by_message_id=ids == "message"
+        )
+    print(f"{count} decisions: {decisions}, with their messages in {messages}")
+    for path in proposals:
         print(f"decided proposal: {path}")
 
 
@@ -307,22 +302,24 @@ def taxonomy(
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user name.")]
-RoleFlag = Annotated[
-    str, typer.Option("--role", metavar="ROLE", help="reviewer, adjudicator or owner.")
-]
+RoleName = Literal["reviewer", "adjudicator", "owner"]
 
 
 @people_app.command()
-def add(name: Name, role: RoleFlag = "reviewer", config: Config = None, sets: Sets = None) -> None:
+def add(
+    name: Name,
+    role: Annotated[RoleName, typer.Option(help="The user's role.")] = "reviewer",
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
     """Add a user with a password (sign_in.method = local), from a prompt or a pipe.
 
     Example: clerk-desk people add ada --role owner -c config/desk.toml
     """
     from desk.service.people import add_local
 
-    checked = _role(role)
     with opened(config, sets) as desk:
-        person = add_local(desk, name, name, checked, _hashed())
+        person = add_local(desk, name, name, role, _hashed())
     print(f"{name} may sign in as {role}; in corrections: {person.pseudonym}")
 
 
@@ -342,7 +339,7 @@ def password(name: Name, config: Config = None, sets: Sets = None) -> None:
 @people_app.command()
 def role(
     name: Name,
-    new: Annotated[str, typer.Argument(metavar="ROLE", help="reviewer, adjudicator or owner.")],
+    new: Annotated[RoleName, typer.Argument(metavar="ROLE", help="reviewer, adjudicator, owner.")],
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -352,27 +349,20 @@ def role(
     """
     from desk.service.people import give_role
 
-    checked = _role(new)
     with opened(config, sets) as desk:
-        give_role(desk, name, checked)
+        give_role(desk, name, new)
     print(f"{name} is {new}")
 
 
 @people_app.command("list")
 def list_all(config: Config = None, sets: Sets = None) -> None:
     """List all users: name, role, pseudonym in records, and whether the account is closed."""
-    from desk.service.people import all_people
+    from desk.service.people import everybody
 
     with opened(config, sets) as desk:
-        for person in all_people(desk):
+        for person in everybody(desk, None):
             state = "" if person.active else "\tclosed"
             print(f"{person.subject}\t{person.role}\t{person.pseudonym}{state}")
-
-
-def _role(given: str) -> Role:
-    if given not in {"reviewer", "adjudicator", "owner"}:
-        raise SettingsError(f"{given} is not a role: use reviewer, adjudicator or owner")
-    return cast("Role", given)
 
 
 def _hashed() -> str:

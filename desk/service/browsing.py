@@ -9,8 +9,8 @@ from typing import Literal
 from desk.core.items import State
 from desk.errors import ClaimLost
 from desk.service.context import Desk, require
-from desk.service.reviewing import Concluded, Said, conclude_in, may_reopen
-from desk.service.viewing import Task, is_masked, seen_how, task_for, text_for, to_task
+from desk.service.reviewing import Said, decide_in, may_reopen
+from desk.service.viewing import Task, is_masked, seen_how, text_for, to_task
 from desk.store import browse, claims, items, people
 from desk.store.browse import Cluster, has_words
 from desk.store.database import Tx
@@ -100,15 +100,18 @@ def cluster(desk: Desk, person: Person, key: str) -> list[Task]:
 def held_cluster(desk: Desk, person: Person, key: str) -> list[Task]:
     """Return the items of a cluster that a person holds; nothing is claimed."""
     require(person, "reviewer")
-    now_ms = desk.clock()
-    how = seen_how(desk, person)
-    tasks = []
     with desk.database.write() as tx:
-        for hit in browse.members(tx, key):
-            if claims.holds(tx, hit.item.id, person.id, now_ms):
-                people.log(tx, now_ms, person.id, "item.seen", item_id=hit.item.id, detail=how)
-                tasks.append(task_for(desk, person, to_task(tx, hit.item, now_ms)))
-    return tasks
+        return _held(tx, desk, person, browse.members(tx, key))
+
+
+def _held(tx: Tx, desk: Desk, person: Person, hits: Sequence[browse.Hit]) -> list[Task]:
+    """Return those of these items that a person holds; the log says that they saw them."""
+    now_ms = desk.clock()
+    mine = [hit.item for hit in hits if claims.holds(tx, hit.item.id, person.id, now_ms)]
+    for item in mine:
+        how = seen_how(desk, person)
+        people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+    return [to_task(tx, desk, person, item) for item in mine]
 
 
 def is_cluster_waiting(desk: Desk, person: Person, key: str) -> bool:
@@ -133,7 +136,6 @@ def together(
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
-    how = seen_how(desk, person)
     tasks: list[Task] = []
     with desk.database.read() as tx:  # not in the transaction that claims: others would wait for it
         found = browse.search(tx, query, label=label, state="open", limit=_MASKED_LOOKED_AT)
@@ -145,9 +147,7 @@ def together(
                 continue
             if claim:
                 claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
-            if claims.holds(tx, hit.item.id, person.id, now_ms):
-                people.log(tx, now_ms, person.id, "item.seen", item_id=hit.item.id, detail=how)
-                tasks.append(task_for(desk, person, to_task(tx, hit.item, until_ms)))
+            tasks += _held(tx, desk, person, [hit])
             if len(tasks) >= MOST_TOGETHER:
                 break
     return tasks
@@ -161,28 +161,25 @@ def decide_cluster(
     *,
     request_id: str,
     seconds: float = 0.0,
-) -> list[Concluded]:
+) -> None:
     """Give one label to all these items, which the person holds; all or none. ``seconds`` is the
     time for all of them. Raises ClaimLost, Refused, NotAllowed."""
     require(person, "reviewer")
     each_s = seconds / max(1, len(item_ids))
     with desk.database.write() as tx:
-        done = []
         # Locked in the same order by everybody, so that there is no deadlock.
         for item_id in sorted(set(item_ids)):
             item = items.get(tx, item_id)
             if item is None or item.blind:
                 raise ClaimLost("an item of the audit sample is decided by itself")
             said = Said(f"{request_id}.{item_id}", "label", label, seconds=each_s)
-            done.append(conclude_in(tx, desk, person, item_id, said, final=False))
-        return done
+            decide_in(tx, desk, person, item_id, said)
 
 
 def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> SearchHit:
     item = hit.item
-    task = to_task(tx, item, None, show_machine=item.state == "decided", text=hit.text)
     return SearchHit(
-        task_for(desk, person, task),
+        to_task(tx, desk, person, item, show_machine=item.state == "decided", text=hit.text),
         item.state,
         item.outcome,
         item.outcome_label,

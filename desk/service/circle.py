@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from desk.core.items import Origin, is_drawn
 from desk.core.texts import band_keys, message_text, storable, storable_json
 from desk.errors import Refused
-from desk.service.context import Desk, require
+from desk.service.context import Desk, require, require_unless_operator
 from desk.service.reviewing import MAX_NOTE_CHARS
 from desk.service.uploads import MAX_BATCH_NAME
 from desk.service.viewing import seen_how, text_for
@@ -72,8 +72,7 @@ def load_task_file(
     errors. Loading a file again adds what an interrupted load left out. Raises Refused with the
     line at fault, NotAllowed.
     """
-    if person is not None:
-        require(person, "owner")
+    require_unless_operator(person, "owner")
     try:
         # Not splitlines(): JSON may hold U+2028 within a text, and it would break the line there.
         tasks = parse_tasks(file.split("\n") if isinstance(file, str) else file, name)
@@ -88,8 +87,7 @@ def load_task_file(
 
 def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None) -> Loaded:
     """Load checked tasks, each once by its id. Raises NotAllowed."""
-    if person is not None:
-        require(person, "owner")
+    require_unless_operator(person, "owner")
     by_batch: dict[tuple[str | None, str, Purpose], list[Task]] = {}
     for task in tasks:
         by_batch.setdefault((task.dataset, task.batch, task.purpose), []).append(task)
@@ -218,8 +216,7 @@ def load_advice(desk: Desk, text: str, name: str, person: Person | None = None) 
 
     Its messages are stored apart, so that they can be deleted. Raises Refused, NotAllowed.
     """
-    if person is not None:
-        require(person, "owner")
+    require_unless_operator(person, "owner")
     try:
         advice = read_json(Advice, text, name)
     except RecordRefused as error:
@@ -278,11 +275,11 @@ def ask(desk: Desk, person: Person | None, advice_id: int, number: int) -> Loade
 
     Messages whose text is not here are left out. Raises Refused if none is left, or if there is no
     such finding; NotAllowed."""
-    if person is not None:
-        require(person, "owner")
+    require_unless_operator(person, "owner")
     with desk.database.read() as tx:
         given, _ = _finding(proposals.get_advice(tx, advice_id), number)
         shown = proposals.messages(tx, advice_id, number)
+    # By the task's id: a finding may name two copies of a message.
     asked: dict[str, Task] = {}
     for each in shown:
         with suppress(ValueError):  # a message whose text is empty, or was purged
@@ -354,8 +351,7 @@ def load_proposal(
 ) -> tuple[str, bool]:
     """Store the proposal of a file (its text and its name); return its id and whether it is new.
     Raises Refused, NotAllowed."""
-    if person is not None:
-        require(person, "owner")
+    require_unless_operator(person, "owner")
     try:
         proposal = read_json(Proposal, text, name)
     except RecordRefused as error:
@@ -384,8 +380,7 @@ def decide_proposal(
     ``person`` is None for the command line. Raises Refused if there is no such proposal, if the
     gate refused it, or if it has the other answer already; NotAllowed.
     """
-    if person is not None:
-        require(person, "owner")
+    require_unless_operator(person, "owner")
     if len(reason) > MAX_NOTE_CHARS:
         raise Refused(f"a note has {MAX_NOTE_CHARS} characters at most")
     now_ms = desk.clock()

@@ -67,6 +67,13 @@ def may(person: Person, role: Role) -> bool:
     return person.active and _RANK[person.role] >= _RANK[role]
 
 
+def require_unless_operator(person: Person | None, role: Role) -> None:
+    """Do what ``require`` does, unless the command line asks (None). A name of its own: a page that
+    has nobody signed in must never pass for the operator."""
+    if person is not None:
+        require(person, role)
+
+
 def require(person: Person, role: Role) -> None:
     """Raise NotAllowed unless a person has this role or a higher one, and an open account."""
     if not person.active:

@@ -35,6 +35,7 @@ def follow(
     """
     if item.batch_id is not None:
         return
+    # Before anything is added: an item has at most one record that was not given its place yet.
     outbox.withdraw(tx, item.id)
     record: Correction | Retraction
     if holds is not None and holds.kind == "label":

@@ -19,11 +19,6 @@ def current(desk: Desk) -> Guideline | None:
         return projects.current_guideline(tx)
 
 
-def for_label(guideline: Guideline | None, label: str) -> str:
-    """Return a version's section about a label, "" if there is none."""
-    return "" if guideline is None else section_for(guideline.body, label)
-
-
 def versions(desk: Desk) -> list[Guideline]:
     """Return all versions, newest first."""
     with desk.database.read() as tx:
@@ -40,6 +35,7 @@ def save(desk: Desk, person: Person, body: str, note: str, *, based_on: int | No
         raise Refused(f"a guideline has {MAX_CHARS} characters at most")
     now_ms = desk.clock()
     with desk.database.write() as tx:
+        # Two who edit at once would otherwise overwrite each other without knowing.
         newest = projects.current_guideline(tx)
         if (newest.version if newest is not None else None) != based_on:
             raise Refused("somebody has saved another version meanwhile: look at theirs first")

@@ -129,6 +129,7 @@ def _choose(table: Table, message: str | None, id_: str | None) -> tuple[str, st
 def load_messages(desk: Desk, messages: Messages) -> tuple[int, int]:
     """Store the messages that are new, and plan their order; return the batch and how many were
     new."""
+    # By the file's name, not its content: a longer file adds its new messages to the same batch.
     key = sha256_json(["labelling/1", messages.name])
     batch = messages.tasks[0].batch
     added = batch_id = 0

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from desk.errors import NotAllowed, Refused
-from desk.service.context import Desk, require
+from desk.service.context import Desk, require, require_unless_operator
 from desk.store import claims, people
+from desk.store.database import Tx
 from desk.store.decisions import Work, work_since
 from desk.store.types import Person, Role
 
@@ -54,9 +55,9 @@ def find(desk: Desk, person_id: int) -> Person:
         return people.get(tx, person_id)
 
 
-def everybody(desk: Desk, by: Person) -> list[Person]:
-    """Return all people. Raises NotAllowed."""
-    require(by, "owner")
+def everybody(desk: Desk, by: Person | None) -> list[Person]:
+    """Return all people. ``by`` is None for the command line. Raises NotAllowed."""
+    require_unless_operator(by, "owner")
     with desk.database.read() as tx:
         return people.everybody(tx)
 
@@ -119,13 +120,15 @@ def whose(desk: Desk, token: str, *, longest_ms: int, idle_ms: int) -> Person | 
     digest = _digest(token)
     with desk.database.read() as tx:
         found = people.find_session(tx, digest)
-        person = people.get(tx, found.person_id) if found is not None else None
-    if found is None or person is None or not person.active:
-        return None
-    if now_ms - found.created_ms >= longest_ms or now_ms - found.seen_ms >= idle_ms:
+        if found is None:
+            return None
+        person_id, created_ms, seen_ms = found
+        person = people.get(tx, person_id)
+    over = now_ms - created_ms >= longest_ms or now_ms - seen_ms >= idle_ms
+    if over or not person.active:
         return None
     # With a short idle time, one touch a minute could let a session end that is in use.
-    if now_ms - found.seen_ms >= min(_TOUCH_MS, idle_ms // 2):
+    if now_ms - seen_ms >= min(_TOUCH_MS, idle_ms // 2):
         with desk.database.write() as tx:
             people.touch_session(tx, digest, now_ms)
     return person
@@ -165,8 +168,7 @@ def add_local(
 
     Raises Refused for a name that is taken or cannot be typed at sign-in, NotAllowed.
     """
-    if by is not None:
-        require(by, "owner")
+    require_unless_operator(by, "owner")
     # Sign-in strips the name that is typed.
     if not 0 < len(subject) <= MAX_NAME_CHARS or subject != subject.strip():
         raise Refused(f"a user name has 1 to {MAX_NAME_CHARS} characters, and no blanks around it")
@@ -188,9 +190,7 @@ def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = 
         require(by, "owner")
     now_ms = desk.clock()
     with desk.database.write() as tx:
-        person = people.find(tx, subject)
-        if person is None:
-            raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
+        person = _named(tx, subject)
         people.set_password(tx, person.id, hashed, now_ms)
         # A person who knew the old password may still be signed in by it.
         people.end_sessions_of(tx, person.id)
@@ -201,18 +201,17 @@ def give_password(desk: Desk, subject: str, hashed: str, *, by: Person | None = 
 def give_role(desk: Desk, subject: str, role: Role) -> None:
     """Give a person another role, as anyone who runs the desk. Raises Refused."""
     with desk.database.write() as tx:
-        person = people.find(tx, subject)
-        if person is None:
-            raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
+        person = _named(tx, subject)
         people.change(tx, person.id, role=role)
         detail = {"person": person.pseudonym, "role": role}
         people.log(tx, desk.clock(), None, "person.changed", detail=detail)
 
 
-def all_people(desk: Desk) -> list[Person]:
-    """Return everybody, for anyone who runs the desk."""
-    with desk.database.read() as tx:
-        return people.everybody(tx)
+def _named(tx: Tx, subject: str) -> Person:
+    person = people.find(tx, subject)
+    if person is None:
+        raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
+    return person
 
 
 def _digest(token: str) -> str:

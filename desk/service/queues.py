@@ -14,7 +14,6 @@ from desk.store import counts, items, offsets, outbox, people
 from desk.store.counts import Made
 from desk.store.database import Tx
 from desk.store.offsets import Progress
-from desk.store.outbox import Backlog
 from desk.store.types import Person
 
 _EXCERPT_CHARS = 100
@@ -106,6 +105,7 @@ def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int
 def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
     """Return what a person has done since a time, with their newest 20 decisions. The log says
     whose messages they saw."""
+    # A transaction that writes, although it shows: the log says whose messages were seen.
     with desk.database.write() as tx:
         made = counts.made_since(tx, person.id, since_ms)
         newest = [_recent(tx, desk, person, each) for each in counts.newest_made(tx, person.id, 20)]
@@ -149,7 +149,8 @@ class Overview:
     oldest_waiting_s: float | None
     reading: tuple[Progress, ...]
     lag: int
-    backlog: Backlog
+    unpublished: int
+    unpublished_since_ms: int | None
     undelivered: int | None = None
 
 
@@ -159,12 +160,15 @@ def overview(desk: Desk) -> Overview:
     with desk.database.read() as tx:
         oldest_ms = counts.oldest_waiting_ms(tx)
         reading = tuple(offsets.progress(tx))
+        by_state = counts.by_state(tx)
+        unpublished, since_ms = outbox.backlog(tx)
         return Overview(
-            items=counts.by_state(tx),
-            disputes=counts.open_disputes(tx),
+            items=by_state,
+            disputes=by_state.get("dispute", 0),
             oldest_waiting_s=None if oldest_ms is None else (now_ms - oldest_ms) / 1000,
             reading=reading,
             lag=sum(each.lag for each in reading),
-            backlog=outbox.backlog(tx),
+            unpublished=unpublished,
+            unpublished_since_ms=since_ms,
             undelivered=outbox.undelivered(tx),
         )

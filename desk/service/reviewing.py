@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import asdict, dataclass, replace
 
 from desk.core.items import DecisionKind, Queue, State
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.service import corrections
 from desk.service.context import Desk, may, require
-from desk.service.viewing import Earlier, Task, seen_how, task_for, text_for, to_task
+from desk.service.viewing import Earlier, Task, seen_how, text_for, to_task
 from desk.store import claims, decisions, items, people, projects
 from desk.store.database import Tx
 from desk.store.types import Decided, Item, Person
@@ -25,12 +24,20 @@ _ALLOWED: Mapping[bool, tuple[State, ...]] = {False: ("open", "second"), True: (
 
 
 @dataclass(frozen=True, slots=True)
-class Concluded:
-    """The result of a decision: its id, and the item's state."""
+class Said:
+    """A person's decision on an item. ``label`` is None unless ``kind`` is "label". A skip leaves
+    the item to others; this person is asked again when nothing else is left for them. A flag asks
+    an adjudicator.
 
-    decision_id: int
-    item_id: int
-    state: State
+    ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
+    long the item was on screen.
+    """
+
+    request_id: str
+    kind: DecisionKind
+    label: str | None = None
+    note: str = ""
+    seconds: float = 0.0
 
 
 def next_item(
@@ -125,8 +132,7 @@ def _shown(tx: Tx, desk: Desk, person: Person, item: Item, *, show_machine: bool
     now_ms = desk.clock()
     how = seen_how(desk, person)
     people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
-    until_ms = now_ms + desk.policy.claim_ms
-    task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=show_machine))
+    task = to_task(tx, desk, person, item, show_machine=show_machine)
     return replace(task, skipped=claims.has_skipped(tx, item.id, person.id))
 
 
@@ -134,47 +140,6 @@ def release_item(desk: Desk, person: Person, item_id: int) -> None:
     """Give an item back, for others to decide."""
     with desk.database.write() as tx:
         claims.release(tx, item_id, person.id)
-
-
-def decide(
-    desk: Desk,
-    person: Person,
-    item_id: int,
-    label: str | None,
-    *,
-    request_id: str,
-    note: str = "",
-    seconds: float = 0.0,
-) -> Concluded:
-    """Give an item a label; None says that no label fits. Raises ClaimLost, Refused, NotAllowed."""
-    require(person, "reviewer")
-    said = Said.of_label(request_id, label, note, seconds)
-    return conclude(desk, person, item_id, said, final=False)
-
-
-def skip(
-    desk: Desk, person: Person, item_id: int, *, request_id: str, seconds: float = 0.0
-) -> Concluded:
-    """Leave an item to others; this person is asked again when nothing else is left for them.
-    Raises as ``decide``."""
-    require(person, "reviewer")
-    said = Said(request_id, "skip", seconds=seconds)
-    return conclude(desk, person, item_id, said, final=False)
-
-
-def flag(
-    desk: Desk,
-    person: Person,
-    item_id: int,
-    *,
-    request_id: str,
-    note: str = "",
-    seconds: float = 0.0,
-) -> Concluded:
-    """Ask an adjudicator to look at an item. Raises as ``decide``."""
-    require(person, "reviewer")
-    said = Said(request_id, "flag", note=note, seconds=seconds)
-    return conclude(desk, person, item_id, said, final=False)
 
 
 def undo(desk: Desk, person: Person) -> Task:
@@ -209,7 +174,7 @@ def undo(desk: Desk, person: Person) -> Task:
             raise NothingToUndo("somebody else has this item on screen now")
         how = seen_how(desk, person)
         people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
-        task = task_for(desk, person, to_task(tx, item, until_ms, show_machine=last.final))
+        task = to_task(tx, desk, person, item, show_machine=last.final)
         return replace(task, earlier=Earlier(last.kind, last.label, last.note))
 
 
@@ -244,7 +209,9 @@ def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> Stat
             raise NotAllowed("somebody else decided this item: ask an adjudicator to reopen it")
         for each in mine or final:
             decisions.take_back(tx, each.id, person.id, now_ms)
-        if item.blind or not mine:  # a flag, which makes it a dispute
+        # A flag makes it a dispute. Taking the decision back alone would show a blind item to one
+        # who may have seen the model's label since.
+        if item.blind or not mine:
             _add(tx, desk, item, person, flag_it, final=False)
         state, _ = decisions.settle(tx, item, now_ms)
         _publish(tx, desk, item, None, by=person, reason="reopened")
@@ -303,7 +270,7 @@ def next_dispute(desk: Desk, person: Person, item_id: int | None = None) -> Disp
     with desk.database.write() as tx:
         item = claims.held_dispute(tx, person.id, now_ms, item_id)
         if item is None:
-            waiting = decisions.disputes(person.id, now_ms, item_id)
+            waiting = decisions.disputes(person.id, item_id)
             item = claims.claim_dispute(tx, person.id, now_ms, until_ms, waiting)
         return None if item is None else _dispute(tx, desk, person, item)
 
@@ -322,7 +289,7 @@ def is_dispute_waiting(desk: Desk, person: Person) -> bool:
     require(person, "adjudicator")
     now_ms = desk.clock()
     with desk.database.read() as tx:
-        return claims.is_dispute_free(tx, person.id, now_ms, decisions.disputes(person.id, now_ms))
+        return claims.is_dispute_free(tx, person.id, now_ms, decisions.disputes(person.id))
 
 
 def is_disputed(desk: Desk, item_id: int) -> bool:
@@ -346,57 +313,17 @@ def _dispute(tx: Tx, desk: Desk, person: Person, item: Item) -> Dispute:
     return Dispute(_shown(tx, desk, person, item, show_machine=True), voices)
 
 
-def adjudicate(
-    desk: Desk,
-    person: Person,
-    item_id: int,
-    label: str | None,
-    *,
-    request_id: str,
-    note: str = "",
-    seconds: float = 0.0,
-) -> Concluded:
-    """End a dispute with a label; None says that no label fits. Raises ClaimLost, Refused,
-    NotAllowed."""
-    require(person, "adjudicator")
-    said = Said.of_label(request_id, label, note, seconds)
-    return conclude(desk, person, item_id, said, final=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A person's decision on an item. ``label`` is None unless ``kind`` is "label".
-
-    ``request_id`` is the page's: a request that is sent twice decides once. ``seconds`` is how
-    long the item was on screen.
-    """
-
-    request_id: str
-    kind: DecisionKind
-    label: str | None = None
-    note: str = ""
-    seconds: float = 0.0
-
-    @classmethod
-    def of_label(
-        cls, request_id: str, label: str | None, note: str = "", seconds: float = 0.0
-    ) -> Self:
-        """Make a decision for a label; None says that no label fits."""
-        return cls(request_id, "none" if label is None else "label", label, note, seconds)
-
-
-def conclude(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool) -> Concluded:
-    """Store the decision of a person who holds an item. ``final``: as an adjudicator.
-
-    Raises ClaimLost, Refused.
-    """
+def decide(desk: Desk, person: Person, item_id: int, said: Said, *, final: bool = False) -> State:
+    """Store the decision of a person who holds an item, and return the item's state. ``final``: as
+    an adjudicator, which ends a dispute. Raises ClaimLost, Refused, NotAllowed."""
+    require(person, "adjudicator" if final else "reviewer")
     with desk.database.write() as tx:
-        return conclude_in(tx, desk, person, item_id, said, final=final)
+        return decide_in(tx, desk, person, item_id, said, final=final)
 
 
-def conclude_in(
-    tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool
-) -> Concluded:
+def decide_in(
+    tx: Tx, desk: Desk, person: Person, item_id: int, said: Said, *, final: bool = False
+) -> State:
     """Do the same in an open transaction: store the decision and the item's state, have the topic
     follow, and write a line to the log."""
     _check(desk, said)
@@ -407,39 +334,32 @@ def conclude_in(
     if earlier is not None:
         if item is None or (earlier.item_id, earlier.person_id) != (item.id, person.id):
             raise Refused(decisions.SENT_BEFORE)
-        return Concluded(earlier.id, earlier.item_id, item.state)
+        return item.state
     if item is None or item.state not in _ALLOWED[final]:
         raise ClaimLost("somebody else has decided this message meanwhile")
     # Not holds(): a pause longer than the claim loses no decision while nobody else took the item.
     if not claims.is_kept(tx, item_id, person.id):
         raise ClaimLost("another reviewer has this message now, or you gave it back by signing out")
-    made = _add(tx, desk, item, person, said, final=final)
+    _add(tx, desk, item, person, said, final=final)
     state, holds = decisions.settle(tx, item, now_ms)
     claims.release(tx, item_id)
     if holds is not None:
         _publish(tx, desk, item, holds, by=person, reason="no_label_fits")
     people.log(tx, now_ms, person.id, f"item.{said.kind}", item_id=item_id)
-    return Concluded(made.id, item_id, state)
+    return state
 
 
-def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> Decided:
+def _add(tx: Tx, desk: Desk, item: Item, person: Person, said: Said, *, final: bool) -> None:
     guideline = projects.current_guideline(tx)
-    return decisions.add(
-        tx,
-        item,
-        decisions.NewDecision(
-            request_id=said.request_id,
-            person_id=person.id,
-            kind=said.kind,
-            label=said.label,
-            note=said.note,
-            final=final,
-            taxonomy_digest=desk.taxonomy.digest,
-            guideline_version=guideline.version if guideline is not None else None,
-            seconds=min(max(said.seconds, 0.0), MAX_SECONDS),
-        ),
-        desk.clock(),
-    )
+    row = {
+        **asdict(said),
+        "seconds": min(max(said.seconds, 0.0), MAX_SECONDS),
+        "person_id": person.id,
+        "final": final,
+        "taxonomy_digest": desk.taxonomy.digest,
+        "guideline_version": guideline.version if guideline is not None else None,
+    }
+    decisions.add(tx, item, row, desk.clock())
 
 
 def _check(desk: Desk, said: Said) -> None:
@@ -449,6 +369,7 @@ def _check(desk: Desk, said: Said) -> None:
         raise Refused("there is no such label in this taxonomy")
     if len(said.note) > MAX_NOTE_CHARS:
         raise Refused(f"a note has {MAX_NOTE_CHARS} characters at most")
+    # Forms come from anywhere, and the id is kept in an index.
     if not 1 <= len(said.request_id) <= 100:
         raise Refused("a request needs an id of 1 to 100 characters")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -117,29 +116,19 @@ INBOX = "inbox"
 
 _LEAST_OF_A_DIGEST = 8  # characters: less may begin the digests of two datasets
 
-_MESSAGES, _DECISIONS, _PROPOSALS = "messages.jsonl", "decisions.csv", "proposals/"
 
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """The files that were written, and the number of messages with an outcome."""
-
-    messages: Path
-    decisions: Path
-    count: int
-    proposals: tuple[Path, ...]
-
-
-def export(desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: bool) -> Exported:
+def export(
+    desk: Desk, folder: Path, *, project: str = INBOX, by_message_id: bool
+) -> tuple[int, list[Path]]:
     """Write the files of ``export_files`` to a folder. Only their owner can read them: they hold
-    messages. Raises Refused as it does."""
+    messages. Return the number of messages with an outcome, and the files in their order. Raises
+    Refused as it does."""
     files, count = export_files(desk, project=project, by_message_id=by_message_id)
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content, mode=0o600)
-    proposals = tuple(folder / name for name in files if name.startswith(_PROPOSALS))
-    return Exported(folder / _MESSAGES, folder / _DECISIONS, count, proposals)
+    return count, [folder / name for name in files]
 
 
 def export_files(
@@ -170,12 +159,12 @@ def export_files(
         )
     fallback = desk.taxonomy.names[0]
     files = {
-        _MESSAGES: messages_jsonl(rows, fallback).encode("utf-8"),
-        _DECISIONS: write_answers(answers(rows)),
+        "messages.jsonl": messages_jsonl(rows, fallback).encode("utf-8"),
+        "decisions.csv": write_answers(answers(rows)),
     }
     for each in circle.all_proposals(desk):
         if each.decision is not None:
-            files[f"{_PROPOSALS}{each.proposal.id}.json"] = json_bytes(each.decision)
+            files[f"proposals/{each.proposal.id}.json"] = json_bytes(each.decision)
     count = sum(row.is_last for row in rows)
     with desk.database.write() as tx:
         detail = {"project": project, "decisions": count}

@@ -34,6 +34,7 @@ def kind_of(content: bytes, name: str) -> UploadKind:
     """Return what a file holds, by its name and its JSON. Raises Refused if that is too large."""
     if format_of(name) in {"csv", "xlsx", "parquet"}:
         return "table"
+    # Only so much is parsed to find out: a larger file can still be tasks, read line by line.
     head = content.lstrip()[: MAX_JSON_BYTES + 1]
     first = head.partition(b"\n")[0]
     if _schema(first) == "tasks":

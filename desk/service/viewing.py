@@ -32,21 +32,18 @@ class Earlier:
 class Task:
     """An item on a screen. ``machine`` has the model's result; it is None for a blind item.
 
-    ``text`` is the message, masked if the person's role sees it so; pages escape it. The item is
-    held until ``until_ms`` (Unix time), None if it is not held. A task of a batch has ``asked`` in
-    place of ``machine``; that of a blind task names no label, because its file cannot hold one.
-    ``skipped``: this person has skipped it before.
+    ``text`` is the message, masked if the person's role sees it so; pages escape it. A task of a
+    batch has ``asked`` in place of ``machine``; that of a blind task names no label, because its
+    file cannot hold one. ``skipped``: this person has skipped it before.
     """
 
     item_id: int
     text: str
     message_id: str | None
     received_ms: int
-    source_ms: int | None
     blind: bool
     truncated: bool
     machine: Item | None
-    until_ms: int | None
     asked: Asked | None = None
     skipped: bool = False
     earlier: Earlier | None = None
@@ -54,26 +51,29 @@ class Task:
 
 def to_task(
     tx: Tx,
+    desk: Desk,
+    person: Person,
     item: Item,
-    until_ms: int | None,
     *,
     show_machine: bool = False,
     text: str | None = None,
 ) -> Task:
-    """Return an item for a screen. ``show_machine`` shows the model's result of a blind item too:
-    it is decided, or an adjudicator looks. ``text`` is the message, if it was read already."""
-    shown = show_machine or not item.blind
+    """Return an item with all its texts as this person may see them. ``show_machine`` shows the
+    model's result of a blind item too: it is decided, or an adjudicator looks. ``text`` is the
+    message, if it was read already."""
     asked = batches.asked(tx, item.id) if item.batch_id is not None else None
+    if asked is not None:
+        similar = (replace(each, text=text_for(desk, person, each.text)) for each in asked.similar)
+        asked = replace(asked, similar=tuple(similar))
+    text = (items.text_of(tx, item.id) or "") if text is None else text
     return Task(
         item_id=item.id,
-        text=(items.text_of(tx, item.id) or "") if text is None else text,
+        text=text_for(desk, person, text),
         message_id=item.message_id,
         received_ms=item.received_ms,
-        source_ms=item.source_ms,
         blind=item.blind,
         truncated=item.truncated,
-        machine=item if shown and asked is None else None,
-        until_ms=until_ms,
+        machine=item if asked is None and (show_machine or not item.blind) else None,
         asked=asked,
     )
 
@@ -86,15 +86,6 @@ def is_masked(desk: Desk, person: Person) -> bool:
 def text_for(desk: Desk, person: Person, text: str) -> str:
     """Return a text as this person may see it, masked by the rules of ``prepare``."""
     return redact_personal_data(text)[0] if is_masked(desk, person) else text
-
-
-def task_for(desk: Desk, person: Person, task: Task) -> Task:
-    """Return a task with all its texts as this person may see them."""
-    asked = task.asked
-    if asked is not None:
-        similar = (replace(each, text=text_for(desk, person, each.text)) for each in asked.similar)
-        asked = replace(asked, similar=tuple(similar))
-    return replace(task, text=text_for(desk, person, task.text), asked=asked)
 
 
 def seen_how(desk: Desk, person: Person) -> Mapping[str, Any]:

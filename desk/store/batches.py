@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 import sqlalchemy as sa
 
 from desk.store import items as items_store
 from desk.store.database import Tx
 from desk.store.items import FoundText, NewItem, insert_ignore
-from desk.store.tables import batches, decisions, items, people, similar, tasks, texts
+from desk.store.tables import batches, decisions, items, similar, tasks, texts
 from worker.contract.exchange import Purpose
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tasks that were made together. ``loaded_ms`` is None after an interrupted load; ``by`` is a
-    pseudonym, None for the command line."""
+    """Tasks that were made together. ``loaded_ms`` is None after an interrupted load."""
 
     id: int
     dataset: str | None
@@ -26,7 +25,6 @@ class Batch:
     purpose: Purpose
     begun_ms: int
     loaded_ms: int | None
-    by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +93,7 @@ class Progress:
     agreed: int
 
 
-_BATCH = (
-    batches.c.id,
-    batches.c.dataset,
-    batches.c.name,
-    batches.c.purpose,
-    batches.c.begun_ms,
-    batches.c.loaded_ms,
-    people.c.pseudonym.label("by"),
-)
-_QUERY = sa.select(*_BATCH).outerjoin(people, people.c.id == batches.c.person_id)
+_QUERY = sa.select(*(batches.c[field.name] for field in fields(Batch)))
 
 
 def begin(
@@ -165,14 +154,7 @@ def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
     if missing:
         tx.execute(tasks.insert(), [_row(batch_id, ids, each) for each in missing])
     likes = [
-        {
-            "item_id": ids[each.item.result_id],
-            "place": place,
-            "label": like.label,
-            "text": like.text,
-            "message_id": like.message_id,
-            "message_sha256": like.message_sha256,
-        }
+        {"item_id": ids[each.item.result_id], "place": place, **asdict(like)}
         for each in missing
         for place, like in enumerate(each.similar)
     ]
@@ -318,9 +300,8 @@ def asked(tx: Tx, item_id: int) -> Asked | None:
     if row is None:
         return None
     name, purpose, given, suggested, confidence, codes, guideline = row
-    likes = sa.select(
-        similar.c.label, similar.c.text, similar.c.message_id, similar.c.message_sha256
-    ).where(similar.c.item_id == item_id)
+    likes = sa.select(*(similar.c[field.name] for field in fields(Like)))
+    likes = likes.where(similar.c.item_id == item_id)
     return Asked(
         batch=name,
         purpose=purpose,

@@ -167,6 +167,7 @@ def members(tx: Tx, cluster_key: str) -> list[Hit]:
 
 _WORD = re.compile(r"\w+")
 
+# A message is a query too (neighbours), and its sender chooses how many words it has.
 _MOST_WORDS = 32
 
 _SEARCH: sa.ColumnElement[Any] = sa.column("search")

@@ -20,6 +20,8 @@ from desk.store.database import Tx
 from desk.store.tables import claims, decisions, facets, items
 from desk.store.types import ITEM, Item, read_row
 
+# Each attempt finds up to eight items, all of which others may take before they are locked here.
+# Without a bound a crowd on a short queue would keep a request for ever.
 _ATTEMPTS = 25
 
 # Statements are built once: building one, and looking it up in SQLAlchemy's cache, takes longer

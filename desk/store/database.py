@@ -46,6 +46,8 @@ class Database:
         if kind not in {"sqlite", "postgresql"}:
             raise SettingsError(f"database.url: {kind} is not supported: use sqlite or postgresql")
         self.is_sqlite = kind == "sqlite"
+        # Twice the size under load. It is no setting: PostgreSQL's own limit is far away, and on
+        # SQLite one thread writes at a time anyway.
         options: dict[str, Any] = {
             "pool_size": pool_size,
             "max_overflow": pool_size,
@@ -160,8 +162,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "secure_delete=ON",  # what was purged is overwritten
         f"busy_timeout={_BUSY_MS}",
-        "cache_size=-65536",
-        "temp_store=MEMORY",
+        "cache_size=-65536",  # 64 MiB, in KiB if negative
+        "temp_store=MEMORY",  # sorting writes no messages to a temporary file
     ):
         connection.execute(f"PRAGMA {pragma}").close()
 

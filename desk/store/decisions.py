@@ -6,47 +6,29 @@ import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from desk.core.items import DecisionKind, Opinion, State, state_of
+from desk.core.items import Opinion, State, state_of
 from desk.errors import Refused
 from desk.store.database import Tx
-from desk.store.tables import adjudications, decisions, items
+from desk.store.tables import decisions, items
 from desk.store.types import DECIDED, Decided, Item, read_row
 
 SENT_BEFORE = "this form was sent before, for another message: reload the page and decide again"
 
 
-@dataclass(frozen=True, slots=True)
-class NewDecision:
-    """A decision to store. ``final``: an adjudicator's, which settles the item."""
-
-    request_id: str
-    person_id: int
-    kind: DecisionKind
-    label: str | None
-    note: str
-    final: bool
-    taxonomy_digest: str
-    guideline_version: int | None
-    seconds: float
-
-
 _BY_REQUEST = sa.select(*DECIDED).where(decisions.c.request_id == sa.bindparam("request_id"))
-_ADD = decisions.insert().returning(*DECIDED)
+_ADD = decisions.insert()
 _ON_ITEM = (
     sa.select(*DECIDED)
     .where(decisions.c.item_id == sa.bindparam("item_id"), decisions.c.undone_ms.is_(None))
     .order_by(decisions.c.id)
 )
 _SETTLE = items.update().where(items.c.id == sa.bindparam("item"))
-_DISPUTED = (adjudications.c.item_id == sa.bindparam("item"), adjudications.c.closed_ms.is_(None))
-_DISPUTE = sa.select(adjudications.c.id).where(*_DISPUTED)
-_CLOSE_DISPUTE = adjudications.update().where(*_DISPUTED)
 
 
 def by_request(tx: Tx, request_id: str) -> Decided | None:
@@ -55,12 +37,12 @@ def by_request(tx: Tx, request_id: str) -> Decided | None:
     return None if row is None else read_row(Decided, row)
 
 
-def add(tx: Tx, item: Item, new: NewDecision, now_ms: int) -> Decided:
-    """Store a decision on a locked item. Raises Refused if another item's decision has this request
-    id."""
-    row = {**asdict(new), "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
+def add(tx: Tx, item: Item, row: Mapping[str, Any], now_ms: int) -> None:
+    """Store a decision on a locked item. ``row`` has the columns that the item does not say. Raises
+    Refused if another item's decision has this request id."""
+    given = {**row, "item_id": item.id, "blind": item.blind, "decided_ms": now_ms}
     try:
-        return read_row(Decided, tx.execute(_ADD, row).one())
+        tx.execute(_ADD, given)
     except IntegrityError:  # of two requests at once; the caller looks for an earlier one
         raise Refused(SENT_BEFORE) from None
 
@@ -114,11 +96,10 @@ def settle(tx: Tx, item: Item, now_ms: int) -> tuple[State, Decided | None]:
             "outcome_taxonomy_digest": holds.taxonomy_digest,
         }
     tx.execute(_SETTLE, {"item": item.id, "state": state, **values})
-    _keep_dispute(tx, item.id, state, flagged=flagged, holds=holds, now_ms=now_ms)
     return state, holds
 
 
-def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Select[Any]:
+def disputes(person_id: int, item_id: int | None = None) -> sa.Select[Any]:
     """Return a query of the ids of disputed items, or of one item, oldest first.
 
     Items on which the person has given an opinion are left out: nobody settles their own dispute.
@@ -127,7 +108,7 @@ def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Sele
     mine = (
         sa.select(decisions.c.id)
         .where(
-            decisions.c.item_id == adjudications.c.item_id,
+            decisions.c.item_id == items.c.id,
             decisions.c.person_id == person_id,
             decisions.c.kind.in_(("label", "none")),
             decisions.c.undone_ms.is_(None),
@@ -135,12 +116,14 @@ def disputes(person_id: int, now_ms: int, item_id: int | None = None) -> sa.Sele
         .exists()
     )
     query = (
-        sa.select(adjudications.c.item_id)
-        .where(adjudications.c.closed_ms.is_(None), ~mine, adjudications.c.opened_ms <= now_ms)
-        .order_by(adjudications.c.opened_ms, adjudications.c.id)
+        # By the item's own state: a table of open disputes was tried, and kept those whose message
+        # had been deleted.
+        sa.select(items.c.id)
+        .where(items.c.state == "dispute", ~mine)
+        .order_by(items.c.received_ms, items.c.id)
         .limit(20)
     )
-    return query if item_id is None else query.where(adjudications.c.item_id == item_id)
+    return query if item_id is None else query.where(items.c.id == item_id)
 
 
 def double_decided(tx: Tx, since_ms: int) -> list[list[str | None]]:
@@ -210,16 +193,3 @@ def work_since(tx: Tx, since_ms: int) -> Mapping[int, Work]:
         )
         for person, each in seconds.items()
     }
-
-
-def _keep_dispute(
-    tx: Tx, item_id: int, state: State, *, flagged: bool, holds: Decided | None, now_ms: int
-) -> None:
-    """Open or close the item's dispute as its state says."""
-    there = tx.execute(_DISPUTE, {"item": item_id}).first() is not None
-    if state == "dispute" and not there:
-        reason = "flag" if flagged else "disagreement"
-        tx.execute(adjudications.insert().values(item_id=item_id, reason=reason, opened_ms=now_ms))
-    elif state != "dispute" and there:
-        closed = {"closed_ms": now_ms, "decision_id": holds.id if holds is not None else None}
-        tx.execute(_CLOSE_DISPUTE, {"item": item_id, **closed})

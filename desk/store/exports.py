@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from desk.core.export import ExportOpinion, ExportRow
 from desk.core.items import TaxonomyChange
 from desk.store.database import Tx
-from desk.store.tables import adjudications, batches, decisions, items, people, tasks, texts
+from desk.store.tables import batches, decisions, items, people, tasks, texts
 
 _PAGE = 500
 
@@ -206,11 +206,10 @@ def _reopen(tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> list[int]:
     nothing: dict[str, Any] = dict.fromkeys(
         ("outcome", "outcome_label", "outcome_ms", "outcome_decision_id", "outcome_taxonomy_digest")
     )
+    # In parts: a statement takes a limited number of values (items._purge).
     for begin in range(0, len(ids), 500):
         some = ids[begin : begin + 500]
         held = sa.and_(decisions.c.item_id.in_(some), decisions.c.undone_ms.is_(None))
         tx.execute(decisions.update().where(held).values(undone_ms=now_ms))
         tx.execute(items.update().where(items.c.id.in_(some)).values(state="open", **nothing))
-        open_ = sa.and_(adjudications.c.item_id.in_(some), adjudications.c.closed_ms.is_(None))
-        tx.execute(adjudications.update().where(open_).values(closed_ms=now_ms))
     return ids

@@ -65,17 +65,6 @@ Missing = Literal["expired", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The place of an item's message in the input."""
-
-    item_id: int
-    topic: str
-    partition: int
-    offset: int
-    taxonomy_digest: str
-
-
-@dataclass(frozen=True, slots=True)
 class FoundText:
     """An item's message, and what is computed from it."""
 
@@ -98,6 +87,7 @@ def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> dict[str, int]:
     later replay and nobody has decided it yet. Return how many were new, changed and known."""
     facet_of = _facets(tx, new)
     counts = {"new": 0, "changed": 0, "known": 0}
+    # One by one: of rows that are inserted together a database does not say which it ignored.
     for item in new:
         values = _values(item, facet_of[_facet(item)])
         added = tx.execute(
@@ -114,8 +104,12 @@ def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> dict[str, int]:
     return counts
 
 
-def count_traffic(tx: Tx, seen: Mapping[tuple[int, str, str, bool], int]) -> None:
-    """Add counts of results by (day since 1970, label, adapter's digest, doubtful)."""
+Traffic = tuple[int, str, str, bool]
+"""What results are counted by: day since 1970, label, adapter's digest, doubtful."""
+
+
+def count_traffic(tx: Tx, seen: Mapping[Traffic, int]) -> None:
+    """Add counts of results."""
     kind: Any = sqlite if tx.dialect.name == "sqlite" else postgresql
     # Sorted, so that two processes lock the rows in the same order and never wait for each other.
     for (day, label, digest, doubtful), results in sorted(seen.items()):
@@ -197,6 +191,7 @@ def _replace(tx: Tx, replay: Replay, values: Mapping[str, Any]) -> bool:
     ).one()
     old = Replay(here.replay_id, here.replay_at, "") if here.replay_id is not None else None
     said = sa.select(decisions.c.id).where(decisions.c.item_id == here.id).limit(1)
+    # Who decided saw the earlier result, and the correction in the topic names it.
     if not supersedes(replay, old) or tx.execute(said).first() is not None:
         return False
     kept = ("origin", "blind", "sample_share", "opinions_wanted", "result_id")
@@ -217,6 +212,7 @@ def _facets(tx: Tx, new: Sequence[NewItem]) -> dict[tuple[str, str, int, str], i
     if not wanted:
         return {}
     names = [column.name for column in columns]
+    # Inserted and then read, not the other way: two replicas may add the same facet at once.
     tx.execute(
         insert_ignore(tx, facets),
         [{**dict(zip(names, facet, strict=True)), "batch_id": batch_of[facet]} for facet in wanted],
@@ -225,8 +221,9 @@ def _facets(tx: Tx, new: Sequence[NewItem]) -> dict[tuple[str, str, int, str], i
     return {(r.label, r.adapter_digest, r.reason_bits, r.origin): r.id for r in rows}
 
 
-def texts_wanted(tx: Tx, limit: int) -> list[Wanted]:
-    """Return items whose message is not here yet, ordered by their place in the input."""
+def texts_wanted(tx: Tx, limit: int) -> list[tuple[int, str, tuple[str, int, int]]]:
+    """Return items whose message is not here yet, with the taxonomy's digest and the place in the
+    input (topic, partition, offset), ordered by that."""
     place = (items.c.source_topic, items.c.source_partition, items.c.source_offset)
     rows = tx.execute(
         sa.select(items.c.id, *place, items.c.taxonomy_digest)
@@ -234,7 +231,7 @@ def texts_wanted(tx: Tx, limit: int) -> list[Wanted]:
         .order_by(*place)
         .limit(limit)
     )
-    return [Wanted(*row) for row in rows]
+    return [(item_id, digest, (*at,)) for item_id, *at, digest in rows]
 
 
 def text_arrived(tx: Tx, found: FoundText, now_ms: int, *, state: Literal["open", "held"]) -> None:

@@ -32,14 +32,6 @@ _LAST_KIND = (
 Kind = Literal["correction", "retraction"]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What is not published: how many, and since when the oldest waits (Unix time, ms)."""
-
-    records: int
-    oldest_ms: int | None
-
-
 def add(tx: Tx, *, item_id: int, kind: Kind, key: bytes, value: bytes, due_ms: int) -> None:
     """Have a record published, not before ``due_ms``."""
     row = {"item_id": item_id, "kind": kind, "due_ms": due_ms}
@@ -120,14 +112,14 @@ def in_doubt_since_ms(tx: Tx) -> int | None:
     return tx.execute(query).scalar()
 
 
-def backlog(tx: Tx) -> Backlog:
-    """Return how much is not published."""
+def backlog(tx: Tx) -> tuple[int, int | None]:
+    """Return how many records are not published, and since when the oldest waits (Unix, ms)."""
     row = tx.execute(
         sa.select(sa.func.count(), sa.func.min(outbox.c.due_ms)).where(
             outbox.c.published_ms.is_(None)
         )
     ).one()
-    return Backlog(row[0], row[1])
+    return row[0], row[1]
 
 
 def forget_published(tx: Tx, before_ms: int) -> int:

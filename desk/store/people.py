@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,15 +18,6 @@ _COLUMNS = tuple(people.c[field.name] for field in fields(Person))
 _GET = sa.select(*_COLUMNS).where(people.c.id == sa.bindparam("person_id"))
 
 _LOG = audit_log.insert()
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Somebody who is signed in. Times in milliseconds since 1970."""
-
-    person_id: int
-    created_ms: int
-    seen_ms: int
 
 
 def find(tx: Tx, subject: str) -> Person | None:
@@ -90,8 +81,8 @@ def log(
     tx.execute(_LOG, {**line, "detail": dict(detail or {})})
 
 
-def log_entries(tx: Tx, *, before_id: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the newest entries of the log, or those before one: id, at_ms, pseudonym, action,
+def log_entries(tx: Tx, *, before_id: int | None = None) -> list[dict[str, Any]]:
+    """Return the newest 100 entries of the log, or those before one: id, at_ms, pseudonym, action,
     item_id, detail."""
     query = (
         sa.select(
@@ -104,7 +95,7 @@ def log_entries(tx: Tx, *, before_id: int | None = None, limit: int = 100) -> li
         )
         .outerjoin(people, people.c.id == audit_log.c.person_id)
         .order_by(audit_log.c.id.desc())
-        .limit(limit)
+        .limit(100)
     )
     if before_id is not None:
         query = query.where(audit_log.c.id < before_id)
@@ -122,10 +113,11 @@ _FIND = sa.select(sessions.c.person_id, sessions.c.created_ms, sessions.c.seen_m
 )
 
 
-def find_session(tx: Tx, token_sha256: str) -> Session | None:
-    """Return a session, None where there is none."""
+def find_session(tx: Tx, token_sha256: str) -> tuple[int, int, int] | None:
+    """Return a session's person, when it began, and when it was last used (Unix, ms); None where
+    there is none."""
     row = tx.execute(_FIND, {"token_sha256": token_sha256}).first()
-    return None if row is None else Session(*row)
+    return None if row is None else tuple(row)
 
 
 def touch_session(tx: Tx, token_sha256: str, now_ms: int) -> None:

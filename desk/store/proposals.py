@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,16 +69,7 @@ def add_advice(
         there = sa.select(advice.c.id).where(advice.c.digest == digest)
         return int(tx.execute(there).scalar_one()), False
     rows = [
-        {
-            "advice_id": new,
-            "finding": finding,
-            "place": place,
-            "message_id": each.message_id,
-            "message_sha256": each.message_sha256,
-            "label": each.label,
-            "part": each.part,
-            "text": each.text,
-        }
+        {"advice_id": new, "finding": finding, "place": place, **asdict(each)}
         for finding, some in enumerate(messages)
         for place, each in enumerate(some)
     ]
@@ -102,32 +93,24 @@ def get_advice(tx: Tx, advice_id: int) -> StoredAdvice | None:
 
 def messages(tx: Tx, advice_id: int, finding: int) -> list[Shown]:
     """Return the messages of a finding, with the text that its file had or that an item has."""
-    rows = tx.execute(
-        sa.select(
-            advice_messages.c.message_id,
-            advice_messages.c.message_sha256,
-            advice_messages.c.label,
-            advice_messages.c.part,
-            advice_messages.c.text,
-        )
+    query = (
+        sa.select(*(advice_messages.c[field.name] for field in fields(Shown)))
         .where(advice_messages.c.advice_id == advice_id, advice_messages.c.finding == finding)
         .order_by(advice_messages.c.part, advice_messages.c.place)
-    ).all()
-    missing = {row.message_id for row in rows if row.text is None and row.message_id is not None}
-    here = _texts_of(tx, missing)
+    )
+    found = [Shown(**row._mapping) for row in tx.execute(query)]
+    here = _texts_of(tx, {each.message_id for each in found if each.text is None})
     return [
-        Shown(
-            row.message_id,
-            row.message_sha256,
-            row.label,
-            row.part,
-            row.text if row.text is not None else here.get((row.message_id, row.message_sha256)),
-        )
-        for row in rows
+        each
+        if each.text is not None
+        else replace(each, text=here.get((each.message_id, each.message_sha256)))
+        for each in found
     ]
 
 
-def _texts_of(tx: Tx, message_ids: Collection[str]) -> Mapping[tuple[str, str], str]:
+def _texts_of(
+    tx: Tx, message_ids: Collection[str | None]
+) -> Mapping[tuple[str | None, str | None], str]:
     query = (
         sa.select(items.c.message_id, items.c.message_sha256, texts.c.text)
         .join(texts, texts.c.item_id == items.c.id)

@@ -262,18 +262,6 @@ decisions = sa.Table(
     sa.Index(None, "person_id", "decided_ms"),
 )
 
-adjudications = sa.Table(
-    "adjudications",
-    metadata,
-    sa.Column("id", Id, primary_key=True),
-    sa.Column("item_id", Id, sa.ForeignKey("items.id"), nullable=False, index=True),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("opened_ms", Ms, nullable=False),
-    sa.Column("closed_ms", Ms),
-    sa.Column("decision_id", Id, sa.ForeignKey("decisions.id")),
-    sa.Index(None, "closed_ms", "opened_ms"),
-)
-
 guidelines = sa.Table(
     "guidelines",
     metadata,

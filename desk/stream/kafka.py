@@ -186,7 +186,7 @@ def _bytes(value: str | bytes | None) -> bytes | None:
 
 
 def on_error(error: KafkaError) -> None:
-    """Log a client's own log lines."""
+    """Log an error of a client's background threads, which it goes on to repair by itself."""
     _log.warning("stream.client_error", error=f"{error.name()}: {error.str()}")
 
 

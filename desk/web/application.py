@@ -136,6 +136,8 @@ def build_application(
         Route("/static/{digest}/{name}", _static),
         *(Route(page.path, endpoint(web, page), methods=[page.method]) for page in pages),
     ]
+    # The first is the outermost: refusals have the headers too, and a request for another host or
+    # port is refused before it is counted.
     middleware = [
         Middleware(SecurityHeaders, secure=options.secure),
         Middleware(OwnPort, path="/metrics", port=options.metrics_port),
@@ -175,6 +177,8 @@ def endpoint(web: Web, page: Page) -> Endpoint:
 
     async def answer(request: Request) -> Response:
         sent = NOTHING_SENT
+        # Read here, on the event loop: on a thread, forty forms that arrive slowly would take all
+        # threads of the desk.
         try:
             if request.method == "POST" and page.takes_file and is_upload(request):
                 # Only from users who may send it; the others get their error below.
@@ -230,9 +234,6 @@ def _answer(web: Web, page: Page, request: Request, sent: Sent) -> Response:
         return error_page(web, 409, str(error), by_script=by_script)
     except TryAgain:
         return error_page(web, 503, _AWAY, by_script=by_script)
-    except DeskError as error:
-        _log.error("page.failed", page=page.path, traceback=format_private(error))
-        return error_page(web, 500, _OURS, by_script=by_script)
     except Exception as error:  # noqa: BLE001 - its text may hold a message
         _log.error("page.failed", page=page.path, traceback=format_private(error))
         return error_page(web, 500, _OURS, by_script=by_script)

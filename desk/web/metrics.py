@@ -112,7 +112,7 @@ class _State(Collector):
         yield _gauge(
             "clerk_desk_outbox_corrections",
             "Corrections that wait to be published.",
-            now.backlog.records,
+            now.unpublished,
         )
         if now.undelivered is not None:
             yield _gauge(
@@ -120,7 +120,7 @@ class _State(Collector):
                 "Published decisions that the webhook's receiver has not taken.",
                 now.undelivered,
             )
-        oldest = now.backlog.oldest_ms
+        oldest = now.unpublished_since_ms
         yield _gauge(
             "clerk_desk_outbox_oldest_seconds",
             "Since when the oldest of them could have been published; 0 where none waits.",

@@ -73,6 +73,7 @@ class WebOptions:
 
 UNKNOWN_ACTION = "The desk does not know this action. Reload the page and try again."
 
+# A guideline of 200,000 characters, each written as up to nine bytes in a form, must fit.
 MAX_BYTES = 2_000_000
 MAX_FIELDS = 2_000
 MAX_UPLOAD_BYTES = 64_000_000

@@ -216,7 +216,12 @@ def measure_calls(desk: Desk, team: list[Person], turns: int, clocks: Clocks) ->
             continue
         label, request_id = draw.choice(LABELS), f"{time.monotonic_ns()}.{turn}"
         began_s = time.perf_counter()
-        reviewing.decide(desk, person, task.item_id, label, request_id=request_id, seconds=5)
+        reviewing.decide(
+            desk,
+            person,
+            task.item_id,
+            reviewing.Said(request_id, "label", label, seconds=5),
+        )
         clocks.add("decide", began_s)
 
 

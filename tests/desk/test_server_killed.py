@@ -80,7 +80,9 @@ class Reviewer(threading.Thread):
 
     def decide(self, task: object, request: str) -> object:
         item_id = task.item_id  # type: ignore[attr-defined]
-        return reviewing.decide(self.world.desk, self.person, item_id, "refund", request_id=request)
+        return reviewing.decide(
+            self.world.desk, self.person, item_id, reviewing.Said(request, "label", "refund")
+        )
 
 
 def test_each_decision_arrives_once_though_the_server_is_killed(

@@ -12,7 +12,7 @@ import pytest
 from desk.core.items import Queue
 from desk.service import reviewing
 from desk.store.database import Database
-from tests.support.desk_world import DeskWorld
+from tests.support.desk_world import DeskWorld, said
 from tests.support.propose_world import Place, gates, make_place
 from tests.support.tiny_encoder import make_tiny_encoder
 from tests.support.tiny_messages import make_messages, write_tiny_taxonomy
@@ -49,7 +49,12 @@ class Desk:
         bob, label_of = world.person("bob"), dict(drawn)
         while (item := reviewing.next_item(world.desk, bob, Queue())) is not None:
             label, request = label_of[item.text], f"sample-{item.item_id}"
-            reviewing.decide(world.desk, bob, item.item_id, label, request_id=request)
+            reviewing.decide(
+                world.desk,
+                bob,
+                item.item_id,
+                said(request, label),
+            )
         database.close()
 
     def decide_all(self, label_of: dict[str, str]) -> int:
@@ -61,7 +66,12 @@ class Desk:
             while (item := reviewing.next_item(world.desk, ann, queue)) is not None:
                 assert item.text is not None
                 label = label_of[item.text]
-                reviewing.decide(world.desk, ann, item.item_id, label, request_id=world.request())
+                reviewing.decide(
+                    world.desk,
+                    ann,
+                    item.item_id,
+                    said(world.request(), label),
+                )
                 count += 1
         database.close()
         return count

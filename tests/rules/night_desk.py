@@ -20,7 +20,7 @@ from desk.store.database import Database
 from desk.store.migrate import migrate
 from tests.rules.live import tell_targets
 from tests.support.desk_messages import Message, publish_results
-from tests.support.desk_world import DeskWorld, FakeClock
+from tests.support.desk_world import DeskWorld, FakeClock, said
 from tests.support.local_postgres import LocalPostgres
 from tests.support.topics import create_topics
 from worker.contract.taxonomy import Taxonomy
@@ -135,7 +135,7 @@ def less_often_right(scene: DeskScene) -> None:
             wrong = wrong_every and n % wrong_every == 0
             reviewing.claim_item(world.desk, ann, item.id)
             reviewing.decide(
-                world.desk, ann, item.id, other if wrong else label, request_id=f"{days_ago}-{n}"
+                world.desk, ann, item.id, said(f"{days_ago}-{n}", other if wrong else label)
             )
         with scene.database.write() as tx:
             items.count_traffic(tx, {(now_ms // _DAY_MS, label, "a" * 64, False): audited * 50})
@@ -148,7 +148,7 @@ def decided_without_kafka(scene: DeskScene) -> None:
     for n in range(10):
         item = world.add(f"Message {n}", label=scene.taxonomy.names[0])
         reviewing.claim_item(world.desk, ann, item.id)
-        reviewing.decide(world.desk, ann, item.id, scene.taxonomy.names[1], request_id=f"{n}")
+        reviewing.decide(world.desk, ann, item.id, said(f"{n}", scene.taxonomy.names[1]))
 
 
 def items_locked(scene: DeskScene) -> None:

@@ -10,7 +10,7 @@ from desk.core.items import Queue
 from desk.core.texts import band_keys
 from desk.service import people, reviewing
 from desk.service.context import Desk, Policy, open_desk
-from desk.service.reviewing import Dispute
+from desk.service.reviewing import Dispute, Said
 from desk.service.viewing import Task
 from desk.store import items
 from desk.store import people as store
@@ -36,6 +36,11 @@ TAXONOMY = Taxonomy(
         Label("other", "Anything else."),
     ),
 )
+
+
+def said(request_id: str, label: str | None, **more: Any) -> Said:
+    """A decision for a label; None says that no label fits."""
+    return Said(request_id, "none" if label is None else "label", label, **more)
 
 
 @dataclass
@@ -91,9 +96,8 @@ class DeskWorld:
             item_id = self.next(person).item_id
         else:
             reviewing.claim_item(self.desk, person, item_id)
-        reviewing.decide(
-            self.desk, person, item_id, label, **{"request_id": self.request(), **more}
-        )
+        request_id = more.pop("request_id", None) or self.request()
+        reviewing.decide(self.desk, person, item_id, said(request_id, label, **more))
         return item_id
 
     def dispute(self, person: Person, item_id: int | None = None) -> Dispute:

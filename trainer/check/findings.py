@@ -18,7 +18,6 @@ from pydantic import Field
 
 from trainer.artifacts.files import Record, RecordFile
 from trainer.dataset.folder import Example
-from trainer.statistics.figures import length_bins
 from worker.contract import ContractError, Label, PromptSpec, Taxonomy, build_prompt
 from worker.contract.prompt import Encode
 
@@ -109,7 +108,6 @@ def check_counts(examples: Sequence[Example], taxonomy: Taxonomy, floor: int) ->
     few = [name for name, n in per_label.items() if n < floor]
     too_few = [name for name, n in per_label.items() if n < HARD_FLOOR]
     least = min(per_label, key=lambda name: per_label[name])
-    figures = {"per_label": per_label, "floor": floor, "below_floor": few, "below_20": too_few}
     found = f"{len(examples):,} examples, at least {per_label[least]:,} a label ({least})"
     advice = f"Label more messages for {_list(few)}: fewer than {floor} examples." if few else ""
     if too_few:
@@ -118,7 +116,7 @@ def check_counts(examples: Sequence[Example], taxonomy: Taxonomy, floor: int) ->
             "the label from the taxonomy: nothing can be learnt from so few."
         )
     verdict: Verdict = "fail" if too_few else "warn" if few else "ok"
-    return Finding(COUNTS, verdict, found, advice, figures)
+    return Finding(COUNTS, verdict, found, advice, {"floor": floor})
 
 
 def check_balance(examples: Sequence[Example], taxonomy: Taxonomy) -> Finding:
@@ -128,15 +126,15 @@ def check_balance(examples: Sequence[Example], taxonomy: Taxonomy) -> Finding:
     ratio = max(sizes) / max(1, min(sizes))
     shares = [size / max(1, sum(sizes)) for size in sizes if size]
     entropy = -sum(share * math.log(share) for share in shares) / math.log(len(sizes))
-    figures = {"largest_to_smallest": round(ratio, 2), "entropy": round(entropy, 4)}
+    figures = {"entropy": round(entropy, 4)}
     found = f"the largest label has {ratio:.1f} times the examples of the smallest"
     advice = "Cap the large labels (prepare --per-label) or label more of the small ones."
     return _warn(BALANCE, found, advice if ratio > _IMBALANCE else "", figures)
 
 
-def _warn(name: str, found: str, advice: str, figures: Mapping[str, Any]) -> Finding:
+def _warn(name: str, found: str, advice: str, figures: Mapping[str, Any] | None = None) -> Finding:
     """Return a warning if there is advice."""
-    return Finding(name, "warn" if advice else "ok", found, advice, figures)
+    return Finding(name, "warn" if advice else "ok", found, advice, figures or {})
 
 
 def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
@@ -145,13 +143,12 @@ def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
     few = [name for name, n in per_label.items() if n < _HOLDOUT_FLOOR]
     # Half the width of a 95 % interval around an accuracy of 90 %.
     margin = 1.96 * math.sqrt(0.09 / max(1, total))
-    figures = {"examples": total, "per_label": dict(per_label), "margin_at_90": round(margin, 4)}
     found = f"{total:,} messages: an accuracy of 90 % would be known to ±{margin:.1%}"
     advice = (
         f"Fewer than {_HOLDOUT_FLOOR} messages of {_list(few)}: their own figures will be guesses. "
         "Hold out more (prepare --holdout-share)."
     )
-    return _warn(HOLDOUT_SIZE, found, advice if few else "", figures)
+    return _warn(HOLDOUT_SIZE, found, advice if few else "")
 
 
 def check_names(taxonomy: Taxonomy) -> Finding:
@@ -255,7 +252,7 @@ def check_lengths(examples: Sequence[Example], spec: PromptSpec, encode: Encode)
     25 % are, or if one is empty."""
     fixed = len(spec.prefix_ids) + len(spec.suffix_ids)
     lengths: list[int] = []
-    shortened, cut, empty = [], [], []
+    shortened, empty = [], []
     for example in examples:
         prompt = build_prompt(spec, example.message, encode)
         if prompt is None:
@@ -263,7 +260,6 @@ def check_lengths(examples: Sequence[Example], spec: PromptSpec, encode: Encode)
             continue
         if prompt.truncated:
             shortened.append(example)
-            cut.append(len(lengths))
         lengths.append(len(prompt.ids) - fixed)
     share = len(shortened) / max(1, len(examples))
     quantiles = np.quantile(lengths or [0], (0.5, 0.95, 0.99, 1), method="higher").astype(int)
@@ -278,9 +274,6 @@ def check_lengths(examples: Sequence[Example], spec: PromptSpec, encode: Encode)
         "share_shortened": round(share, 4),
         "shortened_ids": [example.id for example in shortened[:_LISTED]],
         "shortened_per_label": dict(Counter(example.label for example in shortened)),
-        "histogram": [
-            [each.above, each.upto, each.count, each.cut] for each in length_bins(lengths, cut)
-        ],
         "empty_ids": empty[:_LISTED],
     }
     verdict = "fail" if empty else grade(share, warn=_SHORTENED_WARN, fail=_SHORTENED_FAIL)

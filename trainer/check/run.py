@@ -227,11 +227,10 @@ def _judge_labels(
     if len(examples) < LEAST_EXAMPLES or len({example.label for example in examples}) < 2:
         found = f"{len(examples)} examples are too few to judge labels by ({LEAST_EXAMPLES})"
         return (), [Finding(SUSPECTS, "skipped", found)]
-    groups = read_groups(dataset)
     out_of_fold = predict_out_of_fold(
         examples,
         dataset.taxonomy.names,
-        clusters=number_clusters(examples, groups),
+        clusters=number_clusters(examples, read_groups(dataset)),
         embeddings=settings.embeddings,
         seed=_SEED,
         tick=done,
@@ -244,6 +243,5 @@ def _judge_labels(
         out_of_fold,
         decided=np.array([example.id in decided for example in examples], dtype=np.bool_),
         most=_MOST_SUSPECTS,
-        groups=sum(example.id in (groups or {}) for example in examples),
     )
     return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]

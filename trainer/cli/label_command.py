@@ -30,12 +30,12 @@ from trainer.cli.teacher_options import (
     PriceOutput,
     Yes,
     ask_to_send,
-    find_key,
+    find_endpoint,
 )
 from trainer.commands import command
 
 if TYPE_CHECKING:
-    from trainer.teacher.label import Forecast, Labelled, Plan, Wanted
+    from trainer.teacher.label import Labelled, Plan, Wanted
 
 
 def label(
@@ -121,40 +121,41 @@ def label(
     """
     console = make_console(as_json=as_json)
     with outcomes():
-        from trainer.teacher.label import Wanted, announce, forecast, make_plan
-        from trainer.teacher.ledger import so_far
+        from trainer.teacher.label import Wanted, announce, make_plan
 
+        # Next to the rows, so that the same command finds it again.
+        endpoint = find_endpoint(
+            "--teacher", teacher, model, key_env, out.with_name(f"{out.stem}.ledger"),
+            only=estimate, budget=budget, concurrency=concurrency, redacts=not no_redact,
+            price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
+        )  # fmt: skip
+        assert endpoint is not None
         plan = make_plan(
             Wanted(
-                messages, taxonomy, teacher, model, out,
-                budget=budget, votes=votes, concurrency=concurrency, redacts=not no_redact,
-                price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
-                message_column=message_column, id_column=id_column,
-                decisions=tuple(decisions or ()),
+                messages, taxonomy, out, endpoint, votes, message_column, id_column,
+                decisions or (),
             )
         )  # fmt: skip
-        key, named = find_key(teacher, key_env)
-        ahead = forecast(plan, *so_far(plan.wanted.ledger, plan.asked, plan.budget))
-        lines = announce(plan, ahead, named)
+        lines = announce(plan)
         if estimate:
-            show_text(_facts(plan, ahead), "\n".join(lines), as_json=as_json)
+            show_text(_facts(plan), "\n".join(lines), as_json=as_json)
             return
         told = Console(stderr=True, highlight=False) if as_json else console
         print_text(told, "\n".join(lines))
-        if ahead.open and not yes:
+        if plan.forecast.open and not yes:
             ask_to_send(told)
-        _label(plan, key, ahead.open, console, as_json=as_json)
+        _label(plan, console, as_json=as_json)
 
 
-def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool) -> None:
+def _label(plan: Plan, console: Console, *, as_json: bool) -> None:
     from trainer.cli.shared import EXIT_INTERRUPTED
     from trainer.errors import NotGoodEnough
     from trainer.teacher.label import label as label_messages
     from trainer.teacher.label import summary
     from trainer.terminal import make_bar
 
-    with make_bar(Console(stderr=True), "labelled", open_) as on_decided:
-        done = label_messages(plan, key, on_decided)
+    with make_bar(Console(stderr=True), "labelled", plan.forecast.open) as on_decided:
+        done = label_messages(plan, on_decided)
     result = summary(plan, done)
     show(
         result,
@@ -162,25 +163,26 @@ def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool)
         lambda to: print_text(to, _words(result, done, plan.wanted)),
         as_json=as_json,
     )
-    if done.ran.interrupted:
+    if done.found.ran.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if done.left:
         raise NotGoodEnough(
-            f"{done.left:,} different texts are not decided: {done.ran.why}; run the same command "
-            "again to go on, with a larger --budget if it is spent"
+            f"{done.left:,} different texts are not decided: {done.found.ran.why}; run the same "
+            "command again to go on, with a larger --budget if it is spent"
         )
 
 
-def _facts(plan: Plan, ahead: Forecast) -> dict[str, Any]:
+def _facts(plan: Plan) -> dict[str, Any]:
     from trainer.teacher.prices import dollars
 
+    asking, ahead = plan.asking, plan.forecast
     return {
         "messages": len(plan.messages),
-        "texts": len(plan.job.questions),
+        "texts": len(asking.job.questions),
         "open": ahead.open,
-        "price": plan.job.price.words,
-        "budget": None if plan.budget is None else dollars(plan.budget),
-        "spent": dollars(ahead.spent),
+        "price": asking.job.price.words,
+        "budget": None if asking.budget is None else dollars(asking.budget),
+        "spent": dollars(asking.spent),
         "expected": dollars(ahead.expected),
         "seconds": round(ahead.seconds, 1),
     }
@@ -213,7 +215,7 @@ def _words(result: Mapping[str, Any], done: Labelled, wanted: Wanted) -> str:
         )
     if len(result["models"]) > 1:
         lines.append(f"Several models answered: {', '.join(result['models'])}.")
-    lines.append(f"Took {done.ran.seconds:,.0f} s.")
+    lines.append(f"Took {done.found.ran.seconds:,.0f} s.")
     if result["rows_by_people"]:
         given = shlex.quote(str(wanted.taxonomy))
         start = command("start", wanted.out, "--out", "first")

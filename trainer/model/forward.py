@@ -38,18 +38,6 @@ _PADDING = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Prompts as rows, without their common prefix.
-
-    ``tails`` is (prompts, longest tail), padded on the right, so that the causal mask is enough.
-    ``last`` (prompts) is the position of the answer's logits.
-    """
-
-    tails: Tensor
-    last: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class Packed:
     """Prompts in one sequence behind their common prefix.
 
@@ -64,12 +52,16 @@ class Packed:
     last: Tensor
 
 
-def collate(prompts: Sequence[PromptIds], prefix_tokens: int, device: torch.device) -> Batch:
-    """Put prompts (token ids, prefix included) into rows."""
+def collate(
+    prompts: Sequence[PromptIds], prefix_tokens: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Put prompts (token ids, prefix included) into rows without their common prefix: (prompts,
+    longest tail), padded on the right, so that the causal mask is enough. Return them, and the
+    position of the answer's logits in each row, (prompts)."""
     tails = [prompt[prefix_tokens:] for prompt in prompts]
     width = max(len(tail) for tail in tails)
     padded = [[*tail, *[_PADDING] * (width - len(tail))] for tail in tails]
-    return Batch(
+    return (
         torch.tensor(padded, device=device),
         torch.tensor([len(tail) - 1 for tail in tails], device=device),
     )
@@ -133,7 +125,7 @@ def answer_states(
     tokens = prefix.shape[0]
     if layout == "packed" and _within_window(causal_lm.config, prompts):
         return _packed_states(causal_lm, tokens, prompts, prefix.device)
-    decoder, batch = causal_lm.get_decoder(), collate(prompts, tokens, prefix.device)
+    decoder, (tails, last) = causal_lm.get_decoder(), collate(prompts, tokens, prefix.device)
     rows = len(prompts)
     if layout == "cached":
         from transformers import DynamicCache  # takes seconds
@@ -141,12 +133,11 @@ def answer_states(
         cache = DynamicCache(config=causal_lm.config)
         decoder(input_ids=prefix[None], past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(rows)
-        hidden = decoder(input_ids=batch.tails, past_key_values=cache, use_cache=True)
-        last = batch.last
+        hidden = decoder(input_ids=tails, past_key_values=cache, use_cache=True)
     else:
-        whole = torch.cat([prefix.expand(rows, -1), batch.tails], dim=1)
+        whole = torch.cat([prefix.expand(rows, -1), tails], dim=1)
         hidden = decoder(input_ids=whole, use_cache=False)
-        last = batch.last + tokens
+        last = last + tokens
     states: Tensor = hidden.last_hidden_state[torch.arange(rows, device=last.device), last]
     return states
 

@@ -71,7 +71,8 @@ def export_classifier(
     """Write a module that maps ids and mask to logits, on the CPU: see ``export_onnx``."""
     # 7 bits (reduce_range), because a processor without VNNI instructions (only AVX2) adds two
     # products in 16 bits, which saturate with 8-bit weights (255 * 127 * 2 > 32,767, but
-    # 255 * 64 * 2 is not). It would answer differently from the one that calibrated the file.
+    # 255 * 64 * 2 is not). It would answer differently from the one that calibrated the file: of
+    # 660 messages 40 had another label than in float32, with 7 bits 25.
     require_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

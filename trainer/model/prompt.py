@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
@@ -48,8 +48,6 @@ PROMPT_DATE = date(2026, 1, 1)
 """The fixed date for chat templates that print today's date."""
 
 _LETTER = "a"
-IGNORE_INDEX = -100
-"""The target of positions without a loss (the ignore index of cross-entropy)."""
 
 # Batches are sorted by length within a pool only: a larger pool pads less and mixes less.
 _POOL_BATCHES = 16
@@ -334,123 +332,72 @@ def _special_tokens(path: Path) -> tuple[str, str]:
     return "".join(found.tokens[:first]), "".join(found.tokens[last:])
 
 
-class _HasIds(Protocol):
-    @property
-    def ids(self) -> tuple[int, ...]: ...
-
-
-RowT = TypeVar("RowT", bound=_HasIds)
-
-
 @dataclass(frozen=True, slots=True)
-class TrainingRow:
-    """Token ids of prompt and answer, and each position's target id or ``IGNORE_INDEX``.
-
-    ``sublabel`` is an additional training target, if the data has one; the adapter does not keep
-    it.
-    """
+class Row:
+    """A message to learn: the token ids of its prompt, and the one to answer with, None if a head
+    answers. ``sublabel`` is an additional training target, if the data has one; the adapter does
+    not keep it."""
 
     label: str
-    ids: tuple[int, ...]
-    targets: tuple[int, ...]
+    prompt: tuple[int, ...]
+    answer: int | None = None
     sublabel: str | None = None
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """The token ids before the answer; ``verify_loss_mask`` checks this."""
-        return self.ids[:-1]
-
-    @property
-    def answer(self) -> int:
-        """The token id to learn after the prompt."""
-        return self.targets[-1]
 
 
 def make_rows(
     examples: Sequence[Example],
     spec: PromptSpec,
-    codes: Mapping[str, Code],
     encode_plain: Encode,
-) -> tuple[TrainingRow, ...]:
-    """Build a row for each example with the contract's ``build_prompt``. Raises BadInput."""
+    codes: Mapping[str, Code] | None = None,
+) -> tuple[Row, ...]:
+    """Build a row for each example, through the contract's own ``build_prompt``. Raises
+    BadInput."""
     rows = []
     for example in examples:
         prompt = build_prompt(spec, example.message, encode_plain)
         if prompt is None:
             raise BadInput(f"example {example.id}: the message is empty")
-        code = codes[example.label]
-        targets = (IGNORE_INDEX,) * len(prompt.ids) + (code.token_id,)
-        rows.append(
-            TrainingRow(example.label, (*prompt.ids, code.token_id), targets, example.sublabel)
-        )
+        answer = codes[example.label].token_id if codes else None
+        rows.append(Row(example.label, prompt.ids, answer, example.sublabel))
     return tuple(rows)
 
 
-def verify_loss_mask(
-    rows: Sequence[TrainingRow],
+def verify_answers(
+    rows: Sequence[Row],
     spec: PromptSpec,
     codes: Mapping[str, Code],
     decode: Callable[[Sequence[int]], str],
 ) -> None:
-    """Check that each row's only target is the last token, right after the prompt's suffix, and
-    decodes to the label's code. Raises ProofFailed that names the first wrong row and no text."""
-    # A loss mask that is wrong with only a warning is a known trap of training libraries (TRL issue
-    # 6105).
+    """Check that each row's prompt is built from the prompt's parts, and that its answer decodes to
+    the label's code. Raises ProofFailed that names the first wrong row and no text."""
+    # No mask over all positions says what is learned: a mask that is wrong with only a warning is a
+    # known trap of training libraries (TRL issue 6105). A row has one answer, and the loss is
+    # computed at the prompt's last position alone.
     for number, row in enumerate(rows):
-        learnt = [at for at, target in enumerate(row.targets) if target != IGNORE_INDEX]
-        if len(row.ids) != len(row.targets) or learnt != [len(row.ids) - 1]:
-            tokens = {0: "no token", 1: "1 token"}.get(len(learnt), f"{len(learnt)} tokens")
-            raise ProofFailed(f"row {number} ({row.label}) learns {tokens}, not its last alone")
-        if row.ids[-1] != row.targets[-1]:
-            raise ProofFailed(f"row {number} ({row.label}): answer and target differ")
-        if (
-            row.prompt[: len(spec.prefix_ids)] != spec.prefix_ids
-            or row.prompt[len(row.prompt) - len(spec.suffix_ids) :] != spec.suffix_ids
-        ):
+        if message_of(row.prompt, spec) is None or row.answer is None:
             raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
         answer, code = decode([row.answer]), codes[row.label].text
         if answer != code:
             raise ProofFailed(f"row {number} ({row.label}) learns {answer!r} instead of {code!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class HeadRow:
-    """A prompt's token ids, with its label and, if the data has one, its sublabel."""
-
-    label: str
-    ids: tuple[int, ...]
-    sublabel: str | None = None
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """All token ids."""
-        return self.ids
-
-
-def make_head_rows(
-    examples: Sequence[Example], spec: PromptSpec, tokenizer: BaseTokenizer
-) -> tuple[HeadRow, ...]:
-    """Build a row for each example, through the contract's own ``build_prompt``. Raises
-    BadInput."""
-    rows = []
-    for example in examples:
-        prompt = build_prompt(spec, example.message, tokenizer.encoders.plain)
-        if prompt is None:
-            raise BadInput(f"example {example.id}: the message is empty")
-        rows.append(HeadRow(example.label, prompt.ids, example.sublabel))
-    return tuple(rows)
+def message_of(prompt: tuple[int, ...], spec: PromptSpec) -> tuple[int, ...] | None:
+    """Return the ids between the prompt's parts, None if these do not stand around them."""
+    start, end = len(spec.prefix_ids), len(prompt) - len(spec.suffix_ids)
+    is_built = prompt[:start] == spec.prefix_ids and prompt[end:] == spec.suffix_ids
+    return prompt[start:end] if is_built else None
 
 
 def length_grouped_batches(
-    rows: Sequence[RowT], size: int, rng: random.Random
-) -> Iterator[Sequence[RowT]]:
+    rows: Sequence[Row], size: int, rng: random.Random
+) -> Iterator[Sequence[Row]]:
     """Yield every row once, in shuffled batches of rows of similar length, for little padding."""
     order = list(rows)
     rng.shuffle(order)
     pool = size * _POOL_BATCHES
-    grouped: list[Sequence[RowT]] = []
+    grouped: list[Sequence[Row]] = []
     for start in range(0, len(order), pool):
-        chunk = sorted(order[start : start + pool], key=lambda row: len(row.ids))
+        chunk = sorted(order[start : start + pool], key=lambda row: len(row.prompt))
         grouped.extend(chunk[at : at + size] for at in range(0, len(chunk), size))
     # Shuffled again, or each pool of batches would go from short messages to long ones.
     rng.shuffle(grouped)

@@ -118,6 +118,7 @@ class Folder:
         planned: list[Planned] = []
         key, done = "", True
         for step in steps:
+            # With the key of the step before, so that a change makes all later steps due.
             key = sha256_json([key, self._words(step), dict(step.inputs)])
             noted = self._steps.get(step.name)
             done = done and noted is not None and noted.key == key and step.result.is_file()
@@ -190,7 +191,7 @@ def locked(path: Path) -> Iterator[None]:
     cannot be made."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o750)
+        path.chmod(0o750)  # whatever the umask is: the folder will hold messages
         file = (path / _LOCK).open("a")
     except OSError as error:
         raise BadInput(f"--out {path}: {error.strerror}: choose another folder") from error

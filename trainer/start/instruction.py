@@ -89,6 +89,7 @@ def _item(line: str, keys: Collection[str]) -> _Item:
     may hold the marks that end a name."""
     mark = _MARK.match(line)
     rest = line[mark.end() if mark else 0 :].strip()
+    # Of the line's beginning only: a line of a thousand names took quadratic time.
     cuts = [
         (len(rest), len(rest)),
         *(found.span() for found in _BETWEEN.finditer(rest[:_LABEL_CHARS])),

@@ -166,6 +166,8 @@ def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents
         different = texts.setdefault(key, set())
         if len(different) < limit:
             different.add(text)
+        # The hash alone, because an export may have a million rows. Two messages with one hash
+        # would count as a copy, and change a figure by one.
         row = hash((text, key))
         found.copies += row in copies
         copies.add(row)

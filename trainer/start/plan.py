@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.artifacts.duel import DUEL, DUEL_FOLDER
@@ -92,38 +91,33 @@ checkpoint_every_s = 60
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the steps are made of. ``prepare`` are the options of that command, without ``--out``;
-    ``files`` the files that they name. ``base`` is a directory or None, ``sets`` are settings over
-    the recipe's."""
-
-    places: Places
-    prepare: Sequence[str]
-    files: Sequence[Path]
-    recipe: Path
-    base: Path | None = None
-    sets: Sequence[str] = ()
-
-
-def make_steps(request: Request) -> list[Step]:
-    """Return the steps in order. Raises BadInput if a file cannot be read."""
-    places, run = request.places, request.places.run
-    base: tuple[str | Path, ...] = ("--base", request.base) if request.base else ()
+def make_steps(
+    places: Places,
+    prepare: Sequence[str],
+    files: Sequence[Path],
+    *,
+    recipe: Path,
+    base: Path | None,
+    sets: Sequence[str],
+) -> list[Step]:
+    """Return the steps in order. ``prepare`` are the options of that command, without ``--out``,
+    ``files`` those that they name; ``sets`` are settings over the recipe's. Raises BadInput if a
+    file cannot be read."""
+    run = places.run
+    on_base: tuple[str | Path, ...] = ("--base", base) if base else ()
     on_data = ("--dataset", places.data)
     evaluation, duel = run / EVALUATION_FOLDER, run / DUEL_FOLDER
-    known = {str(path): path for path in request.files}
-    prepare = [known.get(word, word) for word in request.prepare]
-    sets = [word for given in request.sets for word in ("--set", given)]
+    known = {str(path): path for path in files}
+    options = [word for given in sets for word in ("--set", given)]
     # An encoder has no prompt and no codes to check.
-    is_encoder = recipe_setting(request.recipe, request.sets, "kind") not in {None, "lora-code"}
-    for_prompt = () if is_encoder else base
+    is_encoder = recipe_setting(recipe, sets, "kind") not in {None, "lora-code"}
+    for_prompt = () if is_encoder else on_base
     return [
         Step(
-            ("prepare", *prepare, "--out", places.data),
+            ("prepare", *(known.get(word, word) for word in prepare), "--out", places.data),
             result=places.data / MANIFEST,
             made=(places.data,),
-            inputs=_digests(request.files),
+            inputs=_digests(files),
         ),
         Step(
             ("check", places.data, *for_prompt, "--queue", places.queue, "--update"),
@@ -132,18 +126,18 @@ def make_steps(request: Request) -> list[Step]:
             may_fail=True,
         ),
         Step(
-            ("train", "--recipe", request.recipe, *on_data, *base, "--out", run, "--resume", *sets),
+            ("train", "--recipe", recipe, *on_data, *on_base, "--out", run, "--resume", *options),
             result=run / CARD,
             made=(run,),
-            inputs=_digests([request.recipe]),
+            inputs=_digests([recipe]),
         ),
         Step(
-            ("evaluate", run / "adapter", *on_data, *base),
+            ("evaluate", run / "adapter", *on_data, *on_base),
             result=evaluation / EVALUATION.name,
             made=(evaluation,),
         ),
         Step(
-            ("duel", run / "adapter", *on_data, *base, "--evaluation", evaluation),
+            ("duel", run / "adapter", *on_data, *on_base, "--evaluation", evaluation),
             result=duel / DUEL.name,
             made=(duel,),
         ),

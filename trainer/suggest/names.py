@@ -21,19 +21,17 @@ from trainer.errors import NotGoodEnough
 from trainer.numbers import counted
 from trainer.suggest.topics import Topic, Topics
 from trainer.teacher.label import (
-    SECONDS_AN_ANSWER,
+    Asking,
     Endpoint,
     Forecast,
     ask_all,
     describe_masking,
     describe_terms,
     expected_cost,
-    find_budget,
+    make_asking,
 )
-from trainer.teacher.ledger import Answer, Decision, Spent, so_far
-from trainer.teacher.prices import find_price
+from trainer.teacher.ledger import Answer, Decision, Spent
 from trainer.teacher.prompt import LABELLED, REFUSED, REJECTED, Prompt, Question, make_question
-from trainer.teacher.run import Job
 from worker.contract.digest import sha256_bytes
 from worker.contract.redact import redact_personal_data
 from worker.contract.taxonomy import NO_LABEL, label_name
@@ -73,24 +71,11 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that is known before anything leaves: a question for each topic, in order.
-    ``budget`` and the forecast's amounts are picodollars."""
+    """Everything that is known before anything leaves: a question for each topic, in order."""
 
-    endpoint: Endpoint
     topics: Topics
-    job: Job
-    answer_tokens: int
-    budget: int | None
+    asking: Asking
     forecast: Forecast
-
-    @property
-    def asked(self) -> dict[str, str]:
-        """What the ledger is about."""
-        return _asked(self.endpoint, self.answer_tokens)
-
-
-def _asked(endpoint: Endpoint, answer_tokens: int) -> dict[str, str]:
-    return endpoint.asked(answer_tokens, prompt=sha256_bytes(_SYSTEM.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +91,20 @@ def make_plan(endpoint: Endpoint, found: Topics) -> Plan:
     """Make the questions and count what asking them takes. Raises BadInput."""
     questions = [_question(each, found.topics, endpoint) for each in found.topics]
     ask = partial(_prompt, names=found.names)
-    prompts = [ask(each, 0) for each in questions]
-    price = find_price(
-        endpoint.model, endpoint.url, endpoint.price_input, endpoint.price_output,
-        prompt_tokens=max(each.most_tokens for each in prompts),
-    )  # fmt: skip
-    budget = find_budget(endpoint.budget, price)
-    tokens = endpoint.answer_tokens or _ANSWER_TOKENS
-    # Asked again, a model with temperature 0 says the same.
-    job = Job(ask, questions, votes=1, concurrency=endpoint.concurrency, price=price, tries=1)
-    decided, spent = so_far(endpoint.ledger, _asked(endpoint, tokens), budget)
-    left = [
-        prompt
-        for question, prompt in zip(questions, prompts, strict=True)
-        if question.id not in decided
-    ]
-    expected = sum(expected_cost(prompt, price, _EXPECTED_TOKENS) for prompt in left)
-    most = None if budget is None else max(0, budget - spent)
-    seconds = len(left) * SECONDS_AN_ANSWER / endpoint.concurrency
-    ahead = Forecast(len(left), spent, expected, most, seconds)
-    return Plan(endpoint, found, job, tokens, budget, ahead)
+    prompts = {each.id: ask(each, 0) for each in questions}
+    asking = make_asking(
+        endpoint,
+        ask,
+        questions,
+        longest=max(prompts.values(), key=lambda each: each.most_tokens),
+        answer_tokens=_ANSWER_TOKENS,
+        about={"prompt": sha256_bytes(_SYSTEM.encode())},
+        # One vote and one try: asked again, a model with temperature 0 says the same.
+    )
+    left = [each.id for each in questions if each.id not in asking.decided]
+    price = asking.job.price
+    expected = sum(expected_cost(prompts[id_], price, _EXPECTED_TOKENS) for id_ in left)
+    return Plan(found, asking, asking.forecast(len(left), expected))
 
 
 def _question(topic: Topic, topics: Sequence[Topic], endpoint: Endpoint) -> Question:
@@ -206,21 +185,19 @@ def _too_long(tokens: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def announce(plan: Plan) -> list[str]:
     """Return what leaves, to where, for how much and how long, a sentence a line."""
-    endpoint, ahead = plan.endpoint, plan.forecast
-    before = len(plan.job.questions) - ahead.open
+    asking, ahead = plan.asking, plan.forecast
+    before = len(asking.job.questions) - ahead.open
     messages = max(len(each.typical) for each in plan.topics.topics)
     what = (
         f"What leaves: of {counted(ahead.open, 'topic')} the terms and the {messages} most typical "
         f"messages, each up to {EXCERPT_CHARS:,} characters, and all topics' names. "
-        f"{describe_masking(endpoint.redacts)}"
+        f"{describe_masking(asking.endpoint.redacts)}"
     )
     lines = [
-        f"{counted(len(plan.job.questions), 'topic')}, each asked about once"
+        f"{counted(len(asking.job.questions), 'topic')}, each asked about once"
         + (f" ({before:,} were before)." if before else "."),
         what,
-        *describe_terms(
-            endpoint.url, endpoint.model, plan.job, endpoint.key_env, plan.budget, ahead
-        ),
+        *describe_terms(asking, ahead),
     ]
     if ahead.most is not None and ahead.expected > ahead.most:
         lines.append("The budget will probably end before the topics do: then nothing is written.")
@@ -233,11 +210,8 @@ def name_topics(plan: Plan, on_decided: Callable[[int], object]) -> Named:
     Raises NotGoodEnough if some were not asked about in the end (the ledger keeps the others),
     BadInput, and KeyboardInterrupt after the requests in flight.
     """
-    endpoint, questions = plan.endpoint, plan.job.questions
-    found = ask_all(
-        endpoint, plan.job, plan.asked, budget=plan.budget, answer_tokens=plan.answer_tokens,
-        on_decided=on_decided,
-    )  # fmt: skip
+    questions = plan.asking.job.questions
+    found = ask_all(plan.asking, on_decided)
     left, why = sum(each.id not in found.decisions for each in questions), found.ran.why
     if left:
         raise NotGoodEnough(

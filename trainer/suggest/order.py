@@ -8,7 +8,6 @@ near-duplicates one is asked. ``tests/bench/labelling.py`` compares it with a ra
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +33,10 @@ BATCH = 25
 @dataclass(frozen=True, slots=True)
 class Suggested:
     """How many labelled messages the model learned from and how many suggestions it made, none of
-    fewer than two labels; and how long it took."""
+    fewer than two labels."""
 
     labelled: int
     suggestions: int
-    seconds: float
 
 
 def suggest(
@@ -55,7 +53,6 @@ def suggest(
     Of more than ``MOST`` messages a random part is considered. ``out`` with the suffix ``.npz``
     keeps the features, so that the next call takes a second. Raises BadInput.
     """
-    began = time.perf_counter()
     names = Taxonomy.from_toml(taxonomy).names
     texts = first_of(read_texts(messages, message_column))
     known = read_labelled(labelled, names) if labelled is not None and labelled.exists() else {}
@@ -81,7 +78,7 @@ def suggest(
             for at in order(probabilities, asked, seed=len(known))
         ]
     write_suggestions(out, found)
-    return Suggested(len(known), len(found), time.perf_counter() - began)
+    return Suggested(len(known), len(found))
 
 
 def predict(known: Matrix, targets: NDArray[np.int64], asked: Matrix, labels: int) -> Floats:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.check.suspects import Matrix
 from trainer.errors import BadInput
 from trainer.start.terms import BY_TOPICS, name_of, names_in, taxonomy_text, typical_terms
+from trainer.statistics.calibration import Floats, Ints
 from trainer.suggest.texts import first_of, make_features, read_texts
 from worker.contract.digest import write_atomically
 
@@ -73,9 +73,11 @@ def find_topics(
     features = make_features(texts, embeddings)
     most = min(LARGEST, len(texts) // _LEAST_EACH)
     tried = [labels] if labels else list(range(FEWEST, most + 1))
-    best = max((_cluster(features, k) for k in tried), key=lambda found: found.silhouette)
+    silhouette, of, distance = max(
+        (_cluster(features, k) for k in tried), key=lambda found: found[0]
+    )
     every = list(texts.values())
-    return Topics(_describe(every, best), len(texts), best.silhouette, names_in(every))
+    return Topics(_describe(every, of, distance), len(texts), silhouette, names_in(every))
 
 
 def refuse_existing(path: Path) -> None:
@@ -99,37 +101,30 @@ def write_topics(path: Path, messages: Path, topics: Sequence[Topic], by: str = 
     write_atomically(path, text.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class _Clusters:
-    """The cluster of each message, the distance to its centre, and the silhouette."""
-
-    of: NDArray[np.int64]
-    distance: NDArray[np.float64]
-    silhouette: float
-
-
-def _cluster(features: Matrix, topics: int) -> _Clusters:
+def _cluster(features: Matrix, topics: int) -> tuple[float, Ints, Floats]:
+    """Return the silhouette, the cluster of each message, and the distance to its centre."""
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
     model = KMeans(topics, n_init=_TRIES, random_state=_SEED).fit(features)
     of = np.asarray(model.labels_, dtype=np.int64)
     part = np.random.default_rng(_SEED).permutation(len(of))[:_SAMPLE]
+    # The silhouette is not defined for one cluster, or with a cluster for each message.
     several = 1 < len(np.unique(of[part])) < len(part)
     found = silhouette_score(features[part], of[part]) if several else -1.0
     distance = np.linalg.norm(features - model.cluster_centers_[of], axis=1)
-    return _Clusters(of, distance, float(found))
+    return float(found), of, distance
 
 
-def _describe(texts: Sequence[str], clusters: _Clusters) -> tuple[Topic, ...]:
-    rows = [(text, str(of)) for text, of in zip(texts, clusters.of, strict=True)]
+def _describe(texts: Sequence[str], of: Ints, distance: Floats) -> tuple[Topic, ...]:
+    rows = [(text, str(cluster)) for text, cluster in zip(texts, of, strict=True)]
     terms = typical_terms(rows)
-    sizes = np.bincount(clusters.of)
+    sizes = np.bincount(of)
     topics: list[Topic] = []
     taken: set[str] = set()
     for cluster in (int(at) for at in np.argsort(-sizes, kind="stable") if sizes[at]):
-        members = np.flatnonzero(clusters.of == cluster)
-        nearest = members[np.argsort(clusters.distance[members], kind="stable")][:_SHOWN]
+        members = np.flatnonzero(of == cluster)
+        nearest = members[np.argsort(distance[members], kind="stable")][:_SHOWN]
         words = terms.get(str(cluster), ())
         name = _name(words, taken, len(topics) + 1)
         taken.add(name)

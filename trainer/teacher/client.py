@@ -29,6 +29,7 @@ _MOST_TOKENS = 10**8  # a count above it is a mistake of the server's
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _REJECTED = frozenset({400, 413, 422})
 _RETRIED = frozenset({408, 409, 425, 429})
+# These come with status 429 as well, and no waiting helps.
 _EMPTY = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _WORD = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -125,9 +126,7 @@ def is_local(url: str) -> bool:
 class Teacher:
     """A model behind an OpenAI-compatible endpoint."""
 
-    def __init__(
-        self, url: str, model: str, key: str, *, answer_tokens: int, timeout_s: float = TIMEOUT_S
-    ) -> None:
+    def __init__(self, url: str, model: str, key: str, *, answer_tokens: int) -> None:
         """``answer_tokens`` is the most that an answer may have."""
         require("openai", "teacher", "clerk-trainer label")
         import openai
@@ -140,7 +139,7 @@ class Teacher:
         self._client: AsyncOpenAI = openai.AsyncOpenAI(
             api_key=key,
             base_url=url,
-            timeout=timeout_s,
+            timeout=TIMEOUT_S,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )

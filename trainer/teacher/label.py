@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from trainer.dataset.readers import DRAWN, SOURCE, TAUGHT
 from trainer.errors import BadInput
 from trainer.numbers import counted, duration
 from trainer.teacher.client import Teacher, check_url
-from trainer.teacher.ledger import Answered, Decision, Ledger, Spent
+from trainer.teacher.ledger import Answered, Decision, Ledger, Spent, so_far
 from trainer.teacher.prices import Price, dollars, find_price, parse_budget
 from trainer.teacher.prompt import (
     LABELLED,
     MESSAGE_CHARS,
+    TRIES,
     Prompt,
     Question,
     make_prompt,
@@ -73,47 +74,102 @@ class Endpoint:
         """The endpoint's host and port."""
         return check_url(self.url)
 
-    def asked(self, answer_tokens: int, **about: str) -> dict[str, str]:
-        """Return what a ledger is about: the endpoint, and the question's own values."""
-        return {
-            "teacher": self.url,
-            "model": self.model,
-            **about,
-            "redaction": REDACTION if self.redacts else "none",
-            "answer-tokens": str(answer_tokens),
-        }
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is left to do. Amounts in picodollars; ``most`` is None if nothing bounds it."""
+
+    open: int
+    expected: int
+    most: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked, of whom, and within which budget. ``about`` is what the ledger is about, which
+    has ``decided`` these questions and ``spent`` so much. Amounts in picodollars."""
+
+    endpoint: Endpoint
+    job: Job
+    about: Mapping[str, str]
+    answer_tokens: int
+    budget: int | None
+    decided: Collection[str]
+    spent: int
+
+    def forecast(self, open_: int, expected: int) -> Forecast:
+        """Return what is left: so many questions, which will probably cost ``expected`` in all.
+        Assumes that the first votes agree, and a second for an answer."""
+        most = None if self.budget is None else max(0, self.budget - self.spent)
+        answers = open_ * (self.job.votes // 2 + 1)
+        seconds = answers * SECONDS_AN_ANSWER / self.job.concurrency
+        return Forecast(open_, expected, most, seconds)
+
+
+def make_asking(
+    endpoint: Endpoint,
+    ask: Callable[[Question, int], Prompt],
+    questions: Sequence[Question],
+    *,
+    longest: Prompt,
+    answer_tokens: int,
+    about: Mapping[str, str],
+    votes: int = 1,
+    tries: int = 1,
+) -> Asking:
+    """Find the price and what the ledger has. ``longest`` is the longest prompt, ``answer_tokens``
+    the usual limit of an answer, ``about`` the question's own values: answers to another question
+    do not belong in the ledger. Raises BadInput."""
+    price = find_price(
+        endpoint.model, endpoint.url, endpoint.price_input, endpoint.price_output,
+        prompt_tokens=longest.most_tokens,
+    )  # fmt: skip
+    budget = find_budget(endpoint.budget, price)
+    tokens = endpoint.answer_tokens or answer_tokens
+    asked = {
+        "teacher": endpoint.url,
+        "model": endpoint.model,
+        **about,
+        "redaction": REDACTION if endpoint.redacts else "none",
+        "answer-tokens": str(tokens),
+    }
+    job = Job(ask, questions, votes, endpoint.concurrency, price, tries)
+    decided, spent = so_far(endpoint.ledger, asked, budget)
+    return Asking(endpoint, job, asked, tokens, budget, decided, spent)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a ledger holds after a run: decisions and what the last answers took by question, and
-    the sums over all runs."""
+    """What a ledger holds after a run: decisions and what the last answers took by question, the
+    sums over all runs, and the names by which models answered."""
 
     ran: Ran
     decisions: dict[str, Decision]
     took: dict[str, Answered]
     spent: Spent
+    models: Sequence[str]
 
 
-def ask_all(
-    endpoint: Endpoint,
-    job: Job,
-    asked: Mapping[str, str],
-    *,
-    budget: int | None,
-    answer_tokens: int,
-    on_decided: Callable[[int], object],
-) -> Finished:
-    """Ask every question that the ledger, which is about ``asked``, has no answer to. Raises
-    BadInput, and KeyboardInterrupt after the requests in flight."""
-    ledger = Ledger(endpoint.ledger, asked, budget)
+def ask(asking: Asking, on_decided: Callable[[int], object]) -> Finished:
+    """Ask every question that the ledger has no answer to. Raises BadInput."""
+    endpoint = asking.endpoint
+    ledger = Ledger(endpoint.ledger, asking.about, asking.budget)
     try:
-        teacher = Teacher(endpoint.url, endpoint.model, endpoint.key, answer_tokens=answer_tokens)
-        ran = run(job, teacher, ledger, on_decided)
-        found = Finished(ran, ledger.decisions(), ledger.answered(), ledger.spent())
+        teacher = Teacher(
+            endpoint.url, endpoint.model, endpoint.key, answer_tokens=asking.answer_tokens
+        )
+        ran = run(asking.job, teacher, ledger, on_decided)
+        return Finished(ran, ledger.decisions(), ledger.answered(), ledger.spent(), ledger.models())
     finally:
         ledger.close()
-    if ran.interrupted:
+
+
+def ask_all(asking: Asking, on_decided: Callable[[int], object]) -> Finished:
+    """Do the same where only all answers together are of use: raises KeyboardInterrupt, after the
+    requests in flight, if it is interrupted."""
+    found = ask(asking, on_decided)
+    if found.ran.interrupted:
         raise KeyboardInterrupt
     return found
 
@@ -124,29 +180,17 @@ class Wanted:
 
     messages: Path
     taxonomy: Path
-    teacher: str
-    model: str
     out: Path
-    budget: str | None = None
-    votes: int = 2
-    concurrency: int = 8
-    redacts: bool = True
-    price_input: str | None = None
-    price_output: str | None = None
-    answer_tokens: int | None = None
-    message_column: str | None = None
-    id_column: str | None = None
-    decisions: tuple[Path, ...] = ()
+    endpoint: Endpoint
+    votes: int
+    message_column: str | None
+    id_column: str | None
+    decisions: Sequence[Path]
 
     @property
     def tasks(self) -> Path:
         """The file of tasks for reviewers."""
         return self.out.with_name(f"{self.out.stem}.tasks.jsonl")
-
-    @property
-    def ledger(self) -> Path:
-        """The ledger: next to ``out``, so that the same command finds it again."""
-        return self.out.with_name(f"{self.out.stem}.ledger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,33 +209,18 @@ class Plan:
     wanted: Wanted
     taxonomy: Taxonomy
     messages: Sequence[Message]
-    job: Job
-    answer_tokens: int
-    budget: int | None
-
-    @property
-    def asked(self) -> dict[str, str]:
-        """What a ledger is about: labels of another question do not belong in it."""
-        return {
-            "teacher": self.wanted.teacher,
-            "model": self.wanted.model,
-            "taxonomy": self.taxonomy.digest,
-            "prompt": prompt_digest(self.taxonomy, self.job.votes),
-            "votes": str(self.job.votes),
-            "redaction": REDACTION if self.wanted.redacts else "none",
-            "answer-tokens": str(self.answer_tokens),
-        }
+    asking: Asking
+    forecast: Forecast
 
 
 def make_plan(wanted: Wanted) -> Plan:
     """Read the messages and count what asking about them takes. Raises BadInput."""
     if wanted.out.suffix.casefold() not in {".jsonl", ".ndjson"}:
         raise BadInput(f"{wanted.out}: the rows are JSON Lines: give a name that ends with .jsonl")
-    check_url(wanted.teacher)
-    taxonomy = Taxonomy.from_toml(wanted.taxonomy)
+    taxonomy, endpoint = Taxonomy.from_toml(wanted.taxonomy), wanted.endpoint
     rows = read_unlabelled(wanted.messages, wanted.message_column, wanted.id_column)
     messages = [
-        Message(row.id, row.message, make_question(row.message, redacts=wanted.redacts))
+        Message(row.id, row.message, make_question(row.message, redacts=endpoint.redacts))
         for row in rows
     ]
     questions = list(
@@ -199,17 +228,29 @@ def make_plan(wanted: Wanted) -> Plan:
     )
     if not questions:
         raise BadInput(f"{wanted.messages}: has no message with a text")
+    # By bytes, as its bound is: the longest prompt decides which tier of prices can be reached.
     longest = max(questions, key=lambda each: len(each.text.encode()))
-    prompt_tokens = make_prompt(taxonomy, longest, 0).most_tokens
-    price = find_price(
-        wanted.model, wanted.teacher, wanted.price_input, wanted.price_output,
-        prompt_tokens=prompt_tokens,
-    )  # fmt: skip
-    budget = find_budget(wanted.budget, price)
-    tokens = wanted.answer_tokens or most_answer_tokens(taxonomy)
-    ask = partial(make_prompt, taxonomy)
-    job = Job(ask, questions, wanted.votes, wanted.concurrency, price)
-    return Plan(wanted, taxonomy, messages, job, tokens, budget)
+    asking = make_asking(
+        endpoint,
+        partial(make_prompt, taxonomy),
+        questions,
+        longest=make_prompt(taxonomy, longest, 0),
+        answer_tokens=most_answer_tokens(taxonomy),
+        about={
+            "taxonomy": taxonomy.digest,
+            "prompt": prompt_digest(taxonomy, wanted.votes),
+            "votes": str(wanted.votes),
+        },
+        votes=wanted.votes,
+        tries=TRIES,
+    )
+    left = [each for each in questions if each.id not in asking.decided]
+    expected = sum(
+        expected_cost(make_prompt(taxonomy, question, vote), asking.job.price)
+        for question in left
+        for vote in range(wanted.votes // 2 + 1)
+    )
+    return Plan(wanted, taxonomy, messages, asking, asking.forecast(len(left), expected))
 
 
 def find_budget(given: str | None, price: Price) -> int | None:
@@ -279,32 +320,6 @@ def unlabelled_columns(
 # --- before: what leaves, what it costs, how long it takes ---
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What is left to do. Amounts in picodollars; ``most`` is None if nothing bounds it."""
-
-    open: int
-    spent: int
-    expected: int
-    most: int | None
-    seconds: float
-
-
-def forecast(plan: Plan, decided: Iterable[str], spent: int) -> Forecast:
-    """Return what is left, given what a ledger has. ``expected`` assumes that the first votes
-    agree, a token of four bytes, and a second for an answer."""
-    known = set(decided)
-    left = [each for each in plan.job.questions if each.id not in known]
-    needed = plan.job.votes // 2 + 1
-    expected = 0
-    for question in left:
-        for vote in range(needed):
-            expected += expected_cost(make_prompt(plan.taxonomy, question, vote), plan.job.price)
-    most = None if plan.budget is None else max(0, plan.budget - spent)
-    seconds = len(left) * needed * SECONDS_AN_ANSWER / plan.job.concurrency
-    return Forecast(len(left), spent, expected, most, seconds)
-
-
 def expected_cost(prompt: Prompt, price: Price, answer_tokens: int = ANSWER_TOKENS) -> int:
     """Return what a request with this prompt will probably cost, in picodollars."""
     return price.cost(prompt.bytes // BYTES_A_TOKEN, answer_tokens)
@@ -317,21 +332,20 @@ def describe_masking(redacts: bool) -> str:
     return "NOTHING IS MASKED: personal data in the messages leaves as it is (--no-redact)."
 
 
-def describe_terms(
-    url: str, model: str, job: Job, key_env: str | None, budget: int | None, ahead: Forecast
-) -> list[str]:
+def describe_terms(asking: Asking, ahead: Forecast) -> list[str]:
     """Return to whom messages go, at which price, for how much and how long, a sentence a line."""
-    safe = "" if urlsplit(url).scheme == "https" else ", without encryption (http)"
-    key = f"with the key in {key_env}" if key_env else "without a key"
+    endpoint, job = asking.endpoint, asking.job
+    safe = "" if urlsplit(endpoint.url).scheme == "https" else ", without encryption (http)"
+    key = f"with the key in {endpoint.key_env}" if endpoint.key_env else "without a key"
     lines = [
-        f"To: {check_url(url)}, model {model}{safe}, {key}.",
+        f"To: {endpoint.host}, model {endpoint.model}{safe}, {key}.",
         f"Price: {job.price.words}.",
     ]
-    if budget is None or not (job.price.input or job.price.output):
+    if asking.budget is None or not (job.price.input or job.price.output):
         lines.append("Cost: nothing, by the prices given.")
     else:
         lines.append(
-            f"Cost: at most {dollars(budget)} in all, of which {dollars(ahead.spent)} are "
+            f"Cost: at most {dollars(asking.budget)} in all, of which {dollars(asking.spent)} are "
             f"spent; what is left will take about {dollars(ahead.expected)}."
         )
     lines.append(
@@ -341,17 +355,14 @@ def describe_terms(
     return lines
 
 
-def announce(plan: Plan, ahead: Forecast, key_env: str | None) -> list[str]:
+def announce(plan: Plan) -> list[str]:
     """Return what leaves, to where, for how much and how long, a sentence a line."""
-    wanted, job = plan.wanted, plan.job
+    wanted, job, ahead = plan.wanted, plan.asking.job, plan.forecast
     blank = sum(each.question is None for each in plan.messages)
+    before = len(job.questions) - ahead.open
     many = [f"{counted(len(job.questions), 'different text')}"]
     many += [f"{counted(blank, 'blank one')} left out"] if blank else []
-    many += (
-        [f"{len(job.questions) - ahead.open:,} decided before"]
-        if len(job.questions) > ahead.open
-        else []
-    )
+    many += [f"{before:,} decided before"] if before else []
     first = (
         f"{counted(len(plan.messages), 'message')} in {wanted.messages.name} ({'; '.join(many)})."
     )
@@ -360,13 +371,10 @@ def announce(plan: Plan, ahead: Forecast, key_env: str | None) -> list[str]:
     what = (
         f"What leaves: the text of {counted(ahead.open, 'message')}, each up to "
         f"{MESSAGE_CHARS:,} characters, with the names and descriptions of "
-        f"{counted(len(plan.taxonomy.labels), 'label')}. {describe_masking(wanted.redacts)}"
+        f"{counted(len(plan.taxonomy.labels), 'label')}. "
+        f"{describe_masking(wanted.endpoint.redacts)}"
     )
-    lines = [
-        first,
-        what,
-        *describe_terms(wanted.teacher, wanted.model, job, key_env, plan.budget, ahead),
-    ]
+    lines = [first, what, *describe_terms(plan.asking, ahead)]
     if ahead.most is not None and ahead.expected > ahead.most:
         lines.insert(
             -1,
@@ -381,37 +389,26 @@ def announce(plan: Plan, ahead: Forecast, key_env: str | None) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """The outcome of a run: what was written, and the sums of the ledger."""
+    """The outcome of a run, what was written, and how many texts are not decided."""
 
-    ran: Ran
-    spent: Spent
-    decisions: Mapping[str, Decision]
-    models: Sequence[str]
+    found: Finished
     rows: int
     by_person: int
     tasks: int
     left: int
 
 
-def label(plan: Plan, key: str, on_decided: Callable[[int], object]) -> Labelled:
+def label(plan: Plan, on_decided: Callable[[int], object]) -> Labelled:
     """Ask, then write the rows and the tasks, also if the run ended early. Raises BadInput."""
-    wanted = plan.wanted
+    out, ledger = plan.wanted.out, plan.wanted.endpoint.ledger
     decided_by_people = read_people(plan)
-    if wanted.out.exists() and not wanted.ledger.exists():
-        raise BadInput(
-            f"{wanted.out}: exists, and {wanted.ledger.name} does not: give another --out"
-        )
-    ledger = Ledger(wanted.ledger, plan.asked, plan.budget)
-    try:
-        teacher = Teacher(wanted.teacher, wanted.model, key, answer_tokens=plan.answer_tokens)
-        ran = run(plan.job, teacher, ledger, on_decided)
-        decisions, spent, models = ledger.decisions(), ledger.spent(), ledger.models()
-        rows, by_person = write_rows(plan, decisions, decided_by_people)
-        tasks = write_questions(plan, decisions, decided_by_people)
-    finally:
-        ledger.close()
-    left = sum(each.id not in decisions for each in plan.job.questions)
-    return Labelled(ran, spent, decisions, models, rows, by_person, tasks, left)
+    if out.exists() and not ledger.exists():
+        raise BadInput(f"{out}: exists, and {ledger.name} does not: give another --out")
+    found = ask(plan.asking, on_decided)
+    rows, by_person = write_rows(plan, found.decisions, decided_by_people)
+    tasks = write_questions(plan, found.decisions, decided_by_people)
+    left = sum(each.id not in found.decisions for each in plan.asking.job.questions)
+    return Labelled(found, rows, by_person, tasks, left)
 
 
 def read_people(plan: Plan) -> dict[str, Answer]:
@@ -423,7 +420,7 @@ def read_people(plan: Plan) -> dict[str, Answer]:
     known = {message_sha256(each.text) for each in plan.messages} if plan.wanted.decisions else ()
     for path in plan.wanted.decisions:
         for answer in read_answers(path):
-            if answer.role != "outcome":
+            if answer.role != "outcome":  # one of several opinions, which did not decide
                 continue
             if answer.message_sha256 not in known:
                 raise BadInput(
@@ -516,8 +513,9 @@ def _task(plan: Plan, message: Message, decision: Decision) -> Task:
 
 def summary(plan: Plan, done: Labelled) -> dict[str, Any]:
     """Return the result of the command as JSON. Amounts are in dollars, as text."""
-    decisions = done.decisions
-    asked = {each.id for each in plan.job.questions}
+    asking, ran, spent = plan.asking, done.found.ran, done.found.spent
+    decisions = done.found.decisions
+    asked = {each.id for each in asking.job.questions}
     outcomes = Counter(each.outcome for id_, each in decisions.items() if id_ in asked)
     unanimous = sum(
         each.outcome == LABELLED and each.votes == each.asked
@@ -527,26 +525,26 @@ def summary(plan: Plan, done: Labelled) -> dict[str, Any]:
     return {
         "out": str(plan.wanted.out),
         "tasks": str(plan.wanted.tasks),
-        "ledger": str(plan.wanted.ledger),
+        "ledger": str(asking.endpoint.ledger),
         "rows": done.rows,
         "rows_by_people": done.by_person,
         "task_count": done.tasks,
         "not_asked": done.left,
-        "why": done.ran.why,
+        "why": ran.why,
         "texts": len(asked),
         "unanimous": unanimous,
         "outcomes": dict(sorted(outcomes.items())),
-        "models": list(done.models),
-        "constrained": done.ran.form.words,
-        "requests": done.spent.requests,
-        "without_answer": done.spent.unanswered,
-        "invented": done.spent.invented,
-        "overruns": done.spent.overruns,
-        "prompt_tokens": done.spent.prompt_tokens,
-        "answer_tokens": done.spent.answer_tokens,
-        "price": plan.job.price.words,
-        "budget": None if plan.budget is None else dollars(plan.budget),
-        "spent": dollars(done.spent.total),
-        "spent_known": dollars(done.spent.known),
-        "seconds": round(done.ran.seconds, 1),
+        "models": list(done.found.models),
+        "constrained": ran.form.words,
+        "requests": spent.requests,
+        "without_answer": spent.unanswered,
+        "invented": spent.invented,
+        "overruns": spent.overruns,
+        "prompt_tokens": spent.prompt_tokens,
+        "answer_tokens": spent.answer_tokens,
+        "price": asking.job.price.words,
+        "budget": None if asking.budget is None else dollars(asking.budget),
+        "spent": dollars(spent.total),
+        "spent_known": dollars(spent.known),
+        "seconds": round(ran.seconds, 1),
     }

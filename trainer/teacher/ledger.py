@@ -20,7 +20,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -63,7 +63,8 @@ CREATE TABLE decision (
     decided_at TEXT NOT NULL
 ) STRICT;
 """
-_APPLICATION_ID = 0x436C6B32  # "Clk2"
+# "Clk2", in the header of the file: another program's database is refused, not written to.
+_APPLICATION_ID = 0x436C6B32
 _ANSWER_CHARS = 500
 
 Outcome = Literal["label", "none", "invented", "refused", "rejected", "failed"]
@@ -191,7 +192,7 @@ class Ledger:
             " FROM request"
         ).fetchone()
         self._known, self._open = row
-        self._worst = 1000
+        self._worst = 1000  # in thousandths, so that all amounts stay whole numbers
         for cost, bound in self._db.execute("SELECT cost, bound FROM request WHERE cost > bound"):
             self._note_overrun(cost, bound)
 
@@ -222,36 +223,21 @@ class Ledger:
         """Write down how a request ended and, in the same transaction, what is decided about its
         message. A message is decided once: a second decision raises sqlite3.IntegrityError."""
         with self._transaction():
+            answer = None if ended.answer is None else ended.answer[:_ANSWER_CHARS]
+            now = {"id": request, "ended_at": rfc3339_now()}
             question, bound = self._db.execute(
-                "UPDATE request SET ended_at = ?, outcome = ?, cost = ?, prompt_tokens = ?,"
-                " answer_tokens = ?, status = ?, answered_by = ?, answer = ?, label = ?,"
-                " seconds = ?"
-                " WHERE id = ? AND outcome IS NULL RETURNING question, bound",
-                (
-                    rfc3339_now(),
-                    ended.outcome,
-                    ended.cost,
-                    ended.prompt_tokens,
-                    ended.answer_tokens,
-                    ended.status,
-                    ended.answered_by,
-                    None if ended.answer is None else ended.answer[:_ANSWER_CHARS],
-                    ended.label,
-                    ended.seconds,
-                    request,
-                ),
+                "UPDATE request SET ended_at = :ended_at, outcome = :outcome, cost = :cost,"
+                " seconds = :seconds, prompt_tokens = :prompt_tokens,"
+                " answer_tokens = :answer_tokens, status = :status, answered_by = :answered_by,"
+                " answer = :answer, label = :label"
+                " WHERE id = :id AND outcome IS NULL RETURNING question, bound",
+                asdict(ended) | now | {"answer": answer},
             ).fetchone()
             if decision is not None:
                 self._db.execute(
-                    "INSERT INTO decision VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        question,
-                        decision.outcome,
-                        decision.label,
-                        decision.votes,
-                        decision.asked,
-                        rfc3339_now(),
-                    ),
+                    "INSERT INTO decision (question, outcome, label, votes, asked, decided_at)"
+                    " VALUES (:question, :outcome, :label, :votes, :asked, :ended_at)",
+                    asdict(decision) | now | {"question": question},
                 )
         if ended.cost is not None:
             self._open -= bound

@@ -47,10 +47,9 @@ class Price:
         )
 
 
-def dollars(amount: int, digits: int = 4) -> str:
+def dollars(amount: int) -> str:
     """Write an amount in dollars, rounded up: what was spent never looks smaller."""
-    unit = Decimal(1).scaleb(-digits)
-    return f"${(Decimal(amount) / DOLLAR).quantize(unit, ROUND_CEILING):,f}"
+    return f"${(Decimal(amount) / DOLLAR).quantize(Decimal('0.0001'), ROUND_CEILING):,f}"
 
 
 def parse_budget(text: str) -> int:
@@ -80,10 +79,10 @@ def find_price(
     return _listed_price(model, url, prompt_tokens)
 
 
-def list_price(model: str, url: str, *, prompt_tokens: int = 0) -> Price:
+def list_price(model: str, url: str) -> Price:
     """Return the list prices of genai-prices for ``model`` at the host of ``url``, without the
     surcharges that a budget must allow for. Raises BadInput for a model without a known price."""
-    return _listed_price(model, url, prompt_tokens, at_most=False)
+    return _listed_price(model, url, 0, at_most=False)
 
 
 def _listed_price(model: str, url: str, prompt_tokens: int, *, at_most: bool = True) -> Price:

@@ -163,6 +163,7 @@ class _Run:
             if result is True:
                 self._on_decided(1)
                 return
+            # A server that only asks to wait says nothing about this message.
             if isinstance(result, Failure) and result.status != 429:
                 failures += 1
                 if failures >= _MOST_FAILURES:
@@ -239,6 +240,7 @@ class _Run:
             raise _Stop(f"the first {self._void} answers are not labels: {hint}")
 
     def _is_about_the_message(self, failure: Failure) -> bool:
+        # One that names the content, or its size, would refuse it in any other form too.
         return self._proven or "content" in (failure.code or "") or failure.status == 413
 
     async def _failed(self, failure: Failure, *, decided: bool) -> None:

@@ -1,11 +1,12 @@
-"""Write a training's adapter directory: weights, PEFT's config, and the manifest last."""
+"""Write a run's adapter directory (weights, PEFT's config, the manifest last), and its record."""
 
 from __future__ import annotations
 
 import platform
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,18 @@ import torch
 from torch import Tensor
 
 from trainer import __version__
+from trainer.artifacts.training import (
+    TRAINING,
+    VALIDATION_SCORES,
+    AdapterName,
+    DatasetName,
+    TrainingRecord,
+)
+from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset
 from trainer.dataset.split import first_of_each
 from trainer.errors import ProofFailed
-from trainer.model.device import library_versions
+from trainer.model.device import describe_machine, library_versions, peak_memory
 from trainer.model.lora_model import read_weights, write_weights
 from trainer.statistics.calibration import (
     Bools,
@@ -27,9 +36,12 @@ from trainer.statistics.calibration import (
     off_label_mass,
     temperature_softmax,
 )
+from trainer.training.inputs import Inputs
 from trainer.training.parts import Result, Training
+from trainer.training.recipe import Recipe
 from trainer.training.run_folder import ADAPTER, DRAFT
 from worker.contract import (
+    BaseModel,
     Calibration,
     Code,
     Decision,
@@ -48,6 +60,7 @@ from worker.contract import (
     write_manifest,
 )
 from worker.contract.digest import sha256_json
+from worker.contract.timestamps import rfc3339_now
 from worker.contract.verify import ProbeFile, attach_probes, probes_path, write_probes
 
 _CONFIDENCE = (0.01, 0.05, 0.1, 0.25, 0.5)
@@ -59,7 +72,8 @@ class Parts:
     """The parts of a manifest that depend on the kind of model.
 
     ``agreed``, (validation messages), says which messages get the same label from every file that
-    may serve the adapter. ``metrics`` are figures of this kind only.
+    may serve the adapter. ``metrics`` are figures of this kind only, ``data`` says more about
+    where the weights come from.
     """
 
     files: Mapping[str, FileDigest]
@@ -70,6 +84,7 @@ class Parts:
     agreed: Bools | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_lora(
@@ -99,31 +114,40 @@ def verify_read_back(
 
 
 def write_rest(
-    training: Training, result: Result, parts: Parts, *, created_at: str, outcome: Mapping[str, Any]
+    recipe: Recipe,
+    inputs: Inputs,
+    result: Result,
+    parts: Parts,
+    *,
+    name: str,
+    base: BaseModel,
+    outcome: Mapping[str, Any],
 ) -> Manifest:
     """Write the manifest of the run's draft, move it into place, and write its probes next to it.
     ``outcome`` are the manifest's figures of the training itself. Raises AdapterRefused."""
-    recipe, inputs, calibrated = training.recipe, training.inputs, result.calibrated
-    label_of = training.validator.label_of
+    calibrated = result.calibrated
     probes = choose_probes(
         inputs.dataset,
         result.served_scores,
-        training.validator.truth,
+        result.truth,
         calibrated.calibration,
         calibrated.thresholds,
         probes_per_label=recipe.probes_per_label,
         seed=recipe.seed,
-        label_of=label_of,
+        label_of=result.label_of,
         agreed=parts.agreed,
     )
+    reference = make_reference(
+        inputs.dataset, result.unseen_scores, calibrated.calibration, result.label_of
+    )
+    if parts.head is not None and parts.head.out_of_scope != "energy":
+        reference = replace(reference, out_of_scope={})
     metrics = {"validation": result.validation_figures().to_json(), "training": outcome}
-    teacher = training.teacher
-    taught = {"distillation": teacher.record.to_json()} if teacher else {}
     manifest = Manifest(
-        name=training.name,
-        created_at=created_at,
+        name=name,
+        created_at=rfc3339_now(),
         kind=recipe.kind,
-        base=training.base,
+        base=base,
         taxonomy=inputs.dataset.taxonomy,
         prompt=inputs.spec,
         decoding="code" if parts.codes else None,
@@ -134,14 +158,49 @@ def write_rest(
         thresholds=calibrated.thresholds,
         golden=parts.golden,
         files=parts.files,
-        reference=make_reference(
-            inputs.dataset, result.unseen_scores, calibrated.calibration, label_of
-        ),
-        data=inputs.to_record() | {"recipe": recipe.to_record()} | taught,
+        reference=reference,
+        data=inputs.to_record() | {"recipe": recipe.to_record()} | dict(parts.data),
         metrics={**metrics, **parts.metrics},
         versions=versions() | dict(parts.versions),
     )
     return finish_adapter(recipe.run, manifest, probes, inputs.tokenizer.encoders)
+
+
+def write_record(
+    run: Path,
+    inputs: Inputs,
+    result: Result,
+    manifest: Manifest,
+    *,
+    device: torch.device,
+    started: float,
+    **more: Any,
+) -> TrainingRecord:
+    """Write the validation scores, and last the record; return the record. ``started`` is the
+    beginning (time.monotonic), ``more`` are the fields that only a training or an import knows."""
+    # The adapter first and the record last: a run without a record is unfinished and is resumed.
+    validation = inputs.dataset.validation
+    groups = number_groups(inputs.dataset, validation)
+    VALIDATION_SCORES.write(run, result.scored_examples(validation, groups))
+    record = TrainingRecord(
+        name=manifest.name,
+        created_at=manifest.created_at,
+        adapter=AdapterName(name=manifest.name, digest=manifest.digest),
+        dataset=DatasetName(
+            name=inputs.dataset.name,
+            digest=inputs.dataset.digest,
+            directory=str(inputs.dataset.directory),
+        ),
+        machine=describe_machine(str(device), torch.get_num_threads()),
+        validation=result.validation_figures(),
+        calibration=result.calibration_figures(),
+        peak_memory_bytes=peak_memory(device),
+        seconds=round(time.monotonic() - started, 1),
+        versions=versions(),
+        **more,
+    )
+    TRAINING.write(run, record)
+    return record
 
 
 def finish_adapter(

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from statistics import median
-from typing import TypeVar
 
 import torch
 
 from trainer.errors import BadInput
 from trainer.model.device import Compute
 from trainer.model.forward import Layout
-from trainer.training.learner import Learner, LearnerRow, Objective
+from trainer.model.prompt import Row
+from trainer.training.learner import Learner, Objective
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import checkpoint_identity
 
@@ -55,9 +55,6 @@ def served_layout(recipe: Recipe) -> Layout:
     return "whole" if recipe.prompt_layout == "whole" else "cached"
 
 
-RowT = TypeVar("RowT", bound=LearnerRow)
-
-
 def planned_bf16(recipe: Recipe, compute: Compute) -> bool | None:
     """Return the answer of ``choose_bf16`` if it is known before weights are loaded, else None."""
     if recipe.kind == "embedding-linear":
@@ -68,8 +65,8 @@ def planned_bf16(recipe: Recipe, compute: Compute) -> bool | None:
 
 def choose_bf16(
     model: Learner,
-    rows: Sequence[RowT],
-    objective: Objective[RowT],
+    rows: Sequence[Row],
+    objective: Objective,
     recipe: Recipe,
     compute: Compute,
 ) -> bool:
@@ -81,13 +78,15 @@ def choose_bf16(
     planned = planned_bf16(recipe, compute)
     if planned is not None:
         return planned
+    # A trial, not the processor's flags: those were asked before, and a CPU with AVX-512 bf16 and
+    # without AMX was never used so.
     # A new trial could end the other way, and the checkpoint would be refused as another
     # training's.
     before = checkpoint_identity(recipe.run)
     if before is not None and isinstance(before.get("bf16"), bool):
         return bool(before["bf16"])
     size = recipe.micro_batch_size or recipe.batch_size
-    ordered = sorted(rows, key=lambda row: len(row.ids))
+    ordered = sorted(rows, key=lambda row: len(row.prompt))
     start = max(0, (len(ordered) - size) // 2)
     batch = ordered[start : start + size]
     learnt = model.trainable_parameters()

@@ -20,7 +20,7 @@ from trainer.artifacts.training import (
     ValidationFigures,
 )
 from trainer.commands import base_words, command
-from trainer.model.prompt import TrainingRow
+from trainer.model.prompt import Row
 from trainer.statistics.thresholds import describe_promise
 from worker.contract import PromptSpec
 
@@ -81,14 +81,14 @@ class Progress:
         self._console.print(f"{self._head}  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def choose_rows(rows: Sequence[TrainingRow], count: int) -> list[TrainingRow]:
+def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
     """Return the shortest row, the longest row, and some between."""
-    order = sorted(rows, key=lambda row: (len(row.ids), row.ids))
+    order = sorted(rows, key=lambda row: (len(row.prompt), row.prompt))
     places = [round(at * (len(order) - 1) / max(1, count - 1)) for at in range(count)]
     return [order[at] for at in sorted(set(places))]
 
 
-def draw_row(row: TrainingRow, spec: PromptSpec, decode: Decode, *, texts: bool) -> Text:
+def draw_row(row: Row, spec: PromptSpec, decode: Decode, *, texts: bool) -> Text:
     """Return a row with alternating shades for its tokens: fixed parts dim, the message green, the
     learnt token black on yellow between ⟦ and ⟧. Without ``texts`` only the length of the message
     is shown."""
@@ -99,11 +99,12 @@ def draw_row(row: TrainingRow, spec: PromptSpec, decode: Decode, *, texts: bool)
         (message_start, message_end, _MESSAGE),
         (message_end, len(row.prompt), _FIXED),
     ):
-        pieces = _decode_pieces(row.ids[start:stop], decode)
+        pieces = _decode_pieces(row.prompt[start:stop], decode)
         if shades is _MESSAGE and not texts:
             pieces = [f"(a message of {stop - start} tokens)"]
         for at, piece in enumerate(pieces):
             text.append(piece, style=shades[at % 2])
+    assert row.answer is not None
     text.append(f"⟦{decode([row.answer])}⟧", style=_ANSWER)
     return text
 

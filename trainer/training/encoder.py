@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ from trainer.model.encoder import (
 )
 from trainer.model.lora_model import digests
 from trainer.model.onnx_files import FILES, OnnxPrecision, export_onnx, onnx_logits, onnx_versions
-from trainer.model.prompt import HeadRow
+from trainer.model.prompt import Row
 from trainer.model.scoring import Class, HeadScorer, label_indexes, token_batches
-from trainer.statistics.calibration import Bools, Floats, Ints, nll, temperature_softmax
+from trainer.statistics.calibration import Bools, Floats, nll, temperature_softmax
 from trainer.training.adapter import Parts, verify_read_back, write_rest
 from trainer.training.arithmetic import planned_bf16
 from trainer.training.console import Progress
@@ -102,7 +103,7 @@ class Encoder:
         return training
 
     def write(
-        self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
+        self, training: Training, result: Result, outcome: Mapping[str, Any]
     ) -> tuple[Manifest, Result]:
         """Write the weights, the tokenizer, the recipe's ONNX files, and the manifest. See
         ``Kind``."""
@@ -123,19 +124,19 @@ class Encoder:
         golden = make_golden(inputs.spec, inputs.tokenizer.encoders)
         logits = HeadScorer(model).logits([prompt.ids for prompt in golden])
         files = _make_onnx_files(training, result, golden, logits)
-        ours = _labels(training, result)
-        agreed = np.all([_labels(training, file.result) == ours for file in files], axis=0)
-        head = Head(
-            outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
+        measured = [
+            onnx_figures(file.path, file.precision, file.worst, file.result, than=result)
+            for file in files
+        ]
+        head = make_head(
+            inputs.classes,
+            logits,
             pooling=model.classifier.pooling,
             normalize=model.classifier.unit,
             out_of_scope="energy",
             vocabulary=int(model.classifier.backbone.get_input_embeddings().weight.shape[0]),
             pad_id=model.pad_id,
             weights=weights,
-            golden_logits=tuple(
-                GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(logits)
-            ),
             onnx=tuple(file.model for file in files),
         )
         parts = Parts(
@@ -143,18 +144,20 @@ class Encoder:
             golden=golden,
             lora=model.lora,
             head=head,
-            agreed=agreed if files else None,
-            metrics={"onnx": [_figures(training, result, file).to_json() for file in files]},
+            agreed=all_agree([result, *(file.result for file in files)]),
+            metrics={"onnx": [figures.to_json() for figures in measured]},
             versions=onnx_versions() if recipe.onnx else {},
+            data=training.taught,
         )
         served = files[0].result if files else result
-        made = write_rest(training, served, parts, created_at=created_at, outcome=outcome)
+        name, base = training.name, training.base
+        made = write_rest(recipe, inputs, served, parts, name=name, base=base, outcome=outcome)
         return made, served
 
 
 def _load(
     recipe: Recipe, compute: Compute, console: Console
-) -> tuple[Inputs[HeadRow], MemoryPlan, EncoderModel]:
+) -> tuple[Inputs, MemoryPlan, EncoderModel]:
     inputs = read_head_inputs(recipe)
     verify_head_rows(inputs, console)
     plan = plan_encoder_memory(
@@ -189,7 +192,7 @@ def _load(
 def _training(
     recipe: Recipe,
     compute: Compute,
-    inputs: Inputs[HeadRow],
+    inputs: Inputs,
     plan: MemoryPlan,
     validator: Validator,
     loop: TrainLoop | LinearFit,
@@ -221,7 +224,7 @@ class LinearFit:
 
     stopped_early = False
 
-    def __init__(self, model: EncoderModel, inputs: Inputs[HeadRow], validator: Validator) -> None:
+    def __init__(self, model: EncoderModel, inputs: Inputs, validator: Validator) -> None:
         self._model = model
         self._inputs = inputs
         self._validator = validator
@@ -323,17 +326,17 @@ class LinearFit:
                 validation_macro_f1=validation.macro_f1,
                 seconds=seconds,
                 examples_per_s=len(rows) / seconds,
-                tokens_per_s=sum(len(row.ids) for row in rows) / seconds,
+                tokens_per_s=sum(len(row.prompt) for row in rows) / seconds,
             )
         )
         state.best = {name: weights.cpu() for name, weights in self._model.state_dict().items()}
 
-    def _embed(self, rows: Sequence[HeadRow], progress: Progress | None = None) -> Floats:
+    def _embed(self, rows: Sequence[Row], progress: Progress | None = None) -> Floats:
         model, done, began = self._model, 0, time.perf_counter()
         vectors: Floats = np.empty((len(rows), model.classifier.head.in_features))
         with torch.inference_mode():
-            for chosen in token_batches([len(row.ids) for row in rows]):
-                batch = collate_rows([rows[at].ids for at in chosen], model.pad_id, model.device)
+            for chosen in token_batches([len(row.prompt) for row in rows]):
+                batch = collate_rows([rows[at].prompt for at in chosen], model.pad_id, model.device)
                 vectors[chosen] = model.classifier.pool(*batch).double().cpu().numpy()
                 done += len(chosen)
                 if progress is not None:
@@ -350,7 +353,7 @@ class LinearFit:
             head.bias.copy_(torch.from_numpy(biases))
 
 
-def _class_indexes(rows: Sequence[HeadRow], classes: Sequence[Class]) -> list[int]:
+def _class_indexes(rows: Sequence[Row], classes: Sequence[Class]) -> list[int]:
     """Return each row's class. A row without a finer label takes the first one of its label:
     serving uses the sum over a label's finer ones, which hardly differs."""
     index = {(each.label, each.sublabel): at for at, each in enumerate(classes)}
@@ -398,7 +401,7 @@ def _make_onnx_files(
         for precision in recipe.onnx
     }
     truth = training.validator.truth
-    order = prefer({name: _labels(training, file.result) == truth for name, file in files.items()})
+    order = prefer({name: file.result.chosen == truth for name, file in files.items()})
     return [files[precision] for precision in order]
 
 
@@ -428,11 +431,7 @@ def _measure(
     model = training.model
     assert isinstance(model, EncoderModel)
     path = training.recipe.run / DRAFT / FILES[precision]
-
-    # One message at a time, as a worker does: 8-bit activations are scaled over the whole batch.
-    def score(prompts: Sequence[tuple[int, ...]]) -> Floats:
-        return onnx_logits(path, prompts, classes=model.classes, pad_id=model.pad_id)
-
+    score = partial(onnx_logits, path, classes=model.classes, pad_id=model.pad_id)
     alone = score([prompt.ids for prompt in golden])
     worst = float(np.abs(alone - golden_logits).max())
     if precision == "fp32" and not worst <= MOST_OFF * max(1.0, float(np.abs(alone).max())):
@@ -444,30 +443,37 @@ def _measure(
     return _OnnxFile(path, precision, worst, calibrate_as_served(training, result, served))
 
 
-def _figures(training: Training, result: Result, file: _OnnxFile) -> OnnxFigures:
-    ours, theirs = _probabilities(training, result), _probabilities(training, file.result)
-    calibration = file.result.calibrated.calibration
-    return OnnxFigures(
-        file=file.path.name,
-        precision=file.precision,
-        bytes=file.path.stat().st_size,
-        accuracy=float((theirs.argmax(axis=1) == training.validator.truth).mean()),
-        labels_differ=int((theirs.argmax(axis=1) != ours.argmax(axis=1)).sum()),
-        max_confidence_difference=float(np.abs(theirs - ours).max()),
-        max_golden_difference=file.worst,
-        temperature=calibration.temperature,
-        ece=calibration.ece,
+def make_head(classes: Sequence[Class], golden_logits: Floats, **more: Any) -> Head:
+    """Return the manifest's record of a head; ``golden_logits``, (golden prompts, classes), are
+    those of the model itself, with which a worker compares whichever file it loads."""
+    golden = enumerate(golden_logits)
+    return Head(
+        outputs=tuple(HeadOutput(each.name, each.label) for each in classes),
+        golden_logits=tuple(GoldenLogits(at, tuple(map(float, row))) for at, row in golden),
+        **more,
     )
 
 
-def _labels(training: Training, result: Result) -> Ints:
-    labels: Ints = _probabilities(training, result).argmax(axis=1)
-    return labels
+def all_agree(results: Sequence[Result]) -> Bools:
+    """Return which validation messages get one label from all results, (messages,)."""
+    found: Bools = np.all([each.chosen == results[0].chosen for each in results], axis=0)
+    return found
 
 
-def _probabilities(training: Training, result: Result) -> Floats:
-    return temperature_softmax(
-        result.unseen_scores,
-        result.calibrated.calibration.temperature,
-        training.validator.label_of,
+def onnx_figures(
+    path: Path, precision: OnnxPrecision, worst: float, result: Result, *, than: Result
+) -> OnnxFigures:
+    """Describe a file by the result on its scores; ``worst`` is the largest difference of a golden
+    logit. Labels and confidences are compared with those of another result."""
+    theirs, ours = result.probabilities, than.probabilities
+    return OnnxFigures(
+        file=path.name,
+        precision=precision,
+        bytes=path.stat().st_size,
+        accuracy=float((result.chosen == result.truth).mean()),
+        labels_differ=int((result.chosen != than.chosen).sum()),
+        max_confidence_difference=float(np.abs(theirs - ours).max()),
+        max_golden_difference=worst,
+        temperature=result.calibrated.calibration.temperature,
+        ece=result.calibrated.calibration.ece,
     )

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,50 +23,46 @@ import torch
 from rich.console import Console
 
 from trainer.artifacts.training import (
-    TRAINING,
-    VALIDATION_SCORES,
-    AdapterName,
     BaseName,
-    DatasetName,
     Difference,
     Imported,
     OnnxFigures,
     ParameterCounts,
     TrainingRecord,
 )
-from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.dataset.labels import fit_label, read_label_map, suggest_label
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.base_license import find_license
-from trainer.model.device import describe_machine, peak_memory
 from trainer.model.encoder import TOKENIZER
 from trainer.model.foreign import Foreign, OnDone, open_foreign
 from trainer.model.forward import PromptIds
 from trainer.model.lora_model import digests
 from trainer.model.onnx_files import FILES, OnnxPrecision, onnx_logits, onnx_versions
-from trainer.model.prompt import HeadRow, load_tokenizer, make_head_rows, surround
+from trainer.model.prompt import load_tokenizer, make_rows, surround
 from trainer.model.scoring import Class, label_indexes
 from trainer.model_card import write_run_card
 from trainer.statistics.calibration import Floats, Ints, temperature_softmax
 from trainer.terminal import make_bar
-from trainer.training.adapter import choose_probes, finish_adapter, make_reference, versions
-from trainer.training.encoder import MOST_OFF, describe_file, prefer
+from trainer.training.adapter import Parts, write_record, write_rest
+from trainer.training.encoder import (
+    MOST_OFF,
+    all_agree,
+    describe_file,
+    make_head,
+    onnx_figures,
+    prefer,
+)
 from trainer.training.inputs import Inputs
 from trainer.training.parts import Result, judge
 from trainer.training.recipe import Recipe, make_recipe
 from trainer.training.run_folder import DRAFT, open_run
 from worker.contract import (
-    GoldenLogits,
     GoldenPrompt,
-    Head,
-    HeadOutput,
-    Manifest,
     build_prompt,
     make_golden,
 )
 from worker.contract.taxonomy import label_name
-from worker.contract.timestamps import rfc3339_now
 
 SETTINGS = (
     "max_message_tokens",
@@ -120,7 +117,7 @@ class _Opened:
     request: ImportRequest
     recipe: Recipe
     model: Foreign
-    inputs: Inputs[HeadRow]
+    inputs: Inputs
     golden: tuple[GoldenPrompt, ...]
 
     @property
@@ -186,6 +183,8 @@ def import_classifier(request: ImportRequest, console: Console) -> TrainingRecor
     draft.mkdir()
     try:
         (draft / TOKENIZER).write_bytes(model.tokenizer)
+        # Validation twice (as text, and as token ids), because they are two comparisons: what the
+        # tokenizer changes, and what the export does.
         asked = min(_MOST_COMPARED, len(opened.prompts))
         total = 2 * asked + len(opened.golden) + min(_MOST_COMPARED, len(request.messages))
         with make_bar(console, "asking the original", total) as on_done:
@@ -279,7 +278,7 @@ def _read_rows(
         spec,
         train=(),
         originals=(),
-        validation=make_head_rows(dataset.validation, spec, tokenizer),
+        validation=make_rows(dataset.validation, spec, tokenizer.encoders.plain),
         classes=classes,
     )
     recipe = recipe.model_copy(
@@ -338,12 +337,9 @@ def _choose(count: int) -> list[int]:
 
 def _ask_file(opened: _Opened, draft: Path, precision: OnnxPrecision) -> _File:
     path = draft / FILES[precision]
-    classes, pad_id = len(opened.inputs.classes), opened.model.pad_id
-
-    # One message at a time, as a worker does: 8-bit activations are scaled over the whole batch.
-    def score(prompts: Sequence[PromptIds]) -> Floats:
-        return onnx_logits(path, prompts, classes=classes, pad_id=pad_id)
-
+    score = partial(
+        onnx_logits, path, classes=len(opened.inputs.classes), pad_id=opened.model.pad_id
+    )
     golden = score([prompt.ids for prompt in opened.golden])
     return _File(path, precision, golden, score(opened.prompts))
 
@@ -429,7 +425,48 @@ def _calibrate(opened: _Opened, file: _File) -> Result:
         # Probabilities say nothing about scope that the confidence does not.
         within = replace(calibrated.thresholds, review_out_of_scope=None)
         calibrated = replace(calibrated, thresholds=within)
-    return Result({}, file.logits, inputs.outputs, figures, calibrated)
+    truth, label_of = opened.truth, opened.label_of
+    return Result({}, file.logits, inputs.outputs, truth, label_of, figures, calibrated)
+
+
+def _describe(
+    opened: _Opened, compared: _Compared, results: Sequence[Result]
+) -> tuple[Parts, tuple[OnnxFigures, ...]]:
+    """Return the manifest's parts that an import knows, and the figures of the files."""
+    recipe, inputs, model = opened.recipe, opened.inputs, opened.model
+    files = compared.files
+    whole = {file.precision: found for file, found in zip(files, results, strict=True)}.get("fp32")
+    onnx = tuple(
+        onnx_figures(file.path, file.precision, compared.worst(file), found, than=whole or found)
+        for file, found in zip(files, results, strict=True)
+    )
+    head = make_head(
+        inputs.classes,
+        compared.golden,
+        pooling=None,
+        normalize=False,
+        out_of_scope=model.out_of_scope,
+        vocabulary=model.vocabulary,
+        pad_id=model.pad_id,
+        weights=(),
+        onnx=tuple(
+            describe_file(file.path, file.precision, compared.worst(file)) for file in files
+        ),
+    )
+    imported = compared.imported
+    parts = Parts(
+        files=digests(recipe.run / DRAFT),
+        golden=opened.golden,
+        head=head,
+        agreed=all_agree(results),
+        metrics={"onnx": [each.to_json() for each in onnx]},
+        versions=onnx_versions(),
+        data={
+            "recipe": _settings(recipe),
+            "imported": {"form": imported.form, "learnt": "unknown", "unseen": imported.unseen},
+        },
+    )
+    return parts, onnx
 
 
 def _write(
@@ -437,39 +474,24 @@ def _write(
 ) -> TrainingRecord:
     """Write the adapter, the validation scores, and last the record; return the record."""
     recipe, inputs, model, result = opened.recipe, opened.inputs, opened.model, results[0]
-    created_at = rfc3339_now()
-    onnx = tuple(
-        _figures(opened, compared, file, found, results)
-        for file, found in zip(compared.files, results, strict=True)
+    parts, onnx = _describe(opened, compared, results)
+    manifest = write_rest(
+        recipe,
+        inputs,
+        result,
+        parts,
+        name=f"{inputs.dataset.taxonomy.name}-imported",
+        base=model.base,
+        outcome={"steps": 0, "kept": KEPT},
     )
-    manifest = _make_manifest(opened, compared, result, onnx, created_at)
-    probes = choose_probes(
-        inputs.dataset,
-        result.logprobs,
-        opened.truth,
-        result.calibrated.calibration,
-        result.calibrated.thresholds,
-        probes_per_label=recipe.probes_per_label,
-        seed=recipe.seed,
-        label_of=opened.label_of,
-        agreed=np.all(
-            [_chosen(opened, each) == _chosen(opened, result) for each in results], axis=0
-        ),
-    )
-    made = finish_adapter(recipe.run, manifest, probes, inputs.tokenizer.encoders)
-    validation = inputs.dataset.validation
-    groups = number_groups(inputs.dataset, validation)
-    VALIDATION_SCORES.write(recipe.run, result.scored_examples(validation, groups))
     folder = opened.request.source if model.form == "huggingface" else opened.request.source.parent
-    record = TrainingRecord(
-        name=made.name,
-        created_at=created_at,
-        adapter=AdapterName(name=made.name, digest=made.digest),
-        dataset=DatasetName(
-            name=inputs.dataset.name,
-            digest=inputs.dataset.digest,
-            directory=str(opened.request.dataset),
-        ),
+    return write_record(
+        recipe.run,
+        inputs,
+        result,
+        manifest,
+        device=torch.device("cpu"),
+        started=started,
         base=BaseName(
             name=model.base.name,
             revision=model.base.revision,
@@ -477,7 +499,6 @@ def _write(
         ),
         recipe=_settings(recipe),
         seeds={"python": recipe.seed},
-        machine=describe_machine("cpu", torch.get_num_threads()),
         compute_dtype="float32",
         gradient_checkpointing=False,
         tokens_per_message=round(float(np.mean([len(each) for each in opened.prompts])), 1),
@@ -488,74 +509,10 @@ def _write(
         steps=0,
         resumed=0,
         parameters=ParameterCounts(trainable=0, total=model.weights),
-        validation=result.validation_figures(),
-        calibration=result.calibration_figures(),
         memory=None,
-        peak_memory_bytes=peak_memory(torch.device("cpu")),
-        seconds=round(time.monotonic() - started, 1),
         training_seconds=0.0,
-        versions=versions(),
         onnx=onnx,
         imported=compared.imported,
-    )
-    TRAINING.write(recipe.run, record)
-    return record
-
-
-def _make_manifest(
-    opened: _Opened,
-    compared: _Compared,
-    result: Result,
-    onnx: Sequence[OnnxFigures],
-    created_at: str,
-) -> Manifest:
-    recipe, inputs, model = opened.recipe, opened.inputs, opened.model
-    calibrated = result.calibrated
-    reference = make_reference(
-        inputs.dataset, result.logprobs, calibrated.calibration, opened.label_of
-    )
-    if model.out_of_scope != "energy":
-        reference = replace(reference, out_of_scope={})
-    # Not the training split: whether the model learnt it is unknown.
-    data = {name: value for name, value in inputs.to_record().items() if name != "train"}
-    imported = compared.imported
-    origin = {"form": imported.form, "learnt": "unknown", "unseen": imported.unseen}
-    head = Head(
-        outputs=tuple(HeadOutput(each.name, each.label) for each in inputs.classes),
-        pooling=None,
-        normalize=False,
-        out_of_scope=model.out_of_scope,
-        vocabulary=model.vocabulary,
-        pad_id=model.pad_id,
-        weights=(),
-        golden_logits=tuple(
-            GoldenLogits(at, tuple(map(float, row))) for at, row in enumerate(compared.golden)
-        ),
-        onnx=tuple(
-            describe_file(file.path, file.precision, compared.worst(file))
-            for file in compared.files
-        ),
-    )
-    return Manifest(
-        name=f"{inputs.dataset.taxonomy.name}-imported",
-        created_at=created_at,
-        kind=recipe.kind,
-        base=model.base,
-        taxonomy=inputs.dataset.taxonomy,
-        prompt=inputs.spec,
-        head=head,
-        calibration=calibrated.calibration,
-        thresholds=calibrated.thresholds,
-        golden=opened.golden,
-        files=digests(recipe.run / DRAFT),
-        reference=reference,
-        data=data | {"recipe": _settings(recipe), "imported": origin},
-        metrics={
-            "validation": result.validation_figures().to_json(),
-            "training": {"steps": 0, "kept": KEPT},
-            "onnx": [each.to_json() for each in onnx],
-        },
-        versions=versions() | onnx_versions(),
     )
 
 
@@ -563,33 +520,3 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that had an effect, as plain JSON."""
     known = {"kind", "base_name", "base_revision", *SETTINGS}
     return {name: value for name, value in recipe.to_record().items() if name in known}
-
-
-def _chosen(opened: _Opened, result: Result) -> Ints:
-    labels: Ints = opened.probabilities(result.logprobs).argmax(axis=1)
-    return labels
-
-
-def _figures(
-    opened: _Opened, compared: _Compared, file: _File, result: Result, results: Sequence[Result]
-) -> OnnxFigures:
-    """Describe a file. Labels and confidences are compared with the float32 file's."""
-    by_precision = dict(zip((each.precision for each in compared.files), results, strict=True))
-    whole = by_precision.get("fp32", result)
-
-    def calibrated(found: Result) -> Floats:
-        temperature = found.calibrated.calibration.temperature
-        return temperature_softmax(found.logprobs, temperature, opened.label_of)
-
-    ours, theirs = calibrated(whole), calibrated(result)
-    return OnnxFigures(
-        file=file.path.name,
-        precision=file.precision,
-        bytes=file.path.stat().st_size,
-        accuracy=float((theirs.argmax(axis=1) == opened.truth).mean()),
-        labels_differ=int((theirs.argmax(axis=1) != ours.argmax(axis=1)).sum()),
-        max_confidence_difference=float(np.abs(theirs - ours).max()),
-        max_golden_difference=compared.worst(file),
-        temperature=result.calibrated.calibration.temperature,
-        ece=result.calibrated.calibration.ece,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,22 +19,20 @@ from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import label_token_ids
 from trainer.model.prompt import (
     BaseTokenizer,
-    HeadRow,
-    TrainingRow,
+    Row,
     load_renderer,
     load_tokenizer,
     make_encoder_prompt,
-    make_head_rows,
     make_prompt,
     make_rows,
-    verify_loss_mask,
+    message_of,
+    verify_answers,
 )
 from trainer.model.scoring import Class, find_classes
 from trainer.statistics.metrics import Groups, as_groups
 from trainer.statistics.thresholds import FEWEST_VALIDATION
 from trainer.steering.sentences import make_copies
 from trainer.training.console import choose_rows, draw_row
-from trainer.training.learner import LearnerRow
 from trainer.training.recipe import Recipe
 from worker.contract import BaseModel, Code, PromptSpec
 from worker.contract.digest import sha256_json
@@ -50,11 +48,8 @@ _NO_EFFECT_ON_WEIGHTS = {
 }
 
 
-RowT = TypeVar("RowT", bound=LearnerRow)
-
-
 @dataclass(frozen=True, slots=True)
-class Inputs(Generic[RowT]):
+class Inputs:
     """A training's inputs, read and checked; the hold-out is not among them.
 
     ``codes`` are a language model's answers by label, ``classes`` the outputs of a head; the other
@@ -67,9 +62,9 @@ class Inputs(Generic[RowT]):
     dataset: Dataset
     tokenizer: BaseTokenizer
     spec: PromptSpec
-    train: tuple[RowT, ...]
+    train: tuple[Row, ...]
     originals: tuple[int, ...]
-    validation: tuple[RowT, ...]
+    validation: tuple[Row, ...]
     codes: Mapping[str, Code] = field(default_factory=dict)
     classes: tuple[Class, ...] = ()
     folds: NDArray[np.int64] | None = None
@@ -133,6 +128,8 @@ class Inputs(Generic[RowT]):
                     "sha256": facts["sha256"],
                 }
                 for name, facts in self.dataset.record["files"].items()
+                # An import reads no training messages: whether its model learned them is unknown.
+                if self.train or name != f"{TRAIN}.jsonl"
             },
             **({"names_redaction": names} if names else {}),
             **({"label_sources": sources} if sources else {}),
@@ -153,7 +150,7 @@ def open_for_training(recipe: Recipe) -> Dataset:
     return dataset
 
 
-def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
+def read_code_inputs(recipe: Recipe) -> Inputs:
     """Read dataset and tokenizer, and build every row. Raises BadInput, ContractError."""
     dataset = open_for_training(recipe)
     tokenizer = load_tokenizer(recipe.base)
@@ -174,18 +171,18 @@ def read_code_inputs(recipe: Recipe) -> Inputs[TrainingRow]:
         take_per_label(dataset.train, recipe.per_label, recipe.seed), dataset, recipe
     )
     train, validation = (
-        make_rows(examples, spec, codes, tokenizer.encoders.plain)
+        make_rows(examples, spec, tokenizer.encoders.plain, codes)
         for examples in (learned, dataset.validation)
     )
     return Inputs(dataset, tokenizer, spec, train, originals, validation, codes=codes)
 
 
-def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
+def verify_rows(inputs: Inputs, console: Console) -> None:
     """Check that every row learns only its label's code, and show a few rows. Their messages are
     shown on a terminal only, because other output may be kept as a log. Raises ProofFailed."""
     rows = (*inputs.train, *inputs.validation)
     decode = inputs.tokenizer.decode
-    verify_loss_mask(rows, inputs.spec, inputs.codes, decode)
+    verify_answers(rows, inputs.spec, inputs.codes, decode)
     for row in choose_rows(inputs.train, 3):
         drawn = draw_row(row, inputs.spec, decode, texts=console.is_terminal)
         console.print(drawn, "", sep="\n", soft_wrap=True)
@@ -196,7 +193,7 @@ def verify_rows(inputs: Inputs[TrainingRow], console: Console) -> None:
     )
 
 
-def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
+def read_head_inputs(recipe: Recipe) -> Inputs:
     """Read dataset and tokenizer, and build every row. The head has a class for each finer label
     if those are learnt, else for each label. Raises BadInput."""
     dataset = open_for_training(recipe)
@@ -217,7 +214,7 @@ def read_head_inputs(recipe: Recipe) -> Inputs[HeadRow]:
     if folds is not None:
         folds = folds[np.array(originals)]  # a copy is in the fold of its original
     train, validation = (
-        make_head_rows(part, spec, tokenizer) for part in (learned, dataset.validation)
+        make_rows(part, spec, tokenizer.encoders.plain) for part in (learned, dataset.validation)
     )
     classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
     return Inputs(
@@ -254,14 +251,13 @@ def _assign_folds(dataset: Dataset, examples: Sequence[Example], seed: int) -> N
     return assign_folds(np.array(labels, dtype=np.int64), clusters, seed, FOLDS)
 
 
-def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
+def verify_head_rows(inputs: Inputs, console: Console) -> None:
     """Check that every row is a message between the special tokens and has no control token, and
     print the row counts. Raises ProofFailed."""
     spec, control = inputs.spec, inputs.tokenizer.encoders.control_ids
     for number, row in enumerate((*inputs.train, *inputs.validation)):
-        end = len(row.ids) - len(spec.suffix_ids)
-        message = row.ids[len(spec.prefix_ids) : end]
-        if row.ids[: len(spec.prefix_ids)] != spec.prefix_ids or row.ids[end:] != spec.suffix_ids:
+        message = message_of(row.prompt, spec)
+        if message is None:
             raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
         if not message or control.intersection(message):
             raise ProofFailed(f"row {number} ({row.label}) has control tokens, or no message")
@@ -273,7 +269,7 @@ def verify_head_rows(inputs: Inputs[HeadRow], console: Console) -> None:
     )
 
 
-def _count_rows(inputs: Inputs[RowT]) -> str:
+def _count_rows(inputs: Inputs) -> str:
     copies = len(inputs.train) - len(set(inputs.originals))
     again = f", {copies:,} of them again with a sentence that names a label" if copies else ""
     examples = len(inputs.train) - copies

@@ -1,22 +1,21 @@
-"""The interfaces of the training loop (learner, rows, objective), and validation."""
+"""The interfaces of the training loop (learner, objective), and validation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.model.device import Compute
+from trainer.model.prompt import Row
 from trainer.model.scoring import PromptScorer
 from trainer.statistics.calibration import Floats, Ints, fit_temperature, nll, temperature_softmax
 from trainer.statistics.metrics import measure
-
-RowT_contra = TypeVar("RowT_contra", contravariant=True)
 
 
 class Learner(Protocol):
@@ -42,26 +41,6 @@ class Learner(Protocol):
         """Switch dropout on."""
 
 
-class LearnerRow(Protocol):
-    """A training message: its token ids and its labels."""
-
-    @property
-    def label(self) -> str:
-        """The correct label."""
-
-    @property
-    def sublabel(self) -> str | None:
-        """The finer label, or None."""
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """All token ids; rows of similar length are batched together."""
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """The token ids without the answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A loss to differentiate, and its two parts as numbers: sums in nats over the rows."""
@@ -72,14 +51,14 @@ class Loss:
     tokens: int
 
 
-class Objective(Protocol[RowT_contra]):
+class Objective(Protocol):
     """A loss function. ``head`` is an auxiliary layer that is discarded after training;
     ``has_sublabels`` is whether finer labels are part of the loss."""
 
     head: torch.nn.Linear | None
     has_sublabels: bool
 
-    def __call__(self, rows: Sequence[RowT_contra], batch_rows: int) -> Loss:
+    def __call__(self, rows: Sequence[Row], batch_rows: int) -> Loss:
         """Return the loss of ``rows``, part of a batch of ``batch_rows``; the losses of the parts
         add up to the batch's mean. Call it under autocast."""
 
@@ -112,7 +91,7 @@ class Validator:
     def __init__(
         self,
         scorer: PromptScorer,
-        rows: Sequence[LearnerRow],
+        rows: Sequence[Row],
         labels: Sequence[str],
         compute: Compute,
         label_of: Ints | None = None,

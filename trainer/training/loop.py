@@ -15,10 +15,10 @@ from torch import Tensor
 from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.device import Compute
-from trainer.model.prompt import length_grouped_batches
-from trainer.training.arithmetic import RowT, choose_bf16
+from trainer.model.prompt import Row, length_grouped_batches
+from trainer.training.arithmetic import choose_bf16
 from trainer.training.console import Progress, describe_epoch
-from trainer.training.learner import Learner, LearnerRow, Objective, Validation
+from trainer.training.learner import Learner, Objective, Validation
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, best_epoch, should_stop
 
@@ -30,8 +30,8 @@ than the LoRA layers."""
 
 def make_loop(
     model: Learner,
-    rows: Sequence[RowT],
-    objective: Objective[RowT],
+    rows: Sequence[Row],
+    objective: Objective,
     recipe: Recipe,
     compute: Compute,
 ) -> TrainLoop:
@@ -53,8 +53,8 @@ class TrainLoop:
     def __init__(
         self,
         model: Learner,
-        rows: Sequence[LearnerRow],
-        objective: Objective[Any],
+        rows: Sequence[Row],
+        objective: Objective,
         recipe: Recipe,
         compute: Compute,
     ) -> None:
@@ -157,7 +157,7 @@ class TrainLoop:
                 save(state, self._state_dicts())
                 saved = time.monotonic()
 
-    def _step(self, batch: Sequence[LearnerRow]) -> Step:
+    def _step(self, batch: Sequence[Row]) -> Step:
         started = time.perf_counter()
         state = self.state
         micro = self._recipe.micro_batch_size or len(batch)

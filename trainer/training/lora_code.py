@@ -12,7 +12,6 @@ from rich.console import Console
 from trainer.model.device import Compute
 from trainer.model.forward import Layout
 from trainer.model.lora_model import LoraModel, load_as_served, load_lora_model
-from trainer.model.prompt import TrainingRow
 from trainer.model.scoring import Scorer
 from trainer.training.adapter import Parts, write_lora, write_rest
 from trainer.training.arithmetic import attention_of, layout_of, planned_bf16, served_layout
@@ -24,8 +23,6 @@ from trainer.training.objective import CodeObjective, ask_teacher
 from trainer.training.parts import Result, Training
 from trainer.training.recipe import Recipe
 from worker.contract import Manifest, describe_base, make_golden
-
-CodeInputs = Inputs[TrainingRow]
 
 
 class LoraCode:
@@ -83,7 +80,7 @@ class LoraCode:
         return replace(training, model=served, validator=validator)
 
     def write(
-        self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
+        self, training: Training, result: Result, outcome: Mapping[str, Any]
     ) -> tuple[Manifest, Result]:
         """Write weights, PEFT's config and the manifest."""
         recipe, _, inputs, model = _of(training)
@@ -92,12 +89,14 @@ class LoraCode:
             golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
             lora=model.lora,
             codes=inputs.codes,
+            data=training.taught,
         )
-        made = write_rest(training, result, parts, created_at=created_at, outcome=outcome)
+        name, base = training.name, training.base
+        made = write_rest(recipe, inputs, result, parts, name=name, base=base, outcome=outcome)
         return made, result
 
 
-def _of(training: Training) -> tuple[Recipe, Compute, CodeInputs, LoraModel]:
+def _of(training: Training) -> tuple[Recipe, Compute, Inputs, LoraModel]:
     assert isinstance(training.model, LoraModel)
     return training.recipe, training.compute, training.inputs, training.model
 
@@ -118,7 +117,7 @@ def _load(recipe: Recipe, compute: Compute, plan: MemoryPlan) -> LoraModel:
 
 
 def _make_validator(
-    layout: Layout, compute: Compute, inputs: CodeInputs, model: LoraModel
+    layout: Layout, compute: Compute, inputs: Inputs, model: LoraModel
 ) -> Validator:
     scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, layout)
     scorer.verify([row.prompt for row in inputs.validation])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +20,11 @@ from trainer.model.bases import find_embedding_model
 from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
-from trainer.model.prompt import HeadRow, TrainingRow
+from trainer.model.prompt import Row
 from trainer.model.scoring import Class
 from trainer.statistics.calibration import Floats, Ints
 from trainer.training.inputs import Inputs, take_per_label
-from trainer.training.learner import LearnerRow, Loss
+from trainer.training.learner import Loss
 from trainer.training.recipe import Recipe
 
 
@@ -68,7 +67,7 @@ class CodeObjective:
             torch.nn.init.zeros_(self.head.weight)
             torch.nn.init.zeros_(self.head.bias)
 
-    def __call__(self, rows: Sequence[TrainingRow], batch_rows: int) -> Loss:
+    def __call__(self, rows: Sequence[Row], batch_rows: int) -> Loss:
         """See ``Objective``."""
         total, label, sublabel, tokens = self.summed(rows)
         return Loss(
@@ -78,7 +77,7 @@ class CodeObjective:
             tokens,
         )
 
-    def summed(self, rows: Sequence[TrainingRow]) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    def summed(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor | None, int]:
         """Return the total loss and its two parts, scalars in nats over all rows, and the number of
         prompt tokens."""
         device, causal_lm = self._model.device, self._model.causal_lm
@@ -101,7 +100,7 @@ class CodeObjective:
             total = total + self._weight * sublabel
         return total, label, sublabel, sum(map(len, prompts))
 
-    def _sublabel_loss(self, states: Tensor, rows: Sequence[TrainingRow]) -> Tensor | None:
+    def _sublabel_loss(self, states: Tensor, rows: Sequence[Row]) -> Tensor | None:
         """Return the summed loss of the rows that have a finer label; None if none has."""
         if self.head is None:
             return None
@@ -157,10 +156,10 @@ class HeadObjective:
             for label in labels
         ]
 
-    def __call__(self, rows: Sequence[HeadRow], batch_rows: int) -> Loss:
+    def __call__(self, rows: Sequence[Row], batch_rows: int) -> Loss:
         """See ``Objective``."""
         model = self._model
-        of_classes = log_softmax(model.logits([row.ids for row in rows]), dim=1)
+        of_classes = log_softmax(model.logits([row.prompt for row in rows]), dim=1)
         of_labels = torch.stack(
             # logsumexp, because a sum of probabilities underflows to log(0) for a label that the
             # model has ruled out.
@@ -190,7 +189,7 @@ class HeadObjective:
             total.sum() / batch_rows,
             float(label.detach().sum()),
             finer,
-            sum(len(row.ids) for row in rows),
+            sum(len(row.prompt) for row in rows),
         )
 
     def _cross_entropy(self, logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,37 +203,36 @@ class HeadObjective:
 class Teacher:
     """A teacher's probabilities for the training rows, and their share ``weight`` of the target.
 
-    ``places`` maps a row's token ids to its index. ``labels`` is (rows, labels); ``finer`` is
-    (rows, finer outputs), or None if the teacher did not learn finer labels. Its rows may sum to
-    less than 1, because the teacher groups rare finer labels into a class that has no output.
+    ``places`` maps a row's label and token ids to its index. ``labels`` is (rows, labels);
+    ``finer`` is (rows, finer outputs), or None if the teacher did not learn finer labels. Its rows
+    may sum to less than 1, because the teacher groups rare finer labels into a class that has no
+    output.
     """
 
     weight: float
-    places: Mapping[tuple[int, ...], int]
+    places: Mapping[tuple[str, tuple[int, ...]], int]
     labels: Tensor
     finer: Tensor | None
     record: Distillation
 
-    def label_loss(self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor) -> Tensor:
+    def label_loss(self, rows: Sequence[Row], hard: Tensor, logprobs: Tensor) -> Tensor:
         """Return the loss of each row, (rows), in nats: a mixture of ``hard``, the loss by its own
         label, and the cross-entropy of the teacher's labels under ``logprobs``, (rows, labels)."""
         return self._mix(rows, hard, logprobs, self.labels)
 
-    def finer_loss(self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor) -> Tensor:
+    def finer_loss(self, rows: Sequence[Row], hard: Tensor, logprobs: Tensor) -> Tensor:
         """Return the same for finer labels, with ``logprobs`` (rows, outputs)."""
         return hard if self.finer is None else self._mix(rows, hard, logprobs, self.finer)
 
-    def _mix(
-        self, rows: Sequence[LearnerRow], hard: Tensor, logprobs: Tensor, thought: Tensor
-    ) -> Tensor:
-        # Batches are shuffled and rows have no number: their token ids identify them.
-        places = torch.tensor([self.places[row.ids] for row in rows], device=thought.device)
+    def _mix(self, rows: Sequence[Row], hard: Tensor, logprobs: Tensor, thought: Tensor) -> Tensor:
+        # Batches are shuffled and rows have no number: label and token ids identify them.
+        places = [self.places[row.label, row.prompt] for row in rows]
         soft = -(thought[places] * logprobs).sum(dim=1)
         return (1 - self.weight) * hard + self.weight * soft
 
 
 def ask_teacher(
-    recipe: Recipe, inputs: Inputs[Any], device: torch.device, console: Console
+    recipe: Recipe, inputs: Inputs, device: torch.device, console: Console
 ) -> Teacher | None:
     """Return a teacher's predictions for the training messages; None if ``distillation_weight`` is
     0.
@@ -255,14 +253,17 @@ def ask_teacher(
     return Teacher(
         weight=recipe.distillation_weight,
         # A copy with an instruction in it is the message that the teacher judged.
-        places={row.ids: at for row, at in zip(inputs.train, inputs.originals, strict=True)},
+        places={
+            (row.label, row.prompt): at
+            for row, at in zip(inputs.train, inputs.originals, strict=True)
+        },
         labels=_tensor(labels, device),
         finer=None if finer is None else _tensor(finer, device),
         record=found,
     )
 
 
-def _predict(recipe: Recipe, inputs: Inputs[Any]) -> tuple[Floats, Floats | None, Distillation]:
+def _predict(recipe: Recipe, inputs: Inputs) -> tuple[Floats, Floats | None, Distillation]:
     """Return the teacher's probabilities of labels and of finer labels, and its record.
 
     Out of fold: for a message that it has learnt, or a near-copy of one, the teacher would only
@@ -290,7 +291,7 @@ def _predict(recipe: Recipe, inputs: Inputs[Any]) -> tuple[Floats, Floats | None
     return found.probabilities, finer, record
 
 
-def _output_of(classes: Sequence[Sublabel], inputs: Inputs[Any]) -> Ints:
+def _output_of(classes: Sequence[Sublabel], inputs: Inputs) -> Ints:
     """Return the index of each of the teacher's classes, (classes), among the finer outputs; -1 if
     it has none."""
     if inputs.classes:

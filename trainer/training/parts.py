@@ -75,7 +75,7 @@ class Training:
 
     recipe: Recipe
     compute: Compute
-    inputs: Inputs[Any]
+    inputs: Inputs
     base: BaseModel
     total_weights: int
     plan: MemoryPlan
@@ -107,6 +107,11 @@ class Training:
             **({"teacher": self.teacher.record.teacher} if self.teacher else {}),
         }
 
+    @property
+    def taught(self) -> dict[str, Any]:
+        """What the manifest says of the teacher."""
+        return {"distillation": self.teacher.record.to_json()} if self.teacher else {}
+
     def resume(self, console: Console) -> None:
         """Continue from the run's checkpoint, if there is one. Raises BadInput."""
         if has_checkpoint(self.recipe.run):
@@ -125,7 +130,7 @@ class Kind(Protocol):
         """Return the training with the model in the precision in which workers load it."""
 
     def write(
-        self, training: Training, result: Result, *, created_at: str, outcome: Mapping[str, Any]
+        self, training: Training, result: Result, outcome: Mapping[str, Any]
     ) -> tuple[Manifest, Result]:
         """Write the adapter into the run folder, the manifest last, and check that the written
         files score validation as measured. Return the manifest, and the result calibrated on the
@@ -135,13 +140,16 @@ class Kind(Protocol):
 @dataclass(frozen=True, slots=True)
 class Result:
     """The best weights, rounded as in the file, and their ``logprobs``, (validation messages,
-    outputs). ``served`` are the raw scores of the file that workers prefer, if it computes
-    differently (8-bit weights). ``held_out`` are those of models that did not learn the message,
-    if the served one learnt all."""
+    outputs). ``truth``, (validation messages,), are the right labels' indexes, ``label_of``,
+    (outputs,), those of a head's outputs. ``served`` are the raw scores of the file that workers
+    prefer, if it computes differently (8-bit weights). ``held_out`` are those of models that did
+    not learn the message, if the served one learnt all."""
 
     weights: dict[str, Tensor]
     logprobs: Floats
     outputs: tuple[str, ...]
+    truth: Ints
+    label_of: Ints | None
     figures: Figures
     calibrated: Calibrated
     served: Floats | None = None
@@ -161,6 +169,18 @@ class Result:
         if self.held_out is None:
             return self.served_scores
         return self.held_out + (self.served_scores - self.logprobs)
+
+    @property
+    def probabilities(self) -> Floats:
+        """Calibrated probabilities of the labels, (validation messages, labels)."""
+        temperature = self.calibrated.calibration.temperature
+        return temperature_softmax(self.unseen_scores, temperature, self.label_of)
+
+    @property
+    def chosen(self) -> Ints:
+        """The index of the most probable label, (validation messages,)."""
+        chosen: Ints = self.probabilities.argmax(axis=1)
+        return chosen
 
     def scored_examples(
         self, validation: Sequence[Example], groups: Sequence[int | None]
@@ -220,6 +240,8 @@ def score_best(training: Training) -> Result:
         weights,
         logprobs,
         training.inputs.outputs,
+        validator.truth,
+        validator.label_of,
         *_judge(training, unseen),
         held_out=validator.held_out,
         folds=None if folds is None else len(np.unique(folds)),
@@ -240,7 +262,7 @@ def _judge(training: Training, scores: Floats) -> tuple[Figures, Calibrated]:
 
 
 def judge(
-    recipe: Recipe, inputs: Inputs[Any], scores: Floats, truth: Ints, label_of: Ints | None
+    recipe: Recipe, inputs: Inputs, scores: Floats, truth: Ints, label_of: Ints | None
 ) -> tuple[Figures, Calibrated]:
     """Calibrate raw scores of the validation messages, (messages, outputs), and measure them."""
     calibrated = calibrate(

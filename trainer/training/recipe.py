@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
-from trainer.model.bases import AUTO, describe_source, resolve_base
+from trainer.model.bases import AUTO, base_to_train, describe_source
 from trainer.tracking.session import TrackerName
 from worker.common.settings import SettingsLoader, read_toml, split_assignment
 
@@ -130,12 +130,12 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _fits_kind(self) -> Self:
         # Only settings that were given: defaults exist for settings of every kind.
-        strange = sorted(name for name in self.model_fields_set if not self._concerns(name))
+        strange = sorted(name for name in self.model_fields_set if not concerns(name, self.kind))
         if strange:
             raise ValueError(
                 f"{', '.join(strange)}: not a setting of kind {self.kind!r}: leave it out"
             )
-        if self._concerns("instruction") and not self.instruction:
+        if concerns("instruction", self.kind) and not self.instruction:
             raise ValueError(f"instruction: kind {self.kind!r} needs one")
         self._check_sublabel_weight()
         if self.prompt_layout == "cached" and self.gradient_checkpointing is True:
@@ -146,7 +146,7 @@ class Recipe(BaseModel):
         return self
 
     def _check_sublabel_weight(self) -> None:
-        weight, is_share = self.sublabel_weight, self._concerns("head_learning_rate")
+        weight, is_share = self.sublabel_weight, concerns("head_learning_rate", self.kind)
         if is_share and weight != "auto" and not 0 <= weight < 1:
             raise ValueError(
                 f"sublabel_weight: with kind {self.kind!r} it is the finer labels' share of the "
@@ -180,11 +180,8 @@ class Recipe(BaseModel):
     def to_record(self) -> dict[str, Any]:
         """Return the settings for a manifest, as plain JSON: without this machine's folders and
         settings of other kinds of model."""
-        foreign = {name for name in type(self).model_fields if not self._concerns(name)}
+        foreign = {name for name in type(self).model_fields if not concerns(name, self.kind)}
         return self.model_dump(mode="json", exclude=_LOCAL | foreign)
-
-    def _concerns(self, setting: str) -> bool:
-        return concerns(setting, self.kind)
 
 
 def concerns(setting: str, kind: RecipeKind) -> bool:
@@ -229,8 +226,7 @@ def make_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 def with_base(recipe: Recipe) -> Recipe:
     """Return the recipe with its base's directory, name and revision. Raises BadInput."""
-    base = resolve_base(recipe.base, recipe)
-    assert base is not None
+    base = base_to_train(recipe.base, recipe.kind, recipe.base_name)
     name, revision = describe_source(base)
     return recipe.model_copy(
         update={

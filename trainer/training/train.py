@@ -5,29 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import torch
 from rich.console import Console
 
 from trainer.artifacts.training import (
-    TRAINING,
-    VALIDATION_SCORES,
-    AdapterName,
     BaseName,
-    DatasetName,
     OnnxFigures,
     ParameterCounts,
     Step,
     TrackedRun,
     TrainingRecord,
 )
-from trainer.check.duplicates import number_groups
 from trainer.model.base_license import find_license
-from trainer.model.device import Compute, describe_machine, peak_memory
+from trainer.model.device import Compute
 from trainer.model_card import write_run_card
 from trainer.tracking.session import Tracking, open_tracking
-from trainer.training.adapter import versions
+from trainer.training.adapter import write_record
 from trainer.training.console import Progress, print_epochs, print_result
 from trainer.training.encoder import Encoder
 from trainer.training.lora_code import LoraCode
@@ -42,7 +38,6 @@ from trainer.training.run_folder import (
     save_checkpoint,
 )
 from worker.contract import Manifest
-from worker.contract.timestamps import rfc3339_now
 
 KINDS: Mapping[RecipeKind, Kind] = {
     "lora-code": LoraCode(),
@@ -108,7 +103,7 @@ def _run_loop(training: Training, console: Console, until: float, tracking: Trac
         if time.monotonic() > until:
             raise OutOfTime
 
-    with StepLog(recipe.run, last_step=loop.state.step) as steps:
+    with closing(StepLog(recipe.run, last_step=loop.state.step)) as steps:
         loop.run(
             training.validator.validate,
             Progress(console),
@@ -124,30 +119,21 @@ def _write_run(
 ) -> TrainingRecord:
     """Write the adapter, the validation scores, and last the record; return the record."""
     recipe, inputs, state = training.recipe, training.inputs, training.loop.state
-    created_at = rfc3339_now()
     outcome: dict[str, Any] = {
         "best_epoch": training.loop.best,
         "kept": training.loop.kept,
         "steps": state.step,
         "stopped_early": training.loop.stopped_early,
     }
-    manifest, result = KINDS[recipe.kind].write(
-        training, result, created_at=created_at, outcome=outcome
-    )
-    # The adapter first and the record last: a run without a record is unfinished and is resumed.
-    validation = inputs.dataset.validation
-    groups = number_groups(inputs.dataset, validation)
-    VALIDATION_SCORES.write(recipe.run, result.scored_examples(validation, groups))
+    manifest, result = KINDS[recipe.kind].write(training, result, outcome)
     trainable = sum(weights.numel() for weights in training.model.trainable_parameters())
-    record = TrainingRecord(
-        name=training.name,
-        created_at=created_at,
-        adapter=AdapterName(name=manifest.name, digest=manifest.digest),
-        dataset=DatasetName(
-            name=inputs.dataset.name,
-            digest=inputs.dataset.digest,
-            directory=str(recipe.dataset),
-        ),
+    return write_record(
+        recipe.run,
+        inputs,
+        result,
+        manifest,
+        device=training.compute.device,
+        started=started,
         base=BaseName(
             name=recipe.base_name,
             revision=recipe.base_revision,
@@ -156,7 +142,6 @@ def _write_run(
         ),
         recipe=recipe.to_record(),
         seeds={"python": recipe.seed, "torch": recipe.seed},
-        machine=describe_machine(str(training.compute.device), torch.get_num_threads()),
         compute_dtype=training.compute_dtype,
         gradient_checkpointing=training.plan.gradient_checkpointing,
         tokens_per_message=inputs.mean_prompt,
@@ -164,19 +149,12 @@ def _write_run(
         **outcome,
         resumed=state.resumed,
         parameters=ParameterCounts(trainable=trainable, total=training.total_weights),
-        validation=result.validation_figures(),
-        calibration=result.calibration_figures(),
         memory=training.plan.to_record(),
-        peak_memory_bytes=peak_memory(training.compute.device),
-        seconds=round(time.monotonic() - started, 1),
         training_seconds=round(sum(epoch.seconds for epoch in state.epochs), 1),
-        versions=versions(),
         tracking=tracked,
         onnx=_onnx_figures(manifest),
         distillation=training.teacher.record if training.teacher else None,
     )
-    TRAINING.write(recipe.run, record)
-    return record
 
 
 def _onnx_figures(manifest: Manifest) -> tuple[OnnxFigures, ...] | None:

@@ -38,6 +38,7 @@ def act(visit: Visit) -> Response:
     role = next((each for each in ROLES if each == visit.form.get("role")), None)
     if (action != "add" and person_id not in known) or (action in {"role", "add"} and role is None):
         raise Refused(UNKNOWN_ACTION)
+    # An unattended browser of an owner must not lock the owner out.
     if action == "password" and person_id == visit.who.id:
         raise Refused("You need your current password to change it: use Change password.")
     if action in {"add", "password"}:

@@ -69,19 +69,10 @@ def act(visit: Visit) -> Response:
     action = visit.form.get("action", "")
     kind, _, label = action.partition(":")
     item_id = visit.number("item")
-    request_id, note = visit.form.get("request", ""), visit.form.get("note", "").strip()
-    seconds = visit.seconds()
     desk, who = visit.desk, visit.who
     fields = queue_fields(visit.form)
-    if kind in {"label", "none"}:
-        chosen = label if kind == "label" else None
-        reviewing.decide(
-            desk, who, item_id, chosen, request_id=request_id, note=note, seconds=seconds
-        )
-    elif kind == "skip":
-        reviewing.skip(desk, who, item_id, request_id=request_id, seconds=seconds)
-    elif kind == "flag":
-        reviewing.flag(desk, who, item_id, request_id=request_id, note=note, seconds=seconds)
+    if kind in {"label", "none", "skip", "flag"}:
+        reviewing.decide(desk, who, item_id, _said(visit, kind, label))
     elif kind == "undo":
         return undo(visit)
     elif kind == "take":
@@ -94,6 +85,17 @@ def act(visit: Visit) -> Response:
         return _next_part(visit, fields, _excluded(visit.form.get("excluding", "")))
     reviewing.next_item(desk, who, read_queue(fields, desk.taxonomy))
     return redirect("/review", **fields, done=str(_done(visit.form) + (kind != "next")))
+
+
+def _said(visit: Visit, kind: Any, label: str) -> reviewing.Said:
+    """Return the decision in a form. A note that was typed before a skip is no reason for it."""
+    return reviewing.Said(
+        visit.form.get("request", ""),
+        kind,
+        label if kind == "label" else None,
+        "" if kind == "skip" else visit.form.get("note", "").strip(),
+        visit.seconds(),
+    )
 
 
 def undo(visit: Visit) -> Response:
@@ -152,7 +154,7 @@ def _values(
         "near": near,
         "guideline": newest,
         "guideline_label": label,
-        "guideline_part": guidelines.for_label(newest, label) if label else "",
+        "guideline_part": guidelines.section_for(newest.body, label) if newest and label else "",
         "fields": fields,
         "queue_name": queue_name(queue, task.asked.batch if task.asked is not None else ""),
         "left": f"{left:,} left" if left <= _MOST_LEFT else f"more than {_MOST_LEFT:,} left",
@@ -254,15 +256,8 @@ def settle_dispute(visit: Visit) -> Response:
         return redirect("/adjudicate")
     if kind not in {"label", "none"}:
         raise Refused(UNKNOWN_ACTION)
-    reviewing.adjudicate(
-        visit.desk,
-        visit.who,
-        visit.number("item"),
-        label if kind == "label" else None,
-        request_id=visit.form.get("request", ""),
-        note=visit.form.get("note", "").strip(),
-        seconds=visit.seconds(),
-    )
+    said = _said(visit, kind, label)
+    reviewing.decide(visit.desk, visit.who, visit.number("item"), said, final=True)
     reviewing.next_dispute(visit.desk, visit.who)
     return redirect("/adjudicate")
 

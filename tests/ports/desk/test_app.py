@@ -65,7 +65,12 @@ def test_an_uncertain_label_becomes_a_correction(
 
         task = wait_for_item()
         assert task.text == "where is my parcel?"
-        reviewing.decide(desk, ann, task.item_id, other, request_id="one")
+        reviewing.decide(
+            desk,
+            ann,
+            task.item_id,
+            reviewing.Said("one", "label", other),
+        )
         until = time.monotonic() + 60
         while not (read := read_corrections(bootstrap_servers, names["corrections"])):
             assert time.monotonic() < until

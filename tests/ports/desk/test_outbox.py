@@ -24,7 +24,7 @@ from desk.store import items
 from desk.store.database import Database
 from desk.stream.kafka import KafkaCorrections
 from tests.support.desk_outbox_process import POINTS, config_for
-from tests.support.desk_world import DeskWorld
+from tests.support.desk_world import DeskWorld, said
 from tests.support.topics import labels_of, read_corrections, read_messages
 from worker.contract.records import read_correction
 
@@ -41,7 +41,12 @@ def decide(world: DeskWorld, count: int) -> dict[str, str]:
         task = reviewing.next_item(world.desk, ann, Queue())
         assert task is not None
         label = LABELS[n % len(LABELS)]
-        reviewing.decide(world.desk, ann, task.item_id, label, request_id=world.request())
+        reviewing.decide(
+            world.desk,
+            ann,
+            task.item_id,
+            said(world.request(), label),
+        )
         made[world.item(task.item_id).result_id] = label
     return made
 
@@ -122,7 +127,12 @@ def change(world: DeskWorld, made: dict[str, str], draw: random.Random) -> None:
             reviewing.release_item(world.desk, ann, item_id)
             continue
         label = draw.choice((*LABELS, None))
-        reviewing.decide(world.desk, ann, item_id, label, request_id=world.request())
+        reviewing.decide(
+            world.desk,
+            ann,
+            item_id,
+            said(world.request(), label),
+        )
         if label is not None:
             made[result_id] = label
 

@@ -61,8 +61,10 @@ def test_a_file_of_several_batches_makes_several_queues(world: DeskWorld) -> Non
     assert [task.text for task in found if task is not None] == ["A", "B"]
     everything = world.next(ann)
     assert everything.item_id == inbox.id
-    decided = reviewing.decide(world.desk, ann, inbox.id, "refund", request_id=world.request())
-    assert decided.state == "decided"
+    decided = reviewing.decide(
+        world.desk, ann, inbox.id, reviewing.Said(world.request(), "label", "refund")
+    )
+    assert decided == "decided"
     assert reviewing.next_item(world.desk, ann, Queue()) is None
     assert queues.waiting(world.desk).all == 0
 
@@ -137,7 +139,7 @@ def test_tasks_make_no_corrections(world: DeskWorld) -> None:
     decide_next(world, ann, batch, "refund")
     decide_next(world, ann, batch, None)
     with world.database.read() as tx:
-        assert outbox.backlog(tx).records == 0
+        assert outbox.backlog(tx)[0] == 0
 
 
 def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
@@ -146,13 +148,15 @@ def test_tasks_are_undone_doubled_and_adjudicated(world: DeskWorld) -> None:
     ann, bob, cy = world.person("ann"), world.person("bob"), world.person("cy", "adjudicator")
     first = decide_next(world, ann, batch, "refund")
     assert reviewing.undo(world.desk, ann).item_id == first
-    reviewing.decide(world.desk, ann, first, "refund", request_id=world.request())
+    reviewing.decide(world.desk, ann, first, reviewing.Said(world.request(), "label", "refund"))
     assert reviewing.next_item(world.desk, ann, Queue(batch_id=batch)) is None
     decide_next(world, bob, batch, "delivery")
     dispute = world.dispute(cy)
     assert dispute.task.asked is not None
     assert dispute.task.asked.given == "refund"
-    reviewing.adjudicate(world.desk, cy, first, "delivery", request_id=world.request())
+    reviewing.decide(
+        world.desk, cy, first, reviewing.Said(world.request(), "label", "delivery"), final=True
+    )
     far = circle.all_progress(world.desk)[0].progress
     assert (far.decided, far.given, far.kept, far.followed) == (1, 1, 0, 1)
     assert (far.doubly, far.agreed) == (1, 0)
@@ -183,10 +187,12 @@ def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path:
     ann, bob = world.person("ann"), world.person("bob")
     decide_next(world, ann, batch, "refund")
     decide_next(world, bob, batch, "refund")
-    written = upkeep.export(world.desk, tmp_path, project=DATASET[:8], by_message_id=False)
+    count, (messages, decisions) = upkeep.export(
+        world.desk, tmp_path, project=DATASET[:8], by_message_id=False
+    )
     task = make_task(TEXTS[0])
-    answers = read_answers(written.decisions)
-    assert written.count == 1
+    answers = read_answers(decisions)
+    assert count == 1
     assert [(each.role, each.decision) for each in answers] == [
         ("outcome", "accept"),
         ("opinion", "accept"),
@@ -198,11 +204,11 @@ def test_decisions_go_back_with_where_they_come_from(world: DeskWorld, tmp_path:
         ("check", "check of monday", "person")
     }
     assert {each.decided_by for each in answers[1:]} == {ann.pseudonym, bob.pseudonym}
-    row = json.loads(written.messages.read_text("utf-8"))
+    row = json.loads(messages.read_text("utf-8"))
     assert row == {
         "id": task.message_id, "message": TEXTS[0], "label": "refund", "label_source": "export",
     }  # fmt: skip
-    assert upkeep.export(world.desk, tmp_path, project="inbox", by_message_id=True).count == 0
+    assert upkeep.export(world.desk, tmp_path, project="inbox", by_message_id=True)[0] == 0
     with pytest.raises(Refused, match="there is no batch unheard"):
         upkeep.export(world.desk, tmp_path, project="unheard", by_message_id=True)
 
@@ -215,8 +221,8 @@ def test_of_two_decisions_on_one_message_the_later_counts(world: DeskWorld, tmp_
     decide_next(world, ann, first, "refund")
     world.clock.move(60)
     decide_next(world, ann, second, "payment")
-    written = upkeep.export(world.desk, tmp_path, project=DATASET, by_message_id=True)
-    answers = read_answers(written.decisions)
+    _, (_, decisions) = upkeep.export(world.desk, tmp_path, project=DATASET, by_message_id=True)
+    answers = read_answers(decisions)
     assert [(each.role, each.decision, each.new_label) for each in answers] == [
         ("outcome", "relabel", "payment"),
         ("opinion", "accept", ""),

@@ -18,7 +18,7 @@ from desk.store.database import Database
 from desk.store.types import Person
 from desk.stream.fake import FakeCorrections
 from desk.stream.port import Outgoing
-from tests.support.desk_world import DeskWorld
+from tests.support.desk_world import DeskWorld, said
 from tests.support.topics import labels_of
 from worker.contract.records import Correction, Retraction, read_correction
 from worker.contract.taxonomy import Label
@@ -155,7 +155,13 @@ def test_adjudicators_reopen_any_item_as_a_dispute(world: DeskWorld, topic: Topi
         assert [voice.label for voice in dispute.voices if voice.kind == "label"] == ["refund"]
         with pytest.raises(NothingToUndo, match="reopened"):
             reviewing.undo(world.desk, eve)
-        reviewing.adjudicate(world.desk, eve, item.id, label, request_id=world.request())
+        reviewing.decide(
+            world.desk,
+            eve,
+            item.id,
+            said(world.request(), label),
+            final=True,
+        )
         assert topic.labels() == {item.result_id: label}
         with pytest.raises(NotAllowed):
             reopen(world, ann, item.id)
@@ -203,12 +209,17 @@ class Chaos:
     def decide(self, person: Person) -> None:
         if (task := reviewing.next_item(self._world.desk, person, Queue())) is not None:
             item_id, request = task.item_id, self._world.request()
-            reviewing.decide(self._world.desk, person, item_id, self._label(), request_id=request)
+            reviewing.decide(
+                self._world.desk,
+                person,
+                item_id,
+                said(request, self._label()),
+            )
 
     def flag(self, person: Person) -> None:
         if (task := reviewing.next_item(self._world.desk, person, Queue())) is not None:
             request = self._world.request()
-            reviewing.flag(self._world.desk, person, task.item_id, request_id=request)
+            reviewing.decide(self._world.desk, person, task.item_id, said(request, "flag"))
 
     def undo(self, person: Person) -> None:
         reviewing.undo(self._world.desk, person)
@@ -219,7 +230,7 @@ class Chaos:
     def adjudicate(self, person: Person) -> None:
         if (dispute := reviewing.next_dispute(self._world.desk, person)) is not None:
             item_id, request, label = dispute.task.item_id, self._world.request(), self._label()
-            reviewing.adjudicate(self._world.desk, person, item_id, label, request_id=request)
+            reviewing.decide(self._world.desk, person, item_id, said(request, label), final=True)
 
     def publish(self, _: Person) -> None:
         self._topic.records()

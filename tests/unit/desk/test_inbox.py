@@ -138,7 +138,7 @@ def test_a_replay_changes_what_nobody_has_decided(inbox: Inbox, world: DeskWorld
     inbox.run()
     ann = world.person("ann")
     task = world.next(ann)
-    reviewing.decide(world.desk, ann, task.item_id, "other", request_id="one")
+    reviewing.decide(world.desk, ann, task.item_id, reviewing.Said("one", "label", "other"))
     replay = {"id": "again", "at": "2026-02-03T00:00:00Z", "reason": "a better adapter"}
     for offset in (0, 1):
         again = result(IN, offset, label="refund", reasons=["low_confidence"], replay=replay)

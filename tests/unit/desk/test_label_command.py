@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from tests.support.desk_browser import Browser, field
-from tests.support.processes import environment
+from tests.support.processes import PATIENCE_S, environment, wait_until
 from worker.common.review_files import read_answers
 from worker.contract.exchange import Purpose, Task, task_id, write_tasks
 from worker.contract.text import message_sha256
@@ -113,6 +114,34 @@ def test_killed_and_resumed_no_decision_is_lost_and_none_is_asked_again(folder: 
     rows = rows_of(out)
     assert len({row["message"] for row in rows}) == len({row["id"] for row in rows}) == 9
     assert {row["message"] for row in rows} < set(TEXTS)
+
+
+def test_killed_it_leaves_no_process_behind(folder: Path) -> None:
+    """The process that suggests ends too, although no handler of the desk has run."""
+    program = folder / "fake" / "trainer" / "__main__.py"
+    program.parent.mkdir(parents=True)
+    program.with_name("__init__.py").touch()
+    program.write_text(
+        "import os, pathlib, time\n"
+        "pathlib.Path('begun').write_text(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    begun = folder / "begun"
+    # The folder before the source tree, so that the process is this program.
+    given = environment() | {"PYTHONPATH": f"{folder / 'fake'}:{ROOT}"}
+    with subprocess.Popen(
+        command(folder), stdout=subprocess.DEVNULL, cwd=folder, env=given
+    ) as process:
+        try:
+            wait_until(begun.exists, PATIENCE_S)
+            wait_until(begun.read_text)
+        finally:
+            process.kill()
+    # Its new parent may be one that never asks how it ended.
+    number = int(begun.read_text())
+    wait_until(
+        lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == "zombie", 30
+    )
 
 
 def test_after_a_kill_export_writes_the_file(folder: Path) -> None:

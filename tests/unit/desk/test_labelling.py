@@ -19,7 +19,7 @@ from desk.service import labelling, reviewing
 from desk.service.viewing import Task
 from desk.store.database import Database
 from desk.store.types import Person
-from tests.support.desk_world import DeskWorld
+from tests.support.desk_world import DeskWorld, said
 from tests.support.known_messages import read_known
 from tests.support.trainer_world import call
 from worker.contract.exchange import Suggestion, write_suggestions
@@ -59,7 +59,10 @@ def decide(
     for _ in range(count):
         task = next_of(world, person, batch_id)
         reviewing.decide(
-            world.desk, person, task.item_id, truth(task.text), request_id=world.request()
+            world.desk,
+            person,
+            task.item_id,
+            said(world.request(), truth(task.text)),
         )
         seen.append(task)
     return seen

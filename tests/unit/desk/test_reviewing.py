@@ -12,7 +12,7 @@ from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.service import people, reviewing
 from desk.store import decisions, outbox
 from desk.store.types import Person
-from tests.support.desk_world import DeskWorld
+from tests.support.desk_world import DeskWorld, said
 from worker.contract.records import Correction, read_correction
 
 EVERYTHING = Queue()
@@ -26,8 +26,7 @@ def take(world: DeskWorld, person: Person, queue: Queue = EVERYTHING) -> int | N
 
 def decide(world: DeskWorld, person: Person, item_id: int, label: str | None) -> str:
     """Decide an item, and return its state."""
-    request = world.request()
-    return reviewing.decide(world.desk, person, item_id, label, request_id=request).state
+    return reviewing.decide(world.desk, person, item_id, said(world.request(), label))
 
 
 def corrections(world: DeskWorld) -> list[tuple[str, str]]:
@@ -77,7 +76,9 @@ def test_ten_people_at_once_get_no_item_twice(world: DeskWorld) -> None:
         try:
             while (task := reviewing.next_item(world.desk, person, EVERYTHING)) is not None:
                 request = f"{person.id}.{task.item_id}"
-                reviewing.decide(world.desk, person, task.item_id, "other", request_id=request)
+                reviewing.decide(
+                    world.desk, person, task.item_id, reviewing.Said(request, "label", "other")
+                )
                 done.append(task.item_id)
         except BaseException as error:
             failed.append(error)
@@ -106,8 +107,10 @@ def test_people_who_disagree_open_an_adjudication(world: DeskWorld) -> None:
     assert reviewing.next_dispute(world.desk, ann) is None
     dispute = world.dispute(eve)
     assert [voice.label for voice in dispute.voices] == ["refund", None]
-    done = reviewing.adjudicate(world.desk, eve, item.id, "payment", request_id="last")
-    assert done.state == "decided"
+    done = reviewing.decide(
+        world.desk, eve, item.id, reviewing.Said("last", "label", "payment"), final=True
+    )
+    assert done == "decided"
     assert corrections(world) == [(item.result_id, "payment")]
     assert reviewing.next_dispute(world.desk, eve) is None
 
@@ -119,12 +122,12 @@ def test_what_is_skipped_is_for_others(world: DeskWorld) -> None:
     ann, bob = world.person("ann"), world.person("bob")
     for item in (first, second):
         assert take(world, ann) == item
-        reviewing.skip(world.desk, ann, item, request_id=f"skip-{item}")
+        reviewing.decide(world.desk, ann, item, reviewing.Said(f"skip-{item}", "skip"))
     assert take(world, ann) == third
     assert take(world, bob) == first
     decide(world, ann, third, "refund")
     assert take(world, ann) == second
-    reviewing.skip(world.desk, ann, second, request_id="again")
+    reviewing.decide(world.desk, ann, second, reviewing.Said("again", "skip"))
     assert take(world, ann) == second
     decide(world, ann, second, "refund")
     assert take(world, ann) is None
@@ -137,11 +140,13 @@ def test_what_is_flagged_goes_to_an_adjudicator(world: DeskWorld) -> None:
     item = world.add()
     ann = world.person("ann", "owner")
     take(world, ann)
-    done = reviewing.flag(world.desk, ann, item.id, request_id="flag", note="two matters")
-    assert done.state == "dispute"
+    done = reviewing.decide(
+        world.desk, ann, item.id, reviewing.Said("flag", "flag", note="two matters")
+    )
+    assert done == "dispute"
     dispute = world.dispute(ann)
     assert dispute.voices[0].note == "two matters"
-    reviewing.adjudicate(world.desk, ann, item.id, "other", request_id="last")
+    reviewing.decide(world.desk, ann, item.id, reviewing.Said("last", "label", "other"), final=True)
     assert world.item(item.id).state == "decided"
 
 
@@ -151,7 +156,7 @@ def test_an_adjudicator_can_choose_a_dispute(world: DeskWorld) -> None:
     items = [world.add().id for _ in range(2)]
     for item in items:
         assert take(world, bob) == item
-        reviewing.flag(world.desk, bob, item, request_id=f"flag-{item}")
+        reviewing.decide(world.desk, bob, item, reviewing.Said(f"flag-{item}", "flag"))
     dispute = world.dispute(eve, items[1])
     assert dispute.task.item_id == items[1]
 
@@ -175,8 +180,8 @@ def test_a_request_that_is_sent_twice_decides_once(world: DeskWorld) -> None:
     item = world.add()
     ann = world.person("ann")
     take(world, ann)
-    first = reviewing.decide(world.desk, ann, item.id, "refund", request_id="same")
-    again = reviewing.decide(world.desk, ann, item.id, "refund", request_id="same")
+    first = reviewing.decide(world.desk, ann, item.id, reviewing.Said("same", "label", "refund"))
+    again = reviewing.decide(world.desk, ann, item.id, reviewing.Said("same", "label", "refund"))
     assert first == again
     assert len(corrections(world)) == 1
 
@@ -186,17 +191,18 @@ def test_the_request_id_of_another_decision_is_refused(world: DeskWorld) -> None
     first, second = world.add(), world.add("Another")
     ann, bob = world.person("ann"), world.person("bob")
     take(world, ann)
-    reviewing.decide(world.desk, ann, first.id, "refund", request_id="same")
+    reviewing.decide(world.desk, ann, first.id, reviewing.Said("same", "label", "refund"))
     take(world, ann)
     with pytest.raises(Refused, match="reload the page"):
-        reviewing.decide(world.desk, ann, second.id, "refund", request_id="same")
+        reviewing.decide(world.desk, ann, second.id, reviewing.Said("same", "label", "refund"))
     reviewing.release_item(world.desk, ann, second.id)
     take(world, bob)
     with pytest.raises(Refused, match="reload the page"):
-        reviewing.decide(world.desk, bob, second.id, "refund", request_id="same")
-    new = decisions.NewDecision("same", bob.id, "none", None, "", False, "", None, 0.0)
+        reviewing.decide(world.desk, bob, second.id, reviewing.Said("same", "label", "refund"))
+    row = {"request_id": "same", "person_id": bob.id, "kind": "none", "note": "", "seconds": 0.0}
+    row |= {"final": False, "taxonomy_digest": world.taxonomy.digest}
     with pytest.raises(Refused, match="reload the page"), world.database.write() as tx:
-        decisions.add(tx, second, new, world.clock())  # of two requests at once
+        decisions.add(tx, second, row, world.clock())  # of two requests at once
     assert world.item(second.id).state == "open"
 
 
@@ -264,7 +270,9 @@ def test_what_cannot_be_is_refused(world: DeskWorld) -> None:
     with pytest.raises(Refused, match="no such label"):
         decide(world, ann, item.id, "planted")
     with pytest.raises(Refused, match="note"):
-        reviewing.decide(world.desk, ann, item.id, "refund", request_id="long", note="x" * 2001)
+        reviewing.decide(
+            world.desk, ann, item.id, reviewing.Said("long", "label", "refund", note="x" * 2001)
+        )
     closed = people.change(world.desk, owner, ann.id, active=False)
     with pytest.raises(NotAllowed):
         take(world, closed)

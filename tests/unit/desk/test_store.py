@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 import time
@@ -11,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from desk.errors import DatabaseRefused, SettingsError
 from desk.store import migrate as schema
@@ -19,6 +22,8 @@ from desk.store.database import Database
 from desk.store.migrate import check_version, migrate, newest_version
 from desk.store.tables import metadata
 from tests.support.desk_databases import NewDatabase
+
+_FIRST_SCHEMA = "5261197fdd631330878b79319494e61e2b25991663d3a77cad07f54f2dcd1ac2"
 
 _LATER = """
 import sqlalchemy as sa
@@ -42,6 +47,21 @@ def test_the_migrations_make_the_tables(database: Database) -> None:
     # The index of texts is the database's own.
     differences = [each for each in found if "search" not in str(each)]
     assert differences == []
+
+
+def test_the_first_migration_makes_the_same_tables_for_everybody() -> None:
+    """A database that was made by it is not changed by it again, so after a release a change of the
+    tables needs a migration."""
+    made = hashlib.sha256()
+    for dialect in (sqlite.dialect(), postgresql.dialect()):  # type: ignore[no-untyped-call]
+        for table in metadata.sorted_tables:
+            made.update(str(CreateTable(table).compile(dialect=dialect)).encode())
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                made.update(str(CreateIndex(index).compile(dialect=dialect)).encode())
+    assert made.hexdigest() == _FIRST_SCHEMA, (
+        "desk.store.tables has changed. Before the first release: set _FIRST_SCHEMA to this "
+        "digest. After it: copy the released tables into m0001_initial.py, and add a migration."
+    )
 
 
 def test_a_database_of_the_version_before_is_upgraded(

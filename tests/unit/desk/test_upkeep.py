@@ -12,7 +12,7 @@ import pytest
 
 from desk.core.items import Queue
 from desk.errors import SettingsError
-from desk.service import browsing, circle, reviewing, upkeep
+from desk.service import browsing, circle, queues, reviewing, upkeep
 from desk.service.context import open_desk
 from desk.store import items, outbox
 from tests.support.desk_world import DeskWorld
@@ -58,6 +58,18 @@ def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
     found = browsing.search(world.desk, ann, "kettle")
     assert [each.task.item_id for each in found] == [new.id]
     assert world.item(first.id).message_sha256 is not None
+
+
+def test_a_dispute_whose_message_is_deleted_waits_no_longer(world: DeskWorld) -> None:
+    item = world.add()
+    ann, eve = world.person("ann"), world.person("eve", "adjudicator")
+    assert world.next(ann).item_id == item.id
+    reviewing.decide(world.desk, ann, item.id, reviewing.Said("flag", "flag"))
+    assert reviewing.is_dispute_waiting(world.desk, eve)
+    world.clock.move(91 * DAY_S)
+    assert upkeep.apply_retention(world.desk, 90) == 1
+    assert queues.overview(world.desk).disputes == 0
+    assert not reviewing.is_dispute_waiting(world.desk, eve)
 
 
 def test_a_persons_messages_leave_no_trace(world: DeskWorld) -> None:
@@ -112,9 +124,8 @@ def test_an_export_is_what_prepare_takes(world: DeskWorld, tmp_path: Path) -> No
     ann = world.person("ann")
     world.decide(ann, "refund", note="=clear")
     world.decide(ann, None)
-    written = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
-    messages, decided = written.messages, written.decisions
-    assert written.count == 2
+    count, (messages, decided) = upkeep.export(world.desk, tmp_path / "out", by_message_id=True)
+    assert count == 2
     assert messages.stat().st_mode & 0o077 == 0
     rows = [json.loads(line) for line in messages.read_text("utf-8").splitlines()]
     known = world.desk.taxonomy.names
@@ -156,7 +167,9 @@ def test_the_audit_sample_is_held_out_and_never_learned(world: DeskWorld, tmp_pa
     for queue in (Queue(), Queue(batch_id=1)):
         while (task := reviewing.next_item(world.desk, ann, queue)) is not None:
             request = world.request()
-            reviewing.decide(world.desk, ann, task.item_id, "refund", request_id=request)
+            reviewing.decide(
+                world.desk, ann, task.item_id, reviewing.Said(request, "label", "refund")
+            )
             world.clock.move(1)
     written = [
         upkeep.export(world.desk, tmp_path / project, project=project, by_message_id=True)
@@ -164,8 +177,8 @@ def test_the_audit_sample_is_held_out_and_never_learned(world: DeskWorld, tmp_pa
     ]
     new = make_version(
         base,
-        read_outcomes([each.decisions for each in written]),
-        read_new_messages([each.messages for each in written]),
+        read_outcomes([decisions for _, (_, decisions) in written]),
+        read_new_messages([messages for _, (messages, _) in written]),
         tmp_path / "new",
     )
     held = {each.message for each in open_holdout(new, purpose="test", subject="test")}
@@ -210,4 +223,4 @@ def test_a_new_taxonomy_maps_or_reopens(world: DeskWorld) -> None:
     again = reviewing.next_item(desk, ann, Queue())
     assert again is not None
     assert again.item_id == 3
-    reviewing.decide(desk, ann, 3, "rest", request_id="again")
+    reviewing.decide(desk, ann, 3, reviewing.Said("again", "label", "rest"))

@@ -62,8 +62,12 @@ def figures(world: DeskWorld) -> AccuracyFigures:
     decide(world, ann, disputed, "delivery")
     decide(world, bob, disputed, "refund")
     assert reviewing.next_dispute(world.desk, eve) is not None
-    reviewing.adjudicate(
-        world.desk, eve, disputed, "refund", request_id=world.request(), seconds=36
+    reviewing.decide(
+        world.desk,
+        eve,
+        disputed,
+        reviewing.Said(world.request(), "label", "refund", seconds=36),
+        final=True,
     )
     agreed = audit(world, opinions_wanted=2, label="other")
     decide(world, ann, agreed, "other")

@@ -281,7 +281,7 @@ def test_loading_a_page_claims_nothing(world: DeskWorld, browser: NewBrowser) ->
     ada, bo = browser("ada", "owner"), browser("bo", "owner")
     assert bo.person is not None
     reviewing.claim_item(world.desk, bo.person, disputed.id)
-    reviewing.flag(world.desk, bo.person, disputed.id, request_id=world.request())
+    reviewing.decide(world.desk, bo.person, disputed.id, reviewing.Said(world.request(), "flag"))
     paths: tuple[str, ...] = ("/review", f"/review?item={item.id}", "/adjudicate", "/clusters")
     paths += (f"/cluster?key={item.cluster_key}", f"/search?q=parcel&item={other.id}", "/my-day")
     for path in paths:
@@ -318,7 +318,7 @@ def test_an_adjudicators_undo_leads_back_to_the_dispute(
     world.add("Another one")
     bo = world.person("bo")
     reviewing.claim_item(world.desk, bo, item.id)
-    reviewing.flag(world.desk, bo, item.id, request_id=world.request())
+    reviewing.decide(world.desk, bo, item.id, reviewing.Said(world.request(), "flag"))
     ada = browser("ada", "adjudicator")
     for undo in ({"path": "/adjudicate"}, {"path": "/review"}, {"path": "/review", "part": "1"}):
         page = ada.open("/adjudicate").text

@@ -52,7 +52,9 @@ def test_it_is_shown_as_text_on_every_page(
         assert "parcel" in page
     reviewing.release_item(world.desk, ada.person, item.id)  # type: ignore[arg-type]
     reviewing.claim_item(world.desk, bo, item.id)
-    reviewing.flag(world.desk, bo, item.id, request_id=world.request(), note=text[:2000])
+    reviewing.decide(
+        world.desk, bo, item.id, reviewing.Said(world.request(), "flag", note=text[:2000])
+    )
     page = ada.open("/adjudicate").text
     assert "parcel" in page
     assert "<img" not in page

@@ -48,7 +48,8 @@ def test_deciding_begins_with_the_file_and_a_random_message_shows_no_suggestion(
 def test_one_user_sees_only_the_pages_that_a_file_has_a_use_for(
     world: DeskWorld, browser: NewBrowser
 ) -> None:
-    """No disputes between reviewers, no proposals, no accounts, and nothing to sign out of."""
+    """No disputes between reviewers, no proposals, no accounts, no other files, and nothing to sign
+    out of."""
     visitor = browser(options=WebOptions(batch=1))
     page = visitor.get("/my-day").text
     links = re.findall(r'<a href="([^"]+)"', page.partition("<nav")[2].partition("</nav>")[0])
@@ -56,3 +57,6 @@ def test_one_user_sees_only_the_pages_that_a_file_has_a_use_for(
     assert "Sign out" not in page
     assert "Sign out" in browser("ann").get("/my-day").text
     assert "/people" in browser("ada", "owner").get("/my-day").text
+    for path in ("/load", "/export"):
+        assert path not in visitor.get("/").text
+        assert path in browser("ada", "owner").get("/").text

@@ -235,7 +235,7 @@ def test_a_desk_without_its_tables_is_alive_and_not_well(
     ada = browser("ada")
     with world.database.write() as tx:
         tx.exec_driver_sql("ALTER TABLE sessions RENAME TO gone")
-        tx.exec_driver_sql("ALTER TABLE adjudications RENAME TO gone_too")
+        tx.exec_driver_sql("ALTER TABLE offsets RENAME TO gone_too")
     assert ada.get("/").status_code == 500
     assert ada.get("/livez").status_code == 200
     assert "clerk_desk_database_up 0.0" in ada.get(METRICS).text

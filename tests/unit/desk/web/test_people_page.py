@@ -75,7 +75,7 @@ def test_there_are_no_passwords_where_users_sign_in_elsewhere(
     assert csrf is not None
     form = {"csrf": csrf[1], "action": "add", "name": "bo", "role": "owner", "password": PASSWORD}
     assert visitor.client.post("/people", data=form).status_code == 409
-    assert len(people.all_people(world.desk)) == 1
+    assert len(people.everybody(world.desk, None)) == 1
 
 
 def test_pace_and_agreement_of_each_reviewer(world: DeskWorld, browser: NewBrowser) -> None:
@@ -94,7 +94,13 @@ def test_pace_and_agreement_of_each_reviewer(world: DeskWorld, browser: NewBrows
         decide(bob, item.id, other, 10.0)
         if label != other:
             reviewing.next_dispute(world.desk, eve)
-            reviewing.adjudicate(world.desk, eve, item.id, "refund", request_id=world.request())
+            reviewing.decide(
+                world.desk,
+                eve,
+                item.id,
+                reviewing.Said(world.request(), "label", "refund"),
+                final=True,
+            )
     decide(ann, world.add().id, "refund", 60.0)
     decide(bob, world.add().id, "refund", 60.0)
     reviewing.undo(world.desk, bob)

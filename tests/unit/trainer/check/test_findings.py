@@ -42,13 +42,12 @@ def test_few_examples_warn_and_very_few_fail(taxonomy: Taxonomy) -> None:
     assert check_counts(examples, taxonomy, 25).verdict == "ok"
     finding = check_counts(examples, taxonomy, 31)
     assert finding.verdict == "warn"
-    assert finding.figures["below_floor"] == sorted(THINGS)
+    assert all(name in finding.advice for name in THINGS)
     refunds = [example for example in examples if example.label == "refund"]
     fewer = [example for example in examples if example.label != "refund"]
     finding = check_counts([*fewer, *refunds[:19]], taxonomy, 25)
     assert finding.verdict == "fail"
-    assert finding.figures["below_20"] == ["refund"]
-    assert "refund" in finding.advice
+    assert "messages for refund, or drop" in finding.advice
 
 
 def test_a_label_that_drowns_the_others_and_a_small_holdout_are_told(taxonomy: Taxonomy) -> None:
@@ -58,7 +57,8 @@ def test_a_label_that_drowns_the_others_and_a_small_holdout_are_told(taxonomy: T
     more = [replace(even[0], id=f"x{at}") for at in range(95)]
     assert check_balance([*even, *more], taxonomy).verdict == "warn"
     holdout = check_holdout_size({"a": 450, "b": 450})
-    assert (holdout.verdict, holdout.figures["margin_at_90"]) == ("ok", 0.0196)
+    assert holdout.verdict == "ok"
+    assert "±2.0%" in holdout.found
     assert check_holdout_size({"a": 871, "b": 29}).verdict == "warn"
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tests.support.trainer_world import call
 from tests.unit.trainer.check.shop import THINGS, make_examples
 from trainer.check.duplicates import number_clusters, number_groups
-from trainer.check.findings import SUSPECTS
 from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import assign_folds, find_suspects, predict_out_of_fold
 from trainer.dataset.extra_files import GROUPS, read_groups
@@ -166,8 +165,6 @@ def test_check_deals_groups_whole_after_a_split_by_group(
     found = {suspect.example.id for suspect in checked.suspects}
     assert len(there) >= 12
     assert len(found & there) >= 0.8 * len(there)
-    [finding] = [finding for finding in checked.findings if finding.name == SUSPECTS]
-    assert finding.figures["in_groups"] == len(dataset.train) + len(dataset.validation)
 
 
 def test_the_dataset_holds_numbers_and_no_names(

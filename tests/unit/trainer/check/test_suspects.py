@@ -167,6 +167,16 @@ def test_features_of_odd_messages_are_finite_and_of_length_one(messages: list[st
     assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
 
 
+def test_a_sublabel_under_two_labels_is_told_even_if_it_is_the_only_one_of_both() -> None:
+    examples = [replace(example, sublabel="other") for example in make_examples(20, 1)]
+    judged = predict_out_of_fold(
+        examples, sorted(THINGS), clusters=np.arange(len(examples)), embeddings=None, seed=1
+    )
+    finding = check_sublabels(examples, judged, lambda _: None)
+    assert finding.verdict == "warn"
+    assert finding.advice == "Put each sublabel under one label: other."
+
+
 def test_sublabels_are_numbered_within_their_labels() -> None:
     index = {"a": 0, "b": 1}
     examples = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,13 @@ import pytest
 from tests.support.toy_adapter import toy_manifest
 from trainer.errors import BadInput
 from trainer.model import bases
-from trainer.model.bases import describe_source, resolve_base
+from trainer.model.bases import base_to_train, describe_source, resolve_base
 from worker.contract import BaseModel, Manifest, describe_base
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    kind: str
-    base_name: str = ""
+AUTO = Path("auto")
 
 
 @pytest.fixture(autouse=True)
@@ -75,16 +71,14 @@ def test_a_base_that_is_nowhere_is_an_error_with_its_name_and_the_flag(tmp_path:
 def test_a_recipe_gets_the_base_of_its_name(machine: Path) -> None:
     found = download(machine, "Qwen/Qwen2.5-7B-Instruct")
     download(machine, "Qwen/Qwen2.5-14B-Instruct")
-    wanted = Wanted("lora-code", "Qwen2.5-7B-Instruct")
-    assert resolve_base("auto", wanted) == found
+    assert base_to_train(AUTO, "lora-code", "Qwen2.5-7B-Instruct") == found
     assert describe_source(found) == ("Qwen2.5-7B-Instruct", COMMIT)
 
 
 def test_two_revisions_of_a_recipes_base_are_ambiguous(machine: Path) -> None:
-    wanted = Wanted("lora-code", "Qwen2.5-7B-Instruct")
     both = [download(machine, "Qwen/Qwen2.5-7B-Instruct", at=at) for at in ("aa", "bb")]
     with pytest.raises(BadInput, match="--base") as caught:
-        resolve_base("auto", wanted)
+        base_to_train(AUTO, "lora-code", "Qwen2.5-7B-Instruct")
     assert all(str(each) in str(caught.value) for each in both)
 
 
@@ -97,8 +91,8 @@ def test_without_a_name_the_kind_decides(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(bases, "PACKAGE", package.name)
     monkeypatch.setattr(bases, "ensure_base_model", lambda **_: small)
-    assert resolve_base("auto", Wanted("lora-code")) == small
-    assert resolve_base("auto", Wanted("encoder")) == package / "model"
-    assert resolve_base("auto", Wanted("embedding-linear")) == package / "model"
+    assert base_to_train(AUTO, "lora-code", "") == small
+    assert base_to_train(AUTO, "encoder", "") == package / "model"
+    assert base_to_train(AUTO, "embedding-linear", "") == package / "model"
     assert describe_source(package / "model")[0] == "all-MiniLM-L6-v2"
     assert describe_source(small) == ("small", "local")

@@ -20,7 +20,7 @@ from trainer.model.forward import (
     verify_forward,
 )
 from trainer.model.lora_model import LoraModel
-from trainer.model.prompt import IGNORE_INDEX, TrainingRow
+from trainer.model.prompt import Row
 
 pytestmark = pytest.mark.slow
 
@@ -44,33 +44,36 @@ def learnt(make_lora_model: Callable[..., LoraModel], **choices: object) -> Lora
     return model
 
 
-def some_rows() -> list[TrainingRow]:
+def some_rows() -> list[Row]:
     rng = random.Random(3)
     rows = []
     for length in (3, 9, 1, 30):
         prompt = PREFIX + tuple(rng.randrange(3, 300) for _ in range(length))
         answer = rng.randrange(40, 50)
-        rows.append(TrainingRow("x", (*prompt, answer), (IGNORE_INDEX,) * len(prompt) + (answer,)))
+        rows.append(Row("x", prompt, answer))
     return rows
 
 
-def prompts(rows: list[TrainingRow]) -> list[PromptIds]:
+def prompts(rows: list[Row]) -> list[PromptIds]:
     return [row.prompt for row in rows]
 
 
-def full_logits_loss(model: LoraModel, rows: list[TrainingRow]) -> torch.Tensor:
+def full_logits_loss(model: LoraModel, rows: list[Row]) -> torch.Tensor:
     """The loss as a general trainer computes it: all logits, shifted targets, padding masked."""
-    width = max(len(row.ids) for row in rows)
-    ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in rows])
-    targets = torch.tensor([[*r.targets, *[IGNORE_INDEX] * (width - len(r.targets))] for r in rows])
-    mask = torch.tensor([[1] * len(r.ids) + [0] * (width - len(r.ids)) for r in rows])
+    sequences = [(*row.prompt, row.answer) for row in rows]
+    width = max(map(len, sequences))
+    ids = torch.tensor([[*each, *[0] * (width - len(each))] for each in sequences])
+    mask = torch.tensor([[1] * len(each) + [0] * (width - len(each)) for each in sequences])
+    targets = torch.full_like(ids, -100)
+    for at, each in enumerate(sequences):
+        targets[at, len(each) - 1] = ids[at, len(each) - 1]
     logits = model.peft_model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     return torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), ignore_index=IGNORE_INDEX
+        logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), ignore_index=-100
     )
 
 
-def short_loss(model: LoraModel, rows: list[TrainingRow], layout: Layout) -> torch.Tensor:
+def short_loss(model: LoraModel, rows: list[Row], layout: Layout) -> torch.Tensor:
     logits = answer_logits(model.causal_lm, torch.tensor(PREFIX), prompts(rows), layout=layout)
     return torch.nn.functional.cross_entropy(logits, torch.tensor([row.answer for row in rows]))
 

@@ -13,15 +13,14 @@ import pytest
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.prompt import (
-    IGNORE_INDEX,
     BaseTokenizer,
-    TrainingRow,
+    Row,
     length_grouped_batches,
     load_renderer,
     load_tokenizer,
     make_prompt,
     make_rows,
-    verify_loss_mask,
+    verify_answers,
 )
 from trainer.training.console import draw_row
 from worker.contract import Code, PromptSpec, Taxonomy, build_prompt, make_golden
@@ -130,13 +129,13 @@ SPEC = PromptSpec(
 )
 
 
-def rows() -> tuple[TrainingRow, ...]:
+def rows() -> tuple[Row, ...]:
     some = [Example("1", "money back", "refund"), Example("2", "a card, " * 9, "payment", "card")]
-    return make_rows(some, SPEC, CODES, encode)
+    return make_rows(some, SPEC, encode, CODES)
 
 
 def test_good_rows_are_proven_and_can_be_shown() -> None:
-    verify_loss_mask(rows(), SPEC, CODES, decode)
+    verify_answers(rows(), SPEC, CODES, decode)
     assert draw_row(rows()[0], SPEC, decode, texts=True).plain == "<s>money back</s>⟦A⟧"
     assert [row.sublabel for row in rows()] == [None, "card"]
 
@@ -149,46 +148,37 @@ def test_where_what_is_printed_is_kept_a_message_is_counted_and_not_shown() -> N
 
 def test_a_long_row_keeps_prompt_and_answer_and_loses_its_middle() -> None:
     row = rows()[1]
-    assert len(row.ids) == 3 + 20 + 4 + 1
-    assert decode(row.ids).startswith("<s>a card")
-    assert decode(row.ids).endswith(",</s>B")
+    assert len(row.prompt) == 3 + 20 + 4
+    assert decode(row.prompt).startswith("<s>a card")
+    assert decode(row.prompt).endswith(",</s>")
+    assert row.answer is not None
+    assert decode([row.answer]) == "B"
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         (lambda row: replace(row, label="payment"), "learns 'A' instead of 'B'"),
-        (lambda row: replace(row, targets=(IGNORE_INDEX,) * len(row.ids)), "learns no token"),
-        (lambda row: replace(row, targets=row.ids), "learns 18 tokens"),
-        (
-            lambda row: replace(row, targets=(*row.targets[:-2], 65, IGNORE_INDEX)),
-            "learns 1 token, not its last",
-        ),
-        (lambda row: replace(row, ids=(*row.ids[:-1], 66)), "answer and target differ"),
-        (lambda row: replace(row, ids=row.ids[1:], targets=row.targets[1:]), "prompt's parts"),
-        (
-            lambda row: replace(row, ids=(*row.ids, 2), targets=(*row.targets, IGNORE_INDEX)),
-            "not its last",
-        ),
+        (lambda row: replace(row, answer=66), "learns 'B' instead of 'A'"),
+        (lambda row: replace(row, answer=None), "prompt's parts"),
+        (lambda row: replace(row, prompt=row.prompt[1:]), "prompt's parts"),
+        (lambda row: replace(row, prompt=(*row.prompt, 2)), "prompt's parts"),
     ],
 )
-def test_a_wrong_row_fails_the_proof(
-    change: Callable[[TrainingRow], TrainingRow], problem: str
-) -> None:
+def test_a_wrong_row_fails_the_proof(change: Callable[[Row], Row], problem: str) -> None:
     first, second = rows()
     with pytest.raises(ProofFailed, match=problem) as caught:
-        verify_loss_mask([second, change(first)], SPEC, CODES, decode)
+        verify_answers([second, change(first)], SPEC, CODES, decode)
     assert "row 1 " in str(caught.value)
     assert "money" not in str(caught.value), "a message is private"
 
 
 def test_batches_hold_every_row_once_and_rows_of_like_length() -> None:
-    some = [
-        TrainingRow("refund", (0,) * (1 + at % 50), (65,) * (1 + at % 50)) for at in range(1000)
-    ]
+    some = [Row("refund", (0,) * (1 + at % 50), 65) for at in range(1000)]
     found = list(length_grouped_batches(some, 8, random.Random(1)))
     assert sorted(id(row) for batch in found for row in batch) == sorted(id(row) for row in some)
-    spread = [max(len(r.ids) for r in batch) - min(len(r.ids) for r in batch) for batch in found]
+    lengths = [[len(row.prompt) for row in batch] for batch in found]
+    spread = [max(each) - min(each) for each in lengths]
     assert sum(spread) / len(spread) < 10
     again = list(length_grouped_batches(some, 8, random.Random(2)))
-    assert [len(batch[0].ids) for batch in again] != [len(batch[0].ids) for batch in found]
+    assert [len(batch[0].prompt) for batch in again] != [len(batch[0].prompt) for batch in found]

@@ -333,10 +333,12 @@ def test_the_recipe_for_any_number_of_messages_is_one(tmp_path: Path, messages: 
 def test_a_runs_record_is_a_recipe_of_its_kind(tmp_path: Path) -> None:
     """An encoder has no prompt to check, so its base is not named there."""
     from tests.support.trainer_world import training_json
-    from trainer.start.plan import Places, Request, make_steps
+    from trainer.start.plan import Places, make_steps
 
     recipe = tmp_path / "training.json"
     recipe.write_text(json.dumps(training_json(recipe={"kind": "encoder"})))
-    steps = make_steps(Request(Places(tmp_path), ["--input", "a"], [], recipe, base=tmp_path))
+    steps = make_steps(
+        Places(tmp_path), ["--input", "a"], [], recipe=recipe, base=tmp_path, sets=()
+    )
     (check,) = [step for step in steps if step.name == "check"]
     assert "--base" not in check.command

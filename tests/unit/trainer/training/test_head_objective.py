@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 from tests.support.tiny_encoder import make_tiny_encoder
 from trainer.artifacts.training import Distillation
 from trainer.model.encoder import EncoderModel, EncoderShape, collate_rows, load_encoder
-from trainer.model.prompt import HeadRow
+from trainer.model.prompt import Row
 from trainer.model.scoring import Class
 from trainer.training.objective import HeadObjective, Teacher
 
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.slow
 LABELS = ["a", "b"]
 CLASSES = [Class("a1", "a", "a1"), Class("a2", "a", "a2"), Class("b", "b")]
 ROWS = [
-    HeadRow("a", (1, 7, 2), "a1"),
-    HeadRow("a", (1, 8, 9, 2), "a2"),
-    HeadRow("b", (1, 5, 6, 7, 2), None),
-    HeadRow("a", (1, 6, 2), None),
+    Row("a", (1, 7, 2), sublabel="a1"),
+    Row("a", (1, 8, 9, 2), sublabel="a2"),
+    Row("b", (1, 5, 6, 7, 2), sublabel=None),
+    Row("a", (1, 6, 2), sublabel=None),
 ]
 
 
@@ -42,7 +42,7 @@ def objective(model: EncoderModel, **more: Any) -> HeadObjective:
 
 
 def logits(model: EncoderModel) -> torch.Tensor:
-    ids, mask = collate_rows([row.ids for row in ROWS], model.pad_id, model.device)
+    ids, mask = collate_rows([row.prompt for row in ROWS], model.pad_id, model.device)
     found: torch.Tensor = model.classifier(ids, mask)
     return found
 
@@ -66,7 +66,7 @@ def test_a_teacher_has_its_share_of_labels_and_of_finer_ones(model: EncoderModel
     thought = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [1.0, 0.0]])
     finer = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.1, 0.1, 0.8], [0.0, 0.0, 0.0]])
     record = Distillation(teacher="made up", agreement=1.0)
-    places = {row.ids: at for at, row in enumerate(ROWS)}
+    places = {(row.label, row.prompt): at for at, row in enumerate(ROWS)}
     teacher = Teacher(0.5, places, thought, finer, record)
     loss = objective(model, sublabel_weight=0.25, teacher=teacher)(ROWS, 4)
     found = logits(model)

@@ -19,7 +19,7 @@ from tests.support.fake_memory import PeakMemory, on_device
 from trainer.errors import BadInput
 from trainer.model.encoder import Classifier
 from trainer.model.lora_model import LoraModel, add_lora
-from trainer.model.prompt import IGNORE_INDEX, TrainingRow
+from trainer.model.prompt import Row
 from trainer.model.scoring import BATCH_TOKENS, score_batch, token_batches
 from trainer.training import memory
 from trainer.training.arithmetic import layout_of
@@ -306,7 +306,7 @@ def model_without_memory(given: Recipe) -> tuple[LoraModel, BaseShape]:
 def step_peak(model: LoraModel, given: Recipe, *, bf16: bool) -> int:
     """Return the bytes of a training step at its peak, the optimizer's moments among them."""
     prompt = (1,) * LONGEST
-    row = TrainingRow("x", (*prompt, 2), (IGNORE_INDEX,) * LONGEST + (2,))
+    row = Row("x", prompt, 2)
     weights = model.trainable_parameters()
     moments = [torch.zeros_like(tensor) for tensor in weights for _ in range(2)]
     for tensor in weights:

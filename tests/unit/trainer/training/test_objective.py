@@ -20,7 +20,7 @@ from trainer.check import suspects as out_of_fold
 from trainer.errors import BadInput
 from trainer.model.forward import answer_logits, answer_states
 from trainer.model.lora_model import LoraModel
-from trainer.model.prompt import IGNORE_INDEX, TrainingRow
+from trainer.model.prompt import Row
 from trainer.training import objective as module
 from trainer.training.inputs import Inputs, read_code_inputs, read_head_inputs
 from trainer.training.objective import CodeObjective, Teacher, ask_teacher
@@ -39,14 +39,13 @@ def model(make_lora_model: Callable[..., LoraModel]) -> LoraModel:
     return make_lora_model()
 
 
-def some_rows(finer: tuple[str | None, ...]) -> list[TrainingRow]:
+def some_rows(finer: tuple[str | None, ...]) -> list[Row]:
     rng = random.Random(3)
     rows = []
     for at, sublabel in enumerate(finer):
         prompt = (*PREFIX.tolist(), *(rng.randrange(3, 300) for _ in range(at + 1)))
         answer = CODES[at % 3]
-        targets = (IGNORE_INDEX,) * len(prompt) + (answer,)
-        rows.append(TrainingRow("x", (*prompt, answer), targets, sublabel))
+        rows.append(Row("x", prompt, answer, sublabel))
     return rows
 
 
@@ -56,7 +55,7 @@ def objective(model: LoraModel, **more: object) -> CodeObjective:
     return CodeObjective(model, PREFIX, CODES, ["a", "b"], **settings)
 
 
-def logits(model: LoraModel, rows: list[TrainingRow]) -> torch.Tensor:
+def logits(model: LoraModel, rows: list[Row]) -> torch.Tensor:
     prompts = [row.prompt for row in rows]
     return answer_logits(model.causal_lm, PREFIX, prompts, layout="cached")
 
@@ -85,7 +84,7 @@ def test_a_teacher_has_its_share_of_both_targets(model: LoraModel) -> None:
     thought = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
     finer = torch.tensor([[0.6, 0.3], [0.0, 0.0], [0.2, 0.8]])
     record = Distillation(teacher="made up", agreement=1.0)
-    places = {row.ids: at for at, row in enumerate(rows)}
+    places = {(row.label, row.prompt): at for at, row in enumerate(rows)}
     teacher = Teacher(0.25, places, thought, finer, record)
     asked = objective(model, sublabel_weight=2.0, label_smoothing=0.1, teacher=teacher)
     assert asked.head is not None
@@ -122,7 +121,7 @@ def recipe(kind: str, base: Path, dataset: Path, run: Path, **more: Any) -> Reci
     return load_recipe(CONFIG / f"trainer-{kind}.toml", settings | more)
 
 
-def asked(chosen: Recipe, inputs: Inputs[Any]) -> tuple[Teacher, str]:
+def asked(chosen: Recipe, inputs: Inputs) -> tuple[Teacher, str]:
     console = Console(file=io.StringIO(), width=200)
     found = ask_teacher(chosen, inputs, torch.device("cpu"), console)
     assert found is not None
