@@ -15,13 +15,9 @@ import typer
 from worker import __version__
 from worker.cli.offline import Messages, classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets
-from worker.common.errors import run_program
+from worker.common.errors import EXIT_SETTINGS, run_program
 from worker.contract.errors import AdapterRefused
-from worker.errors import (
-    EXIT_ADAPTER,
-    EXIT_SETTINGS,
-    WorkerStopped,
-)
+from worker.errors import EXIT_ADAPTER, WorkerStopped
 
 _EPILOG = """
 Settings come from defaults, a TOML file, `CLERK_*` environment variables and flags; later ones

@@ -26,11 +26,12 @@ from worker.cli.options import (
     check_digest,
     input_range,
 )
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
 from worker.contract.records.identity import REPLAY_ID
 from worker.contract.timestamps import rfc3339
-from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
+from worker.errors import SettingsError
 
 if TYPE_CHECKING:
     from worker.offline.replay import ReplayResult

@@ -14,9 +14,10 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.contract.errors import MessageRejected
 from worker.core.labeller import Prepared, ServingAdapter
 from worker.engine.port import Answer
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 from worker.records.types import Classified, Record, Timing
 
 Role = Literal["main", "canary", "shadow"]

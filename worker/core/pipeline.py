@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple
 
+from worker.contract.errors import MessageRejected
 from worker.core.arms import AdapterRouter, ShadowTraffic
 from worker.core.assignment import (
     PROVEN_DEATHS,
@@ -26,7 +27,7 @@ from worker.core.assignment import (
 from worker.core.labeller import ServingAdapter
 from worker.engine.pacing import AdmissionPolicy, Lane
 from worker.engine.port import Answer, SelfPaced, StageDecisions
-from worker.errors import EngineDied, MessageRejected, StreamFailed
+from worker.errors import EngineDied, StreamFailed
 from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Record, Rejected, Timing
 

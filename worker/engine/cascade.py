@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from worker.contract import CascadeStage, Decision, Manifest, build_prompt
+from worker.contract.errors import MessageRejected
 from worker.contract.prompt import Encode
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy, Lane
 from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions, decide
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 
 
 @dataclass(frozen=True, slots=True)

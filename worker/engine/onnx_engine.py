@@ -22,10 +22,11 @@ from typing import Any
 import structlog
 
 from worker.contract import ENCODER_KINDS, AdapterRefused, Head, Manifest, OnnxModel, disagreement
+from worker.contract.errors import MessageRejected
 from worker.contract.head import TEXT_INPUT, Precision, text_of
 from worker.engine.environment import usable_cpus
 from worker.engine.port import Answer, HeadLogits
-from worker.errors import EngineDied, MessageRejected, SettingsError
+from worker.errors import EngineDied, SettingsError
 
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _OUTPUT = "logits"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, overload, runtime_checkable
 
-from worker.contract.errors import InvalidScores
+from worker.contract.errors import InvalidScores, MessageRejected
 from worker.contract.manifest import Manifest
 from worker.contract.scoring import (
     Decision,
@@ -16,7 +16,6 @@ from worker.contract.scoring import (
     decide_from_codes,
     decide_from_logits,
 )
-from worker.errors import MessageRejected
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ import structlog
 
 from worker.common.errors import describe_private
 from worker.contract import AdapterRefused, Encoders, Manifest, Probe
+from worker.contract.errors import MessageRejected
 from worker.contract.records import SupportMessage
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.memory import TooLarge
 from worker.engine.model_files import ModelFiles
 from worker.engine.port import AdapterLoader, Answer, Engine
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 from worker.lifecycle.events import Refusal
 
 MAX_ERROR_RATE = 0.1

@@ -25,12 +25,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worker.common.review_files import BYTE_ORDER_MARK, guard
 from worker.contract.codec import encode
+from worker.contract.errors import MessageRejected
 from worker.contract.records import OutputRecord, SupportMessage
 from worker.contract.records.identity import Source, to_json
 from worker.core.labeller import Labeller, Prepared, ServingAdapter
 from worker.core.pipeline import MAX_ATTEMPTS
 from worker.engine.port import Answer, Engine
-from worker.errors import MessageRejected
 from worker.offline.answers import wait_for_answers, why_cancelled
 from worker.offline.message_files import TABLES, FileFormat, MessageFile, Row, file_row, read_rows
 from worker.records.encode import OutputEncoder

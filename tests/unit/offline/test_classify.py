@@ -23,6 +23,7 @@ from tests.support.toy_adapter import (
     toy_manifest,
     toy_spec,
 )
+from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat, SupportMessage, read_output
 from worker.contract.records.identity import to_json
 from worker.contract.scoring import Decision
@@ -31,7 +32,7 @@ from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import EngineDied, MessageRejected, SettingsError
+from worker.errors import EngineDied, SettingsError
 from worker.offline import classify
 from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
 from worker.offline.message_files import MessageFile, Row, file_row, read_rows

@@ -27,12 +27,12 @@ from tests.support.toy_adapter import (
     small_manifest,
     toy_serving_adapter,
 )
+from worker.contract.errors import MessageRejected
 from worker.contract.records import Replay, read_dead_letter, read_output, read_replay
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import (
-    MessageRejected,
     OutcomeUnknown,
     OutputRefused,
     PublishAborted,
