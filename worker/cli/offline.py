@@ -117,17 +117,6 @@ Adapter = Annotated[
         "the first digits of a digest in model.adapter's store.",
     ),
 ]
-ToOutput = Annotated[
-    str | None, typer.Option(metavar="TOPIC", help="For labels [default: kafka.output_topic].")
-]
-ToReview = Annotated[
-    str | None,
-    typer.Option(metavar="TOPIC", help="For labels to review [default: kafka.review_topic]."),
-]
-ToDead = Annotated[
-    str | None,
-    typer.Option(metavar="TOPIC", help="For dead letters [default: kafka.dead_letter_topic]."),
-]
 Execute = Annotated[
     bool,
     typer.Option("--execute/--dry-run", help="Label and publish, or only count the records."),
@@ -295,9 +284,6 @@ def replay(
     offsets: Offsets = None,
     topic: InputTopic = None,
     adapter: Adapter = "current",
-    to_output: ToOutput = None,
-    to_review: ToReview = None,
-    to_dead: ToDead = None,
     execute: Execute = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -328,13 +314,11 @@ def replay(
     marked = _replay(replay_id, why, execute=execute)
     criteria = Criteria(dead_letters, review, tuple(reason or ()), tuple(label or ()), made_by)
     _check(criteria)
-    topics = {"output_topic": to_output, "review_topic": to_review, "dead_letter_topic": to_dead}
     request = ReplayRequest(
         marked,
         criteria,
         input_range(since, until, offsets),
         adapter,
-        {name: given for name, given in topics.items() if given is not None},
         execute,
         topic,
     )

@@ -44,18 +44,16 @@ Opener = Callable[[Settings], OpenedEngine]
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """The records to label again, the replay's identity, the adapter, and the topics.
+    """The records to label again, the replay's identity, and the adapter.
 
-    ``adapter`` is a name for ``resolve_adapter``. ``to`` maps settings (``output_topic``,
-    ``review_topic``, ``dead_letter_topic``) to topics that replace the worker's. Without
-    ``execute`` records are only counted. ``topic`` is the input topic if there are several.
+    ``adapter`` is a name for ``resolve_adapter``. Without ``execute`` records are only counted.
+    ``topic`` is the input topic if there are several.
     """
 
     replay: Replay
     criteria: Criteria
     records: RecordRange | None
     adapter: str
-    to: Mapping[str, str]
     execute: bool
     topic: str | None = None
 
@@ -83,9 +81,8 @@ def run_replay(
 ) -> ReplayResult:
     """Count, and with ``execute`` label and publish. Raises WorkerStopped, AdapterRefused."""
     selector = make_selector(request.criteria, request.records, request.replay.id)
-    source = _own_settings(settings, request, {})
-    target = _own_settings(settings, request, request.to)
-    config = kafka_config(source.kafka)
+    own = _own_settings(settings, request.replay.id)
+    config = kafka_config(own.kafka)
     with ExitStack() as stack:
         scanner = stack.enter_context(TopicScanner(config))
         progress = stack.enter_context(ScanProgress())
@@ -98,19 +95,19 @@ def run_replay(
         left = plan.count(done)
         labelled = dead = 0
         if request.execute and any(left.values()):
-            ready = prepare_topics(kafka_config(target.kafka))
-            adapter = stack.enter_context(_opened(target, model, opener))
+            ready = prepare_topics(config)
+            adapter = stack.enter_context(_opened(own, model, opener))
             sink = stack.enter_context(closing(ReplaySink(ready, scanner)))
             if begun is None:
                 scanner.write_note(config.topics.dead_letter, f"{note} {request.replay.at}")
             replay = begun or request.replay
             # Read the offsets again: an earlier run that still lived is fenced only now.
             records = plan.records(scanner, progress, scanner.committed(list(plan.ranges)))
-            writer = ReplayWriter(target, sink, ready.topics, replay)
-            _label_all(target, adapter, writer, records)
+            writer = ReplayWriter(own, sink, ready.topics, replay)
+            _label_all(own, adapter, writer, records)
             labelled, dead = writer.labelled, writer.dead
     return ReplayResult(
-        source.kafka.group_id,
+        own.kafka.group_id,
         {partition.partition: count for partition, count in left.items()},
         {partition.partition: offset for partition, offset in done.items()},
         plan.expired,
@@ -120,22 +117,21 @@ def run_replay(
     )
 
 
-def _own_settings(settings: Settings, request: ReplayRequest, to: Mapping[str, str]) -> Settings:
-    """Return the settings with the replay's own group, and with topics replaced by ``to``.
+def _own_settings(settings: Settings, replay_id: str) -> Settings:
+    """Return the settings with the replay's own group.
 
     The transactional.id is derived from group and instance, so it is the same in every run: of two
     commands with the same replay id the later one fences the earlier.
     """
-    group = f"{settings.kafka.group_id}.replay.{request.replay.id}"
+    group = f"{settings.kafka.group_id}.replay.{replay_id}"
     kafka = settings.kafka.model_copy(
         update={
             "group_id": group,
             # Whatever the workers use: progress and results must not come apart.
             "delivery": "exactly_once",
-            # A misspelt --to-output must be an error, not a new topic that nobody reads.
+            # The workers have created them: a missing one is a mistake in the settings.
             "create_topics": False,
             "instance_id": "replay",
-            **to,
         }
     )
     return settings.model_copy(update={"kafka": kafka})
@@ -258,8 +254,8 @@ def _begun(
     name = f"--id {request.replay.id}: this replay was begun with"
     if choices != begun_choices:
         raise SettingsError(
-            f"{name} other choices, another range or other topics: repeat those to resume it, or "
-            "give another --id"
+            f"{name} other choices or another range: repeat those to resume it, or give "
+            "another --id"
         )
     if request.execute and adapter != begun_adapter:  # counting needs no adapter
         raise SettingsError(
@@ -271,7 +267,7 @@ def _begun(
 
 def _note(request: ReplayRequest, model: ModelSettings) -> str:
     """Return what must be the same in every run of a replay: choices and adapter."""
-    choices = repr((request.criteria, request.records, sorted(request.to.items())))
+    choices = repr((request.criteria, request.records))
     digest = "-"
     if request.execute and model.adapter is not None:
         digest = read_manifest(model.adapter).digest

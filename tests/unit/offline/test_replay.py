@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
@@ -105,7 +104,7 @@ def settings(world: tuple[KafkaWorld, list[Record]]) -> Settings:
 
 
 def request(criteria: Criteria = DEAD, **changes: Any) -> ReplayRequest:
-    given = ReplayRequest(BUG, criteria, None, "current", {}, execute=True)
+    given = ReplayRequest(BUG, criteria, None, "current", execute=True)
     return replace(given, **changes)
 
 
@@ -220,23 +219,6 @@ def test_a_replay_is_marked_by_when_it_was_begun(settings: Settings) -> None:
         if result.replay is not None
     }
     assert marks == {BUG.at}
-
-
-def test_results_may_go_to_another_topic(
-    broker: MockKafka, world: tuple[KafkaWorld, list[Record]], settings: Settings
-) -> None:
-    made, _ = world
-    to = {"output_topic": f"{made.run}.aside", "dead_letter_topic": f"{made.run}.aside.dead"}
-    before = len(read(settings, made.topics["out"]))
-    with pytest.raises(StreamFailed, match=f"do not exist at .*: {made.run}.aside, "):
-        run_replay(settings, request(to=to), unopened)
-    for topic in to.values():
-        broker.create_topic(topic)
-    with capture_logs():
-        done = run_replay(settings, request(to=to), opener)
-    assert (done.labelled, done.dead) == (3, 1)
-    assert len(read(settings, to["output_topic"])) == 3
-    assert len(read(settings, made.topics["out"])) == before
 
 
 REPLAY = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
