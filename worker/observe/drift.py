@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,54 +52,30 @@ _HALVINGS = 60  # of [0, 1]: finer than a float
 class DriftListener:
     """A listener of the loop that watches the answers of the main adapter (``main()``).
 
-    A canary's answers do not count. A new main adapter begins a new window once its baseline is
-    computed: that takes most of a second, so ``in_background`` does it and the loop does not wait.
-    The first baseline is computed in the constructor.
+    A canary's answers do not count. A new main adapter begins a new window.
 
     Counts are those of this worker's partitions. ``metric_samples`` and ``info`` may be called from
     any thread.
     """
 
-    def __init__(
-        self,
-        main: Callable[[], Manifest],
-        policy: DriftPolicy | None = None,
-        in_background: Callable[[Callable[[], None]], None] | None = None,
-    ) -> None:
+    def __init__(self, main: Callable[[], Manifest], policy: DriftPolicy | None = None) -> None:
         self._policy = policy or DriftPolicy()
         self._main = main
-        self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
-        self._wanted: str | None = None
-        # One tuple, so that the loop's thread sees digest and baseline change together.
-        self._made: tuple[str, DriftBaseline | None] | None = None
         self._detector: DriftDetector | None = None
         self._last: WindowReport | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
-        manifest = main()
-        self._watch(manifest, make_baseline(manifest, self._policy))
+        self._follow()
 
     def _follow(self) -> None:
-        """Watch the current main adapter, once its baseline is ready."""
+        """Begin a window of the current main adapter, if it is new; without a reference nothing is
+        watched."""
         manifest = self._main()
         if self._digest == manifest.digest:
             return
-        # _wanted remembers that the computation runs, so that each batch does not start another.
-        if self._wanted != manifest.digest:
-            self._wanted = manifest.digest
-            self._in_background(lambda: self._make(manifest))
-        made = self._made
-        if made is not None and made[0] == manifest.digest:
-            self._made = self._wanted = None
-            self._watch(manifest, made[1])
-
-    def _make(self, manifest: Manifest) -> None:
-        self._made = (manifest.digest, make_baseline(manifest, self._policy))
-
-    def _watch(self, manifest: Manifest, baseline: DriftBaseline | None) -> None:
-        """Begin a window of this adapter; without a reference nothing is watched."""
         self._digest = manifest.digest
         self._last = None
+        baseline = make_baseline(manifest, self._policy)
         if baseline is None:
             self._detector = None
             _log.info(
@@ -187,10 +162,6 @@ class DriftListener:
                     _warn(detector, report, signal, consecutive)
             elif lasted := before.get(signal, 0):
                 _log.info("drift.ended", signal=signal, windows=lasted)
-
-
-def _on_a_thread(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="drift-baseline", daemon=True).start()
 
 
 def _warn(detector: DriftDetector, report: WindowReport, signal: Signal, consecutive: int) -> None:
@@ -543,22 +514,25 @@ def _binomial_tail(least: int, trials: int, p: float) -> float:
         return 0.0
     if p >= 1:
         return 1.0
-    # In logarithms, because binomial coefficients of a window of thousands overflow a float.
-    log_p, log_q = math.log(p), math.log1p(-p)
-    first = math.lgamma(trials + 1)
-    return min(
-        1.0,
-        math.fsum(
-            math.exp(
-                first
-                - math.lgamma(successes + 1)
-                - math.lgamma(trials - successes + 1)
-                + successes * log_p
-                + (trials - successes) * log_q
-            )
-            for successes in range(least, trials + 1)
-        ),
+    if least <= trials * p:  # most of the probability: less the other tail
+        return 1.0 - _binomial_tail(trials - least + 1, trials, 1 - p)
+    # The first term in logarithms, because binomial coefficients of a window of thousands overflow
+    # a float. Each further term follows from the one before it, and they fall: an lgamma for each
+    # term would hold up the loop for most of a second when a new adapter begins to serve.
+    term = math.exp(
+        math.lgamma(trials + 1)
+        - math.lgamma(least + 1)
+        - math.lgamma(trials - least + 1)
+        + least * math.log(p)
+        + (trials - least) * math.log1p(-p)
     )
+    total, odds = 0.0, p / (1 - p)
+    for successes in range(least, trials + 1):
+        if total + term == total:
+            break
+        total += term
+        term *= odds * (trials - successes) / (successes + 1)
+    return min(1.0, total)
 
 
 def _chi_square(probability: float, degrees: int, noncentrality: float) -> float:
