@@ -201,7 +201,6 @@ class LocalBroker:
         *,
         properties: Mapping[str, PropertyValue] | None = None,
         listeners: Mapping[str, str] | None = None,
-        cache: Path | None = None,
         on_event: OnEvent | None = None,
         start_timeout_s: float = 60.0,
         host: str = HOST,
@@ -215,7 +214,6 @@ class LocalBroker:
         properties: added to the broker's properties file, overriding defaults.
         listeners: further addresses for clients, name to security protocol (``{"TLS": "SSL"}``);
             their configuration is in ``properties``.
-        cache: folder of the jars; None means `cache_folder()`.
         on_event: called with a line of text when something slow begins or ends.
         start_timeout_s: the longest time until the broker serves.
         host: the address to listen on and to advertise: loopback, or another address of this
@@ -233,7 +231,6 @@ class LocalBroker:
         self._listeners = {
             name: BrokerListener(0, protocol) for name, protocol in (listeners or {}).items()
         }
-        self._cache = cache
         self._say: OnEvent = on_event or (lambda _line: None)
         self._start_timeout_s = start_timeout_s
         self._temp_dir: Path | None = None
@@ -332,7 +329,7 @@ class LocalBroker:
 
     def _start(self) -> None:
         began = time.monotonic()
-        libs = ensure_kafka(self._cache, self._say)
+        libs = ensure_kafka(on_event=self._say)
         self._port = self._port or free_port(host=self._host)
         self._controller_port = self._controller_port or free_port(self._port)
         ports = [self._port, self._controller_port]

@@ -41,7 +41,6 @@ _OPEN_DESK = "desk"
 
 _USUAL_PORT = 8090
 _START_S = 120.0
-_STOP_S = 30.0
 _OPEN = re.compile(r'^clerk_desk_items\{state="open"\} (\S+)$', re.MULTILINE)
 _INSTALL = "\nThe desk's packages are missing: pip install 'filing-clerk[desk]'"
 
@@ -303,16 +302,14 @@ def start_desk(
     log_path = folder / "desk.log"
     log_path.unlink(missing_ok=True)  # an earlier run's events would be misread
     with start_program(
-        "the desk's migration", ("-m", "desk", "migrate"), settings, log_path, grace_s=_STOP_S
+        "the desk's migration", ("-m", "desk", "migrate"), settings, log_path
     ) as migration:
         try:
             migration.wait_until_done(_START_S)
         except ProgramFailed as error:
             hint = "" if "ModuleNotFoundError" not in str(error) else _INSTALL
             raise ProgramFailed(f"{error}{hint}") from None
-    with start_program(
-        "the desk", ("-m", "desk", "run"), settings, log_path, grace_s=_STOP_S
-    ) as program:
+    with start_program("the desk", ("-m", "desk", "run"), settings, log_path) as program:
         program.wait_for("desk.started", _START_S)
         yield DeskProcess(program, f"http://127.0.0.1:{settings['web.metrics_port']}/metrics")
 

@@ -17,7 +17,7 @@ from worker.contract.records import SupportMessage
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.memory import TooLarge
-from worker.engine.model_files import ModelFiles
+from worker.engine.model_files import Bases
 from worker.engine.port import AdapterLoader, Answer, Engine
 from worker.errors import EngineDied
 from worker.lifecycle.events import Refusal
@@ -36,7 +36,7 @@ _AT_A_TIME = 4
 class AdapterFactory:
     """Makes adapters ready to serve. ``answer_s``: how long an answer to a probe may take."""
 
-    files: ModelFiles
+    files: Bases
     loader: AdapterLoader
     serve: Callable[[Encoders, Manifest, Engine], ServingAdapter]
     answer_s: float
@@ -75,7 +75,7 @@ class AdapterFactory:
             compare_on_probes(labeller, engine, compared_with, self.answer_s)
 
 
-def verify_adapter(directory: Path, digest: str, files: ModelFiles) -> tuple[Manifest, Encoders]:
+def verify_adapter(directory: Path, digest: str, files: Bases) -> tuple[Manifest, Encoders]:
     """Check an adapter's files, base, and tokens; return its manifest and tokenizer.
 
     Raises Refusal.

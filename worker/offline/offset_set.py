@@ -82,11 +82,6 @@ class OffsetSet:
                 found._pieces[number] = bytearray(left.to_bytes(_PIECE_BYTES, "little"))
         return found
 
-    @property
-    def memory_bytes(self) -> int:
-        """Size of the bitmaps in bytes."""
-        return len(self._pieces) * _PIECE_BYTES
-
 
 def _bits(number: int, piece: bytearray) -> Iterator[int]:
     for place, byte in enumerate(piece):
