@@ -150,13 +150,15 @@ def classify(
       clerk-worker classify -c config/worker.toml -i - -f jsonl < messages.jsonl
     """
     from worker.cli.load import load_offline
-    from worker.offline.classify import ClassifyRequest, run_classify
+    from worker.offline.classify import run_classify
+    from worker.offline.message_files import MessageFile
 
     loaded = load_offline(config, sets, use_demo=use_demo)
     if (text is None) == (source is None):
         print("error: give either TEXT or --input FILE (- for standard input)", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
-    run_classify(loaded.settings, ClassifyRequest(text, source, input_format, field, as_json))
+    file = MessageFile(source or "-", input_format, field)
+    run_classify(loaded.settings, file if text is None else text, as_json=as_json)
 
 
 def compare(
@@ -256,13 +258,15 @@ def verify(
     from rich.console import Console
 
     from worker.cli.load import load_offline
-    from worker.offline.verify import VerifyRequest, run_verify, show, to_json
+    from worker.offline.verify import run_verify, show, to_json
 
     for digits in adapter or ():
         check_digest("--adapter", digits)
     records = input_range(since, until, offsets)
     settings = load_offline(config, sets, use_demo=False).settings
-    found = run_verify(settings, VerifyRequest(records, tuple(adapter or ()), show_first, topic))
+    found = run_verify(
+        settings, records, adapters=adapter or (), max_offenders=show_first, topic=topic
+    )
     if as_json:
         print(json.dumps(to_json(found), indent=1))
     else:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any
 
 import openpyxl
 import pytest
@@ -34,7 +33,7 @@ from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, SettingsError
 from worker.offline import classify
-from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
+from worker.offline.classify import label_in_order, run_classify
 from worker.offline.message_files import MessageFile, Row, file_row, read_rows
 from worker.records.encode import OutputEncoder
 from worker.records.types import Classified, Rejected, Timing
@@ -212,8 +211,14 @@ def as_parquet(path: Path) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def run_on(path: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
-    run_classify(Settings(), ClassifyRequest(None, str(path), **changes))
+def run_on(
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    field: str | None = None,
+    as_json: bool = False,
+) -> str:
+    run_classify(Settings(), MessageFile(str(path), field=field), as_json=as_json)
     return capsys.readouterr().out
 
 
@@ -260,9 +265,9 @@ def test_a_table_without_the_column_or_with_broken_rows_is_one_error(tmp_path: P
     path = tmp_path / "in.csv"
     path.write_text("id,body\n1,a\n2,b,c\n3,d,e\n4,f\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"no column 'message', only id, body: .* --field"):
-        run_classify(Settings(), ClassifyRequest(None, str(path)))
+        run_classify(Settings(), MessageFile(str(path)))
     with pytest.raises(SettingsError, match=r"in.csv: 2 rows with another number of cells.* 3, 4"):
-        run_classify(Settings(), ClassifyRequest(None, str(path), field="body"))
+        run_classify(Settings(), MessageFile(str(path), field="body"))
 
 
 @pytest.mark.usefixtures("opened")
