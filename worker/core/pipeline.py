@@ -25,8 +25,9 @@ from worker.core.assignment import (
     WaitingRecord,
 )
 from worker.core.labeller import ServingAdapter
+from worker.engine.cascade import CascadeEngine
 from worker.engine.pacing import AdmissionPolicy, Lane
-from worker.engine.port import Answer, SelfPaced, StageDecisions
+from worker.engine.port import Answer, StageDecisions
 from worker.errors import EngineDied, StreamFailed
 from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Record, Rejected, Timing
@@ -531,7 +532,7 @@ def _read(future: Future[Answer]) -> Answer | Exception:
 class EngineMonitor:
     """The records in one adapter's engine, oldest first, and whether that engine is alive.
 
-    A ``SelfPaced`` engine (a cascade) has a lane for each of its stages: it decides itself whether
+    A cascade has a lane for each of its stages: it decides itself whether
     it has room, rejects overdue records, and reports stages that hang.
     """
 
@@ -539,7 +540,7 @@ class EngineMonitor:
         self.adapter = adapter
         self.lane: Lane[InFlightRecord] = Lane(self._ask, policy, now)
         engine = adapter.engine
-        self._stages = engine if isinstance(engine, SelfPaced) else None
+        self._stages = engine if isinstance(engine, CascadeEngine) else None
         self._orphaned_at: float | None = None
         """When the engine was first seen with nothing but cancelled requests."""
 

@@ -58,8 +58,11 @@ class _Request:
 
 
 class CascadeEngine:
-    """See ``Engine`` and ``SelfPaced``. Submit ``MessagePrompt``s; a prompt without a message, such
-    as a golden one, is answered by the first stage alone."""
+    """See ``Engine``. It enforces the windows and deadlines of its stages itself.
+
+    Submit ``MessagePrompt``s; a prompt without a message, such as a golden one, is answered by the
+    first stage alone.
+    """
 
     def __init__(
         self,
