@@ -268,6 +268,7 @@ class AdapterRouter:
         if arm is not None and arm.role.fallback is None:
             raise error
         fallback = self._split.fallback_of(arm).adapter if arm is not None else self._split.main
+        # Each of its records reports the death, and one report is enough.
         if adapter not in self._dead:
             self._dead.add(adapter)
             self._listener(AdapterFailed(adapter, arm, error))

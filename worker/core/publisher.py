@@ -136,6 +136,7 @@ class TopicRouter:
         """
         if self.shadow_topic is None:
             return None
+        # Closed only now: an answer still counts that came while the record waited for its turn.
         shadow.close()
         outcome = completed.outcome
         if not isinstance(outcome, Classified):

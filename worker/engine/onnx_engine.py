@@ -122,6 +122,8 @@ class OnnxLoader:
         except AdapterRefused as error:
             if self.precision is not None or len(head.onnx) == 1:
                 raise
+            # Named and not served: the same digest in another precision gives some messages other
+            # labels, and everything in the manifest was judged in the first.
             other = head.onnx[1].precision
             raise AdapterRefused(
                 error.path,

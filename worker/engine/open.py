@@ -266,6 +266,9 @@ def open_engine(
         serving,
         args,
         max_adapters * most_in_an_engine([known, *others]),
+        # What comes later may be wider than what is named now. It then takes turns out of memory,
+        # which these places cost nothing until they are used; as many places in the engine would
+        # take a gigabyte of a GPU for cascades that nobody has.
         max_adapters * MOST_STAGES,
         priorities,
         tuple(each for each in others if not each.stages),

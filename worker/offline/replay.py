@@ -76,6 +76,9 @@ class ReplayResult:
     dead: int
 
 
+# It labels by itself. To publish the records to the input topic again would give their results new
+# ids, or else any publisher could claim the id of another record. Its own group holds only offsets,
+# so that they can be committed in the transactions that publish.
 def run_replay(
     settings: Settings, request: ReplayRequest, opener: Opener = open_model
 ) -> ReplayResult:

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.contract.errors import RecordRefused
-from worker.contract.manifest import is_digest
 from worker.contract.records import read_retry
+from worker.contract.store import stored_digests
 from worker.errors import SettingsError
 from worker.offline.adapters import store_of
 from worker.offline.records import (
@@ -195,7 +195,7 @@ def _stored_adapters(settings: Settings) -> tuple[str, ...] | None:
     store = store_of(settings.model.adapter) if settings.model.adapter is not None else None
     if store is None:
         return None
-    return tuple(sorted(inner.name for inner in store.iterdir() if is_digest(inner.name)))
+    return tuple(stored_digests(store))
 
 
 def _expect_a_commit(

@@ -86,6 +86,8 @@ class KafkaStream:
         stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
         """Serve both clients and return the records that have arrived. Raises StreamFailed."""
+        # Also while nothing is published: the producer asks for a new token, and reports errors, in
+        # callbacks that run within such calls.
         self._publisher.serve()
         records: list[Record] = []
         size_bytes = 0

@@ -48,6 +48,7 @@ def decode_text(value: bytes, layout: InputFormat) -> SupportMessage:  # noqa: A
 def utf8(value: bytes) -> str:
     """Return the text of a value, without a byte order mark. Raises MessageRejected."""
     try:
+        # Not the codec utf-8-sig: it is written in Python, and this runs for every record.
         return value.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise MessageRejected(
