@@ -220,7 +220,7 @@ class KeptOpen:
         while True:
             worker.check()
             if self._desk is not None:
-                self._desk.check()
+                self._desk.program.check()
             while not typed.empty():
                 self._act_on(typed.get(), publisher)
             for seen in watcher.poll(0.2):
@@ -267,13 +267,9 @@ class DeskProcess:
     """A running ``clerk-desk run`` on loopback, without sign-in."""
 
     def __init__(self, program: Program, metrics_url: str) -> None:
-        self._program = program
+        self.program = program
         self._metrics_url = metrics_url
         self.url = program.logged("desk.started", "address") or ""
-
-    def check(self) -> None:
-        """Raise ProgramFailed if it has ended."""
-        self._program.check()
 
     def waiting(self) -> int:
         """Return the number of messages that wait for review."""
@@ -285,7 +281,7 @@ class DeskProcess:
         """Wait until ``count`` messages can be reviewed; return their number."""
         until = time.monotonic() + 60
         while (found := self.waiting()) < count and time.monotonic() < until:
-            self.check()
+            self.program.check()
             time.sleep(0.2)
         return found
 

@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.common.review_files import BYTE_ORDER_MARK, guard
+from worker.common.tables.table import flatten
 from worker.contract.codec import encode
 from worker.contract.errors import MessageRejected
 from worker.contract.records import OutputRecord, SupportMessage
@@ -217,7 +218,7 @@ def _write_csv(results: Iterator[tuple[Row, Result]], adapter: ServingAdapter) -
             writer = csv.DictWriter(sys.stdout, columns, restval="")
             writer.writeheader()
         cells = {_INPUT + name: guard(cell or "") for name, cell in row.cells.items()}
-        cells |= _flatten(encode(_record(row, result, adapter.outputs)))
+        cells |= _cells(encode(_record(row, result, adapter.outputs)))
         writer.writerow(cells)
 
 
@@ -237,18 +238,17 @@ def _columns(kind: type, labels: Sequence[str], prefix: str = "") -> Iterator[st
             yield path
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, cell in value.items():
-        if isinstance(cell, Mapping):
-            found |= _flatten(cell, f"{prefix}{name}.")
-        elif prefix + name == "review.reasons":
-            found[prefix + name] = " ".join(cell)
-        elif isinstance(cell, str):
-            found[prefix + name] = guard(cell)
-        else:
-            found[prefix + name] = "" if cell is None else json.dumps(cell, ensure_ascii=False)
-    return found
+def _cells(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return a record's cells by the paths of its fields."""
+    return {name: _cell(name, value) for name, value in flatten(record).items()}
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "review.reasons":
+        return " ".join(value)
+    if isinstance(value, str):
+        return guard(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _print_result(result: Result) -> None:

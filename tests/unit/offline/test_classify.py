@@ -254,7 +254,7 @@ def test_the_columns_of_csv_are_the_fields_of_json_and_json_is_the_output_record
     assert json.loads(lines[1])["reason"] == "empty_message"
     out = run_on(tmp_path / "in.csv", capsys, field="body").removeprefix("\ufeff")
     [row, _] = csv.DictReader(io.StringIO(out))
-    fields = classify._flatten(json.loads(lines[0]))
+    fields = classify._cells(json.loads(lines[0]))
     assert set(fields) <= set(row)
     same = set(fields) - {"labelled_at", "latency.engine_s"}
     assert {name: row[name] for name in same} == {name: fields[name] for name in same}
