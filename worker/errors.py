@@ -13,7 +13,7 @@
         ├── FeedBroken        6  too many messages become dead letters
         └── RestartNeeded     7  restart: a new adapter needs this one's memory
 
-MessageRejected is defined in the contract, because decoders raise it too.
+MessageRejected is in ``worker.contract.errors``, because decoders raise it too.
 ``contract.AdapterRefused`` exits with 3.
 """
 
@@ -21,31 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from worker.common.errors import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED
-from worker.contract.errors import MessageRejected, RejectReason
-
-__all__ = [
-    "EXIT_ADAPTER",
-    "EXIT_ENGINE",
-    "EXIT_FEED",
-    "EXIT_INTERRUPTED",
-    "EXIT_RESTART",
-    "EXIT_SETTINGS",
-    "EXIT_STREAM",
-    "EXIT_UNEXPECTED",
-    "EngineDied",
-    "FeedBroken",
-    "MessageRejected",
-    "OutcomeUnknown",
-    "OutputRefused",
-    "PublishAborted",
-    "RecordTooLarge",
-    "RestartNeeded",
-    "SettingsError",
-    "StreamFailed",
-    "WorkerError",
-    "WorkerStopped",
-]
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED
+from worker.contract.errors import RejectReason
 
 EXIT_ADAPTER = 3
 EXIT_STREAM = 4

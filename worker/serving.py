@@ -179,6 +179,8 @@ def open_model(settings: Settings, *, metrics: bool = False, watch: bool = False
     try:
         return _open(settings, find_adapter(adapter), metrics=metrics, watch=watch)
     except Exception as error:  # running workers decline the adapter for any error, too
+        # A worker that is running would keep its adapter and decline this one. If a starting worker
+        # refused to start instead, each drained node would cost a worker.
         previous = previous_adapter(settings) if watch else None
         pointer = read_pointer(adapter) if previous is not None else None
         if previous is None or pointer is None:

@@ -44,6 +44,7 @@ class KafkaSettings(ConnectionSettings):
         "attempt; empty: they are dead letters at once.",
     )
     create_topics: bool = Field(False, description="Create missing topics at start-up.")
+    # A setting because partitions bound the number of workers; the chart compares the two.
     topic_partitions: int = Field(
         1, ge=1, description="Partitions of a created topic; the retry topic always has one."
     )
@@ -60,6 +61,7 @@ class KafkaSettings(ConnectionSettings):
         None, description="A name that this worker keeps across restarts (a pod's name)."
     )
     publish_timeout_s: Seconds = Field(10.0, description="Timeout for publishing one batch.")
+    # A setting because the demo starts its worker before its broker.
     start_timeout_s: Seconds = Field(
         30.0, description="Timeout for reaching the cluster at start-up."
     )
@@ -158,6 +160,7 @@ class LoopSettings(Section):
         description="Delayed attempts, after the first, before a message is a dead letter; 0: "
         "waiting messages are tried, but no others are delayed.",
     )
+    # Can be off for brokers that keep no metadata with committed offsets: notes would be lost.
     crash_isolation: bool = Field(
         True,
         description="Find a message that crashes the engine, and make it a dead letter; off: the "

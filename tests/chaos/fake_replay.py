@@ -2,7 +2,7 @@
 
     python -m tests.chaos.fake_replay JSON
 
-JSON has ``settings`` (a mapping), ``id``, ``criteria`` (the fields of Criteria), ``to`` (topics).
+JSON has ``settings`` (a mapping), ``id`` and ``criteria`` (the fields of Criteria).
 CHAOS_SERVICE_S is the engine's seconds a message. Prints the result as JSON.
 """
 
@@ -37,7 +37,6 @@ def main(text: str) -> int:
         Criteria(**chosen),
         None,
         "current",
-        given.get("to", {}),
         execute=True,
     )
     try:

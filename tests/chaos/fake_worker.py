@@ -35,13 +35,14 @@ from tests.support.toy_adapter import ENCODERS, by_length, scores, small_manifes
 from worker.app import run_worker
 from worker.common.logs import configure_logging
 from worker.contract import Manifest, read_manifest
+from worker.contract.errors import MessageRejected
 from worker.contract.records import record_id
 from worker.contract.store import find_adapter
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine, load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import Answer, Engine
-from worker.errors import EngineDied, MessageRejected, WorkerStopped
+from worker.errors import EngineDied, WorkerStopped
 from worker.records.types import Batch
 from worker.settings import Settings, load_settings
 from worker.stream.kafka import KafkaStream

@@ -199,7 +199,7 @@ def test_an_example_works_by_the_commands_of_its_header(
     support = Cluster(NAMESPACE)
     assert not cluster.exists("namespace", NAMESPACE), f"the namespace {NAMESPACE} already exists"
     kafka = (
-        broker.broker.address_of({"keda": "SASL", "air-gapped": "MTLS"}[example.stem])
+        broker.address_of({"keda": "SASL", "air-gapped": "MTLS"}[example.stem])
         if example.stem in {"keda", "air-gapped"}
         else broker.servers
     )

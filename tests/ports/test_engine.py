@@ -33,6 +33,7 @@ from worker.contract import (
     read_manifest,
     write_manifest,
 )
+from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
 from worker.engine.arguments import SCORED_AT_ONCE
@@ -41,7 +42,7 @@ from worker.engine.model_files import load_encoders
 from worker.engine.open import OpenedEngine, open_engine
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine, HeadLogits
 from worker.engine.vllm_engine import AdapterView, VllmEngine
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120

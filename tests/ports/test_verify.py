@@ -42,7 +42,6 @@ def test_correct_results_are_proven(bootstrap_servers: str) -> None:
     assert found["inputs"] == found["results"] == COUNT
     assert len(found["by_topic"]) == 3
     assert results_by_adapter(found) == {world.manifest.digest: COUNT}
-    assert found["memory_bytes"] < 100_000
     assert "planted text" not in json.dumps(found)
 
 

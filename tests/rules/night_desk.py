@@ -75,7 +75,7 @@ class DeskScene:
         self.port, self.metrics_port = free_port(), free_port()
         command = ("-m", "desk", "run")
         self.program = stack.enter_context(
-            start_program("the desk", command, self._settings(), folder / "desk.log", grace_s=40.0)
+            start_program("the desk", command, self._settings(), folder / "desk.log")
         )
 
     def await_ready(self, folder: Path) -> None:

@@ -23,7 +23,7 @@ from worker.contract.store import CanaryPointer, Pointer, write_canary, write_po
 from worker.core.arms import CANARY, SHADOW, AdapterRouter, ArmRole, TrafficSplit
 from worker.core.labeller import ServingAdapter
 from worker.engine.fake import FakeEngine
-from worker.engine.model_files import Bases, ModelFiles, same_files
+from worker.engine.model_files import Bases, same_files
 from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED
 from worker.engine.port import AdapterLoader, Answer, Declined, Engine
@@ -159,17 +159,17 @@ class AdapterStore:
         return f"2024-05-06T07:08:{self.moves:02}Z"
 
 
-class ToyFiles:
-    """See ``ModelFiles``: the toy base, and encoders with their own tokenizers."""
+class ToyFiles(Bases):
+    """The toy base, which has no files, and encoders with their own tokenizers."""
 
     def __init__(self, base: BaseModel) -> None:
+        super().__init__([])
         self._base = base
-        self._carried = Bases([])
 
     def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
-        """See ``ModelFiles``."""
+        """See ``Bases``."""
         if not manifest.needs_base:
-            return self._carried.encoders(adapter, manifest)
+            return super().encoders(adapter, manifest)
         if not same_files(manifest.base, self._base):
             raise AdapterRefused(adapter, "was trained on another base than the toy")
         return ENCODERS
@@ -181,7 +181,7 @@ class ToyKinds:
 
     fake: FakeLoader
     onnx: AdapterLoader
-    files: ModelFiles
+    files: Bases
 
     def load(self, adapter: Path, manifest: Manifest, *, background: bool = False) -> Engine:
         if manifest.stages:

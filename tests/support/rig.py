@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from tests.support.toy_adapter import decode, scores, small_manifest, toy_serving_adapter
+from worker.contract.errors import MessageRejected
 from worker.contract.records import Headers, Retry
 from worker.core import events
 from worker.core.arms import (
@@ -43,7 +44,6 @@ from worker.core.pipeline import Pipeline
 from worker.core.publisher import LoopPolicy, TopicRouter
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores
-from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.policies import admission_policy, loop_policy
 from worker.records.encode import RetryPolicy

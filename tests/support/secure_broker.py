@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from worker.demo.broker import LocalBroker
-from worker.demo.kafka_files import HOST, PropertyValue
+from worker.demo.kafka_files import HOST, PropertyValue, free_port
 
 # A test's own certificate authority and the certificates it signs, as PEM files.
 
@@ -155,6 +155,8 @@ class SecureBroker:
     """The running broker, and what its clients need."""
 
     broker: LocalBroker
+    ports: Mapping[str, int]
+    """By listener."""
     ca: CertificateAuthority
     other_ca: CertificateAuthority
     client: SignedCertificate
@@ -165,6 +167,10 @@ class SecureBroker:
     def servers(self) -> str:
         """The address for the super user."""
         return self.broker.bootstrap_servers
+
+    def address_of(self, listener: str) -> str:
+        """The address of a listener, as the broker is known by it."""
+        return f"{self.servers.rpartition(':')[0]}:{self.ports[listener]}"
 
     def create_topics(self, names: Iterable[str]) -> None:
         new = [NewTopic(name, 1, 1) for name in names]
@@ -241,9 +247,18 @@ def secure_broker(folder: Path, host: str = HOST) -> Iterator[SecureBroker]:
     }
     client = ca.sign("clerk", password=KEY_PASSWORD)
     expired_client = ca.sign("clerk-expired", expired=True)
-    with LocalBroker(host=host, properties=properties, listeners=LISTENERS) as broker:
+    ports: dict[str, int] = {}
+    for name in LISTENERS:
+        ports[name] = free_port(*ports.values(), host=host)
+    listeners = {name: (ports[name], protocol) for name, protocol in LISTENERS.items()}
+    client_port = free_port(*ports.values(), host=host)
+    with LocalBroker(
+        port=client_port, host=host, properties=properties, listeners=listeners
+    ) as broker:
         quiet: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}
-        running = SecureBroker(broker, ca, other_ca, client, expired_client, AdminClient(quiet))
+        running = SecureBroker(
+            broker, ports, ca, other_ca, client, expired_client, AdminClient(quiet)
+        )
         running.add_scram_user("scram-clerk", SCRAM_PASSWORD)
         _await_coordinator(running.admin)
         yield running

@@ -77,7 +77,7 @@ class Refused(NamedTuple):
 
 def ways(kafka: SecureBroker) -> dict[str, dict[str, str]]:
     """The settings of each way to log in."""
-    at = kafka.broker.address_of
+    at = kafka.address_of
     tls = {"security_protocol": "ssl", "ssl_ca_location": str(kafka.ca.certificate)}
     sasl = {**tls, "bootstrap_servers": at("SASL"), "security_protocol": "sasl_ssl"}
     mutual = {

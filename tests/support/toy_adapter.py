@@ -34,13 +34,13 @@ from worker.contract import (
     make_golden,
     write_manifest,
 )
+from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat
 from worker.contract.text import NORMALIZATION
 from worker.contract.verify import ProbeFile, probes_path, write_probes
 from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores, Engine
-from worker.errors import MessageRejected
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
 
 LABELS = ("billing", "delivery", "other")

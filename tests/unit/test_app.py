@@ -20,12 +20,13 @@ from tests.support.toy_adapter import ENCODERS, ONE, TWO, by_length, decode, sco
 from worker import app, serving
 from worker.app import run_worker
 from worker.contract import Manifest, load_adapter
+from worker.contract.errors import MessageRejected
 from worker.contract.store import Pointer, write_pointer
 from worker.engine.fake import FakeEngine
 from worker.engine.memory import TooLarge
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import FeedBroken, MessageRejected, RestartNeeded, StreamFailed
+from worker.errors import FeedBroken, RestartNeeded, StreamFailed
 from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import (

@@ -1,4 +1,4 @@
-"""``clerk-worker adapters``: the adapters in a store, and those that running workers serve.
+"""``clerk-worker adapters`` and ``health``: the adapters in a store, and what workers answer.
 
 Standard library only, so that it starts fast in a container.
 """
@@ -11,15 +11,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from worker.common.errors import EXIT_SETTINGS
 from worker.contract.codec import encode
 from worker.contract.errors import AdapterRefused
-from worker.contract.manifest import Manifest, is_digest, read_manifest
-from worker.contract.store import read_canary, read_pointer
+from worker.contract.manifest import Manifest, read_manifest
+from worker.contract.store import read_canary, read_pointer, stored_digests
 from worker.contract.verify import attach_probes
 
 _TIMEOUT_S = 5.0  # for each worker: one that hangs must not hide the others
+_NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
 
 
 def show_adapters(store: Path | None, workers: Sequence[str], *, as_json: bool) -> int:
@@ -44,14 +46,11 @@ def _store(store: Path) -> dict[str, Any]:
     if not store.is_dir():
         raise AdapterRefused(store, "there is no such store")
     pointer, canary = read_pointer(store), read_canary(store)
-    digests = sorted(
-        path.name for path in store.iterdir() if is_digest(path.name) and path.is_dir()
-    )
     return {
         "path": str(store),
         "current": encode(pointer),
         "canary": encode(canary),
-        "adapters": [_stored(store / digest) for digest in digests],
+        "adapters": [_stored(store / digest) for digest in stored_digests(store)],
     }
 
 
@@ -87,14 +86,11 @@ def _worker(url: str) -> dict[str, Any]:
     if parts.scheme != "http" or not parts.hostname:
         return answer | {"error": "write http://HOST:PORT"}
     try:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
-        connection.request("GET", "/info")
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        status, body = _get(parts, "/info")
+    except _NO_ANSWER as error:
         return answer | {"error": f"no answer: {error or type(error).__name__}"}
-    if response.status != http.HTTPStatus.OK:
-        return answer | {"error": f"HTTP status {response.status}: check that it is a worker"}
+    if status != http.HTTPStatus.OK:
+        return answer | {"error": f"HTTP status {status}: check that it is a worker"}
     try:
         info = json.loads(body)
         return answer | {
@@ -105,6 +101,43 @@ def _worker(url: str) -> dict[str, Any]:
         }
     except (ValueError, KeyError, TypeError):
         return answer | {"error": "not a worker's answer: check host and port"}
+
+
+def _get(parts: SplitResult, path: str) -> tuple[int, bytes]:
+    """Return a worker's status and answer. Raises one of _NO_ANSWER.
+
+    It does not use urllib, which would send the request to a proxy from the environment.
+    """
+    assert parts.hostname is not None
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def ask(url: str) -> int:
+    """Print a worker's answer; return 0 if it is healthy, 1 if not or without an answer."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        print(f"error: --url {url}: write http://HOST:PORT/PATH", file=sys.stderr)
+        return EXIT_SETTINGS
+    try:
+        status, body = _get(parts, parts.path or "/readyz")
+    except _NO_ANSWER as error:
+        print(f"{url}: no answer: {error}", file=sys.stderr)
+        return 1
+    healthy = status == http.HTTPStatus.OK
+    said = _describe(url, body.decode("utf-8", "replace"))
+    print(said, file=sys.stdout if healthy else sys.stderr)
+    return 0 if healthy else 1
+
+
+def _describe(url: str, body: str) -> str:
+    try:
+        verdict = json.loads(body)
+        return f"{url}: {'ok' if verdict['ok'] else '; '.join(verdict['why'])}"
+    except (ValueError, TypeError, KeyError):
+        return f"{url}: {body.strip()[:200]}"
 
 
 def _follows(worker: dict[str, Any], current: dict[str, Any] | None) -> bool | None:

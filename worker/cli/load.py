@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from worker.common.errors import EXIT_SETTINGS
 from worker.common.logs import configure_logging
-from worker.errors import EXIT_SETTINGS
 from worker.settings import LoadedSettings, effective, load_settings
 
 

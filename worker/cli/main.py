@@ -3,25 +3,18 @@ container's health check then start fast."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
-from urllib.parse import urlsplit
 
 import typer
 
 from worker import __version__
 from worker.cli.offline import Messages, classify, compare, replay, verify
 from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets
-from worker.common.errors import run_program
+from worker.common.errors import EXIT_SETTINGS, run_program
 from worker.contract.errors import AdapterRefused
-from worker.errors import (
-    EXIT_ADAPTER,
-    EXIT_SETTINGS,
-    WorkerStopped,
-)
+from worker.errors import EXIT_ADAPTER, WorkerStopped
 
 _EPILOG = """
 Settings come from defaults, a TOML file, `CLERK_*` environment variables and flags; later ones
@@ -190,9 +183,6 @@ def health(
     url: Annotated[
         str, typer.Option(metavar="URL", help="URL of the check.")
     ] = "http://127.0.0.1:8080/readyz",
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the response.")
-    ] = 5.0,
 ) -> None:
     """Check whether a worker on this machine is ready: exit 0 if it is, else 1.
 
@@ -200,7 +190,9 @@ def health(
 
     Example: clerk-worker health --url http://127.0.0.1:8080/livez
     """
-    sys.exit(ask(url, timeout_s))
+    from worker.cli.adapters import ask
+
+    sys.exit(ask(url))
 
 
 @app.command(rich_help_panel="Run it")
@@ -250,33 +242,3 @@ def adapters(
         print("error: nothing to show: give --store DIR, --worker URL or both", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     sys.exit(show_adapters(store, worker or [], as_json=as_json))
-
-
-def ask(url: str, timeout_s: float) -> int:
-    """Print a worker's answer; return 0 if it is healthy, 1 if not or without an answer.
-
-    It does not use urllib, which would send the request to a proxy from the environment.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        print(f"error: --url {url}: write http://HOST:PORT/PATH", file=sys.stderr)
-        return EXIT_SETTINGS
-    try:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
-        connection.request("GET", parts.path or "/readyz")
-        answer = connection.getresponse()
-        body = answer.read().decode("utf-8", "replace")
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        print(f"{url}: no answer: {error}", file=sys.stderr)
-        return 1
-    healthy = answer.status == http.HTTPStatus.OK
-    print(_describe(url, body), file=sys.stdout if healthy else sys.stderr)
-    return 0 if healthy else 1
-
-
-def _describe(url: str, body: str) -> str:
-    try:
-        verdict = json.loads(body)
-        return f"{url}: {'ok' if verdict['ok'] else '; '.join(verdict['why'])}"
-    except (ValueError, TypeError, KeyError):
-        return f"{url}: {body.strip()[:200]}"

@@ -26,11 +26,12 @@ from worker.cli.options import (
     check_digest,
     input_range,
 )
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
 from worker.contract.records.identity import REPLAY_ID
 from worker.contract.timestamps import rfc3339
-from worker.errors import EXIT_SETTINGS, EXIT_UNEXPECTED, SettingsError
+from worker.errors import SettingsError
 
 if TYPE_CHECKING:
     from worker.offline.replay import ReplayResult
@@ -116,17 +117,6 @@ Adapter = Annotated[
         "the first digits of a digest in model.adapter's store.",
     ),
 ]
-ToOutput = Annotated[
-    str | None, typer.Option(metavar="TOPIC", help="For labels [default: kafka.output_topic].")
-]
-ToReview = Annotated[
-    str | None,
-    typer.Option(metavar="TOPIC", help="For labels to review [default: kafka.review_topic]."),
-]
-ToDead = Annotated[
-    str | None,
-    typer.Option(metavar="TOPIC", help="For dead letters [default: kafka.dead_letter_topic]."),
-]
 Execute = Annotated[
     bool,
     typer.Option("--execute/--dry-run", help="Label and publish, or only count the records."),
@@ -160,13 +150,15 @@ def classify(
       clerk-worker classify -c config/worker.toml -i - -f jsonl < messages.jsonl
     """
     from worker.cli.load import load_offline
-    from worker.offline.classify import ClassifyRequest, run_classify
+    from worker.offline.classify import run_classify
+    from worker.offline.message_files import MessageFile
 
     loaded = load_offline(config, sets, use_demo=use_demo)
     if (text is None) == (source is None):
         print("error: give either TEXT or --input FILE (- for standard input)", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
-    run_classify(loaded.settings, ClassifyRequest(text, source, input_format, field, as_json))
+    file = MessageFile(source or "-", input_format, field)
+    run_classify(loaded.settings, file if text is None else text, as_json=as_json)
 
 
 def compare(
@@ -266,13 +258,15 @@ def verify(
     from rich.console import Console
 
     from worker.cli.load import load_offline
-    from worker.offline.verify import VerifyRequest, run_verify, show, to_json
+    from worker.offline.verify import run_verify, show, to_json
 
     for digits in adapter or ():
         check_digest("--adapter", digits)
     records = input_range(since, until, offsets)
     settings = load_offline(config, sets, use_demo=False).settings
-    found = run_verify(settings, VerifyRequest(records, tuple(adapter or ()), show_first, topic))
+    found = run_verify(
+        settings, records, adapters=adapter or (), max_offenders=show_first, topic=topic
+    )
     if as_json:
         print(json.dumps(to_json(found), indent=1))
     else:
@@ -294,9 +288,6 @@ def replay(
     offsets: Offsets = None,
     topic: InputTopic = None,
     adapter: Adapter = "current",
-    to_output: ToOutput = None,
-    to_review: ToReview = None,
-    to_dead: ToDead = None,
     execute: Execute = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -327,13 +318,11 @@ def replay(
     marked = _replay(replay_id, why, execute=execute)
     criteria = Criteria(dead_letters, review, tuple(reason or ()), tuple(label or ()), made_by)
     _check(criteria)
-    topics = {"output_topic": to_output, "review_topic": to_review, "dead_letter_topic": to_dead}
     request = ReplayRequest(
         marked,
         criteria,
         input_range(since, until, offsets),
         adapter,
-        {name: given for name, given in topics.items() if given is not None},
         execute,
         topic,
     )

@@ -11,13 +11,14 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any
 
 # Marks in a field's annotation: ``Annotated[float, Range(0, 1), Doc("...")]``. ``decode`` checks
-# ranges and patterns; the JSON Schemas (worker.records.schemas) show all three.
+# ranges and patterns; the JSON Schemas (worker.records.schemas) show all three. Pydantic, which
+# makes the schemas, finds its hook by the name alone: the contract imports no third-party code.
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,10 @@ class Doc:
     """The field's description in the JSON Schema."""
 
     text: str
+
+    def __get_pydantic_json_schema__(self, core: Any, make: Callable[[Any], Any]) -> Any:
+        """Return the field's schema with what this mark adds: pydantic calls this."""
+        return {**make(core), "description": self.text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,20 @@ class Range:
     least: float
     most: float
 
+    def __get_pydantic_json_schema__(self, core: Any, make: Callable[[Any], Any]) -> Any:
+        """See ``Doc``."""
+        return {**make(core), "minimum": self.least, "maximum": self.most}
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A regular expression that the whole text must match, anchored with ``^`` and ``$``."""
 
     regex: str
+
+    def __get_pydantic_json_schema__(self, core: Any, make: Callable[[Any], Any]) -> Any:
+        """See ``Doc``."""
+        return {**make(core), "pattern": self.regex}
 
 
 Probability = Annotated[float, Range(0, 1)]

@@ -112,16 +112,17 @@ def find_adapter(path: Path) -> Found:
     return Found(directory, pointer)
 
 
+def stored_digests(store: Path) -> list[str]:
+    """Return the digests of a store's adapters, sorted."""
+    return sorted(each.name for each in store.iterdir() if is_digest(each.name) and each.is_dir())
+
+
 def find_stored(store: Path | None, named: str) -> tuple[Path, str, str]:
     """Return directory, digest and name of an adapter given by its directory, or by the first 4 or
     more digits of its digest in a store. Only the manifest is read. Raises AdapterRefused."""
     # Fewer than 4 digits would often be ambiguous.
     if store is not None and re.fullmatch(r"[0-9a-f]{4,64}", named):
-        found = [
-            directory
-            for directory in sorted(store.iterdir())
-            if is_digest(directory.name) and directory.name.startswith(named)
-        ]
+        found = [store / digest for digest in stored_digests(store) if digest.startswith(named)]
         if len(found) != 1:
             raise AdapterRefused(store, f"holds {len(found)} adapters whose digest begins {named}")
         manifest = read_manifest(found[0])

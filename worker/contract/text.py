@@ -17,6 +17,7 @@ from worker.contract.html_text import html_to_text, is_html
 # therefore cut to 30 first, as in Unicode's Stream-Safe Text Format (UAX #15, section 13).
 
 
+# 131,000 marks took 11 s, and 44 s if each decomposes into two.
 STREAM_SAFE_MARKS = 30
 """The longest run of marks in stream-safe text: far more than any language puts on a letter."""
 

@@ -14,9 +14,10 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Literal
 
+from worker.contract.errors import MessageRejected
 from worker.core.labeller import Prepared, ServingAdapter
 from worker.engine.port import Answer
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 from worker.records.types import Classified, Record, Timing
 
 Role = Literal["main", "canary", "shadow"]
@@ -267,6 +268,7 @@ class AdapterRouter:
         if arm is not None and arm.role.fallback is None:
             raise error
         fallback = self._split.fallback_of(arm).adapter if arm is not None else self._split.main
+        # Each of its records reports the death, and one report is enough.
         if adapter not in self._dead:
             self._dead.add(adapter)
             self._listener(AdapterFailed(adapter, arm, error))

@@ -458,6 +458,8 @@ class Backpressure:
         free_records, free_bytes = self._free
         pause, resume = [], []
         for partition in partitions:
+            # The delayed retry resumes it when its head is due. Resumed here, it would deliver
+            # early.
             if partition.source in self.held:
                 continue
             records, size_bytes = len(partition.watermark), partition.size_bytes

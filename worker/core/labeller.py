@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
+from worker.contract.errors import MessageRejected
 from worker.contract.manifest import Manifest
 from worker.contract.prompt import Encode, build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.scoring import Decision, ReviewReason, Thresholds, review_reasons
 from worker.contract.taxonomy import spellings
 from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions, decide
-from worker.errors import MessageRejected
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
 

@@ -110,6 +110,7 @@ class Loop:
     def run(self) -> None:
         """Join the group, work until ``stop``, then drain. Raises WorkerStopped."""
         self._stream.subscribe(self)
+        # Liveness counts from here: otherwise a first poll that never returns would not show.
         self._polled_at = self._clock()
         try:
             while not self._stopping:
@@ -189,6 +190,7 @@ class Loop:
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Drop everything: the new owner may have published the same records already."""
+        # Until the client has joined again, which assigns something, if only no partition.
         self._joined = False
         self._listener(Rebalanced("lost", partitions, self._drop(partitions)))
 

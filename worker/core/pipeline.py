@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple
 
+from worker.contract.errors import MessageRejected
 from worker.core.arms import AdapterRouter, ShadowTraffic
 from worker.core.assignment import (
     PROVEN_DEATHS,
@@ -24,9 +25,10 @@ from worker.core.assignment import (
     WaitingRecord,
 )
 from worker.core.labeller import ServingAdapter
+from worker.engine.cascade import CascadeEngine
 from worker.engine.pacing import AdmissionPolicy, Lane
-from worker.engine.port import Answer, SelfPaced, StageDecisions
-from worker.errors import EngineDied, MessageRejected, StreamFailed
+from worker.engine.port import Answer, StageDecisions
+from worker.errors import EngineDied, StreamFailed
 from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Record, Rejected, Timing
 
@@ -218,6 +220,7 @@ class Pipeline:
         partition.waiting.popleft()
         in_flight = InFlightRecord(waiting.record, partition, monitor.adapter, waiting.fetched_at)
         self.requests.begin(in_flight)
+        # Not for a record that was rejected at once: there is no label to compare with.
         if not in_flight.finished:
             in_flight.shadows = self._shadow_traffic.submit(waiting.record)
         return True
@@ -238,6 +241,7 @@ class Pipeline:
         return self._clock() - held.fetched_at >= LONE_TRIAL_S
 
 
+# A tuple rather than a frozen dataclass, because one is made for each record.
 class _Answered(NamedTuple):
     """An answered prompt. Times are monotonic seconds."""
 
@@ -316,6 +320,7 @@ class EngineRequests:
 
         When another adapter's engine has died, its fallback labels its records.
         """
+        # Retired ones too: records that were admitted with them still wait for their answers.
         for adapter in (*self._router.split.adapters, *self._router.retired):
             try:
                 adapter.engine.check_health()
@@ -436,6 +441,8 @@ class EngineRequests:
             self.monitor(adapter).lane.answered(answered.submitted_at, answered.at, self._clock())
             if adapter is self._router.main and not self.has_answered:
                 self.has_answered = self._is_well(answered, answer)
+        # Late: the engine that answers was given up meanwhile, and the record went to its fallback,
+        # with another future.
         late = answered.future is not in_flight.future
         if in_flight.finished or in_flight.partition.ended or late:
             return
@@ -480,6 +487,7 @@ class EngineRequests:
                 in_flight.future.cancel()
             dead.unfinished -= 1
             fallback.unfinished += 1
+            # Attempts start over: those in an engine that died were not answered wrongly.
             in_flight.adapter, in_flight.future, in_flight.attempts = fallback, None, 0
             self._again.append(in_flight)
 
@@ -513,6 +521,7 @@ class EngineRequests:
             in_flight.adapter.unfinished -= 1
             if in_flight.on_end is not None:
                 in_flight.on_end()
+                # Not if the partition was lost: a trial that was cut off has shown nothing.
                 if not in_flight.partition.ended and in_flight.partition.suspects is not None:
                     in_flight.partition.suspects.clear(in_flight.record.offset)
         self.monitor(in_flight.adapter).lane.remove(in_flight)
@@ -530,7 +539,7 @@ def _read(future: Future[Answer]) -> Answer | Exception:
 class EngineMonitor:
     """The records in one adapter's engine, oldest first, and whether that engine is alive.
 
-    A ``SelfPaced`` engine (a cascade) has a lane for each of its stages: it decides itself whether
+    A cascade has a lane for each of its stages: it decides itself whether
     it has room, rejects overdue records, and reports stages that hang.
     """
 
@@ -538,7 +547,7 @@ class EngineMonitor:
         self.adapter = adapter
         self.lane: Lane[InFlightRecord] = Lane(self._ask, policy, now)
         engine = adapter.engine
-        self._stages = engine if isinstance(engine, SelfPaced) else None
+        self._stages = engine if isinstance(engine, CascadeEngine) else None
         self._orphaned_at: float | None = None
         """When the engine was first seen with nothing but cancelled requests."""
 

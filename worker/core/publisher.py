@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from worker.contract.records import Headers, shadow_headers, without_worker_headers
+from worker.contract.records import Headers, Replay, shadow_headers, without_worker_headers
 from worker.core.arms import ShadowRequest
 from worker.core.assignment import Assignment, Backpressure, Bounds, CompletedRecord, PartitionState
 from worker.core.events import (
@@ -40,7 +40,7 @@ from worker.records.types import (
     Rejected,
     Tombstone,
 )
-from worker.stream.port import Stream
+from worker.stream.port import Sink
 
 PUBLISH_MAX_RECORDS = 500
 """Large enough that a transaction costs little per record, small enough to be repeated quickly."""
@@ -77,7 +77,7 @@ class TopicRouter:
     """Decides which topic each completed record goes to; the record's adapter encodes it.
 
     Outputs keep the input's headers, except those that a worker wrote. ``propagate_headers`` may
-    change them (trace context).
+    change them (trace context). Results of a ``replay`` are marked with it.
     """
 
     output_topic: str
@@ -85,6 +85,7 @@ class TopicRouter:
     shadow_topic: str | None = None
     propagate_headers: Callable[[CompletedRecord], Headers] | None = None
     retry: RetryPolicy | None = None
+    replay: Replay | None = None
 
     def route(self, completed: CompletedRecord, now: datetime) -> Outgoing | None:
         """Return the one record to produce for the output, review, dead-letter, or retry topic.
@@ -96,7 +97,7 @@ class TopicRouter:
             assert self.retry is not None
             return self.retry.encode(completed.record, outcome, now)
         if isinstance(outcome, Rejected):
-            return _dead_letter(completed, outcome)
+            return self._dead_letter(completed, outcome)
         record = self._with_headers(completed)
         if isinstance(outcome, Tombstone):
             if not outcome.forwarded:
@@ -105,7 +106,15 @@ class TopicRouter:
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
-        return completed.adapter.outputs.encode(record, outcome, topic, now)
+        return completed.adapter.outputs.encode(record, outcome, topic, now, self.replay)
+
+    def _dead_letter(self, completed: CompletedRecord, rejected: Rejected) -> Outgoing:
+        dead_letters = completed.adapter.dead_letters
+        encode = dead_letters.without_payload if completed.without_payload else dead_letters.encode
+        letter = encode(completed.record, rejected)
+        if self.replay is None:
+            return letter
+        return replace(letter, headers=letter.headers + self.replay.headers())
 
     def _with_headers(self, completed: CompletedRecord) -> Record:
         """Return the record with the headers that its output gets."""
@@ -127,6 +136,7 @@ class TopicRouter:
         """
         if self.shadow_topic is None:
             return None
+        # Closed only now: an answer still counts that came while the record waited for its turn.
         shadow.close()
         outcome = completed.outcome
         if not isinstance(outcome, Classified):
@@ -138,13 +148,6 @@ class TopicRouter:
         kept = without_worker_headers(completed.record.headers)
         record = replace(completed.record, headers=kept + real)
         return shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
-
-
-def _dead_letter(completed: CompletedRecord, rejected: Rejected) -> Outgoing:
-    dead_letters = completed.adapter.dead_letters
-    if completed.without_payload:
-        return dead_letters.without_payload(completed.record, rejected)
-    return dead_letters.encode(completed.record, rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +267,7 @@ class BatchPublisher:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: Sink,
         *,
         assignment: Assignment,
         pressure: Backpressure,

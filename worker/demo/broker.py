@@ -16,7 +16,6 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -30,7 +29,6 @@ from worker.demo.kafka_files import (
     KAFKA_VERSION,
     NODE_ID,
     BrokerError,
-    BrokerListener,
     OnEvent,
     PropertyValue,
     ensure_kafka,
@@ -200,8 +198,7 @@ class LocalBroker:
         log_path: Path | str | None = None,
         *,
         properties: Mapping[str, PropertyValue] | None = None,
-        listeners: Mapping[str, str] | None = None,
-        cache: Path | None = None,
+        listeners: Mapping[str, tuple[int, str]] | None = None,
         on_event: OnEvent | None = None,
         start_timeout_s: float = 60.0,
         host: str = HOST,
@@ -213,9 +210,8 @@ class LocalBroker:
         port: for clients; 0 picks a free one, which stays the same over restarts.
         log_path: the broker's log, appended to; None puts it into the data folder.
         properties: added to the broker's properties file, overriding defaults.
-        listeners: further addresses for clients, name to security protocol (``{"TLS": "SSL"}``);
-            their configuration is in ``properties``.
-        cache: folder of the jars; None means `cache_folder()`.
+        listeners: further addresses for clients, name to port and security protocol
+            (``{"TLS": (9093, "SSL")}``); their configuration is in ``properties``.
         on_event: called with a line of text when something slow begins or ends.
         start_timeout_s: the longest time until the broker serves.
         host: the address to listen on and to advertise: loopback, or another address of this
@@ -230,10 +226,7 @@ class LocalBroker:
         self._port = port
         self._controller_port = 0
         self._properties = dict(properties or {})
-        self._listeners = {
-            name: BrokerListener(0, protocol) for name, protocol in (listeners or {}).items()
-        }
-        self._cache = cache
+        self._listeners = dict(listeners or {})
         self._say: OnEvent = on_event or (lambda _line: None)
         self._start_timeout_s = start_timeout_s
         self._temp_dir: Path | None = None
@@ -261,10 +254,6 @@ class LocalBroker:
         if not self._port:
             raise BrokerError("the local broker has no port before it is started")
         return f"{self._host}:{self._port}"
-
-    def address_of(self, listener: str) -> str:
-        """Return `HOST:PORT` of a further listener, after a start."""
-        return f"{self._host}:{self._listeners[listener].port}"
 
     @property
     def pid(self) -> int | None:
@@ -332,14 +321,9 @@ class LocalBroker:
 
     def _start(self) -> None:
         began = time.monotonic()
-        libs = ensure_kafka(self._cache, self._say)
+        libs = ensure_kafka(on_event=self._say)
         self._port = self._port or free_port(host=self._host)
         self._controller_port = self._controller_port or free_port(self._port)
-        ports = [self._port, self._controller_port]
-        for name, listener in self._listeners.items():
-            port = listener.port or free_port(*ports, host=self._host)
-            self._listeners[name] = replace(listener, port=port)
-            ports.append(port)
         for host, port in ((self._host, self._port), (HOST, self._controller_port)):
             if not port_is_free(port, host):
                 raise BrokerError(f"port {port} on {host} is in use")

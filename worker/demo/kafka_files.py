@@ -15,12 +15,14 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from worker.common.cache import cache_folder, made_once
 
+# Not a newer one: Kafka 4.3.0 to 4.4.0 take a partition without a leader for a deleted one
+# (KAFKA-20734) and write no end of its transactions. After a kill of the only broker aborted
+# results became readable, and offsets stayed open for ever.
 KAFKA_VERSION = "4.2.1"
 KAFKA_SIZE_MB = 45
 
@@ -171,31 +173,23 @@ def check_jars(libs: Path, pins: Mapping[str, str]) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerListener:
-    """A further address for clients: its port and Kafka's name of the security protocol."""
-
-    port: int
-    protocol: str
-
-
 def server_properties(
     port: int,
     controller_port: int,
     extra: Mapping[str, PropertyValue] | None = None,
     host: str = HOST,
-    listeners: Mapping[str, BrokerListener] | None = None,
+    listeners: Mapping[str, tuple[int, str]] | None = None,
 ) -> dict[str, PropertyValue]:
     """Return the properties of one KRaft node; `extra` adds to and overrides the defaults.
 
     Clients connect to ``host``, an address of this machine, without security, and to further
-    ``listeners``, whose certificates and users are in ``extra``; the controller listens on
-    loopback. The data folder is relative to the broker's working directory. Raises ValueError if
-    `extra` sets an address, identity or data property.
+    ``listeners`` (port and security protocol by name), whose certificates and users are in
+    ``extra``; the controller listens on loopback. The data folder is relative to the broker's
+    working directory. Raises ValueError if `extra` sets an address, identity or data property.
     """
-    named = {"CLIENT": BrokerListener(port, "PLAINTEXT"), **(listeners or {})}
-    served = ",".join(f"{name}://{host}:{each.port}" for name, each in named.items())
-    protocols = ",".join(f"{name}:{each.protocol}" for name, each in named.items())
+    named = {"CLIENT": (port, "PLAINTEXT"), **(listeners or {})}
+    served = ",".join(f"{name}://{host}:{at}" for name, (at, _) in named.items())
+    protocols = ",".join(f"{name}:{protocol}" for name, (_, protocol) in named.items())
     owned: dict[str, PropertyValue] = {
         "process.roles": "broker,controller",
         "node.id": NODE_ID,

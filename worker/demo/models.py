@@ -31,9 +31,6 @@ ModelName = Literal["adapter", "encoder", "cascade"]
 """The model that the demo's worker serves; each ships in a directory of this name."""
 
 
-_DATA = "data"
-
-
 @dataclass(frozen=True, slots=True)
 class DemoModel:
     """The directories of an adapter and of its base, if it needs one; ``starts`` describes the
@@ -113,14 +110,9 @@ class Sample:
     known: bool = True
 
 
-def data_file(name: str) -> Path:
-    """Return the path of a shipped data file: train, holdout or out_of_scope (.jsonl)."""
-    return Path(str(resources.files("worker.demo").joinpath(_DATA, name)))
-
-
 def shipped_dir(name: str) -> Path:
-    """Return the directory of a shipped model; encoder and cascade need ``ensure_model`` to be
-    complete."""
+    """Return a shipped directory: of a model, or of the data files train, holdout and out_of_scope
+    (.jsonl). Encoder and cascade need ``ensure_model`` to be complete."""
     return Path(str(resources.files("worker.demo").joinpath(name)))
 
 
@@ -131,7 +123,7 @@ def adapter_dir() -> Path:
 
 def read_samples(name: str) -> list[Sample]:
     """Read a shipped data file."""
-    lines = data_file(name).read_text(encoding="utf-8").splitlines()
+    lines = shipped_dir("data").joinpath(name).read_text(encoding="utf-8").splitlines()
     stem = name.removesuffix(".jsonl")
     return [
         Sample(f"{stem}-{number}", row["message"], row.get("label"))

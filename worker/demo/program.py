@@ -101,11 +101,9 @@ def start_program(
     command: Sequence[str],
     settings: Mapping[str, str],
     log_path: Path,
-    *,
-    grace_s: float,
 ) -> Iterator[Program]:
     """Start Python with a command and settings as flags (values in TOML syntax); at the end stop
-    it, and kill it after ``grace_s``."""
+    it, and kill it if it does not."""
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     log_path.touch()
     child = ChildProcess(
@@ -114,7 +112,7 @@ def start_program(
     try:
         yield Program(name, child, log_path)
     finally:
-        child.stop(grace_s)
+        child.stop(_STOP_S)
 
 
 @contextmanager
@@ -124,7 +122,7 @@ def start_worker(
     command: tuple[str, ...] = ("-m", "worker", "run"),
 ) -> Iterator[Program]:
     """Start the worker with settings as flags (values in TOML syntax); stop it at the end."""
-    with start_program("the worker", command, settings, log_path, grace_s=_STOP_S) as program:
+    with start_program("the worker", command, settings, log_path) as program:
         yield program
 
 

@@ -41,7 +41,6 @@ _OPEN_DESK = "desk"
 
 _USUAL_PORT = 8090
 _START_S = 120.0
-_STOP_S = 30.0
 _OPEN = re.compile(r'^clerk_desk_items\{state="open"\} (\S+)$', re.MULTILINE)
 _INSTALL = "\nThe desk's packages are missing: pip install 'filing-clerk[desk]'"
 
@@ -221,7 +220,7 @@ class KeptOpen:
         while True:
             worker.check()
             if self._desk is not None:
-                self._desk.check()
+                self._desk.program.check()
             while not typed.empty():
                 self._act_on(typed.get(), publisher)
             for seen in watcher.poll(0.2):
@@ -268,13 +267,9 @@ class DeskProcess:
     """A running ``clerk-desk run`` on loopback, without sign-in."""
 
     def __init__(self, program: Program, metrics_url: str) -> None:
-        self._program = program
+        self.program = program
         self._metrics_url = metrics_url
         self.url = program.logged("desk.started", "address") or ""
-
-    def check(self) -> None:
-        """Raise ProgramFailed if it has ended."""
-        self._program.check()
 
     def waiting(self) -> int:
         """Return the number of messages that wait for review."""
@@ -286,7 +281,7 @@ class DeskProcess:
         """Wait until ``count`` messages can be reviewed; return their number."""
         until = time.monotonic() + 60
         while (found := self.waiting()) < count and time.monotonic() < until:
-            self.check()
+            self.program.check()
             time.sleep(0.2)
         return found
 
@@ -303,16 +298,14 @@ def start_desk(
     log_path = folder / "desk.log"
     log_path.unlink(missing_ok=True)  # an earlier run's events would be misread
     with start_program(
-        "the desk's migration", ("-m", "desk", "migrate"), settings, log_path, grace_s=_STOP_S
+        "the desk's migration", ("-m", "desk", "migrate"), settings, log_path
     ) as migration:
         try:
             migration.wait_until_done(_START_S)
         except ProgramFailed as error:
             hint = "" if "ModuleNotFoundError" not in str(error) else _INSTALL
             raise ProgramFailed(f"{error}{hint}") from None
-    with start_program(
-        "the desk", ("-m", "desk", "run"), settings, log_path, grace_s=_STOP_S
-    ) as program:
+    with start_program("the desk", ("-m", "desk", "run"), settings, log_path) as program:
         program.wait_for("desk.started", _START_S)
         yield DeskProcess(program, f"http://127.0.0.1:{settings['web.metrics_port']}/metrics")
 

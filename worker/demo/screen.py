@@ -40,7 +40,6 @@ class Tally:
     out_of_scope: int = 0
     out_of_scope_in_review: int = 0
     outside: int = 0
-    latencies_s: list[float] = field(default_factory=list)
     corrections: int = 0
     answered: Counter[str] = field(default_factory=Counter)
     """By the name of the cascade's stage."""
@@ -86,11 +85,10 @@ class Screen:
         """Print a line of progress."""
         self.console.print(f"[dim]·[/dim] {escape(text)}")
 
-    def landed(self, seen: Seen, sample: Sample | None, latency_s: float) -> None:
+    def landed(self, seen: Seen, sample: Sample | None) -> None:
         """Count one result and print its label, confidence and message."""
         tally, kind = self.tally, seen.kind
         tally.outcomes[kind] += 1
-        tally.latencies_s.append(latency_s)
         self._show_rate(seen.seen_at)
         shown = _shorten(sample.message if sample else "(published by you)")
         if seen.value is None:
@@ -266,7 +264,7 @@ class Streaming:
         """Show one result; return its latency in seconds."""
         sample = self._waiting.pop(seen.message_id, None)
         latency_s = max(0.0, seen.seen_at - seen.published_at)
-        self._screen.landed(seen, sample, latency_s)
+        self._screen.landed(seen, sample)
         return latency_s
 
     def _publish(self, sample: Sample) -> None:

@@ -106,6 +106,7 @@ def engine_arguments(
     arguments: dict[str, Any] = {
         "model": str(settings.model),
         "max_model_len": need,
+        # All prompts begin alike, and a cached prefix is not computed again.
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # not the base's, which may set a temperature
         # Prompts are token ids and codes are read by id; only answers in words are detokenized.

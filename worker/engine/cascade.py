@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from worker.contract import CascadeStage, Decision, Manifest, build_prompt
+from worker.contract.errors import MessageRejected
 from worker.contract.prompt import Encode
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy, Lane
 from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions, decide
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,11 @@ class _Request:
 
 
 class CascadeEngine:
-    """See ``Engine`` and ``SelfPaced``. Submit ``MessagePrompt``s; a prompt without a message, such
-    as a golden one, is answered by the first stage alone."""
+    """See ``Engine``. It enforces the windows and deadlines of its stages itself.
+
+    Submit ``MessagePrompt``s; a prompt without a message, such as a golden one, is answered by the
+    first stage alone.
+    """
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from worker.contract import (
     AdapterRefused,
@@ -65,17 +65,9 @@ def _encode(tokenizer: Any) -> Encode:
     return encode
 
 
-class ModelFiles(Protocol):
-    """The bases and tokenizers that adapters need in addition to their own files."""
-
-    def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
-        """Return the tokenizer of a verified adapter, and verify its base if it needs one. Raises
-        AdapterRefused."""
-        ...
-
-
 class Bases:
-    """See ``ModelFiles``: several base models, found by the digests of their files.
+    """The bases and tokenizers that adapters need in addition to their own files: several base
+    models, found by the digests of their files.
 
     ``directories`` are bases, or folders of bases. A base's weights are read once, when an adapter
     first needs it; ``verify_weights=False`` compares only their sizes. Thread-safe.
@@ -88,7 +80,8 @@ class Bases:
         self._encoders: dict[str, Encoders] = {}
 
     def encoders(self, adapter: Path, manifest: Manifest) -> Encoders:
-        """See ``ModelFiles``."""
+        """Return the tokenizer of a verified adapter, and verify its base if it needs one. Raises
+        AdapterRefused."""
         base = self.find(adapter, manifest) if manifest.needs_base else None
         digest = manifest.base.tokenizer_sha256
         if digest not in self._encoders:

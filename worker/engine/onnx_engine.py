@@ -22,10 +22,11 @@ from typing import Any
 import structlog
 
 from worker.contract import ENCODER_KINDS, AdapterRefused, Head, Manifest, OnnxModel, disagreement
+from worker.contract.errors import MessageRejected
 from worker.contract.head import TEXT_INPUT, Precision, text_of
 from worker.engine.environment import usable_cpus
 from worker.engine.port import Answer, HeadLogits
-from worker.errors import EngineDied, MessageRejected, SettingsError
+from worker.errors import EngineDied, SettingsError
 
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _OUTPUT = "logits"
@@ -121,6 +122,8 @@ class OnnxLoader:
         except AdapterRefused as error:
             if self.precision is not None or len(head.onnx) == 1:
                 raise
+            # Named and not served: the same digest in another precision gives some messages other
+            # labels, and everything in the manifest was judged in the first.
             other = head.onnx[1].precision
             raise AdapterRefused(
                 error.path,

@@ -19,7 +19,7 @@ from worker.engine.arguments import EngineSettings, kv_cache_bytes
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.memory import check_room, free_memory, needed_memory, weight_bytes
 from worker.engine.merge import merged_base
-from worker.engine.model_files import Bases, ModelFiles
+from worker.engine.model_files import Bases
 from worker.engine.onnx_engine import OnnxLoader
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import AdapterLoader, Declined, Engine
@@ -190,7 +190,7 @@ def _share_an_engine(one: Manifest, other: Manifest) -> bool:
 
 def load_cascade(
     loader: AdapterLoader,
-    files: ModelFiles,
+    bases: Bases,
     adapter: Path,
     manifest: Manifest,
     policy: AdmissionPolicy,
@@ -204,7 +204,7 @@ def load_cascade(
         stages = zip(manifest.stages, load_stages(adapter, manifest), strict=True)
         for rule, own in reversed(list(stages)):
             where = stage_directory(adapter, rule)
-            encoders = files.encoders(where, own)
+            encoders = bases.encoders(where, own)
             verify_tokens(own, encoders, where)
             engine = loader.load(where, own, background=background)
             opened.insert(0, OpenStage(rule, own, encoders.plain, engine))  # back in their order
@@ -228,7 +228,7 @@ class OpenedEngine:
     encoders: Encoders
     serving: ServedAs
     loader: AdapterLoader | None = None
-    files: ModelFiles | None = None
+    files: Bases | None = None
     declined: Declined | None = None
 
 
@@ -266,6 +266,9 @@ def open_engine(
         serving,
         args,
         max_adapters * most_in_an_engine([known, *others]),
+        # What comes later may be wider than what is named now. It then takes turns out of memory,
+        # which these places cost nothing until they are used; as many places in the engine would
+        # take a gigabyte of a GPU for cascades that nobody has.
         max_adapters * MOST_STAGES,
         priorities,
         tuple(each for each in others if not each.stages),

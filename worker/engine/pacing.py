@@ -12,8 +12,9 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from worker.contract.errors import MessageRejected
 from worker.engine.port import Answer
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 
 _START_REQUESTS = 64
 _LEAST_REQUESTS = 8

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, overload, runtime_checkable
+from typing import Protocol, overload
 
-from worker.contract.errors import InvalidScores
+from worker.contract.errors import InvalidScores, MessageRejected
 from worker.contract.manifest import Manifest
 from worker.contract.scoring import (
     Decision,
@@ -16,7 +16,6 @@ from worker.contract.scoring import (
     decide_from_codes,
     decide_from_logits,
 )
-from worker.errors import MessageRejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +106,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Shut down and wait until the engine's processes are gone. Safe to call twice."""
-        ...
-
-
-@runtime_checkable
-class SelfPaced(Protocol):
-    """An engine made of several (a cascade), which enforces windows and deadlines itself.
-
-    It fails the future of an overdue prompt with MessageRejected (``deadline_exceeded``), and its
-    ``check_health`` raises EngineDied also if one of its engines hangs.
-    """
-
-    @property
-    def window(self) -> int:
-        """The current limit on prompts in the first engine."""
-        ...
-
-    def has_room(self) -> bool:
-        """Whether the first engine has room for another prompt. Does not block."""
         ...
 
 

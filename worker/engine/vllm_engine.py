@@ -23,13 +23,14 @@ from typing import Any
 import structlog
 
 from worker.contract import AdapterRefused, Manifest
+from worker.contract.errors import MessageRejected
 from worker.engine.arguments import EngineSettings, answer_tokens, precision_name
 from worker.engine.memory import EngineMemory, weight_bytes
 from worker.engine.port import Answer, ChoiceAnswer, CodeScores
 from worker.engine.processes import ChildProcesses
 from worker.engine.vllm_config import no_warnings, request_params, vllm_config
 from worker.engine.vllm_core import client_context, starting_processes
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 
 _SHUTDOWN_S = 15
 _CONTEXT_S = 5

@@ -12,13 +12,14 @@ import structlog
 
 from worker.common.errors import describe_private
 from worker.contract import AdapterRefused, Encoders, Manifest, Probe
+from worker.contract.errors import MessageRejected
 from worker.contract.records import SupportMessage
 from worker.contract.verify import prompted_by, verify_files, verify_tokens
 from worker.core.labeller import Labeller, ServingAdapter
 from worker.engine.memory import TooLarge
-from worker.engine.model_files import ModelFiles
+from worker.engine.model_files import Bases
 from worker.engine.port import AdapterLoader, Answer, Engine
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 from worker.lifecycle.events import Refusal
 
 MAX_ERROR_RATE = 0.1
@@ -35,7 +36,7 @@ _AT_A_TIME = 4
 class AdapterFactory:
     """Makes adapters ready to serve. ``answer_s``: how long an answer to a probe may take."""
 
-    files: ModelFiles
+    files: Bases
     loader: AdapterLoader
     serve: Callable[[Encoders, Manifest, Engine], ServingAdapter]
     answer_s: float
@@ -74,7 +75,7 @@ class AdapterFactory:
             compare_on_probes(labeller, engine, compared_with, self.answer_s)
 
 
-def verify_adapter(directory: Path, digest: str, files: ModelFiles) -> tuple[Manifest, Encoders]:
+def verify_adapter(directory: Path, digest: str, files: Bases) -> tuple[Manifest, Encoders]:
     """Check an adapter's files, base, and tokens; return its manifest and tokenizer.
 
     Raises Refusal.

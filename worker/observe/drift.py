@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
@@ -53,54 +52,30 @@ _HALVINGS = 60  # of [0, 1]: finer than a float
 class DriftListener:
     """A listener of the loop that watches the answers of the main adapter (``main()``).
 
-    A canary's answers do not count. A new main adapter begins a new window once its baseline is
-    computed: that takes most of a second, so ``in_background`` does it and the loop does not wait.
-    The first baseline is computed in the constructor.
+    A canary's answers do not count. A new main adapter begins a new window.
 
     Counts are those of this worker's partitions. ``metric_samples`` and ``info`` may be called from
     any thread.
     """
 
-    def __init__(
-        self,
-        main: Callable[[], Manifest],
-        policy: DriftPolicy | None = None,
-        in_background: Callable[[Callable[[], None]], None] | None = None,
-    ) -> None:
+    def __init__(self, main: Callable[[], Manifest], policy: DriftPolicy | None = None) -> None:
         self._policy = policy or DriftPolicy()
         self._main = main
-        self._in_background = in_background or _on_a_thread
         self._digest: str | None = None
-        self._wanted: str | None = None
-        # One tuple, so that the loop's thread sees digest and baseline change together.
-        self._made: tuple[str, DriftBaseline | None] | None = None
         self._detector: DriftDetector | None = None
         self._last: WindowReport | None = None
         self._windows: dict[tuple[Signal, str], int] = {}
-        manifest = main()
-        self._watch(manifest, make_baseline(manifest, self._policy))
+        self._follow()
 
     def _follow(self) -> None:
-        """Watch the current main adapter, once its baseline is ready."""
+        """Begin a window of the current main adapter, if it is new; without a reference nothing is
+        watched."""
         manifest = self._main()
         if self._digest == manifest.digest:
             return
-        # _wanted remembers that the computation runs, so that each batch does not start another.
-        if self._wanted != manifest.digest:
-            self._wanted = manifest.digest
-            self._in_background(lambda: self._make(manifest))
-        made = self._made
-        if made is not None and made[0] == manifest.digest:
-            self._made = self._wanted = None
-            self._watch(manifest, made[1])
-
-    def _make(self, manifest: Manifest) -> None:
-        self._made = (manifest.digest, make_baseline(manifest, self._policy))
-
-    def _watch(self, manifest: Manifest, baseline: DriftBaseline | None) -> None:
-        """Begin a window of this adapter; without a reference nothing is watched."""
         self._digest = manifest.digest
         self._last = None
+        baseline = make_baseline(manifest, self._policy)
         if baseline is None:
             self._detector = None
             _log.info(
@@ -189,10 +164,6 @@ class DriftListener:
                 _log.info("drift.ended", signal=signal, windows=lasted)
 
 
-def _on_a_thread(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="drift-baseline", daemon=True).start()
-
-
 def _warn(detector: DriftDetector, report: WindowReport, signal: Signal, consecutive: int) -> None:
     fields: dict[str, Any] = {
         "adapter_digest": detector.baseline.digest[:12],
@@ -268,23 +239,6 @@ class WindowReport:
     samples: dict[Signal, tuple[str, ...]]
 
 
-@dataclass(slots=True)
-class _Reservoir:
-    """A uniform sample of ``size`` of the record ids added (reservoir sampling, Vitter 1985)."""
-
-    size: int
-    draw: random.Random
-    seen: int = 0
-    kept: list[str] = field(default_factory=list)
-
-    def add(self, record_id: str) -> None:
-        self.seen += 1
-        if len(self.kept) < self.size:
-            self.kept.append(record_id)
-        elif (place := self.draw.randrange(self.seen)) < self.size:
-            self.kept[place] = record_id
-
-
 class DriftDetector:
     """Counts an adapter's answers and judges each window of ``window`` answers.
 
@@ -301,78 +255,74 @@ class DriftDetector:
         self._consecutive: dict[Signal, int] = {"labels": 0}
         if baseline.mass is not None:
             self._consecutive["off_label"] = 0
-        self._begin()
+        # Label, whether it is off-label, and record id. All ids of a window (a thousand) are kept,
+        # because which labels have grown is only known at its end.
+        self._answers: list[tuple[str, bool, str]] = []
 
     @property
     def messages(self) -> int:
         """Number of answers in the current, incomplete window."""
-        return self._messages
+        return len(self._answers)
 
     def add(self, label: str, off_label_mass: float | None, record_id: str) -> WindowReport | None:
         """Count an answer; return a report if it completes a window. A label of another adapter's
         taxonomy is not counted."""
-        if label not in self._counts:
+        if label not in self.baseline.shares:
             return None
-        self._messages += 1
-        self._counts[label] += 1
-        # Samples are drawn for every label: which of them have grown is only known at the end.
         limit = self.baseline.mass
         off_label = limit is not None and off_label_mass is not None and off_label_mass > limit
-        self._off_label += off_label
-        if self._sample_ids:  # reservoirs of size 0 would still draw random numbers
-            self._label_samples[label].add(record_id)
-            if off_label:
-                self._off_label_sample.add(record_id)
-        if self._messages < self._window:
+        self._answers.append((label, off_label, record_id))
+        if len(self._answers) < self._window:
             return None
-        report = self._judge()
-        self._begin()
-        return report
+        answers, self._answers = self._answers, []
+        return self._judge(answers)
 
-    def _begin(self) -> None:
-        names = self.baseline.shares
-        self._messages = 0
-        self._off_label = 0
-        self._counts: Counter[str] = Counter(dict.fromkeys(names, 0))
-        self._label_samples = {name: _Reservoir(self._sample_ids, self._draw) for name in names}
-        self._off_label_sample = _Reservoir(self._sample_ids, self._draw)
-
-    def _judge(self) -> WindowReport:
-        baseline = self.baseline
-        parts = psi_by_label(self._counts, baseline.shares)
+    def _judge(self, answers: Sequence[tuple[str, bool, str]]) -> WindowReport:
+        baseline, messages = self.baseline, len(answers)
+        counts = Counter(label for label, _, _ in answers)
+        parts = psi_by_label(counts, baseline.shares)
         psi = sum(parts.values())
         shifts = [
-            LabelShift(name, self._counts[name] / self._messages, expected, parts[name])
+            LabelShift(name, counts[name] / messages, expected, parts[name])
             for name, expected in baseline.shares.items()
         ]
         drifted: dict[Signal, bool] = {"labels": psi > baseline.psi_threshold}
+        off_label = [record_id for _, is_off_label, record_id in answers if is_off_label]
         off_label_ratio = None
         if baseline.mass is not None:
-            off_label_ratio = self._off_label / self._messages
+            off_label_ratio = len(off_label) / messages
             drifted["off_label"] = off_label_ratio >= baseline.off_label_threshold
         self._consecutive = {
             signal: self._consecutive[signal] + 1 if is_drifted else 0
             for signal, is_drifted in drifted.items()
         }
         return WindowReport(
-            messages=self._messages,
+            messages=messages,
             psi=psi,
             shifts=shifts,
             moved=_largest(shifts),
             off_label_ratio=off_label_ratio,
             consecutive=self._consecutive,
             samples={
-                "labels": self._sample_grown(shifts) if drifted["labels"] else (),
-                "off_label": tuple(self._off_label_sample.kept) if drifted.get("off_label") else (),
+                "labels": self._sample_grown(shifts, answers) if drifted["labels"] else (),
+                "off_label": tuple(self._sample(off_label)) if drifted.get("off_label") else (),
             },
         )
 
-    def _sample_grown(self, shifts: Sequence[LabelShift]) -> tuple[str, ...]:
+    def _sample_grown(
+        self, shifts: Sequence[LabelShift], answers: Sequence[tuple[str, bool, str]]
+    ) -> tuple[str, ...]:
         """Return ids from labels that are too frequent, from each label in turn."""
         grown = _largest([shift for shift in shifts if shift.share > shift.expected])
-        kept = [self._label_samples[shift.label].kept for shift in grown]
+        kept = [
+            self._sample([record_id for label, _, record_id in answers if label == shift.label])
+            for shift in grown
+        ]
         in_turn = [ids[at] for at in range(self._sample_ids) for ids in kept if at < len(ids)]
         return tuple(in_turn[: self._sample_ids])
+
+    def _sample(self, ids: Sequence[str]) -> list[str]:
+        return self._draw.sample(ids, min(len(ids), self._sample_ids))
 
 
 def _largest(shifts: Sequence[LabelShift]) -> list[LabelShift]:
@@ -543,22 +493,25 @@ def _binomial_tail(least: int, trials: int, p: float) -> float:
         return 0.0
     if p >= 1:
         return 1.0
-    # In logarithms, because binomial coefficients of a window of thousands overflow a float.
-    log_p, log_q = math.log(p), math.log1p(-p)
-    first = math.lgamma(trials + 1)
-    return min(
-        1.0,
-        math.fsum(
-            math.exp(
-                first
-                - math.lgamma(successes + 1)
-                - math.lgamma(trials - successes + 1)
-                + successes * log_p
-                + (trials - successes) * log_q
-            )
-            for successes in range(least, trials + 1)
-        ),
+    if least <= trials * p:  # most of the probability: less the other tail
+        return 1.0 - _binomial_tail(trials - least + 1, trials, 1 - p)
+    # The first term in logarithms, because binomial coefficients of a window of thousands overflow
+    # a float. Each further term follows from the one before it, and they fall: an lgamma for each
+    # term would hold up the loop for most of a second when a new adapter begins to serve.
+    term = math.exp(
+        math.lgamma(trials + 1)
+        - math.lgamma(least + 1)
+        - math.lgamma(trials - least + 1)
+        + least * math.log(p)
+        + (trials - least) * math.log1p(-p)
     )
+    total, odds = 0.0, p / (1 - p)
+    for successes in range(least, trials + 1):
+        if total + term == total:
+            break
+        total += term
+        term *= odds * (trials - successes) / (successes + 1)
+    return min(1.0, total)
 
 
 def _chi_square(probability: float, degrees: int, noncentrality: float) -> float:

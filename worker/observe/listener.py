@@ -132,6 +132,8 @@ def loop_samples(
     topic = state.retry_topic
     # Messages on the retry topic wait on purpose: counted as lag, they would scale workers up.
     yield named.LAG, _by_partition({at: count for at, count in lag.items() if at.topic != topic})
+    # Without lag nothing waits: the age is 0, and not unknown as for a partition whose oldest
+    # record has no timestamp.
     ages = {at: 0.0 for at, count in lag.items() if not count}
     ages |= {at: max(0.0, wall - ms / 1000) for at, ms in oldest_ms.items()}
     yield (

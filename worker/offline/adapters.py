@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from worker.contract.manifest import MANIFEST_NAME, is_digest
-from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter
+from worker.contract.manifest import MANIFEST_NAME
+from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter, stored_digests
 from worker.errors import SettingsError
 
 CURRENT = "current"
@@ -44,8 +44,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
             f"cannot look up the digest {name!r}: model.adapter is not a store; add "
             "-s model.adapter=STORE"
         )
-    stored = [inner.name for inner in store.iterdir() if is_digest(inner.name) and inner.is_dir()]
-    matches = sorted(digest for digest in stored if digest.startswith(name))
+    matches = [digest for digest in stored_digests(store) if digest.startswith(name)]
     # Ambiguous digits are an error: guessing would compare or replay with the wrong adapter.
     if len(matches) != 1:
         matching = f"{len(matches)} adapters" if matches else "no adapter"

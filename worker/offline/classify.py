@@ -24,15 +24,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.common.review_files import BYTE_ORDER_MARK, guard
+from worker.common.tables.table import flatten
 from worker.contract.codec import encode
+from worker.contract.errors import MessageRejected
 from worker.contract.records import OutputRecord, SupportMessage
 from worker.contract.records.identity import Source, to_json
 from worker.core.labeller import Labeller, Prepared, ServingAdapter
 from worker.core.pipeline import MAX_ATTEMPTS
 from worker.engine.port import Answer, Engine
-from worker.errors import MessageRejected
 from worker.offline.answers import wait_for_answers, why_cancelled
-from worker.offline.message_files import TABLES, FileFormat, MessageFile, Row, file_row, read_rows
+from worker.offline.message_files import TABLES, MessageFile, Row, file_row, read_rows
 from worker.records.encode import OutputEncoder
 from worker.records.types import Classified, Rejected, Timing
 from worker.serving import make_serving_adapter, open_model, record_layout
@@ -44,30 +45,19 @@ _IN_FLIGHT = 128
 Result = Classified | Rejected
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifyRequest:
-    """One ``text`` to classify, or a ``source`` of many (a path, or - for standard input).
+def run_classify(settings: Settings, given: str | MessageFile, *, as_json: bool = False) -> None:
+    """Classify one text, or the messages of a file, and print. Raises WorkerStopped or
+    AdapterRefused.
 
     Results are CSV for a table and JSON Lines otherwise; ``as_json`` makes them JSON Lines always.
     """
-
-    text: str | None
-    source: str | None
-    format: FileFormat | None = None
-    field: str | None = None
-    as_json: bool = False
-
-
-def run_classify(settings: Settings, request: ClassifyRequest) -> None:
-    """Classify and print. Raises WorkerStopped or AdapterRefused."""
-    kind: FileFormat = "text"
-    if request.text is not None:
-        rows: Iterable[Row] = [file_row("text", 1, SupportMessage(request.text, None))]
+    # Before the engine starts, because a file of an unknown type is refused here.
+    as_csv = isinstance(given, MessageFile) and given.kind in TABLES and not as_json
+    if isinstance(given, str):
+        rows: Iterable[Row] = [file_row("text", 1, SupportMessage(given, None))]
     else:
-        file = MessageFile(request.source or "-", request.format, request.field)
-        kind = file.kind
-        rows = read_rows(file, record_layout(settings.records))
-        if request.source != "-":
+        rows = read_rows(given, record_layout(settings.records))
+        if given.source != "-":
             rows = list(rows)  # a bad file is reported before the engine starts
     opened = open_model(settings)
     try:
@@ -75,11 +65,11 @@ def run_classify(settings: Settings, request: ClassifyRequest) -> None:
         results = label_in_order(
             adapter.labeller, opened.engine, rows, silence_s=settings.loop.deadline_s
         )
-        if request.text is not None and sys.stdout.isatty() and not request.as_json:
+        if isinstance(given, str) and sys.stdout.isatty() and not as_json:
             _print_result(next(results)[1])
             return
         shown = with_progress(results, len(rows) if isinstance(rows, list) else None)
-        if kind in TABLES and not request.as_json:
+        if as_csv:
             _write_csv(shown, adapter)
         else:
             _write_json(shown, adapter.outputs)
@@ -228,7 +218,7 @@ def _write_csv(results: Iterator[tuple[Row, Result]], adapter: ServingAdapter) -
             writer = csv.DictWriter(sys.stdout, columns, restval="")
             writer.writeheader()
         cells = {_INPUT + name: guard(cell or "") for name, cell in row.cells.items()}
-        cells |= _flatten(encode(_record(row, result, adapter.outputs)))
+        cells |= _cells(encode(_record(row, result, adapter.outputs)))
         writer.writerow(cells)
 
 
@@ -248,18 +238,17 @@ def _columns(kind: type, labels: Sequence[str], prefix: str = "") -> Iterator[st
             yield path
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, cell in value.items():
-        if isinstance(cell, Mapping):
-            found |= _flatten(cell, f"{prefix}{name}.")
-        elif prefix + name == "review.reasons":
-            found[prefix + name] = " ".join(cell)
-        elif isinstance(cell, str):
-            found[prefix + name] = guard(cell)
-        else:
-            found[prefix + name] = "" if cell is None else json.dumps(cell, ensure_ascii=False)
-    return found
+def _cells(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return a record's cells by the paths of its fields."""
+    return {name: _cell(name, value) for name, value in flatten(record).items()}
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "review.reasons":
+        return " ".join(value)
+    if isinstance(value, str):
+        return guard(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _print_result(result: Result) -> None:

@@ -14,9 +14,10 @@ from typing import Literal
 
 from worker.common.encodings import EncodingError, decoded_file
 from worker.common.tables import Table, TableError, read_table
+from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.records.decode import extract_message, join_fields, look_up
-from worker.errors import MessageRejected, SettingsError
+from worker.errors import SettingsError
 from worker.records.types import Record, TopicPartition
 
 FileFormat = Literal["csv", "tsv", "xlsx", "parquet", "jsonl", "text"]

@@ -56,16 +56,6 @@ class OffsetSet:
             kept = int.from_bytes(piece, "little") >> bit << bit
             self._pieces[number] = bytearray(kept.to_bytes(_PIECE_BYTES, "little"))
 
-    @property
-    def bounds(self) -> tuple[int, int] | None:
-        """The lowest and the highest offset, or None if empty."""
-        filled = [number for number, piece in self._pieces.items() if any(piece)]
-        if not filled:
-            return None
-        first, last = min(filled), max(filled)
-        lowest = next(_bits(first, self._pieces[first]))
-        return lowest, max(_bits(last, self._pieces[last]))
-
     def update(self, other: OffsetSet) -> None:
         """Add all of ``other``."""
         for number, piece in other._pieces.items():
@@ -81,11 +71,6 @@ class OffsetSet:
             if left := int.from_bytes(piece, "little") & ~theirs:
                 found._pieces[number] = bytearray(left.to_bytes(_PIECE_BYTES, "little"))
         return found
-
-    @property
-    def memory_bytes(self) -> int:
-        """Size of the bitmaps in bytes."""
-        return len(self._pieces) * _PIECE_BYTES
 
 
 def _bits(number: int, piece: bytearray) -> Iterator[int]:

@@ -190,9 +190,9 @@ class ReadResult:
     offset: int
     adapter_digest: str
     replay: Replay | None
-    label: str | None
-    in_review: bool
-    reason: str | None
+    label: str | None = None
+    in_review: bool = False
+    reason: str | None = None
     cluster: str | None = None
     precision: str | None = None
 
@@ -234,9 +234,8 @@ def _of_output(output: OutputRecord) -> ReadResult:
         output.replay,
         output.label,
         output.review.needed,
-        None,
-        source.cluster,
-        output.adapter.precision,
+        cluster=source.cluster,
+        precision=output.adapter.precision,
     )
 
 
@@ -246,8 +245,6 @@ def _of_dead_letter(letter: DeadLetter, replay: Replay | None) -> ReadResult:
         letter.offset,
         letter.adapter_digest,
         replay,
-        None,
-        False,
-        letter.reason,
-        letter.cluster,
+        reason=letter.reason,
+        cluster=letter.cluster,
     )

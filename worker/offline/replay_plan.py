@@ -160,12 +160,11 @@ def make_plan(
         if record_range is None:
             expired += sum(offset < logs[source].start for offset in chosen)
         chosen.discard_before(start)
-        bounds = chosen.bounds
-        if bounds is not None and bounds[0] < stop:
+        for offset in [offset for offset in chosen if offset >= stop]:
+            chosen.discard(offset)
+        if chosen:
             selected[source] = chosen
-            within[source] = (bounds[0], min(stop, bounds[1] + 1))
-            for offset in [offset for offset in chosen if offset >= stop]:
-                chosen.discard(offset)
+            within[source] = (min(chosen), max(chosen) + 1)
     return Plan(within, selected, expired)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.contract.errors import RecordRefused
-from worker.contract.manifest import is_digest
 from worker.contract.records import read_retry
+from worker.contract.store import stored_digests
 from worker.errors import SettingsError
 from worker.offline.adapters import store_of
 from worker.offline.records import (
@@ -53,22 +53,6 @@ MEANING: dict[Fault, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyRequest:
-    """Which input records are judged, and how.
-
-    ``records`` None means everything that the group has committed. ``adapters`` are prefixes of the
-    allowed adapters' digests; without any, the adapters in the store of ``model.adapter`` are
-    allowed, or without a store all. At most ``max_offenders`` of each fault are reported. ``topic``
-    is the input topic if there are several; each is verified separately.
-    """
-
-    records: RecordRange | None = None
-    adapters: tuple[str, ...] = ()
-    max_offenders: int = 10
-    topic: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Verification:
     """The verdict and its scope.
 
@@ -85,8 +69,20 @@ class Verification:
     verdict: Verdict
 
 
-def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
+def run_verify(
+    settings: Settings,
+    records: RecordRange | None = None,
+    *,
+    adapters: Sequence[str] = (),
+    max_offenders: int = 10,
+    topic: str | None = None,
+) -> Verification:
     """Compare the input with its results. Works while workers run. Raises WorkerStopped.
+
+    ``records`` None means everything that the group has committed. ``adapters`` are prefixes of the
+    allowed adapters' digests; without any, the adapters in the store of ``model.adapter`` are
+    allowed, or without a store all. At most ``max_offenders`` of each fault are reported. ``topic``
+    is the input topic if there are several; each is verified separately.
 
     Only offsets committed before anything else is read are judged: all their results are written
     by then. Those of a transaction committed a moment ago may not be visible yet, and the scanner
@@ -94,8 +90,8 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
     """
     config = kafka_config(settings.kafka)
     topics = config.topics
-    adapters = _allowed_adapters(settings, request.adapters)
-    topic = topics.one_input(request.topic)
+    allowed = tuple(adapters) or _stored_adapters(settings)
+    topic = topics.one_input(topic)
     compacted = is_compacted(config, topic)
     with TopicScanner(config) as scanner, ScanProgress() as progress:
         committed = scanner.committed(list(scanner.spans(topic)))
@@ -106,18 +102,18 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
         # After the results' ends, so that no result is for an offset beyond these.
         logs = scanner.spans(topic)
         _expect_a_commit(settings.kafka.group_id, topic, committed, logs)
-        wanted = wanted_offsets(scanner, request.records, logs)
+        wanted = wanted_offsets(scanner, records, logs)
         ranges = {
             source: (start, max(start, min(stop, committed.get(source, start))))
             for source, (start, stop) in wanted.items()
         }
         checker = Checker(
             _spans(ranges, logs),
-            adapters=adapters,
+            adapters=allowed,
             compacted=compacted,
             # Readers of at_least_once deduplicate by id.
             repeats_allowed=config.delivery == "at_least_once",
-            max_offenders=request.max_offenders,
+            max_offenders=max_offenders,
         )
         for record in progress.read(scanner, topic, ranges):
             if not has_no_result(record, settings.records.tombstones):
@@ -139,7 +135,7 @@ def run_verify(settings: Settings, request: VerifyRequest) -> Verification:
             if source in ranges
         },
         sum(stop - ranges[source][1] for source, (_, stop) in wanted.items()),
-        adapters,
+        allowed,
         checker.verdict(),
     )
 
@@ -195,13 +191,11 @@ def _take_result(
     )
 
 
-def _allowed_adapters(settings: Settings, given: tuple[str, ...]) -> tuple[str, ...] | None:
-    if given:
-        return given
+def _stored_adapters(settings: Settings) -> tuple[str, ...] | None:
     store = store_of(settings.model.adapter) if settings.model.adapter is not None else None
     if store is None:
         return None
-    return tuple(sorted(inner.name for inner in store.iterdir() if is_digest(inner.name)))
+    return tuple(stored_digests(store))
 
 
 def _expect_a_commit(

@@ -116,7 +116,6 @@ class Verdict:
     adapters: tuple[ResultsBy, ...]
     faults: Mapping[Fault, int]
     offenders: tuple[Offender, ...]
-    memory_bytes: int
     retries: int = 0
     waiting: int = 0
 
@@ -222,9 +221,6 @@ class Checker:
                 Offender("missing", _id(source, offset), None, "no result in any topic")
                 for offset in islice(missing, self._max_offenders - kept)
             ]
-        bitmaps = [*self._inputs.values(), *self._firsts.values(), *self._replays.values()]
-        bitmaps += self._late.values()
-        bitmaps += [*self._retries.values(), *self._retried.values(), *self._waiting.values()]
         return Verdict(
             inputs=sum(map(len, self._inputs.values())),
             results=self._by_topic.total(),
@@ -236,7 +232,6 @@ class Checker:
             adapters=tuple(ResultsBy(*by, count) for by, count in self._adapters.items()),
             faults={fault: faults[fault] for fault in FAULTS},
             offenders=tuple(offenders),
-            memory_bytes=sum(bitmap.memory_bytes for bitmap in bitmaps),
             retries=self._retry_count,
             waiting=waiting,
         )

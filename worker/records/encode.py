@@ -256,6 +256,7 @@ def restore(record: Record, now: datetime) -> Record:
         retry = read_retry(record.headers)
     except RecordRefused as error:
         return replace(record, damage=str(error))
+    # Held until then, it would hold up every record behind it in its partition.
     if retry.not_before_ms > (now.timestamp() + LONGEST_DELAY_S + _CLOCKS_S) * 1000:
         return replace(record, damage="it is due later than the longest delay allows")
     headers = _without_retry(record.headers)

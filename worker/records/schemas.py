@@ -10,19 +10,15 @@ decisions/2, as its CSV's cells), ``advice``, ``proposal`` and ``proposal-decisi
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
-import operator
 import sys
-import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
-from worker.contract.codec import Doc, Pattern, Range
+from worker.contract.codec import Doc
 from worker.contract.exchange import (
     ALLOWED,
     ANSWER_COLUMNS,
@@ -56,7 +52,7 @@ def json_schema(name: str) -> dict[str, Any]:
     if kind is Answer:
         schema = _cells_schema()
     else:
-        schema = TypeAdapter(_for_pydantic(kind)).json_schema(mode="serialization")
+        schema = TypeAdapter(kind).json_schema(mode="serialization")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:filing-clerk:{name}:{version}",
@@ -96,45 +92,6 @@ def _cells_schema() -> dict[str, Any]:
 def schema_text(name: str) -> str:
     """Return the text of a schema's file in the repository."""
     return json.dumps(json_schema(name), indent=2, ensure_ascii=False) + "\n"
-
-
-def _for_pydantic(kind: Any) -> Any:
-    """Return the type with the contract's annotations replaced by pydantic's."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _class_for_pydantic(kind)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Annotated:
-        marks = tuple(_field(mark) for mark in kind.__metadata__)
-        return Annotated[(_for_pydantic(arguments[0]), *marks)]
-    if origin in {types.UnionType, typing.Union}:
-        return functools.reduce(operator.or_, map(_for_pydantic, arguments))
-    if origin in {tuple, dict}:
-        return origin[tuple(map(_for_pydantic, arguments))]
-    return kind
-
-
-@functools.cache
-def _class_for_pydantic(kind: Any) -> Any:
-    # Cached, so that a schema has one definition of a class that occurs twice.
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return dataclasses.make_dataclass(
-        kind.__name__,
-        [
-            # A field with a default may be absent.
-            (field.name, _for_pydantic(hints[field.name]), dataclasses.field(default=field.default))
-            for field in dataclasses.fields(kind)
-        ],
-        namespace={"__doc__": kind.__doc__},
-    )
-
-
-def _field(mark: Any) -> Any:
-    if isinstance(mark, Doc):
-        return Field(description=mark.text)
-    if isinstance(mark, Pattern):
-        return Field(pattern=mark.regex)
-    assert isinstance(mark, Range)
-    return Field(ge=mark.least, le=mark.most)
 
 
 def main(arguments: list[str]) -> int:

@@ -68,12 +68,7 @@ class KafkaStream:
     def subscribe(self, listener: AssignmentListener) -> None:
         """Start the producer, then join the group. Raises StreamFailed."""
         # In this order: a member that cannot publish would only hold partitions.
-        try:
-            self._publisher.ready(self._config.start_timeout_s)
-        except PublishAborted as error:
-            raise StreamFailed(
-                f"the producer could not start within {self._config.start_timeout_s:g} s: {error}"
-            ) from error
+        self._publisher.start()
         self._listener = listener
         self._client.subscribe(
             list(self._topics.subscribed),
@@ -91,6 +86,8 @@ class KafkaStream:
         stop_after: Callable[[Record], bool] | None = None,
     ) -> Sequence[Record]:
         """Serve both clients and return the records that have arrived. Raises StreamFailed."""
+        # Also while nothing is published: the producer asks for a new token, and reports errors, in
+        # callbacks that run within such calls.
         self._publisher.serve()
         records: list[Record] = []
         size_bytes = 0
@@ -175,7 +172,7 @@ class KafkaStream:
 
     def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """End the transaction or commit in doubt, then read the committed offsets."""
-        self._publisher.resolve(self._config.publish_timeout_s)
+        self._publisher.resolve()
         committed = [
             NextOffset(to_source(partition), partition.offset)
             for partition in self._ask_committed(partitions)

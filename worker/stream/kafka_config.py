@@ -151,6 +151,8 @@ def _consumer(
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",
         "auto.offset.reset": "earliest",
+        # Partitions that a rebalance does not move are not revoked, so their records in the engine
+        # are not labelled a second time.
         "partition.assignment.strategy": "cooperative-sticky",
         # For the lag; 0 would turn the statistics off.
         "statistics.interval.ms": 5000,

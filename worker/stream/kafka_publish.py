@@ -78,17 +78,24 @@ class KafkaPublisher:
         self._producer = KafkaProducer(config)
         self._failed: list[tuple[int, KafkaError]] = []
 
-    def ready(self, timeout_s: float) -> None:
-        """Start the producer. Raises PublishAborted (not within the time) or StreamFailed."""
-        self._producer.ready(timeout_s)
+    def start(self) -> None:
+        """Start the producer, which ends a transaction that its predecessor left open. Raises
+        StreamFailed."""
+        timeout_s = self._config.start_timeout_s
+        try:
+            self._producer.ready(timeout_s)
+        except PublishAborted as error:
+            raise StreamFailed(
+                f"the producer could not start within {timeout_s:g} s: {error}"
+            ) from error
 
-    def resolve(self, timeout_s: float) -> None:
-        """Resolve the outcome of the last publish. Raises like ``ready``.
+    def resolve(self) -> None:
+        """Resolve the outcome of the last publish. Raises PublishAborted, StreamFailed.
 
         A new producer ends the open transaction. Without transactions, the offsets of written
         records are committed again.
         """
-        self._producer.ready(timeout_s)
+        self._producer.ready(self._config.publish_timeout_s)
         if not self._producer.transactional:
             try:
                 self._consumer.commit_again()

@@ -24,7 +24,29 @@ class AssignmentListener(Protocol):
         ...
 
 
-class Stream(Protocol):
+class Sink(Protocol):
+    """Publishes results together with offsets. A replay needs no more than this."""
+
+    def publish(self, batch: Batch) -> None:
+        """Publish outputs and next offsets: both, or neither. Blocks, for a bounded time.
+
+        Without outputs, commit the offsets with their notes; an offset may be committed twice.
+
+        Raises PublishAborted (nothing was published; may be retried) and its two special cases,
+        OutputRefused and OutcomeUnknown, or StreamFailed (this worker must stop).
+        """
+        ...
+
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
+        """After OutcomeUnknown: return the committed offsets of ``partitions``.
+
+        The commit in doubt is resolved when this returns. Partitions without a committed offset are
+        left out. Raises PublishAborted (unknown so far) or StreamFailed.
+        """
+        ...
+
+
+class Stream(Sink, Protocol):
     """Source and sink in one, because results and offsets are published together."""
 
     def subscribe(self, listener: AssignmentListener) -> None:
@@ -58,24 +80,6 @@ class Stream(Protocol):
 
     def seek(self, source: TopicPartition, offset: int) -> None:
         """Deliver a partition's records from ``offset`` on, which is committed and lies ahead."""
-        ...
-
-    def publish(self, batch: Batch) -> None:
-        """Publish outputs and next offsets: both, or neither. Blocks, for a bounded time.
-
-        Without outputs, commit the offsets with their notes; an offset may be committed twice.
-
-        Raises PublishAborted (nothing was published; may be retried) and its two special cases,
-        OutputRefused and OutcomeUnknown, or StreamFailed (this worker must stop).
-        """
-        ...
-
-    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
-        """After OutcomeUnknown: return the committed offsets of ``partitions``.
-
-        The commit in doubt is resolved when this returns. Partitions without a committed offset are
-        left out. Raises PublishAborted (unknown so far) or StreamFailed.
-        """
         ...
 
     def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:

@@ -32,7 +32,7 @@ def test_a_missing_right_is_named(desk: Desk, right: str, described: bool) -> No
     assert error.startswith("error: ")
     assert "'scram-clerk' may not " in error
     assert MISSING[right].format(**desk.topics, group=desk.group) in error
-    assert desk.kafka.broker.address_of("SASL") in error
+    assert desk.kafka.address_of("SASL") in error
     assert seconds < FAILS_WITHIN_S
 
 

@@ -26,7 +26,7 @@ def test_a_worker_labels_with_each_login(desk: Desk, way: str, delivery: str) ->
 
 
 def wrong(kafka: SecureBroker) -> dict[str, Refused]:
-    at, good = kafka.broker.address_of, ways(kafka)
+    at, good = kafka.address_of, ways(kafka)
     plain, scram, tls = good["plain"], good["scram"], good["tls"]
     return {
         "a wrong password (PLAIN)": Refused(

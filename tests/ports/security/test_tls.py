@@ -34,7 +34,7 @@ def test_the_documented_settings_were_the_tested_ones(kafka: SecureBroker) -> No
 
 
 def wrong(kafka: SecureBroker) -> dict[str, Refused]:
-    at, good = kafka.broker.address_of, ways(kafka)
+    at, good = kafka.address_of, ways(kafka)
     mutual, tls = good["mutual tls"], good["tls"]
     expired = {
         **mutual,

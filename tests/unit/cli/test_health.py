@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.cli.main import ask
+from worker.cli.adapters import ask
 from worker.observe.server import HttpServer, Page
 
 
@@ -25,32 +25,32 @@ def server() -> Iterator[HttpServer]:
 
 
 def test_a_healthy_worker_is_0(server: HttpServer, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask(f"{server.url}/readyz", 5) == 0
+    assert ask(f"{server.url}/readyz") == 0
     assert capsys.readouterr().out == f"{server.url}/readyz: ok\n"
 
 
 def test_an_unhealthy_worker_is_1_and_says_why(
     server: HttpServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask(f"{server.url}/livez", 5) == 1
+    assert ask(f"{server.url}/livez") == 1
     assert capsys.readouterr().err == f"{server.url}/livez: engine: gone; no poll\n"
 
 
 def test_another_server_is_not_taken_for_a_worker(server: HttpServer) -> None:
-    assert ask(f"{server.url}/nothing", 5) == 1
-    assert ask(f"{server.url}/odd", 5) == 0
+    assert ask(f"{server.url}/nothing") == 1
+    assert ask(f"{server.url}/odd") == 0
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/readyz", "readyz", "http:///readyz"])
 def test_a_malformed_url_is_2(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ask(url, 5) == 2
+    assert ask(url) == 2
     assert "write http://HOST:PORT/PATH" in capsys.readouterr().err
 
 
 def test_no_proxy_is_used(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many containers have one in their environment."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert ask(f"{server.url}/readyz", 5) == 0
+    assert ask(f"{server.url}/readyz") == 0
 
 
 def test_the_command_loads_nothing_heavy(server: HttpServer) -> None:

@@ -15,16 +15,9 @@ from typer.testing import CliRunner
 from tests.support.logging_state import logging_restored
 from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app, main
+from worker.common.errors import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED
 from worker.common.logs import configure_logging
-from worker.errors import (
-    EXIT_ADAPTER,
-    EXIT_INTERRUPTED,
-    EXIT_SETTINGS,
-    EXIT_STREAM,
-    EXIT_UNEXPECTED,
-    SettingsError,
-    StreamFailed,
-)
+from worker.errors import EXIT_ADAPTER, EXIT_STREAM, SettingsError, StreamFailed
 
 
 class Terminal(io.StringIO):

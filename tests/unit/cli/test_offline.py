@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
 from worker.cli.main import app
+from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED
 from worker.contract.store import CURRENT_NAME
-from worker.errors import EXIT_SETTINGS, EXIT_STREAM, EXIT_UNEXPECTED, SettingsError, StreamFailed
+from worker.errors import EXIT_STREAM, SettingsError, StreamFailed
 from worker.records.encode import RetryPolicy
 from worker.records.types import Outgoing, Postponed, Record, Rejected
 

@@ -8,10 +8,10 @@ import pytest
 from tests.support.rig import toy_record
 from tests.support.toy_adapter import encode_plain, scores, small_manifest
 from worker.contract import Thresholds
+from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
 from worker.engine.port import ChoiceAnswer, CodeScores
-from worker.errors import MessageRejected
 
 
 def labeller(thresholds: Thresholds | None = None) -> Labeller:

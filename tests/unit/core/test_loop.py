@@ -14,10 +14,11 @@ from tests.support.rig import (
     started,
 )
 from tests.support.toy_adapter import one_golden, toy_manifest, toy_serving_adapter, toy_spec
+from worker.contract.errors import MessageRejected
 from worker.core.arms import CANARY, AdapterRouter, Arm, TrafficSplit
 from worker.core.labeller import Labeller, Prepared
 from worker.core.pipeline import ADMISSION_S
-from worker.errors import EngineDied, MessageRejected, StreamFailed
+from worker.errors import EngineDied, StreamFailed
 from worker.records.types import Record
 
 # Ordering.

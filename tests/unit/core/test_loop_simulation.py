@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support.rig import Rig, SinkRecord, isolation, make_bounds, make_loop_policy
 from tests.support.worlds import World
-from worker.errors import MessageRejected, OutcomeUnknown, PublishAborted, RecordTooLarge
+from worker.contract.errors import MessageRejected
+from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
 
 PARTITIONS = 3
 partitions = st.integers(0, PARTITIONS - 1)

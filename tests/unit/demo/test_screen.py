@@ -42,10 +42,10 @@ def seen(label: str | None, kind: str = "output", at: float = 0.0, reason: str =
 def test_each_label_is_a_line_with_its_correctness() -> None:
     screen = make_screen()
     long = "where is\nmy   parcel " + "x" * 100
-    screen.landed(seen("billing"), Sample("1", "my invoice", "billing"), 0.1)
-    screen.landed(seen("billing"), Sample("2", long, "delivery [urgent]"), 0.1)
-    screen.landed(seen("billing", "review"), Sample("3", "[/b] blah", None), 0.1)
-    screen.landed(seen("delivery [urgent]"), None, 0.1)
+    screen.landed(seen("billing"), Sample("1", "my invoice", "billing"))
+    screen.landed(seen("billing"), Sample("2", long, "delivery [urgent]"))
+    screen.landed(seen("billing", "review"), Sample("3", "[/b] blah", None))
+    screen.landed(seen("delivery [urgent]"), None)
     right, wrong, strange, own = shown(screen)
     assert right == "  ✓ billing            91%  my invoice"
     assert wrong.startswith("  ✗ billing            91%  where is my parcel xxx")
@@ -58,10 +58,10 @@ def test_the_summary_counts_what_was_shown() -> None:
     screen = make_screen()
     for number in range(4):
         label = "billing" if number else "delivery [urgent]"
-        screen.landed(seen(label), Sample("1", "my invoice", "billing"), 0.1)
-    screen.landed(seen("billing", "review"), Sample("2", "blah", None), 0.1)
-    screen.landed(seen("billing"), Sample("3", "blah", None), 0.1)
-    screen.landed(seen("weather"), None, 0.1)
+        screen.landed(seen(label), Sample("1", "my invoice", "billing"))
+    screen.landed(seen("billing", "review"), Sample("2", "blah", None))
+    screen.landed(seen("billing"), Sample("3", "blah", None))
+    screen.landed(seen("weather"), None)
     before = len(shown(screen))
     screen.summary(burst=100, burst_s=4.0, live_s=[0.010, 0.020, 0.030])
     printed = "\n".join(line.rstrip() for line in shown(screen)[before:])

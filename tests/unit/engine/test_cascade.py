@@ -15,6 +15,7 @@ from tests.support.follower import ToyFiles
 from tests.support.rig import Clock
 from tests.support.toy_adapter import CASCADE, ENCODERS, LARGE, SMALL, large, small
 from worker.contract import Manifest, write_manifest
+from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat, SupportMessage
 from worker.core.labeller import Labeller, Prepared
 from worker.engine.cascade import CascadeEngine, OpenStage
@@ -22,7 +23,7 @@ from worker.engine.fake import FakeEngine
 from worker.engine.open import load_cascade
 from worker.engine.pacing import UNBOUNDED, AdmissionPolicy
 from worker.engine.port import Answer, Engine, StageDecisions
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 from worker.records.types import Timing
 
 WATCHED = AdmissionPolicy(max_in_engine=256, deadline_s=30.0)

@@ -25,9 +25,10 @@ from worker.contract import (
     read_manifest,
     write_manifest,
 )
+from worker.contract.errors import MessageRejected
 from worker.engine.onnx_engine import OnnxEngine, OnnxLoader
 from worker.engine.port import HeadLogits
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 
 TIMEOUT_S = 30
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.toy_adapter import toy_manifest
+from worker.contract.errors import MessageRejected
 from worker.engine.port import CodeScores
 from worker.engine.vllm_engine import destroy_context, read_answer, warm_up_rounds
-from worker.errors import EngineDied, MessageRejected
+from worker.errors import EngineDied
 
 
 def test_every_prompt_is_one_that_the_engine_may_get() -> None:

@@ -19,9 +19,9 @@ from tests.support.follower import WIDE, AdapterStore, FakeLoader, Follower
 from tests.support.rig import Rig, make_judge_policy
 from tests.support.toy_adapter import ONE, THREE, TWO, answer_with, stamps, toy_manifest
 from worker.contract import Manifest
+from worker.contract.errors import MessageRejected
 from worker.contract.store import CanaryPointer, remove_canary, write_canary
 from worker.core.events import Published
-from worker.errors import MessageRejected
 from worker.lifecycle.canary_judge import BLOCK, ArmComparison, CanaryJudge, Evidence
 
 pytestmark = pytest.mark.slow

@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.support.follower import AdapterStore, Follower
 from tests.support.rig import Rig, make_bounds, make_loop_policy
 from tests.support.toy_adapter import make_manifest
+from worker.contract.errors import MessageRejected
 from worker.contract.store import remove_canary
 from worker.core.arms import CANARY
-from worker.errors import EngineDied, MessageRejected, OutcomeUnknown, PublishAborted
+from worker.errors import EngineDied, OutcomeUnknown, PublishAborted
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +27,6 @@ from tests.support.toy_adapter import (
 from tests.unit.observe.conftest import Scrape, finished, label, rejected
 from worker.contract import Calibration, Manifest
 from worker.core.events import Published
-from worker.observe import drift
 from worker.observe.drift import (
     TOLERATED_PSI,
     DriftBaseline,
@@ -56,7 +54,7 @@ class Watched(DriftListener):
 
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.main = manifest or small_manifest()
-        super().__init__(lambda: self.main, POLICY, in_background=lambda work: work())
+        super().__init__(lambda: self.main, POLICY)
 
 
 @pytest.fixture
@@ -182,32 +180,14 @@ def test_no_text_of_a_message_is_shown(listener: Watched) -> None:
         assert secret not in said
 
 
-def test_the_loop_does_not_wait_for_a_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Computing one takes most of a second."""
-    mains = [small_manifest(), replace(small_manifest(), name="next")]
-    main, threads, release = [mains[0]], list[str](), threading.Event()
-
-    def slow(manifest: Manifest, policy: DriftPolicy) -> Any:
-        threads.append(threading.current_thread().name)
-        if len(threads) > 1:
-            assert release.wait(10)
-        return make_baseline(manifest, policy)
-
-    monkeypatch.setattr(drift, "make_baseline", slow)
-    listener = DriftListener(lambda: main[0], POLICY)
-    assert threads == [threading.current_thread().name], "the first before anything is served"
-    main[0] = mains[1]
-    for _ in range(3):
-        listener(Published([], 0.1))
-    assert listener.info()["adapter_digest"] == mains[0].digest
-    assert threads[1:] in ([], ["drift-baseline"])
-    release.set()
-    end = time.monotonic() + 10
-    while listener.info()["adapter_digest"] != mains[1].digest:
-        assert time.monotonic() < end
-        listener(Published([], 0.1))
-    assert threads[1:] == ["drift-baseline"]
-    assert listener.info()["messages"] == 0
+def test_a_baseline_holds_up_the_loop_for_no_longer_than_a_batch() -> None:
+    """It is computed between two records when an adapter begins to serve, also one that was
+    validated on many messages."""
+    calibration = replace(small_manifest().calibration, examples=20_000)
+    manifest = replace(small_manifest(), calibration=calibration)
+    began = time.process_time()
+    assert make_baseline(manifest, DriftPolicy()) is not None
+    assert time.process_time() - began < 0.1
 
 
 def test_messages_that_fit_no_output_of_a_head_are_drift() -> None:

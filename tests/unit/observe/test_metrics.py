@@ -17,11 +17,11 @@ from tests.support.toy_adapter import (
     toy_serving_adapter,
 )
 from tests.unit.observe.conftest import Scrape, finished, label
+from worker.contract.errors import MessageRejected
 from worker.core.arms import CANARY, Arm
 from worker.core.events import Published
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
-from worker.errors import MessageRejected
 from worker.observe.metrics import METRICS, REASONS, Metric, MetricLabel
 from worker.observe.observer import Observer
 from worker.observe.page import metrics_page

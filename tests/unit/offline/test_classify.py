@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any
 
 import openpyxl
 import pytest
@@ -23,6 +22,7 @@ from tests.support.toy_adapter import (
     toy_manifest,
     toy_spec,
 )
+from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat, SupportMessage, read_output
 from worker.contract.records.identity import to_json
 from worker.contract.scoring import Decision
@@ -31,9 +31,9 @@ from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import EngineDied, MessageRejected, SettingsError
+from worker.errors import EngineDied, SettingsError
 from worker.offline import classify
-from worker.offline.classify import ClassifyRequest, label_in_order, run_classify
+from worker.offline.classify import label_in_order, run_classify
 from worker.offline.message_files import MessageFile, Row, file_row, read_rows
 from worker.records.encode import OutputEncoder
 from worker.records.types import Classified, Rejected, Timing
@@ -211,8 +211,14 @@ def as_parquet(path: Path) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def run_on(path: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
-    run_classify(Settings(), ClassifyRequest(None, str(path), **changes))
+def run_on(
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    field: str | None = None,
+    as_json: bool = False,
+) -> str:
+    run_classify(Settings(), MessageFile(str(path), field=field), as_json=as_json)
     return capsys.readouterr().out
 
 
@@ -248,7 +254,7 @@ def test_the_columns_of_csv_are_the_fields_of_json_and_json_is_the_output_record
     assert json.loads(lines[1])["reason"] == "empty_message"
     out = run_on(tmp_path / "in.csv", capsys, field="body").removeprefix("\ufeff")
     [row, _] = csv.DictReader(io.StringIO(out))
-    fields = classify._flatten(json.loads(lines[0]))
+    fields = classify._cells(json.loads(lines[0]))
     assert set(fields) <= set(row)
     same = set(fields) - {"labelled_at", "latency.engine_s"}
     assert {name: row[name] for name in same} == {name: fields[name] for name in same}
@@ -259,9 +265,9 @@ def test_a_table_without_the_column_or_with_broken_rows_is_one_error(tmp_path: P
     path = tmp_path / "in.csv"
     path.write_text("id,body\n1,a\n2,b,c\n3,d,e\n4,f\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"no column 'message', only id, body: .* --field"):
-        run_classify(Settings(), ClassifyRequest(None, str(path)))
+        run_classify(Settings(), MessageFile(str(path)))
     with pytest.raises(SettingsError, match=r"in.csv: 2 rows with another number of cells.* 3, 4"):
-        run_classify(Settings(), ClassifyRequest(None, str(path), field="body"))
+        run_classify(Settings(), MessageFile(str(path), field="body"))
 
 
 @pytest.mark.usefixtures("opened")

@@ -16,10 +16,11 @@ from scipy.stats import binomtest
 
 from tests.support.toy_adapter import ENCODERS, decode, scores, small_manifest
 from worker.contract import write_manifest
+from worker.contract.errors import MessageRejected
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import MessageRejected, SettingsError
+from worker.errors import SettingsError
 from worker.offline.compare import (
     CompareRequest,
     CompareResult,

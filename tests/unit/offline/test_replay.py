@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
@@ -27,13 +26,12 @@ from tests.support.toy_adapter import (
     small_manifest,
     toy_serving_adapter,
 )
+from worker.contract.errors import MessageRejected
 from worker.contract.records import Replay, read_dead_letter, read_output, read_replay
-from worker.core.labeller import ServingAdapter
 from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import (
-    MessageRejected,
     OutcomeUnknown,
     OutputRefused,
     PublishAborted,
@@ -41,31 +39,16 @@ from worker.errors import (
     SettingsError,
     StreamFailed,
 )
-from worker.offline.classify import Result, label_in_order
+from worker.offline.classify import label_in_order
 from worker.offline.message_files import record_row
 from worker.offline.records import ReadResult, ScanProgress, read_result
-from worker.offline.replay import (
-    ReplayPublisher,
-    ReplayRequest,
-    ReplayResult,
-    encode_results,
-    make_smaller,
-    publish_results,
-    run_replay,
-)
+from worker.offline.replay import ReplayRequest, ReplayResult, ReplayWriter, run_replay
 from worker.offline.replay_plan import Criteria
 from worker.policies import kafka_config
-from worker.records.types import (
-    Batch,
-    Classified,
-    NextOffset,
-    Outgoing,
-    Record,
-    Rejected,
-    TopicPartition,
-)
+from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.settings import KafkaSettings, LoopSettings, RecordSettings, Settings
 from worker.stream.kafka_scan import TopicScanner
+from worker.stream.port import Sink
 from worker.stream.topics import RecordRange, Topics
 
 pytestmark = pytest.mark.slow
@@ -121,7 +104,7 @@ def settings(world: tuple[KafkaWorld, list[Record]]) -> Settings:
 
 
 def request(criteria: Criteria = DEAD, **changes: Any) -> ReplayRequest:
-    given = ReplayRequest(BUG, criteria, None, "current", {}, execute=True)
+    given = ReplayRequest(BUG, criteria, None, "current", execute=True)
     return replace(given, **changes)
 
 
@@ -238,23 +221,6 @@ def test_a_replay_is_marked_by_when_it_was_begun(settings: Settings) -> None:
     assert marks == {BUG.at}
 
 
-def test_results_may_go_to_another_topic(
-    broker: MockKafka, world: tuple[KafkaWorld, list[Record]], settings: Settings
-) -> None:
-    made, _ = world
-    to = {"output_topic": f"{made.run}.aside", "dead_letter_topic": f"{made.run}.aside.dead"}
-    before = len(read(settings, made.topics["out"]))
-    with pytest.raises(StreamFailed, match=f"do not exist at .*: {made.run}.aside, "):
-        run_replay(settings, request(to=to), unopened)
-    for topic in to.values():
-        broker.create_topic(topic)
-    with capture_logs():
-        done = run_replay(settings, request(to=to), opener)
-    assert (done.labelled, done.dead) == (3, 1)
-    assert len(read(settings, to["output_topic"])) == 3
-    assert len(read(settings, made.topics["out"])) == before
-
-
 REPLAY = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
 TOPICS = Topics(("in",), "out", "review", "dead")
 
@@ -266,65 +232,13 @@ def respond(prompt: Sequence[int]) -> Answer | Exception:
     return scores("delivery", 0.3 if "doubt" in text else 0.9)
 
 
-def labelled(adapter: ServingAdapter, records: Sequence[Record]) -> list[Result]:
-    rows = [record_row(record, adapter.labeller.layout) for record in records]
-    results = label_in_order(adapter.labeller, adapter.engine, rows, silence_s=5)
-    return [outcome for _, outcome in results]
-
-
-def test_outcomes_are_the_workers_and_carry_the_replay() -> None:
-    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
-    records = [
-        toy_record(value, offset=offset)
-        for offset, value in enumerate((b"where is it", b"doubt", b"refuse", b"", None))
-    ]
-    outcomes = labelled(adapter, records)
-    results = encode_results(adapter, TOPICS, REPLAY, records, outcomes)
-    assert [result.topic for result in results] == ["out", "review", "dead", "dead", "dead"]
-    for record, result in zip(records, results, strict=True):
-        assert result.key == record.key
-        if result.topic == "dead":
-            assert read_dead_letter(result.headers).id == record.id
-            assert read_replay(result.headers) == REPLAY
-        else:
-            assert read_output(result.value).id == record.id
-            assert json.loads(result.value or b"")["replay"]["id"] == "bug-17"
-    refused = outcomes[2]
-    assert isinstance(refused, Rejected)
-    assert (refused.reason, refused.attempts) == ("engine_rejected", 2)
-    assert isinstance(outcomes[0], Classified)
-
-
-def test_what_is_too_large_becomes_smaller_and_keeps_the_mark() -> None:
-    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
-    record = toy_record(b"hi")
-    outcomes = labelled(adapter, [record])
-    (result,) = encode_results(adapter, TOPICS, REPLAY, [record], outcomes)
-    letter = make_smaller(adapter, REPLAY, record, result, "output_too_large", "too large")
-    bare = make_smaller(adapter, REPLAY, record, letter, "output_too_large", "too large")
-    assert (letter.topic, letter.value, bare.value) == ("dead", b"hi", None)
-    for outgoing in (letter, bare):
-        assert read_dead_letter(outgoing.headers).reason == "output_too_large"
-        assert read_replay(outgoing.headers) == REPLAY
-    with pytest.raises(StreamFailed, match="even without its payload"):
-        make_smaller(adapter, REPLAY, record, bare, "output_too_large", "too large")
-
-
-SOURCE = TopicPartition("in", 0)
-NEXT = [NextOffset(SOURCE, 10)]
-OUTPUT = Outgoing("out", None, b"large")
-
-
 class Scripted:
-    """A publisher that fails by a script: each failure says whether the batch was published."""
+    """A sink that fails by a script: each failure says whether the batch was published."""
 
     def __init__(self, *script: tuple[Exception, bool]) -> None:
         self.script = list(script)
         self.published: list[Batch] = []
         self.offsets: dict[TopicPartition, int] = {}
-
-    def ready(self, timeout_s: float) -> None:
-        """Always is."""
 
     def publish(self, batch: Batch) -> None:
         """Do as the script says."""
@@ -335,25 +249,64 @@ class Scripted:
         if error is not None:
             raise error
 
-    def committed(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+    def resolve_unknown_commit(self, partitions: Sequence[TopicPartition]) -> Sequence[NextOffset]:
         """Where the group is."""
-        return {source: self.offsets[source] for source in partitions if source in self.offsets}
+        return [NextOffset(at, self.offsets[at]) for at in partitions if at in self.offsets]
 
 
-def replaying(scripted: Scripted) -> ReplayPublisher:
-    return ReplayPublisher(
-        scripted,  # type: ignore[arg-type]
-        scripted.committed,
-        attempts=3,
-        backoff_s=0.0,
-        timeout_s=1.0,
-    )
+@pytest.fixture
+def write(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ReplayWriter]:
+    """Label records and write them to a sink, without waiting between two attempts."""
+    adapter = toy_serving_adapter(FakeEngine(respond, service_s=0.0))
+
+    def labelled_and_written(sink: Sink, *records: Record) -> ReplayWriter:
+        rows = [record_row(record, adapter.labeller.layout) for record in records]
+        results = list(label_in_order(adapter.labeller, adapter.engine, rows, silence_s=5))
+        with monkeypatch.context() as patched:
+            patched.setattr("worker.offline.replay.time.sleep", lambda _: None)
+            writer = ReplayWriter(Settings(), sink, TOPICS, REPLAY)
+            writer.write(adapter, [(row.record, outcome) for row, outcome in results])
+        return writer
+
+    return labelled_and_written
 
 
-def publish(scripted: Scripted) -> None:
-    publisher = replaying(scripted)
-    publisher.start()
-    publisher.publish([OUTPUT], NEXT, lambda _, outgoing, __: Outgoing("dead", None, b"small"))
+def written(sink: Scripted) -> list[Outgoing]:
+    return [output for batch in sink.published for output in batch.outputs]
+
+
+def test_outcomes_are_the_workers_and_carry_the_replay(write: Callable[..., ReplayWriter]) -> None:
+    records = [
+        toy_record(value, offset=offset)
+        for offset, value in enumerate((b"where is it", b"doubt", b"refuse", b"", None))
+    ]
+    sink = Scripted()
+    writer = write(sink, *records)
+    results = written(sink)
+    assert [result.topic for result in results] == ["out", "review", "dead", "dead", "dead"]
+    assert (writer.labelled, writer.dead) == (2, 3)
+    for record, result in zip(records, results, strict=True):
+        assert result.key == record.key
+        if result.topic == "dead":
+            assert read_dead_letter(result.headers).id == record.id
+            assert read_replay(result.headers) == REPLAY
+        else:
+            assert read_output(result.value).id == record.id
+            assert json.loads(result.value or b"")["replay"]["id"] == "bug-17"
+    refused = read_dead_letter(results[2].headers)
+    assert (refused.reason, refused.attempts) == ("engine_rejected", 2)
+
+
+def test_what_is_too_large_becomes_smaller_and_keeps_the_mark(
+    write: Callable[..., ReplayWriter],
+) -> None:
+    for failures, value in ((1, b"hi"), (2, None)):
+        sink = Scripted(*[(RecordTooLarge([0]), False)] * failures)
+        write(sink, toy_record(b"hi"))
+        (letter,) = written(sink)
+        assert (letter.topic, letter.value) == ("dead", value)
+        assert read_dead_letter(letter.headers).reason == "output_too_large"
+        assert read_replay(letter.headers) == REPLAY
 
 
 @pytest.mark.parametrize(
@@ -366,56 +319,48 @@ def publish(scripted: Scripted) -> None:
         ((OutcomeUnknown("?"), False), (PublishAborted("no"), False)),
     ],
 )
-def test_a_batch_is_published_once(script: tuple[tuple[Exception, bool], ...]) -> None:
+def test_a_batch_is_published_once(
+    script: tuple[tuple[Exception, bool], ...], write: Callable[..., ReplayWriter]
+) -> None:
     """Also if a commit is not answered, whether it happened or not."""
-    scripted = Scripted(*script)
-    publish(scripted)
-    assert [batch.outputs for batch in scripted.published] == [[OUTPUT]]
-
-
-def test_what_is_too_large_is_replaced() -> None:
-    scripted = Scripted((RecordTooLarge([0]), False))
-    publish(scripted)
-    assert [outgoing.value for outgoing in scripted.published[0].outputs] == [b"small"]
+    sink = Scripted(*script)
+    write(sink, toy_record(b"hi"))
+    assert [output.topic for output in written(sink)] == ["out"]
 
 
 class Picky(Scripted):
-    """A publisher that refuses batches with one of these labels, without naming the record."""
+    """A sink that refuses batches with one of these labels, without naming the record."""
 
     def __init__(self, *refused: int) -> None:
         super().__init__()
-        self.refused = {str(offset).encode() for offset in refused}
+        self.refused = {toy_record(offset=offset).id for offset in refused}
 
     def publish(self, batch: Batch) -> None:
         """Refuse it, or take it."""
-        if any(each.topic == "out" and each.value in self.refused for each in batch.outputs):
+        labels = [read_output(each.value).id for each in batch.outputs if each.topic == "out"]
+        if self.refused.intersection(labels):
             raise OutputRefused("INVALID_RECORD: no key")
         super().publish(batch)
 
 
 @pytest.mark.parametrize("refused", [(), (0,), (19,), (3, 4, 11), tuple(range(20))])
 def test_a_record_that_the_broker_refuses_is_a_dead_letter_and_the_rest_is_published(
-    refused: tuple[int, ...],
+    refused: tuple[int, ...], write: Callable[..., ReplayWriter]
 ) -> None:
     """Otherwise the same batch would fail each time the replay is resumed."""
-    picky = Picky(*refused)
-    records = [toy_record(offset=offset) for offset in range(20)]
-    results = {
-        (record.source, record.offset): Outgoing("out", None, str(record.offset).encode())
-        for record in records
-    }
-    replay = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
-    publish_results(replaying(picky), toy_serving_adapter(), replay, records, results)
-    written = [output for batch in picky.published for output in batch.outputs]
-    dead = [read_dead_letter(each.headers) for each in written if each.topic == "dead"]
-    assert len(written) == 20
+    sink = Picky(*refused)
+    records = [toy_record(b"hi", offset=offset) for offset in range(20)]
+    writer = write(sink, *records)
+    dead = [read_dead_letter(each.headers) for each in written(sink) if each.topic == "dead"]
+    assert len(written(sink)) == 20
     assert [letter.offset for letter in dead] == list(refused)
     assert {letter.reason for letter in dead} <= {"output_refused"}
-    assert picky.offsets == {records[0].source: 20}
+    assert (writer.labelled, writer.dead) == (20 - len(refused), len(refused))
+    assert sink.offsets == {records[0].source: 20}
 
 
-def test_it_gives_up_after_so_many_attempts() -> None:
-    scripted = Scripted(*[(PublishAborted("no"), False)] * 3)
+def test_it_gives_up_after_so_many_attempts(write: Callable[..., ReplayWriter]) -> None:
+    sink = Scripted(*[(PublishAborted("no"), False)] * 10)
     with pytest.raises(StreamFailed, match="run the same command again"):
-        publish(scripted)
-    assert scripted.published == []
+        write(sink, toy_record(b"hi"))
+    assert sink.published == []

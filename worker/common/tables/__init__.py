@@ -19,18 +19,6 @@ from worker.common.tables.table import Format, Found, Problem, Table, TableError
 from worker.common.tables.text import open_csv, open_jsonl
 from worker.common.tables.workbook import Limits, open_workbook
 
-__all__ = [
-    "SUFFIXES",
-    "Found",
-    "Limits",
-    "Problem",
-    "Table",
-    "TableError",
-    "format_of",
-    "read_table",
-]
-
-
 SUFFIXES: Mapping[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",

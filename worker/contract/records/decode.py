@@ -7,9 +7,9 @@ settings, the chart's schema and the tests of every decoder follow from these.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from worker.contract.errors import MessageRejected
 from worker.contract.html_text import html_to_text
@@ -48,6 +48,7 @@ def decode_text(value: bytes, layout: InputFormat) -> SupportMessage:  # noqa: A
 def utf8(value: bytes) -> str:
     """Return the text of a value, without a byte order mark. Raises MessageRejected."""
     try:
+        # Not the codec utf-8-sig: it is written in Python, and this runs for every record.
         return value.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise MessageRejected(
@@ -140,16 +141,12 @@ def _any_of(paths: Sequence[str]) -> str:
     return f"field of {list(paths)}"
 
 
-class Decoder(Protocol):
-    """Reads the values of one input format."""
+Decoder = Callable[[bytes, InputFormat], SupportMessage]
+"""Finds the message in a value of one input format.
 
-    def __call__(self, value: bytes, layout: InputFormat) -> SupportMessage:
-        """Find the message in a record's value.
-
-        Returns a message that is not blank or raises MessageRejected, whatever the bytes: a
-        producer must not be able to stop a worker. The error's detail quotes nothing of the value.
-        """
-
+Returns a message that is not blank or raises MessageRejected, whatever the bytes: a producer must
+not be able to stop a worker. The error's detail quotes nothing of the value.
+"""
 
 DECODERS: Mapping[FormatName, Decoder] = {"json": decode_json, "text": decode_text}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,11 +65,7 @@ class DeadLetter:
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """Return the headers that are added to those of the record."""
-        values = {name: getattr(self, field) for field, name in _LETTER_NAMES.items()}
-        texts = {name: "" if value is None else str(value) for name, value in values.items()}
-        if self.cluster:
-            texts[_LETTER_CLUSTER] = self.cluster
-        return tuple((name, text.encode()) for name, text in texts.items())
+        return _to_headers(self, _LETTER_NAMES, _LETTER_CLUSTER)
 
 
 def read_dead_letter(headers: Sequence[tuple[str, bytes | None]]) -> DeadLetter:
@@ -186,17 +182,23 @@ class Retry:
 
     def headers(self) -> tuple[tuple[str, bytes], ...]:
         """Return the headers that are added to those of the input record."""
-        added = tuple((name, self._text(field).encode()) for field, name in _RETRY_NAMES.items())
-        return (*added, (_RETRY_CLUSTER, self.cluster.encode())) if self.cluster else added
+        return _to_headers(self, _RETRY_NAMES, _RETRY_CLUSTER)
 
     def history(self) -> tuple[tuple[str, bytes], ...]:
         """Return the headers that a dead letter keeps: the earlier attempts."""
-        kept = ("attempt", "first_failed_ms")
-        return tuple((_RETRY_NAMES[field], self._text(field).encode()) for field in kept)
+        kept = (_RETRY_NAMES["attempt"], _RETRY_NAMES["first_failed_ms"])
+        return tuple(header for header in self.headers() if header[0] in kept)
 
-    def _text(self, field: str) -> str:
-        value = getattr(self, field)
-        return "" if value is None else str(value)
+
+def _to_headers(
+    record: DeadLetter | Retry, names: Mapping[str, str], cluster: str
+) -> tuple[tuple[str, bytes], ...]:
+    """Return a record's fields as headers; the name of its cluster only if there is one."""
+    values = {name: getattr(record, field) for field, name in names.items()}
+    texts = {name: "" if value is None else str(value) for name, value in values.items()}
+    if record.cluster:
+        texts[cluster] = record.cluster
+    return tuple((name, text.encode()) for name, text in texts.items())
 
 
 def read_retry(headers: Sequence[tuple[str, bytes | None]]) -> Retry:
