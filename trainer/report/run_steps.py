@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
@@ -256,7 +257,9 @@ def _rules(rules: GateRules) -> Iterator[str]:
     for rule in fields(rules):
         value = getattr(rules, rule.name)
         if value != getattr(usual, rule.name):
-            yield from ("--set", f"{rule.name}={'false' if value is None else value}")
+            # JSON of numbers and of lists of texts is TOML; null is written as false.
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield from ("--set", f"{rule.name}={'false' if value is None else text}")
 
 
 def _dataset(run: Run) -> str:
