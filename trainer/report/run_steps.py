@@ -98,7 +98,8 @@ def _ship(run: Run, duel: DuelRecord) -> tuple[str, ...]:
 def _mixed_up(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
-    pairs = confused_pairs(run.evaluation.labels, run.evaluation.confusion)
+    evaluation = run.evaluation
+    pairs = confused_pairs(evaluation.labels, evaluation.confusion, run.predictions)
     one = [pair for pair in pairs if pair.kind == ONE_WAY][:3]
     two = [pair for pair in pairs if pair.kind == TWO_WAY][:3]
     if one:
