@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.check.findings import CONFLICTS, LEAKAGE, Finding, grade
+from trainer.dataset.clean import canonical
 from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
-from trainer.dataset.split import unite
+from trainer.dataset.split import unite, unite_copies
 from trainer.similarity import SIMILARITY
 from worker.contract.digest import sha256_bytes
 
@@ -32,14 +33,16 @@ _LEAKS_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """A message without its text: the digest of ``Example.key`` and the hashes of its shingles."""
+    """A message without its text: the digest and the hashes of the shingles of its ``canonical``
+    form, the customer's own words."""
 
     key: str
     shingles: frozenset[bytes]
 
 
-def fingerprint(key: str) -> Fingerprint:
-    """Return a key's fingerprint, over the shingles that ``prepare`` compares."""
+def fingerprint(message: str) -> Fingerprint:
+    """Return a message's fingerprint: copies with other quotations or signatures have the same."""
+    key = canonical(message)
     # surrogatepass: a message may hold half of a surrogate pair, which UTF-8 cannot encode.
     hashes = frozenset(
         blake2b(shingle.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -55,7 +58,7 @@ def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
     # split, because splitlines also cuts at U+2028 and other marks that a message may contain.
     lines = (dataset.directory / "holdout.jsonl").read_text(encoding="utf-8").split("\n")
     messages = (json.loads(line)["instruction"] for line in lines if line)
-    return tuple(fingerprint(Example("", message, "").key) for message in messages)
+    return tuple(map(fingerprint, messages))
 
 
 def number_clusters(
@@ -68,6 +71,7 @@ def number_clusters(
     keys = sorted({example.key for example in examples})
     near = near_clusters(keys, similarity=SIMILARITY)
     clusters = [[keys[place] for place in cluster] for cluster in near]
+    clusters = unite_copies(clusters, ((example.key, example.message) for example in examples))
     if groups:
         grouped = ((str(groups.get(example.id, "")), example.key) for example in examples)
         clusters = unite(clusters, grouped)

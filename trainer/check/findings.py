@@ -143,7 +143,10 @@ def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
     few = [name for name, n in per_label.items() if n < _HOLDOUT_FLOOR]
     # Half the width of a 95 % interval around an accuracy of 90 %.
     margin = 1.96 * math.sqrt(0.09 / max(1, total))
-    found = f"{total:,} messages: an accuracy of 90 % would be known to ±{margin:.1%}"
+    found = (
+        f"{total:,} messages: an accuracy of 90 % would be known to ±{margin:.1%}, if they are "
+        "independent"
+    )
     advice = (
         f"Fewer than {_HOLDOUT_FLOOR} messages of {_list(few)}: their own figures will be guesses. "
         "Hold out more (prepare --holdout-share)."

@@ -225,11 +225,11 @@ def _learn(
     found: dict[str, str] = {}
     for path in messages:
         found |= read_messages(path)
-    keys, digests = read_earlier(asked)
+    earlier, digests = read_earlier(asked)
     pool = make_pool(
         asking.dataset,
         found,
-        asked=keys,
+        asked=earlier,
         asked_sha256=digests,
         holdout=holdout_fingerprints(asking.dataset),
     )

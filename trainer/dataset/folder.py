@@ -7,7 +7,8 @@ of lines. ``prepare`` looks for earlier openings in the ledger, in the manifests
 datasets, and in the datasets given by ``--earlier``.
 
 Openings of datasets elsewhere, of copies on other machines, and of a hold-out with one message more
-or less are not found. The ledger holds no text.
+or less are not found; only a version that ``propose`` makes keeps those of the dataset before it.
+The ledger holds no text.
 """
 
 from __future__ import annotations
@@ -343,7 +344,7 @@ def list_openings(dataset: Dataset) -> tuple[Opening, ...]:
     """Return the hold-out's openings so far, oldest first."""
     own = read_manifest(dataset.directory)["holdout_openings"]
     ledger = _ledger(dataset.directory)
-    return _merge(own, _read_ledger(ledger, dataset.holdout_texts_sha256))
+    return merge_openings(own, _read_ledger(ledger, dataset.holdout_texts_sha256))
 
 
 @contextmanager
@@ -436,7 +437,8 @@ def read_extra_lines(dataset: Dataset, name: str) -> list[dict[str, Any]] | None
         raise BadInput(f"{path}: {error.strerror}: prepare the dataset again") from error
     if sha256_bytes(data) != file["sha256"]:
         raise BadInput(f"{path}: altered since it was prepared: prepare the dataset again")
-    return [json.loads(line) for line in data.decode("utf-8").splitlines()]
+    # split, because splitlines also cuts at U+2028 and other marks that an id may contain.
+    return [json.loads(line) for line in data.decode("utf-8").split("\n") if line]
 
 
 def _write_manifest(directory: Path, record: Mapping[str, Any]) -> None:
@@ -497,7 +499,7 @@ def earlier_openings(
     ledgers and datasets next to ``out`` and in ``earlier``."""
     parent = out.resolve().parent
     datasets = [*earlier, *(sorted(parent.iterdir()) if parent.is_dir() else ())]
-    return _merge(
+    return merge_openings(
         _read_ledger(parent / LEDGER, texts_sha256),
         *(_read_ledger(_ledger(dataset), texts_sha256) for dataset in earlier),
         *(_of_dataset(dataset, texts_sha256) for dataset in datasets),
@@ -539,7 +541,8 @@ def _sound(entries: Any) -> Iterator[Opening]:
             yield entry
 
 
-def _merge(*groups: Iterable[Opening]) -> tuple[Opening, ...]:
+def merge_openings(*groups: Iterable[Opening]) -> tuple[Opening, ...]:
+    """Return each opening once, oldest first."""
     found: dict[Any, Opening] = {}
     for group in groups:
         for opening in group:

@@ -443,26 +443,31 @@ def verify_disjoint(
     """Compare ``holdout``, of ``evaluated_on``, with all messages an adapter has seen: the training
     messages of its dataset, and validation, which chose its epoch, temperature and thresholds.
 
-    A copy has the same text or the same canonical text; a near-copy has ``SIMILARITY`` or more. If
-    one of the datasets was redacted, both are compared redacted. Ids are compared too, since an
-    edited message keeps its id. Raises BadInput as ``refuse_unlike``. The proof holds digests and
-    counts, no text, and no verdict.
+    A copy has the same text or the same canonical text; a near-copy has ``SIMILARITY`` or more in
+    one of the two. If one of the datasets was redacted, both are compared redacted. Ids are
+    compared too, since an edited message keeps its id. Raises BadInput as ``refuse_unlike``. The
+    proof holds digests and counts, no text, and no verdict.
     """
     refuse_unlike(trained_on, evaluated_on)
     redacted = bool(trained_on.redaction or evaluated_on.redaction)
     known = (*trained_on.train, *trained_on.validation)
     seen = _keys(known, redacted=redacted)
     held = _keys(holdout, redacted=redacted)
-    texts, forms = set(seen), {canonical(example.message) for example in known}
-    fresh = [
-        at
-        for at, example in enumerate(holdout)
-        if held[at] not in texts and canonical(example.message) not in forms
-    ]
-    pairs = near_pairs(
-        [shingles(held[at]) for at in fresh], [shingles(key) for key in seen], SIMILARITY, most=1
+    seen_own, held_own = (
+        [canonical(example.message) for example in some] for some in (known, holdout)
     )
-    near = {fresh[place] for place, _, _ in pairs}
+    texts, forms = set(seen), set(seen_own)
+    fresh = [
+        at for at in range(len(holdout)) if held[at] not in texts and held_own[at] not in forms
+    ]
+    learned = _sets(seen, seen_own)
+    near = {
+        fresh[place]
+        for some in (held, held_own)
+        for place, _, _ in near_pairs(
+            [shingles(some[at]) for at in fresh], learned, SIMILARITY, most=1
+        )
+    }
     ids = {example.id for example in known}
     return DisjointProof(
         trained_on=trained_on.digest,
@@ -475,6 +480,13 @@ def verify_disjoint(
         near_copies=len(near),
         same_ids=sum(holdout[at].id in ids for at in fresh if at not in near),
     )
+
+
+def _sets(keys: Sequence[str], own: Sequence[str]) -> list[ShingleSet]:
+    """Return the shingles of the texts, and of the canonical forms that differ from them in more
+    than numbers and marks."""
+    cut = (form for key, form in zip(keys, own, strict=True) if mask(form) != mask(key))
+    return [shingles(text) for text in chain(keys, cut)]
 
 
 def refuse_unlike(trained_on: Dataset, evaluated_on: Dataset) -> None:

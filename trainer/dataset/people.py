@@ -215,6 +215,9 @@ def pool_example(row: Row) -> Example:
     return replace(row.example, label=_taught(row) or row.label)
 
 
+_SAMPLE = "clerk-trainer tasks MESSAGES --for audit --out sample.jsonl"
+
+
 def _refuse_missing(
     side: Mapping[int, str],
     judges: set[int],
@@ -225,11 +228,10 @@ def _refuse_missing(
         return
     taught = sum(row.by_teacher for row in row_of.values())
     few = f"only {len(judges):,} of them by people" if judges else "none of them by people"
-    sample = "clerk-trainer tasks MESSAGES --for audit --out sample.jsonl"
     raise BadInput(
         f"{taught:,} labels are by a teacher and {few}, too few for a hold-out and validation, so "
         "nothing could show how often a model is right: have reviewers decide on a random sample: "
-        f"{sample} draws it for the desk; then give their decisions with --decisions, to "
+        f"{_SAMPLE} draws it for the desk; then give their decisions with --decisions, to "
         "clerk-trainer label or here"
     )
 
@@ -274,7 +276,7 @@ def people_sentences(record: Mapping[str, Any], enough: int | None = None) -> It
         yield (
             f"Warning: {found['chosen']:,} of the messages that judge were chosen for a reviewer, "
             "not drawn at random: doubtful ones are harder than others, so figures are too low. "
-            "Decide on a random sample: clerk-trainer tasks MESSAGES --for audit."
+            f"Decide on a random sample: {_SAMPLE}."
         )
     if found["compared"] < found["holdout"]:
         yield (

@@ -21,8 +21,10 @@ import scipy
 
 from trainer.dataset.clean import canonical
 from trainer.dataset.folder import HOLDOUT, SPLITS, TRAIN, VALIDATION, Example, Row
+from trainer.dataset.near_duplicates import group_near, mask
 from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.errors import BadInput
+from trainer.similarity import SIMILARITY
 from worker.contract.digest import sha256_bytes
 
 
@@ -243,17 +245,34 @@ def unite(clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]])
 def unite_copies(
     clusters: Sequence[Sequence[Key]], messages: Iterable[tuple[Key, str]]
 ) -> list[list[Key]]:
-    """Unite clusters of keys that hold the same ``canonical`` message. ``messages`` are pairs of
-    key and message."""
+    """Unite clusters of keys that hold the same ``canonical`` message, or near ones. ``messages``
+    are pairs of key and message."""
     # Two copies with different signatures, quotations or redactions may share hardly a shingle.
     first: dict[int, Key] = {}
     same: list[tuple[str, Key]] = []
+    own: list[tuple[Key, str]] = []
+    cut = False
     for key, message in messages:
+        text = canonical(message)
         # 64 bits instead of the text, to save memory. A collision among a million messages (3 in
         # 10^8) only puts two messages into one split.
-        form = int(sha256_bytes(canonical(message).encode("utf-8", "surrogatepass"))[:16], 16)
+        form = int(sha256_bytes(text.encode("utf-8", "surrogatepass"))[:16], 16)
+        if form not in first:
+            own.append((key, message))
+            folded = message.casefold()
+            cut = cut or (text != folded and mask(text) != mask(folded))
         if first.setdefault(form, key) != key:
             same += [(str(form), first[form]), (str(form), key)]
+    if cut:  # otherwise ``clusters`` has them
+        near = group_near(
+            len(own), lambda at: canonical(own[at][1]), similarity=SIMILARITY
+        ).clusters
+        same += [
+            (f"near {number}", own[at][0])
+            for number, cluster in enumerate(near)
+            if len(cluster) > 1
+            for at in cluster
+        ]
     linked = {key for _, key in same}
     united = unite([cluster for cluster in clusters if not linked.isdisjoint(cluster)], same)
     united += [list(cluster) for cluster in clusters if linked.isdisjoint(cluster)]

@@ -117,7 +117,12 @@ def _judge(
     errors = wrong.total()
     rate = label_error_rate(errors, len(audited), len(answers))
     corrected = corrected_accuracy(
-        correct, len(answers), gained=gained, lost=lost, sample=len(audited)
+        correct,
+        len(answers),
+        gained=gained,
+        lost=lost,
+        sample=len(audited),
+        effect=evaluation.design_effect,
     )
     return AuditRecord(
         created_at=rfc3339_now(),

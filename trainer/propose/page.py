@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from trainer import facts, numbers
 from trainer.artifacts.evaluation import TaughtFigures
 from trainer.facts import Table
-from trainer.report.charts import span
 from trainer.report.page import Block, Drawn, Head, Point, Section, Titled, small, write_page
 from trainer.report.verdict import GateRow, gate_rows
-from trainer.statistics.metrics import share_interval
 from worker.contract.exchange import CHANGES, Figure, Proposal
 
 PAGE = "proposal.html"
@@ -72,7 +68,7 @@ def _figures(proposal: Proposal, taught: TaughtFigures | None) -> Section:
     columns = ("figure", "proposed", "in service", "messages", "difference (95%)")
     about = (
         "Both adapters answered the same messages; the interval of the difference is Tango's, for "
-        "paired answers. Bars are 95% intervals of each share."
+        "paired answers, in which messages that belong together count as fewer."
     )
     title = "Next to the adapter in service"
     blocks: list[Block] = [Table(columns, rows, words=3), small(about)]
@@ -82,20 +78,16 @@ def _figures(proposal: Proposal, taught: TaughtFigures | None) -> Section:
     return Section("proposal_figures", title, blocks)
 
 
-def _row(figure: Figure) -> tuple[str | Markup, ...]:
-    def bounded(share: float) -> Markup:
-        bounds = share_interval(share, figure.messages)
-        cell = Markup('<span class="meter">{} {}</span>')
-        return cell.format(numbers.percent(share), span(*bounds, share))
-
+def _row(figure: Figure) -> tuple[str, ...]:
+    # Without an interval of each share: two that overlap say nothing about paired answers.
     difference = "none to tell"
     if figure.difference is not None and figure.low is not None and figure.high is not None:
         bounds = numbers.points_interval((figure.low, figure.high))
         difference = f"{numbers.points(figure.difference)} ({bounds})"
     return (
         figure.name,
-        bounded(figure.proposed),
-        "none" if figure.current is None else bounded(figure.current),
+        numbers.percent(figure.proposed),
+        "none" if figure.current is None else numbers.percent(figure.current),
         numbers.count(figure.messages),
         difference,
     )

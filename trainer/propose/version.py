@@ -36,6 +36,7 @@ from trainer.dataset.clean import (
 from trainer.dataset.extra_files import (
     LABEL_SOURCES,
     count_sources,
+    read_groups,
     read_label_sources,
     source_lines,
     write_extra_files,
@@ -49,6 +50,8 @@ from trainer.dataset.folder import (
     Example,
     LabelOrigin,
     earlier_openings,
+    list_openings,
+    merge_openings,
     open_holdout,
     texts_sha256,
     write_dataset,
@@ -187,13 +190,13 @@ def make_version(
     ``outcomes`` and ``messages`` are by the message's digest; ``names`` is the model by which names
     in the dataset were redacted. The opening of the hold-out is counted. The same decisions make
     the same dataset. Raises BadInput for a label outside the taxonomy, for new messages that cannot
-    be cleaned as the dataset was, and for a dataset split by group, since decisions do not say to
+    be cleaned as the dataset was, and for a dataset with groups, since decisions do not say to
     which group a new message belongs.
     """
-    if (base.record.get("split") or {}).get("by") == "group":
+    if read_groups(base) is not None or (base.record.get("split") or {}).get("by") == "group":
         raise BadInput(
-            f"{base.directory}: was split by group, and decisions do not name a message's group: "
-            "make the new version with clerk-trainer prepare --decisions"
+            f"{base.directory}: was prepared with groups, and decisions do not name a message's "
+            "group: make the new version with clerk-trainer prepare --decisions"
         )
     _refuse_unknown(outcomes, base.taxonomy.names)
     decided = {sha256: message for sha256, message in messages.items() if sha256 in outcomes}
@@ -401,7 +404,11 @@ def _write(
             taxonomy=base.taxonomy,
             splits=splits,
             redaction=base.redaction,
-            openings=earlier_openings(out, holdout_texts, (base.directory,)),
+            # Most of the hold-out is the earlier one. Without its openings, the error of a whole
+            # sequence of proposals would start again with every message that joins or leaves it.
+            openings=merge_openings(
+                list_openings(base), earlier_openings(out, holdout_texts, (base.directory,))
+            ),
             settings=dict(base.record.get("settings") or {}),
             **describe_cleaning(splits, done["redact names"]),
             **kept,

@@ -300,7 +300,8 @@ def _holdout(facts: DatasetFacts) -> Point:
     shown = f"{numbers.counted(total, 'held-out message')} can show a difference of"
     detail = (
         "Between two models that differ on 5% of the messages, four times in five. An accuracy of "
-        f"90% would have the 95% interval {numbers.interval(share_interval(0.9, total))}."
+        f"90% would have the 95% interval {numbers.interval(share_interval(0.9, total))}. Messages "
+        "that belong together count as fewer."
     )
     tone = GOOD if smallest <= GateRules().non_inferiority_margin else WARN
     return Point(tone, f"{shown} {numbers.unsigned(smallest)}", detail)

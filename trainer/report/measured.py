@@ -8,11 +8,12 @@ more data does.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trainer import facts, numbers
-from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.evaluation import Answer, EvaluationRecord
 from trainer.artifacts.training import Epoch, Step
 from trainer.report.charts import (
     STYLES,
@@ -29,7 +30,7 @@ from trainer.report.charts import (
 from trainer.report.page import Block, Drawn, Section, readable, show_text, small
 from trainer.report.run import Input, Run, lacking
 from trainer.statistics.figures import CoveragePoint
-from trainer.statistics.metrics import ALPHA, binomial_test, share_interval
+from trainer.statistics.metrics import ALPHA, binomial_tail, share_interval
 
 MOST_PAIRS = 12
 MOST_ERRORS = 100
@@ -47,8 +48,9 @@ RULE = (
     "A pair is one-way if a two-sided exact binomial test rejects, at p < 0.05, that mistakes are "
     "distributed over the two directions like the sizes of the labels. It is two-way if the test "
     "does not reject, there are six mistakes or more, and the rarer direction has at least a third "
-    "of them. Otherwise there are too few mistakes. The p-values are not adjusted for the number "
-    "of pairs: they set priorities and prove nothing."
+    "of them. Otherwise there are too few mistakes. Mistakes in messages that belong together "
+    "count as fewer. The p-values are not adjusted for the number of pairs: they set priorities "
+    "and prove nothing."
 )
 
 
@@ -76,7 +78,7 @@ def confusion_section(run: Run) -> Section:
     if run.evaluation is None:
         return lacking("confusion", title, Input.EVALUATION)
     labels, matrix = run.evaluation.labels, run.evaluation.confusion
-    pairs = confused_pairs(labels, matrix)
+    pairs = confused_pairs(labels, matrix, run.predictions)
     shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]  # one mistake is no pattern
     reading = {
         "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
@@ -157,28 +159,51 @@ def errors_section(run: Run) -> Section:
     )
 
 
-def confused_pairs(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[Confusion]:
+def confused_pairs(
+    labels: Sequence[str],
+    confusion: Sequence[Sequence[int]],
+    answers: Sequence[Answer] = (),
+) -> list[Confusion]:
     """Return every confused pair of labels, the most mistakes first.
 
-    ``confusion[i][j]`` counts messages of true label i that were answered with label j.
+    ``confusion[i][j]`` counts messages of true label i that were answered with label j; ``answers``
+    are these messages', and say which of them belong together.
     """
     found: list[Confusion] = []
-    sizes = [sum(row) for row in confusion]
+    effects = _effects(answers)
     for i in range(len(labels)):
         mixed = (j for j in range(i + 1, len(labels)) if confusion[i][j] + confusion[j][i])
-        found.extend(_judge(labels, confusion, sizes, i, j) for j in mixed)
+        found.extend(
+            _judge(labels, confusion, i, j, effects.get(frozenset((labels[i], labels[j])), 1.0))
+            for j in mixed
+        )
     return sorted(found, key=lambda pair: (-pair.total, pair.p, pair.label, pair.other))
 
 
+def _effects(answers: Sequence[Answer]) -> dict[frozenset[str], float]:
+    """Return how many mistakes between two labels count as one, by pair: those of one thread go in
+    one direction, so this is the number of mistakes in an average mistake's group."""
+    sizes: defaultdict[frozenset[str], Counter[str]] = defaultdict(Counter)
+    for each in answers:
+        if each.label != each.predicted:
+            group = f"alone {each.id}" if each.group is None else str(each.group)
+            sizes[frozenset((str(each.label), each.predicted))][group] += 1
+    return {
+        pair: sum(size * size for size in found.values()) / found.total()
+        for pair, found in sizes.items()
+    }
+
+
 def _judge(
-    labels: Sequence[str], confusion: Sequence[Sequence[int]], sizes: Sequence[int], i: int, j: int
+    labels: Sequence[str], confusion: Sequence[Sequence[int]], i: int, j: int, effect: float
 ) -> Confusion:
-    expected = sizes[i] / (sizes[i] + sizes[j])
+    sizes = sum(confusion[i]), sum(confusion[j])
+    expected = sizes[0] / sum(sizes)
     total = confusion[i][j] + confusion[j][i]
     if confusion[i][j] < expected * total:
         i, j, expected = j, i, 1 - expected
     forth, back = confusion[i][j], confusion[j][i]
-    p = binomial_test(forth, total, expected)
+    p = min(1.0, 2 * binomial_tail(forth / effect, total / effect, expected))
     if p < ALPHA:
         kind = ONE_WAY
     elif total >= FEWEST and min(forth, back) >= BALANCED * total:

@@ -305,7 +305,7 @@ def fresh_holdout(record: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     if (record.get("split") or {}).get("by") == "time":
         return "Prepare an export with later messages: the last ones are held out.", ()
     if all_judge(record):
-        sample = "clerk-trainer tasks MESSAGES --for audit draws some"
+        sample = "clerk-trainer tasks MESSAGES --for audit --out sample.jsonl draws some"
         return f"Have reviewers decide on other messages: {sample}.", ()
     seed = int((record.get("settings") or {}).get("seed", 0)) + 1
     return "Another seed draws another one.", prepare_again(record, ("--seed", str(seed)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
@@ -97,7 +98,8 @@ def _ship(run: Run, duel: DuelRecord) -> tuple[str, ...]:
 def _mixed_up(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         return
-    pairs = confused_pairs(run.evaluation.labels, run.evaluation.confusion)
+    evaluation = run.evaluation
+    pairs = confused_pairs(evaluation.labels, evaluation.confusion, run.predictions)
     one = [pair for pair in pairs if pair.kind == ONE_WAY][:3]
     two = [pair for pair in pairs if pair.kind == TWO_WAY][:3]
     if one:
@@ -256,7 +258,9 @@ def _rules(rules: GateRules) -> Iterator[str]:
     for rule in fields(rules):
         value = getattr(rules, rule.name)
         if value != getattr(usual, rule.name):
-            yield from ("--set", f"{rule.name}={'false' if value is None else value}")
+            # JSON of numbers and of lists of texts is TOML; null is written as false.
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield from ("--set", f"{rule.name}={'false' if value is None else text}")
 
 
 def _dataset(run: Run) -> str:

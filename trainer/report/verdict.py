@@ -32,7 +32,7 @@ from trainer.report.page import (
 )
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
 from trainer.statistics.figures import Figures
-from trainer.statistics.metrics import share_interval, weighted_accuracy
+from trainer.statistics.metrics import as_groups, share_interval, weighted_accuracy
 from trainer.store.rules import Criterion
 
 LARGEST_ECE = 0.03
@@ -104,7 +104,8 @@ def describe_accuracy(run: Run) -> str:
     elif run.predictions:
         right = np.array([each.label == each.predicted for each in run.predictions])
         weights = np.array([run.copies.get(each.id, 1) for each in run.predictions])
-        accuracy, interval = weighted_accuracy(right, weights)
+        groups = as_groups([each.group for each in run.predictions])
+        accuracy, interval = weighted_accuracy(right, weights, groups)
         sentences.append(
             f"Weighted by how often each message occurred, {numbers.percent(accuracy)} are right "
             f"(95% interval {numbers.interval(interval)})."

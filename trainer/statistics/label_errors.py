@@ -49,7 +49,8 @@ def wrong_share(
 
     ``probabilities``, (rows, classes), above 0, are of models trained without the row and its
     near-copies. Labels ``confirmed`` by a reviewer, (rows), count as right. ``most`` is the upper
-    end of a 95 % Wilson interval.
+    end of a 95 % Wilson interval. These are the shares of these rows, so it does not matter whether
+    the labels of a thread are wrong together.
     """
     asked = np.ones(len(labels), dtype=np.bool_) if confirmed is None else ~confirmed
     count = int(asked.sum())
@@ -143,12 +144,20 @@ def label_error_rate(errors: int, sample: int, population: int) -> Estimate:
 
 
 def corrected_accuracy(
-    given_correct: int, population: int, *, gained: int, lost: int, sample: int
+    given_correct: int,
+    population: int,
+    *,
+    gained: int,
+    lost: int,
+    sample: int,
+    effect: float = 1.0,
 ) -> Estimate:
     """Return the accuracy against true labels, with the 95 % interval for messages like these.
 
     ``given_correct`` of ``population`` answers equal the given label. In a simple random sample of
     ``sample`` answers, ``gained`` equal only the true label and ``lost`` only the given label.
+    ``effect`` answers of the population count as one (grouped messages); the sample is drawn at
+    random from it, so its own variance has no such effect.
 
     The difference estimator under two-phase sampling (Cochran 1977, section 12.9; Särndal, Swensson
     and Wretman 1992, chapter 9; the same idea as prediction-powered inference, Angelopoulos et al.
@@ -160,7 +169,7 @@ def corrected_accuracy(
     """
     up, down = gained / sample, lost / sample
     value = min(1.0, max(0.0, given_correct / population + up - down))
-    low, high = _wilson(value, population)
+    low, high = _wilson(value, population / effect)
     size = _effective(sample, population)
     down_by, up_by = _difference_limits(up, down, size)
     return Estimate(

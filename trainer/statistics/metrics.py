@@ -241,12 +241,6 @@ def mcnemar_exact(found: Discordance) -> float:
     return min(1.0, 2 * binomial_tail(max(a, b), a + b, 0.5))
 
 
-def binomial_test(hits: int, trials: int, share: float) -> float:
-    """Return the two-sided exact p-value of ``hits`` of ``trials`` with probability ``share``
-    (Clopper & Pearson 1934); 1.0 without trials."""
-    return float(scipy.stats.binomtest(hits, trials, share).pvalue) if trials else 1.0
-
-
 def binomial_tail(hits: float, trials: float, share: float) -> float:
     """Return the probability of ``hits`` or more of ``trials`` with probability ``share``: the
     one-sided exact p-value; 1.0 without hits. Counts, divided by a design effect, need not be
@@ -287,10 +281,10 @@ def minimum_detectable_difference(discordance: float, total: float) -> float:
 
 
 def weighted_accuracy(
-    right: NDArray[np.bool_], rows: NDArray[np.int64]
+    right: NDArray[np.bool_], rows: NDArray[np.int64], groups: Groups | None = None
 ) -> tuple[float, tuple[float, float]]:
     """Return the share of rows that are right, and its 95 % interval, if message i occurred
-    ``rows[i]`` times (1 or more).
+    ``rows[i]`` times (1 or more). ``groups`` says which messages belong together.
 
     Copies of a message are right or wrong together, so they are not additional evidence. The
     interval is Wilson's for the number of messages with the variance of this ratio (linearized;
@@ -305,5 +299,5 @@ def weighted_accuracy(
     if 0 < share < 1 and variance > 0:
         effective = min(effective, share * (1 - share) / variance)
     # Rounded down: too wide rather than too narrow.
-    size = max(1, math.floor(effective))
+    size = max(1, math.floor(effective / design_effect(right, groups)))
     return share, wilson(round(share * size), size)

@@ -13,6 +13,7 @@ from trainer.artifacts.files import Record, read_toml
 from trainer.errors import BadInput
 from trainer.statistics.figures import Figures
 from worker.common.settings import split_assignment, toml_value
+from worker.contract.taxonomy import label_name
 
 _LARGEST_MARGIN = 0.5
 
@@ -86,7 +87,7 @@ def _checked(key: str, value: Any, origin: str) -> Any:
         raise BadInput(f"{origin}: {key} is {value!r}; use one of {list(typing.get_args(kind))}")
     if typing.get_origin(kind) is tuple:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return tuple(value)
+            return tuple(map(label_name, value))
         raise BadInput(f'{origin}: {key} is {value!r}; it must be a list, such as ["legal"]')
     optional = isinstance(kind, types.UnionType)
     # TOML has no null.

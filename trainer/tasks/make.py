@@ -28,7 +28,7 @@ from trainer.check.suspects import (
     text_features,
     unit_rows,
 )
-from trainer.dataset.clean import cleaner_of
+from trainer.dataset.clean import canonical, cleaner_of
 from trainer.dataset.folder import Dataset, Example, Row
 from trainer.dataset.near_duplicates import near_clusters, near_pairs
 from trainer.dataset.split import shuffle_key
@@ -157,7 +157,7 @@ def make_pool(
     """Clean ``messages`` (id -> text) as the dataset was, but keep names, which reviewers may read.
 
     Leave out messages near one of the dataset, of the hold-out (by fingerprints), or of ``asked``,
-    the keys of messages in earlier tasks; and those in ``asked_sha256``, the digests of messages
+    the messages in earlier tasks; and those in ``asked_sha256``, the digests of messages
     whose text is not known. Raises BadInput if none is left.
     """
     examples = []
@@ -168,9 +168,9 @@ def make_pool(
         forms = {message_sha256(cleaned), message_sha256(text)}
         if cleaned.strip() and forms.isdisjoint(asked_sha256):
             examples.append(Example(id_, cleaned, ""))
-    known = {example.key for example in (*dataset.train, *dataset.validation)} | set(asked)
+    known = {example.message for example in (*dataset.train, *dataset.validation)} | set(asked)
     kept = one_of_each(
-        [example.key for example in examples],
+        [example.message for example in examples],
         [*map(fingerprint, sorted(known)), *holdout],
     )
     if not kept:
@@ -305,21 +305,21 @@ def _seed_centres(
     return chosen
 
 
-def one_of_each(keys: Sequence[str], known: Sequence[Fingerprint]) -> list[int]:
-    """Return the indexes of messages that are not near one of ``known``, one of each cluster of
-    near-duplicates. ``keys`` are ``Example.key``."""
+def one_of_each(messages: Sequence[str], known: Sequence[Fingerprint]) -> list[int]:
+    """Return the indexes of messages whose own words are not near one of ``known``, one of each
+    cluster of near-duplicates."""
     first: dict[str, int] = {}
-    for at, key in enumerate(keys):
-        first.setdefault(key, at)
+    for at, message in enumerate(messages):
+        first.setdefault(canonical(message), at)
     distinct = sorted(first)
-    mine = [fingerprint(key) for key in distinct]
+    mine = [fingerprint(form) for form in distinct]
     near = near_pairs(
         [each.shingles for each in mine], [each.shingles for each in known], SIMILARITY, most=1
     )
     copies = {each.key for each in known}
     seen = {place for place, _, _ in near}
     seen |= {place for place, each in enumerate(mine) if each.key in copies}
-    fresh = [key for place, key in enumerate(distinct) if place not in seen]
+    fresh = [form for place, form in enumerate(distinct) if place not in seen]
     clusters = near_clusters(fresh, similarity=SIMILARITY)
     return sorted(min(first[fresh[place]] for place in cluster) for cluster in clusters)
 
@@ -359,13 +359,13 @@ def judge_by_adapter(
 
 
 def read_earlier(paths: Sequence[Path]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the keys of the messages in tasks (``.jsonl``) and the digests of those in decisions
+    """Return the messages in tasks (``.jsonl``) and the digests of those in decisions
     (``.csv``, ``.xlsx``), whose texts are not known. Raises RecordRefused."""
-    keys: set[str] = set()
+    messages: set[str] = set()
     digests: set[str] = set()
     for path in paths:
         if format_of(path.name) in {"csv", "xlsx"}:
             digests |= {answer.message_sha256 for answer in read_answers(path)}
         else:
-            keys |= {normalize(task.text).casefold() for task in read_tasks(path)}
-    return frozenset(keys), frozenset(digests)
+            messages |= {normalize(task.text) for task in read_tasks(path)}
+    return frozenset(messages), frozenset(digests)

@@ -30,6 +30,7 @@ from worker.common.errors import EXIT_SETTINGS, EXIT_UNEXPECTED
 from worker.contract.errors import RejectReason
 from worker.contract.records import Replay
 from worker.contract.records.identity import REPLAY_ID
+from worker.contract.taxonomy import label_name
 from worker.contract.timestamps import rfc3339
 from worker.errors import SettingsError
 
@@ -101,7 +102,13 @@ Reasons = Annotated[
 ]
 Review = Annotated[bool, typer.Option("--review", help="Records whose label is for review.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", help="Records that have this label. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--label",
+        parser=label_name,
+        metavar="TEXT",
+        help="Records that have this label. Repeatable.",
+    ),
 ]
 MadeBy = Annotated[
     str | None,

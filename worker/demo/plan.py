@@ -13,7 +13,7 @@ from worker.common.settings import split_assignment
 from worker.contract.manifest import ENCODER_KINDS, Manifest, read_manifest
 from worker.contract.records import SupportMessage
 from worker.contract.store import find_adapter
-from worker.contract.taxonomy import NO_LABEL, label_name
+from worker.contract.taxonomy import NO_LABEL
 from worker.contract.verify import verify_files
 from worker.demo.models import (
     DemoModel,
@@ -204,7 +204,7 @@ def _samples(
         if not isinstance(row.message, SupportMessage):
             left_out += 1
             continue
-        label = label_name(row.label or "")
+        label = row.label or ""
         known = label in labels or label.casefold() == NO_LABEL
         given = label if label in labels else None
         found.append(Sample(f"{stem}-{number}", row.message.text, given, known=known))

@@ -356,7 +356,7 @@ def _show_correctness(truth: Correctness) -> Text:
     return Text(
         f"Of {truth.messages} with a true label, both are correct on {truth.both}, only the first "
         f"on {truth.first_only}, only the second on {truth.second_only}, neither on "
-        f"{truth.neither}. McNemar's exact p = {truth.p_value:.3g}"
+        f"{truth.neither}. McNemar's exact p = {truth.p_value:.3g}, if messages are independent"
     )
 
 

@@ -17,6 +17,7 @@ from worker.common.tables import Table, TableError, read_table
 from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.records.decode import extract_message, join_fields, look_up
+from worker.contract.taxonomy import label_name
 from worker.errors import SettingsError
 from worker.records.types import Record, TopicPartition
 
@@ -97,7 +98,8 @@ def file_row(
     """Return the row at a line of a file."""
     id_ = message.message_id if isinstance(message, SupportMessage) else None
     record = Record(TopicPartition(file, 0), line, None, None)
-    return Row(id_ or f"line {line}", record, message, label, cells or {})
+    truth = label_name(label or "") or None
+    return Row(id_ or f"line {line}", record, message, truth, cells or {})
 
 
 def record_row(record: Record, layout: InputFormat) -> Row:
@@ -134,7 +136,7 @@ def _json_row(line: str, number: int, file: MessageFile, layout: InputFormat) ->
     except (ValueError, RecursionError):
         return file_row(file.name, number, MessageRejected("not_json", "the line is not JSON"))
     found = look_up(data, file.label_field) if file.label_field else None
-    label = found if isinstance(found, str) and found else None
+    label = found if isinstance(found, str) else None
     try:
         return file_row(file.name, number, extract_message(data, layout), label)
     except MessageRejected as error:
@@ -160,7 +162,7 @@ def _read_table(file: MessageFile, layout: InputFormat) -> Iterator[Row]:
             cells = dict(zip(table.columns, row, strict=True))
             text = join_fields([cell for each in texts if (cell := cells[each])])
             message = SupportMessage(text, (cells[id_] or None) if id_ else None)
-            truth = (cells[label] or None) if label else None
+            truth = cells[label] if label else None
             yield file_row(file.name, number, message, truth, cells)
     except TableError as error:
         raise SettingsError(f"--input {error}") from None

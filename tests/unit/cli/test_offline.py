@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaPartition
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from tests.support.kafka_world import KafkaWorld
@@ -42,6 +44,13 @@ def test_impossible_choices_are_refused(line: str, said: str) -> None:
     assert isinstance(result.exception, SettingsError)
     assert said in str(result.exception)
     assert result.exception.exit_code == EXIT_SETTINGS
+
+
+def test_a_label_is_chosen_in_every_unicode_form() -> None:
+    composed, apart = (unicodedata.normalize(form, "Réclamation") for form in ("NFC", "NFD"))
+    given = get_command(app).commands["replay"]  # type: ignore[attr-defined]
+    found = given.make_context("replay", ["--label", apart, "--label", "refund"]).params["label"]
+    assert list(found) == [composed, "refund"]
 
 
 def test_it_counts_and_prints_the_command_to_run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,8 @@ from worker.offline.compare import (
     to_json,
     write_csv,
 )
-from worker.offline.message_files import MessageFile
+from worker.offline.message_files import MessageFile, read_rows
+from worker.serving import record_layout
 from worker.settings import ModelSettings, RecordSettings, Settings
 
 ROWS = [
@@ -124,6 +126,18 @@ def test_both_label_every_message_one_engine_at_a_time(settings: Settings, tmp_p
     # The toy adapter asks for review above an off-label mass of 0.5.
     assert comparison.first.review == pytest.approx(3 / 5)
     assert comparison.second.review == pytest.approx(2 / 5)
+
+
+def test_a_true_label_counts_in_every_unicode_form(settings: Settings, tmp_path: Path) -> None:
+    """A spreadsheet on a Mac writes accents as separate characters."""
+    composed, apart = (unicodedata.normalize(form, "Réclamation") for form in ("NFC", "NFD"))
+    (file := tmp_path / "mails.csv").write_text(f"text,label\nmy invoice,{apart}\n")
+    line = json.dumps({"text": "my invoice", "label": apart}, ensure_ascii=False)
+    (lines := tmp_path / "mails.jsonl").write_text(f"{line}\n")
+    for path in (file, lines):
+        source = MessageFile(str(path), label_field="label")
+        [row] = read_rows(source, record_layout(settings.records))
+        assert row.label == composed
 
 
 def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_copies_under_two_labels_fail_and_near_copies_are_listed() -> None:
         Example("d", "please tell me when I will get my money back", "refund"),
         Example("e", "please tell me when I will get my money back!!", "payment"),
     ]
-    found = find_conflicts(examples, [fingerprint(example.key) for example in examples])
+    found = find_conflicts(examples, [fingerprint(example.message) for example in examples])
     assert [(pair.first.id, pair.second.id, pair.exact) for pair in found] == [
         ("a", "b", True),
         ("b", "c", True),
@@ -103,7 +103,7 @@ def leak(make_dataset: Callable[..., Dataset], **splits: list[Example]) -> Findi
     prints = holdout_fingerprints(dataset)
     assert count_openings(dataset) == before
     opened = [
-        (name, examples, [fingerprint(example.key) for example in examples])
+        (name, examples, [fingerprint(example.message) for example in examples])
         for name, examples in (("train", dataset.train), ("validation", dataset.validation))
     ]
     return check_leakage(opened, prints)

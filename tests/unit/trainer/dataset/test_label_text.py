@@ -11,8 +11,13 @@ import pytest
 from tests.unit.trainer.dataset.conftest import Prepare, Record, WriteCsv
 from tests.unit.trainer.dataset.test_decisions import HEADER, decide
 from trainer.dataset.labels import read_decisions, read_label_map
+from trainer.duel.candidates import read_recorded
 from trainer.evaluation.evaluate import read_written
 from trainer.propose.version import read_new_messages
+from trainer.store.rules import load_rules
+from trainer.suggest.order import read_labelled
+from trainer.teacher.prompt import read_answer
+from trainer.training.imported import map_outputs
 from worker.contract import Taxonomy
 from worker.contract.exchange import parse_answer
 
@@ -62,5 +67,14 @@ def test_what_people_write_is_read_in_both_forms(
     assert read_written(tmp_path / "m.jsonl", LABELS)[0].label == COMPOSED
     [message] = read_new_messages([tmp_path / "m.jsonl"]).values()
     assert message.label == COMPOSED
+    (tmp_path / "answers.csv").write_text(f"id,label\na,{APART}\n", encoding="utf-8")
+    assert read_recorded(f"other={tmp_path / 'answers.csv'}").answers == {"a": COMPOSED}
+    (tmp_path / "m.csv").write_text(f"message,label\nHello,{APART}\n", encoding="utf-8")
+    assert [label for _, label in read_labelled(tmp_path / "m.csv", LABELS).values()] == [COMPOSED]
+    assert {each.label for each in map_outputs([APART, *LABELS[1:]], LABELS, None)} == set(LABELS)
+    assert read_answer(json.dumps({"label": APART}), LABELS).label == COMPOSED
+    (tmp_path / "gate.toml").write_text(f'label_unproven = ["{APART}"]\n', encoding="utf-8")
+    assert load_rules(tmp_path / "gate.toml").label_unproven == (COMPOSED,)
+    assert load_rules(None, [f'label_unproven=["{APART}"]']).label_unproven == (COMPOSED,)
     assert Taxonomy.from_dict({"name": "t", "version": "1", "labels": [
         {"name": APART}, {"name": "b"}]}).names[0] == APART  # fmt: skip

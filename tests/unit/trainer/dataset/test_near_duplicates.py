@@ -278,6 +278,25 @@ def test_prepare_keeps_what_is_canonically_one_in_one_part(
     assert verify_disjoint(made.dataset, made.dataset, held).shared == 0
 
 
+def test_reworded_under_another_quotation_a_mail_is_in_the_same_part(
+    prepare: Prepare, records: list[Record]
+) -> None:
+    """Its own words are near, and the whole text is not; the proof finds it too."""
+    again = [(f"x{id_}", f"{message} Please help.", label) for id_, message, label in records]
+    first, second = signed(records, 1), signed(again, 2)
+    assert jaccard(shingles(first[0][1]), shingles(second[0][1])) < 0.5
+    made = prepare([*first, *second])
+    held = made.held()
+    known = {each.id.removeprefix("x") for each in (*made.train, *made.validation)}
+    assert len(held) > 10
+    assert known.isdisjoint(each.id.removeprefix("x") for each in held)
+    own, other = prepare(first), prepare(second, "--seed", 3)
+    held = other.held()
+    known = {each.id for each in (*own.train, *own.validation)}
+    proof = verify_disjoint(own.dataset, other.dataset, held)
+    assert proof.near_copies == sum(each.id.removeprefix("x") in known for each in held) > 10
+
+
 def test_redacted_in_one_of_two_it_is_the_same_message(tmp_path: Path, sealed: Dataset) -> None:
     """Also if the address is what distinguishes a quotation from the customer's own words."""
     mail = "Where is it?\n\nOn Monday Ann <ann@shop.example> wrote:\nHello there\nand more\nof it"

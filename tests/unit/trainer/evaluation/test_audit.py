@@ -24,6 +24,7 @@ from trainer.dataset.folder import Dataset, Example, list_openings, write_datase
 from trainer.evaluation.evaluate import describe_dataset
 from trainer.evaluation.predictions import Outputs, predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
+from trainer.statistics.metrics import wilson
 from worker.contract import Label, Taxonomy, Thresholds
 
 pytestmark = pytest.mark.slow
@@ -77,14 +78,16 @@ def site(tmp_path: Path) -> Site:
     return Site(dataset, folder, tmp_path / "data-audit.csv")
 
 
-def write_evaluation(folder: Path, dataset: Dataset) -> None:
-    """Write an evaluation of answers with a confidence of 0.9."""
+def write_evaluation(folder: Path, dataset: Dataset, *, in_threads: bool = False) -> None:
+    """Write an evaluation of answers with a confidence of 0.9, of which ten each are in a thread
+    or all independent."""
     held = range(HELD)
     logprobs = np.log([[0.9 if label == answer(n) else 0.1 for label in LABELS] for n in held])
     limits = Thresholds(0.5, 0.5)
     holdout = predict(
         [f"h{n:03}" for n in held], [given_label(n) for n in held], logprobs, [True] * HELD,
         outputs=Outputs(LABELS), temperature=1.0, limits=limits,
+        groups=[n % 20 for n in held] if in_threads else None,
     )  # fmt: skip
     adapter = EvaluatedAdapter(name="toy", digest="ab" * 32, path="adapter")
     setup = Setup(
@@ -162,6 +165,18 @@ def test_a_complete_audit_finds_the_true_accuracy(site: Site) -> None:
     assert result["corrected_accuracy"] == pytest.approx(true)
     assert AUDIT.read(site.evaluation).to_json() == result
     assert "message number" not in (site.evaluation / "audit.json").read_text(encoding="utf-8")
+
+
+def test_messages_of_threads_are_fewer_for_the_corrected_accuracy(site: Site) -> None:
+    write_evaluation(site.evaluation, site.dataset, in_threads=True)
+    draw(site, "--size", HELD)
+    fill(site.sample)
+    _, result, _ = call("audit", site.evaluation, "--sample", site.sample, "--json")
+    effect = EVALUATION.read(site.evaluation).design_effect
+    assert effect > 1.05
+    independent = HELD / effect
+    right = result["corrected_accuracy"] * independent
+    assert result["corrected_accuracy_interval_95"] == pytest.approx(wilson(right, independent))
 
 
 def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site) -> None:

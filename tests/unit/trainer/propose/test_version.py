@@ -10,8 +10,14 @@ import pytest
 
 from tests.support.propose_world import NAME_RULES, write_taught
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
-from trainer.dataset.extra_files import read_label_sources
+from trainer.dataset.extra_files import (
+    GROUPS,
+    group_lines,
+    read_label_sources,
+    write_extra_files,
+)
 from trainer.dataset.folder import (
+    SPLITS,
     Dataset,
     Example,
     count_openings,
@@ -129,7 +135,7 @@ def test_chosen_messages_are_learnt_and_random_ones_may_be_held_out(
     assert len(random.validation) > len(sealed.validation)
     assert random.train == sealed.train
     for dataset in (chosen, random):
-        seen = [fingerprint(e.key).shingles for e in (*dataset.train, *dataset.validation)]
+        seen = [fingerprint(e.message).shingles for e in (*dataset.train, *dataset.validation)]
         outside = [each.shingles for each in holdout_fingerprints(dataset)]
         assert not list(near_pairs(seen, outside, SIMILARITY))
 
@@ -287,6 +293,47 @@ def test_names_in_new_messages_are_redacted_as_the_manifest_says(
     assert made == {**claim, "messages": messages, "marked": len(learnt)}
     with pytest.raises(BadInput, match="leave the option out"):
         version(sealed, tmp_path / "w", [], names=model)
+
+
+def test_a_hold_out_that_grew_keeps_its_openings(
+    tmp_path: Path, sealed: Dataset, make_messages: Make
+) -> None:
+    """Otherwise each published proposal would start the 5 % of a whole sequence again."""
+    for at in range(3):
+        open_holdout(sealed, purpose="evaluate", subject=f"adapter {at}")
+    fresh = make_messages(30, 78)
+    told = [answer(text, purpose="audit") for text, _ in fresh]
+    new = version(sealed, tmp_path / "v", told, fresh)
+    assert changes(new)["new_in_holdout"] > 2
+    assert count_openings(new) == count_openings(sealed) > 3
+    again = version(new, tmp_path / "w", [])
+    assert count_openings(again) == count_openings(new)
+
+
+def test_a_dataset_of_threads_gets_no_version(tmp_path: Path, sealed: Dataset) -> None:
+    """Also one split by time: a new message may belong to a held-out thread."""
+    groups, rows = group_lines(dict.fromkeys(SPLITS, ()), {})
+    base = as_prepared(
+        sealed, tmp_path / "base", split={"by": "time"},
+        extra_files=write_extra_files(tmp_path, [(GROUPS, groups, rows)]),
+    )  # fmt: skip
+    (tmp_path / GROUPS).rename(base.directory / GROUPS)
+    with pytest.raises(BadInput, match="prepare --decisions"):
+        version(base, tmp_path / "v", [])
+
+
+def test_a_reworded_live_mail_that_is_held_out_is_never_learnt(
+    tmp_path: Path, sealed: Dataset
+) -> None:
+    """Under another quotation and signature it shares few shingles with the held-out mail."""
+    settings = {"strip_quotes": False, "strip_signatures": False}
+    base = as_prepared(sealed, tmp_path / "base", settings=settings)
+    out = holdout(base)
+    mails = [(f"{each.message} please{TAIL}", each.label) for each in out]
+    told = [answer(mail, id=f"live-{at}", purpose="learn") for at, (mail, _) in enumerate(mails)]
+    assert changes(version(base, tmp_path / "v", told, mails)) == {
+        "new_near_another_part": len(out)
+    }
 
 
 def test_of_two_mails_that_are_one_message_the_later_decision_counts(

@@ -4,32 +4,43 @@ are read, and the cheap ones are run to their end."""
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
-import trainer.propose
-import trainer.report
+import desk
+import trainer
+import worker
+from desk.cli.main import app as desk_app
+from desk.settings import load_settings as load_desk
 from tests.support.trainer_world import call, parse
 from tests.unit.trainer.check.shop import THINGS
 from tests.unit.trainer.report.conftest import Made, put
 from tests.unit.trainer.report.page import Page, refuse_unknown_options
 from tests.unit.trainer.report.test_dataset_page import TAXONOMY, messages
 from trainer.check.findings import CHECK
+from trainer.cli.main import app as trainer_app
 from trainer.dataset.folder import open_dataset, open_holdout
 from trainer.report import page as steps
 from trainer.report.dataset_page import write_dataset_report
 from trainer.report.run import GateChoice
 from trainer.report.run_page import write_report
+from trainer.start.plan import Places
+from trainer.start.verdict import next_commands
 from trainer.store.rules import GateRules, load_rules
 from trainer.training.recipe import load_recipe
 from trainer.training.sweep import parse_grid
+from worker.cli.main import app as worker_app
+from worker.settings import load_settings as load_worker
 
 pytestmark = pytest.mark.slow
 
@@ -277,7 +288,10 @@ def test_cheap_commands_about_a_run_run(made: Made, tmp_path: Path) -> None:
     special rules passes with the printed command too."""
     page = tmp_path / "page.html"
     store = tmp_path / "store"
-    rules = GateRules(accuracy=0.85, steering_unreviewed=None)
+    unproven = ("card_delivery", 'a "rare" label')
+    rules = GateRules(
+        accuracy=0.85, accuracy_by="point", label_unproven=unproven, steering_unreviewed=None
+    )
     write_report(made.run, page, gate=GateChoice(store, rules))
     commands = Page(page.read_text(encoding="utf-8")).commands
     ran = set()
@@ -288,29 +302,83 @@ def test_cheap_commands_about_a_run_run(made: Made, tmp_path: Path) -> None:
             ran.add(words[1])
     assert ran == {"audit-sample", "report", "publish"}
     publish = [words for words in commands if words[1] == "publish"]
+    for words in publish:
+        sets = parse("publish", *words[2:])["sets"]
+        assert load_rules(None, sets) == rules
     assert all("--canary" not in words for words in publish), "nothing is current there"
 
 
+_NAMED = re.compile(
+    r"(clerk-(?:trainer|desk|worker)) ([a-z]+(?:-[a-z]+)*)"
+    r"((?: (?:--[a-z-]+(?: (?!--)[\w./]+)?|[A-Z]{2,}))*)"
+)
+
+_NO_COMMANDS = {"again", "and", "failed", "is", "knows", "proposes", "with"}
+"""Words that follow a program's name in a sentence about it."""
+
+
 def test_a_command_within_a_sentence_exists_and_has_its_options() -> None:
-    whole = 0
+    """In every page, error and line of output of the three programs; a command of the trainer with
+    words to fill in is whole, so that it runs once they are."""
+    whole = named = 0
     for text in sentences():
-        for named in re.findall("`(clerk-trainer [^`]+)`", text):
-            words = shlex.split(named)
-            refuse_unknown_options(words)
-            if len(words) > 2 and any(word.isupper() for word in words):
-                parse(words[1], *words[2:])
+        for program, name, rest in _NAMED.findall(text):
+            words = shlex.split(rest)
+            known = commands()[program].get(name)
+            if known is None:
+                assert name in _NO_COMMANDS, f"{program} {name}"
+                continue
+            assert {word for word in words if word.startswith("--")} <= known, text
+            named += 1
+            if program == "clerk-trainer" and words[:1] and words[0].isupper():
+                parse(name, *words)
                 whole += 1
+    assert named > 100
     assert whole > 2
 
 
+@functools.cache
+def commands() -> dict[str, dict[str, set[str]]]:
+    """Return the options of each command by program, those of its own commands included."""
+    programs = {"clerk-trainer": trainer_app, "clerk-desk": desk_app, "clerk-worker": worker_app}
+    return {
+        program: {
+            name: {
+                option
+                for each in (command, *getattr(command, "commands", {}).values())
+                for given in each.params
+                for option in (*given.opts, *given.secondary_opts)
+            }
+            for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+        }
+        for program, app in programs.items()
+    }
+
+
 def sentences() -> Iterator[str]:
-    """Yield the string literals in the code of all pages."""
-    for package in (trainer.report, trainer.propose):
-        for path in Path(package.__path__[0]).glob("*.py"):
+    """Yield the string literals in the code of the three programs, in one line each."""
+    for package in (trainer, desk, worker):
+        for path in Path(package.__path__[0]).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 values = node.values if isinstance(node, ast.JoinedStr) else [node]
                 parts = [each.value for each in values if isinstance(each, ast.Constant)]
-                yield "".join(part for part in parts if isinstance(part, str))
+                yield " ".join("".join(part for part in parts if isinstance(part, str)).split())
+
+
+def test_the_next_commands_of_start_run(tmp_path: Path) -> None:
+    places = Places(tmp_path / "my first")
+    places.out.mkdir()
+    shutil.copy(ROOT / "config/taxonomy.toml", places.taxonomy)
+    found = [shlex.split(line) for _, line in next_commands(places)]
+    assert [words[:2] for words in found] == [
+        ["clerk-trainer", "publish"], ["clerk-worker", "run"], ["clerk-desk", "run"],
+    ]  # fmt: skip
+    parse("publish", *found[0][2:])
+    work, review = ([words[at + 1] for at, word in enumerate(words) if word == "-s"]
+                    for words in found[1:])  # fmt: skip
+    serving = load_worker(None, work).settings
+    assert (serving.model.adapter, serving.kafka.input_topics) == (places.store, ("TOPIC",))
+    assert load_desk(None, review).settings.project.taxonomy == places.taxonomy
 
 
 def test_a_training_is_repeated_from_its_record(

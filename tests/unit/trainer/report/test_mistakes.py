@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.report.measured import ONE_WAY, TWO_WAY, UNCLEAR, confused_pairs
+from trainer.artifacts.evaluation import Answer
+from trainer.report.measured import ONE_WAY, TWO_WAY, UNCLEAR, Confusion, confused_pairs
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,26 @@ def test_a_small_label_beside_a_large_one_is_not_called_lopsided() -> None:
     assert pair.kind != ONE_WAY
     (pair,) = confused_pairs("ab", [[990, 10], [9, 91]])
     assert (pair.kind, pair.label, pair.forth) == (ONE_WAY, "b", 9)
+
+
+def test_the_mistakes_in_one_thread_are_no_pattern() -> None:
+    """Ten messages of one thread go one way together; ten of different customers do."""
+    confusion = [[90, 10], [1, 99]]
+
+    def pair(groups: list[int | None]) -> Confusion:
+        wrong = [("a", "b", group) for group in groups] + [("b", "a", None)]
+        answers = [
+            Answer(
+                id=str(at), label=label, predicted=given, group=group, confidence=0.9,
+                off_label_mass=None, review=False, unconstrained_in_set=None,
+            )
+            for at, (label, given, group) in enumerate(wrong)
+        ]  # fmt: skip
+        (found,) = confused_pairs("ab", confusion, answers)
+        return found
+
+    assert pair([None] * 10).kind == ONE_WAY == pair(list(range(10))).kind
+    assert pair([7] * 10).kind == UNCLEAR
 
 
 def test_every_mistake_is_in_exactly_one_pair() -> None:

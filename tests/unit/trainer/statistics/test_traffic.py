@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.bench.judges_worlds import draw_right, make_groups
 from trainer.statistics.metrics import weighted_accuracy, wilson
 
 pytestmark = pytest.mark.slow
@@ -36,3 +37,18 @@ def test_the_interval_holds_the_share_of_all_rows_that_is_right(tilt: float) -> 
         plain += copies[0] <= true <= copies[1]
     assert held / 500 >= 0.93
     assert plain < held - 25, "copies are not further evidence"
+
+
+def test_of_threads_the_interval_is_wider() -> None:
+    """Messages in groups of five to ten, which are right or wrong together."""
+    draw, truth = np.random.default_rng(9), 0.9
+    held = [0, 0]
+    for _ in range(400):
+        groups = make_groups(draw, 900)
+        right = draw_right(draw, truth, 900, groups)
+        rows = np.minimum(draw.zipf(2.2, 900), 40).astype(np.int64)
+        for at, known in enumerate((None, groups)):
+            low, high = weighted_accuracy(right, rows, known)[1]
+            held[at] += low <= truth <= high
+    assert held[0] / 400 < 0.92
+    assert held[1] / 400 >= 0.93
