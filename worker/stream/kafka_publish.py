@@ -97,6 +97,7 @@ class KafkaPublisher:
         """
         self._producer.ready(self._config.publish_timeout_s)
         if not self._producer.transactional:
+            # Only the commit is repeated: its records are written, and would come twice.
             try:
                 self._consumer.commit_again()
             except KafkaException as error:
