@@ -69,13 +69,7 @@ def run_worker(
     never holds partitions without labelling. Raises WorkerStopped or AdapterRefused; a second
     signal raises KeyboardInterrupt.
     """
-    problems: list[Problem] = [*settings_problems(settings)]
-    if opener is None:  # open_model compares the digests of files later
-        wrong = adapter_problems(settings, digests=False)
-        # A bad current adapter alone is not fatal if open_model can serve the previous one.
-        if problems or (wrong and previous_adapter(settings) is None):
-            problems += wrong
-    refuse(problems)
+    _check(settings, with_adapter=opener is None)
     config = kafka_config(settings.kafka, shadow_topic(settings))
     policy = loop_policy(settings.loop)
     limit = dead_letter_limit(settings.loop)
@@ -121,6 +115,17 @@ def run_worker(
         if limit is not None:
             limit.check()
         restart.check()
+
+
+def _check(settings: Settings, *, with_adapter: bool) -> None:
+    """Raise SettingsError or AdapterRefused for everything that shows without Kafka or a model."""
+    problems: list[Problem] = [*settings_problems(settings)]
+    if with_adapter:
+        wrong = adapter_problems(settings, digests=False)  # open_model compares them later
+        # A bad current adapter alone is not fatal if open_model can serve the previous one.
+        if problems or (wrong and previous_adapter(settings) is None):
+            problems += wrong
+    refuse(problems)
 
 
 def _log_ready(settings: Settings, config: KafkaConfig, opened: OpenedEngine) -> None:

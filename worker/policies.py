@@ -54,6 +54,8 @@ def isolation_policy(settings: Settings) -> IsolationPolicy | None:
     if not settings.loop.crash_isolation:
         return None
     return IsolationPolicy(
+        # Not the process id: in a container it is the same after each restart, and the note of the
+        # process that crashed would be taken for our own.
         process=uuid.uuid4().hex[:8],
         # No more records than this can have been in the engine when it crashed.
         reach=settings.loop.max_in_flight,

@@ -322,12 +322,5 @@ def _named_now(sources: Sequence[ArmSource]) -> list[Manifest]:
 
 def override_thresholds(review: ReviewSettings, found: Thresholds) -> Thresholds:
     """Return thresholds, overridden by the settings."""
-    if review.confidence is not None:
-        found = replace(found, review_confidence=review.confidence)
-    if review.off_label_mass is not None:
-        found = replace(found, review_off_label_mass=review.off_label_mass)
-    if review.out_of_scope is not None:
-        found = replace(found, review_out_of_scope=review.out_of_scope)
-    if review.disagreement is not None:
-        found = replace(found, review_disagreement=review.disagreement)
-    return found
+    given = {f"review_{name}": value for name, value in review if value is not None}
+    return replace(found, **given)

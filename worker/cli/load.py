@@ -6,10 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from worker.common.errors import EXIT_SETTINGS
 from worker.common.logs import configure_logging
 from worker.settings import LoadedSettings, effective, load_settings
@@ -63,15 +59,5 @@ def check(loaded: LoadedSettings) -> int:
 
 def print_settings(loaded: LoadedSettings) -> None:
     """Print every setting with its value and origin to standard output."""
-    rows = list(effective(loaded))
-    if not sys.stdout.isatty():
-        for name, value, origin in rows:
-            print(f"{name} = {value}  # {origin}")
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("setting", "value", "origin"):
-        table.add_column(title, overflow="fold")
-    for name, value, origin in rows:
-        style = "dim" if origin == "default" else ""
-        table.add_row(name, escape(value), escape(origin), style=style)
-    Console().print(table)
+    for name, value, origin in effective(loaded):
+        print(f"{name} = {value}  # {origin}")

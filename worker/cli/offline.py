@@ -202,12 +202,13 @@ def compare(
     from rich.console import Console
 
     from worker.cli.load import load_offline
-    from worker.offline.compare import CompareRequest, run_compare, show, to_json, write_csv
+    from worker.offline.compare import run_compare, show, to_json, write_csv
     from worker.offline.message_files import MessageFile
 
     file = MessageFile(source, input_format, field, label_field) if source is not None else None
     records = input_range(since, until, offsets, last)
-    if (file is None) == (records is None):
+    wanted = file or records
+    if wanted is None or (file and records):
         raise SettingsError(
             "choose messages with one of --input, --last, --since and --offsets: "
             + ("none is given" if file is None else "not both --input and a range")
@@ -216,8 +217,7 @@ def compare(
         # Checked first, because the engines take minutes.
         raise SettingsError(f"--out {out}: {out.parent} is not a directory")
     settings = load_offline(config, sets, use_demo=use_demo).settings
-    request = CompareRequest(first, second, file, records, topic, limit, texts)
-    result = run_compare(settings, request)
+    result = run_compare(settings, (first, second), wanted, topic=topic, limit=limit, texts=texts)
     if as_json:
         print(json.dumps(to_json(result), ensure_ascii=False, indent=1))
     else:

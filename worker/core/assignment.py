@@ -291,6 +291,8 @@ class WaitingRecord:
         return suspects.deaths(self.record.offset) if suspects is not None else 0
 
 
+# Compared by identity: a partition that comes back is another assignment, to which the answers of
+# the one before do not belong.
 @dataclass(slots=True, eq=False)
 class PartitionState:
     """One assignment of a partition. Answers that arrive after it has ``ended`` are dropped.

@@ -110,6 +110,9 @@ class SuspicionChanged:
     deaths: int
 
 
+# Dataclasses and one function to call with them. As methods of a listener, each event was declared
+# four times: by the protocol, by a class that does nothing, by one that passes events on, and by
+# the fake of the tests.
 LoopEvent = (
     Publishing
     | TransactionEnded

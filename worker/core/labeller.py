@@ -101,6 +101,8 @@ class Labeller:
         return review_reasons(decision, thresholds)
 
 
+# Compared by identity: the same adapter loaded again is another one, with its own engine and its
+# own records in flight.
 @dataclass(slots=True, eq=False)
 class ServingAdapter:
     """One adapter with its engine and encoders, kept together so that no record mixes two adapters.

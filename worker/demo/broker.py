@@ -43,6 +43,7 @@ from worker.demo.program import ChildProcess
 _FORMAT_TIMEOUT_S = 180.0  # takes a second on an idle machine
 _LOG_LINES = 20
 
+# For a start in 1.5 s and 300 MB of memory.
 _JVM_OPTIONS = (
     "-Xms128m",
     "-Xmx512m",

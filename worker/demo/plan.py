@@ -112,9 +112,9 @@ class Plan:
         """Return the model, completed if it ships. Raises BaseModelError, ProgramFailed."""
         if self.own_model is None:
             return ensure_model(_shipped(self.wish.model), on_event)
-        manifest, model = self.manifest, self.settings.model
+        manifest = self.manifest
         base = None
-        if (manifest.needs_base or manifest.stages) and model.base is None and not model.bases:
+        if _lacks_base(manifest, self.settings):
             base = ensure_base_model(on_event=on_event)
         engine = "ONNX Runtime" if manifest.kind in ENCODER_KINDS else "vLLM with the base"
         return DemoModel(self.own_model, base, f"{engine} with {manifest.name}")
@@ -157,7 +157,9 @@ def make_plan(wish: Wish) -> Plan:
     directory = adapter_dir() if own is None else find_adapter(own).directory
     manifest = read_manifest(directory) if own is None else verify_files(directory)
     if own is not None:
-        _check_base(directory, manifest, settings)
+        base = manifest.base.name
+        if base != BASE_NAME and _lacks_base(manifest, settings):
+            raise SettingsError(f"{directory}: needs its base, {base}: give -s model.base=DIR")
     samples, left_out = _samples(wish, settings.records, manifest.taxonomy.names)
     named = loaded.origins.get("kafka.bootstrap_servers") == "flag"
     servers = settings.kafka.bootstrap_servers if named else None
@@ -177,15 +179,10 @@ def _check_records(records: RecordSettings) -> None:
         )
 
 
-def _check_base(directory: Path, manifest: Manifest, settings: Settings) -> None:
-    model, base = settings.model, manifest.base
-    if (
-        (manifest.needs_base or manifest.stages)
-        and base.name != BASE_NAME
-        and model.base is None
-        and not model.bases
-    ):
-        raise SettingsError(f"{directory}: needs its base, {base.name}: give -s model.base=DIR")
+def _lacks_base(manifest: Manifest, settings: Settings) -> bool:
+    """Whether the model may need a base, and the user has named none."""
+    named = settings.model.base is not None or settings.model.bases
+    return bool(manifest.needs_base or manifest.stages) and not named
 
 
 def _samples(

@@ -166,9 +166,10 @@ def _cpu_arguments(
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         # vLLM caches whole blocks. Its CPU default of 128 tokens is longer than most support
-        # messages, so little would ever be cached. The CPU kernels need a multiple of 32.
+        # messages, so little would ever be cached: 12.5 messages a second on two cores, and 30 with
+        # 32 tokens. The CPU kernels need a multiple of 32.
         "block_size": 32,
-        # Compiling takes minutes and gains little for answers of one token.
+        # Compiling gains little for answers of one token: a 135M base started in 75 s, not in 16.
         "enforce_eager": True,
     }
     if not environment.get("VLLM_CPU_KVCACHE_SPACE"):

@@ -70,7 +70,9 @@ class VllmEngine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._numbers = itertools.count()
-        # A new number for each adapter, never reused: vLLM's caches use name, number and path.
+        # A new number for each adapter, never reused: vLLM's caches use name, number and path, and
+        # weights that are replaced under the same ones are served from a stale cache (vLLM issue
+        # 42125).
         self._lora_numbers = itertools.count(1)
         self._answers: set[asyncio.Task[Answer] | None] = set()
         self._llm: Any = None

@@ -242,6 +242,8 @@ class ArmController:
             compared_with=self._router.latest.main.manifest if target.compare else None,
             background=not role.labels,
         )
+        # On its own thread: a warm-up that hung used to block the watcher, and with it every
+        # rollback.
         bring_up = BringUp(make, self.call_when_done)
         self._loading[role] = _Loading(role, target, bring_up, self._clock())
 

@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from queue import Queue
@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worker.common.review_files import BYTE_ORDER_MARK, guard
 from worker.common.tables.table import flatten
+from worker.contract import Manifest
 from worker.contract.codec import encode
 from worker.contract.errors import MessageRejected
 from worker.contract.records import OutputRecord, SupportMessage
@@ -32,7 +33,7 @@ from worker.contract.records.identity import Source, to_json
 from worker.core.labeller import Labeller, Prepared, ServingAdapter
 from worker.core.pipeline import MAX_ATTEMPTS
 from worker.engine.port import Answer, Engine
-from worker.offline.answers import wait_for_answers, why_cancelled
+from worker.errors import EngineDied
 from worker.offline.message_files import TABLES, MessageFile, Row, file_row, read_rows
 from worker.records.encode import OutputEncoder
 from worker.records.types import Classified, Rejected, Timing
@@ -41,6 +42,8 @@ from worker.settings import Settings
 
 # Enough to keep an engine busy, and few enough that a large file is read while it is labelled.
 _IN_FLIGHT = 128
+
+_CHECK_S = 1.0
 
 Result = Classified | Rejected
 
@@ -84,7 +87,7 @@ def label_in_order(
 
     Rows are read on a separate thread, so that a result is yielded while the next row is still
     being typed. An error of ``rows`` is raised after the results before it. A message that is never
-    answered gets no label (``silence_s``: see ``wait_for_answers``). Raises EngineDied.
+    answered gets no label (``silence_s``: see ``_wait_for_answer``). Raises EngineDied.
     """
     waiting: Queue[tuple[Row, _Asked | Rejected] | BaseException | None] = Queue(_IN_FLIGHT)
 
@@ -106,13 +109,47 @@ def label_in_order(
             yield row, asked
             continue
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            wait_for_answers(engine, labeller.manifest, [asked.future], silence_s)
+            _wait_for_answer(engine, labeller.manifest, asked.future, silence_s)
             result = _finish(labeller, asked, attempt, silence_s)
             if isinstance(result, Classified) or result.reason == "deadline_exceeded":
                 break
             if attempt < MAX_ATTEMPTS:
                 asked = _Asked(asked.prepared, engine)
         yield row, result
+
+
+def _wait_for_answer(
+    engine: Engine, manifest: Manifest, future: Future[Answer], silence_s: float
+) -> None:
+    """Wait until ``future`` is answered; cancel it if the engine answers others. Raises EngineDied.
+
+    A running worker tells a hanging engine from a single stuck message by the answers to later
+    messages. Here there may be none, so after ``silence_s`` seconds a golden prompt is submitted.
+    Without an answer to that the engine is dead.
+    """
+    if _wait(engine, [future], silence_s):
+        return
+    known = engine.submit(manifest.golden[0].ids)
+    if not _wait(engine, [known, future], silence_s):
+        raise EngineDied(f"the engine has answered nothing for {2 * silence_s:g} s")
+    if known.done() and isinstance(error := known.exception(), EngineDied):
+        raise error
+    known.cancel()
+    # Once more: a long message may be slower than the golden prompt, which does not test the second
+    # stage of a cascade either.
+    if not _wait(engine, [future], silence_s):
+        future.cancel()
+
+
+def _wait(engine: Engine, futures: Sequence[Future[Answer]], timeout_s: float) -> bool:
+    """Wait until one of ``futures`` is answered; return whether one is. Raises EngineDied: a
+    cascade's stage may die without failing its futures, so the health is checked in between."""
+    end = time.monotonic() + timeout_s
+    while (left := end - time.monotonic()) > 0:
+        if wait(futures, timeout=min(left, _CHECK_S), return_when=FIRST_COMPLETED).done:
+            return True
+        engine.check_health()
+    return False
 
 
 class _Asked:
@@ -143,7 +180,8 @@ def _ask(
 
 def _finish(labeller: Labeller, asked: _Asked, attempt: int, silence_s: float) -> Result:
     if asked.future.cancelled():
-        return Rejected("deadline_exceeded", "engine", why_cancelled(silence_s), attempt)
+        detail = f"no answer within {2 * silence_s:g} s, while later messages were answered"
+        return Rejected("deadline_exceeded", "engine", detail, attempt)
     try:
         # These messages did not wait in a loop, so a time in the queue would mean nothing.
         timing = Timing(queue_s=0.0, engine_s=asked.engine_s)

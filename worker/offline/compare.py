@@ -44,23 +44,6 @@ _COLUMNS = ("id", "first", "first_confidence", "second", "second_confidence", "f
 
 
 @dataclass(frozen=True, slots=True)
-class CompareRequest:
-    """Two adapters by name, and the messages: a file, or a range of a topic's records.
-
-    ``topic`` None is the input topic. At most ``limit`` messages are read. ``texts`` keeps message
-    texts in the result.
-    """
-
-    first: str
-    second: str
-    file: MessageFile | None
-    records: RecordRange | None
-    topic: str | None
-    limit: int
-    texts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class CompareResult:
     """Both manifests, the messages that both adapters labelled, and the comparison.
 
@@ -77,22 +60,33 @@ class CompareResult:
 
 
 def run_compare(
-    settings: Settings, request: CompareRequest, opener: Opener = open_model
+    settings: Settings,
+    names: Sequence[str],
+    wanted: MessageFile | RecordRange,
+    *,
+    topic: str | None = None,
+    limit: int,
+    texts: bool = False,
+    opener: Opener = open_model,
 ) -> CompareResult:
-    """Label the messages with one adapter after the other and compare: only one engine runs at a
-    time, so the memory of one is enough. Raises WorkerStopped or AdapterRefused."""
-    names = (request.first, request.second)
+    """Label at most ``limit`` messages with one adapter after the other and compare: only one
+    engine runs at a time, so the memory of one is enough.
+
+    ``names`` are two adapters; the messages are those ``wanted``, in a file or in ``topic`` (None:
+    the input topic). ``texts`` keeps message texts in the result. Raises WorkerStopped or
+    AdapterRefused.
+    """
     adapters = [resolve_adapter(name, settings.model.adapter) for name in names]
     if adapters[0].resolve() == adapters[1].resolve():
         raise SettingsError(
             f"{' and '.join(names)} are the same adapter, {adapters[0]}: name two different ones"
         )
-    source, rows = read_messages(settings, request)
+    source, rows = read_messages(settings, wanted, topic, limit)
     if not rows:
         raise SettingsError(f"{source}: no messages to compare on: choose another range or file")
     answers = [_label(settings, adapter, rows, opener) for adapter in adapters]
     (first, first_results), (second, second_results) = answers
-    pairs = tuple(_pairs(rows, first_results, second_results, texts=request.texts))
+    pairs = tuple(_pairs(rows, first_results, second_results, texts=texts))
     if not pairs:
         raise SettingsError(
             f"{source}: none of the {len(rows)} messages got a label from both: check --field, or "
@@ -101,16 +95,17 @@ def run_compare(
     return CompareResult(first, second, source, pairs, len(rows) - len(pairs), compare(pairs))
 
 
-def read_messages(settings: Settings, request: CompareRequest) -> tuple[str, list[Row]]:
-    """Return a description of the source, and at most ``request.limit`` messages."""
+def read_messages(
+    settings: Settings, wanted: MessageFile | RecordRange, topic: str | None, limit: int
+) -> tuple[str, list[Row]]:
+    """Return a description of the source, and at most ``limit`` messages."""
     layout = record_layout(settings.records)
-    if request.file is not None:
-        rows = read_rows(request.file, layout)
-        return request.file.source, list(islice(rows, request.limit))
+    if isinstance(wanted, MessageFile):
+        return wanted.source, list(islice(read_rows(wanted, layout), limit))
     config = kafka_config(settings.kafka)
-    topic = config.topics.one_input(request.topic)
+    topic = config.topics.one_input(topic)
     check_clients(config)
-    records = read_range(config, topic, request.records or RecordRange(), request.limit)
+    records = read_range(config, topic, wanted, limit)
     found = [record_row(record, layout) for record in records]
     return f"{topic} ({_offsets_read(records)})" if records else topic, found
 

@@ -12,8 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from worker.contract.records import (
-    DeadLetter,
-    OutputRecord,
     Replay,
     read_dead_letter,
     read_output,
@@ -214,18 +212,16 @@ def is_of_another_cluster(result: ReadResult, cluster: str | None) -> bool:
 def read_result(record: Record, dead_letter_topic: str) -> ReadResult:
     """Read a record of any result topic. Raises RecordRefused."""
     if record.source.topic == dead_letter_topic:
-        return _of_dead_letter(read_dead_letter(record.headers), read_replay(record.headers))
-    return _of_output(read_output(record.value))
-
-
-def has_no_result(record: Record, tombstones: TombstonePolicy) -> bool:
-    """Whether a record is a tombstone that the settings skip or forward."""
-    if record.value is not None:
-        return False
-    return tombstones == "skip" or (tombstones == "forward" and record.key is not None)
-
-
-def _of_output(output: OutputRecord) -> ReadResult:
+        letter = read_dead_letter(record.headers)
+        return ReadResult(
+            TopicPartition(letter.topic, letter.partition),
+            letter.offset,
+            letter.adapter_digest,
+            read_replay(record.headers),
+            reason=letter.reason,
+            cluster=letter.cluster,
+        )
+    output = read_output(record.value)
     source = output.source
     return ReadResult(
         TopicPartition(source.topic, source.partition),
@@ -239,12 +235,8 @@ def _of_output(output: OutputRecord) -> ReadResult:
     )
 
 
-def _of_dead_letter(letter: DeadLetter, replay: Replay | None) -> ReadResult:
-    return ReadResult(
-        TopicPartition(letter.topic, letter.partition),
-        letter.offset,
-        letter.adapter_digest,
-        replay,
-        reason=letter.reason,
-        cluster=letter.cluster,
-    )
+def has_no_result(record: Record, tombstones: TombstonePolicy) -> bool:
+    """Whether a record is a tombstone that the settings skip or forward."""
+    if record.value is not None:
+        return False
+    return tombstones == "skip" or (tombstones == "forward" and record.key is not None)

@@ -13,6 +13,7 @@ from worker.contract.scoring import Decision, ReviewReason
 
 def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Return the bytes of a record's key, value, and headers, without framing."""
+    # Added up without a generator: this runs several times for each record.
     size_bytes = len(key or b"") + len(value or b"")
     for name, content in headers:
         size_bytes += len(name) + len(content or b"")

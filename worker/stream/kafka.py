@@ -220,6 +220,8 @@ class KafkaStream:
     def _ask_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[KafkaPartition]:
         asked = to_kafka_partitions(partitions)
         try:
+            # The broker does not answer while the open transaction of another worker holds offsets
+            # of these partitions. After a crash that lasts until transaction.timeout.ms.
             return without_errors(self._client.committed(asked, timeout=_COMMITTED_S))
         except KafkaException as error:
             cause = error.args[0]

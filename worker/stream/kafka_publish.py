@@ -97,6 +97,7 @@ class KafkaPublisher:
         """
         self._producer.ready(self._config.publish_timeout_s)
         if not self._producer.transactional:
+            # Only the commit is repeated: its records are written, and would come twice.
             try:
                 self._consumer.commit_again()
             except KafkaException as error:
@@ -338,6 +339,8 @@ class KafkaProducer:
             require_token(self._config.producer, StreamFailed)
         except StreamFailed as error:  # the token service may be back in a moment
             raise PublishAborted(str(error), unreachable=True) from error
+        # With an error callback: without one a fatal error surfaces as a SystemError within the
+        # callback of a delivery.
         client = self._client = Producer(
             dict(self._config.producer), error_cb=_on_error, logger=client_log
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from tests.support.rig import (
+    NOW,
     Rig,
     SinkRecord,
     make_loop_policy,
@@ -15,9 +17,13 @@ from tests.support.rig import (
     toy_completed,
     toy_record,
 )
+from worker.contract import Decision
+from worker.contract import records as contract
+from worker.contract.records import Replay
 from worker.core.assignment import PartitionState
 from worker.core.publisher import (
     MAX_BACKOFF_S,
+    TopicRouter,
     replace_refused,
     take_ready,
 )
@@ -28,7 +34,7 @@ from worker.errors import (
     RecordTooLarge,
     StreamFailed,
 )
-from worker.records.types import Batch, Rejected, TopicPartition
+from worker.records.types import Batch, Classified, Rejected, Timing, TopicPartition
 from worker.stream.fake import FakeStream
 
 TOO_LARGE = Rejected("output_too_large", "encode", "")
@@ -56,6 +62,23 @@ def test_each_partition_gets_its_share_of_a_batch() -> None:
     assert counts([state(0, 100), state(1, 100), state(2, 2)], 10) == {0: 4, 1: 4, 2: 2}
     assert counts([state(0, 100), state(1, 0)], 10) == {0: 10}
     assert sum(counts([state(n, 5) for n in range(7)], 3).values()) == 3
+
+
+def test_only_results_of_a_replay_are_marked_with_it() -> None:
+    """Labels in their JSON; dead letters, also those without a payload, in their headers."""
+    replay = Replay("bug-17", "2026-03-02T08:00:00Z", "bug 17")
+    decision = Decision("billing", 0.9, {"billing": 0.9}, 0.0)
+    labelled = Classified(decision, None, truncated=False, review=(), timing=Timing(0.0, 0.0))
+    dead = toy_completed(toy_record(), TOO_LARGE)
+    for given in (replay, None):
+        router = TopicRouter("out", None, replay=given)
+        result = router.route(toy_completed(toy_record(), labelled), NOW)
+        assert result is not None
+        assert contract.read_output(result.value).replay == given
+        for completed in (dead, replace(dead, without_payload=True)):
+            letter = router.route(completed, NOW)
+            assert letter is not None
+            assert contract.read_replay(letter.headers) == given
 
 
 def test_indexes_of_records_too_large_find_their_partition() -> None:

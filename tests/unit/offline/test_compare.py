@@ -23,7 +23,6 @@ from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import SettingsError
 from worker.offline.compare import (
-    CompareRequest,
     CompareResult,
     Labelled,
     Pair,
@@ -91,19 +90,17 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-def make_request(
-    tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS, **changes: Any
-) -> CompareRequest:
+def messages(tmp_path: Path, rows: Sequence[dict[str, Any]] = ROWS) -> MessageFile:
     file = tmp_path / "messages.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = MessageFile(str(file), label_field="label")
-    return replace(
-        CompareRequest("current", str(tmp_path / "new"), source, None, None, 5000), **changes
-    )
+    return MessageFile(str(file), label_field="label")
 
 
-def compared(settings: Settings, tmp_path: Path, **changes: Any) -> CompareResult:
-    return run_compare(settings, make_request(tmp_path, **changes), opener)
+def compared(
+    settings: Settings, tmp_path: Path, other: str = "new", rows: Any = ROWS, *, texts: bool = False
+) -> CompareResult:
+    names, file = ("current", str(tmp_path / other)), messages(tmp_path, rows)
+    return run_compare(settings, names, file, limit=5000, texts=texts, opener=opener)
 
 
 def screen(result: CompareResult) -> str:
@@ -154,7 +151,7 @@ def test_the_screen_fits_and_has_no_texts(settings: Settings, tmp_path: Path) ->
 
 def test_no_text_runs_as_a_formula_in_a_spreadsheet(settings: Settings, tmp_path: Path) -> None:
     rows = [{"id": "=1", "text": "=HYPERLINK(1) new invoice", "label": "billing"}]
-    result = run_compare(settings, make_request(tmp_path, rows, texts=True), opener)
+    result = compared(settings, tmp_path, rows=rows, texts=True)
     write_csv(tmp_path / "out.csv", result.pairs)
     text = (tmp_path / "out.csv").read_text(encoding="utf-8-sig")
     [row] = csv.DictReader(io.StringIO(text, newline=""))
@@ -192,7 +189,7 @@ def test_json_and_csv_hold_the_same_disagreements(settings: Settings, tmp_path: 
 
 def test_nothing_to_compare_is_an_error_before_or_after(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="the same adapter"):
-        compared(settings, tmp_path, second=str(tmp_path / "old"))
+        compared(settings, tmp_path, "old")
     with pytest.raises(SettingsError, match="no message"):
         compared(settings, tmp_path, rows=[])
     assert opened == []
