@@ -119,7 +119,7 @@ def export_decisions(desk: Desk, out: Path, say: Say) -> None:
     if not decided:
         say("Nothing is decided yet.")
         return
-    decisions = upkeep.batch_decisions(desk, [each.batch.id for each in found])
+    decisions = upkeep.batch_decisions(desk, [each.id for each in found])
     write_atomically(out, decisions, mode=PRIVATE)
     say(f"{out}: {decided:,} of {tasks:,} tasks are decided.")
     say(f"Next: give {quote(str(out))} to clerk-trainer with --decisions (label, prepare, propose)")
@@ -197,8 +197,8 @@ def _load_tasks(desk: Desk, path: Path, say: Say) -> int:
     except RecordRefused as error:
         raise Refused(str(error)) from None
     done = circle.load_task_file(desk, text, path.name)
-    found = [each for each in circle.all_progress(desk) if each.batch.id in done.batches]
-    purposes = ", ".join(sorted({each.batch.purpose for each in found}))
+    found = [each for each in circle.all_progress(desk) if each.id in done.batches]
+    purposes = ", ".join(sorted({each.purpose for each in found}))
     decided = sum(each.progress.decided for each in found)
     more = f"; {decided:,} are decided" if decided else ""
     say(f"{path.name}: {done.new + done.known:,} tasks ({purposes}){more}.")

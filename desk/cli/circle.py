@@ -46,9 +46,8 @@ def list_tasks(config: Config = None, sets: Sets = None) -> None:
         found = all_progress(desk)
     print("batch\tpurpose\ttasks\tdecided\twaiting\tdataset\tname")
     for each in found:
-        batch, far = each.batch, each.progress
-        dataset = (batch.dataset or "-")[:12]
-        cells = (batch.id, batch.purpose, far.tasks, far.decided, far.waiting, dataset, batch.name)
+        dataset, far = (each.dataset or "-")[:12], each.progress
+        cells = (each.id, each.purpose, far.tasks, far.decided, far.waiting, dataset, each.name)
         print("\t".join(_line(str(cell)) for cell in cells))
 
 
@@ -62,12 +61,12 @@ def show_status(
     from desk.service.circle import all_progress
 
     with opened(config, sets) as desk:
-        found = next((each for each in all_progress(desk) if each.batch.id == number), None)
+        found = next((each for each in all_progress(desk) if each.id == number), None)
     if found is None:
         raise SettingsError(f"there is no batch {number}: clerk-desk tasks list shows all")
-    batch, far = found.batch, found.progress
-    print(f"{batch.purpose}: {_line(batch.name)}")
-    if batch.loaded_ms is None:
+    far = found.progress
+    print(f"{found.purpose}: {_line(found.name)}")
+    if found.loaded_ms is None:
         print("not loaded completely: load the same file again")
     print(f"{far.decided} of {far.tasks} decided, {far.waiting} waiting, {far.disputes} in dispute")
     if far.closed:

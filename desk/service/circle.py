@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from desk.core.items import Origin, is_drawn
 from desk.core.texts import band_keys, message_text, storable, storable_json
@@ -14,7 +14,7 @@ from desk.service.reviewing import MAX_NOTE_CHARS
 from desk.service.uploads import MAX_BATCH_NAME
 from desk.service.viewing import seen_how, text_for
 from desk.store import batches, people, proposals
-from desk.store.batches import Batch, Like, NewTask, Progress
+from desk.store.batches import Batch, Like, NewTask
 from desk.store.items import NewItem
 from desk.store.proposals import Shown, StoredAdvice, StoredProposal
 from desk.store.types import Person
@@ -40,8 +40,6 @@ OPERATOR = "operator"
 ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "learn": "learn"}
 """The origin of a task's item, by the task's purpose."""
 
-NOTHING = Progress(**dict.fromkeys((field.name for field in fields(Progress)), 0))
-
 AT_ONCE = 200
 """Tasks per transaction: on SQLite reviewers wait for it."""
 
@@ -53,14 +51,6 @@ class Loaded:
     new: int
     known: int
     batches: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchProgress:
-    """A batch and its progress."""
-
-    batch: Batch
-    progress: Progress
 
 
 def load_task_file(
@@ -96,12 +86,10 @@ def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None
     return Loaded(new, len(tasks) - new, tuple(batch_id for batch_id, _ in loaded))
 
 
-def all_progress(desk: Desk) -> list[BatchProgress]:
+def all_progress(desk: Desk) -> list[Batch]:
     """Return all batches with their progress, newest first."""
     with desk.database.read() as tx:
-        found = batches.everything(tx)
-        progress = batches.progress(tx)
-    return [BatchProgress(batch, progress.get(batch.id, NOTHING)) for batch in found]
+        return batches.everything(tx)
 
 
 def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tuple[int, int]:

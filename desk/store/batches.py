@@ -16,6 +16,29 @@ from worker.contract.exchange import Purpose
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """The progress of a batch.
+
+    Of the decided tasks, ``given`` counts those with a given label and ``kept`` those whose given
+    label was kept; ``suggested`` and ``followed`` are the same for the suggested label; ``none``
+    counts those that fit no label. ``doubly`` counts the tasks that several reviewers decided,
+    ``agreed`` those on which they agree."""
+
+    tasks: int = 0
+    waiting: int = 0
+    disputes: int = 0
+    decided: int = 0
+    closed: int = 0
+    given: int = 0
+    kept: int = 0
+    suggested: int = 0
+    followed: int = 0
+    none: int = 0
+    doubly: int = 0
+    agreed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Tasks that were made together. ``loaded_ms`` is None after an interrupted load."""
 
@@ -25,6 +48,7 @@ class Batch:
     purpose: Purpose
     begun_ms: int
     loaded_ms: int | None
+    progress: Progress = Progress()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +94,7 @@ class Asked:
     similar: tuple[Like, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The progress of a batch.
-
-    Of the decided tasks, ``given`` counts those with a given label and ``kept`` those whose given
-    label was kept; ``suggested`` and ``followed`` are the same for the suggested label; ``none``
-    counts those that fit no label. ``doubly`` counts the tasks that several reviewers decided,
-    ``agreed`` those on which they agree."""
-
-    tasks: int
-    waiting: int
-    disputes: int
-    decided: int
-    closed: int
-    given: int
-    kept: int
-    suggested: int
-    followed: int
-    none: int
-    doubly: int
-    agreed: int
-
-
-_QUERY = sa.select(*(batches.c[field.name] for field in fields(Batch)))
+_QUERY = sa.select(*(batches.c[name] for name in [each.name for each in fields(Batch)][:-1]))
 
 
 def begin(
@@ -243,12 +244,14 @@ def labelled(tx: Tx, batch_id: int) -> list[Labelled]:
 
 
 def everything(tx: Tx) -> list[Batch]:
-    """Return all batches, newest first."""
-    return [Batch(**row._mapping) for row in tx.execute(_QUERY.order_by(batches.c.id.desc()))]
+    """Return all batches with their progress, newest first."""
+    known = progress(tx)
+    rows = tx.execute(_QUERY.order_by(batches.c.id.desc()))
+    return [Batch(**row._mapping, progress=known.get(row.id, Progress())) for row in rows]
 
 
 def get(tx: Tx, batch_id: int) -> Batch | None:
-    """Return a batch."""
+    """Return a batch, without its progress."""
     row = tx.execute(_QUERY.where(batches.c.id == batch_id)).first()
     return None if row is None else Batch(**row._mapping)
 

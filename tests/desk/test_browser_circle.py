@@ -182,8 +182,8 @@ def decide_a_batch(site: Site, page: Page, beside: Onlooker) -> None:
     follow(page, "header a[href='/']", "/$")
     page.wait_for_selector(f".batches small:has-text('of {len(CHECKED)} decided')")
     beside.look(home + "/", "batches")
-    standing = {each.batch.purpose: each for each in circle.all_progress(desk_of(site))}
-    blind = standing["audit"].batch.id
+    standing = {each.purpose: each for each in circle.all_progress(desk_of(site))}
+    blind = standing["audit"].id
     beside.look(home + f"/review?batch={blind}", "audit")
     done = standing["check"].progress
     assert (done.decided + done.waiting + done.disputes) == len(CHECKED)
@@ -208,7 +208,7 @@ def follow_advice(site: Site, page: Page, beside: Onlooker) -> None:
     page.wait_for_selector(".task")
     assert decide_all(page, "4") == 3
     asked = circle.all_progress(desk_of(site))[0]
-    assert asked.batch.name == circle.all_advice(desk_of(site))[0].advice.findings[0].title
+    assert asked.name == circle.all_advice(desk_of(site))[0].advice.findings[0].title
     assert asked.progress.tasks == 3
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from trainer.errors import BadInput
 from trainer.model.device import quiet_transformers
 from trainer.model.encoder import collate_rows, pool_mean
+from trainer.model.scoring import token_batches
 from worker.contract.text import normalize
 
-_BATCH_TOKENS = 4096
 # The limit of all-MiniLM-L6-v2, for folders without sentence_bert_config.json.
 _DEFAULT_MAX_TOKENS = 256
 
@@ -52,10 +52,9 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
         return_attention_mask=False,
         return_token_type_ids=False,
     )["input_ids"]
-    order = sorted(range(len(tokens)), key=lambda at: (len(tokens[at]), at))
     vectors = np.empty((len(tokens), int(model.config.hidden_size)), dtype=np.float32)
     with torch.inference_mode():
-        for chosen in _batches(order, [len(ids) for ids in tokens]):
+        for chosen in token_batches([len(ids) for ids in tokens]):
             vectors[chosen] = _pool(model, [tokens[at] for at in chosen], tokenizer.pad_token_id)
     return vectors
 
@@ -76,16 +75,6 @@ def _load(directory: Path) -> tuple[Any, Any, int]:
     if settings.is_file():
         limit = int(json.loads(settings.read_text(encoding="utf-8"))["max_seq_length"])
     return tokenizer, model.eval(), limit
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut an order by length into batches of at most ``_BATCH_TOKENS``, padding included."""
-    batches: list[list[int]] = [[]]
-    for at in order:
-        if batches[-1] and (len(batches[-1]) + 1) * lengths[at] > _BATCH_TOKENS:
-            batches.append([])
-        batches[-1].append(at)
-    return batches
 
 
 def _pool(model: Any, tokens: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:

@@ -43,7 +43,7 @@ def load_file(visit: Visit) -> Response:
 
 def show_export(visit: Visit) -> Response:
     """Show the export form."""
-    names = dict.fromkeys(each.batch.name for each in circle.all_progress(visit.desk))
+    names = dict.fromkeys(each.name for each in circle.all_progress(visit.desk))
     return visit.page("export.html", inbox=upkeep.INBOX, batches=list(names))
 
 

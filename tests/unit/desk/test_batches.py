@@ -34,7 +34,7 @@ def decide_next(world: DeskWorld, person: Person, batch_id: int, label: str | No
 
 def counts(world: DeskWorld, batch_id: int) -> tuple[int, int, int]:
     """Tasks, decided, waiting."""
-    found = {each.batch.id: each.progress for each in circle.all_progress(world.desk)}[batch_id]
+    found = {each.id: each.progress for each in circle.all_progress(world.desk)}[batch_id]
     return found.tasks, found.decided, found.waiting
 
 
@@ -123,13 +123,13 @@ def test_a_load_that_is_cut_off_is_finished_by_the_next(
         with pytest.raises(KeyboardInterrupt):
             circle.load_task_file(world.desk, file, "tasks.jsonl")
         found = circle.all_progress(world.desk)[0]
-        assert (found.progress.tasks, found.batch.loaded_ms) == (200, None)
+        assert (found.progress.tasks, found.loaded_ms) == (200, None)
     monkeypatch.setattr(batches, "add", add)
     done = circle.load_task_file(world.desk, file, "tasks.jsonl")
     assert (done.new, done.known) == (250, 200)
     found = circle.all_progress(world.desk)[0]
     assert found.progress.tasks == 450
-    assert found.batch.loaded_ms is not None
+    assert found.loaded_ms is not None
 
 
 def test_tasks_make_no_corrections(world: DeskWorld) -> None:

@@ -84,8 +84,7 @@ def test_a_table_of_messages_becomes_a_batch(world: DeskWorld, browser: NewBrows
     sent = send(ada, f"\ufeff{rows}", "from the helpdesk.csv")
     assert sent.headers["location"] == "/", sent.text
     assert [
-        (each.batch.name, each.batch.purpose, each.progress.tasks)
-        for each in circle.all_progress(world.desk)
+        (each.name, each.purpose, each.progress.tasks) for each in circle.all_progress(world.desk)
     ] == [("from the helpdesk", "learn", 1), ("from the helpdesk", "check", 1)]
 
 
@@ -100,8 +99,8 @@ def test_a_workbook_becomes_a_batch(world: DeskWorld, browser: NewBrowser) -> No
     ada = browser("ada", "owner")
     assert send(ada, file.getvalue(), "march.xlsx").headers["location"] == "/"
     (batch,) = circle.all_progress(world.desk)
-    assert (batch.batch.name, batch.progress.tasks) == ("march", 2)
-    assert "id <bdi>7<" in ada.open(f"/review?batch={batch.batch.id}").text
+    assert (batch.name, batch.progress.tasks) == ("march", 2)
+    assert "id <bdi>7<" in ada.open(f"/review?batch={batch.id}").text
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("xl/worksheets/sheet1.xml", b"0" * 101_000_000)
