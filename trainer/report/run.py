@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput
-from trainer.report.page import Section
+from trainer.report.page import Content
 from trainer.statistics.figures import Figures
 from trainer.store.gate import judge
 from trainer.store.publish import plan_publication
@@ -166,10 +167,16 @@ def _read_sweep_of(directory: Path) -> SweepRecord | None:
     return None
 
 
-def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:
-    """Return the section of a record that does not exist yet."""
-    return Section(
-        key,
-        title,
-        missing=f"There is no {source.path} in {folder} yet; {source.command} makes it.",
-    )
+def lacks(source: Input, folder: str = "the run folder") -> str:
+    """Return why a section is empty whose record does not exist yet."""
+    return f"There is no {source.path} in {folder} yet; {source.command} makes it."
+
+
+def of_evaluation(make: Callable[[EvaluationRecord], Content]) -> Callable[[Run], Content]:
+    """Return the maker of a section that shows an evaluation alone."""
+
+    @wraps(make)
+    def of_run(run: Run) -> Content:
+        return lacks(Input.EVALUATION) if run.evaluation is None else make(run.evaluation)
+
+    return of_run

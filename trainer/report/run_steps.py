@@ -18,13 +18,13 @@ from trainer.report.page import (
     GOOD,
     MANY_OPENINGS,
     WARN,
+    Content,
     NextStep,
-    Section,
     check_command,
     free_folder,
     fresh_holdout,
     larger_share,
-    next_section,
+    show_steps,
 )
 from trainer.report.run import Judged, Run
 from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
@@ -37,13 +37,13 @@ _REVIEW_IS_MUCH = 0.2
 _STILL_RISING = 0.01
 
 
-def steps_section(run: Run) -> Section:
+def steps_section(run: Run) -> Content:
     """Return the recommended steps, in order."""
     lead = (
         "In this order: reasons why it cannot be published, then possible improvements and missing "
         "measurements, then publishing. Replace the words in capitals in a command."
     )
-    return next_section(list(_steps(run)), lead)
+    return show_steps(_steps(run), lead)
 
 
 def _steps(run: Run) -> Iterator[NextStep]:

@@ -22,15 +22,15 @@ from trainer.report.page import (
     UNKNOWN,
     WARN,
     Block,
+    Content,
     Drawn,
     Point,
-    Section,
     Titled,
     check_point,
     describe_openings,
     small,
 )
-from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
+from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacks
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import share_interval, weighted_accuracy
 from trainer.store.rules import Criterion
@@ -39,11 +39,10 @@ LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
 
 
-def verdict_section(run: Run) -> Section:
+def verdict_section(run: Run) -> Content:
     """Return the headline figures and the points."""
-    title = "Summary"
     if run.evaluation is None:
-        return lacking("verdict", title, Input.EVALUATION)
+        return lacks(Input.EVALUATION)
     evaluation = run.evaluation
     card = {
         "big": numbers.percent(evaluation.accuracy),
@@ -77,7 +76,7 @@ def verdict_section(run: Run) -> Section:
         title_ = "The adapter, its teacher, and people"
         blocks.append(Titled(title_, list(facts.taught(evaluation.taught))))
     blocks.append(small(rules))
-    return Section("verdict", title, blocks)
+    return blocks
 
 
 def describe_accuracy(run: Run) -> str:
@@ -301,14 +300,12 @@ class GateRow:
         return self.verdict == "pass"
 
 
-def gate_section(run: Run) -> Section:
+def gate_section(run: Run) -> Content:
     """Return each criterion as the gate prints it: wanted, found, passed or not."""
-    title = "Does it pass the gate?"
     if run.evaluation is None:
-        return lacking("gate", title, Input.EVALUATION)
+        return lacks(Input.EVALUATION)
     if run.gate is None:
-        missing = f"The run folder has no {ADAPTER_FOLDER}/, so the gate has nothing to judge."
-        return Section("gate", title, missing=missing)
+        return f"The run folder has no {ADAPTER_FOLDER}/, so the gate has nothing to judge."
     judged = run.gate
     rows = [
         GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, judged.settled))
@@ -336,7 +333,7 @@ def gate_section(run: Run) -> Section:
         )
     if judged.hint:
         blocks.append(small(judged.hint))
-    return Section("gate", title, [*blocks, Titled("The rules", _rules(judged), folded=True)])
+    return [*blocks, Titled("The rules", _rules(judged), folded=True)]
 
 
 def gate_rows(rows: Sequence[GateRow]) -> list[Block]:
@@ -380,12 +377,11 @@ def _rules(judged: Judged) -> list[tuple[str, str]]:
 # Simpler methods.
 
 
-def duel_section(run: Run) -> Section:
+def duel_section(run: Run) -> Content:
     """Return the candidates, their paired differences, and the duel's verdict."""
-    title = "Against simpler methods"
     duel = run.duel
     if duel is None:
-        return lacking("duel", title, Input.DUEL)
+        return lacks(Input.DUEL)
     verdict = f"{duel.verdict} Recommended: {duel.recommendation}."
     table = facts.candidates(duel)
     bars = (rung["bar"] for rung in ladder(duel))
@@ -404,18 +400,14 @@ def duel_section(run: Run) -> Section:
         f"{numbers.count(duel.required_messages)} messages. A hold-out of this size detects "
         f"differences of at least {numbers.unsigned(duel.minimum_detectable_difference)}."
     )
-    return Section(
-        "duel",
-        title,
-        [
-            Markup('<span class="lead">{}</span>').format(verdict),
-            replace(table, columns=columns, rows=rows),
-            Titled("Paired differences", facts.pairs(duel)),
-            small(notes),
-            *_elsewhere(duel),
-            *([small(describe_margin(run.cost, duel.margin))] if run.cost else []),
-        ],
-    )
+    return [
+        Markup('<span class="lead">{}</span>').format(verdict),
+        replace(table, columns=columns, rows=rows),
+        Titled("Paired differences", facts.pairs(duel)),
+        small(notes),
+        *_elsewhere(duel),
+        *([small(describe_margin(run.cost, duel.margin))] if run.cost else []),
+    ]
 
 
 def _elsewhere(duel: DuelRecord) -> list[Any]:
@@ -465,25 +457,20 @@ def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
 # Cost.
 
 
-def cost_section(run: Run) -> Section:
+def cost_section(run: Run) -> Content:
     """Return the break-even, the bill by volume, and every input."""
-    title = "Cost"
     if run.cost is None:
-        return lacking("cost", title, Input.COST)
+        return lacks(Input.COST)
     note = (
         f"All amounts in {run.cost.currency}. Replicas are paid around the clock, and the "
         "utilisation is the share of their full throughput that is used. Of a range the first end "
         "is the one that favours the adapter. Pays from: the volume from which one replica costs "
         "no more than the hosted model."
     )
-    return Section(
-        "cost",
-        title,
-        [
-            list(facts.cost(run.cost)),
-            small(note),
-            Titled("By volume", facts.cost_by_volume(run.cost)),
-            Titled("By way to serve", facts.cost_by_kind(run.cost)),
-            Titled("Inputs", facts.cost_inputs(run.cost)),
-        ],
-    )
+    return [
+        list(facts.cost(run.cost)),
+        small(note),
+        Titled("By volume", facts.cost_by_volume(run.cost)),
+        Titled("By way to serve", facts.cost_by_kind(run.cost)),
+        Titled("Inputs", facts.cost_inputs(run.cost)),
+    ]
