@@ -411,7 +411,6 @@ class AuditRecord(Record):
     created_at: str
     adapter: EvaluatedAdapter
     dataset: EvaluatedDataset
-    seed: int
     examples: int
     audited: int
     label_errors: int

@@ -200,7 +200,7 @@ def _audit(asking: Asking, size: int | None) -> tuple[list[Task], int]:
     from trainer.evaluation.audit import draw_examples
     from trainer.tasks.make import audit_tasks
 
-    name, sample = draw_examples(asking.dataset, size=size)
+    name, sample = draw_examples(asking.dataset, size)
     asking = replace(asking, batch=name)
     return audit_tasks(asking, sample), count_openings(asking.dataset)
 

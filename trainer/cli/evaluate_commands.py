@@ -1,4 +1,4 @@
-"""``clerk-trainer evaluate``, ``audit-sample``, ``audit`` and ``cascade``."""
+"""``clerk-trainer evaluate``, ``audit`` and ``cascade``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
-from trainer.commands import command
 from trainer.errors import BadInput, NotGoodEnough
 
 if TYPE_CHECKING:
@@ -151,81 +149,25 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
 _MOST_CONFUSIONS = 6
 
 
-def audit_sample(
-    dataset: Annotated[Path, typer.Argument(help="A dataset folder of prepare.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="CSV file to write [default: DATASET-audit.csv]."),
-    ] = None,
-    half_width: Annotated[
-        float,
-        typer.Option(min=0.001, max=0.5, help="Half width of the error rate's 95 % interval."),
-    ] = 0.03,
-    size: Annotated[
-        int | None, typer.Option(min=2, help="Number of messages, instead of --half-width.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Draw a random sample of the sealed hold-out for blind labelling.
-
-    Accuracy is measured against the hold-out's labels, which contain mistakes like those of
-    training. The sample is large enough for the wanted interval, in random order, and shows neither
-    labels nor answers. Write the right label of every row into true_label, or none if no label
-    fits, and run clerk-trainer audit. The file contains messages (mode 0640). The hold-out's
-    opening is counted.
-
-    Example: clerk-trainer audit-sample datasets/bank --half-width 0.03
-    """
-    with outcomes():
-        from trainer.dataset.folder import count_openings, open_dataset
-        from trainer.evaluation.audit import draw_sample
-        from worker.contract.taxonomy import NO_LABEL
-
-        opened = open_dataset(dataset)
-        folder = dataset.resolve()
-        target = out or folder.with_name(f"{folder.name}-audit.csv")
-        drawn = draw_sample(
-            opened,
-            target,
-            half_width=half_width,
-            size=size,
-            seed=seed,
-        )
-        total = opened.record["files"]["holdout.jsonl"]["examples"]
-        openings = count_openings(opened)
-        result = {
-            "sample": str(target), "messages": drawn, "holdout_messages": total, "seed": seed,
-            "holdout_openings": openings,
-        }  # fmt: skip
-
-        text = (
-            f"{target}: {drawn:,} of {total:,} held-out messages (opening number {openings}). "
-            f"Write one of {', '.join(opened.taxonomy.names)}, or {NO_LABEL}, into true_label. "
-            f"Then run, with the evaluation's folder as DIR: "
-            f"{command('audit', 'DIR', '--sample', target)}"
-        )
-        show_text(result, text, as_json=as_json)
-
-
 def audit(
     evaluation: Annotated[Path, typer.Argument(help="The result folder of evaluate.")],
-    sample: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="The file of audit-sample with true_label filled in."),
+    decisions: Annotated[
+        Path, typer.Option(metavar="FILE", help="Decisions on tasks of tasks --for audit.")
     ],
     *,
     as_json: AsJson = False,
 ) -> None:
     """Estimate how many hold-out labels are wrong, and correct the evaluation's accuracy.
 
-    Compares the blind labels with the hold-out's labels and the adapter's answers. The results are
-    the share of wrong labels and the accuracy against true labels, each with its 95 % interval,
-    also if the adapter has learnt to repeat the mistakes. The sample must be complete and every row
-    labelled. Writes audit.json (no text) into the evaluation's folder; a new evaluation removes it.
+    Accuracy is measured against the hold-out's labels, which contain mistakes like those of
+    training. clerk-trainer tasks --for audit draws a random sample, on which reviewers decide
+    blind, at the desk or with clerk-desk label. This command compares their labels with the
+    hold-out's and the adapter's answers. The results are the share of wrong labels and the accuracy
+    against true labels, each with its 95 % interval, also if the adapter has learnt to repeat the
+    mistakes. The whole sample must be decided. Writes audit.json (no text) into the evaluation's
+    folder; a new evaluation removes it.
 
-    Example: clerk-trainer audit runs/bank/evaluation --sample datasets/bank-audit.csv
+    Example: clerk-trainer audit runs/bank/evaluation --decisions decisions.csv
 
     Exit codes: 0 audited, whatever the result; 2 bad input; 4 the evaluation contradicts itself.
     """
@@ -233,7 +175,7 @@ def audit(
     with outcomes():
         from trainer.evaluation.audit import audit_evaluation
 
-        record = audit_evaluation(evaluation, sample)
+        record = audit_evaluation(evaluation, decisions)
         show(record.to_json(), console, lambda where: _print_audit(where, record), as_json=as_json)
 
 

@@ -16,7 +16,7 @@ import typer
 from trainer import __version__
 from trainer.cli.circle_commands import advise, answers, propose, tasks
 from trainer.cli.duel_command import duel
-from trainer.cli.evaluate_commands import audit, audit_sample, cascade, evaluate
+from trainer.cli.evaluate_commands import audit, cascade, evaluate
 from trainer.cli.import_command import import_
 from trainer.cli.label_command import label
 from trainer.cli.prepare_command import prepare
@@ -72,7 +72,7 @@ _COMMANDS = {
     "Every day": (prepare, check, train, evaluate, duel, report),
     "Before there are labels": (label, suggest),
     "Sometimes": (import_, sweep, complete, cascade, cost),
-    "Reviewers and the next version": (audit_sample, audit, tasks, answers, advise, propose),
+    "Reviewers and the next version": (tasks, audit, answers, advise, propose),
     "The store": (publish, promote, rollback, list_adapters),
 }
 """Every command, under the heading that ``--help`` shows it with."""

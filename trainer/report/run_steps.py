@@ -195,11 +195,13 @@ def _unknown(run: Run) -> Iterator[NextStep]:
         if run.audit is None:
             why = (
                 "The accuracy is measured against the hold-out's labels, which contain mistakes. "
-                "A reviewer who labels a sample blind gives the accuracy against true labels."
+                "Reviewers who decide on a sample blind (at the desk, or with clerk-desk label) "
+                "give the accuracy against true labels."
             )
-            sample = command("audit-sample", _dataset(run), "--half-width", "0.03")
+            out = run.directory / "audit.jsonl"
+            sample = command("tasks", _dataset(run), "--for", "audit", "--out", out)
             folder = run.directory / "evaluation"
-            audit = command("audit", folder, "--sample", "FILE")
+            audit = command("audit", folder, "--decisions", "FILE")
             yield NextStep(WARN, "Audit the hold-out's labels", why, (sample, audit))
         if run.evaluation.out_of_scope is None:
             why = "In service some messages fit no label. How many go to review is not measured."

@@ -273,7 +273,7 @@ def pages(made: Made, rewrite: Callable[..., None], tmp_path: Path) -> Iterator[
 
 
 def test_cheap_commands_about_a_run_run(made: Made, tmp_path: Path) -> None:
-    """An audit sample, a report, and a dry run with the rules of the page: a run that passes with
+    """An audit's tasks, a report, and a dry run with the rules of the page: a run that passes with
     special rules passes with the printed command too."""
     page = tmp_path / "page.html"
     store = tmp_path / "store"
@@ -282,11 +282,11 @@ def test_cheap_commands_about_a_run_run(made: Made, tmp_path: Path) -> None:
     commands = Page(page.read_text(encoding="utf-8")).commands
     ran = set()
     for words in commands:
-        if words[1] in {"audit-sample", "report"} or "--dry-run" in words:
+        if words[1] in {"tasks", "report"} or "--dry-run" in words:
             code, _, error = call(*words[1:])
             assert code == 0, f"{shlex.join(words)}: {error}"
             ran.add(words[1])
-    assert ran == {"audit-sample", "report", "publish"}
+    assert ran == {"tasks", "report", "publish"}
     publish = [words for words in commands if words[1] == "publish"]
     assert all("--canary" not in words for words in publish), "nothing is current there"
 
