@@ -24,11 +24,10 @@ from trainer.artifacts.files import read_toml
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.cost import (
     HOURS_PER_MONTH,
-    Cost,
     CostInputs,
     Serving,
+    at_volume,
     by_kind,
-    by_volume,
     compute_cost,
 )
 from trainer.errors import BadInput
@@ -113,16 +112,16 @@ class CollectedInputs:
     currency: str
     volumes: tuple[float, ...]
     inputs: tuple[CostInput, ...]
-    best: CostInputs | None = None
-    worst: CostInputs | None = None
-    utilisations: tuple[float, ...] = ()
-    servings: tuple[Serving, ...] = ()
-    prices: tuple[PriceUsed, ...] = ()
+    best: CostInputs
+    worst: CostInputs
+    utilisations: tuple[float, ...]
+    servings: tuple[Serving, ...]
+    prices: tuple[PriceUsed, ...]
 
 
 def make_record(collected: CollectedInputs) -> CostRecord:
     """Return ``cost.json``. Raises BadInput, with its source, for an input that is out of range."""
-    best, worst = collected.best or collected.numbers, collected.worst or collected.numbers
+    best, worst = collected.best, collected.worst
     try:
         found, cheap, dear = (compute_cost(each) for each in (collected.numbers, best, worst))
         kinds = tuple(by_kind(best, worst, collected.servings, collected.utilisations))
@@ -130,20 +129,17 @@ def make_record(collected: CollectedInputs) -> CostRecord:
         name = str(error).partition(" ")[0]
         sources = {given.name: given.source for given in collected.inputs}
         raise BadInput(f"{sources.get(name, 'cost')}: {error}") from error
-    figures: dict[str, Any] = {name: getattr(found, name) for name in Cost.__dataclass_fields__}
     return CostRecord(
+        **dict(found),
         created_at=rfc3339_now(),
         currency=collected.currency,
         inputs=collected.inputs,
-        one_off=found.one_off,
-        break_even_days=found.planned.break_even_days,
-        by_volume=tuple(by_volume(collected.numbers, collected.volumes)),
-        break_even_days_range=(cheap.planned.break_even_days, dear.planned.break_even_days),
+        by_volume=tuple(at_volume(collected.numbers, messages) for messages in collected.volumes),
+        break_even_days_range=(cheap.break_even_days, dear.break_even_days),
         pays_from_range=(cheap.pays_from_messages_per_month, dear.pays_from_messages_per_month),
         hosted_per_thousand_range=(dear.hosted_per_thousand, cheap.hosted_per_thousand),
         by_kind=kinds,
         prices=collected.prices,
-        **figures,
     )
 
 

@@ -337,7 +337,9 @@ def cost_record(hosted_price: float) -> dict[str, Any]:
         CostInput(name="training_hours", value=0.7, unit="machine hours", source="measured"),
         CostInput(name="volumes", value=[1e5, 2e6], unit="messages", source="flag --set"),
     )
-    return make_record(CollectedInputs(given, "EUR", (1e5, 2e6), inputs)).to_json()
+    return make_record(
+        CollectedInputs(given, "EUR", (1e5, 2e6), inputs, given, given, (), (), ())
+    ).to_json()
 
 
 def sweep_record() -> dict[str, Any]:
