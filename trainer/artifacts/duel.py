@@ -159,7 +159,6 @@ class DuelRecord(Record):
     tested_baseline: str
     required_messages: int
     servable: str | None = None
-    servable_verdict: str | None = None
     disjoint: DisjointProof | None = None
     replacements: tuple[Replacement, ...] = ()
 

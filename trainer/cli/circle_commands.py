@@ -26,7 +26,6 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def tasks(
         result = {"tasks": str(out), "purpose": purpose, "count": len(made), **details}
         text = f"{out}: {len(made):,} tasks ({purpose})"
         text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in details.items())
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 _SAMPLE = 500
@@ -179,7 +178,7 @@ def _sample(
         f"sample. Next: clerk-desk label {shlex.quote(str(out))} --taxonomy FILE; then "
         "clerk-trainer label or prepare with --decisions and the file that it writes."
     )
-    show_text(result, text, as_json=as_json)
+    show(result, text, as_json=as_json)
 
 
 def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
@@ -304,7 +303,7 @@ def answers(
         text = (
             f"{out}: {decided:,} decided, {found.disputed:,} disputed, {found.open:,} not answered"
         )
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 def advise(
@@ -335,7 +334,6 @@ def advise(
 
     Example: clerk-trainer advise data/2 --decisions decisions.csv --guideline 4 --out advice.json
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.advice.run import advise_dataset
         from worker.contract.exchange import write_advice
@@ -352,7 +350,7 @@ def advise(
                 for each in found.findings
             ],
         }
-        show(result, console, lambda to: _print_advice(to, found, out), as_json=as_json)
+        show(result, lambda to: _print_advice(to, found, out), as_json=as_json)
 
 
 def _print_advice(console: Console, found: Advice, out: Path) -> None:
@@ -499,10 +497,10 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
     except TooFewDecisions as error:
         why = str(error)
         few = {"outcome": "too_few_decisions", "why": why}
-        show_text(few, f"no proposal: {why}", as_json=as_json)
+        show(few, f"no proposal: {why}", as_json=as_json)
         return
     out = request.out
-    show(encode(proposal), console, lambda to: _print_proposal(to, proposal, out), as_json=as_json)
+    show(encode(proposal), lambda to: _print_proposal(to, proposal, out), as_json=as_json)
 
 
 def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
@@ -513,12 +511,12 @@ def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_js
         rows = [asdict(each) for each in done_all]
         lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in done_all]
         text = "\n".join(lines) or f"{decided}: no new decisions"
-        show_text({"decided": rows}, text, as_json=as_json)
+        show({"decided": rows}, text, as_json=as_json)
         return
     outcome, decision = carry_out(out, store, decided, rules)
     result = {"outcome": outcome, "decided_by": decision.decided_by}
     text = f"{out}: {outcome}; decided by {decision.decided_by}"
-    show_text(result, text, as_json=as_json)
+    show(result, text, as_json=as_json)
 
 
 def _print_proposal(console: Console, proposal: Proposal, out: Path) -> None:

@@ -142,7 +142,7 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             steering=steering,
         )
         record = evaluate_adapter(request, console)
-        show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)
+        show(record.to_json(), lambda out: show_evaluation(out, record), as_json=as_json)
         print_text(console, f"\n{request.out}: evaluation.json and the predictions")
 
 
@@ -171,12 +171,11 @@ def audit(
 
     Exit codes: 0 audited, whatever the result; 2 bad input; 4 the evaluation contradicts itself.
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.evaluation.audit import audit_evaluation
 
         record = audit_evaluation(evaluation, decisions)
-        show(record.to_json(), console, lambda where: _print_audit(where, record), as_json=as_json)
+        show(record.to_json(), lambda where: _print_audit(where, record), as_json=as_json)
 
 
 def _print_audit(console: Console, record: AuditRecord) -> None:
@@ -271,8 +270,7 @@ def cascade(
                 precision=precision,
             )
         )
-        console = make_console(as_json=as_json)
-        show(record.to_json(), console, lambda to: _print_cascade(to, record), as_json=as_json)
+        show(record.to_json(), lambda to: _print_cascade(to, record), as_json=as_json)
         if not record.worth_it:
             raise NotGoodEnough(record.verdict)
 

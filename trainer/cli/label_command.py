@@ -10,34 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from trainer.cli.shared import (
-    AsJson,
-    MessageColumn,
-    make_console,
-    outcomes,
-    print_text,
-    show,
-    show_text,
-)
+from trainer.cli.shared import EXIT_INTERRUPTED, AsJson, MessageColumn, outcomes, show
 from trainer.cli.teacher_options import (
-    AnswerTokens,
-    Budget,
-    Concurrency,
-    Estimate,
-    KeyEnv,
-    NoRedact,
-    PriceInput,
-    PriceOutput,
-    Yes,
-    ask_to_send,
-    find_key,
+    Asked,
+    agree,
+    asks_a_model,
+    find_endpoint,
+    forecast_facts,
 )
 from trainer.commands import command
 
 if TYPE_CHECKING:
-    from trainer.teacher.label import Forecast, Labelled, Plan, Wanted
+    from trainer.teacher.label import Labelled, Plan, Wanted
 
 
+@asks_a_model
 def label(
     messages: Annotated[
         Path,
@@ -54,7 +41,6 @@ def label(
             metavar="URL", help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
         ),
     ],
-    model: Annotated[str, typer.Option(metavar="NAME", help="The model's name there.")],
     out: Annotated[
         Path,
         typer.Option(
@@ -62,7 +48,6 @@ def label(
             help="Rows to write, .jsonl; next to it NAME.tasks.jsonl and NAME.ledger.",
         ),
     ],
-    budget: Budget = None,
     votes: Annotated[
         int,
         typer.Option(
@@ -72,12 +57,6 @@ def label(
             "needs more than half of them (both of 2); asking stops when that is settled.",
         ),
     ] = 2,
-    concurrency: Concurrency = 8,
-    no_redact: NoRedact = False,
-    price_input: PriceInput = None,
-    price_output: PriceOutput = None,
-    answer_tokens: AnswerTokens = None,
-    key_env: KeyEnv = "OPENAI_API_KEY",
     message_column: MessageColumn = None,
     id_column: Annotated[
         str | None,
@@ -91,8 +70,7 @@ def label(
             "Repeatable.",
         ),
     ] = None,
-    estimate: Estimate = False,
-    yes: Yes = False,
+    asked: Asked,
     as_json: AsJson = False,
 ) -> None:
     """Let another model label messages, within a budget, for training.
@@ -119,35 +97,27 @@ def label(
     Exit codes: 0 every message was asked about; 2 bad input; 3 some are left: the result says why;
     130 interrupted.
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.teacher.label import Wanted, announce, forecast, make_plan
         from trainer.teacher.ledger import so_far
 
-        plan = make_plan(
-            Wanted(
-                messages, taxonomy, teacher, model, out,
-                budget=budget, votes=votes, concurrency=concurrency, redacts=not no_redact,
-                price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
-                message_column=message_column, id_column=id_column,
-                decisions=tuple(decisions or ()),
-            )
+        ledger = out.with_name(f"{out.stem}.ledger")
+        endpoint = find_endpoint("--teacher", teacher, asked, ledger)
+        assert endpoint is not None
+        wanted = Wanted(
+            messages, taxonomy, teacher, endpoint.model, out, **asked.terms, votes=votes,
+            message_column=message_column, id_column=id_column, decisions=tuple(decisions or ()),
         )  # fmt: skip
-        key, named = find_key(teacher, key_env)
+        plan = make_plan(wanted)
         ahead = forecast(plan, *so_far(plan.wanted.ledger, plan.asked, plan.budget))
-        lines = announce(plan, ahead, named)
-        if estimate:
-            show_text(_facts(plan, ahead), "\n".join(lines), as_json=as_json)
-            return
-        told = Console(stderr=True, highlight=False) if as_json else console
-        print_text(told, "\n".join(lines))
-        if ahead.open and not yes:
-            ask_to_send(told)
-        _label(plan, key, ahead.open, console, as_json=as_json)
+        facts = {"messages": len(plan.messages), "texts": len(plan.job.questions)}
+        facts |= forecast_facts(ahead, plan.job.price, plan.budget)
+        lines = announce(plan, ahead, endpoint.key_env)
+        if agree(asked, lines, facts, ahead.open, as_json=as_json):
+            _label(plan, endpoint.key, ahead.open, as_json=as_json)
 
 
-def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool) -> None:
-    from trainer.cli.shared import EXIT_INTERRUPTED
+def _label(plan: Plan, key: str, open_: int, *, as_json: bool) -> None:
     from trainer.errors import NotGoodEnough
     from trainer.teacher.label import label as label_messages
     from trainer.teacher.label import summary
@@ -156,12 +126,7 @@ def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool)
     with make_bar(Console(stderr=True), "labelled", open_) as on_decided:
         done = label_messages(plan, key, on_decided)
     result = summary(plan, done)
-    show(
-        result,
-        console,
-        lambda to: print_text(to, _words(result, done, plan.wanted)),
-        as_json=as_json,
-    )
+    show(result, _words(result, done, plan.wanted), as_json=as_json)
     if done.ran.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if done.left:
@@ -169,21 +134,6 @@ def _label(plan: Plan, key: str, open_: int, console: Console, *, as_json: bool)
             f"{done.left:,} different texts are not decided: {done.ran.why}; run the same command "
             "again to go on, with a larger --budget if it is spent"
         )
-
-
-def _facts(plan: Plan, ahead: Forecast) -> dict[str, Any]:
-    from trainer.teacher.prices import dollars
-
-    return {
-        "messages": len(plan.messages),
-        "texts": len(plan.job.questions),
-        "open": ahead.open,
-        "price": plan.job.price.words,
-        "budget": None if plan.budget is None else dollars(plan.budget),
-        "spent": dollars(ahead.spent),
-        "expected": dollars(ahead.expected),
-        "seconds": round(ahead.seconds, 1),
-    }
 
 
 def _words(result: Mapping[str, Any], done: Labelled, wanted: Wanted) -> str:

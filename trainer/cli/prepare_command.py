@@ -93,7 +93,7 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "holdout_openings": count_openings(dataset),
         "can_show": what_dataset_can_show(dataset.record),
     }
-    show(result, console, lambda where: print_prepared(result, where), as_json=as_json)
+    show(result, lambda where: print_prepared(result, where), as_json=as_json)
 
 
 # typer reads options from a signature; this one is built from the settings, which declare each

@@ -24,7 +24,6 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 from trainer.errors import BadInput
 from worker.contract.codec import encode
@@ -217,7 +216,6 @@ def _carry_out(
         print_text(console, describe(plan.store, plan.manifest.digest, plan.probes))
     show(
         _result(plan, outcome, pointer),
-        console,
         lambda console: print_text(console, _sentence(plan, outcome, pointer)),
         as_json=as_json,
     )
@@ -373,7 +371,7 @@ def promote(
             "current": encode(after),
         }
         text = f"{named(after)} is current; it was {named(before)}"
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 def rollback(
@@ -405,7 +403,7 @@ def rollback(
             canary = moves.end_canary(store, reason=reason)
             result = {"schema": "canary-end/1", "store": str(store), "ended": encode(canary)}
             text = f"{named(canary)} is no longer the canary; the current adapter serves every key"
-            show_text(result, text, as_json=as_json)
+            show(result, text, as_json=as_json)
             return
         before, after = moves.roll_back(store, to=to, reason=reason)
         result = {
@@ -418,7 +416,7 @@ def rollback(
         text = f"{named(after)} is current; it was {named(before)}"
         if before == after:
             text = f"{named(after)} is current already: nothing was changed"
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 def list_adapters(store: Store, as_json: AsJson = False) -> None:
@@ -444,7 +442,6 @@ def list_adapters(store: Store, as_json: AsJson = False) -> None:
         }
         show(
             result,
-            make_console(as_json=as_json),
             lambda console: _print_list(store, pointer, canary, adapters, console),
             as_json=as_json,
         )

@@ -18,26 +18,18 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 from trainer.cli.teacher_options import (
     PANEL,
-    AnswerTokens,
-    Budget,
-    Concurrency,
-    Estimate,
-    KeyEnv,
-    ModelThere,
-    NoRedact,
-    PriceInput,
-    PriceOutput,
-    Yes,
-    ask_to_send,
+    Asked,
+    agree,
+    asks_a_model,
     find_endpoint,
+    forecast_facts,
 )
 
 if TYPE_CHECKING:
-    from trainer.suggest.names import Named, Plan
+    from trainer.suggest.names import Named
     from trainer.suggest.topics import Topics
 
 _EXCERPT_CHARS = 160
@@ -115,10 +107,11 @@ def suggest(
             f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages"
             f"{none}, in {done.seconds:,.1f} s"
         )
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 @taxonomy_app.command("suggest")
+@asks_a_model
 def suggest_taxonomy(
     messages: Messages,
     *,
@@ -142,16 +135,7 @@ def suggest_taxonomy(
             "is asked, and names are made of terms].",
         ),
     ] = None,
-    model: ModelThere = None,
-    budget: Budget = None,
-    concurrency: Concurrency = 8,
-    no_redact: NoRedact = False,
-    price_input: PriceInput = None,
-    price_output: PriceOutput = None,
-    answer_tokens: AnswerTokens = None,
-    key_env: KeyEnv = "OPENAI_API_KEY",
-    estimate: Estimate = False,
-    yes: Yes = False,
+    asked: Asked,
     as_json: AsJson = False,
 ) -> None:
     """Find topics in messages that have no labels, as a first taxonomy to edit.
@@ -187,11 +171,8 @@ def suggest_taxonomy(
         from trainer.terminal import make_bar
 
         refuse_existing(out)
-        endpoint = find_endpoint(
-            "--teacher", teacher, model, key_env, out.with_name(f"{out.stem}.ledger"),
-            only=estimate, budget=budget, concurrency=concurrency, redacts=not no_redact,
-            price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
-        )  # fmt: skip
+        ledger = out.with_name(f"{out.stem}.ledger")
+        endpoint = find_endpoint("--teacher", teacher, asked, ledger)
         found = find_topics(
             messages,
             labels=labels,
@@ -201,20 +182,18 @@ def suggest_taxonomy(
         named = None
         if endpoint is not None:
             plan = make_plan(endpoint, found)
+            facts = {"topics": len(plan.job.questions)}
+            facts |= forecast_facts(plan.forecast, plan.job.price, plan.budget)
             lines = announce(plan)
-            if estimate:
-                show_text(_facts(plan), "\n".join(lines), as_json=as_json)
-                return
-            if not as_json:
+            if not as_json and not asked.estimate:
                 _show_topics(console, found)
-            told = Console(stderr=True, highlight=False) if as_json else console
-            print_text(told, "\n" + "\n".join(lines))
-            if plan.forecast.open and not yes:
-                ask_to_send(told)
+                lines = ["", *lines]
+            if not agree(asked, lines, facts, plan.forecast.open, as_json=as_json):
+                return
             with make_bar(Console(stderr=True), "named", plan.forecast.open) as on_decided:
                 named = name_topics(plan, on_decided)
             found = replace(found, topics=named.topics)
-        write_topics(out, messages, found.topics, by=model or "")
+        write_topics(out, messages, found.topics, by=asked.model or "")
         result = {
             "out": str(out),
             "messages": found.messages,
@@ -227,21 +206,7 @@ def suggest_taxonomy(
                 for each in found.topics
             ],
         } | _asked_result(named)  # fmt: skip
-        show(result, console, lambda to: _show_written(to, found, out, named), as_json=as_json)
-
-
-def _facts(plan: Plan) -> dict[str, Any]:
-    from trainer.teacher.prices import dollars
-
-    ahead = plan.forecast
-    return {
-        "topics": len(plan.job.questions),
-        "open": ahead.open,
-        "price": plan.job.price.words,
-        "budget": None if plan.budget is None else dollars(plan.budget),
-        "spent": dollars(ahead.spent),
-        "expected": dollars(ahead.expected),
-    }
+        show(result, lambda to: _show_written(to, found, out, named), as_json=as_json)
 
 
 def _asked_result(named: Named | None) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 from trainer.commands import command
 
@@ -119,9 +118,7 @@ def check(
         kept = write_queue(queue, checked.suspects, update=update)
         record = checked.record(queue.name, kept, options).to_json()
         write_json(result, record)
-        show(
-            record, console, lambda to: _print_checked(to, checked, queue, result), as_json=as_json
-        )
+        show(record, lambda to: _print_checked(to, checked, queue, result), as_json=as_json)
         failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]
         if failed:
             raise NotGoodEnough(f"{dataset}: failed: {', '.join(failed)}: see {result}")
@@ -216,7 +213,7 @@ def train(
         from trainer.training.train import train as run_training  # takes seconds to import
 
         record = run_training(settings, console, resume=resume, replace=replace)
-        show(record.to_json(), console, lambda _: None, as_json=as_json)
+        show(record.to_json(), lambda _: None, as_json=as_json)
 
 
 def sweep(
@@ -250,7 +247,7 @@ def sweep(
 
         flags = parse_assignments(sets or []) | _given(dataset=dataset, base=base)
         record = run_sweep(recipe, flags, parse_grid(grid), out, console, budget_s=budget_s)
-        show(record.to_json(), console, lambda where: show_sweep(where, record), as_json=as_json)
+        show(record.to_json(), lambda where: show_sweep(where, record), as_json=as_json)
 
 
 def _given(**options: Path | str | None) -> dict[str, Path | str]:
@@ -284,4 +281,4 @@ def complete(
         manifest = complete_encoder(adapter, out, base)
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
         text = f"{out}: {manifest.name} ({manifest.digest[:12]}), complete"
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)

@@ -61,7 +61,7 @@ class Candidate:
     train_seconds: float | None = None
     messages_per_s: float | None = None
     outside_labels: int | None = None
-    hyperparameters: Mapping[str, float] | None = None
+    hyperparameters: dict[str, float] | None = None
     validation_accuracy: float | None = None
     cost_per_message: float | None = None
     served_as: Kind | None = None

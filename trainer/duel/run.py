@@ -6,7 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -216,7 +216,6 @@ def _judge(
         tested_baseline=outcome.recommendation.baseline,
         required_messages=outcome.required_messages,
         servable=outcome.servable.candidate if outcome.servable else None,
-        servable_verdict=outcome.servable.reason if outcome.servable else None,
         disjoint=disjoint,
         replacements=outcome.replacements,
     )
@@ -236,23 +235,13 @@ def describe_candidate(
         [*labels, _OUTSIDE],
         groups,
     )
-    chosen = candidate.hyperparameters
+    known = {each.name: getattr(candidate, each.name) for each in fields(candidate)}
+    del known["answers"]  # in a file of their own
     return CandidateFigures(
-        name=candidate.name,
-        kind=candidate.kind,
         accuracy=figures.accuracy,
         accuracy_interval_95=figures.interval,
         macro_f1=figures.macro_f1,
-        train_seconds=candidate.train_seconds,
-        messages_per_s=candidate.messages_per_s,
-        outside_labels=candidate.outside_labels,
-        hyperparameters=None if chosen is None else dict(chosen),
-        validation_accuracy=candidate.validation_accuracy,
-        cost_per_message=candidate.cost_per_message,
-        served_as=candidate.served_as,
-        not_served=candidate.not_served,
-        adapter=candidate.adapter,
-        elsewhere=candidate.elsewhere,
+        **known,
     )
 
 
