@@ -41,11 +41,10 @@ def make_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int
 
 def show_evaluation(console: Console, record: EvaluationRecord) -> None:
     """Print ``evaluation.json``, the headline first."""
-    tried = "  [yellow](preview: not all messages)[/yellow]" if record.limited else ""
     console.print(
         f"\n[bold]{escape(record.adapter.name)}[/bold] {record.adapter.digest[:12]} on the "
         f"hold-out of {escape(record.dataset.name)} (opening number {record.dataset.openings}), "
-        f"95 % intervals in brackets{tried}",
+        f"95 % intervals in brackets",
         soft_wrap=True,
     )
     _print_facts(console, facts.overall(record))

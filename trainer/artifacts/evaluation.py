@@ -274,12 +274,11 @@ class TaughtFigures(Record):
 
 class EvaluationRecord(Record):
     """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i with predicted label
-    j; ``limited``: only a part of the hold-out was used. ``design_effect`` grouped messages count
+    j; ``design_effect`` grouped messages count
     as one in the accuracy's interval. ``promise`` is None if the adapter promises no precision."""
 
     schema_id: Literal["evaluation/1"] = Field("evaluation/1", alias="schema")
     created_at: str
-    limited: bool
     adapter: EvaluatedAdapter
     dataset: EvaluatedDataset
     labels: tuple[str, ...]

@@ -364,7 +364,6 @@ def _evaluation(adapter: Path, bound: Bound, predictions: Predictions) -> Evalua
     return summarize(
         Setup(
             created_at=made.created_at,
-            limited=False,
             adapter=EvaluatedAdapter(name=made.name, digest=made.digest, path=str(adapter)),
             dataset=known.dataset,
             outputs=Outputs(made.taxonomy.names),

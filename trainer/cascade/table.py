@@ -180,8 +180,6 @@ def read_stage(run: Path) -> StageRun:
     evaluation = EVALUATION.read(folder)
     if evaluation.adapter.digest != manifest.digest:
         raise BadInput(f"{folder}: is of another adapter: run {command('evaluate', adapter)}")
-    if evaluation.limited:
-        raise BadInput(f"{folder}: covers only a part of the messages: evaluate without --limit")
     outside, pool = OUT_OF_SCOPE.read_if_present(folder), POOL.read_if_present(folder)
     validation = VALIDATION.read(folder)
     if made_by_folds(manifest):

@@ -89,10 +89,6 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             "on validation [default: the adapter's promise].",
         ),
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Use only this many messages of each set, for a preview."),
-    ] = None,
     worker_set: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,17 +121,14 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
         from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
         from trainer.terminal import show_evaluation
 
-        # A preview must not replace a full result.
-        default = adapter.parent / ("evaluation-try" if limit else "evaluation")
         request = EvaluationRequest(
             adapter=adapter,
             dataset=dataset,
             base=base_of(base, adapter),
-            out=out or default,
+            out=out or adapter.parent / "evaluation",
             engine=engine,
             out_of_scope=out_of_scope,
             wanted_precision=wanted_precision,
-            limit=limit,
             worker_settings=tuple(worker_set or ()),
             trained_on=trained_on,
             probes=probes,

@@ -508,5 +508,4 @@ def _accuracy(adapter: Stored) -> str:
 def _holdout(adapter: Stored) -> str:
     if not adapter.holdout_sha256:
         return "-"
-    part = "part, " if adapter.limited else ""
-    return f"{adapter.holdout_sha256[:8]} ({part}{adapter.examples})"
+    return f"{adapter.holdout_sha256[:8]} ({adapter.examples})"

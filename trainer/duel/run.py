@@ -271,8 +271,6 @@ def _read_evaluation(directory: Path, manifest: Manifest, dataset: Dataset) -> E
         raise BadInput(f"--evaluation {directory}: is of another adapter: evaluate this one")
     if record.dataset.holdout_sha256 != describe_dataset(dataset).holdout_sha256:
         raise BadInput(f"--evaluation {directory}: is of another hold-out: evaluate on this one")
-    if record.limited:
-        raise BadInput(f"--evaluation {directory}: was made with --limit: evaluate without it")
     return record
 
 

@@ -60,8 +60,6 @@ def audit_evaluation(folder: Path, decisions: Path) -> AuditRecord:
     text is read.
     """
     evaluation = verify_evaluation(folder)
-    if evaluation.limited:
-        raise BadInput(f"{folder}: covers only a part of the hold-out: evaluate without --limit")
     answers = ANSWERS.read(folder)
     check_unique(answers, folder / ANSWERS.name)
     truth = _read_decisions(decisions, evaluation, [answer.id for answer in answers])

@@ -59,7 +59,6 @@ from trainer.evaluation.engines import (
     read_messages,
     run_transformers,
     run_worker,
-    sample,
     scores_of,
     worker_answers,
 )
@@ -79,7 +78,7 @@ from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
 from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
 from trainer.steering.measure import PAIRS, SEED, answer_pairs
-from trainer.steering.sentences import SteeringPair, make_pairs
+from trainer.steering.sentences import make_pairs
 from trainer.tracking.session import track_evaluation
 from worker.contract import ENCODER_KINDS, Manifest, Probe, review_reasons
 from worker.contract.taxonomy import label_name
@@ -132,7 +131,7 @@ class EvaluationRequest:
     """What to evaluate, and how.
 
     ``base`` may be None if the adapter contains its whole model. ``wanted_precision`` None means
-    the adapter's promise. ``limit`` uses so many messages of each set (a preview). ``trained_on``
+    the adapter's promise. ``trained_on``
     is the folder of the adapter's training dataset if ``dataset`` is another one; the hold-out is
     compared with it. ``probes`` is a file of labelled messages; those that the adapter gets right
     become its probes. ``steering`` measures whether a sentence in a message can choose its label.
@@ -145,7 +144,6 @@ class EvaluationRequest:
     engine: Engine = "transformers"
     out_of_scope: Path | None = None
     wanted_precision: float | None = None
-    limit: int | None = None
     worker_settings: tuple[str, ...] = ()
     trained_on: Path | None = None
     probes: Path | None = None
@@ -185,12 +183,12 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     taught = _read_taught(manifest, dataset, trained_on, console)
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
-        sample(holdout, request.limit),
-        sample(dataset.validation, request.limit) if held_out is None else (),
-        dict(sample(tuple(outside.items()), request.limit)),
+        holdout,
+        dataset.validation if held_out is None else (),
+        outside,
         written,
-        _pairs(request, dataset, sample(holdout, request.limit)),
-        sample(taught.pool, request.limit) if taught else (),
+        make_pairs(holdout, dataset.taxonomy, count=PAIRS, seed=SEED) if request.steering else (),
+        taught.pool if taught else (),
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
     predictions = _make_predictions(manifest, sets, measured, dataset, held_out)
@@ -241,15 +239,6 @@ def _read_taught(
         soft_wrap=True,
     )
     return None
-
-
-def _pairs(
-    request: EvaluationRequest, dataset: Dataset, holdout: Sequence[Example]
-) -> tuple[SteeringPair, ...]:
-    if not request.steering:
-        return ()
-    count = PAIRS if request.limit is None else min(PAIRS, request.limit)
-    return make_pairs(holdout, dataset.taxonomy, count=count, seed=SEED)
 
 
 def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -> Dataset | None:
@@ -445,7 +434,6 @@ def _make_setup(
         wanted = promised[0] if promised is not None else PRECISION
     return Setup(
         created_at=rfc3339_now(),
-        limited=request.limit is not None,
         adapter=EvaluatedAdapter(
             name=manifest.name, digest=manifest.digest, path=str(request.adapter.resolve())
         ),

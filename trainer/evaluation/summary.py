@@ -98,7 +98,6 @@ class Setup:
     """
 
     created_at: str
-    limited: bool
     adapter: EvaluatedAdapter
     dataset: EvaluatedDataset
     outputs: Outputs
@@ -142,7 +141,6 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
     figures = measure(truth, predicted, labels, as_groups([each.group for each in holdout]))
     return EvaluationRecord(
         created_at=setup.created_at,
-        limited=setup.limited,
         adapter=setup.adapter,
         dataset=setup.dataset,
         labels=labels,
@@ -471,7 +469,6 @@ def _difference(given: Any, found: Any, place: str) -> str | None:
 def _setup_of(record: EvaluationRecord) -> Setup:
     return Setup(
         created_at=record.created_at,
-        limited=record.limited,
         adapter=record.adapter,
         dataset=record.dataset,
         outputs=outputs_from(record.labels, record.head),

@@ -52,7 +52,6 @@ def verdict_section(run: Run) -> Content:
             ("macro-F1", numbers.decimal(evaluation.macro_f1)),
             ("labels", len(evaluation.labels)),
         ],
-        "limited": evaluation.limited,
         "points": list(_points(run, evaluation)),
         "ladder": ladder(run.duel) if run.duel else [],
     }

@@ -90,7 +90,7 @@ def write_evaluation(folder: Path, dataset: Dataset) -> None:
     )  # fmt: skip
     adapter = EvaluatedAdapter(name="toy", digest="ab" * 32, path="adapter")
     setup = Setup(
-        "2026-06-01T12:00:00Z", limited=False, adapter=adapter, dataset=describe_dataset(dataset),
+        "2026-06-01T12:00:00Z", adapter=adapter, dataset=describe_dataset(dataset),
         outputs=Outputs(LABELS), temperature=1.0, limits=limits, wanted_precision=0.9,
         speeds=(),
     )  # fmt: skip

@@ -139,7 +139,6 @@ def write_run(
     evaluation = summarize(
         Setup(
             created_at="2026-06-01T12:00:00Z",
-            limited=False,
             adapter=EvaluatedAdapter(**adapter, path="adapter"),
             dataset=EvaluatedDataset(**named, holdout_sha256=dataset.holdout_sha256, openings=1),
             outputs=Outputs(tuple(labels)),

@@ -88,7 +88,6 @@ def test_agreement_with_a_teacher_is_refused_with_a_remedy(make_run: MakeRun, cl
         ),
         ({"adapter": {"digest": "ff" * 32}}, {"adapter evaluated"}),
         ({"dataset": {"holdout_sources": {"person": 299, "teacher": 1}}}, {"hold-out's labels"}),
-        ({"limited": True}, {"hold-out"}),
         ({"dataset": {"holdout_sha256": ""}}, {"hold-out"}),
         ({"outside_labels": {"constrained": 1}}, {"answers outside the set"}),
         ({"calibration": {"ece": 0.12}}, {"calibration error (ECE)"}),
@@ -399,7 +398,6 @@ def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
     assert isinstance(reason, str)
     assert "another hold-out" in reason
     assert "same messages" in str(compare_evidence(new, fewer))
-    assert "a part" in str(compare_evidence(new, altered(new, limited=True)))
     manifest = read_manifest(new.path.parents[1] / "adapter")
     assert judge(manifest, new, GateRules(), reason).failed == ("against the current adapter",)
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed
