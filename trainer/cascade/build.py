@@ -79,16 +79,14 @@ _PROBES_PER_LABEL = 5
 class CascadeRequest:
     """Two runs, the small model first.
 
-    ``margin`` is the share by which the cascade may be worse than the last stage alone. From
-    confidence ``disagreement`` of the first stage in another label on, a message goes to review
-    (None: never). ``precision`` None means the last stage's promise.
+    ``margin`` is the share by which the cascade may be worse than the last stage alone;
+    ``precision`` None means the last stage's promise.
     """
 
     first: Path
     last: Path
     out: Path
     margin: float
-    disagreement: float | None
     precision: float | None
 
 
@@ -104,9 +102,7 @@ def make_cascade(request: CascadeRequest) -> CascadeRecord:
     check_together(first, last)
     precision = _promised(request, last)
     tried = {
-        margin: make_row(
-            first, last, margin, precision=precision, disagreement=request.disagreement
-        )
+        margin: make_row(first, last, margin, precision=precision)
         for margin in sorted({*_MARGINS, request.margin})
     }
     row, rule = tried[request.margin]

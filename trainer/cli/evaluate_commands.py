@@ -210,16 +210,6 @@ def cascade(
             "(0.005: half a point).",
         ),
     ] = 0.005,
-    disagreement: Annotated[
-        float,
-        typer.Option(
-            metavar="CONFIDENCE",
-            min=0.0,
-            max=1.0,
-            help="Send a message to review if the small model gave another label with at least "
-            "this confidence (0: always, 1: hardly ever).",
-        ),
-    ] = 0.0,
     precision: Annotated[
         float | None,
         typer.Option(
@@ -235,9 +225,9 @@ def cascade(
     Train and evaluate both on one dataset. The command finds the lowest confidence from which the
     small model may answer: on validation, the cascade must be shown to be less than --margin worse
     than the large model alone (a score test at 5 % in a fixed sequence, so at most one cascade in
-    twenty is truly worse). A table compares other margins: the share of each stage and of review,
-    accuracy with its 95 % interval, and speed and cost per message from the stages' measured
-    speeds.
+    twenty is truly worse). Messages on which the two disagree go to review. A table compares other
+    margins: the share of each stage and of review, accuracy with its 95 % interval, and speed and
+    cost per message from the stages' measured speeds.
 
     If a stage would answer less than 3 %, a cascade is not worth it: none is made, and the exit
     code is 3. Otherwise DIR is a run folder for publish: the stages, the cascade's manifest, and
@@ -259,7 +249,6 @@ def cascade(
                 last=last,
                 out=out,
                 margin=margin,
-                disagreement=disagreement,
                 precision=precision,
             )
         )
