@@ -91,7 +91,7 @@ def tasks(
         ),
     ] = None,
     base: Base = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     guideline: Guideline = None,
     as_json: AsJson = False,
 ) -> None:
@@ -181,7 +181,7 @@ def _sample(
     show(result, text, as_json=as_json)
 
 
-def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
+def _check(asking: Asking, embeddings: str) -> list[Task]:
     from trainer.check.run import CheckSettings, check_dataset
     from trainer.dataset.extra_files import read_label_sources
     from trainer.tasks.make import check_tasks
@@ -211,7 +211,7 @@ def _learn(
     *,
     adapter: Path | None,
     base: str | None,
-    embeddings: Path | None,
+    embeddings: str,
     size: int,
 ) -> tuple[list[Task], int, str]:
     from trainer.check.duplicates import holdout_fingerprints
@@ -315,7 +315,7 @@ def advise(
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, JSON (advice/1).")],
     messages: Texts = None,
     guideline: Guideline = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     texts: Annotated[
         bool, typer.Option("--texts/--no-texts", help="Include message texts in the file.")
     ] = True,
@@ -339,8 +339,8 @@ def advise(
         from worker.contract.exchange import write_advice
 
         found = advise_dataset(
-            dataset, decisions, messages or [], guideline=guideline, embeddings=embeddings,
-            with_texts=texts,
+            dataset, decisions, messages or [], guideline=guideline,
+            embeddings=embedding_model(embeddings), with_texts=texts,
         )  # fmt: skip
         write_advice(out, found)
         result = {

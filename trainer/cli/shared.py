@@ -51,11 +51,11 @@ Base = Annotated[
 ]
 
 Embeddings = Annotated[
-    Path | None,
+    str,
     typer.Option(
         "--embeddings",
-        metavar="DIR",
-        help="Embedding model's directory [default: the installed one, if any].",
+        metavar="DIR|auto|none",
+        help="A sentence embedding model's directory; auto: the installed one, if any.",
     ),
 ]
 Texts = Annotated[
@@ -146,10 +146,10 @@ def print_text(console: Console, text: str) -> None:
     console.print(escape(text), soft_wrap=True)
 
 
-def embedding_model(directory: Path | None) -> Path | None:
-    """Return the given embedding model's directory, else that of the installed one, if any."""
-    if directory is not None:
-        return directory
+def embedding_model(given: str) -> Path | None:
+    """Return the directory of the model given with --embeddings; None for no embeddings."""
+    if given != "auto":
+        return None if given == "none" else Path(given)
     from trainer.model.bases import find_embedding_model
 
     return find_embedding_model()

@@ -72,7 +72,7 @@ def suggest(
         ),
     ] = None,
     message_column: MessageColumn = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Suggest a label for each message, and the order in which labels would teach most.
@@ -125,7 +125,7 @@ def suggest_taxonomy(
         ),
     ] = None,
     message_column: MessageColumn = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     teacher: Annotated[
         str | None,
         typer.Option(

@@ -62,11 +62,7 @@ def check(
         int, typer.Option(min=16, help="The recipe's limit for a message, in tokens.")
     ] = _MESSAGE_TOKENS,
     floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = _FLOOR,
-    embeddings: Embeddings = None,
-    use_embeddings: Annotated[
-        bool,
-        typer.Option("--use-embeddings/--no-embeddings", help="Check labels by embeddings too."),
-    ] = True,
+    embeddings: Embeddings = "auto",
     queue: Annotated[
         Path | None,
         typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
@@ -102,14 +98,13 @@ def check(
             base=base, max_message_tokens=max_message_tokens, floor=floor, embeddings=embeddings,
             queue=queue,
         )  # fmt: skip
-        options += [] if use_embeddings else ["--no-embeddings"]
         folder = dataset.resolve()
         queue = queue or folder.with_name(f"{folder.name}-review.csv")
         result = folder / RESULT
         _refuse_queue(queue, update=update)  # now, because the check takes minutes
         settings = CheckSettings(
             base=base,
-            embeddings=embedding_model(embeddings) if use_embeddings else None,
+            embeddings=embedding_model(embeddings),
             floor=floor,
             max_message_tokens=max_message_tokens,
         )
@@ -126,7 +121,7 @@ def check(
 
 def _check_options(**given: object) -> list[str]:
     """Return the options that differ from their defaults, as words of a command."""
-    usual = {"max_message_tokens": _MESSAGE_TOKENS, "floor": _FLOOR}
+    usual = {"max_message_tokens": _MESSAGE_TOKENS, "floor": _FLOOR, "embeddings": "auto"}
     return [
         word
         for name, value in given.items()
