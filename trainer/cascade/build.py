@@ -17,12 +17,6 @@ from trainer import __version__
 from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
-    OUT_OF_SCOPE,
-    PAIR_ANSWERS,
-    POOL,
-    PREDICTIONS,
-    TEACHER_LABELS,
-    VALIDATION,
     EvaluatedAdapter,
     EvaluationRecord,
     PairAnswer,
@@ -49,7 +43,7 @@ from trainer.cascade.table import (
 from trainer.dataset.folder import Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.evaluation.predictions import PRECISION, Outputs, predict, promised_by
-from trainer.evaluation.summary import Predictions, Setup, summarize
+from trainer.evaluation.summary import Predictions, Setup, summarize, write_predictions
 from trainer.statistics.calibration import ece, nll
 from trainer.statistics.cascade import messages_needed
 from trainer.statistics.metrics import interval_of
@@ -302,26 +296,17 @@ def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> EvaluationReco
     folder = draft / EVALUATION_FOLDER
     folder.mkdir()
     first, last = bound.first, bound.last
-    outside = _predict_common(first.out_of_scope, last.out_of_scope, bound)
     pool = _predict_common(first.pool, last.pool, bound)
     predictions = Predictions(
         holdout=_predict(first.holdout, last.holdout, bound),
         validation=_predict(first.validation, last.validation, bound),
-        out_of_scope=outside,
+        out_of_scope=_predict_common(first.out_of_scope, last.out_of_scope, bound),
         vllm=None,
         pairs=_predict_pairs(bound) or None,
         pool=pool,
         teacher=last.teacher if pool else None,
     )
-    PREDICTIONS.write(folder, predictions.holdout)
-    VALIDATION.write(folder, predictions.validation)
-    if outside is not None:
-        OUT_OF_SCOPE.write(folder, outside)
-    if predictions.pairs is not None:
-        PAIR_ANSWERS.write(folder, predictions.pairs)
-    if predictions.pool is not None and predictions.teacher is not None:
-        POOL.write(folder, predictions.pool)
-        TEACHER_LABELS.write(folder, predictions.teacher)
+    write_predictions(folder, predictions)
     record = _evaluation(adapter, bound, predictions)
     EVALUATION.write(folder, record)
     return record

@@ -14,14 +14,7 @@ from rich.console import Console
 from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
-    OUT_OF_SCOPE,
-    PAIR_ANSWERS,
-    POOL,
-    PREDICTIONS,
     PROBES_NAME,
-    TEACHER_LABELS,
-    VALIDATION,
-    VLLM,
     Answer,
     EvaluatedAdapter,
     EvaluatedDataset,
@@ -71,7 +64,7 @@ from trainer.evaluation.predictions import (
     promised_by,
     verify_agreement,
 )
-from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
+from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize, write_predictions
 from trainer.model.device import describe_device
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
@@ -454,16 +447,5 @@ def _write(
     with fresh_folder(out) as draft:
         if probes is not None:
             write_probes(draft / PROBES_NAME, probes)
-        PREDICTIONS.write(draft, predictions.holdout)
-        VALIDATION.write(draft, predictions.validation)
-        if predictions.out_of_scope is not None:
-            OUT_OF_SCOPE.write(draft, predictions.out_of_scope)
-        if predictions.vllm is not None:
-            VLLM.write(draft, predictions.vllm)
-        if predictions.pairs is not None:
-            PAIR_ANSWERS.write(draft, predictions.pairs)
-        if predictions.pool is not None:
-            POOL.write(draft, predictions.pool)
-        if predictions.teacher is not None:
-            TEACHER_LABELS.write(draft, predictions.teacher)
+        write_predictions(draft, predictions)
         EVALUATION.write(draft, record)

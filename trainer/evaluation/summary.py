@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -45,6 +45,7 @@ from trainer.artifacts.evaluation import (
     TeacherLabel,
     WorkerAnswer,
 )
+from trainer.artifacts.files import LinesFile
 from trainer.errors import ProofFailed
 from trainer.evaluation.predictions import (
     TOLERANCE,
@@ -126,6 +127,25 @@ class Predictions:
     pairs: Sequence[PairAnswer] | None = None
     pool: Sequence[Prediction] | None = None
     teacher: Sequence[TeacherLabel] | None = None
+
+
+_FILES: Mapping[str, LinesFile[Any]] = {
+    "holdout": PREDICTIONS,
+    "validation": VALIDATION,
+    "out_of_scope": OUT_OF_SCOPE,
+    "vllm": VLLM,
+    "pairs": PAIR_ANSWERS,
+    "pool": POOL,
+    "teacher": TEACHER_LABELS,
+}
+"""The file of each set of ``Predictions``."""
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write a file for each set that was measured."""
+    for name, file in _FILES.items():
+        if (rows := getattr(predictions, name)) is not None:
+            file.write(folder, rows)
 
 
 def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
@@ -490,12 +510,8 @@ def _setup_of(record: EvaluationRecord) -> Setup:
 
 
 def _read_predictions(directory: Path) -> Predictions:
-    return Predictions(
-        holdout=PREDICTIONS.read(directory),
-        validation=VALIDATION.read(directory),
-        out_of_scope=OUT_OF_SCOPE.read_if_present(directory),
-        vllm=VLLM.read_if_present(directory),
-        pairs=PAIR_ANSWERS.read_if_present(directory),
-        pool=POOL.read_if_present(directory),
-        teacher=TEACHER_LABELS.read_if_present(directory),
-    )
+    found: dict[str, Any] = {name: file.read_if_present(directory) for name, file in _FILES.items()}
+    # Every evaluation has these two: reading them raises an error that names file and command.
+    for name in ("holdout", "validation"):
+        found[name] = _FILES[name].read(directory)
+    return Predictions(**found)
