@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from trainer import numbers
 from trainer.cli.shared import (
@@ -258,31 +256,25 @@ def cascade(
 
 
 def _print_cascade(console: Console, record: CascadeRecord) -> None:
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.title = f"on {record.validation_messages:,} validation messages"
+    # Loaded here: numpy, which comes with them, takes longer than the rest of --help.
+    from trainer import facts
+    from trainer.terminal import print_table
+
     first, last = record.alone
-    for column in (
-        "margin",
-        escape(first.adapter.name),
-        escape(last.adapter.name),
-        "review",
-        "right of the rest",
-        "accuracy",
-        "95 % interval",
-        "msg/s",
-        "cost",
-    ):
-        table.add_column(column, justify="right", overflow="fold")
+    columns = ("margin", first.adapter.name, last.adapter.name, "review", "right of the rest",
+               "accuracy", "95 % interval", "msg/s", "cost")  # fmt: skip
+    rows = []
     for alone, shares in ((first, ("100.0%", "")), (last, ("", "100.0%"))):
         speeds = last.messages_per_s, alone.messages_per_s
         cost = speeds[0] / speeds[1] if speeds[0] and speeds[1] else None
-        table.add_row(*_cells("alone", *shares, alone, cost))
+        rows.append(_cells("alone", *shares, alone, cost))
     for row in record.rows:
         shares = f"{row.first_share:.1%}", f"{row.last_share:.1%}"
-        style = "bold" if row.margin == record.margin else ""
-        cells = _cells(f"{row.margin:.2%}", *shares, row, row.relative_cost)
-        table.add_row(*cells, style=style)
-    console.print(table)
+        rows.append(_cells(f"{row.margin:.2%}", *shares, row, row.relative_cost))
+    chosen = [at for at, row in enumerate(record.rows, len(record.alone))
+              if row.margin == record.margin]  # fmt: skip
+    title = f"on {record.validation_messages:,} validation messages"
+    print_table(console, title, facts.Table(columns, rows, marked=chosen))
     if record.messages_needed is not None:
         print_text(
             console,
@@ -302,8 +294,6 @@ def _print_cascade(console: Console, record: CascadeRecord) -> None:
             f"{last.adapter.name} alone {record.holdout_last_alone:.2%}",
         )
     if record.taught:
-        from trainer import facts  # loads numpy, which the command's help need not wait for
-
         for name, value in facts.taught(record.taught):
             print_text(console, f"{name}: {value}")
     if record.note is not None:
