@@ -33,9 +33,9 @@ from trainer.report.page import (
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacks
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import share_interval, weighted_accuracy
-from trainer.store.rules import Criterion
+from trainer.store.rules import Criterion, GateRules
 
-LARGEST_ECE = 0.03
+LARGEST_ECE = GateRules().ece
 WEAK_F1 = 0.8
 
 
