@@ -57,6 +57,7 @@ _HOSTED_PRICES = (
     "hosted_price_per_million_output_tokens",
 )
 _TOKENS = ("input_tokens_per_message", "output_tokens_per_message")
+# A dear hosted model that needs long prompts favours the adapter.
 _HIGH_IS_GOOD = ("messages_per_s", *_HOSTED_PRICES, *_TOKENS)
 _MACHINES = {
     "serving_machine": "serving_price_per_hour",
@@ -288,6 +289,8 @@ def _hosted_prices(given: Given, currency: str) -> Given:
             f"{source}: hosted_model: its price is in USD, and currency is {currency}: use USD, or "
             "give hosted_price_per_million_input_tokens and ..._output_tokens"
         )
+    # One end only: a batch's discount is for answers within a day, and not every message can wait
+    # so long. The other end stays the list price.
     discount = _span(given, "hosted_discount").value if "hosted_discount" in given else 0.0
     if not 0 <= discount < 1:
         raise BadInput(f"{given['hosted_discount'][1]}: hosted_discount is a share, from 0 to 1")
@@ -349,9 +352,11 @@ def _measurements(
     if training:
         seconds = max(training.seconds, training.training_seconds)
         yield "training_hours", (seconds / 3600, f"measured: {path}, {seconds:g} s")
+    # The first value of an input is kept: what a server counted wins over the estimate.
     yield from _counted_tokens(run / DUEL_FOLDER)
     if training:
         yield from _estimated_tokens(training)
+    # Not asked if it is given: several engines would have to be told apart for nothing.
     if not speed_is_given:
         yield from _speed(run / EVALUATION_FOLDER, engine)
 

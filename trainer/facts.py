@@ -322,6 +322,7 @@ def is_adapter(candidate: CandidateFigures) -> bool:
 
 def ranked(duel: DuelRecord) -> list[CandidateFigures]:
     """Return the candidates, the most accurate first."""
+    # Equals by name, so that one record always gives the same page.
     return sorted(duel.candidates, key=lambda candidate: (-candidate.accuracy, candidate.name))
 
 

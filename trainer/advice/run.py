@@ -67,6 +67,7 @@ def advise(
         message_sha256(each.message): each for each in (*dataset.train, *dataset.validation)
     }
     labels = {sha: each.label for sha, each in examples.items()}
+    # Without the hold-out's texts: an audited message is listed by its id alone.
     known = dict(texts) | {sha: (each.id, each.message) for sha, each in examples.items()}
     decided = gather(answers, {**labels, **(holdout_labels or {})})
     names = dataset.taxonomy.names

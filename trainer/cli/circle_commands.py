@@ -127,6 +127,8 @@ def tasks(
             raise BadInput(f"{out}: exists and may contain a reviewer's work: give another file")
         if purpose != "learn" and (messages or asked or adapter):
             raise BadInput("--messages, --asked and --adapter belong to --for learn")
+        # A file has no dataset yet: this is how reviewers come to judge a model whose labels are a
+        # teacher's.
         if dataset.is_file() and purpose == "audit":
             _sample(dataset, out, form, size or _SAMPLE, guideline, as_json=as_json)
             return
@@ -239,6 +241,7 @@ def _learn(
         from trainer.tasks.make import judge_by_adapter
 
         judged = judge_by_adapter(asking.dataset, pool, adapter, base_of(base, adapter), model)
+    # A fixed seed, which nobody needs to change: the same files give the same tasks.
     return learn_tasks(asking, pool, judged, size, seed=0), pool.left_out, judged.by
 
 

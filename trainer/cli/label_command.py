@@ -48,6 +48,8 @@ def label(
             help="Rows to write, .jsonl; next to it NAME.tasks.jsonl and NAME.ledger.",
         ),
     ],
+    # Two: on the sample shop 94.3 % of the labels that two votes agree on are right, and 55 % of
+    # those that a third vote decides.
     votes: Annotated[
         int,
         typer.Option(

@@ -38,6 +38,7 @@ app = typer.Typer(
     name="clerk-trainer",
     no_args_is_help=True,
     add_completion=False,
+    # Its tracebacks show local variables, and those hold messages: main prints what is safe.
     pretty_exceptions_enable=False,
     help="Make an adapter from labelled messages: clean, train, judge, and publish it.",
     epilog=_EPILOG,
@@ -67,6 +68,8 @@ def root(
     del version
 
 
+# In one table: while each module registered its own commands, the headings were repeated and a
+# reader found the commands nowhere together.
 _COMMANDS = {
     "All at once": (start,),
     "Every day": (prepare, check, train, evaluate, duel, report),

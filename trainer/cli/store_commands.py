@@ -219,6 +219,7 @@ def _carry_out(
         lambda console: print_text(console, _sentence(plan, outcome, pointer)),
         as_json=as_json,
     )
+    # Last, so that the result is printed for a refused adapter too, with --json as well.
     if outcome == "refused":
         publish_adapter(plan)  # raises NotGoodEnough
 
@@ -329,6 +330,8 @@ def _train(
             base=base,
             dataset=dataset,
             run=target,
+            # As the duel made its embeddings (trainer.model.embeddings), or this would be another
+            # model than the one that was compared.
             pooling="mean",
             sublabel_weight=1.0 if found.name.endswith(SUBLABELS_SUFFIX) else 0.0,
         )

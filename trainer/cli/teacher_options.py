@@ -157,6 +157,7 @@ def agree(
     if asked.estimate:
         show(facts, "\n".join(lines), as_json=as_json)
         return False
+    # On standard error with --json, where standard output is for the result alone.
     console = make_console(as_json=as_json)
     print_text(console, "\n".join(lines))
     if not open_ or asked.yes:

@@ -94,6 +94,7 @@ def check(
 
         console = make_console(as_json=as_json)
         opened = open_dataset(dataset)
+        # Kept in check.json: the page prints the command that repeats this check.
         options = _check_options(
             base=base, max_message_tokens=max_message_tokens, floor=floor, embeddings=embeddings,
             queue=queue,

@@ -164,6 +164,7 @@ def _texts(split: EmbeddedSplit) -> list[str]:
     return [normalize(example.message) for example in split.examples]
 
 
+# Nor both kinds of features together: no worker can serve that, so a verdict for it led nowhere.
 BASELINES = (
     Baseline(
         name="tfidf",

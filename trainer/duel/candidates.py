@@ -132,6 +132,8 @@ def ask_base(
         list_labels=True,
         descriptions=any(label.description for label in taxonomy.labels),
         max_message_tokens=manifest.prompt.max_message_tokens,
+        # No worker serves this prompt, so its prefix need not fill whole blocks of an engine's
+        # cache.
         prefix_block=None,
     )
     messages = {example.id: example.message for example in holdout}

@@ -133,9 +133,13 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     recorded = [read_recorded(given) for given in request.recorded]
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
+    # proven: what evaluate only warns of, refuse_unproven makes an error. An adapter that has learnt
+    # the hold-out beats every baseline.
     check_fits(manifest, dataset, console, proven=True)
     trained_on = open_trained_on(request.trained_on, manifest, dataset)
     refuse_unproven(manifest, dataset, trained_on)
+    # The baselines learn what the adapter learnt. From the other dataset's training split they
+    # would learn messages that are closer to its hold-out.
     learnt = trained_on or dataset
     bases = [path for path in (request.base, request.embeddings) if path is not None]
     against = with_unique_names([open_trained(given, bases, learnt) for given in request.against])
@@ -257,7 +261,12 @@ def with_unique_names(against: Sequence[TrainedAdapter]) -> list[TrainedAdapter]
 
 
 def _check_names(given: Sequence[str], against: Sequence[TrainedAdapter]) -> None:
-    taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
+    taken = {
+        ADAPTER,
+        BASE_PROMPTED,
+        "id",
+        "label",
+    }  # the last two are columns of the answers' table
     for name in (*given, *(each.name for each in against)):
         if name in taken or is_baseline_name(name):
             raise BadInput(f"candidate {name!r}: the name is taken: choose another one")

@@ -296,6 +296,7 @@ def run_transformers(
     with make_bar(console, "scoring", len(prompts)) as advance:
         # The hold-out by itself and first, because its time becomes the measured speed.
         for keys in (holdout, rest):
+            # Once each: scoring some again in other batches was tried, and decided nothing.
             found = scorer.score([prompts[key] for key in keys], on_progress=advance)
             speed = speed or len(keys) / found.seconds
             for key, row, inside in zip(keys, found.logprobs, found.in_set, strict=True):

@@ -325,6 +325,7 @@ def _run_engines(
             else EngineSpeed("transformers", speed, describe_device())
         )
     if request.engine != "transformers":
+        # With both, the engines are compared on the hold-out; the rest was scored above.
         answers = run_worker(
             request.adapter,
             request.base,

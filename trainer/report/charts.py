@@ -4,8 +4,9 @@ Every attribute and text is escaped. Colours are classes of the page's style she
 follows the reader's light or dark theme. Each chart has its numbers as a table too.
 """
 
-# Drawn by hand: matplotlib's SVG was several times as large, had no tooltips, and measured text in
-# another font than the page's.
+# Drawn by hand. Matplotlib's SVG was tried: 75 MB in eight packages, drawings six times as large,
+# no tooltips, labels that overlap on a logarithmic axis, and text measured in another font than the
+# page's. Charts that decide nothing went; their figures are in the text and the tables.
 
 from __future__ import annotations
 

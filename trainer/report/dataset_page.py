@@ -227,6 +227,7 @@ def _lengths(facts: DatasetFacts) -> Point:
 def _quantile_rows(
     characters: Sequence[int], figures: Mapping[str, Any]
 ) -> list[tuple[str, str, str]]:
+    # Quantiles, and no histogram: what decides is how many messages the budget shortens.
     ranked = sorted(characters)
     rows = []
     for name, share, key in (

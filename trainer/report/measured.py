@@ -220,6 +220,7 @@ def steering_section(evaluation: EvaluationRecord) -> Content:
 
 
 def _reliability_chart(record: EvaluationRecord) -> Chart:
+    # No histogram of confidences next to it: the table below has the size of each group.
     bins = [group for group in record.calibration.reliability if group.count]
     bins.sort(key=lambda group: group.confidence)
     spans = [share_interval(each.accuracy, each.count, record.design_effect) for each in bins]
@@ -328,6 +329,8 @@ def curves_section(run: Run) -> Content:
         )
         for epoch in epochs
     ]
+    # The learning rate and the gradient norm had charts too. They decided nothing, and steps.jsonl
+    # has the figures.
     charts = [_loss(run), _scores(run)]
     return [summary, charts, facts.Table(columns, rows)]
 

@@ -35,6 +35,7 @@ from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import share_interval, weighted_accuracy
 from trainer.store.rules import Criterion, GateRules
 
+# The gate's ceiling: with a lower one of its own the page worried about what the gate passes.
 LARGEST_ECE = GateRules().ece
 WEAK_F1 = 0.8
 
