@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import numbers
-from trainer.check.findings import COUNTS, FLOOR, LEAKAGE, LENGTHS, SUSPECTS
+from trainer.check.findings import LENGTHS
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION
 from trainer.facts import Table
 from trainer.report.charts import STYLE_OF_SPLIT, bar
@@ -72,12 +72,9 @@ def overview_section(facts: DatasetFacts) -> Content:
 
 
 def _points(facts: DatasetFacts) -> Iterator[Point]:
+    # What the check found stands once: named here, with a step each below, and in its sections.
     yield _checked(facts)
     yield from _used(facts)
-    yield _labels(facts)
-    yield from _wrong(facts)
-    yield from _leaks(facts)
-    yield _lengths(facts)
     yield _holdout(facts)
     yield _opened(facts)
     yield _redacted(facts)
@@ -104,54 +101,6 @@ def _used(facts: DatasetFacts) -> Iterator[Point]:
         else "None was left out."
     )
     yield Point(WARN if left > 0.2 * read else GOOD, claim, detail)
-
-
-def _labels(facts: DatasetFacts) -> Point:
-    sizes = facts.per_label(TRAIN)
-    floor = int(facts.figures(COUNTS).get("floor", FLOOR))
-    least = min(facts.labels, key=lambda name: (sizes.get(name, 0), name))
-    most = max(facts.labels, key=lambda name: (sizes.get(name, 0), name))
-    few = sum(sizes.get(name, 0) < floor for name in facts.labels)
-    ratio = sizes.get(most, 0) / max(1, sizes.get(least, 0))
-    claim = (
-        f"{few} of {len(facts.labels)} labels have fewer than {floor} training messages"
-        if few
-        else f"Every label has at least {floor} training messages"
-    )
-    detail = (
-        f"The smallest label, {least}, has {numbers.count(sizes.get(least, 0))}. The largest has "
-        f"{ratio:.1f} times as many."
-    )
-    return Point(WARN if few else GOOD, claim, detail)
-
-
-def _wrong(facts: DatasetFacts) -> Iterator[Point]:
-    found = facts.finding(SUSPECTS)
-    if found is None or found.verdict == "skipped":
-        return
-    expected = found.figures.get("expected_wrong")
-    if expected is None:
-        detail = f"{found.found}. They are in the review queue."
-        yield Point(TONES[found.verdict], "Some labels are doubtful", detail)
-        return
-    slips, most = numbers.percent(expected["slips"]), numbers.percent(expected["at_most"])
-    queued = numbers.counted(found.figures["suspects"], "label")
-    detail = (
-        f"Slips: {numbers.interval(expected['slips_interval_95'])} (95%). {queued} in the review "
-        "queue."
-    )
-    claim = f"{slips} of the labels are probably slips; at most {most} are wrong"
-    yield Point(TONES[found.verdict], claim, detail)
-
-
-def _leaks(facts: DatasetFacts) -> Iterator[Point]:
-    found = facts.finding(LEAKAGE)
-    if found is None:
-        return
-    if found.verdict == "ok":
-        yield Point(GOOD, "No copy or near-copy is in two parts", f"{found.found}.")
-    else:
-        yield Point(TONES[found.verdict], "Some messages are in two parts", f"{found.found}.")
 
 
 def _opened(facts: DatasetFacts) -> Point:
@@ -204,24 +153,6 @@ def lengths_section(facts: DatasetFacts) -> Content:
         rows = [(label, numbers.count(number)) for label, number in ranked]
         blocks.append(Titled("Shortened, by label", Table(("label", "messages"), rows)))
     return blocks
-
-
-def _lengths(facts: DatasetFacts) -> Point:
-    found = facts.finding(LENGTHS)
-    if found is None or "p99" not in found.figures:
-        hint = "clerk-trainer check --base counts the tokens of each message."
-        return Point(UNKNOWN, "Not known how many messages a token budget shortens", hint)
-    figures = found.figures
-    detail = (
-        f"Half of the messages have at most {numbers.count(figures['p50'])} tokens, 99 of 100 at "
-        f"most {numbers.count(figures['p99'])}."
-    )
-    budget = numbers.count(figures["budget"])
-    if not figures["shortened"]:
-        return Point(GOOD, f"Every message fits into {budget} tokens", detail)
-    share = numbers.percent(figures["share_shortened"])
-    tone = TONES.get(found.verdict, WARN)
-    return Point(tone, f"{share} are shortened to {budget} tokens", detail)
 
 
 def _quantile_rows(
