@@ -133,8 +133,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     recorded = [read_recorded(given) for given in request.recorded]
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
-    # proven: what evaluate only warns of, refuse_unproven makes an error. An adapter that has learnt
-    # the hold-out beats every baseline.
+    # proven: what evaluate only warns of, refuse_unproven makes an error. An adapter that has
+    # learnt the hold-out beats every baseline.
     check_fits(manifest, dataset, console, proven=True)
     trained_on = open_trained_on(request.trained_on, manifest, dataset)
     refuse_unproven(manifest, dataset, trained_on)
@@ -261,12 +261,8 @@ def with_unique_names(against: Sequence[TrainedAdapter]) -> list[TrainedAdapter]
 
 
 def _check_names(given: Sequence[str], against: Sequence[TrainedAdapter]) -> None:
-    taken = {
-        ADAPTER,
-        BASE_PROMPTED,
-        "id",
-        "label",
-    }  # the last two are columns of the answers' table
+    # id and label are columns of the table of answers.
+    taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
     for name in (*given, *(each.name for each in against)):
         if name in taken or is_baseline_name(name):
             raise BadInput(f"candidate {name!r}: the name is taken: choose another one")

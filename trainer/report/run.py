@@ -23,11 +23,10 @@ from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput
 from trainer.report.page import Content
-from trainer.statistics.figures import Figures
 from trainer.store.gate import judge
 from trainer.store.publish import plan_publication
 from trainer.store.record import read_evidence
-from trainer.store.rules import Criterion, GateRules
+from trainer.store.rules import GateRules, GateVerdict
 from worker.contract import MANIFEST_NAME, read_manifest
 
 ADAPTER_FOLDER = "adapter"
@@ -44,22 +43,14 @@ class GateChoice:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The gate's rows. Without ``store`` they are those of a first adapter. ``hint`` says
-    how to make a comparison possible; ``has_current`` is whether the store has a current adapter.
-    ``settled`` are the figures after review that the floors were judged by.
-    """
+    """The gate's verdict. Without ``store`` it is that of a first adapter. ``hint`` says how to
+    make a comparison possible; ``has_current`` is whether the store has a current adapter."""
 
-    criteria: tuple[Criterion, ...]
+    verdict: GateVerdict
     rules: GateRules
     store: Path | None
     hint: str | None = None
     has_current: bool = False
-    settled: Figures | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every row passes."""
-        return all(row.passed for row in self.criteria)
 
 
 def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
@@ -72,16 +63,10 @@ def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
         return None
     if choice.store is not None:
         plan = plan_publication(directory, choice.store, rules=choice.rules)
-        return Judged(
-            plan.verdict.criteria,
-            choice.rules,
-            choice.store,
-            plan.way_to_compare,
-            has_current=plan.current is not None,
-            settled=plan.verdict.settled,
-        )
+        current = plan.current is not None
+        return Judged(plan.verdict, choice.rules, choice.store, plan.way_to_compare, current)
     verdict = judge(read_manifest(adapter), read_evidence(evaluated), choice.rules, None)
-    return Judged(verdict.criteria, choice.rules, None, settled=verdict.settled)
+    return Judged(verdict, choice.rules, None)
 
 
 class Input(Enum):

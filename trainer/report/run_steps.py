@@ -202,7 +202,7 @@ def _unknown(run: Run) -> Iterator[NextStep]:
 
 def _published(run: Run) -> Iterator[NextStep]:
     judged = run.gate
-    if judged is None or not judged.passed:
+    if judged is None or not judged.verdict.passed:
         return
     store: str | Path = judged.store or "STORE"
     words = (run.directory, "--store", store, *_rules(judged.rules))
@@ -266,7 +266,7 @@ def fix_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
     judged, evaluation = run.gate, run.evaluation
     if judged is None or evaluation is None:
         return
-    failed = {row.name: row for row in judged.criteria if not row.passed}
+    failed = {row.name: row for row in judged.verdict.criteria if not row.passed}
     yield from _evidence(run, failed, evaluate)
     yield from _accuracy(run, judged, evaluation, failed)
     yield from _labels(run, evaluation, failed)
@@ -298,7 +298,7 @@ def _accuracy(
 ) -> Iterator[NextStep]:
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
-    settled = judged.settled
+    settled = judged.verdict.settled
     if low is not None and low.undecided and settled is not None:
         needed = messages_to_show(settled.accuracy, rules.accuracy, settled.effect)
         why = (

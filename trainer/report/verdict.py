@@ -306,10 +306,10 @@ def gate_section(run: Run) -> Content:
         return lacks(Input.EVALUATION)
     if run.gate is None:
         return f"The run folder has no {ADAPTER_FOLDER}/, so the gate has nothing to judge."
-    judged = run.gate
+    judged, settled = run.gate, run.gate.verdict.settled
     rows = [
-        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, judged.settled))
-        for each in judged.criteria
+        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, settled))
+        for each in judged.verdict.criteria
     ]
     quiet = [row for row in rows if row.name.startswith(_RECALL) and row.passed]
     folded = quiet if len(quiet) > _AT_ONCE else []

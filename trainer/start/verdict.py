@@ -87,9 +87,9 @@ def review_line(found: EvaluationRecord) -> str:
 
 
 def _publish(judged: Judged, duel: DuelRecord) -> str:
-    if judged.passed:
+    if judged.verdict.passed:
         return f"Publish: yes, it passes the gate.{_simpler(duel)}"
-    failed = [row for row in judged.criteria if not row.passed]
+    failed = [row for row in judged.verdict.criteria if not row.passed]
     names = "; ".join(row.name for row in failed[:3])
     names += f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     if all(row.undecided for row in failed):
