@@ -57,7 +57,6 @@ from trainer.evaluation.engines import (
 )
 from trainer.evaluation.predictions import (
     PRECISION,
-    compare_answers,
     made_by_folds,
     outputs_of,
     predict,
@@ -195,12 +194,8 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     if trained_on is not None:
         setup = replace(setup, disjoint=verify_disjoint(trained_on, dataset, sets.holdout))
     record = summarize(setup, predictions)
-    if request.engine == "both":
-        assert predictions.vllm is not None
-        found = compare_answers(
-            predictions.holdout, predictions.vllm, setup.outputs, setup.temperature
-        )
-        verify_agreement(found)
+    if record.agreement is not None:
+        verify_agreement(record.agreement)
     probes = pick_probes(manifest, written, measured.scores) if written else None
     if probes is not None:
         console.print(

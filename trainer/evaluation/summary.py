@@ -34,13 +34,12 @@ from trainer.artifacts.evaluation import (
     EvaluationRecord,
     HoldoutCalibration,
     KeptPromise,
-    OffLabelMass,
     OutOfScope,
     OutsideLabels,
     PairAnswer,
     Prediction,
     ReviewFigures,
-    ScoreQuantiles,
+    Spread,
     TaughtFigures,
     TeacherLabel,
     WorkerAnswer,
@@ -48,7 +47,6 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.files import LinesFile
 from trainer.errors import ProofFailed
 from trainer.evaluation.predictions import (
-    TOLERANCE,
     Outputs,
     compare_answers,
     logprobs_of,
@@ -176,16 +174,14 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         coverage=tuple(coverage_curve(confidence, correct)),
         review=_review(setup, predictions, confidence, correct),
         promise=_promise(setup, predictions),
-        off_label_mass=None if setup.outputs.head else OffLabelMass(**_spread(_mass(holdout))),
+        off_label_mass=None if setup.outputs.head else _spread(_mass(holdout)),
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(setup, predictions, confidence),
         steering=measure_steering(predictions.pairs, holdout) if predictions.pairs else None,
         disjoint=setup.disjoint,
         head=setup.outputs.to_record(),
-        out_of_scope_score=ScoreQuantiles(**_spread(_out_of_scope_scores(holdout)))
-        if setup.outputs.head
-        else None,
+        out_of_scope_score=_spread(_out_of_scope_scores(holdout)) if setup.outputs.head else None,
         taught=_taught(predictions),
     )
 
@@ -280,9 +276,9 @@ def _out_of_scope_scores(predictions: Sequence[Prediction]) -> Floats:
     return np.array([prediction.out_of_scope for prediction in predictions], dtype=np.float64)
 
 
-def _spread(values: Floats) -> dict[str, float]:
+def _spread(values: Floats) -> Spread:
     p50, p99 = (float(np.quantile(values, quantile)) for quantile in (0.5, 0.99))
-    return {"mean": float(values.mean()), "p50": p50, "p99": p99}
+    return Spread(mean=float(values.mean()), p50=p50, p99=p99)
 
 
 def _is_close(given: float | None, found: float | None) -> bool:
@@ -422,13 +418,7 @@ def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
 def _agreement(setup: Setup, predictions: Predictions) -> EngineAgreement | None:
     if predictions.vllm is None or all(speed.name in _WORKER_ENGINES for speed in setup.speeds):
         return None
-    found = compare_answers(predictions.holdout, predictions.vllm, setup.outputs, setup.temperature)
-    return EngineAgreement(
-        messages=found.messages,
-        labels_differ=found.labels_differ,
-        max_confidence_difference=found.max_confidence_difference,
-        tolerance=TOLERANCE,
-    )
+    return compare_answers(predictions.holdout, predictions.vllm, setup.outputs, setup.temperature)
 
 
 def _out_of_scope(setup: Setup, predictions: Predictions, confidence: Floats) -> OutOfScope | None:
