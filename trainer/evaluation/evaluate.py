@@ -173,6 +173,7 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
     held_out = read_held_out(request.adapter, manifest)
     taught = _read_taught(manifest, dataset, trained_on, console)
+    # Here and not before: each opening is counted, and everything above can refuse.
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
         holdout,
