@@ -58,30 +58,17 @@ parentheses around it by accident."""
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is known before the hold-out is opened. ``messages`` are held out; ``budget`` and the
-    forecast's amounts are picodollars."""
+    """What is known before the hold-out is opened. ``asked`` is what the ledger is about;
+    ``messages`` are held out; ``budget`` and the forecast's amounts are picodollars."""
 
     contender: Endpoint
+    asked: dict[str, str]
     taxonomy: Taxonomy
     job: Job
     messages: int
     answer_tokens: int
     budget: int | None
     forecast: Forecast
-
-    @property
-    def asked(self) -> dict[str, str]:
-        """What the ledger is about."""
-        return _asked(self.contender, self.taxonomy, self.answer_tokens)
-
-
-def _asked(contender: Endpoint, taxonomy: Taxonomy, answer_tokens: int) -> dict[str, str]:
-    return contender.asked(
-        answer_tokens,
-        taxonomy=taxonomy.digest,
-        prompt=prompt_digest(taxonomy, 1),
-        votes="1, the first answer",
-    )
 
 
 def make_terms(contender: Endpoint, dataset: Dataset) -> Terms:
@@ -97,7 +84,13 @@ def make_terms(contender: Endpoint, dataset: Dataset) -> Terms:
     ask = partial(make_prompt, taxonomy)
     job = Job(ask, (), votes=1, concurrency=contender.concurrency, price=price, tries=1)
     messages = dataset.record["files"]["holdout.jsonl"]["examples"]
-    decided, spent = so_far(contender.ledger, _asked(contender, taxonomy, tokens), budget)
+    asked = contender.asked(
+        tokens,
+        taxonomy=taxonomy.digest,
+        prompt=prompt_digest(taxonomy, 1),
+        votes="1, the first answer",
+    )
+    decided, spent = so_far(contender.ledger, asked, budget)
     left = max(0, messages - len(decided))
     prompts = sample_prompts(taxonomy, dataset.train, redacts=contender.redacts)
     costs = [expected_cost(prompt, price) for prompt in prompts]
@@ -105,7 +98,7 @@ def make_terms(contender: Endpoint, dataset: Dataset) -> Terms:
     most = None if budget is None else max(0, budget - spent)
     seconds = left * SECONDS_AN_ANSWER / contender.concurrency
     forecast = Forecast(left, spent, expected, most, seconds)
-    return Terms(contender, taxonomy, job, messages, tokens, budget, forecast)
+    return Terms(contender, asked, taxonomy, job, messages, tokens, budget, forecast)
 
 
 def announce(terms: Terms) -> list[str]:

@@ -151,8 +151,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         reused = _read_evaluation(request.evaluation, manifest, dataset)
     power = describe_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
     console.print(power, soft_wrap=True, highlight=False)
-    # With the host in the record, if the messages leave: whoever reads it later knows who may have
-    # learnt from this hold-out.
+    # With the host in the record, if the messages leave: a later reader knows who may have learnt
+    # from this hold-out.
     purpose = purpose_of(request.terms.contender if request.terms else None)
     holdout = open_holdout(dataset, purpose=purpose, subject=manifest.digest)
     disjoint = verify_unseen(trained_on, dataset, holdout) if trained_on else None

@@ -18,7 +18,6 @@ from trainer.report.charts import (
     STYLES,
     Chart,
     Line,
-    Mark,
     averaged,
     bar,
     confusion_chart,
@@ -418,7 +417,7 @@ def _loss(run: Run) -> Chart:
         y_title="loss",
         write_y=numbers.decimal,
         y_range=(0.0, top * 1.04),
-        marks=[Mark(ends[[epoch.number for epoch in epochs].index(best)], f"best: epoch {best}")],
+        marks=[(ends[[epoch.number for epoch in epochs].index(best)], f"best: epoch {best}")],
     )
 
 
@@ -436,7 +435,7 @@ def _scores(run: Run) -> Chart:
         y_title="score",
         write_y=numbers.percent,
         percent=True,
-        marks=[Mark(run.training.best_epoch, "best")],
+        marks=[(run.training.best_epoch, "best")],
     )
 
 

@@ -169,7 +169,9 @@ def _unknown(run: Run) -> Iterator[NextStep]:
                 "Reviewers who decide on a sample blind (at the desk, or with clerk-desk label) "
                 "give the accuracy against true labels."
             )
-            out = run.directory / "audit.jsonl"
+            # Next to the dataset: the tasks have messages, and a run folder has none.
+            data = Path(_dataset(run))
+            out = data.with_name(f"{data.name}-audit.jsonl")
             sample = command("tasks", _dataset(run), "--for", "audit", "--out", out)
             folder = run.directory / "evaluation"
             audit = command("audit", folder, "--decisions", "FILE")
