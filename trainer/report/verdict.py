@@ -33,10 +33,8 @@ from trainer.report.page import (
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacks
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import share_interval, weighted_accuracy
-from trainer.store.rules import Criterion, GateRules
+from trainer.store.rules import Criterion
 
-# The gate's ceiling: with a lower one of its own the page worried about what the gate passes.
-LARGEST_ECE = GateRules().ece
 WEAK_F1 = 0.8
 
 
@@ -62,14 +60,11 @@ def verdict_section(run: Run) -> Content:
         else ""
     )
     rules = (
-        f"{recomputed}The page marks as a concern: a better rival; a baseline that is as good "
-        "within the duel's margin, or may be; an answer outside the labels; accepted answers below "
-        f"the promised precision; a calibration error above {numbers.percent(LARGEST_ECE)} "
-        "that chance does not explain; a "
-        f"label with an F1 below {WEAK_F1}; a hold-out opened more than {MANY_OPENINGS} times; "
-        "engines that disagree; a check of the data with findings; an audit of the labels that "
-        "contradicts the accuracy. The gate of `clerk-trainer publish` decides whether an adapter "
-        "may be deployed, not this page."
+        f"{recomputed}The page marks as a concern: a criterion that the gate of `clerk-trainer "
+        "publish` refuses; a better rival; a baseline that is as good within the duel's margin, or "
+        "may be; accepted answers below the promised precision; a label with an F1 below "
+        f"{WEAK_F1}; a hold-out opened more than {MANY_OPENINGS} times; a check of the data with "
+        "findings; an audit of the labels that contradicts the accuracy."
     )
     blocks: list[Block] = [Drawn("card", card), small(describe_accuracy(run))]
     if evaluation.taught:
@@ -112,16 +107,31 @@ def describe_accuracy(run: Run) -> str:
 
 
 def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
+    yield from _gated(run)
     yield _against_rivals(run)
     yield from _audited(run, evaluation)
-    yield _outside(evaluation)
     yield from _review(run, evaluation)
-    yield _calibrated(evaluation)
     yield from _weakest(evaluation)
-    yield from _agreement(evaluation)
     if run.check is not None:
         yield check_point(run.check)
     yield _openings(run, evaluation)
+
+
+def _gated(run: Run) -> Iterator[Point]:
+    """Yield the gate's verdict, which covers answers outside the labels and the calibration too."""
+    if run.gate is None:
+        return
+    verdict = run.gate.verdict
+    failed, number = verdict.failed, len(verdict.criteria)
+    if not failed:
+        yield Point(GOOD, f"It meets all {number} criteria of the gate", "")
+        return
+    claim = f"It fails {len(failed)} of {number} criteria of the gate"
+    if verdict.undecided:
+        claim = f"Too few messages to decide {len(failed)} of {number} criteria of the gate"
+    more = f", and {len(failed) - _AT_ONCE} more" if len(failed) > _AT_ONCE else ""
+    tone = WARN if verdict.undecided else BAD
+    yield Point(tone, claim, f"{', '.join(failed[:_AT_ONCE])}{more}.")
 
 
 def _audited(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
@@ -171,20 +181,6 @@ def _against_rivals(run: Run) -> Point:
             return Point(GOOD, claim, detail)
 
 
-def _outside(evaluation: EvaluationRecord) -> Point:
-    outside, number = evaluation.outside_labels, len(evaluation.labels)
-    detail = (
-        "Without the constraint it would have answered with something else "
-        f"{numbers.times(outside.unconstrained)} ({numbers.percent(outside.unconstrained_share)})."
-        if outside.unconstrained is not None
-        else "Answers without the constraint were not measured."
-    )
-    if outside.constrained:
-        claim = f"{numbers.counted(outside.constrained, 'answer')} outside the {number} labels"
-        return Point(BAD, claim, detail)
-    return Point(GOOD, f"Every answer is one of the {number} labels", detail)
-
-
 def promised(run: Run) -> float:
     """Return the precision that the adapter promises for answers without review: that of its
     recipe, or without one the precision that its evaluation was asked for."""
@@ -224,20 +220,6 @@ def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield Point(WARN if broken else GOOD, claim, detail)
 
 
-def _calibrated(evaluation: EvaluationRecord) -> Point:
-    error, chance = evaluation.calibration.ece, facts.error_by_chance(evaluation)
-    detail = (
-        f"Confidence and accuracy differ by {numbers.unsigned(error)} on average (expected "
-        "calibration error)."
-    )
-    if error <= LARGEST_ECE:
-        return Point(GOOD, "Its confidence is well calibrated", detail)
-    if error <= chance:
-        detail += " The difference is within the uncertainty of so few messages."
-        return Point(GOOD, "Its confidence is not shown to be badly calibrated", detail)
-    return Point(WARN, "Its confidence is badly calibrated", detail)
-
-
 def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:
     present = [figures for figures in evaluation.per_label if figures.support]
     if not present:
@@ -252,22 +234,6 @@ def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:
     yield Point(tone, f"The weakest label is {weak.label}", detail)
 
 
-def _agreement(evaluation: EvaluationRecord) -> Iterator[Point]:
-    found = evaluation.agreement
-    if found is None:
-        return
-    differ, messages = found.labels_differ, numbers.counted(found.messages, "message")
-    detail = (
-        f"Of {messages}; confidences differ by at most "
-        f"{numbers.significant(found.max_confidence_difference)}."
-    )
-    if differ:
-        claim = f"The serving engine gives {numbers.counted(differ, 'message')} another label"
-        yield Point(WARN, claim, detail)
-    else:
-        yield Point(GOOD, "The serving engine gives the same labels", detail)
-
-
 def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
     openings = evaluation.dataset.openings if run.openings is None else run.openings
     detail = "Every opening can bias later choices towards it. A new hold-out removes the bias."
@@ -277,7 +243,7 @@ def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
 # The gate's rows.
 
 _AT_ONCE = 4
-"""At most so many passing labels are shown; more are folded."""
+"""At most so many passing labels are shown, and failed criteria in the summary."""
 
 
 _RECALL = "recall of "

@@ -46,7 +46,10 @@ def test_the_rows_are_those_that_publish_prints(made: Made, tmp_path: Path) -> N
             mark = "pass" if row["passed"] else "FAIL"
             text = f"{row['name']} {mark} wanted: {row['wanted']} {row['found']}"
             assert " ".join(text.split()) in page.words
-    assert f"of {len(rows)} criteria" in page.words
+        summary = page.words.partition("What to do next")[2]
+        meets = f"It meets all {len(rows)} criteria of the gate"
+        assert (meets in summary) is (rules is PASSED)
+    assert f"of {len(rows)} criteria of the gate" in summary
     assert not store.exists()
 
 
