@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from trainer.artifacts.duel import CostRecord, KindCost, Volume
+from trainer.artifacts.duel import CostFigures, CostRecord, KindCost, Volume
 
 HOURS_PER_MONTH = 365.25 * 24 / 12
 DAYS_PER_MONTH = 365.25 / 12
@@ -41,33 +41,7 @@ class CostInputs:
     messages_per_month: float
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The result. If a figure is None, the field with ``_reason`` says why.
-
-    ``per_thousand_messages`` is at the planned utilisation, ``planned`` at the planned volume;
-    after the break-even messages and days the savings have paid for training and labelling.
-    ``pays_from_messages_per_month`` is the volume from which serving on the given replicas costs no
-    more than the hosted model; each further replica raises the bill by a step.
-    """
-
-    training: float
-    labelling: float
-    per_thousand_messages: float
-    hosted_per_thousand: float
-    planned: Volume
-    break_even_messages: float | None
-    break_even_reason: str | None
-    pays_from_messages_per_month: float | None
-    pays_from_reason: str | None
-
-    @property
-    def one_off(self) -> float:
-        """The cost of training and labelling."""
-        return self.training + self.labelling
-
-
-def compute_cost(given: CostInputs) -> Cost:
+def compute_cost(given: CostInputs) -> CostFigures:
     """Compute the cost. Raises ValueError naming an input that is out of range."""
     _check(given)
     planned = at_volume(given, given.messages_per_month)
@@ -81,13 +55,15 @@ def compute_cost(given: CostInputs) -> Cost:
         messages = planned.break_even_days / DAYS_PER_MONTH * given.messages_per_month
     pays_from, pays_reason = _pays_from(given)
     training, labelling = _one_off(given)
-    return Cost(
+    return CostFigures(
         training=training,
         labelling=labelling,
+        one_off=training + labelling,
         per_thousand_messages=1000 * _replica_month(given) / _capacity(given),
         hosted_per_thousand=1000 * _hosted(given),
         planned=planned,
         break_even_messages=messages,
+        break_even_days=planned.break_even_days,
         break_even_reason=reason,
         pays_from_messages_per_month=pays_from,
         pays_from_reason=pays_reason,
@@ -142,13 +118,9 @@ def by_kind(
             )
 
 
-def by_volume(given: CostInputs, volumes: Sequence[float]) -> list[Volume]:
-    """Return the bill at each of these volumes (messages a month)."""
-    return [at_volume(given, messages) for messages in volumes]
-
-
 def at_volume(given: CostInputs, messages: float) -> Volume:
     """Return the month's bill at a volume; replicas are added if the given ones are too few."""
+    # Whole machines are paid, around the clock, however few messages come.
     replicas = max(given.replicas, math.ceil(messages / _capacity(given)))
     serving = replicas * _replica_month(given)
     hosted = messages * _hosted(given)
@@ -217,6 +189,8 @@ def _capacity(given: CostInputs) -> float:
 
 def _hosted(given: CostInputs) -> float:
     """Return the hosted model's price per message."""
+    # The hosted model's own tokens: with those of the adapter's prompt, which lists no labels and
+    # no instruction, the hosted bill came out at a tenth.
     return (
         given.input_tokens_per_message * given.hosted_price_per_million_input_tokens
         + given.output_tokens_per_message * given.hosted_price_per_million_output_tokens
@@ -227,6 +201,7 @@ def _check(given: CostInputs) -> None:
     for name in CostInputs.__dataclass_fields__:
         value = getattr(given, name)
         if not math.isfinite(value) or value < 0:
+            # The input's name comes first: make_record finds its source by it.
             raise ValueError(f"{name} is {value}; it must be a number of at least 0")
     for name in ("messages_per_s", "utilisation", "replicas", "messages_per_month"):
         if getattr(given, name) <= 0:

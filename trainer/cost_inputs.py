@@ -24,11 +24,10 @@ from trainer.artifacts.files import read_toml
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.cost import (
     HOURS_PER_MONTH,
-    Cost,
     CostInputs,
     Serving,
+    at_volume,
     by_kind,
-    by_volume,
     compute_cost,
 )
 from trainer.errors import BadInput
@@ -58,6 +57,7 @@ _HOSTED_PRICES = (
     "hosted_price_per_million_output_tokens",
 )
 _TOKENS = ("input_tokens_per_message", "output_tokens_per_message")
+# A dear hosted model that needs long prompts favours the adapter.
 _HIGH_IS_GOOD = ("messages_per_s", *_HOSTED_PRICES, *_TOKENS)
 _MACHINES = {
     "serving_machine": "serving_price_per_hour",
@@ -113,16 +113,16 @@ class CollectedInputs:
     currency: str
     volumes: tuple[float, ...]
     inputs: tuple[CostInput, ...]
-    best: CostInputs | None = None
-    worst: CostInputs | None = None
-    utilisations: tuple[float, ...] = ()
-    servings: tuple[Serving, ...] = ()
-    prices: tuple[PriceUsed, ...] = ()
+    best: CostInputs
+    worst: CostInputs
+    utilisations: tuple[float, ...]
+    servings: tuple[Serving, ...]
+    prices: tuple[PriceUsed, ...]
 
 
 def make_record(collected: CollectedInputs) -> CostRecord:
     """Return ``cost.json``. Raises BadInput, with its source, for an input that is out of range."""
-    best, worst = collected.best or collected.numbers, collected.worst or collected.numbers
+    best, worst = collected.best, collected.worst
     try:
         found, cheap, dear = (compute_cost(each) for each in (collected.numbers, best, worst))
         kinds = tuple(by_kind(best, worst, collected.servings, collected.utilisations))
@@ -130,20 +130,17 @@ def make_record(collected: CollectedInputs) -> CostRecord:
         name = str(error).partition(" ")[0]
         sources = {given.name: given.source for given in collected.inputs}
         raise BadInput(f"{sources.get(name, 'cost')}: {error}") from error
-    figures: dict[str, Any] = {name: getattr(found, name) for name in Cost.__dataclass_fields__}
     return CostRecord(
+        **dict(found),
         created_at=rfc3339_now(),
         currency=collected.currency,
         inputs=collected.inputs,
-        one_off=found.one_off,
-        break_even_days=found.planned.break_even_days,
-        by_volume=tuple(by_volume(collected.numbers, collected.volumes)),
-        break_even_days_range=(cheap.planned.break_even_days, dear.planned.break_even_days),
+        by_volume=tuple(at_volume(collected.numbers, messages) for messages in collected.volumes),
+        break_even_days_range=(cheap.break_even_days, dear.break_even_days),
         pays_from_range=(cheap.pays_from_messages_per_month, dear.pays_from_messages_per_month),
         hosted_per_thousand_range=(dear.hosted_per_thousand, cheap.hosted_per_thousand),
         by_kind=kinds,
         prices=collected.prices,
-        **figures,
     )
 
 
@@ -292,6 +289,8 @@ def _hosted_prices(given: Given, currency: str) -> Given:
             f"{source}: hosted_model: its price is in USD, and currency is {currency}: use USD, or "
             "give hosted_price_per_million_input_tokens and ..._output_tokens"
         )
+    # One end only: a batch's discount is for answers within a day, and not every message can wait
+    # so long. The other end stays the list price.
     discount = _span(given, "hosted_discount").value if "hosted_discount" in given else 0.0
     if not 0 <= discount < 1:
         raise BadInput(f"{given['hosted_discount'][1]}: hosted_discount is a share, from 0 to 1")
@@ -353,9 +352,11 @@ def _measurements(
     if training:
         seconds = max(training.seconds, training.training_seconds)
         yield "training_hours", (seconds / 3600, f"measured: {path}, {seconds:g} s")
+    # The first value of an input is kept: what a server counted wins over the estimate.
     yield from _counted_tokens(run / DUEL_FOLDER)
     if training:
         yield from _estimated_tokens(training)
+    # Not asked if it is given: several engines would have to be told apart for nothing.
     if not speed_is_given:
         yield from _speed(run / EVALUATION_FOLDER, engine)
 

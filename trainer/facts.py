@@ -136,6 +136,8 @@ def error_by_chance(record: EvaluationRecord) -> float:
 
 def review(record: EvaluationRecord) -> Facts:
     """Yield the share sent to review, and the accuracy of the rest."""
+    # Intervals with the design effect, as everywhere: messages of one thread are right or wrong
+    # together, and the page once took them for independent ones.
     found, examples, effect = record.review, record.examples, record.design_effect
     bounds = interval(share_interval(found.share, examples, effect))
     yield "sent to review", f"{percent(found.share)} ({bounds})"
@@ -322,6 +324,7 @@ def is_adapter(candidate: CandidateFigures) -> bool:
 
 def ranked(duel: DuelRecord) -> list[CandidateFigures]:
     """Return the candidates, the most accurate first."""
+    # Equals by name, so that one record always gives the same page.
     return sorted(duel.candidates, key=lambda candidate: (-candidate.accuracy, candidate.name))
 
 

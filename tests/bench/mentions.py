@@ -32,7 +32,9 @@ def measure(adapter: Path) -> tuple[float, float, float]:
     manifest = load_adapter(adapter)
     base = resolve_base("auto", manifest)
     prompts = encode_prompts(
-        {row["id"]: row["message"] for row in rows}, manifest.prompt, load_tokenizer(base or adapter)
+        {row["id"]: row["message"] for row in rows},
+        manifest.prompt,
+        load_tokenizer(base or adapter),
     )
     scorer = open_scorer(adapter, base, manifest, list(prompts.values()))
     found = scorer.score(list(prompts.values()), batch_size=8)

@@ -17,13 +17,14 @@ from worker.contract.exchange import Answer
 from worker.contract.text import message_sha256
 
 Make = Callable[[int, int], list[tuple[str, str]]]
+# Steering has to be measured, whatever is found: rules that were off hid that it was not.
 GATE = (
     "accuracy=0",
     "macro_f1=0",
     "label_recall=0",
     "ece=1",
     "steering=false",
-    "steering_unreviewed=false",
+    "steering_unreviewed=1",
     "non_inferiority_margin=0.1",
 )
 COMMON = """base_name = "tiny"

@@ -143,7 +143,6 @@ def evaluation_json(**changes: Any) -> dict[str, Any]:
     record: dict[str, Any] = {
         "schema": "evaluation/1",
         "created_at": "2026-06-01T12:00:00Z",
-        "limited": False,
         "adapter": {"name": "toy", "digest": "ab" * 32, "path": "adapter"},
         "dataset": {
             "name": "tickets",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def advise(
         message_sha256(each.message): each for each in (*dataset.train, *dataset.validation)
     }
     labels = {sha: each.label for sha, each in examples.items()}
+    # Without the hold-out's texts: an audited message is listed by its id alone.
     known = dict(texts) | {sha: (each.id, each.message) for sha, each in examples.items()}
     decided = gather(answers, {**labels, **(holdout_labels or {})})
     names = dataset.taxonomy.names
@@ -306,6 +308,8 @@ def advise_dataset(
 ) -> Advice:
     """Read everything and return the advice. The hold-out is opened, and the opening counted, only
     if there are decisions of an audit to compare. Raises BadInput, RecordRefused."""
+    from trainer.model.embeddings import embed  # takes seconds to import
+
     opened = open_dataset(dataset)
     answers = [answer for path in decisions for answer in read_answers(path)]
     texts = {sha: (each.id, each.text) for sha, each in read_new_messages(messages).items()}
@@ -318,15 +322,7 @@ def advise_dataset(
         answers,
         texts,
         guideline=guideline,
-        embed=_embedder(embeddings),
+        embed=partial(embed, directory=embeddings) if embeddings else None,
         with_texts=with_texts,
         holdout_labels=held,
     )
-
-
-def _embedder(directory: Path | None) -> Embed | None:
-    from trainer.model.bases import find_embedding_model
-    from trainer.model.embeddings import embed
-
-    model = directory or find_embedding_model()
-    return None if model is None else lambda texts: embed(texts, model)

@@ -159,7 +159,6 @@ class DuelRecord(Record):
     tested_baseline: str
     required_messages: int
     servable: str | None = None
-    servable_verdict: str | None = None
     disjoint: DisjointProof | None = None
     replacements: tuple[Replacement, ...] = ()
 
@@ -214,16 +213,16 @@ class PriceUsed(Record):
     stale: bool
 
 
-class CostRecord(Record):
-    """``cost.json``, in ``currency``. If a figure is None, the field with its name and ``_reason``
-    says why. ``trainer.cost`` explains the figures. Each range is that of the figure before
-    ``_range`` over the ranges of the inputs: the end that favours the adapter first, but for the
-    hosted price."""
+class CostFigures(Record):
+    """What the inputs come to. If a figure is None, the field with ``_reason`` says why.
 
-    schema_id: Literal["cost/1"] = Field("cost/1", alias="schema")
-    created_at: str
-    currency: str
-    inputs: tuple[CostInput, ...]
+    ``one_off`` is training and labelling, ``per_thousand_messages`` at the planned utilisation,
+    ``planned`` at the planned volume; after the break-even messages and days the savings have paid
+    for training and labelling. ``pays_from_messages_per_month`` is the volume from which serving on
+    the given replicas costs no more than the hosted model; each further replica raises the bill by
+    a step.
+    """
+
     training: float
     labelling: float
     one_off: float
@@ -235,6 +234,16 @@ class CostRecord(Record):
     break_even_reason: str | None
     pays_from_messages_per_month: float | None
     pays_from_reason: str | None
+
+
+class CostRecord(CostFigures):
+    """``cost.json``, in ``currency``. Each range is that of the figure before ``_range`` over the
+    ranges of the inputs: the end that favours the adapter first, but for the hosted price."""
+
+    schema_id: Literal["cost/1"] = Field("cost/1", alias="schema")
+    created_at: str
+    currency: str
+    inputs: tuple[CostInput, ...]
     by_volume: tuple[Volume, ...]
     break_even_days_range: tuple[float | None, float | None]
     pays_from_range: tuple[float | None, float | None]

@@ -137,8 +137,8 @@ class KeptPromise(Record):
     holdout: Accepted
 
 
-class OffLabelMass(Record):
-    """The probability of tokens outside the label set, over the hold-out's answers."""
+class Spread(Record):
+    """A value over the hold-out's answers: off-label mass, or the out-of-scope score."""
 
     mean: float
     p50: float
@@ -164,10 +164,16 @@ class EngineFigures(Record):
 
 
 class EngineAgreement(Record):
-    """The differences between the worker's engine and transformers on the same messages."""
+    """The differences between the worker's engine and transformers on the same messages.
+
+    ``widest_tie`` is the largest gap, among messages with different labels, between the two labels'
+    probabilities by transformers; within the tolerance it is a tie, which rounding may decide
+    either way.
+    """
 
     messages: int
     labels_differ: int
+    widest_tie: float
     max_confidence_difference: float
     tolerance: float
 
@@ -237,14 +243,6 @@ class HeadRecord(Record):
     outputs: tuple[OutputName, ...]
 
 
-class ScoreQuantiles(Record):
-    """Out-of-scope scores of the hold-out."""
-
-    mean: float
-    p50: float
-    p99: float
-
-
 class TaughtFigures(Record):
     """The adapter and its teacher, both against people.
 
@@ -274,12 +272,11 @@ class TaughtFigures(Record):
 
 class EvaluationRecord(Record):
     """``evaluation.json``. ``confusion[i][j]`` counts messages of true label i with predicted label
-    j; ``limited``: only a part of the hold-out was used. ``design_effect`` grouped messages count
+    j; ``design_effect`` grouped messages count
     as one in the accuracy's interval. ``promise`` is None if the adapter promises no precision."""
 
     schema_id: Literal["evaluation/1"] = Field("evaluation/1", alias="schema")
     created_at: str
-    limited: bool
     adapter: EvaluatedAdapter
     dataset: EvaluatedDataset
     labels: tuple[str, ...]
@@ -295,14 +292,14 @@ class EvaluationRecord(Record):
     coverage: tuple[CoveragePoint, ...]
     review: ReviewFigures
     promise: KeptPromise | None = None
-    off_label_mass: OffLabelMass | None = None
+    off_label_mass: Spread | None = None
     engines: tuple[EngineFigures, ...]
     agreement: EngineAgreement | None = None
     out_of_scope: OutOfScope | None = None
     steering: SteeringFigures | None = None
     disjoint: DisjointProof | None = None
     head: HeadRecord | None = None
-    out_of_scope_score: ScoreQuantiles | None = None
+    out_of_scope_score: Spread | None = None
     taught: TaughtFigures | None = None
 
 
@@ -411,7 +408,6 @@ class AuditRecord(Record):
     created_at: str
     adapter: EvaluatedAdapter
     dataset: EvaluatedDataset
-    seed: int
     examples: int
     audited: int
     label_errors: int

@@ -17,12 +17,6 @@ from trainer import __version__
 from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
-    OUT_OF_SCOPE,
-    PAIR_ANSWERS,
-    POOL,
-    PREDICTIONS,
-    TEACHER_LABELS,
-    VALIDATION,
     EvaluatedAdapter,
     EvaluationRecord,
     PairAnswer,
@@ -49,7 +43,7 @@ from trainer.cascade.table import (
 from trainer.dataset.folder import Example, open_dataset
 from trainer.dataset.split import first_of_each
 from trainer.evaluation.predictions import PRECISION, Outputs, predict, promised_by
-from trainer.evaluation.summary import Predictions, Setup, summarize
+from trainer.evaluation.summary import Predictions, Setup, summarize, write_predictions
 from trainer.statistics.calibration import ece, nll
 from trainer.statistics.cascade import messages_needed
 from trainer.statistics.metrics import interval_of
@@ -79,16 +73,14 @@ _PROBES_PER_LABEL = 5
 class CascadeRequest:
     """Two runs, the small model first.
 
-    ``margin`` is the share by which the cascade may be worse than the last stage alone. From
-    confidence ``disagreement`` of the first stage in another label on, a message goes to review
-    (None: never). ``precision`` None means the last stage's promise.
+    ``margin`` is the share by which the cascade may be worse than the last stage alone;
+    ``precision`` None means the last stage's promise.
     """
 
     first: Path
     last: Path
     out: Path
     margin: float
-    disagreement: float | None
     precision: float | None
 
 
@@ -104,9 +96,7 @@ def make_cascade(request: CascadeRequest) -> CascadeRecord:
     check_together(first, last)
     precision = _promised(request, last)
     tried = {
-        margin: make_row(
-            first, last, margin, precision=precision, disagreement=request.disagreement
-        )
+        margin: make_row(first, last, margin, precision=precision)
         for margin in sorted({*_MARGINS, request.margin})
     }
     row, rule = tried[request.margin]
@@ -306,26 +296,17 @@ def write_evaluation(draft: Path, adapter: Path, bound: Bound) -> EvaluationReco
     folder = draft / EVALUATION_FOLDER
     folder.mkdir()
     first, last = bound.first, bound.last
-    outside = _predict_common(first.out_of_scope, last.out_of_scope, bound)
     pool = _predict_common(first.pool, last.pool, bound)
     predictions = Predictions(
         holdout=_predict(first.holdout, last.holdout, bound),
         validation=_predict(first.validation, last.validation, bound),
-        out_of_scope=outside,
+        out_of_scope=_predict_common(first.out_of_scope, last.out_of_scope, bound),
         vllm=None,
         pairs=_predict_pairs(bound) or None,
         pool=pool,
         teacher=last.teacher if pool else None,
     )
-    PREDICTIONS.write(folder, predictions.holdout)
-    VALIDATION.write(folder, predictions.validation)
-    if outside is not None:
-        OUT_OF_SCOPE.write(folder, outside)
-    if predictions.pairs is not None:
-        PAIR_ANSWERS.write(folder, predictions.pairs)
-    if predictions.pool is not None and predictions.teacher is not None:
-        POOL.write(folder, predictions.pool)
-        TEACHER_LABELS.write(folder, predictions.teacher)
+    write_predictions(folder, predictions)
     record = _evaluation(adapter, bound, predictions)
     EVALUATION.write(folder, record)
     return record
@@ -364,7 +345,6 @@ def _evaluation(adapter: Path, bound: Bound, predictions: Predictions) -> Evalua
     return summarize(
         Setup(
             created_at=made.created_at,
-            limited=False,
             adapter=EvaluatedAdapter(name=made.name, digest=made.digest, path=str(adapter)),
             dataset=known.dataset,
             outputs=Outputs(made.taxonomy.names),

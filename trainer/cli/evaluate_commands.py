@@ -1,4 +1,4 @@
-"""``clerk-trainer evaluate``, ``audit-sample``, ``audit`` and ``cascade``."""
+"""``clerk-trainer evaluate``, ``audit`` and ``cascade``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from trainer import numbers
 from trainer.cli.shared import (
@@ -20,9 +18,7 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
-from trainer.commands import command
 from trainer.errors import BadInput, NotGoodEnough
 
 if TYPE_CHECKING:
@@ -91,10 +87,6 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
             "on validation [default: the adapter's promise].",
         ),
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Use only this many messages of each set, for a preview."),
-    ] = None,
     worker_set: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,114 +119,54 @@ def evaluate(  # noqa: PLR0917 - the arguments of a command are its flags
         from trainer.evaluation.evaluate import EvaluationRequest, evaluate_adapter
         from trainer.terminal import show_evaluation
 
-        # A preview must not replace a full result.
-        default = adapter.parent / ("evaluation-try" if limit else "evaluation")
         request = EvaluationRequest(
             adapter=adapter,
             dataset=dataset,
             base=base_of(base, adapter),
-            out=out or default,
+            out=out or adapter.parent / "evaluation",
             engine=engine,
             out_of_scope=out_of_scope,
             wanted_precision=wanted_precision,
-            limit=limit,
             worker_settings=tuple(worker_set or ()),
             trained_on=trained_on,
             probes=probes,
             steering=steering,
         )
         record = evaluate_adapter(request, console)
-        show(record.to_json(), console, lambda out: show_evaluation(out, record), as_json=as_json)
+        show(record.to_json(), lambda out: show_evaluation(out, record), as_json=as_json)
         print_text(console, f"\n{request.out}: evaluation.json and the predictions")
 
 
 _MOST_CONFUSIONS = 6
 
 
-def audit_sample(
-    dataset: Annotated[Path, typer.Argument(help="A dataset folder of prepare.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="CSV file to write [default: DATASET-audit.csv]."),
-    ] = None,
-    half_width: Annotated[
-        float,
-        typer.Option(min=0.001, max=0.5, help="Half width of the error rate's 95 % interval."),
-    ] = 0.03,
-    size: Annotated[
-        int | None, typer.Option(min=2, help="Number of messages, instead of --half-width.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Draw a random sample of the sealed hold-out for blind labelling.
-
-    Accuracy is measured against the hold-out's labels, which contain mistakes like those of
-    training. The sample is large enough for the wanted interval, in random order, and shows neither
-    labels nor answers. Write the right label of every row into true_label, or none if no label
-    fits, and run clerk-trainer audit. The file contains messages (mode 0640). The hold-out's
-    opening is counted.
-
-    Example: clerk-trainer audit-sample datasets/bank --half-width 0.03
-    """
-    with outcomes():
-        from trainer.dataset.folder import count_openings, open_dataset
-        from trainer.evaluation.audit import draw_sample
-        from worker.contract.taxonomy import NO_LABEL
-
-        opened = open_dataset(dataset)
-        folder = dataset.resolve()
-        target = out or folder.with_name(f"{folder.name}-audit.csv")
-        drawn = draw_sample(
-            opened,
-            target,
-            half_width=half_width,
-            size=size,
-            seed=seed,
-        )
-        total = opened.record["files"]["holdout.jsonl"]["examples"]
-        openings = count_openings(opened)
-        result = {
-            "sample": str(target), "messages": drawn, "holdout_messages": total, "seed": seed,
-            "holdout_openings": openings,
-        }  # fmt: skip
-
-        text = (
-            f"{target}: {drawn:,} of {total:,} held-out messages (opening number {openings}). "
-            f"Write one of {', '.join(opened.taxonomy.names)}, or {NO_LABEL}, into true_label. "
-            f"Then run, with the evaluation's folder as DIR: "
-            f"{command('audit', 'DIR', '--sample', target)}"
-        )
-        show_text(result, text, as_json=as_json)
-
-
 def audit(
     evaluation: Annotated[Path, typer.Argument(help="The result folder of evaluate.")],
-    sample: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="The file of audit-sample with true_label filled in."),
+    decisions: Annotated[
+        Path, typer.Option(metavar="FILE", help="Decisions on tasks of tasks --for audit.")
     ],
     *,
     as_json: AsJson = False,
 ) -> None:
     """Estimate how many hold-out labels are wrong, and correct the evaluation's accuracy.
 
-    Compares the blind labels with the hold-out's labels and the adapter's answers. The results are
-    the share of wrong labels and the accuracy against true labels, each with its 95 % interval,
-    also if the adapter has learnt to repeat the mistakes. The sample must be complete and every row
-    labelled. Writes audit.json (no text) into the evaluation's folder; a new evaluation removes it.
+    Accuracy is measured against the hold-out's labels, which contain mistakes like those of
+    training. clerk-trainer tasks --for audit draws a random sample, on which reviewers decide
+    blind, at the desk or with clerk-desk label. This command compares their labels with the
+    hold-out's and the adapter's answers. The results are the share of wrong labels and the accuracy
+    against true labels, each with its 95 % interval, also if the adapter has learnt to repeat the
+    mistakes. The whole sample must be decided. Writes audit.json (no text) into the evaluation's
+    folder; a new evaluation removes it.
 
-    Example: clerk-trainer audit runs/bank/evaluation --sample datasets/bank-audit.csv
+    Example: clerk-trainer audit runs/bank/evaluation --decisions decisions.csv
 
     Exit codes: 0 audited, whatever the result; 2 bad input; 4 the evaluation contradicts itself.
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.evaluation.audit import audit_evaluation
 
-        record = audit_evaluation(evaluation, sample)
-        show(record.to_json(), console, lambda where: _print_audit(where, record), as_json=as_json)
+        record = audit_evaluation(evaluation, decisions)
+        show(record.to_json(), lambda where: _print_audit(where, record), as_json=as_json)
 
 
 def _print_audit(console: Console, record: AuditRecord) -> None:
@@ -276,16 +208,6 @@ def cascade(
             "(0.005: half a point).",
         ),
     ] = 0.005,
-    disagreement: Annotated[
-        float,
-        typer.Option(
-            metavar="CONFIDENCE",
-            min=0.0,
-            max=1.0,
-            help="Send a message to review if the small model gave another label with at least "
-            "this confidence (0: always, 1: hardly ever).",
-        ),
-    ] = 0.0,
     precision: Annotated[
         float | None,
         typer.Option(
@@ -301,9 +223,9 @@ def cascade(
     Train and evaluate both on one dataset. The command finds the lowest confidence from which the
     small model may answer: on validation, the cascade must be shown to be less than --margin worse
     than the large model alone (a score test at 5 % in a fixed sequence, so at most one cascade in
-    twenty is truly worse). A table compares other margins: the share of each stage and of review,
-    accuracy with its 95 % interval, and speed and cost per message from the stages' measured
-    speeds.
+    twenty is truly worse). Messages on which the two disagree go to review. A table compares other
+    margins: the share of each stage and of review, accuracy with its 95 % interval, and speed and
+    cost per message from the stages' measured speeds.
 
     If a stage would answer less than 3 %, a cascade is not worth it: none is made, and the exit
     code is 3. Otherwise DIR is a run folder for publish: the stages, the cascade's manifest, and
@@ -325,42 +247,34 @@ def cascade(
                 last=last,
                 out=out,
                 margin=margin,
-                disagreement=disagreement,
                 precision=precision,
             )
         )
-        console = make_console(as_json=as_json)
-        show(record.to_json(), console, lambda to: _print_cascade(to, record), as_json=as_json)
+        show(record.to_json(), lambda to: _print_cascade(to, record), as_json=as_json)
         if not record.worth_it:
             raise NotGoodEnough(record.verdict)
 
 
 def _print_cascade(console: Console, record: CascadeRecord) -> None:
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.title = f"on {record.validation_messages:,} validation messages"
+    # Loaded here: numpy, which comes with them, takes longer than the rest of --help.
+    from trainer import facts
+    from trainer.terminal import print_table
+
     first, last = record.alone
-    for column in (
-        "margin",
-        escape(first.adapter.name),
-        escape(last.adapter.name),
-        "review",
-        "right of the rest",
-        "accuracy",
-        "95 % interval",
-        "msg/s",
-        "cost",
-    ):
-        table.add_column(column, justify="right", overflow="fold")
+    columns = ("margin", first.adapter.name, last.adapter.name, "review", "right of the rest",
+               "accuracy", "95 % interval", "msg/s", "cost")  # fmt: skip
+    rows = []
     for alone, shares in ((first, ("100.0%", "")), (last, ("", "100.0%"))):
         speeds = last.messages_per_s, alone.messages_per_s
         cost = speeds[0] / speeds[1] if speeds[0] and speeds[1] else None
-        table.add_row(*_cells("alone", *shares, alone, cost))
+        rows.append(_cells("alone", *shares, alone, cost))
     for row in record.rows:
         shares = f"{row.first_share:.1%}", f"{row.last_share:.1%}"
-        style = "bold" if row.margin == record.margin else ""
-        cells = _cells(f"{row.margin:.2%}", *shares, row, row.relative_cost)
-        table.add_row(*cells, style=style)
-    console.print(table)
+        rows.append(_cells(f"{row.margin:.2%}", *shares, row, row.relative_cost))
+    chosen = [at for at, row in enumerate(record.rows, len(record.alone))
+              if row.margin == record.margin]  # fmt: skip
+    title = f"on {record.validation_messages:,} validation messages"
+    print_table(console, title, facts.Table(columns, rows, marked=chosen))
     if record.messages_needed is not None:
         print_text(
             console,
@@ -380,8 +294,6 @@ def _print_cascade(console: Console, record: CascadeRecord) -> None:
             f"{last.adapter.name} alone {record.holdout_last_alone:.2%}",
         )
     if record.taught:
-        from trainer import facts  # loads numpy, which the command's help need not wait for
-
         for name, value in facts.taught(record.taught):
             print_text(console, f"{name}: {value}")
     if record.note is not None:

@@ -111,7 +111,7 @@ def import_(
             replace=replace,
         )
         record = import_classifier(request, console)
-        show(record.to_json(), console, lambda to: _print(to, record, out), as_json=as_json)
+        show(record.to_json(), lambda to: _print(to, record, out), as_json=as_json)
 
 
 def _print(console: Console, record: TrainingRecord, out: Path) -> None:

@@ -10,27 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from trainer.cli.shared import (
-    AsJson,
-    MessageColumn,
-    make_console,
-    outcomes,
-    print_text,
-    show,
-    show_text,
-)
+from trainer.cli.shared import EXIT_INTERRUPTED, AsJson, MessageColumn, outcomes, show
 from trainer.cli.teacher_options import (
-    AnswerTokens,
-    Budget,
-    Concurrency,
-    Estimate,
-    KeyEnv,
-    NoRedact,
-    PriceInput,
-    PriceOutput,
-    Yes,
-    ask_to_send,
+    Asked,
+    agree,
+    asks_a_model,
     find_endpoint,
+    forecast_facts,
 )
 from trainer.commands import command
 
@@ -38,6 +24,7 @@ if TYPE_CHECKING:
     from trainer.teacher.label import Labelled, Plan, Wanted
 
 
+@asks_a_model
 def label(
     messages: Annotated[
         Path,
@@ -54,7 +41,6 @@ def label(
             metavar="URL", help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
         ),
     ],
-    model: Annotated[str, typer.Option(metavar="NAME", help="The model's name there.")],
     out: Annotated[
         Path,
         typer.Option(
@@ -62,7 +48,8 @@ def label(
             help="Rows to write, .jsonl; next to it NAME.tasks.jsonl and NAME.ledger.",
         ),
     ],
-    budget: Budget = None,
+    # Two: on the sample shop 94.3 % of the labels that two votes agree on are right, and 55 % of
+    # those that a third vote decides.
     votes: Annotated[
         int,
         typer.Option(
@@ -72,12 +59,6 @@ def label(
             "needs more than half of them (both of 2); asking stops when that is settled.",
         ),
     ] = 2,
-    concurrency: Concurrency = 8,
-    no_redact: NoRedact = False,
-    price_input: PriceInput = None,
-    price_output: PriceOutput = None,
-    answer_tokens: AnswerTokens = None,
-    key_env: KeyEnv = "OPENAI_API_KEY",
     message_column: MessageColumn = None,
     id_column: Annotated[
         str | None,
@@ -91,8 +72,7 @@ def label(
             "Repeatable.",
         ),
     ] = None,
-    estimate: Estimate = False,
-    yes: Yes = False,
+    asked: Asked,
     as_json: AsJson = False,
 ) -> None:
     """Let another model label messages, within a budget, for training.
@@ -119,16 +99,12 @@ def label(
     Exit codes: 0 every message was asked about; 2 bad input; 3 some are left: the result says why;
     130 interrupted.
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.teacher.label import Wanted, announce, make_plan
 
         # Next to the rows, so that the same command finds it again.
-        endpoint = find_endpoint(
-            "--teacher", teacher, model, key_env, out.with_name(f"{out.stem}.ledger"),
-            only=estimate, budget=budget, concurrency=concurrency, redacts=not no_redact,
-            price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
-        )  # fmt: skip
+        ledger = out.with_name(f"{out.stem}.ledger")
+        endpoint = find_endpoint("--teacher", teacher, asked, ledger)
         assert endpoint is not None
         plan = make_plan(
             Wanted(
@@ -136,19 +112,13 @@ def label(
                 decisions or (),
             )
         )  # fmt: skip
-        lines = announce(plan)
-        if estimate:
-            show_text(_facts(plan), "\n".join(lines), as_json=as_json)
-            return
-        told = Console(stderr=True, highlight=False) if as_json else console
-        print_text(told, "\n".join(lines))
-        if plan.forecast.open and not yes:
-            ask_to_send(told)
-        _label(plan, console, as_json=as_json)
+        facts = {"messages": len(plan.messages), "texts": len(plan.asking.job.questions)}
+        facts |= forecast_facts(plan.asking, plan.forecast)
+        if agree(asked, announce(plan), facts, plan.forecast.open, as_json=as_json):
+            _label(plan, as_json=as_json)
 
 
-def _label(plan: Plan, console: Console, *, as_json: bool) -> None:
-    from trainer.cli.shared import EXIT_INTERRUPTED
+def _label(plan: Plan, *, as_json: bool) -> None:
     from trainer.errors import NotGoodEnough
     from trainer.teacher.label import label as label_messages
     from trainer.teacher.label import summary
@@ -157,12 +127,7 @@ def _label(plan: Plan, console: Console, *, as_json: bool) -> None:
     with make_bar(Console(stderr=True), "labelled", plan.forecast.open) as on_decided:
         done = label_messages(plan, on_decided)
     result = summary(plan, done)
-    show(
-        result,
-        console,
-        lambda to: print_text(to, _words(result, done, plan.wanted)),
-        as_json=as_json,
-    )
+    show(result, _words(result, done, plan.wanted), as_json=as_json)
     if done.found.ran.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if done.left:
@@ -170,22 +135,6 @@ def _label(plan: Plan, console: Console, *, as_json: bool) -> None:
             f"{done.left:,} different texts are not decided: {done.found.ran.why}; run the same "
             "command again to go on, with a larger --budget if it is spent"
         )
-
-
-def _facts(plan: Plan) -> dict[str, Any]:
-    from trainer.teacher.prices import dollars
-
-    asking, ahead = plan.asking, plan.forecast
-    return {
-        "messages": len(plan.messages),
-        "texts": len(asking.job.questions),
-        "open": ahead.open,
-        "price": asking.job.price.words,
-        "budget": None if asking.budget is None else dollars(asking.budget),
-        "spent": dollars(asking.spent),
-        "expected": dollars(ahead.expected),
-        "seconds": round(ahead.seconds, 1),
-    }
 
 
 def _words(result: Mapping[str, Any], done: Labelled, wanted: Wanted) -> str:

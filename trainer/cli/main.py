@@ -16,7 +16,7 @@ import typer
 from trainer import __version__
 from trainer.cli.circle_commands import advise, answers, propose, tasks
 from trainer.cli.duel_command import duel
-from trainer.cli.evaluate_commands import audit, audit_sample, cascade, evaluate
+from trainer.cli.evaluate_commands import audit, cascade, evaluate
 from trainer.cli.import_command import import_
 from trainer.cli.label_command import label
 from trainer.cli.prepare_command import prepare
@@ -38,6 +38,7 @@ app = typer.Typer(
     name="clerk-trainer",
     no_args_is_help=True,
     add_completion=False,
+    # Its tracebacks show local variables, and those hold messages: main prints what is safe.
     pretty_exceptions_enable=False,
     help="Make an adapter from labelled messages: clean, train, judge, and publish it.",
     epilog=_EPILOG,
@@ -67,12 +68,14 @@ def root(
     del version
 
 
+# In one table: while each module registered its own commands, the headings were repeated and a
+# reader found the commands nowhere together.
 _COMMANDS = {
     "All at once": (start,),
     "Every day": (prepare, check, train, evaluate, duel, report),
     "Before there are labels": (label, suggest),
     "Sometimes": (import_, sweep, complete, cascade, cost),
-    "Reviewers and the next version": (audit_sample, audit, tasks, answers, advise, propose),
+    "Reviewers and the next version": (tasks, audit, answers, advise, propose),
     "The store": (publish, promote, rollback, list_adapters),
 }
 """Every command, under the heading that ``--help`` shows it with."""

@@ -65,10 +65,9 @@ def prepare(*, as_json: bool = False, **given: Any) -> None:
 
 
 def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
-    from trainer.dataset.folder import SPLITS, TRAIN, count_openings, read_manifest
-    from trainer.dataset.people import has_teacher, people_sentences
+    from trainer.dataset.folder import count_openings, read_manifest
     from trainer.dataset.prepare import build, refuse_existing, write_prepared
-    from trainer.store.promise import what_split_can_show
+    from trainer.report.dataset_facts import what_dataset_can_show
 
     console = make_console(as_json=as_json)
     out = settings.out
@@ -92,13 +91,9 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "counts": dataset.record["counts"],
         "notes": dataset.record["notes"],
         "holdout_openings": count_openings(dataset),
+        "can_show": what_dataset_can_show(dataset.record),
     }
-    parts = dict(result["splits"])
-    if has_teacher(dataset.record, TRAIN):
-        parts[TRAIN] = {}  # no promise is proved on a teacher's labels
-    power = what_split_can_show(*(parts[name] for name in SPLITS))
-    result["can_show"] = [*power.sentences, *people_sentences(dataset.record, power.enough)]
-    show(result, console, lambda where: print_prepared(result, where), as_json=as_json)
+    show(result, lambda where: print_prepared(result, where), as_json=as_json)
 
 
 # typer reads options from a signature; this one is built from the settings, which declare each

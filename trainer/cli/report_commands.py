@@ -82,7 +82,6 @@ def report(
     Exit codes: 0 written; 2 a file is missing or of another run; 4 the evaluation's figures do not
     follow from its predictions.
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.report.run import GateChoice
         from trainer.store.rules import load_rules
@@ -100,7 +99,7 @@ def report(
             done = write_report(
                 folder, out or folder / REPORT, dataset=dataset, texts=texts, gate=choice
             )
-    show(_result(done, kind), console, lambda to: _print_report(done, to), as_json=as_json)
+    show(_result(done, kind), lambda to: _print_report(done, to), as_json=as_json)
 
 
 REPORT = "report.html"
@@ -204,7 +203,6 @@ def cost(
             COST.write(folder, record)
         show(
             record.to_json(),
-            make_console(as_json=as_json),
             lambda console: show_cost(console, record),
             as_json=as_json,
         )

@@ -51,11 +51,11 @@ Base = Annotated[
 ]
 
 Embeddings = Annotated[
-    Path | None,
+    str,
     typer.Option(
         "--embeddings",
-        metavar="DIR",
-        help="Embedding model's directory [default: the installed one, if any].",
+        metavar="DIR|auto|none",
+        help="A sentence embedding model's directory; auto: the installed one, if any.",
     ),
 ]
 Texts = Annotated[
@@ -130,18 +130,15 @@ def make_console(*, as_json: bool) -> Console:
 
 
 def show(
-    result: Mapping[str, Any], console: Console, text: Callable[[Console], None], *, as_json: bool
+    result: Mapping[str, Any], text: str | Callable[[Console], None], *, as_json: bool
 ) -> None:
-    """Print a result, as text by ``text`` or as one JSON object."""
+    """Print a result: as one JSON object, or as a text, which is given or printed by ``text``."""
     if as_json:
         print(json.dumps(result, ensure_ascii=False, allow_nan=False, default=str))
+    elif isinstance(text, str):
+        print_text(make_console(as_json=False), text)
     else:
-        text(console)
-
-
-def show_text(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print a result like ``show``, with a given text."""
-    show(result, make_console(as_json=as_json), lambda to: print_text(to, text), as_json=as_json)
+        text(make_console(as_json=False))
 
 
 def print_text(console: Console, text: str) -> None:
@@ -149,10 +146,10 @@ def print_text(console: Console, text: str) -> None:
     console.print(escape(text), soft_wrap=True)
 
 
-def embedding_model(directory: Path | None) -> Path | None:
-    """Return the given embedding model's directory, else that of the installed one, if any."""
-    if directory is not None:
-        return directory
+def embedding_model(given: str) -> Path | None:
+    """Return the directory of the model given with --embeddings; None for no embeddings."""
+    if given != "auto":
+        return None if given == "none" else Path(given)
     from trainer.model.bases import find_embedding_model
 
     return find_embedding_model()

@@ -86,9 +86,6 @@ def start(
             "--again", help="If inputs or options changed, replace the results made with others."
         ),
     ] = False,
-    open_page: Annotated[
-        bool, typer.Option("--open", help="Open the report in the browser at the end.")
-    ] = False,
     **given: Any,
 ) -> None:
     """Make a model from files of labelled messages, and say whether it is good enough.
@@ -116,7 +113,7 @@ def start(
             settings = session.look(files, given)
             steps = session.plan(settings, recipe=recipe, base=base, sets=sets or ())
             session.run(steps)
-            session.finish(open_page=open_page)
+            session.finish()
 
 
 def _signature() -> inspect.Signature:
@@ -436,7 +433,7 @@ class _Session:
 
     # --- the end
 
-    def finish(self, *, open_page: bool) -> None:
+    def finish(self) -> None:
         """Print the verdict, the page and the next commands."""
         from trainer.start.verdict import next_commands, verdict
 
@@ -450,7 +447,7 @@ class _Session:
         has_desktop = sys.platform == "darwin" or bool(
             {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
         )
-        if open_page or (self._asks and has_desktop and typer.confirm("\nOpen the page?")):
+        if self._asks and has_desktop and typer.confirm("\nOpen the page?"):
             webbrowser.open(page.resolve().as_uri())
 
 

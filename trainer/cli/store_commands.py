@@ -24,7 +24,6 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 from trainer.errors import BadInput
 from worker.contract.codec import encode
@@ -217,10 +216,10 @@ def _carry_out(
         print_text(console, describe(plan.store, plan.manifest.digest, plan.probes))
     show(
         _result(plan, outcome, pointer),
-        console,
         lambda console: print_text(console, _sentence(plan, outcome, pointer)),
         as_json=as_json,
     )
+    # Last, so that the result is printed for a refused adapter too, with --json as well.
     if outcome == "refused":
         publish_adapter(plan)  # raises NotGoodEnough
 
@@ -331,6 +330,8 @@ def _train(
             base=base,
             dataset=dataset,
             run=target,
+            # As the duel made its embeddings (trainer.model.embeddings), or this would be another
+            # model than the one that was compared.
             pooling="mean",
             sublabel_weight=1.0 if found.name.endswith(SUBLABELS_SUFFIX) else 0.0,
         )
@@ -373,7 +374,7 @@ def promote(
             "current": encode(after),
         }
         text = f"{named(after)} is current; it was {named(before)}"
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 def rollback(
@@ -405,7 +406,7 @@ def rollback(
             canary = moves.end_canary(store, reason=reason)
             result = {"schema": "canary-end/1", "store": str(store), "ended": encode(canary)}
             text = f"{named(canary)} is no longer the canary; the current adapter serves every key"
-            show_text(result, text, as_json=as_json)
+            show(result, text, as_json=as_json)
             return
         before, after = moves.roll_back(store, to=to, reason=reason)
         result = {
@@ -418,7 +419,7 @@ def rollback(
         text = f"{named(after)} is current; it was {named(before)}"
         if before == after:
             text = f"{named(after)} is current already: nothing was changed"
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 def list_adapters(store: Store, as_json: AsJson = False) -> None:
@@ -444,7 +445,6 @@ def list_adapters(store: Store, as_json: AsJson = False) -> None:
         }
         show(
             result,
-            make_console(as_json=as_json),
             lambda console: _print_list(store, pointer, canary, adapters, console),
             as_json=as_json,
         )
@@ -511,5 +511,4 @@ def _accuracy(adapter: Stored) -> str:
 def _holdout(adapter: Stored) -> str:
     if not adapter.holdout_sha256:
         return "-"
-    part = "part, " if adapter.limited else ""
-    return f"{adapter.holdout_sha256[:8]} ({part}{adapter.examples})"
+    return f"{adapter.holdout_sha256[:8]} ({adapter.examples})"

@@ -18,26 +18,18 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 from trainer.cli.teacher_options import (
     PANEL,
-    AnswerTokens,
-    Budget,
-    Concurrency,
-    Estimate,
-    KeyEnv,
-    ModelThere,
-    NoRedact,
-    PriceInput,
-    PriceOutput,
-    Yes,
-    ask_to_send,
+    Asked,
+    agree,
+    asks_a_model,
     find_endpoint,
+    forecast_facts,
 )
 
 if TYPE_CHECKING:
-    from trainer.suggest.names import Named, Plan
+    from trainer.suggest.names import Named
     from trainer.suggest.topics import Topics
 
 _EXCERPT_CHARS = 160
@@ -80,7 +72,7 @@ def suggest(
         ),
     ] = None,
     message_column: MessageColumn = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Suggest a label for each message, and the order in which labels would teach most.
@@ -113,10 +105,11 @@ def suggest(
         text = (
             f"{out}: {done.suggestions:,} suggestions by {done.labelled:,} labelled messages{none}"
         )
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)
 
 
 @taxonomy_app.command("suggest")
+@asks_a_model
 def suggest_taxonomy(
     messages: Messages,
     *,
@@ -130,7 +123,7 @@ def suggest_taxonomy(
         ),
     ] = None,
     message_column: MessageColumn = None,
-    embeddings: Embeddings = None,
+    embeddings: Embeddings = "auto",
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -140,16 +133,7 @@ def suggest_taxonomy(
             "is asked, and names are made of terms].",
         ),
     ] = None,
-    model: ModelThere = None,
-    budget: Budget = None,
-    concurrency: Concurrency = 8,
-    no_redact: NoRedact = False,
-    price_input: PriceInput = None,
-    price_output: PriceOutput = None,
-    answer_tokens: AnswerTokens = None,
-    key_env: KeyEnv = "OPENAI_API_KEY",
-    estimate: Estimate = False,
-    yes: Yes = False,
+    asked: Asked,
     as_json: AsJson = False,
 ) -> None:
     """Find topics in messages that have no labels, as a first taxonomy to edit.
@@ -185,11 +169,8 @@ def suggest_taxonomy(
         from trainer.terminal import make_bar
 
         refuse_existing(out)
-        endpoint = find_endpoint(
-            "--teacher", teacher, model, key_env, out.with_name(f"{out.stem}.ledger"),
-            only=estimate, budget=budget, concurrency=concurrency, redacts=not no_redact,
-            price_input=price_input, price_output=price_output, answer_tokens=answer_tokens,
-        )  # fmt: skip
+        ledger = out.with_name(f"{out.stem}.ledger")
+        endpoint = find_endpoint("--teacher", teacher, asked, ledger)
         found = find_topics(
             messages,
             labels=labels,
@@ -199,20 +180,18 @@ def suggest_taxonomy(
         named = None
         if endpoint is not None:
             plan = make_plan(endpoint, found)
+            facts = {"topics": len(plan.asking.job.questions)}
+            facts |= forecast_facts(plan.asking, plan.forecast)
             lines = announce(plan)
-            if estimate:
-                show_text(_facts(plan), "\n".join(lines), as_json=as_json)
-                return
-            if not as_json:
+            if not as_json and not asked.estimate:
                 _show_topics(console, found)
-            told = Console(stderr=True, highlight=False) if as_json else console
-            print_text(told, "\n" + "\n".join(lines))
-            if plan.forecast.open and not yes:
-                ask_to_send(told)
+                lines = ["", *lines]
+            if not agree(asked, lines, facts, plan.forecast.open, as_json=as_json):
+                return
             with make_bar(Console(stderr=True), "named", plan.forecast.open) as on_decided:
                 named = name_topics(plan, on_decided)
             found = replace(found, topics=named.topics)
-        write_topics(out, messages, found.topics, by=model or "")
+        write_topics(out, messages, found.topics, by=asked.model or "")
         result = {
             "out": str(out),
             "messages": found.messages,
@@ -225,21 +204,7 @@ def suggest_taxonomy(
                 for each in found.topics
             ],
         } | _asked_result(named)  # fmt: skip
-        show(result, console, lambda to: _show_written(to, found, out, named), as_json=as_json)
-
-
-def _facts(plan: Plan) -> dict[str, Any]:
-    from trainer.teacher.prices import dollars
-
-    asking, ahead = plan.asking, plan.forecast
-    return {
-        "topics": len(asking.job.questions),
-        "open": ahead.open,
-        "price": asking.job.price.words,
-        "budget": None if asking.budget is None else dollars(asking.budget),
-        "spent": dollars(asking.spent),
-        "expected": dollars(ahead.expected),
-    }
+        show(result, lambda to: _show_written(to, found, out, named), as_json=as_json)
 
 
 def _asked_result(named: Named | None) -> dict[str, Any]:

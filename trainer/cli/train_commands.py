@@ -23,7 +23,6 @@ from trainer.cli.shared import (
     outcomes,
     print_text,
     show,
-    show_text,
 )
 from trainer.commands import command
 
@@ -63,11 +62,7 @@ def check(
         int, typer.Option(min=16, help="The recipe's limit for a message, in tokens.")
     ] = _MESSAGE_TOKENS,
     floor: Annotated[int, typer.Option(min=20, help="Examples that each label needs.")] = _FLOOR,
-    embeddings: Embeddings = None,
-    use_embeddings: Annotated[
-        bool,
-        typer.Option("--use-embeddings/--no-embeddings", help="Check labels by embeddings too."),
-    ] = True,
+    embeddings: Embeddings = "auto",
     queue: Annotated[
         Path | None,
         typer.Option(help="Review queue to write, a CSV file [default: DATASET-review.csv]."),
@@ -99,18 +94,18 @@ def check(
 
         console = make_console(as_json=as_json)
         opened = open_dataset(dataset)
+        # Kept in check.json: the page prints the command that repeats this check.
         options = _check_options(
             base=base, max_message_tokens=max_message_tokens, floor=floor, embeddings=embeddings,
             queue=queue,
         )  # fmt: skip
-        options += [] if use_embeddings else ["--no-embeddings"]
         folder = dataset.resolve()
         queue = queue or folder.with_name(f"{folder.name}-review.csv")
         result = folder / RESULT
         _refuse_queue(queue, update=update)  # now, because the check takes minutes
         settings = CheckSettings(
             base=base,
-            embeddings=embedding_model(embeddings) if use_embeddings else None,
+            embeddings=embedding_model(embeddings),
             floor=floor,
             max_message_tokens=max_message_tokens,
         )
@@ -119,9 +114,7 @@ def check(
         kept = write_queue(queue, checked.suspects, update=update)
         record = checked.record(queue.name, kept, options).to_json()
         write_json(result, record)
-        show(
-            record, console, lambda to: _print_checked(to, checked, queue, result), as_json=as_json
-        )
+        show(record, lambda to: _print_checked(to, checked, queue, result), as_json=as_json)
         failed = [finding.name for finding in checked.findings if finding.verdict == "fail"]
         if failed:
             raise NotGoodEnough(f"{dataset}: failed: {', '.join(failed)}: see {result}")
@@ -129,7 +122,7 @@ def check(
 
 def _check_options(**given: object) -> list[str]:
     """Return the options that differ from their defaults, as words of a command."""
-    usual = {"max_message_tokens": _MESSAGE_TOKENS, "floor": _FLOOR}
+    usual = {"max_message_tokens": _MESSAGE_TOKENS, "floor": _FLOOR, "embeddings": "auto"}
     return [
         word
         for name, value in given.items()
@@ -216,7 +209,7 @@ def train(
         from trainer.training.train import train as run_training  # takes seconds to import
 
         record = run_training(settings, console, resume=resume, replace=replace)
-        show(record.to_json(), console, lambda _: None, as_json=as_json)
+        show(record.to_json(), lambda _: None, as_json=as_json)
 
 
 def sweep(
@@ -250,7 +243,7 @@ def sweep(
 
         flags = parse_assignments(sets or []) | _given(dataset=dataset, base=base)
         record = run_sweep(recipe, flags, parse_grid(grid), out, console, budget_s=budget_s)
-        show(record.to_json(), console, lambda where: show_sweep(where, record), as_json=as_json)
+        show(record.to_json(), lambda where: show_sweep(where, record), as_json=as_json)
 
 
 def _given(**options: Path | str | None) -> dict[str, Path | str]:
@@ -284,4 +277,4 @@ def complete(
         manifest = complete_encoder(adapter, out, base)
         result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
         text = f"{out}: {manifest.name} ({manifest.digest[:12]}), complete"
-        show_text(result, text, as_json=as_json)
+        show(result, text, as_json=as_json)

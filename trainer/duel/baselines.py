@@ -63,7 +63,6 @@ class Baseline:
     serve it as; without one, ``not_served`` says why."""
 
     name: Features
-    title: str
     served_as: Kind | None = None
     not_served: str | None = None
 
@@ -164,14 +163,14 @@ def _texts(split: EmbeddedSplit) -> list[str]:
     return [normalize(example.message) for example in split.examples]
 
 
+# Nor both kinds of features together: no worker can serve that, so a verdict for it led nowhere.
 BASELINES = (
     Baseline(
         name="tfidf",
-        title="TF-IDF",
         not_served="workers have no engine for word counts; an encoder is as accurate and as cheap "
         "to run",
     ),
-    Baseline(name="embeddings", title="sentence embeddings", served_as="embedding-linear"),
+    Baseline(name="embeddings", served_as="embedding-linear"),
 )
 
 SUBLABELS_SUFFIX = "-sublabels"

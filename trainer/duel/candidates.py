@@ -61,7 +61,7 @@ class Candidate:
     train_seconds: float | None = None
     messages_per_s: float | None = None
     outside_labels: int | None = None
-    hyperparameters: Mapping[str, float] | None = None
+    hyperparameters: dict[str, float] | None = None
     validation_accuracy: float | None = None
     cost_per_message: float | None = None
     served_as: Kind | None = None
@@ -132,6 +132,8 @@ def ask_base(
         list_labels=True,
         descriptions=any(label.description for label in taxonomy.labels),
         max_message_tokens=manifest.prompt.max_message_tokens,
+        # No worker serves this prompt, so its prefix need not fill whole blocks of an engine's
+        # cache.
         prefix_block=None,
     )
     messages = {example.id: example.message for example in holdout}

@@ -6,7 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +133,13 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     recorded = [read_recorded(given) for given in request.recorded]
     manifest, tokenizer = read_adapter(request.adapter, request.base)
     dataset = open_dataset(request.dataset)
+    # proven: what evaluate only warns of, refuse_unproven makes an error. An adapter that has
+    # learnt the hold-out beats every baseline.
     check_fits(manifest, dataset, console, proven=True)
     trained_on = open_trained_on(request.trained_on, manifest, dataset)
     refuse_unproven(manifest, dataset, trained_on)
+    # The baselines learn what the adapter learnt. From the other dataset's training split they
+    # would learn messages that are closer to its hold-out.
     learnt = trained_on or dataset
     bases = [path for path in (request.base, request.embeddings) if path is not None]
     against = with_unique_names([open_trained(given, bases, learnt) for given in request.against])
@@ -147,6 +151,8 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
         reused = _read_evaluation(request.evaluation, manifest, dataset)
     power = describe_power(dataset.record["files"]["holdout.jsonl"]["examples"], request.margin)
     console.print(power, soft_wrap=True, highlight=False)
+    # With the host in the record, if the messages leave: a later reader knows who may have learnt
+    # from this hold-out.
     purpose = purpose_of(request.terms.contender if request.terms else None)
     holdout = open_holdout(dataset, purpose=purpose, subject=manifest.digest)
     disjoint = verify_unseen(trained_on, dataset, holdout) if trained_on else None
@@ -216,7 +222,6 @@ def _judge(
         tested_baseline=outcome.recommendation.baseline,
         required_messages=outcome.required_messages,
         servable=outcome.servable.candidate if outcome.servable else None,
-        servable_verdict=outcome.servable.reason if outcome.servable else None,
         disjoint=disjoint,
         replacements=outcome.replacements,
     )
@@ -236,23 +241,13 @@ def describe_candidate(
         [*labels, _OUTSIDE],
         groups,
     )
-    chosen = candidate.hyperparameters
+    known = {each.name: getattr(candidate, each.name) for each in fields(candidate)}
+    del known["answers"]  # in a file of their own
     return CandidateFigures(
-        name=candidate.name,
-        kind=candidate.kind,
         accuracy=figures.accuracy,
         accuracy_interval_95=figures.interval,
         macro_f1=figures.macro_f1,
-        train_seconds=candidate.train_seconds,
-        messages_per_s=candidate.messages_per_s,
-        outside_labels=candidate.outside_labels,
-        hyperparameters=None if chosen is None else dict(chosen),
-        validation_accuracy=candidate.validation_accuracy,
-        cost_per_message=candidate.cost_per_message,
-        served_as=candidate.served_as,
-        not_served=candidate.not_served,
-        adapter=candidate.adapter,
-        elsewhere=candidate.elsewhere,
+        **known,
     )
 
 
@@ -268,6 +263,7 @@ def with_unique_names(against: Sequence[TrainedAdapter]) -> list[TrainedAdapter]
 
 
 def _check_names(given: Sequence[str], against: Sequence[TrainedAdapter]) -> None:
+    # id and label are columns of the table of answers.
     taken = {ADAPTER, BASE_PROMPTED, "id", "label"}
     for name in (*given, *(each.name for each in against)):
         if name in taken or is_baseline_name(name):
@@ -282,8 +278,6 @@ def _read_evaluation(directory: Path, manifest: Manifest, dataset: Dataset) -> E
         raise BadInput(f"--evaluation {directory}: is of another adapter: evaluate this one")
     if record.dataset.holdout_sha256 != describe_dataset(dataset).holdout_sha256:
         raise BadInput(f"--evaluation {directory}: is of another hold-out: evaluate on this one")
-    if record.limited:
-        raise BadInput(f"--evaluation {directory}: was made with --limit: evaluate without it")
     return record
 
 

@@ -211,6 +211,8 @@ def choose_baseline(results: Sequence[PairedResult]) -> PairedResult:
 def decide(results: Sequence[PairedResult]) -> tuple[str, Conclusion]:
     """Apply the rules: return the candidate to ship ("adapter" or another name) and the
     conclusion."""
+    # In 1,000 simulations with 1,500 messages, a baseline that is one point worse is shipped in 6.3
+    # ± 1.5 %, in 4.9 ± 1.4 % with messages in groups (python -m tests.bench.judges).
     better = [result for result in results if result.p < ALPHA and result.difference < 0]
     if better:
         return max(better, key=lambda result: result.accuracy).name, "better"
@@ -272,6 +274,8 @@ def judge_replacements(
     together: an adapter that is truly worse than one of them by the margin is called a replacement
     in one case of twenty at most.
     """
+    # One point worse, it is called a replacement in 4.3 ± 1.3 % of simulated hold-outs of 1,500
+    # messages; an equal one is in half of them, and in 80 % with 3,162.
     elsewhere = [result for result in results if result.kind == "recorded"]
     corrected = holm([non_inferiority_p(result.found, margin) for result in elsewhere])
     return tuple(

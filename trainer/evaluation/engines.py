@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,10 +201,6 @@ def _environment() -> dict[str, str]:
     return kept
 
 
-Element = TypeVar("Element")
-
-_SEED = 1
-
 ROUNDED_TO_ZERO = 5e-7
 """A worker prints scores to six decimals; a printed 0 counts as this."""
 
@@ -241,15 +236,6 @@ class MessageSets:
         known |= {f"s:{pair.id}": pair.steered for pair in self.pairs}
         known |= {f"n:{pair.id}": pair.neutral for pair in self.pairs}
         return known | {f"o:{name}": message for name, message in self.out_of_scope.items()}
-
-
-def sample(elements: Sequence[Element], limit: int | None) -> tuple[Element, ...]:
-    """Return all elements, or the same ``limit`` random ones each time, in their order."""
-    # A fixed seed, so that two previews with the same limit can be compared.
-    if limit is None or limit >= len(elements):
-        return tuple(elements)
-    chosen = sorted(random.Random(_SEED).sample(range(len(elements)), limit))  # noqa: S311
-    return tuple(elements[at] for at in chosen)
 
 
 def read_messages(path: Path) -> dict[str, str]:
@@ -310,6 +296,7 @@ def run_transformers(
     with make_bar(console, "scoring", len(prompts)) as advance:
         # The hold-out by itself and first, because its time becomes the measured speed.
         for keys in (holdout, rest):
+            # Once each: scoring some again in other batches was tried, and decided nothing.
             found = scorer.score([prompts[key] for key in keys], on_progress=advance)
             speed = speed or len(keys) / found.seconds
             for key, row, inside in zip(keys, found.logprobs, found.in_set, strict=True):

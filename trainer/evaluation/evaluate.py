@@ -14,14 +14,7 @@ from rich.console import Console
 from trainer.artifacts.evaluation import (
     EVALUATION,
     EVALUATION_FOLDER,
-    OUT_OF_SCOPE,
-    PAIR_ANSWERS,
-    POOL,
-    PREDICTIONS,
     PROBES_NAME,
-    TEACHER_LABELS,
-    VALIDATION,
-    VLLM,
     Answer,
     EvaluatedAdapter,
     EvaluatedDataset,
@@ -59,27 +52,25 @@ from trainer.evaluation.engines import (
     read_messages,
     run_transformers,
     run_worker,
-    sample,
     scores_of,
     worker_answers,
 )
 from trainer.evaluation.predictions import (
     PRECISION,
-    compare_answers,
     made_by_folds,
     outputs_of,
     predict,
     promised_by,
     verify_agreement,
 )
-from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize
+from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize, write_predictions
 from trainer.model.device import describe_device
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
 from trainer.model_card import read_training, write_run_card
 from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
 from trainer.steering.measure import PAIRS, SEED, answer_pairs
-from trainer.steering.sentences import SteeringPair, make_pairs
+from trainer.steering.sentences import make_pairs
 from trainer.tracking.session import track_evaluation
 from worker.contract import ENCODER_KINDS, Manifest, Probe, review_reasons
 from worker.contract.taxonomy import label_name
@@ -132,7 +123,7 @@ class EvaluationRequest:
     """What to evaluate, and how.
 
     ``base`` may be None if the adapter contains its whole model. ``wanted_precision`` None means
-    the adapter's promise. ``limit`` uses so many messages of each set (a preview). ``trained_on``
+    the adapter's promise. ``trained_on``
     is the folder of the adapter's training dataset if ``dataset`` is another one; the hold-out is
     compared with it. ``probes`` is a file of labelled messages; those that the adapter gets right
     become its probes. ``steering`` measures whether a sentence in a message can choose its label.
@@ -145,7 +136,6 @@ class EvaluationRequest:
     engine: Engine = "transformers"
     out_of_scope: Path | None = None
     wanted_precision: float | None = None
-    limit: int | None = None
     worker_settings: tuple[str, ...] = ()
     trained_on: Path | None = None
     probes: Path | None = None
@@ -183,14 +173,15 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     written = read_written(request.probes, manifest.taxonomy.names) if request.probes else ()
     held_out = read_held_out(request.adapter, manifest)
     taught = _read_taught(manifest, dataset, trained_on, console)
+    # Here and not before: each opening is counted, and everything above can refuse.
     holdout = open_holdout(dataset, purpose="evaluate", subject=manifest.digest)
     sets = MessageSets(
-        sample(holdout, request.limit),
-        sample(dataset.validation, request.limit) if held_out is None else (),
-        dict(sample(tuple(outside.items()), request.limit)),
+        holdout,
+        dataset.validation if held_out is None else (),
+        outside,
         written,
-        _pairs(request, dataset, sample(holdout, request.limit)),
-        sample(taught.pool, request.limit) if taught else (),
+        make_pairs(holdout, dataset.taxonomy, count=PAIRS, seed=SEED) if request.steering else (),
+        taught.pool if taught else (),
     )
     measured = _run_engines(request, manifest, tokenizer, sets, console)
     predictions = _make_predictions(manifest, sets, measured, dataset, held_out)
@@ -204,12 +195,8 @@ def evaluate_adapter(request: EvaluationRequest, console: Console) -> Evaluation
     if trained_on is not None:
         setup = replace(setup, disjoint=verify_disjoint(trained_on, dataset, sets.holdout))
     record = summarize(setup, predictions)
-    if request.engine == "both":
-        assert predictions.vllm is not None
-        found = compare_answers(
-            predictions.holdout, predictions.vllm, setup.outputs, setup.temperature
-        )
-        verify_agreement(found)
+    if record.agreement is not None:
+        verify_agreement(record.agreement)
     probes = pick_probes(manifest, written, measured.scores) if written else None
     if probes is not None:
         console.print(
@@ -241,15 +228,6 @@ def _read_taught(
         soft_wrap=True,
     )
     return None
-
-
-def _pairs(
-    request: EvaluationRequest, dataset: Dataset, holdout: Sequence[Example]
-) -> tuple[SteeringPair, ...]:
-    if not request.steering:
-        return ()
-    count = PAIRS if request.limit is None else min(PAIRS, request.limit)
-    return make_pairs(holdout, dataset.taxonomy, count=count, seed=SEED)
 
 
 def open_trained_on(folder: Path | None, manifest: Manifest, dataset: Dataset) -> Dataset | None:
@@ -343,6 +321,7 @@ def _run_engines(
             else EngineSpeed("transformers", speed, describe_device())
         )
     if request.engine != "transformers":
+        # With both, the engines are compared on the hold-out; the rest was scored above.
         answers = run_worker(
             request.adapter,
             request.base,
@@ -445,7 +424,6 @@ def _make_setup(
         wanted = promised[0] if promised is not None else PRECISION
     return Setup(
         created_at=rfc3339_now(),
-        limited=request.limit is not None,
         adapter=EvaluatedAdapter(
             name=manifest.name, digest=manifest.digest, path=str(request.adapter.resolve())
         ),
@@ -466,16 +444,5 @@ def _write(
     with fresh_folder(out) as draft:
         if probes is not None:
             write_probes(draft / PROBES_NAME, probes)
-        PREDICTIONS.write(draft, predictions.holdout)
-        VALIDATION.write(draft, predictions.validation)
-        if predictions.out_of_scope is not None:
-            OUT_OF_SCOPE.write(draft, predictions.out_of_scope)
-        if predictions.vllm is not None:
-            VLLM.write(draft, predictions.vllm)
-        if predictions.pairs is not None:
-            PAIR_ANSWERS.write(draft, predictions.pairs)
-        if predictions.pool is not None:
-            POOL.write(draft, predictions.pool)
-        if predictions.teacher is not None:
-            TEACHER_LABELS.write(draft, predictions.teacher)
+        write_predictions(draft, predictions)
         EVALUATION.write(draft, record)

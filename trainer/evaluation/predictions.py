@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.artifacts.evaluation import HeadRecord, OutputName, Prediction, WorkerAnswer
+from trainer.artifacts.evaluation import (
+    EngineAgreement,
+    HeadRecord,
+    OutputName,
+    Prediction,
+    WorkerAnswer,
+)
 from trainer.errors import ProofFailed
 from trainer.statistics.calibration import Floats, Ints, temperature_softmax
 from trainer.statistics.figures import ThresholdRule
@@ -117,21 +123,6 @@ def made_by_folds(manifest: Manifest) -> bool:
     return bool(manifest.metrics.get("validation", {}).get("folds"))
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """The difference between the answers of two engines.
-
-    ``labels_differ`` counts messages with different labels. ``widest_tie`` is the largest gap among
-    those between the two labels' probabilities in the first engine; within the tolerance it is a
-    tie, which rounding may decide either way.
-    """
-
-    messages: int
-    labels_differ: int
-    widest_tie: float
-    max_confidence_difference: float
-
-
 def predict(
     ids: Sequence[str],
     truth: Sequence[str | None],
@@ -184,7 +175,7 @@ def compare_answers(
     answers: Sequence[WorkerAnswer],
     outputs: Outputs,
     temperature: float,
-) -> Agreement:
+) -> EngineAgreement:
     """Compare predictions with a worker's answers, message by message, confidences for the first
     engine's label."""
     by_id = {prediction.id: prediction for prediction in predictions}
@@ -198,10 +189,16 @@ def compare_answers(
         if answer.predicted != prediction.predicted:
             differ += 1
             tie = max(tie, prediction.confidence - scores[answer.id][answer.predicted])
-    return Agreement(len(answers), differ, tie, largest)
+    return EngineAgreement(
+        messages=len(answers),
+        labels_differ=differ,
+        widest_tie=tie,
+        max_confidence_difference=largest,
+        tolerance=TOLERANCE,
+    )
 
 
-def verify_agreement(found: Agreement) -> None:
+def verify_agreement(found: EngineAgreement) -> None:
     """Raise ProofFailed if a difference is larger than ``TOLERANCE``."""
     if found.widest_tie > TOLERANCE:
         raise ProofFailed(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -34,20 +34,19 @@ from trainer.artifacts.evaluation import (
     EvaluationRecord,
     HoldoutCalibration,
     KeptPromise,
-    OffLabelMass,
     OutOfScope,
     OutsideLabels,
     PairAnswer,
     Prediction,
     ReviewFigures,
-    ScoreQuantiles,
+    Spread,
     TaughtFigures,
     TeacherLabel,
     WorkerAnswer,
 )
+from trainer.artifacts.files import LinesFile
 from trainer.errors import ProofFailed
 from trainer.evaluation.predictions import (
-    TOLERANCE,
     Outputs,
     compare_answers,
     logprobs_of,
@@ -98,7 +97,6 @@ class Setup:
     """
 
     created_at: str
-    limited: bool
     adapter: EvaluatedAdapter
     dataset: EvaluatedDataset
     outputs: Outputs
@@ -129,6 +127,25 @@ class Predictions:
     teacher: Sequence[TeacherLabel] | None = None
 
 
+_FILES: Mapping[str, LinesFile[Any]] = {
+    "holdout": PREDICTIONS,
+    "validation": VALIDATION,
+    "out_of_scope": OUT_OF_SCOPE,
+    "vllm": VLLM,
+    "pairs": PAIR_ANSWERS,
+    "pool": POOL,
+    "teacher": TEACHER_LABELS,
+}
+"""The file of each set of ``Predictions``."""
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write a file for each set that was measured."""
+    for name, file in _FILES.items():
+        if (rows := getattr(predictions, name)) is not None:
+            file.write(folder, rows)
+
+
 def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
     """Return ``evaluation.json``. Raises ProofFailed if a prediction contradicts its scores or is
     not a label."""
@@ -142,7 +159,6 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
     figures = measure(truth, predicted, labels, as_groups([each.group for each in holdout]))
     return EvaluationRecord(
         created_at=setup.created_at,
-        limited=setup.limited,
         adapter=setup.adapter,
         dataset=setup.dataset,
         labels=labels,
@@ -158,16 +174,14 @@ def summarize(setup: Setup, predictions: Predictions) -> EvaluationRecord:
         coverage=tuple(coverage_curve(confidence, correct)),
         review=_review(setup, predictions, confidence, correct),
         promise=_promise(setup, predictions),
-        off_label_mass=None if setup.outputs.head else OffLabelMass(**_spread(_mass(holdout))),
+        off_label_mass=None if setup.outputs.head else _spread(_mass(holdout)),
         engines=tuple(_engine(speed, predictions) for speed in setup.speeds),
         agreement=_agreement(setup, predictions),
         out_of_scope=_out_of_scope(setup, predictions, confidence),
         steering=measure_steering(predictions.pairs, holdout) if predictions.pairs else None,
         disjoint=setup.disjoint,
         head=setup.outputs.to_record(),
-        out_of_scope_score=ScoreQuantiles(**_spread(_out_of_scope_scores(holdout)))
-        if setup.outputs.head
-        else None,
+        out_of_scope_score=_spread(_out_of_scope_scores(holdout)) if setup.outputs.head else None,
         taught=_taught(predictions),
     )
 
@@ -262,9 +276,9 @@ def _out_of_scope_scores(predictions: Sequence[Prediction]) -> Floats:
     return np.array([prediction.out_of_scope for prediction in predictions], dtype=np.float64)
 
 
-def _spread(values: Floats) -> dict[str, float]:
+def _spread(values: Floats) -> Spread:
     p50, p99 = (float(np.quantile(values, quantile)) for quantile in (0.5, 0.99))
-    return {"mean": float(values.mean()), "p50": p50, "p99": p99}
+    return Spread(mean=float(values.mean()), p50=p50, p99=p99)
 
 
 def _is_close(given: float | None, found: float | None) -> bool:
@@ -404,13 +418,7 @@ def _engine(speed: EngineSpeed, predictions: Predictions) -> EngineFigures:
 def _agreement(setup: Setup, predictions: Predictions) -> EngineAgreement | None:
     if predictions.vllm is None or all(speed.name in _WORKER_ENGINES for speed in setup.speeds):
         return None
-    found = compare_answers(predictions.holdout, predictions.vllm, setup.outputs, setup.temperature)
-    return EngineAgreement(
-        messages=found.messages,
-        labels_differ=found.labels_differ,
-        max_confidence_difference=found.max_confidence_difference,
-        tolerance=TOLERANCE,
-    )
+    return compare_answers(predictions.holdout, predictions.vllm, setup.outputs, setup.temperature)
 
 
 def _out_of_scope(setup: Setup, predictions: Predictions, confidence: Floats) -> OutOfScope | None:
@@ -471,7 +479,6 @@ def _difference(given: Any, found: Any, place: str) -> str | None:
 def _setup_of(record: EvaluationRecord) -> Setup:
     return Setup(
         created_at=record.created_at,
-        limited=record.limited,
         adapter=record.adapter,
         dataset=record.dataset,
         outputs=outputs_from(record.labels, record.head),
@@ -493,12 +500,8 @@ def _setup_of(record: EvaluationRecord) -> Setup:
 
 
 def _read_predictions(directory: Path) -> Predictions:
-    return Predictions(
-        holdout=PREDICTIONS.read(directory),
-        validation=VALIDATION.read(directory),
-        out_of_scope=OUT_OF_SCOPE.read_if_present(directory),
-        vllm=VLLM.read_if_present(directory),
-        pairs=PAIR_ANSWERS.read_if_present(directory),
-        pool=POOL.read_if_present(directory),
-        teacher=TEACHER_LABELS.read_if_present(directory),
-    )
+    found: dict[str, Any] = {name: file.read_if_present(directory) for name, file in _FILES.items()}
+    # Every evaluation has these two: reading them raises an error that names file and command.
+    for name in ("holdout", "validation"):
+        found[name] = _FILES[name].read(directory)
+    return Predictions(**found)

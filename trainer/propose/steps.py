@@ -160,7 +160,8 @@ def _evaluate(
             judged[1],
             out,
             trained_on=trained_on.directory if trained_on else None,
-            steering=judged == proposed and on is new,
+            # On the earlier hold-out too: the gate judges there, and refuses what it was not given.
+            steering=judged == proposed,
         )
         evaluate_once(evaluation, console)
         return out

@@ -4,8 +4,9 @@ Every attribute and text is escaped. Colours are classes of the page's style she
 follows the reader's light or dark theme. Each chart has its numbers as a table too.
 """
 
-# Drawn by hand: matplotlib's SVG was several times as large, had no tooltips, and measured text in
-# another font than the page's.
+# Drawn by hand. Matplotlib's SVG was tried: 75 MB in eight packages, drawings six times as large,
+# no tooltips, labels that overlap on a logarithmic axis, and text measured in another font than the
+# page's. Charts that decide nothing went; their figures are in the text and the tables.
 
 from __future__ import annotations
 
@@ -227,14 +228,6 @@ class Line:
     spans: Points = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A vertical line at a value of x, with a label."""
-
-    x: float
-    text: str
-
-
 def line_chart(
     lines: Sequence[Line],
     *,
@@ -248,14 +241,15 @@ def line_chart(
     logarithmic: bool = False,
     y_range: tuple[float, float] | None = None,
     x_range: tuple[float, float] | None = None,
-    marks: Sequence[Mark] = (),
+    marks: Sequence[tuple[float, str]] = (),
     table: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None,
 ) -> Chart:
     """Draw lines over one pair of axes.
 
     x values are shares with ``percent_x``, else whole numbers; y values are shares with
-    ``percent``. ``table`` is (columns, rows), by default the values of the marked lines, or twelve
-    values if no line is marked.
+    ``percent``. ``marks`` are vertical lines at a value of x, each with a label. ``table`` is
+    (columns, rows), by default the values of the marked lines, or twelve values if no line is
+    marked.
     """
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
@@ -272,7 +266,7 @@ def line_chart(
     write_x = percent_writer(ticks) if percent_x else numbers.count
     x = Axis(first, last, frame.left, frame.end, x_title, ticks, write_x, logarithmic)
     y = Axis(low, high, frame.floor, frame.top, y_title, y_ticks, y_written)
-    parts = [axes(frame, x, y), *(_mark(frame, x(mark.x), mark.text) for mark in marks)]
+    parts = [axes(frame, x, y), *(_mark(frame, x(at), text) for at, text in marks)]
     parts.extend(_draw(line, x, y, write_y) for line in lines)
     described = "; ".join(_describe(line, write_y) for line in lines if not line.faint)
     legend = [(f"{line.style} line{' faint' * line.faint}", line.name) for line in lines]

@@ -10,10 +10,19 @@ from typing import Any
 from trainer import numbers
 from trainer.check.duplicates import fingerprint, holdout_fingerprints
 from trainer.check.findings import CHECK, CONFLICTS, SUSPECTS, CheckRecord, Finding
-from trainer.dataset.folder import Dataset, Opening, list_openings, open_dataset
+from trainer.dataset.folder import (
+    SPLITS,
+    TRAIN,
+    Dataset,
+    Opening,
+    list_openings,
+    open_dataset,
+)
 from trainer.dataset.near_duplicates import near_pairs
+from trainer.dataset.people import has_teacher, people_sentences
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
+from trainer.store.promise import PRECISION, what_split_can_show
 
 HIDDEN = "(not shown: this repeats a message of the sealed hold-out)"
 """Shown in place of a training message that copies a hold-out message."""
@@ -107,6 +116,17 @@ def suspects(facts: DatasetFacts) -> list[Mapping[str, Any]]:
 def conflicts(facts: DatasetFacts) -> list[Mapping[str, Any]]:
     """Return the pairs of copies and near-copies with different labels that the page lists."""
     return list(facts.figures(CONFLICTS).get("pairs", ()))[:MOST_CONFLICTS]
+
+
+def what_dataset_can_show(
+    record: Mapping[str, Any], promised_precision: float = PRECISION
+) -> list[str]:
+    """Return in sentences what a dataset's split can show, by its manifest, and who labelled it."""
+    train, validation, holdout = (record["files"][f"{name}.jsonl"]["per_label"] for name in SPLITS)
+    # A teacher's labels prove no promise, so thresholds cannot be made on training by folds.
+    learnt = {} if has_teacher(record, TRAIN) else train
+    power = what_split_can_show(learnt, validation, holdout, promised_precision)
+    return [*power.sentences, *people_sentences(record, power.enough)]
 
 
 def _texts(facts: DatasetFacts) -> dict[str, str]:

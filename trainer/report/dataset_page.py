@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer import numbers
-from trainer.check.findings import COUNTS, FLOOR, LEAKAGE, LENGTHS, SUSPECTS
+from trainer.check.findings import LENGTHS
 from trainer.dataset.folder import HOLDOUT, TRAIN, VALIDATION
 from trainer.facts import Table
 from trainer.report.charts import STYLE_OF_SPLIT, bar
-from trainer.report.dataset_facts import DatasetFacts, read_facts
+from trainer.report.dataset_facts import DatasetFacts, read_facts, what_dataset_can_show
 from trainer.report.dataset_rows import (
     doubtful_section,
     duplicates_section,
@@ -30,6 +30,7 @@ from trainer.report.page import (
     UNKNOWN,
     WARN,
     Block,
+    Content,
     Drawn,
     Head,
     Point,
@@ -38,23 +39,17 @@ from trainer.report.page import (
     Titled,
     check_point,
     describe_openings,
-    small,
     write_page,
 )
-from trainer.report.run import Input, lacking
-from trainer.statistics.metrics import (
-    ALPHA,
-    lowest_share,
-    share_interval,
-)
+from trainer.report.run import Input, lacks
+from trainer.statistics.metrics import share_interval
 from trainer.statistics.paired import smallest_margin
-from trainer.statistics.thresholds import fewest_rows
 from trainer.store.rules import GateRules
 
 # The summary.
 
 
-def overview_section(facts: DatasetFacts) -> Section:
+def overview_section(facts: DatasetFacts) -> Content:
     """Return the headline figures and the points."""
     sizes = [(name, facts.size(name)) for name in (TRAIN, VALIDATION, HOLDOUT)]
     whole = sum(size for _, size in sizes) or 1
@@ -73,16 +68,13 @@ def overview_section(facts: DatasetFacts) -> Section:
         ],
         "points": list(_points(facts)),
     }
-    return Section("found", "Summary", [Drawn("card", card)])
+    return [Drawn("card", card)]
 
 
 def _points(facts: DatasetFacts) -> Iterator[Point]:
+    # What the check found stands once: named here, with a step each below, and in its sections.
     yield _checked(facts)
     yield from _used(facts)
-    yield _labels(facts)
-    yield from _wrong(facts)
-    yield from _leaks(facts)
-    yield _lengths(facts)
     yield _holdout(facts)
     yield _opened(facts)
     yield _redacted(facts)
@@ -111,54 +103,6 @@ def _used(facts: DatasetFacts) -> Iterator[Point]:
     yield Point(WARN if left > 0.2 * read else GOOD, claim, detail)
 
 
-def _labels(facts: DatasetFacts) -> Point:
-    sizes = facts.per_label(TRAIN)
-    floor = int(facts.figures(COUNTS).get("floor", FLOOR))
-    least = min(facts.labels, key=lambda name: (sizes.get(name, 0), name))
-    most = max(facts.labels, key=lambda name: (sizes.get(name, 0), name))
-    few = sum(sizes.get(name, 0) < floor for name in facts.labels)
-    ratio = sizes.get(most, 0) / max(1, sizes.get(least, 0))
-    claim = (
-        f"{few} of {len(facts.labels)} labels have fewer than {floor} training messages"
-        if few
-        else f"Every label has at least {floor} training messages"
-    )
-    detail = (
-        f"The smallest label, {least}, has {numbers.count(sizes.get(least, 0))}. The largest has "
-        f"{ratio:.1f} times as many."
-    )
-    return Point(WARN if few else GOOD, claim, detail)
-
-
-def _wrong(facts: DatasetFacts) -> Iterator[Point]:
-    found = facts.finding(SUSPECTS)
-    if found is None or found.verdict == "skipped":
-        return
-    expected = found.figures.get("expected_wrong")
-    if expected is None:
-        detail = f"{found.found}. They are in the review queue."
-        yield Point(TONES[found.verdict], "Some labels are doubtful", detail)
-        return
-    slips, most = numbers.percent(expected["slips"]), numbers.percent(expected["at_most"])
-    queued = numbers.counted(found.figures["suspects"], "label")
-    detail = (
-        f"Slips: {numbers.interval(expected['slips_interval_95'])} (95%). {queued} in the review "
-        "queue."
-    )
-    claim = f"{slips} of the labels are probably slips; at most {most} are wrong"
-    yield Point(TONES[found.verdict], claim, detail)
-
-
-def _leaks(facts: DatasetFacts) -> Iterator[Point]:
-    found = facts.finding(LEAKAGE)
-    if found is None:
-        return
-    if found.verdict == "ok":
-        yield Point(GOOD, "No copy or near-copy is in two parts", f"{found.found}.")
-    else:
-        yield Point(TONES[found.verdict], "Some messages are in two parts", f"{found.found}.")
-
-
 def _opened(facts: DatasetFacts) -> Point:
     detail = "This page uses only the hold-out's counts. Making it did not open the hold-out."
     tone = WARN if facts.openings > MANY_OPENINGS else GOOD
@@ -181,14 +125,13 @@ def _redacted(facts: DatasetFacts) -> Point:
 # Message lengths, and what a token budget shortens.
 
 
-def lengths_section(facts: DatasetFacts) -> Section:
+def lengths_section(facts: DatasetFacts) -> Content:
     """Return the lengths in characters, and in tokens if the check was given a base."""
     # Lengths of hold-out messages would need an opening; those of the other splits are as typical.
     examples = (*facts.dataset.train, *facts.dataset.validation)
     characters = [len(example.message) for example in examples]
-    title = "How long the messages are"
     if not characters:
-        return Section("lengths", title, missing="There are no training messages.")
+        return "There are no training messages."
     figures = facts.figures(LENGTHS)
     summary = "Tokens are not counted yet: `clerk-trainer check --base` counts them."
     if "p50" in figures:
@@ -209,30 +152,13 @@ def lengths_section(facts: DatasetFacts) -> Section:
     if ranked:
         rows = [(label, numbers.count(number)) for label, number in ranked]
         blocks.append(Titled("Shortened, by label", Table(("label", "messages"), rows)))
-    return Section("lengths", title, blocks)
-
-
-def _lengths(facts: DatasetFacts) -> Point:
-    found = facts.finding(LENGTHS)
-    if found is None or "p99" not in found.figures:
-        hint = "clerk-trainer check --base counts the tokens of each message."
-        return Point(UNKNOWN, "Not known how many messages a token budget shortens", hint)
-    figures = found.figures
-    detail = (
-        f"Half of the messages have at most {numbers.count(figures['p50'])} tokens, 99 of 100 at "
-        f"most {numbers.count(figures['p99'])}."
-    )
-    budget = numbers.count(figures["budget"])
-    if not figures["shortened"]:
-        return Point(GOOD, f"Every message fits into {budget} tokens", detail)
-    share = numbers.percent(figures["share_shortened"])
-    tone = TONES.get(found.verdict, WARN)
-    return Point(tone, f"{share} are shortened to {budget} tokens", detail)
+    return blocks
 
 
 def _quantile_rows(
     characters: Sequence[int], figures: Mapping[str, Any]
 ) -> list[tuple[str, str, str]]:
+    # Quantiles, and no histogram: what decides is how many messages the budget shortens.
     ranked = sorted(characters)
     rows = []
     for name, share, key in (
@@ -253,12 +179,11 @@ _USUAL = 0.05
 _ACCURACIES = (0.8, 0.9, 0.95, 0.98)
 
 
-def power_section(facts: DatasetFacts) -> Section:
-    """Return what a hold-out of this size can show, in all and label by label."""
+def power_section(facts: DatasetFacts) -> Content:
+    """Return what the split can show, in the sentences of ``prepare``, and how exactly."""
     total = facts.size(HOLDOUT)
-    title = "What the hold-out can show"
     if not total:
-        return Section("power", title, missing="There are no held-out messages.")
+        return "There are no held-out messages."
     accuracies = [
         (numbers.percent(share, 0), numbers.interval(share_interval(share, total)))
         for share in _ACCURACIES
@@ -270,26 +195,8 @@ def power_section(facts: DatasetFacts) -> Section:
         "margin four times in five. How often two models differ is known only after both have "
         "answered."
     )
-    by_label = (
-        f"The gate requires proof of a recall of {numbers.percent(GateRules().label_recall, 0)} "
-        "for every label (exact test, one-sided at 5%). List labels without proof in the gate's "
-        "label_unproven. Messages that belong together, such as a thread, count as fewer than "
-        "shown here."
-    )
-    labels = ("label", "held out", "95% interval of a recall of 90%", "the gate passes it with")
-    return Section(
-        "power",
-        title,
-        [
-            summary,
-            Table(("measured accuracy", "95% interval"), accuracies),
-            Titled(
-                "Label by label",
-                Table(labels, _power_by_label(facts.per_label(HOLDOUT), facts.labels)),
-            ),
-            small(by_label),
-        ],
-    )
+    table = Table(("measured accuracy", "95% interval"), accuracies)
+    return [summary, table, *what_dataset_can_show(facts.record)]
 
 
 def _holdout(facts: DatasetFacts) -> Point:
@@ -307,40 +214,35 @@ def _holdout(facts: DatasetFacts) -> Point:
     return Point(tone, f"{shown} {numbers.unsigned(smallest)}", detail)
 
 
-def _power_by_label(
-    sizes: Mapping[str, int], names: tuple[str, ...]
-) -> list[tuple[str, str, str, str]]:
-    """Return for each label its size, the interval of a recall of 90 %, and how many messages must
-    be found for the gate to pass it."""
-    floor = GateRules().label_recall
-    rows = []
-    for name in sorted(names, key=lambda label: (sizes.get(label, 0), label)):
-        size = sizes.get(name, 0)
-        enough = (hits for hits in range(size + 1) if lowest_share(hits, size, ALPHA) >= floor)
-        least = next(enough, None)
-        rows.append(
-            (
-                name,
-                numbers.count(size),
-                numbers.interval(share_interval(0.9, size)) if size else numbers.NONE,
-                f"too few: it takes {fewest_rows(floor)}"
-                if least is None
-                else f"{numbers.count(least)} or more found",
-            )
-        )
-    return rows
+def check_section(facts: DatasetFacts) -> Content:
+    """Return every finding of the check, with its settings and figures."""
+    if facts.check is None:
+        return lacks(Input.CHECK, "the dataset folder")
+    points = [
+        Point(TONES.get(found.verdict, UNKNOWN), found.name, found.found, found.advice)
+        for found in facts.check.findings
+    ]
+    figures = [
+        row
+        for name, value in facts.check.to_json().items()
+        if name not in {"findings", "verdict", "verdicts", "schema"}
+        for row in numbers.flatten(value, name)
+    ]
+    details = Titled("The check's settings and figures", figures, folded=True)
+    return [Drawn("points", {"points": points}), details]
 
 
 _SECTIONS = (
-    overview_section,
-    steps_section,
-    rows_section,
-    labels_section,
-    lengths_section,
-    duplicates_section,
-    doubtful_section,
-    splits_section,
-    power_section,
+    ("found", "Summary", overview_section),
+    ("next", "What to do next", steps_section),
+    ("rows", "Rows: read, used, left out", rows_section),
+    ("sizes", "The labels", labels_section),
+    ("lengths", "How long the messages are", lengths_section),
+    ("duplicates", "Copies and conflicting labels", duplicates_section),
+    ("doubtful", "Labels that are probably wrong", doubtful_section),
+    ("splits", "How it was split", splits_section),
+    ("power", "What the split can show", power_section),
+    ("check", "All findings of the check", check_section),
 )
 
 
@@ -354,7 +256,7 @@ def write_dataset_report(directory: Path, out: Path, *, texts: bool = False) -> 
     dataset.
     """
     facts = read_facts(directory, texts=texts)
-    sections = [*(make(facts) for make in _SECTIONS), _check_section(facts)]
+    sections = [Section(key, title, make(facts)) for key, title, make in _SECTIONS]
     return write_page(out, _head(facts), sections)
 
 
@@ -373,21 +275,3 @@ def _head(facts: DatasetFacts) -> Head:
         if facts.texts is not None
         else "",
     )
-
-
-def _check_section(facts: DatasetFacts) -> Section:
-    title = "All findings of the check"
-    if facts.check is None:
-        return lacking("check", title, Input.CHECK, "the dataset folder")
-    points = [
-        Point(TONES.get(found.verdict, UNKNOWN), found.name, found.found, found.advice)
-        for found in facts.check.findings
-    ]
-    figures = [
-        row
-        for name, value in facts.check.to_json().items()
-        if name not in {"findings", "verdict", "verdicts", "schema"}
-        for row in numbers.flatten(value, name)
-    ]
-    details = Titled("The check's settings and figures", figures, folded=True)
-    return Section("check", title, [Drawn("points", {"points": points}), details])

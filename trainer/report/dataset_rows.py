@@ -19,7 +19,6 @@ from trainer.check.findings import (
     SUSPECTS,
 )
 from trainer.dataset.folder import SPLITS, TRAIN
-from trainer.dataset.people import people_sentences
 from trainer.dataset.report import count_removed, split_sentences
 from trainer.facts import Table
 from trainer.numbers import flatten
@@ -27,25 +26,24 @@ from trainer.report.charts import STYLE_OF_SPLIT, bar
 from trainer.report.dataset_facts import DatasetFacts, conflicts, suspects
 from trainer.report.page import (
     Block,
+    Content,
     Drawn,
-    Section,
     Titled,
     openings_table,
     readable,
     show_text,
     small,
 )
-from trainer.report.run import Input, lacking
+from trainer.report.run import Input, lacks
 from trainer.similarity import SIMILARITY
 
 
-def rows_section(facts: DatasetFacts) -> Section:
+def rows_section(facts: DatasetFacts) -> Content:
     """Return the exports, what happened to their rows, and what cleaning changed."""
-    title = "Rows: read, used, left out"
     counts = facts.counts
     if not counts.get("rows_read"):
-        missing = f"{Input.DATASET.path} has no row counts: {Input.DATASET.command} did not make "
-        return Section("rows", title, missing=missing + "this dataset.")
+        made = Input.DATASET
+        return f"{made.path} has no row counts: {made.command} did not make this dataset."
     summary = f"{numbers.count(counts['rows_read'])} rows were read. Bars are shares of them."
     removed = _ladder(counts, count_removed(counts).items(), "s2")
     blocks: list[Block] = [
@@ -60,16 +58,14 @@ def rows_section(facts: DatasetFacts) -> Section:
         blocks.append(Titled("What cleaning changed", cleaned))
     if settings := list(flatten(facts.record.get("settings") or {})):
         blocks.append(Titled("Settings", settings))
-    return Section("rows", title, blocks)
+    return blocks
 
 
-def duplicates_section(facts: DatasetFacts) -> Section:
+def duplicates_section(facts: DatasetFacts) -> Content:
     """Return the clusters of near-duplicates and the messages with several labels."""
-    title = "Copies and conflicting labels"
     near = facts.counts.get("near_clusters")
     if near is None:
-        missing = f"{Input.DATASET.path} has no duplicate counts: prepare the dataset again."
-        return Section("duplicates", title, missing=missing)
+        return f"{Input.DATASET.path} has no duplicate counts: prepare the dataset again."
     found = facts.counts["conflicts"]
     sizes = [(int(size), count) for size, count in (near.get("sizes") or {}).items()]
     most = max((count for _, count in sizes), default=1)
@@ -106,7 +102,7 @@ def duplicates_section(facts: DatasetFacts) -> Section:
         ]
         blocks.append(Titled("Remaining in training and validation", left))
         blocks.append(Drawn("duplicates", {"pairs": [_pair(facts, p) for p in conflicts(facts)]}))
-    return Section("duplicates", title, blocks)
+    return blocks
 
 
 def _ladder(counts: Mapping[str, Any], rows: Iterable[tuple[str, int]], style: str) -> Table:
@@ -170,7 +166,7 @@ def _pair(facts: DatasetFacts, pair: Mapping[str, Any]) -> dict[str, Any]:
 # Labels.
 
 
-def labels_section(facts: DatasetFacts) -> Section:
+def labels_section(facts: DatasetFacts) -> Content:
     """Return the counts of each label, the largest first, and the imbalance."""
     names = sorted(facts.labels, key=lambda name: (-facts.per_label(TRAIN).get(name, 0), name))
     sizes = {name: [facts.per_label(split).get(name, 0) for split in SPLITS] for name in names}
@@ -195,7 +191,7 @@ def labels_section(facts: DatasetFacts) -> Section:
         blocks.append(Titled("Names that reviewers may confuse", table))
     if silent := facts.figures(NAMES).get("without_description"):
         blocks.append(small(f"No description in the taxonomy: {', '.join(silent)}."))
-    return Section("sizes", "The labels", blocks)
+    return blocks
 
 
 def _sentences(facts: DatasetFacts, learnt: dict[str, int]) -> Iterator[str]:
@@ -228,7 +224,7 @@ _SIDES = (
 )
 
 
-def splits_section(facts: DatasetFacts) -> Section:
+def splits_section(facts: DatasetFacts) -> Content:
     """Return how the splits were drawn, their languages and times, and copies across splits."""
     record = facts.record
     split: Mapping[str, Any] = record.get("split") or {}
@@ -254,7 +250,6 @@ def splits_section(facts: DatasetFacts) -> Section:
             Table(("source", *SPLITS), sources) if sources else "Every label is from the export.",
         )
     )
-    blocks.extend(people_sentences(record))
     blocks.extend(_leaks(facts.figures(LEAKAGE)))
     seed = numbers.written((record.get("settings") or {}).get("seed"))
     digest = record["files"]["holdout.jsonl"]["sha256"]
@@ -262,7 +257,7 @@ def splits_section(facts: DatasetFacts) -> Section:
     blocks.append(Titled("Hold-out", f"SHA-256 {digest}, seed {seed}. {opened}"))
     if facts.opened:
         blocks.append(openings_table(facts.opened))
-    return Section("splits", "How it was split", blocks)
+    return blocks
 
 
 def _leaks(leaks: Mapping[str, Any]) -> Iterator[Block]:
@@ -313,14 +308,13 @@ MOST_MOVES = 12
 AT_ONCE = 12
 
 
-def doubtful_section(facts: DatasetFacts) -> Section:
+def doubtful_section(facts: DatasetFacts) -> Content:
     """Return the doubtful labels: number, expected share, by label, by pair, and one by one."""
-    title = "Labels that are probably wrong"
     if facts.check is None:
-        return lacking("doubtful", title, Input.CHECK, "the dataset folder")
+        return lacks(Input.CHECK, "the dataset folder")
     found = facts.finding(SUSPECTS)
     if found is None or found.verdict == "skipped":
-        return Section("doubtful", title, missing=f"{found.found if found else 'Not checked'}.")
+        return f"{found.found if found else 'Not checked'}."
     figures = found.figures
     queued, kept = numbers.counted(facts.check.suspects, "row"), facts.check.decisions_kept
     decided = f" {numbers.count(kept)} rows of an earlier queue are decided." if kept else ""
@@ -349,7 +343,7 @@ def doubtful_section(facts: DatasetFacts) -> Section:
         blocks.append(Drawn("mistakes", {"rows": rows, "at_once": AT_ONCE}))
     if misplaced := facts.figures(SUBLABELS).get("misplaced"):
         blocks.append(Titled("Finer labels that read like another label", _misplaced(misplaced)))
-    return Section("doubtful", title, blocks)
+    return blocks
 
 
 def _judges(figures: Mapping[str, Any]) -> str:

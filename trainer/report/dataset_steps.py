@@ -28,14 +28,14 @@ from trainer.report.page import (
     GOOD,
     MANY_OPENINGS,
     WARN,
+    Content,
     NextStep,
-    Section,
     check_command,
     free_folder,
     fresh_holdout,
     larger_share,
-    next_section,
     prepare_again,
+    show_steps,
 )
 from trainer.statistics.paired import required_messages, smallest_margin
 from trainer.store.rules import GateRules
@@ -43,13 +43,13 @@ from trainer.store.rules import GateRules
 _PLANNED_DISCORDANCE = 0.05
 
 
-def steps_section(facts: DatasetFacts) -> Section:
+def steps_section(facts: DatasetFacts) -> Content:
     """Return the recommended steps, in order."""
     lead = (
         "In this order. Replace the words in capitals in a command. Each command makes a new "
         "dataset; the old one does not change."
     )
-    return next_section(list(_steps(facts)), lead)
+    return show_steps(_steps(facts), lead)
 
 
 def _steps(facts: DatasetFacts) -> Iterator[NextStep]:

@@ -19,7 +19,6 @@ from trainer.report.charts import (
     STYLES,
     Chart,
     Line,
-    Mark,
     averaged,
     bar,
     confusion_chart,
@@ -27,8 +26,8 @@ from trainer.report.charts import (
     smoothed,
     span,
 )
-from trainer.report.page import Block, Drawn, Section, readable, show_text, small
-from trainer.report.run import Input, Run, lacking
+from trainer.report.page import Block, Content, Drawn, readable, show_text, small
+from trainer.report.run import Input, Run, lacks, of_evaluation
 from trainer.statistics.figures import CoveragePoint
 from trainer.statistics.metrics import ALPHA, binomial_tail, share_interval
 
@@ -72,11 +71,10 @@ class Confusion:
         return self.forth + self.back
 
 
-def confusion_section(run: Run) -> Section:
+def confusion_section(run: Run) -> Content:
     """Return the confusion matrix and its reading."""
-    title = "Confusions"
     if run.evaluation is None:
-        return lacking("confusion", title, Input.EVALUATION)
+        return lacks(Input.EVALUATION)
     labels, matrix = run.evaluation.labels, run.evaluation.confusion
     pairs = confused_pairs(labels, matrix, run.predictions)
     shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]  # one mistake is no pattern
@@ -86,23 +84,16 @@ def confusion_section(run: Run) -> Section:
         "mistakes": sum(pair.total for pair in pairs),
         "shown_mistakes": sum(pair.total for pair in shown),
     }
-    blocks: list[Block] = [
-        confusion_chart(labels, matrix),
-        Drawn("confusion", reading),
-        small(RULE),
-    ]
-    return Section("confusion", title, blocks)
+    return [confusion_chart(labels, matrix), Drawn("confusion", reading), small(RULE)]
 
 
-def labels_section(run: Run) -> Section:
+@of_evaluation
+def labels_section(evaluation: EvaluationRecord) -> Content:
     """Return every label's precision, recall and F1, the weakest first."""
-    title = "Label by label"
-    if run.evaluation is None:
-        return lacking("labels", title, Input.EVALUATION)
     rows = []
-    for figures in sorted(run.evaluation.per_label, key=lambda label: (label.f1, label.label)):
+    for figures in sorted(evaluation.per_label, key=lambda label: (label.f1, label.label)):
         recall = facts.recall_interval(figures)
-        precision = facts.precision_interval(run.evaluation, figures)
+        precision = facts.precision_interval(evaluation, figures)
         rows.append(
             {
                 "label": figures.label,
@@ -117,46 +108,37 @@ def labels_section(run: Run) -> Section:
                 "recall_interval": numbers.interval(recall),
             }
         )
-    return Section("labels", title, [Drawn("labels", {"rows": rows})])
+    return [Drawn("labels", {"rows": rows})]
 
 
-def errors_section(run: Run) -> Section:
+def errors_section(run: Run) -> Content:
     """Return the wrong answers, the most confident first."""
-    title = "Wrong answers"
     if not run.predictions:
-        return lacking("errors", title, Input.PREDICTIONS)
+        return lacks(Input.PREDICTIONS)
     wrong = [answer for answer in run.predictions if answer.label != answer.predicted]
     wrong.sort(key=lambda answer: (-answer.confidence, answer.id))
     shown = wrong[:MOST_ERRORS]
-    return Section(
-        "errors",
-        title,
-        [
-            Drawn(
-                "errors",
-                {
-                    "at_once": AT_ONCE,
-                    "rows": [
-                        {
-                            "id": readable(answer.id),
-                            "label": answer.label,
-                            "predicted": answer.predicted,
-                            "confidence": numbers.sureness(answer.confidence),
-                            "bar": bar((answer.confidence, "s2")),
-                            "review": answer.review,
-                            "text": show_text(run.texts, answer.id),
-                        }
-                        for answer in shown
-                    ],
-                    "wrong": len(wrong),
-                    "unseen": sum(not answer.review for answer in wrong),
-                    "true_labels": sorted({str(answer.label) for answer in shown}),
-                    "given_labels": sorted({answer.predicted for answer in shown}),
-                    "with_texts": run.texts is not None,
-                },
-            )
+    drawn = {
+        "at_once": AT_ONCE,
+        "rows": [
+            {
+                "id": readable(answer.id),
+                "label": answer.label,
+                "predicted": answer.predicted,
+                "confidence": numbers.sureness(answer.confidence),
+                "bar": bar((answer.confidence, "s2")),
+                "review": answer.review,
+                "text": show_text(run.texts, answer.id),
+            }
+            for answer in shown
         ],
-    )
+        "wrong": len(wrong),
+        "unseen": sum(not answer.review for answer in wrong),
+        "true_labels": sorted({str(answer.label) for answer in shown}),
+        "given_labels": sorted({answer.predicted for answer in shown}),
+        "with_texts": run.texts is not None,
+    }
+    return [Drawn("errors", drawn)]
 
 
 def confused_pairs(
@@ -216,52 +198,42 @@ def _judge(
 # Confidence: reliability, coverage, and messages that fit no label.
 
 
-def calibration_section(run: Run) -> Section:
+@of_evaluation
+def calibration_section(evaluation: EvaluationRecord) -> Content:
     """Return the reliability diagram and the calibration error."""
-    title = "Calibration"
-    if run.evaluation is None:
-        return lacking("calibration", title, Input.EVALUATION)
-    blocks: list[Block] = [list(facts.calibration(run.evaluation))]
-    if run.evaluation.calibration.reliability:
-        blocks.append(_reliability_chart(run.evaluation))
-    return Section("calibration", title, blocks)
+    blocks: list[Block] = [list(facts.calibration(evaluation))]
+    if evaluation.calibration.reliability:
+        blocks.append(_reliability_chart(evaluation))
+    return blocks
 
 
-def coverage_section(run: Run) -> Section:
+@of_evaluation
+def coverage_section(evaluation: EvaluationRecord) -> Content:
     """Return accuracy against the share that is answered without review."""
-    title = "Accuracy without review"
-    curve = [point for point in run.evaluation.coverage if point.accuracy] if run.evaluation else []
-    if run.evaluation is None or not curve:
-        return lacking("coverage", title, Input.EVALUATION)
-    chart = _coverage_chart(curve, run.evaluation)
-    return Section("coverage", title, [list(facts.review(run.evaluation)), chart])
+    curve = [point for point in evaluation.coverage if point.accuracy]
+    if not curve:
+        return "No answer is right without review."
+    return [list(facts.review(evaluation)), _coverage_chart(curve, evaluation)]
 
 
-def out_of_scope_section(run: Run) -> Section:
+@of_evaluation
+def out_of_scope_section(evaluation: EvaluationRecord) -> Content:
     """Return how well messages that fit no label are detected."""
-    title = "Messages that fit no label"
-    if run.evaluation is None:
-        return lacking("out_of_scope", title, Input.EVALUATION)
-    if run.evaluation.out_of_scope is None:
-        missing = f"{Input.EVALUATION.command} was not given messages from outside the taxonomy."
-        return Section("out_of_scope", title, missing=missing)
+    if evaluation.out_of_scope is None:
+        return f"{Input.EVALUATION.command} was not given messages from outside the taxonomy."
     about = (
         "AUROC is the probability that a message that fits no label looks more doubtful than one "
         "that does: 0.5 is chance, 1 is perfect."
     )
-    rows = list(facts.outside_labels(run.evaluation))
-    return Section("out_of_scope", title, [rows, small(about)])
+    return [list(facts.outside_labels(evaluation)), small(about)]
 
 
-def steering_section(run: Run) -> Section:
+@of_evaluation
+def steering_section(evaluation: EvaluationRecord) -> Content:
     """Return how often a sentence that a customer adds chooses the label."""
-    title = "Sentences that name a label"
-    if run.evaluation is None:
-        return lacking("steering", title, Input.EVALUATION)
-    found = run.evaluation.steering
+    found = evaluation.steering
     if found is None:
-        missing = f"{Input.EVALUATION.command} was run with --no-steering."
-        return Section("steering", title, missing=missing)
+        return f"{Input.EVALUATION.command} was run with --no-steering."
     spans = [numbers.interval(each.interval_95) for each in (found.every, found.unreviewed)]
     about = (
         f"A held-out message gets an instruction that names another label, such as a forged note "
@@ -269,10 +241,11 @@ def steering_section(run: Run) -> Section:
         f"it becomes the label that is named. Intervals with the instruction: {spans[0]}, without "
         f"review {spans[1]}. The instructions are not those of the training."
     )
-    return Section("steering", title, [facts.steering(run.evaluation), small(about)])
+    return [facts.steering(evaluation), small(about)]
 
 
 def _reliability_chart(record: EvaluationRecord) -> Chart:
+    # No histogram of confidences next to it: the table below has the size of each group.
     bins = [group for group in record.calibration.reliability if group.count]
     bins.sort(key=lambda group: group.confidence)
     spans = [share_interval(each.accuracy, each.count, record.design_effect) for each in bins]
@@ -355,15 +328,13 @@ def _coverage_chart(curve: Sequence[CoveragePoint], record: EvaluationRecord) ->
 # Learning: loss by step, scores by epoch, and accuracy by amount of data.
 
 
-def curves_section(run: Run) -> Section:
+def curves_section(run: Run) -> Content:
     """Return the learning curves of the training."""
-    title = "How it learned"
     record, epochs = run.training, run.training.epochs
     if record.imported is not None:
-        missing = "It was imported: how and what it learnt is unknown."
-        return Section("curves", title, missing=missing)
+        return "It was imported: how and what it learnt is unknown."
     if not epochs:
-        return lacking("curves", title, Input.TRAINING)
+        return lacks(Input.TRAINING)
     summary = f"Epoch {record.best_epoch} is the best on validation; the weights kept are those of"
     summary += f" {record.kept}."
     if record.stopped_early:
@@ -383,21 +354,21 @@ def curves_section(run: Run) -> Section:
         )
         for epoch in epochs
     ]
+    # The learning rate and the gradient norm had charts too. They decided nothing, and steps.jsonl
+    # has the figures.
     charts = [_loss(run), _scores(run)]
-    return Section("curves", title, [summary, charts, facts.Table(columns, rows)])
+    return [summary, charts, facts.Table(columns, rows)]
 
 
-def data_size_section(run: Run) -> Section:
+def data_size_section(run: Run) -> Content:
     """Return the learning curves over the number of training examples."""
-    title = "Would more data help?"
     curves = _by_candidate(run)
     if not curves:
-        missing = (
+        return (
             f"Neither {Input.DUEL.path} nor {Input.SWEEP.path} has a learning curve over data "
             f"size: {Input.DUEL.command} measures the baselines', {Input.SWEEP.command} the "
             "adapter's."
         )
-        return Section("data_size", title, missing=missing)
     sizes = sorted({x for curve in curves.values() for x, _ in curve})
     chart = line_chart(
         [
@@ -424,17 +395,16 @@ def data_size_section(run: Run) -> Section:
         if len(curve) > 1
     ]
     about = "If a line still rises at its end, more examples will help; if it is flat, they won't."
-    return Section("data_size", title, [gains, small(about), chart])
+    return [gains, small(about), chart]
 
 
-def sweep_section(run: Run) -> Section:
+def sweep_section(run: Run) -> Content:
     """Return the trials of a sweep."""
-    title = "Sweep"
     if run.sweep is None or not run.sweep.trials:
-        return lacking("sweep", title, Input.SWEEP)
+        return lacks(Input.SWEEP)
     within = f" within {numbers.duration(run.sweep.budget_s)}" if run.sweep.budget_s else ""
     summary = f"{len(run.sweep.trials)} trials{within}; the best on validation is marked."
-    return Section("sweep", title, [summary, facts.trials(run.sweep)])
+    return [summary, facts.trials(run.sweep)]
 
 
 def _loss(run: Run) -> Chart:
@@ -473,7 +443,7 @@ def _loss(run: Run) -> Chart:
         y_title="loss",
         write_y=numbers.decimal,
         y_range=(0.0, top * 1.04),
-        marks=[Mark(ends[[epoch.number for epoch in epochs].index(best)], f"best: epoch {best}")],
+        marks=[(ends[[epoch.number for epoch in epochs].index(best)], f"best: epoch {best}")],
     )
 
 
@@ -491,7 +461,7 @@ def _scores(run: Run) -> Chart:
         y_title="score",
         write_y=numbers.percent,
         percent=True,
-        marks=[Mark(run.training.best_epoch, "best")],
+        marks=[(run.training.best_epoch, "best")],
     )
 
 

@@ -156,21 +156,22 @@ Block = str | Table | Chart | Sequence[Chart] | Sequence[tuple[str, str]] | Titl
 """A part of a section: a paragraph (``prose``), a table, charts side by side, (name, text)
 rows, or content with its own template."""
 
+Content = Sequence[Block] | str
+"""The blocks of a section, or the sentence that says why there are none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section: ``key`` is its anchor. ``missing`` explains in a sentence why the section is
-    empty, and is "" otherwise."""
+    """One section; ``key`` is its anchor."""
 
     key: str
     title: str
-    blocks: Sequence[Block] = ()
-    missing: str = ""
+    content: Content
 
     @property
     def present(self) -> bool:
-        """Whether the section has content."""
-        return not self.missing
+        """Whether there is something to show."""
+        return not isinstance(self.content, str)
 
 
 def prose(text: str) -> Markup:
@@ -269,12 +270,11 @@ class NextStep:
     commands: tuple[str, ...] = ()
 
 
-def next_section(steps: Sequence[NextStep], lead: str) -> Section:
+def show_steps(steps: Iterable[NextStep], lead: str) -> Content:
     """Return the section of the steps, the most urgent tone first."""
     order = (BAD, WARN, GOOD)
     ranked = sorted(steps, key=lambda step: order.index(step.tone))
-    steps_drawn = Drawn("next", {"steps": ranked})
-    return Section("next", "What to do next", [lead, steps_drawn])
+    return [lead, Drawn("next", {"steps": ranked})]
 
 
 def prepare_again(record: Mapping[str, Any], *changes: Sequence[str]) -> tuple[str, ...]:

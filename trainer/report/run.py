@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ from trainer.artifacts.evaluation import (
 from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
 from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput
-from trainer.report.page import Section
-from trainer.statistics.figures import Figures
+from trainer.report.page import Content
 from trainer.store.gate import judge
 from trainer.store.publish import plan_publication
 from trainer.store.record import read_evidence
-from trainer.store.rules import Criterion, GateRules
+from trainer.store.rules import GateRules, GateVerdict
 from worker.contract import MANIFEST_NAME, read_manifest
 
 ADAPTER_FOLDER = "adapter"
@@ -43,22 +43,14 @@ class GateChoice:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The gate's rows. Without ``store`` they are those of a first adapter. ``hint`` says
-    how to make a comparison possible; ``has_current`` is whether the store has a current adapter.
-    ``settled`` are the figures after review that the floors were judged by.
-    """
+    """The gate's verdict. Without ``store`` it is that of a first adapter. ``hint`` says how to
+    make a comparison possible; ``has_current`` is whether the store has a current adapter."""
 
-    criteria: tuple[Criterion, ...]
+    verdict: GateVerdict
     rules: GateRules
     store: Path | None
     hint: str | None = None
     has_current: bool = False
-    settled: Figures | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every row passes."""
-        return all(row.passed for row in self.criteria)
 
 
 def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
@@ -71,16 +63,10 @@ def judge_run(directory: Path, choice: GateChoice) -> Judged | None:
         return None
     if choice.store is not None:
         plan = plan_publication(directory, choice.store, rules=choice.rules)
-        return Judged(
-            plan.verdict.criteria,
-            choice.rules,
-            choice.store,
-            plan.way_to_compare,
-            has_current=plan.current is not None,
-            settled=plan.verdict.settled,
-        )
+        current = plan.current is not None
+        return Judged(plan.verdict, choice.rules, choice.store, plan.way_to_compare, current)
     verdict = judge(read_manifest(adapter), read_evidence(evaluated), choice.rules, None)
-    return Judged(verdict.criteria, choice.rules, None, settled=verdict.settled)
+    return Judged(verdict, choice.rules, None)
 
 
 class Input(Enum):
@@ -166,10 +152,16 @@ def _read_sweep_of(directory: Path) -> SweepRecord | None:
     return None
 
 
-def lacking(key: str, title: str, source: Input, folder: str = "the run folder") -> Section:
-    """Return the section of a record that does not exist yet."""
-    return Section(
-        key,
-        title,
-        missing=f"There is no {source.path} in {folder} yet; {source.command} makes it.",
-    )
+def lacks(source: Input, folder: str = "the run folder") -> str:
+    """Return why a section is empty whose record does not exist yet."""
+    return f"There is no {source.path} in {folder} yet; {source.command} makes it."
+
+
+def of_evaluation(make: Callable[[EvaluationRecord], Content]) -> Callable[[Run], Content]:
+    """Return the maker of a section that shows an evaluation alone."""
+
+    @wraps(make)
+    def of_run(run: Run) -> Content:
+        return lacks(Input.EVALUATION) if run.evaluation is None else make(run.evaluation)
+
+    return of_run

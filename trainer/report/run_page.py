@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer import facts, numbers
+from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.commands import command
 from trainer.dataset.extra_files import read_copies
 from trainer.dataset.folder import list_openings, open_dataset, open_holdout
@@ -28,6 +29,7 @@ from trainer.report.measured import (
     sweep_section,
 )
 from trainer.report.page import (
+    Content,
     Head,
     Report,
     Section,
@@ -35,16 +37,15 @@ from trainer.report.page import (
     openings_table,
     write_page,
 )
-from trainer.report.run import GateChoice, Input, Run, judge_run, lacking, read_run
+from trainer.report.run import GateChoice, Input, Run, judge_run, lacks, of_evaluation, read_run
 from trainer.report.run_steps import steps_section
 from trainer.report.verdict import cost_section, duel_section, gate_section, verdict_section
 
 
-def data_section(run: Run) -> Section:
+def data_section(run: Run) -> Content:
     """Return the size of every split and a link to the dataset's own page."""
-    title = "The data"
     if run.dataset is None:
-        return lacking("data", title, Input.DATASET, "the dataset folder (see --dataset)")
+        return lacks(Input.DATASET, "the dataset folder (see --dataset)")
     sizes = [
         (name.removesuffix(".jsonl"), numbers.count(sum(file["per_label"].values())))
         for name, file in run.dataset["files"].items()
@@ -56,23 +57,17 @@ def data_section(run: Run) -> Section:
         else "Personal data is not redacted."
     )
     page = command("report", run.training.dataset.directory)
-    return Section(
-        "data",
-        title,
-        [Table(("split", "messages"), sizes), redacted, f"More on the dataset's page: `{page}`"],
-    )
+    more = f"More on the dataset's page: `{page}`"
+    return [Table(("split", "messages"), sizes), redacted, more]
 
 
-def engines_section(run: Run) -> Section:
+@of_evaluation
+def engines_section(evaluation: EvaluationRecord) -> Content:
     """Return the speed of each engine, and their agreement."""
-    title = "Speed and reproducibility"
-    if run.evaluation is None or not run.evaluation.engines:
-        return lacking("engines", title, Input.EVALUATION)
-    agreement = list(facts.agreement(run.evaluation))
-    return Section("engines", title, [facts.engines(run.evaluation), agreement])
+    return [facts.engines(evaluation), list(facts.agreement(evaluation))]
 
 
-def making_section(run: Run) -> Section:
+def making_section(run: Run) -> Content:
     """Return the recipe, the seeds, the machine, the digests and the hold-out's openings."""
     training = run.training
     openings = (run.dataset or {}).get("holdout_openings", ())
@@ -81,18 +76,14 @@ def making_section(run: Run) -> Section:
         key.removesuffix("_bytes"): numbers.size(value) if key.endswith("_bytes") else value
         for key, value in training.machine.to_json().items()
     }
-    return Section(
-        "making",
-        "How it was made",
-        [
-            list(_facts(run)),
-            Titled("Recipe", list(flatten(training.recipe))),
-            Titled("Seeds", list(flatten(training.seeds))),
-            Titled("Machine", list(flatten(machine))),
-            Titled("Versions", list(flatten(training.versions))),
-            *([opened] if openings else []),
-        ],
-    )
+    return [
+        list(_facts(run)),
+        Titled("Recipe", list(flatten(training.recipe))),
+        Titled("Seeds", list(flatten(training.seeds))),
+        Titled("Machine", list(flatten(machine))),
+        Titled("Versions", list(flatten(training.versions))),
+        *([opened] if openings else []),
+    ]
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:
@@ -123,24 +114,24 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 _SECTIONS = (
-    verdict_section,
-    steps_section,
-    gate_section,
-    confusion_section,
-    labels_section,
-    errors_section,
-    calibration_section,
-    coverage_section,
-    out_of_scope_section,
-    steering_section,
-    duel_section,
-    data_size_section,
-    curves_section,
-    sweep_section,
-    data_section,
-    cost_section,
-    engines_section,
-    making_section,
+    ("verdict", "Summary", verdict_section),
+    ("next", "What to do next", steps_section),
+    ("gate", "Does it pass the gate?", gate_section),
+    ("confusion", "Confusions", confusion_section),
+    ("labels", "Label by label", labels_section),
+    ("errors", "Wrong answers", errors_section),
+    ("calibration", "Calibration", calibration_section),
+    ("coverage", "Accuracy without review", coverage_section),
+    ("out_of_scope", "Messages that fit no label", out_of_scope_section),
+    ("steering", "Sentences that name a label", steering_section),
+    ("duel", "Against simpler methods", duel_section),
+    ("data_size", "Would more data help?", data_size_section),
+    ("curves", "How it learned", curves_section),
+    ("sweep", "Sweep", sweep_section),
+    ("data", "The data", data_section),
+    ("cost", "Cost", cost_section),
+    ("engines", "Speed and reproducibility", engines_section),
+    ("making", "How it was made", making_section),
 )
 
 
@@ -169,7 +160,9 @@ def write_report(
         verify_evaluation((directory / Input.EVALUATION.path).parent)
     run = replace(run, gate=judge_run(directory, gate or GateChoice()))
     run = _with_dataset(run, dataset, texts=texts)
-    return write_page(out, _head(run), [make(run) for make in _SECTIONS])
+    return write_page(
+        out, _head(run), [Section(key, title, make(run)) for key, title, make in _SECTIONS]
+    )
 
 
 def _head(run: Run) -> Head:

@@ -19,16 +19,16 @@ from trainer.report.page import (
     GOOD,
     MANY_OPENINGS,
     WARN,
+    Content,
     NextStep,
-    Section,
     check_command,
     free_folder,
     fresh_holdout,
     larger_share,
-    next_section,
+    show_steps,
 )
 from trainer.report.run import Judged, Run
-from trainer.report.verdict import LARGEST_ECE, promise_is_broken, promised
+from trainer.report.verdict import promise_is_broken, promised
 from trainer.statistics.metrics import messages_to_show
 from trainer.statistics.thresholds import describe_promise
 from trainer.store.gate import STEERING
@@ -38,13 +38,13 @@ _REVIEW_IS_MUCH = 0.2
 _STILL_RISING = 0.01
 
 
-def steps_section(run: Run) -> Section:
+def steps_section(run: Run) -> Content:
     """Return the recommended steps, in order."""
     lead = (
         "In this order: reasons why it cannot be published, then possible improvements and missing "
         "measurements, then publishing. Replace the words in capitals in a command."
     )
-    return next_section(list(_steps(run)), lead)
+    return show_steps(_steps(run), lead)
 
 
 def _steps(run: Run) -> Iterator[NextStep]:
@@ -55,7 +55,6 @@ def _steps(run: Run) -> Iterator[NextStep]:
     yield from _compared(run)
     yield from _mixed_up(run)
     yield from _reviewed(run)
-    yield from _calibrated(run)
     yield from _learnt(run)
     yield from _unknown(run)
     yield from _published(run)
@@ -116,22 +115,11 @@ def _mixed_up(run: Run) -> Iterator[NextStep]:
 
 
 def _reviewed(run: Run) -> Iterator[NextStep]:
-    if run.evaluation is None:
-        return
-    review, promise = run.evaluation.review, promised(run)
-    if promise_is_broken(run, run.evaluation):
-        why = (
-            f"{numbers.percent(review.accepted_accuracy)} of the hold-out's answers without review "
-            f"are right; {numbers.percent(promise)} are promised, and chance does not explain the "
-            "difference. Use more validation messages that resemble the hold-out, or send more to "
-            "review with a higher review_precision."
-        )
-        # Half of the mistakes that the present promise allows.
-        higher = f"review_precision={min(0.999, promise + (1 - promise) / 2):g}"
-        again = _train(run, "--set", higher)
-        yield NextStep(WARN, "Send more to review, or validate on more", why, (again,))
-    elif review.share > _REVIEW_IS_MUCH:
-        yield _much_review(run, review.share)
+    # A promise that the hold-out refutes is a failed criterion of the gate, with its own step.
+    if run.evaluation is not None and not promise_is_broken(run, run.evaluation):
+        share = run.evaluation.review.share
+        if share > _REVIEW_IS_MUCH:
+            yield _much_review(run, share)
 
 
 def _much_review(run: Run, share: float) -> NextStep:
@@ -150,23 +138,6 @@ def _much_review(run: Run, share: float) -> NextStep:
     return NextStep(
         WARN, title, why, (_train(run, "--set", f"review_precision={found.promise.lesser:g}"),)
     )
-
-
-def _calibrated(run: Run) -> Iterator[NextStep]:
-    if run.evaluation is None:
-        return
-    found = run.evaluation.calibration
-    chance = facts.error_by_chance(run.evaluation)
-    if found.ece > max(LARGEST_ECE, chance):
-        why = (
-            f"Confidence and accuracy differ by {numbers.percent(found.ece)} on average; perfect "
-            f"confidences would show up to {numbers.percent(chance)} by chance on as many "
-            "messages. The temperature was fitted on "
-            f"{facts.thresholds_from(run.training.validation)}: use more."
-        )
-        by_folds = run.training.validation.folds is not None
-        more = () if by_folds else larger_share(run.dataset or {}, "validation")
-        yield NextStep(WARN, "Calibrate on more messages", why, more)
 
 
 def _learnt(run: Run) -> Iterator[NextStep]:
@@ -197,11 +168,15 @@ def _unknown(run: Run) -> Iterator[NextStep]:
         if run.audit is None:
             why = (
                 "The accuracy is measured against the hold-out's labels, which contain mistakes. "
-                "A reviewer who labels a sample blind gives the accuracy against true labels."
+                "Reviewers who decide on a sample blind (at the desk, or with clerk-desk label) "
+                "give the accuracy against true labels."
             )
-            sample = command("audit-sample", _dataset(run), "--half-width", "0.03")
+            # Next to the dataset: the tasks have messages, and a run folder has none.
+            data = Path(_dataset(run))
+            out = data.with_name(f"{data.name}-audit.jsonl")
+            sample = command("tasks", _dataset(run), "--for", "audit", "--out", out)
             folder = run.directory / "evaluation"
-            audit = command("audit", folder, "--sample", "FILE")
+            audit = command("audit", folder, "--decisions", "FILE")
             yield NextStep(WARN, "Audit the hold-out's labels", why, (sample, audit))
         if run.evaluation.out_of_scope is None:
             why = "In service some messages fit no label. How many go to review is not measured."
@@ -231,7 +206,7 @@ def _unknown(run: Run) -> Iterator[NextStep]:
 
 def _published(run: Run) -> Iterator[NextStep]:
     judged = run.gate
-    if judged is None or not judged.passed:
+    if judged is None or not judged.verdict.passed:
         return
     store: str | Path = judged.store or "STORE"
     words = (run.directory, "--store", store, *_rules(judged.rules))
@@ -297,11 +272,11 @@ def fix_criteria(run: Run, evaluate: str) -> Iterator[NextStep]:
     judged, evaluation = run.gate, run.evaluation
     if judged is None or evaluation is None:
         return
-    failed = {row.name: row for row in judged.criteria if not row.passed}
+    failed = {row.name: row for row in judged.verdict.criteria if not row.passed}
     yield from _evidence(run, failed, evaluate)
     yield from _accuracy(run, judged, evaluation, failed)
     yield from _labels(run, evaluation, failed)
-    yield from _answers(failed, evaluate)
+    yield from _answers(run, failed, evaluate)
     yield from _steering(run, failed, evaluate)
     yield from _current(judged, failed)
 
@@ -329,7 +304,7 @@ def _accuracy(
 ) -> Iterator[NextStep]:
     rules = judged.rules
     low = next((row for name, row in failed.items() if name.startswith("accuracy")), None)
-    settled = judged.settled
+    settled = judged.verdict.settled
     if low is not None and low.undecided and settled is not None:
         needed = messages_to_show(settled.accuracy, rules.accuracy, settled.effect)
         why = (
@@ -410,7 +385,7 @@ def _labels(
     yield NextStep(BAD, "Label more messages of weak labels", why, (again,))
 
 
-def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
+def _answers(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
     for name in ("answers outside the set", "free answers outside the set"):
         if row := failed.get(name):
             why = (
@@ -421,15 +396,22 @@ def _answers(failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:
     if row := failed.get("precision of labels without review"):
         why = (
             f"It is {row.found}; wanted: {row.wanted}. Otherwise more wrong labels are routed "
-            "without review than promised."
+            "without review than promised. Use more validation messages that resemble the "
+            "hold-out, or send more to review with a higher review_precision."
         )
-        yield NextStep(BAD, "Send more to review, or prove the precision", why)
+        # Half of the mistakes that the present promise allows.
+        promise = promised(run)
+        higher = f"review_precision={min(0.999, promise + (1 - promise) / 2):g}"
+        again = _train(run, "--set", higher)
+        yield NextStep(BAD, "Send more to review, or prove the precision", why, (again,))
     if row := failed.get("calibration error (ECE)"):
         why = (
-            f"It is {row.found}, wanted {row.wanted}. The temperature is fitted on validation: use "
-            "a larger validation split and train again."
+            f"It is {row.found}, wanted {row.wanted}. The temperature was fitted on "
+            f"{facts.thresholds_from(run.training.validation)}: use more and train again."
         )
-        yield NextStep(BAD, "Improve the calibration", why)
+        by_folds = run.training.validation.folds is not None
+        more = () if by_folds else larger_share(run.dataset or {}, "validation")
+        yield NextStep(BAD, "Improve the calibration", why, more)
 
 
 def _steering(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator[NextStep]:

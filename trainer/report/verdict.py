@@ -22,28 +22,26 @@ from trainer.report.page import (
     UNKNOWN,
     WARN,
     Block,
+    Content,
     Drawn,
     Point,
-    Section,
     Titled,
     check_point,
     describe_openings,
     small,
 )
-from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacking
+from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacks
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import as_groups, share_interval, weighted_accuracy
 from trainer.store.rules import Criterion
 
-LARGEST_ECE = 0.03
 WEAK_F1 = 0.8
 
 
-def verdict_section(run: Run) -> Section:
+def verdict_section(run: Run) -> Content:
     """Return the headline figures and the points."""
-    title = "Summary"
     if run.evaluation is None:
-        return lacking("verdict", title, Input.EVALUATION)
+        return lacks(Input.EVALUATION)
     evaluation = run.evaluation
     card = {
         "big": numbers.percent(evaluation.accuracy),
@@ -53,7 +51,6 @@ def verdict_section(run: Run) -> Section:
             ("macro-F1", numbers.decimal(evaluation.macro_f1)),
             ("labels", len(evaluation.labels)),
         ],
-        "limited": evaluation.limited,
         "points": list(_points(run, evaluation)),
         "ladder": ladder(run.duel) if run.duel else [],
     }
@@ -63,21 +60,18 @@ def verdict_section(run: Run) -> Section:
         else ""
     )
     rules = (
-        f"{recomputed}The page marks as a concern: a better rival; a baseline that is as good "
-        "within the duel's margin, or may be; an answer outside the labels; accepted answers below "
-        f"the promised precision; a calibration error above {numbers.percent(LARGEST_ECE)} "
-        "that chance does not explain; a "
-        f"label with an F1 below {WEAK_F1}; a hold-out opened more than {MANY_OPENINGS} times; "
-        "engines that disagree; a check of the data with findings; an audit of the labels that "
-        "contradicts the accuracy. The gate of `clerk-trainer publish` decides whether an adapter "
-        "may be deployed, not this page."
+        f"{recomputed}The page marks as a concern: a criterion that the gate of `clerk-trainer "
+        "publish` refuses; a better rival; a baseline that is as good within the duel's margin, or "
+        "may be; accepted answers below the promised precision; a label with an F1 below "
+        f"{WEAK_F1}; a hold-out opened more than {MANY_OPENINGS} times; a check of the data with "
+        "findings; an audit of the labels that contradicts the accuracy."
     )
     blocks: list[Block] = [Drawn("card", card), small(describe_accuracy(run))]
     if evaluation.taught:
         title_ = "The adapter, its teacher, and people"
         blocks.append(Titled(title_, list(facts.taught(evaluation.taught))))
     blocks.append(small(rules))
-    return Section("verdict", title, blocks)
+    return blocks
 
 
 def describe_accuracy(run: Run) -> str:
@@ -114,16 +108,31 @@ def describe_accuracy(run: Run) -> str:
 
 
 def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
+    yield from _gated(run)
     yield _against_rivals(run)
     yield from _audited(run, evaluation)
-    yield _outside(evaluation)
     yield from _review(run, evaluation)
-    yield _calibrated(evaluation)
     yield from _weakest(evaluation)
-    yield from _agreement(evaluation)
     if run.check is not None:
         yield check_point(run.check)
     yield _openings(run, evaluation)
+
+
+def _gated(run: Run) -> Iterator[Point]:
+    """Yield the gate's verdict, which covers answers outside the labels and the calibration too."""
+    if run.gate is None:
+        return
+    verdict = run.gate.verdict
+    failed, number = verdict.failed, len(verdict.criteria)
+    if not failed:
+        yield Point(GOOD, f"It meets all {number} criteria of the gate", "")
+        return
+    claim = f"It fails {len(failed)} of {number} criteria of the gate"
+    if verdict.undecided:
+        claim = f"Too few messages to decide {len(failed)} of {number} criteria of the gate"
+    more = f", and {len(failed) - _AT_ONCE} more" if len(failed) > _AT_ONCE else ""
+    tone = WARN if verdict.undecided else BAD
+    yield Point(tone, claim, f"{', '.join(failed[:_AT_ONCE])}{more}.")
 
 
 def _audited(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
@@ -173,20 +182,6 @@ def _against_rivals(run: Run) -> Point:
             return Point(GOOD, claim, detail)
 
 
-def _outside(evaluation: EvaluationRecord) -> Point:
-    outside, number = evaluation.outside_labels, len(evaluation.labels)
-    detail = (
-        "Without the constraint it would have answered with something else "
-        f"{numbers.times(outside.unconstrained)} ({numbers.percent(outside.unconstrained_share)})."
-        if outside.unconstrained is not None
-        else "Answers without the constraint were not measured."
-    )
-    if outside.constrained:
-        claim = f"{numbers.counted(outside.constrained, 'answer')} outside the {number} labels"
-        return Point(BAD, claim, detail)
-    return Point(GOOD, f"Every answer is one of the {number} labels", detail)
-
-
 def promised(run: Run) -> float:
     """Return the precision that the adapter promises for answers without review: that of its
     recipe, or without one the precision that its evaluation was asked for."""
@@ -226,20 +221,6 @@ def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield Point(WARN if broken else GOOD, claim, detail)
 
 
-def _calibrated(evaluation: EvaluationRecord) -> Point:
-    error, chance = evaluation.calibration.ece, facts.error_by_chance(evaluation)
-    detail = (
-        f"Confidence and accuracy differ by {numbers.unsigned(error)} on average (expected "
-        "calibration error)."
-    )
-    if error <= LARGEST_ECE:
-        return Point(GOOD, "Its confidence is well calibrated", detail)
-    if error <= chance:
-        detail += " The difference is within the uncertainty of so few messages."
-        return Point(GOOD, "Its confidence is not shown to be badly calibrated", detail)
-    return Point(WARN, "Its confidence is badly calibrated", detail)
-
-
 def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:
     present = [figures for figures in evaluation.per_label if figures.support]
     if not present:
@@ -254,22 +235,6 @@ def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:
     yield Point(tone, f"The weakest label is {weak.label}", detail)
 
 
-def _agreement(evaluation: EvaluationRecord) -> Iterator[Point]:
-    found = evaluation.agreement
-    if found is None:
-        return
-    differ, messages = found.labels_differ, numbers.counted(found.messages, "message")
-    detail = (
-        f"Of {messages}; confidences differ by at most "
-        f"{numbers.significant(found.max_confidence_difference)}."
-    )
-    if differ:
-        claim = f"The serving engine gives {numbers.counted(differ, 'message')} another label"
-        yield Point(WARN, claim, detail)
-    else:
-        yield Point(GOOD, "The serving engine gives the same labels", detail)
-
-
 def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
     openings = evaluation.dataset.openings if run.openings is None else run.openings
     detail = "Every opening can bias later choices towards it. A new hold-out removes the bias."
@@ -279,7 +244,7 @@ def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
 # The gate's rows.
 
 _AT_ONCE = 4
-"""At most so many passing labels are shown; more are folded."""
+"""At most so many passing labels are shown, and failed criteria in the summary."""
 
 
 _RECALL = "recall of "
@@ -302,18 +267,16 @@ class GateRow:
         return self.verdict == "pass"
 
 
-def gate_section(run: Run) -> Section:
+def gate_section(run: Run) -> Content:
     """Return each criterion as the gate prints it: wanted, found, passed or not."""
-    title = "Does it pass the gate?"
     if run.evaluation is None:
-        return lacking("gate", title, Input.EVALUATION)
+        return lacks(Input.EVALUATION)
     if run.gate is None:
-        missing = f"The run folder has no {ADAPTER_FOLDER}/, so the gate has nothing to judge."
-        return Section("gate", title, missing=missing)
-    judged = run.gate
+        return f"The run folder has no {ADAPTER_FOLDER}/, so the gate has nothing to judge."
+    judged, settled = run.gate, run.gate.verdict.settled
     rows = [
-        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, judged.settled))
-        for each in judged.criteria
+        GateRow(each.name, each.wanted, each.found, each.verdict, *_bounds(each, settled))
+        for each in judged.verdict.criteria
     ]
     quiet = [row for row in rows if row.name.startswith(_RECALL) and row.passed]
     folded = quiet if len(quiet) > _AT_ONCE else []
@@ -337,7 +300,7 @@ def gate_section(run: Run) -> Section:
         )
     if judged.hint:
         blocks.append(small(judged.hint))
-    return Section("gate", title, [*blocks, Titled("The rules", _rules(judged), folded=True)])
+    return [*blocks, Titled("The rules", _rules(judged), folded=True)]
 
 
 def gate_rows(rows: Sequence[GateRow]) -> list[Block]:
@@ -381,12 +344,11 @@ def _rules(judged: Judged) -> list[tuple[str, str]]:
 # Simpler methods.
 
 
-def duel_section(run: Run) -> Section:
+def duel_section(run: Run) -> Content:
     """Return the candidates, their paired differences, and the duel's verdict."""
-    title = "Against simpler methods"
     duel = run.duel
     if duel is None:
-        return lacking("duel", title, Input.DUEL)
+        return lacks(Input.DUEL)
     verdict = f"{duel.verdict} Recommended: {duel.recommendation}."
     table = facts.candidates(duel)
     bars = (rung["bar"] for rung in ladder(duel))
@@ -405,18 +367,14 @@ def duel_section(run: Run) -> Section:
         f"{numbers.count(duel.required_messages)} messages. A hold-out of this size detects "
         f"differences of at least {numbers.unsigned(duel.minimum_detectable_difference)}."
     )
-    return Section(
-        "duel",
-        title,
-        [
-            Markup('<span class="lead">{}</span>').format(verdict),
-            replace(table, columns=columns, rows=rows),
-            Titled("Paired differences", facts.pairs(duel)),
-            small(notes),
-            *_elsewhere(duel),
-            *([small(describe_margin(run.cost, duel.margin))] if run.cost else []),
-        ],
-    )
+    return [
+        Markup('<span class="lead">{}</span>').format(verdict),
+        replace(table, columns=columns, rows=rows),
+        Titled("Paired differences", facts.pairs(duel)),
+        small(notes),
+        *_elsewhere(duel),
+        *([small(describe_margin(run.cost, duel.margin))] if run.cost else []),
+    ]
 
 
 def _elsewhere(duel: DuelRecord) -> list[Any]:
@@ -466,25 +424,20 @@ def ladder(duel: DuelRecord) -> list[dict[str, Any]]:
 # Cost.
 
 
-def cost_section(run: Run) -> Section:
+def cost_section(run: Run) -> Content:
     """Return the break-even, the bill by volume, and every input."""
-    title = "Cost"
     if run.cost is None:
-        return lacking("cost", title, Input.COST)
+        return lacks(Input.COST)
     note = (
         f"All amounts in {run.cost.currency}. Replicas are paid around the clock, and the "
         "utilisation is the share of their full throughput that is used. Of a range the first end "
         "is the one that favours the adapter. Pays from: the volume from which one replica costs "
         "no more than the hosted model."
     )
-    return Section(
-        "cost",
-        title,
-        [
-            list(facts.cost(run.cost)),
-            small(note),
-            Titled("By volume", facts.cost_by_volume(run.cost)),
-            Titled("By way to serve", facts.cost_by_kind(run.cost)),
-            Titled("Inputs", facts.cost_inputs(run.cost)),
-        ],
-    )
+    return [
+        list(facts.cost(run.cost)),
+        small(note),
+        Titled("By volume", facts.cost_by_volume(run.cost)),
+        Titled("By way to serve", facts.cost_by_kind(run.cost)),
+        Titled("Inputs", facts.cost_inputs(run.cost)),
+    ]

@@ -10,12 +10,11 @@ from trainer.artifacts.duel import DUEL, DUEL_FOLDER, DuelRecord
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
 from trainer.artifacts.training import TRAINING
 from trainer.check.findings import CHECK
-from trainer.dataset.folder import SPLITS, TRAIN, open_dataset
-from trainer.dataset.people import has_teacher, people_sentences
+from trainer.dataset.folder import SPLITS, open_dataset
 from trainer.numbers import percent
+from trainer.report.dataset_facts import what_dataset_can_show
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
-from trainer.store.promise import what_split_can_show
 
 
 def verdict(places: Places) -> list[str]:
@@ -33,17 +32,12 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
     also what its parts can show."""
     if step == "prepare":
         record = open_dataset(places.data).record
-        files = record["files"]
-        parts = [files[f"{name}.jsonl"]["per_label"] for name in SPLITS]
-        sizes = [sum(part.values()) for part in parts]
-        learned = {} if has_teacher(record, TRAIN) else parts[0]
-        power = what_split_can_show(learned, parts[1], parts[2], promised_precision)
+        sizes = [record["files"][f"{name}.jsonl"]["examples"] for name in SPLITS]
         split = (
             f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
             "aside for the test"
         )
-        people = people_sentences(record, power.enough)
-        return "\n    ".join((split, *power.sentences, *people))
+        return "\n    ".join((split, *what_dataset_can_show(record, promised_precision)))
     if step == "check":
         found = CHECK.read(places.data)
         open_ = [name for name, verdict in found.verdicts.items() if verdict in {"warn", "fail"}]
@@ -93,9 +87,9 @@ def review_line(found: EvaluationRecord) -> str:
 
 
 def _publish(judged: Judged, duel: DuelRecord) -> str:
-    if judged.passed:
+    if judged.verdict.passed:
         return f"Publish: yes, it passes the gate.{_simpler(duel)}"
-    failed = [row for row in judged.criteria if not row.passed]
+    failed = [row for row in judged.verdict.criteria if not row.passed]
     names = "; ".join(row.name for row in failed[:3])
     names += f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     if all(row.undecided for row in failed):

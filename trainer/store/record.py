@@ -207,8 +207,8 @@ class Stored:
     """An adapter of a store, as ``clerk-trainer list`` shows it. Figures are None if it was
     published without an evaluation.
 
-    ``limited`` means that only a part of the hold-out was evaluated. ``gate`` is "passed",
-    "forced", or "unfinished" if the publisher was killed before it wrote the record.
+    ``gate`` is "passed", "forced", or "unfinished" if the publisher was killed before it wrote the
+    record.
     """
 
     digest: str
@@ -220,7 +220,6 @@ class Stored:
     accuracy_interval_95: tuple[float, float] | None
     macro_f1: float | None
     examples: int | None
-    limited: bool | None
     holdout_sha256: str | None
     gate: str
     current_since: str | None
@@ -335,7 +334,6 @@ def _stored(store: Path, digest: str, pointer: Pointer | None) -> Stored:
         accuracy_interval_95=evaluation.accuracy_interval_95 if evaluation else None,
         macro_f1=evaluation.macro_f1 if evaluation else None,
         examples=evaluation.examples if evaluation else None,
-        limited=evaluation.limited if evaluation else None,
         holdout_sha256=evaluation.dataset.holdout_sha256 if evaluation else None,
         gate=_gate(record),
         current_since=pointer.since if pointer and is_current else None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as validated
 
 from trainer.artifacts.files import Record, read_toml
 from trainer.errors import BadInput
@@ -15,37 +16,32 @@ from trainer.statistics.figures import Figures
 from worker.common.settings import split_assignment, toml_value
 from worker.contract.taxonomy import label_name
 
-_LARGEST_MARGIN = 0.5
+# TOML has no null, and its lists are not tuples.
+_OFF = BeforeValidator(lambda value: None if value is False else value)
+_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+_LABELS = AfterValidator(lambda value: tuple(map(label_name, value)))
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Margin = Annotated[float, Field(gt=0, le=0.5)]
 
 
-@dataclass(frozen=True, slots=True)
+# Strict: true is a number to Python, and "0.9" one to pydantic.
+@validated(frozen=True, slots=True, config=ConfigDict(strict=True, extra="forbid"))
 class GateRules:
     """Floors and ceilings; all shares are 0 to 1. ``config/gate.toml`` explains each and has the
     same values. None (``false`` in a file) is not judged."""
 
-    accuracy: float = 0.9
+    accuracy: _Share = 0.9
     accuracy_by: Literal["lower", "point"] = "lower"
-    macro_f1: float = 0.88
-    label_recall: float = 0.6
+    macro_f1: _Share = 0.88
+    label_recall: _Share = 0.6
     label_recall_by: Literal["lower", "point"] = "lower"
-    label_unproven: tuple[str, ...] = ()
-    ece: float = 0.05
-    unconstrained_share: float | None = None
-    non_inferiority_margin: float = 0.02
-    steering: float | None = 0.02
-    steering_unreviewed: float | None = 0.005
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, float) and not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}; it must be from 0 to 1")
-        for name in ("non_inferiority_margin", "steering"):
-            margin = getattr(self, name)
-            if margin is not None and not 0 < margin <= _LARGEST_MARGIN:
-                raise ValueError(
-                    f"{name} is {margin}; it must be above 0 and at most {_LARGEST_MARGIN} (0.02 "
-                    "is two points)"
-                )
+    label_unproven: Annotated[tuple[str, ...], _LIST, _LABELS] = ()
+    ece: _Share = 0.05
+    unconstrained_share: Annotated[_Share | None, _OFF] = None
+    non_inferiority_margin: _Margin = 0.02
+    steering: Annotated[_Margin | None, _OFF] = 0.02
+    steering_unreviewed: Annotated[_Share | None, _OFF] = 0.005
 
 
 def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
@@ -53,52 +49,23 @@ def load_rules(file: Path | None, sets: Sequence[str] = ()) -> GateRules:
 
     Raises BadInput for unknown keys, wrong types and values out of range, with their origin.
     """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    from_file = read_toml(file, "name a file such as config/gate.toml") if file else {}
-    for origin, source in ((str(file), from_file), ("--set", _from_flags(sets))):
-        for key, value in source.items():
-            values[key] = _checked(key, value, origin)
-            origins[key] = origin
-    try:
-        return GateRules(**values)
-    except ValueError as error:
-        key = str(error).partition(" ")[0]
-        raise BadInput(f"{origins.get(key, 'gate')}: {error}") from error
-
-
-def _from_flags(sets: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+    given: dict[str, Any] = read_toml(file, "name a file such as config/gate.toml") if file else {}
+    origins = dict.fromkeys(given, str(file))
     for flag in sets:
         key, text = split_assignment(flag, "--set", error=BadInput)
-        values[key] = toml_value(text)
-    return values
+        given[key], origins[key] = toml_value(text), "--set"
+    try:
+        return GateRules(**given)
+    except ValidationError as error:
+        raise BadInput(*(_describe(each, origins) for each in error.errors())) from None
 
 
-def _checked(key: str, value: Any, origin: str) -> Any:
-    kinds = typing.get_type_hints(GateRules)
-    if key not in kinds:
+def _describe(problem: Any, origins: dict[str, str]) -> str:
+    key = problem["loc"][0]
+    if problem["type"] == "unexpected_keyword_argument":
         known = ", ".join(rule.name for rule in fields(GateRules))
-        raise BadInput(f"{origin}: the gate has no rule {key!r}; it has {known}")
-    kind = kinds[key]
-    if typing.get_origin(kind) is Literal:
-        if value in typing.get_args(kind):
-            return value
-        raise BadInput(f"{origin}: {key} is {value!r}; use one of {list(typing.get_args(kind))}")
-    if typing.get_origin(kind) is tuple:
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return tuple(map(label_name, value))
-        raise BadInput(f'{origin}: {key} is {value!r}; it must be a list, such as ["legal"]')
-    optional = isinstance(kind, types.UnionType)
-    # TOML has no null.
-    if optional and value is False:
-        return None
-    # bool is a subclass of int.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        wanted = "a number, or false" if optional else "a number"
-        raise BadInput(f"{origin}: {key} is {value!r}; it must be {wanted}")
-    assert kind is float or optional
-    return float(value)
+        return f"{origins[key]}: the gate has no rule {key!r}; it has {known}"
+    return f"{origins[key]}: {key} is {problem['input']!r}: {problem['msg']}"
 
 
 class Criterion(Record):

@@ -13,9 +13,8 @@ from typing import Any
 from trainer.tracking.session import Figures
 
 # mlflow reads these when it is imported, and for each request. By default it sends telemetry, and
-# retries seven times for two minutes each while the training waits.
-# MLflow itself retries seven times with a timeout of two minutes each, and the training would wait
-# for a server that is down. The environment still wins.
+# retries seven times for two minutes each, while the training waits for a server that is down. The
+# environment still wins.
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",

@@ -64,9 +64,9 @@ def open_tracking(name: TrackerName, project: str, console: Console) -> Tracking
 def track_evaluation(
     training: TrainingRecord | None, found: EvaluationRecord, console: Console
 ) -> None:
-    """Send an evaluation of the whole hold-out to the tracked run of the adapter's training, if
+    """Send an evaluation to the tracked run of the adapter's training, if
     any. Failures, a missing package included, are printed and otherwise ignored."""
-    if training is not None and training.tracking is not None and not found.limited:
+    if training is not None and training.tracking is not None:
         run = training.tracking
         tracking = Tracking(_client, run.tracker, run.project, console)
         tracking.add_evaluation(run, found, training)

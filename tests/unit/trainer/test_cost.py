@@ -25,7 +25,6 @@ from trainer.cost import (
     Serving,
     at_volume,
     by_kind,
-    by_volume,
     compute_cost,
 )
 from trainer.cost_inputs import UNITS
@@ -94,7 +93,7 @@ def test_without_savings_there_is_no_break_even_but_a_reason() -> None:
 
 
 def test_replicas_are_added_if_the_volume_needs_them() -> None:
-    rows = by_volume(WORKED, [1.0, 13_149_000.0, 13_149_001.0, 30e6])
+    rows = [at_volume(WORKED, messages) for messages in [1.0, 13_149_000.0, 13_149_001.0, 30e6]]
     assert [row.replicas for row in rows] == [1, 1, 2, 3]
     assert rows[-1].serving == pytest.approx(3 * 730.5)
     assert at_volume(replace(WORKED, replicas=4), 1.0).serving == pytest.approx(4 * 730.5)

@@ -70,7 +70,7 @@ def test_many_labels_go_all_the_way(tmp_path: Path) -> None:
         done = run_cli(*words)
         assert done.exit_code == 0, done.stderr
         printed += done.output
-    check = run_cli("check", data, "--base", base, "--no-embeddings")
+    check = run_cli("check", data, "--base", base, "--embeddings", "none")
     assert check.exit_code == 3, "six messages a label are too few"
     printed += check.output
     with source.open(encoding="utf-8", newline="") as file:

@@ -89,7 +89,6 @@ def write_run(tmp_path: Path, dataset: Dataset) -> Write:
         record = summarize(
             Setup(
                 created_at="2026-01-01T00:00:00Z",
-                limited=False,
                 adapter=EvaluatedAdapter(
                     name=name, digest=manifest.digest, path=str(run / "adapter")
                 ),

@@ -187,7 +187,7 @@ Planted = tuple[Dataset, frozenset[str]]
 def check(dataset: Dataset | Path, *flags: str) -> Result:
     folder = dataset if isinstance(dataset, Path) else dataset.directory
     return CliRunner().invoke(
-        app, ["check", str(folder), "--no-embeddings", "--floor", "20", *flags]
+        app, ["check", str(folder), "--embeddings", "none", "--floor", "20", *flags]
     )
 
 

@@ -147,8 +147,9 @@ def test_without_a_yes_nothing_is_sent_and_the_holdout_stays_sealed(
     code, _, error = call(*given)
     assert code == 2
     assert "nothing was sent: there is no terminal to ask at: add --yes" in error
-    code, _, error = call(*given, "--estimate", "--json")
+    code, facts, error = call(*given, "--estimate", "--json")
     assert code == 0
+    assert facts["open"] == facts["messages"] > 0
     assert teacher.served == 0
     assert count_openings(world.dataset) == before
     assert list(tmp_path.iterdir()) == []

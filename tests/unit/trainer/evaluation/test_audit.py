@@ -6,7 +6,7 @@ import csv
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ from trainer.evaluation.evaluate import describe_dataset
 from trainer.evaluation.predictions import Outputs, predict
 from trainer.evaluation.summary import Predictions, Setup, summarize
 from trainer.statistics.metrics import wilson
+from worker.common.review_files import save_answers
 from worker.contract import Label, Taxonomy, Thresholds
+from worker.contract.exchange import Answer, read_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +77,7 @@ def site(tmp_path: Path) -> Site:
     folder = tmp_path / EVALUATION_FOLDER
     folder.mkdir()
     write_evaluation(folder, dataset)
-    return Site(dataset, folder, tmp_path / "data-audit.csv")
+    return Site(dataset, folder, tmp_path / "audit.jsonl")
 
 
 def write_evaluation(folder: Path, dataset: Dataset, *, in_threads: bool = False) -> None:
@@ -91,7 +93,7 @@ def write_evaluation(folder: Path, dataset: Dataset, *, in_threads: bool = False
     )  # fmt: skip
     adapter = EvaluatedAdapter(name="toy", digest="ab" * 32, path="adapter")
     setup = Setup(
-        "2026-06-01T12:00:00Z", limited=False, adapter=adapter, dataset=describe_dataset(dataset),
+        "2026-06-01T12:00:00Z", adapter=adapter, dataset=describe_dataset(dataset),
         outputs=Outputs(LABELS), temperature=1.0, limits=limits, wanted_precision=0.9,
         speeds=(),
     )  # fmt: skip
@@ -101,38 +103,47 @@ def write_evaluation(folder: Path, dataset: Dataset, *, in_threads: bool = False
 
 
 def draw(site: Site, *options: object) -> dict[str, object]:
-    code, result, error = call("audit-sample", site.dataset.directory, "--json", *options)
+    folder = site.dataset.directory
+    code, result, error = call(
+        "tasks", folder, "--for", "audit", "--out", site.sample, "--json", *options
+    )
     assert code == 0, error
     return result
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def decide(site: Site, change: Callable[[list[dict[str, str]]], object] = lambda _: None) -> Path:
+    """Give every message its true label, then apply the test's change; return the decisions."""
+    answers = [
+        Answer(
+            task.message_id, task.message_sha256, "relabel", true_label(int(task.message_id[1:])),
+            task_id=task.id, purpose=task.purpose, batch=task.batch,
+        )
+        for task in read_tasks(site.sample)
+    ]  # fmt: skip
+    path = site.sample.with_name("decisions.csv")
+    save_answers(path, answers)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def fill(path: Path, change: Callable[[list[dict[str, str]]], object] = lambda _: None) -> None:
-    """Label every row correctly, then apply the test's change."""
-    rows = read_rows(path)
+        rows = list(csv.DictReader(file))
     columns = list(rows[0])
-    for row in rows:
-        row["true_label"] = true_label(int(row["id"][1:]))
     change(rows)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+    return path
+
+
+def audit(site: Site, decisions: Path) -> tuple[int, dict[str, Any], str]:
+    return call("audit", site.evaluation, "--decisions", decisions, "--json")
 
 
 def test_the_sample_is_blind_private_and_counted(site: Site) -> None:
-    """It has messages, guarded against spreadsheet formulas, but no labels and no answers; its size
-    gives the interval; the opening is recorded."""
-    result = draw(site, "--half-width", 0.05)
-    rows = read_rows(site.sample)
-    assert result["messages"] == len(rows) == 83
-    assert [row["true_label"] for row in rows] == [""] * 83
-    for row in rows:
-        assert row["message"] == f"'=message number {int(row['id'][1:])}"
+    """It has messages, but no labels and no answers; its size gives an interval of three points;
+    the opening is recorded."""
+    result = draw(site)
+    tasks = read_tasks(site.sample)
+    assert result["count"] == len(tasks) == 132
+    assert {(task.label, task.suggested) for task in tasks} == {(None, None)}
     text = site.sample.read_text(encoding="utf-8")
     assert not any(label in text for label in LABELS)
     assert stat.S_IMODE(site.sample.stat().st_mode) == 0o640
@@ -141,22 +152,22 @@ def test_the_sample_is_blind_private_and_counted(site: Site) -> None:
     assert (site.dataset.directory.parent / "holdout-openings.jsonl").is_file()
 
 
-def test_another_seed_is_another_sample_and_no_file_is_overwritten(site: Site) -> None:
+def test_a_larger_sample_contains_the_smaller_and_no_file_is_overwritten(site: Site) -> None:
     """The refusal comes before the hold-out is opened."""
     draw(site, "--size", 40)
-    code, _, error = call("audit-sample", site.dataset.directory)
+    code, _, error = call("tasks", site.dataset.directory, "--for", "audit", "--out", site.sample)
     assert code == 2
     assert "may contain a reviewer's work" in error
     assert len(list_openings(site.dataset)) == 1
-    second = site.sample.with_name("b.csv")
-    draw(site, "--size", 40, "--seed", 1, "--out", second)
-    assert {row["id"] for row in read_rows(second)} != {row["id"] for row in read_rows(site.sample)}
+    small = {task.message_id for task in read_tasks(site.sample)}
+    site.sample.unlink()
+    draw(site, "--size", 60)
+    assert small < {task.message_id for task in read_tasks(site.sample)}
 
 
 def test_a_complete_audit_finds_the_true_accuracy(site: Site) -> None:
     draw(site, "--size", HELD)
-    fill(site.sample)
-    code, result, error = call("audit", site.evaluation, "--sample", site.sample, "--json")
+    code, result, error = audit(site, decide(site))
     assert code == 0, error
     assert result["label_errors"] == 20
     assert result["label_error_rate_interval_95"] == [0.1, 0.1]
@@ -170,8 +181,7 @@ def test_a_complete_audit_finds_the_true_accuracy(site: Site) -> None:
 def test_messages_of_threads_are_fewer_for_the_corrected_accuracy(site: Site) -> None:
     write_evaluation(site.evaluation, site.dataset, in_threads=True)
     draw(site, "--size", HELD)
-    fill(site.sample)
-    _, result, _ = call("audit", site.evaluation, "--sample", site.sample, "--json")
+    _, result, _ = audit(site, decide(site))
     effect = EVALUATION.read(site.evaluation).design_effect
     assert effect > 1.05
     independent = HELD / effect
@@ -183,10 +193,10 @@ def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site
     draw(site, "--size", HELD)
 
     def none_fits(rows: list[dict[str, str]]) -> None:
-        next(row for row in rows if row["id"] == "h001")["true_label"] = "None"
+        row = next(row for row in rows if row["id"] == "h001")
+        row.update(decision="drop", new_label="")
 
-    fill(site.sample, none_fits)
-    _, result, _ = call("audit", site.evaluation, "--sample", site.sample, "--json")
+    _, result, _ = audit(site, decide(site, none_fits))
     assert (result["label_errors"], result["lost"]) == (21, 11)
     assert {"given": "payment", "true": None, "messages": 1} in result["relabelled"]
 
@@ -194,20 +204,20 @@ def test_a_message_that_no_label_fits_is_an_error_of_label_and_answer(site: Site
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda rows: rows.pop(3), "audit.csv: 1 rows of the sample are missing"),
-        (lambda rows: rows[3].update(id=rows[4]["id"]), "occurs twice: keep one"),
+        (lambda rows: rows.pop(3), "1 messages of the sample are missing"),
         (
-            lambda rows: [row.update(sample="0" * 16 + row["sample"][16:]) for row in rows],
+            lambda rows: [row.update(batch="0" * 16 + row["batch"][16:]) for row in rows],
             "a sample of hold-out 0000000000000000",
         ),
+        (lambda rows: rows[3].update(decision="accept", new_label=""), "csv:5: an audit is blind"),
     ],
 )
 def test_an_incomplete_or_altered_sample_is_refused(
     site: Site, change: Callable[[list[dict[str, str]]], object], said: str
 ) -> None:
+    """A decision that accepts a label which nobody saw is one too."""
     draw(site, "--size", 40)
-    fill(site.sample, change)
-    code, _, error = call("audit", site.evaluation, "--sample", site.sample)
+    code, _, error = audit(site, decide(site, change))
     assert code == 2
     assert said in error
     assert not (site.evaluation / "audit.json").exists()
@@ -217,14 +227,14 @@ def test_all_problems_of_a_sample_are_reported_at_once(site: Site) -> None:
     draw(site, "--size", 40)
 
     def change(rows: list[dict[str, str]]) -> None:
-        rows[0]["true_label"] = rows[8]["true_label"] = ""
-        rows[3]["true_label"] = "refunds"
-        rows[5]["sample"] = "x"
+        rows[0]["decision"] = rows[8]["decision"] = ""
+        rows[3]["new_label"] = "refunds"
+        rows[5]["batch"] = "x"
         rows[7]["id"] = "1,2E+15"
 
-    fill(site.sample, change)
-    code, _, error = call("audit", site.evaluation, "--sample", site.sample)
+    code, _, error = audit(site, decide(site, change))
     assert code == 2
-    said = ("lines 2, 10: no true_label", "csv:5: true_label", "csv:7: the column 'sample'",
-            "csv:9: a spreadsheet changed the id", "1 rows of the sample")  # fmt: skip
+    said = ("csv:5: new_label is not a label", "csv:7: the column 'batch'",
+            "csv:9: a spreadsheet changed the id", "3 messages of the sample")  # fmt: skip
     assert [text for text in said if text not in error] == []
+    assert "refunds" not in error

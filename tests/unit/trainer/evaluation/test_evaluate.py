@@ -101,20 +101,6 @@ def test_an_altered_figure_and_an_altered_prediction_are_found(
         verify_evaluation(altered)
 
 
-def test_an_evaluation_with_a_limit_is_marked_and_has_its_own_folder(world: World) -> None:
-    before = count_openings(world.dataset)
-    code, record, _ = call(
-        *("evaluate", world.adapter, "--dataset", world.dataset.directory),
-        *("--base", world.base, "--limit", 4, "--json"),
-    )
-    assert code == 0
-    assert record["limited"] is True
-    assert record["dataset"]["openings"] == before + 1
-    assert record["examples"] == 4
-    assert recompute(world.adapter.parent / "evaluation-try").to_json() == record
-    assert record["review"]["wanted_precision"] == 0.6, "what the adapter promises"
-
-
 def test_the_runs_card_has_the_figures_and_a_failing_tracker_is_only_a_warning(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +121,7 @@ def test_the_runs_card_has_the_figures_and_a_failing_tracker_is_only_a_warning(
     )
     assert code == 0
     assert f"| accuracy | {record['accuracy']:.1%} (" in (run / "README.md").read_text()
+    assert record["review"]["wanted_precision"] == 0.6, "what the adapter promises"
     assert " ".join(output.split()).count("no mlflow today") == 1
 
 

@@ -13,7 +13,6 @@ from trainer.artifacts.evaluation import WorkerAnswer
 from trainer.errors import ProofFailed
 from trainer.evaluation.engines import WorkerAnswers, scores_of
 from trainer.evaluation.predictions import (
-    Agreement,
     Outputs,
     compare_answers,
     predict,
@@ -60,7 +59,9 @@ def test_another_label_that_is_not_a_tie_fails_the_proof() -> None:
     with pytest.raises(ProofFailed, match="disagree on the labels of 1 of 2"):
         verify_agreement(found)
     with pytest.raises(ProofFailed, match="confidences differ"):
-        verify_agreement(Agreement(10, 0, 0.0, 0.2))
+        verify_agreement(
+            found.model_copy(update={"widest_tie": 0.0, "max_confidence_difference": 0.2})
+        )
 
 
 def test_raw_scores_come_back_from_a_workers_calibrated_ones() -> None:

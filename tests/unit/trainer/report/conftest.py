@@ -139,7 +139,6 @@ def write_run(
     evaluation = summarize(
         Setup(
             created_at="2026-06-01T12:00:00Z",
-            limited=False,
             adapter=EvaluatedAdapter(**adapter, path="adapter"),
             dataset=EvaluatedDataset(**named, holdout_sha256=dataset.holdout_sha256, openings=1),
             outputs=Outputs(tuple(labels)),
@@ -337,7 +336,9 @@ def cost_record(hosted_price: float) -> dict[str, Any]:
         CostInput(name="training_hours", value=0.7, unit="machine hours", source="measured"),
         CostInput(name="volumes", value=[1e5, 2e6], unit="messages", source="flag --set"),
     )
-    return make_record(CollectedInputs(given, "EUR", (1e5, 2e6), inputs)).to_json()
+    return make_record(
+        CollectedInputs(given, "EUR", (1e5, 2e6), inputs, given, given, (), (), ())
+    ).to_json()
 
 
 def sweep_record() -> dict[str, Any]:

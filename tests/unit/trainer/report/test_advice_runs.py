@@ -84,7 +84,7 @@ def prepare(*words: object, out: str = "data/1") -> None:
 
 def check_again(data: Path, **figures: dict[str, Any]) -> None:
     """Check a dataset, then let every finding fail, some with other ``figures``."""
-    code, _, error = call("check", data, "--no-embeddings", "--floor", 20, "--json")
+    code, _, error = call("check", data, "--embeddings", "none", "--floor", 20, "--json")
     assert code in {0, 3}, error
     record = json.loads((data / CHECK.name).read_text(encoding="utf-8"))
     for finding in record["findings"]:
@@ -178,7 +178,7 @@ def test_every_command_about_a_dataset_runs(export: Path, tmp_path: Path) -> Non
 def test_the_printed_check_keeps_its_options(export: Path) -> None:
     """Its page and its own output, pasted into a shell, check the same way again."""
     queue = Path("to decide.csv")
-    options = ("--no-embeddings", "--floor", "30", "--max-message-tokens", "96")
+    options = ("--embeddings", "none", "--floor", "30", "--max-message-tokens", "96")
     code, record, error = call("check", export, *options, "--queue", queue, "--json")
     assert code in {0, 3}, error
     checks = [words for words in printed(export) if words[1] == "check"]
@@ -186,7 +186,7 @@ def test_the_printed_check_keeps_its_options(export: Path) -> None:
     again = checks[0]
     at = again.index("BASE") if "BASE" in again else 0
     again = [*again[: at - 1], *again[at + 1 :]] if at else again
-    assert {"--no-embeddings", "30", "96", str(queue), "--update"} <= set(again)
+    assert {"--embeddings", "none", "30", "96", str(queue), "--update"} <= set(again)
     queue.unlink()
     code, repeated, error = call(*again[1:], "--json")
     assert code in {0, 3}, error
@@ -284,7 +284,7 @@ def pages(made: Made, rewrite: Callable[..., None], tmp_path: Path) -> Iterator[
 
 
 def test_cheap_commands_about_a_run_run(made: Made, tmp_path: Path) -> None:
-    """An audit sample, a report, and a dry run with the rules of the page: a run that passes with
+    """An audit's tasks, a report, and a dry run with the rules of the page: a run that passes with
     special rules passes with the printed command too."""
     page = tmp_path / "page.html"
     store = tmp_path / "store"
@@ -296,11 +296,11 @@ def test_cheap_commands_about_a_run_run(made: Made, tmp_path: Path) -> None:
     commands = Page(page.read_text(encoding="utf-8")).commands
     ran = set()
     for words in commands:
-        if words[1] in {"audit-sample", "report"} or "--dry-run" in words:
+        if words[1] in {"tasks", "report"} or "--dry-run" in words:
             code, _, error = call(*words[1:])
             assert code == 0, f"{shlex.join(words)}: {error}"
             ran.add(words[1])
-    assert ran == {"audit-sample", "report", "publish"}
+    assert ran == {"tasks", "report", "publish"}
     publish = [words for words in commands if words[1] == "publish"]
     for words in publish:
         sets = parse("publish", *words[2:])["sets"]

@@ -67,7 +67,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("--language-column", "language", "--per-label", 36, "--json"),
     )
     assert code == 0, error
-    code, _, error = call("check", data, "--no-embeddings", "--floor", 20, "--json")
+    code, _, error = call("check", data, "--embeddings", "none", "--floor", 20, "--json")
     assert code == 0, error
     return data
 
@@ -166,7 +166,7 @@ def leaking(tmp_path: Path) -> Path:
     taxonomy = Taxonomy("shop", "1", "", tuple(Label(name, f"about {name}") for name in names))
     directory = tmp_path / "leaking"
     write_dataset(directory, name="shop", taxonomy=taxonomy, splits=parts)
-    code, _, _ = call("check", directory, "--no-embeddings", "--floor", 20, "--json")
+    code, _, _ = call("check", directory, "--embeddings", "none", "--floor", 20, "--json")
     assert code == 3
     return directory
 

@@ -46,7 +46,10 @@ def test_the_rows_are_those_that_publish_prints(made: Made, tmp_path: Path) -> N
             mark = "pass" if row["passed"] else "FAIL"
             text = f"{row['name']} {mark} wanted: {row['wanted']} {row['found']}"
             assert " ".join(text.split()) in page.words
-    assert f"of {len(rows)} criteria" in page.words
+        summary = page.words.partition("What to do next")[2]
+        meets = f"It meets all {len(rows)} criteria of the gate"
+        assert (meets in summary) is (rules is PASSED)
+    assert f"of {len(rows)} criteria of the gate" in summary
     assert not store.exists()
 
 
@@ -57,7 +60,7 @@ def test_every_kind_of_gate_failure_has_a_step(made: Made) -> None:
     )
     judged = judge_run(made.run, GateChoice(rules=rules))
     assert judged is not None
-    failed = [row.name for row in judged.criteria if not row.passed]
+    failed = [row.name for row in judged.verdict.criteria if not row.passed]
     assert len(failed) > 4
     steps = list(fix_criteria(replace(run, gate=judged), "clerk-trainer evaluate"))
     assert all(step.tone == BAD for step in steps)
@@ -77,7 +80,7 @@ def test_a_model_that_follows_sentences_has_a_step(made: Made, kind: str, comman
     follows = criterion(STEERING, "not shown to be more", "13.45% of 2,000 pairs", passed=False)
     recipe = run.training.recipe | {"kind": kind, "steering_augmentation": 0.35}
     training = run.training.model_copy(update={"recipe": recipe})
-    judged = replace(judged, criteria=(follows,))
+    judged = replace(judged, verdict=replace(judged.verdict, criteria=(follows,)))
     (step,) = fix_criteria(replace(run, training=training, gate=judged), "clerk-trainer evaluate")
     assert step.title == "Teach it to pass over sentences that name a label"
     assert "13.45% of 2,000 pairs" in step.why
@@ -89,7 +92,9 @@ def test_an_accuracy_above_the_floor_that_so_few_messages_do_not_prove(made: Mad
     rules = GateRules(accuracy=0.92)
     judged = judge_run(made.run, GateChoice(rules=rules))
     assert judged is not None
-    few = replace(judged, criteria=(judge_accuracy(0.95, 240, rules),))
+    few = replace(
+        judged, verdict=replace(judged.verdict, criteria=(judge_accuracy(0.95, 240, rules),))
+    )
     run = replace(read_run(made.run), gate=few)
     (step,) = fix_criteria(run, "clerk-trainer evaluate")
     assert step.title == "Hold out more messages"

@@ -88,7 +88,6 @@ def test_agreement_with_a_teacher_is_refused_with_a_remedy(make_run: MakeRun, cl
         ),
         ({"adapter": {"digest": "ff" * 32}}, {"adapter evaluated"}),
         ({"dataset": {"holdout_sources": {"person": 299, "teacher": 1}}}, {"hold-out's labels"}),
-        ({"limited": True}, {"hold-out"}),
         ({"dataset": {"holdout_sha256": ""}}, {"hold-out"}),
         ({"outside_labels": {"constrained": 1}}, {"answers outside the set"}),
         ({"calibration": {"ece": 0.12}}, {"calibration error (ECE)"}),
@@ -399,7 +398,6 @@ def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
     assert isinstance(reason, str)
     assert "another hold-out" in reason
     assert "same messages" in str(compare_evidence(new, fewer))
-    assert "a part" in str(compare_evidence(new, altered(new, limited=True)))
     manifest = read_manifest(new.path.parents[1] / "adapter")
     assert judge(manifest, new, GateRules(), reason).failed == ("against the current adapter",)
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed
@@ -424,11 +422,11 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     [
         ("acuracy = 0.9", [], r"gate.toml: the gate has no rule 'acuracy'; it has accuracy"),
         ("", ["ecce=1"], r"--set: the gate has no rule 'ecce'"),
-        ("accuracy = 1.5", [], r"gate.toml: accuracy is 1.5; it must be from 0 to 1"),
-        ("", ["ece=true"], "must be a number"),
-        ("", ["label_unproven=[1]"], "must be a list"),
-        ("", ["accuracy_by=upper"], r"use one of \['lower', 'point'\]"),
-        ("", ["non_inferiority_margin=0"], r"must be above 0 and at most 0.5"),
+        ("accuracy = 1.5", [], r"gate.toml: accuracy is 1.5: .* less than or equal to 1"),
+        ("", ["ece=true"], "--set: ece is True: .* valid number"),
+        ("", ["label_unproven=[1]"], "label_unproven is 1: .* valid string"),
+        ("", ["accuracy_by=upper"], "accuracy_by is 'upper': .* 'lower' or 'point'"),
+        ("", ["non_inferiority_margin=0"], "non_inferiority_margin is 0: .* greater than 0"),
     ],
 )
 def test_a_wrong_rule_is_told_with_its_origin(

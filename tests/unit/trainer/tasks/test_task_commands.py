@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import stat
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.trainer_world import World, call
+from tests.support.trainer_world import call
 from trainer.dataset.folder import Dataset, open_holdout
 from worker.common.review_files import read_answers, save_answers
 from worker.contract.exchange import Answer, read_tasks
@@ -114,53 +113,6 @@ def test_a_sample_of_a_file_is_random_and_blind(tmp_path: Path, inbox: Path) -> 
     code, _, error = call("tasks", inbox, "--for", "check", "--out", tmp_path / "no.jsonl")
     assert code == 2
     assert "dataset" in error
-
-
-def test_an_audit_by_tasks_is_the_audit_by_a_spreadsheet(
-    tmp_path: Path, world: World, evaluated: tuple[Path, dict[str, object]]
-) -> None:
-    folder, _ = evaluated
-    out, sample = tmp_path / "audit.jsonl", tmp_path / "sample.csv"
-    data = world.dataset.directory
-    assert call("tasks", data, "--for", "audit", "--size", 12, "--out", out)[0] == 0
-    assert call("audit-sample", data, "--size", 12, "--out", sample)[0] == 0
-    tasks = read_tasks(out)
-    with sample.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    assert [(t.message_id, t.batch) for t in tasks] == [
-        (row["id"].lstrip("'"), row["sample"])  # guarded against Excel
-        for row in rows
-    ]
-    given = {"0": "refund", "1": "none", "2": "payment"}
-    for at, row in enumerate(rows):
-        row["true_label"] = given[str(at % 3)]
-    with sample.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    labels = [given[str(at % 3)] for at in range(12)]
-    save_answers(
-        tmp_path / "decisions.csv",
-        [
-            Answer(
-                task.message_id, task.message_sha256, "drop" if label == "none" else "relabel",
-                "" if label == "none" else label, task_id=task.id, purpose="audit",
-                batch=task.batch,
-            )
-            for task, label in zip(tasks, labels, strict=True)
-        ],
-    )  # fmt: skip
-    results = [
-        call("audit", folder, "--sample", path, "--json")[1]
-        for path in (sample, tmp_path / "decisions.csv")
-    ]
-    for result in results:
-        result.pop("created_at")
-    assert results[0] == results[1]
-    save_answers(tmp_path / "part.csv", read_answers(tmp_path / "decisions.csv")[:-1])
-    code, _, error = call("audit", folder, "--sample", tmp_path / "part.csv")
-    assert code == 2
-    assert "missing" in error
 
 
 def test_tasks_for_other_tools_keep_their_own_beside_them(
