@@ -60,7 +60,7 @@ def best_epoch(epochs: Sequence[Epoch], metric: Metric) -> int:
     or the highest macro-F1 (then the lower loss, then the earlier epoch)."""
 
     # With the temperature, as it is served: without it, a more accurate but overconfident epoch
-    # loses to a less accurate one. docs/figures.md explains why not by accuracy.
+    # loses to a less accurate one (docs/training.md has the gain).
     def rank(epoch: Epoch) -> tuple[float, float, int]:
         macro_f1 = epoch.validation_macro_f1 if metric == "macro_f1" else 0.0
         return -macro_f1, epoch.validation_calibrated_loss, epoch.number
