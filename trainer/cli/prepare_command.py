@@ -96,7 +96,9 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
     parts = dict(result["splits"])
     if has_teacher(dataset.record, TRAIN):
         parts[TRAIN] = {}  # no promise is proved on a teacher's labels
-    power = what_split_can_show(*(parts[name] for name in SPLITS))
+    power = what_split_can_show(
+        *(parts[name] for name in SPLITS), grouped="groups" in result["split"]
+    )
     result["can_show"] = [*power.sentences, *people_sentences(dataset.record, power.enough)]
     show(result, console, lambda where: print_prepared(result, where), as_json=as_json)
 

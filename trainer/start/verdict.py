@@ -37,7 +37,10 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
         parts = [files[f"{name}.jsonl"]["per_label"] for name in SPLITS]
         sizes = [sum(part.values()) for part in parts]
         learned = {} if has_teacher(record, TRAIN) else parts[0]
-        power = what_split_can_show(learned, parts[1], parts[2], promised_precision)
+        grouped = "groups" in (record.get("split") or {})
+        power = what_split_can_show(
+            learned, parts[1], parts[2], promised_precision, grouped=grouped
+        )
         split = (
             f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
             "aside for the test"
