@@ -105,7 +105,9 @@ def exact_share_passed(
 def exact_share_missed(total: int, share: float) -> float:
     """Return how often Wilson's interval of so many independent messages misses the ``share``."""
     hits = np.arange(total + 1)
-    missed = [not low <= share <= high for low, high in (wilson(hit, total) for hit in hits)]
+    missed = [
+        not low <= share <= high for low, high in (wilson(hit, total) for hit in hits.tolist())
+    ]
     return float(binom.pmf(hits, total, share)[missed].sum())
 
 
