@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from trainer.artifacts.evaluation import Accepted, KeptPromise, SteeringFigures
 from trainer.propose.compare import (
@@ -20,7 +21,14 @@ from trainer.propose.compare import (
     judge,
     not_wrong_unseen,
 )
-from trainer.statistics.metrics import ALPHA, Discordance, Groups, design_effect, mcnemar_exact
+from trainer.statistics.metrics import (
+    ALPHA,
+    Discordance,
+    Groups,
+    design_effect,
+    mcnemar_exact,
+    wilson,
+)
 from trainer.statistics.paired import lowest_difference, non_inferiority_p
 from trainer.statistics.thresholds import proof, review_threshold
 from trainer.steering.measure import count_flips
@@ -71,6 +79,36 @@ def draw_pair(
     first = latent > norm.isf((discordance - worse) / 2)
     second = latent < norm.ppf((discordance + worse) / 2)
     return ~second, ~first
+
+
+def exact_share_passed(
+    total: int, difference: float, discordance: float, passes: Callable[[Discordance], bool]
+) -> float:
+    """Return how often a labelling of independent messages passes whose accuracy differs from the
+    other's by ``difference`` in truth: the sum over every outcome that is not nearly impossible."""
+    share = (discordance + difference) / 2 / discordance
+    low, high = (int(end) for end in binom.interval(1 - 1e-9, total, discordance))
+    passed = 0.0
+    for discordant in range(low, high + 1):
+        # More wins make passing more likely: find the first that pass by bisection.
+        first, last = 0, discordant + 1
+        while first < last:
+            middle = (first + last) // 2
+            if passes(Discordance(middle, discordant - middle, total)):
+                last = middle
+            else:
+                first = middle + 1
+        passed += binom.pmf(discordant, total, discordance) * binom.sf(first - 1, discordant, share)
+    return float(passed)
+
+
+def exact_share_missed(total: int, share: float) -> float:
+    """Return how often Wilson's interval of so many independent messages misses the ``share``."""
+    hits = np.arange(total + 1)
+    missed = [
+        not low <= share <= high for low, high in (wilson(hit, total) for hit in hits.tolist())
+    ]
+    return float(binom.pmf(hits, total, share)[missed].sum())
 
 
 def draw_steering(
@@ -201,7 +239,7 @@ def says_yes(
         compare_answers(name, *pairs[name], groups, turned=name in {REVIEW, SUREST})
         for name in pairs
     ]
-    regression = _passes(compared[0].found)
+    regression = is_no_regression(compared[0].found)
     row = judge_kept_promise(promise_of(new, validation, holdout))
     gate = GateVerdict(
         (row, criterion("against the current adapter", "", "", regression)), None, None
@@ -215,7 +253,7 @@ def naive_yes(new: Adapter, current: Adapter) -> bool:
     pairs = pairs_of(new, current)
     found = {name: compare_answers(name, *pairs[name], None) for name in (OLD_HOLDOUT, REVIEW)}
     alone = compare_answers(ALONE, *pairs[ALONE], None)
-    if not _passes(found[OLD_HOLDOUT].found) or found[OLD_HOLDOUT].worse or alone.worse:
+    if not is_no_regression(found[OLD_HOLDOUT].found) or found[OLD_HOLDOUT].worse or alone.worse:
         return False
     better = [name for name in found if _better(found[name], ALPHA / 2)]
     worse = [name for name in found if found[name].worse]
@@ -242,7 +280,8 @@ def _better(each: Compared, alpha: float) -> bool:
     return lowest_difference(each.found, alpha) > 0
 
 
-def _passes(found: Discordance) -> bool:
+def is_no_regression(found: Discordance) -> bool:
+    """Whether the gate passes these counts against the current adapter's."""
     significantly = found.a_only < found.b_only and mcnemar_exact(found) < ALPHA
     return non_inferiority_p(found, GATE_MARGIN) < ALPHA and not significantly
 

@@ -250,7 +250,8 @@ def unite_copies(
     # Two copies with different signatures, quotations or redactions may share hardly a shingle.
     first: dict[int, Key] = {}
     same: list[tuple[str, Key]] = []
-    own: list[tuple[Key, str]] = []
+    own: list[Key] = []
+    texts: list[str] = []  # two lists, because a million pairs take 70 MB more
     cut = False
     for key, message in messages:
         text = canonical(message)
@@ -258,17 +259,16 @@ def unite_copies(
         # 10^8) only puts two messages into one split.
         form = int(sha256_bytes(text.encode("utf-8", "surrogatepass"))[:16], 16)
         if form not in first:
-            own.append((key, message))
+            own.append(key)
+            texts.append(message)
             folded = message.casefold()
             cut = cut or (text != folded and mask(text) != mask(folded))
         if first.setdefault(form, key) != key:
             same += [(str(form), first[form]), (str(form), key)]
     if cut:  # otherwise ``clusters`` has them
-        near = group_near(
-            len(own), lambda at: canonical(own[at][1]), similarity=SIMILARITY
-        ).clusters
+        near = group_near(len(own), lambda at: canonical(texts[at]), similarity=SIMILARITY).clusters
         same += [
-            (f"near {number}", own[at][0])
+            (f"near {number}", own[at])
             for number, cluster in enumerate(near)
             if len(cluster) > 1
             for at in cluster

@@ -125,7 +125,8 @@ def what_dataset_can_show(
     train, validation, holdout = (record["files"][f"{name}.jsonl"]["per_label"] for name in SPLITS)
     # A teacher's labels prove no promise, so thresholds cannot be made on training by folds.
     learnt = {} if has_teacher(record, TRAIN) else train
-    power = what_split_can_show(learnt, validation, holdout, promised_precision)
+    grouped = "groups" in (record.get("split") or {})
+    power = what_split_can_show(learnt, validation, holdout, promised_precision, grouped=grouped)
     return [*power.sentences, *people_sentences(record, power.enough)]
 
 

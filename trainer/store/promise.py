@@ -32,7 +32,7 @@ class SplitPower:
     review with a first adapter, and ``later_right`` with a later one (None: all are too few); about
     ``enough`` are needed for one that is three points better than the gate's floor ``accuracy``.
     ``unproven`` are the labels whose recall so few held-out messages cannot show;
-    ``fewest_of_a_label`` could.
+    ``fewest_of_a_label`` could. All counts are of independent messages; ``grouped``: some are not.
     """
 
     precision: float
@@ -47,11 +47,13 @@ class SplitPower:
     enough: int | None
     unproven: tuple[str, ...]
     fewest_of_a_label: int | None
+    grouped: bool = False
 
     @property
     def sentences(self) -> list[str]:
         """The same in plain sentences, with what to do."""
-        return [*_about_review(self), *_about_gate(self)]
+        more = ["Messages that belong together count as fewer, so it takes more of them."]
+        return [*_about_review(self), *_about_gate(self), *(more if self.grouped else ())]
 
 
 def what_split_can_show(
@@ -60,9 +62,12 @@ def what_split_can_show(
     holdout: Mapping[str, int],
     promised_precision: float = PRECISION,
     rules: GateRules | None = None,
+    *,
+    grouped: bool = False,
 ) -> SplitPower:
     """Return what a split can show. The three mappings are messages per label, as in the manifest
-    of a dataset; ``rules`` are those of the gate."""
+    of a dataset; ``rules`` are those of the gate, ``grouped`` is whether threads or customers are
+    known."""
     rules = rules or GateRules()
     learnt, validating, held = (sum(each.values()) for each in (train, validation, holdout))
     folds = validating < FEWEST_VALIDATION
@@ -86,6 +91,7 @@ def what_split_can_show(
         fewest_of_a_label=next(
             (count for count in range(1, 1000) if _label_can_pass("", count, rules)), None
         ),
+        grouped=grouped,
     )
 
 

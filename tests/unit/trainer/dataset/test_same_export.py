@@ -105,7 +105,8 @@ def test_openings_follow_the_texts(
     first = prepare(records)
     for subject in ("one", "two", "three", "four"):
         open_holdout(first.dataset, purpose="evaluate", subject=subject)
-    renamed = prepare([(f"n{id_}", message, label) for id_, message, label in reversed(records)])
+    # The other way round also by their ids, by which a split is sorted.
+    renamed = prepare([(f"n{999 - at}", *row[1:]) for at, row in enumerate(records)])
     assert count_openings(renamed.dataset) == 4
     assert "was opened 4 times" in renamed.printed
     held = first.lines("holdout")[0]

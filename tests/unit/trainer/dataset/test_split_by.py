@@ -217,6 +217,7 @@ def test_the_manifest_and_the_output_say_how_it_was_split(
     assert done.record["split"]["groups"]["groups"] == len(records)
     text = " ".join(done.printed.split())
     assert "Split by time, the last period held out: train 2024-05-01T00:00:00.000Z to" in text
+    assert "Messages that belong together count as fewer" in text
     assert not any("customer-" in each for each in (text, done.text("dataset.json")))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
-from trainer.statistics.metrics import Discordance
+from tests.bench.judges_worlds import exact_share_passed
+from trainer.statistics.metrics import ALPHA, Discordance
 from trainer.statistics.paired import (
     largest_discordance,
     lowest_difference,
@@ -51,45 +51,25 @@ def test_the_interval_ends_where_the_test_turns(found: Discordance) -> None:
     assert low <= found.difference
 
 
-def exact_share_passed(
-    total: int, margin: float, difference: float, discordance: float, alpha: float = 0.05
-) -> float:
-    """Return the probability to pass, summed over every outcome that is not nearly impossible."""
-    a = (discordance + difference) / 2
-    passed = 0.0
-    low, high = (int(end) for end in binom.interval(1 - 1e-9, total, discordance))
-    for discordant in range(low, high + 1):
-        weight = binom.pmf(discordant, total, discordance)
-        wins = np.arange(discordant + 1)
-        # More wins make passing more likely: find the first that pass by bisection.
-        first, last = 0, discordant + 1
-        while first < last:
-            middle = (first + last) // 2
-            counts = Discordance(middle, discordant - middle, total)
-            if non_inferiority_p(counts, margin) < alpha:
-                last = middle
-            else:
-                first = middle + 1
-        share = a / discordance if discordance else 0.0
-        passed += weight * float(binom.pmf(wins, discordant, share)[first:].sum())
-    return passed
-
-
 @pytest.mark.parametrize("discordance", [0.012, 0.03, 0.08])
 @pytest.mark.parametrize(("total", "margin"), [(800, 0.01), (1500, 0.01), (800, 0.02)])
 def test_a_labelling_worse_by_the_margin_passes_once_in_twenty_times(
     total: int, margin: float, discordance: float
 ) -> None:
     """The level, at the worst case of the null hypothesis."""
-    discordance = max(discordance, margin)
-    assert exact_share_passed(total, margin, -margin, discordance) < 0.056
+    passed = exact_share_passed(
+        total, -margin, max(discordance, margin), lambda it: non_inferiority_p(it, margin) < ALPHA
+    )
+    assert passed < 0.056
 
 
 @pytest.mark.parametrize(("total", "discordance"), [(800, 0.03), (1500, 0.05), (3200, 0.05)])
 def test_an_equal_labelling_passes_as_often_as_the_power_says(
     total: int, discordance: float
 ) -> None:
-    exact = exact_share_passed(total, 0.01, 0.0, discordance)
+    exact = exact_share_passed(
+        total, 0.0, discordance, lambda it: non_inferiority_p(it, 0.01) < ALPHA
+    )
     assert power(total, discordance, 0.01) == pytest.approx(exact, abs=0.03)
 
 

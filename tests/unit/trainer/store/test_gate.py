@@ -342,6 +342,8 @@ def test_messages_that_belong_together_prove_less(make_run: MakeRun) -> None:
     assert found[0] == (True, 1.0)
     assert not found[1][0]
     assert found[1][1] > 2
+    assert judge_accuracy(0.95, 300, GateRules()).passed
+    assert not judge_accuracy(0.95, 300, GateRules(), effect=5.0).passed
 
 
 @pytest.mark.parametrize(

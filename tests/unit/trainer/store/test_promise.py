@@ -68,6 +68,13 @@ def test_too_few_validation_messages_are_told_with_what_helps() -> None:
     assert "validation" not in " ".join(enough.sentences)
 
 
+def test_of_threads_it_is_said_that_it_takes_more() -> None:
+    parts = spread(230), spread(24), spread(46)
+    plain, threads = (what_split_can_show(*parts, grouped=known) for known in (False, True))
+    [more] = [each for each in threads.sentences if each not in plain.sentences]
+    assert more == "Messages that belong together count as fewer, so it takes more of them."
+
+
 @pytest.mark.parametrize("validating", [31, 104])
 def test_a_teachers_labels_prove_nothing_so_only_reviewers_help(validating: int) -> None:
     """Neither another kind of model nor more of the teacher's labels does."""
