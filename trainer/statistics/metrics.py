@@ -298,6 +298,8 @@ def weighted_accuracy(
     variance = float((weights**2 * (right - share) ** 2).sum())
     if 0 < share < 1 and variance > 0:
         effective = min(effective, share * (1 - share) / variance)
+    # Of the weighted deviations: a frequent message outweighs its group.
+    effect = design_effect(rows / rows.mean() * (right - share), groups)
     # Rounded down: too wide rather than too narrow.
-    size = max(1, math.floor(effective / design_effect(right, groups)))
+    size = max(1, math.floor(effective / effect))
     return share, wilson(round(share * size), size)

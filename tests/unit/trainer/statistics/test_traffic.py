@@ -51,4 +51,4 @@ def test_of_threads_the_interval_is_wider() -> None:
             low, high = weighted_accuracy(right, rows, known)[1]
             held[at] += low <= truth <= high
     assert held[0] / 400 < 0.92
-    assert held[1] / 400 >= 0.93
+    assert 0.93 <= held[1] / 400 < 0.99
