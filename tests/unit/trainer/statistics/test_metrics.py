@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import binomtest
 
 from tests.bench.judges_worlds import draw_right, make_groups
-from trainer.statistics.figures import LengthBin, length_bins
 from trainer.statistics.metrics import (
     as_groups,
     auroc,
@@ -145,20 +144,3 @@ def test_a_threshold_of_rows_in_groups_is_higher() -> None:
 def test_the_levels_of_a_sequence_add_up_to_at_most_alpha() -> None:
     assert alpha_of(1) == pytest.approx(0.025)
     assert sum(alpha_of(turn) for turn in range(1, 10_000)) < 0.05
-
-
-def test_every_length_is_in_one_bin() -> None:
-    bins = length_bins([3, 4, 5, 6, 12, 13], cut=(4,))
-    assert bins == [
-        LengthBin(2, 3, 1),
-        LengthBin(3, 4, 1),
-        LengthBin(4, 6, 2),
-        LengthBin(6, 8, 0),
-        LengthBin(8, 12, 1, 1),
-        LengthBin(12, 16, 1),
-    ]
-    assert length_bins([]) == []
-    assert length_bins([0, 1]) == [LengthBin(0, 1, 2)]
-    many = length_bins(range(1, 3000))
-    assert sum(each.count for each in many) == 2999
-    assert [each.upto for each in many[:7]] == [1, 2, 3, 4, 6, 8, 12]
