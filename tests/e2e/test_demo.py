@@ -49,7 +49,7 @@ def assert_nothing_left(children: list[psutil.Process], tmp_path: Path) -> None:
         pytest.param(
             ("--model", "cascade"),
             3,
-            r"answered\s+\d+% by shop-support-\w+, \d+% by shop-support-\w+\n",
+            r"answered\s+\d+% by shop-support-encoder, \d+% by shop-support\n",
             marks=pytest.mark.long,
         ),
     ],

@@ -118,10 +118,11 @@ def run_worker(work: Path, *, count: int, sets: list[str]) -> dict[str, Any]:
     """Serve, measure, compare and swap; return the figures. Raises SmokeFailed."""
     expected = Expected.read(work)
     with ExitStack() as stack:
+        first, second = expected.adapters
+        _make_current(work / "store", first, second)  # an earlier run ended with the second
         began = time.monotonic()
         service = start(stack, work, sets)
         ready_s = time.monotonic() - began
-        first, second = expected.adapters
         compared = check(service, expected, first, "first")
         stream = {f"load-{n}": text for n, text in enumerate(distinct(count))}
         began = time.monotonic()
@@ -188,9 +189,7 @@ def check(service: Service, expected: Expected, digest: str, name: str) -> dict[
 def swap(service: Service, store: Path, first: str, second: str, text: str) -> float:
     """Make another adapter current; return the seconds until it answers. Raises SmokeFailed."""
     began = time.monotonic()
-    write_pointer(
-        store, Pointer(second, "smoke", rfc3339_now(), first, "gpu-smoke", None, "rollback")
-    )
+    _make_current(store, second, first)
     for number in itertools.count():
         service.ask({f"swap-{number}": text})
         if service.digest(f"swap-{number}") == second:
@@ -201,6 +200,11 @@ def swap(service: Service, store: Path, first: str, second: str, text: str) -> f
             break
         time.sleep(0.1)
     raise SmokeFailed(f"adapter {second[:12]} does not serve; {service.worker.log_path} says why")
+
+
+def _make_current(store: Path, digest: str, previous: str) -> None:
+    pointer = Pointer(digest, "smoke", rfc3339_now(), previous, "gpu-smoke", None, "rollback")
+    write_pointer(store, pointer)
 
 
 def _refusal(service: Service) -> str | None:
