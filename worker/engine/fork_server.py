@@ -13,6 +13,7 @@ kill -9.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -133,14 +134,21 @@ def _exit_zero_if_forkable() -> None:
 
 
 @contextmanager
-def without_optional_libraries() -> Iterator[None]:
-    """Hide these packages from ``import`` and ``importlib.util.find_spec``. Already imported
-    modules stay. ``None`` in ``sys.modules`` is the documented way to do it."""
+def lean_imports() -> Iterator[None]:
+    """Hide optional packages from ``import`` and ``importlib.util.find_spec``, and do not collect
+    garbage: together a third of the time of importing vLLM. Already imported modules stay."""
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
+    # None in sys.modules is the documented way to hide a module.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    was_enabled = gc.isenabled()
+    # The collector would visit all modules again each time that there are a quarter more.
+    gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
         for name in hidden:
             if sys.modules.get(name, ...) is None:
                 del sys.modules[name]

@@ -9,7 +9,7 @@ import logging
 import os
 from pathlib import Path
 
-from worker.engine.fork_server import MODULES, PARENT, without_optional_libraries
+from worker.engine.fork_server import MODULES, PARENT, lean_imports
 from worker.engine.processes import be_parent_of_forks, die_with
 
 _threads = 0
@@ -33,7 +33,7 @@ def _preload() -> int:
     os.sched_setaffinity(0, os.sched_getaffinity(parent))
     # Drop vLLM's log lines from before it configures its logging.
     logging.getLogger("vllm").addHandler(logging.NullHandler())
-    with without_optional_libraries():
+    with lean_imports():
         for name in filter(None, os.environ[MODULES].split(",")):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)

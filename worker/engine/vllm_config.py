@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from typing import Any
 
@@ -51,7 +51,9 @@ def begin_to_import(engine_args: Mapping[str, Any]) -> None:
 def vllm_runs_on_cpu() -> bool:
     """Whether this vLLM computes on the CPU. Imports it, which takes 10 s the first time."""
     _set_environment()
-    with no_warnings():
+    # Only where vLLM is built for a CPU: nobody has measured it with the libraries of a GPU.
+    lean = fork_server.lean_imports() if _is_built_for_cpu() else nullcontext()
+    with no_warnings(), lean:
         import vllm.v1.engine.async_llm
         import vllm.v1.engine.core  # noqa: F401 - imported here, while warnings are off
         from vllm.platforms import current_platform

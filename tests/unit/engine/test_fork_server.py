@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from worker.engine import fork_server
-from worker.engine.fork_server import without_optional_libraries
+from worker.engine.fork_server import lean_imports
 
 pytestmark = [
     pytest.mark.slow,
@@ -185,7 +185,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_that_is_not_imported_yet_is_hidden_for_a_while() -> None:
-    with without_optional_libraries():
+    with lean_imports():
         assert importlib.util.find_spec("this") is None
         with pytest.raises(ImportError):
             importlib.import_module("this")
