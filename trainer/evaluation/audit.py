@@ -138,7 +138,7 @@ def _audited(file: ReviewFile) -> Iterator[tuple[int, Decided]]:
     """Yield the decisions on the hold-out's labels by their lines."""
     for line, cells in file.rows:
         answer = answer_of(file, line, cells) if cells["decision"].strip() else None
-        # An export has other purposes too, and each reviewer's own opinion beside the outcome.
+        # An export has other purposes too, and each reviewer's own opinion.
         if answer is not None and answer.audits_holdout and answer.role == "outcome":
             yield line, answer
 

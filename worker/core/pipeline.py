@@ -539,8 +539,8 @@ def _read(future: Future[Answer]) -> Answer | Exception:
 class EngineMonitor:
     """The records in one adapter's engine, oldest first, and whether that engine is alive.
 
-    A cascade has a lane for each of its stages: it decides itself whether
-    it has room, rejects overdue records, and reports stages that hang.
+    A cascade has a lane for each of its stages: it decides itself whether it has room, rejects
+    overdue records, and reports stages that hang.
     """
 
     def __init__(self, adapter: ServingAdapter, policy: AdmissionPolicy, now: float) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -51,9 +52,10 @@ def begin_to_import(engine_args: Mapping[str, Any]) -> None:
 def vllm_runs_on_cpu() -> bool:
     """Whether this vLLM computes on the CPU. Imports it, which takes 10 s the first time."""
     _set_environment()
-    # Only where vLLM is built for a CPU: nobody has measured it with the libraries of a GPU.
-    lean = fork_server.lean_imports() if _is_built_for_cpu() else nullcontext()
-    with no_warnings(), lean:
+    # Only the first time: each swap asks again, and must neither hide packages from other threads
+    # nor freeze the garbage of a running worker. Not measured with the libraries of a GPU.
+    is_lean = _is_built_for_cpu() and "vllm.v1.engine.core" not in sys.modules
+    with no_warnings(), fork_server.lean_imports() if is_lean else nullcontext():
         import vllm.v1.engine.async_llm
         import vllm.v1.engine.core  # noqa: F401 - imported here, while warnings are off
         from vllm.platforms import current_platform
