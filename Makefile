@@ -233,7 +233,7 @@ encoder-adapter: adapter ## retrain the encoder that ships, and its cascade
 	test -f $(DEMO)/encoder/evaluation/evaluation.json || $(TRAINER) evaluate $(DEMO)/encoder/adapter \
 	  --dataset $(DEMO)/data --out-of-scope worker/demo/data/out_of_scope.jsonl
 	rm -rf $(DEMO)/cascade
-	$(TRAINER) cascade $(DEMO)/encoder $(DEMO)/adapter --out $(DEMO)/cascade --margin 0.005
+	$(TRAINER) cascade $(DEMO)/encoder $(DEMO)/adapter --out $(DEMO)/cascade --margin 0.5
 	mkdir -p worker/demo/encoder worker/demo/cascade
 	cp $(DEMO)/encoder/adapter/manifest.json $(DEMO)/encoder/adapter/adapter_config.json \
 	  $(DEMO)/encoder/adapter/*.safetensors worker/demo/encoder/

@@ -203,11 +203,13 @@ def cascade(
     margin: Annotated[
         float,
         typer.Option(
-            metavar="SHARE",
-            help="How much accuracy the cascade may lose compared with the large model alone "
-            "(0.005: half a point).",
+            metavar="POINTS",
+            min=0.01,
+            max=50.0,
+            help="How many points of accuracy the cascade may lose compared with the large model "
+            "alone.",
         ),
-    ] = 0.005,
+    ] = 0.5,
     precision: Annotated[
         float | None,
         typer.Option(
@@ -233,20 +235,19 @@ def cascade(
 
     Example:
 
-      clerk-trainer cascade runs/encoder runs/adapter --out runs/cascade --margin 0.005
+      clerk-trainer cascade runs/encoder runs/adapter --out runs/cascade --margin 0.5
     """
     with outcomes():
         from trainer.cascade.build import CascadeRequest, make_cascade
 
-        for option, value in (("--margin", margin), ("--precision", precision)):
-            if value is not None and not 0 < value < 1:
-                raise BadInput(f"{option} {value}: a share above 0 and below 1")
+        if precision is not None and not 0 < precision < 1:
+            raise BadInput(f"--precision {precision}: a share above 0 and below 1")
         record = make_cascade(
             CascadeRequest(
                 first=first,
                 last=last,
                 out=out,
-                margin=margin,
+                margin=margin / 100,
                 precision=precision,
             )
         )

@@ -397,9 +397,12 @@ def _keep_once(rows: list[Row], findings: Findings) -> None:
     if several:
         id_, places = next(iter(several.items()))
         rest = f", and {len(several) - 1:,} more such ids" if len(several) > 1 else ""
+        files = {place.rpartition(":")[0] for place in places}
+        # A hold-out's own file often counts from 1 again.
+        remedy = "name another --id-column" + (", or change one file's ids" * (len(files) > 1))
         findings.wrong.append(
             f"{rows_of(len(places))} have the id {id_!r} ({listed(places)}){rest}: ids must be "
-            "unique; name another --id-column"
+            f"unique; {remedy}"
         )
 
 

@@ -173,11 +173,15 @@ def _unknown(run: Run) -> Iterator[NextStep]:
             )
             # Next to the dataset: the tasks have messages, and a run folder has none.
             data = Path(_dataset(run))
-            out = data.with_name(f"{data.name}-audit.jsonl")
-            sample = command("tasks", _dataset(run), "--for", "audit", "--out", out)
-            folder = run.directory / "evaluation"
-            audit = command("audit", folder, "--decisions", "FILE")
-            yield NextStep(WARN, "Audit the hold-out's labels", why, (sample, audit))
+            tasks, decisions = (
+                data.with_name(f"{data.name}-audit.{end}") for end in ("jsonl", "decisions.csv")
+            )
+            steps = (
+                command("tasks", _dataset(run), "--for", "audit", "--out", tasks),
+                f"clerk-desk label {shlex.quote(str(tasks))} --taxonomy FILE",
+                command("audit", run.directory / "evaluation", "--decisions", decisions),
+            )
+            yield NextStep(WARN, "Audit the hold-out's labels", why, steps)
         if run.evaluation.out_of_scope is None:
             why = "In service some messages fit no label. How many go to review is not measured."
             again = f"{_evaluate(run)} --out-of-scope FILE"

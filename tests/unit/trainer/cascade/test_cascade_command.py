@@ -150,7 +150,7 @@ def test_a_cascade_that_is_as_good_is_published_like_any_adapter(
 ) -> None:
     """It passes evaluation and gate, is a canary, and is rolled back."""
     out, store = tmp_path / "cascade", tmp_path / "store"
-    code, record, errors = call("cascade", *runs, "--out", out, "--margin", "0.01", "--json")
+    code, record, errors = call("cascade", *runs, "--out", out, "--margin", "1", "--json")
     assert code == 0, errors
     chosen = record["chosen"]
     assert record["worth_it"]
@@ -209,7 +209,7 @@ def test_a_cascade_has_the_figures_with_its_teachers_help(
         said = [TeacherLabel(id=each.id, label=str(each.label)) for each in held]
         TEACHER_LABELS.write(run / "evaluation", said)
     out = tmp_path / "cascade"
-    done = run_cli("cascade", *runs, "--out", out, "--margin", "0.01")
+    done = run_cli("cascade", *runs, "--out", out, "--margin", "1")
     assert done.exit_code == 0, done.stderr
     assert "accuracy, with the teacher's help: " in done.stdout
     found = verify_evaluation(out / "evaluation").taught
@@ -221,9 +221,7 @@ def test_a_cascade_has_the_figures_with_its_teachers_help(
 
     # A stage that may have learnt the pool was not asked about it.
     (runs[0] / "evaluation" / POOL.name).unlink()
-    code, record, _ = call(
-        "cascade", *runs, "--out", tmp_path / "other", "--margin", 0.01, "--json"
-    )
+    code, record, _ = call("cascade", *runs, "--out", tmp_path / "other", "--margin", 1, "--json")
     assert (code, record["taught"]) == (0, None)
     assert "only large was evaluated on the messages" in record["note"]
     assert verify_evaluation(tmp_path / "other" / "evaluation").taught is None
@@ -237,7 +235,7 @@ def test_a_stage_whose_learning_is_unknown_makes_the_cascades_unknown(
     small = write_run("small", 0.01, 0.5, speed=500.0, data=data)
     large = write_run("large", 0.01, 0.05, speed=20.0, seed=1)
     out = tmp_path / "cascade"
-    code, _, errors = call("cascade", small, large, "--out", out, "--margin", "0.01", "--json")
+    code, _, errors = call("cascade", small, large, "--out", out, "--margin", "1", "--json")
     assert code == 0, errors
     code, _, errors = call("publish", out, "--store", tmp_path / "store", "--json")
     assert code == 3
@@ -261,7 +259,7 @@ def test_a_cascade_with_a_stage_that_answers_almost_nothing_is_not_worth_it(
     """Exit code 3, and nothing that could be published."""
     runs = (write_run("small", *small), write_run("large", *large, seed=1))
     out = tmp_path / "cascade"
-    code, _, errors = call("cascade", *runs, "--out", out, "--margin", "0.01")
+    code, _, errors = call("cascade", *runs, "--out", out, "--margin", "1")
     assert code == 3
     assert "a cascade is not worth it" in errors
     assert says in errors
@@ -274,7 +272,7 @@ def test_a_first_stage_that_cannot_keep_the_promise_answers_nothing(
     """Its confident answers are right 85 % of the time, and would not be reviewed."""
     runs = (write_run("small", 0.15, 0.9), write_run("large", 0.15, 0.2, seed=1))
     out = tmp_path / "cascade"
-    asked = ("cascade", *runs, "--out", out, "--margin", "0.05", "--json")
+    asked = ("cascade", *runs, "--out", out, "--margin", "5", "--json")
     code, found, errors = call(*asked)
     assert code == 3
     assert "no part of small's answers is shown to keep the promised precision" in errors
@@ -306,4 +304,4 @@ def test_runs_that_cannot_be_compared_are_refused(write_run: Write, tmp_path: Pa
         assert says in errors
     code, _, errors = call("cascade", small, small, *out, "--margin", "0")
     assert code == 2
-    assert "--margin 0" in errors
+    assert "'--margin'" in errors

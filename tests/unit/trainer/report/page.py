@@ -9,7 +9,8 @@ from typing import Any
 
 from typer.main import get_command
 
-from trainer.cli.main import app
+from desk.cli.main import app as desk_app
+from trainer.cli.main import app as trainer_app
 
 
 class Page(HTMLParser):
@@ -55,9 +56,9 @@ class Page(HTMLParser):
 
 
 def refuse_unknown_options(words: list[str]) -> None:
-    """Fail on a command line that is not one of ``clerk-trainer``, or has an unknown option."""
-    assert words[0] == "clerk-trainer", words
-    known = _commands()[words[1]]
+    """Fail on a command line that is not one of ``clerk-trainer`` or ``clerk-desk``, or has an
+    unknown option."""
+    known = _commands(words[0])[words[1]]
     options = {
         name for parameter in known.params for name in (*parameter.opts, *parameter.secondary_opts)
     }
@@ -66,5 +67,6 @@ def refuse_unknown_options(words: list[str]) -> None:
 
 
 @cache
-def _commands() -> Any:
+def _commands(program: str) -> Any:
+    app = {"clerk-trainer": trainer_app, "clerk-desk": desk_app}[program]
     return get_command(app).commands  # type: ignore[attr-defined]

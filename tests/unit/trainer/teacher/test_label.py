@@ -218,9 +218,8 @@ def test_everybody_waits_as_long_as_the_server_asks(
     teacher = serve(shop, faults=faults, retry_after=(header, value), latency_s=0.01)
     assert call(*shop.command(teacher, out, "--budget", "1", "--concurrency", 2))[0] == 0
     (limited,) = teacher.limited_at
-    # The other request may have left before the answer came.
-    early = [at for at in teacher.arrived_at if limited + 0.2 < at < limited + 0.85]
-    assert early == []
+    early = [at for at in teacher.arrived_at if limited < at < limited + 0.85]
+    assert len(early) <= 1, "only the other request, which may have left before the answer came"
     assert max(teacher.arrived_at) > limited + 0.85
 
 
