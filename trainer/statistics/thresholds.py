@@ -70,7 +70,10 @@ def review_threshold(
         kept = _proven_in_groups(sure, correct[order], groups[order], ends, (precision, level))
     if kept == 0:
         return 1.0
-    return floor if kept == len(sure) else max(floor, float(sure[kept - 1]))
+    if kept == len(sure):
+        return floor
+    # A softmax of this row alone may end in another last digit, and must not fall below.
+    return max(floor, float(sure[kept - 1]) * (1 - 1e-12))
 
 
 def off_label_threshold(mass: Floats, quantile: float) -> float:

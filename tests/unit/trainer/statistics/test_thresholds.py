@@ -29,8 +29,8 @@ CORRECT = RNG.random(997) < CONFIDENCE
 def test_by_the_point_value_the_threshold_is_the_lowest_that_reaches_the_precision() -> None:
     confidence = np.array([0.99, 0.95, 0.9, 0.8, 0.7, 0.6])
     correct = np.array([True, True, True, True, False, False])
-    assert review_threshold(confidence, correct, 0.95, floor=0.0, by="point") == 0.8
-    assert review_threshold(confidence, correct, 0.8, floor=0.0, by="point") == 0.7
+    assert review_threshold(confidence, correct, 0.95, floor=0.0, by="point") == pytest.approx(0.8)
+    assert review_threshold(confidence, correct, 0.8, floor=0.0, by="point") == pytest.approx(0.7)
     assert review_threshold(confidence, correct, 0.8, floor=0.75, by="point") == 0.75
     assert review_threshold(confidence, correct, 0.6, floor=0.3, by="point") == 0.3
 
@@ -45,7 +45,7 @@ def test_nothing_good_enough_sends_everything_to_review() -> None:
 def test_by_the_point_value_rows_of_equal_confidence_are_accepted_together() -> None:
     confidence = np.array([0.9, 0.8, 0.8, 0.8])
     correct = np.array([True, True, False, False])
-    assert review_threshold(confidence, correct, 0.95, floor=0.5, by="point") == 0.9
+    assert review_threshold(confidence, correct, 0.95, floor=0.5, by="point") == pytest.approx(0.9)
 
 
 def test_the_off_label_threshold_is_a_rounded_up_quantile_with_a_floor() -> None:
@@ -96,7 +96,7 @@ def test_if_all_rows_prove_the_precision_the_floor_is_the_threshold() -> None:
 def test_equal_confidences_are_accepted_together_or_not_at_all() -> None:
     confidence = np.repeat([0.99, 0.6], [200, 20])
     correct = np.repeat([True, False], [200, 20])
-    assert review_threshold(confidence, correct, 0.95, floor=0.0) == 0.99
+    assert review_threshold(confidence, correct, 0.95, floor=0.0) == pytest.approx(0.99)
     assert review_threshold(np.full(220, 0.9), correct, 0.95, floor=0.0) == 1.0
     assert review_threshold(np.full(220, 0.9), correct, 0.85, floor=0.0) == 0.0
 
