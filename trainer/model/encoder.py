@@ -125,7 +125,12 @@ class EncoderModel:
 
     def logits(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Return the head's float32 logits, (prompts, classes), of one batch."""
-        logits: Tensor = self.classifier(*collate_rows(prompts, self.pad_id, self.device))
+        # Multiples of 8: oneDNN compiles kernels for each new shape, often longer than they run.
+        longest = max(len(prompt) for prompt in prompts)
+        positions = getattr(self.classifier.backbone.config, "max_position_embeddings", longest)
+        width = min(-(-longest // 8) * 8, positions)
+        batch = collate_rows(prompts, self.pad_id, self.device, width=width)
+        logits: Tensor = self.classifier(*batch)
         return logits
 
     @contextmanager
@@ -211,10 +216,10 @@ def find_pooling(base: Path, wanted: Literal["auto"] | Pooling) -> Pooling:
 
 
 def collate_rows(
-    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device, *, width: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Return ids and mask, (rows, longest row), padded on the right."""
-    width = max(len(row) for row in rows)
+    """Return ids and mask, (rows, longest row or ``width``), padded on the right."""
+    width = max(width, *(len(row) for row in rows))
     ids = [[*row, *[pad_id] * (width - len(row))] for row in rows]
     mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
