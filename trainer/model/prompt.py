@@ -336,12 +336,15 @@ def _special_tokens(path: Path) -> tuple[str, str]:
 class Row:
     """A message to learn: the token ids of its prompt, and the one to answer with, None if a head
     answers. ``sublabel`` is an additional training target, if the data has one; the adapter does
-    not keep it."""
+    not keep it. ``place`` is the message's among its split's; ``is_copy`` is whether the message
+    is a copy with an instruction in it."""
 
     label: str
     prompt: tuple[int, ...]
     answer: int | None = None
     sublabel: str | None = None
+    place: int = 0
+    is_copy: bool = False
 
 
 def make_rows(
@@ -353,12 +356,12 @@ def make_rows(
     """Build a row for each example, through the contract's own ``build_prompt``. Raises
     BadInput."""
     rows = []
-    for example in examples:
+    for place, example in enumerate(examples):
         prompt = build_prompt(spec, example.message, encode_plain)
         if prompt is None:
             raise BadInput(f"example {example.id}: the message is empty")
         answer = codes[example.label].token_id if codes else None
-        rows.append(Row(example.label, prompt.ids, answer, example.sublabel))
+        rows.append(Row(example.label, prompt.ids, answer, example.sublabel, place))
     return tuple(rows)
 
 

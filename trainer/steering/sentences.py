@@ -85,7 +85,7 @@ def make_pairs(
 
 
 def make_copies(
-    examples: Sequence[Example], taxonomy: Taxonomy, *, share: float, seed: int
+    examples: Sequence[Example], taxonomy: Taxonomy, *, share: float, seed: int | str
 ) -> dict[int, Example]:
     """Return copies of a ``share`` of the examples by their places, each with an instruction in it
     and the label of its original.

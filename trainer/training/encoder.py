@@ -94,7 +94,7 @@ class Encoder:
             sublabel_weight=recipe.sublabel_share(inputs.sublabels),
             teacher=teacher,
         )
-        loop = make_loop(model, inputs.train, objective, recipe, compute)
+        loop = make_loop(model, inputs, objective, recipe, compute)
         training = _training(recipe, compute, inputs, plan, validator, loop, model=model)
         return replace(training, teacher=teacher)
 
@@ -228,6 +228,7 @@ class LinearFit:
         self._model = model
         self._inputs = inputs
         self._validator = validator
+        self._rows = inputs.epoch(1)
         self._c = 0.0
         self.state = TrainState()
 
@@ -265,8 +266,8 @@ class LinearFit:
         if self.state.epochs:
             return
         began = time.perf_counter()
-        progress.start(1, 1, len(self._inputs.train))
-        train_loss = self._fit(self._embed(self._inputs.train, progress))
+        progress.start(1, 1, len(self._rows))
+        train_loss = self._fit(self._embed(self._rows, progress))
         validation = validate()
         if not math.isfinite(validation.loss):
             raise BadInput("the loss is not a number: is this an encoder of sentences?")
@@ -280,7 +281,7 @@ class LinearFit:
         """Fit the head to the training rows' vectors with each penalty, keep the most accurate, and
         return its training loss in nats per row."""
         inputs, truth = self._inputs, self._validator.truth
-        classes = _class_indexes(inputs.train, inputs.classes)
+        classes = _class_indexes(self._rows, inputs.classes)
         label_of = label_indexes(inputs.classes, inputs.labels)
 
         def accuracy(scores: Floats) -> float:
@@ -298,13 +299,15 @@ class LinearFit:
             best = max(fits, key=lambda fit: fit.accuracy)
             model = best.model
         else:
-            fits = list(fit_by_folds(x, classes, inputs.folds, len(inputs.classes), accuracy))
+            # A copy is in the fold of its original.
+            folds = inputs.folds[[row.place for row in self._rows]]
+            fits = list(fit_by_folds(x, classes, folds, len(inputs.classes), accuracy))
             best = max(fits, key=lambda fit: fit.accuracy)
             self._validator.held_out = best.model[: len(truth)]
             model = fit_linear(x, classes, best.c)
         self._c, self.state.step = best.c, len(fits)
         self._set_head(model)
-        learnt = np.array([inputs.labels.index(row.label) for row in inputs.train], dtype=np.int64)
+        learnt = np.array([inputs.labels.index(row.label) for row in self._rows], dtype=np.int64)
         return nll(temperature_softmax(self._logits(model, x), 1.0, label_of), learnt)
 
     def _logits(self, model: Any, features: Floats) -> Floats:
@@ -313,7 +316,7 @@ class LinearFit:
         return logits
 
     def _finish(self, train_loss: float, validation: Validation, seconds: float) -> None:
-        state, rows = self.state, self._inputs.train
+        state, rows = self.state, self._rows
         state.rows, state.seconds = len(rows), seconds
         state.epochs.append(
             Epoch(

@@ -277,7 +277,7 @@ def _read_rows(
         tokenizer,
         spec,
         train=(),
-        originals=(),
+        copies=(),
         validation=make_rows(dataset.validation, spec, tokenizer.encoders.plain),
         classes=classes,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -53,8 +55,7 @@ class Inputs:
     """A training's inputs, read and checked; the hold-out is not among them.
 
     ``codes`` are a language model's answers by label, ``classes`` the outputs of a head; the other
-    one is empty. ``train`` has the rows of the examples, then those of their copies with an
-    instruction in them; ``originals`` has each row's place among the examples.
+    one is empty. ``copies`` has, for each epoch, the rows of messages with an instruction in them.
     ``folds`` is None, or the fold of each row, (rows,): then ``validation`` has the rows of all
     examples, and ``dataset`` the same for both.
     """
@@ -63,7 +64,7 @@ class Inputs:
     tokenizer: BaseTokenizer
     spec: PromptSpec
     train: tuple[Row, ...]
-    originals: tuple[int, ...]
+    copies: tuple[tuple[Row, ...], ...]
     validation: tuple[Row, ...]
     codes: Mapping[str, Code] = field(default_factory=dict)
     classes: tuple[Class, ...] = ()
@@ -95,9 +96,18 @@ class Inputs:
         return tuple(sorted({row.sublabel for row in self.train if row.sublabel is not None}))
 
     @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row that is learned or validated, copies included."""
+        return (*self.train, *chain.from_iterable(self.copies), *self.validation)
+
+    def epoch(self, number: int) -> tuple[Row, ...]:
+        """Return the rows that an epoch learns, the first being 1."""
+        return *self.train, *self.copies[number - 1]
+
+    @property
     def longest_prompt(self) -> int:
         """Tokens of the longest prompt of all rows."""
-        return max(len(row.prompt) for row in (*self.train, *self.validation))
+        return max(len(row.prompt) for row in self.rows)
 
     @property
     def mean_prompt(self) -> float:
@@ -167,20 +177,17 @@ def read_code_inputs(recipe: Recipe) -> Inputs:
         redaction=dataset.redaction,
     )
     spec = replace(spec, prompt_date=renderer.printed_date)
-    learned, originals = _add_copies(
-        take_per_label(dataset.train, recipe.per_label, recipe.seed), dataset, recipe
-    )
-    train, validation = (
-        make_rows(examples, spec, tokenizer.encoders.plain, codes)
-        for examples in (learned, dataset.validation)
-    )
-    return Inputs(dataset, tokenizer, spec, train, originals, validation, codes=codes)
+    examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
+    make = partial(make_rows, spec=spec, encode_plain=tokenizer.encoders.plain, codes=codes)
+    copies = _make_copies(examples, dataset, recipe, make)
+    train, validation = make(examples), make(dataset.validation)
+    return Inputs(dataset, tokenizer, spec, train, copies, validation, codes=codes)
 
 
 def verify_rows(inputs: Inputs, console: Console) -> None:
     """Check that every row learns only its label's code, and show a few rows. Their messages are
     shown on a terminal only, because other output may be kept as a log. Raises ProofFailed."""
-    rows = (*inputs.train, *inputs.validation)
+    rows = inputs.rows
     decode = inputs.tokenizer.decode
     verify_answers(rows, inputs.spec, inputs.codes, decode)
     for row in choose_rows(inputs.train, 3):
@@ -210,16 +217,11 @@ def read_head_inputs(recipe: Recipe) -> Inputs:
         examples = (*examples, *dataset.validation)
         dataset = replace(dataset, train=examples, validation=examples)
         folds = _assign_folds(dataset, examples, recipe.seed)
-    learned, originals = _add_copies(examples, dataset, recipe)
-    if folds is not None:
-        folds = folds[np.array(originals)]  # a copy is in the fold of its original
-    train, validation = (
-        make_rows(part, spec, tokenizer.encoders.plain) for part in (learned, dataset.validation)
-    )
+    make = partial(make_rows, spec=spec, encode_plain=tokenizer.encoders.plain)
+    copies = _make_copies(examples, dataset, recipe, make)
+    train, validation = make(examples), make(dataset.validation)
     classes = find_classes(examples, dataset.taxonomy.names, finer=recipe.sublabel_weight != 0)
-    return Inputs(
-        dataset, tokenizer, spec, train, originals, validation, classes=classes, folds=folds
-    )
+    return Inputs(dataset, tokenizer, spec, train, copies, validation, classes=classes, folds=folds)
 
 
 FOLDS = 10
@@ -255,7 +257,7 @@ def verify_head_rows(inputs: Inputs, console: Console) -> None:
     """Check that every row is a message between the special tokens and has no control token, and
     print the row counts. Raises ProofFailed."""
     spec, control = inputs.spec, inputs.tokenizer.encoders.control_ids
-    for number, row in enumerate((*inputs.train, *inputs.validation)):
+    for number, row in enumerate(inputs.rows):
         message = message_of(row.prompt, spec)
         if message is None:
             raise ProofFailed(f"row {number} ({row.label}) is not built from the prompt's parts")
@@ -270,26 +272,40 @@ def verify_head_rows(inputs: Inputs, console: Console) -> None:
 
 
 def _count_rows(inputs: Inputs) -> str:
-    copies = len(inputs.train) - len(set(inputs.originals))
-    again = f", {copies:,} of them again with a sentence that names a label" if copies else ""
-    examples = len(inputs.train) - copies
+    copies, rows = len(inputs.copies[0]), len(inputs.train)
+    again = f", {copies:,} of them also with a sentence that names a label" if copies else ""
     if inputs.folds is None:
-        return f"{examples:,} rows for training{again}, {len(inputs.validation):,} for validation"
+        return f"{rows:,} rows for training{again}, {len(inputs.validation):,} for validation"
     return (
-        f"{examples:,} rows, all of them learnt{again}; thresholds come from predictions of "
+        f"{rows:,} rows, all of them learnt{again}; thresholds come from predictions of "
         f"{len(np.unique(inputs.folds))} models that did not learn the row"
     )
 
 
-def _add_copies(
-    examples: Sequence[Example], dataset: Dataset, recipe: Recipe
-) -> tuple[tuple[Example, ...], tuple[int, ...]]:
-    """Return the examples and copies of a share of them, in which a sentence names a label, and for
-    each its place among the examples."""
-    copies = make_copies(
-        examples, dataset.taxonomy, share=recipe.steering_augmentation, seed=recipe.seed
-    )
-    return (*examples, *copies.values()), (*range(len(examples)), *copies)
+def _make_copies(
+    examples: Sequence[Example],
+    dataset: Dataset,
+    recipe: Recipe,
+    make: Callable[[Sequence[Example]], tuple[Row, ...]],
+) -> tuple[tuple[Row, ...], ...]:
+    """Return for each epoch the rows of copies of a share of the examples, in which a sentence
+    names a label. Other ones each time: a model could learn a few by heart."""
+    made = []
+    for epoch in range(1 if recipe.kind == "embedding-linear" else recipe.epochs):
+        copies = make_copies(
+            examples,
+            dataset.taxonomy,
+            share=recipe.steering_augmentation,
+            seed=f"{recipe.seed}:{epoch}",
+        )
+        rows = make(tuple(copies.values()))
+        made.append(
+            tuple(
+                replace(row, place=place, is_copy=True)
+                for place, row in zip(copies, rows, strict=True)
+            )
+        )
+    return tuple(made)
 
 
 def take_per_label(examples: Sequence[Example], per_label: int, seed: int) -> tuple[Example, ...]:

@@ -18,6 +18,7 @@ from trainer.model.device import Compute
 from trainer.model.prompt import Row, length_grouped_batches
 from trainer.training.arithmetic import choose_bf16
 from trainer.training.console import Progress, describe_epoch
+from trainer.training.inputs import Inputs
 from trainer.training.learner import Learner, Objective, Validation
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, best_epoch, should_stop
@@ -30,36 +31,38 @@ than the LoRA layers."""
 
 def make_loop(
     model: Learner,
-    rows: Sequence[Row],
+    inputs: Inputs,
     objective: Objective,
     recipe: Recipe,
     compute: Compute,
 ) -> TrainLoop:
     """Choose the precision and return a training that is ready to start."""
-    compute.bf16 = choose_bf16(model, rows, objective, recipe, compute)
+    compute.bf16 = choose_bf16(model, inputs.train, objective, recipe, compute)
     torch.manual_seed(recipe.seed)
-    return TrainLoop(model, rows, objective, recipe, compute)
+    return TrainLoop(model, inputs, objective, recipe, compute)
 
 
 class TrainLoop:
     """A training in progress.
 
     AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with linear warm-up, then cosine decay to
-    zero. The order of rows depends only on the seed and the epoch's number, so a resumed training
-    sees the rows of an uninterrupted one. With ``ema_decay`` an exponential average of the weights
-    is validated and kept (Polyak's form; Izmailov et al. 2018, arXiv 1803.05407, average plainly).
+    zero. The rows' order and copies depend only on the seed and the epoch's number, so a
+    resumed training sees the rows of an uninterrupted one. With ``ema_decay`` an exponential
+    average of the weights is validated and kept (Polyak's form; Izmailov et al. 2018, arXiv
+    1803.05407, average plainly).
     """
 
     def __init__(
         self,
         model: Learner,
-        rows: Sequence[Row],
+        inputs: Inputs,
         objective: Objective,
         recipe: Recipe,
         compute: Compute,
     ) -> None:
         self._model = model
-        self._rows = rows
+        self._inputs = inputs
+        self._rows = len(inputs.epoch(1))  # every epoch has as many
         self._objective = objective
         self._recipe = recipe
         self._compute = compute
@@ -68,7 +71,7 @@ class TrainLoop:
         groups = _groups(model, self._parameters, extra, recipe)
         # Fused: one kernel instead of a loop over hundreds of small LoRA matrices.
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
-        steps = math.ceil(len(rows) / recipe.batch_size) * recipe.epochs
+        steps = math.ceil(self._rows / recipe.batch_size) * recipe.epochs
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: lr_factor(step, steps, recipe.warmup_ratio)
         )
@@ -144,8 +147,9 @@ class TrainLoop:
         state, recipe = self.state, self._recipe
         # A generator per epoch: one for the whole training would have to be in the checkpoint.
         rng = random.Random(f"{recipe.seed}:{state.epoch}")  # noqa: S311 - an order of rows
-        batches = list(length_grouped_batches(self._rows, recipe.batch_size, rng))
-        progress.start(state.epoch, recipe.epochs, len(self._rows))
+        rows = self._inputs.epoch(state.epoch)
+        batches = list(length_grouped_batches(rows, recipe.batch_size, rng))
+        progress.start(state.epoch, recipe.epochs, len(rows))
         saved = time.monotonic()
         for batch in batches[state.batches :]:
             figures = self._step(batch)
@@ -185,7 +189,7 @@ class TrainLoop:
         return Step(
             step=state.step + 1,
             epoch=state.epoch,
-            examples=(state.epoch - 1) * len(self._rows) + state.rows,
+            examples=(state.epoch - 1) * self._rows + state.rows,
             loss=label / len(batch),
             sublabel_loss=sublabel / len(batch) if self._objective.has_sublabels else None,
             learning_rate=learning_rate,

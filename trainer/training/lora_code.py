@@ -57,7 +57,7 @@ class LoraCode:
             sublabel_weight=recipe.sublabel_share(inputs.sublabels),
             teacher=teacher,
         )
-        loop = make_loop(model, inputs.train, objective, recipe, compute)
+        loop = make_loop(model, inputs, objective, recipe, compute)
         return Training(
             recipe, compute, inputs, base, shape.weights, plan, model, validator, loop, teacher
         )

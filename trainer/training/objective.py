@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +119,11 @@ class CodeObjective:
             return each.sum()
 
 
+# Whole, they cost a small encoder accuracy, and at half the weight it still ignores instructions
+# (docs/figures.md). A language model that learned fewer copies was steered.
+_COPY_WEIGHT = 0.5
+
+
 class HeadObjective:
     """The loss of an encoder's rows.
 
@@ -126,7 +131,8 @@ class HeadObjective:
     ``sublabel_weight``, above 0 and below 1, that share of the loss is the finer label's own
     cross-entropy instead, in rows that have one. ``label_smoothing`` spreads that share of either
     target evenly over all labels or all classes (Szegedy et al. 2016, arXiv 1512.00567). A
-    ``teacher`` has its share of both (Hinton et al. 2015, arXiv 1503.02531).
+    ``teacher`` has its share of both (Hinton et al. 2015, arXiv 1503.02531). A copy with an
+    instruction in it weighs half.
     """
 
     head: torch.nn.Linear | None = None
@@ -185,6 +191,8 @@ class HeadObjective:
             total = (1 - share) * total
             total[known] = total[known] + self._weight * learnt
             finer = float(plain.detach().sum())
+        weights = [_COPY_WEIGHT if row.is_copy else 1.0 for row in rows]
+        total = total * torch.tensor(weights, device=model.device)
         return Loss(
             total.sum() / batch_rows,
             float(label.detach().sum()),
@@ -201,16 +209,14 @@ class HeadObjective:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A teacher's probabilities for the training rows, and their share ``weight`` of the target.
+    """A teacher's probabilities for the training examples; ``weight`` is their share of the target.
 
-    ``places`` maps a row's label and token ids to its index. ``labels`` is (rows, labels);
-    ``finer`` is (rows, finer outputs), or None if the teacher did not learn finer labels. Its rows
-    may sum to less than 1, because the teacher groups rare finer labels into a class that has no
-    output.
+    ``labels`` is (examples, labels); ``finer`` is (examples, finer outputs), or None if the teacher
+    did not learn finer labels. Its rows may sum to less than 1, because the teacher groups rare
+    finer labels into a class that has no output.
     """
 
     weight: float
-    places: Mapping[tuple[str, tuple[int, ...]], int]
     labels: Tensor
     finer: Tensor | None
     record: Distillation
@@ -225,9 +231,7 @@ class Teacher:
         return hard if self.finer is None else self._mix(rows, hard, logprobs, self.finer)
 
     def _mix(self, rows: Sequence[Row], hard: Tensor, logprobs: Tensor, thought: Tensor) -> Tensor:
-        # Batches are shuffled and rows have no number: label and token ids identify them.
-        places = [self.places[row.label, row.prompt] for row in rows]
-        soft = -(thought[places] * logprobs).sum(dim=1)
+        soft = -(thought[[row.place for row in rows]] * logprobs).sum(dim=1)
         return (1 - self.weight) * hard + self.weight * soft
 
 
@@ -252,11 +256,6 @@ def ask_teacher(
     )
     return Teacher(
         weight=recipe.distillation_weight,
-        # A copy with an instruction in it is the message that the teacher judged.
-        places={
-            (row.label, row.prompt): at
-            for row, at in zip(inputs.train, inputs.originals, strict=True)
-        },
         labels=_tensor(labels, device),
         finer=None if finer is None else _tensor(finer, device),
         record=found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,10 +21,10 @@ pytestmark = pytest.mark.slow
 LABELS = ["a", "b"]
 CLASSES = [Class("a1", "a", "a1"), Class("a2", "a", "a2"), Class("b", "b")]
 ROWS = [
-    Row("a", (1, 7, 2), sublabel="a1"),
-    Row("a", (1, 8, 9, 2), sublabel="a2"),
-    Row("b", (1, 5, 6, 7, 2), sublabel=None),
-    Row("a", (1, 6, 2), sublabel=None),
+    Row("a", (1, 7, 2), sublabel="a1", place=0),
+    Row("a", (1, 8, 9, 2), sublabel="a2", place=1),
+    Row("b", (1, 5, 6, 7, 2), sublabel=None, place=2),
+    Row("a", (1, 6, 2), sublabel=None, place=3),
 ]
 
 
@@ -66,8 +67,7 @@ def test_a_teacher_has_its_share_of_labels_and_of_finer_ones(model: EncoderModel
     thought = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [1.0, 0.0]])
     finer = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.1, 0.1, 0.8], [0.0, 0.0, 0.0]])
     record = Distillation(teacher="made up", agreement=1.0)
-    places = {(row.label, row.prompt): at for at, row in enumerate(ROWS)}
-    teacher = Teacher(0.5, places, thought, finer, record)
+    teacher = Teacher(0.5, thought, finer, record)
     loss = objective(model, sublabel_weight=0.25, teacher=teacher)(ROWS, 4)
     found = logits(model)
     coarse, logs = of_labels(found), log_softmax(found, dim=1)
@@ -80,6 +80,13 @@ def test_a_teacher_has_its_share_of_labels_and_of_finer_ones(model: EncoderModel
     assert loss.label == pytest.approx(float(hard.sum().detach()))
     assert loss.sublabel == pytest.approx(float(own.sum().detach()))
     assert loss.tokens == 15
+
+
+def test_a_copy_with_an_instruction_weighs_half(model: EncoderModel) -> None:
+    whole = objective(model, sublabel_weight=0.5)
+    rows = [ROWS[0], replace(ROWS[1], is_copy=True)]
+    alone = [whole([row], 1).total for row in ROWS[:2]]
+    torch.testing.assert_close(whole(rows, 2).total, (alone[0] + alone[1] / 2) / 2)
 
 
 def test_parts_of_a_batch_add_up(model: EncoderModel) -> None:

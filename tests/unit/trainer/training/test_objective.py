@@ -45,7 +45,7 @@ def some_rows(finer: tuple[str | None, ...]) -> list[Row]:
     for at, sublabel in enumerate(finer):
         prompt = (*PREFIX.tolist(), *(rng.randrange(3, 300) for _ in range(at + 1)))
         answer = CODES[at % 3]
-        rows.append(Row("x", prompt, answer, sublabel))
+        rows.append(Row("x", prompt, answer, sublabel, at))
     return rows
 
 
@@ -84,8 +84,7 @@ def test_a_teacher_has_its_share_of_both_targets(model: LoraModel) -> None:
     thought = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
     finer = torch.tensor([[0.6, 0.3], [0.0, 0.0], [0.2, 0.8]])
     record = Distillation(teacher="made up", agreement=1.0)
-    places = {(row.label, row.prompt): at for at, row in enumerate(rows)}
-    teacher = Teacher(0.25, places, thought, finer, record)
+    teacher = Teacher(0.25, thought, finer, record)
     asked = objective(model, sublabel_weight=2.0, label_smoothing=0.1, teacher=teacher)
     assert asked.head is not None
     with torch.no_grad():
@@ -102,6 +101,23 @@ def test_a_teacher_has_its_share_of_both_targets(model: LoraModel) -> None:
     assert loss.label == pytest.approx(float(-found.diagonal().sum().detach()), rel=1e-5)
     backwards = asked(rows[::-1], 3).total
     torch.testing.assert_close(backwards, loss.total)
+
+
+def test_each_epoch_has_its_own_copies(tiny_base: Path, dataset_dir: Path, tmp_path: Path) -> None:
+    """Of other messages, with their labels; a resumed training has the same ones."""
+    chosen = recipe("cpu", tiny_base, dataset_dir, tmp_path / "run", epochs=3)
+    inputs = read_code_inputs(chosen)
+    assert len(inputs.copies) == 3
+    for copies in inputs.copies:
+        assert len(copies) == round(0.35 * len(inputs.train))
+        for copy in copies:
+            original = inputs.train[copy.place]
+            assert copy.is_copy
+            assert copy.label == original.label
+            assert len(copy.prompt) > len(original.prompt)
+    assert len({tuple(copy.place for copy in copies) for copies in inputs.copies}) == 3
+    assert inputs.epoch(2) == (*inputs.train, *inputs.copies[1])
+    assert read_code_inputs(chosen).copies == inputs.copies
 
 
 # Distillation: an out-of-fold teacher, and its record.
@@ -136,16 +152,14 @@ def test_the_teacher_predicts_each_message_out_of_fold(
     chosen = recipe("cpu", tiny_base, dataset_dir, tmp_path / "run", sublabel_weight=0.5)
     inputs = read_code_inputs(chosen)
     found, printed = asked(chosen, inputs)
-    # Not of the copies with an instruction: they are learned with what the original's text shows.
-    count = len(inputs.dataset.train)
-    assert len(inputs.train) > count
+    count = len(inputs.train)
     assert found.finer is not None
     assert found.labels.shape == (count, len(inputs.labels))
     assert found.finer.shape == (count, len(inputs.sublabels))
     for thought in (found.labels, found.finer):
         torch.testing.assert_close(thought.sum(dim=1), torch.ones(count))
         assert 0.0 < float(thought.max()) < 0.9999
-    own = torch.tensor([inputs.labels.index(row.label) for row in inputs.train[:count]])
+    own = torch.tensor([inputs.labels.index(row.label) for row in inputs.train])
     agreement = float((found.labels.argmax(dim=1) == own).float().mean())
     assert found.record.agreement == pytest.approx(agreement)
     assert agreement > 0.6  # of three labels
