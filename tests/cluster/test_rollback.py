@@ -79,7 +79,7 @@ def at_night() -> list[str]:
     lines = [
         line
         for verb in wanted
-        for line in typed()["Adapters"]
+        for line in typed()["Roll back an adapter"]
         if line.startswith(f"kubectl -n $NS {verb}")
     ]
     assert len(lines) == len(wanted), lines
