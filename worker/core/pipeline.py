@@ -152,12 +152,13 @@ class Pipeline:
         refused = 0  # in a row: the next partition's record may have another adapter, with room
         while refused < len(self._line) and not self.isolating:
             partition = self._line.popleft()
-            self._hold_suspects(partition)
+            if partition.suspects:
+                self._hold_suspects(partition)
+                if self.isolating and partition.waiting:
+                    self._line.appendleft(partition)
+                    return
             if not partition.waiting:
                 continue
-            if self.isolating:
-                self._line.appendleft(partition)
-                return
             refused = 0 if self._admit_next(partition) else refused + 1
             if partition.waiting:
                 self._line.append(partition)
