@@ -21,7 +21,7 @@ settings.register_profile("unit", parent=settings(), deadline=None)
 settings.register_profile("quick", parent=settings.get_profile("unit"), max_examples=25)
 settings.load_profile("unit")
 
-MOST_CPU_S = 10
+MOST_CPU_S = 15  # ten on a quiet machine: next to other load the same work takes more of its time
 MANY_MODULES = 200
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
