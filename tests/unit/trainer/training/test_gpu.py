@@ -99,7 +99,13 @@ def test_gradient_checkpointing_learns_the_same(
             tiny_base,
             dataset_dir,
             tmp_path / name,
-            **{"prompt_layout": "whole", "mixed_precision": "no", "threads": 1, "epochs": 2, **more},
+            **{
+                "prompt_layout": "whole",
+                "mixed_precision": "no",
+                "threads": 1,
+                "epochs": 2,
+                **more,
+            },
         )
         runs[name] = learn(given)
     assert runs["checkpointed"] == pytest.approx(runs["plain"], rel=1e-4)
