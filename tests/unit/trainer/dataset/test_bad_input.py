@@ -143,3 +143,14 @@ def test_a_file_that_is_not_there_or_of_no_known_kind(refused: Refused, tmp_path
     assert "cannot read it: No such file" in refused(tmp_path / "none.csv")
     (tmp_path / "export.docx").write_bytes(b"text")
     assert ".parquet" in refused(tmp_path / "export.docx")
+
+
+def test_ids_that_two_files_share_have_a_remedy(
+    refused: Refused, write_csv: WriteCsv, records: list[Record]
+) -> None:
+    """Both files count from 1, and a hold-out cannot be told to use another column."""
+    held = write_csv([(records[0][0], "Another message", records[0][2])], "held.csv")
+    said = refused(write_csv(records), "--holdout", held)
+    assert "ids must be unique; name another --id-column, or change one file's ids" in said
+    twice = [*records, (records[0][0], "Another message", records[0][2])]
+    assert "change one file" not in refused(write_csv(twice))
