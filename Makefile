@@ -195,8 +195,8 @@ test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image
 # 90 %: with 95 %, such a small base would send most messages to review (docs/figures.md).
 DEMO_SETTINGS := --set lora_rank=8 --set lora_alpha=16 --set batch_size=8 \
   --set learning_rate=2e-3 --set warmup_ratio=0.1 --set epochs=3 --set review_precision=0.9 \
-  --set distillation_weight=0.5 --set metric_for_best_model=macro_f1 --set mixed_precision=auto \
-  --set steering_augmentation=0.7 --set threads=1
+  --set distillation_weight=0.5 --set metric_for_best_model=macro_f1 --set mixed_precision=bf16 \
+  --set steering_augmentation=0.9 --set threads=1
 TRAINER = $(BIN)/clerk-trainer
 
 # From files of labelled messages to a judged model (docs/start.md). START passes more options:

@@ -437,8 +437,8 @@ def _steering(run: Run, failed: dict[str, Criterion], evaluate: str) -> Iterator
             'One that is fine-tuned (kind = "encoder") learns to, from enough messages.'
         )
     else:
-        # 0.35 is the recipe's default.
-        share = max(0.35, round(min(0.9, 1.5 * recipe.get("steering_augmentation", 0)), 2))
+        # 0.4 is the recipe's default.
+        share = max(0.4, round(min(0.95, 1.5 * recipe.get("steering_augmentation", 0)), 2))
         how = "Train with more messages that have such a sentence in them and their true label."
         commands = (_train(run, "--set", f"steering_augmentation={share}"),)
     why = f"{found}. A customer who names a label can get it. {how}"

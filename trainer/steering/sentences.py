@@ -87,20 +87,26 @@ def make_pairs(
 def make_copies(
     examples: Sequence[Example], taxonomy: Taxonomy, *, share: float, seed: int | str
 ) -> dict[int, Example]:
-    """Return copies of a ``share`` of the examples by their places, each with an instruction in it
-    and the label of its original.
+    """Return copies of some examples by their places, each with an instruction in it and the label
+    of its original. Their text adds ``share`` to that of the examples.
 
-    The label that is named is drawn from all of them. If the true one were left out, a model could
-    learn that a label is wrong because it is named, and a customer could choose what it is not.
+    Not a share of the examples: a copy of a short message is several times as long, and training
+    would take as much longer. The label that is named is drawn from all of them. If the true one
+    were left out, a model could learn that a label is wrong because it is named, and a customer
+    could choose what it is not.
     """
     rng = random.Random(seed)  # noqa: S311 - as above
     families = read_families("training")
+    wanted = share * sum(len(example.message) for example in examples)
     copies = {}
-    for at in sorted(rng.sample(range(len(examples)), round(share * len(examples)))):
+    for at in rng.sample(range(len(examples)), len(examples)):
+        if wanted <= 0:
+            break
         instruction, _ = _instruction(rng, rng.choice(families), rng.choice(taxonomy.labels))
         message = insert(examples[at].message, instruction, rng.choice(get_args(Position)))
         copies[at] = replace(examples[at], message=message)
-    return copies
+        wanted -= len(message)
+    return dict(sorted(copies.items()))
 
 
 def insert(message: str, addition: str, position: Position) -> str:

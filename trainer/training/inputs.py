@@ -288,8 +288,8 @@ def _make_copies(
     recipe: Recipe,
     make: Callable[[Sequence[Example]], tuple[Row, ...]],
 ) -> tuple[tuple[Row, ...], ...]:
-    """Return for each epoch the rows of copies of a share of the examples, in which a sentence
-    names a label. Other ones each time: a model could learn a few by heart."""
+    """Return for each epoch the rows of copies of some examples, in which a sentence names a
+    label. Other ones each time: a model could learn a few by heart."""
     made = []
     for epoch in range(1 if recipe.kind == "embedding-linear" else recipe.epochs):
         copies = make_copies(

@@ -104,7 +104,7 @@ class Recipe(BaseModel):
 
     seed: int = 1
     per_label: Annotated[int, Field(ge=0)] = 0
-    steering_augmentation: Fraction = 0.35
+    steering_augmentation: Fraction = 0.4
     epochs: Annotated[Count, _GRADIENTS] = 4
     early_stopping_patience: Annotated[Count, _GRADIENTS] = 2
     metric_for_best_model: Annotated[Literal["loss", "macro_f1"], _GRADIENTS] = "loss"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -84,8 +85,7 @@ def test_pairs_cover_everything_evenly_and_are_always_the_same() -> None:
 
 def test_a_copy_keeps_its_label_and_may_name_any_label() -> None:
     """The true one as often as chance has it: a label that is named is neither right nor wrong."""
-    copies = make_copies(MESSAGES, TAXONOMY, share=0.5, seed=1)
-    assert len(copies) == 45
+    copies = make_copies(MESSAGES, TAXONOMY, share=0.9, seed=1)
     for at, copy in copies.items():
         assert copy.label == MESSAGES[at].label
         assert copy.message != MESSAGES[at].message
@@ -93,6 +93,21 @@ def test_a_copy_keeps_its_label_and_may_name_any_label() -> None:
         any(each in copy.message for each in spellings(copy.label)) for copy in copies.values()
     )
     assert 5 <= own <= 30
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_copies_add_their_share_of_text_whatever_the_length_of_messages(repeats: int) -> None:
+    """A share of the messages would make training on short ones take several times as long."""
+    examples = [replace(each, message=" ".join([each.message] * repeats)) for each in MESSAGES]
+    text = sum(len(each.message) for each in examples)
+    copies = make_copies(examples, TAXONOMY, share=0.4, seed=1)
+    added = [len(each.message) for each in copies.values()]
+    assert 0.4 * text <= sum(added) < 0.4 * text + max(added)
+    assert list(copies) == sorted(copies)
+
+
+def test_without_a_share_there_are_no_copies() -> None:
+    assert make_copies(MESSAGES, TAXONOMY, share=0.0, seed=1) == {}
 
 
 @pytest.mark.parametrize(
