@@ -138,7 +138,8 @@ def _require_day(text: str) -> None:
         raise ValueError(f"prompt_date {text!r} must be a day such as '2026-01-01'")
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each record, and a frozen dataclass takes four times as long to make.
+@dataclass(slots=True)
 class Prompt:
     """The token ids of one prompt, whether its message was shortened, and the message's normalized
     text, whole."""

@@ -99,7 +99,8 @@ def check_codes(
 _MASS_SLACK = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each record, and a frozen dataclass takes four times as long to make.
+@dataclass(slots=True)
 class Decision:
     """One label, with the model's confidence in it.
 

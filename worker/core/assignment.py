@@ -259,7 +259,8 @@ def _counts(value: object) -> list[int]:
     return value
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each record (``worker/records/types.py``).
+@dataclass(slots=True)
 class CompletedRecord:
     """A record, its outcome, and the adapter that decided it. Times are monotonic seconds.
 

@@ -22,7 +22,8 @@ TombstonePolicy = Literal["dead", "skip", "forward"]
 """A record without a value becomes a dead letter, nothing, or a tombstone in the output."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each record (``worker/records/types.py``).
+@dataclass(slots=True)
 class Prepared:
     """A message ready for the engine. ``attempt``: it looks as if it tries to choose its label."""
 

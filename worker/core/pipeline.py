@@ -12,8 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from worker.contract.errors import MessageRejected
 from worker.core.arms import AdapterRouter, ShadowTraffic
@@ -242,8 +242,9 @@ class Pipeline:
         return self._clock() - held.fetched_at >= LONE_TRIAL_S
 
 
-# A tuple rather than a frozen dataclass, because one is made for each record.
-class _Answered(NamedTuple):
+# Not frozen: one is made for each record (``worker/records/types.py``).
+@dataclass(slots=True)
+class _Answered:
     """An answered prompt. Times are monotonic seconds."""
 
     in_flight: InFlightRecord

@@ -32,7 +32,7 @@ class InputFormat:
     id_field: str | None = "id"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SupportMessage:
     """The text to label, and the sender's id for it."""
 

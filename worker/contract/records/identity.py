@@ -62,7 +62,7 @@ def record_id(topic: str, partition: int, offset: int, cluster: str | None = Non
     return f"{cluster}/{place}" if cluster else place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Source:
     """The input record."""
 

@@ -26,7 +26,7 @@ from worker.contract.records.identity import (
 from worker.contract.scoring import ReviewReason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Review:
     """Whether a reviewer should check this label, and why."""
 
@@ -44,7 +44,7 @@ class BaseModelRef:
     revision: Annotated[str, Doc("Its revision, as in the adapter.")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Latency:
     """Seconds from fetch to the engine, and in the engine."""
 
@@ -86,7 +86,8 @@ class Cascade:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each record, and a frozen dataclass takes four times as long to make.
+@dataclass(slots=True)
 class OutputRecord:
     """One support message with exactly one label."""
 
