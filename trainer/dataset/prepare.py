@@ -397,7 +397,7 @@ def _keep_once(rows: list[Row], findings: Findings) -> None:
     if several:
         id_, places = next(iter(several.items()))
         rest = f", and {len(several) - 1:,} more such ids" if len(several) > 1 else ""
-        files = {place.rpartition(":")[0] for place in places}
+        files = {place.rstrip("0123456789") for place in places}  # "name:12" or "name row 12"
         # A hold-out's own file often counts from 1 again.
         remedy = "name another --id-column" + (", or change one file's ids" * (len(files) > 1))
         findings.wrong.append(
