@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.model.lora_model import add_by_addmm
+from trainer.model.lora_model import _ROUNDED, add_by_addmm
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +70,32 @@ def test_under_autocast_it_differs_by_rounding_alone() -> None:
     assert a.dtype == b.dtype == torch.bfloat16
     error = (b.float() - exact).norm() / exact.norm()
     assert error < 1.5 * (a.float() - exact).norm() / exact.norm() + 1e-4
+
+
+def test_frozen_weights_are_rounded_once_for_autocast() -> None:
+    """Until they change, or are used without autocast."""
+    from peft.tuners.lora import Linear
+
+    _, model, _ = pair()
+    layer = next(each for each in model.modules() if isinstance(each, Linear))
+    x = torch.randn(5, 12)
+
+    def under_autocast() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return run(model, x)
+
+    first, gradients = under_autocast()
+    kept = vars(layer)[_ROUNDED]
+    again, same = under_autocast()
+    assert vars(layer)[_ROUNDED] is kept
+    assert torch.equal(first, again)
+    assert all(map(torch.equal, gradients, same))
+    with torch.no_grad():
+        layer.base_layer.weight.mul_(2)
+    assert not torch.equal(under_autocast()[0], first)
+    model(x)
+    assert _ROUNDED not in vars(layer)
 
 
 def test_what_is_not_plain_is_left_to_peft() -> None:
