@@ -217,7 +217,7 @@ def _base(shape: BaseShape, recipe: Recipe, *, bf16: bool, in_4bit: bool) -> int
         return round(_FOUR_BIT * shape.linear_weights) + 2 * (shape.weights - shape.linear_weights)
     if recipe.base_dtype == "bfloat16" or recipe.load_in_4bit:
         return 2 * shape.weights
-    return (6 if bf16 else 4) * shape.weights  # autocast keeps rounded copies for the step
+    return (6 if bf16 else 4) * shape.weights  # with the copies for autocast
 
 
 def _held_by_a_layer(shape: BaseShape, recipe: Recipe, *, bf16: bool, on_cpu: bool) -> int:
