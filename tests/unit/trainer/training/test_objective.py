@@ -109,7 +109,7 @@ def test_each_epoch_has_its_own_copies(tiny_base: Path, dataset_dir: Path, tmp_p
     inputs = read_code_inputs(chosen)
     assert len(inputs.copies) == 3
     for copies in inputs.copies:
-        assert len(copies) == round(0.35 * len(inputs.train))
+        assert copies
         for copy in copies:
             original = inputs.train[copy.place]
             assert copy.is_copy
