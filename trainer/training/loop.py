@@ -62,7 +62,7 @@ class TrainLoop:
     ) -> None:
         self._model = model
         self._inputs = inputs
-        self._rows = len(inputs.epoch(1))  # every epoch has as many
+        self._rows = [len(inputs.epoch(number)) for number in range(1, recipe.epochs + 1)]
         self._objective = objective
         self._recipe = recipe
         self._compute = compute
@@ -71,7 +71,7 @@ class TrainLoop:
         groups = _groups(model, self._parameters, extra, recipe)
         # Fused: one kernel instead of a loop over hundreds of small LoRA matrices.
         self._optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=True)
-        steps = math.ceil(self._rows / recipe.batch_size) * recipe.epochs
+        steps = sum(math.ceil(rows / recipe.batch_size) for rows in self._rows)
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: lr_factor(step, steps, recipe.warmup_ratio)
         )
@@ -189,7 +189,7 @@ class TrainLoop:
         return Step(
             step=state.step + 1,
             epoch=state.epoch,
-            examples=(state.epoch - 1) * self._rows + state.rows,
+            examples=sum(self._rows[: state.epoch - 1]) + state.rows,
             loss=label / len(batch),
             sublabel_loss=sublabel / len(batch) if self._objective.has_sublabels else None,
             learning_rate=learning_rate,

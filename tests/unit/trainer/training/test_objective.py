@@ -21,6 +21,7 @@ from trainer.errors import BadInput
 from trainer.model.forward import answer_logits, answer_states
 from trainer.model.lora_model import LoraModel
 from trainer.model.prompt import Row
+from trainer.steering.sentences import make_copies
 from trainer.training import objective as module
 from trainer.training.inputs import Inputs, read_code_inputs, read_head_inputs
 from trainer.training.objective import CodeObjective, Teacher, ask_teacher
@@ -108,8 +109,10 @@ def test_each_epoch_has_its_own_copies(tiny_base: Path, dataset_dir: Path, tmp_p
     chosen = recipe("cpu", tiny_base, dataset_dir, tmp_path / "run", epochs=3)
     inputs = read_code_inputs(chosen)
     assert len(inputs.copies) == 3
-    for copies in inputs.copies:
-        assert copies
+    examples, taxonomy = inputs.dataset.train, inputs.dataset.taxonomy
+    for epoch, copies in enumerate(inputs.copies):
+        drawn = make_copies(examples, taxonomy, share=0.4, seed=f"{chosen.seed}:{epoch}")
+        assert [copy.place for copy in copies] == list(drawn)
         for copy in copies:
             original = inputs.train[copy.place]
             assert copy.is_copy

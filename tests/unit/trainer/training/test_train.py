@@ -117,7 +117,9 @@ def test_no_message_of_the_dataset_is_in_the_adapter(
     assert probes_path(adapter).stat().st_mode & 0o777 == 0o640
 
 
-def test_the_run_folder_has_epochs_and_steps(trained: tuple[Path, Manifest, str]) -> None:
+def test_the_run_folder_has_epochs_and_steps(
+    trained: tuple[Path, Manifest, str], tmp_path: Path, tiny_base: Path, dataset_dir: Path
+) -> None:
     run, manifest, log = trained
     record = json.loads((run / "training.json").read_text(encoding="utf-8"))
     assert record["adapter"] == {"name": manifest.name, "digest": manifest.digest}
@@ -130,9 +132,12 @@ def test_the_run_folder_has_epochs_and_steps(trained: tuple[Path, Manifest, str]
                for epoch in epochs)  # fmt: skip
     steps = [json.loads(line) for line in (run / "steps.jsonl").read_text("utf-8").splitlines()]
     assert [step["step"] for step in steps] == list(range(1, record["steps"] + 1))
-    copies = max(step["examples"] for step in steps if step["epoch"] == 1) - 60
-    assert copies > 0
-    assert f"60 rows for training, {copies} of them also with a sentence that names a label" in log
+    copies = [
+        len(each) for each in read_code_inputs(recipe(tmp_path, tiny_base, dataset_dir)).copies
+    ]
+    assert steps[-1]["examples"] == 60 * len(epochs) + sum(copies[: len(epochs)])
+    again = f"60 rows for training, {copies[0]} of them also with a sentence that names a label"
+    assert again in log
     assert "learning curve" in log
     assert "a message of" in log
     assert not (run / "checkpoint").exists()
