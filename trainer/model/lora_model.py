@@ -345,7 +345,9 @@ def add_by_addmm(peft_model: Any) -> int:
 
     changed = 0
     for module in peft_model.modules():
-        if type(module) is Linear and not module.lora_variant:
+        # Not of a subclass, which may have a forward pass of its own.
+        plain = type(module) is Linear and type(module.base_layer) is torch.nn.Linear
+        if plain and not module.lora_variant:
             module.forward = MethodType(_addmm_forward, module)
             changed += 1
     return changed

@@ -98,6 +98,21 @@ def test_frozen_weights_are_rounded_once_for_autocast() -> None:
     assert _ROUNDED not in vars(layer)
 
 
+def test_a_layer_with_its_own_forward_keeps_it() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    class Shifted(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as torch names it
+            return super().forward(input) + 1
+
+    net = Net()
+    net.last = Shifted(20, 6, bias=False)
+    model = get_peft_model(net, LoraConfig(r=3, target_modules=["first", "last"]))
+    expected = model(x := torch.randn(5, 12))
+    assert add_by_addmm(model) == 1
+    torch.testing.assert_close(model(x), expected)
+
+
 def test_what_is_not_plain_is_left_to_peft() -> None:
     from peft.tuners.lora import Linear
 
