@@ -22,6 +22,7 @@ from worker.core.assignment import (
     CompletedRecord,
     InFlightRecord,
     PartitionState,
+    Suspects,
     WaitingRecord,
 )
 from worker.core.labeller import ServingAdapter
@@ -153,7 +154,7 @@ class Pipeline:
         while refused < len(self._line) and not self.isolating:
             partition = self._line.popleft()
             if partition.suspects:
-                self._hold_suspects(partition)
+                self._hold_suspects(partition.waiting, partition.suspects)
                 if self.isolating and partition.waiting:
                     self._line.appendleft(partition)
                     return
@@ -226,10 +227,9 @@ class Pipeline:
             in_flight.shadows = self._shadow_traffic.submit(waiting.record)
         return True
 
-    def _hold_suspects(self, partition: PartitionState) -> None:
-        """Move suspects from the head of a partition to ``suspects``."""
-        suspects, waiting = partition.suspects, partition.waiting
-        while suspects and waiting and waiting[0].record.offset in suspects:
+    def _hold_suspects(self, waiting: deque[WaitingRecord], suspects: Suspects) -> None:
+        """Move suspects from the head of a partition's records to ``suspects``."""
+        while waiting and waiting[0].record.offset in suspects:
             self.suspects.append(waiting.popleft())
 
     def _may_try(self, held: WaitingRecord) -> bool:
