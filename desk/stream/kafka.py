@@ -351,27 +351,16 @@ class KafkaCorrections:
 
     def publish(self, records: Sequence[Outgoing]) -> None:
         """See ``CorrectionSink``."""
-        client, topic = self._producer, self._config.corrections_topic
+        client = self._producer
         if client is None:
             raise KafkaUnavailable("the producer has not been started")
-        mark = [TopicPartition(topic, 0, records[-1].sequence)]
+        mark = [TopicPartition(self._config.corrections_topic, 0, records[-1].sequence)]
         timeout_s = PUBLISH_S
         self._refused = []
         try:
             with translated_errors(self._config):
                 client.begin_transaction()
-                for record in records:
-                    client.produce(
-                        topic,
-                        record.value,
-                        record.key,
-                        # For last_written, in case the mark is gone.
-                        headers=[
-                            (SEQUENCE_HEADER, str(record.sequence).encode()),
-                            (NAME_HEADER, self._config.name.encode()),
-                        ],
-                        on_delivery=self._delivered,
-                    )
+                self._produce(client, records)
                 # Before the commit, which would only say that some record failed.
                 left = client.flush(timeout_s)
                 if self._refused:
@@ -399,6 +388,26 @@ class KafkaCorrections:
         """See ``CorrectionSink``."""
         self._forget_producer()
         self._mark.close()
+
+    def _produce(self, client: Producer, records: Sequence[Outgoing]) -> None:
+        try:
+            for record in records:
+                client.produce(
+                    self._config.corrections_topic,
+                    record.value,
+                    record.key,
+                    # For last_written, in case the mark is gone.
+                    headers=[
+                        (SEQUENCE_HEADER, str(record.sequence).encode()),
+                        (NAME_HEADER, self._config.name.encode()),
+                    ],
+                    on_delivery=self._delivered,
+                )
+        except KafkaException:
+            # The transaction may have failed for a record before this one: its delivery says why.
+            client.flush(PUBLISH_S)
+            if not self._refused:
+                raise
 
     def _heard(self, error: KafkaError) -> None:
         if error.fatal():

@@ -439,6 +439,34 @@ def test_a_large_record_that_fits_compressed_is_published(
         assert kafka.visible(names.dead_letter) == [text, text]
 
 
+class Slowly(list[Outgoing]):
+    """Comes to its last record when the broker has judged those before it."""
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        for at in range(len(self)):
+            if at == len(self) - 1:
+                time.sleep(1)
+            yield self[at]
+
+
+def test_a_record_that_is_refused_while_others_are_queued_is_found(kafka: KafkaBench) -> None:
+    """Then the client takes no more records, and its error does not name the refused one."""
+    stream, listener = kafka.open(), Listener()
+    kafka.subscribe(stream, listener)
+    for _ in range(3):
+        kafka.send(b"x")
+    good = batch(fetch(stream, 3), kafka.topics.output)
+    outputs = Slowly(good.outputs)
+    outputs[1] = Outgoing(kafka.topics.dead_letter, None, os.urandom(2_000_000))
+    with pytest.raises(RecordTooLarge) as caught:
+        stream.publish(Batch(outputs, good.next_offsets))
+    assert caught.value.indexes == (1,)
+    outputs[1] = Outgoing(kafka.topics.dead_letter, None, None)
+    stream.publish(Batch(outputs, good.next_offsets))
+    assert kafka.visible(kafka.topics.output) == [b"label"] * 2
+    assert kafka.visible(kafka.topics.dead_letter) == [None]
+
+
 def test_every_record_that_is_too_large_is_found(kafka: KafkaBench) -> None:
     """The others are published, and no other record is blamed."""
     stream, listener = kafka.open(), Listener()

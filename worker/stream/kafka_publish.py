@@ -43,8 +43,9 @@ T = TypeVar("T")
 _FRAMING = 16
 _NO_LIMIT = 1 << 62
 
-# The broker did not judge these records: they were purged with a transaction or a producer.
-_PURGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
+# The broker did not judge these records: they were purged with a transaction or a producer, or came
+# after a record for which the transaction had failed.
+_UNJUDGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._STATE}
 
 
 class _Refused(Exception):
@@ -208,9 +209,14 @@ class KafkaPublisher:
                         client.poll(0.05)
                 except KafkaException as error:
                     # Above the client's own limit: reported at once, and the record is not queued.
-                    if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                    # Of the wrong state: the transaction has failed for a record before this one,
+                    # whose delivery says why.
+                    code = error.args[0].code()
+                    if code not in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._STATE}:
                         raise
                     self._failed.append((index, error.args[0]))
+                    if code == KafkaError._STATE:
+                        return
                     break
 
     def _delivery(self, index: int) -> Callable[[KafkaError | None, Message], None]:
@@ -266,7 +272,7 @@ class KafkaPublisher:
         }
         if too_large:
             return self._blame(batch.outputs, sorted(too_large))
-        judged = [each for each in self._failed if each[1].code() not in _PURGED]
+        judged = [each for each in self._failed if each[1].code() not in _UNJUDGED]
         for index, refused in judged:
             if refused.code() in HOPELESS:
                 topic = batch.outputs[index].topic

@@ -6,23 +6,27 @@ database's commit and Kafka's; another process continues.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
 from desk.clock import now_ms
 from desk.core.items import Queue
-from desk.errors import Superseded, TryAgain
+from desk.errors import KafkaUnavailable, Superseded, TryAgain
 from desk.outbox import OutboxPublisher
 from desk.service import reviewing
 from desk.store import items
 from desk.store.database import Database
 from desk.stream.kafka import KafkaCorrections
+from desk.stream.port import Outgoing
 from tests.support.desk_outbox_process import POINTS, config_for
 from tests.support.desk_world import DeskWorld, said
 from tests.support.topics import labels_of, read_corrections, read_messages
@@ -234,3 +238,30 @@ def test_a_database_that_was_restored_loses_no_new_decision(
     made |= decide(world, 10)
     drain(OutboxPublisher(world.database, sinks(), world.clock))
     assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
+
+
+class Slowly(list[Outgoing]):
+    """Comes to its last record when the broker has judged those before it."""
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        for at in range(len(self)):
+            if at == len(self) - 1:
+                time.sleep(1)
+            yield self[at]
+
+
+def test_a_refusal_while_others_are_queued_is_named(
+    bootstrap_servers: str, corrections: str
+) -> None:
+    """Then the client takes no more records, and its own error does not say why."""
+    config = config_for(bootstrap_servers, corrections, corrections)
+    larger = {**config.producer, "message.max.bytes": 10_000_000}
+    sink = KafkaCorrections(replace(config, producer=larger))
+    sink.start()
+    last = Outgoing(2, b"2", b"{}")
+    with pytest.raises(KafkaUnavailable, match="MSG_SIZE_TOO_LARGE"):
+        sink.publish(Slowly([Outgoing(1, b"1", os.urandom(2_000_000)), last]))
+    assert sink.start() is None
+    sink.publish(Slowly([Outgoing(1, b"1", b"{}"), last]))
+    sink.close()
+    assert len(read_messages(bootstrap_servers, corrections)) == 2
