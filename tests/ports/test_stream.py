@@ -22,7 +22,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from tests.support.processes import wait_until
 from tests.support.rig import make_kafka_config
-from tests.support.topics import create_topics, java_partition, read_all, read_messages
+from tests.support.topics import (
+    Slowly,
+    create_topics,
+    java_partition,
+    read_all,
+    read_messages,
+)
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
@@ -437,16 +443,6 @@ def test_a_large_record_that_fits_compressed_is_published(
     stream.publish(Batch([good.outputs[0], fits, good.outputs[1]], good.next_offsets))
     if delivery == "exactly_once":
         assert kafka.visible(names.dead_letter) == [text, text]
-
-
-class Slowly(list[Outgoing]):
-    """Comes to its last record when the broker has judged those before it."""
-
-    def __iter__(self) -> Iterator[Outgoing]:
-        for at in range(len(self)):
-            if at == len(self) - 1:
-                time.sleep(1)
-            yield self[at]
 
 
 def test_a_record_that_is_refused_while_others_are_queued_is_found(kafka: KafkaBench) -> None:

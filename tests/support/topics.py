@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from worker.contract.records import Correction, Retraction, read_correction
 
+T = TypeVar("T")
+
 _SETTLED_S = 3.0
+
+
+class Slowly(list[T]):
+    """Records to publish: comes to the last one when the broker has judged those before it."""
+
+    def __iter__(self) -> Iterator[T]:
+        for at in range(len(self)):
+            if at == len(self) - 1:
+                time.sleep(1)
+            yield self[at]
 
 
 def topic_settings(servers: str, group: str, topics: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -29,7 +28,7 @@ from desk.stream.kafka import KafkaCorrections
 from desk.stream.port import Outgoing
 from tests.support.desk_outbox_process import POINTS, config_for
 from tests.support.desk_world import DeskWorld, said
-from tests.support.topics import labels_of, read_corrections, read_messages
+from tests.support.topics import Slowly, labels_of, read_corrections, read_messages
 from worker.contract.records import read_correction
 
 PROCESS = "tests.support.desk_outbox_process"
@@ -238,16 +237,6 @@ def test_a_database_that_was_restored_loses_no_new_decision(
     made |= decide(world, 10)
     drain(OutboxPublisher(world.database, sinks(), world.clock))
     assert sorted(written(bootstrap_servers, corrections)) == sorted(made.items())
-
-
-class Slowly(list[Outgoing]):
-    """Comes to its last record when the broker has judged those before it."""
-
-    def __iter__(self) -> Iterator[Outgoing]:
-        for at in range(len(self)):
-            if at == len(self) - 1:
-                time.sleep(1)
-            yield self[at]
 
 
 def test_a_refusal_while_others_are_queued_is_named(
