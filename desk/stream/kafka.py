@@ -403,8 +403,10 @@ class KafkaCorrections:
                     ],
                     on_delivery=self._delivered,
                 )
-        except KafkaException:
-            # The transaction may have failed for a record before this one: its delivery says why.
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:
+                raise
+            # The transaction has failed for a record before this one: its delivery says why.
             client.flush(PUBLISH_S)
             if not self._refused:
                 raise

@@ -22,13 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from tests.support.processes import wait_until
 from tests.support.rig import make_kafka_config
-from tests.support.topics import (
-    Slowly,
-    create_topics,
-    java_partition,
-    read_all,
-    read_messages,
-)
+from tests.support.topics import Slowly, create_topics, java_partition, read_all, read_messages
 from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
