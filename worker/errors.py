@@ -3,8 +3,8 @@
     MessageRejected           give this message up: write a dead letter with the reason
     WorkerError
     ├── PublishAborted        nothing was published: try the same batch again
-    │   ├── OutputRefused     ... in smaller batches, until the refused record is alone
-    │   │   └── RecordTooLarge    ... after replacing the records in ``indexes``
+    │   ├── OutputRefused     ... after replacing the records to blame, or in smaller batches
+    │   │   └── RecordTooLarge
     │   └── OutcomeUnknown    ... after ``Stream.resolve_unknown_commit``
     └── WorkerStopped         exit with ``exit_code``; nothing is half done
         ├── SettingsError     2  fix the settings
@@ -47,20 +47,25 @@ class PublishAborted(WorkerError):
 
 
 class OutputRefused(PublishAborted):
-    """The broker refused a batch because of one record, without saying which: Kafka answers for all
-    records of a partition at once. ``reason`` is for that record's dead letter."""
+    """The broker refused a batch because of records in it.
+
+    ``indexes`` are positions in the batch's outputs. If ``certain``, each of these records is to
+    blame; otherwise at least one of them is, or, if there are none, at least one of the batch.
+    ``reason`` is for their dead letters.
+    """
 
     reason: RejectReason = "output_refused"
 
+    def __init__(self, message: str, indexes: Sequence[int] = (), *, certain: bool = False) -> None:
+        self.indexes = tuple(indexes)
+        self.certain = certain
+        super().__init__(message)
+
 
 class RecordTooLarge(OutputRefused):
-    """Records are too large for their topic. ``indexes`` are positions in the batch's outputs."""
+    """Records are too large for their topic."""
 
     reason: RejectReason = "output_too_large"
-
-    def __init__(self, indexes: Sequence[int]) -> None:
-        self.indexes = tuple(indexes)
-        super().__init__(f"{len(self.indexes)} records are larger than their topic allows")
 
 
 class OutcomeUnknown(PublishAborted):

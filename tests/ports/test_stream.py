@@ -23,7 +23,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from tests.support.processes import wait_until
 from tests.support.rig import make_kafka_config
 from tests.support.topics import Slowly, create_topics, java_partition, read_all, read_messages
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.errors import (
+    OutcomeUnknown,
+    OutputRefused,
+    PublishAborted,
+    RecordTooLarge,
+    StreamFailed,
+)
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
 from worker.stream.fake import FakeStream
 from worker.stream.kafka import KafkaStream
@@ -345,23 +351,28 @@ def kafka(make_kafka: Callable[..., KafkaBench]) -> KafkaBench:
     return make_kafka()
 
 
-def limit_of(admin: AdminClient, topic: str) -> int:
-    """The topic's ``max.message.bytes``; a change takes effect a moment later."""
+def configure(kafka: KafkaBench, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": kafka.servers})
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(timeout=20)
+
+
+def property_of(kafka: KafkaBench, topic: str, name: str) -> str:
+    """A property of a topic; a change takes effect a moment later."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
+    admin = AdminClient({"bootstrap.servers": kafka.servers})
     found = admin.describe_configs([resource])[resource].result(timeout=20)
-    return int(found["max.message.bytes"].value)
+    return str(found[name].value)
 
 
 def test_each_topic_has_its_own_limit(kafka: KafkaBench) -> None:
     """A record too large for the output may fit the dead-letter topic."""
     stream, listener = kafka.open(), Listener()
-    admin = AdminClient({"bootstrap.servers": kafka.servers})
-    limit = ConfigEntry("max.message.bytes", "100000", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, kafka.topics.output, incremental_configs=[limit])
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result(timeout=20)
+    configure(kafka, kafka.topics.output, "max.message.bytes", "100000")
     stream.close()
-    poll_until(lambda: limit_of(admin, kafka.topics.output) == 100_000)
+    poll_until(lambda: property_of(kafka, kafka.topics.output, "max.message.bytes") == "100000")
     stream = kafka.open()
     kafka.subscribe(stream, listener)
     kafka.send(b"x")
@@ -482,6 +493,36 @@ def test_every_record_that_is_too_large_is_found(kafka: KafkaBench) -> None:
     assert found == wanted
     assert len(kafka.visible(kafka.topics.output)) == 54
     assert kafka.visible(kafka.topics.dead_letter) == [None] * 6
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize("bad", [{17}, set(range(5, 60, 10)), {20, 21, 22}, set(range(60))])
+def test_every_record_that_a_compacted_topic_refuses_is_found(
+    kafka: KafkaBench, bad: set[int], prepared: bool
+) -> None:
+    """At once if the topic's policy is known; otherwise no record is blamed without certainty."""
+    prepare_topics(kafka.config)
+    configure(kafka, kafka.topics.output, "cleanup.policy", "compact")
+    poll_until(lambda: property_of(kafka, kafka.topics.output, "cleanup.policy") == "compact")
+    stream, listener = kafka.open(prepared=prepared), Listener()
+    kafka.subscribe(stream, listener)
+    for _ in range(60):
+        kafka.send(b"x")
+    good = batch(fetch(stream, 60), kafka.topics.output)
+    outputs = [
+        replace(each, key=None if at in bad else b"k") for at, each in enumerate(good.outputs)
+    ]
+    with pytest.raises(OutputRefused, match="a compacted topic needs a key") as caught:
+        stream.publish(Batch(outputs, good.next_offsets))
+    if caught.value.certain:
+        assert bad.issuperset(caught.value.indexes)
+    else:
+        assert not caught.value.indexes or bad.intersection(caught.value.indexes)
+    if prepared:
+        assert set(caught.value.indexes) == bad
+    accepted = [each for at, each in enumerate(outputs) if at not in bad]
+    stream.publish(Batch(accepted, good.next_offsets))
+    assert len(kafka.visible(kafka.topics.output)) == 60 - len(bad)
 
 
 def test_a_second_worker_under_the_same_name_fences_the_first(kafka: KafkaBench) -> None:

@@ -25,6 +25,7 @@ from worker.core.arms import (
 from worker.core.assignment import Bounds, CompletedRecord
 from worker.core.crash_isolation import IsolationPolicy, ProvenDeath
 from worker.core.events import (
+    BatchRefused,
     KafkaReachable,
     KafkaUnreachable,
     Listener,
@@ -44,6 +45,7 @@ from worker.core.pipeline import Pipeline
 from worker.core.publisher import LoopPolicy, TopicRouter
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores
+from worker.errors import RecordTooLarge
 from worker.lifecycle.canary_judge import JudgePolicy
 from worker.policies import admission_policy, loop_policy
 from worker.records.encode import RetryPolicy
@@ -164,6 +166,8 @@ def _short(event: LoopEvent) -> tuple[Any, ...]:  # noqa: C901, PLR0911 - one li
             return ("published", [completed.record.id for completed in batch])
         case PublishFailed(records, attempt):
             return ("publish_failed", records, attempt)
+        case BatchRefused(records, replaced):
+            return ("refused", records, replaced)
         case KafkaUnreachable():
             return ("outage", "began")
         case KafkaReachable(seconds):
@@ -282,6 +286,11 @@ def toy_record(value: bytes | None = b'{"message": "hi"}', **changes: Any) -> Re
 @cache
 def default_adapter() -> ServingAdapter:
     return toy_serving_adapter()
+
+
+def too_large(indexes: Sequence[int]) -> RecordTooLarge:
+    """The error of a stream that knows which records are too large."""
+    return RecordTooLarge("larger than its topic accepts", indexes, certain=True)
 
 
 def toy_completed(record: Record, outcome: Outcome, *rest: Any, **changes: Any) -> CompletedRecord:

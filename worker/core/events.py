@@ -55,6 +55,19 @@ class PublishFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRefused:
+    """The broker refused a batch because of records in it; it was not committed.
+
+    ``replaced``: how many were found and become dead letters. 0: the batch is divided to find them,
+    or tried again without the labels of shadows.
+    """
+
+    records: int
+    replaced: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaUnreachable:
     """Kafka cannot be reached to publish."""
 
@@ -118,6 +131,7 @@ LoopEvent = (
     | TransactionEnded
     | Published
     | PublishFailed
+    | BatchRefused
     | KafkaUnreachable
     | KafkaReachable
     | Rebalanced

@@ -13,6 +13,7 @@ from worker.contract.records import Headers, Replay, shadow_headers, without_wor
 from worker.core.arms import ShadowRequest
 from worker.core.assignment import Assignment, Backpressure, Bounds, CompletedRecord, PartitionState
 from worker.core.events import (
+    BatchRefused,
     KafkaReachable,
     KafkaUnreachable,
     Listener,
@@ -26,7 +27,6 @@ from worker.errors import (
     OutcomeUnknown,
     OutputRefused,
     PublishAborted,
-    RecordTooLarge,
     StreamFailed,
 )
 from worker.records.encode import RetryPolicy
@@ -210,6 +210,23 @@ def _next_offset(batch: PartitionBatch) -> NextOffset:
     return NextOffset(batch.partition.source, offset, note)
 
 
+Part = Sequence[tuple[PartitionState, int]]
+"""A part of a batch: how many of each partition's oldest records."""
+
+
+def divide(batches: Sequence[PartitionBatch], index: int) -> tuple[Part, Part]:
+    """Divide a batch after the record with the output ``index``; return the first part last."""
+    first, rest, left = [], [], index + 1
+    for batch in batches:
+        taken = 0
+        while left and taken < len(batch.completed):
+            left -= batch.completed[taken].outcome.kind != "skipped"  # those have no output
+            taken += 1
+        first.append((batch.partition, taken))
+        rest.append((batch.partition, len(batch.completed) - taken))
+    return [each for each in rest if each[1]], [each for each in first if each[1]]
+
+
 def drop_shadows(batches: Sequence[PartitionBatch]) -> bool:
     """Drop the shadows' labels of these records from the next attempt; return whether there were
     any."""
@@ -294,9 +311,8 @@ class BatchPublisher:
         self.outage_since: float | None = None
         """When Kafka was first found unreachable (the loop's clock), None while it is reachable.
         Safe to read from any thread."""
-        self._limit = policy.publish_max_records
-        """The largest batch now. Halved when the broker refuses a batch because of a record in it,
-        until that record is alone; then it doubles again."""
+        self._parts: list[Part] = []
+        """The parts of a refused batch that are published one by one, the next one last."""
 
     @property
     def due_in_s(self) -> float:
@@ -347,34 +363,32 @@ class BatchPublisher:
         self._wait(min(MAX_BACKOFF_S, self._policy.publish_backoff_s * 2.0**doublings))
 
     def publish(self, partitions: Sequence[PartitionState]) -> None:
-        """Publish one batch of these partitions' ready records.
+        """Publish one batch of these partitions' ready records, or the next part of a refused one.
 
-        If the broker refuses a record, replace its outcome or narrow the search for it. Raises
+        If the broker refuses records, replace their outcomes, or divide the batch to find them, and
+        return: that may take several attempts, and the loop must poll in between. Raises
         PublishAborted, StreamFailed.
         """
         if self._commit_unknown:
             self._resolve_unknown_commit()
         started = self._clock()
-        while True:
-            batches = take_ready(partitions, self._limit)
-            if not batches:
-                return
-            try:
-                self._attempt(batches)
-                break
-            except RecordTooLarge as error:
-                if not drop_shadows(batches):  # the record that is too large may be a shadow's
-                    rejected = Rejected(error.reason, "encode", "larger than its topic accepts")
-                    replace_refused(batches, error.indexes, rejected)
-            except OutputRefused as error:
-                if not drop_shadows(batches):
-                    self._find_refused(batches, error)
-                return  # the search takes several attempts, and the loop must poll in between
-            except PublishAborted as error:
-                drop_shadows(batches)
-                self._commit_unknown = isinstance(error, OutcomeUnknown)
-                raise
-        self._limit = min(2 * self._limit, self._policy.publish_max_records)
+        batches = self._next_batches(partitions)
+        if not batches:
+            return
+        try:
+            self._attempt(batches)
+        except OutputRefused as error:
+            replaced = 0
+            if not drop_shadows(batches):  # the record to blame may be a shadow's
+                replaced = self._replace_or_divide(batches, error)
+            self._listener(BatchRefused(len(records_of(batches)), replaced, error))
+            return
+        except PublishAborted as error:
+            drop_shadows(batches)
+            self._commit_unknown = isinstance(error, OutcomeUnknown)
+            raise
+        if self._parts:
+            self._parts.pop()
         self._confirm(batches, started)
 
     def commit_notes(self, offsets: Callable[[], Sequence[NextOffset]]) -> None:
@@ -397,20 +411,37 @@ class BatchPublisher:
             raise
         self._listener(TransactionEnded("committed", self._clock() - started))
 
-    def _find_refused(self, batches: Sequence[PartitionBatch], error: OutputRefused) -> None:
-        """Halve the next batch; a record that is refused alone becomes a dead letter.
+    def _next_batches(self, partitions: Sequence[PartitionState]) -> list[PartitionBatch]:
+        """Choose the records of the next attempt."""
+        held = {partition for part in self._parts for partition, _ in part}
+        if any(partition.ended for partition in held) or not held.issubset(partitions):
+            self._parts.clear()
+        if self._parts:  # taken again, because outcomes may have been replaced
+            return [take_oldest(partition, count) for partition, count in self._parts[-1]]
+        return take_ready(partitions, self._policy.publish_max_records)
 
-        The broker refuses the whole batch, and the client does not say for which of its records.
+    def _replace_or_divide(self, batches: Sequence[PartitionBatch], error: OutputRefused) -> int:
+        """Replace the outcomes of records that are to blame, and return how many.
+
+        While it is not certain which these are, divide the batch so that half of the suspects are
+        in each part. A limit for all batches would not find them: with new records in each batch,
+        the refused one always is in the next.
         """
-        records = len(records_of(batches))
-        if records == 1:
-            replace_refused(batches, (0,), Rejected(error.reason, "encode", str(error)))
-        else:
-            self._limit = records // 2
+        if not self._parts:
+            self._parts.append([(batch.partition, len(batch.completed)) for batch in batches])
+        written = [each for each in records_of(batches) if each.outcome.kind != "skipped"]
+        suspects = error.indexes or range(len(written))
+        if error.certain or len(suspects) == 1:
+            replace_refused(batches, suspects, Rejected(error.reason, "encode", str(error)))
+            return len(suspects)
+        self._parts.pop()
+        self._parts += divide(batches, suspects[(len(suspects) - 1) // 2])
+        return 0
 
     def _resolve_unknown_commit(self) -> None:
         """Confirm the records that a commit without an answer did publish."""
         started = self._clock()
+        self._parts.clear()
         published = []
         for committed in self._stream.resolve_unknown_commit(self._assignment.sources):
             partition = self._assignment.get(committed.source)

@@ -10,6 +10,7 @@ import structlog
 
 from worker.core.assignment import CompletedRecord
 from worker.core.events import (
+    BatchRefused,
     KafkaReachable,
     KafkaUnreachable,
     LoopEvent,
@@ -47,6 +48,8 @@ class LogListener:
                 _log.warning(
                     "batch.not_published", records=records, attempt=attempt, error=str(error)
                 )
+            case BatchRefused(records, replaced, error):
+                _log.warning("batch.refused", records=records, replaced=replaced, error=str(error))
             case KafkaUnreachable(error):
                 _log.warning("kafka.unreachable", error=str(error))
             case KafkaReachable(seconds):

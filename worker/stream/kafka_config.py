@@ -40,6 +40,8 @@ class KafkaConfig:
     origins: Mapping[str, str] = field(default_factory=dict)
     """The setting of each property that the user set."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
+    compacted: frozenset[str] = frozenset()
+    """The topics that are known to be compacted: they refuse records without a key."""
     retention_s: Mapping[str, float] = field(default_factory=dict)
     """The retention of each input topic, if it is known and limited."""
     cluster: str | None = None

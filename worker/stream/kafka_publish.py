@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from itertools import groupby
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -42,14 +43,32 @@ T = TypeVar("T")
 # An upper bound of the bytes around a record and around each header; brokers limit whole batches.
 _FRAMING = 16
 _NO_LIMIT = 1 << 62
+_TOO_LARGE = "larger than its topic accepts"
+
+# The wait for further reports of a batch that has failed already.
+_FLUSH_STEP_S = 0.05
 
 # The broker did not judge these records: they were purged with a transaction or a producer, or came
-# after a record for which the transaction had failed.
-_UNJUDGED = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._STATE}
+# after a record for which the transaction had failed, or next to one that it did judge.
+_UNJUDGED = {
+    KafkaError._PURGE_QUEUE,
+    KafkaError._PURGE_INFLIGHT,
+    KafkaError._STATE,
+    KafkaError._INVALID_DIFFERENT_RECORD,
+}
 
 
 class _Refused(Exception):
     """Some records of a batch were refused, see ``KafkaPublisher._failed``."""
+
+
+class _Failure(NamedTuple):
+    """A record that was not delivered. ``place``: its partition, or ``at`` if it was not sent."""
+
+    at: int
+    """Its position in the batch's outputs."""
+    error: KafkaError
+    place: object
 
 
 class OffsetCommitter(Protocol):
@@ -77,7 +96,7 @@ class KafkaPublisher:
         self._config = config
         self._consumer = consumer
         self._producer = KafkaProducer(config)
-        self._failed: list[tuple[int, KafkaError]] = []
+        self._failed: list[_Failure] = []
 
     def start(self) -> None:
         """Start the producer, which ends a transaction that its predecessor left open. Raises
@@ -111,7 +130,7 @@ class KafkaPublisher:
     def publish(self, batch: Batch) -> None:
         """Publish a batch. Raises PublishAborted, OutputRefused, OutcomeUnknown, StreamFailed."""
         if too_large := self._too_large(batch.outputs):
-            raise RecordTooLarge(too_large)
+            raise RecordTooLarge(_TOO_LARGE, too_large, certain=True)
         until = time.monotonic() + self._config.publish_timeout_s
         client = self._producer.ready(self._config.publish_timeout_s)
         self._failed = []
@@ -161,7 +180,7 @@ class KafkaPublisher:
         aborted = abortable and self._producer.abort(client, timed_out=timed_out)
         # The broker answers records sent after a refused one with a gap in the sequence, sometimes
         # only within the next transaction. A new producer has no such gap.
-        if aborted and not isinstance(refusal, RecordTooLarge):
+        if aborted and not isinstance(refusal, OutputRefused):
             return refusal
         self._producer.discard()
         if committing and not aborted:  # it may be impossible to abort because it is committed
@@ -180,8 +199,7 @@ class KafkaPublisher:
             if cause is not None and cause.fatal():
                 raise StreamFailed(describe(cause)) from error
             refusal = self._refusal(error, batch)
-            if not isinstance(refusal, RecordTooLarge):
-                self._producer.discard()  # together with its queue
+            self._producer.discard()  # together with its queue
             raise refusal from error
         try:
             self._consumer.commit(batch.next_offsets)
@@ -201,6 +219,8 @@ class KafkaPublisher:
                     )
                     break
                 except BufferError:
+                    if self._failed:
+                        return  # a failed transaction does not send its queue
                     if time.monotonic() > until:
                         raise PublishAborted(
                             "the producer's queue stays full", unreachable=True
@@ -214,21 +234,32 @@ class KafkaPublisher:
                     code = error.args[0].code()
                     if code not in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError._STATE}:
                         raise
-                    self._failed.append((index, error.args[0]))
+                    self._failed.append(_Failure(index, error.args[0], index))
                     if code == KafkaError._STATE:
                         return
                     break
 
     def _delivery(self, index: int) -> Callable[[KafkaError | None, Message], None]:
-        def delivered(error: KafkaError | None, _: Message) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                self._failed.append((index, error))
+                place = (message.topic(), message.partition())
+                self._failed.append(_Failure(index, error, place))
 
         return delivered
 
     def _flush(self, client: Producer, until: float) -> None:
+        """Wait for the broker's answers, but not for records behind a failed one.
+
+        A transaction that has failed does not send them, and the client's flush would wait for them
+        until its timeout.
+        """
+        left = len(client)
         with client_callbacks():
-            left = client.flush(max(0.1, until - time.monotonic()))
+            while left:
+                failed = len(self._failed)
+                left = client.flush(_FLUSH_STEP_S)
+                if time.monotonic() > until or 0 < failed == len(self._failed):
+                    break
         if left and not self._failed:
             raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
 
@@ -246,50 +277,59 @@ class KafkaPublisher:
     def _limit(self, outgoing: Outgoing) -> int:
         return self._config.max_record_bytes.get(outgoing.topic, _NO_LIMIT)
 
-    def _blame(self, outputs: Sequence[Outgoing], refused: Sequence[int]) -> RecordTooLarge:
-        """Choose which of the records ``refused`` for size are too large (none given: of all).
+    def _blame(self, outputs: Sequence[Outgoing], reason: KafkaError) -> OutputRefused:
+        """Return which records were refused for ``reason``, and whether they are to blame for sure.
 
-        The broker refuses a whole batch. If the topic's limit is known, the records above it are to
-        blame; otherwise the largest is, and the others are published again.
+        The broker refuses all records of a partition that were sent together. It names those to
+        blame, but the client passes that on only if there are several: it then reports
+        ``_INVALID_DIFFERENT_RECORD`` for the others (librdkafka 2.16). One that nobody names may be
+        any of those that were sent together. So a record is to blame for sure if none of its
+        neighbours in the partition was refused for the same reason, or if it breaks a rule that is
+        known: the topic's size limit, or the key that a compacted topic needs.
         """
-        large = [at for at in refused if _framed_bytes(outputs[at]) > self._limit(outputs[at])]
-        if large:
-            return RecordTooLarge(large)
-        among = refused or range(len(outputs))
-        known = {at: _framed_bytes(outputs[at]) / self._limit(outputs[at]) for at in among}
-        return RecordTooLarge([max(known, key=known.__getitem__)])
+        refused: set[int] = set()
+        sure: set[int] = set()
+        self._failed.sort(key=lambda failure: (str(failure.place), failure.at))
+        runs = groupby(self._failed, lambda failure: (failure.place, failure.error.code()))
+        for (_, code), failures in runs:
+            if code == reason.code():
+                run = {failure.at for failure in failures}
+                refused |= run
+                sure |= run if len(run) == 1 else set()
+        too_large = reason.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        breaks_rule = self._exceeds_limit if too_large else self._lacks_key
+        sure.update(at for at in refused or range(len(outputs)) if breaks_rule(outputs[at]))
+        kind = RecordTooLarge if too_large else OutputRefused
+        said = _TOO_LARGE if too_large else describe(reason)
+        return kind(said, sorted(sure or refused), certain=bool(sure))
+
+    def _exceeds_limit(self, outgoing: Outgoing) -> bool:
+        return _framed_bytes(outgoing) > self._limit(outgoing)
+
+    def _lacks_key(self, outgoing: Outgoing) -> bool:
+        return outgoing.key is None and outgoing.topic in self._config.compacted
 
     def _expect_no_refusal(self) -> None:
         if self._failed:
             raise _Refused
 
     def _refusal(self, error: Exception, batch: Batch) -> PublishAborted:
-        """Return why nothing was published, with the indexes of records that are too large."""
-        too_large = {
-            index
-            for index, refused in self._failed
-            if refused.code() == KafkaError.MSG_SIZE_TOO_LARGE
-        }
-        if too_large:
-            return self._blame(batch.outputs, sorted(too_large))
-        judged = [each for each in self._failed if each[1].code() not in _UNJUDGED]
-        for index, refused in judged:
-            if refused.code() in HOPELESS:
-                topic = batch.outputs[index].topic
-                raise StreamFailed(f"producing to {topic}: {describe(refused)}") from error
-        reasons = [refused for _, refused in judged]
+        """Return why nothing was published, with the records to blame."""
+        judged = [failure for failure in self._failed if failure.error.code() not in _UNJUDGED]
+        for failure in judged:
+            if failure.error.code() in HOPELESS:
+                topic = batch.outputs[failure.at].topic
+                raise StreamFailed(f"producing to {topic}: {describe(failure.error)}") from error
+        reasons = [failure.error for failure in judged]
         if isinstance(error, KafkaException):
             reasons.append(error.args[0])
         for reason in reasons:
             if reason.code() in OF_A_RECORD:
-                return OutputRefused(describe(reason))
+                return self._blame(batch.outputs, reason)
             if reason.code() in HOPELESS:
                 # The error of a transaction does not name the topic.
                 written = ", ".join(sorted({each.topic for each in batch.outputs}))
                 raise StreamFailed(f"producing to {written}: {describe(reason)}") from error
-            if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                # The error of a transaction does not name the record.
-                return self._blame(batch.outputs, ())
         if not reasons:
             unreachable = isinstance(error, PublishAborted) and error.unreachable
             return PublishAborted(describe_exception(error), unreachable=unreachable)

@@ -75,11 +75,12 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
             f"the topic {config.topics.retry!r} (kafka.retry_topic) is compacted: of two waiting "
             "messages with the same key the first would be lost. Set its cleanup.policy=delete"
         )
-    _warn_of_compacted(answers, config.topics)
+    compacted = _warn_of_compacted(answers, config.topics)
     kept_ms = _numbers(answers, inputs, "retention.ms")
     limits = _numbers(answers, config.topics.sinks, "max.message.bytes")
     retention_s = {topic: kept / 1000 for topic, kept in kept_ms.items() if kept >= 0}
-    return _with_size_limit(replace(config, retention_s=retention_s), limits)
+    known = replace(config, retention_s=retention_s, compacted=frozenset(compacted))
+    return _with_size_limit(known, limits)
 
 
 def _create(admin: AdminClient, missing: list[str], config: KafkaConfig) -> None:
@@ -172,18 +173,24 @@ def _compacts(answers: _Answers, topic: str, *, quiet: bool = False) -> bool:
     return "compact" in (_property(answers, topic, "cleanup.policy", str, quiet=quiet) or "")
 
 
-def _warn_of_compacted(answers: _Answers, topics: Topics) -> None:
+def _warn_of_compacted(answers: _Answers, topics: Topics) -> list[str]:
+    """Return the compacted topics among the outputs, after a warning for each."""
     # Only a warning: if every message has a key and routers want the last result, it is intended.
     # Quiet if the policy is unknown, because the unknown size limit is logged already.
-    for topic in topics.sinks:
-        if topic != topics.retry and _compacts(answers, topic, quiet=True):
-            _log.warning(
-                "stream.topic_compacted",
-                topic=topic,
-                setting=topics.setting_of(topic),
-                effect="refuses the result of a message without a key; keeps one result per key",
-                remedy="set the topic's cleanup.policy=delete",
-            )
+    compacted = [
+        topic
+        for topic in topics.sinks
+        if topic != topics.retry and _compacts(answers, topic, quiet=True)
+    ]
+    for topic in compacted:
+        _log.warning(
+            "stream.topic_compacted",
+            topic=topic,
+            setting=topics.setting_of(topic),
+            effect="refuses the result of a message without a key; keeps one result per key",
+            remedy="set the topic's cleanup.policy=delete",
+        )
+    return compacted
 
 
 def _with_size_limit(config: KafkaConfig, limits: Mapping[str, int]) -> KafkaConfig:

@@ -35,6 +35,7 @@ HOPELESS = {
 """Error codes that retries do not fix, and their meaning."""
 
 OF_A_RECORD = {
+    KafkaError.MSG_SIZE_TOO_LARGE: "the topic does not accept a record of this size",
     KafkaError.INVALID_RECORD: "the topic does not accept this record; a compacted topic needs "
     "a key",
     KafkaError.INVALID_MSG: "the topic does not accept this record",

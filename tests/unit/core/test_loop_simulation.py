@@ -9,10 +9,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.support.rig import Rig, SinkRecord, isolation, make_bounds, make_loop_policy
+from tests.support.rig import (
+    Rig,
+    SinkRecord,
+    isolation,
+    make_bounds,
+    make_loop_policy,
+    too_large,
+)
 from tests.support.worlds import World
 from worker.contract.errors import MessageRejected
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
+from worker.errors import OutcomeUnknown, PublishAborted
 
 PARTITIONS = 3
 partitions = st.integers(0, PARTITIONS - 1)
@@ -126,7 +133,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         if failure == "aborted":
             error = PublishAborted("aborted")
         if failure == "too large":
-            error = RecordTooLarge([0])
+            error = too_large([0])
         self.rig.stream.failures.append(error)
 
     @precondition(lambda self: hasattr(self, "rig"))

@@ -14,6 +14,7 @@ from tests.support.rig import (
     make_loop_policy,
     read_output,
     started,
+    too_large,
     toy_completed,
     toy_record,
 )
@@ -31,7 +32,6 @@ from worker.errors import (
     OutcomeUnknown,
     OutputRefused,
     PublishAborted,
-    RecordTooLarge,
     StreamFailed,
 )
 from worker.records.types import Batch, Classified, Rejected, Timing, TopicPartition
@@ -190,8 +190,9 @@ def test_nothing_is_published_while_the_last_commit_is_unresolved(
 
 def test_an_output_too_large_becomes_a_dead_letter_and_then_one_without_payload() -> None:
     rig = started("m0", "large", "m2")
-    rig.stream.failures.extend([RecordTooLarge([1]), RecordTooLarge([1])])
+    rig.stream.failures.extend([too_large([1]), too_large([1])])
     rig.answer("m0", "large", "m2")
+    rig.iterate(2)
     assert rig.outputs == [
         SinkRecord("out", "in-0-0", label="billing"),
         SinkRecord("dead", "in-0-1", reason="output_too_large"),
@@ -205,17 +206,18 @@ def test_an_output_too_large_becomes_a_dead_letter_and_then_one_without_payload(
 
 def test_a_dead_letter_for_an_output_too_large_keeps_a_payload_that_fits() -> None:
     rig = started("large")
-    rig.stream.failures.append(RecordTooLarge([0]))
+    rig.stream.failures.append(too_large([0]))
     rig.answer("large")
+    rig.iterate()
     assert [outgoing.value for outgoing in rig.stream.outputs] == [b"large"]
 
 
 def test_a_dead_letter_that_cannot_be_written_stops_the_worker() -> None:
     rig = started("large")
-    rig.stream.failures.extend(RecordTooLarge([0]) for _ in range(3))
+    rig.stream.failures.extend(too_large([0]) for _ in range(3))
     rig.engine.answer("large")
     with pytest.raises(StreamFailed, match="even without its payload"):
-        rig.iterate()
+        rig.iterate(3)
     assert (rig.ids, rig.committed()) == ([], 0)
 
 
@@ -229,15 +231,22 @@ def test_a_fenced_worker_publishes_nothing_more() -> None:
     assert (rig.ids, rig.committed()) == (["in-0-0"], 1)
 
 
-def refusing(rig: Rig, *texts: str, topics: tuple[str, ...] = ("out",)) -> None:
-    """Have the broker refuse every batch that has one of these messages' outputs for ``topics``."""
+def refusing(
+    rig: Rig, *texts: str, topics: tuple[str, ...] = ("out",), certain: bool = False
+) -> None:
+    """Have the broker refuse every batch that has one of these messages' outputs for ``topics``.
+    If ``certain``, it names all of them."""
     ids = {f"in-0-{number}" for number, text in enumerate(SENT) if text in texts}
 
     def publish(batch: Batch) -> None:
-        for outgoing in batch.outputs:
-            if outgoing.topic in topics and read_output(outgoing).id in ids:
-                rig.stream.failures.append(OutputRefused("INVALID_RECORD: no key"))
-                break
+        bad = [
+            at
+            for at, outgoing in enumerate(batch.outputs)
+            if outgoing.topic in topics and read_output(outgoing).id in ids
+        ]
+        if bad:
+            named = bad if certain else ()
+            rig.stream.failures.append(OutputRefused("no key", named, certain=certain))
         FakeStream.publish(rig.stream, batch)
 
     rig.stream.publish = publish  # type: ignore[method-assign]
@@ -246,16 +255,17 @@ def refusing(rig: Rig, *texts: str, topics: tuple[str, ...] = ("out",)) -> None:
 SENT = [f"m{number}" for number in range(100)]
 
 
+@pytest.mark.parametrize("certain", [False, True])
 @pytest.mark.parametrize("bad", [["m0"], ["m99"], ["m37"], ["m3", "m4", "m90"], SENT])
 def test_a_record_that_the_broker_refuses_becomes_a_dead_letter_and_the_rest_goes_on(
-    bad: list[str],
+    bad: list[str], certain: bool
 ) -> None:
-    """The broker refuses the whole batch and does not name the record."""
+    """In one further attempt if the broker names the records, else by dividing the batch."""
     rig = started(*SENT, admission={"max_in_engine": 200})
-    refusing(rig, *bad)
+    refusing(rig, *bad, certain=certain)
     for _ in range(3):
         rig.answer(*rig.engine.pending)
-    rig.iterate(60 + 4 * len(bad))
+    rig.iterate(4 if certain else 20 + 3 * len(bad))
     reasons = {published.id: published.reason for published in rig.outputs}
     assert reasons == {
         f"in-0-{number}": "output_refused" if text in bad else None
@@ -263,8 +273,45 @@ def test_a_record_that_the_broker_refuses_becomes_a_dead_letter_and_the_rest_goe
     }
     assert rig.committed() == 100
     letter = next(each for each in rig.stream.outputs if each.topic == "dead")
-    assert dict(letter.headers)["clerk.error"] == b"INVALID_RECORD: no key"
+    assert dict(letter.headers)["clerk.error"] == b"no key"
     assert not rig.events.kinds("publish_failed")
+    assert sum(found for _, _, found in rig.events.kinds("refused")) == len(bad)
+
+
+@pytest.mark.parametrize("certain", [False, True])
+@pytest.mark.parametrize(("partitions", "every"), [(1, 400), (4, 400), (12, 400), (4, 10), (4, 1)])
+def test_refused_records_do_not_stop_a_busy_worker(
+    partitions: int, every: int, certain: bool
+) -> None:
+    """Under load each next batch has new records. A refusal takes 0.1 s, a commit 0.01 s."""
+    rig = Rig(partitions=partitions)
+    sent = found = done = 0
+
+    def publish(batch: Batch) -> None:
+        bad = [at for at, each in enumerate(batch.outputs) if not each.key and each.topic != "dead"]
+        rig.clock.advance(0.1 if bad else 0.01)
+        if bad:
+            raise OutputRefused("no key", bad if certain else (), certain=certain)
+        FakeStream.publish(rig.stream, batch)
+
+    rig.stream.publish = publish  # type: ignore[method-assign]
+    rig.stream.assign(*range(partitions))
+    began = rig.clock.now
+    while rig.clock.now < began + 20:
+        while sent < 200 * (rig.clock.now - began):
+            key = None if sent % every == every - 1 else b"k"
+            rig.stream.add(f"m{sent}".encode(), sent % partitions, key)
+            sent += 1
+        rig.clock.advance(0.01)
+        rig.loop.run_once()
+        for text in rig.engine.pending:
+            rig.engine.answer(text)
+    done = sum(rig.stream.committed.values())
+    found = sum(each.topic == "dead" for each in rig.stream.outputs)
+    assert found >= (done - 512) // every
+    # One by one, a record that nobody names takes two attempts.
+    least = 0.8 if certain or every == 400 else 0.02
+    assert done >= least * sent
 
 
 def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:

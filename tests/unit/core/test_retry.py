@@ -15,11 +15,12 @@ from tests.support.rig import (
     refuse,
     results,
     rig_with,
+    too_large,
     waiting,
 )
 from worker.contract.records import Headers, Retry, read_dead_letter, read_retry
 from worker.contract.records.headers import NEEDED_RETRY_HEADERS
-from worker.errors import OutcomeUnknown, RecordTooLarge
+from worker.errors import OutcomeUnknown
 
 
 def test_a_message_that_the_engine_refuses_waits_on_the_retry_topic() -> None:
@@ -77,8 +78,9 @@ def test_forged_retry_headers_on_the_input_are_ignored() -> None:
 
 def test_a_record_too_large_for_the_retry_topic_is_a_dead_letter() -> None:
     rig = rig_with("m0")
-    rig.stream.failures.append(RecordTooLarge([0]))
+    rig.stream.failures.append(too_large([0]))
     refuse(rig)
+    rig.iterate()
     assert results(rig) == [SinkRecord("dead", "in-0-0", reason="engine_rejected")]
     assert waiting(rig) == []
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.support.rig import Clock, make_bounds, make_loop_policy, started
+from tests.support.rig import Clock, make_bounds, make_loop_policy, started, too_large
 from worker.core.assignment import CompletedRecord
 from worker.core.pipeline import BusyTimer
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge, StreamFailed
+from worker.errors import OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import Rejected, TopicPartition
 
 SOURCES = [TopicPartition("in", 0), TopicPartition("in", 1)]
@@ -107,7 +107,7 @@ def test_a_commit_is_announced_made_and_reported_in_this_order() -> None:
     [
         (PublishAborted("away"), "aborted"),
         (OutcomeUnknown("no answer"), "unknown"),
-        (RecordTooLarge([0]), "aborted"),
+        (too_large([0]), "aborted"),
         (StreamFailed("fenced"), "aborted"),
     ],
 )

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.follower import WIDE, AdapterStore, FakeLoader, Follower
-from tests.support.rig import Rig
+from tests.support.rig import Rig, too_large
 from tests.support.toy_adapter import answer_with, toy_manifest
 from worker.core.arms import ShadowTraffic
 from worker.core.publisher import TopicRouter
-from worker.errors import OutcomeUnknown, PublishAborted, RecordTooLarge
+from worker.errors import OutcomeUnknown, PublishAborted
 from worker.lifecycle.events import Serving
 from worker.observe.listener import AdapterMetrics
 from worker.observe.registry import Registry
@@ -108,7 +108,7 @@ def test_a_shadow_whose_engine_dies_affects_no_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [PublishAborted("x"), RecordTooLarge([0]), RecordTooLarge([63]), OutcomeUnknown("x")]
+    "error", [PublishAborted("x"), too_large([0]), too_large([63]), OutcomeUnknown("x")]
 )
 def test_a_batch_that_failed_is_published_again_without_shadows(
     tmp_path: Path, error: Exception

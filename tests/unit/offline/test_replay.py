@@ -17,7 +17,7 @@ import pytest
 from tests.support.follower import AdapterStore
 from tests.support.kafka_world import KafkaWorld
 from tests.support.mock_kafka import MockKafka
-from tests.support.rig import toy_record
+from tests.support.rig import too_large, toy_record
 from tests.support.toy_adapter import (
     ENCODERS,
     ONE,
@@ -35,7 +35,6 @@ from worker.errors import (
     OutcomeUnknown,
     OutputRefused,
     PublishAborted,
-    RecordTooLarge,
     SettingsError,
     StreamFailed,
 )
@@ -301,7 +300,7 @@ def test_what_is_too_large_becomes_smaller_and_keeps_the_mark(
     write: Callable[..., ReplayWriter],
 ) -> None:
     for failures, value in ((1, b"hi"), (2, None)):
-        sink = Scripted(*[(RecordTooLarge([0]), False)] * failures)
+        sink = Scripted(*[(too_large([0]), False)] * failures)
         write(sink, toy_record(b"hi"))
         (letter,) = written(sink)
         assert (letter.topic, letter.value) == ("dead", value)
