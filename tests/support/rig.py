@@ -26,6 +26,7 @@ from worker.core.assignment import Bounds, CompletedRecord
 from worker.core.crash_isolation import IsolationPolicy, ProvenDeath
 from worker.core.events import (
     BatchRefused,
+    Distrusted,
     KafkaReachable,
     KafkaUnreachable,
     Listener,
@@ -178,6 +179,8 @@ def _short(event: LoopEvent) -> tuple[Any, ...]:  # noqa: C901, PLR0911 - one li
             return (event.kind, event.records)
         case Rewound(source, offset, committed):
             return ("rewound", source.partition, offset, committed)
+        case Distrusted(source, offset, committed):
+            return ("distrusted", source.partition, offset, committed)
         case SuspicionChanged():
             at = (event.source.partition, event.offset)
             return (event.kind, *at, event.records, event.deaths)

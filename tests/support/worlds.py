@@ -1,14 +1,16 @@
-"""Random worlds around a loop: arrivals, response times, refusals, workers that leave.
+"""Random worlds around a loop: arrivals, response times, refusals, workers that leave, topics that
+are created again.
 
 The truth of a world is known: which records the output topic refuses, which the engine refuses, and
-that nothing else is wrong. So each record has one correct outcome.
+that nothing else is wrong. So each record has one correct outcome. Its key is its name, because the
+records of a topic that is created again have the ids of earlier ones.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from tests.support.rig import (
@@ -39,6 +41,7 @@ from worker.errors import (
     OutputRefused,
     PublishAborted,
     RecordTooLarge,
+    StreamFailed,
 )
 from worker.records.types import Batch, Record, TopicPartition
 from worker.stream.fake import FakeStream
@@ -84,10 +87,19 @@ class World:
         self.draw = draw = random.Random(seed)
         self.partitions = draw.randint(1, 4)
         self.stream = FakeStream("in", self.partitions)
-        self.refused: dict[str, str] = {}
-        """Ids of records that end as dead letters, with the reason."""
+        self.refused: dict[bytes, str] = {}
+        """Keys of records that end as dead letters, with the reason."""
+        self.sent: dict[bytes, float] = {}
+        """Keys of all records, and when they came."""
+        self.gone: set[bytes] = set()
+        """Keys of records that were deleted with their topic, perhaps without a result."""
+        self.done: dict[bytes, float] = {}
+        self.load = 0.0
+        """Messages a second that come all the time."""
+        self.names_refused = draw.random() < 0.5
         self.witness = FakeWitness()
         self.process = 0
+        self.time = self.due = 0.0
         self.trouble = 0.0
         """The chance, at each step, that a publish fails and that a rebalance comes."""
         for _ in range(draw.randint(20, 400)):
@@ -147,22 +159,54 @@ class World:
             self.rig.clock.advance(STEP_S)
             for engine in self.engines:
                 engine.work(STEP_S)
+            self.due += self.load * STEP_S
+            while self.due >= 1:
+                self._add()
+                self.due -= 1
             self.rig.loop.run_once()
         except EngineDied:
             self.rig.loop._isolation.engine_died()
             self.start()
+        except StreamFailed:  # the topic was created again
+            self.rig.loop._isolation.close(self.rig.loop._assignment)
+            self.start()
+        self.time += STEP_S
 
     def run(self, steps: int) -> None:
         """Some steps in trouble, while more messages come."""
         self.trouble = self.draw.choice([0.0, 0.02, 0.1])
+        self.load = self.draw.choice([0.0, 0.0, 4.0, 8.0])
         for _ in range(steps):
             if self.draw.random() < 0.1:
                 self._add()
             self.step()
 
     def finish(self, most_steps: int = 200_000) -> bool:
-        """Continue without trouble until all is committed; return whether that took at most
-        ``steps``."""
+        """Continue without trouble until all have results; return whether that took at most
+        ``most_steps``."""
+        self._calm_down()
+        self.load = 0.0
+        for _ in range(most_steps):
+            idle = not self.rig.loop.state.in_flight_records
+            if idle and set(self.sent) - self.gone <= set(self.done):
+                return True
+            self.step()
+        return False
+
+    def settle(self, seconds: float = 120.0) -> float:
+        """Continue without trouble under a load that the engine can bear. Return the longest time
+        until a result, of the records that came after the backlog was done."""
+        self.finish()
+        self.load = min(4.0, self.pace / 2)
+        began = self.time
+        while self.time < began + seconds:
+            self.step()
+        self.load = 0.0
+        self.finish()
+        came = {key: at for key, at in self.sent.items() if at >= began}
+        return max((self.done[key] - at for key, at in came.items()), default=0.0)
+
+    def _calm_down(self) -> None:
         self.trouble = 0.0
         self.stream.failures.clear()
         self.paces = (self.paces[0], max(self.paces[1], self.quick_enough))
@@ -170,20 +214,23 @@ class World:
         for number in range(self.partitions):
             if self.stream.sources[number] not in self.stream.assigned:
                 self.stream.assign(number)
-        for _ in range(most_steps):
-            if all(self.stream.committed.get(at, 0) == len(log) for at, log in self._logs):
-                return True
-            self.step()
-        return False
+
+    @property
+    def pace(self) -> float:
+        """Messages a second that the engine labels."""
+        return min(self.paces) if self.cascade else self.paces[1]
 
     def verify(self) -> None:
         """Each record has one result, the right one."""
-        ends = [read_output(outgoing) for outgoing in self.stream.outputs]
-        counts = Counter(published.id for published in ends)
+        assert None not in {outgoing.key for outgoing in self.stream.outputs}
+        ends = {outgoing.key or b"": read_output(outgoing) for outgoing in self.stream.outputs}
+        counts = Counter(outgoing.key for outgoing in self.stream.outputs)
         assert max(counts.values(), default=1) == 1, "a record has two results"
-        assert set(counts) == {record.id for _, log in self._logs for record in log}, "one is lost"
-        dead = {published.id: published.reason for published in ends if published.reason}
-        assert dead == self.refused, "a good record is a dead letter, or a bad one is not"
+        assert set(self.sent) - self.gone <= set(ends) <= set(self.sent), "one is lost"
+        dead = {key: published.reason for key, published in ends.items() if published.reason}
+        assert dead == {key: why for key, why in self.refused.items() if key in ends}, (
+            "a good record is a dead letter, or a bad one is not"
+        )
         assert (self.rig.loop.state.in_flight_records, self.rig.loop._pressure.bytes) == (0, 0)
 
     @property
@@ -195,35 +242,44 @@ class World:
         kind = self.draw.random()
         if kind < 0.02:
             text = "reject"
-        record = self.stream.add(f"{text} it is".encode(), self.draw.randrange(self.partitions))
+        key = f"{len(self.sent)}".encode()
+        self.sent[key] = self.time
+        self.stream.add(f"{text} it is".encode(), self.draw.randrange(self.partitions), key)
         if kind < 0.02:
-            self.refused[record.id] = "engine_rejected"
+            self.refused[key] = "engine_rejected"
         elif kind < 0.05:
-            self.refused[record.id] = "output_refused"
+            self.refused[key] = "output_refused"
         elif kind < 0.07:
-            self.refused[record.id] = "output_too_large"
+            self.refused[key] = "output_too_large"
 
-    def _publish(self, batch: Batch, publish: object) -> None:
-        """Refuse as a broker does: the batch for one of its records, or a record by name for its
-        size."""
-        wrong = {
-            index: self.refused.get(read_output(outgoing).id)
-            for index, outgoing in enumerate(batch.outputs)
-            if outgoing.topic != "dead"
-        }
-        large = [index for index, reason in wrong.items() if reason == "output_too_large"]
-        if large:
-            raise RecordTooLarge(large)
-        if "output_refused" in wrong.values():
-            raise OutputRefused("INVALID_RECORD")
-        publish(batch)  # type: ignore[operator]
+    def _publish(self, batch: Batch, publish: Callable[[Batch], None]) -> None:
+        """Refuse as a broker does: the batch for some of its records, named or not."""
+        wrong: dict[str | None, list[int]] = {}
+        for index, outgoing in enumerate(batch.outputs):
+            if outgoing.topic != "dead":
+                wrong.setdefault(self.refused.get(outgoing.key or b""), []).append(index)
+        for reason, error in (
+            ("output_too_large", RecordTooLarge),
+            ("output_refused", OutputRefused),
+        ):
+            if reason in wrong and self.names_refused:
+                raise error("no", wrong[reason], certain=True)
+            if reason in wrong:
+                suspects = {*wrong[reason], *self.draw.sample(range(len(batch.outputs)), 1)}
+                raise error("no", sorted(suspects) if self.draw.random() < 0.5 else ())
+        before = len(self.stream.outputs)
+        try:
+            publish(batch)
+        finally:  # an answer may be lost
+            written = self.stream.outputs[before:]
+            self.done.update({outgoing.key or b"": self.time for outgoing in written})
 
     def _trouble(self) -> None:
         """One thing that goes wrong with a stream or a worker."""
         draw, stream = self.draw, self.stream
         number = draw.randrange(self.partitions)
         ours = stream.sources[number] in stream.assigned
-        match draw.randrange(5):
+        match draw.randrange(6):
             case 0 | 1 if stream.failures:
                 pass
             case 0:
@@ -241,3 +297,7 @@ class World:
             case 4 if draw.random() < 0.2:
                 self.witness.killed()
                 self.start()
+            case 5 if draw.random() < 0.1:
+                self.gone |= {record.key or b"" for _, log in self._logs for record in log}
+                stream.recreate()
+                stream.forgets_committed = draw.random() < 0.5

@@ -11,7 +11,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -117,17 +117,21 @@ class OffsetNote:
     - ``owner``: the process that has the partition open, None after it has closed it.
     - ``suspects``: the offsets that may have crashed the engine.
     - ``deaths``: by offset, how often the engine died with only this record in it.
+    - ``topic``: the id of the topic that the offset belongs to, None if it is unknown.
     """
 
     owner: str | None = None
     suspects: range = range(0)
     deaths: Mapping[int, int] = field(default_factory=dict)
+    topic: str | None = None
 
     def encode(self, offset: int) -> str:
         """Return the note for the committed ``offset``; an empty note is an empty text."""
         fields: dict[str, Any] = {}
         if self.owner is not None:
             fields["by"] = self.owner
+        if self.topic is not None:
+            fields["topic"] = self.topic
         if self.suspects:
             fields["suspects"] = [self.suspects.start - offset, len(self.suspects)]
         if self.deaths:
@@ -142,13 +146,14 @@ def read_note(text: str, offset: int) -> OffsetNote:
         fields = json.loads(text) if text else None
         if not isinstance(fields, dict) or fields.get("v") != VERSION:
             return OffsetNote()
-        owner = fields.get("by")
+        owner, topic = fields.get("by"), fields.get("topic")
         first, length = _counts(fields.get("suspects", [0, 0]))
         deaths = _counts(fields.get("deaths", []))
         return OffsetNote(
             owner if isinstance(owner, str) else None,
             range(offset + first, offset + first + length),
             {offset + at: n for at, n in zip(deaths[::2], deaths[1::2], strict=True)},
+            topic if isinstance(topic, str) else None,
         )
     except (ValueError, RecursionError):  # the latter from deeply nested JSON
         return OffsetNote()
@@ -157,7 +162,8 @@ def read_note(text: str, offset: int) -> OffsetNote:
 class Suspects:
     """The suspects of an assigned partition. ``committed`` is its committed offset.
 
-    Without a ``process`` (crash isolation is off) there are no suspects and no notes.
+    Without a ``process`` (crash isolation is off) there are no suspects, and notes contain only the
+    topic's id.
     """
 
     def __init__(self, process: str | None, committed: int, note: OffsetNote) -> None:
@@ -167,6 +173,7 @@ class Suspects:
         self._process = process
         self._range = note.suspects
         self._deaths = dict(note.deaths)
+        self._topic = note.topic
         self._cleared: set[int] = set()
 
     @classmethod
@@ -178,7 +185,7 @@ class Suspects:
         never counts as a death.
         """
         if note.owner not in (None, process):
-            note = OffsetNote(suspects=window, deaths=note.deaths)
+            note = replace(note, suspects=window)
         return cls(process, committed, note)
 
     def __contains__(self, offset: int) -> bool:
@@ -243,6 +250,7 @@ class Suspects:
             None if closing else self._process,
             range(start, max(start, left.stop)),
             {at: count for at, count in self._deaths.items() if at >= offset},
+            self._topic,
         ).encode(offset)
 
     def _suspect(self, offsets: range) -> None:
@@ -300,7 +308,8 @@ class PartitionState:
 
     ``waiting``: records that are not in the engine yet, in order. They are admitted once the last
     owner's note has been read; until then ``suspects`` is None. Records before ``starts_at`` were
-    published by an earlier owner.
+    published by an earlier owner. ``from_beginning``: it was read from the beginning of its log,
+    because the committed offset belongs to a deleted topic of the same name.
     """
 
     source: TopicPartition
@@ -309,6 +318,7 @@ class PartitionState:
     suspects: Suspects | None = None
     size_bytes: int = 0
     starts_at: int = 0
+    from_beginning: bool = False
     ended: bool = False
 
     def start_at(self, offset: int) -> tuple[int, int]:
@@ -373,9 +383,10 @@ class Assignment:
         """Return a partition's state, None if it is not assigned."""
         return self._states.get(source)
 
-    def begin(self, sources: Iterable[TopicPartition]) -> None:
+    def begin(self, sources: Iterable[TopicPartition], *, from_beginning: bool = False) -> None:
         """Add these partitions, each with a new state."""
-        self._states.update({source: PartitionState(source) for source in sources})
+        for source in sources:
+            self._states[source] = PartitionState(source, from_beginning=from_beginning)
 
     def end(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
         """Remove these partitions; return their states, marked as ended."""

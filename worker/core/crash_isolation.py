@@ -23,7 +23,7 @@ or slow, and no record is to blame.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from worker.core.assignment import (
@@ -95,6 +95,7 @@ class CrashIsolation:
         listener: Listener,
         commit: Callable[[Callable[[], Sequence[NextOffset]]], None],
         start_at: Callable[[PartitionState, int], None],
+        start_over: Callable[[PartitionState, CommittedOffset], None],
     ) -> None:
         self._policy = policy
         self._stream = stream
@@ -103,6 +104,7 @@ class CrashIsolation:
         self._listener = listener
         self._commit = commit
         self._start_at = start_at
+        self._start_over = start_over
         self._deaths = list(policy.witness.take_deaths()) if policy is not None else []
 
     def open_partitions(self) -> bool:
@@ -117,16 +119,25 @@ class CrashIsolation:
             partition = self._assignment.get(found.source)
             assert partition is not None
             first = position = partition.waiting[0].record.offset
+            note = read_note(found.note, found.offset or 0)
+            committed = found.offset
+            if found.topic_id and note.topic and found.topic_id != note.topic:
+                if not partition.from_beginning:
+                    self._start_over(partition, found)
+                    continue
+                committed, note = None, OffsetNote()
             # A committed offset beyond the end is from before the log was truncated: the records
             # are new.
-            if found.offset is not None and found.end is not None and found.offset <= found.end:
-                position = max(first, found.offset)
-            opened.append((partition, self._take_over(found, first, position), position))
+            if committed is not None and found.end is not None and committed <= found.end:
+                position = max(first, committed)
+            note = replace(note, topic=found.topic_id or note.topic)
+            at = first if committed is None else committed
+            opened.append((partition, self._take_over(found, note, at, position), position))
         noted = {partition.source for partition, _, _ in opened}
         left = [death for death in self._deaths if death.source not in noted]
         # Before a record is admitted: if the engine crashed on it without a note, the next owner
         # would not know of any suspect.
-        if self._policy is not None:
+        if self._policy is not None and opened:
             try:
                 self._commit_notes([(partition, suspects) for partition, suspects, _ in opened])
             except OutcomeUnknown:
@@ -141,7 +152,7 @@ class CrashIsolation:
             partition.suspects = suspects
             self._pipeline.open(partition)
             self._report_suspects(partition, suspects)
-        return self._policy is not None
+        return self._policy is not None and bool(opened)
 
     def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
         """Return whether records of these partitions are held back from the engine."""
@@ -223,14 +234,14 @@ class CrashIsolation:
                 partition.suspects.blame(min(those), max(those))
                 self._report_suspects(partition, partition.suspects)
 
-    def _take_over(self, found: CommittedOffset, first: int, position: int) -> Suspects:
+    def _take_over(
+        self, found: CommittedOffset, note: OffsetNote, committed: int, position: int
+    ) -> Suspects:
         """Return the suspects of a partition that continues at ``position``."""
-        committed = first if found.offset is None else found.offset
         if self._policy is None:
-            return Suspects(None, committed, OffsetNote())
+            return Suspects(None, committed, OffsetNote(topic=note.topic))
         stop = position + self._policy.reach
         window = range(position, stop if found.end is None else min(stop, found.end))
-        note = read_note(found.note, committed)
         suspects = Suspects.take_over(note, committed, window, self._policy.process)
         for death in self._deaths:
             if death.source == found.source and death.offset >= position:

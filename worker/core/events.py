@@ -110,6 +110,16 @@ class Rewound:
 
 
 @dataclass(frozen=True, slots=True)
+class Distrusted:
+    """A partition's ``committed`` offset belongs to a deleted topic of the same name. The partition
+    was delivered from ``offset`` on, and is now read from its beginning."""
+
+    source: TopicPartition
+    offset: int
+    committed: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SuspicionChanged:
     """``records`` of a partition, from ``offset`` on, became suspects or are no longer suspects.
 
@@ -137,6 +147,7 @@ LoopEvent = (
     | Rebalanced
     | PressureChanged
     | Rewound
+    | Distrusted
     | SuspicionChanged
 )
 

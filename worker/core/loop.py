@@ -8,12 +8,12 @@ from datetime import datetime
 
 from worker.core.assignment import Assignment, Backpressure, PartitionState
 from worker.core.crash_isolation import CrashIsolation, IsolationPolicy
-from worker.core.events import Listener, PressureChanged, PublishFailed, Rebalanced
+from worker.core.events import Distrusted, Listener, PressureChanged, PublishFailed, Rebalanced
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import BatchPublisher, LoopPolicy, TopicRouter
 from worker.core.retry_waits import RetryWaits
 from worker.errors import EngineDied, PublishAborted, WorkerStopped
-from worker.records.types import Record, TopicPartition
+from worker.records.types import CommittedOffset, Record, TopicPartition
 from worker.stream.port import Stream
 
 
@@ -65,6 +65,7 @@ class Loop:
             listener=listener,
             commit=self._publisher.commit_notes,
             start_at=self._start_at,
+            start_over=self._start_over,
         )
         self._retries: RetryWaits | None = None
         if retry_topic is not None:
@@ -261,8 +262,18 @@ class Loop:
 
     def _start_at(self, partition: PartitionState, offset: int) -> None:
         self._pressure.release(*partition.start_at(offset))
-        if not partition.waiting:  # otherwise the client has already read past ``offset``
+        held = self._retries is not None and self._retries.skip_to(partition.source, offset)
+        if not partition.waiting and not held:  # else the client has read past ``offset``
             self._stream.seek(partition.source, offset)
+
+    def _start_over(self, partition: PartitionState, found: CommittedOffset) -> None:
+        """Read a partition from its beginning, whatever its committed offset."""
+        source, first = partition.source, partition.waiting[0].record.offset
+        self._drop([source])
+        self._assignment.begin([source], from_beginning=True)
+        self._stream.resume([source])
+        self._stream.seek_to_beginning(source)
+        self._listener(Distrusted(source, first, found.offset))
 
 
 @dataclass(frozen=True, slots=True)

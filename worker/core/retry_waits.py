@@ -89,6 +89,19 @@ class RetryWaits:
         for source in sources:
             self._heads.pop(source, None)
 
+    def skip_to(self, source: TopicPartition, offset: int) -> bool:
+        """Drop a partition's held records before ``offset``; return whether it has others."""
+        head = self._heads.get(source)
+        if head is None:
+            return False
+        while head.records and head.records[0].offset < offset:
+            head.records.popleft()
+        if head.records:
+            head.due_ms = _due_ms(head.records[0])
+        else:
+            self._end(source)
+        return bool(head.records)
+
     def _limit(self, timeout_s: float) -> float:
         if not self._heads:
             return timeout_s
@@ -136,10 +149,13 @@ class RetryWaits:
             if head.records:
                 head.due_ms = _due_ms(head.records[0])
                 continue
-            del self._heads[source]
-            self._pressure.held.discard(source)
-            if source not in self._pressure.paused:
-                self._stream.resume([source])
+            self._end(source)
+
+    def _end(self, source: TopicPartition) -> None:
+        del self._heads[source]
+        self._pressure.held.discard(source)
+        if source not in self._pressure.paused:
+            self._stream.resume([source])
 
     @property
     def _now_ms(self) -> float:

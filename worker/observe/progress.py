@@ -11,6 +11,7 @@ import structlog
 from worker.core.assignment import CompletedRecord
 from worker.core.events import (
     BatchRefused,
+    Distrusted,
     KafkaReachable,
     KafkaUnreachable,
     LoopEvent,
@@ -39,7 +40,7 @@ class LogListener:
         self._since_line = 0
         self.totals: Counter[str] = Counter()
 
-    def __call__(self, event: LoopEvent) -> None:
+    def __call__(self, event: LoopEvent) -> None:  # noqa: C901 - one case for each event
         """Log the event."""
         match event:
             case Published(batch, seconds):
@@ -61,6 +62,10 @@ class LogListener:
                 _log.debug(f"fetching.{kind}", records=records, bytes=size_bytes)
             case Rewound(source, offset, committed):
                 _log.warning("stream.rewound", **_place(source), offset=offset, committed=committed)
+            case Distrusted(source, offset, committed):
+                _log.warning(
+                    "stream.topic_recreated", **_place(source), offset=offset, committed=committed
+                )
             case SuspicionChanged(kind, source, offset, records, deaths):
                 log = _log.info if kind == "cleared" else _log.warning
                 log(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from worker.contract.errors import RejectReason
 from worker.contract.records import Headers, Retry, Stage, record_id
@@ -20,8 +20,9 @@ def content_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> i
     return size_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TopicPartition:
+# A tuple, because it is the key of most of the loop's dictionaries: a dataclass would hash and
+# compare in Python, a dozen times for each record.
+class TopicPartition(NamedTuple):
     """One partition of a topic."""
 
     topic: str
@@ -180,13 +181,15 @@ class NextOffset:
 class CommittedOffset:
     """A partition's committed offset and note; ``offset`` is None if nothing was committed.
 
-    ``end``: the offset after the last record of the log, if known.
+    ``end``: the offset after the last record of the log, if known. ``topic_id``: the topic's id, if
+    known: it differs if the topic was deleted and created again.
     """
 
     source: TopicPartition
     offset: int | None
     note: str = ""
     end: int | None = None
+    topic_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

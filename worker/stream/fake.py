@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
+from worker.errors import StreamFailed
 from worker.records.types import (
     Batch,
     CommittedOffset,
@@ -51,6 +52,10 @@ class FakeStream:
         self.closed = False
         self.forgets_committed = False
         """Deliver assigned partitions from their beginning, as librdkafka may."""
+        self.topic_id = "topic 1"
+        self._ids: dict[TopicPartition, str] = {}
+        self._unfounded: set[TopicPartition] = set()
+        """Partitions whose committed offset belongs to a deleted topic."""
         self._listener: AssignmentListener | None = None
         self._position: dict[TopicPartition, int] = defaultdict(int)
 
@@ -61,12 +66,22 @@ class FakeStream:
         self.log[source].append(record)
         return record
 
+    def recreate(self) -> None:
+        """Delete the topic and create it again. The worker is stopped when it polls."""
+        self.topic_id = f"topic {int(self.topic_id.split()[1]) + 1}"
+        for source in self.sources:
+            if source != self._retry_source:
+                self.log[source].clear()
+                self._unfounded.add(source)
+
     def assign(self, *partitions: int) -> None:
         """Assign partitions to the worker, from their committed offsets on."""
         ours = [self.sources[number] for number in partitions]
         for source in ours:
             known = 0 if self.forgets_committed else self.committed.get(source, 0)
-            self._position[source] = known
+            # Beyond the end, Kafka starts at the beginning.
+            self._position[source] = known if known <= len(self.log[source]) else 0
+            self._ids[source] = self._id_of(source)
         self.assigned.update(ours)
         assert self._listener is not None
         self._listener.on_assigned(ours)
@@ -100,6 +115,8 @@ class FakeStream:
         """Run one step of the script, then return the available records. Never waits."""
         if self.script:
             self.script.popleft()()
+        if any(self._ids[source] != self._id_of(source) for source in self.assigned):
+            raise StreamFailed("the topic was deleted and created again")
         records: list[Record] = []
         size_bytes = 0
         for source in sorted(self.assigned - self.paused, key=self.sources.index):
@@ -129,6 +146,10 @@ class FakeStream:
         self.calls.append("seek")
         self._position[source] = offset
 
+    def seek_to_beginning(self, source: TopicPartition) -> None:
+        """Continue at the first record."""
+        self._position[source] = 0
+
     def publish(self, batch: Batch) -> None:
         """Publish a whole batch, or raise the next of ``failures``."""
         failure = self.failures.popleft() if self.failures else None
@@ -141,7 +162,10 @@ class FakeStream:
                 assert source in self.assigned, "published for a partition that was lost"
                 committed = self.committed.get(source, 0)
                 repeated = offset == committed and not batch.outputs
-                assert offset > committed or repeated, "an offset went backwards"
+                backwards = source in self._unfounded
+                assert offset > committed or repeated or backwards, "an offset went backwards"
+                if self._id_of(source) == self._ids[source]:
+                    self._unfounded.discard(source)
                 self.committed[source] = offset
                 self.notes[source] = following.note
         if failure is not None:
@@ -161,6 +185,7 @@ class FakeStream:
                 self.committed.get(source),
                 self.notes.get(source, ""),
                 len(self.log[source]),
+                self._id_of(source),
             )
             for source in partitions
         ]
@@ -186,6 +211,9 @@ class FakeStream:
     def close(self) -> None:
         """Set ``closed``."""
         self.closed = True
+
+    def _id_of(self, source: TopicPartition) -> str:
+        return "retry" if source == self._retry_source else self.topic_id
 
     def _append_retries(self, outputs: Sequence[Outgoing]) -> None:
         source = self._retry_source

@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from worker.errors import PublishAborted, StreamFailed
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
+from worker.stream.fetch_buffer import FetchBuffer
 from worker.stream.kafka_config import KafkaConfig, uses_brokers_protocol
 from worker.stream.kafka_publish import KafkaPublisher
 from worker.stream.kafka_types import (
@@ -30,10 +31,17 @@ from worker.stream.kafka_types import (
     without_errors,
 )
 from worker.stream.port import AssignmentListener
+from worker.stream.topic_ids import TopicIds, ask_cluster
 
 _log = structlog.get_logger("worker.stream")
 
 _COMMITTED_S = 5.0
+_NO_OFFSET = 1 << 63
+
+_MOST_POLLS = 1000
+_MOST_POLLS_IF_FULL = 20_000
+"""The most messages to move into the buffer at once: about 10 ms of work. If it is full, all that
+the client has, so that nothing is lost when partitions are paused."""
 
 _Rebalance = Literal["on_assigned", "on_revoked", "on_lost"]
 
@@ -48,8 +56,11 @@ class KafkaStream:
         self._quiet_protocol = uses_brokers_protocol(config.consumer)
         self._listener: AssignmentListener | None = None
         self._fatal: KafkaError | None = None
-        self._ended: set[TopicPartition] = set()
+        self._buffer = FetchBuffer(config.max_buffered_bytes)
         self._paused: set[TopicPartition] = set()
+        self._ids = TopicIds(ask_cluster(config))
+        self._doubted: set[TopicPartition] = set()
+        """Partitions whose offsets came back: their records wait until the topic's id is known."""
         self._uncommitted: dict[TopicPartition, NextOffset] = {}
         self._lag = Lag()
         self._duplicates = DuplicateFilter()
@@ -89,21 +100,10 @@ class KafkaStream:
         # Also while nothing is published: the producer asks for a new token, and reports errors, in
         # callbacks that run within such calls.
         self._publisher.serve()
-        records: list[Record] = []
-        size_bytes = 0
-        # One message at a time, to know which records came before a rebalance.
-        message = self._client.poll(timeout_s)
-        while message is not None:
-            records = self._still_assigned(records)
-            if (record := self._read(message)) is not None:
-                records.append(record)
-                size_bytes += record.size_bytes
-                if stop_after is not None and stop_after(record):
-                    break
-            if len(records) >= max_records or (max_bytes is not None and size_bytes >= max_bytes):
-                break
-            message = self._client.poll(0)
-        records = self._still_assigned(records)
+        self._fill(0.0 if self._buffer else timeout_s)
+        self._ids.check(self._lag.topics)
+        if self._doubted:
+            self._trust([source for source in self._doubted if source.topic in self._ids])
         if self._fatal is not None:
             raise StreamFailed(describe(self._fatal))
         if self._own_results:
@@ -114,29 +114,39 @@ class KafkaStream:
         if self._skipped:
             _log.warning("stream.rewound", records_skipped=self._skipped)
             self._skipped = 0
-        self._lag.delivered(records)
-        return records
+        return self._buffer.take(max_records, max_bytes, stop_after)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop delivery of these partitions."""
-        if partitions:
-            self._client.pause(to_kafka_partitions(partitions))
-            self._paused.update(partitions)
+        self._buffer.stop(partitions)
+        self._paused.update(partitions)
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Start delivery of these partitions again."""
-        if partitions:
-            self._client.resume(to_kafka_partitions(partitions))
-            self._paused.difference_update(partitions)
+        self._paused.difference_update(partitions)
+        self._buffer.start([source for source in partitions if source not in self._doubted])
 
     def seek(self, source: TopicPartition, offset: int) -> None:
         """Continue a partition at a committed offset, without reading the records before it."""
         self._lag.published([NextOffset(source, offset)])
+        if self._buffer.skip_to(source, offset):
+            return  # the client has read beyond ``offset``
         try:
             self._client.seek(KafkaPartition(source.topic, source.partition, offset))
         except KafkaException as error:
             # The caller skips earlier records anyway, so this only takes longer.
             _log.warning("stream.seek_failed", error=describe(error.args[0]))
+
+    def seek_to_beginning(self, source: TopicPartition) -> None:
+        """Continue a partition at its first record. Raises StreamFailed."""
+        self._duplicates.begin([source])
+        self._buffer.skip_to(source, _NO_OFFSET)
+        try:
+            self._client.seek(KafkaPartition(source.topic, source.partition, OFFSET_BEGINNING))
+        except KafkaException as error:
+            raise StreamFailed(
+                f"cannot seek in {source.topic}: {describe(error.args[0])}"
+            ) from error
 
     def group_metadata(self) -> Any:
         """Return the current group membership, for a transaction's offsets.
@@ -184,6 +194,7 @@ class KafkaStream:
     def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
         """Read the committed offsets with their notes. Raises PublishAborted if unknown so far."""
         found = []
+        ids = self._ids.wait_for({source.topic for source in partitions}, _COMMITTED_S)
         for partition in self._ask_committed(partitions):
             _, end = self._client.get_watermark_offsets(partition, cached=True)
             found.append(
@@ -192,6 +203,7 @@ class KafkaStream:
                     partition.offset if partition.offset >= 0 else None,
                     partition.metadata or "",
                     end if end >= 0 else None,
+                    ids.get(partition.topic),
                 )
             )
         return found
@@ -242,6 +254,9 @@ class KafkaStream:
             record = to_record(message, self._config.cluster)
             if self._duplicates.has(record.source, record.offset, message.leader_epoch()):
                 self._skipped += 1
+                self._ids.doubt(record.source.topic)
+                self._doubted.add(record.source)
+                self._buffer.stop([record.source])
                 return None
             return record
         # A topic that a pattern matched may be deleted again.
@@ -254,16 +269,44 @@ class KafkaStream:
         _log.warning("stream.fetch_error", error=describe(error))
         return None
 
-    def _still_assigned(self, records: list[Record]) -> list[Record]:
-        """Leave out records read before their partition was revoked, even if it is back since."""
-        if self._ended:
-            records = [record for record in records if record.source not in self._ended]
-            self._ended.clear()
-        return records
+    def _fill(self, timeout_s: float) -> None:
+        """Move what the client has fetched into the buffer; pause partitions that are full."""
+        message = self._client.poll(timeout_s)
+        polls = 0
+        while message is not None:
+            if (record := self._read(message)) is not None:
+                self._lag.delivered((record,))
+                self._buffer.add(record)
+            polls += 1
+            if polls >= (_MOST_POLLS_IF_FULL if self._buffer.is_full else _MOST_POLLS):
+                break
+            message = self._client.poll(0)
+        # Not before the client's queue is empty: it discards what it has of a paused partition.
+        if message is not None and not self._buffer.is_full:
+            return
+        retry = self._topics.retry
+        held = {each for each in self._paused if each.topic == retry} if retry else set()
+        pause, resume = self._buffer.regulate(held)
+        if pause:
+            self._client.pause(to_kafka_partitions(pause))
+        if resume:
+            self._client.resume(to_kafka_partitions(resume))
+
+    def _trust(self, sources: Sequence[TopicPartition]) -> None:
+        """Deliver partitions again whose topic is still the same: the client had gone back."""
+        self._doubted.difference_update(sources)
+        self._buffer.start([source for source in sources if source not in self._paused])
 
     def _rebalance(self, kind: _Rebalance, partitions: Sequence[KafkaPartition]) -> None:
         sources = [to_source(each) for each in partitions]
         self._duplicates.begin(sources)
+        # The client keeps a pause after the assignment ends (librdkafka issue 5113). If the
+        # partition came back, it would deliver nothing.
+        if paused := [source for source in sources if source in self._buffer.paused]:
+            self._client.resume(to_kafka_partitions(paused))
+        self._buffer.clear(sources)
+        self._paused.difference_update(sources)
+        self._doubted.difference_update(sources)
         if kind == "on_assigned":
             self._in_group = True
             self._lag.assigned(sources)
@@ -275,7 +318,6 @@ class KafkaStream:
                 if source.topic in self._topics.sinks and source.topic != self._topics.retry
             )
         else:
-            self._ended.update(sources)
             self._in_group = kind != "on_lost"
         if self._listener is not None:
             getattr(self._listener, kind)(sources)
@@ -283,13 +325,10 @@ class KafkaStream:
             self._lag.ended(sources)
             for source in sources:  # the next owner may have committed a later offset
                 self._uncommitted.pop(source, None)
-            # The client keeps a pause after the assignment ends (librdkafka issue 5113). If the
-            # partition came back, it would deliver nothing.
-            self.resume([source for source in sources if source in self._paused])
 
     def _on_statistics(self, text: str) -> None:
         statistics: Mapping[str, Any] = json.loads(text)
-        self._lag.update(statistics, self._paused)
+        self._lag.update(statistics, self._buffer.paused)
         # A spare member would otherwise never learn that it has joined, and stay not ready.
         has_coordinator = statistics.get("cgrp", {}).get("state") == "up"
         if self._quiet_protocol and not self._in_group and has_coordinator:
@@ -328,6 +367,8 @@ class Lag:
         self._delivered: dict[TopicPartition, int] = {}
         self._published: dict[TopicPartition, int] = {}
         self._held: set[TopicPartition] = set()
+        self.topics: Collection[str] = ()
+        """The topics of the assigned partitions."""
         # Offset and timestamp of the records delivered and not published, in order.
         self._waiting: dict[TopicPartition, deque[tuple[int, int | None]]] = {}
         # Both are replaced and never changed, so that other threads may read them.
@@ -339,10 +380,12 @@ class Lag:
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Track these partitions."""
         self._held.update(partitions)
+        self.topics = {source.topic for source in self._held}
 
     def ended(self, partitions: Sequence[TopicPartition]) -> None:
         """Forget these partitions."""
         self._held.difference_update(partitions)
+        self.topics = {source.topic for source in self._held}
         for source in partitions:
             self._delivered.pop(source, None)
             self._published.pop(source, None)

@@ -20,6 +20,9 @@ _DEFAULT_MAX_POLL_INTERVAL_MS = 300_000
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
 
 
+_BUFFERED_BYTES = 16 * 1024 * 1024
+"""The size of the worker's buffer: more than a second of work, which a fetch takes to resume."""
+
 CLIENT_ID = "filing-clerk"
 """The default ``client.id``."""
 
@@ -51,6 +54,13 @@ class KafkaConfig:
     def transaction_timeout_s(self) -> float:
         """How long a transaction may be open before the broker aborts it."""
         return _number(self.producer, "transaction.timeout.ms", 60_000) / 1000
+
+    @property
+    def max_buffered_bytes(self) -> int:
+        """How much the worker buffers beyond the client's own queue, whose content it may lose when
+        it pauses a partition."""
+        queue_bytes = 1024 * _number(self.consumer, "queued.max.messages.kbytes", 65536)
+        return int(max(_BUFFERED_BYTES, 2 * queue_bytes))
 
     @property
     def bootstrap_servers(self) -> str:
@@ -158,8 +168,13 @@ def _consumer(
         "partition.assignment.strategy": "cooperative-sticky",
         # For the lag; 0 would turn the statistics off.
         "statistics.interval.ms": 5000,
-        # Each pause discards the prefetch, and it takes memory: a few seconds of work are enough.
-        "queued.max.messages.kbytes": 16384,
+        # The worker has its own buffer (worker.stream.fetch_buffer). The client fetches again when
+        # its queue is empty, but not before the worker has had time to pause full partitions: it
+        # would discard what is on its way.
+        "queued.max.messages.kbytes": 1,
+        "fetch.queue.backoff.ms": 10,
+        # At most for one partition, if its batches are no larger.
+        "fetch.message.max.bytes": 65536,
     }
     if uses_brokers_protocol(given):
         clash = [name for name in _CLASSIC_ONLY if name in given]

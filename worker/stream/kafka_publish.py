@@ -97,6 +97,8 @@ class KafkaPublisher:
         self._consumer = consumer
         self._producer = KafkaProducer(config)
         self._failed: list[_Failure] = []
+        self._largest: dict[str, int] = {}
+        """By topic: below the smallest record that was refused alone for its size."""
 
     def start(self) -> None:
         """Start the producer, which ends a transaction that its predecessor left open. Raises
@@ -253,12 +255,12 @@ class KafkaPublisher:
         A transaction that has failed does not send them, and the client's flush would wait for them
         until its timeout.
         """
-        left = len(client)
         with client_callbacks():
-            while left:
+            while True:
                 failed = len(self._failed)
                 left = client.flush(_FLUSH_STEP_S)
-                if time.monotonic() > until or 0 < failed == len(self._failed):
+                late = time.monotonic() > until
+                if not left or late or 0 < failed == len(self._failed):
                     break
         if left and not self._failed:
             raise PublishAborted(f"{left} records not acknowledged in time", unreachable=True)
@@ -297,6 +299,10 @@ class KafkaPublisher:
                 refused |= run
                 sure |= run if len(run) == 1 else set()
         too_large = reason.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        if too_large:  # so that the others do not have to be refused alone, too
+            for at in sure:
+                topic, size_bytes = outputs[at].topic, _framed_bytes(outputs[at])
+                self._largest[topic] = min(size_bytes - 1, self._largest.get(topic, _NO_LIMIT))
         breaks_rule = self._exceeds_limit if too_large else self._lacks_key
         sure.update(at for at in refused or range(len(outputs)) if breaks_rule(outputs[at]))
         kind = RecordTooLarge if too_large else OutputRefused
@@ -304,7 +310,8 @@ class KafkaPublisher:
         return kind(said, sorted(sure or refused), certain=bool(sure))
 
     def _exceeds_limit(self, outgoing: Outgoing) -> bool:
-        return _framed_bytes(outgoing) > self._limit(outgoing)
+        limit = min(self._limit(outgoing), self._largest.get(outgoing.topic, _NO_LIMIT))
+        return _framed_bytes(outgoing) > limit
 
     def _lacks_key(self, outgoing: Outgoing) -> bool:
         return outgoing.key is None and outgoing.topic in self._config.compacted

@@ -82,6 +82,10 @@ class Stream(Sink, Protocol):
         """Deliver a partition's records from ``offset`` on, which is committed and lies ahead."""
         ...
 
+    def seek_to_beginning(self, source: TopicPartition) -> None:
+        """Deliver a partition's records from the first one on."""
+        ...
+
     def read_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[CommittedOffset]:
         """Return the committed offset of each of ``partitions``, with its note. Blocks.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.rig import Rig, SinkRecord, isolation, make_loop_policy, started
-from worker.errors import EngineDied, OutcomeUnknown, PublishAborted
+from worker.errors import EngineDied, OutcomeUnknown, PublishAborted, StreamFailed
 from worker.records.types import CommittedOffset, Record
 from worker.stream.fake import FakeStream
 
@@ -310,3 +310,37 @@ def test_until_it_is_known_nothing_goes_to_the_engine() -> None:
     assert rig.engine.pending == []
     rig.iterate(2)
     assert rig.engine.pending == ["new"]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("messages", [1, 2, 3, 5])
+def test_the_offset_of_a_deleted_topic_of_the_same_name_is_not_trusted(
+    isolated: bool, messages: int
+) -> None:
+    """The new topic may have fewer messages than the deleted one, as many, or more."""
+    stream = FakeStream()
+    policy = isolation() if isolated else None
+    rig = started("old 0", "old 1", isolation=policy, shared=stream)
+    rig.answer("old 0", "old 1")
+    stream.recreate()
+    with pytest.raises(StreamFailed, match="created again"):
+        rig.iterate()
+    rig.loop._isolation.close(rig.loop._assignment)
+    for number in range(messages):
+        stream.add(f"new {number}".encode())
+    rig = Rig(isolation=policy, shared=stream)
+    stream.assign(0)
+    rig.iterate(3)
+    if messages == 2:  # until a record comes, the client waits at the committed offset
+        assert rig.engine.pending == []
+        rig.add("new 2")
+        rig.iterate(3)
+    assert rig.engine.pending == [f"new {number}" for number in range(len(rig.engine.pending))]
+    rig.answer(*rig.engine.pending)
+    assert rig.committed() == len(stream.log[stream.sources[0]])
+    assert len(rig.events.kinds("distrusted")) == 1
+    again = Rig(isolation=policy, shared=stream)
+    stream.assign(0)
+    again.add("newest")
+    again.iterate(3)
+    assert again.engine.pending == ["newest"]

@@ -22,6 +22,7 @@ from worker.contract.errors import MessageRejected
 from worker.errors import OutcomeUnknown, PublishAborted
 
 PARTITIONS = 3
+LATEST_S = 20.0
 partitions = st.integers(0, PARTITIONS - 1)
 NOTES = [
     "",
@@ -176,10 +177,15 @@ class TestExactlyOnce(ExactlyOnce.TestCase):  # type: ignore[misc,valid-type]
 
 
 def simulate(seed: int) -> None:
-    """Run one random world: no record is lost, doubled, or stuck, and no good one a dead letter."""
+    """Run one random world: no record is lost, doubled, stuck, or late, and no good one a dead
+    letter."""
     world = World(seed)
     world.run(steps=world.draw.randint(50, 600))
     assert world.finish(), f"seed {seed}: a record is stuck"
+    world.verify()
+    # Each attempt to publish takes a step of the world's time, and a refused record several.
+    late_s = world.settle()
+    assert late_s <= LATEST_S + 512 / world.pace, f"seed {seed}: a result came after {late_s} s"
     world.verify()
 
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from tests.support.rig import (
     OWN,
+    POLICY,
     REFUSED,
+    Rig,
     SinkRecord,
     add,
     isolation,
@@ -197,6 +199,23 @@ def test_crash_isolation_works_for_records_of_the_retry_topic() -> None:
     rig.iterate(3)
     assert SinkRecord("dead", "in-0-0", reason="killed_engine") in results(rig)
     assert rig.committed(1) == 1
+
+
+@pytest.mark.parametrize("committed", [1, 2])
+def test_after_a_rewind_a_held_head_is_neither_lost_nor_delivered_twice(committed: int) -> None:
+    """Record 0 is due, and record 1 is early: the head. The client begins with record 0 again."""
+    rig = Rig(retry=POLICY, isolation=isolation(), max_attempts=1)
+    for due_in_s in (-5, 30, 40):
+        of_retry(rig, made_up(rig, due_in_s, len(rig.stream.log[rig.stream.sources[-1]])).headers())
+    rig.stream.committed[rig.stream.sources[-1]] = committed
+    rig.stream.forgets_committed = True
+    rig.stream.assign(0, 1)
+    for _ in range(60):
+        rig.iterate()
+        for text in rig.engine.pending:
+            rig.engine.answer(text)
+    assert [result.id for result in results(rig)] == [f"in-0-{at}" for at in range(committed, 3)]
+    assert rig.committed(1) == 3
 
 
 def test_the_state_shows_when_the_first_head_is_due() -> None:

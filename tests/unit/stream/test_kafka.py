@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +16,9 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from tests.support.mock_kafka import HEARTBEAT, MockKafka
 from tests.support.rig import make_kafka_config, toy_record
-from worker.errors import PublishAborted
+from worker.errors import PublishAborted, StreamFailed
 from worker.records.types import Batch, NextOffset, Outgoing, Record, TopicPartition
-from worker.stream import kafka, kafka_publish
+from worker.stream import kafka, kafka_publish, topic_ids
 from worker.stream.kafka import KafkaStream, Lag
 from worker.stream.kafka_config import KafkaConfig
 
@@ -209,8 +211,36 @@ class Owner:
         return lambda partitions: self.calls.append((name, list(partitions)))
 
 
+class Cluster:
+    """Answers requests for topics' ids: at once, unless it is ``slow``."""
+
+    def __init__(self) -> None:
+        self.id = "first"
+        self.slow = False
+        self.waiting: list[Future[Any]] = []
+
+    def __call__(self, topics: Collection[str]) -> Mapping[str, Future[Any]]:
+        asked: dict[str, Future[Any]] = {topic: Future() for topic in topics}
+        self.waiting += asked.values()
+        if not self.slow:
+            self.answer()
+        return asked
+
+    def answer(self) -> None:
+        for future in self.waiting:
+            future.set_result(SimpleNamespace(topic_id=self.id))
+        self.waiting.clear()
+
+
 @pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> KafkaStream:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    made = Cluster()
+    monkeypatch.setattr(kafka, "ask_cluster", lambda _: made)
+    return made
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> KafkaStream:
     monkeypatch.setattr(kafka, "Consumer", Client)
     monkeypatch.setattr(kafka_publish, "Producer", Client)
     made = KafkaStream(make_kafka_config(delivery="at_least_once"))
@@ -252,13 +282,57 @@ def test_records_of_an_assignment_that_ended_within_the_poll_are_dropped(
     assert found == [(1, 7), (0, 0), (0, 1)]
 
 
-def test_records_that_the_client_delivers_twice_are_dropped(stream: KafkaStream) -> None:
+def test_records_that_the_client_delivers_twice_are_dropped(
+    stream: KafkaStream, cluster: Cluster
+) -> None:
+    """Nothing of the partition is delivered until the topic is known to be the same."""
     first = [Message(0, at) for at in range(3)]
     assert polled(stream, ("on_assign", 0), *first) == [(0, 0), (0, 1), (0, 2)]
     again = [Message(0, at) for at in range(5)]
-    assert polled(stream, *again, Message(1, 0)) == [(0, 3), (0, 4), (1, 0)]
+    cluster.slow = True
+    assert polled(stream, *again, Message(1, 0)) == [(1, 0)]
+    stream.pause([TopicPartition("in", 0)])
+    stream.resume([TopicPartition("in", 0)])
+    assert polled(stream) == []
+    cluster.answer()
+    cluster.slow = False
+    polled(stream)
+    assert polled(stream) == []  # they were delivered by the poll before
     assert polled(stream, *again) == []
     assert polled(stream, ("on_revoke", 0), ("on_assign", 0), *first) == [(0, 0), (0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("found", "says"), [("second", "deleted and created again"), ("A" * 22, "cannot tell")]
+)
+@pytest.mark.parametrize("slow", [False, True])
+def test_offsets_that_come_back_from_another_topic_end_the_worker(
+    stream: KafkaStream, cluster: Cluster, found: str, says: str, slow: bool
+) -> None:
+    """And from a broker that has no ids of topics, which cannot tell."""
+    cluster.id = "first" if found == "second" else found
+    polled(stream, ("on_assign", 0), *[Message(0, at) for at in range(3)])
+    polled(stream)
+    cluster.slow, cluster.id = slow, found
+    if slow:
+        assert polled(stream, *[Message(0, at) for at in range(5)]) == []
+        cluster.answer()
+    with pytest.raises(StreamFailed, match=says):
+        polled(stream, *([] if slow else [Message(0, 0)]))
+
+
+def test_a_topic_that_was_created_again_is_found_within_a_minute(
+    stream: KafkaStream, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polled(stream, ("on_assign", 0), Message(0, 0))
+    polled(stream)
+    cluster.id = "second"
+    polled(stream)
+    later = time.monotonic() + topic_ids.CHECK_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    polled(stream)
+    with pytest.raises(StreamFailed, match="reads the new topic from its beginning"):
+        polled(stream)
 
 
 @pytest.mark.parametrize("epoch", [5, None])
@@ -271,7 +345,9 @@ def test_new_records_under_old_offsets_are_delivered(
     assert polled(stream, Message(0, 1, epoch)) == [(0, 1)]
 
 
-def test_the_lag_of_a_paused_partition_includes_its_discarded_prefetch(stream: KafkaStream) -> None:
+def test_the_lag_includes_what_is_buffered_and_what_the_client_discarded(
+    stream: KafkaStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client: Any = stream._client
     source = TopicPartition("in", 0)
     known = {"lo_offset": 0, "committed_offset": 2, "fetchq_cnt": 0}
@@ -285,14 +361,17 @@ def test_the_lag_of_a_paused_partition_includes_its_discarded_prefetch(stream: K
     polled(stream, ("on_assign", 0))
     assert lag() == {source: 0}
     stream.pause([source])
-    assert lag() == {source: 7}
-    stream.resume([source])
     assert lag() == {source: 0}
-    stream.pause([source])
+    assert polled(stream, Message(0, 2), Message(0, 3)) == []
+    assert lag() == {source: 7}
     polled(stream, ("on_revoke", 0))
     assert stream.lag() == {}
     polled(stream, ("on_assign", 0))
     assert lag() == {source: 0}
+    monkeypatch.setattr(stream._buffer, "_free", 1)
+    polled(stream, Message(0, 2))
+    assert list(stream._buffer.paused) == [source]
+    assert lag() == {source: 7}
 
 
 def test_a_spare_member_learns_that_it_has_joined_again(
