@@ -19,7 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from tests.chaos.harness import Arena, messages
-from tests.support.topics import read_messages
+from tests.support.topics import create_topics, read_messages
+from worker.errors import EXIT_STREAM
 
 LARGE = 2_000_000
 
@@ -93,3 +94,28 @@ def test_a_record_refused_by_the_output_topic_is_a_dead_letter(arena: Arena) -> 
     assert (offset, headers["clerk.reason"]) == (b"70", b"output_refused")
     assert b"a compacted topic needs a key" in headers["clerk.error"]
     arena.verdict(200)
+
+
+def test_a_topic_that_is_deleted_and_created_again_loses_no_message(
+    bootstrap_servers: str,
+) -> None:
+    """The worker ends, and the next one does not trust the committed offset."""
+    with ExitStack() as stack:
+        arena = Arena(bootstrap_servers, stack, partitions=1)
+        worker = arena.start_worker()
+        arena.publish(messages(100))
+        arena.wait_for(100)
+        admin = AdminClient({"bootstrap.servers": arena.servers})
+        for deleted in admin.delete_topics([arena.topics["in"]]).values():
+            deleted.result(timeout=20)
+        time.sleep(1)
+        create_topics(arena.servers, [arena.topics["in"]], 1)
+        arena.publish(messages(120))
+        assert worker.child.wait(60) == EXIT_STREAM
+        assert "was deleted and created again" in worker.log_path.read_text()
+        arena.read_for(1)
+        before = len(arena.results)
+        arena._alive.remove(worker)
+        arena.start_worker()
+        arena.wait_for(before + 120)
+        assert set(arena.results[before:]) == {f"0-{offset}" for offset in range(120)}

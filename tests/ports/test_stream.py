@@ -52,6 +52,9 @@ class Listener:
         self.assigned.extend(partitions)
         self.events.append(("assigned", tuple(partitions)))
 
+    def on_positioned(self, partitions: Sequence[TopicPartition]) -> None:
+        pass
+
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         self._gone("revoked", partitions)
 

@@ -321,6 +321,11 @@ class PartitionState:
     from_beginning: bool = False
     ended: bool = False
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether none of its records was delivered in this assignment."""
+        return self.suspects is None and not self.waiting and not self.from_beginning
+
     def start_at(self, offset: int) -> tuple[int, int]:
         """Drop the records before ``offset``; return how many, and their bytes. Call it before any
         record is admitted."""

@@ -121,7 +121,7 @@ class CrashIsolation:
             first = position = partition.waiting[0].record.offset
             note = read_note(found.note, found.offset or 0)
             committed = found.offset
-            if found.topic_id and note.topic and found.topic_id != note.topic:
+            if not _is_trusted(found, note):
                 if not partition.from_beginning:
                     self._start_over(partition, found)
                     continue
@@ -153,6 +153,21 @@ class CrashIsolation:
             self._pipeline.open(partition)
             self._report_suspects(partition, suspects)
         return self._policy is not None and bool(opened)
+
+    def check_offsets(self, sources: Iterable[TopicPartition]) -> None:
+        """Start those of these partitions over whose committed offset is not to be trusted.
+
+        ``open_partitions`` does so with the first record. If the new topic of the name has as many
+        records as are committed, that may be long after. Raises StreamFailed.
+        """
+        idle = [each for each in map(self._assignment.get, sources) if each and each.is_unread]
+        try:
+            found = self._stream.read_committed([each.source for each in idle]) if idle else ()
+        except PublishAborted:
+            return  # the first record is still to come
+        for partition, committed in zip(idle, found, strict=True):
+            if not _is_trusted(committed, read_note(committed.note, committed.offset or 0)):
+                self._start_over(partition, committed)
 
     def holds_up(self, partitions: Iterable[PartitionState]) -> bool:
         """Return whether records of these partitions are held back from the engine."""
@@ -268,3 +283,8 @@ class CrashIsolation:
             return found
 
         self._commit(offsets)
+
+
+def _is_trusted(found: CommittedOffset, note: OffsetNote) -> bool:
+    """Return whether a committed offset belongs to the topic of today, as far as that is known."""
+    return not (found.topic_id and note.topic) or found.topic_id == note.topic

@@ -112,10 +112,10 @@ class Rewound:
 @dataclass(frozen=True, slots=True)
 class Distrusted:
     """A partition's ``committed`` offset belongs to a deleted topic of the same name. The partition
-    was delivered from ``offset`` on, and is now read from its beginning."""
+    was read from ``offset`` on, and is now read from its beginning."""
 
     source: TopicPartition
-    offset: int
+    offset: int | None
     committed: int | None
 
 

@@ -166,6 +166,10 @@ class Loop:
         self._assignment.begin(partitions)
         self._listener(Rebalanced("assigned", partitions))
 
+    def on_positioned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Start over those whose committed offset belongs to a deleted topic of the same name."""
+        self._isolation.check_offsets(partitions)
+
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Publish what is finished within ``revoke_drain_s``, and drop the rest."""
         going = [state for source in partitions if (state := self._assignment.get(source))]
@@ -268,7 +272,8 @@ class Loop:
 
     def _start_over(self, partition: PartitionState, found: CommittedOffset) -> None:
         """Read a partition from its beginning, whatever its committed offset."""
-        source, first = partition.source, partition.waiting[0].record.offset
+        source, waiting = partition.source, partition.waiting
+        first = waiting[0].record.offset if waiting else found.offset
         self._drop([source])
         self._assignment.begin([source], from_beginning=True)
         self._stream.resume([source])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from worker.errors import StreamFailed
 from worker.records.types import (
@@ -85,6 +86,8 @@ class FakeStream:
         self.assigned.update(ours)
         assert self._listener is not None
         self._listener.on_assigned(ours)
+        if doubtful := [source for source in ours if source in self._unfounded]:
+            self.script.append(partial(self._listener.on_positioned, doubtful))
 
     def revoke(self, *partitions: int) -> None:
         """Revoke partitions; the worker may publish finished results first."""

@@ -58,6 +58,7 @@ class KafkaStream:
         self._fatal: KafkaError | None = None
         self._buffer = FetchBuffer(config.max_buffered_bytes)
         self._paused: set[TopicPartition] = set()
+        self._positioned: list[TopicPartition] = []
         self._ids = TopicIds(ask_cluster(config))
         self._doubted: set[TopicPartition] = set()
         """Partitions whose offsets came back: their records wait until the topic's id is known."""
@@ -102,6 +103,9 @@ class KafkaStream:
         self._publisher.serve()
         self._fill(0.0 if self._buffer else timeout_s)
         self._ids.check(self._lag.topics)
+        if self._positioned and self._listener is not None:
+            positioned, self._positioned = self._positioned, []
+            self._listener.on_positioned(positioned)
         if self._doubted:
             self._trust([source for source in self._doubted if source.topic in self._ids])
         if self._fatal is not None:
@@ -329,6 +333,7 @@ class KafkaStream:
     def _on_statistics(self, text: str) -> None:
         statistics: Mapping[str, Any] = json.loads(text)
         self._lag.update(statistics, self._buffer.paused)
+        self._positioned += self._lag.positioned()
         # A spare member would otherwise never learn that it has joined, and stay not ready.
         has_coordinator = statistics.get("cgrp", {}).get("state") == "up"
         if self._quiet_protocol and not self._in_group and has_coordinator:
@@ -367,6 +372,8 @@ class Lag:
         self._delivered: dict[TopicPartition, int] = {}
         self._published: dict[TopicPartition, int] = {}
         self._held: set[TopicPartition] = set()
+        # Those whose committed offset the client knows, and whether ``positioned`` has said so.
+        self._committed: dict[TopicPartition, bool] = {}
         self.topics: Collection[str] = ()
         """The topics of the assigned partitions."""
         # Offset and timestamp of the records delivered and not published, in order.
@@ -387,6 +394,7 @@ class Lag:
         self._held.difference_update(partitions)
         self.topics = {source.topic for source in self._held}
         for source in partitions:
+            self._committed.pop(source, None)
             self._delivered.pop(source, None)
             self._published.pop(source, None)
             self._waiting.pop(source, None)
@@ -407,6 +415,12 @@ class Lag:
                 waiting.pop()
             waiting.append((offset, record.timestamp_ms))
 
+    def positioned(self) -> list[TopicPartition]:
+        """Return the partitions whose committed offset the client has come to know."""
+        found = [source for source, said in self._committed.items() if not said]
+        self._committed |= dict.fromkeys(found, True)
+        return found
+
     def published(self, offsets: Iterable[NextOffset]) -> None:
         """Drop the records before these committed offsets."""
         for next_offset in offsets:
@@ -424,6 +438,8 @@ class Lag:
         for topic in statistics["topics"].values():
             for facts in topic["partitions"].values():
                 source = TopicPartition(topic["topic"], facts["partition"])
+                if source in self._held and facts["committed_offset"] >= 0:
+                    self._committed.setdefault(source, False)
                 if (
                     source in self._held
                     and (lag := self._of(source, facts, source in paused)) is not None

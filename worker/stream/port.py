@@ -15,6 +15,11 @@ class AssignmentListener(Protocol):
         """Start these partitions. No partitions: the worker has joined the group as a spare."""
         ...
 
+    def on_positioned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Check the committed offsets of these partitions, which the client now knows: it may wait
+        at them for a long time."""
+        ...
+
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Publish finished results of these partitions: another worker gets them afterwards."""
         ...

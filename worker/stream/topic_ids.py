@@ -21,7 +21,7 @@ from worker.stream.kafka_types import client_log, describe
 
 _log = structlog.get_logger("worker.stream")
 
-CHECK_S = 60.0
+CHECK_S = 10.0
 """Time between two checks while nothing is suspicious."""
 
 _AGAIN_S = 1.0
