@@ -1,13 +1,19 @@
 """Logging: dotted events with fields; a console on a terminal, JSON lines elsewhere.
 
 Message text is never a field, and exceptions are shown without values (``worker.common.errors``).
-Everything goes to standard error; standard output is for results.
+Everything goes to standard error; standard output is for results. JSON lines are written by a
+thread of their own: a reader of the pipe that stalls must not stop the program.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import queue
 import sys
+import threading
+import time
 from typing import Literal, TextIO
 
 import structlog
@@ -72,5 +78,58 @@ def log_if_json(event: str, **fields: object) -> bool:
     return True
 
 
+LINES = 10_000
+"""Lines that wait for a reader that stalls, a few megabytes; later ones are dropped and counted."""
+
+FLUSH_S = 2.0
+"""How long the end of the program waits for the last lines to be read."""
+
+_dropped = 0
+
+
+def dropped_lines() -> int:
+    """Return how many log lines were dropped since the start. Safe from any thread."""
+    return _dropped
+
+
 class _JsonHandler(logging.StreamHandler[TextIO]):
-    """Marks a log that programs read."""
+    """A log that programs read. Writes in the background, if to standard error itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: queue.Queue[str] | None = None
+        if stream is sys.__stderr__:
+            self._lines = queue.Queue(LINES)
+            self._start()
+            os.register_at_fork(after_in_child=self._start)  # threads end in a fork
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or leave it to the thread."""
+        global _dropped  # noqa: PLW0603 - one log for each process
+        if self._lines is None:
+            super().emit(record)
+            return
+        try:
+            self._lines.put_nowait(self.format(record) + self.terminator)
+        except queue.Full:
+            _dropped += 1
+
+    def flush(self) -> None:
+        """Wait for the lines so far to be written, for ``FLUSH_S`` at most."""
+        until = time.monotonic() + FLUSH_S
+        while self._lines and self._lines.unfinished_tasks and time.monotonic() < until:
+            time.sleep(0.005)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def _write(self) -> None:
+        assert self._lines is not None
+        # Not through ``sys.stderr``: while this thread holds its lock, the interpreter cannot end.
+        output = self.stream.fileno()
+        while True:
+            line = self._lines.get().encode("utf-8", "backslashreplace")
+            with contextlib.suppress(OSError):  # nobody reads any more
+                while line:
+                    line = line[os.write(output, line) :]
+            self._lines.task_done()

@@ -23,6 +23,13 @@ from worker.records.types import Outcome, Record, TopicPartition
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Total:
+    """Finished records that may be published, over all partitions."""
+
+    ready: int = 0
+
+
 class Watermark(Generic[T]):
     """The records of one assignment of a partition, oldest first, and which are finished.
 
@@ -31,11 +38,12 @@ class Watermark(Generic[T]):
     before it, so a result behind an unfinished record would lose that record or be published twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, total: Total | None = None) -> None:
         self._order: deque[int] = deque()
         self._open: set[int] = set()
         self._results: dict[int, T] = {}
         self._ready = 0
+        self._total = total or Total()
         self._last = -1
 
     def __len__(self) -> int:
@@ -72,8 +80,10 @@ class Watermark(Generic[T]):
         self._open.remove(offset)
         self._results[offset] = result
         # Each record is passed once, so finishing one costs O(1) on average.
+        before = self._ready
         while self._ready < len(self._order) and self._order[self._ready] not in self._open:
             self._ready += 1
+        self._total.ready += self._ready - before
 
     def replace(self, offset: int, result: T) -> None:
         """Replace a finished record's result."""
@@ -88,11 +98,16 @@ class Watermark(Generic[T]):
         """Count the records of the finished prefix with an offset below ``offset``."""
         return sum(1 for ready in islice(self._order, self._ready) if ready < offset)
 
+    def detach(self) -> None:
+        """Stop counting in the total: the assignment has ended, and late answers may still come."""
+        self._total = Total()
+
     def confirm(self, count: int) -> None:
         """Drop the first ``count`` records of the finished prefix: they are published."""
         for _ in range(count):
             del self._results[self._order.popleft()]
         self._ready -= count
+        self._total.ready -= count
 
 
 VERSION = 1
@@ -168,8 +183,6 @@ class Suspects:
 
     def __init__(self, process: str | None, committed: int, note: OffsetNote) -> None:
         self.committed = committed
-        self.reported = False
-        """Whether the listener knows of suspects that are not cleared yet."""
         self._process = process
         self._range = note.suspects
         self._deaths = dict(note.deaths)
@@ -365,6 +378,7 @@ class Assignment:
 
     def __init__(self) -> None:
         self._states: dict[TopicPartition, PartitionState] = {}
+        self._total = Total()
 
     def __contains__(self, source: TopicPartition) -> bool:
         """Return whether a partition is assigned."""
@@ -382,7 +396,7 @@ class Assignment:
     @property
     def ready(self) -> int:
         """Number of records that may be published, over all partitions."""
-        return sum(partition.watermark.ready for partition in self._states.values())
+        return self._total.ready
 
     def get(self, source: TopicPartition) -> PartitionState | None:
         """Return a partition's state, None if it is not assigned."""
@@ -391,19 +405,23 @@ class Assignment:
     def begin(self, sources: Iterable[TopicPartition], *, from_beginning: bool = False) -> None:
         """Add these partitions, each with a new state."""
         for source in sources:
-            self._states[source] = PartitionState(source, from_beginning=from_beginning)
+            self._states[source] = PartitionState(
+                source, Watermark(self._total), from_beginning=from_beginning
+            )
 
     def end(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
         """Remove these partitions; return their states, marked as ended."""
         ended = [self._states.pop(source) for source in sources if source in self._states]
         for partition in ended:
             partition.ended = True
+            self._total.ready -= partition.watermark.ready
+            partition.watermark.detach()
         return ended
 
 
 RESUME_RATIO = 0.5
-"""A partition resumes below this share of what would pause it. Each pause discards the client's
-prefetch, so the two marks are far apart."""
+"""A partition resumes below this share of what would pause it, so that it does not do so with each
+record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +493,8 @@ class Backpressure:
     ) -> tuple[list[TopicPartition], list[TopicPartition]]:
         """Return which partitions to pause and which to resume; record them as such."""
         free_records, free_bytes = self._free
+        if not self.paused and self.records < free_records and self.bytes < free_bytes:
+            return [], []  # no partition can have more than all of them
         pause, resume = [], []
         for partition in partitions:
             # The delayed retry resumes it when its head is due. Resumed here, it would deliver

@@ -105,6 +105,8 @@ class CrashIsolation:
         self._commit = commit
         self._start_at = start_at
         self._start_over = start_over
+        self._reported: dict[PartitionState, Suspects] = {}
+        """Partitions whose suspects the listener knows of, until they are cleared."""
         self._deaths = list(policy.witness.take_deaths()) if policy is not None else []
 
     def open_partitions(self) -> bool:
@@ -197,10 +199,10 @@ class CrashIsolation:
             if pipeline.requests.has_answered or held.deaths < PROVEN_DEATHS - 1:
                 witness.begin(held.partition.source, held.record.offset)
             pipeline.try_alone(held, witness.end)
-        for partition in self._assignment:
-            suspects = partition.suspects
-            if suspects is not None and suspects.reported and not len(suspects):
-                suspects.reported = False
+        for partition, suspects in tuple(self._reported.items()):
+            if partition.ended or not len(suspects):
+                del self._reported[partition]
+            if not partition.ended and not len(suspects):
                 source = partition.source
                 self._listener(SuspicionChanged("cleared", source, suspects.committed, 0, 0))
 
@@ -265,7 +267,7 @@ class CrashIsolation:
 
     def _report_suspects(self, partition: PartitionState, suspects: Suspects) -> None:
         if len(suspects):
-            suspects.reported = True
+            self._reported[partition] = suspects
             at, records = suspects.committed, len(suspects)
             self._listener(
                 SuspicionChanged("suspected", partition.source, at, records, suspects.most_deaths)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -13,7 +12,6 @@ from worker.contract.manifest import Manifest
 from worker.contract.prompt import Encode, build_prompt
 from worker.contract.records import InputFormat, SupportMessage, decode_value
 from worker.contract.scoring import Decision, ReviewReason, Thresholds, review_reasons
-from worker.contract.taxonomy import spellings
 from worker.engine.port import Answer, Engine, MessagePrompt, StageDecisions, decide
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.records.types import Classified, Record, Rejected, Timing, Tombstone
@@ -25,12 +23,11 @@ TombstonePolicy = Literal["dead", "skip", "forward"]
 # Not frozen: one is made for each record (``worker/records/types.py``).
 @dataclass(slots=True)
 class Prepared:
-    """A message ready for the engine. ``attempt``: it looks as if it tries to choose its label."""
+    """A message ready for the engine."""
 
     prompt_ids: Sequence[int]
     message_id: str | None
     truncated: bool
-    attempt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +41,6 @@ class Labeller:
     tombstones: TombstonePolicy = "dead"
     stages: tuple[Thresholds, ...] = ()
     """In a cascade, each stage's thresholds, which replace ``thresholds``."""
-    is_attempt: Callable[[str], bool] = field(init=False)
-
-    def __post_init__(self) -> None:
-        rule = make_attempt_rule(self.manifest.taxonomy.names)
-        object.__setattr__(self, "is_attempt", rule)
 
     def give_up(self, record: Record, error: MessageRejected) -> Rejected | Tombstone:
         """Return the outcome of a record that ``prepare`` rejected."""
@@ -74,8 +66,7 @@ class Labeller:
         ids: Sequence[int] = prompt.ids
         if self.stages:
             ids = MessagePrompt(prompt.ids, message.text, prompt.truncated)
-        attempt = self.is_attempt(prompt.text)
-        return Prepared(ids, message.message_id, prompt.truncated, attempt)
+        return Prepared(ids, message.message_id, prompt.truncated)
 
     def decide(self, answer: Answer) -> Decision:
         """Turn the engine's answer into a label. Raises MessageRejected if it is not one."""
@@ -92,7 +83,6 @@ class Labeller:
             truncated,
             self.review_reasons(decision),
             timing,
-            attempt=prepared.attempt,
         )
 
     def review_reasons(self, decision: Decision) -> tuple[ReviewReason, ...]:
@@ -136,53 +126,3 @@ class ServingAdapter:
     def idle(self) -> bool:
         """Whether it has nothing in flight."""
         return not self.unfinished and not self.in_engine
-
-
-# Whether a message looks as if it tries to choose its label. A rule for a metric, so that an
-# operator sees a wave of such messages. It decides nothing: models are trained not to follow such
-# sentences (``trainer/steering``). It finds half of the sentences that the trainer measures with,
-# and 2 of the sample shop's 4,664 messages (``tests/unit/core/test_label_attempts.py``).
-
-_READ = 10_000
-"""Characters read at each end of a message; a model reads less."""
-
-_CONTROL = re.compile(
-    r"<\||\[/?inst\]|</s>|\[(?:sep|cls)\]|<start_of_turn>|###\s?\w{1,20}:"
-    r"|\b(?:assistant|system|user|developer|human|ai):"
-)
-"""Control tokens of chat templates, and the headings of forged turns."""
-
-_BEGINNINGS = (
-    *("categor", "classif", "label", "queue", "route", "routing", "triage", "ticket type"),
-    *("department", "intent", "kategor", "catégor"),
-)
-_WORDS = ("tag", "tags", "tagged")  # the first is in the others
-_FILING = rf"\b(?:{'|'.join(_BEGINNINGS)}|(?:{'|'.join(_WORDS)})\b)"
-"""Beginnings of words for filing, in several languages, and whole words."""
-
-
-def make_attempt_rule(labels: Sequence[str]) -> Callable[[str], bool]:
-    """Return a function that tells whether a text has a control token, a label's technical name
-    (``order_change``), or a label's name near a word for filing. Linear in the text's length."""
-    forms = {form.strip('"').casefold() for name in labels for form in spellings(name)}
-    label = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-    near = re.compile(rf"{_FILING}.{{0,40}}?(?:{label})|(?:{label}).{{0,25}}?{_FILING}", re.DOTALL)
-    technical = [name.casefold() for name in labels if re.search(r"\w[_-]\w", name)]
-    filing = (*_BEGINNINGS, _WORDS[0])
-
-    def is_attempt(text: str) -> bool:
-        if len(text) > 2 * _READ:
-            text = text[:_READ] + text[-_READ:]
-        text = text.casefold()
-        # Most messages have none of these words, and "in" is ten times as fast as an expression.
-        if ("<" in text or "[" in text or ":" in text) and _CONTROL.search(text):
-            return True
-        for name in technical:
-            if name in text:
-                return True
-        for word in filing:
-            if word in text:
-                return near.search(text) is not None
-        return False
-
-    return is_attempt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from worker.common.logs import dropped_lines
 from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import MAIN, AdapterRouter, ShadowRequest, TrafficSplit
 from worker.core.assignment import CompletedRecord
@@ -49,7 +50,6 @@ class MetricsListener:
         self._dead_letters = registry.counter(named.DEAD_LETTERS, *_each(named.REASONS))
         self._retries = registry.counter(named.RETRIES, *_each(RETRY_REASONS))
         self._truncated = registry.counter(named.TRUNCATED)
-        self._attempts = registry.counter(named.ATTEMPTS)
         self._confidence = registry.histogram(named.CONFIDENCE)
         self._off_label_mass = registry.histogram(named.OFF_LABEL_MASS)
         self._end_to_end = registry.histogram(named.END_TO_END)
@@ -101,7 +101,6 @@ class MetricsListener:
 
     def _observe(self, labelled: Sequence[Classified]) -> None:
         self._truncated(sum(each.truncated for each in labelled))
-        self._attempts(sum(each.attempt for each in labelled))
         masses = [each.decision.off_label_mass for each in labelled]
         self._confidence([each.decision.confidence for each in labelled])
         self._off_label_mass([mass for mass in masses if mass is not None])
@@ -127,6 +126,7 @@ def loop_samples(
     yield named.PAUSED, [((), state.paused_partitions)]
     outage_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
     yield named.OUTAGE, [((), outage_s)]
+    yield named.LOG_DROPPED, [((), dropped_lines())]
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]
     topic = state.retry_topic

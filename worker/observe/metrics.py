@@ -108,11 +108,6 @@ TRUNCATED = Metric(
     "counter",
     "Labelled messages that were shortened to the adapter's budget.",
 )
-ATTEMPTS = Metric(
-    "clerk_label_attempts_total",
-    "counter",
-    "Labelled messages that look like attempts to choose their label; the rule finds about half.",
-)
 CONFIDENCE = Metric(
     "clerk_confidence",
     "histogram",
@@ -242,6 +237,11 @@ OUTAGE = Metric(
     "clerk_kafka_outage_seconds",
     "gauge",
     "Time that results have waited for an unreachable Kafka; 0 while it is reachable.",
+)
+LOG_DROPPED = Metric(
+    "clerk_log_dropped_lines_total",
+    "counter",
+    "Log lines dropped because the reader of standard error stalls.",
 )
 LAST_POLL = Metric(
     "clerk_last_poll_timestamp_seconds",

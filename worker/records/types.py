@@ -92,15 +92,13 @@ class Timing:
 
 @dataclass(slots=True)
 class Classified:
-    """A labelled record. ``review`` is empty if it does not need review. ``attempt``: the message
-    looks as if it tries to choose its label."""
+    """A labelled record. ``review`` is empty if it does not need review."""
 
     decision: Decision
     message_id: str | None
     truncated: bool
     review: tuple[ReviewReason, ...]
     timing: Timing
-    attempt: bool = False
 
     @property
     def kind(self) -> OutcomeKind:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -99,3 +101,38 @@ def test_a_traceback_holds_no_message_text(
     assert "it.failed" in err
     assert "test_a_traceback_holds_no_message_text" in err
     assert SECRET not in err
+
+
+STALLED = """
+import os, sys, time
+from worker.common import logs
+logs.LINES, logs.FLUSH_S = 100, 0.5
+logs.configure_logging("json")
+import structlog
+for number in range(20_000):
+    structlog.get_logger("worker.test").info("line", number=number)
+print(logs.dropped_lines(), flush=True)
+"""
+
+
+def test_a_reader_that_stalls_does_not_stop_the_program() -> None:
+    """Lines are dropped and counted, and the program ends in time."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STALLED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert int(program.stdout.read()) > 10_000
+        assert program.wait(30) == 0
+        read = [json.loads(line)["number"] for line in program.stderr.readlines()[:-1]]
+    assert read == sorted(read)
+    assert len(read) < 10_000
+
+
+def test_all_lines_are_written_before_the_program_ends() -> None:
+    program = STALLED.replace("20_000", "90").replace("0.5", "20")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert len(done.stderr.splitlines()) == 90
+    assert done.stdout == "0\n"

@@ -1,6 +1,5 @@
 """From a record to a prompt, and from an answer to an outcome."""
 
-import json
 import math
 
 import pytest
@@ -24,15 +23,6 @@ def test_a_record_becomes_the_prompt_of_its_message() -> None:
     spec = small_manifest().prompt
     assert prepared.prompt_ids == (*spec.prefix_ids, *encode_plain("hi"), *spec.suffix_ids)
     assert (prepared.message_id, prepared.truncated) == ("7", False)
-
-
-def test_an_attempt_is_looked_for_in_the_text_of_html() -> None:
-    label = small_manifest().taxonomy.names[0]
-    attempt = f"<div>cate<b>gory</b>:&nbsp;<i>{label}</i></div>"
-    ordinary = f"<div class='category'><p>{label}</p></div>"
-    for text, expected in ((attempt, True), (ordinary, False)):
-        value = json.dumps({"message": text}).encode()
-        assert labeller().prepare(toy_record(value)).attempt == expected
 
 
 def test_a_long_message_is_marked_as_shortened() -> None:
