@@ -101,6 +101,16 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
+_FREE = "free some space, or write to another disk"
+_WRITABLE = "write to another folder, or get the right to write there"
+_REMEDIES = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EACCES: _WRITABLE,
+    errno.EROFS: _WRITABLE,
+}
+
+
 @contextmanager
 def outcomes() -> Iterator[None]:
     """Turn expected errors into lines on standard error, one for each problem, and an exit code."""
@@ -112,10 +122,11 @@ def outcomes() -> Iterator[None]:
         _leave(*lines, code=code)
     except OSError as error:
         # A full disk or missing rights are the user's to fix; any other OSError is a bug.
-        if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT}:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _leave(f"{where}{error.strerror}: nothing was published", code=EXIT_BAD_INPUT)
+        _leave(f"{where}{error.strerror}: {remedy}", code=EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         _leave("interrupted", code=EXIT_INTERRUPTED)
 

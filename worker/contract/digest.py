@@ -40,14 +40,28 @@ def sha256_file(path: Path) -> str:
 def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Replace a file so that readers see the old content or the whole new one.
 
-    ``mode`` is applied regardless of the umask: files with messages must stay private. Raises
-    OSError, and leaves no temporary file behind.
+    A symbolic link is followed. A pipe or a device (``/dev/stdout``) cannot be replaced: the data
+    is written into it. ``mode`` is applied regardless of the umask: files with messages must stay
+    private. Raises OSError with ``path`` as its file, and leaves no temporary file behind.
     """
+    lines = [data] if isinstance(data, bytes) else data
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("wb") as file:
+                file.writelines(lines)
+        else:
+            _replace(path.resolve(), lines, mode)
+    except OSError as error:
+        # Not the temporary file, which an error in between may name.
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _replace(path: Path, lines: Iterable[bytes], mode: int) -> None:
     # In the same directory, because a rename is only atomic within one file system.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
+            file.writelines(lines)
             file.flush()
             # Without this a power cut could leave the new name with an empty file behind it.
             os.fsync(file.fileno())

@@ -86,6 +86,7 @@ class Loop:
     def state(self) -> LoopState:
         """A snapshot for any thread. Each figure is consistent; they are not read atomically."""
         partitions = tuple(self._assignment)
+        outages = (self._publisher.outage_since, self._stream.unreachable_since)
         return LoopState(
             polled_at=self._polled_at,
             joined=self._joined,
@@ -98,7 +99,7 @@ class Loop:
             waiting={state.source: state.watermark.waiting for state in partitions},
             prompt_tokens=self._requests.prompt_tokens,
             engine_busy_s=self._requests.busy_timer.busy_s,
-            outage_since=self._publisher.outage_since,
+            outage_since=min(filter(None, outages), default=None),
             suspect_records=self._pipeline.suspect_records,
             retry_topic=self._retries.topic if self._retries else None,
             retry_due_ms=self._retries.next_due_ms if self._retries else None,
@@ -290,7 +291,8 @@ class LoopState:
     - ``waiting``: finished records behind an unfinished one, by partition.
     - ``engine_window``: how many records the main adapter's engine may have now.
     - ``prompt_tokens``, ``engine_busy_s``: counters, never reset.
-    - ``outage_since``: when publishing first found Kafka unreachable, None if it is reachable.
+    - ``outage_since``: when Kafka was first found unreachable, to publish or to read; None if it is
+      reachable.
     - ``suspect_records``: records that may have crashed the engine and are tried one at a time.
     - ``retry_topic``: None if delayed retry is off.
     - ``retry_due_ms``: when the first held record of the retry topic is due (Unix time), if any.

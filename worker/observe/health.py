@@ -79,9 +79,9 @@ class Health:
             why.append(LOADING)
         elif self._closing or (state is not None and state.stopping):
             why.append(STOPPING)
+        elif state is not None and state.outage_since is not None:
+            outage_s = self._clock() - state.outage_since
+            why.append(f"Kafka has been unreachable for {outage_s:.0f} s; messages wait")
         elif state is None or not state.joined:
             why.append(JOINING)
-        elif state.outage_since is not None:
-            outage_s = self._clock() - state.outage_since
-            why.append(f"Kafka has been unreachable for {outage_s:.0f} s; results wait")
         return why

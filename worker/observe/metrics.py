@@ -236,7 +236,7 @@ SUSPECTS = Metric(
 OUTAGE = Metric(
     "clerk_kafka_outage_seconds",
     "gauge",
-    "Time that results have waited for an unreachable Kafka; 0 while it is reachable.",
+    "Time since Kafka was found unreachable, to read or to publish; 0 while it is reachable.",
 )
 LOG_DROPPED = Metric(
     "clerk_log_dropped_lines_total",

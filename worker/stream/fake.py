@@ -51,6 +51,7 @@ class FakeStream:
         self.calls: list[str] = []
         self.script: deque[Callable[[], None]] = deque()
         self.closed = False
+        self.unreachable_since: float | None = None
         self.forgets_committed = False
         """Deliver assigned partitions from their beginning, as librdkafka may."""
         self.topic_id = "topic 1"

@@ -6,6 +6,7 @@ Each ``kafka_*`` module wraps a part of the client. Their callers see the worker
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -66,6 +67,8 @@ class KafkaStream:
         self._lag = Lag()
         self._duplicates = DuplicateFilter()
         self._skipped = 0
+        self.unreachable_since: float | None = None
+        """When the last connection was found lost, as of the client's last statistics."""
         self._in_group = False
         self._own_results: set[str] = set()
         self._client = Consumer(
@@ -333,6 +336,12 @@ class KafkaStream:
     def _on_statistics(self, text: str) -> None:
         statistics: Mapping[str, Any] = json.loads(text)
         self._lag.update(statistics, self._buffer.paused)
+        # An idle worker publishes nothing, so only this shows that it has lost its brokers.
+        states = {broker["state"] for broker in statistics.get("brokers", {}).values()}
+        if not states or "UP" in states:
+            self.unreachable_since = None
+        elif self.unreachable_since is None:
+            self.unreachable_since = time.monotonic()
         self._positioned += self._lag.positioned()
         # A spare member would otherwise never learn that it has joined, and stay not ready.
         has_coordinator = statistics.get("cgrp", {}).get("state") == "up"

@@ -112,6 +112,12 @@ class Stream(Sink, Protocol):
         """
         ...
 
+    @property
+    def unreachable_since(self) -> float | None:
+        """When the last connection to a broker was found lost (``time.monotonic``), None if there
+        is one. Safe from any thread."""
+        ...
+
     def close(self) -> None:
         """Leave the group and free the client. Safe to call twice."""
         ...

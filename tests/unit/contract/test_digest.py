@@ -65,3 +65,38 @@ def test_the_data_reaches_the_disk_before_the_name_does(
     monkeypatch.setattr(Path, "replace", noted_replace)
     write_atomically(tmp_path / "manifest.json", b"x")
     assert order == ["fsync", "replace", "fsync"]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there" / "file")
+    for text in (b"new", b"newer"):
+        write_atomically(link, text)
+        assert link.is_symlink()
+        assert (tmp_path / "there" / "file").read_bytes() == text
+
+
+def test_a_pipe_gets_the_data(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, [b"a", b"b"])
+    assert os.read(reader, 10) == b"ab"
+    assert pipe.is_fifo()
+    os.close(reader)
+
+
+def test_a_device_is_not_replaced() -> None:
+    """As root, a report written to /dev/full would replace the device."""
+    write_atomically(Path("/dev/null"), b"text")
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomically(Path("/dev/full"), b"text")
+    assert caught.value.filename == "/dev/full"
+    assert Path("/dev/full").is_char_device()
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "nowhere" / "file", b"text")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "file")

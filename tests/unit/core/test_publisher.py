@@ -356,6 +356,12 @@ def test_the_state_shows_since_when_kafka_is_unreachable() -> None:
     assert rig.loop.state.outage_since is None
 
 
+def test_the_state_also_shows_since_when_nothing_can_be_read() -> None:
+    rig = started()
+    rig.stream.unreachable_since = 7.0
+    assert rig.loop.state.outage_since == 7.0
+
+
 def test_refusals_during_an_outage_are_counted() -> None:
     rig = started("m0", policy=make_loop_policy(publish_attempts=3))
     rig.stream.failures.extend([REFUSED, AWAY, REFUSED, AWAY, REFUSED])

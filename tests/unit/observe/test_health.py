@@ -52,7 +52,7 @@ def test_an_outage_of_kafka_is_reported_and_needs_no_restart() -> None:
     worker.state = replace(IDLE, polled_at=1120.0, outage_since=1000.0)
     worker.clock.advance(120)
     assert worker.verdicts() == (True, True, False)
-    assert worker.health.ready() == ["Kafka has been unreachable for 120 s; results wait"]
+    assert worker.health.ready() == ["Kafka has been unreachable for 120 s; messages wait"]
 
 
 def test_warm_and_not_in_the_group_it_has_started_and_is_not_ready() -> None:

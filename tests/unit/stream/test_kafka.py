@@ -374,6 +374,21 @@ def test_the_lag_includes_what_is_buffered_and_what_the_client_discarded(
     assert lag() == {source: 7}
 
 
+def test_a_lost_connection_shows_although_nothing_is_published(stream: KafkaStream) -> None:
+    client: Any = stream._client
+
+    def report(*states: str) -> float | None:
+        brokers = {str(number): {"state": state} for number, state in enumerate(states)}
+        client.on_statistics(json.dumps({"topics": {}, "brokers": brokers}))
+        return stream.unreachable_since
+
+    assert report("UP", "DOWN") is None
+    since = report("DOWN", "TRY_CONNECT")
+    assert since is not None
+    assert report("DOWN", "DOWN") == since
+    assert report("DOWN", "UP") is None
+
+
 def test_a_spare_member_learns_that_it_has_joined_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
