@@ -146,7 +146,7 @@ def test_all_values_render_completely_and_safely(values: dict[str, Any], release
     assert values["podAnnotations"].items() <= metadata["annotations"].items()
     (test,) = [document for document in documents if document["kind"] == "Pod"]
     if values["tests"]["targets"]:
-        assert test["spec"]["containers"][0]["args"][1:] == values["tests"]["targets"]
+        assert test["spec"]["containers"][0]["args"][2:] == values["tests"]["targets"]
     if values["trainer"]["enabled"]:
         cron = find(documents, "CronJob", "-trainer")
         spec = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.render import CHART
+from tests.chart.render import CHART, find, render_minimal
 from tests.support.processes import serving
 
 SCRIPT = (CHART / "files" / "check_workers.py").read_text(encoding="utf-8")
@@ -41,9 +41,9 @@ def worker(pages: dict[str, tuple[int, Any]]) -> Iterator[str]:
         yield url.removeprefix("http://")
 
 
-def check(*targets: str) -> tuple[int, str]:
+def check(*targets: str, least: int = 1) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *targets],
+        [sys.executable, "-c", SCRIPT, str(least), *targets],
         capture_output=True,
         text=True,
         timeout=60,
@@ -65,7 +65,8 @@ def test_all_workers_have_to_be_ready() -> None:
         assert code == 0
         assert '{"adapter": "support"}' in output
         assert "2 of 2 workers are ready" in output
-        code, output = check(first, third)
+        assert check(first, least=0)[0] == 0
+        code, output = check(first, third, least=0)
     assert code == 1
     assert "the model is not warm" in output
     assert "1 of 2 workers are ready" in output
@@ -78,6 +79,19 @@ def test_another_server_is_not_a_worker() -> None:
     assert "no answer" in check(stranger)[1]  # it is closed now
     assert check("workers.invalid:8080")[0] == 1
     assert check()[0] == 1
+
+
+def test_a_release_at_zero_is_healthy_if_it_may_be_there() -> None:
+    assert check("workers.invalid:8080", least=0)[0] == 0
+    for values, least in (
+        ({}, "1"),
+        ({"replicaCount": 3}, "1"),
+        ({"replicaCount": 0}, "0"),
+        ({"autoscaling": {"kind": "keda", "minReplicas": 0}}, "0"),
+        ({"autoscaling": {"kind": "keda", "minReplicas": 2}}, "1"),
+    ):
+        pod = find(render_minimal(values), "Pod")
+        assert pod["spec"]["containers"][0]["args"][1] == least
 
 
 # The script that fills the volumes: files appear whole or not at all, however often it is killed.
@@ -159,6 +173,20 @@ def test_a_killed_download_leaves_no_partial_file(store: Store, tmp_path: Path) 
     assert once_more.communicate(timeout=60)[0] == f"{path} exists\n"
     assert len(store.asked) == asked
     assert store.asked[0] == "Bearer of-the-store"
+
+
+def test_a_file_with_another_digest_is_downloaded_again(store: Store, tmp_path: Path) -> None:
+    """Also if the file was changed after it was checked."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"the model of last month")
+    for expected in ("has another digest", "exists", "has another digest"):
+        child = begin(path, store.url)
+        output = child.communicate(timeout=60)[0]
+        assert child.returncode == 0
+        assert expected in output
+        assert path.read_bytes() == SHARD
+        if expected == "exists":
+            path.write_bytes(SHARD[:-1] + b"x")
 
 
 def test_a_truncated_download_is_retried(store: Store, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_all_objects_are_in_one_namespace(name: str) -> None:
         rule["labels"]["namespace"] == expected for group in rules for rule in group["rules"]
     )
     (test,) = [pod for pod in pods(documents) if pod.owner["kind"] == "Pod"]
-    assert f".{expected}.svc:" in test.spec["containers"][0]["args"][1]
+    assert f".{expected}.svc:" in test.spec["containers"][0]["args"][2]
 
 
 def test_every_pod_selects_the_images_architecture() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -123,7 +125,7 @@ def test_keda_scales_on_the_whole_group_for_several_topics(inputs: list[str]) ->
 
 
 RULES = CHART / "files" / "rules.yaml"
-HOME = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["home"]
+HOME = "https://git.example/clerk/filing-clerk"
 
 
 def test_the_rules_are_the_files_for_this_release() -> None:
@@ -133,17 +135,26 @@ def test_the_rules_are_the_files_for_this_release() -> None:
     assert release["name"] == "filing-clerk.release"
     assert made["metadata"]["labels"]["release"] == "prometheus"
     own = 'namespace="support",job=~"support/clerk-filing-clerk"'
+    written = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    (lag,) = (
+        rule["expr"]
+        for group in written
+        for rule in group["rules"]
+        if rule.get("record") == "job:clerk_group_lag:max"
+    )
     for group in groups:
         for rule in group["rules"]:
             rule["expr"] = rule["expr"].replace(f"{{{own}}}", "").replace(f"{own},", "")
             assert rule["labels"].pop("namespace") == "support"
             assert rule["labels"].pop("job") == "support/clerk-filing-clerk"
+            if rule.get("record") == "job:clerk_group_lag:max":
+                rule["expr"] = lag
             if not rule["labels"]:
                 del rule["labels"]
             elif "runbook_url" in rule["annotations"]:
                 address = rule["annotations"]["runbook_url"].removeprefix(f"{HOME}/blob/main/")
                 rule["annotations"]["runbook_url"] = address
-    assert groups == yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    assert groups == written
 
 
 @pytest.mark.parametrize(
@@ -200,14 +211,63 @@ def test_alerts_are_disabled_and_labelled_one_by_one() -> None:
         assert changed[name] == plain[name]
 
 
-@pytest.mark.parametrize(
-    ("given", "address"),
-    [("", f"{HOME}/blob/main"), ("https://git.example/clerk/blob/v1/",
-                                 "https://git.example/clerk/blob/v1")],
-)  # fmt: skip
-def test_a_pager_can_open_the_runbook(given: str, address: str) -> None:
-    for name, rule in alerts_of({"metrics": {"rules": {"runbookBaseUrl": given}}}).items():
-        assert rule["annotations"]["runbook_url"] == f"{address}/docs/operations.md#{name.lower()}"
+def test_a_pager_can_open_the_runbook_if_there_is_one() -> None:
+    given = {"metrics": {"rules": {"runbookBaseUrl": "https://git.example/clerk/blob/v1/"}}}
+    for name, rule in alerts_of(given).items():
+        address = f"https://git.example/clerk/blob/v1/docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == address
+    assert all("runbook_url" not in rule["annotations"] for rule in alerts_of({}).values())
+
+
+def test_the_objective_and_thresholds_are_values() -> None:
+    plain = alerts_of({})
+    own = {"ClerkStalled": {"expr": "clerk_ready < 7", "for": "1h30m"}}
+    rules = {"objective": {"seconds": 5, "slowRatio": 0.05}, "alerts": own}
+    values = {"metrics": {"monitor": "pod", "rules": {"enabled": True, **rules}}}
+    changed = alerts_of(values)
+    assert (changed["ClerkStalled"]["expr"], changed["ClerkStalled"]["for"]) == (
+        "clerk_ready < 7", "1h30m"
+    )  # fmt: skip
+    fast = changed["ClerkLatencyBurnsFast"]
+    assert "> 14.4 * 0.05" in fast["expr"]
+    assert " 5 s " in fast["annotations"]["summary"]
+    assert "at most 5 %" in fast["annotations"]["description"]
+    assert "at most 1 %" in plain["ClerkLatencyBurnsFast"]["annotations"]["description"]
+    groups = find(render_minimal(values), "PrometheusRule")["spec"]["groups"]
+    slow = [rule["expr"] for group in groups for rule in group["rules"]
+            if "slow_ratio" in rule.get("record", "")]  # fmt: skip
+    assert len(slow) == 4
+    assert all('le=~"5(\\\\.0)?"' in expr for expr in slow)
+
+
+def test_an_objective_is_a_bucket_of_the_metric() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    rules = schema["properties"]["metrics"]["properties"]["rules"]["properties"]
+    allowed = rules["objective"]["properties"]["seconds"]["enum"]
+    source = (CHART.parents[1] / "worker" / "observe" / "metrics.py").read_text(encoding="utf-8")
+    buckets = {
+        float(number)
+        for line in re.findall(r"^(?:DURATIONS|AGES) = \((.*)\)$", source, re.MULTILINE)
+        for number in re.findall(r"\d+\.\d+", line)
+    }
+    assert {float(seconds) for seconds in allowed} <= buckets
+
+
+@pytest.mark.parametrize("given", ["", "sum(kafka_consumergroup_lag)"])
+def test_the_groups_lag_at_zero_workers_is_of_this_release(given: str) -> None:
+    values = {"metrics": {"monitor": "pod", "rules": {"enabled": True, "groupLag": given}}}
+    groups = find(render_minimal(values), "PrometheusRule")["spec"]["groups"]
+    (rule,) = [rule for group in groups for rule in group["rules"]
+               if rule.get("record") == "job:clerk_group_lag:max"]  # fmt: skip
+    assert rule["labels"] == {"namespace": "support", "job": "support/clerk-filing-clerk"}
+    if given:
+        assert rule["expr"] == f"max({given})"
+    else:
+        assert 'scaledObject="clerk-filing-clerk",exported_namespace="support"' in rule["expr"]
+
+
+def test_a_parent_chart_may_switch_it_off_by_a_condition() -> None:
+    assert render_minimal({"enabled": True}) == render_minimal({})
 
 
 @pytest.mark.parametrize(

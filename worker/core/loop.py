@@ -136,6 +136,8 @@ class Loop:
         self._isolation.step()
         if not self._opened and self._publisher.is_due:
             self._publisher.try_publish()
+        if not self._pressure.records and (ends := self._stream.take_ends()):
+            self._publisher.try_commit_ends(ends)
         self._apply_backpressure()
 
     def drain(self) -> None:

@@ -5,7 +5,7 @@ The loop's policy is defined here, because most of it concerns publishing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -39,6 +39,7 @@ from worker.records.types import (
     Record,
     Rejected,
     Tombstone,
+    TopicPartition,
 )
 from worker.stream.port import Sink
 
@@ -408,6 +409,27 @@ class BatchPublisher:
         if self._commit_unknown:
             self._resolve_unknown_commit()  # first: it may advance the offsets
         self._stream.publish(Batch((), offsets()))
+
+    def try_commit_ends(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Commit past the transaction markers after the last record; if that fails, wait."""
+        idle = [
+            (partition, partition.suspects, ends[partition.source])
+            for partition in self._assignment
+            if partition.suspects is not None and partition.source in ends
+        ]
+        try:
+            if idle:
+                self.commit_notes(
+                    lambda: [
+                        NextOffset(partition.source, end, suspects.note(end))
+                        for partition, suspects, end in idle
+                    ]
+                )
+        except PublishAborted as error:
+            self.failed(error)
+            return
+        for _, suspects, end in idle:
+            suspects.commit(end)
 
     def _attempt(self, batches: Sequence[PartitionBatch]) -> None:
         started = self._clock()

@@ -51,6 +51,8 @@ class FakeStream:
         self.calls: list[str] = []
         self.script: deque[Callable[[], None]] = deque()
         self.closed = False
+        self.ends: dict[TopicPartition, int] = {}
+        """What ``take_ends`` returns next."""
         self.unreachable_since: float | None = None
         self.forgets_committed = False
         """Deliver assigned partitions from their beginning, as librdkafka may."""
@@ -211,6 +213,11 @@ class FakeStream:
             for source, records in waiting.items()
             if records and records[0].timestamp_ms is not None
         }
+
+    def take_ends(self) -> Mapping[TopicPartition, int]:
+        """Return ``ends``, once."""
+        found, self.ends = self.ends, {}
+        return found
 
     def close(self) -> None:
         """Set ``closed``."""

@@ -223,6 +223,10 @@ class KafkaStream:
         """Return the timestamps of the oldest waiting records. Safe from any thread."""
         return self._lag.oldest_ms
 
+    def take_ends(self) -> Mapping[TopicPartition, int]:
+        """Return where partitions without waiting records end, as last reported."""
+        return self._lag.take_ends()
+
     def close(self) -> None:
         """Leave the group without publishing anything more, and free both clients."""
         if self._closed:
@@ -383,6 +387,7 @@ class Lag:
         self._held: set[TopicPartition] = set()
         # Those whose committed offset the client knows, and whether ``positioned`` has said so.
         self._committed: dict[TopicPartition, bool] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self.topics: Collection[str] = ()
         """The topics of the assigned partitions."""
         # Offset and timestamp of the records delivered and not published, in order.
@@ -404,6 +409,7 @@ class Lag:
         self.topics = {source.topic for source in self._held}
         for source in partitions:
             self._committed.pop(source, None)
+            self._ends.pop(source, None)
             self._delivered.pop(source, None)
             self._published.pop(source, None)
             self._waiting.pop(source, None)
@@ -423,6 +429,12 @@ class Lag:
             while waiting and waiting[-1][0] >= offset:  # after a rewind
                 waiting.pop()
             waiting.append((offset, record.timestamp_ms))
+
+    def take_ends(self) -> Mapping[TopicPartition, int]:
+        """Return the ends of partitions with nothing to publish but markers to skip."""
+        found = {at: end for at, end in self._ends.items() if end > self._published.get(at, -1)}
+        self._ends = {}
+        return found
 
     def positioned(self) -> list[TopicPartition]:
         """Return the partitions whose committed offset the client has come to know."""
@@ -470,6 +482,8 @@ class Lag:
             return None
         done = self._delivered.get(source, 0) <= start and not paused
         if done and facts["next_offset"] >= end and not facts["fetchq_cnt"]:
+            if facts["next_offset"] > start:
+                self._ends[source] = facts["next_offset"]
             return 0
         return max(0, int(end) - int(start))
 

@@ -112,6 +112,14 @@ class Stream(Sink, Protocol):
         """
         ...
 
+    def take_ends(self) -> Mapping[TopicPartition, int]:
+        """Return partitions that are read and published to the end, with the offset to commit.
+
+        After the last record there may be transaction markers, which others would count as lag.
+        Each end is returned once. Asks no broker.
+        """
+        ...
+
     @property
     def unreachable_since(self) -> float | None:
         """When the last connection to a broker was found lost (``time.monotonic``), None if there

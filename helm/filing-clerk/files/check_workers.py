@@ -1,6 +1,7 @@
 """Print whether each worker is ready and what it serves; exit 1 if one is not ready.
 
-Arguments are host:port. A host that resolves to several addresses counts as several workers.
+Arguments are the least number of workers, then host:port. A host that resolves to several
+addresses counts as several workers. With 0 (autoscaling to zero), no worker at all is healthy.
 Standard library only: `helm test` runs it in any image with Python 3.
 """
 
@@ -49,13 +50,13 @@ def check(host: str, port: int) -> bool:
     return good
 
 
-def main(targets: list[str]) -> int:
-    """Check all targets; 0 if there is at least one worker and all are ready."""
+def main(least: int, targets: list[str]) -> int:
+    """Check all targets; 0 if there are at least ``least`` workers and all are ready."""
     workers = [address for target in targets for address in addresses(target)]
     answers = [check(*address) for address in workers]
-    print(f"{sum(answers)} of {len(answers)} workers are ready")
-    return 0 if answers and all(answers) else 1
+    print(f"{sum(answers)} of {len(answers)} workers are ready; at least {least} should be")
+    return 0 if len(answers) >= least and all(answers) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -29,13 +29,23 @@
 {{- $given := .Values.metrics.rules -}}
 {{- $own := include "filing-clerk.ownSeries" . -}}
 {{- $jobs := include "filing-clerk.jobs" . | fromJsonArray -}}
-{{- $runbooks := $given.runbookBaseUrl | default (printf "%s/blob/main" .Chart.Home) | trimSuffix "/" -}}
+{{- $runbooks := $given.runbookBaseUrl | trimSuffix "/" -}}
+{{- $seconds := $given.objective.seconds | toString -}}
+{{- $slow := $given.objective.slowRatio | toString -}}
+{{- $lag := $given.groupLag -}}
+{{- if not $lag -}}
+{{- $of := include "filing-clerk.fullname" . -}}
+{{- $lag = printf "keda_scaler_metrics_value{scaledObject=%q,exported_namespace=%q} or keda_scaler_metrics_value{scaledObject=%q,namespace=%q}" $of (include "filing-clerk.namespace" .) $of (include "filing-clerk.namespace" .) -}}
+{{- end -}}
 {{- $groups := list -}}
 {{- range $group := (.Files.Get "files/rules.yaml" | fromYaml).groups -}}
 {{- $rules := list -}}
 {{- $job := eq $group.name "filing-clerk.desk" | ternary (last $jobs) (first $jobs) -}}
 {{- $source := dict "namespace" (include "filing-clerk.namespace" $) "job" $job -}}
 {{- range $rule := $group.rules -}}
+{{- $expr := $rule.expr | replace "60(\\\\.0)?" (printf "%s(\\\\.0)?" $seconds) | replace "* 0.01" (printf "* %s" $slow) -}}
+{{- if eq ($rule.record | default "") "job:clerk_group_lag:max" -}}{{- $expr = printf "max(%s)" $lag -}}{{- end -}}
+{{- $_ := set $rule "expr" $expr -}}
 {{- $named := regexReplaceAll "((?:job:)?\\bclerk_[a-zA-Z0-9_:]+)" $rule.expr (printf "${1}{%s}" $own) -}}
 {{- $_ := set $rule "expr" ($named | replace "}{" ",") -}}
 {{- $_ := set $rule "labels" (merge (dict) ($rule.labels | default dict) $source) -}}
@@ -47,7 +57,17 @@
 {{- $labels := merge (dict) ($changed.labels | default dict) $rule.labels -}}
 {{- with $changed.severity -}}{{- $_ := set $labels "severity" . -}}{{- end -}}
 {{- $_ := set $rule "labels" $labels -}}
+{{- if hasPrefix "ClerkLatencyBurns" $rule.alert -}}
+{{- $_ := set $rule.annotations "summary" ($rule.annotations.summary | replace " 60 s " (printf " %s s " $seconds)) -}}
+{{- $_ := set $rule.annotations "description" ($rule.annotations.description | replace "at most 1 %" (printf "at most %v %%" (mulf 100 $given.objective.slowRatio))) -}}
+{{- end -}}
+{{- with $changed.expr -}}{{- $_ := set $rule "expr" . -}}{{- end -}}
+{{- with $changed.for -}}{{- $_ := set $rule "for" . -}}{{- end -}}
+{{- if $runbooks -}}
 {{- $_ := set $rule.annotations "runbook_url" (printf "%s/%s" $runbooks $rule.annotations.runbook_url) -}}
+{{- else -}}
+{{- $_ := unset $rule.annotations "runbook_url" -}}
+{{- end -}}
 {{- $rules = append $rules $rule -}}
 {{- end -}}
 {{- end -}}

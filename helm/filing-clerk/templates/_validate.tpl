@@ -113,7 +113,7 @@
 - storage.{{ $name }}: volume and claim.create are both set: remove one of them
 {{- end }}
 {{- if and $store.mountPath (not $store.volume) (not $store.claim.create) }}
-- storage.{{ $name }}has no volume: set volume ({persistentVolumeClaim: {claimName: ...}}), or claim.create: true, or mountPath: "" if the image contains the files
+- storage.{{ $name }}.volume is empty: set volume ({persistentVolumeClaim: {claimName: ...}}), or claim.create: true, or mountPath: "" if the image contains the files
 {{- end }}
 {{- end }}
 {{- range $name := list "models" "adapters" }}

@@ -378,3 +378,23 @@ def test_a_commit_without_an_answer_is_resolved_after_the_outage() -> None:
     rig.iterate(3)
     assert rig.ids == ["in-0-0"]
     assert rig.loop.state.outage_since is None
+
+
+def test_an_idle_worker_commits_past_transaction_markers() -> None:
+    """Otherwise they are lag for others: KEDA would not scale to zero, or would have to ignore the
+    first messages."""
+    rig = started("m0")
+    source = rig.stream.sources[0]
+    rig.stream.ends = {source: 2}
+    rig.iterate()
+    assert rig.stream.ends, "there is still a record to publish"
+    rig.answer("m0")
+    assert (rig.committed(), rig.ids) == (2, ["in-0-0"])
+    rig.stream.ends = {source: 3}
+    rig.stream.failures.append(AWAY)
+    rig.iterate()
+    assert rig.committed() == 2
+    rig.stream.ends = {source: 3}
+    rig.iterate()
+    rig.loop._isolation.close(rig.loop._assignment)
+    assert rig.committed() == 3
