@@ -99,9 +99,9 @@ class _JsonHandler(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self._lines: queue.Queue[str] | None = None
         if stream is sys.__stderr__:
-            self._lines = queue.Queue(LINES)
             self._start()
-            os.register_at_fork(after_in_child=self._start)  # threads end in a fork
+            # Threads end in a fork, and the lines that wait are the parent's.
+            os.register_at_fork(after_in_child=self._start)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or leave it to the thread."""
@@ -113,6 +113,8 @@ class _JsonHandler(logging.StreamHandler[TextIO]):
             self._lines.put_nowait(self.format(record) + self.terminator)
         except queue.Full:
             _dropped += 1
+        except Exception:  # noqa: BLE001 - as in the base class: a log must not stop the program
+            self.handleError(record)
 
     def flush(self) -> None:
         """Wait for the lines so far to be written, for ``FLUSH_S`` at most."""
@@ -121,15 +123,15 @@ class _JsonHandler(logging.StreamHandler[TextIO]):
             time.sleep(0.005)
 
     def _start(self) -> None:
-        threading.Thread(target=self._write, name="log", daemon=True).start()
+        self._lines = queue.Queue(LINES)
+        threading.Thread(target=self._write, args=[self._lines], name="log", daemon=True).start()
 
-    def _write(self) -> None:
-        assert self._lines is not None
+    def _write(self, lines: queue.Queue[str]) -> None:
         # Not through ``sys.stderr``: while this thread holds its lock, the interpreter cannot end.
         output = self.stream.fileno()
         while True:
-            line = self._lines.get().encode("utf-8", "backslashreplace")
+            line = lines.get().encode("utf-8", "backslashreplace")
             with contextlib.suppress(OSError):  # nobody reads any more
                 while line:
                     line = line[os.write(output, line) :]
-            self._lines.task_done()
+            lines.task_done()

@@ -136,3 +136,19 @@ def test_all_lines_are_written_before_the_program_ends() -> None:
     )
     assert len(done.stderr.splitlines()) == 90
     assert done.stdout == "0\n"
+
+
+def test_a_fork_logs_its_own_lines_only() -> None:
+    program = (
+        STALLED.replace("20_000", "50").replace("0.5", "20")
+        + """
+if not os.fork():
+    structlog.get_logger("worker.test").info("child")
+    sys.exit()
+os.wait()
+"""
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert (events.count("line"), events.count("child")) == (50, 1)
