@@ -182,7 +182,9 @@ class Loop:
         try:
             while any(len(partition.watermark) for partition in going):
                 if any(partition.watermark.ready for partition in going):
-                    self._publisher.publish(going)
+                    # A search for refused records may take longer than the next owner should wait.
+                    if not self._publisher.publish(going) and self._clock() >= until:
+                        break
                 elif self._clock() >= until:
                     break
                 else:

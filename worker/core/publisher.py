@@ -375,11 +375,11 @@ class BatchPublisher:
         doublings = min(failures - 1, 32)  # a float overflows after 1,024, during a long outage
         self._wait(min(MAX_BACKOFF_S, self._policy.publish_backoff_s * 2.0**doublings))
 
-    def publish(self, partitions: Sequence[PartitionState]) -> None:
+    def publish(self, partitions: Sequence[PartitionState]) -> bool:
         """Publish one batch of these partitions' ready records, or the next part of a refused one.
 
         If the broker refuses records, replace their outcomes, or divide the batch to find them, and
-        return: that may take several attempts, and the loop must poll in between. Raises
+        return False: that may take several attempts, and the loop must poll in between. Raises
         PublishAborted, StreamFailed.
         """
         if self._commit_unknown:
@@ -387,7 +387,7 @@ class BatchPublisher:
         started = self._clock()
         batches = self._next_batches(partitions)
         if not batches:
-            return
+            return True
         try:
             self._attempt(batches)
         except OutputRefused as error:
@@ -395,7 +395,7 @@ class BatchPublisher:
             if not drop_shadows(batches):  # the record to blame may be a shadow's
                 replaced = self._replace_or_divide(batches, error)
             self._listener(BatchRefused(len(records_of(batches)), replaced, error))
-            return
+            return False
         except PublishAborted as error:
             drop_shadows(batches)
             self._commit_unknown = isinstance(error, OutcomeUnknown)
@@ -403,6 +403,7 @@ class BatchPublisher:
         if self._parts:
             self._parts.pop()
         self._confirm(batches, started)
+        return True
 
     def commit_notes(self, offsets: Callable[[], Sequence[NextOffset]]) -> None:
         """Commit offsets with their notes, without results. Raises PublishAborted, StreamFailed."""

@@ -314,6 +314,23 @@ def test_refused_records_do_not_stop_a_busy_worker(
     assert done >= least * sent
 
 
+def test_a_revoke_does_not_wait_for_the_end_of_a_search() -> None:
+    rig = started(*SENT, admission={"max_in_engine": 200}, tick=0.05)
+    rig.loop._publisher._policy = make_loop_policy(
+        publish_interval_s=600.0, longest_interval_s=600.0
+    )
+    for _ in range(3):
+        for text in rig.engine.pending:
+            rig.engine.answer(text)
+        rig.loop._pipeline.poll(0)
+    refusing(rig, *SENT)
+    began = rig.clock.now
+    rig.stream.revoke(0)
+    assert rig.clock.now - began < 10
+    assert rig.committed() < 100
+    assert rig.loop.state.in_flight_records == 0
+
+
 def test_a_dead_letter_topic_that_refuses_too_stops_the_worker() -> None:
     rig = started("m0", "m1")
     refusing(rig, "m1", topics=("out", "dead"))
