@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from tests.support.processes import wait_until
 from tests.support.topics import read_messages
 from worker import __version__
 from worker.app import run_worker
+from worker.demo.broker import LocalBroker
 from worker.demo.program import Program
 from worker.engine.open import OpenedEngine
 from worker.errors import EngineDied
@@ -242,3 +243,19 @@ def test_an_output_continues_its_messages_trace(
     [found] = [dict(cast("list[tuple[str, bytes]]", message.headers())) for message in results]
     assert found["shop"] == b"7"
     assert found["traceparent"].decode() == f"00-{trace}-{span.span_id.hex()}-01"
+
+
+@pytest.mark.long  # half a minute until the group has it back
+def test_an_idle_worker_says_that_kafka_is_gone() -> None:
+    """It publishes nothing, so only its connections show that."""
+    with LocalBroker() as broker, ExitStack() as stack:
+        worker = Arena(broker.bootstrap_servers, stack).start_worker()
+        worker.wait_until_ready("partitions.assigned")
+        url = url_of(worker)
+        wait_until(lambda: verdict(url, "/readyz")[0] == 200, 20)
+        broker.kill()
+        wait_until(lambda: "Kafka has been unreachable" in "".join(verdict(url, "/readyz")[1]), 30)
+        assert Scrape(url)("clerk_kafka_outage_seconds") > 0
+        broker.restart()
+        wait_until(lambda: verdict(url, "/readyz")[0] == 200, 60)
+        assert Scrape(url)("clerk_kafka_outage_seconds") == 0

@@ -499,7 +499,7 @@ def test_every_record_that_is_too_large_is_found(kafka: KafkaBench) -> None:
 
 
 @pytest.mark.parametrize("prepared", [True, False])
-@pytest.mark.parametrize("bad", [{17}, set(range(5, 60, 10)), {20, 21, 22}, set(range(60))])
+@pytest.mark.parametrize("bad", [{17}, set(range(5, 60, 10)) | {6}])
 def test_every_record_that_a_compacted_topic_refuses_is_found(
     kafka: KafkaBench, bad: set[int], prepared: bool
 ) -> None:
