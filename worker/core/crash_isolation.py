@@ -288,5 +288,11 @@ class CrashIsolation:
 
 
 def _is_trusted(found: CommittedOffset, note: OffsetNote) -> bool:
-    """Return whether a committed offset belongs to the topic of today, as far as that is known."""
-    return not (found.topic_id and note.topic) or found.topic_id == note.topic
+    """Return whether a committed offset belongs to the topic of today, as far as that is known.
+
+    Ids are "cluster/topic". An offset that was mirrored from another cluster is trusted.
+    """
+    if not found.topic_id or not note.topic:
+        return True
+    now, noted = found.topic_id.rpartition("/"), note.topic.rpartition("/")
+    return now == noted or now[0] != noted[0]

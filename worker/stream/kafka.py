@@ -60,7 +60,7 @@ class KafkaStream:
         self._buffer = FetchBuffer(config.max_buffered_bytes)
         self._paused: set[TopicPartition] = set()
         self._positioned: list[TopicPartition] = []
-        self._ids = TopicIds(ask_cluster(config))
+        self._ids = TopicIds(ask_cluster(config), config.cluster_id)
         self._doubted: set[TopicPartition] = set()
         """Partitions whose offsets came back: their records wait until the topic's id is known."""
         self._uncommitted: dict[TopicPartition, NextOffset] = {}

@@ -43,6 +43,8 @@ class KafkaConfig:
     origins: Mapping[str, str] = field(default_factory=dict)
     """The setting of each property that the user set."""
     max_record_bytes: Mapping[str, int] = field(default_factory=dict)
+    cluster_id: str = ""
+    """The cluster's own id, empty if unknown."""
     compacted: frozenset[str] = frozenset()
     """The topics that are known to be compacted: they refuse records without a key."""
     retention_s: Mapping[str, float] = field(default_factory=dict)

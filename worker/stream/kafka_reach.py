@@ -11,14 +11,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 from worker.common.kafka import require_token
 from worker.errors import SettingsError, StreamFailed
@@ -37,8 +37,8 @@ _REPORT_EVERY_S = 5.0
 _log = structlog.get_logger("worker.stream")
 
 
-def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
-    """Return a connected client, and the topics that it may see.
+def reach(config: KafkaConfig) -> tuple[AdminClient, ClusterMetadata]:
+    """Return a connected client, and the cluster with the topics that it may see.
 
     Retries an outage for ``start_timeout_s`` and a refusal for 5 s, and logs what it tries: within
     3 s, then every few seconds. Raises StreamFailed in one line: where, what is wrong, and how to
@@ -58,7 +58,7 @@ def reach(config: KafkaConfig) -> tuple[AdminClient, Iterable[str]]:
         while True:
             left_s = begin + limit_s - time.monotonic()
             try:
-                return admin, admin.list_topics(timeout=max(0.1, min(attempt_s, left_s))).topics
+                return admin, admin.list_topics(timeout=max(0.1, min(attempt_s, left_s)))
             except KafkaException as error:
                 admin.poll(0)
                 last: KafkaError = error.args[0]

@@ -56,7 +56,9 @@ def prepare_topics(config: KafkaConfig, *, rights: bool = False) -> KafkaConfig:
     ``message.max.bytes`` raised so that the client does not refuse records that the broker accepts.
     Raises StreamFailed with a remedy.
     """
-    admin, found = reach(config)
+    admin, cluster = reach(config)
+    found = cluster.topics
+    config = replace(config, cluster_id=cluster.cluster_id or "")
     if rights:
         check_rights(admin, config)
     wanted = dict.fromkeys((*config.topics.named_inputs, *config.topics.sinks))
@@ -214,8 +216,8 @@ def is_compacted(config: KafkaConfig, topic: str) -> bool:
 
     Raises StreamFailed if the cluster cannot be reached.
     """
-    admin, found = reach(config)
-    return topic in found and _compacts(_describe(admin, (topic,), config), topic)
+    admin, cluster = reach(config)
+    return topic in cluster.topics and _compacts(_describe(admin, (topic,), config), topic)
 
 
 _ASK_S = 10.0

@@ -46,10 +46,11 @@ def ask_cluster(config: KafkaConfig) -> Ask:
 
 
 class TopicIds:
-    """The ids of the assigned topics. Only ``wait_for`` blocks."""
+    """The ids of the assigned topics of ``cluster_id``. Only ``wait_for`` blocks."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, cluster_id: str = "") -> None:
         self._ask = ask
+        self._cluster_id = cluster_id
         self._asked: dict[str, Future[Any]] = {}
         self._asked_at: dict[str, float] = {}
         self._ids: dict[str, str] = {}
@@ -75,15 +76,18 @@ class TopicIds:
             self._request(due)
 
     def wait_for(self, topics: Collection[str], timeout_s: float) -> Mapping[str, str]:
-        """Return the ids of these topics, as far as they are known after ``timeout_s`` at most."""
+        """Return the ids of these topics, as far as they are known after ``timeout_s`` at most.
+
+        With the cluster's id: a mirrored cluster has other topics, and may get the group's offsets.
+        """
         self.check([topic for topic in topics if topic not in self._ids])
         wait([self._asked[topic] for topic in topics if topic in self._asked], timeout_s)
         self.check(())
-        return self._ids
+        return {topic: f"{self._cluster_id}/{known}" for topic, known in self._ids.items()}
 
     def _is_due(self, topic: str, now: float) -> bool:
-        known = topic in self._ids and topic not in self._doubted
-        return now - self._asked_at.get(topic, -CHECK_S) >= (CHECK_S if known else _AGAIN_S)
+        wait_s = _AGAIN_S if topic in self._doubted else CHECK_S
+        return now - self._asked_at.get(topic, -CHECK_S) >= wait_s
 
     def _request(self, topics: Iterable[str]) -> None:
         now = time.monotonic()
@@ -94,21 +98,26 @@ class TopicIds:
         try:
             found = str(answer.result(timeout=0).topic_id or _NO_ID)
         except KafkaException as error:  # asked again; a deleted topic ends the worker elsewhere
-            _log.warning("stream.topic_id_unknown", topic=topic, error=describe(error.args[0]))
+            log = _log.warning if topic in self._doubted else _log.debug
+            log("stream.topic_id_unknown", topic=topic, error=describe(error.args[0]))
             return
-        known = self._ids.setdefault(topic, found)
-        if known != found or (topic in self._doubted and found == _NO_ID):
+        # Without ids, or with brokers of which only some have them, as in an upgrade.
+        cannot_tell = found == _NO_ID
+        known = found if cannot_tell else self._ids.setdefault(topic, found)
+        why = ""
+        if known != found:
             why = (
-                "was deleted and created again"
-                if known != found
-                else (
-                    "delivered offsets a second time, and this broker cannot tell whether it was "
-                    "deleted and created again (Kafka before 2.8)"
-                )
+                "was deleted and created again. Restart the worker: it reads the new topic from "
+                "its beginning"
             )
+        elif cannot_tell and topic in self._doubted:
+            why = (
+                "delivered offsets a second time, and this broker cannot tell whether it was "
+                "deleted and created again (Kafka before 2.8). If it was, reset the group's "
+                "offsets to the earliest; then restart the worker"
+            )
+        if why:
             raise StreamFailed(
-                f"the topic {topic!r} {why}. Restart the worker: it reads the new topic from its "
-                "beginning, unless the broker has no ids of topics. Then reset the group's offsets "
-                "first (docs/operations.md, Recreating a topic)"
+                f"the topic {topic!r} {why} (docs/operations.md, Recreating a topic)"
             )
         self._doubted.discard(topic)

@@ -321,6 +321,19 @@ def test_offsets_that_come_back_from_another_topic_end_the_worker(
         polled(stream, *([] if slow else [Message(0, 0)]))
 
 
+def test_brokers_without_ids_next_to_others_are_not_a_new_topic(
+    stream: KafkaStream, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an upgrade from a Kafka before 2.8."""
+    for number, found in enumerate(("A" * 22, "first", "A" * 22, "first")):
+        cluster.id = found
+        later = time.monotonic() + topic_ids.CHECK_S
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "monotonic", lambda later=later: later)
+            polled(stream, ("on_assign", 0), Message(0, number))
+        polled(stream)
+
+
 def test_a_topic_that_was_created_again_is_found_within_seconds(
     stream: KafkaStream, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

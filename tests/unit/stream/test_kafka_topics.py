@@ -125,7 +125,9 @@ def test_a_cluster_that_returns_no_configurations_is_accepted(
         broker.create_topic(topic)
     config = configured()
     with capture_logs() as logs:
-        assert prepare_topics(config, rights=True) == config
+        found = prepare_topics(config, rights=True)
+        assert found.cluster_id
+        assert replace(found, cluster_id="") == config
         assert is_compacted(config, "in") is False
     events = [entry["event"] for entry in logs]
     assert events.count("stream.size_limit_unknown") == 3
@@ -219,7 +221,8 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Admin]:
 
     def reached(known: Mapping[str, Any], found: tuple[str, ...] = (), **given: Any) -> Admin:
         client = Admin(known, **given)
-        monkeypatch.setattr(kafka_topics, "reach", lambda _: (client, found))
+        reached = SimpleNamespace(topics=found, cluster_id="here")
+        monkeypatch.setattr(kafka_topics, "reach", lambda _: (client, reached))
         return client
 
     return reached
