@@ -48,7 +48,7 @@ WEEK_S = 7 * 24 * 3600  # Kafka's own retention
 
 # Their exporters are not here: vLLM behind the engine without a model, Kubernetes, the desk
 # (test_desk_metrics.py), and a cascade, whose names are compared with the worker's own.
-ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_", "clerk_stage_")
+ABSENT = ("vllm:", "kube_", "DCGM_", "clerk_desk_", "clerk_stage_", "job:clerk_group_lag:")
 
 
 @dataclass
@@ -120,7 +120,7 @@ def test_the_figures_are_right(scene: Scene) -> None:
 def test_every_recording_rule_records(scene: Scene) -> None:
     """Those that look back a day record from what there is."""
     for rule in rules():
-        if "record" in rule:
+        if "record" in rule and not rule["record"].startswith(ABSENT):
             [series] = scene.prometheus.query(rule["record"])
             assert series["metric"]["namespace"] == "live", rule["record"]
             assert series["metric"]["job"] == "clerk", rule["record"]

@@ -124,7 +124,11 @@ def test_a_releases_rules_pass_the_same_scenarios(promtool: str, tmp_path: Path)
 @functools.cache
 def rule_file(folder: Path, namespace: str, job: str) -> Path:
     """The rules of the release with this job."""
-    own = {"metrics": {"rules": {"jobs": [job]}}, "replicaCount": 0}
+    own = {
+        "metrics": {"rules": {"jobs": [job]}},
+        "replicaCount": 0,
+        "fullnameOverride": job.rpartition("/")[2],  # KEDA's name of it
+    }
     made = find(render_minimal(merge(METRICS, own), namespace=namespace), "PrometheusRule")
     path = folder / f"{namespace}-{job.replace('/', '-')}.yaml"
     named = [group | {"name": f"{path.stem}.{group['name']}"} for group in made["spec"]["groups"]]
