@@ -106,9 +106,10 @@ class KafkaStream:
         self._publisher.serve()
         self._fill(0.0 if self._buffer else timeout_s)
         self._ids.check(self._lag.topics)
-        if self._positioned and self._listener is not None:
-            positioned, self._positioned = self._positioned, []
-            self._listener.on_positioned(positioned)
+        known = [source for source in self._positioned if self._ids.knows(source.topic)]
+        if known and self._listener is not None:
+            self._positioned = [each for each in self._positioned if each not in known]
+            self._listener.on_positioned(known)
         if self._doubted:
             self._trust([source for source in self._doubted if source.topic in self._ids])
         if self._fatal is not None:

@@ -60,6 +60,10 @@ class TopicIds:
         """Return whether nothing speaks against the topic being the one that it was."""
         return topic not in self._doubted
 
+    def knows(self, topic: str) -> bool:
+        """Return whether the topic's id is known."""
+        return topic in self._ids
+
     def doubt(self, topic: str) -> None:
         """Ask for the id again: the topic's offsets came back. A request under way is too old."""
         if topic not in self._doubted:
@@ -80,7 +84,8 @@ class TopicIds:
 
         With the cluster's id: a mirrored cluster has other topics, and may get the group's offsets.
         """
-        self.check([topic for topic in topics if topic not in self._ids])
+        if missing := [each for each in topics if not self.knows(each) and each not in self._asked]:
+            self._request(missing)
         wait([self._asked[topic] for topic in topics if topic in self._asked], timeout_s)
         self.check(())
         return {topic: f"{self._cluster_id}/{known}" for topic, known in self._ids.items()}
