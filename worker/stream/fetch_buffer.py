@@ -125,6 +125,7 @@ class FetchBuffer:
             self._free += self._queues.pop(source, _Queue()).size_bytes
             self._turns.pop(source, None)
             self._stopped.discard(source)
+            self._grown.discard(source)
             self._paused_at.pop(source, None)
 
     def regulate(self, held: set[TopicPartition]) -> tuple[list[TopicPartition], ...]:
