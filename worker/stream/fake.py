@@ -56,7 +56,7 @@ class FakeStream:
         self.unreachable_since: float | None = None
         self.forgets_committed = False
         """Deliver assigned partitions from their beginning, as librdkafka may."""
-        self.topic_id = "topic 1"
+        self.topic_id = "cluster/1/id"  # ids are base64, which has slashes
         self._ids: dict[TopicPartition, str] = {}
         self._unfounded: set[TopicPartition] = set()
         """Partitions whose committed offset belongs to a deleted topic."""
@@ -72,7 +72,7 @@ class FakeStream:
 
     def recreate(self) -> None:
         """Delete the topic and create it again. The worker is stopped when it polls."""
-        self.topic_id = f"topic {int(self.topic_id.split()[1]) + 1}"
+        self.topic_id = f"cluster/{int(self.topic_id.split('/')[1]) + 1}/id"
         for source in self.sources:
             if source != self._retry_source:
                 self.log[source].clear()

@@ -346,10 +346,10 @@ def test_the_offset_of_a_deleted_topic_of_the_same_name_is_not_trusted(
 def test_an_offset_that_was_mirrored_from_another_cluster_is_trusted() -> None:
     """The topic there has another id. Otherwise everything would be labelled again."""
     stream = FakeStream()
-    stream.topic_id = "theirs/topic 1"
+    stream.topic_id = "theirs/1/id"
     rig = started("old 0", "old 1", shared=stream)
     rig.answer("old 0", "old 1")
-    stream.topic_id = "ours/topic 2"
+    stream.topic_id = "ours/2/id"
     rig = Rig(shared=stream)
     stream.assign(0)
     rig.add("new")
