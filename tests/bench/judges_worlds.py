@@ -19,7 +19,6 @@ from trainer.propose.compare import (
     Compared,
     compare_answers,
     judge,
-    not_wrong_unseen,
 )
 from trainer.statistics.metrics import (
     ALPHA,
@@ -29,7 +28,7 @@ from trainer.statistics.metrics import (
     mcnemar_exact,
     wilson,
 )
-from trainer.statistics.paired import lowest_difference, non_inferiority_p
+from trainer.statistics.paired import lowest_difference, non_inferiority_p, not_wrong_unseen
 from trainer.statistics.thresholds import proof, review_threshold
 from trainer.steering.measure import count_flips
 from trainer.store.gate import judge_kept_promise

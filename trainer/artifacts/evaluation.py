@@ -34,10 +34,12 @@ class EvaluatedAdapter(Record):
 class EvaluatedDataset(DatasetName):
     """The hold-out, how often it had been opened, this time included, and how many of its labels
     come from each source, and of those on which the thresholds were chosen. Empty sources mean the
-    export."""
+    export. ``tried`` are the digests of the adapters that were evaluated on it, in order, this one
+    included."""
 
     holdout_sha256: str
     openings: int
+    tried: tuple[str, ...] = ()
     holdout_sources: dict[str, int] = Field(default_factory=dict)
     validation_sources: dict[str, int] = Field(default_factory=dict)
 

@@ -54,11 +54,11 @@ def publish(
         ),
     ] = None,
     current_evaluation: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             metavar="DIR",
-            help="Evaluation of the current adapter on the new adapter's hold-out [default: the "
-            "evaluation it was published with].",
+            help="Evaluation of the current adapter, or of the first of its series, on the new "
+            "adapter's hold-out [default: the evaluation it was published with]. Repeatable.",
         ),
     ] = None,
     gate: GateFile = None,
@@ -70,6 +70,16 @@ def publish(
             help="Publish even if the current adapter was not measured on the same hold-out.",
         ),
     ] = False,
+    accept_promise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PRECISION",
+            min=0.0,
+            max=1.0,
+            help="Accept that the adapter promises this precision for labels without review, "
+            "though the current one promises another (0: it promises none).",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Publish even if the gate refuses; needs --reason.")
     ] = False,
@@ -128,9 +138,11 @@ def publish(
 
     The gate requires an evaluation of this adapter on a complete hold-out; minimum accuracy,
     macro-F1 and recall of every label (by the ends of their intervals); no answer that is not a
-    label; a small calibration error; and proof that it is less than non_inferiority_margin worse
-    than the current adapter on the same messages. Each criterion is a row: wanted, found, pass or
-    fail. If any fails, nothing is changed and the exit code is 3.
+    label; a small calibration error; and proof that on the same messages it is hardly worse than
+    the current adapter, and than the first of its series: in right answers, in right ones without
+    review, and in wrong ones without review. Each criterion is a row: wanted, found, pass or fail.
+    If any fails, nothing is changed and the exit code is 3. Each adapter that is tried on the same
+    hold-out must be shown at a stricter level.
 
     The adapter is copied, verified and renamed into place, and the pointer is moved last. After a
     kill at any moment the old adapter still serves, and the same command completes. Running workers
@@ -176,9 +188,10 @@ def publish(
             run,
             store,
             evaluation=evaluation,
-            current_evaluation=current_evaluation,
+            earlier=current_evaluation or (),
             rules=load_rules(gate, sets or []),
             allow_unpaired=allow_unpaired,
+            accept_promise=accept_promise,
             allow_unjudged=force,
             probes=probes,
         )
@@ -261,15 +274,19 @@ def _print_gate(plan: Plan, console: Console) -> None:
 
 def _sentence(plan: Plan, outcome: str, pointer: Pointer | None) -> str:
     new, store = f"{plan.manifest.name} ({plan.manifest.digest[:12]})", plan.store
+    answers = plan.evidence.answers if plan.evidence else ()
+    filed = sum(not each.review for each in answers)
+    files = f"; of {len(answers):,} held-out messages it files {filed:,}" if answers else ""
     before = f"current is {named(pointer)}" if pointer else "nothing is current"
     since = pointer.since if pointer else ""
     by_force = "" if plan.verdict.passed else ", by force; the reason is recorded"
     return {
         "already_current": f"{new} is current in {store} already, since {since}: nothing to do",
         "refused": f"refused; {before}, as before",
-        "would_publish": f"dry run: {new} would become current in {store}; {before}, as before",
-        "canary": f"{new} is the canary in {store}; {before}, as before",
-        "published": f"{new} is current in {store}{by_force}",
+        "would_publish": f"dry run: {new} would become current in {store}{files}; {before}, as "
+        "before",
+        "canary": f"{new} is the canary in {store}{files}; {before}, as before",
+        "published": f"{new} is current in {store}{by_force}{files}",
     }[outcome]
 
 

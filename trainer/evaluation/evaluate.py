@@ -36,7 +36,7 @@ from trainer.dataset.folder import (
     HOLDOUT,
     Dataset,
     Example,
-    count_openings,
+    list_openings,
     open_dataset,
     open_holdout,
 )
@@ -276,12 +276,15 @@ def describe_dataset(dataset: Dataset) -> EvaluatedDataset:
     sources: Counter[str] = Counter()
     for words, count in (dataset.record.get("label_sources") or {}).get(HOLDOUT, {}).items():
         sources[words.partition(",")[0]] += count  # without the guideline
+    openings = list_openings(dataset)
+    tried = dict.fromkeys(each["subject"] for each in openings if each["purpose"] == "evaluate")
     return EvaluatedDataset(
         name=dataset.name,
         digest=dataset.digest,
         directory=str(dataset.directory.resolve()),
         holdout_sha256=dataset.record["files"]["holdout.jsonl"]["sha256"],
-        openings=count_openings(dataset),
+        openings=len(openings),
+        tried=tuple(tried),
         holdout_sources=dict(sources),
     )
 

@@ -10,10 +10,15 @@ import numpy as np
 
 from trainer.artifacts.evaluation import PREDICTIONS, Prediction
 from trainer.report.page import MANY_OPENINGS
-from trainer.statistics.calibration import Bools, Floats
+from trainer.statistics.calibration import Bools
 from trainer.statistics.figures import in_points
 from trainer.statistics.metrics import ALPHA, Discordance, Groups, as_groups, count_discordant
-from trainer.statistics.paired import alpha_of, lowest_difference, paired_interval
+from trainer.statistics.paired import (
+    alpha_of,
+    lowest_difference,
+    not_wrong_unseen,
+    paired_interval,
+)
 from trainer.store.rules import GateVerdict
 from worker.contract.exchange import Answer, Figure, Verdict
 
@@ -101,17 +106,6 @@ def _compare(
     a = np.array([does_well(each) for each in shared], dtype=np.bool_)
     b = np.array([does_well(of_id[each.id]) for each in shared], dtype=np.bool_)
     return compare_answers(name, a, b, as_groups([each.group for each in shared]), turned=turned)
-
-
-def not_wrong_unseen(confidence: Floats, correct: Bools, surest: int) -> Bools:
-    """Return for each message whether it is right or reviewed, if the ``surest`` most confident
-    ones are labelled without review."""
-    # Independent of the adapters' thresholds: a threshold is set on a validation set, with noise,
-    # and a lower one sends less to review without a better model.
-    unseen = np.zeros(len(confidence), dtype=np.bool_)
-    unseen[np.argsort(-confidence, kind="stable")[:surest]] = True
-    good: Bools = correct | ~unseen
-    return good
 
 
 def compare_answers(

@@ -5,6 +5,7 @@
     run/           the new adapter, and its evaluation on the new hold-out
     before/        the evaluation of the new adapter on the earlier dataset's hold-out
     current/       the evaluation of the adapter in service on the same
+    anchor/        the evaluation of the first adapter of its series on the same, if it differs
     grown/         the evaluation of the adapter in service on the new hold-out, if it differs
     proposal.json, proposal.html   written last
     decision.json  the operator's decision
@@ -38,6 +39,7 @@ from trainer.propose.compare import compare, judge
 from trainer.propose.page import PAGE, write_proposal_page
 from trainer.propose.version import APPLIED, make_version, read_new_messages, read_outcomes
 from trainer.store.publish import Plan, plan_publication, publish_adapter
+from trainer.store.record import find_anchor, stored_evidence
 from trainer.store.rules import GateRules
 from trainer.training.recipe import Recipe
 from trainer.training.train import train
@@ -59,6 +61,7 @@ from worker.contract.timestamps import rfc3339_now
 
 REQUEST, PROPOSAL = "request.json", "proposal.json"
 NEW, RUN, BEFORE, CURRENT, GROWN = "dataset", "run", "before", "current", "grown"
+ANCHOR = "anchor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def propose(request: Request, console: Console) -> Proposal:
     if TRAINING.read_if_present(request.out / RUN) is None:
         train(request.recipe, console, resume=True, replace=False)
     old, grown = _evaluate(request, base, new, in_service, console)
+    _evaluate_anchor(request, base, current.digest, console)
     outcomes = read_outcomes(request.decisions)
     compared = compare(old, grown, outcomes)
     plan = plan_proposed(request.out, request.store, request.rules)
@@ -173,6 +177,27 @@ def _evaluate(
     return old, (newest, evaluate(in_service, new, GROWN, base))
 
 
+def _evaluate_anchor(request: Request, base: Dataset, current: str, console: Console) -> None:
+    """Evaluate the first adapter of the series on the earlier hold-out, unless the store has that
+    already. Raises BadInput if the dataset that it was trained on is not among the request's."""
+    anchor = find_anchor(request.store, current)
+    kept = stored_evidence(request.store, anchor)
+    holdout = base.record["files"]["holdout.jsonl"]["sha256"]
+    if anchor == current or (kept and kept.evaluation.dataset.holdout_sha256 == holdout):
+        return
+    adapter = request.store / anchor
+    manifest = read_manifest(adapter)
+    evaluation = EvaluationRequest(
+        adapter,
+        base.directory,
+        resolve_base(None, manifest, others=(request.recipe.base,)),
+        request.out / ANCHOR,
+        trained_on=find_dataset(request.datasets, str(manifest.data.get("digest"))).directory,
+        steering=False,
+    )
+    evaluate_once(evaluation, console)
+
+
 def plan_proposed(out: Path, store: Path, rules: GateRules) -> Plan:
     """Judge the proposed adapter as ``publish`` does, on the earlier dataset's hold-out, where the
     adapter in service was evaluated too."""
@@ -180,7 +205,7 @@ def plan_proposed(out: Path, store: Path, rules: GateRules) -> Plan:
         out / RUN,
         store,
         evaluation=out / BEFORE,
-        current_evaluation=out / CURRENT,
+        earlier=[out / name for name in (CURRENT, ANCHOR) if (out / name).is_dir()],
         rules=rules,
     )
 

@@ -14,9 +14,10 @@ import math
 from collections.abc import Callable
 from statistics import NormalDist
 
+import numpy as np
 import scipy
 
-from trainer.statistics.metrics import ALPHA, POWER, Discordance
+from trainer.statistics.metrics import ALPHA, POWER, Bools, Discordance, Floats
 
 
 def paired_interval(found: Discordance) -> tuple[float, float]:
@@ -54,34 +55,34 @@ def lowest_difference(found: Discordance, alpha: float = ALPHA) -> float:
     return -float(scipy.optimize.brentq(lambda margin: _score(found, margin) - wanted, *ends))
 
 
-def power(total: int, discordance: float, margin: float) -> float:
-    """Return how often the test on ``total`` messages passes an equal labelling, if a share
-    ``discordance`` of the messages is discordant.
+def power(total: float, discordance: float, margin: float, alpha: float = ALPHA) -> float:
+    """Return how often the test on ``total`` messages at level ``alpha`` passes an equal labelling,
+    if a share ``discordance`` of the messages is discordant.
 
     The normal approximation of Nam (1997, Biometrics 53:1422): under the alternative the restricted
     estimate converges to the solution of the same equation in the true shares.
     """
     null, true = _deviations(discordance, margin)
-    excess = math.sqrt(total) * margin - _NORMAL.inv_cdf(1 - ALPHA) * null
+    excess = math.sqrt(total) * margin - _NORMAL.inv_cdf(1 - alpha) * null
     return _NORMAL.cdf(excess / true) if true else float(excess > 0)
 
 
-def required_messages(discordance: float, margin: float) -> int:
+def required_messages(discordance: float, margin: float, alpha: float = ALPHA) -> int:
     """Return with how many messages an equal labelling passes four times in five (``POWER``)."""
     null, true = _deviations(discordance, margin)
-    root = (_NORMAL.inv_cdf(1 - ALPHA) * null + _NORMAL.inv_cdf(POWER) * true) / margin
+    root = (_NORMAL.inv_cdf(1 - alpha) * null + _NORMAL.inv_cdf(POWER) * true) / margin
     return math.ceil(root * root)
 
 
-def messages_for(found: Discordance, margin: float) -> int:
+def messages_for(found: Discordance, margin: float, alpha: float = ALPHA) -> int:
     """Return ``required_messages`` for the observed discordance and design effect."""
-    return math.ceil(required_messages(found.share, margin) * found.effect)
+    return math.ceil(required_messages(found.share, margin, alpha) * found.effect)
 
 
-def smallest_margin(total: float, discordance: float) -> float:
+def smallest_margin(total: float, discordance: float, alpha: float = ALPHA) -> float:
     """Return the smallest margin within which an equal labelling passes with ``total`` messages
     four times in five (``POWER``)."""
-    return _bisect(1.0, 0.0, lambda margin: required_messages(discordance, margin) <= total)
+    return _bisect(1.0, 0.0, lambda margin: required_messages(discordance, margin, alpha) <= total)
 
 
 def largest_discordance(total: float, margin: float) -> float:
@@ -122,6 +123,17 @@ def _deviations(discordance: float, margin: float) -> tuple[float, float]:
     assumed by the test and as it is."""
     null = 2 * _restricted(discordance / 2, discordance / 2, margin) - margin * (1 + margin)
     return math.sqrt(null), math.sqrt(discordance)
+
+
+def not_wrong_unseen(confidence: Floats, correct: Bools, surest: int) -> Bools:
+    """Return for each message whether it is right or reviewed, if the ``surest`` most confident
+    ones are labelled without review."""
+    # Independent of the adapters' thresholds: a threshold is set on a validation set, with noise,
+    # and a lower one sends less to review without a better model.
+    unseen = np.zeros(len(confidence), dtype=np.bool_)
+    unseen[np.argsort(-confidence, kind="stable")[:surest]] = True
+    good: Bools = correct | ~unseen
+    return good
 
 
 def alpha_of(turn: int) -> float:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,7 +37,10 @@ from trainer.statistics.calibration import ece_by_chance, reliability
 from trainer.statistics.figures import Figures, LabelFigures, in_points
 from trainer.statistics.metrics import (
     ALPHA,
+    Bools,
     Discordance,
+    Floats,
+    Groups,
     as_groups,
     count_discordant,
     design_effect,
@@ -49,15 +53,26 @@ from trainer.statistics.metrics import (
     share_interval,
 )
 from trainer.statistics.paired import (
+    alpha_of,
     lowest_difference,
     messages_for,
     non_inferiority_p,
+    not_wrong_unseen,
+    power,
     smallest_margin,
 )
 from trainer.statistics.thresholds import fewest_rows
 from trainer.steering.measure import discordance, least_excess, measure_steering
 from trainer.store.record import Evidence
-from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict, criterion
+from trainer.store.rules import (
+    Comparison,
+    Criterion,
+    Filing,
+    GateRules,
+    GateVerdict,
+    Pairs,
+    criterion,
+)
 from worker.contract import Manifest
 from worker.contract.manifest import is_digest
 
@@ -69,14 +84,17 @@ def judge(
     evidence: Evidence | None,
     rules: GateRules,
     against: Comparison | str | None,
+    anchor: Comparison | str | None = None,
     *,
     allow_unpaired: bool = False,
+    accept_promise: float | None = None,
 ) -> GateVerdict:
     """Judge an adapter by its evaluation; without one (None) it fails.
 
     ``against`` is the comparison with the current adapter, the reason why it is impossible, or None
-    if no adapter is current: then it is judged as the first. ``allow_unpaired`` lets an impossible
-    comparison pass.
+    if no adapter is current: then it is judged as the first. ``anchor`` is the same with the first
+    adapter of the current one's series, None if that is the current one. ``allow_unpaired`` lets an
+    impossible comparison pass, and ``accept_promise`` one with another promise, if it is this.
     """
     first, settled = against is None, None
     if evidence is None:
@@ -91,13 +109,17 @@ def judge(
         rows += _ceilings(evidence, rules, first=first)
         rows += judge_steering(figures.steering, rules, first=first)
     if against is not None:
-        rows.append(judge_regression(against, rules, allow_unpaired=allow_unpaired))
+        rows += judge_comparison(against, rules, CURRENT, allow_unpaired=allow_unpaired)
+        rows += _judge_promised(against, accept_promise)
+        if anchor is not None:
+            rows += judge_comparison(anchor, rules, ANCHOR, allow_unpaired=allow_unpaired)
     elif evidence is not None:
         rows.append(judge_usefulness(evidence.answers))
     return GateVerdict(
         tuple(rows),
         comparison=against if isinstance(against, Comparison) else None,
         incomparable=against if isinstance(against, str) else None,
+        anchor=anchor if isinstance(anchor, Comparison) else None,
         settled=settled,
     )
 
@@ -218,6 +240,9 @@ def judge_calibration(
     model shows on as many messages in 95 % of all cases (see ``ece_by_chance``). The ``first``
     adapter may show what a model shows whose confidences are too high by the ceiling."""
     name, wanted, text = "calibration error (ECE)", f"at most {rules.ece:.4f}", f"{found:.4f}"
+    if answers and all(each.review for each in answers):
+        text += "; not judged: every message goes to review, so nobody acts on a confidence"
+        return criterion(name, wanted, text, passed=True)
     if found <= rules.ece:
         return criterion(name, wanted, text, passed=True)
     right = np.array([each.predicted == each.label for each in answers], dtype=np.bool_)
@@ -467,41 +492,156 @@ def _accepted(accepted: Accepted, where: str) -> str:
     return f"{where}: {share:.4f} of {accepted.messages}, p = {accepted.p:.2g}"
 
 
-def judge_regression(
-    against: Comparison | str, rules: GateRules, *, allow_unpaired: bool
-) -> Criterion:
-    """Return the row of the comparison with the current adapter on the same messages.
+CURRENT, ANCHOR = "the current adapter", "the first of its series"
 
-    The new adapter must be shown to be worse by less than the margin (Tango's test, see
-    ``non_inferiority_p``). One that is significantly worse within the margin fails too (McNemar's
-    test): replacing the current adapter would gain nothing.
+_BETTER = 0.02
+"""A lucky anchor would block equal adapters for ever, so it is replaced on good evidence only."""
 
-    ``against`` is the comparison, or the reason why it is impossible.
+
+def judge_comparison(
+    against: Comparison | str, rules: GateRules, whom: str, *, allow_unpaired: bool = False
+) -> Iterator[Criterion]:
+    """Yield the rows of the comparison with another adapter (``whom``) on the same messages.
+
+    The new adapter must be shown to be worse by less than a margin (Tango's test, see
+    ``non_inferiority_p``): in right answers, in those without review if both promise the same, and
+    in wrong ones without review, at the volume that the other one files. Counts by its own
+    threshold would measure the noise with which that was chosen. Against the current adapter each
+    further try on one hold-out must show it at a stricter level (``alpha_of``), and one that is
+    significantly less often right within the margin fails too (McNemar's test).
+
+    Without the anchor small steps add up. ``python -m tests.bench.successions`` simulates series
+    for these margins and levels. ``against`` is the comparison, or the reason why it is impossible.
     """
-    name = "against the current adapter"
-    margin = rules.non_inferiority_margin
-    wanted = (
-        f"shown to be less than {in_points(margin)} worse, not significantly worse (p < {ALPHA:g})"
-    )
     if isinstance(against, str):
         allowed = "; allowed by --allow-unpaired" if allow_unpaired else ""
-        return criterion(name, wanted, f"impossible: {against}{allowed}", allow_unpaired)
-    found = Discordance(
-        against.only_new_right, against.only_current_right, against.messages, against.design_effect
+        text = f"impossible: {against}{allowed}"
+        yield criterion(f"against {whom}", "the same messages", text, allow_unpaired)
+        return
+    pairs = _Pairs.of(against)
+    yield _judge_margin(
+        f"against {whom}", "right where the other is wrong", pairs.right, against, rules
     )
+    if pairs.unreviewed and against.same_promise:
+        yield _judge_margin(
+            f"right without review, against {whom}",
+            "where the other is wrong or reviewed",
+            pairs.unreviewed,
+            against,
+            rules,
+            "unreviewed_margin",
+        )
+    if pairs.unseen and against.current:
+        yield _judge_margin(
+            f"wrong without review, against {whom}",
+            f"only by the one, if both file {against.current.filed}",
+            pairs.unseen,
+            against,
+            rules,
+            "unseen_margin",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The counts of a comparison, for tests."""
+
+    right: Discordance
+    unreviewed: Discordance | None
+    unseen: Discordance | None
+
+    @classmethod
+    def of(cls, found: Comparison) -> _Pairs:
+        def counts(of: Pairs) -> Discordance:
+            return Discordance(of.only_new, of.only_current, found.messages, of.design_effect)
+
+        right = Pairs(
+            only_new=found.only_new_right,
+            only_current=found.only_current_right,
+            design_effect=found.design_effect,
+        )
+        return cls(
+            counts(right),
+            counts(found.unreviewed) if found.unreviewed else None,
+            counts(found.unseen) if found.unseen else None,
+        )
+
+
+def is_better(found: Comparison) -> bool:
+    """Return whether the new adapter is shown to be better (Tango's test, one-sided at 2 %), in
+    right answers or in those without review, and does worse in nothing that was counted."""
+    pairs = _Pairs.of(found)
+    right = [each for each in (pairs.right, pairs.unreviewed) if each]
+    counted = [*right, *([pairs.unseen] if pairs.unseen else ())]
+    return all(each.difference >= 0 for each in counted) and any(
+        lowest_difference(each, _BETTER) > 0 for each in right
+    )
+
+
+def _judge_margin(
+    name: str,
+    text: str,
+    found: Discordance,
+    against: Comparison,
+    rules: GateRules,
+    rule: str = "non_inferiority_margin",
+) -> Criterion:
+    margin: float = getattr(rules, rule)
+    # The anchor's test is not repeated by choice: it has the whole level.
+    alpha = ALPHA if against.turn is None else alpha_of(against.turn)
     p = non_inferiority_p(found, margin)
-    worst = _signed(lowest_difference(found))
-    text = (
-        f"right where the other is wrong: {found.a_only} new, {found.b_only} current, of "
-        f"{found.total}; {_signed(found.difference)}, at worst {worst} (95 %); p = {p:.2g}"
+    worst = _signed(lowest_difference(found, alpha))
+    new, other = found.a_only, found.b_only
+    if rule == "unseen_margin":  # which counts the messages that are not wrong without review
+        new, other = other, new
+    text += (
+        f": {new} new, {other} other, of {found.total}; {_signed(found.difference)}, at worst "
+        f"{worst}; p = {p:.2g}"
     )
-    is_worse = against.is_worse and against.p_value < ALPHA
+    wanted = f"shown to be less than {in_points(margin)} worse (p < {alpha:.2g})"
+    is_worse = False
+    if rule == "non_inferiority_margin" and against.turn is not None:
+        wanted += f", not significantly worse (p < {ALPHA:g})"
+        is_worse = found.difference < 0 and against.p_value < ALPHA
     if is_worse:
         text += f"; significantly worse (McNemar's p = {against.p_value:.2g})"
-    elif p >= ALPHA:
-        text += f"; {_explain(found, margin)}"
+    elif p >= alpha:
+        text += f"; {_explain(found, margin, alpha, rule, against.turn or 1)}"
     undecided = not is_worse and found.difference > -margin
-    return criterion(name, wanted, text, p < ALPHA and not is_worse, undecided=undecided)
+    return criterion(name, wanted, text, p < alpha and not is_worse, undecided=undecided)
+
+
+def _explain(found: Discordance, margin: float, alpha: float, rule: str, turn: int) -> str:
+    fits = smallest_margin(found.independent, found.share, alpha)
+    text = (
+        f"not enough messages: an equal adapter needs about {messages_for(found, margin, alpha):,}"
+        f"; these suffice for a margin of {in_points(fits)} ({rule})"
+    )
+    if turn > 1:
+        chance = power(found.independent, found.share, margin, alpha)
+        text += (
+            f"; number {turn} of those tried on this hold-out since the current one was published, "
+            f"so an equal one passes in {chance:.0%}: new held-out messages begin a new count; "
+            "choose between seeds and recipes on validation"
+        )
+    return text
+
+
+def _judge_promised(against: Comparison | str, accepted: float | None) -> Iterator[Criterion]:
+    """Yield a row if the new adapter promises another precision than the current one."""
+    if isinstance(against, str) or against.same_promise:
+        return
+    assert against.new is not None
+    assert against.current is not None
+    new, current = against.new, against.current
+    text = "; ".join(
+        f"{whose} {each.promise:g}: files {each.filed} of {against.messages}, {each.wrong} of them "
+        "wrong"
+        for whose, each in (("new", new), ("current", current))
+    )
+    passed = accepted is not None and math.isclose(accepted, new.promise)
+    text += "; accepted" if passed else f"; accept it with --accept-promise {new.promise:g}"
+    yield criterion("promised precision", "as the current adapter's, or accepted", text, passed)
 
 
 def judge_usefulness(answers: Sequence[Answer]) -> Criterion:
@@ -527,14 +667,6 @@ def judge_usefulness(answers: Sequence[Answer]) -> Criterion:
         text,
         shown,
         undecided=better,
-    )
-
-
-def _explain(found: Discordance, margin: float) -> str:
-    return (
-        f"not enough messages: an equal adapter needs about {messages_for(found, margin):,}; these "
-        f"suffice for a margin of {in_points(smallest_margin(found.independent, found.share))} "
-        f"(non_inferiority_margin)"
     )
 
 
@@ -621,32 +753,87 @@ def _problem(proof: DisjointProof, own: str, evaluation: EvaluationRecord) -> st
     return None
 
 
-def compare_evidence(new: Evidence, current: Evidence) -> Comparison | str:
-    """Compare two evaluations, or return the reason why they cannot be compared."""
+def compare_evidence(new: Evidence, current: Evidence, turn: int | None = 1) -> Comparison | str:
+    """Compare two evaluations, or return the reason why they cannot be compared. ``turn`` is as in
+    the comparison."""
     holdout, other = new.evaluation.dataset, current.evaluation.dataset
     if holdout.holdout_sha256 != other.holdout_sha256:
         return (
             f"it was evaluated on another hold-out ({other.holdout_sha256[:12]}… instead of "
             f"{holdout.holdout_sha256[:12]}…)"
         )
-    mine, theirs = _right(new.answers), _right(current.answers)
-    if mine.keys() != theirs.keys():
+    of_id = {(each.id, each.label): each for each in current.answers}
+    if {(each.id, each.label) for each in new.answers} != of_id.keys():
         return "the two predictions files do not contain the same messages"
-    found = count_discordant(
-        np.array([mine[key] for key in mine], dtype=np.bool_),
-        np.array([theirs[key] for key in mine], dtype=np.bool_),
+    return compare_answered(
+        Answered.of(new.evaluation, new.answers),
+        Answered.of(current.evaluation, [of_id[each.id, each.label] for each in new.answers]),
         as_groups([answer.group for answer in new.answers]),
-    )
-    return Comparison(
         current_digest=current.evaluation.adapter.digest,
         holdout_sha256=holdout.holdout_sha256,
-        messages=found.total,
-        only_new_right=found.a_only,
-        only_current_right=found.b_only,
-        design_effect=found.effect,
-        p_value=mcnemar_exact(found),
+        turn=turn,
     )
 
 
-def _right(answers: tuple[Answer, ...]) -> dict[tuple[str, str | None], bool]:
-    return {(answer.id, answer.label): answer.predicted == answer.label for answer in answers}
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An adapter's answers as arrays, each (messages,), and the precision that it promises (0.0:
+    none)."""
+
+    right: Bools
+    filed: Bools
+    confidence: Floats
+    promise: float
+
+    @classmethod
+    def of(cls, evaluation: EvaluationRecord, answers: Sequence[Answer]) -> Answered:
+        """Return the answers of an evaluation."""
+        return cls(
+            np.array([each.predicted == each.label for each in answers], dtype=np.bool_),
+            np.array([not each.review for each in answers], dtype=np.bool_),
+            np.array([each.confidence for each in answers], dtype=np.float64),
+            evaluation.promise.precision if evaluation.promise else 0.0,
+        )
+
+    @property
+    def filing(self) -> Filing:
+        """What it does without review."""
+        wrong = int((self.filed & ~self.right).sum())
+        return Filing(filed=int(self.filed.sum()), wrong=wrong, promise=self.promise)
+
+
+def compare_answered(
+    new: Answered,
+    other: Answered,
+    groups: Groups | None,
+    *,
+    current_digest: str = "",
+    holdout_sha256: str = "",
+    turn: int | None = None,
+) -> Comparison:
+    """Compare the answers of two adapters to the same messages in the same order."""
+
+    def count(a: Bools, b: Bools) -> Pairs:
+        found = count_discordant(a, b, groups)
+        return Pairs(only_new=found.a_only, only_current=found.b_only, design_effect=found.effect)
+
+    right, volume = count_discordant(new.right, other.right, groups), other.filing.filed
+    at_volume = (not_wrong_unseen(each.confidence, each.right, volume) for each in (new, other))
+    return Comparison(
+        current_digest=current_digest,
+        holdout_sha256=holdout_sha256,
+        messages=right.total,
+        only_new_right=right.a_only,
+        only_current_right=right.b_only,
+        design_effect=right.effect,
+        p_value=mcnemar_exact(right),
+        # If both file all, these are the right answers. If the other one files none, there is
+        # nothing to rank.
+        unreviewed=None
+        if new.filed.all() and other.filed.all()
+        else count(new.right & new.filed, other.right & other.filed),
+        unseen=count(*at_volume) if 0 < volume < right.total else None,
+        new=new.filing,
+        current=other.filing,
+        turn=turn,
+    )

@@ -6,6 +6,8 @@ predictions, record, card, history, pointer.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.commands import command
 from trainer.errors import BadInput, NotGoodEnough
 from trainer.model_card import Sources, card_name, read_training, write_card
-from trainer.store.gate import compare_evidence, judge, judge_unseen
+from trainer.store.gate import compare_evidence, is_better, judge, judge_unseen
 from trainer.store.moves import (
     Entry,
     Signature,
@@ -28,6 +30,7 @@ from trainer.store.record import (
     Evidence,
     PlannedProbes,
     ProbeChoice,
+    find_anchor,
     make_gate_record,
     make_record,
     place_probes,
@@ -55,7 +58,9 @@ from worker.contract.verify import load_stages
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A judged publication. ``current`` is the pointer it was judged against; ``is_current`` means
-    that there is nothing to do. ``stages`` are a cascade's: directories and verified manifests."""
+    that there is nothing to do. ``anchor`` is the digest of the anchor of the current adapter's
+    series, ``missing`` are those of the two that cannot be compared. ``stages`` are a cascade's:
+    directories and verified manifests."""
 
     source: Path
     store: Path
@@ -66,20 +71,36 @@ class Plan:
     current: Pointer | None
     is_current: bool
     probes: PlannedProbes
+    anchor: str | None = None
+    missing: tuple[str, ...] = ()
     stages: tuple[tuple[Path, Manifest], ...] = ()
 
     @property
     def way_to_compare(self) -> str | None:
-        """How to make an impossible comparison with the current adapter possible, or None."""
-        if self.verdict.incomparable is None or self.evidence is None or self.current is None:
+        """How to make impossible comparisons with earlier adapters possible, or None."""
+        if not self.missing or self.evidence is None:
             return None
-        dataset = self.evidence.evaluation.dataset.directory
-        adapter, data = self.store / self.current.digest, ("--dataset", dataset)
-        measure = command("evaluate", adapter, *data, "--trained-on", "DIR", "--out", "DIR")
+        data = ("--dataset", self.evidence.evaluation.dataset.directory)
+        measure = [
+            command("evaluate", self.store / each, *data, "--trained-on", "DIR", "--out", "DIR")
+            for each in self.missing
+        ]
         return (
-            f"to compare with the current adapter on the same hold-out: {measure}, then publish "
-            "with --current-evaluation DIR (or --allow-unpaired to go without)"
+            f"to compare on the same hold-out: {'; '.join(measure)}; then publish with "
+            "--current-evaluation DIR for each (or --allow-unpaired to go without, which begins a "
+            "new series)"
         )
+
+    @property
+    def next_anchor(self) -> str | None:
+        """The anchor of the series once this is published; None if it is this adapter."""
+        compared = self.verdict.comparison
+        if self.is_current:
+            return self.anchor
+        # What a person decided against the comparison begins a new series.
+        if not self.verdict.passed or self.missing or not compared or not compared.same_promise:
+            return None
+        return None if is_better(self.verdict.anchor or compared) else self.anchor
 
 
 def plan_publication(
@@ -87,19 +108,21 @@ def plan_publication(
     store: Path,
     *,
     evaluation: Path | None = None,
-    current_evaluation: Path | None = None,
+    earlier: Sequence[Path] = (),
     rules: GateRules | None = None,
     allow_unpaired: bool = False,
+    accept_promise: float | None = None,
     allow_unjudged: bool = False,
     probes: ProbeChoice | None = None,
 ) -> Plan:
     """Verify and judge an adapter, or the one in a run's folder. Writes nothing.
 
-    ``evaluation`` is a folder, by default the run's. ``current_evaluation`` is one of the current
-    adapter, if the store's is of another hold-out; it must be of a hold-out that the current
-    adapter has not seen. ``allow_unjudged`` continues without an evaluation, to a verdict that
-    fails. ``probes`` chooses the messages on which workers try the adapter: see ``plan_probes``.
-    Raises AdapterRefused and BadInput.
+    ``evaluation`` is a folder, by default the run's. ``earlier`` are folders with evaluations of
+    the current adapter and of its series' anchor, if the store's are of another hold-out; it must
+    be one that they have not seen. ``accept_promise`` is the precision that the adapter may promise
+    though the current one promises another. ``allow_unjudged`` continues without an evaluation, to
+    a verdict that fails. ``probes`` chooses the messages on which workers try the adapter: see
+    ``plan_probes``. Raises AdapterRefused and BadInput.
     """
     rules = rules or GateRules()
     adapter = _adapter_in(source)
@@ -127,17 +150,36 @@ def plan_publication(
         stored = stored_probes(store, manifest)
         planned = plan_probes(adapter, manifest, folder, probes, stored)
         is_current = is_current and stored == planned.file
-    against = _compare_with_current(store, current, evidence, current_evaluation)
+    anchor = find_anchor(store, current.digest) if current else None
+    given = _read_earlier(store, earlier, {current.digest, anchor} if current else set())
+    compared: dict[str, Comparison | str] = {}
+    if current is not None and anchor is not None:
+        turn = _count_turn(store, current.digest, anchor, evidence) if evidence else 1
+        for digest in (current.digest, anchor):
+            if digest not in compared:
+                of_turn = turn if digest == current.digest else None
+                compared[digest] = _compare(store, digest, evidence, given.get(digest), of_turn)
+    verdict = judge(
+        manifest,
+        evidence,
+        rules,
+        compared.get(current.digest) if current else None,
+        compared.get(str(anchor)) if current and anchor != current.digest else None,
+        allow_unpaired=allow_unpaired,
+        accept_promise=accept_promise,
+    )
     return Plan(
         source=adapter,
         store=store,
         manifest=manifest,
         rules=rules,
         evidence=evidence,
-        verdict=judge(manifest, evidence, rules, against, allow_unpaired=allow_unpaired),
+        verdict=verdict,
         current=current,
         is_current=is_current,
         probes=planned,
+        anchor=anchor,
+        missing=tuple(digest for digest, found in compared.items() if isinstance(found, str)),
         stages=stages,
     )
 
@@ -155,47 +197,68 @@ def _plan_stages(adapter: Path, manifest: Manifest) -> tuple[tuple[Path, Manifes
     return tuple(zip(directories, load_stages(adapter, manifest), strict=True))
 
 
-def _compare_with_current(
+def _read_earlier(
+    store: Path, folders: Sequence[Path], wanted: Collection[str | None]
+) -> dict[str, Evidence]:
+    """Return the evaluations of earlier adapters in these folders by digest. Raises BadInput."""
+    found = {}
+    for folder in folders:
+        evidence = read_evidence(folder)
+        digest = evidence.evaluation.adapter.digest
+        if digest not in wanted:
+            names = ", ".join(sorted({f"{each[:12]}…" for each in wanted if each}))
+            raise BadInput(
+                f"{evidence.path}: evaluates {digest[:12]}…, but the current adapter and the first "
+                f"of its series are {names or 'none'}: evaluate those"
+            )
+        if seen := _what_it_saw(store, digest, evidence):
+            raise BadInput(f"{evidence.path}: {seen}; or publish with --allow-unpaired")
+        found[digest] = evidence
+    return found
+
+
+def _compare(
     store: Path,
-    current: Pointer | None,
+    digest: str,
     evidence: Evidence | None,
-    current_evaluation: Path | None,
-) -> Comparison | str | None:
-    if current is None:
-        return None
+    given: Evidence | None,
+    turn: int | None,
+) -> Comparison | str:
+    """Compare with a stored adapter, or return the reason why that is impossible."""
     if evidence is None:
         return "there is no evaluation to compare"
-    if current_evaluation is not None:
-        other = read_evidence(current_evaluation)
-        evaluated = other.evaluation.adapter.digest
-        if evaluated != current.digest:
-            raise BadInput(
-                f"{other.path}: evaluates {evaluated[:12]}…, but {current.digest[:12]}… is "
-                "current: evaluate that one"
-            )
-        if seen := _what_it_saw(store, current, other):
-            raise BadInput(f"{other.path}: {seen}; or publish with --allow-unpaired")
-    else:
+    if given is None:
         try:
-            stored = stored_evidence(store, current.digest)
-            seen = _what_it_saw(store, current, stored) if stored else None
+            given = stored_evidence(store, digest)
+            seen = _what_it_saw(store, digest, given) if given else None
         except BadInput as error:  # a damaged record must not block every further publication
             return str(error)
-        if stored is None or seen:
+        if given is None or seen:
             return seen or "it was published without an evaluation"
-        other = stored
-    return compare_evidence(evidence, other)
+    return compare_evidence(evidence, given, turn)
 
 
-def _what_it_saw(store: Path, current: Pointer, evidence: Evidence) -> str | None:
-    """Return the reason why the current adapter may have been trained on the messages of its
+def _count_turn(store: Path, current: str, anchor: str, evidence: Evidence) -> int:
+    """Return how many adapters were tried on the hold-out since the current one was published."""
+    known = {current, anchor, evidence.evaluation.adapter.digest}
+    dataset = evidence.evaluation.dataset
+    with suppress(BadInput):  # a damaged record must not block every further publication
+        published = stored_evidence(store, current)
+        # Those tried before it was chosen count no more, if it was chosen by the same hold-out.
+        if published and published.evaluation.dataset.holdout_sha256 == dataset.holdout_sha256:
+            known |= set(published.evaluation.dataset.tried)
+    return len(set(dataset.tried) - known) + 1
+
+
+def _what_it_saw(store: Path, digest: str, evidence: Evidence) -> str | None:
+    """Return the reason why a stored adapter may have been trained on the messages of its
     evaluation; None if they are shown to be unseen. Raises BadInput."""
     try:
-        manifest = read_manifest(store / current.digest)
+        manifest = read_manifest(store / digest)
     except AdapterRefused as error:
-        raise BadInput(f"{store}: the current adapter cannot be read: {error}") from error
+        raise BadInput(f"{store}: {digest[:12]}… cannot be read: {error}") from error
     unseen = judge_unseen(manifest, evidence.evaluation)
-    return None if unseen.passed else f"the current adapter's evaluation is of {unseen.found}"
+    return None if unseen.passed else f"the evaluation of {digest[:12]}… is of {unseen.found}"
 
 
 def publish_adapter(
@@ -274,6 +337,7 @@ def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None
         plan.manifest,
         plan.evidence,
         make_gate_record(plan.verdict, plan.rules, forced=forced),
+        anchor=plan.next_anchor,
         at=signature.at,
         by=signature.by,
         reason=reason,

@@ -173,7 +173,7 @@ def _group_name(gid: int) -> str:
 
 
 class GateRecord(Record):
-    """The gate's verdict: its rules, each criterion, and the comparison, if any. ``forced``: the
+    """The gate's verdict: its rules, each criterion, and the comparisons, if any. ``forced``: the
     adapter was published although the gate refused it."""
 
     passed: bool
@@ -181,11 +181,14 @@ class GateRecord(Record):
     rules: Mapping[str, Any]
     criteria: tuple[Criterion, ...]
     comparison: Comparison | None
+    anchor: Comparison | None = None
 
 
 class AdapterRecord(Record):
     """``STORE/<digest>.json``. The three fields of the evaluation are None if the adapter was
-    published by force without one; ``evaluation`` is the content of ``evaluation.json``."""
+    published by force without one; ``evaluation`` is the content of ``evaluation.json``.
+    ``anchor`` is the digest of the adapter with which each successor is compared too, beside the
+    current one; None if it is this one."""
 
     schema_id: Literal["adapter-record/1"] = Field("adapter-record/1", alias="schema")
     digest: str
@@ -195,6 +198,7 @@ class AdapterRecord(Record):
     reason: str | None
     source: str
     gate: GateRecord
+    anchor: str | None = None
     evaluation_sha256: str | None = None
     predictions_sha256: str | None = None
     evaluation: Mapping[str, Any] | None = None
@@ -240,6 +244,7 @@ def make_record(
     evidence: Evidence | None,
     gate: GateRecord,
     *,
+    anchor: str | None,
     at: str,
     by: str,
     reason: str | None,
@@ -255,6 +260,7 @@ def make_record(
         reason=reason,
         source=source,
         gate=gate,
+        anchor=anchor,
         probes=probes.choice,
         probe_count=probes.count,
     )
@@ -277,6 +283,7 @@ def make_gate_record(verdict: GateVerdict, rules: GateRules, *, forced: bool) ->
         rules=asdict(rules),
         criteria=verdict.criteria,
         comparison=verdict.comparison,
+        anchor=verdict.anchor,
     )
 
 
@@ -308,6 +315,12 @@ def stored_evidence(store: Path, digest: str) -> Evidence | None:
             f"{store / file.name}: not the file that {path.name} describes: publish it again"
         )
     return Evidence(path, str(record.evaluation_sha256), evaluation, answers)
+
+
+def find_anchor(store: Path, digest: str) -> str:
+    """Return the digest of the anchor of a stored adapter's series. Raises BadInput."""
+    record = record_file(digest).read_if_present(store)
+    return (record.anchor if record else None) or digest
 
 
 def list_store(store: Path) -> tuple[Pointer | None, list[Stored]]:

@@ -40,6 +40,8 @@ class GateRules:
     ece: _Share = 0.05
     unconstrained_share: Annotated[_Share | None, _OFF] = None
     non_inferiority_margin: _Margin = 0.02
+    unreviewed_margin: _Margin = 0.05
+    unseen_margin: _Margin = 0.02
     steering: Annotated[_Margin | None, _OFF] = 0.02
     steering_unreviewed: Annotated[_Share | None, _OFF] = 0.005
 
@@ -93,9 +95,35 @@ def criterion(
     )
 
 
+class Pairs(Record):
+    """For how many of the compared messages only one of two adapters does well, as in
+    ``Discordance``."""
+
+    only_new: int
+    only_current: int
+    design_effect: float
+
+
+class Filing(Record):
+    """How many of the compared messages an adapter files without review, how many of these are
+    wrong, and the precision that it promises for them (0.0: none)."""
+
+    filed: int
+    wrong: int
+    promise: float
+
+
 class Comparison(Record):
-    """Two adapters on the same messages; ``p_value`` is two-sided (McNemar's exact test).
-    ``design_effect`` is the number of grouped messages that count as one independent message."""
+    """Two adapters on the same messages: the new one, and the current one or the series' anchor.
+
+    ``p_value`` is two-sided (McNemar's exact test), ``design_effect`` is the number of grouped
+    messages that count as one independent message; both are of the right answers. ``unreviewed``
+    counts answers that are right and not reviewed. ``unseen`` counts those that are not wrong
+    without review, if both adapters file as many as the other one (``not_wrong_unseen``); None if
+    that is none or all. ``turn``: so many adapters were tried on this hold-out since the current
+    one was judged, this one included; None for the anchor, whose test is not repeated by choice.
+    Records of earlier versions have none of these.
+    """
 
     current_digest: str
     holdout_sha256: str
@@ -104,22 +132,29 @@ class Comparison(Record):
     only_current_right: int
     design_effect: float = 1.0
     p_value: float
+    unreviewed: Pairs | None = None
+    unseen: Pairs | None = None
+    new: Filing | None = None
+    current: Filing | None = None
+    turn: int | None = None
 
     @property
-    def is_worse(self) -> bool:
-        """Whether fewer answers are right than the current adapter's."""
-        return self.only_new_right < self.only_current_right
+    def same_promise(self) -> bool:
+        """Whether both promise the same precision."""
+        return not (self.new and self.current) or self.new.promise == self.current.promise
 
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """Every criterion's row. ``comparison`` is None if there was none; ``incomparable`` is the
-    reason if an adapter is current and cannot be compared. ``settled`` are the figures after review
-    that the floors were judged by."""
+    """Every criterion's row. ``comparison`` is with the current adapter, None if there was none;
+    ``incomparable`` is the reason if an adapter is current and cannot be compared. ``anchor`` is
+    the comparison with the series' anchor, None if that is the current one. ``settled`` are the
+    figures after review that the floors were judged by."""
 
     criteria: tuple[Criterion, ...]
     comparison: Comparison | None
     incomparable: str | None
+    anchor: Comparison | None = None
     settled: Figures | None = None
 
     @property

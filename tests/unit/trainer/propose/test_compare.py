@@ -24,10 +24,9 @@ from trainer.propose.compare import (
     Compared,
     compare_answers,
     judge,
-    not_wrong_unseen,
 )
 from trainer.statistics.metrics import Discordance
-from trainer.statistics.paired import paired_interval
+from trainer.statistics.paired import not_wrong_unseen, paired_interval
 from trainer.store.rules import GateVerdict, criterion
 from worker.contract.exchange import Figure
 

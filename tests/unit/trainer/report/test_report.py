@@ -73,7 +73,7 @@ def test_the_audited_accuracy_is_next_to_the_measured_one(made: Made, tmp_path: 
     record = AuditRecord(
         created_at="2026-06-01T13:00:00Z",
         adapter=EvaluatedAdapter(**evaluation["adapter"]),
-        dataset=EvaluatedDataset(**evaluation["dataset"]),
+        dataset=EvaluatedDataset(**evaluation["dataset"] | {"tried": ()}),
         examples=evaluation["examples"],
         audited=120,
         label_errors=9,

@@ -115,7 +115,7 @@ def test_another_holdout_names_the_command_that_makes_it_comparable(
     wrong = make_run("old3", **HOLDOUT_2) / "evaluation"
     code, _, err = clerk("publish", new, "--current-evaluation", wrong)
     assert code == 2
-    assert "is current: evaluate that one" in err
+    assert f"the first of its series are {digest[:12]}…: evaluate those" in err
     code, out, _ = clerk("publish", new, "--current-evaluation", again, "--json")
     assert code == 0
     comparison = json.loads(out)["gate"]["comparison"]
