@@ -1,9 +1,11 @@
 """``prepare`` on a made-up export of any size: time, CPU time and peak memory.
 
     python -m tests.bench.prepare --rows 10000 100000 1000000 --out DIR
+    python -m tests.bench.prepare --rows 10000 100000 --footer 0.6 --out DIR
 
 The export resembles real ones: forms that differ in numbers, exact copies, near-copies, stock
-phrases that every customer uses, and unique messages. DIR holds the exports (0.4 GB for a million
+phrases that every customer uses, and unique messages; with ``--footer``, that share of messages
+ends with one footer of 40 words. DIR holds the exports (0.4 GB for a million
 rows) and, while one runs, its dataset. Each size runs in its own process, for its own peak.
 """
 
@@ -28,8 +30,8 @@ _SYLLABLES = [a + b for a in "bdfgklmnprstvw" for b in ("a", "e", "i", "o", "u",
 class Writer:
     """Makes messages from a seed."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, seed: int, footer: float = 0.0) -> None:
+        self._random, self._footed = random.Random(seed), footer
         words = {"".join(self._random.choices(_SYLLABLES, k=1 + n % 4)) for n in range(40_000)}
         self._words = sorted(words)
         self._random.shuffle(self._words)
@@ -57,6 +59,8 @@ class Writer:
             else:
                 message, label = self._own(), random_.choice(LABELS)
             recent.append((message, label))
+            if number % 100 < 100 * self._footed:
+                message = f"{message}\n\n{self._forms[0]}"
             if len(recent) > 5000:
                 recent[random_.randrange(5000)] = recent.pop()
             yield f"t{number:07}", message, label
@@ -86,11 +90,11 @@ class Writer:
         return " ".join(self._random.choices(self._words, cum_weights=self._weights, k=count))
 
 
-def write_export(path: Path, rows: int, *, seed: int = 1) -> None:
+def write_export(path: Path, rows: int, *, seed: int = 1, footer: float = 0.0) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "message", "label"))
-        writer.writerows(Writer(seed).rows(rows))
+        writer.writerows(Writer(seed, footer).rows(rows))
 
 
 def write_taxonomy(path: Path) -> None:
@@ -118,6 +122,7 @@ def measure(export: Path, taxonomy: Path, out: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--footer", type=float, default=0.0, help="share of messages with one")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -126,9 +131,9 @@ def main() -> None:
     print("| rows | export, MB | seconds | CPU seconds | peak, MB |")
     print("|---:|---:|---:|---:|---:|")
     for rows in arguments.rows:
-        export = arguments.out / f"export-{rows}.csv"
+        export = arguments.out / f"export-{rows}-{arguments.footer:g}.csv"
         if not export.exists():
-            write_export(export, rows)
+            write_export(export, rows, footer=arguments.footer)
         out = arguments.out / f"dataset-{rows}"
         shutil.rmtree(out, ignore_errors=True)
         found = measure(export, taxonomy, out)

@@ -18,7 +18,7 @@ from trainer.check.findings import CONFLICTS, LEAKAGE, Finding, grade
 from trainer.dataset.clean import canonical
 from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset, Example
-from trainer.dataset.near_duplicates import near_clusters, near_pairs, shingles
+from trainer.dataset.near_duplicates import Passages, near_clusters, near_pairs, shingles
 from trainer.dataset.split import unite, unite_copies
 from trainer.similarity import SIMILARITY
 from worker.contract.digest import sha256_bytes
@@ -40,13 +40,14 @@ class Fingerprint:
     shingles: frozenset[bytes]
 
 
-def fingerprint(message: str) -> Fingerprint:
-    """Return a message's fingerprint: copies with other quotations or signatures have the same."""
+def fingerprint(message: str, passages: Passages = frozenset()) -> Fingerprint:
+    """Return a message's fingerprint: copies with other quotations or signatures have the same.
+    ``passages``, the dataset's, count for nothing in nearness."""
     key = canonical(message)
     # surrogatepass: a message may hold half of a surrogate pair, which UTF-8 cannot encode.
     hashes = frozenset(
         blake2b(shingle.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        for shingle in shingles(key)
+        for shingle in shingles(key, passages)
     )
     return Fingerprint(sha256_bytes(key.encode("utf-8", "surrogatepass")), hashes)
 
@@ -58,7 +59,7 @@ def holdout_fingerprints(dataset: Dataset) -> tuple[Fingerprint, ...]:
     # split, because splitlines also cuts at U+2028 and other marks that a message may contain.
     lines = (dataset.directory / "holdout.jsonl").read_text(encoding="utf-8").split("\n")
     messages = (json.loads(line)["instruction"] for line in lines if line)
-    return tuple(map(fingerprint, messages))
+    return tuple(fingerprint(message, dataset.passages) for message in messages)
 
 
 def number_clusters(

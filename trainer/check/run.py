@@ -198,7 +198,7 @@ def check_dataset(
         redaction=dataset.redaction,
     )
     done("tokens", 1)
-    prints = [fingerprint(example.message) for example in examples]
+    prints = [fingerprint(example.message, dataset.passages) for example in examples]
     conflicts = find_conflicts(examples, prints)
     cut = len(dataset.train)
     leakage = check_leakage(

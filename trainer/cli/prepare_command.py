@@ -90,6 +90,7 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         "names_redaction": dataset.record.get("names_redaction"),
         "counts": dataset.record["counts"],
         "notes": dataset.record["notes"],
+        "examples": dataset.record["examples"],
         "holdout_openings": count_openings(dataset),
         "can_show": what_dataset_can_show(dataset.record),
     }

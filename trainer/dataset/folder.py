@@ -231,6 +231,11 @@ class Dataset:
         return digest
 
     @property
+    def passages(self) -> frozenset[int]:
+        """Passages that recur in many messages, for ``trainer.dataset.near_duplicates``."""
+        return frozenset(self.record.get("passages", ()))
+
+    @property
     def redaction(self) -> str | None:
         """Name of the rules by which personal data was redacted, or None."""
         redaction: str | None = self.record["redaction"]

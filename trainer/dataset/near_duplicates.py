@@ -3,7 +3,9 @@
 Similarity is the Jaccard index of the sets of four-character shingles of the words, in lower case
 and without punctuation (Broder 1997). All numbers and redaction marks are the same mark: two copies
 of a form with different ticket numbers are the same message to a model. Whether two messages are
-near depends on these two only, so adding a row changes nothing between the others.
+near depends on these two only, so adding a row changes nothing between the others; but a passage
+that recurs in many messages (a form's footer, a quotation) counts for nothing: with it, all short
+messages above one footer would be near.
 
 There are two searches. ``near_clusters`` groups a whole export in bounded memory: MinHash proposes
 candidates (``Candidates`` has the rate of missed pairs), which are compared exactly. ``near_pairs``
@@ -21,14 +23,15 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, islice, pairwise
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import scipy
@@ -57,6 +60,7 @@ ShingleSet = frozenset[Any]
 """A message's shingles: all strings, or all digests."""
 
 U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 
 
@@ -67,9 +71,86 @@ def mask(key: str) -> str:
     return f" {_NUMBERS.sub('0', words) or key} "
 
 
-def shingles(key: str) -> frozenset[str]:
-    """Return the four-character shingles of the masked text."""
-    words = mask(key)
+Passages = frozenset[int]
+"""Digests of each ``_PASSAGE_WORDS`` consecutive words that recur in many messages."""
+
+_PASSAGE_WORDS = 12  # 70 characters: a shorter passage hardly makes different messages near
+_LEAST_OF_A_PASSAGE = 20
+_OWN_WORDS = 4  # shorter gaps are what fills a form, and whoever shares the form is near
+_SLOTS = 1 << 24
+_GRAMS_AT_ONCE = 1 << 20
+_NONE: Passages = frozenset()
+
+
+class _Recurring:
+    """Finds the passages of many masked texts in bounded memory: ``add`` each, then ``find``."""
+
+    def __init__(self) -> None:
+        # One byte for each slot: collisions of rare passages stay far below the limit.
+        self._slots = np.zeros(_SLOTS, dtype=np.uint8)
+        self._waiting: list[U64] = []
+        self._size = 0
+
+    def add(self, masked: str) -> None:
+        grams = _grams(masked)
+        self._waiting.append(grams)
+        self._size += len(grams)
+        if self._size >= _GRAMS_AT_ONCE:
+            self._count()
+
+    def find(self, texts: Iterable[str]) -> Passages:
+        """Return what recurs in ``texts``: those that were added, each once."""
+        self._count()
+        often = self._slots >= _LEAST_OF_A_PASSAGE
+        if not often.any():
+            return _NONE
+        found: Counter[int] = Counter()
+        for masked in texts:
+            grams = _grams(masked)
+            found.update(set(grams[often[grams % _SLOTS]].tolist()))
+        return frozenset(gram for gram, count in found.items() if count >= _LEAST_OF_A_PASSAGE)
+
+    def _count(self) -> None:
+        if self._waiting:
+            grams = np.concatenate(self._waiting)
+            at, counts = np.unique(grams % _SLOTS, return_counts=True)
+            self._slots[at] = np.minimum(255, self._slots[at] + counts)
+        self._waiting, self._size = [], 0
+
+
+_POWERS = np.array([pow(0x9E3779B97F4A7C15, at, 1 << 64) for at in range(_PASSAGE_WORDS)],
+                   dtype=np.uint64)  # fmt: skip
+
+
+def _grams(masked: str) -> U64:
+    """Return 32 bits for each run of ``_PASSAGE_WORDS`` words, in order."""
+    words = masked.encode("utf-8", "surrogatepass").split()
+    if len(words) < _PASSAGE_WORDS:
+        return np.empty(0, dtype=np.uint64)
+    hashed = np.fromiter(map(crc32, words), dtype=np.uint64, count=len(words))
+    return np.correlate(hashed, _POWERS, "valid") >> np.uint64(32)
+
+
+def cut(masked: str, passages: Passages) -> str:
+    """Return a masked text without passages; the whole text if nothing of its own is left."""
+    if not passages:
+        return masked
+    known = [at for at, gram in enumerate(_grams(masked).tolist()) if gram in passages]
+    if not known:
+        return masked
+    words = masked.split()
+    own = np.ones(len(words), dtype=np.bool_)
+    for at in known:
+        own[at : at + _PASSAGE_WORDS] = False
+    edges = np.flatnonzero(np.diff(np.r_[False, own, False].astype(np.int8)))
+    if not len(edges) or (edges[1::2] - edges[::2]).max() < _OWN_WORDS:
+        return masked
+    return f" {' '.join(word for word, kept in zip(words, own.tolist(), strict=True) if kept)} "
+
+
+def shingles(key: str, passages: Passages = _NONE) -> frozenset[str]:
+    """Return the four-character shingles of the masked text without ``passages``."""
+    words = cut(mask(key), passages)
     if len(words) < SHINGLE_CHARS:
         return frozenset([words])
     return frozenset(map("".join, zip(*(words[at:] for at in range(SHINGLE_CHARS)), strict=False)))
@@ -85,10 +166,15 @@ def jaccard(left: ShingleSet, right: ShingleSet) -> float:
 class NearGroups:
     """``clusters`` of messages linked by chains of near-duplicates, singletons included, and
     ``templates``: ``LEAST_OF_A_TEMPLATE`` or more messages that are equal except for numbers and
-    marks. Both hold sorted indices, and are sorted by their first."""
+    marks. Both hold sorted indices, and are sorted by their first. ``passages`` counted for
+    nothing; ``footed`` are the first messages that have one and words of their own, and
+    ``footed_count`` is their number."""
 
     clusters: list[list[int]]
     templates: list[list[int]]
+    passages: Passages = _NONE
+    footed: tuple[int, ...] = ()
+    footed_count: int = 0
 
 
 def group_near(
@@ -96,29 +182,52 @@ def group_near(
     key_of: Callable[[int], str],
     *,
     similarity: float,
+    passages: Passages | None = None,
     tick: Callable[[int], None] = lambda _: None,
 ) -> NearGroups:
     """Group ``count`` texts (distinct, case folded), which ``key_of`` returns by index. The groups
-    do not depend on the order of texts. ``tick`` is called after every text."""
+    do not depend on the order of texts. ``passages``: those of the same messages, if they are
+    known. ``tick`` is called after every text."""
     # Texts are requested one by one, and again when two are compared, so that a caller need not
     # hold them all in memory. One of several texts that are equal when masked stands for all.
     digests = np.empty(count, dtype=np.uint64)
+    recurring = _Recurring()
     for place in range(count):
-        digests[place] = _digest(mask(key_of(place)))
+        masked = mask(key_of(place))
+        digests[place] = _digest(masked)
+        if passages is None:
+            recurring.add(masked)
         tick(1)
     _, firsts, number = np.unique(digests, return_index=True, return_inverse=True)
-    sets = lru_cache(_SETS_KEPT)(lambda at: shingles(key_of(int(firsts[at]))))
+    if passages is None:
+        passages = recurring.find(mask(key_of(place)) for place in firsts.tolist())
+    known = passages
+    sets = lru_cache(_SETS_KEPT)(lambda at: shingles(key_of(int(firsts[at])), known))
+    footed = np.zeros(len(firsts), dtype=np.bool_)
     with closing(Candidates(len(firsts), similarity)) as candidates:
-        for place in firsts.tolist():
-            candidates.add(mask(key_of(place)))
+        for at, place in enumerate(firsts.tolist()):
+            masked = mask(key_of(place))
+            own = cut(masked, passages)
+            footed[at] = own is not masked
+            candidates.add(own)
         clusters = candidates.unite(
             lambda left, right: jaccard(sets(left), sets(right)) >= similarity
         )
     same: dict[int, list[int]] = defaultdict(list)
     counts = np.bincount(number)
+    with_passage = np.flatnonzero(footed[number])
     for place in np.flatnonzero(counts[number] >= LEAST_OF_A_TEMPLATE).tolist():
         same[int(number[place])].append(place)
-    return NearGroups(_members(clusters[number]), list(same.values()))
+    return NearGroups(
+        _members(clusters[number]),
+        list(same.values()),
+        passages,
+        tuple(with_passage[:_FOOTED_NAMED].tolist()),
+        len(with_passage),
+    )
+
+
+_FOOTED_NAMED = 3
 
 
 def near_clusters(keys: Sequence[str], *, similarity: float) -> list[list[int]]:
@@ -261,6 +370,9 @@ class Candidates:
         self._added = 0
         self._waiting: list[str] = []
         self._waiting_chars = 0
+        # Pairs (smaller * most + larger) that are not near: of earlier bands, sorted, and of this.
+        self._apart = np.array([-1])
+        self._found_apart: set[int] = set()
         self._file = tempfile.SpooledTemporaryFile(_HELD_BYTES)  # noqa: SIM115 (see close)
 
     def close(self) -> None:
@@ -290,6 +402,8 @@ class Candidates:
             for at in np.flatnonzero(lengths > _SMALL_RUN):
                 run = order[starts[at] : starts[at] + lengths[at]]
                 self._compare_large(run, clusters, is_near)
+            self._apart = np.union1d(self._apart, np.array([*self._found_apart], dtype=np.int64))
+            self._found_apart.clear()
         return clusters.roots()
 
     def _flush(self) -> None:
@@ -395,10 +509,19 @@ class Candidates:
             some = left[start : start + _PAIRS_AT_ONCE]
             others = right[start : start + _PAIRS_AT_ONCE]
             equal = (self._sketches[some] == self._sketches[others]).sum(axis=1)
-            for at in np.flatnonzero(equal >= least):
-                one, other = int(some[at]), int(others[at])
-                if clusters.find(one) != clusters.find(other) and is_near(one, other):
+            likely = equal >= least
+            pairs = np.minimum(some, others)[likely] * self._most + np.maximum(some, others)[likely]
+            if not len(pairs):
+                continue
+            at = np.minimum(np.searchsorted(self._apart, pairs), len(self._apart) - 1)
+            for pair in pairs[self._apart[at] != pairs].tolist():
+                one, other = divmod(pair, self._most)
+                if pair in self._found_apart or clusters.find(one) == clusters.find(other):
+                    continue
+                if is_near(one, other):
                     clusters.merge(one, other)
+                else:  # it may share further bands
+                    self._found_apart.add(pair)
 
 
 class _Clusters:
@@ -457,15 +580,16 @@ def verify_disjoint(
         [canonical(example.message) for example in some] for some in (known, holdout)
     )
     texts, forms = set(seen), set(seen_own)
+    passages = trained_on.passages | evaluated_on.passages
     fresh = [
         at for at in range(len(holdout)) if held[at] not in texts and held_own[at] not in forms
     ]
-    learned = _sets(seen, seen_own)
+    learned = _sets(seen, seen_own, passages)
     near = {
         fresh[place]
         for some in (held, held_own)
         for place, _, _ in near_pairs(
-            [shingles(some[at]) for at in fresh], learned, SIMILARITY, most=1
+            [shingles(some[at], passages) for at in fresh], learned, SIMILARITY, most=1
         )
     }
     ids = {example.id for example in known}
@@ -482,11 +606,11 @@ def verify_disjoint(
     )
 
 
-def _sets(keys: Sequence[str], own: Sequence[str]) -> list[ShingleSet]:
+def _sets(keys: Sequence[str], own: Sequence[str], passages: Passages) -> list[ShingleSet]:
     """Return the shingles of the texts, and of the canonical forms that differ from them in more
     than numbers and marks."""
-    cut = (form for key, form in zip(keys, own, strict=True) if mask(form) != mask(key))
-    return [shingles(text) for text in chain(keys, cut)]
+    differ = (form for key, form in zip(keys, own, strict=True) if mask(form) != mask(key))
+    return [shingles(text, passages) for text in chain(keys, differ)]
 
 
 def refuse_unlike(trained_on: Dataset, evaluated_on: Dataset) -> None:

@@ -248,7 +248,9 @@ def _divide(taken: _Input, on_progress: OnProgress) -> _Division:
     firsts = taken.firsts
     tick = on_progress("compare", len(firsts))
     near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
-    clusters = unite_copies(near.clusters, ((row.key, row.message) for row in taken.usable))
+    clusters = unite_copies(
+        near.clusters, ((row.key, row.message) for row in taken.usable), near.passages
+    )
     split = split_rows(taken.usable, clusters, given_keys, settings)
     if taken.taught:
         split = let_people_judge(split, [*own.rows, *held.rows], settings)
@@ -289,6 +291,7 @@ def _facts(asked: PrepareSettings, taken: _Input, divided: _Division) -> dict[st
             people=describe_people(filled.rows, filled.pool, taken.taxonomy.names)
             if taken.taught
             else None,
+            passages=sorted(divided.near.passages) or None,
         ),
         **describe_cleaning(filled.splits, names.facts if names else None),
         "label_map": _describe_file(settings.label_map) if settings.label_map else None,
@@ -644,6 +647,7 @@ def count_duplicates(
             "sizes": {str(size): sizes[size] for size in sorted(sizes)},
             "with_several_labels": len(near_conflicts),
         },
+        **_given(passages={"messages": near.footed_count} if near.footed else None),
         "templates": {
             "templates": len(near.templates),
             "messages": sum(map(len, near.templates)),
@@ -661,13 +665,14 @@ def name_examples(
     """Return the first conflicts and the largest clusters and templates for the report, a few rows
     of each, by id and label and without text."""
     clusters, templates = _largest(near.clusters), _largest(near.templates)
-    wanted = {key for some in (*clusters, *templates) for key in some}
+    wanted = {key for some in (*clusters, *templates, near.footed) for key in some}
     by_key = {row.key: row for row in rows if row.key in wanted}
     return {
         "conflicts": [_names(conflict.rows) for conflict in conflicts[:_GROUPS]],
         "near_conflicts": [_names(some) for some in near_conflicts[:_GROUPS]],
         "largest_clusters": [_names([by_key[key] for key in some]) for some in clusters],
         "largest_templates": [_names([by_key[key] for key in some]) for some in templates],
+        **_given(passages=[_names([by_key[key]]) for key in near.footed] or None),
     }
 
 

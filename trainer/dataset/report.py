@@ -152,12 +152,34 @@ def split_sentences(manifest: Mapping[str, Any]) -> Iterator[str]:
             f"{added:,} messages were added by decisions since then; the times and languages above "
             "are without them."
         )
+    yield from _near_sentences(counts, manifest.get("examples") or {})
     for name, sides in missing_languages(record):
         total = sum(record["languages"][name].values())
         consequence = "cannot be learnt" if TRAIN in sides else "is not measured there"
         yield (
             f"Warning: {name} has {total:,} messages and none in {' and '.join(sides)}: it "
             f"{consequence}. Add messages in this language."
+        )
+
+
+_LARGE_CLUSTER = 0.05
+
+
+def _near_sentences(counts: Mapping[str, Any], examples: Mapping[str, Any]) -> Iterator[str]:
+    if footed := counts.get("passages", {}).get("messages"):
+        [first] = examples["passages"][0]
+        yield (
+            f"{footed:,} messages have a passage that recurs in many (first: {first}), such as a "
+            "form's footer. It counts for nothing when near-duplicates are found, but the model "
+            "reads it: remove it before the topic too if it says nothing, or quotations and "
+            "signatures with --strip-quotes and --strip-signatures."
+        )
+    largest = max(map(int, counts["near_clusters"]["sizes"]), default=0)
+    if largest > _LARGE_CLUSTER * counts["rows_read"]:
+        yield (
+            f"Warning: {largest:,} messages are linked as near-duplicates, all in one split "
+            f"({', '.join(examples.get('largest_clusters', [['?']])[0][:2])}). If they are "
+            "different messages, remove what they share."
         )
 
 

@@ -21,7 +21,7 @@ import scipy
 
 from trainer.dataset.clean import canonical
 from trainer.dataset.folder import HOLDOUT, SPLITS, TRAIN, VALIDATION, Example, Row
-from trainer.dataset.near_duplicates import group_near, mask
+from trainer.dataset.near_duplicates import Passages, group_near, mask
 from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.errors import BadInput
 from trainer.similarity import SIMILARITY
@@ -243,10 +243,12 @@ def unite(clusters: Sequence[Sequence[Key]], grouped: Iterable[tuple[str, Key]])
 
 
 def unite_copies(
-    clusters: Sequence[Sequence[Key]], messages: Iterable[tuple[Key, str]]
+    clusters: Sequence[Sequence[Key]],
+    messages: Iterable[tuple[Key, str]],
+    passages: Passages | None = None,
 ) -> list[list[Key]]:
     """Unite clusters of keys that hold the same ``canonical`` message, or near ones. ``messages``
-    are pairs of key and message."""
+    are pairs of key and message, ``passages`` those that recur in them, if they are known."""
     # Two copies with different signatures, quotations or redactions may share hardly a shingle.
     first: dict[int, Key] = {}
     same: list[tuple[str, Key]] = []
@@ -266,7 +268,12 @@ def unite_copies(
         if first.setdefault(form, key) != key:
             same += [(str(form), first[form]), (str(form), key)]
     if cut:  # otherwise ``clusters`` has them
-        near = group_near(len(own), lambda at: canonical(texts[at]), similarity=SIMILARITY).clusters
+        near = group_near(
+            len(own),
+            lambda at: canonical(texts[at]),
+            similarity=SIMILARITY,
+            passages=passages,
+        ).clusters
         same += [
             (f"near {number}", own[at])
             for number, cluster in enumerate(near)

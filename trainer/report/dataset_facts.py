@@ -144,7 +144,7 @@ def _texts(facts: DatasetFacts) -> dict[str, str]:
         for example in (*facts.dataset.train, *facts.dataset.validation)
         if example.id in wanted
     ]
-    mine = [fingerprint(example.message) for example in examples]
+    mine = [fingerprint(example.message, facts.dataset.passages) for example in examples]
     held = holdout_fingerprints(facts.dataset)
     near = near_pairs(
         [one.shingles for one in mine],

@@ -30,7 +30,7 @@ from trainer.check.suspects import (
 )
 from trainer.dataset.clean import canonical, cleaner_of
 from trainer.dataset.folder import Dataset, Example, Row
-from trainer.dataset.near_duplicates import near_clusters, near_pairs
+from trainer.dataset.near_duplicates import Passages, near_clusters, near_pairs
 from trainer.dataset.split import shuffle_key
 from trainer.errors import BadInput
 from trainer.evaluation.predictions import outputs_of
@@ -171,7 +171,8 @@ def make_pool(
     known = {example.message for example in (*dataset.train, *dataset.validation)} | set(asked)
     kept = one_of_each(
         [example.message for example in examples],
-        [*map(fingerprint, sorted(known)), *holdout],
+        [*(fingerprint(message, dataset.passages) for message in sorted(known)), *holdout],
+        dataset.passages,
     )
     if not kept:
         raise BadInput(
@@ -308,14 +309,16 @@ def _seed_centres(
     return chosen
 
 
-def one_of_each(messages: Sequence[str], known: Sequence[Fingerprint]) -> list[int]:
+def one_of_each(
+    messages: Sequence[str], known: Sequence[Fingerprint], passages: Passages = frozenset()
+) -> list[int]:
     """Return the indexes of messages whose own words are not near one of ``known``, one of each
-    cluster of near-duplicates."""
+    cluster of near-duplicates. ``passages`` count for nothing."""
     first: dict[str, int] = {}
     for at, message in enumerate(messages):
         first.setdefault(canonical(message), at)
     distinct = sorted(first)
-    mine = [fingerprint(form) for form in distinct]
+    mine = [fingerprint(form, passages) for form in distinct]
     near = near_pairs(
         [each.shingles for each in mine], [each.shingles for each in known], SIMILARITY, most=1
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -185,6 +186,55 @@ def test_thousands_of_near_copies_of_a_long_message_are_one_cluster_in_linear_ti
         clusters = near_clusters(keys, similarity=0.7)
     assert [len(cluster) for cluster in clusters] == [len(keys) - 1, 1]
     assert compared < 2 * len(keys)
+
+
+FOOTER = (
+    "this message was sent by the contact form of the shop and the customer has accepted our terms "
+    "of service and our privacy notice so that answers go to the address in the account and not to "
+    "the one from which it was sent because nobody reads mails to that one"
+)
+
+
+def unlike(count: int, words: int, seed: int = 5) -> list[str]:
+    """Return texts that share nothing."""
+    draw = random.Random(seed)
+    return [
+        " ".join("".join(draw.choices("abcdefghijklmnop", k=6)) for _ in range(words))
+        for _ in range(count)
+    ]
+
+
+def test_a_footer_of_many_messages_makes_none_of_them_near() -> None:
+    """Nor does it hide that two are near, with the footer or without."""
+    own = unlike(60, 6)
+    keys = [f"{text} {FOOTER}" for text in own]
+    assert jaccard(shingles(keys[0]), shingles(keys[1])) > 0.7
+    copies = [f"well {own[0]}", f"well {own[1]} {FOOTER}"]
+    found = group_near(62, [*keys, *copies].__getitem__, similarity=0.7)
+    assert [cluster for cluster in found.clusters if len(cluster) > 1] == [[0, 60], [1, 61]]
+    assert (found.footed_count, found.footed) == (61, (0, 1, 2))
+
+
+def test_a_form_that_is_filled_in_is_one_message() -> None:
+    """Its own words are a name and a product; all the rest is the same in many messages."""
+    keys = [f"{FOOTER} {words}" for words in unlike(60, 2)]
+    assert len(near_clusters(keys, similarity=0.7)) == 1
+
+
+def test_a_pair_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-equal texts share many bands, and were compared in each of them."""
+    [stem] = unlike(1, 8, seed=1)
+    keys = [f"{stem} {words}" for words in unlike(19, 3)]
+    compared: Counter[frozenset[frozenset[str]]] = Counter()
+
+    def counted(left: frozenset[str], right: frozenset[str]) -> float:
+        compared[frozenset((left, right))] += 1
+        return jaccard(left, right)
+
+    monkeypatch.setattr("trainer.dataset.near_duplicates.jaccard", counted)
+    near_clusters(keys, similarity=0.7)
+    assert len(compared) > 20
+    assert max(compared.values()) == 1
 
 
 def tail(draw: random.Random) -> str:
