@@ -99,7 +99,15 @@ def start(
     recipe.toml, or fill in data-review.csv, run it again too: it names what changed and repeats
     what depends on it.
 
-    Example: clerk-trainer start tickets.csv --out first
+    --after LAST is the next month: the file again, with new rows, next to LAST, the folder of an
+    earlier start. The hold-out stays and grows, the model in LAST's store is measured on it too,
+    and the new one is published there if it passes the gate.
+
+    Examples:
+
+      clerk-trainer start tickets.csv --out first
+
+      clerk-trainer start tickets.csv --out second --after first
 
     Exit codes: 0 done, whether or not the model passes the gate; 2 bad input or something to
     decide; 130 interrupted; otherwise that of the step that failed.
@@ -108,8 +116,9 @@ def start(
         from trainer.start.chain import locked
         from trainer.start.plan import Places
 
+        after = given["after"]
         with locked(out):
-            session = _Session(Places(out), again=again)
+            session = _Session(Places(out, after), again=again)
             settings = session.look(files, given)
             steps = session.plan(settings, recipe=recipe, base=base, sets=sets or ())
             session.run(steps)
@@ -138,6 +147,11 @@ class _Session:
         self._places = places
         self._again = again
         self._folder = Folder(places.out)
+        if places.after:
+            self._folder.store = str(places.store.resolve())
+            # People may have written descriptions into it.
+            if not places.taxonomy.exists() and (last := places.after / "taxonomy.toml").is_file():
+                places.taxonomy.write_bytes(last.read_bytes())
         # Bound to the present output, since that of the steps is redirected to the log.
         self._console = make_console(as_json=False)
         self._console.file = sys.stdout
@@ -354,7 +368,7 @@ class _Session:
         epochs = recipe_setting(recipe, sets, "epochs") or ""
         self._epochs = int(epochs) if epochs.isdecimal() else 1
         self._promised = float(recipe_setting(recipe, sets, "review_precision") or PRECISION)
-        optional = (settings.label_map, settings.holdout)
+        optional = (settings.label_map, settings.given_holdout)
         steps = make_steps(
             self._places,
             [word for option in settings.options() for word in option],

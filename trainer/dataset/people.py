@@ -146,7 +146,7 @@ def _fill_first(
     theirs = sum(map(len, units))
     if not theirs:
         return {}
-    holdout = 0.0 if settings.holdout else settings.holdout_share
+    holdout = 0.0 if settings.given_holdout else settings.holdout_share
     wanted = holdout + settings.validation_share
     scale = min(messages / theirs, 1 / wanted)
     side = assign_splits(

@@ -14,7 +14,7 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset.clean import Cleaner, describe_cleaning, make_cleaner
+from trainer.dataset.clean import Cleaner, canonical, describe_cleaning, make_cleaner
 from trainer.dataset.extra_files import (
     COPIES,
     GROUPS,
@@ -42,6 +42,7 @@ from trainer.dataset.folder import (
     earlier_openings,
     find_repeated,
     number_copies,
+    open_dataset,
     texts_sha256,
     to_lines,
     write_dataset,
@@ -75,6 +76,7 @@ from trainer.dataset.people import (
 from trainer.dataset.readers import Source, read_source
 from trainer.dataset.report import describe_split
 from trainer.dataset.settings import (
+    ColumnNames,
     ConflictPolicy,
     OnBroken,
     OnUnknown,
@@ -251,7 +253,9 @@ def _divide(taken: _Input, on_progress: OnProgress) -> _Division:
     clusters = unite_copies(
         near.clusters, ((row.key, row.message) for row in taken.usable), near.passages
     )
-    split = split_rows(taken.usable, clusters, given_keys, settings)
+    split = split_rows(
+        taken.usable, clusters, given_keys, settings, _learned(settings, taken.usable)
+    )
     if taken.taught:
         split = let_people_judge(split, [*own.rows, *held.rows], settings)
     filled = fill_splits(own.rows, held.rows, split, settings)
@@ -259,7 +263,7 @@ def _divide(taken: _Input, on_progress: OnProgress) -> _Division:
     refuse_absent(
         {TRAIN: filled.splits[TRAIN]} if taken.taught else filled.splits,
         taxonomy,
-        own_holdout=settings.holdout is not None,
+        own_holdout=settings.given_holdout is not None,
         by_time=split.cuts is not None,
     )
     near_conflicts = find_near_conflicts([*own.rows, *held.rows], clusters)
@@ -276,13 +280,22 @@ def _divide(taken: _Input, on_progress: OnProgress) -> _Division:
     )
 
 
+def _learned(settings: PrepareSettings, rows: Sequence[Row]) -> frozenset[int]:
+    """Return the keys of messages that the adapter of ``--after`` has learned or validated with."""
+    if settings.after_dataset is None:
+        return frozenset()
+    last = open_dataset(settings.after_dataset)
+    texts = {example.key for example in (*last.train, *last.validation)}
+    return frozenset(row.key for row in rows if row.folded in texts)
+
+
 def _facts(asked: PrepareSettings, taken: _Input, divided: _Division) -> dict[str, Any]:
     """Return the manifest's facts (JSON): where the rows came from, and what became of them."""
     settings, filled, sources = taken.settings, divided.filled, taken.sources
     names, origins = taken.cleaner.names, divided.origins
     return {
         "sources": [_describe(source) for source in sources[: len(settings.inputs)]],
-        "holdout_source": _describe(sources[-1]) if asked.holdout else None,
+        "holdout_source": _describe(sources[-1]) if asked.given_holdout else None,
         "settings": asked.describe(),
         "options": asked.options(),
         **_given(
@@ -350,7 +363,8 @@ def _read(
     """Return all rows, each with an id and a mapped label, and their files, the ``--holdout`` file
     last. What is wrong with them goes to ``findings``."""
     # Sorted by id, or by time, so that the dataset does not depend on the order of lines and files.
-    paths = [*settings.inputs, *([settings.holdout] if settings.holdout else [])]
+    holdout = settings.given_holdout
+    paths = [*settings.inputs, *([holdout] if holdout else [])]
     tick = on_progress("read", len(paths))
     rows: list[Row] = []
     sources = []
@@ -358,7 +372,8 @@ def _read(
         try:
             some, source = read_source(
                 path,
-                settings.columns,
+                # A dataset's own file has its usual names.
+                ColumnNames() if path is holdout and settings.after else settings.columns,
                 findings,
                 encoding=settings.encoding,
                 sheet=settings.sheet,
@@ -366,7 +381,7 @@ def _read(
         except BadInput as error:
             findings.wrong += error.lines
             continue
-        if path is settings.holdout:
+        if path is holdout:
             some = [replace(row, given=True) for row in some]
         elif settings.label_source != EXPORT.source:
             usual = LabelOrigin(settings.label_source)
@@ -374,6 +389,8 @@ def _read(
         rows += some
         sources.append(source)
         tick(1)
+    if holdout:
+        rows = _without_held(rows)
     rows = free_ids(rows)
     _keep_once(rows, findings)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
@@ -385,6 +402,17 @@ def _read(
         refuse_mixed(rows)
         rows = latest_first(rows)
     return rows, sources
+
+
+def _without_held(rows: list[Row]) -> list[Row]:
+    """Leave out the input's rows that are a row of the hold-out's file, with its id and text: an
+    export that has grown has them again."""
+    held = {row.id: canonical(row.message) for row in rows if row.given and row.id}
+    return [
+        row
+        for row in rows
+        if row.given or row.id not in held or canonical(row.message) != held[row.id]
+    ]
 
 
 def _keep_once(rows: list[Row], findings: Findings) -> None:

@@ -174,8 +174,8 @@ def _near_sentences(counts: Mapping[str, Any], examples: Mapping[str, Any]) -> I
             "reads it: remove it before the topic too if it says nothing, or quotations and "
             "signatures with --strip-quotes and --strip-signatures."
         )
-    largest = max(map(int, counts["near_clusters"]["sizes"]), default=0)
-    if largest > _LARGE_CLUSTER * counts["rows_read"]:
+    largest = max(map(int, counts.get("near_clusters", {}).get("sizes", ())), default=0)
+    if largest > _LARGE_CLUSTER * counts.get("rows_read", 0):
         yield (
             f"Warning: {largest:,} messages are linked as near-duplicates, all in one split "
             f"({', '.join(examples.get('largest_clusters', [['?']])[0][:2])}). If they are "

@@ -57,6 +57,9 @@ class Option(NamedTuple):
     flag: str | None = None
 
 
+HOLDOUT_SHARE = 0.15
+
+
 class Declared(NamedTuple):
     """A field as an option: ``name`` of the argument, ``default`` (MISSING if required), and
     ``flag`` with its two dashes."""
@@ -197,9 +200,17 @@ class PrepareSettings:
     holdout: Annotated[
         Path | None, Option("A file with the hold-out, instead of a share of the input.")
     ] = None
+    after: Annotated[
+        Path | None,
+        Option(
+            "The dataset of an earlier month, or the folder of its clerk-trainer start: its "
+            "hold-out stays held out, and grows by that share of the messages that it had not.",
+            metavar="LAST",
+        ),
+    ] = None
     holdout_share: Annotated[
         float, Option("Share of each label for the hold-out, 0 to 1.", shapes=True)
-    ] = 0.15
+    ] = HOLDOUT_SHARE
     validation_share: Annotated[
         float, Option("Share of each label for validation, 0 to 1.", shapes=True)
     ] = 0.08
@@ -223,6 +234,18 @@ class PrepareSettings:
             metavar="DATASET",
         ),
     ] = ()
+
+    @property
+    def after_dataset(self) -> Path | None:
+        """The folder of the dataset of ``after``."""
+        if self.after is None or (self.after / "dataset.json").is_file():
+            return self.after
+        return self.after / "data"
+
+    @property
+    def given_holdout(self) -> Path | None:
+        """The file with messages that are held out in any case."""
+        return self.after_dataset / "holdout.jsonl" if self.after_dataset else self.holdout
 
     def options(self) -> list[list[str]]:
         """Return the options that differ from their defaults, each with its value, if any: the

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import scipy
 
 from trainer.dataset.clean import canonical
-from trainer.dataset.folder import HOLDOUT, SPLITS, TRAIN, VALIDATION, Example, Row
+from trainer.dataset.folder import HOLDOUT, MANIFEST, SPLITS, TRAIN, VALIDATION, Example, Row
 from trainer.dataset.near_duplicates import Passages, group_near, mask
 from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.errors import BadInput
@@ -49,11 +49,18 @@ def check_split(settings: PrepareSettings) -> None:
         raise BadInput(f"--time-column has no effect with --split {split.value}: use --split time")
     if columns.group and split is SplitBy.RANDOM:
         raise BadInput("--group-column has no effect with --split random: use group or time")
-    if split is SplitBy.TIME and settings.holdout:
+    if split is SplitBy.TIME and settings.given_holdout:
         raise BadInput(
-            "--split time holds out the last period of the input: leave --holdout out, or add its "
-            "rows to the input"
+            "--split time holds out the last period of the input: leave --holdout and --after out, "
+            "or add their rows to the input"
         )
+    if settings.after_dataset and not (settings.after_dataset / MANIFEST).is_file():
+        raise BadInput(
+            f"--after {settings.after}: has no {MANIFEST}: name the folder that prepare made, or "
+            "that of clerk-trainer start"
+        )
+    if settings.after and settings.holdout:
+        raise BadInput("--after keeps the hold-out of the earlier dataset: leave --holdout out")
 
 
 def check_shares(validation_share: float, holdout_share: float) -> None:
@@ -71,12 +78,14 @@ def split_rows(
     clusters: Sequence[Sequence[int]],
     given: set[int],
     settings: PrepareSettings,
+    learned: Collection[int] = frozenset(),
 ) -> Split:
     """Split the rows as they were exported, before decisions, so that a decision moves no message.
 
     ``clusters`` are of keys. ``given`` are the keys of the ``--holdout`` file, if any: keys in one
-    unit with them are ``NEAR_HOLDOUT``. Raises BadInput if groups are too few or too large, or the
-    times too few, for three splits.
+    unit with them are ``NEAR_HOLDOUT``. ``learned`` are those that an earlier dataset learned or
+    validated with: nothing in one unit with them is held out. Raises BadInput if groups are too
+    few or too large, or the times too few, for three splits.
     """
     grouped = settings.columns.group is not None
     units = unite(clusters, ((row.group, row.key) for row in rows)) if grouped else clusters
@@ -95,14 +104,22 @@ def split_rows(
         for key in unit
     }
     free = [unit for unit in units if unit[0] not in bound]
+    fresh = [unit for unit in free if not any(key in learned for key in unit)]
+    old = [unit for unit in free if any(key in learned for key in unit)] if learned else []
     labels = _commonest_of(rows, [row.label for row in rows])
     row_of = {row.key: row for row in rows}
 
     def order(key: int) -> str:
         return shuffle_key(settings.seed, row_of[key].folded)
 
+    def assign(by: Callable[..., dict[int, str]], strata: Mapping[int, Any]) -> dict[int, str]:
+        found = by(fresh, strata, order=order, **shares)
+        if old:
+            found |= by(old, strata, order=order, **{**shares, "holdout_share": 0.0})
+        return found
+
     if settings.split is SplitBy.RANDOM and not settings.columns.language:
-        return Split(bound | assign_splits(free, labels, order=order, **shares), units)
+        return Split(bound | assign(assign_splits, labels), units)
     strata: dict[int, list[tuple[str, ...]]] = {
         key: [(f"label {label}",)] for key, label in labels.items()
     }
@@ -112,8 +129,8 @@ def split_rows(
             key: [(f"label {label}",), (f"language {languages[key]}",), (label, languages[key])]
             for key, label in labels.items()
         }
-    assigned = assign_balanced(free, strata, order=order, **shares)
-    if settings.split is SplitBy.GROUP:
+    assigned = assign(assign_balanced, strata)
+    if settings.split is SplitBy.GROUP and not old:
         _refuse_few(free, assigned, shares["validation_share"], shares["holdout_share"])
     return Split(bound | assigned, units)
 

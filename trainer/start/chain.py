@@ -40,12 +40,14 @@ class Begun(Record):
 
 
 class ChainRecord(Record):
-    """``start.json``: the steps that were begun, by name, and the digests of files that were
-    written for people to edit, as they were written. Holds no message's text."""
+    """``start.json``: the steps that were begun, by name, the digests of files that were written
+    for people to edit, as they were written, and the store that was taken over from an earlier
+    month. Holds no message's text."""
 
     schema_id: Literal["start/1"] = Field("start/1", alias="schema")
     steps: dict[str, Begun]
     written: dict[str, str]
+    store: str | None = None
 
 
 STATE = RecordFile("start.json", ChainRecord, "clerk-trainer start")
@@ -53,7 +55,7 @@ STATE = RecordFile("start.json", ChainRecord, "clerk-trainer start")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command and its result.
+    """A command and its result; ``of`` tells several with one command apart.
 
     ``words`` are the command's, its name first. ``inputs`` are the digests of files that it reads
     and that no earlier step wrote, by name. ``result`` is the file that it writes last, ``made``
@@ -63,14 +65,15 @@ class Step:
 
     words: tuple[str | Path, ...]
     result: Path
-    made: tuple[Path, ...]
+    made: tuple[Path, ...] = ()
+    of: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     may_fail: bool = False
 
     @property
     def name(self) -> str:
-        """The command's name."""
-        return str(self.words[0])
+        """The command's name, and what it is of."""
+        return f"{self.words[0]} {self.of}".strip()
 
     @property
     def arguments(self) -> list[str]:
@@ -101,6 +104,7 @@ class Folder:
         state = STATE.read_if_present(path)
         self._steps: dict[str, Begun] = dict(state.steps) if state else {}
         self._written: dict[str, str] = dict(state.written) if state else {}
+        self.store: str | None = state.store if state else None
 
     def write(self, path: Path, text: str) -> bool:
         """Write a file for people to edit; return False, and leave it, if it was edited since it
@@ -170,7 +174,8 @@ class Folder:
         self._save()
 
     def _save(self) -> None:
-        STATE.write(self.path, ChainRecord(steps=self._steps, written=self._written))
+        STATE.write(self.path, ChainRecord(steps=self._steps, written=self._written,
+                                           store=self.store))  # fmt: skip
 
     def _words(self, step: Step) -> list[str]:
         """Return a command's words, the same from any working directory: paths in this folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainer.artifacts.duel import DUEL, DUEL_FOLDER
@@ -13,18 +13,22 @@ from trainer.dataset.folder import MANIFEST
 from trainer.dataset.settings import declared_options
 from trainer.errors import BadInput
 from trainer.model_card import CARD
-from trainer.start.chain import Step
+from trainer.start.chain import STATE, Step
 from trainer.statistics.thresholds import FEWEST_VALIDATION
+from trainer.store.publish import EARLIER
+from trainer.store.record import find_anchor, find_dataset_of
 from trainer.training.recipe import read_recipe
+from worker.contract import MANIFEST_NAME, read_manifest
 from worker.contract.digest import sha256_file
+from worker.contract.store import CURRENT_NAME, read_pointer
 
 
 class Places:
     """The paths in the folder of ``start``. Only ``taxonomy``, ``recipe`` and ``queue`` are edited
     by people."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, after: Path | None = None) -> None:
+        self.out, self.after = out, after
         self.taxonomy = out / "taxonomy.toml"
         self.recipe = out / "recipe.toml"
         self.data = out / "data"
@@ -32,6 +36,9 @@ class Places:
         self.run = out / "run"  # the training, its evaluation and its duel
         self.page = self.run / "report.html"
         self.store = out / "store"  # the adapter store that the next commands name
+        if after is not None:  # the one of the first month
+            earlier = STATE.read_if_present(after)
+            self.store = Path((earlier and earlier.store) or after / "store")
         self.log = out / "start.log"  # what the commands printed
 
 
@@ -141,12 +148,45 @@ def make_steps(
             result=duel / DUEL.name,
             made=(duel,),
         ),
+        *_measure_earlier(places),
         Step(
             ("report", run, "--store", places.store),
             result=places.page,
             made=(places.page,),
         ),
+        *_publish(places),
     ]
+
+
+def _measure_earlier(places: Places) -> Iterator[Step]:
+    """Yield the evaluations of the earlier month's adapters on this month's hold-out: the current
+    one, and the first of its series."""
+    pointer = read_pointer(places.store) if places.after else None
+    current = pointer.digest if pointer else None
+    own = places.run / "adapter"
+    if pointer and (own / MANIFEST_NAME).is_file() and read_manifest(own).digest == current:
+        current = pointer.previous  # this month's is published already
+    if current is None:
+        return
+    for digest in dict.fromkeys((current, find_anchor(places.store, current))):
+        learned = find_dataset_of(places.store, digest) or places.after
+        out = places.run / EARLIER / digest[:12]
+        yield Step(
+            ("evaluate", places.store / digest, "--dataset", places.data, "--trained-on",
+             str(learned), "--no-steering", "--out", out),
+            of=digest[:12],
+            result=out / EVALUATION.name,
+            made=(out,),
+        )  # fmt: skip
+
+
+def _publish(places: Places) -> Iterator[Step]:
+    if places.after and read_pointer(places.store):
+        yield Step(
+            ("publish", places.run, "--store", places.store),
+            result=places.store / CURRENT_NAME,
+            may_fail=True,
+        )
 
 
 def recipe_setting(recipe: Path, sets: Sequence[str], key: str) -> str | None:

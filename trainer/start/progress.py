@@ -29,6 +29,7 @@ _SECONDS = {
     "evaluate": (20.0, 0.004, 0.0),  # most of it for sentences that name a label
     "duel": (6.0, 0.02, 0.0),
     "report": (1.0, 0.0003, 0.0),
+    "publish": (1.0, 0.0, 0.0),
 }
 
 
@@ -44,7 +45,7 @@ class Estimate:
 
     def seconds(self, step: str) -> float:
         """Return how long a step is expected to take."""
-        start, each, epoch = _SECONDS[step]
+        start, each, epoch = _SECONDS[step.split(maxsplit=1)[0]]
         return (start + (each + epoch * self.epochs) * self.messages) * self._pace
 
     def took(self, step: str, seconds: float) -> None:

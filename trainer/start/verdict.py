@@ -15,6 +15,9 @@ from trainer.numbers import percent
 from trainer.report.dataset_facts import what_dataset_can_show
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
+from trainer.store.publish import EARLIER
+from worker.contract import read_manifest
+from worker.contract.store import read_pointer
 
 
 def verdict(places: Places) -> list[str]:
@@ -55,7 +58,17 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
         return f"{percent(evaluation.accuracy)} of {evaluation.examples:,} messages right"
     if step == "duel":
         return DUEL.read(places.run / DUEL_FOLDER).verdict
-    return str(places.page)
+    return str(places.page) if step == "report" else _of_an_earlier_month(step, places)
+
+
+def _of_an_earlier_month(step: str, places: Places) -> str:
+    if step != "publish":
+        earlier = EVALUATION.read(places.run / EARLIER / step.split()[1])
+        return f"{percent(earlier.accuracy)} right by {earlier.adapter.name}, on the same messages"
+    current, new = read_pointer(places.store), read_manifest(places.run / "adapter")
+    if current is not None and current.digest == new.digest:
+        return f"{new.name} is current in {places.store}"
+    return f"refused by the gate; {current.name if current else 'nothing'} stays current"
 
 
 def accuracy_line(found: EvaluationRecord) -> str:

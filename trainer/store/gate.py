@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ from trainer.artifacts.evaluation import (
     SteeringFigures,
 )
 from trainer.artifacts.training import LEARNT_UNKNOWN, said_unseen
+from trainer.dataset.settings import HOLDOUT_SHARE
 from trainer.similarity import SIMILARITY
 from trainer.statistics.calibration import ece_by_chance, reliability
 from trainer.statistics.figures import Figures, LabelFigures, in_points
@@ -104,7 +105,10 @@ def judge(
         rows = list(_provenance(manifest, evidence))
         if settled := measure_after_review(evidence.answers, figures.labels):
             rows += judge_floors(settled, rules, first=first)
-            rows += judge_labels(manifest.taxonomy.names, settled, rules, first=first)
+            labels = against.labels if isinstance(against, Comparison) else {}
+            rows += judge_labels(
+                manifest.taxonomy.names, settled, rules, first=first, compared=labels
+            )
         rows.append(judge_promise(figures))
         rows += _ceilings(evidence, rules, first=first)
         rows += judge_steering(figures.steering, rules, first=first)
@@ -377,23 +381,37 @@ _MOST_MESSAGES = 20
 
 
 def judge_labels(
-    labels: Sequence[str], settled: Figures, rules: GateRules, *, first: bool = False
+    labels: Sequence[str],
+    settled: Figures,
+    rules: GateRules,
+    *,
+    first: bool = False,
+    compared: Mapping[str, tuple[int, int]] | None = None,
 ) -> Iterator[Criterion]:
     """Yield a row for each label's recall after review.
 
     By default a label passes if the lower end of its recall's interval reaches the floor (Clopper &
     Pearson 1934, exact, one-sided at 5 %). A label of ``label_unproven``, and each label of the
-    ``first`` adapter, fails only if the upper end is below the floor.
+    ``first`` adapter, fails only if the upper end is below the floor. So does a label with so few
+    messages that one mistake hides its recall, if the new adapter gives it to as many of them as
+    the current one (``compared``, new and current by label): more they cannot show.
     """
     # No correction for many labels: every label has to pass, so a run with one label below the
     # floor passes at most once in twenty times anyway.
     per_label = {found.label: found for found in settled.per_label}
     for label in labels:
         found = per_label.get(label) or LabelFigures(label, 0.0, 0.0, 0.0, 0)
-        yield judge_label(found, rules, first=first)
+        counts = (compared or {}).get(label)
+        yield judge_label(found, rules, first=first, compared=counts)
 
 
-def judge_label(found: LabelFigures, rules: GateRules, *, first: bool = False) -> Criterion:
+def judge_label(
+    found: LabelFigures,
+    rules: GateRules,
+    *,
+    first: bool = False,
+    compared: tuple[int, int] | None = None,
+) -> Criterion:
     """Return the row of a label's recall, see ``judge_labels``."""
     if rules.label_recall_by == "point":
         text = f"{found.recall:.4f} of {found.support}"
@@ -401,10 +419,19 @@ def judge_label(found: LabelFigures, rules: GateRules, *, first: bool = False) -
         wanted = f"at least {rules.label_recall:.4f}"
         return criterion(f"recall of {found.label} after review", wanted, text, passed)
     unproven = found.label in rules.label_unproven
-    return _judge_recall(found, rules.label_recall, unproven=unproven, first=first)
+    return _judge_recall(
+        found, rules.label_recall, unproven=unproven, first=first, compared=compared
+    )
 
 
-def _judge_recall(found: LabelFigures, floor: float, *, unproven: bool, first: bool) -> Criterion:
+def _judge_recall(
+    found: LabelFigures,
+    floor: float,
+    *,
+    unproven: bool,
+    first: bool,
+    compared: tuple[int, int] | None,
+) -> Criterion:
     total = found.support / found.effect
     hits = found.recall * total
     low, high = lowest_share(hits, total, ALPHA), highest_share(hits, total, ALPHA)
@@ -416,28 +443,54 @@ def _judge_recall(found: LabelFigures, floor: float, *, unproven: bool, first: b
         text += f"; not shown: {_messages_needed(found, floor)}"
     if not shown and unproven and not missed:
         text += "; allowed by label_unproven"
+    spared = False
+    if compared is not None and not shown and not missed:
+        text += f"; given to {compared[0]} of them by the new adapter, {compared[1]} by the current"
+        spared = _is_hopeless(found, floor) and compared[0] >= compared[1]
     return criterion(
         f"recall of {found.label} after review, lower end of its interval",
         _wanted(floor, first=first),
         text,
-        shown or ((unproven or first) and not missed),
+        shown or spared or ((unproven or first) and not missed),
         undecided=not missed and (found.recall > floor or not found.support),
     )
+
+
+def _fewest(found: LabelFigures, floor: float) -> int | None:
+    """Return how many messages, all right, would show a label's recall; None if none would."""
+    return math.ceil(fewest_rows(floor) * found.effect) if 0 < floor < 1 else None
+
+
+def _is_hopeless(found: LabelFigures, floor: float) -> bool:
+    """Return whether one mistake among a label's messages already hides its recall."""
+    total = found.support / found.effect
+    return lowest_share(max(0.0, total - 1), total, ALPHA) < floor if total else True
 
 
 def _messages_needed(found: LabelFigures, floor: float) -> str:
     """Return how many messages would show a label's recall, if further ones are like these."""
     effect = found.effect
-    fewest = math.ceil(fewest_rows(floor) * effect) if 0 < floor < 1 else None
+    fewest = _fewest(found, floor)
     if fewest is None or (found.support and found.recall <= floor):
         return "the share found is below the floor"
     if found.support < fewest:
-        return f"at least {fewest:,} messages are needed, all of them right"
+        return (
+            f"{found.support} messages of it were held out, and at least {fewest:,} are needed, "
+            f"all of them right: {_how_to_hold_out(fewest - found.support)}"
+        )
     for total in range(found.support, _MOST_MESSAGES * found.support):
         hits = found.recall * total
         if lowest_share(hits / effect, total / effect, ALPHA) >= floor:
-            return f"about {total:,} messages are needed, with this share"
+            return (
+                f"{found.support} messages of it were held out, and about {total:,} are needed, "
+                f"with this share: {_how_to_hold_out(total - found.support)}"
+            )
     return f"more than {_MOST_MESSAGES} times as many are needed"
+
+
+def _how_to_hold_out(more: int) -> str:
+    # By the usual share: the evaluation does not know that of its dataset.
+    return f"label about {math.ceil(more / HOLDOUT_SHARE):,} more of it, or hold out more"
 
 
 def judge_promise(figures: EvaluationRecord) -> Criterion:
@@ -508,7 +561,8 @@ def judge_comparison(
     in wrong ones without review, at the volume that the other one files. Counts by its own
     threshold would measure the noise with which that was chosen. Against the current adapter each
     further try on one hold-out must show it at a stricter level (``alpha_of``), and one that is
-    significantly less often right within the margin fails too (McNemar's test).
+    significantly less often right within the margin fails too (McNemar's test). If more are shown
+    to be right without review, it is enough that no fewer answers are right.
 
     Without the anchor small steps add up. ``python -m tests.bench.successions`` simulates series
     for these margins and levels. ``against`` is the comparison, or the reason why it is impossible.
@@ -519,14 +573,20 @@ def judge_comparison(
         yield criterion(f"against {whom}", "the same messages", text, allow_unpaired)
         return
     pairs = _Pairs.of(against)
+    unreviewed = pairs.unreviewed if against.same_promise else None
     yield _judge_margin(
-        f"against {whom}", "right where the other is wrong", pairs.right, against, rules
+        f"against {whom}",
+        "right where the other is wrong",
+        pairs.right,
+        against,
+        rules,
+        files_more=bool(unreviewed and lowest_difference(unreviewed, _alpha_of(against)) > 0),
     )
-    if pairs.unreviewed and against.same_promise:
+    if unreviewed:
         yield _judge_margin(
             f"right without review, against {whom}",
             "where the other is wrong or reviewed",
-            pairs.unreviewed,
+            unreviewed,
             against,
             rules,
             "unreviewed_margin",
@@ -585,10 +645,11 @@ def _judge_margin(
     against: Comparison,
     rules: GateRules,
     rule: str = "non_inferiority_margin",
+    *,
+    files_more: bool = False,
 ) -> Criterion:
     margin: float = getattr(rules, rule)
-    # The anchor's test is not repeated by choice: it has the whole level.
-    alpha = ALPHA if against.turn is None else alpha_of(against.turn)
+    alpha = _alpha_of(against)
     p = non_inferiority_p(found, margin)
     worst = _signed(lowest_difference(found, alpha))
     new, other = found.a_only, found.b_only
@@ -605,10 +666,20 @@ def _judge_margin(
         is_worse = found.difference < 0 and against.p_value < ALPHA
     if is_worse:
         text += f"; significantly worse (McNemar's p = {against.p_value:.2g})"
-    elif p >= alpha:
+    # On few messages this is what can be shown of a second model that has learned from more.
+    allowed = files_more and found.difference >= 0 and not is_worse
+    if allowed and p >= alpha:
+        text += "; not fewer are right, and more are shown to be right without review"
+    elif p >= alpha and not is_worse:
         text += f"; {_explain(found, margin, alpha, rule, against.turn or 1)}"
     undecided = not is_worse and found.difference > -margin
-    return criterion(name, wanted, text, p < alpha and not is_worse, undecided=undecided)
+    passed = (p < alpha and not is_worse) or allowed
+    return criterion(name, wanted, text, passed, undecided=undecided)
+
+
+def _alpha_of(against: Comparison) -> float:
+    # The anchor's test is not repeated by choice: it has the whole level.
+    return ALPHA if against.turn is None else alpha_of(against.turn)
 
 
 def _explain(found: Discordance, margin: float, alpha: float, rule: str, turn: int) -> str:
@@ -765,14 +836,22 @@ def compare_evidence(new: Evidence, current: Evidence, turn: int | None = 1) -> 
     of_id = {(each.id, each.label): each for each in current.answers}
     if {(each.id, each.label) for each in new.answers} != of_id.keys():
         return "the two predictions files do not contain the same messages"
-    return compare_answered(
+    theirs = [of_id[each.id, each.label] for each in new.answers]
+    found = compare_answered(
         Answered.of(new.evaluation, new.answers),
-        Answered.of(current.evaluation, [of_id[each.id, each.label] for each in new.answers]),
+        Answered.of(current.evaluation, theirs),
         as_groups([answer.group for answer in new.answers]),
         current_digest=current.evaluation.adapter.digest,
         holdout_sha256=holdout.holdout_sha256,
         turn=turn,
     )
+    given = [
+        Counter(each.predicted for each in some if each.predicted == each.label)
+        for some in (new.answers, theirs)
+    ]
+    names = {each.label for each in new.answers if each.label}
+    labels = {name: (given[0][name], given[1][name]) for name in sorted(names)}
+    return found.model_copy(update={"labels": labels})
 
 
 @dataclass(frozen=True, slots=True)

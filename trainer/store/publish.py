@@ -119,10 +119,11 @@ def plan_publication(
 
     ``evaluation`` is a folder, by default the run's. ``earlier`` are folders with evaluations of
     the current adapter and of its series' anchor, if the store's are of another hold-out; it must
-    be one that they have not seen. ``accept_promise`` is the precision that the adapter may promise
-    though the current one promises another. ``allow_unjudged`` continues without an evaluation, to
-    a verdict that fails. ``probes`` chooses the messages on which workers try the adapter: see
-    ``plan_probes``. Raises AdapterRefused and BadInput.
+    be one that they have not seen. Those in the run's folder ``EARLIER`` are found.
+    ``accept_promise`` is the precision that the adapter may promise though the current one promises
+    another. ``allow_unjudged`` continues without an evaluation, to a verdict that fails. ``probes``
+    chooses the messages on which workers try the adapter: see ``plan_probes``. Raises
+    AdapterRefused and BadInput.
     """
     rules = rules or GateRules()
     adapter = _adapter_in(source)
@@ -151,7 +152,8 @@ def plan_publication(
         planned = plan_probes(adapter, manifest, folder, probes, stored)
         is_current = is_current and stored == planned.file
     anchor = find_anchor(store, current.digest) if current else None
-    given = _read_earlier(store, earlier, {current.digest, anchor} if current else set())
+    wanted = {current.digest, anchor} if current else set()
+    given = _find_earlier(source, wanted) | _read_earlier(store, earlier, wanted)
     compared: dict[str, Comparison | str] = {}
     if current is not None and anchor is not None:
         turn = _count_turn(store, current.digest, anchor, evidence) if evidence else 1
@@ -197,6 +199,22 @@ def _plan_stages(adapter: Path, manifest: Manifest) -> tuple[tuple[Path, Manifes
     return tuple(zip(directories, load_stages(adapter, manifest), strict=True))
 
 
+EARLIER = "earlier"
+"""Where ``start --after`` puts evaluations of earlier adapters, in the run's folder."""
+
+
+def _find_earlier(source: Path, wanted: Collection[str | None]) -> dict[str, Evidence]:
+    """Return the run's own evaluations of the wanted adapters by digest. Raises BadInput."""
+    found = map(
+        read_evidence, sorted(path.parent for path in source.glob(f"{EARLIER}/*/{EVALUATION.name}"))
+    )
+    return {
+        digest: evidence
+        for evidence in found
+        if (digest := evidence.evaluation.adapter.digest) in wanted
+    }
+
+
 def _read_earlier(
     store: Path, folders: Sequence[Path], wanted: Collection[str | None]
 ) -> dict[str, Evidence]:
@@ -227,14 +245,13 @@ def _compare(
     """Compare with a stored adapter, or return the reason why that is impossible."""
     if evidence is None:
         return "there is no evaluation to compare"
-    if given is None:
-        try:
-            given = stored_evidence(store, digest)
-            seen = _what_it_saw(store, digest, given) if given else None
-        except BadInput as error:  # a damaged record must not block every further publication
-            return str(error)
-        if given is None or seen:
-            return seen or "it was published without an evaluation"
+    try:
+        given = given or stored_evidence(store, digest)
+        seen = _what_it_saw(store, digest, given) if given else None
+    except BadInput as error:  # a damaged record must not block every further publication
+        return str(error)
+    if given is None or seen:
+        return seen or "it was published without an evaluation"
     return compare_evidence(evidence, given, turn)
 
 

@@ -323,6 +323,15 @@ def find_anchor(store: Path, digest: str) -> str:
     return (record.anchor if record else None) or digest
 
 
+def find_dataset_of(store: Path, digest: str) -> Path | None:
+    """Return the folder of the dataset that a stored adapter was trained on, if its record names
+    one. Raises AdapterRefused and BadInput."""
+    own = read_manifest(store / digest).data.get("digest")
+    kept = stored_evidence(store, digest)
+    dataset = kept.evaluation.dataset if kept else None
+    return Path(dataset.directory) if dataset and dataset.digest == own else None
+
+
 def list_store(store: Path) -> tuple[Pointer | None, list[Stored]]:
     """Return the pointer and every adapter, the latest published first. Raises BadInput and
     AdapterRefused."""

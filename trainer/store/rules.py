@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,6 +122,7 @@ class Comparison(Record):
     without review, if both adapters file as many as the other one (``not_wrong_unseen``); None if
     that is none or all. ``turn``: so many adapters were tried on this hold-out since the current
     one was judged, this one included; None for the anchor, whose test is not repeated by choice.
+    ``labels``: for how many of a label's messages each gives it, the new one first.
     Records of earlier versions have none of these.
     """
 
@@ -137,6 +138,7 @@ class Comparison(Record):
     new: Filing | None = None
     current: Filing | None = None
     turn: int | None = None
+    labels: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
 
     @property
     def same_promise(self) -> bool:

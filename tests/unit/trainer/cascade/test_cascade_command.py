@@ -183,7 +183,10 @@ def test_a_cascade_that_is_as_good_is_published_like_any_adapter(
     rules += ["--set", "steering_unreviewed=false"]
     code, _, errors = call("publish", large, "--store", store, *rules, "--json")
     assert code == 0, errors
-    code, _, errors = call("publish", out, "--store", store, *rules, "--canary", "0.1", "--json")
+    code, _, errors = call(
+        "publish", out, "--store", store, *rules, "--canary", "0.1", "--accept-promise", "0.95",
+        "--json",
+    )  # fmt: skip
     assert code == 0, errors
     canary = read_canary(store)
     assert canary is not None

@@ -195,7 +195,8 @@ def test_what_was_given_can_be_given_again() -> None:
         *("--decisions", "one.csv", "--decisions", "two.csv", "--strip-quotes"),
         *("--strip-signatures", "--redact", "--redact-names", "en_core_web_sm"),
         *("--broken-rows", "drop", "--unknown-label", "review", "--conflicts", "keep-majority"),
-        *("--split", "group", "--holdout", "held.jsonl", "--holdout-share", "0.2"),
+        *("--split", "group", "--holdout", "held.jsonl", "--after", "jan"),
+        *("--holdout-share", "0.2"),
         *("--validation-share", "0.1", "--per-label", "400", "--minimum-per-label", "12"),
         *("--seed", "7", "--earlier", "data/0"),
     ]

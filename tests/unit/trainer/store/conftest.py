@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,10 @@ def write_evaluation(
     group: int | None = None,
     steered: Collection[int] = (),
     review: Collection[int] = (),
+    truth: Sequence[int] | None = None,
     **changes: Any,
 ) -> None:
-    truth = [at % len(LABELS) for at in range(messages)]
+    truth = truth or [at % len(LABELS) for at in range(messages)]
     predicted = [(label + (at in wrong)) % len(LABELS) for at, label in enumerate(truth)]
     groups = None if group is None else np.arange(messages) // group
     figures = measure(np.array(truth), np.array(predicted), LABELS, groups)

@@ -131,7 +131,10 @@ def test_a_label_that_the_holdout_lacks_fails(make_run: MakeRun) -> None:
 
     found = row(GateRules())
     assert not found.passed
-    assert found.found.endswith("not shown: at least 6 messages are needed, all of them right")
+    assert found.found.endswith(
+        "not shown: 0 messages of it were held out, and at least 6 are needed, all of them right: "
+        "label about 40 more of it, or hold out more"
+    )
     assert row(GateRules(label_unproven=("other",))).passed
 
 
@@ -160,7 +163,8 @@ def test_the_recall_itself_or_its_lower_end_is_judged_as_the_rules_say(make_run:
     row = rows["recall of billing after review, lower end of its interval"]
     end = binomtest(67, 100).proportion_ci(0.9, method="exact").low
     assert not row.passed
-    assert row.found.startswith(f"{end:.4f} (point 0.6700 of 100); not shown: about ")
+    assert row.found.startswith(f"{end:.4f} (point 0.6700 of 100); not shown: 100 ")
+    assert "and about 145 are needed, with this share: label about 300 more of it" in row.found
     needed = int(row.found.split("about ")[1].split()[0])
     assert 100 < needed < 200
 
@@ -176,7 +180,8 @@ def test_a_label_with_too_few_messages_is_not_shown_and_may_go_unproven(make_run
     found = row(GateRules())
     assert not found.passed
     assert found.found.endswith(
-        "of 2); not shown: at least 6 messages are needed, all of them right"
+        "of 2); not shown: 2 messages of it were held out, and at least 6 are needed, all of them "
+        "right: label about 27 more of it, or hold out more"
     )
     allowed = row(GateRules(label_unproven=("billing",)))
     assert allowed.passed

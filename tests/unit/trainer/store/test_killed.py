@@ -38,7 +38,7 @@ def test_a_kill_or_a_full_disk_at_any_line_leaves_the_old_adapter_serving(
     """A real SIGKILL, then an ENOSPC, at lines throughout a publication: the store is sound with
     one of the adapters current, and the same command completes the publication."""
     for name in ("old", "new"):
-        make_run(name, (), 150)
+        make_run(name, (), 250)
     program = str(Path(__file__).with_name("killed.py"))
     said = output_of(program, str(tmp_path), str(LINES), OPENBLAS_NUM_THREADS="1")
     tried = [int(count) for count in said.split()]

@@ -170,3 +170,34 @@ def test_each_further_try_on_a_hold_out_has_to_show_more(
     assert "new held-out messages begin a new count" in said
     code, said = publish("lone", before)
     assert (code, "(p < 0.025)" in said) == (0, True), said
+
+
+def test_a_second_model_from_few_messages_can_replace_the_first(
+    clerk: Clerk, make_run: MakeRun
+) -> None:
+    """100 messages cannot show two points of accuracy, nor six of them a recall of 60 %. It files
+    85 instead of 37."""
+    labels = {"billing": 6, "delivery": 46, "other": 48}
+    truth = [at for at, count in enumerate(labels.values()) for _ in range(count)]
+
+    def run(name: str, wrong: set[int], filed: int) -> Path:
+        review = set(range(filed, 100))
+        shown = {"messages": 400, "right": 396, "effect": 1.0, "p": 0.001}
+        held = {**shown, "messages": filed, "right": filed - len(wrong - review), "p": 0.9}
+        kept = {"precision": 0.95, "by": "lower", "validation": shown, "holdout": held}
+        return make_run(name, wrong, 100, truth=truth, review=review, promise=kept)
+
+    first = run("first", {0, 1, *range(20, 30), *range(90, 94)}, 37)
+    assert clerk("publish", first, "--set", "accuracy=0.5")[0] == 0
+    second = run("second", {0, *range(90, 94)}, 85)
+    code, out, err = clerk("publish", second, "--set", "steering=false")
+    assert code == 0, (out, err)
+    assert "given to 5 of them by the new adapter, 4 by the current" in " ".join(out.split())
+    worse = run("worse", {0, 1, 2, *range(90, 94)}, 85)
+    code, out, _ = clerk("publish", worse, "--set", "steering=false", "--json")
+    found = {each["name"]: each["found"] for each in json.loads(out)["gate"]["criteria"]}
+    assert code == 3
+    assert (
+        "6 messages of it were held out, and about"
+        in found["recall of billing after review, lower end of its interval"]
+    )
