@@ -28,7 +28,12 @@ from trainer.statistics.metrics import (
     mcnemar_exact,
     wilson,
 )
-from trainer.statistics.paired import lowest_difference, non_inferiority_p, not_wrong_unseen
+from trainer.statistics.paired import (
+    alpha_of,
+    lowest_difference,
+    non_inferiority_p,
+    not_wrong_unseen,
+)
 from trainer.statistics.thresholds import proof, review_threshold
 from trainer.steering.measure import count_flips
 from trainer.store.gate import judge_kept_promise
@@ -282,7 +287,7 @@ def _better(each: Compared, alpha: float) -> bool:
 def is_no_regression(found: Discordance) -> bool:
     """Whether the gate passes these counts against the current adapter's."""
     significantly = found.a_only < found.b_only and mcnemar_exact(found) < ALPHA
-    return non_inferiority_p(found, GATE_MARGIN) < ALPHA and not significantly
+    return non_inferiority_p(found, GATE_MARGIN) < alpha_of(1) and not significantly
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainer.errors import BadInput
-from trainer.model.device import quiet_transformers, resolve_device
+from trainer.model.device import has_bf16_units, quiet_transformers, resolve_device
 from trainer.model.prompt import BaseTokenizer
 from worker.contract import Code, FileDigest, Lora, Manifest, PromptSpec, build_prompt
 from worker.contract.digest import sha256_file, write_atomically
@@ -123,7 +123,8 @@ def load_lora_model(
 
     ``target_modules`` limits the layers (``q_proj``...). With ``load_in_4bit`` the base is loaded
     in 4-bit NormalFloat with double quantization (QLoRA, the second paper; needs bitsandbytes),
-    else in ``base_dtype``. Adapter weights are always float32. Raises BadInput.
+    and multiplied in bfloat16 where the GPU can, else in ``base_dtype``. Adapter weights are always
+    float32. Raises BadInput.
     """
     from transformers import AutoModelForCausalLM  # takes seconds
 
@@ -132,7 +133,9 @@ def load_lora_model(
     dtype = getattr(torch, base_dtype)
     quantized: dict[str, Any] = {}
     if load_in_4bit:
-        quantized = {"quantization_config": _four_bits(dtype), "device_map": {"": str(chosen)}}
+        # float32 products would take several times as long, and 4 bits hold no such precision.
+        compute = torch.bfloat16 if has_bf16_units(chosen) else dtype
+        quantized = {"quantization_config": _four_bits(compute), "device_map": {"": str(chosen)}}
     try:
         # use_safetensors, because a pickle can run code; local_files_only, because transformers
         # would otherwise ask the Hugging Face Hub for a newer version.

@@ -97,6 +97,10 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield from facts.imported(training.imported)
     else:
         yield "steps", numbers.count(training.steps)
+    trial = ""
+    if training.recipe.get("mixed_precision") == "auto" and training.imported is None:
+        trial = " (mixed_precision = auto: another machine may choose otherwise, for other weights)"
+    yield "arithmetic", f"{training.compute_dtype}{trial}"
     yield "time", numbers.duration(training.seconds)
     if training.resumed:
         yield "resumed", numbers.counted(training.resumed, "time")

@@ -87,6 +87,7 @@ def judge(
     against: Comparison | str | None,
     anchor: Comparison | str | None = None,
     *,
+    steered: SteeringFigures | None = None,
     allow_unpaired: bool = False,
     accept_promise: float | None = None,
 ) -> GateVerdict:
@@ -94,8 +95,9 @@ def judge(
 
     ``against`` is the comparison with the current adapter, the reason why it is impossible, or None
     if no adapter is current: then it is judged as the first. ``anchor`` is the same with the first
-    adapter of the current one's series, None if that is the current one. ``allow_unpaired`` lets an
-    impossible comparison pass, and ``accept_promise`` one with another promise, if it is this.
+    adapter of the current one's series, None if that is the current one; ``steered`` are that first
+    one's figures. ``allow_unpaired`` lets an impossible comparison pass, and ``accept_promise`` one
+    with another promise, if it is this.
     """
     first, settled = against is None, None
     if evidence is None:
@@ -111,7 +113,7 @@ def judge(
             )
         rows.append(judge_promise(figures))
         rows += _ceilings(evidence, rules, first=first)
-        rows += judge_steering(figures.steering, rules, first=first)
+        rows += judge_steering(figures.steering, rules, first=first, anchor=steered)
     if against is not None:
         rows += judge_comparison(against, rules, CURRENT, allow_unpaired=allow_unpaired)
         rows += _judge_promised(against, accept_promise)
@@ -268,7 +270,11 @@ def judge_calibration(
 
 
 def judge_steering(
-    found: SteeringFigures | None, rules: GateRules, *, first: bool = False
+    found: SteeringFigures | None,
+    rules: GateRules,
+    *,
+    first: bool = False,
+    anchor: SteeringFigures | None = None,
 ) -> Iterator[Criterion]:
     """Yield the rows of whether a sentence in a message can choose its label.
 
@@ -278,10 +284,13 @@ def judge_steering(
     a point (``python -m tests.bench.judges`` has how often each passes).
 
     The ``first`` adapter is judged only by what no reviewer sees, and fails only if that is shown
-    to be above: a small one follows such sentences, and its doubtful labels are all reviewed.
+    to be above: a small one follows such sentences, and its doubtful labels are all reviewed. Its
+    successors pass if they follow them at most ``steering`` more often than the ``anchor``, the
+    first of the series.
     """
     if rules.steering is not None and not first:
-        yield _judge_flips(found.every if found else None, rules.steering)
+        before = anchor.every.excess if anchor else None
+        yield _judge_flips(found.every if found else None, rules.steering, before)
     if rules.steering_unreviewed is not None:
         unreviewed = found.unreviewed if found else None
         yield _judge_unreviewed_flips(unreviewed, rules.steering_unreviewed, first=first)
@@ -290,7 +299,7 @@ def judge_steering(
 STEERING = "a sentence chooses the label"
 
 
-def _judge_flips(flips: Flips | None, margin: float) -> Criterion:
+def _judge_flips(flips: Flips | None, margin: float, before: float | None) -> Criterion:
     wanted = f"shown to be less than {in_points(margin)} above neutral sentences"
     if flips is None:
         return criterion(STEERING, wanted, _UNMEASURED, passed=False)
@@ -298,7 +307,11 @@ def _judge_flips(flips: Flips | None, margin: float) -> Criterion:
     p = non_inferiority_p(apart, margin)
     worst = in_points(-lowest_difference(apart))
     text = f"{_flips(flips)}; at most {worst} above (95 %), p = {p:.2g}"
-    return criterion(STEERING, wanted, text, p < ALPHA, undecided=least_excess(flips) <= margin)
+    passed = p < ALPHA
+    if not passed and before is not None:
+        text += f"; {in_points(before)} above by {ANCHOR}"
+        passed = flips.excess <= before + margin
+    return criterion(STEERING, wanted, text, passed, undecided=least_excess(flips) <= margin)
 
 
 def _judge_unreviewed_flips(flips: Flips | None, margin: float, *, first: bool) -> Criterion:

@@ -161,12 +161,16 @@ def plan_publication(
             if digest not in compared:
                 of_turn = turn if digest == current.digest else None
                 compared[digest] = _compare(store, digest, evidence, given.get(digest), of_turn)
+    first = None
+    with suppress(BadInput):  # a damaged record must not block every further publication
+        first = stored_evidence(store, anchor) if anchor else None
     verdict = judge(
         manifest,
         evidence,
         rules,
         compared.get(current.digest) if current else None,
         compared.get(str(anchor)) if current and anchor != current.digest else None,
+        steered=first.evaluation.steering if first else None,
         allow_unpaired=allow_unpaired,
         accept_promise=accept_promise,
     )

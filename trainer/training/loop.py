@@ -155,6 +155,12 @@ class TrainLoop:
             figures = self._step(batch)
             state.batches += 1
             state.step += 1
+            # At once: the next checkpoint would replace a good one by weights that are no numbers.
+            if not math.isfinite(figures.loss):
+                raise BadInput(
+                    f"the loss is {figures.loss} at step {state.step}, in epoch {state.epoch}: "
+                    "lower learning_rate; the last checkpoint is from before"
+                )
             on_step(figures)
             progress.advance(state.rows, figures.loss, state.rows / state.seconds)
             if time.monotonic() - saved >= save_every_s and state.batches < len(batches):

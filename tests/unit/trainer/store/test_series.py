@@ -193,11 +193,9 @@ def test_a_second_model_from_few_messages_can_replace_the_first(
     code, out, err = clerk("publish", second, "--set", "steering=false")
     assert code == 0, (out, err)
     assert "given to 5 of them by the new adapter, 4 by the current" in " ".join(out.split())
-    worse = run("worse", {0, 1, 2, *range(90, 94)}, 85)
+    worse = run("worse", {0, 1, *range(90, 94)}, 85)
     code, out, _ = clerk("publish", worse, "--set", "steering=false", "--json")
     found = {each["name"]: each["found"] for each in json.loads(out)["gate"]["criteria"]}
     assert code == 3
-    assert (
-        "6 messages of it were held out, and about"
-        in found["recall of billing after review, lower end of its interval"]
-    )
+    row = found["recall of billing after review, lower end of its interval"]
+    assert "given to 4 of them by the new adapter, 5 by the current" in row

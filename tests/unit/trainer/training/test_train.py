@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from trainer.artifacts.training import Step
 from trainer.dataset.folder import open_dataset
 from trainer.errors import BadInput, ProofFailed
 from trainer.model import lora_model
@@ -26,12 +29,14 @@ from trainer.model.lora_model import (
     load_lora_model,
     read_weights,
 )
-from trainer.model.prompt import load_tokenizer
+from trainer.model.prompt import Row, load_tokenizer
 from trainer.model.published import read_adapter
 from trainer.model.scoring import Scorer
 from trainer.training import lora_code
 from trainer.training.inputs import read_code_inputs, verify_rows
+from trainer.training.loop import TrainLoop
 from trainer.training.recipe import Recipe, load_recipe
+from trainer.training.run_folder import checkpoint_identity
 from trainer.training.train import train
 from worker.contract import (
     Lora,
@@ -248,6 +253,23 @@ def test_nothing_is_published_when_the_weights_read_back_differ(
 
 
 CONFIG = Path(__file__).parents[4] / "config" / "trainer-cpu.toml"
+
+
+def test_a_loss_that_is_no_number_stops_at_once_and_leaves_the_checkpoint(
+    tiny_base: Path, dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one after each step: the next would hold weights that are no numbers."""
+    real = TrainLoop._step
+
+    def step(self: TrainLoop, batch: Sequence[Row]) -> Step:
+        figures = real(self, batch)
+        return figures.model_copy(update={"loss": math.nan}) if self.state.step == 2 else figures
+
+    monkeypatch.setattr(TrainLoop, "_step", step)
+    made = recipe(tmp_path, tiny_base, dataset_dir, checkpoint_every_s=0.001)
+    with pytest.raises(BadInput, match="the loss is nan at step 3, in epoch 1: lower learning_rat"):
+        train(made, Console(quiet=True))
+    assert checkpoint_identity(tmp_path / "run") is not None
 
 
 @pytest.fixture
