@@ -76,7 +76,7 @@ Passages = frozenset[int]
 
 _PASSAGE_WORDS = 12  # 70 characters: a shorter passage hardly makes different messages near
 _LEAST_OF_A_PASSAGE = 20
-_OWN_WORDS = 4  # shorter gaps are what fills a form, and whoever shares the form is near
+_OWN_WORDS = 4  # shorter gaps fill a form, and those that share a form are near
 _SLOTS = 1 << 24
 _GRAMS_AT_ONCE = 1 << 20
 _NONE: Passages = frozenset()

@@ -290,8 +290,8 @@ class CrashIsolation:
 def _is_trusted(found: CommittedOffset, note: OffsetNote) -> bool:
     """Return whether a committed offset belongs to the topic of today, as far as that is known.
 
-    Ids are "cluster/topic", and a topic's may contain a slash (base64), unlike a cluster's. An offset
-    that was mirrored from another cluster is trusted.
+    Ids are "cluster/topic", and a topic's may contain a slash (base64), unlike a cluster's. An
+    offset that was mirrored from another cluster is trusted.
     """
     if not found.topic_id or not note.topic:
         return True
