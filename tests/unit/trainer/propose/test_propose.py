@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.support.propose_world import Make, Place, make_place, write
 from tests.support.trainer_world import call
 from trainer.artifacts.evaluation import EVALUATION
-from trainer.dataset.folder import open_dataset
+from trainer.dataset.folder import open_dataset, open_holdout, write_dataset
 from trainer.propose import steps
+from trainer.store.rules import GateRules
+from trainer.training.recipe import load_recipe
 from worker.contract.exchange import ProposalDecision, read_proposal, write_decision
-from worker.contract.store import read_canary
+from worker.contract.store import read_canary, read_pointer
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +67,37 @@ def test_better_is_proposed_published_and_told(place: Place, tmp_path: Path) -> 
     assert "Reason for publishing: proposal" in card
     assert "Decided by ann" in card
     assert place.carry_out(out, tmp_path / "decision.json")[1]["outcome"] == "already"
+    first = read_pointer(place.store)
+    assert first is not None
+    assert call("promote", "--store", place.store)[0] == 0
+    measure_the_first(place, out, first.digest)
     assert call("rollback", "--store", place.store, "--reason", "the next test")[0] == 0
+
+
+def measure_the_first(place: Place, out: Path, first: str) -> None:
+    """The next proposal, on a hold-out that has changed: the first of the series is measured there
+    too, and shown not to have seen it."""
+    made = open_dataset(out / "dataset")
+    held = open_holdout(made, purpose="test", subject="test")
+    splits = {"train": made.train, "validation": made.validation, "holdout": held[:90]}
+    base = write_dataset(out / "changed", name="tiny", taxonomy=made.taxonomy, splits=splits)
+    recipe = load_recipe(
+        place.recipe, {"base": place.base, "dataset": out / "dataset", "run": out / "next"}
+    )
+    request = steps.Request(
+        place.store, (place.dataset,), (), (), out, recipe, GateRules(), 0.1, 1, place.base
+    )
+    current = read_pointer(place.store)
+    assert current is not None
+    record = place.store / f"{current.digest}.json"
+    found_better = json.loads(record.read_text())  # so it began a series of its own
+    assert found_better["anchor"] is None
+    record.write_text(json.dumps(found_better | {"anchor": first}))
+    steps._evaluate_anchor(request, base, current.digest, Console(quiet=True))
+    found = EVALUATION.read(out / "anchor")
+    assert (found.adapter.digest, found.examples) == (first, 90)
+    assert found.disjoint is not None
+    assert found.disjoint.trained_on == open_dataset(place.dataset).digest
 
 
 def test_worse_is_refused_and_nobody_can_publish_it(place: Place, tmp_path: Path) -> None:
