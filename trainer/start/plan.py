@@ -36,9 +36,8 @@ class Places:
         self.run = out / "run"  # the training, its evaluation and its duel
         self.page = self.run / "report.html"
         self.store = out / "store"  # the adapter store that the next commands name
-        if after is not None:  # the one of the first month
-            earlier = STATE.read_if_present(after)
-            self.store = Path((earlier and earlier.store) or after / "store")
+        if after is not None and (earlier := STATE.read_if_present(after)) is not None:
+            self.store = Path(earlier.store or after / "store")  # that of the first month
         self.log = out / "start.log"  # what the commands printed
 
 

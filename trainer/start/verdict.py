@@ -27,7 +27,12 @@ def verdict(places: Places) -> list[str]:
     duel = DUEL.read(places.run / DUEL_FOLDER)
     judged = judge_run(places.run, GateChoice(places.store))
     assert judged is not None  # it was evaluated
-    return [accuracy_line(evaluation), review_line(evaluation), _publish(judged, duel)]
+    current = read_pointer(places.store)
+    if current is not None and current.digest == evaluation.adapter.digest:
+        publish = f"Publish: done. It passed the gate, and is current in {places.store}."
+    else:
+        publish = _publish(judged, duel)
+    return [accuracy_line(evaluation), review_line(evaluation), publish]
 
 
 def describe_step(step: str, places: Places, promised_precision: float) -> str:

@@ -115,10 +115,14 @@ def judge(
         rows += _ceilings(evidence, rules, first=first)
         rows += judge_steering(figures.steering, rules, first=first, anchor=steered)
     if against is not None:
-        rows += judge_comparison(against, rules, CURRENT, allow_unpaired=allow_unpaired)
+        rows += judge_comparison(
+            against, rules, CURRENT, digest=manifest.digest, allow_unpaired=allow_unpaired
+        )
         rows += _judge_promised(against, accept_promise)
         if anchor is not None:
-            rows += judge_comparison(anchor, rules, ANCHOR, allow_unpaired=allow_unpaired)
+            rows += judge_comparison(
+                anchor, rules, ANCHOR, digest=manifest.digest, allow_unpaired=allow_unpaired
+            )
     elif evidence is not None:
         rows.append(judge_usefulness(evidence.answers))
     return GateVerdict(
@@ -570,7 +574,12 @@ _BETTER = 0.02
 
 
 def judge_comparison(
-    against: Comparison | str, rules: GateRules, whom: str, *, allow_unpaired: bool = False
+    against: Comparison | str,
+    rules: GateRules,
+    whom: str,
+    *,
+    digest: str = "",
+    allow_unpaired: bool = False,
 ) -> Iterator[Criterion]:
     """Yield the rows of the comparison with another adapter (``whom``) on the same messages.
 
@@ -583,8 +592,12 @@ def judge_comparison(
     to be right without review, it is enough that no fewer answers are right.
 
     Without the anchor small steps add up. ``python -m tests.bench.successions`` simulates series
-    for these margins and levels. ``against`` is the comparison, or the reason why it is impossible.
+    for these margins and levels. ``against`` is the comparison, or the reason why it is impossible;
+    ``digest`` is the new adapter's.
     """
+    if isinstance(against, Comparison) and against.current_digest == digest:
+        yield criterion(f"against {whom}", "the same messages", "this is it", passed=True)
+        return
     if isinstance(against, str):
         allowed = "; allowed by --allow-unpaired" if allow_unpaired else ""
         text = f"impossible: {against}{allowed}"

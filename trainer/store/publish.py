@@ -151,7 +151,9 @@ def plan_publication(
         stored = stored_probes(store, manifest)
         planned = plan_probes(adapter, manifest, folder, probes, stored)
         is_current = is_current and stored == planned.file
-    anchor = find_anchor(store, current.digest) if current else None
+    anchor = current.digest if current else None
+    with suppress(BadInput):  # a damaged record must not block every further publication
+        anchor = find_anchor(store, current.digest) if current else None
     wanted = {current.digest, anchor} if current else set()
     given = _find_earlier(source, wanted) | _read_earlier(store, earlier, wanted)
     compared: dict[str, Comparison | str] = {}
@@ -162,7 +164,7 @@ def plan_publication(
                 of_turn = turn if digest == current.digest else None
                 compared[digest] = _compare(store, digest, evidence, given.get(digest), of_turn)
     first = None
-    with suppress(BadInput):  # a damaged record must not block every further publication
+    with suppress(BadInput):
         first = stored_evidence(store, anchor) if anchor else None
     verdict = judge(
         manifest,

@@ -35,10 +35,15 @@ def promise(precision: float, wrong: set[int], review: set[int]) -> dict[str, An
 @pytest.fixture
 def make(make_run: MakeRun) -> MakeRun:
     def run(
-        name: str, wrong: set[int], review: set[int], precision: float = 0.95, **changes: Any
+        name: str,
+        wrong: set[int],
+        review: set[int],
+        precision: float = 0.95,
+        messages: int = MESSAGES,
+        **changes: Any,
     ) -> Path:
         kept = promise(precision, wrong, review)
-        return make_run(name, wrong, MESSAGES, review=review, promise=kept, **changes)
+        return make_run(name, wrong, messages, review=review, promise=kept, **changes)
 
     return run
 
@@ -52,6 +57,11 @@ def test_one_that_sends_everything_to_review_replaces_none_that_files(
         code, _, err = clerk("publish", lazy, *canary)
         assert (code, "right without review, against the current adapter" in err) == (3, True), err
     assert clerk("publish", make("as-good", WRONG, SEEN))[0] == 0
+    few = make("few", {0, 15}, set(), messages=30)
+    assert clerk("publish", few, "--force", "--reason", "a trial")[0] == 0
+    # Judged again, it is not compared with itself.
+    out = clerk("publish", few, "--force", "--reason", "again", "--dry-run")[1]
+    assert "this is it" in out
 
 
 def test_a_first_adapter_that_reviews_everything_says_so(clerk: Clerk, make: MakeRun) -> None:
