@@ -701,7 +701,7 @@ def _judge_margin(
     allowed = files_more and found.difference >= 0 and not is_worse
     if allowed and p >= alpha:
         text += "; not fewer are right, and more are shown to be right without review"
-    elif p >= alpha and not is_worse:
+    elif p >= alpha and not is_worse and found.difference > -margin:
         text += f"; {_explain(found, margin, alpha, rule, against.turn or 1)}"
     undecided = not is_worse and found.difference > -margin
     passed = (p < alpha and not is_worse) or allowed
