@@ -57,9 +57,6 @@ class Option(NamedTuple):
     flag: str | None = None
 
 
-HOLDOUT_SHARE = 0.15
-
-
 class Declared(NamedTuple):
     """A field as an option: ``name`` of the argument, ``default`` (MISSING if required), and
     ``flag`` with its two dashes."""
@@ -210,7 +207,7 @@ class PrepareSettings:
     ] = None
     holdout_share: Annotated[
         float, Option("Share of each label for the hold-out, 0 to 1.", shapes=True)
-    ] = HOLDOUT_SHARE
+    ] = 0.15
     validation_share: Annotated[
         float, Option("Share of each label for validation, 0 to 1.", shapes=True)
     ] = 0.08

@@ -32,7 +32,6 @@ from trainer.artifacts.evaluation import (
     SteeringFigures,
 )
 from trainer.artifacts.training import LEARNT_UNKNOWN, said_unseen
-from trainer.dataset.settings import HOLDOUT_SHARE
 from trainer.similarity import SIMILARITY
 from trainer.statistics.calibration import ece_by_chance, reliability
 from trainer.statistics.figures import Figures, LabelFigures, in_points
@@ -505,9 +504,12 @@ def _messages_needed(found: LabelFigures, floor: float) -> str:
     return f"more than {_MOST_MESSAGES} times as many are needed"
 
 
+USUAL_HOLDOUT = 0.15
+"""The default of ``prepare --holdout-share``: an evaluation does not know its dataset's."""
+
+
 def _how_to_hold_out(more: int) -> str:
-    # By the usual share: the evaluation does not know that of its dataset.
-    return f"label about {math.ceil(more / HOLDOUT_SHARE):,} more of it, or hold out more"
+    return f"label about {math.ceil(more / USUAL_HOLDOUT):,} more of it, or hold out more"
 
 
 def judge_promise(figures: EvaluationRecord) -> Criterion:
@@ -578,7 +580,7 @@ def judge_comparison(
     rules: GateRules,
     whom: str,
     *,
-    digest: str = "",
+    digest: str | None = None,
     allow_unpaired: bool = False,
 ) -> Iterator[Criterion]:
     """Yield the rows of the comparison with another adapter (``whom``) on the same messages.

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from tests.unit.trainer.store.conftest import DATASET, HOLDOUT, Clerk, MakeRun
 from trainer.artifacts.evaluation import Accepted, KeptPromise
+from trainer.dataset.settings import declared_options
 from trainer.errors import BadInput
 from trainer.statistics.figures import ThresholdRule
 from trainer.statistics.metrics import Discordance
@@ -20,6 +21,7 @@ from trainer.statistics.paired import non_inferiority_p
 from trainer.store.gate import (
     PROMISE,
     STEERING,
+    USUAL_HOLDOUT,
     compare_evidence,
     judge,
     judge_accuracy,
@@ -409,6 +411,11 @@ def test_different_holdouts_cannot_be_compared(make_run: MakeRun) -> None:
     manifest = read_manifest(new.path.parents[1] / "adapter")
     assert judge(manifest, new, GateRules(), reason).failed == ("against the current adapter",)
     assert judge(manifest, new, GateRules(), reason, allow_unpaired=True).passed
+
+
+def test_more_is_labelled_by_the_share_that_prepare_holds_out() -> None:
+    [share] = [each.default for each in declared_options() if each.name == "holdout_share"]
+    assert share == USUAL_HOLDOUT
 
 
 def test_the_shipped_rules_are_the_defaults() -> None:
