@@ -211,14 +211,13 @@ EARLIER = "earlier"
 
 def _find_earlier(source: Path, wanted: Collection[str | None]) -> dict[str, Evidence]:
     """Return the run's own evaluations of the wanted adapters by digest. Raises BadInput."""
-    found = map(
-        read_evidence, sorted(path.parent for path in source.glob(f"{EARLIER}/*/{EVALUATION.name}"))
-    )
-    return {
-        digest: evidence
-        for evidence in found
-        if (digest := evidence.evaluation.adapter.digest) in wanted
-    }
+    found = {}
+    for run in (source, *source.parents[:2]):  # a baseline is in a folder of its run's
+        for path in sorted(run.glob(f"{EARLIER}/*/{EVALUATION.name}")):
+            evidence = read_evidence(path.parent)
+            if evidence.evaluation.adapter.digest in wanted:
+                found[evidence.evaluation.adapter.digest] = evidence
+    return found
 
 
 def _read_earlier(
