@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -78,7 +78,7 @@ def split_rows(
     clusters: Sequence[Sequence[int]],
     given: set[int],
     settings: PrepareSettings,
-    learned: Collection[int] = frozenset(),
+    learned: frozenset[int] = frozenset(),
 ) -> Split:
     """Split the rows as they were exported, before decisions, so that a decision moves no message.
 
@@ -104,8 +104,8 @@ def split_rows(
         for key in unit
     }
     free = [unit for unit in units if unit[0] not in bound]
-    fresh = [unit for unit in free if not any(key in learned for key in unit)]
-    old = [unit for unit in free if any(key in learned for key in unit)] if learned else []
+    fresh = [unit for unit in free if learned.isdisjoint(unit)]
+    old = [unit for unit in free if not learned.isdisjoint(unit)]
     labels = _commonest_of(rows, [row.label for row in rows])
     row_of = {row.key: row for row in rows}
 

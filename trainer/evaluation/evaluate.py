@@ -282,7 +282,7 @@ def describe_dataset(dataset: Dataset) -> EvaluatedDataset:
         name=dataset.name,
         digest=dataset.digest,
         directory=str(dataset.directory.resolve()),
-        holdout_sha256=dataset.record["files"]["holdout.jsonl"]["sha256"],
+        holdout_sha256=dataset.holdout_sha256,
         openings=len(openings),
         tried=tuple(tried),
         holdout_sources=dict(sources),

@@ -182,8 +182,9 @@ def _evaluate_anchor(request: Request, base: Dataset, current: str, console: Con
     already. Raises BadInput if the dataset that it was trained on is not among the request's."""
     anchor = find_anchor(request.store, current)
     kept = stored_evidence(request.store, anchor)
-    holdout = base.record["files"]["holdout.jsonl"]["sha256"]
-    if anchor == current or (kept and kept.evaluation.dataset.holdout_sha256 == holdout):
+    if anchor == current or (
+        kept and kept.evaluation.dataset.holdout_sha256 == base.holdout_sha256
+    ):
         return
     adapter = request.store / anchor
     manifest = read_manifest(adapter)
