@@ -488,6 +488,14 @@ class Backpressure:
         self.paused.update(new)
         return new
 
+    def is_full(self, partitions: Iterable[PartitionState]) -> bool:
+        """Whether a partition is paused, or should be."""
+        free_records, free_bytes = self._free
+        return bool(self.paused) or any(
+            len(partition.watermark) >= free_records or partition.size_bytes >= free_bytes
+            for partition in partitions
+        )
+
     def decide(
         self, partitions: Iterable[PartitionState]
     ) -> tuple[list[TopicPartition], list[TopicPartition]]:

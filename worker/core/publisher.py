@@ -331,9 +331,12 @@ class BatchPublisher:
         if not ready:
             return False
         policy = self._policy
-        # An eighth of what may be held: the engine must not wait for records to be published, and
-        # one partition alone may hold half.
-        if ready >= min(policy.publish_max_records, policy.bounds.max_records // 8):
+        if ready >= min(policy.publish_max_records, policy.bounds.max_records // 1.5):
+            return True
+        # A full partition gives the engine no more until its records are published, and one alone
+        # may hold half of the bounds.
+        eighth = policy.bounds.max_records // 8
+        if ready >= eighth and self._pressure.is_full(self._assignment):
             return True
         if ready == self._pressure.records and self._interval_s <= policy.publish_interval_s:
             return True  # no record in flight could join the batch

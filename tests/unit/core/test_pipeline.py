@@ -41,6 +41,7 @@ class Flow:
         self.rig.stream.assign(*range(self.rig.partitions))
         self.started = self.clock()
         self.published_at: dict[int, float] = {}
+        self.batches: list[int] = []
         self.rig.on_published(self._note)
         self.sent: Counter[int] = Counter()
 
@@ -55,18 +56,21 @@ class Flow:
             self.rig.add(f"p{partition}m{self.sent[partition]}", partition=partition)
             self.sent[partition] += 1
 
-    def run(self, seconds: float, per_s: float = 0.0, partition: int = 0) -> None:
+    def run(
+        self, seconds: float, per_s: float = 0.0, partition: int = 0, step_s: float = STEP_S
+    ) -> None:
         """Let time pass in small steps, messages coming in at ``per_s``."""
         due = 0.0
-        for _ in range(round(seconds / STEP_S)):
-            due += per_s * STEP_S
+        for _ in range(round(seconds / step_s)):
+            due += per_s * step_s
             self.send(int(due), partition)
             due -= int(due)
-            self.clock.advance(STEP_S)
+            self.clock.advance(step_s)
             self.engine.work()
             self.rig.loop.run_once()
 
     def _note(self, batch: Any) -> None:
+        self.batches.append(len(batch))
         for completed in batch:
             self.published_at[completed.record.source.partition] = self.clock() - self.started
 
@@ -150,6 +154,18 @@ def test_a_fast_engine_is_kept_busy() -> None:
     flow.run(10)
     assert flow.engine.most_pending > 100
     assert flow.reasons[None] > 8000
+
+
+@pytest.mark.slow
+def test_a_backlog_in_many_partitions_is_published_in_large_batches() -> None:
+    """A transaction costs about a millisecond a partition, however many records it has."""
+    flow = Flow(rate=50_000.0, partitions=96)
+    for partition in range(96):
+        flow.send(60, partition)
+    flow.run(0.5, step_s=0.02)
+    sizes = flow.batches[2:-2]  # without those of a small window, and of the backlog's end
+    assert len(sizes) >= 4
+    assert min(sizes) > 0.6 * flow.rig.policy.bounds.max_records, sizes
 
 
 @pytest.mark.slow
