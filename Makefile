@@ -170,8 +170,8 @@ chart-tools: .venv-chart/.ready
 test-chart: chart-tools ## the Helm chart (needs npm or helm 4)
 	$(CHART_BIN)/python -m pytest tests/chart --confcutdir tests/chart -p no:cloudcoil
 
-# MLflow and Trackio themselves, in their own environment, on a database in a temporary folder.
-test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow and Trackio (Python alone)
+# MLflow itself, in its own environment, on a database in a temporary folder.
+test-trackers: .venv-trackers/.ready ## figures of trainings in MLflow (Python alone)
 	.venv-trackers/bin/python -m pytest tests/trackers --confcutdir tests/trackers
 
 # The desk on PostgreSQL (Debian: apt-get install postgresql chromium): the tests that otherwise run on SQLite, those that kill

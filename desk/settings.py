@@ -16,6 +16,7 @@ from desk.errors import SettingsError
 from worker.common.kafka import ConnectionSettings
 from worker.common.settings import (
     Loaded,
+    ProgramSettings,
     Ratio,
     Seconds,
     Section,
@@ -237,7 +238,7 @@ class LogSettings(Section):
     )
 
 
-class Settings(Section):
+class Settings(ProgramSettings):
     """All settings, by section."""
 
     project: ProjectSettings = ProjectSettings()

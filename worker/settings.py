@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from worker.common.kafka import ConnectionSettings
 from worker.common.settings import (
     Loaded,
+    ProgramSettings,
     Ratio,
     Seconds,
     Section,
@@ -231,7 +232,7 @@ class TracingSettings(Section):
     enabled: bool = Field(False, description="Export spans; needs the extra 'tracing'.")
 
 
-class Settings(Section):
+class Settings(ProgramSettings):
     """All settings, by section."""
 
     kafka: KafkaSettings = KafkaSettings()

@@ -1,4 +1,4 @@
-"""MLflow and Trackio themselves, each on a database in a temporary folder: what arrives there.
+"""MLflow itself, on a database in a temporary folder: what arrives there.
 
 Run by make test-trackers, in its own environment.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ TAGS = {"dataset": "tickets", "dataset_digest": "cd" * 32}
 ADAPTER = "ab" * 32
 
 
-def need(package: str) -> None:
+def need_mlflow() -> None:
     """Skip if the package is missing; in CI that is a failure."""
-    if importlib.util.find_spec(package) is None:
-        assert not os.environ.get("CI"), f"{package} is not installed"
-        pytest.skip(f"{package} is not here: make test-trackers installs it")
+    if importlib.util.find_spec("mlflow") is None:
+        assert not os.environ.get("CI"), "mlflow is not installed"
+        pytest.skip("mlflow is not here: make test-trackers installs it")
 
 
 def steps() -> list[Step]:
@@ -59,10 +58,10 @@ def evaluation() -> EvaluationRecord:
     return EVALUATION.validate(record, Path("evaluation.json"))
 
 
-def track(name: Any) -> tuple[TrainingRecord, str]:
+def track() -> tuple[TrainingRecord, str]:
     """Send a training and its evaluation; return the record and the output."""
     printed = Console(file=io.StringIO(), width=200)
-    tracking = open_tracking(name, "bank", printed)
+    tracking = open_tracking("mlflow", "bank", printed)
     tracking.start("toy", RECIPE, TAGS)
     for step in steps():
         tracking.on_step(step)
@@ -82,9 +81,9 @@ def test_mlflow_has_recipe_losses_figures_and_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one finished run of the experiment, evaluation included."""
-    need("mlflow")
+    need_mlflow()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    record, printed = track("mlflow")
+    record, printed = track()
     assert printed == ""
     from mlflow.tracking import MlflowClient
 
@@ -109,43 +108,9 @@ def test_mlflow_has_recipe_losses_figures_and_digests(
     assert tags["holdout_sha256"] == "ef" * 32
 
 
-def test_trackio_has_recipe_losses_figures_and_digests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In one run of the project; standard output stays the command's result."""
-    need("trackio")
-    import trackio.sqlite_storage as storage
-    from trackio import utils
-
-    for module in (utils, storage):
-        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path)
-    _, printed = track("trackio")
-    assert printed == ""
-    assert capsys.readouterr().out == ""
-    database = sqlite3.connect(tmp_path / "bank.db")
-    try:
-        rows = database.execute("select run_name, step, metrics from metrics").fetchall()
-        configs = database.execute("select config from configs").fetchall()
-    finally:
-        database.close()
-    assert len({name for name, _, _ in rows}) == 1
-    text = " ".join(str(metrics) for _, _, metrics in rows)
-    for figure in ("train/loss", "validation/accuracy", "kept/nll", "holdout/ece", ADAPTER):
-        assert figure in text
-    assert sorted(step for _, step, metrics in rows if "train/loss" in str(metrics)) == [
-        1,
-        2,
-        3,
-        4,
-        5,
-    ]
-    assert "lora_rank" in str(configs)
-    assert "cd" * 32 in str(configs)
-
-
 def test_an_unreachable_mlflow_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its address and without the login; the training continues."""
-    need("mlflow")
+    need_mlflow()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     printed = Console(file=io.StringIO(), width=200)

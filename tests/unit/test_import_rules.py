@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.imports import (
     ROOT,
@@ -46,6 +49,7 @@ OWNERS = {
     "openai": ("trainer/teacher",),
     "peft": ("trainer/model",),
     "presidio_analyzer": ("trainer/dataset",),
+    "pydantic_settings": ("worker/common",),
     "pyarrow": ("worker/common",),
     "scipy": ("trainer/dataset", "trainer/statistics"),
     "sklearn": (
@@ -58,7 +62,6 @@ OWNERS = {
     ),
     "spacy": ("trainer/dataset",),
     "tokenizers": ("trainer/model", "worker/engine"),
-    "trackio": ("trainer/tracking",),
     "transformers": ("trainer/model", "worker/common"),
     "yaml": ("trainer/dataset",),
     "sqlalchemy": ("desk/store",),
@@ -234,6 +237,27 @@ def test_no_module_is_loaded_by_what_it_loads() -> None:
     """A cycle of imports is one module in several files, and fails in one order of loading."""
     graph = module_graph(*PROGRAMS)
     assert [module for module in sorted(graph) if module in reachable(graph, module)] == []
+
+
+@pytest.mark.parametrize(
+    ("package", "top"),
+    [
+        ("confluent-kafka", "worker"),
+        ("torch", "trainer"),
+        ("transformers", "trainer"),
+        ("peft", "trainer"),
+        ("vllm", "worker"),
+        ("structlog", "worker"),
+        ("pydantic-settings", "worker"),
+        ("testcontainers", "tests"),
+    ],
+)
+def test_what_the_project_is_built_from_is_declared_and_imported(package: str, top: str) -> None:
+    """Not only brought along by something else."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    assert any(Requirement(line).name == package for line in declared)
+    assert importers(top, package.replace("-", "_"))
 
 
 @pytest.mark.parametrize("client", OWNERS)

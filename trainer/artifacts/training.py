@@ -136,7 +136,7 @@ class MemoryEstimate(Record):
 class TrackedRun(Record):
     """The tracker, project and run with a training's figures."""
 
-    tracker: Literal["mlflow", "trackio"]
+    tracker: Literal["mlflow"]
     project: str
     run: str
 

@@ -1,1 +1,1 @@
-"""Send figures of trainings and evaluations to a tracker: MLflow or Trackio."""
+"""Send figures of trainings and evaluations to MLflow."""

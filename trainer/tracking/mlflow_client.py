@@ -52,7 +52,7 @@ class MlflowTracker:
             self._client.log_batch(self._run, params=pairs[at : at + _MOST_PARAMS])
         return str(self._run)
 
-    def resume(self, project: str, run: str, params: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def resume(self, run: str) -> None:
         """Continue a run by its id."""
         self._run = run
 

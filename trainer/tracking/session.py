@@ -29,8 +29,8 @@ class Tracker(Protocol):
     ) -> str:
         """Begin a run and return its id or name."""
 
-    def resume(self, project: str, run: str, params: Mapping[str, Any]) -> None:
-        """Continue an earlier run; ``params`` repeats its settings and tags."""
+    def resume(self, run: str) -> None:
+        """Continue an earlier run."""
 
     def log(self, rows: Sequence[tuple[int, Figures]], tags: Mapping[str, str]) -> None:
         """Add figures, each with its optimizer step, and tags."""
@@ -39,7 +39,7 @@ class Tracker(Protocol):
         """End the run."""
 
 
-TrackerName = Literal["none", "mlflow", "trackio"]
+TrackerName = Literal["none", "mlflow"]
 
 _EVERY_S = 10.0
 """Steps are sent together, so that a slow tracker does not slow the training."""
@@ -54,10 +54,7 @@ def open_tracking(name: TrackerName, project: str, console: Console) -> Tracking
     package is not installed."""
     if name == "none":
         return Tracking(None, name, project, console)
-    if name == "mlflow":
-        require("mlflow", "mlflow", 'tracking = "mlflow"')
-    else:
-        require("trackio", "trackio", 'tracking = "trackio"')
+    require("mlflow", "mlflow", 'tracking = "mlflow"')
     return Tracking(_client, name, project, console)
 
 
@@ -72,25 +69,21 @@ def track_evaluation(
         tracking.add_evaluation(run, found, training)
 
 
-def _client(name: str) -> Tracker:
-    if name == "mlflow":
-        from trainer.tracking.mlflow_client import MlflowTracker
+def _client() -> Tracker:
+    from trainer.tracking.mlflow_client import MlflowTracker
 
-        return MlflowTracker()
-    from trainer.tracking.trackio_client import TrackioTracker
-
-    return TrackioTracker()
+    return MlflowTracker()
 
 
 class Tracking:
     """One run's figures. After the tracker's first failure, which is printed, nothing more is sent.
 
-    ``connect`` returns the tracker of a name; None: nothing is tracked.
+    ``connect`` returns the tracker; None: nothing is tracked.
     """
 
     def __init__(
         self,
-        connect: Callable[[str], Tracker] | None,
+        connect: Callable[[], Tracker] | None,
         name: TrackerName,
         project: str,
         console: Console,
@@ -130,7 +123,7 @@ class Tracking:
 
         def begin() -> None:
             assert self._connect is not None
-            tracker = self._connect(self._name)
+            tracker = self._connect()
             self._run = tracker.start(self._project, title, params, tags)
             self._tracker = tracker
 
@@ -173,13 +166,11 @@ class Tracking:
         self, run: TrackedRun, found: EvaluationRecord, training: TrainingRecord
     ) -> None:
         """Send the hold-out's figures to the run of the adapter's training."""
-        dataset = training.dataset
-        settings = training.recipe | {"dataset": dataset.name, "dataset_digest": dataset.digest}
 
         def begin() -> None:
             assert self._connect is not None
-            tracker = self._connect(self._name)
-            tracker.resume(run.project, run.run, settings)
+            tracker = self._connect()
+            tracker.resume(run.run)
             self._tracker = tracker
 
         self._try(begin)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trainer.artifacts.training import TRAINING
 from trainer.errors import BadInput
 from trainer.model.bases import AUTO, base_to_train, describe_source
 from trainer.tracking.session import TrackerName
-from worker.common.settings import SettingsLoader, read_toml, split_assignment
+from worker.common.settings import ProgramSettings, SettingsLoader, read_toml, split_assignment
 
 RecipeKind = Literal["lora-code", "encoder", "embedding-linear"]
 """The kind of model: LoRA layers on an instruct model that answers with a label's code; a small
@@ -55,7 +55,7 @@ _SUBLABEL_SHARE = 0.5
 """The finer labels' share of a head's loss with ``sublabel_weight = "auto"``."""
 
 
-class Recipe(BaseModel):
+class Recipe(ProgramSettings):
     """Settings of one training. Flags win over ``CLERK_TRAINER_*`` variables, those over the file.
 
     ``config/trainer-cpu.toml`` explains each setting, ``config/trainer-encoder.toml`` those of
@@ -63,8 +63,6 @@ class Recipe(BaseModel):
     start at the working directory. A setting of another ``kind`` of model is refused.
     ``load_recipe`` finds the base if that is "auto", and its name and revision if they are empty.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     kind: RecipeKind = "lora-code"
     base: Path = Path(AUTO)

@@ -1,9 +1,9 @@
 """Load a program's settings: one frozen object from a file, the environment and flags.
 
-The sources are defaults, a TOML file, environment variables (``CLERK_KAFKA__GROUP_ID``), and flags
-(``kafka.group_id=...``). Later ones override earlier ones, and an unknown key is an error in each.
-Each is read separately, so that errors and ``check-config`` can name a value's origin, which
-pydantic-settings does not record.
+The sources of pydantic-settings are a TOML file, environment variables
+(``CLERK_KAFKA__GROUP_ID``), and flags (``kafka.group_id=...``). Later ones override earlier ones,
+and an unknown key is an error in each. Each is wrapped here, because pydantic-settings merges
+tables by their nested keys, keeps no value's origin, and ignores an unknown variable.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 REDACTED = "********"
 
@@ -33,13 +39,37 @@ _TOO_DEEP = "lists and tables are nested too deeply"
 # say where a token comes from, and are needed to find a mistake.
 _SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token$")
 
-S = TypeVar("S", bound=BaseModel)
+S = TypeVar("S", bound="ProgramSettings")
 
 
 class Section(BaseModel):
     """A frozen section of the settings in which unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProgramSettings(BaseSettings):
+    """All settings of a program. One that is made directly reads nothing: see SettingsLoader."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        case_sensitive=True,
+        env_nested_delimiter="__",
+        enable_decoding=False,  # a list of one is written as plain text
+        hide_input_in_errors=True,  # it may be a secret
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the library's signature)
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the arguments as the only source."""
+        return (init_settings,)
 
 
 def flatten(value: Any, prefix: str = "") -> Any:
@@ -98,27 +128,30 @@ class SettingsLoader(Generic[S]):
         ``path.to.key=value``.
         """
         in_environment = os.environ.get(f"{self._prefix}CONFIG")
-        named = config or (Path(in_environment) if in_environment else None)
-        in_file = {} if named is None else read_toml(named, self._error)
-        return self.combine(in_file, named, self._read_flags(flags))
+        file = config or (Path(in_environment) if in_environment else None)
+        in_file = {} if file is None else read_toml(file, self._error)
+        return self.combine(in_file, file, self._read_flags(flags))
 
     def combine(
         self, in_file: Mapping[str, Any], file: Path | None, flags: Mapping[str, Any]
     ) -> Loaded[S]:
         """Combine the values from ``file``, the environment, and ``flags``. Raises ``error``."""
-        merged: dict[str, Any] = {}
         origins: dict[str, str] = {}
+        self._check_environment()
+        sources = {  # the highest priority first
+            "flag": InitSettingsSource(self._model, dict(flags)),
+            "environment": EnvSettingsSource(
+                self._model, case_sensitive=False, env_prefix=self._prefix
+            ),
+            # Its own source for TOML takes a file that is missing, or a pipe, for an empty one.
+            f"file {file}": InitSettingsSource(self._model, dict(in_file)),
+        }
+        wrapped = [
+            _Source(self._model, source, origin, origins, self._error)
+            for origin, source in sources.items()
+        ]
         try:
-            for origin, values in (
-                (f"file {file}", in_file),
-                ("environment", self._read_environment()),
-                ("flag", flags),
-            ):
-                for path, value in _leaves(values, self._model, ()):
-                    name = ".".join(path)
-                    self._put(merged, path, self._as_list(path, value, f"{name} ({origin})"))
-                    origins[name] = origin
-            return Loaded(self._model(**merged), origins)
+            return Loaded(self._model(_build_sources=(tuple(wrapped), {})), origins)
         except RecursionError:
             raise self._error(f"settings: {_TOO_DEEP}") from None
         except ValidationError as error:
@@ -140,20 +173,17 @@ class SettingsLoader(Generic[S]):
             shown = safe if safe == REDACTED else json.dumps(safe, default=str)
             yield name, shown, loaded.origins.get(name, "default")
 
-    def _read_environment(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name, text in os.environ.items():
-            if not name.startswith(self._prefix) or name.startswith(self._elsewhere):
+    def _check_environment(self) -> None:
+        """Refuse variables that pydantic-settings would ignore."""
+        names = [name for name in os.environ if name.startswith(self._prefix)]
+        for name in names:
+            if name.startswith(self._elsewhere):
                 continue
             path = name[len(self._prefix) :].lower().split("__")
-            kind, _ = self._find(path)
-            if kind is None:
+            if _kind_of(self._model, path) is None:
                 raise self._error(f"environment variable {name}: {self._unknown('.'.join(path))}")
-            try:
-                self._put(values, path, json.loads(text) if _is_table(kind) else text)
-            except (ValueError, RecursionError):  # from None: its text may quote a secret
-                raise self._error(f"environment variable {name}: write tables as JSON") from None
-        return values
+            if part := next((other for other in names if other.startswith(f"{name}__")), None):
+                raise self._error(f"environment variables {name} and {part}: set one of them only")
 
     def _read_flags(self, flags: Sequence[str]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -164,48 +194,17 @@ class SettingsLoader(Generic[S]):
             path = name.split(".")
             if len(path) > 3:  # dots in a property's name: kafka.consumer.fetch.min.bytes
                 path = [*path[:2], ".".join(path[2:])]
-            self._put(values, path, _parse(text, self._find(path)[0]))
+            table = values
+            for step in path[:-1]:
+                table = table.setdefault(step, {})
+                if not isinstance(table, dict):
+                    raise self._error(f"{name}: {step} is a value, not a section (flag)")
+            value = _parse(text, _kind_of(self._model, path))
+            before = table.get(path[-1])
+            if isinstance(before, dict) and isinstance(value, dict):
+                value = {**before, **value}
+            table[path[-1]] = value
         return values
-
-    def _as_list(self, path: Sequence[str], value: Any, where: str) -> Any:
-        """Return a list of one for a plain string given to a setting that is a list. From the
-        environment a list comes as JSON."""
-        kind, _ = self._find(path)
-        if typing.get_origin(kind) is not tuple or not isinstance(value, str):
-            return value
-        if not value.startswith("["):
-            return [value]
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):  # from None: its text may quote a secret
-            raise self._error(f"{where}: write a list as JSON, or one item as it is") from None
-
-    def _put(self, values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-        """Set a value at a path; tables of properties from several sources are merged."""
-        for depth, step in enumerate(path[:-1], start=1):
-            values = values.setdefault(step, {})
-            if not isinstance(values, dict):
-                name = ".".join(path[:depth])
-                raise self._error(f"{name} is a value, not a section")
-        last = path[-1]
-        # A flag for one librdkafka property must not drop those in the file.
-        if isinstance(value, dict) and isinstance(values.get(last), dict):
-            values[last] = {**values[last], **value}
-        else:
-            values[last] = value
-
-    def _find(self, path: Sequence[str]) -> tuple[Any, FieldInfo | None]:
-        """Return the annotation at a path (None: no such setting) and its field."""
-        kind: Any = self._model
-        field: FieldInfo | None = None
-        for step in path:
-            if typing.get_origin(kind) is dict:
-                return typing.get_args(kind)[1], None
-            field = kind.model_fields.get(step) if _is_section(kind) else None
-            if field is None:
-                return None, None
-            kind = field.annotation
-        return kind, field
 
     def _unknown(self, name: str) -> str:
         known = list(self._model.model_fields)
@@ -231,6 +230,53 @@ class SettingsLoader(Generic[S]):
         return "; ".join(dict.fromkeys(lines))
 
 
+class _Source(PydanticBaseSettingsSource):
+    """One source, with the origin of each value. Its lists and tables are what the settings take,
+    so that those of several sources can be merged."""
+
+    def __init__(
+        self,
+        model: type[ProgramSettings],
+        source: PydanticBaseSettingsSource,
+        origin: str,
+        origins: dict[str, str],
+        error: Callable[[str], Exception],
+    ) -> None:
+        super().__init__(model)
+        self._source, self._origin, self._origins, self._error = source, origin, origins, error
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Not called, because ``__call__`` returns all values."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values, nested by section. Raises the loader's error."""
+        values: dict[str, Any] = {}
+        for path, value in _leaves(self._source(), self.settings_cls, ()):
+            table = values
+            for step in path[:-1]:
+                table = table.setdefault(step, {})
+            table[path[-1]] = self._decode(".".join(path), value, _kind_of(self.settings_cls, path))
+            self._origins.setdefault(".".join(path), self._origin)  # the highest priority is first
+        return values
+
+    def _decode(self, name: str, value: Any, kind: Any) -> Any:
+        """Return a list of one for plain text, and what JSON says for a list or a table in text."""
+        if _is_section(kind):
+            raise self._error(f"{name} is a section, not a value ({self._origin})")
+        is_list = typing.get_origin(kind) is tuple
+        if not isinstance(value, str) or not (is_list or _is_table(kind)):
+            return value
+        if is_list and not value.startswith("["):
+            return [value]
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):  # from None: its text may quote a secret
+            form = "a list as JSON, or one item as it is" if is_list else "a table as JSON"
+            raise self._error(f"{name} ({self._origin}): write {form}") from None
+        return flatten(found) if kind == dict[str, Property] else found
+
+
 def redact(name: str, value: Any) -> Any:
     """Return a setting's value for display: values typed as a secret or named like one are hidden,
     also inside of tables."""
@@ -244,8 +290,8 @@ def redact(name: str, value: Any) -> Any:
 def read_toml(path: Path, error: Callable[[str], Exception]) -> dict[str, Any]:
     """Read a settings file. Raises ``error``."""
     try:
-        # Not read_text, which would convert carriage returns inside of strings.
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        with path.open("rb") as file:
+            return tomllib.load(file)
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from problem
     except RecursionError:
@@ -331,6 +377,19 @@ def _kinds(kind: Any) -> set[Any]:
 
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _kind_of(model: Any, path: Sequence[str]) -> Any:
+    """Return the annotation at a path (None: no such setting)."""
+    kind = model
+    for step in path:
+        if typing.get_origin(kind) is dict:
+            return typing.get_args(kind)[1]
+        field = kind.model_fields.get(step) if _is_section(kind) else None
+        if field is None:
+            return None
+        kind = field.annotation
+    return kind
 
 
 def _leaves(

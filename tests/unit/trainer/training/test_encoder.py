@@ -48,7 +48,7 @@ def recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
     return load_recipe(SHIPPED, SETTINGS | places | more)
 
 
-def linear_recipe(run: Path, base: Path, dataset: Path, **more: object) -> Recipe:
+def linear_recipe(run: Path, base: Path, dataset: Path, **more: Any) -> Recipe:
     return Recipe(
         kind="embedding-linear",
         base=base,
