@@ -16,7 +16,6 @@ from worker import __version__
 from worker.common.process import start_up_frozen
 from worker.config_check import Problem, adapter_problems, refuse, settings_problems
 from worker.core.arms import AdapterRouter
-from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
@@ -30,7 +29,6 @@ from worker.observe.observer import Observer
 from worker.observe.progress import LogListener
 from worker.policies import (
     admission_policy,
-    dead_letter_limit,
     isolation_policy,
     kafka_config,
     loop_policy,
@@ -72,7 +70,6 @@ def run_worker(
     _check(settings, with_adapter=opener is None)
     config = kafka_config(settings.kafka, shadow_topic(settings))
     policy = loop_policy(settings.loop)
-    limit = dead_letter_limit(settings.loop)
     iteration_s = max_iteration_s(config, policy)
     if opener is None:
         begin_to_open_model(settings)
@@ -101,7 +98,6 @@ def run_worker(
             policy,
             observer=observer,
             adapter_events=adapter_events,
-            limit=limit,
         )
         observer.runs(loop, stream, config.retention_s)
         restart.drain = loop.stop
@@ -112,8 +108,6 @@ def run_worker(
         with start_up_frozen():
             loop.run()
         _log.info("worker.drained")
-        if limit is not None:
-            limit.check()
         restart.check()
 
 
@@ -150,7 +144,6 @@ def make_loop(
     *,
     observer: Observer | None = None,
     adapter_events: AdapterEvents | None = None,
-    limit: DeadLetterLimit | None = None,
 ) -> Loop:
     """Connect a loop to a stream and adapters, with the real clock."""
     listeners: list[Listener] = [LogListener(time.monotonic)]
@@ -158,8 +151,6 @@ def make_loop(
         listeners += observer.listeners
     if adapter_events is not None:
         listeners.append(CanaryJudge(router, adapter_events))
-    if limit is not None:
-        listeners.append(limit)
     retry = retry_policy(settings)
     pipeline = Pipeline(
         router,
@@ -175,7 +166,7 @@ def make_loop(
         propagate_headers=observer.propagate_headers if observer else None,
         retry=retry,
     )
-    loop = Loop(
+    return Loop(
         stream,
         pipeline=pipeline,
         topic_router=topic_router,
@@ -187,9 +178,6 @@ def make_loop(
         isolation=isolation_policy(settings),
         retry_topic=topics.retry,
     )
-    if limit is not None:
-        limit.stop = loop.stop
-    return loop
 
 
 class _Interrupt:

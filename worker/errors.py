@@ -10,7 +10,6 @@
         ├── SettingsError     2  fix the settings
         ├── StreamFailed      4  Kafka cannot be used: topics, permissions, fenced
         ├── EngineDied        5  the engine cannot answer any more
-        ├── FeedBroken        6  too many messages become dead letters
         └── RestartNeeded     7  restart: a new adapter needs this one's memory
 
 MessageRejected is in ``worker.contract.errors``, because decoders raise it too.
@@ -27,7 +26,6 @@ from worker.contract.errors import RejectReason
 EXIT_ADAPTER = 3
 EXIT_STREAM = 4
 EXIT_ENGINE = 5
-EXIT_FEED = 6
 EXIT_RESTART = 7
 
 
@@ -98,12 +96,6 @@ class EngineDied(WorkerStopped):
     """The whole engine has failed, rather than on a single message."""
 
     exit_code = EXIT_ENGINE
-
-
-class FeedBroken(WorkerStopped):
-    """Too many messages become dead letters: something is wrong with the input."""
-
-    exit_code = EXIT_FEED
 
 
 class RestartNeeded(WorkerStopped):

@@ -12,7 +12,6 @@ from worker.common.cache import cache_folder
 from worker.common.kafka import login_properties
 from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
-from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
 from worker.engine.pacing import AdmissionPolicy
@@ -61,13 +60,6 @@ def isolation_policy(settings: Settings) -> IsolationPolicy | None:
         reach=settings.loop.max_in_flight,
         witness=FileWitness(cache_folder() / "trials", settings.kafka.group_id),
     )
-
-
-def dead_letter_limit(loop: LoopSettings) -> DeadLetterLimit | None:
-    """Return the limit on dead letters, if there is one."""
-    if loop.max_dead_letter_ratio is None:
-        return None
-    return DeadLetterLimit(loop.max_dead_letter_ratio)
 
 
 def max_iteration_s(config: KafkaConfig, policy: LoopPolicy) -> float:

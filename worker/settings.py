@@ -167,12 +167,6 @@ class LoopSettings(Section):
         description="Find a message that crashes the engine, and make it a dead letter; off: the "
         "worker exits and reads the message again.",
     )
-    max_dead_letter_ratio: float | None = Field(
-        None,
-        gt=0,
-        le=0.95,  # above this a window of nothing but dead letters would not be significant
-        description="Share of dead letters above which the worker stops; empty: never.",
-    )
     drain_s: Seconds = Field(30.0, description="Time to finish work after SIGTERM.")
 
 

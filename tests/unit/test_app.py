@@ -26,14 +26,13 @@ from worker.engine.fake import FakeEngine
 from worker.engine.memory import TooLarge
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
-from worker.errors import FeedBroken, RestartNeeded, StreamFailed
+from worker.errors import RestartNeeded, StreamFailed
 from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.settings import (
     AdapterSettings,
     HttpSettings,
     KafkaSettings,
-    LoopSettings,
     ModelSettings,
     Settings,
 )
@@ -132,15 +131,6 @@ def test_each_message_gets_its_label_and_sigterm_drains(
     ids = [json.loads(value)["message_id"] for value in read(settings, "out")]
     assert ids == [str(number) for number in range(COUNT)]
     assert read(settings, "dead") == [b"{"]
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_broken_feed_stops_the_worker(broker: MockKafka, settings: Settings) -> None:
-    loop = LoopSettings(max_dead_letter_ratio=0.5)
-    publish(broker, [b'{"message": "too hard"}'] * 700)
-    with pytest.raises(FeedBroken, match="dead letters"):
-        run_worker(settings.model_copy(update={"loop": loop}), opener(signal_at=None))
-    assert len(read(settings, "dead")) >= 500
 
 
 class Followed:

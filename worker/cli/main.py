@@ -21,7 +21,7 @@ Settings come from defaults, a TOML file, `CLERK_*` environment variables and fl
 override earlier ones. clerk-worker check-config checks them and shows where each comes from.
 
 Exit codes: 0 done or drained · 1 unexpected error · 2 wrong settings or usage ·
-3 adapter refused · 4 Kafka cannot be used · 5 engine died · 6 too many dead letters ·
+3 adapter refused · 4 Kafka cannot be used · 5 engine died ·
 7 start it again (adapters.when_too_large) · 130 interrupted before it could drain.
 """
 

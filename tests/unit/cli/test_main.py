@@ -60,7 +60,6 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     text = (ROOT / "config/worker.toml").read_text(encoding="utf-8")
     examples = ("base =", "adapter =", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =",
-                "max_dead_letter_ratio =",
                 "encoder_precision =", "encoder_threads =", "out_of_scope =", "disagreement =",
                 "shadow =", "shadow_topic =", "retry_topic =")  # fmt: skip
     lines = [

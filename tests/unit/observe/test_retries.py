@@ -7,10 +7,8 @@ from tests.support.rig import Clock, default_adapter
 from tests.unit.observe.conftest import Scrape, finished, label
 from worker.contract.records.headers import RETRY_REASONS
 from worker.core.arms import TrafficSplit
-from worker.core.dead_letter_limit import DeadLetterLimit
 from worker.core.events import Published
 from worker.core.loop import LoopState
-from worker.errors import FeedBroken
 from worker.lifecycle.events import Serving
 from worker.observe.listener import AdapterMetrics, MetricsListener, loop_samples
 from worker.observe.metrics import OUTCOMES
@@ -70,15 +68,3 @@ def test_each_is_logged_by_its_id_and_without_its_text() -> None:
     (line,) = [log for log in logs if log["event"] == "record.postponed"]
     assert (line["id"], line["reason"], line["attempt"]) == ("in-3-0", "deadline_exceeded", 2)
     assert "my own words" not in str(logs)
-
-
-def test_they_are_no_dead_letters_of_a_broken_feed() -> None:
-    """They do not count as successes either."""
-    limit = DeadLetterLimit(0.5, 100)
-    limit(Published(finished(*[POSTPONED] * 500), 0.0))
-    limit.check()
-    dead = Rejected("not_json", "decode", "")
-    for _ in range(100):
-        limit(Published(finished(dead, POSTPONED), 0.0))
-    with pytest.raises(FeedBroken):
-        limit.check()
