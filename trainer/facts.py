@@ -13,7 +13,7 @@ from typing import Any
 from trainer import numbers
 from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord, Elsewhere
 from trainer.artifacts.evaluation import EvaluationRecord, TaughtFigures
-from trainer.artifacts.training import Difference, Imported, SweepRecord, ValidationFigures
+from trainer.artifacts.training import Difference, Imported, ValidationFigures
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
@@ -441,26 +441,6 @@ def learning_curve(duel: DuelRecord) -> Table:
         for name, curve in curves.items()
     ]
     return Table(("candidate", *map(numbers.count, sizes)), rows)
-
-
-def trials(sweep: SweepRecord) -> Table:
-    """Return the trials of a sweep, the best by validation first."""
-    names = sorted({name for trial in sweep.trials for name in trial.settings})
-    return Table(
-        (*names, "validation loss", "accuracy", "macro-F1", "time"),
-        [
-            (
-                *(sweep.trials[at].settings.get(name, numbers.NONE) for name in names),
-                decimal(sweep.trials[at].validation_loss),
-                percent(sweep.trials[at].validation_accuracy),
-                decimal(sweep.trials[at].validation_macro_f1),
-                numbers.duration(sweep.trials[at].seconds),
-            )
-            for at in sweep.ranking
-        ],
-        words=len(names),
-        marked=(0,),
-    )
 
 
 def cost(record: CostRecord) -> Facts:

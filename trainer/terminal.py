@@ -20,7 +20,6 @@ from rich.table import Table as RichTable
 from trainer import facts
 from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-from trainer.artifacts.training import SweepRecord
 
 
 @contextmanager
@@ -78,13 +77,6 @@ def show_duel(console: Console, record: DuelRecord) -> None:
         f"\n[bold]{escape(record.verdict)}[/bold]\n\n[dim]The rules: {escape(record.rules)}[/dim]",
         soft_wrap=True,
     )
-
-
-def show_sweep(console: Console, record: SweepRecord) -> None:
-    """Print the trials, best first."""
-    print_table(console, "sweep, ranked by validation", facts.trials(record))
-    if record.skipped:
-        console.print(f"{record.skipped} trials did not fit within {record.budget_s:.0f} s")
 
 
 def show_cost(console: Console, record: CostRecord) -> None:

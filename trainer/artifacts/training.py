@@ -1,4 +1,4 @@
-"""The records in a run's folder (training.json and others) and a sweep's (sweep.json)."""
+"""The records in a run's folder (training.json and others)."""
 
 from __future__ import annotations
 
@@ -256,38 +256,6 @@ class ScoredExample(Record):
     group: int | None = None
 
 
-class Trial(Record):
-    """One trial of a sweep: its settings and its best epoch on validation.
-
-    ``run`` is its folder next to ``sweep.json``; ``per_label`` None: every example was used.
-    """
-
-    settings: dict[str, str]
-    run: str
-    adapter: str
-    validation_loss: float
-    validation_macro_f1: float
-    validation_accuracy: float
-    best_epoch: int
-    per_label: int | None
-    seconds: float
-    epochs: int
-
-
-class SweepRecord(Record):
-    """``sweep.json``. ``fixed`` are the settings that all trials share, ``ranking`` the indexes of
-    trials, the best first; ``skipped`` counts trials that exceeded the budget."""
-
-    schema_id: Literal["sweep/2"] = Field("sweep/2", alias="schema")
-    fixed: dict[str, Any]
-    trials: tuple[Trial, ...]
-    ranking: tuple[int, ...]
-    best: int
-    budget_s: float
-    skipped: int
-
-
 TRAINING = RecordFile("training.json", TrainingRecord, "clerk-trainer train")
 STEPS = LinesFile("steps.jsonl", Step, "clerk-trainer train")
 VALIDATION_SCORES = LinesFile("validation_predictions.jsonl", ScoredExample, "clerk-trainer train")
-SWEEP = RecordFile("sweep.json", SweepRecord, "clerk-trainer sweep")

@@ -68,7 +68,7 @@ def report(
     show, and what to do next.
 
     The page is a single file without network access. It shows the results in the folder (train,
-    evaluate, duel, sweep and cost each add to a run, check to a dataset) and names the command for
+    evaluate, duel and cost each add to a run, check to a dataset) and names the command for
     each missing one.
 
     Without --texts messages appear only by their ids.

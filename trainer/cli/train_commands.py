@@ -1,4 +1,4 @@
-"""``clerk-trainer check``, ``train``, ``sweep`` and ``complete``: from a dataset to a run."""
+"""``clerk-trainer check``, ``train`` and ``complete``: from a dataset to a run."""
 
 from __future__ import annotations
 
@@ -210,40 +210,6 @@ def train(
 
         record = run_training(settings, console, resume=resume, replace=replace)
         show(record.to_json(), lambda _: None, as_json=as_json)
-
-
-def sweep(
-    *,
-    recipe: RecipeFile,
-    dataset: OptionalDataset = None,
-    base: Base = None,
-    out: Annotated[Path, typer.Option(help="Folder for the trials and sweep.json.")],
-    grid: Annotated[
-        list[str],
-        typer.Option(metavar="KEY=VALUE,VALUE", help="A setting and its values. Repeatable."),
-    ],
-    budget_s: Annotated[float, typer.Option(min=1, help="Seconds for all trials.")] = 3600.0,
-    sets: Sets = None,
-    as_json: AsJson = False,
-) -> None:
-    """Try a grid of settings, ranked by validation and never by the hold-out.
-
-    Trials that would not end within the budget are skipped and counted. With the same --out the
-    sweep resumes. --grid per_label=50,100,200 measures the learning curve over the amount of data.
-
-    Example: clerk-trainer sweep --recipe config/trainer-cpu.toml --dataset data/v1 --out runs/sweep
-    --grid lora_rank=8,16 --grid learning_rate=1e-3,2e-3 --budget-s 7200
-    """
-    console = make_console(as_json=as_json)
-    with outcomes():
-        from trainer.terminal import show_sweep
-        from trainer.training.recipe import parse_assignments
-        from trainer.training.sweep import parse_grid
-        from trainer.training.sweep import sweep as run_sweep
-
-        flags = parse_assignments(sets or []) | _given(dataset=dataset, base=base)
-        record = run_sweep(recipe, flags, parse_grid(grid), out, console, budget_s=budget_s)
-        show(record.to_json(), lambda where: show_sweep(where, record), as_json=as_json)
 
 
 def _given(**options: Path | str | None) -> dict[str, Path | str]:

@@ -362,12 +362,11 @@ def curves_section(run: Run) -> Content:
 
 def data_size_section(run: Run) -> Content:
     """Return the learning curves over the number of training examples."""
-    curves = _by_candidate(run)
+    curves = facts.learning_curves(run.duel)
     if not curves:
         return (
-            f"Neither {Input.DUEL.path} nor {Input.SWEEP.path} has a learning curve over data "
-            f"size: {Input.DUEL.command} measures the baselines', {Input.SWEEP.command} the "
-            "adapter's."
+            f"{Input.DUEL.path} has no learning curve over data size: {Input.DUEL.command} "
+            "measures those of the baselines."
         )
     sizes = sorted({x for curve in curves.values() for x, _ in curve})
     chart = line_chart(
@@ -396,15 +395,6 @@ def data_size_section(run: Run) -> Content:
     ]
     about = "If a line still rises at its end, more examples will help; if it is flat, they won't."
     return [gains, small(about), chart]
-
-
-def sweep_section(run: Run) -> Content:
-    """Return the trials of a sweep."""
-    if run.sweep is None or not run.sweep.trials:
-        return lacks(Input.SWEEP)
-    within = f" within {numbers.duration(run.sweep.budget_s)}" if run.sweep.budget_s else ""
-    summary = f"{len(run.sweep.trials)} trials{within}; the best on validation is marked."
-    return [summary, facts.trials(run.sweep)]
 
 
 def _loss(run: Run) -> Chart:
@@ -481,16 +471,3 @@ def _crop(lines: Sequence[Line]) -> float:
     losses = sorted(y for line in lines for _, y in line.points)
     measured = [y for line in lines if line.marked for _, y in line.points]
     return max(losses[int(0.97 * (len(losses) - 1))], *measured, 1e-6)
-
-
-def _by_candidate(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """Return the duel's learning curves, and that of a sweep over sizes (its best trial each)."""
-    found = facts.learning_curves(run.duel)
-    best: dict[int, float] = {}
-    for trial in run.sweep.trials if run.sweep else ():
-        if trial.per_label:
-            accuracy = max(trial.validation_accuracy, best.get(trial.per_label, 0.0))
-            best[trial.per_label] = accuracy
-    if len(best) > 1:
-        found["adapter (best of the sweep)"] = sorted(best.items())
-    return found

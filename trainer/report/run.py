@@ -19,7 +19,7 @@ from trainer.artifacts.evaluation import (
     EvaluationRecord,
     Prediction,
 )
-from trainer.artifacts.training import Step, SweepRecord, TrainingRecord
+from trainer.artifacts.training import Step, TrainingRecord
 from trainer.check.findings import CHECK, CheckRecord
 from trainer.errors import BadInput
 from trainer.report.page import Content
@@ -74,7 +74,6 @@ class Input(Enum):
 
     TRAINING = (training.TRAINING.name, training.TRAINING.command)
     STEPS = (training.STEPS.name, training.STEPS.command)
-    SWEEP = (training.SWEEP.name, training.SWEEP.command)
     EVALUATION = (
         f"{evaluation.EVALUATION_FOLDER}/{evaluation.EVALUATION.name}",
         evaluation.EVALUATION.command,
@@ -111,7 +110,6 @@ class Run:
     audit: AuditRecord | None = None
     duel: DuelRecord | None = None
     cost: CostRecord | None = None
-    sweep: SweepRecord | None = None
     dataset: Mapping[str, Any] | None = None
     check: CheckRecord | None = None
     openings: int | None = None
@@ -139,17 +137,7 @@ def read_run(directory: Path) -> Run:
         audit=audit.AUDIT.read_if_present(evaluated),
         duel=duel.DUEL.read_if_present(directory / duel.DUEL_FOLDER),
         cost=duel.COST.read_if_present(directory),
-        # Resolved, because the parent of "." is "." itself.
-        sweep=training.SWEEP.read_if_present(directory) or _read_sweep_of(directory.resolve()),
     )
-
-
-def _read_sweep_of(directory: Path) -> SweepRecord | None:
-    """Return the sweep that this run is a trial of; its record is next to the run folders."""
-    found = training.SWEEP.read_if_present(directory.parent)
-    if found and any(trial.run == directory.name for trial in found.trials):
-        return found
-    return None
 
 
 def lacks(source: Input, folder: str = "the run folder") -> str:

@@ -26,7 +26,6 @@ from trainer.report.measured import (
     labels_section,
     out_of_scope_section,
     steering_section,
-    sweep_section,
 )
 from trainer.report.page import (
     Content,
@@ -131,7 +130,6 @@ _SECTIONS = (
     ("duel", "Against simpler methods", duel_section),
     ("data_size", "Would more data help?", data_size_section),
     ("curves", "How it learned", curves_section),
-    ("sweep", "Sweep", sweep_section),
     ("data", "The data", data_section),
     ("cost", "Cost", cost_section),
     ("engines", "Speed and reproducibility", engines_section),

@@ -324,10 +324,10 @@ def _accuracy(
         )[:3]
         names = ", ".join(f"{each.label} ({numbers.decimal(each.f1, 2)})" for each in weakest)
         found = "; ".join(f"{row.name} is {row.found}, wanted {row.wanted}" for row in rows)
-        sweep = _sweep(run)
+        tried = _half_the_rate(run)
         hint = (
-            "A sweep tries other learning rates."
-            if sweep
+            "Half the learning rate may do better; compare by validation."
+            if tried
             else "One that is trained here learns from your labelled messages."
             if run.training.imported
             else 'An encoder that is fine-tuned (kind = "encoder") learns more than a frozen one.'
@@ -337,7 +337,7 @@ def _accuracy(
             f"first, then label more messages. {hint}"
         )
         check = check_command(Path(run.training.dataset.directory), *base_of(run))
-        yield NextStep(BAD, "Improve the accuracy", why, (check, *sweep))
+        yield NextStep(BAD, "Improve the accuracy", why, (check, *tried))
 
 
 def base_of(run: Run) -> tuple[str, ...]:
@@ -354,14 +354,14 @@ def recipe_words(run: Run) -> tuple[str | Path, ...]:
     )
 
 
-def _sweep(run: Run) -> tuple[str, ...]:
-    """Return the command that tries half and twice the learning rate, if the kind has one."""
+def _half_the_rate(run: Run) -> tuple[str, ...]:
+    """Return the command that trains with half the learning rate, if the kind has one."""
     rate = run.training.recipe.get("learning_rate")
     if rate is None:
         return ()
-    out = free_folder(run.directory.with_name(f"{run.directory.resolve().name}-sweep"))
-    grid = f"learning_rate={rate / 2:g},{rate * 2:g}"
-    return (command("sweep", *recipe_words(run), "--out", out, "--grid", grid),)
+    out = free_folder(run.directory.with_name(f"{run.directory.resolve().name}-slower"))
+    half = f"learning_rate={rate / 2:g}"
+    return (command("train", *recipe_words(run), "--out", out, "--set", half),)
 
 
 def _labels(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,9 +46,7 @@ class TrainLoop:
 
     AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with linear warm-up, then cosine decay to
     zero. The rows' order and copies depend only on the seed and the epoch's number, so a
-    resumed training sees the rows of an uninterrupted one. With ``ema_decay`` an exponential
-    average of the weights is validated and kept (Polyak's form; Izmailov et al. 2018, arXiv
-    1803.05407, average plainly).
+    resumed training sees the rows of an uninterrupted one.
     """
 
     def __init__(
@@ -88,8 +85,6 @@ class TrainLoop:
         torch.set_rng_state(state_dicts["rng"])
         if device.type == "cuda":
             torch.cuda.set_rng_state(state_dicts["cuda_rng"], device)
-        # Checkpoints are read to the CPU, and the average is updated on the device after each step.
-        state.ema = [mean.to(device) for mean in state.ema]
         self.state = state
         self.state.resumed += 1
 
@@ -106,8 +101,6 @@ class TrainLoop:
         ``on_step`` with each step's figures; an exception in it ends the training. Raises BadInput
         if the loss is not a number."""
         self._model.start_training()
-        if not self.state.ema and self._recipe.ema_decay:
-            self.state.ema = [weights.detach().clone() for weights in self._parameters]
         while not self._is_done():
             self._run_epoch(progress, save, save_every_s, on_step)
             self._finish_epoch(validate, progress)
@@ -125,7 +118,7 @@ class TrainLoop:
     @property
     def kept(self) -> str:
         """A description of the weights that are kept."""
-        return f"epoch {self.best}{' (averaged weights)' if self._recipe.ema_decay else ''}"
+        return f"epoch {self.best}"
 
     @property
     def stopped_early(self) -> bool:
@@ -187,7 +180,6 @@ class TrainLoop:
         self._optimizer.step()
         self._scheduler.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._update_ema()
         seconds = time.perf_counter() - started
         state.rows += len(batch)
         state.loss_sum, state.sublabel_sum = state.loss_sum + label, state.sublabel_sum + sublabel
@@ -203,63 +195,33 @@ class TrainLoop:
             examples_per_s=len(batch) / seconds,
         )
 
-    def _update_ema(self) -> None:
-        decay = self._recipe.ema_decay
-        if decay:
-            # As TensorFlow's ExponentialMovingAverage with num_updates: short at first, so that the
-            # first weights are soon forgotten.
-            decay = min(decay, (1 + self.state.step) / (10 + self.state.step))
-            with torch.no_grad():
-                for mean, weights in zip(self.state.ema, self._parameters, strict=True):
-                    mean.lerp_(weights, 1 - decay)
-
     def _finish_epoch(self, validate: Callable[[], Validation], progress: Progress) -> None:
         state = self.state
         started = time.perf_counter()
-        # Within this context state_dict() returns the averages too: the weights that are kept are
-        # those that were validated.
-        with self._averaged_weights():
-            validation = validate()
-            epoch = Epoch(
-                number=state.epoch,
-                train_loss=state.loss_sum / state.rows,
-                sublabel_loss=state.sublabel_sum / state.rows
-                if self._objective.has_sublabels
-                else None,
-                validation_loss=validation.loss,
-                validation_calibrated_loss=validation.calibrated_loss,
-                validation_accuracy=validation.accuracy,
-                validation_macro_f1=validation.macro_f1,
-                seconds=state.seconds + time.perf_counter() - started,
-                examples_per_s=state.rows / state.seconds,
-                tokens_per_s=state.tokens / state.seconds,
+        validation = validate()
+        epoch = Epoch(
+            number=state.epoch,
+            train_loss=state.loss_sum / state.rows,
+            sublabel_loss=state.sublabel_sum / state.rows
+            if self._objective.has_sublabels
+            else None,
+            validation_loss=validation.loss,
+            validation_calibrated_loss=validation.calibrated_loss,
+            validation_accuracy=validation.accuracy,
+            validation_macro_f1=validation.macro_f1,
+            seconds=state.seconds + time.perf_counter() - started,
+            examples_per_s=state.rows / state.seconds,
+            tokens_per_s=state.tokens / state.seconds,
+        )
+        progress.finish(describe_epoch(epoch))
+        if not math.isfinite(validation.loss):
+            raise BadInput(
+                f"the loss is {validation.loss} after epoch {state.epoch}: lower learning_rate"
             )
-            progress.finish(describe_epoch(epoch))
-            if not math.isfinite(validation.loss):
-                raise BadInput(
-                    f"the loss is {validation.loss} after epoch {state.epoch}: lower learning_rate"
-                )
-            state.epochs.append(epoch)
-            if self.best == epoch.number:
-                # Not on the device: there it would take room until the end.
-                state.best = {
-                    name: weights.cpu() for name, weights in self._model.state_dict().items()
-                }
-
-    @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        """Use the average as the model's weights for a while, if there is one."""
-        if not self.state.ema:
-            yield
-            return
-        plain = [weights.detach().clone() for weights in self._parameters]
-        self._copy_into_weights(self.state.ema)
-        yield
-        self._copy_into_weights(plain)
-
-    def _copy_into_weights(self, values: Sequence[Tensor]) -> None:
-        for weights, value in zip(self._parameters, values, strict=True):
-            weights.data.copy_(value)
+        state.epochs.append(epoch)
+        if self.best == epoch.number:
+            # Not on the device: there it would take room until the end.
+            state.best = {name: weights.cpu() for name, weights in self._model.state_dict().items()}
 
     def _state_dicts(self) -> dict[str, Any]:
         head, device = self._objective.head, self._model.device

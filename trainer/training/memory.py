@@ -194,7 +194,7 @@ def estimate(
     return MemoryParts(
         base=_base(shape, recipe, bf16=bf16, in_4bit=recipe.load_in_4bit),
         # value, gradient and two moments in float32; a rounded copy; the average
-        adapter=weights * (16 + 2 * bf16 + 4 * bool(recipe.ema_decay)),
+        adapter=weights * (16 + 2 * bf16),
         activations=round(activations * heap),
         # The head's output, its float32 copy, and the gradient of that copy.
         logits=rows * shape.vocabulary * (8 + _element(recipe, bf16=bf16)),
@@ -401,7 +401,7 @@ def estimate_encoder(
     return MemoryParts(
         base=(6 if bf16 else 4) * shape.weights,
         # gradient, two moments, the best epoch's copy; the average
-        adapter=learnt * (16 + 4 * bool(recipe.ema_decay)) if trains else 4 * learnt,
+        adapter=(16 if trains else 4) * learnt,
         activations=round(activations * heap),
         logits=rows * classes * 16,
         served_base=4 * shape.weights,

@@ -114,7 +114,6 @@ class Recipe(ProgramSettings):
     warmup_ratio: Annotated[Fraction, _GRADIENTS] = 0.06
     label_smoothing: Annotated[Fraction, _GRADIENTS] = 0.0
     distillation_weight: Annotated[Fraction, _GRADIENTS] = 0.0
-    ema_decay: Annotated[Fraction, _GRADIENTS] = 0.0
     sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
     checkpoint_every_s: Annotated[Positive, _GRADIENTS] = 120.0
     tracking: TrackerName = "none"

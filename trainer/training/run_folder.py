@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.artifacts.duel import BASELINES_FOLDER, COST, DUEL_FOLDER
 from trainer.artifacts.evaluation import EVALUATION_FOLDER
-from trainer.artifacts.training import STEPS, SWEEP, TRAINING, VALIDATION_SCORES, Epoch, Step
+from trainer.artifacts.training import STEPS, TRAINING, VALIDATION_SCORES, Epoch, Step
 from trainer.errors import BadInput
 from trainer.model_card import CARD
 from worker.contract.digest import sha256_bytes, write_atomically
@@ -31,8 +31,7 @@ _RECORD = "checkpoint.json"
 @dataclass(slots=True)
 class TrainState:
     """The progress of a training. Sums are over the current epoch: losses in nats, ``seconds``
-    without validation, ``tokens`` of prompts. ``best`` are the weights of the best epoch, ``ema``
-    the exponential moving average."""
+    without validation, ``tokens`` of prompts. ``best`` are the weights of the best epoch."""
 
     epoch: int = 1
     batches: int = 0
@@ -44,7 +43,6 @@ class TrainState:
     seconds: float = 0.0
     epochs: list[Epoch] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    ema: list[Tensor] = field(default_factory=list)
     resumed: int = 0
 
     def begin_epoch(self) -> None:
@@ -140,7 +138,7 @@ def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState,
         raise BadInput(f"{directory}: the checkpoint is corrupt ({error}): {remedy}") from error
     if sha256_bytes(data) != digest:
         raise BadInput(f"{directory / name}: the checkpoint is corrupt (its digest): {remedy}")
-    require_same(before, identity, f"{directory}: belongs to another training", remedy)
+    _require_same(before, identity, f"{directory}: belongs to another training", remedy)
     # To the CPU: the process that wrote it may have had another device.
     # weights_only, because unpickling arbitrary objects runs code from the file.
     saved = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
@@ -149,7 +147,7 @@ def load_checkpoint(run: Path, identity: Mapping[str, Any]) -> tuple[TrainState,
     return TrainState(**fields), saved["state_dicts"]
 
 
-def require_same(
+def _require_same(
     before: Mapping[str, Any], now: Mapping[str, Any], problem: str, remedy: str
 ) -> None:
     """Raise BadInput that lists the settings in which two trainings differ, if any."""
@@ -175,9 +173,7 @@ _OURS = frozenset(
 )
 # Made from an adapter by later commands. --replace removes them too, or they would describe the
 # adapter that was there before.
-_LATER = frozenset(
-    {EVALUATION_FOLDER, DUEL_FOLDER, BASELINES_FOLDER, COST.name, "report.html", SWEEP.name}
-)
+_LATER = frozenset({EVALUATION_FOLDER, DUEL_FOLDER, BASELINES_FOLDER, COST.name, "report.html"})
 
 
 def open_run(run: Path, *, resume: bool, replace: bool) -> None:

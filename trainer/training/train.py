@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -47,24 +46,19 @@ KINDS: Mapping[RecipeKind, Kind] = {
 """The implementation of each kind."""
 
 
-class OutOfTime(Exception):
-    """The training did not end before ``until``; its checkpoint stays."""
-
-
 def train(
     recipe: Recipe,
     console: Console,
     *,
     resume: bool = False,
     replace: bool = False,
-    until: float = math.inf,
 ) -> TrainingRecord:
     """Train, calibrate on validation, and write the adapter and its record into ``recipe.run``.
     Return the record.
 
-    ``resume`` continues from the run's checkpoint, if there is one. ``until`` is the deadline
-    (time.monotonic, seconds). Raises BadInput or ContractError for wrong input, ProofFailed if a
-    check of the trainer's own work fails, and OutOfTime; then no adapter is written.
+    ``resume`` continues from the run's checkpoint, if there is one. Raises
+    BadInput or ContractError for wrong input, and ProofFailed if a check of the trainer's own work
+    fails; then no adapter is written.
     """
     started = time.monotonic()
     if recipe.threads:
@@ -78,7 +72,7 @@ def train(
         training.resume(console)
         done = len(training.loop.state.epochs)
         tracking.start(training.name, recipe.to_record(), training.inputs.tags, epochs_done=done)
-        _run_loop(training, console, until, tracking)
+        _run_loop(training, console, tracking)
         training = kind.as_served(training)
         result = score_best(training)
         record = _write_run(training, result, started, tracking.run)
@@ -90,7 +84,7 @@ def train(
     return record
 
 
-def _run_loop(training: Training, console: Console, until: float, tracking: Tracking) -> None:
+def _run_loop(training: Training, console: Console, tracking: Tracking) -> None:
     recipe, loop, identity = training.recipe, training.loop, training.identity
 
     def save(state: TrainState, state_dicts: Any) -> None:
@@ -100,8 +94,6 @@ def _run_loop(training: Training, console: Console, until: float, tracking: Trac
     def on_step(step: Step) -> None:
         steps.write(step)
         tracking.on_step(step)
-        if time.monotonic() > until:
-            raise OutOfTime
 
     with closing(StepLog(recipe.run, last_step=loop.state.step)) as steps:
         loop.run(

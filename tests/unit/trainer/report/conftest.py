@@ -159,7 +159,6 @@ def write_run(
     lines = [json.dumps(step) + "\n" for step in step_records(steps)]
     (run / "steps.jsonl").write_text("".join(lines), encoding="utf-8")
     put(run / "duel" / "duel.json", duel_record(evaluation.to_json()))
-    put(run / "sweep.json", sweep_record())
     put(run / "cost.json", cost_record(hosted_price=2.5))
     put(directory / "dataset" / "check.json", check_record(dataset.digest))
     return Made(run, dataset.directory, tuple(splits["holdout"]), evaluation.to_json())
@@ -339,34 +338,6 @@ def cost_record(hosted_price: float) -> dict[str, Any]:
     return make_record(
         CollectedInputs(given, "EUR", (1e5, 2e6), inputs, given, given, (), (), ())
     ).to_json()
-
-
-def sweep_record() -> dict[str, Any]:
-    trials = [
-        {
-            "settings": {"lora_rank": str(rank), "learning_rate": str(rate)},
-            "run": f"trial-{rank}-{rate}",
-            "adapter": "ab" * 32,
-            "validation_loss": 0.2 + abs(rank - 16) / 100,
-            "validation_macro_f1": 0.94 - abs(rank - 16) / 400,
-            "validation_accuracy": 0.941 - abs(rank - 16) / 400,
-            "best_epoch": 2,
-            "per_label": None,
-            "seconds": 300.0,
-            "epochs": 3,
-        }
-        for rank in (8, 16, 32)
-        for rate in (1e-4, 2e-4)
-    ]
-    return {
-        "schema": "sweep/2",
-        "fixed": {"epochs": 3},
-        "trials": trials,
-        "ranking": [2, 3, 0, 1, 4, 5],
-        "best": 2,
-        "budget_s": 3600,
-        "skipped": 0,
-    }
 
 
 @pytest.fixture

@@ -38,7 +38,6 @@ from trainer.start.plan import Places
 from trainer.start.verdict import next_commands
 from trainer.store.rules import GateRules, load_rules
 from trainer.training.recipe import load_recipe
-from trainer.training.sweep import parse_grid
 from worker.cli.main import app as worker_app
 from worker.settings import load_settings as load_worker
 
@@ -121,14 +120,11 @@ def refuse_broken(words: list[str], kind: str, tmp_path: Path) -> None:
     if words[0] == "clerk-desk":
         return
     given = parse(words[1], *places[2:])
-    if words[1] in {"train", "sweep"}:
+    if words[1] == "train":
         path = given["recipe"]
         flags = {"dataset": given["dataset"], "run": tmp_path / "next"}
         flags |= {"base": given["base"]} if given["base"] else {}
         sets = dict(each.split("=", 1) for each in given.get("sets") or ())
-        for name, values in parse_grid(given["grid"]).items() if words[1] == "sweep" else ():
-            for value in values:
-                load_recipe(path, flags | sets | {name: value})
         assert load_recipe(path, flags | sets).kind == kind
     if words[1] == "publish":
         load_rules(given["gate"], given["sets"] or [])

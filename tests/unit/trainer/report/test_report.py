@@ -194,13 +194,13 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(
     """training.json is enough for a page."""
     for name in ("evaluation", "duel"):
         shutil.rmtree(made.run / name)
-    for name in ("steps.jsonl", "sweep.json", "cost.json"):
+    for name in ("steps.jsonl", "cost.json"):
         (made.run / name).unlink()
     shutil.rmtree(made.dataset)
     report, page, _ = draw(made.run, tmp_path)
     there = {key for key, present in report.sections.items() if present}
     assert there == {"next", "curves", "making"}
-    for command in ("evaluate", "duel", "cost", "sweep", "prepare"):
+    for command in ("evaluate", "duel", "cost", "prepare"):
         assert f"clerk-trainer {command}" in page.words
     sections = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
     assert sections == list(report.sections)
@@ -216,22 +216,6 @@ def test_a_complete_run_has_every_section(made: Made, tmp_path: Path) -> None:
         if tag == "a" and "skip" not in str(attributes)
     ]
     assert links == [f"#{key}" for key in report.sections]
-
-
-def test_a_trial_of_a_sweep_shows_the_sweep(made: Made, tmp_path: Path) -> None:
-    """A sweep's record is next to its run folders; a run that is not a trial does not show it."""
-    record = json.loads((made.run / "sweep.json").read_text("utf-8"))
-    (made.run / "sweep.json").unlink()
-    next_to_run = made.run.parent / "sweep.json"
-    next_to_run.write_text(json.dumps(record), "utf-8")
-    assert not draw(made.run, tmp_path)[0].sections["sweep"]
-    record["trials"][0]["run"] = made.run.name
-    for size, trial in zip((60, 120, 240), record["trials"], strict=False):
-        trial["per_label"] = size
-    next_to_run.write_text(json.dumps(record), "utf-8")
-    report, page, _ = draw(made.run, tmp_path)
-    assert report.sections["sweep"]
-    assert "adapter (best of the sweep)" in page.words
 
 
 @pytest.mark.parametrize(

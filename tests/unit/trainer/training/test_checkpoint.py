@@ -45,7 +45,6 @@ SETTINGS = {
     "lora_dropout": 0.1,
     "sublabel_weight": 0.5,
     "label_smoothing": 0.1,
-    "ema_decay": 0.9,
     "checkpoint_every_s": 1e-6,
 }
 
@@ -131,7 +130,7 @@ def test_a_checkpoint_of_another_device_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process that wrote it had a GPU that this one does not have."""
-    kept = TrainState(best={"a": torch.ones(2)}, ema=[torch.ones(2)])
+    kept = TrainState(best={"a": torch.ones(2)})
     with monkeypatch.context() as patched:
         patched.setattr(torch.serialization, "location_tag", lambda _: "cuda:7")
         save_checkpoint(tmp_path, {}, kept, {"rng": [torch.get_rng_state()]})

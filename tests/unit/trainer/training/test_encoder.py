@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_a_killed_training_resumes_to_the_same_bits(
     tmp_path: Path, tiny_encoder: Path, dataset_dir: Path
 ) -> None:
     """In the middle of an epoch."""
-    more = {"epochs": 2, "checkpoint_every_s": 1e-6, "ema_decay": 0.9, "onnx": ""}
+    more = {"epochs": 2, "checkpoint_every_s": 1e-6, "onnx": ""}
     whole = recipe(tmp_path / "whole", tiny_encoder, dataset_dir, **more)
     train(whole, Console(quiet=True))
     stopped = recipe(tmp_path / "stopped", tiny_encoder, dataset_dir, **more)

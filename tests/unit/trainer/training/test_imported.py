@@ -270,7 +270,6 @@ def test_the_record_of_an_import_is_no_recipe(
     out, data = ("--out", tmp_path / "out"), ("--dataset", sealed.directory)
     for words in (
         ("train", *data, *out),
-        ("sweep", *data, *out, "--grid", "seed=1,2"),
         ("propose", *data, *out, "--store", tmp_path, "--decisions", decisions),
         ("start", tickets, *out),
     ):
