@@ -185,13 +185,13 @@ def detect(
     draw: random.Random,
 ) -> tuple[float, float]:
     """Changed messages until a drifted window, and until two in a row."""
-    detector = DriftDetector(baseline, window, 0, draw)
+    detector = DriftDetector(baseline, window)
     for one in draw.choices(known, k=draw.randrange(window)):
-        detector.add(one.label, one.mass, "")
+        detector.add(one.label, one.mass)
     first = math.inf
     for sent in range(1, MOST_WINDOWS * window + 1):
         one = traffic()
-        found = detector.add(one.label, one.mass, "")
+        found = detector.add(one.label, one.mass)
         if found is not None and any(found.consecutive.values()):
             first = min(first, sent)
             if max(found.consecutive.values()) >= 2:

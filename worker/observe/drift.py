@@ -8,7 +8,6 @@ most a given probability (``false_alarm_rate``).
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +53,7 @@ class DriftListener:
 
     A canary's answers do not count. A new main adapter begins a new window.
 
-    Counts are those of this worker's partitions. ``metric_samples`` and ``info`` may be called from
-    any thread.
+    Counts are those of this worker's partitions. ``metric_samples`` may be called from any thread.
     """
 
     def __init__(self, main: Callable[[], Manifest], policy: DriftPolicy | None = None) -> None:
@@ -85,8 +83,7 @@ class DriftListener:
                 why="the adapter's manifest has no reference",
             )
             return
-        draw = random.Random(baseline.digest)  # noqa: S311 - sampling, not cryptography
-        self._detector = DriftDetector(baseline, self._policy.window, self._policy.sample_ids, draw)
+        self._detector = DriftDetector(baseline, self._policy.window)
         signals: list[Signal] = ["labels"] if baseline.mass is None else ["labels", "off_label"]
         for signal in signals:
             for result in named.WINDOW_RESULTS:
@@ -103,8 +100,7 @@ class DriftListener:
         for completed in event.batch:
             outcome = completed.outcome
             if isinstance(outcome, Classified) and completed.adapter.digest == self._digest:
-                decision = outcome.decision
-                report = detector.add(decision.label, decision.misfit, completed.record.id)
+                report = detector.add(outcome.decision.label, outcome.decision.misfit)
                 if report is not None:
                     self._take(detector, report)
 
@@ -133,23 +129,6 @@ class DriftListener:
             [((signal,), count) for signal, count in last.consecutive.items()],
         )
 
-    def info(self) -> Any:
-        """Return thresholds and the last full window as plain JSON; None while drift is off."""
-        detector, last = self._detector, self._last
-        if detector is None:
-            return None
-        baseline = detector.baseline
-        return {
-            "adapter_digest": baseline.digest,
-            "window": self._policy.window,
-            "messages": detector.messages,
-            "label_psi_threshold": round(baseline.psi_threshold, _DIGITS),
-            "off_label_ratio_threshold": (
-                None if baseline.mass is None else round(baseline.off_label_threshold, _DIGITS)
-            ),
-            "last": None if last is None else _window_info(last),
-        }
-
     def _take(self, detector: DriftDetector, report: WindowReport) -> None:
         before = self._last.consecutive if self._last is not None else {}
         self._last = report
@@ -167,11 +146,8 @@ class DriftListener:
 def _warn(detector: DriftDetector, report: WindowReport, signal: Signal, consecutive: int) -> None:
     fields: dict[str, Any] = {
         "adapter_digest": detector.baseline.digest[:12],
-        "messages": report.messages,
         "consecutive_windows": consecutive,
     }
-    if samples := report.samples[signal]:
-        fields["sample"] = list(samples)
     if signal == "labels":
         _log.warning(
             "drift.labels",
@@ -187,18 +163,6 @@ def _warn(detector: DriftDetector, report: WindowReport, signal: Signal, consecu
             threshold=round(detector.baseline.off_label_threshold, _DIGITS),
             **fields,
         )
-
-
-def _window_info(report: WindowReport) -> Any:
-    return {
-        "label_psi": round(report.psi, _DIGITS),
-        "off_label_ratio": (
-            None if report.off_label_ratio is None else round(report.off_label_ratio, _DIGITS)
-        ),
-        "consecutive_drifted_windows": dict(report.consecutive),
-        "moved": _shares(report.moved),
-        "samples": {signal: list(ids) for signal, ids in report.samples.items() if ids},
-    }
 
 
 def _shares(shifts: Sequence[LabelShift]) -> dict[str, dict[str, float]]:
@@ -225,18 +189,15 @@ class LabelShift:
 class WindowReport:
     """One full window. ``consecutive`` counts the drifted windows up to this one, by signal.
 
-    ``moved`` are the labels that account for most of the PSI, largest part first. ``samples`` are
-    ids of records to look at, by signal: from labels that are too frequent, or off-label.
+    ``moved`` are the labels that account for most of the PSI, largest part first.
     ``off_label_ratio`` is None without off-label mass.
     """
 
-    messages: int
     psi: float
     shifts: Sequence[LabelShift]
     moved: Sequence[LabelShift]
     off_label_ratio: float | None
     consecutive: dict[Signal, int]
-    samples: dict[Signal, tuple[str, ...]]
 
 
 class DriftDetector:
@@ -245,41 +206,32 @@ class DriftDetector:
     Windows do not overlap, so they are independent: a second drifted one in a row is new evidence.
     """
 
-    def __init__(
-        self, baseline: DriftBaseline, window: int, sample_ids: int, draw: random.Random
-    ) -> None:
+    def __init__(self, baseline: DriftBaseline, window: int) -> None:
         self.baseline = baseline
         self._window = window
-        self._sample_ids = sample_ids
-        self._draw = draw
         self._consecutive: dict[Signal, int] = {"labels": 0}
         if baseline.mass is not None:
             self._consecutive["off_label"] = 0
-        # Label, whether it is off-label, and record id. All ids of a window (a thousand) are kept,
-        # because which labels have grown is only known at its end.
-        self._answers: list[tuple[str, bool, str]] = []
+        self._labels: Counter[str] = Counter()
+        self._off_label = 0
 
-    @property
-    def messages(self) -> int:
-        """Number of answers in the current, incomplete window."""
-        return len(self._answers)
-
-    def add(self, label: str, off_label_mass: float | None, record_id: str) -> WindowReport | None:
+    def add(self, label: str, off_label_mass: float | None) -> WindowReport | None:
         """Count an answer; return a report if it completes a window. A label of another adapter's
         taxonomy is not counted."""
         if label not in self.baseline.shares:
             return None
         limit = self.baseline.mass
-        off_label = limit is not None and off_label_mass is not None and off_label_mass > limit
-        self._answers.append((label, off_label, record_id))
-        if len(self._answers) < self._window:
+        if limit is not None and off_label_mass is not None and off_label_mass > limit:
+            self._off_label += 1
+        self._labels[label] += 1
+        if self._labels.total() < self._window:
             return None
-        answers, self._answers = self._answers, []
-        return self._judge(answers)
+        labels, off_label = self._labels, self._off_label
+        self._labels, self._off_label = Counter(), 0
+        return self._judge(labels, off_label)
 
-    def _judge(self, answers: Sequence[tuple[str, bool, str]]) -> WindowReport:
-        baseline, messages = self.baseline, len(answers)
-        counts = Counter(label for label, _, _ in answers)
+    def _judge(self, counts: Counter[str], off_label: int) -> WindowReport:
+        baseline, messages = self.baseline, self._window
         parts = psi_by_label(counts, baseline.shares)
         psi = sum(parts.values())
         shifts = [
@@ -287,42 +239,21 @@ class DriftDetector:
             for name, expected in baseline.shares.items()
         ]
         drifted: dict[Signal, bool] = {"labels": psi > baseline.psi_threshold}
-        off_label = [record_id for _, is_off_label, record_id in answers if is_off_label]
         off_label_ratio = None
         if baseline.mass is not None:
-            off_label_ratio = len(off_label) / messages
+            off_label_ratio = off_label / messages
             drifted["off_label"] = off_label_ratio >= baseline.off_label_threshold
         self._consecutive = {
             signal: self._consecutive[signal] + 1 if is_drifted else 0
             for signal, is_drifted in drifted.items()
         }
         return WindowReport(
-            messages=messages,
             psi=psi,
             shifts=shifts,
             moved=_largest(shifts),
             off_label_ratio=off_label_ratio,
             consecutive=self._consecutive,
-            samples={
-                "labels": self._sample_grown(shifts, answers) if drifted["labels"] else (),
-                "off_label": tuple(self._sample(off_label)) if drifted.get("off_label") else (),
-            },
         )
-
-    def _sample_grown(
-        self, shifts: Sequence[LabelShift], answers: Sequence[tuple[str, bool, str]]
-    ) -> tuple[str, ...]:
-        """Return ids from labels that are too frequent, from each label in turn."""
-        grown = _largest([shift for shift in shifts if shift.share > shift.expected])
-        kept = [
-            self._sample([record_id for label, _, record_id in answers if label == shift.label])
-            for shift in grown
-        ]
-        in_turn = [ids[at] for at in range(self._sample_ids) for ids in kept if at < len(ids)]
-        return tuple(in_turn[: self._sample_ids])
-
-    def _sample(self, ids: Sequence[str]) -> list[str]:
-        return self._draw.sample(ids, min(len(ids), self._sample_ids))
 
 
 def _largest(shifts: Sequence[LabelShift]) -> list[LabelShift]:
@@ -343,7 +274,6 @@ class DriftPolicy:
     """How a window of ``window`` messages is judged.
 
     ``false_alarm_rate`` is the share of windows without drift that may exceed either threshold.
-    ``sample_ids`` record ids are reported with a drifted window.
 
     A window of 1000 detects 10 % of messages out of scope within two windows, and its threshold for
     labels is half of the usual 0.1. 500 detects less, 5000 detects later (measured in
@@ -353,7 +283,6 @@ class DriftPolicy:
 
     window: int = 1000
     false_alarm_rate: float = 0.01
-    sample_ids: int = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Everything that a worker exposes: probes, metrics, traces, drift and ``/info``.
+"""Everything that a worker exposes: probes, metrics, traces and ``/info``.
 
 ``worker.app`` reports the progress of the start to it.
 """
@@ -57,7 +57,6 @@ class Observer:
         self._registry.at_scrape(self._ready)
         self.adapters = AdapterMetrics(self._registry)
         self.listeners: list[Listener] = []
-        self.drift: DriftListener | None = None
         self.propagate_headers: Callable[[CompletedRecord], Headers] | None = None
         self._close: list[Callable[[], None]] = []
         self.url: str | None = None
@@ -108,9 +107,9 @@ class Observer:
             self._close.pop()()
 
     def _watch_drift(self, router: AdapterRouter) -> None:
-        self.drift = DriftListener(lambda: router.main.manifest)
-        self.listeners.append(self.drift)
-        self._registry.at_scrape(self.drift.metric_samples)
+        drift = DriftListener(lambda: router.main.manifest)
+        self.listeners.append(drift)
+        self._registry.at_scrape(drift.metric_samples)
 
     def _trace(self) -> None:
         from worker.observe.tracing import start_tracing  # slow to import, and optional
@@ -145,9 +144,7 @@ class Observer:
         _log.info("http.listening", url=server.url)
 
     def _info(self) -> object:
-        drift = self.drift.info() if self.drift is not None else None
-        found = describe_worker(self._settings, self._started_at, self._opened, self._serving)
-        return {**found, "drift": drift}
+        return describe_worker(self._settings, self._started_at, self._opened, self._serving)
 
     def _ready(self) -> Sequence[MetricSample]:
         return [(named.READY, [((), float(not self._health.ready()))])]
