@@ -72,10 +72,12 @@ def mask(key: str) -> str:
 
 
 Passages = frozenset[int]
-"""Digests of each ``_PASSAGE_WORDS`` consecutive words that recur in many messages."""
+"""Digests of each ``_PASSAGE_WORDS`` consecutive words that recur in many messages; those of the
+widespread ones a second time, with ``_WIDE``."""
 
 _PASSAGE_WORDS = 12  # 70 characters: a shorter passage hardly makes different messages near
 _LEAST_OF_A_PASSAGE = 20
+_WIDE, _WIDE_SHARE = 1 << 32, 0.05  # a footer, rather than a form's own text
 _OWN_WORDS = 4  # shorter gaps fill a form, and those that share a form are near
 _SLOTS = 1 << 24
 _GRAMS_AT_ONCE = 1 << 20
@@ -110,10 +112,14 @@ class _Recurring:
         if not often.any():
             return _NONE
         found: Counter[int] = Counter()
+        number = 0
         for masked in texts:
+            number += 1
             grams = _grams(masked)
             found.update(set(grams[often[grams % _SLOTS]].tolist()))
-        return frozenset(gram for gram, count in found.items() if count >= _LEAST_OF_A_PASSAGE)
+        passages = {gram for gram, count in found.items() if count >= _LEAST_OF_A_PASSAGE}
+        wide = {gram | _WIDE for gram in passages if found[gram] >= _WIDE_SHARE * number}
+        return frozenset(passages | wide)
 
     def _count(self) -> None:
         if self._waiting:
@@ -137,19 +143,27 @@ def _grams(masked: str) -> U64:
 
 
 def cut(masked: str, passages: Passages) -> str:
-    """Return a masked text without passages; the whole text if nothing of its own is left."""
-    if not passages:
-        return masked
-    known = [at for at, gram in enumerate(_grams(masked).tolist()) if gram in passages]
+    """Return a masked text without passages; if nothing of its own is left, as in a form, without
+    the widespread ones, and if then nothing is left, the whole text."""
+    grams = _grams(masked).tolist() if passages else []
+    known = [at for at, gram in enumerate(grams) if gram in passages]
     if not known:
         return masked
+    return _without(masked, known) or (
+        _without(masked, [at for at in known if grams[at] | _WIDE in passages]) or masked
+    )
+
+
+def _without(masked: str, known: Sequence[int]) -> str:
+    """Return the text without the passages that begin at these words; empty if that leaves no
+    ``_OWN_WORDS`` in a row."""
     words = masked.split()
     own = np.ones(len(words), dtype=np.bool_)
     for at in known:
         own[at : at + _PASSAGE_WORDS] = False
     edges = np.flatnonzero(np.diff(np.r_[False, own, False].astype(np.int8)))
-    if not len(edges) or (edges[1::2] - edges[::2]).max() < _OWN_WORDS:
-        return masked
+    if not known or not len(edges) or (edges[1::2] - edges[::2]).max() < _OWN_WORDS:
+        return ""
     return f" {' '.join(word for word, kept in zip(words, own.tolist(), strict=True) if kept)} "
 
 

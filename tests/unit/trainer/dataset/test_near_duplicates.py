@@ -224,6 +224,26 @@ def test_a_form_that_is_filled_in_is_one_message() -> None:
     assert len(near_clusters(keys, similarity=0.7)) == 1
 
 
+def test_forms_with_one_footer_are_not_compared_with_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is a passage by itself, so that nothing is its own; the footer is in all of them. Pairs
+    of different forms would make the search quadratic."""
+    forms = unlike(30, 13)
+    keys = [f"{form} {name} {FOOTER}" for form in forms for name in unlike(20, 2, seed=9)]
+    compared = 0
+
+    def counted(left: frozenset[str], right: frozenset[str]) -> float:
+        nonlocal compared
+        compared += 1
+        return jaccard(left, right)
+
+    monkeypatch.setattr("trainer.dataset.near_duplicates.jaccard", counted)
+    clusters = near_clusters(keys, similarity=0.7)
+    assert [len(cluster) for cluster in clusters] == [20] * 30
+    assert compared < 2 * len(keys)
+
+
 def test_a_template_with_other_names_and_products_is_one_message() -> None:
     """By their four-letter shingles alone they fell into several clusters."""
     names = ("Anna Schmidt", "Ben O Neil", "Carla Kowalski", "Dora Meier")
