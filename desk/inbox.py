@@ -30,7 +30,7 @@ _log = structlog.get_logger("desk.inbox")
 
 DAY_MS = 86_400_000
 
-# New partitions are read after so long at most, and the lag on the pages is no older.
+# The longest time until new partitions are read, and the greatest age of the lag on the pages.
 _LOOK_AROUND_MS = 15_000
 
 _BATCH = 300

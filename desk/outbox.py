@@ -1,10 +1,11 @@
 """The outbox: each correction reaches Kafka exactly once, whatever is killed when.
 
-Each turn: rows that are due get sequence numbers in one transaction of the database; those that
-are not known to be published are written to Kafka in order, with the last number as a mark, in one
-transaction there; then the database is told. What a kill leaves in doubt is between the last two,
-and the mark settles it: after a start, and after any error, all up to the mark are in Kafka and
-nothing beyond it is, because starting ends and fences anyone who wrote under this name before.
+Each turn has three transactions. In the database, rows that are due get sequence numbers. In
+Kafka, those that are not known to be published are written in order, with the last number as a
+mark. In the database again, they are marked as published. A kill between the last two leaves that
+in doubt, and Kafka's mark settles it: after a start, and after any error, all rows up to the mark
+are in Kafka and none beyond it, because starting a producer ends and fences the earlier one of the
+same name.
 
 Published decisions go to a web address too (``WebhookSender``): in order, each at least once. How
 far they were delivered is a counter of its own, so a receiver that is slow or away holds nothing

@@ -17,7 +17,8 @@ from worker.common.errors import format_private
 
 _log = structlog.get_logger("desk.work")
 
-# For so long nobody does a replica's work after it was killed. One that stops gives its leases up.
+# The failover time: how long a killed replica's work waits for another one. A replica that stops
+# gives up its leases.
 LEASE_MS = 30_000
 _LONGEST_WAIT_S = 10.0
 

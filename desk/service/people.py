@@ -1,4 +1,4 @@
-"""Who works here: accounts, roles, sessions. ``desk.auth`` checks how they prove who they are."""
+"""Accounts, their roles and their sessions. ``desk.auth`` checks how they prove who they are."""
 
 from __future__ import annotations
 

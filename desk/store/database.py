@@ -23,7 +23,7 @@ Tx: TypeAlias = sa.Connection
 """An open transaction. Only ``desk.store`` runs statements in it."""
 
 _ANSWER_S = 30.0
-"""A connection to PostgreSQL is closed after so long without an answer."""
+"""The time without an answer after which a connection to PostgreSQL is closed."""
 
 _BUSY_MS = 15_000
 

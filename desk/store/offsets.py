@@ -82,7 +82,9 @@ def advance(
         )
     )
     if not done.rowcount:
-        raise Superseded(f"{topic}, partition {partition}: another process has read on")
+        raise Superseded(
+            f"{topic}, partition {partition}: another process read further"
+        )
 
 
 def note_ends(tx: Tx, ends: Iterable[tuple[str, int, int]], now_ms: int) -> None:

@@ -106,8 +106,8 @@ def asks_a_model(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def find_endpoint(option: str, url: str | None, asked: Asked, ledger: Path) -> Endpoint | None:
-    """Return whom to ask, at the address that ``option`` gives; None without it. Raises BadInput
-    for a part without the other, and without a key."""
+    """Return the endpoint at the address that ``option`` gives; None without it. Raises BadInput
+    for a model without an address or the reverse, and without a key."""
     from trainer.errors import BadInput
     from trainer.teacher.client import check_url
     from trainer.teacher.label import Endpoint

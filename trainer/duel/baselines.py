@@ -163,7 +163,7 @@ def _texts(split: EmbeddedSplit) -> list[str]:
     return [normalize(example.message) for example in split.examples]
 
 
-# Nor both kinds of features together: no worker can serve that, so a verdict for it led nowhere.
+# There is no baseline of both kinds of features together, because no worker can serve one.
 BASELINES = (
     Baseline(
         name="tfidf",

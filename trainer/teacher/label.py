@@ -166,8 +166,8 @@ def ask(asking: Asking, on_decided: Callable[[int], object]) -> Finished:
 
 
 def ask_all(asking: Asking, on_decided: Callable[[int], object]) -> Finished:
-    """Do the same where only all answers together are of use: raises KeyboardInterrupt, after the
-    requests in flight, if it is interrupted."""
+    """As ``ask``, but incomplete answers are an error: raises KeyboardInterrupt, once the requests
+    in flight have ended, if it is interrupted."""
     found = ask(asking, on_decided)
     if found.ran.interrupted:
         raise KeyboardInterrupt

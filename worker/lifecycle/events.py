@@ -152,7 +152,9 @@ class AdapterEvents:
                 replaced = earlier.adapter.digest[:12]
                 _log.info("adapter.swapped", **_named(arm.adapter), before=replaced)
             else:
-                _log.info(f"adapter.{arm.role.name}", **_named(arm.adapter), share=arm.share)
+                _log.info(
+                    "adapter.serves", role=arm.role.name, **_named(arm.adapter), share=arm.share
+                )
 
     def loading(self, role: ArmRole, name: str, digest: str) -> None:
         """Log that an adapter is being loaded."""

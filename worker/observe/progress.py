@@ -29,6 +29,14 @@ INTERVAL_S = 10.0
 
 _log = structlog.get_logger("worker.loop")
 
+_REBALANCED = {
+    "assigned": "partitions.assigned",
+    "revoked": "partitions.revoked",
+    "lost": "partitions.lost",
+}
+_PRESSURE = {"paused": "fetching.paused", "resumed": "fetching.resumed"}
+"""Log events by the kind of the loop's event, written out so that a search finds them."""
+
 
 class LogListener:
     """A listener of the loop. A summary has totals since the start, and the rate since the last
@@ -57,9 +65,9 @@ class LogListener:
                 _log.info("kafka.reachable", seconds=round(seconds, 1))
             case Rebalanced(kind, partitions, dropped):
                 names = [f"{source.topic}-{source.partition}" for source in partitions]
-                _log.info(f"partitions.{kind}", partitions=names, dropped=dropped)
+                _log.info(_REBALANCED[kind], partitions=names, dropped=dropped)
             case PressureChanged(kind, records, size_bytes):  # normal under load
-                _log.debug(f"fetching.{kind}", records=records, bytes=size_bytes)
+                _log.debug(_PRESSURE[kind], records=records, bytes=size_bytes)
             case Rewound(source, offset, committed):
                 _log.warning("stream.rewound", **_place(source), offset=offset, committed=committed)
             case Distrusted(source, offset, committed):
