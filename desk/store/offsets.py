@@ -82,9 +82,7 @@ def advance(
         )
     )
     if not done.rowcount:
-        raise Superseded(
-            f"{topic}, partition {partition}: another process read further"
-        )
+        raise Superseded(f"{topic}, partition {partition}: another process read further")
 
 
 def note_ends(tx: Tx, ends: Iterable[tuple[str, int, int]], now_ms: int) -> None:
