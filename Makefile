@@ -95,6 +95,7 @@ check: $(READY) ## style, words, types, and whether generated files are up to da
 	  || { echo "docs/metrics.md is out of date: make metrics"; exit 1; }
 	@$(BIN)/python helm/generate.py --check
 	@$(BIN)/python -m tests.gpu.page --check
+	@$(BIN)/python -m tests.house --check
 
 ##@ Generated files
 

@@ -1,6 +1,7 @@
 """The size of the code, and how many files one thing crosses on its way through it.
 
     python -m tests.house [--tree DIR] [--files]
+    python -m tests.house --check      # the budgets in pyproject.toml; part of make check
 
 Code lines are lines without blanks, comments, docstrings and imports. A module has one importer if
 exactly one other module of the three programs imports it. The crossings are traced on fakes, in a
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import tokenize
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -286,25 +288,44 @@ def _ask(tree: Path) -> dict[str, Any]:
     return found
 
 
+def packages(tree: Path, top: str) -> dict[str, Counts]:
+    """Return the counts by package of a program; modules of its own are under its own name."""
+    found: dict[str, Counts] = {}
+    for name, path in modules(tree, top).items():
+        parts = name.split(".")
+        is_package = path.name == "__init__.py" or len(parts) > 2
+        package = ".".join(parts[:2]) if is_package and len(parts) > 1 else top
+        counted = count(path.read_text(encoding="utf-8"))
+        found[package] = found.get(package, Counts()) + counted
+    return found
+
+
+def over_budget(tree: Path) -> list[str]:
+    """Return a line for each package with more code lines than its budget, and for each without a
+    budget."""
+    project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))
+    budgets: dict[str, int] = project["tool"]["filing-clerk"]["code-lines"]
+    found = {name: each for top in PRODUCTION for name, each in packages(tree, top).items()}
+    return [
+        f"{name}: {each.code} code lines, budget {budgets.get(name, 'none')}"
+        for name, each in found.items()
+        if each.code > budgets.get(name, 0)
+    ]
+
+
 def _show(tree: Path, *, files: bool) -> None:
     single = Counter(name.partition(".")[0] for name in one_importer(tree))
     print(f"{'':22}{'modules':>9}{'lines':>9}{'code':>9}{'dataclasses':>13}", end="")
     print(f"{'one importer':>14}{'comments':>10}")
     programs = total = Counts()
     for top in PRODUCTION:
-        packages: dict[str, Counts] = {}
-        for name, path in modules(tree, top).items():
-            parts = name.split(".")
-            is_package = path.name == "__init__.py" or len(parts) > 2
-            package = ".".join(parts[:2]) if is_package and len(parts) > 1 else top
-            counted = count(path.read_text(encoding="utf-8"))
-            packages[package] = packages.get(package, Counts()) + counted
-        sum_ = sum(packages.values(), Counts())
+        parts = packages(tree, top)
+        sum_ = sum(parts.values(), Counts())
         total += sum_
         if top in PROGRAMS:
             programs += sum_
         _line(top, sum_, single[top] if top in PROGRAMS else None)
-        for package, counted in sorted(packages.items()):
+        for package, counted in sorted(parts.items()):
             _line(f"  {package}" if package != top else "  itself", counted, None)
     _line("programs", programs, sum(single.values()))
     _line("programs and helm", total, None)
@@ -338,10 +359,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.house", description=__doc__)
     parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
     parser.add_argument("--files", action="store_true", help="name the files that are crossed")
+    parser.add_argument("--check", action="store_true", help="only compare with the budgets")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
         print(json.dumps(_inside()))
+    elif given.check:
+        if over := over_budget(given.tree.resolve()):
+            lines = "\n".join(over)
+            sys.exit(
+                f"{lines}\nmake room first: remove something in the same package, or move the "
+                "budget of another one (tool.filing-clerk.code-lines in pyproject.toml)"
+            )
     else:
         _show(given.tree.resolve(), files=given.files)
 
