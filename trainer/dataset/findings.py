@@ -5,7 +5,7 @@ message's text."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 
@@ -77,6 +77,19 @@ def listed(places: Sequence[str]) -> str:
     # By their numbers: rows are in the order of their ids when they are looked at.
     first = nsmallest(FIRST, places, key=_by_number)
     return ", ".join(first) + (", ..." if len(places) > FIRST else "")
+
+
+def describe_shared_ids(several: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what to say of ids that different rows have."""
+    if not several:
+        return []
+    id_, places = next(iter(several.items()))
+    ids = "1 id" if len(several) == 1 else f"{len(several):,} ids"
+    note = (
+        f"{ids} of different rows, such as {id_!r} ({listed(places)}): all are kept, the others as "
+        f"{id_}-2 and so on"
+    )
+    return [note]
 
 
 def _by_number(place: str) -> list[int | str]:

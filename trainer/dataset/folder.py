@@ -17,13 +17,13 @@ import fcntl
 import json
 import os
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -144,24 +144,41 @@ def complete_ids(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def find_repeated(rows: Sequence[Row]) -> tuple[list[int], dict[str, list[str]]]:
-    """Return the places in ``rows`` of those that repeat an earlier row in its id and everything
-    else, and for each id of different rows where these are. Rows without an id are not compared:
-    they may be messages that were sent several times."""
-    first: dict[str, int] = {}
+def unique_ids(rows: Sequence[Row]) -> tuple[list[Row], list[str], dict[str, list[str]]]:
+    """Return the rows without those that repeat another in its id and everything else; where those
+    are; and for each id of different rows where these are.
+
+    The latter get the suffixes ``-2``, ``-3`` in the order of their content, so that ids do not
+    depend on the order of lines; rows of a given hold-out keep theirs. Rows without an id are not
+    compared: they may be messages that were sent several times.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        if row.id:
+            places[row.id].append(place)
+    made: dict[int, str] = {}
     repeated: list[int] = []
     several: dict[str, list[str]] = {}
-    for place, row in enumerate(rows):
-        if not row.id:
+    for id_, same in places.items():
+        if len(same) == 1:
             continue
-        earlier = rows[first.setdefault(row.id, place)]
-        if earlier is row:
-            continue
-        if _content(earlier) == _content(row):
-            repeated.append(place)
-        else:
-            several.setdefault(row.id, [earlier.where]).append(row.where)
-    return repeated, several
+        different: dict[tuple[str, ...], int] = {}
+        repeated += [
+            place for place in same if different.setdefault(_content(rows[place]), place) != place
+        ]
+        if len(different) > 1:
+            several[id_] = [rows[place].where for place in different.values()]
+        given = {content for content, place in different.items() if rows[place].given}
+        ordered = [*sorted(given), *sorted(different.keys() - given)]
+        free = (name for at in count(2) if (name := f"{id_}-{at}") not in places)
+        made |= {different[content]: next(free) for content in ordered[1:]}
+    again = set(repeated)
+    kept = [
+        replace(row, id=made[place]) if place in made else row
+        for place, row in enumerate(rows)
+        if place not in again
+    ]
+    return kept, [rows[place].where for place in sorted(repeated)], several
 
 
 def _content(row: Row) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from trainer.dataset.extra_files import (
     source_lines,
     write_extra_files,
 )
-from trainer.dataset.findings import Findings, listed, rows_of
+from trainer.dataset.findings import Findings, describe_shared_ids, rows_of
 from trainer.dataset.folder import (
     EXPORT,
     HOLDOUT,
@@ -40,11 +40,11 @@ from trainer.dataset.folder import (
     Row,
     complete_ids,
     earlier_openings,
-    find_repeated,
     number_copies,
     open_dataset,
     texts_sha256,
     to_lines,
+    unique_ids,
     write_dataset,
 )
 from trainer.dataset.labels import (
@@ -392,7 +392,11 @@ def _read(
     if holdout:
         rows = _without_held(rows)
     rows = free_ids(rows)
-    _keep_once(rows, findings)
+    rows, repeated, several = unique_ids(rows)
+    if repeated:
+        what = f"{rows_of(len(repeated))} repeated another exactly: kept once"
+        findings.add_places(what, repeated)
+    findings.notes += describe_shared_ids(several)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
         table = read_label_map(settings.label_map, taxonomy.names)
@@ -413,28 +417,6 @@ def _without_held(rows: list[Row]) -> list[Row]:
         for row in rows
         if row.given or row.id not in held or canonical(row.message) != held[row.id]
     ]
-
-
-def _keep_once(rows: list[Row], findings: Findings) -> None:
-    """Remove rows that repeat another in everything, in place; ids of different rows are wrong."""
-    repeated, several = find_repeated(rows)
-    if repeated:
-        findings.add_places(
-            f"{rows_of(len(repeated))} repeated another exactly: kept once",
-            [rows[place].where for place in repeated],
-        )
-        again = set(repeated)
-        rows[:] = [row for place, row in enumerate(rows) if place not in again]
-    if several:
-        id_, places = next(iter(several.items()))
-        rest = f", and {len(several) - 1:,} more such ids" if len(several) > 1 else ""
-        files = {place.rstrip("0123456789") for place in places}  # "name:12" or "name row 12"
-        # A hold-out's own file often counts from 1 again.
-        remedy = "name another --id-column" + (", or change one file's ids" * (len(files) > 1))
-        findings.wrong.append(
-            f"{rows_of(len(places))} have the id {id_!r} ({listed(places)}){rest}: ids must be "
-            f"unique; {remedy}"
-        )
 
 
 def _clean(

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trainer.artifacts.files import PRIVATE
-from trainer.dataset.folder import Row, complete_ids, find_repeated
+from trainer.dataset.folder import Row, complete_ids, unique_ids
 from trainer.dataset.guess import ambiguity, guess_columns
 from trainer.dataset.readers import DRAWN, SOURCE, TAUGHT
 from trainer.errors import BadInput
@@ -263,7 +263,8 @@ def find_budget(given: str | None, price: Price) -> int | None:
 
 
 def read_unlabelled(path: Path, message_column: str | None, id_column: str | None) -> list[Row]:
-    """Read messages with unique ids from any table; labels that are there are ignored.
+    """Read messages from any table, with ids that are made unique; labels that are there are
+    ignored.
 
     Raises BadInput with a line for each problem, which quotes no message.
     """
@@ -277,16 +278,9 @@ def read_unlabelled(path: Path, message_column: str | None, id_column: str | Non
     except TableError as error:
         raise BadInput(str(error)) from error
     wrong = [f"{table.name}: {each.sentence(table.unit)}" for each in table.problems if each.broken]
-    repeated, several = find_repeated(rows)
-    wrong += [
-        f"{len(places)} rows have the id {id_!r}: {', '.join(places[:5])}: ids must be unique; "
-        "name another --id-column"
-        for id_, places in list(several.items())[:5]
-    ]
     if wrong:
         raise BadInput(*wrong)
-    again = set(repeated)
-    return complete_ids([row for place, row in enumerate(rows) if place not in again])
+    return complete_ids(unique_ids(rows)[0])
 
 
 def unlabelled_columns(

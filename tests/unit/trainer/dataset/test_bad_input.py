@@ -143,23 +143,3 @@ def test_a_file_that_is_not_there_or_of_no_known_kind(refused: Refused, tmp_path
     assert "cannot read it: No such file" in refused(tmp_path / "none.csv")
     (tmp_path / "export.docx").write_bytes(b"text")
     assert ".parquet" in refused(tmp_path / "export.docx")
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_ids_that_two_files_share_have_a_remedy(
-    refused: Refused, write_csv: WriteCsv, records: list[Record], kind: str
-) -> None:
-    """Both files count from 1, and a hold-out cannot be told to use another column."""
-
-    def write(rows: list[Record], name: str) -> Path:
-        path = write_csv(rows, f"{name}.csv")
-        if kind == "parquet":  # places are "name row 2" there, not "name:2"
-            from pyarrow import csv, parquet
-
-            parquet.write_table(csv.read_csv(path), path := path.with_suffix(".parquet"))
-        return path
-
-    other = (records[0][0], "Another message", records[0][2])
-    said = refused(write(records, "export"), "--holdout", write([other], "held"))
-    assert "ids must be unique; name another --id-column, or change one file's ids" in said
-    assert "change one file" not in refused(write([*records, other], "twice"))

@@ -23,7 +23,6 @@ FIXES = {
     "doubled_header.csv": ("--label-column", "Kategorie"),
     "unnamed.csv": ("--label-column", "C"),
     "unknown.csv": ("--unknown-label", "review"),
-    "doubled_ids.csv": ("--id-column", "key"),
     "broken.jsonl": ("--broken-rows", "drop"),
     "two_tables.xlsx": ("--sheet", "Juni"),
     "formulas.xlsx": ("--broken-rows", "drop"),

@@ -232,3 +232,19 @@ def test_messages_without_a_known_label_go_to_a_reviewer_and_return(
     queue = write_csv([list(row.values()) for row in asked], "queue.csv", list(asked[0]))
     second = prepare(export, "--unknown-label", "drop", "--decisions", queue)
     assert second.counts["unlabelled"] == {"drop": len(copies)}
+
+
+def test_a_ticket_with_several_messages_keeps_them_all(
+    prepare: Prepare, records: list[Record]
+) -> None:
+    """Whatever the order of lines; a row that is there twice counts once, and it is said once."""
+    twice = records[0]
+    other = (twice[0], "a second message of the same ticket", twice[2])
+    relabelled = (twice[0], twice[1], next(r[2] for r in records if r[2] != twice[2]))
+    rows = [*records, twice, other, relabelled]
+    made = prepare(rows, "--conflicts", "keep-majority")
+    (note,) = [note for note in made.record["notes"] if "of different rows" in note]
+    assert f"such as {twice[0]!r}" in note
+    assert {twice[0], f"{twice[0]}-2", f"{twice[0]}-3"} & made.placed().keys()
+    assert any(other[1] in made.text(f"{name}.jsonl") for name in SPLITS)
+    assert prepare(rows[::-1], "--conflicts", "keep-majority").placed() == made.placed()

@@ -54,14 +54,18 @@ def test_the_hold_out_of_an_earlier_dataset_can_be_named(
     assert len(second.placed()) == len(february)
 
 
-def test_an_id_with_another_text_is_refused(
-    prepare: Prepare, refused: Refused, write_csv: WriteCsv, records: list[Record]
+def test_an_id_with_another_text_is_another_message(
+    prepare: Prepare, records: list[Record]
 ) -> None:
+    """The one that was held out keeps its id."""
     first = prepare(records)
     held = next(id_ for id_, (split, _) in first.placed().items() if split == "holdout")
-    changed = [(id_, "something else" if id_ == held else m, label) for id_, m, label in records]
-    file = write_csv(changed, "changed.csv")
-    assert f"have the id {held!r}" in refused(file, "--after", first.out)
+    changed = [
+        (id_, "something else entirely" if id_ == held else m, label) for id_, m, label in records
+    ]
+    second = prepare(changed, "--after", first.out)
+    assert second.placed()[held] == first.placed()[held]
+    assert f"{held}-2" in second.placed()
 
 
 def test_what_does_not_go_together(
