@@ -207,6 +207,14 @@ WORKBOOKS: dict[str, dict[str, Sequence[Sequence[Any]]]] = {
         ]
     },
     "merged.xlsx": {"T": [["Tickets im Mai"], HEADER, *_BLANKED]},
+    "two_headers.xlsx": {
+        "T": [
+            ["Ticket", None, "Inhalt", None, "Einordnung"],
+            ["Ticket-ID", "Status", "Betreff", "Beschreibung", "Kategorie"],
+            *((i, "offen", ("Frage", "AW: Anfrage")[n % 2], m, label)
+              for n, (i, m, label) in enumerate(ROWS)),
+        ]
+    },
     "notes.xlsx": {"Notizen": [["von Hand geprüft"]], "Tickets": PLAIN},
     "two_tables.xlsx": {"Mai": PLAIN[:40], "Juni": PLAIN},
     "errors.xlsx": {"T": [*PLAIN, ("X-1", "#N/A", LABELS[0]), ("X-2", "#REF!", LABELS[0])]},
@@ -214,6 +222,12 @@ WORKBOOKS: dict[str, dict[str, Sequence[Sequence[Any]]]] = {
     "zip_bomb.xlsx": {"T": PLAIN},
     "half.xlsx": {"T": PLAIN},
 }  # fmt: skip
+
+
+_MERGED = {
+    "merged.xlsx": ("A1:C1", "C3:C42", "C43:C82", "C83:C122"),
+    "two_headers.xlsx": ("A1:B1", "C1:D1"),
+}
 
 
 def _workbook(name: str) -> bytes:
@@ -225,7 +239,7 @@ def _workbook(name: str) -> bytes:
         sheet = book.create_sheet(title)
         for line in lines:
             sheet.append(list(line))
-    for cells in ("A1:C1", "C3:C42", "C43:C82", "C83:C122") if name == "merged.xlsx" else ():
+    for cells in _MERGED.get(name, ()):
         book.worksheets[0].merge_cells(cells)
     data = io.BytesIO()
     book.save(data)

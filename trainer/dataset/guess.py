@@ -202,11 +202,12 @@ def _guess_message(free: dict[str, _Look]) -> list[Guess]:
     named = _by_name("message", free)
     # A name can mislead: a column "text" with three words for all rows next to one with mails.
     sure = [guess for guess in named if free[guess.column].is_message]
-    if sure or named:
-        return (sure or named)[:1]
+    if sure:
+        return sure[:1]
     looks = sorted((look for look in free.values() if look.is_message), key=lambda x: -x.chars)
     close = [look for look in looks if look.chars >= 0.5 * looks[0].chars]
-    return [Guess(look.column, f"texts of {look.chars:.0f} characters") for look in close]
+    found = [Guess(look.column, f"texts of {look.chars:.0f} characters") for look in close]
+    return found or named[:1]
 
 
 def _guess_label(free: dict[str, _Look]) -> list[Guess]:

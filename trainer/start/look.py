@@ -230,10 +230,11 @@ def rare_labels(found: Contents, minimum: int, *, answers: bool) -> list[str]:
             "rows, more than a label set has: name the right one by --label-column"
         )
     if len(found.labels) - len(rare) < 2:
-        shown = [] if answers else found.labels.most_common(5)
-        most = ", ".join(f"{label!r} {n}" for label, n in shown) or f"{len(found.labels)} labels"
+        shown = [] if answers else [label for label, _ in found.labels.most_common(5)]
+        most = ", ".join(f"{label!r} {found.different[label]}" for label in shown)
+        most = most or f"{len(found.labels)} labels"
         raise BadInput(
             f"two or more labels need {minimum} different messages each; found are {most}: name "
-            "another --label-column, add messages, or lower --minimum-per-label"
+            "another --message-column or --label-column, add messages, or lower --minimum-per-label"
         )
     return rare

@@ -9,6 +9,7 @@ import pytest
 
 from worker.common.csv_rows import Dialect, read_records
 from worker.common.tables import Limits, Table, TableError, read_table
+from worker.common.tables.header import find_header
 
 GERMAN = "Größe falsch, möchte das Päckchen zurücksenden, schöne Grüße aus Köln"
 
@@ -136,3 +137,21 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr("worker.common.encodings.find_spec", lambda name: None)
     with pytest.raises(TableError, match=r"pip install 'filing-clerk\[tables\]', or name the"):
         opened(f"message\n{GERMAN}\n".encode("cp1252"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (["Ticket,,Text", "no,state,body", *["1,open,how are you", "2,open,fine"] * 5], 2),
+        (["no,state,body", *["1,open,how are you", "2,open,fine"] * 5], 1),
+        # A first row whose label comes again below is data.
+        (["ticket,,label", "a,b,late", *["c,d,late", "e,f,lost"] * 5], 1),
+        # Too few rows to tell.
+        (["Ticket,,Text", "no,state,body", "1,open,how are you"], 1),
+    ],
+)
+def test_the_names_of_groups_of_columns_are_not_the_columns_names(
+    rows: list[str], line: int
+) -> None:
+    numbered = [(at, row.split(",")) for at, row in enumerate(rows, start=1)]
+    assert find_header(numbered).line == line

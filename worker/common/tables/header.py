@@ -37,6 +37,9 @@ class Top:
 _TITLES = 10
 """Rows above a header, such as "Export of 3 May"."""
 
+_LEAST_ROWS = 5
+"""Fewer rows of data do not show that a second row of names is not data."""
+
 _WORDS_IN_NAME = 6
 _CHARS_IN_NAME = 60
 
@@ -57,6 +60,10 @@ def find_header(rows: Sequence[tuple[int, Sequence[str]]]) -> Top:
         width = _width([header, *below])
         columns = tuple(f"column {at}" for at in range(1, width + 1))
         return Top(columns, None, rows[skipped - 1][0] if skipped else 0, skipped)
+    while _is_above_names(header, below):
+        skipped += 1
+        line, header = rows[skipped]
+        below = below[1:]
     width = max(_width([header]), min(_width(below[:20]), len(header)))
     columns, twice = _names(header[:width])
     return Top(columns, line, line, skipped, twice)
@@ -85,12 +92,28 @@ def _names(header: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(names), tuple(twice)
 
 
+def _is_above_names(header: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Return whether a row names groups of columns, and the row below it the columns: it has more
+    different names, and none of them comes again below."""
+    if len(below) <= _LEAST_ROWS:
+        return False
+    groups = {cell.strip() for cell in header} - {""}
+    names = [cell.strip() for cell in below[0] if cell.strip()]
+    several = len(groups) < len(set(names)) == len(names)
+    return several and _differs_from_data(below[0], below[1:])
+
+
 def _is_header(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
     """Return whether a row names columns. It does not if a cell is empty-handed as a name: a long
     text, a number or a date, or a value that comes again below in the same column."""
     named = [(at, cell.strip()) for at, cell in enumerate(first) if cell.strip()]
     if any(cell.casefold() in COMMON_NAMES for _, cell in named):
         return True
+    return _differs_from_data(first, below)
+
+
+def _differs_from_data(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    named = [(at, cell.strip()) for at, cell in enumerate(first) if cell.strip()]
     for at, cell in named:
         if len(cell) > _CHARS_IN_NAME or len(cell.split()) > _WORDS_IN_NAME:
             return False
