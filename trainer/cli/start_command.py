@@ -157,7 +157,6 @@ class _Session:
         self._console.file = sys.stdout
         self._asks = can_ask(self._console)
         self._messages, self._epochs, self._promised = 0, 1, PRECISION
-        self._has_label_map = False
 
     def _print(self, text: str = "") -> None:
         self._console.print(text, markup=False, soft_wrap=True)
@@ -167,6 +166,7 @@ class _Session:
     def look(self, files: Sequence[Path], given: dict[str, Any]) -> PrepareSettings:
         """Look into the files, show and settle what was found, write the taxonomy; return the
         options of ``prepare``. Raises BadInput with everything that has to be decided."""
+        from trainer.dataset.labels import read_label_map
         from trainer.start.instruction import listed_labels
         from trainer.start.look import count, find_columns, open_tables, rare_labels
         from trainer.start.plan import validation_share
@@ -174,12 +174,12 @@ class _Session:
         places = self._places
         made = {"inputs": list(files), "taxonomy": places.taxonomy, "out": places.data}
         settings = settings_of({**given, **made})
-        self._has_label_map = settings.label_map is not None
         tables = open_tables(
             files, encoding=settings.encoding, delimiter=None, sheet=settings.sheet
         )
         columns = find_columns(tables, settings.columns, self._choose)
-        found = count(tables, columns.names, settings.minimum_per_label)
+        mapped = read_label_map(settings.label_map, None) if settings.label_map else None
+        found = count(tables, columns.names, settings.minimum_per_label, mapped)
         self._messages = found.usable
         self._show_files(tables, columns)
         self._show_rows(found)
@@ -235,9 +235,12 @@ class _Session:
     ) -> None:
         """``listed``: what the instruction says if the labels are a model's answers. A rare answer
         that it does not list may be any text, so it is counted and not shown."""
+        from trainer.start.look import find_plurals
+
         shown = RichTable(box=None, pad_edge=False)
         for name in ("label", "rows", ""):
             shown.add_column(name, justify="right" if name == "rows" else "left")
+        plurals = find_plurals(found.labels)
         hidden = [label for label in rare if listed and not listed.has(label)]
         for label, rows in found.labels.items():
             if label in hidden:
@@ -245,6 +248,8 @@ class _Session:
             notes = []
             if label in found.spellings:
                 notes.append(f"also written {', '.join(map(repr, found.spellings[label]))}")
+            if label in plurals:
+                notes.append(f"the same as {plurals[label]!r}? --label-map joins them")
             if label in rare:
                 notes.append(
                     f"left out: {found.different[label]} different messages, and a label needs "
@@ -280,13 +285,6 @@ class _Session:
     ) -> None:
         from trainer.start.terms import name_of, taxonomy_text, typical_terms
 
-        if self._has_label_map:
-            if not self._places.taxonomy.is_file():
-                raise BadInput(
-                    f"--label-map: write the labels that it maps to into {self._places.taxonomy} "
-                    "first (config/taxonomy.toml shows the form)"
-                )
-            return
         terms = typical_terms(found.rows)
         # By name: with more messages the order by number would change, and with it the digest.
         names = sorted((label for label in found.labels if label not in rare), key=str.casefold)
@@ -312,7 +310,7 @@ class _Session:
         taxonomy = Taxonomy.from_toml(settings.taxonomy)
         known = set(map(label_key, taxonomy.names))
         unknown = [label for label in found.labels if label_key(label) not in known]
-        if settings.label_map or settings.unknown_label != OnUnknown.ERROR:
+        if settings.unknown_label != OnUnknown.ERROR:
             return settings.unknown_label
         others = [label for label in unknown if label not in rare]
         if not others:

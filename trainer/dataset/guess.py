@@ -240,6 +240,17 @@ def fold_name(text: str) -> str:
     return "".join(each for each in apart if each.isalnum() and not unicodedata.combining(each))
 
 
+_JOINING = frozenset({"and", "und", "et", "y"})  # also written "&"
+
+
+def fold_label(text: str) -> str:
+    """Return a label as ``fold_name`` does, and without "and"; ``ae``, ``oe`` and ``ue`` are
+    umlauts. Empty if nothing is left."""
+    words = [word for word in re.findall(r"\w+", text.casefold()) if word not in _JOINING]
+    folded = fold_name("".join(words))
+    return re.sub("([aou])e", r"\1", folded)
+
+
 _DATE = re.compile(
     r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?[./-]\d\d?[./-]\d{2,4}([, ]+\d\d?:\d\d.*)?"
 )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from trainer.dataset.findings import listed, rows_of
 from trainer.dataset.folder import HOLDOUT, Example, LabelOrigin, Row
-from trainer.dataset.guess import fold_name
+from trainer.dataset.guess import fold_label
 from trainer.errors import BadInput
 from worker.common.csv_rows import read_records, sniff
 from worker.common.encodings import EncodingError, decoded_file
@@ -29,11 +29,11 @@ from worker.contract.taxonomy import label_name
 from worker.contract.text import message_sha256
 
 
-def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
+def read_label_map(path: Path, known: Collection[str] | None) -> dict[str, str]:
     """Read raw label -> taxonomy label from TOML, JSON, or a CSV of two columns without a header,
     with any delimiter. The encoding is detected.
 
-    Raises BadInput that lists all targets that are not in the taxonomy.
+    Raises BadInput that lists all targets that are not ``known``; None: any may be.
     """
     try:
         parse = _PARSERS[path.suffix.casefold()]
@@ -48,6 +48,7 @@ def read_label_map(path: Path, known: Sequence[str]) -> dict[str, str]:
     if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
         raise BadInput(f'{path.name}: a label map is lines of "raw label" = "taxonomy label"')
     named = {label_name(raw): label_name(target) for raw, target in table.items()}
+    known = named.values() if known is None else known
     wrong = [
         f"{path.name}: {raw!r} maps to the unknown label {target!r}{suggest_label(target, known)}"
         for raw, target in named.items()
@@ -64,8 +65,8 @@ def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:
 
 
 def match_spelling(rows: list[Row], known: Sequence[str]) -> list[str]:
-    """Give rows the taxonomy's label where theirs differs only in case, accents, spaces, hyphens
-    and other punctuation, in place; return a sentence for each change, the most frequent first.
+    """Give rows the taxonomy's label where theirs is another spelling of it (``fold_label``), in
+    place; return a sentence for each change, the most frequent first.
 
     A spelling that fits two labels of the taxonomy is left alone.
     """
@@ -157,9 +158,8 @@ def refuse_absent(
 
 
 def fit_label(written: str, known: Collection[str]) -> str:
-    """Return the only known label that differs in nothing but case, accents, spaces and
-    punctuation, or what is written."""
-    fits = [label for label in known if fold_name(label) == fold_name(written)]
+    """Return the only known label that ``fold_label`` folds alike, or what is written."""
+    fits = [label for label in known if fold_label(label) == fold_label(written)]
     return written if written in known or len(fits) != 1 else fits[0]
 
 

@@ -399,7 +399,8 @@ def _read(
     findings.notes += describe_shared_ids(several)
     rows = sorted(complete_ids(rows), key=lambda row: row.id)
     if settings.label_map:
-        table = read_label_map(settings.label_map, taxonomy.names)
+        strict = settings.unknown_label is OnUnknown.ERROR
+        table = read_label_map(settings.label_map, taxonomy.names if strict else None)
         rows = map_labels(rows, table)
     findings.notes += match_spelling(rows, taxonomy.names)
     if settings.split is SplitBy.TIME:

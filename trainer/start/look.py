@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from trainer.dataset.findings import FIRST, Findings
-from trainer.dataset.guess import NO_LABELS, ColumnGuess, fold_name, guess_columns
+from trainer.dataset.guess import NO_LABELS, ColumnGuess, fold_label, guess_columns
 from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
 from worker.common.tables import Table, TableError, read_table
+from worker.contract.taxonomy import label_name
 from worker.contract.text import normalize
 
 _FOR_TERMS = 2000
@@ -143,16 +144,23 @@ def _find(
     return choose(question, table.columns, flag), "you chose it"
 
 
-def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents:
+def count(
+    tables: Sequence[Table],
+    columns: ColumnNames,
+    limit: int,
+    mapped: Mapping[str, str] | None = None,
+) -> Contents:
     """Read all rows. ``limit`` is the number of different messages that a label needs; they are
-    counted up to it. Raises BadInput for a damaged file, or a column that is not there."""
+    counted up to it. ``mapped`` has labels to read as others. Raises BadInput for a damaged file,
+    or a column that is not there."""
     found = Contents()
     spelt: dict[str, Counter[str]] = {}
     texts: dict[str, set[str]] = {}
     copies: set[int] = set()
     kept: Counter[str] = Counter()
     places: dict[str, list[str]] = {}
-    for message, label, where in _rows(tables, columns):
+    for message, written, where in _rows(tables, columns):
+        label = (mapped or {}).get(label_name(written), written)
         found.rows_read += 1
         text = normalize(message)
         if not text or not label:
@@ -182,8 +190,23 @@ def count(tables: Sequence[Table], columns: ColumnNames, limit: int) -> Contents
 
 
 def label_key(label: str) -> str:
-    """Return what spellings of one label have in common: not case, spaces, accents, punctuation."""
-    return fold_name(label) or label
+    """Return what spellings of one label have in common."""
+    return fold_label(label) or label
+
+
+_PLURALS = ("s", "es", "n", "en", "e", "er")
+
+
+def find_plurals(labels: Collection[str]) -> dict[str, str]:
+    """Return label -> another that is its plural or singular, by the endings of English, German and
+    the Romance languages. They may be two labels, so nothing is joined."""
+    folded = {label_key(label): label for label in labels}
+    found: dict[str, str] = {}
+    for key, label in folded.items():
+        for ending in _PLURALS:
+            if (other := folded.get(key + ending)) is not None:
+                found |= {label: other, other: label}
+    return found
 
 
 def _settle_spellings(

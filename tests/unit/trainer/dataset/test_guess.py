@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.nasty_files import rows, to_csv
-from trainer.dataset.guess import guess_columns
+from trainer.dataset.guess import fold_label, guess_columns
 from worker.common.tables import read_table
 
 MESSAGES = rows(60)
@@ -48,3 +48,18 @@ def test_a_column_that_reads_like_messages_wins_over_a_name() -> None:
     )
     assert guess.message is not None
     assert guess.message.column == "Feld 7"
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("Störung", "Stoerung", "STORUNG", "störung "),
+        ("Größe & Farbe", "Groesse und Farbe", "grosse_farbe"),
+        ("Terms and conditions", "terms & conditions", "Terms-Conditions"),
+        ("Prêt et crédit", "pret & credit"),
+    ],
+)
+def test_spellings_of_one_label_are_folded_alike(spellings: tuple[str, ...]) -> None:
+    assert len(set(map(fold_label, spellings))) == 1
+    assert fold_label("Rechnung") != fold_label("Rechnungen")
+    assert fold_label("und") == fold_label("&") == ""

@@ -250,14 +250,20 @@ def test_an_edited_taxonomy_is_kept_and_a_label_that_it_lacks_is_for_a_person(
 
 
 @pytest.mark.slow
-def test_a_label_map_needs_the_labels_that_it_maps_to(world: World, tmp_path: Path) -> None:
+def test_a_label_map_is_applied_before_the_labels_are_written(world: World, tmp_path: Path) -> None:
     path = tmp_path / "map.toml"
     path.write_text('refund = "money"\naccount = "money"\n')
-    assert "taxonomy.toml first" in world.fail("--label-map", path)
-    labels = "".join(f'[[labels]]\nname = "{label}"\n' for label in ("money", "delivery"))
-    (world.out / "taxonomy.toml").write_text(f'name = "mine"\nversion = "1"\n{labels}')
-    world.succeed("--label-map", path)
+    said = world.succeed("--label-map", path)
+    assert "money 40" in said
+    assert set(world.taxonomy.names) == {"money", "delivery"}
     assert f"--label-map {path}" in world.prepared
+
+
+def test_the_plural_of_a_label_is_asked_about_and_not_joined(world: World) -> None:
+    world.write(change=lambda at, label: "refunds" if label == "refund" and at % 2 else label)
+    said = world.succeed()
+    assert "the same as 'refunds'? --label-map joins them" in said
+    assert {"refund", "refunds"} <= set(world.taxonomy.names)
 
 
 def test_a_changed_file_is_named_and_nothing_is_replaced_unasked(world: World) -> None:
