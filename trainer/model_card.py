@@ -17,6 +17,7 @@ from trainer import facts, numbers
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
 from trainer.errors import BadInput
+from trainer.languages import UNKNOWN, language_names, language_shares
 from worker.contract import Manifest, read_manifest
 from worker.contract.digest import write_atomically
 
@@ -39,6 +40,11 @@ class Sources:
     training: TrainingRecord | None = None
     evaluation: EvaluationRecord | None = None
     reason: str | None = None
+
+    @property
+    def languages(self) -> Mapping[str, int]:
+        """Messages by language."""
+        return self.training.dataset.languages if self.training else {}
 
     @property
     def license(self) -> str | None:
@@ -101,6 +107,8 @@ def _front_matter(sources: Sources) -> Iterator[str]:
     yield f"library_name: {_library(manifest)}"
     if sources.license:
         yield f"license: {_json(sources.license)}"
+    if codes := [code for code in sources.languages if code != UNKNOWN]:
+        yield f"language: {_json(codes)}"
     yield "pipeline_tag: text-classification"
     yield f"tags:\n- {manifest.kind if manifest.lora is None else 'lora'}\n- filing-clerk"
     if sources.evaluation is not None:
@@ -168,7 +176,13 @@ def _head(sources: Sources) -> Iterator[str]:
         yield "- Licence of the base: its folder had none when the adapter was trained."
     else:
         yield "- Licence of the base: not recorded."
-    yield "- Language: that of the training messages (not recorded)."
+    training = sources.training
+    if training is None or not training.dataset.languages:
+        yield "- Language: that of the training messages (not recorded)."
+    else:
+        shares = language_shares(training.dataset.languages)
+        known = language_names(training.base.languages) or "languages that its folder does not name"
+        yield f"- Languages of the messages: {shares}. The base knows {known}."
 
 
 def _table(table: facts.Table) -> Iterator[str]:

@@ -50,6 +50,7 @@ OWNERS = {
     "peft": ("trainer/model",),
     "presidio_analyzer": ("trainer/dataset",),
     "pydantic_settings": ("worker/common",),
+    "py3langid": ("trainer",),
     "pyarrow": ("worker/common",),
     "scipy": ("trainer/dataset", "trainer/statistics"),
     "sklearn": (

@@ -22,19 +22,21 @@ class AdapterName(Record):
 
 
 class DatasetName(Record):
-    """A dataset's name, digest and directory."""
+    """A dataset's name, digest, directory, and messages by language (of a sample)."""
 
     name: str
     digest: str
     directory: str
+    languages: dict[str, int] = Field(default_factory=dict)
 
 
 class BaseName(Record):
-    """A base model; ``license`` is the one named in its ``directory``, if any."""
+    """A base model; ``license`` and ``languages`` (codes) are those named in its ``directory``."""
 
     name: str
     revision: str
     license: str | None = None
+    languages: tuple[str, ...] = ()
     directory: str | None = None
 
 

@@ -18,6 +18,8 @@ from pydantic import Field
 
 from trainer.artifacts.files import Record, RecordFile
 from trainer.dataset.folder import Example
+from trainer.languages import TAKE_ANOTHER, foreign_languages, language_shares
+from trainer.model.base_card import find_languages
 from worker.contract import ContractError, Label, PromptSpec, Taxonomy, build_prompt
 from worker.contract.prompt import Encode
 
@@ -28,6 +30,7 @@ BALANCE = "balance"
 HOLDOUT_SIZE = "hold-out size"
 NAMES = "label names"
 LENGTHS = "message lengths"
+LANGUAGES = "languages"
 CODES = "label codes"
 CONFLICTS = "label conflicts"
 LEAKAGE = "leakage between splits"
@@ -152,6 +155,15 @@ def check_holdout_size(per_label: Mapping[str, int]) -> Finding:
         "Hold out more (prepare --holdout-share)."
     )
     return _warn(HOLDOUT_SIZE, found, advice if few else "")
+
+
+def check_languages(counts: Mapping[str, int], base: Path | None) -> Finding:
+    """Warn of languages that the base does not know; without a base they are only named."""
+    strange = foreign_languages(counts, find_languages(base)) if base else ""
+    advice = f"The base does not know {strange}: {TAKE_ANOTHER}." if strange else ""
+    if not counts:
+        return Finding(LANGUAGES, "skipped", "the dataset does not have them: prepare it again")
+    return _warn(LANGUAGES, language_shares(counts), advice, {"languages": dict(counts)})
 
 
 def check_names(taxonomy: Taxonomy) -> Finding:

@@ -27,6 +27,7 @@ from trainer.check.findings import (
     check_base,
     check_counts,
     check_holdout_size,
+    check_languages,
     check_names,
     worst,
 )
@@ -212,6 +213,7 @@ def check_dataset(
         check_balance(examples, dataset.taxonomy),
         check_holdout_size(dataset.record["files"]["holdout.jsonl"]["per_label"]),
         check_names(dataset.taxonomy),
+        check_languages(dataset.languages, settings.base or settings.embeddings),
         *base,
         check_conflicts(conflicts, len(examples)),
         leakage,

@@ -88,6 +88,7 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
         },
         "split": dataset.record.get("split", {"by": "random"}),
         "names_redaction": dataset.record.get("names_redaction"),
+        "languages": dataset.record["languages"],
         "counts": dataset.record["counts"],
         "notes": dataset.record["notes"],
         "examples": dataset.record["examples"],
@@ -126,7 +127,12 @@ def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int],
 
 def print_prepared(result: Mapping[str, Any], console: Console) -> None:
     """Print the result of ``prepare``."""
-    from trainer.dataset.report import cleaning_sentences, count_removed, split_sentences
+    from trainer.dataset.report import (
+        cleaning_sentences,
+        count_removed,
+        language_sentence,
+        split_sentences,
+    )
 
     counts = result["counts"]
     for source in result["sources"]:
@@ -157,7 +163,8 @@ def print_prepared(result: Mapping[str, Any], console: Console) -> None:
         console.print("Messages with several labels are in conflicts.csv: decide on them there.")
     if counts["unlabelled"].get("review"):
         console.print("Messages to label are in unlabelled.csv: fill it in for --decisions.")
-    for sentence in (*split_sentences(result), *cleaning_sentences(result)):
+    told = (*split_sentences(result), language_sentence(result), *cleaning_sentences(result))
+    for sentence in told:
         console.print(sentence, markup=False)
     if opened := result["holdout_openings"]:
         console.print(

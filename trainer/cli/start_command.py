@@ -157,6 +157,7 @@ class _Session:
         self._console.file = sys.stdout
         self._asks = can_ask(self._console)
         self._messages, self._epochs, self._promised = 0, 1, PRECISION
+        self._languages: dict[str, int] = {}
 
     def _print(self, text: str = "") -> None:
         self._console.print(text, markup=False, soft_wrap=True)
@@ -167,6 +168,7 @@ class _Session:
         """Look into the files, show and settle what was found, write the taxonomy; return the
         options of ``prepare``. Raises BadInput with everything that has to be decided."""
         from trainer.dataset.labels import read_label_map
+        from trainer.languages import count_languages, language_shares
         from trainer.start.instruction import listed_labels
         from trainer.start.look import count, find_columns, open_tables, rare_labels
         from trainer.start.plan import validation_share
@@ -183,6 +185,8 @@ class _Session:
         self._messages = found.usable
         self._show_files(tables, columns)
         self._show_rows(found)
+        self._languages = count_languages([text for text, _ in found.rows])
+        self._print(f"  languages {language_shares(self._languages)}")
         answers = any(table.found.form for table in tables)
         rare = rare_labels(found, settings.minimum_per_label, answers=answers)
         texts = dict.fromkeys(table.instruction for table in tables)
@@ -363,6 +367,7 @@ class _Session:
                 recipe_text(self._messages, sublabels=settings.columns.sublabel is not None),
                 "how the model is trained",
             )
+        self._warn_of_languages(recipe, base, sets)
         epochs = recipe_setting(recipe, sets, "epochs") or ""
         self._epochs = int(epochs) if epochs.isdecimal() else 1
         self._promised = float(recipe_setting(recipe, sets, "review_precision") or PRECISION)
@@ -383,6 +388,26 @@ class _Session:
         if stale:
             self._agree(stale, self._folder.changes(planned))
         return planned
+
+    def _warn_of_languages(self, recipe: Path, base: Path | None, sets: Sequence[str]) -> None:
+        from trainer.languages import TAKE_ANOTHER, foreign_languages, language_names
+        from trainer.model.base_card import find_languages
+        from trainer.model.bases import AUTO, base_to_train, describe_source
+        from trainer.start.plan import recipe_setting
+
+        kind, name = (recipe_setting(recipe, sets, key) for key in ("kind", "base_name"))
+        given = base or Path(recipe_setting(recipe, sets, "base") or AUTO)
+        try:
+            directory = base_to_train(given, kind or "lora-code", name or "")
+        except BadInput:
+            return  # the training says what is wrong with it
+        known = find_languages(directory)
+        if strange := foreign_languages(self._languages, known):
+            self._print(
+                f"\nnote: {strange} of the messages, but {describe_source(directory)[0]} knows "
+                f"{language_names(known)}. Its figures below hold for messages like these; others "
+                f"will be mislabelled. Better {TAKE_ANOTHER}."
+            )
 
     def _agree(self, stale: Sequence[str], changes: Sequence[str]) -> None:
         out, changed = self._places.out, f"{', '.join(changes)} since the last run"

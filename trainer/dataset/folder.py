@@ -248,6 +248,11 @@ class Dataset:
         return digest
 
     @property
+    def languages(self) -> dict[str, int]:
+        """Messages by language, of a sample."""
+        return dict(self.record.get("languages", {}))
+
+    @property
     def passages(self) -> frozenset[int]:
         """Passages that recur in many messages, for ``trainer.dataset.near_duplicates``."""
         return frozenset(self.record.get("passages", ()))

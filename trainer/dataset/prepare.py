@@ -96,6 +96,7 @@ from trainer.dataset.split import (
     unite_copies,
 )
 from trainer.errors import BadInput
+from trainer.languages import count_languages
 from trainer.similarity import SIMILARITY
 from worker.common.review_files import write_review
 from worker.contract import Taxonomy
@@ -306,6 +307,7 @@ def _facts(asked: PrepareSettings, taken: _Input, divided: _Division) -> dict[st
             else None,
             passages=sorted(divided.near.passages) or None,
         ),
+        "languages": count_languages([row.message for row in taken.usable]),
         **describe_cleaning(filled.splits, names.facts if names else None),
         "label_map": _describe_file(settings.label_map) if settings.label_map else None,
         "decisions": {

@@ -12,6 +12,7 @@ from trainer.dataset.folder import SPLITS, TRAIN, Row
 from trainer.dataset.settings import PrepareSettings, SplitBy
 from trainer.dataset.split import Split, moment
 from trainer.errors import BadInput
+from trainer.languages import language_shares
 from worker.contract.timestamps import rfc3339
 
 _REMOVED = (
@@ -45,6 +46,12 @@ def count_removed(counts: Mapping[str, Any]) -> dict[str, int]:
         if value is not None:
             found[reason] = sum(value.values()) if isinstance(value, Mapping) else value
     return found
+
+
+def language_sentence(manifest: Mapping[str, Any]) -> str:
+    """Return the shares of the languages that were found in the messages."""
+    shares = language_shares(manifest.get("languages", {}))
+    return f"Languages of the messages: {shares or 'not looked for'}."
 
 
 def cleaning_sentences(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from trainer.check.findings import (
     SUSPECTS,
 )
 from trainer.dataset.folder import SPLITS, TRAIN
-from trainer.dataset.report import count_removed, split_sentences
+from trainer.dataset.report import count_removed, language_sentence, split_sentences
 from trainer.facts import Table
 from trainer.numbers import flatten
 from trainer.report.charts import STYLE_OF_SPLIT, bar
@@ -234,6 +234,7 @@ def splits_section(facts: DatasetFacts) -> Content:
         for sentence in split_sentences(_with_counts(record))
         if not sentence.startswith("Language ")  # there is a table of languages below
     ]
+    blocks.append(language_sentence(record))
     if "time" in split:
         times = [(side, *map(numbers.moment, split["time"][side])) for side in SPLITS]
         blocks.append(Titled("Times", Table(("part", "first", "last"), times, words=3)))

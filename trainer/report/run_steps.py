@@ -13,6 +13,7 @@ from trainer.artifacts.duel import DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
 from trainer.artifacts.training import TRAINING
 from trainer.commands import base_words, command
+from trainer.languages import TAKE_ANOTHER, foreign_languages, language_names
 from trainer.report.measured import ONE_WAY, TWO_WAY, confused_pairs
 from trainer.report.page import (
     BAD,
@@ -51,6 +52,7 @@ def _steps(run: Run) -> Iterator[NextStep]:
     if run.evaluation is None:
         why = "The adapter has not been measured on held-out messages."
         yield NextStep(BAD, "Evaluate it", why, (_evaluate(run),))
+    yield from _languages(run)
     yield from fix_criteria(run, _evaluate(run))
     yield from _compared(run)
     yield from _mixed_up(run)
@@ -58,6 +60,17 @@ def _steps(run: Run) -> Iterator[NextStep]:
     yield from _learnt(run)
     yield from _unknown(run)
     yield from _published(run)
+
+
+def _languages(run: Run) -> Iterator[NextStep]:
+    base = run.training.base
+    if strange := foreign_languages(run.training.dataset.languages, base.languages):
+        why = (
+            f"Of the messages: {strange}. The base {base.name} knows "
+            f"{language_names(base.languages)}, so it learns other languages from these messages "
+            f"alone, and what is unlike them is mislabelled. Better {TAKE_ANOTHER}."
+        )
+        yield NextStep(WARN, "Take a base that knows the language", why)
 
 
 def _compared(run: Run) -> Iterator[NextStep]:

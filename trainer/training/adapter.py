@@ -190,6 +190,7 @@ def write_record(
             name=inputs.dataset.name,
             digest=inputs.dataset.digest,
             directory=str(inputs.dataset.directory),
+            languages=inputs.dataset.languages,
         ),
         machine=describe_machine(str(device), torch.get_num_threads()),
         validation=result.validation_figures(),

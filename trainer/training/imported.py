@@ -33,7 +33,7 @@ from trainer.artifacts.training import (
 from trainer.dataset.folder import Dataset, open_dataset
 from trainer.dataset.labels import fit_label, read_label_map, suggest_label
 from trainer.errors import BadInput, ProofFailed
-from trainer.model.base_license import find_license
+from trainer.model.base_card import find_languages, find_license
 from trainer.model.encoder import TOKENIZER
 from trainer.model.foreign import Foreign, OnDone, open_foreign
 from trainer.model.forward import PromptIds
@@ -496,6 +496,7 @@ def _write(
             name=model.base.name,
             revision=model.base.revision,
             license=find_license(folder),
+            languages=find_languages(folder),
         ),
         recipe=_settings(recipe),
         seeds={"python": recipe.seed},

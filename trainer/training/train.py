@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from trainer.artifacts.training import (
     BaseName,
@@ -18,7 +19,8 @@ from trainer.artifacts.training import (
     TrackedRun,
     TrainingRecord,
 )
-from trainer.model.base_license import find_license
+from trainer.languages import TAKE_ANOTHER, foreign_languages, language_names
+from trainer.model.base_card import find_languages, find_license
 from trainer.model.device import Compute
 from trainer.model_card import write_run_card
 from trainer.tracking.session import Tracking, open_tracking
@@ -68,6 +70,13 @@ def train(
     with open_tracking(recipe.tracking, recipe.tracking_project, console) as tracking:
         kind = KINDS[recipe.kind]
         training = kind.prepare(recipe, compute, console)
+        dataset, known = training.inputs.dataset, find_languages(recipe.base)
+        if strange := foreign_languages(dataset.languages, known):
+            console.print(
+                f"[yellow]note[/yellow] messages: {strange}, and {escape(recipe.base_name)} knows "
+                f"{language_names(known)}: {TAKE_ANOTHER}",
+                soft_wrap=True,
+            )
         console.print(f"{training.plan}; {training.compute_dtype} arithmetic on {compute.device}")
         training.resume(console)
         done = len(training.loop.state.epochs)
@@ -130,6 +139,7 @@ def _write_run(
             name=recipe.base_name,
             revision=recipe.base_revision,
             license=find_license(recipe.base),
+            languages=find_languages(recipe.base),
             directory=str(recipe.base),
         ),
         recipe=recipe.to_record(),

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from tests.support.trainer_world import evaluation_json, training_json
 from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
 from trainer.artifacts.training import TRAINING, TrainingRecord
-from trainer.model.base_license import find_license
+from trainer.model.base_card import find_license
 from trainer.model_card import CARD, Sources, make_card, write_run_card
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import ReliabilityBin

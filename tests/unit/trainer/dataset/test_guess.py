@@ -43,9 +43,7 @@ def test_a_column_of_different_texts_is_no_label_whatever_its_name() -> None:
 def test_a_column_that_reads_like_messages_wins_over_a_name() -> None:
     lines = [(("Frage", "AW: Anfrage")[at % 2], message, label)
              for at, (_, message, label) in enumerate(MESSAGES)]  # fmt: skip
-    guess = guess_columns(
-        read_table(to_csv([("Inhalt", "C 7", "Art"), *lines]).encode(), "x.csv")
-    )
+    guess = guess_columns(read_table(to_csv([("Inhalt", "C 7", "Art"), *lines]).encode(), "x.csv"))
     assert guess.message is not None
     assert guess.message.column == "C 7"
 

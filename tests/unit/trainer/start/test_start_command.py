@@ -259,6 +259,20 @@ def test_a_label_map_is_applied_before_the_labels_are_written(world: World, tmp_
     assert f"--label-map {path}" in world.prepared
 
 
+def test_a_language_that_the_base_does_not_know_is_told_before_anything_runs(
+    world: World,
+) -> None:
+    assert "languages English" in world.succeed()
+    sentence = "Wann kommt der Techniker zu mir nach Hause und was kostet das?"
+    rows = [(f"{sentence} Frage {label} {at}", label) for label in WORDS for at in range(20)]
+    with world.file.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("message", "label"), *rows])
+    said = world.succeed("--again")
+    assert "languages German 100%" in said
+    assert "note: German 100% of the messages, but all-MiniLM-L6-v2 knows English" in said
+    assert said.index("note: German") < said.index("[1/6]")
+
+
 def test_the_plural_of_a_label_is_asked_about_and_not_joined(world: World) -> None:
     world.write(change=lambda at, label: "refunds" if label == "refund" and at % 2 else label)
     said = world.succeed()

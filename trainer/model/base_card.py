@@ -1,12 +1,18 @@
-"""The licence that a base's own folder names."""
+"""The licence and the languages that a base's own folder names."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from worker.common.base_model import made_base_model
+
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*$", re.DOTALL | re.MULTILINE)
 _LICENSE = re.compile(r"^license:[ \t]*[\"']?([A-Za-z0-9.\-]+)[\"']?[ \t]*$", re.MULTILINE)
+_LANGUAGES = re.compile(
+    r"^language:[ \t]*(?:\[([^\]]*)\]|([\w\"'-]+)|\n((?:[ \t]*-[ \t]*[\w\"'-]+[ \t]*\n?)+))",
+    re.MULTILINE,
+)
 _TEXTS = (
     (re.compile(r"Apache License\s+Version 2\.0"), "apache-2.0"),
     (re.compile(r"MIT License"), "mit"),
@@ -24,6 +30,17 @@ def find_license(base: Path) -> str | None:
         return found[1].lower()
     text = next((text for name in ("LICENSE", "LICENSE.txt") if (text := _read(base / name))), "")
     return next((name for pattern, name in _TEXTS if pattern.search(text[:_HEAD])), None)
+
+
+def find_languages(base: Path) -> tuple[str, ...]:
+    """Return the codes of the languages that a base knows (``en``, or ``multilingual``): of the
+    front matter of the folder's README.md. The small instruct model has no README."""
+    if base == made_base_model():
+        return ("en",)
+    card = _FRONT_MATTER.match(_read(base / "README.md"))
+    found = _LANGUAGES.search(f"{card[1]}\n") if card else None
+    text = next(filter(None, found.groups()), "") if found else ""
+    return tuple(re.findall(r"[A-Za-z]+(?:-\w+)*", text))
 
 
 def _read(path: Path) -> str:
