@@ -201,7 +201,9 @@ def _producer(
     defaults: dict[str, Property] = {
         "enable.idempotence": True,
         "acks": "all",
-        "compression.type": "zstd",
+        # What every client reads: KafkaJS, for one, knows no other codec by itself. zstd makes a
+        # result a tenth smaller in a fourth of the CPU time (docs/figures.md).
+        "compression.type": "gzip",
         # Java's partitioner, so that a key's results are in the partition where Java clients look.
         # With librdkafka's default hash, joins by key would silently find nothing.
         "partitioner": "murmur2_random",
