@@ -44,9 +44,13 @@ def language_of(text: str) -> str:
 
 def count_languages(texts: Sequence[str]) -> dict[str, int]:
     """Return messages by language, the most frequent first, of at most 5,000 of the texts. Those
-    of languages with fewer than one in a hundred are counted as not recognized."""
+    of languages with fewer than one in a hundred are counted as not recognized. Empty if there is
+    no room on the disk: the library unpacks its model into a temporary file."""
     some = texts[:: max(1, -(-len(texts) // _MOST))]
-    found = Counter(map(language_of, some))
+    try:
+        found = Counter(map(language_of, some))
+    except OSError:
+        return {}
     for code, count in list(found.items()):
         if code != UNKNOWN and count < max(2, len(some) / 100):
             del found[code]

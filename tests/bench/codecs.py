@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from worker.demo.broker import LocalBroker
 
@@ -51,7 +52,9 @@ def main() -> None:
     results = make_results()
     print("| codec | bytes a result | CPU, us | results/s |\n|---|---|---|---|")
     with LocalBroker() as broker:
-        servers = {"bootstrap.servers": broker.bootstrap_servers}
+        servers: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": broker.bootstrap_servers
+        }
         admin = AdminClient(servers)
         for round_ in range(ROUNDS):
             for codec in CODECS:

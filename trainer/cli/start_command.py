@@ -186,7 +186,8 @@ class _Session:
         self._show_files(tables, columns)
         self._show_rows(found)
         self._languages = count_languages([text for text, _ in found.rows])
-        self._print(f"  languages {language_shares(self._languages)}")
+        if self._languages:
+            self._print(f"  languages {language_shares(self._languages)}")
         answers = any(table.found.form for table in tables)
         rare = rare_labels(found, settings.minimum_per_label, answers=answers)
         texts = dict.fromkeys(table.instruction for table in tables)
