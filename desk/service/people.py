@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,6 +80,7 @@ def change(
         changed = people.change(tx, person_id, role=role, active=active)
         if not changed.active:
             claims.release_all(tx, person_id)
+            people.end_sessions_of(tx, person_id)  # or opening the account would revive them
         detail = {"person": changed.pseudonym, "role": changed.role, "active": changed.active}
         people.log(tx, desk.clock(), by.id, "person.changed", detail=detail)
     return changed
@@ -166,16 +168,22 @@ def add_local(
 ) -> Person:
     """Add a user with a password. ``by`` is the owner who does it, None for the command line.
 
-    Raises Refused for a name that is taken or cannot be typed at sign-in, NotAllowed.
+    Raises Refused for a name that is taken, looks like one that is, or cannot be typed at sign-in;
+    NotAllowed.
     """
     require_unless_operator(by, "owner")
     # Sign-in strips the name that is typed.
     if not 0 < len(subject) <= MAX_NAME_CHARS or subject != subject.strip():
         raise Refused(f"a user name has 1 to {MAX_NAME_CHARS} characters, and no blanks around it")
+    if not subject.isprintable():
+        raise Refused("a user name has no invisible characters")
     now_ms = desk.clock()
     with desk.database.write() as tx:
         if people.find(tx, subject) is not None:
             raise Refused(f"there is a user {subject} already: reset the password instead")
+        for other in people.everybody(tx):
+            if _look_of(other.subject) == _look_of(subject):
+                raise Refused(f"there is a user {other.subject}, which looks the same")
         person = people.add(tx, subject, name, role, now_ms)
         people.set_password(tx, person.id, hashed, now_ms)
         actor = by.id if by is not None else None
@@ -212,6 +220,12 @@ def _named(tx: Tx, subject: str) -> Person:
     if person is None:
         raise Refused(f"there is no user {subject}: clerk-desk people list shows all")
     return person
+
+
+def _look_of(subject: str) -> str:
+    """Return what names have in common that a reader takes for one: case, and the several forms
+    that Unicode has of a letter."""
+    return unicodedata.normalize("NFKC", subject).casefold()
 
 
 def _digest(token: str) -> str:

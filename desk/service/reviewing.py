@@ -335,6 +335,11 @@ def decide_in(
         if item is None or (earlier.item_id, earlier.person_id) != (item.id, person.id):
             raise Refused(decisions.SENT_BEFORE)
         return item.state
+    if item is not None and any(
+        made.person_id == person.id and made.final == final and made.kind in {"label", "none"}
+        for made in decisions.on_item(tx, item.id)
+    ):
+        raise ClaimLost("you decided this message in another tab")
     if item is None or item.state not in _ALLOWED[final]:
         raise ClaimLost("somebody else has decided this message meanwhile")
     # Not holds(): a pause longer than the claim loses no decision while nobody else took the item.

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from desk.core.items import REASON_BITS, Queue
 from desk.errors import Refused
@@ -100,14 +100,15 @@ def _said(visit: Visit, kind: Any, label: str) -> reviewing.Said:
 
 def undo(visit: Visit) -> Response:
     """Take the last decision back, and go where the message is decided again. For the script the
-    message itself; an empty answer is an adjudicator's message, which has another page."""
+    message itself, or the address of an adjudicator's message, which has another page."""
     task = reviewing.undo(visit.desk, visit.who)
     fields = queue_fields(visit.form)
+    answer = _answer_of(task.earlier) if task.earlier is not None else ""
     if reviewing.is_disputed(visit.desk, task.item_id):
-        return Response(status_code=204) if visit.by_script else redirect("/adjudicate")
+        there = redirect("/adjudicate", item=str(task.item_id), answer=answer)
+        return PlainTextResponse(there.headers["location"]) if visit.by_script else there
     if visit.by_script:
         return visit.page("task.html", **_values(visit, task, fields, visit.form))
-    answer = _answer_of(task.earlier) if task.earlier is not None else ""
     done = str(max(0, _done(visit.form) - 1))
     return redirect("/review", **fields, item=str(task.item_id), answer=answer, done=done)
 
@@ -219,7 +220,7 @@ def reopen(visit: Visit) -> Response:
 
 def show_dispute(visit: Visit) -> Response:
     """The dispute that the address names or the adjudicator holds, or a form that claims one."""
-    wanted = number_or_none(visit.query.get("item", ""))
+    wanted, taxonomy = number_or_none(visit.query.get("item", "")), visit.desk.taxonomy
     dispute = reviewing.held_dispute(visit.desk, visit.who, wanted)
     if dispute is None:
         dispute = reviewing.held_dispute(visit.desk, visit.who)
@@ -228,11 +229,14 @@ def show_dispute(visit: Visit) -> Response:
         return visit.page("begin.html", what="adjudicate", address="/adjudicate", given=given)
     if dispute is None:
         return visit.page("nothing.html", what="adjudicate", fields={})
+    task = dispute.task
+    if task.item_id == wanted:  # it was settled, and the adjudicator took that back
+        task = replace(task, earlier=_read_answer(visit.query.get("answer", ""), taxonomy))
     return visit.page(
         "adjudicate.html",
         dispute=dispute,
-        task=dispute.task,
-        keyed=keyed_labels(visit.desk.taxonomy),
+        task=task,
+        keyed=keyed_labels(taxonomy),
         guideline=guidelines.current(visit.desk),
         guideline_label="",
         guideline_part="",

@@ -289,8 +289,8 @@
         else say(status.dataset.failed.replace("%", error.message || status.dataset.offline), true);
         return;
       }
-      if (!body) { // a dispute is decided on another page
-        location.assign("/adjudicate");
+      if (body.startsWith("/adjudicate")) { // a dispute is decided on another page
+        location.assign(body);
         return;
       }
       const element = read(body);

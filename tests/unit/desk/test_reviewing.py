@@ -53,6 +53,16 @@ def test_two_people_never_hold_the_same_item(world: DeskWorld) -> None:
     assert decide(world, bob, item.id, "delivery") == "decided"
 
 
+def test_a_second_tab_of_one_person_is_told_so(world: DeskWorld) -> None:
+    """Also where another opinion is wanted, so that the item still waits."""
+    ann = world.person("ann")
+    for item in (world.add(), world.add(opinions_wanted=2)):
+        reviewing.claim_item(world.desk, ann, item.id)
+        decide(world, ann, item.id, "refund")
+        with pytest.raises(ClaimLost, match="you decided this message in another tab"):
+            decide(world, ann, item.id, "delivery")
+
+
 def test_what_is_given_back_is_anybodys(world: DeskWorld) -> None:
     item = world.add()
     ann, bob = world.person("ann"), world.person("bob")

@@ -40,6 +40,9 @@ def test_an_owner_adds_a_user_who_can_sign_in(world: DeskWorld, browser: NewBrow
         ({"name": "bo", "password": "short"}, "12 to 256 characters"),
         ({"name": "ada", "password": PASSWORD}, "there is a user ada already"),
         ({"name": " bo", "password": PASSWORD}, "no blanks around it"),
+        ({"name": "ad\u200ba", "password": PASSWORD}, "no invisible characters"),
+        ({"name": "Ada", "password": PASSWORD}, "which looks the same"),
+        ({"name": "\uff41da", "password": PASSWORD}, "which looks the same"),
         ({"name": "bo", "password": PASSWORD, "role": "king"}, "does not know"),
     ],
 )
@@ -51,6 +54,15 @@ def test_a_user_who_could_not_sign_in_is_refused(
     assert sent.status_code == 409
     assert says in sent.text
     assert ada.get("/people").text.count("<bdi>") == 2  # in the header and in the table
+
+
+def test_an_account_that_is_opened_again_has_no_old_session(browser: NewBrowser) -> None:
+    ada, bo = browser("ada", "owner"), browser("bo")
+    assert bo.person is not None
+    assert bo.get("/my-day").status_code == 200
+    for action in ("close", "open"):
+        assert ada.post("/people", {"action": action, "person": bo.person.id}).status_code == 303
+        assert bo.get("/my-day").status_code != 200
 
 
 def test_a_reset_password_signs_the_user_out(world: DeskWorld, browser: NewBrowser) -> None:
