@@ -35,8 +35,8 @@ from trainer.dataset.settings import (
 )
 from trainer.errors import BadInput
 from trainer.numbers import counted
-from worker.contract import Taxonomy
-from worker.contract.digest import sha256_file
+from worker.contract import ContractError, Taxonomy
+from worker.contract.digest import sha256_file, write_atomically
 
 if TYPE_CHECKING:
     from trainer.start.chain import Planned, Step
@@ -73,6 +73,14 @@ def start(
     base: Annotated[
         Path | None,
         typer.Option("--base", metavar="DIR", help="The base model [default: the installed one]."),
+    ] = None,
+    taxonomy: Annotated[
+        Path | None,
+        typer.Option(
+            "--taxonomy",
+            metavar="FILE",
+            help="Your labels [default: taxonomy.toml next to the file, else made of its labels].",
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None,
@@ -118,7 +126,7 @@ def start(
 
         after = given["after"]
         with locked(out):
-            session = _Session(Places(out, after), again=again)
+            session = _Session(Places(out, after), again=again, taxonomy=taxonomy)
             settings = session.look(files, given)
             steps = session.plan(settings, recipe=recipe, base=base, sets=sets or ())
             session.run(steps)
@@ -140,12 +148,13 @@ def _signature() -> inspect.Signature:
 class _Session:
     """One call of the command: what it shows, asks and runs."""
 
-    def __init__(self, places: Places, *, again: bool) -> None:
+    def __init__(self, places: Places, *, again: bool, taxonomy: Path | None = None) -> None:
         from trainer.start.chain import Folder
         from trainer.store.promise import PRECISION
 
         self._places = places
         self._again = again
+        self._taxonomy = taxonomy
         self._folder = Folder(places.out)
         if places.after:
             self._folder.store = str(places.store.resolve())
@@ -290,6 +299,8 @@ class _Session:
     ) -> None:
         from trainer.start.terms import name_of, taxonomy_text, typical_terms
 
+        if self._copy_taxonomy(files[0].with_name("taxonomy.toml"), found, rare):
+            return
         terms = typical_terms(found.rows)
         # By name: with more messages the order by number would change, and with it the digest.
         names = sorted((label for label in found.labels if label not in rare), key=str.casefold)
@@ -300,6 +311,30 @@ class _Session:
         if known:
             what = f"the labels; the instruction describes {len(known)} of {len(labels)}"
         self._write(self._places.taxonomy, text, what)
+
+    def _copy_taxonomy(self, beside: Path, found: Contents, rare: Sequence[str]) -> bool:
+        """Copy the taxonomy that was given, or the one ``beside`` the file if it has all labels:
+        another project's would not. Return whether there was one. Raises BadInput."""
+        from trainer.start.look import label_key
+
+        mine, given = self._places.taxonomy, self._taxonomy or beside
+        if mine.exists() or not (self._taxonomy or beside.is_file()):
+            if mine.exists() and self._taxonomy and _read(given) != _read(mine):
+                raise BadInput(f"--taxonomy: {mine} is there already: edit that one, or remove it")
+            return False
+        try:
+            known = set(map(label_key, Taxonomy.from_toml(given).names))
+        except ContractError:
+            if self._taxonomy:
+                raise
+            return False
+        if not self._taxonomy and not known.issuperset(
+            label_key(label) for label in found.labels if label not in rare
+        ):
+            return False
+        write_atomically(mine, _read(given))
+        self._print(f"{mine}: copied from {given}")
+        return True
 
     def _write(self, path: Path, text: str, what: str) -> None:
         written = self._folder.write(path, text)
@@ -477,16 +512,26 @@ class _Session:
 
         page = self._places.page
         self._print()
-        for line in verdict(self._places):
+        end = verdict(self._places)
+        for line in end.lines:
             self._print(line)
         self._print(f"\nThe page: {page}\n\nNext, with your own words for those in capitals:")
-        for what, command in next_commands(self._places):
+        words = [word for word in sys.argv[1:] if word != "--again"]
+        again = shlex.join(["clerk-trainer", *words, "--again"])
+        for what, command in next_commands(self._places, passes=end.passes, again=again):
             self._print(f"  # {what}\n  {command}")
         has_desktop = sys.platform == "darwin" or bool(
             {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
         )
         if self._asks and has_desktop and typer.confirm("\nOpen the page?"):
             webbrowser.open(page.resolve().as_uri())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
 
 
 def can_ask(console: Console) -> bool:

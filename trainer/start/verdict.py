@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.artifacts.duel import DUEL, DUEL_FOLDER, DuelRecord
@@ -20,19 +21,28 @@ from worker.contract import read_manifest
 from worker.contract.store import read_pointer
 
 
-def verdict(places: Places) -> list[str]:
-    """Return three lines: how often it is right, what it files by itself, whether to publish it.
-    Raises BadInput, AdapterRefused."""
+@dataclass(frozen=True, slots=True)
+class End:
+    """``lines``: how often it is right, what it files by itself, whether to publish it. ``passes``:
+    it may be published, or is."""
+
+    lines: tuple[str, str, str]
+    passes: bool
+
+
+def verdict(places: Places) -> End:
+    """Return the end of a run. Raises BadInput, AdapterRefused."""
     evaluation = EVALUATION.read(places.run / EVALUATION_FOLDER)
     duel = DUEL.read(places.run / DUEL_FOLDER)
     judged = judge_run(places.run, GateChoice(places.store))
     assert judged is not None  # it was evaluated
     current = read_pointer(places.store)
-    if current is not None and current.digest == evaluation.adapter.digest:
-        publish = f"Publish: done. It passed the gate, and is current in {places.store}."
-    else:
+    done = current is not None and current.digest == evaluation.adapter.digest
+    publish = f"Publish: done. It passed the gate, and is current in {places.store}."
+    if not done:
         publish = _publish(judged, duel)
-    return [accuracy_line(evaluation), review_line(evaluation), publish]
+    lines = (accuracy_line(evaluation), review_line(evaluation), publish)
+    return End(lines, done or judged.verdict.passed)
 
 
 def describe_step(step: str, places: Places, promised_precision: float) -> str:
@@ -132,14 +142,22 @@ def _of_100(share: float) -> str:
     return f"{number:.0f}"
 
 
-def next_commands(places: Places) -> Iterator[tuple[str, str]]:
-    """Yield the next three commands, each after what it does. Words in capitals are yours."""
+def next_commands(places: Places, *, passes: bool, again: str) -> Iterator[tuple[str, str]]:
+    """Yield the next three commands, each after what it does. Words in capitals are yours.
+    ``again`` is the command that continues ``start``."""
     taxonomy = f"project.taxonomy={places.taxonomy}"
-    store = f"model.adapter={places.store}"
-    yield (
-        "publish it, if the gate lets it",
-        _command("clerk-trainer publish", places.run, "--store", places.store),
-    )
+    store = f"model.adapter={places.store if passes else places.run / 'adapter'}"
+    if passes:
+        publish = _command("clerk-trainer publish", places.run, "--store", places.store)
+        yield "publish it", publish
+    else:
+        doubtful = CHECK.read(places.data).suspects
+        yield (
+            f"decide the {doubtful:,} doubtful labels in {places.queue}, then continue"
+            if doubtful
+            else "label more messages in the file (the page says how many), then continue",
+            again,
+        )
     yield (
         "label messages from Kafka",
         _command(

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -35,7 +36,9 @@ class World:
         self.write()
         monkeypatch.setattr(start_command, "run_command", self._run)
         monkeypatch.setattr(verdict, "describe_step", lambda *_: "fine")
-        monkeypatch.setattr(verdict, "verdict", lambda _: ["one", "two", "three"])
+        self.passes = True
+        lines = ("one", "two", "three")
+        monkeypatch.setattr(verdict, "verdict", lambda _: verdict.End(lines, self.passes))
 
     def write(
         self,
@@ -271,6 +274,42 @@ def test_a_language_that_the_base_does_not_know_is_told_before_anything_runs(
     assert "languages German 100%" in said
     assert "note: German 100% of the messages, but all-MiniLM-L6-v2 knows English" in said
     assert said.index("note: German") < said.index("[1/6]")
+
+
+def labels_of(*names: str) -> str:
+    described = (f'[[labels]]\nname = "{name}"\ndescription = "mine: {name}"\n' for name in names)
+    return f'name = "own"\nversion = "3"\n{"".join(described)}'
+
+
+def test_a_taxonomy_that_somebody_wrote_is_kept(world: World, tmp_path: Path) -> None:
+    """The one next to the file, if it has all labels, or the one that is named."""
+    beside, other = world.file.with_name("taxonomy.toml"), tmp_path / "other.toml"
+    beside.write_text(labels_of("refund", "delivery"))
+    world.succeed()
+    assert world.taxonomy.name != "own", "it lacks a label, so it is another project's"
+    world.out = tmp_path / "second"
+    beside.write_text(labels_of(*WORDS))
+    assert f"taxonomy.toml: copied from {beside}" in world.succeed()
+    assert world.taxonomy.labels[0].description.startswith("mine: ")
+    other.write_text(labels_of(*WORDS, "parking"))
+    assert "is there already: edit that one" in world.fail("--taxonomy", other)
+    world.out = tmp_path / "third"
+    assert f"copied from {other}" in world.succeed("--taxonomy", other)
+
+
+def test_what_does_not_pass_is_not_said_to_be_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "# publish it clerk-trainer publish" in world.succeed()
+    world.passes = False
+    found = SimpleNamespace(read=lambda _: SimpleNamespace(suspects=26))
+    monkeypatch.setattr("trainer.start.verdict.CHECK", found)
+    monkeypatch.setattr("sys.argv", ["clerk-trainer", "start", "tickets.csv", "--out", "first"])
+    said = world.succeed()
+    assert "publish it" not in said
+    assert f"decide the 26 doubtful labels in {world.out / 'data-review.csv'}, then" in said
+    assert "clerk-trainer start tickets.csv --out first --again" in said
+    assert f"model.adapter={world.out / 'run' / 'adapter'}" in said
 
 
 def test_the_plural_of_a_label_is_asked_about_and_not_joined(world: World) -> None:
