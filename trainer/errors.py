@@ -39,4 +39,4 @@ def require(package: str, extra: str, purpose: str) -> None:
     """Raise BadInput, with the command that installs it, if an optional package is missing;
     ``purpose`` is the subject of the message."""
     if find_spec(package) is None:
-        raise BadInput(f"{purpose} needs {package}: pip install 'filing-clerk[{extra}]'")
+        raise BadInput(f"{purpose} needs {package}: in the checkout, pip install -e '.[{extra}]'")

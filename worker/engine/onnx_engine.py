@@ -47,7 +47,7 @@ class Session:
             import onnxruntime
         except ImportError as error:
             raise SettingsError(
-                "ONNX Runtime is not installed: pip install 'filing-clerk[encoder]'"
+                "ONNX Runtime is not installed: in the checkout, pip install -e '.[encoder]'"
             ) from error
         self._np: Any = np
         options = onnxruntime.SessionOptions()

@@ -38,8 +38,8 @@ def require_vllm() -> None:
     """Raise SettingsError if vLLM is not installed. Does not import it."""
     if not vllm_is_installed():
         raise SettingsError(
-            "vLLM is not installed: pip install 'filing-clerk[gpu]' on a machine with a GPU, "
-            "'filing-clerk[cpu]' on one without"
+            "vLLM is not installed: in the checkout, pip install -e '.[gpu]' on a machine with a "
+            "GPU, '.[cpu]' on one without"
         )
 
 

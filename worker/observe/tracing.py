@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise SettingsError(
         "tracing.enabled is true, but OpenTelemetry is not installed: "
-        "pip install 'filing-clerk[tracing]', or set tracing.enabled = false"
+        "in the checkout, pip install -e '.[tracing]', or set tracing.enabled = false"
     ) from error
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"

@@ -135,7 +135,11 @@ def test_ctrl_c_is_no_traceback(
 
 @pytest.mark.parametrize(
     "words",
-    ["pip install 'filing-clerk[gpu]'", "set it in [kafka.client]", "no such folder: /x[/y]/z"],
+    [
+        "in the checkout, pip install -e '.[gpu]'",
+        "set it in [kafka.client]",
+        "no such folder: /x[/y]/z",
+    ],
 )
 def test_brackets_in_an_error_are_shown(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     fails(monkeypatch, SettingsError(words))

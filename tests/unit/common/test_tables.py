@@ -135,7 +135,7 @@ def test_open_quotes_are_each_reported_and_the_rest_is_read() -> None:
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.common.encodings.find_spec", lambda name: None)
-    with pytest.raises(TableError, match=r"pip install 'filing-clerk\[tables\]', or name the"):
+    with pytest.raises(TableError, match=r"pip install -e '\.\[tables\]', or name the"):
         opened(f"message\n{GERMAN}\n".encode("cp1252"))
 
 

@@ -66,7 +66,7 @@ def test_a_cascade_is_stored_next_to_its_stages(cache: Path, trainer: Calls) -> 
 @pytest.mark.parametrize(
     ("words", "events"),
     [
-        ("ModuleNotFoundError: No module named 'torch'", "filing-clerk[encoder,trainer,embed"),
+        ("ModuleNotFoundError: No module named 'torch'", "[encoder,trainer,embed"),
         ("tokenizer.json is the base's: name its directory with --base", "embeddings]"),
         ("model.onnx: made again it has other bytes", "other bytes$"),
     ],

@@ -18,7 +18,7 @@ def test_without_vllm_it_says_what_to_install(
 ) -> None:
     write_manifest(tmp_path, toy_manifest())
     monkeypatch.setattr(opening, "vllm_is_installed", lambda: False)
-    with pytest.raises(SettingsError, match=r"filing-clerk\[gpu\].*filing-clerk\[cpu\]"):
+    with pytest.raises(SettingsError, match=r"\.\[gpu\].*\.\[cpu\]"):
         opening.open_engine(base=tmp_path, adapter=tmp_path, cache_dir=tmp_path)
 
 
@@ -28,7 +28,7 @@ def test_without_onnx_runtime_it_says_what_to_install(
     adapter = write_tiny_encoder(tmp_path / "encoder")
     monkeypatch.setattr(opening, "vllm_is_installed", lambda: False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(SettingsError, match=r"filing-clerk\[encoder\]"):
+    with pytest.raises(SettingsError, match=r"\.\[encoder\]"):
         opening.open_engine(adapter=adapter, cache_dir=tmp_path)
 
 

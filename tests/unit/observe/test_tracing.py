@@ -255,7 +255,7 @@ def test_without_opentelemetry_it_is_one_line_that_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.delitem(sys.modules, "worker.observe.tracing")
-    with pytest.raises(SettingsError, match=r"pip install 'filing-clerk\[tracing\]'"):
+    with pytest.raises(SettingsError, match=r"pip install -e '\.\[tracing\]'"):
         import worker.observe.tracing  # noqa: F401
 
 

@@ -253,7 +253,9 @@ def to_text(value: Any) -> str:
 def require(name: str, package: str, extra: str, purpose: str) -> None:
     """Raise TableError, with the command that installs it, if a package is missing."""
     if find_spec(package) is None:
-        raise TableError(f"{name}: {purpose} needs {package}: pip install 'filing-clerk[{extra}]'")
+        raise TableError(
+            f"{name}: {purpose} needs {package}: in the checkout, pip install -e '.[{extra}]'"
+        )
 
 
 def flatten(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -141,7 +141,7 @@ def test_a_model_that_is_not_here_or_finds_nothing_is_refused(
     with pytest.raises(BadInput, match="no component that finds entities"):
         load_names(str(tmp_path / "blank"))
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
-    with pytest.raises(BadInput, match=r"install filing-clerk\[presidio\]"):
+    with pytest.raises(BadInput, match=r"pip install -e '\.\[presidio\]"):
         load_names("en_core_web_sm")
 
 

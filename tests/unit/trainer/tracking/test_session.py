@@ -129,5 +129,5 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("trainer.errors.find_spec", lambda _: None)
-    with pytest.raises(BadInput, match=r"pip install 'filing-clerk\[mlflow\]'"):
+    with pytest.raises(BadInput, match=r"pip install -e '\.\[mlflow\]'"):
         open_tracking("mlflow", "p", Console())
