@@ -10,7 +10,7 @@ from desk.core.items import State
 from desk.errors import ClaimLost
 from desk.service.context import Desk, require
 from desk.service.reviewing import Said, decide_in, may_reopen
-from desk.service.viewing import Task, is_masked, seen_how, text_for, to_task
+from desk.service.viewing import SHOWN_CHARS, Task, is_masked, seen_how, text_for, to_task
 from desk.store import browse, claims, items, people
 from desk.store.browse import Cluster, has_words
 from desk.store.database import Tx
@@ -54,7 +54,7 @@ def search(
     with desk.database.read() as tx:
         if is_masked(desk, person):
             some = browse.search(tx, query, label=label, state=state, limit=_MASKED_LOOKED_AT)
-            seen = [hit for hit in some if has_words(text_for(desk, person, hit.text), query)]
+            seen = [hit for hit in some if _is_seen(desk, person, hit, query)]
             hits = seen[offset : offset + limit]
         else:
             hits = browse.search(tx, query, label=label, state=state, limit=limit, offset=offset)
@@ -143,7 +143,7 @@ def together(
         for hit in found:
             if hit.item.blind or hit.item.opinions_wanted > 1:
                 continue
-            if is_masked(desk, person) and not has_words(text_for(desk, person, hit.text), query):
+            if is_masked(desk, person) and not _is_seen(desk, person, hit, query):
                 continue
             if claim:
                 claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
@@ -174,6 +174,11 @@ def decide_cluster(
                 raise ClaimLost("an item of the audit sample is decided by itself")
             said = Said(f"{request_id}.{item_id}", "label", label, seconds=each_s)
             decide_in(tx, desk, person, item_id, said)
+
+
+def _is_seen(desk: Desk, person: Person, hit: browse.Hit, query: str) -> bool:
+    """Whether the words are in what a person sees of the masked message."""
+    return has_words(text_for(desk, person, hit.text, SHOWN_CHARS), query)
 
 
 def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> SearchHit:

@@ -12,7 +12,7 @@ from desk.errors import Refused
 from desk.service.context import Desk, require, require_unless_operator
 from desk.service.reviewing import MAX_NOTE_CHARS
 from desk.service.uploads import MAX_BATCH_NAME
-from desk.service.viewing import seen_how, text_for
+from desk.service.viewing import SHOWN_CHARS, seen_how, text_for
 from desk.store import batches, people, proposals
 from desk.store.batches import Batch, Like, NewTask
 from desk.store.items import NewItem
@@ -281,7 +281,7 @@ def ask(desk: Desk, person: Person | None, advice_id: int, number: int) -> Loade
 def _as_seen(desk: Desk, person: Person, message: Shown) -> Shown:
     if message.text is None:
         return message
-    return replace(message, text=text_for(desk, person, message.text))
+    return replace(message, text=text_for(desk, person, message.text, SHOWN_CHARS))
 
 
 def _task(desk: Desk, advice: Advice, advice_id: int, number: int, message: Shown) -> Task:

@@ -98,7 +98,9 @@ def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int
         detail = {"items": list(item_ids), **seen_how(desk, person)}
         people.log(tx, desk.clock(), person.id, "clusters", detail=detail)
     return {
-        item_id: text_for(desk, person, text) for item_id, text in found.items() if text is not None
+        item_id: text_for(desk, person, text, 3 * _EXCERPT_CHARS)
+        for item_id, text in found.items()
+        if text is not None
     }
 
 
@@ -127,8 +129,8 @@ def _recent(tx: Tx, desk: Desk, person: Person, made: Made) -> Recent:
     item = items.get(tx, made.item_id)
     text = items.text_of(tx, made.item_id)
     if text is not None:
-        text = text_for(desk, person, text)
-        text = text if len(text) <= _EXCERPT_CHARS else f"{text[:_EXCERPT_CHARS]}…"
+        seen = text_for(desk, person, text, _EXCERPT_CHARS)
+        text = seen if len(text) <= _EXCERPT_CHARS else f"{seen[:_EXCERPT_CHARS]}…"
     gave_label = made.kind in {"label", "none"} and not made.undone
     return Recent(
         made,

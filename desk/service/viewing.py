@@ -16,7 +16,7 @@ from desk.store import batches, items
 from desk.store.batches import Asked
 from desk.store.database import Tx
 from desk.store.types import Item, Person
-from worker.contract.redact import redact_personal_data
+from worker.contract.redact import redact_head, redact_personal_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Task:
     machine: Item | None
     asked: Asked | None = None
     skipped: bool = False
+    more_chars: int = 0
     earlier: Earlier | None = None
 
 
@@ -68,7 +69,8 @@ def to_task(
     text = (items.text_of(tx, item.id) or "") if text is None else text
     return Task(
         item_id=item.id,
-        text=text_for(desk, person, text),
+        text=text_for(desk, person, text, SHOWN_CHARS),
+        more_chars=max(0, len(text) - SHOWN_CHARS) if is_masked(desk, person) else 0,
         message_id=item.message_id,
         received_ms=item.received_ms,
         blind=item.blind,
@@ -83,9 +85,18 @@ def is_masked(desk: Desk, person: Person) -> bool:
     return person.role in desk.policy.masked_roles
 
 
-def text_for(desk: Desk, person: Person, text: str) -> str:
-    """Return a text as this person may see it, masked by the rules of ``prepare``."""
-    return redact_personal_data(text)[0] if is_masked(desk, person) else text
+SHOWN_CHARS = 10_000
+"""What a page shows of a message: five printed pages."""
+
+
+def text_for(desk: Desk, person: Person, text: str, most: int | None = None) -> str:
+    """Return a text as this person may see it, masked by the rules of ``prepare``; of a masked one
+    the first ``most`` characters, because masking a megabyte takes two seconds."""
+    if not is_masked(desk, person):
+        return text
+    if most is not None and len(text) > most:
+        return redact_head(text, most)
+    return redact_personal_data(text)[0]
 
 
 def seen_how(desk: Desk, person: Person) -> Mapping[str, Any]:

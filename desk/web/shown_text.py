@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-MOST_CHARS = 10_000
-"""What a page shows of a message: five printed pages."""
+from desk.service.viewing import SHOWN_CHARS
 
 MOST_MARKS = 100
 """With more runs of hidden characters than this a text cannot be read for marks: it is shown
@@ -91,9 +90,9 @@ class ShownText:
     left_out: Mapping[str, int]
 
 
-def shown_text(text: str, most_chars: int = MOST_CHARS) -> ShownText:
+def shown_text(text: str, most_chars: int = SHOWN_CHARS, more_chars: int = 0) -> ShownText:
     """Return what a page shows of a message: ``2 * MOST_MARKS + 1`` pieces at most, with
-    ``most_chars`` characters that can be seen.
+    ``most_chars`` characters that can be seen. ``more_chars`` are not in ``text``.
 
     Time is proportional to what is shown and the hidden characters before its end.
     """
@@ -110,7 +109,7 @@ def shown_text(text: str, most_chars: int = MOST_CHARS) -> ShownText:
         if not room:
             break
     # "\r\n" counts as one, as it does in the pieces.
-    cut = len(text) - text.count("\r\n") - length
+    cut = len(text) - text.count("\r\n") - length + more_chars
     left_out: Counter[str] = Counter()
     if marks > MOST_MARKS:
         for piece in found:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from desk.service import browsing, people, reviewing
 from desk.service.context import Policy
+from desk.service.viewing import SHOWN_CHARS
 from desk.store.database import Database
 from desk.web.application import find_pages
 from tests.support.desk_browser import Browser, field, open_browser
@@ -105,3 +109,24 @@ def test_undoing_and_the_scripts_next_one_are_masked_too(masked: DeskWorld) -> N
     for shown in (page, part, again.text, browser.open("/review").text):
         for planted in PLANTED:
             assert planted not in shown
+
+
+def test_of_a_long_message_what_is_shown_is_masked_and_the_rest_is_counted(
+    masked: DeskWorld,
+) -> None:
+    """Masking all of a megabyte took two seconds for each page. The cut may divide a number."""
+    head = "Wo ist mein Paket? " + "x" * (SHOWN_CHARS - 25) + " "
+    text = f"{head}{PHONE} {'Noch etwas. ' * 80_000}{MAIL}"
+    item = masked.add(text)
+    ann = masked.person("ann")
+    began = time.process_time()
+    task = reviewing.claim_item(masked.desk, ann, item.id)
+    assert time.process_time() - began < 0.3
+    assert task.text.endswith("[number]") or task.text.endswith("[phone]")
+    assert task.more_chars == len(text) - SHOWN_CHARS
+    page = open_browser(masked, "ann").open(f"/review?item={item.id}").text
+    told = re.search(r"([\d,]+) more characters are not shown", page)
+    assert told is not None
+    assert int(told[1].replace(",", "")) == pytest.approx(task.more_chars, abs=10)
+    for planted in PLANTED:
+        assert planted not in page

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from desk.service.viewing import SHOWN_CHARS
 from desk.web.shown_text import (
     CHUNK_CHARS,
-    MOST_CHARS,
     MOST_MARKS,
     chunks,
     names,
@@ -42,7 +42,7 @@ GIANTS = {
 def test_a_lot_of_anything_is_shown_in_few_pieces(name: str) -> None:
     shown = shown_text(GIANTS[name])
     assert len(shown.pieces) <= 2 * MOST_MARKS + 1
-    assert sum(len(each.text) for each in shown.pieces if not each.hidden) <= MOST_CHARS
+    assert sum(len(each.text) for each in shown.pieces if not each.hidden) <= SHOWN_CHARS
 
 
 @pytest.mark.parametrize("name", ["alternating_kinds", "combining", "one_word", "tags"])
@@ -133,7 +133,7 @@ def test_chunks_are_short_and_whole(runs: list[tuple[str, int]]) -> None:
 
 def test_what_is_left_out_is_said() -> None:
     """How many characters of which kinds, and how many are not shown at all."""
-    shown = shown_text("a\u200b" * 200 + "\u202e" + "b" * MOST_CHARS)
+    shown = shown_text("a\u200b" * 200 + "\u202e" + "b" * SHOWN_CHARS)
     assert sum(shown.left_out.values()) == 201
     assert names(shown.left_out) == "zero width space ×200, right-to-left override"
     assert shown.cut == 200
