@@ -6,14 +6,16 @@ Nothing here reads a file or imports a slow library, because ``publish`` writes 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainer import numbers
 from trainer.artifacts.duel import CandidateFigures, CostRecord, DuelRecord, Elsewhere
-from trainer.artifacts.evaluation import EvaluationRecord, TaughtFigures
+from trainer.artifacts.evaluation import EvaluationRecord, Prediction, TaughtFigures
 from trainer.artifacts.training import Difference, Imported, ValidationFigures
+from trainer.languages import language_names
 from trainer.numbers import decimal, interval, money, percent, points, probability, significant
 from trainer.statistics.calibration import ece_by_chance
 from trainer.statistics.figures import LabelFigures
@@ -271,6 +273,27 @@ def labels(record: EvaluationRecord) -> Table:
             for each in record.per_label
         ],
     )
+
+
+_LEAST_OF_A_LANGUAGE = 20
+
+
+def by_language(predictions: Sequence[Prediction], effect: float) -> Table | None:
+    """Return the accuracy in each language with 20 held-out messages or more, the commonest first;
+    None if that is one. ``effect``: the design effect of messages that belong together."""
+    counts = Counter(each.language for each in predictions if each.language)
+    found = [(code, n) for code, n in counts.most_common() if n >= _LEAST_OF_A_LANGUAGE]
+    if len(found) < 2:
+        return None
+    rows = []
+    for code, n in found:
+        some = [each for each in predictions if each.language == code]
+        right = sum(each.predicted == each.label for each in some) / n
+        filed = sum(not each.review for each in some) / n
+        span = interval(share_interval(right, n, effect))
+        name = language_names([code])
+        rows.append((name, percent(right), span, percent(filed), numbers.count(n)))
+    return Table(("language", "right", "95 %", "without review", "messages"), rows)
 
 
 def recall_interval(figures: LabelFigures) -> tuple[float, float]:

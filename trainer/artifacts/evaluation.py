@@ -334,9 +334,11 @@ class Answer(Record):
 
 class Prediction(Answer):
     """An answer with the scores behind it: ``logprobs`` is the raw natural log-probability of
-    each label's code over the whole vocabulary, or the raw logit of each of a head's outputs."""
+    each label's code over the whole vocabulary, or the raw logit of each of a head's outputs.
+    ``language`` is that of a held-out message, as it was found (``trainer.languages``)."""
 
     logprobs: dict[str, float]
+    language: str = ""
 
 
 class PairAnswer(Record):

@@ -64,6 +64,7 @@ from trainer.evaluation.predictions import (
     verify_agreement,
 )
 from trainer.evaluation.summary import EngineSpeed, Predictions, Setup, summarize, write_predictions
+from trainer.languages import language_of
 from trainer.model.device import describe_device
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter
@@ -398,10 +399,14 @@ def _make_predictions(
         truth: dict[str, str | None] = {example.id: example.label for example in examples}
         return predict_set(prefix, truth, number_groups(dataset, examples))
 
+    holdout = [
+        answer.model_copy(update={"language": language_of(example.message)})
+        for answer, example in zip(predict_part("h", sets.holdout), sets.holdout, strict=True)
+    ]
     answers = measured.answers
     named = {pair.id: pair.named for pair in sets.pairs}
     return Predictions(
-        holdout=predict_part("h", sets.holdout),
+        holdout=holdout,
         validation=predict_part("v", sets.validation) if held_out is None else held_out,
         out_of_scope=predict_set("o", dict.fromkeys(sets.out_of_scope)) or None,
         vllm=worker_answers(sets.holdout, answers) if answers else None,

@@ -111,6 +111,14 @@ def labels_section(evaluation: EvaluationRecord) -> Content:
     return [Drawn("labels", {"rows": rows})]
 
 
+def languages_section(run: Run) -> Content:
+    """Return the accuracy by language."""
+    if not run.predictions or run.evaluation is None:
+        return lacks(Input.PREDICTIONS)
+    table = facts.by_language(run.predictions, run.evaluation.design_effect)
+    return [table or "No second language has 20 held-out messages."]
+
+
 def errors_section(run: Run) -> Content:
     """Return the wrong answers, the most confident first."""
     if not run.predictions:

@@ -24,6 +24,7 @@ from trainer.report.measured import (
     data_size_section,
     errors_section,
     labels_section,
+    languages_section,
     out_of_scope_section,
     steering_section,
 )
@@ -122,6 +123,7 @@ _SECTIONS = (
     ("gate", "Does it pass the gate?", gate_section),
     ("confusion", "Confusions", confusion_section),
     ("labels", "Label by label", labels_section),
+    ("languages", "Language by language", languages_section),
     ("errors", "Wrong answers", errors_section),
     ("calibration", "Calibration", calibration_section),
     ("coverage", "Accuracy without review", coverage_section),

@@ -218,6 +218,16 @@ def test_a_complete_run_has_every_section(made: Made, tmp_path: Path) -> None:
     assert links == [f"#{key}" for key in report.sections]
 
 
+def test_the_accuracy_in_each_language_is_shown(made: Made, tmp_path: Path) -> None:
+    report, page, _ = draw(made.run, tmp_path)
+    assert report.sections["languages"]
+    file = made.run / "evaluation" / "predictions.jsonl"
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    german = [row for row in rows if row["language"] == "de"]
+    right = sum(row["predicted"] == row["label"] for row in german) / len(german)
+    assert f"German {right:.1%}" in page.words
+
+
 @pytest.mark.parametrize(
     ("conclusion", "recommended", "claim"),
     [
