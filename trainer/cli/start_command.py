@@ -167,6 +167,7 @@ class _Session:
         self._asks = can_ask(self._console)
         self._messages, self._epochs, self._promised = 0, 1, PRECISION
         self._languages: dict[str, int] = {}
+        self._by_folds = False
 
     def _print(self, text: str = "") -> None:
         self._console.print(text, markup=False, soft_wrap=True)
@@ -406,6 +407,7 @@ class _Session:
         self._warn_of_languages(recipe, base, sets)
         epochs = recipe_setting(recipe, sets, "epochs") or ""
         self._epochs = int(epochs) if epochs.isdecimal() else 1
+        self._by_folds = recipe_setting(recipe, sets, "kind") == "embedding-linear"
         self._promised = float(recipe_setting(recipe, sets, "review_precision") or PRECISION)
         optional = (settings.label_map, settings.given_holdout)
         steps = make_steps(
@@ -475,7 +477,10 @@ class _Session:
             else:
                 with self._folder.doing(each):
                     how = self._do(each.step, estimate, names[at:])
-            self._print(f"    {how}: {describe_step(each.step.name, self._places, self._promised)}")
+            found = describe_step(
+                each.step.name, self._places, self._promised, by_folds=self._by_folds
+            )
+            self._print(f"    {how}: {found}")
 
     def _do(self, step: Step, estimate: Estimate, rest: Sequence[str]) -> str:
         """Run a step; return how long it took. Raises typer.Exit if it fails."""

@@ -119,14 +119,17 @@ def conflicts(facts: DatasetFacts) -> list[Mapping[str, Any]]:
 
 
 def what_dataset_can_show(
-    record: Mapping[str, Any], promised_precision: float = PRECISION
+    record: Mapping[str, Any], promised_precision: float = PRECISION, *, by_folds: bool = False
 ) -> list[str]:
-    """Return in sentences what a dataset's split can show, by its manifest, and who labelled it."""
+    """Return in sentences what a dataset's split can show, by its manifest, and who labelled it.
+    ``by_folds``: see ``SplitPower``."""
     train, validation, holdout = (record["files"][f"{name}.jsonl"]["per_label"] for name in SPLITS)
     # A teacher's labels prove no promise, so thresholds cannot be made on training by folds.
     learnt = {} if has_teacher(record, TRAIN) else train
     grouped = "groups" in (record.get("split") or {})
-    power = what_split_can_show(learnt, validation, holdout, promised_precision, grouped=grouped)
+    power = what_split_can_show(
+        learnt, validation, holdout, promised_precision, grouped=grouped, by_folds=by_folds
+    )
     return [*power.sentences, *people_sentences(record, power.enough)]
 
 

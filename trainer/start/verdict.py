@@ -45,7 +45,9 @@ def verdict(places: Places) -> End:
     return End(lines, done or judged.verdict.passed)
 
 
-def describe_step(step: str, places: Places, promised_precision: float) -> str:
+def describe_step(
+    step: str, places: Places, promised_precision: float, *, by_folds: bool = False
+) -> str:
     """Return the result of a finished step in a sentence, without a message's text; of ``prepare``
     also what its parts can show."""
     if step == "prepare":
@@ -55,7 +57,9 @@ def describe_step(step: str, places: Places, promised_precision: float) -> str:
             f"{sizes[0]:,} messages to learn from, {sizes[1]:,} to choose by, {sizes[2]:,} kept "
             "aside for the test"
         )
-        return "\n    ".join((split, *what_dataset_can_show(record, promised_precision)))
+        return "\n    ".join(
+            (split, *what_dataset_can_show(record, promised_precision, by_folds=by_folds))
+        )
     if step == "check":
         found = CHECK.read(places.data)
         open_ = [name for name, verdict in found.verdicts.items() if verdict in {"warn", "fail"}]

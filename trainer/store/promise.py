@@ -33,6 +33,7 @@ class SplitPower:
     ``enough`` are needed for one that is three points better than the gate's floor ``accuracy``.
     ``unproven`` are the labels whose recall so few held-out messages cannot show;
     ``fewest_of_a_label`` could. All counts are of independent messages; ``grouped``: some are not.
+    ``by_folds``: the model is of the kind whose thresholds ``predictions`` set.
     """
 
     precision: float
@@ -48,6 +49,7 @@ class SplitPower:
     unproven: tuple[str, ...]
     fewest_of_a_label: int | None
     grouped: bool = False
+    by_folds: bool = False
 
     @property
     def sentences(self) -> list[str]:
@@ -64,10 +66,11 @@ def what_split_can_show(
     rules: GateRules | None = None,
     *,
     grouped: bool = False,
+    by_folds: bool = False,
 ) -> SplitPower:
     """Return what a split can show. The three mappings are messages per label, as in the manifest
     of a dataset; ``rules`` are those of the gate, ``grouped`` is whether threads or customers are
-    known."""
+    known, ``by_folds`` whether the kind of model is "embedding-linear"."""
     rules = rules or GateRules()
     learnt, validating, held = (sum(each.values()) for each in (train, validation, holdout))
     folds = validating < FEWEST_VALIDATION
@@ -92,6 +95,7 @@ def what_split_can_show(
             (count for count in range(1, 1000) if _label_can_pass("", count, rules)), None
         ),
         grouped=grouped,
+        by_folds=by_folds,
     )
 
 
@@ -113,6 +117,8 @@ def _label_can_pass(label: str, messages: int, rules: GateRules) -> bool:
 
 def _about_review(found: SplitPower) -> Iterator[str]:
     if found.validation >= max(found.fewest, FEWEST_VALIDATION):
+        return
+    if found.by_folds and found.predictions >= found.fewest_by_folds:
         return
     promise = f"{100 * found.precision:.4g} % of the labels without review are right"
     if found.validation >= found.fewest:

@@ -99,8 +99,8 @@ def test_start_reads_what_prepare_reads(
         return done.exit_code, done.stderr
 
     monkeypatch.setattr(start_command, "run_command", run)
-    monkeypatch.setattr(verdict, "describe_step", lambda *_: "")
-    monkeypatch.setattr(verdict, "verdict", lambda _: [])
+    monkeypatch.setattr(verdict, "describe_step", lambda *_, **__: "")
+    monkeypatch.setattr(verdict, "verdict", lambda _: verdict.End(("", "", ""), passes=True))
     write_file(tmp_path / entry.name)
     code, said = start()
     # start makes the taxonomy from the file, and leaves rows without a label out.

@@ -35,7 +35,7 @@ class World:
         self.ran: list[list[str]] = []
         self.write()
         monkeypatch.setattr(start_command, "run_command", self._run)
-        monkeypatch.setattr(verdict, "describe_step", lambda *_: "fine")
+        monkeypatch.setattr(verdict, "describe_step", lambda *_, **__: "fine")
         self.passes = True
         lines = ("one", "two", "three")
         monkeypatch.setattr(verdict, "verdict", lambda _: verdict.End(lines, self.passes))

@@ -64,6 +64,8 @@ def test_too_few_validation_messages_are_told_with_what_helps() -> None:
     some = what_split_can_show(spread(230), spread(24), spread(46))
     assert 'kind = "embedding-linear" can prove it with all 254 messages' in some.sentences[0]
     assert "which only 46 of 46 would" in " ".join(some.sentences)
+    used = what_split_can_show(spread(230), spread(24), spread(46), by_folds=True)
+    assert used.sentences == some.sentences[1:], "what is used already is not recommended"
     enough = what_split_can_show(spread(3000), spread(400), spread(800))
     assert "validation" not in " ".join(enough.sentences)
 
