@@ -211,7 +211,7 @@ def test_what_the_kind_needs_has_to_be_installed(
 ) -> None:
     missing("onnxruntime")
     (problem,) = refused(given(model={"adapter": encoder}))
-    assert "'encoder', needs onnxruntime: pip install" in problem
+    assert "'encoder', needs onnxruntime: in the checkout, pip install" in problem
     lora = publish(tmp_path)
     missing("vllm", "tokenizers")
     (problem,) = refused(given(model={"adapter": lora.adapter, "base": lora.base}))
