@@ -246,7 +246,7 @@ _JOINING = frozenset({"and", "und", "et", "y"})  # also written "&"
 def fold_label(text: str) -> str:
     """Return a label as ``fold_name`` does, and without "and"; ``ae``, ``oe`` and ``ue`` are
     umlauts. Empty if nothing is left."""
-    words = [word for word in re.findall(r"\w+", text.casefold()) if word not in _JOINING]
+    words = [word for word in re.findall(r"[^\W_]+", text.casefold()) if word not in _JOINING]
     folded = fold_name("".join(words))
     return re.sub("([aou])e", r"\1", folded)
 

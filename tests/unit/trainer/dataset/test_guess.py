@@ -55,6 +55,7 @@ def test_a_column_that_reads_like_messages_wins_over_a_name() -> None:
         ("Größe & Farbe", "Groesse und Farbe", "grosse_farbe"),
         ("Terms and conditions", "terms & conditions", "Terms-Conditions"),
         ("Prêt et crédit", "pret & credit"),
+        ("stores_and_business", "Stores And Business", "stores & business"),
     ],
 )
 def test_spellings_of_one_label_are_folded_alike(spellings: tuple[str, ...]) -> None:
