@@ -159,7 +159,7 @@ def next_commands(places: Places, *, passes: bool, again: str) -> Iterator[tuple
         yield (
             f"decide the {doubtful:,} doubtful labels in {places.queue}, then continue"
             if doubtful
-            else "label more messages in the file (the page says how many), then continue",
+            else "do what the page names first, then continue",
             again,
         )
     yield (
