@@ -193,7 +193,7 @@ def estimate(
     weights = recipe.lora_rank * shape.adapter_weights_per_rank
     return MemoryParts(
         base=_base(shape, recipe, bf16=bf16, in_4bit=recipe.load_in_4bit),
-        # value, gradient and two moments in float32; a rounded copy; the average
+        # value, gradient and two moments in float32; a rounded copy
         adapter=weights * (16 + 2 * bf16),
         activations=round(activations * heap),
         # The head's output, its float32 copy, and the gradient of that copy.
@@ -400,7 +400,7 @@ def estimate_encoder(
     )
     return MemoryParts(
         base=(6 if bf16 else 4) * shape.weights,
-        # gradient, two moments, the best epoch's copy; the average
+        # gradient, two moments, the best epoch's copy
         adapter=(16 if trains else 4) * learnt,
         activations=round(activations * heap),
         logits=rows * classes * 16,

@@ -58,9 +58,9 @@ def train(
     """Train, calibrate on validation, and write the adapter and its record into ``recipe.run``.
     Return the record.
 
-    ``resume`` continues from the run's checkpoint, if there is one. Raises
-    BadInput or ContractError for wrong input, and ProofFailed if a check of the trainer's own work
-    fails; then no adapter is written.
+    ``resume`` continues from the run's checkpoint, if there is one. Raises BadInput or
+    ContractError for wrong input, and ProofFailed if a check of the trainer's own work fails; then
+    no adapter is written.
     """
     started = time.monotonic()
     if recipe.threads:

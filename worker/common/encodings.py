@@ -161,7 +161,7 @@ def _is_mostly_utf8(opener: Opener) -> bool:
 def _detect(opener: Opener, name: str) -> str:
     if find_spec("charset_normalizer") is None:
         raise EncodingError(
-            f"{name}: is not UTF-8, and detecting its encoding needs charset-normalizer: pip "
+            f"{name}: is not UTF-8, and detecting its encoding needs charset-normalizer: "
             "in the checkout, pip install -e '.[tables]', or name the --encoding (often cp1252)"
         )
     from charset_normalizer import from_bytes
