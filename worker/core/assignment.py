@@ -491,9 +491,7 @@ class Backpressure:
     def is_full(self, partitions: Iterable[PartitionState]) -> bool:
         """Whether a partition is paused, or should be."""
         free_records, free_bytes = self._free
-        if self.paused or (self.records < free_records and self.bytes < free_bytes):
-            return bool(self.paused)  # no partition can have more than all of them
-        return any(
+        return bool(self.paused) or any(
             len(partition.watermark) >= free_records or partition.size_bytes >= free_bytes
             for partition in partitions
         )
@@ -502,9 +500,9 @@ class Backpressure:
         self, partitions: Iterable[PartitionState]
     ) -> tuple[list[TopicPartition], list[TopicPartition]]:
         """Return which partitions to pause and which to resume; record them as such."""
-        if not self.is_full(partitions):
-            return [], []
         free_records, free_bytes = self._free
+        if not self.paused and self.records < free_records and self.bytes < free_bytes:
+            return [], []  # no partition can have more than all of them
         pause, resume = [], []
         for partition in partitions:
             # The delayed retry resumes it when its head is due. Resumed here, it would deliver
