@@ -18,6 +18,7 @@ from desk.inbox import InboxReader, Sampling, TextFetcher
 from desk.outbox import OutboxPublisher, WebhookSender, make_post, read_key
 from desk.service import upkeep
 from desk.service.context import Desk, Policy, open_desk
+from desk.service.loading import UploadLoader
 from desk.settings import KafkaSettings, OidcSettings, Settings, WebhookSettings
 from desk.store.database import Database
 from desk.stream.config import KafkaConfig, Properties, build_config
@@ -209,7 +210,7 @@ def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
 
 @contextmanager
 def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
-    """Run the background work: inbox, outbox, webhook, retention. Stopped at the end.
+    """Run the background work: inbox, outbox, uploads, webhook, retention. Stopped at the end.
 
     Raises SettingsError.
     """
@@ -220,6 +221,7 @@ def background(settings: Settings, desk: Desk) -> Iterator[Shift]:
     works = [
         inbox_work(settings, desk, results, found),
         outbox_work(desk, sink),
+        upload_work(desk),
         retention_work(settings, desk),
     ]
     if settings.webhook.url:
@@ -265,6 +267,12 @@ def outbox_work(desk: Desk, sink: CorrectionSink) -> BackgroundWork:
     """Publish corrections to Kafka."""
     publisher = OutboxPublisher(desk.database, sink, desk.clock)
     return BackgroundWork("outbox", publisher.run_once, publisher.reset)
+
+
+def upload_work(desk: Desk) -> BackgroundWork:
+    """Load large uploads."""
+    loader = UploadLoader(desk)
+    return BackgroundWork("uploads", loader.run_once, loader.reset)
 
 
 def webhook_work(webhook: WebhookSettings, desk: Desk) -> BackgroundWork:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from typing import Literal
 
 import structlog
 
@@ -18,7 +18,7 @@ from desk.clock import Clock
 from desk.core.items import is_drawn
 from desk.core.texts import band_keys, message_text
 from desk.store import items, offsets, projects
-from desk.store.database import Database, Tx
+from desk.store.database import Database
 from desk.store.items import NewItem
 from desk.stream.port import Place, Record, ResultSource, TextSource
 from worker.contract.errors import MessageRejected, RecordRefused
@@ -88,11 +88,7 @@ class InboxReader:
         ]
         # None until this call succeeds: after an error, positions come from the database again.
         looked, self._looked_ms = self._looked_ms, None
-        if records:
-            with self._database.write() as tx:
-                moved = self._take(tx, records)
-        else:
-            moved = self._pass_ends()
+        moved = self._take(records) if records else self._pass_ends()
         self._next |= moved
         self._looked_ms = looked
         return len(records)
@@ -155,42 +151,42 @@ class InboxReader:
                     )
         return ends
 
-    def _take(self, tx: Tx, records: Sequence[Record]) -> dict[tuple[str, int], int]:
-        """Store a batch: items, traffic counts, and offsets."""
+    def _take(self, records: Sequence[Record]) -> dict[tuple[str, int], int]:
+        """Store a batch: items, traffic counts, and offsets. Return the offsets."""
         now_ms = self._clock()
-        moved: dict[tuple[str, int], int] = {}
+        last: dict[tuple[str, int], Record] = {}
+        refused: Counter[tuple[str, int]] = Counter()
         new: list[NewItem] = []
         traffic: Counter[items.Traffic] = Counter()
-        by_partition = sorted(records, key=lambda record: record.place)
-        for (topic, number), group in groupby(
-            by_partition, key=lambda record: (record.place.topic, record.place.partition)
-        ):
-            some = list(group)
-            refused = 0
-            for record in some:
-                try:
-                    item, counted = see(record, self._sampling)
-                except RecordRefused as error:
-                    refused += 1
-                    _log.warning("inbox.refused", topic=topic, problem=error.problem)
-                    continue
-                if item is not None:
-                    new.append(item)
-                if counted is not None:
-                    traffic[counted] += 1
-            moved[topic, number] = some[-1].place.offset + 1
-            offsets.advance(
-                tx,
-                topic,
-                number,
-                from_offset=self._next[topic, number],
-                to_offset=moved[topic, number],
-                now_ms=now_ms,
-                record_ms=some[-1].timestamp_ms,
-                refused=refused,
-            )
-        added = items.add(tx, new, now_ms)
-        items.count_traffic(tx, traffic)
+        # Before the transaction: on SQLite reviewers wait for it.
+        for record in sorted(records, key=lambda record: record.place):
+            at = record.place.topic, record.place.partition
+            last[at] = record
+            try:
+                item, counted = see(record, self._sampling)
+            except RecordRefused as error:
+                refused[at] += 1
+                _log.warning("inbox.refused", topic=at[0], problem=error.problem)
+                continue
+            if item is not None:
+                new.append(item)
+            if counted is not None:
+                traffic[counted] += 1
+        moved = {at: record.place.offset + 1 for at, record in last.items()}
+        with self._database.write() as tx:
+            for (topic, number), record in last.items():
+                offsets.advance(
+                    tx,
+                    topic,
+                    number,
+                    from_offset=self._next[topic, number],
+                    to_offset=moved[topic, number],
+                    now_ms=now_ms,
+                    record_ms=record.timestamp_ms,
+                    refused=refused[topic, number],
+                )
+            added = items.add(tx, new, now_ms)
+            items.count_traffic(tx, traffic)
         if added["new"] or added["changed"]:
             _log.info("inbox.items", **added)
         return moved
@@ -273,22 +269,27 @@ class TextFetcher:
             return 0
         places = {Place(*place): (item_id, digest) for item_id, digest, place in wanted}
         found = self._source.fetch(list(places), _TIMEOUT_S)
-        counts = {"here": 0, "expired": 0, "unreadable": 0}
+        here: list[items.FoundText] = []
+        missing: dict[int, items.Missing] = {}
+        # Before the transaction: on SQLite reviewers wait for it.
+        for place, record in found.items():
+            item_id, digest = places[place]
+            read = self._read(item_id, record, "open" if digest in known else "held")
+            if isinstance(read, items.FoundText):
+                here.append(read)
+            else:
+                missing[item_id] = read
         with self._database.write() as tx:
-            for place, record in found.items():
-                item_id, digest = places[place]
-                read = self._read(item_id, record)
-                if isinstance(read, items.FoundText):
-                    state = "open" if digest in known else "held"
-                    items.text_arrived(tx, read, self._clock(), state=state)  # type: ignore[arg-type]
-                    counts["here"] += 1
-                else:
-                    items.text_missing(tx, item_id, read)
-                    counts[read] += 1
+            items.texts_arrived(tx, here, self._clock())
+            for item_id, why in missing.items():
+                items.text_missing(tx, item_id, why)
+        counts = {"here": len(here), "expired": 0, "unreadable": 0} | Counter(missing.values())
         _log.info("inbox.texts", **counts, left=len(wanted) - len(found))
         return len(found)
 
-    def _read(self, item_id: int, record: Record | None) -> items.FoundText | items.Missing:
+    def _read(
+        self, item_id: int, record: Record | None, state: Literal["open", "held"]
+    ) -> items.FoundText | items.Missing:
         if record is None:
             return "expired"
         try:
@@ -303,4 +304,5 @@ class TextFetcher:
             message_id=message.message_id,
             message_sha256=message_sha256(message.text),
             band_keys=band_keys(text),
+            state=state,
         )

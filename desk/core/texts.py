@@ -36,6 +36,9 @@ def storable_json(value: Any) -> Any:
 # chapter 3): a text is the set of the four-character shingles of its words, without case, digits
 # and punctuation. ``BANDS`` bands of ``ROWS`` minima each: two texts of Jaccard similarity s share
 # a band with probability 1 - (1 - s^ROWS)^BANDS, which is 0.95 at 0.9, 0.70 at 0.8, 0.06 at 0.5.
+# One hash of a shingle serves all rows (Li, Owen and Zhang 2012, One Permutation Hashing): its
+# upper half chooses the row, its lower half is the value. A row without a shingle takes the next
+# one's minimum (Shrivastava and Li 2014, Densifying One Permutation Hashing).
 BANDS = 4
 ROWS = 6
 _SHINGLE = 4
@@ -50,16 +53,9 @@ quarter has the message's label; at 0.12 or above half of them do. At 0.14 it is
 quarter as many messages are left."""
 
 _WORD = re.compile(r"[^\W\d_]+")
-_PRIME = (1 << 61) - 1  # a Mersenne prime: products are reduced fast
-# From SHA-256, because keys are stored: hash() and random differ between processes or versions of
-# Python. Never 0: a factor of 0 would give all shingles one hash.
-_SEEDS = [
-    tuple(
-        int.from_bytes(hashlib.sha256(f"near {row} {part}".encode()).digest()[:7], "big") + 1
-        for part in "ab"
-    )
-    for row in range(BANDS * ROWS)
-]
+# Knuth's multiplicative hashing (64 bits of the golden ratio): rows and values of a CRC, which is
+# linear, are not independent of each other.
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def band_keys(text: str) -> tuple[str, ...]:
@@ -67,10 +63,21 @@ def band_keys(text: str) -> tuple[str, ...]:
 
     Only the first 4,000 characters count, so that the time is bounded.
     """
-    shingles = {
-        zlib.crc32(each.encode("utf-8", "surrogatepass")) for each in _shingles(text, _MAX_CHARS)
-    }
-    minima = [min((a * shingle + b) % _PRIME for shingle in shingles) for a, b in _SEEDS]
+    rows = BANDS * ROWS
+    lowest: dict[int, int] = {}
+    for shingle in _shingles(text, _MAX_CHARS):
+        crc = zlib.crc32(shingle.encode("utf-8", "surrogatepass"))
+        row, value = divmod(crc * _GOLDEN & 0xFFFFFFFFFFFFFFFF, 1 << 32)
+        row = row * rows >> 32
+        if value < lowest.get(row, 1 << 32):
+            lowest[row] = value
+    minima: list[tuple[int, int]] = [(0, 0)] * rows
+    # Twice around, so that the rows after the last full one find the first one.
+    value, distance = 0, 0
+    for place in reversed(range(2 * rows)):
+        row = place % rows
+        value, distance = (lowest[row], 0) if row in lowest else (value, distance + 1)
+        minima[row] = value, distance
     keys = []
     for band in range(BANDS):
         part = minima[band * ROWS : (band + 1) * ROWS]

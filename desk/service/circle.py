@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,7 @@ from desk.service.uploads import MAX_BATCH_NAME
 from desk.service.viewing import SHOWN_CHARS, seen_how, text_for
 from desk.store import batches, people, proposals
 from desk.store.batches import Batch, Like, NewTask
+from desk.store.database import Tx
 from desk.store.items import NewItem
 from desk.store.proposals import Shown, StoredAdvice, StoredProposal
 from desk.store.types import Person
@@ -40,7 +41,7 @@ OPERATOR = "operator"
 ORIGINS: Mapping[Purpose, Origin] = {"check": "check", "audit": "holdout", "learn": "learn"}
 """The origin of a task's item, by the task's purpose."""
 
-AT_ONCE = 200
+AT_ONCE = 100
 """Tasks per transaction: on SQLite reviewers wait for it."""
 
 
@@ -53,6 +54,14 @@ class Loaded:
     batches: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tasks of one batch that are loaded in one transaction. ``last``: they complete it."""
+
+    tasks: Sequence[Task]
+    last: bool
+
+
 def load_task_file(
     desk: Desk, file: str | Iterable[str], name: str, person: Person | None = None
 ) -> Loaded:
@@ -63,6 +72,11 @@ def load_task_file(
     line at fault, NotAllowed.
     """
     require_unless_operator(person, "owner")
+    return load_tasks(desk, read_tasks(desk, file, name), person)
+
+
+def read_tasks(desk: Desk, file: str | Iterable[str], name: str) -> Sequence[Task]:
+    """Return the tasks of a file, checked. Raises Refused with the line at fault."""
     try:
         # Not splitlines(): JSON may hold U+2028 within a text, and it would break the line there.
         tasks = parse_tasks(file.split("\n") if isinstance(file, str) else file, name)
@@ -72,18 +86,57 @@ def load_task_file(
         raise Refused(f"{name}: there is no task in it")
     for line, task in tasks.items():
         _check_labels(desk, task, f"{name}:{line}")
-    return load_tasks(desk, tuple(tasks.values()), person)
+    return tuple(tasks.values())
 
 
 def load_tasks(desk: Desk, tasks: Collection[Task], person: Person | None = None) -> Loaded:
     """Load checked tasks, each once by its id. Raises NotAllowed."""
     require_unless_operator(person, "owner")
+    by = person.id if person is not None else None
+    loaded = [load_part(desk, part, by) for part in parts_of(tasks)]
+    new = sum(added for _, added in loaded)
+    return Loaded(new, len(tasks) - new, tuple(dict.fromkeys(batch_id for batch_id, _ in loaded)))
+
+
+def parts_of(tasks: Iterable[Task]) -> list[Part]:
+    """Divide tasks into parts of ``AT_ONCE``, batch by batch."""
     by_batch: dict[tuple[str | None, str, Purpose], list[Task]] = {}
     for task in tasks:
         by_batch.setdefault((task.dataset, task.batch, task.purpose), []).append(task)
-    loaded = [_load_batch(desk, some, person) for some in by_batch.values()]
-    new = sum(added for _, added in loaded)
-    return Loaded(new, len(tasks) - new, tuple(batch_id for batch_id, _ in loaded))
+    return [
+        Part(some[begin : begin + AT_ONCE], begin + AT_ONCE >= len(some))
+        for some in by_batch.values()
+        for begin in range(0, len(some), AT_ONCE)
+    ]
+
+
+def load_part(
+    desk: Desk, part: Part, by: int | None, then: Callable[[Tx], None] = lambda _: None
+) -> tuple[int, int]:
+    """Load a part in one transaction, in which ``then`` is called last; return the batch's id and
+    how many tasks were new. ``by`` is a person's id, None for the command line."""
+    first = part.tasks[0]
+    # The same file loaded again is the same batch, so an interrupted load is completed.
+    key = sha256_json(["batch", first.dataset, first.batch, first.purpose])
+    now_ms = desk.clock()
+    made = [new_task(desk, task, key, now_ms) for task in part.tasks]
+    with desk.database.write() as tx:
+        batch_id = batches.begin(
+            tx,
+            key,
+            dataset=first.dataset,
+            name=storable(first.batch),
+            purpose=first.purpose,
+            person_id=by,
+            now_ms=now_ms,
+        )
+        added = batches.add(tx, batch_id, made, now_ms)
+        if part.last:
+            batches.finish(tx, batch_id, now_ms)
+            detail = {"batch": batch_id, "purpose": first.purpose}
+            people.log(tx, now_ms, by, "tasks.loaded", detail=detail)
+        then(tx)
+    return batch_id, added
 
 
 def all_progress(desk: Desk) -> list[Batch]:
@@ -92,36 +145,7 @@ def all_progress(desk: Desk) -> list[Batch]:
         return batches.everything(tx)
 
 
-def _load_batch(desk: Desk, tasks: Sequence[Task], person: Person | None) -> tuple[int, int]:
-    """Return the batch's id and how many tasks were new; one transaction for each ``AT_ONCE``."""
-    first = tasks[0]
-    # The same file loaded again is the same batch, so an interrupted load is completed.
-    key = sha256_json(["batch", first.dataset, first.batch, first.purpose])
-    by = person.id if person is not None else None
-    added = batch_id = 0
-    for begin in range(0, len(tasks), AT_ONCE):
-        now_ms = desk.clock()
-        with desk.database.write() as tx:
-            batch_id = batches.begin(
-                tx,
-                key,
-                dataset=first.dataset,
-                name=storable(first.batch),
-                purpose=first.purpose,
-                person_id=by,
-                now_ms=now_ms,
-            )
-            chunk = tasks[begin : begin + AT_ONCE]
-            made = [new_task(desk, task, batch_id, key, now_ms) for task in chunk]
-            added += batches.add(tx, batch_id, made, now_ms)
-            if begin + AT_ONCE >= len(tasks):
-                batches.finish(tx, batch_id, now_ms)
-                detail = {"batch": batch_id, "purpose": first.purpose, "new": added}
-                people.log(tx, now_ms, by, "tasks.loaded", detail=detail)
-    return batch_id, added
-
-
-def new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> NewTask:
+def new_task(desk: Desk, task: Task, key: str, now_ms: int) -> NewTask:
     """Return a task as the store takes it. ``key`` is the batch's."""
     text = message_text(task.text)
     label = task.suggested or task.label or ""
@@ -143,13 +167,12 @@ def new_task(desk: Desk, task: Task, batch_id: int, key: str, now_ms: int) -> Ne
         truncated=False,
         adapter_name="",
         adapter_digest=key,  # gives each batch its own facets
-        taxonomy_digest=desk.taxonomy.digest,
+        taxonomy_digest=desk.project.taxonomy_digest,
         labelled_ms=now_ms,
         origin=ORIGINS[task.purpose],
         sample_share=None,
         # By the task's id, so that loading a file again draws the same tasks.
         opinions_wanted=2 if is_drawn("double", desk.project.installation, task.id, share) else 1,
-        batch_id=batch_id,
     )
     return NewTask(
         item=item,

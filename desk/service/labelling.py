@@ -145,7 +145,7 @@ def load_messages(desk: Desk, messages: Messages) -> tuple[int, int]:
             for task in some:
                 if task.id in known:
                     continue
-                new = new_task(desk, task, batch_id, key, now_ms)
+                new = new_task(desk, task, key, now_ms)
                 if is_drawn("labelling", "", task.message_sha256, 1 / EVERY):
                     new = replace(new, item=replace(new.item, origin="holdout"))
                 made.append(new)

@@ -14,7 +14,7 @@ from desk.errors import DatabaseRefused, DeskError, Refused, SettingsError
 from desk.service import circle, corrections
 from desk.service.context import Desk, require
 from desk.service.viewing import is_masked
-from desk.store import batches, exports, items, outbox, people, projects
+from desk.store import batches, exports, items, outbox, people, projects, uploads
 from desk.store.database import Database, Tx
 from desk.store.types import Person
 from worker.common.review_files import write_answers
@@ -51,6 +51,7 @@ def apply_retention(desk: Desk, text_days: float) -> int:
             break
     with desk.database.write() as tx:
         outbox.forget_published(tx, now_ms - _PUBLISHED_KEPT_DAYS * DAY_MS)
+        uploads.forget_old(tx, purge_before_ms(now_ms, text_days))
     return purged
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import sqlalchemy as sa
 
 from desk.store import items as items_store
 from desk.store.database import Tx
-from desk.store.items import FoundText, NewItem, insert_ignore
+from desk.store.items import FoundText, NewItem, insert_ignore, insert_many
 from desk.store.tables import batches, decisions, items, similar, tasks, texts
 from worker.contract.exchange import Purpose
 
@@ -63,7 +63,7 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to store: its item, its message (with no item id yet), and the task's own fields."""
+    """A task to store: its item (with no batch yet), its message, and the task's own fields."""
 
     item: NewItem
     text: str
@@ -146,21 +146,21 @@ def add(tx: Tx, batch_id: int, new: Sequence[NewTask], now_ms: int) -> int:
     """Add the new ones of these tasks to a locked batch; return how many."""
     here = known(tx, [each.item.result_id for each in new])
     missing = [each for each in new if each.item.result_id not in here]
-    items_store.add(tx, [each.item for each in missing], now_ms)
+    items_store.add(tx, [replace(each.item, batch_id=batch_id) for each in missing], now_ms)
     ids = items_store.ids_of(tx, [each.item.result_id for each in missing])
-    for each in missing:
-        id_ = ids[each.item.result_id]
-        found = FoundText(id_, each.text, None, each.message_sha256, each.band_keys)
-        items_store.text_arrived(tx, found, now_ms, state="open")
-    if missing:
-        tx.execute(tasks.insert(), [_row(batch_id, ids, each) for each in missing])
+    found = [
+        FoundText(ids[each.item.result_id], each.text, None, each.message_sha256, each.band_keys)
+        for each in missing
+    ]
+    items_store.texts_arrived(tx, found, now_ms)
+    rows = [_row(batch_id, ids, each) for each in missing]
+    insert_many(tx, tasks.insert().returning(tasks.c.item_id), rows)
     likes = [
         {"item_id": ids[each.item.result_id], "place": place, **asdict(like)}
         for each in missing
         for place, like in enumerate(each.similar)
     ]
-    if likes:
-        tx.execute(similar.insert(), likes)
+    insert_many(tx, similar.insert().returning(similar.c.item_id), likes)
     return len(missing)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -66,13 +66,14 @@ Missing = Literal["expired", "unreadable"]
 
 @dataclass(frozen=True, slots=True)
 class FoundText:
-    """An item's message, and what is computed from it."""
+    """An item's message, what is computed from it, and the item's state from now on."""
 
     item_id: int
     text: str
     message_id: str | None
     message_sha256: str
     band_keys: Sequence[str]
+    state: Literal["open", "held"] = "open"
 
 
 def insert_ignore(tx: Tx, table: sa.Table) -> Any:
@@ -87,21 +88,35 @@ def add(tx: Tx, new: Sequence[NewItem], now_ms: int) -> dict[str, int]:
     later replay and nobody has decided it yet. Return how many were new, changed and known."""
     facet_of = _facets(tx, new)
     counts = {"new": 0, "changed": 0, "known": 0}
-    # One by one: of rows that are inserted together a database does not say which it ignored.
+    here = {"received_ms": now_ms, "state": "fetching", "text_state": "pending"}
+    # Of two results with one id the first is inserted.
+    first: dict[str, NewItem] = {}
     for item in new:
-        values = _values(item, facet_of[_facet(item)])
-        added = tx.execute(
-            insert_ignore(tx, items)
-            .values(**values, received_ms=now_ms, state="fetching", text_state="pending")
-            .returning(items.c.id)
-        ).first()
-        if added is not None:
+        first.setdefault(item.result_id, item)
+    added = insert_many(
+        tx,
+        insert_ignore(tx, items).returning(items.c.result_id),
+        [{**_values(item, facet_of[_facet(item)]), **here} for item in first.values()],
+    )
+    inserted = frozenset(added)
+    for item in new:
+        if item.result_id in inserted and first[item.result_id] is item:
             counts["new"] += 1
-        elif item.replay is not None and _replace(tx, item.replay, values):
+        elif item.replay is not None and _replace(
+            tx, item.replay, _values(item, facet_of[_facet(item)])
+        ):
             counts["changed"] += 1
         else:
             counts["known"] += 1
     return counts
+
+
+def insert_many(tx: Tx, statement: Any, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Insert rows, many a statement, and return the first column that the statement returns.
+
+    It must return one: only then SQLAlchemy puts many rows into one statement for every driver.
+    """
+    return list(tx.execute(statement, list(rows)).scalars()) if rows else []
 
 
 Traffic = tuple[int, str, str, bool]
@@ -167,12 +182,13 @@ def release_held(tx: Tx, taxonomy_digest: str) -> int:
     return int(done.rowcount)
 
 
+_COPIED = [each.name for each in fields(NewItem) if each.name != "replay"]
+
+
 def _values(item: NewItem, facet_id: int) -> dict[str, Any]:
-    values = asdict(item)
-    del values["replay"]
     replay = item.replay
     return {
-        **values,
+        **{name: getattr(item, name) for name in _COPIED},
         "scores": dict(item.scores),
         "reasons": list(item.reasons),
         "blind": item.origin in BLIND_ORIGINS,
@@ -234,23 +250,44 @@ def texts_wanted(tx: Tx, limit: int) -> list[tuple[int, str, tuple[str, int, int
     return [(item_id, digest, (*at,)) for item_id, *at, digest in rows]
 
 
-def text_arrived(tx: Tx, found: FoundText, now_ms: int, *, state: Literal["open", "held"]) -> None:
-    """Store a message that was found, if its item still waits for it; set the item's state."""
-    done = tx.execute(
-        items.update()
-        .where(items.c.id == found.item_id, items.c.text_state == "pending")
-        .values(
-            text_state="here",
-            state=state,
-            message_id=sa.func.coalesce(items.c.message_id, found.message_id),
-            message_sha256=found.message_sha256,
-            cluster_key=_cluster(tx, found.band_keys),
-        )
+_ARRIVED = (
+    items.update()
+    .where(items.c.id == sa.bindparam("item"))
+    .values(
+        text_state="here",
+        state=sa.bindparam("now"),
+        message_id=sa.func.coalesce(items.c.message_id, sa.bindparam("named")),
+        message_sha256=sa.bindparam("sha256"),
+        cluster_key=sa.bindparam("cluster"),
     )
-    if done.rowcount:
-        tx.execute(
-            texts.insert().values(item_id=found.item_id, text=found.text, received_ms=now_ms)
-        )
+)
+
+
+def texts_arrived(tx: Tx, found: Sequence[FoundText], now_ms: int) -> None:
+    """Store messages that were found, of the items that still wait for them."""
+    wait = sa.select(items.c.id).where(
+        items.c.id.in_([each.item_id for each in found]), items.c.text_state == "pending"
+    )
+    waiting = frozenset(tx.execute(wait.order_by(items.c.id).with_for_update()).scalars())
+    here = [each for each in found if each.item_id in waiting]
+    if not here:
+        return
+    clusters = _clusters(tx, [each.band_keys for each in here])
+    tx.execute(
+        _ARRIVED,
+        [
+            {
+                "item": each.item_id,
+                "now": each.state,
+                "named": each.message_id,
+                "sha256": each.message_sha256,
+                "cluster": cluster,
+            }
+            for each, cluster in zip(here, clusters, strict=True)
+        ],
+    )
+    rows = [{"item_id": each.item_id, "text": each.text, "received_ms": now_ms} for each in here]
+    insert_many(tx, texts.insert().returning(texts.c.item_id), rows)
 
 
 def text_missing(tx: Tx, item_id: int, text_state: Missing) -> None:
@@ -334,16 +371,20 @@ def _purge(tx: Tx, ids: Sequence[int], *, forget_who: bool) -> int:
     return done
 
 
-def _cluster(tx: Tx, band_keys: Sequence[str]) -> str | None:
-    """Return the cluster of a message: that of any message that shares a key, or a new one."""
-    if not band_keys:
-        return None
-    rows = tx.execute(sa.select(near_bands).where(near_bands.c.band_key.in_(list(band_keys))))
-    known = {row.band_key: row.cluster_key for row in rows}
-    cluster = min(known.values(), default=band_keys[0])
-    new = [
-        {"band_key": key, "cluster_key": cluster} for key in sorted(band_keys) if key not in known
-    ]
-    if new:
-        tx.execute(insert_ignore(tx, near_bands), new)
-    return str(cluster)
+def _clusters(tx: Tx, keys: Sequence[Sequence[str]]) -> list[str | None]:
+    """Return the clusters of messages, by their band keys: that of any message that shares a key,
+    or a new one."""
+    wanted = sorted({key for each in keys for key in each})
+    rows = tx.execute(sa.select(near_bands).where(near_bands.c.band_key.in_(wanted)))
+    known = {row.band_key: str(row.cluster_key) for row in rows}
+    new: dict[str, str] = {}
+    found: list[str | None] = []
+    for each in keys:
+        cluster = min((known[key] for key in each if key in known), default=next(iter(each), None))
+        found.append(cluster)
+        if cluster is not None:
+            new |= {key: cluster for key in each if key not in known}
+            known |= {key: cluster for key in each if key not in known}
+    inserted = [{"band_key": key, "cluster_key": new[key]} for key in sorted(new)]
+    insert_many(tx, insert_ignore(tx, near_bands).returning(near_bands.c.band_key), inserted)
+    return found

@@ -140,6 +140,22 @@ batches = sa.Table(
     sa.Column("person_id", Id, sa.ForeignKey("people.id")),
 )
 
+# Large files of an owner, which are loaded in the background.
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    # None once it is loaded or refused: it holds messages.
+    sa.Column("content", sa.LargeBinary),
+    sa.Column("tasks", sa.Integer, nullable=False),
+    sa.Column("loaded", sa.Integer, nullable=False),
+    sa.Column("begun_ms", Ms, nullable=False),
+    sa.Column("person_id", Id, sa.ForeignKey("people.id"), nullable=False),
+    # Why it was refused in the end, None if it was not.
+    sa.Column("problem", sa.Text),
+)
+
 # The fields that only an item of a batch has. Its result_id is the task's id.
 tasks = sa.Table(
     "tasks",

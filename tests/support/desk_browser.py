@@ -106,3 +106,10 @@ def open_browser(
         )
         client.cookies.set(options.session_cookie, token)
     return Browser(client, person)
+
+
+def send(browser: Browser, content: bytes | str, name: str = "tasks.jsonl", **more: str) -> Any:
+    """Send a file by the form of the page."""
+    values = {"csrf": more.get("csrf") or browser.csrf(), **more}
+    files = {"file": (name, content, "application/octet-stream")}
+    return browser.client.post("/load", data=values, files=files)

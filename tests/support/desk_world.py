@@ -113,19 +113,15 @@ class DeskWorld:
     def add_all(self, messages: Sequence[tuple[str, dict[str, Any]]]) -> list[Item]:
         """Add items at once: their texts, and what is particular about each."""
         new = [self.new_item(**changes) for _, changes in messages]
-        added = []
         with self.database.write() as tx:
             items.add(tx, new, self.clock())
             ids = items.ids_of(tx, [each.result_id for each in new])
-            for each, (text, _) in zip(new, messages, strict=True):
-                id_ = ids[each.result_id]
-                items.text_arrived(
-                    tx,
-                    items.FoundText(id_, text, None, message_sha256(text), band_keys(text)),
-                    self.clock(),
-                    state="open",
-                )
-                added.append(id_)
+            added = [ids[each.result_id] for each in new]
+            found = [
+                items.FoundText(id_, text, None, message_sha256(text), band_keys(text))
+                for id_, (text, _) in zip(added, messages, strict=True)
+            ]
+            items.texts_arrived(tx, found, self.clock())
             return [item for id_ in added if (item := items.get(tx, id_)) is not None]
 
     def new_item(self, **changes: Any) -> NewItem:

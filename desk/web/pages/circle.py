@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from starlette.responses import Response
 
 from desk.errors import Refused
-from desk.service import circle, upkeep, uploads
+from desk.service import circle, loading, upkeep, uploads
 from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number, redirect
 from worker.contract.exchange import CHANGES
 
 
 def show_load(visit: Visit) -> Response:
-    """Show the upload form."""
-    return visit.page("load.html")
+    """Show the upload form, and how far earlier uploads are."""
+    return visit.page("load.html", uploads=loading.newest(visit.desk), at_once=circle.AT_ONCE)
 
 
 def load_file(visit: Visit) -> Response:
@@ -33,11 +33,12 @@ def load_file(visit: Visit) -> Response:
     if kind == "proposal":
         id_, _ = circle.load_proposal(desk, uploads.text_of(content, name), name, owner)
         return redirect("/proposals", proposal=id_)
-    if kind == "table":
-        tasks = uploads.table_tasks(content, name, desk.taxonomy.names)
-        circle.load_tasks(desk, tasks, owner)
-    else:
-        circle.load_task_file(desk, uploads.lines_of(content, name), name, owner)
+    tasks = loading.read_upload(desk, content, name)
+    # While one user labels a file, nothing runs in the background.
+    if len(tasks) > circle.AT_ONCE and visit.web.options.batch is None:
+        loading.load_later(desk, content, name, len(tasks), owner)
+        return redirect("/load")
+    circle.load_tasks(desk, tasks, owner)
     return redirect("/")
 
 

@@ -455,4 +455,19 @@
       else if (key === "l") focus(event, document.querySelector("[data-filter]"));
     }
   });
+
+  // How far work in the background is: the page asks again until it is done.
+  async function lookAgain() {
+    const shown = document.querySelector("[data-again]");
+    if (!shown) return;
+    await new Promise((done) => setTimeout(done, 1000 * shown.dataset.again));
+    try {
+      const page = new DOMParser().parseFromString(await ask(location.href, {}), "text/html");
+      shown.replaceWith(page.getElementById(shown.id));
+    } catch (error) {
+      if (error.status && error.status !== 503) return;
+    }
+    lookAgain();
+  }
+  lookAgain();
 })();

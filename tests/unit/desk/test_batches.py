@@ -123,10 +123,10 @@ def test_a_load_that_is_cut_off_is_finished_by_the_next(
         with pytest.raises(KeyboardInterrupt):
             circle.load_task_file(world.desk, file, "tasks.jsonl")
         found = circle.all_progress(world.desk)[0]
-        assert (found.progress.tasks, found.loaded_ms) == (200, None)
+        assert (found.progress.tasks, found.loaded_ms) == (100, None)
     monkeypatch.setattr(batches, "add", add)
     done = circle.load_task_file(world.desk, file, "tasks.jsonl")
-    assert (done.new, done.known) == (250, 200)
+    assert (done.new, done.known) == (350, 100)
     found = circle.all_progress(world.desk)[0]
     assert found.progress.tasks == 450
     assert found.loaded_ms is not None

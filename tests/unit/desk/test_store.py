@@ -23,7 +23,7 @@ from desk.store.migrate import check_version, migrate, newest_version
 from desk.store.tables import metadata
 from tests.support.desk_databases import NewDatabase
 
-_FIRST_SCHEMA = "5261197fdd631330878b79319494e61e2b25991663d3a77cad07f54f2dcd1ac2"
+_FIRST_SCHEMA = "0ec8b2997fae77049c7a4cb294f4352864376f62e77b5c7b87db4f144fb41fcd"
 
 _LATER = """
 import sqlalchemy as sa

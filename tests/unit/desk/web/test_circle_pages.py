@@ -8,27 +8,19 @@ import json
 import re
 import tracemalloc
 import zipfile
-from typing import Any
 
 import pytest
 
 from desk.service import circle, people
 from desk.service.context import Policy
 from desk.store.database import Database
-from tests.support.desk_browser import Browser, NewBrowser, open_browser
+from tests.support.desk_browser import NewBrowser, open_browser, send
 from tests.support.desk_files import make_advice, make_proposal, make_task, task_file
 from tests.support.desk_world import DeskWorld
 from worker.contract.codec import encode
 from worker.contract.exchange import Neighbour
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u200b"
-
-
-def send(browser: Browser, content: bytes | str, name: str = "tasks.jsonl", **more: str) -> Any:
-    """Send a file by the form of the page."""
-    values = {"csrf": more.get("csrf") or browser.csrf(), **more}
-    files = {"file": (name, content, "application/octet-stream")}
-    return browser.client.post("/load", data=values, files=files)
 
 
 def test_a_large_json_value_is_refused_unparsed(browser: NewBrowser) -> None:
