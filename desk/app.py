@@ -300,10 +300,10 @@ def webhook_key(webhook: WebhookSettings) -> bytes:
 
 def retention_work(settings: Settings, desk: Desk) -> BackgroundWork:
     """Delete old messages."""
-    days = settings.texts.keep_days
+    texts = settings.texts
 
     def run_once() -> int:
-        purged = upkeep.apply_retention(desk, days)
+        purged = upkeep.apply_retention(desk, texts.keep_days, texts.log_days)
         if purged:
             _log.info("retention.purged", items=purged)
         # Nothing is left to do, however much it was: apply_retention goes on until it is done.

@@ -115,7 +115,7 @@ class AuditSettings(Section):
 
 
 class TextSettings(Section):
-    """The messages' texts."""
+    """The messages' texts, and the log of who saw them."""
 
     keep_days: float = Field(
         90.0, gt=0, description="Age at which a message's text is deleted, decided or not."
@@ -124,6 +124,9 @@ class TextSettings(Section):
         (),
         description="Roles that see mail addresses, phone numbers, IBANs and cards masked: "
         "reviewer, adjudicator, owner.",
+    )
+    log_days: float = Field(
+        730.0, gt=0, description="Age at which an entry of the log (who saw what) is deleted."
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from desk.errors import NotAllowed, Refused
@@ -13,6 +14,7 @@ from desk.service.context import Desk, require, require_unless_operator
 from desk.store import claims, people
 from desk.store.database import Tx
 from desk.store.decisions import Work, work_since
+from desk.store.people import LogQuery
 from desk.store.types import Person, Role
 
 
@@ -93,12 +95,25 @@ def work(desk: Desk, by: Person, days: int) -> Mapping[int, Work]:
         return work_since(tx, desk.clock() - days * 86_400_000)
 
 
-def audit_log(desk: Desk, by: Person, *, before_id: int | None = None) -> list[dict[str, Any]]:
-    """Return the newest 100 entries of the log of who saw and did what, or those before one:
-    id, at_ms, pseudonym, action, item_id, detail. Raises NotAllowed."""
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Entries of the log, the newest first, and the people and actions to choose by."""
+
+    entries: Sequence[Mapping[str, Any]]
+    people: Sequence[Person]
+    actions: Sequence[str]
+
+
+_EVERYTHING = LogQuery()
+
+
+def audit_log(desk: Desk, by: Person, wanted: LogQuery = _EVERYTHING) -> LogPage:
+    """Return the newest 100 entries of the log of who saw and did what. Raises NotAllowed."""
     require(by, "owner")
     with desk.database.read() as tx:
-        return people.log_entries(tx, before_id=before_id)
+        return LogPage(
+            people.log_entries(tx, wanted), people.everybody(tx), people.logged_actions(tx)
+        )
 
 
 _TOUCH_MS = 60_000

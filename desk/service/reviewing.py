@@ -60,7 +60,7 @@ def next_item(
             item = claims.claim_next(tx, person.id, queue, now_ms, until_ms)
         if item is None:
             return None
-        return _shown(tx, desk, person, item)
+        return _shown(tx, desk, person, item, ahead=bool(excluding))
 
 
 def count_left(
@@ -127,11 +127,20 @@ def whole_text(desk: Desk, person: Person, item_id: int) -> str:
     return text_for(desk, person, text)
 
 
-def _shown(tx: Tx, desk: Desk, person: Person, item: Item, *, show_machine: bool = False) -> Task:
-    """Return an item as this person sees it, and log that they do."""
-    now_ms = desk.clock()
+def _shown(
+    tx: Tx,
+    desk: Desk,
+    person: Person,
+    item: Item,
+    *,
+    show_machine: bool = False,
+    ahead: bool = False,
+) -> Task:
+    """Return an item as this person sees it, and log that they do. ``ahead``: their browser has it
+    while another message is on screen."""
     how = seen_how(desk, person)
-    people.log(tx, now_ms, person.id, "item.seen", item_id=item.id, detail=how)
+    action = "item.fetched" if ahead else "item.seen"
+    people.log(tx, desk.clock(), person.id, action, item_id=item.id, detail=how)
     task = to_task(tx, desk, person, item, show_machine=show_machine)
     return replace(task, skipped=claims.has_skipped(tx, item.id, person.id))
 

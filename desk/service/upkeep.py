@@ -36,9 +36,9 @@ _PURGED_AT_ONCE = 2000  # messages per transaction: on SQLite reviewers wait for
 _PUBLISHED_KEPT_DAYS = 30  # longer than the webhook tries to deliver a record
 
 
-def apply_retention(desk: Desk, text_days: float) -> int:
-    """Delete messages older than so many days, and records that were published a month ago; return
-    how many messages were deleted."""
+def apply_retention(desk: Desk, text_days: float, log_days: float = 730.0) -> int:
+    """Delete messages and entries of the log that are older than so many days, and records that
+    were published a month ago; return how many messages were deleted."""
     now_ms = desk.clock()
     purged = 0
     while True:
@@ -51,6 +51,7 @@ def apply_retention(desk: Desk, text_days: float) -> int:
             break
     with desk.database.write() as tx:
         outbox.forget_published(tx, now_ms - _PUBLISHED_KEPT_DAYS * DAY_MS)
+        people.forget_log(tx, purge_before_ms(now_ms, log_days))
         uploads.forget_old(tx, purge_before_ms(now_ms, text_days))
     return purged
 

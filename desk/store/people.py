@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import uuid
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -81,25 +82,51 @@ def log(
     tx.execute(_LOG, {**line, "detail": dict(detail or {})})
 
 
-def log_entries(tx: Tx, *, before_id: int | None = None) -> list[dict[str, Any]]:
-    """Return the newest 100 entries of the log, or those before one: id, at_ms, pseudonym, action,
-    item_id, detail."""
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which entries of the log are wanted; None restricts nothing. Times in Unix ms, ``until_ms``
+    excluded; ``before_id``: only entries before this one."""
+
+    person_id: int | None = None
+    action: str | None = None
+    item_id: int | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    before_id: int | None = None
+
+
+def log_entries(tx: Tx, wanted: LogQuery) -> list[dict[str, Any]]:
+    """Return the newest 100 entries that are wanted: id, at_ms, name, pseudonym, action, item_id,
+    detail."""
+    log = audit_log.c
+    columns = (log.id, log.at_ms, log.action, log.item_id, log.detail)
     query = (
-        sa.select(
-            audit_log.c.id,
-            audit_log.c.at_ms,
-            people.c.pseudonym,
-            audit_log.c.action,
-            audit_log.c.item_id,
-            audit_log.c.detail,
-        )
-        .outerjoin(people, people.c.id == audit_log.c.person_id)
-        .order_by(audit_log.c.id.desc())
+        sa.select(*columns, people.c.name, people.c.pseudonym)
+        .outerjoin(people, people.c.id == log.person_id)
+        .order_by(log.id.desc())
         .limit(100)
     )
-    if before_id is not None:
-        query = query.where(audit_log.c.id < before_id)
+    for column, compare, value in (
+        (log.person_id, operator.eq, wanted.person_id),
+        (log.action, operator.eq, wanted.action),
+        (log.item_id, operator.eq, wanted.item_id),
+        (log.at_ms, operator.ge, wanted.since_ms),
+        (log.at_ms, operator.lt, wanted.until_ms),
+        (log.id, operator.lt, wanted.before_id),
+    ):
+        if value is not None:
+            query = query.where(compare(column, value))
     return [dict(row._mapping) for row in tx.execute(query)]
+
+
+def logged_actions(tx: Tx) -> list[str]:
+    """Return the actions that the log names, sorted."""
+    return sorted(tx.execute(sa.select(audit_log.c.action).distinct()).scalars())
+
+
+def forget_log(tx: Tx, before_ms: int) -> None:
+    """Delete the entries of the log of before a time."""
+    tx.execute(audit_log.delete().where(audit_log.c.at_ms < before_ms))
 
 
 def begin_session(tx: Tx, token_sha256: str, person_id: int, now_ms: int) -> None:

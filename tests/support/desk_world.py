@@ -167,4 +167,4 @@ class DeskWorld:
     def log(self) -> list[dict[str, Any]]:
         """The log, newest first."""
         with self.database.read() as tx:
-            return store.log_entries(tx)
+            return store.log_entries(tx, store.LogQuery())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from starlette.responses import Response
 
 from desk.auth.passwords import MAX_CHARS, MIN_CHARS
 from desk.errors import Refused
 from desk.service import people
+from desk.store.people import LogQuery
 from desk.store.types import Role
 from desk.web.pages.signing import new_hash
 from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number_or_none, redirect
 
 WORK_DAYS = 28
+DAY_MS = 86_400_000
 
 ROLES: tuple[Role, ...] = ("reviewer", "adjudicator", "owner")
 
@@ -63,10 +67,30 @@ def act(visit: Visit) -> Response:
 
 
 def log(visit: Visit) -> Response:
-    """Show who saw and did what, newest first."""
-    before = number_or_none(visit.query.get("before", ""))
-    entries = people.audit_log(visit.desk, visit.who, before_id=before)
-    return visit.page("log.html", entries=entries)
+    """Show who saw and did what, newest first, or what the form chooses of it."""
+    given = {name: visit.query.get(name, "")[:200] for name in _CHOICES}
+    until_ms = _day_ms(given["until"])
+    wanted = LogQuery(
+        person_id=number_or_none(given["person"]),
+        action=given["action"] or None,
+        item_id=number_or_none(given["item"]),
+        since_ms=_day_ms(given["since"]),
+        until_ms=None if until_ms is None else until_ms + DAY_MS,  # that day too
+        before_id=number_or_none(visit.query.get("before", "")),
+    )
+    page = people.audit_log(visit.desk, visit.who, wanted)
+    return visit.page("log.html", page=page, given=given)
+
+
+_CHOICES = ("person", "action", "item", "since", "until")
+
+
+def _day_ms(day: str) -> int | None:
+    """Return the beginning of a day (2026-02-14, UTC) in Unix ms; None if it is not one."""
+    try:
+        return int(datetime.strptime(f"{day}+0000", "%Y-%m-%d%z").timestamp() * 1000)
+    except ValueError:
+        return None
 
 
 PAGES = (

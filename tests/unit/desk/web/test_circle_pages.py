@@ -58,7 +58,7 @@ def test_an_owner_exports_decisions(world: DeskWorld, browser: NewBrowser) -> No
     (row,) = csv.DictReader(io.StringIO(table, newline=""))
     assert row["new_label"] == "refund"
     assert (row["id"], row["note"]) == ("'=T-1", "'-1")  # no formula
-    entry = people.audit_log(world.desk, ada.person)[0]
+    entry = people.audit_log(world.desk, ada.person).entries[0]
     assert (entry["action"], entry["pseudonym"]) == ("decisions.exported", ada.person.pseudonym)
 
 

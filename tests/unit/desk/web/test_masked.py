@@ -87,7 +87,7 @@ def test_the_log_says_who_saw_what_unmasked(masked: DeskWorld) -> None:
     browsing.search(masked.desk, olga, "paket")
     seen = [
         (entry["pseudonym"], entry["action"], entry["detail"]["unmasked"])
-        for entry in people.audit_log(masked.desk, olga)
+        for entry in people.audit_log(masked.desk, olga).entries
         if "unmasked" in (entry["detail"] or {})
     ]
     assert seen == [

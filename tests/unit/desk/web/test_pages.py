@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import time
 from typing import get_args
+from urllib.parse import urlencode
 
 import pytest
 
 from desk.core.items import DecisionKind, Origin, State
 from desk.errors import DatabaseRefused, DatabaseUnavailable
+from desk.service import upkeep
 from desk.service.guidelines import section_for
 from desk.store.types import Role
 from desk.web import templates
 from desk.web.strings import WORDS
-from desk.web.templates import blocks
+from desk.web.templates import blocks, moment
 from tests.support.desk_browser import METRICS, NewBrowser, field
 from tests.support.desk_world import DeskWorld
 from worker.contract.exchange import AdviceKind, Purpose, Verdict
@@ -184,6 +186,32 @@ def test_the_log_says_who_saw_and_did_what(world: DeskWorld, browser: NewBrowser
     for action in ("item.seen", "search", "person.arrived"):
         assert f"<td>{action}</td>" in page
     assert "secret" not in page
+
+
+def test_the_log_is_chosen_from(world: DeskWorld, browser: NewBrowser) -> None:
+    """By person, action, item and day; the next message that the script has is not seen yet."""
+    world.add_all([(f"Message {n}", {}) for n in range(3)])
+    bob = browser("bob")
+    page = bob.open("/review").text
+    bob.post("/review", {"action": "next", "part": "1", "excluding": field(page, "item")})
+    world.clock.move(86_400)
+    ada = browser("ada", "owner")
+    ada.open("/review")
+    assert bob.person is not None
+
+    def rows(**chosen: str) -> list[str]:
+        shown = ada.get(f"/log?{urlencode(chosen)}").text
+        return re.findall(r"<td>([a-z_]+[.][a-z_]+)</td>", shown)
+
+    assert {"item.fetched", "item.seen"} < set(rows(person=str(bob.person.id)))
+    assert set(rows(action="item.seen")) == {"item.seen"}
+    assert set(rows(item=field(page, "item"), since="2020-01-01")) == {"item.seen"}
+    first, second = (moment(ms)[:10] for ms in (world.clock() - 86_400_000, world.clock()))
+    before, after = rows(action="item.seen", until=first), rows(action="item.seen", since=second)
+    assert 0 < len(before) < len(rows(action="item.seen")) == len(before + after)
+    assert rows(since="no day", item="x", action="item.fetched") == ["item.fetched"]
+    upkeep.apply_retention(world.desk, 90, 0.5)
+    assert rows(person=str(bob.person.id)) == []
 
 
 def test_probes_and_metrics(world: DeskWorld, browser: NewBrowser) -> None:
