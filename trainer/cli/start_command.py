@@ -521,9 +521,7 @@ class _Session:
         for line in end.lines:
             self._print(line)
         self._print(f"\nThe page: {page}\n\nNext, with your own words for those in capitals:")
-        words = [word for word in sys.argv[1:] if word != "--again"]
-        again = shlex.join(["clerk-trainer", *words, "--again"])
-        for what, command in next_commands(self._places, passes=end.passes, again=again):
+        for what, command in next_commands(self._places, end, sys.argv[1:]):
             self._print(f"  # {what}\n  {command}")
         has_desktop = sys.platform == "darwin" or bool(
             {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}

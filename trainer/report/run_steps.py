@@ -31,11 +31,10 @@ from trainer.report.page import (
 from trainer.report.run import Judged, Run
 from trainer.report.verdict import promise_is_broken, promised
 from trainer.statistics.metrics import messages_to_show
-from trainer.statistics.thresholds import describe_promise
+from trainer.statistics.thresholds import REVIEW_IS_MUCH, describe_lesser
 from trainer.store.gate import STEERING
 from trainer.store.rules import Criterion, GateRules
 
-_REVIEW_IS_MUCH = 0.2
 _STILL_RISING = 0.01
 
 
@@ -54,9 +53,9 @@ def _steps(run: Run) -> Iterator[NextStep]:
         yield NextStep(BAD, "Evaluate it", why, (_evaluate(run),))
     yield from _languages(run)
     yield from fix_criteria(run, _evaluate(run))
-    yield from _compared(run)
-    yield from _mixed_up(run)
     yield from _reviewed(run)
+    yield from _mixed_up(run)
+    yield from _compared(run)
     yield from _learnt(run)
     yield from _unknown(run)
     yield from _published(run)
@@ -131,12 +130,12 @@ def _reviewed(run: Run) -> Iterator[NextStep]:
     # A promise that the hold-out refutes is a failed criterion of the gate, with its own step.
     if run.evaluation is not None and not promise_is_broken(run, run.evaluation):
         share = run.evaluation.review.share
-        if share > _REVIEW_IS_MUCH:
+        if share > REVIEW_IS_MUCH:
             yield _much_review(run, share)
 
 
 def _much_review(run: Run, share: float) -> NextStep:
-    """Advise what the trainer advises: see ``describe_promise``."""
+    """Say what a lower promise brings, or how many messages keep this one."""
     found, title = run.training.validation, "Decide how much goes to review"
     why = f"{numbers.percent(share)} go to review. "
     if found.promise is None:
@@ -145,12 +144,15 @@ def _much_review(run: Run, share: float) -> NextStep:
             "a more accurate one sends less. Label more messages, of confused labels first."
         )
         return NextStep(WARN, title, why)
-    why += f"{describe_promise(found.promise, found.examples, 1 - found.point_accepted_share)}."
-    if found.promise.lesser is None:
-        return NextStep(WARN, title, why)
-    return NextStep(
-        WARN, title, why, (_train(run, "--set", f"review_precision={found.promise.lesser:g}"),)
+    choice, rows = describe_lesser(found.promise), found.promise.rows
+    many = f"about {rows:,}" if rows is not None else "far more"
+    why += (
+        f"{found.examples:,} messages to choose by are too few for the promise; {many} would do. "
     )
+    if not choice:
+        return NextStep(WARN, title, f"{why}Label more messages.")
+    lower = _train(run, "--set", f"review_precision={found.promise.lesser:g}")
+    return NextStep(WARN, title, f"{why}Or {choice}.", (lower,))
 
 
 def _learnt(run: Run) -> Iterator[NextStep]:

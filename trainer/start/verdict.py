@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,23 @@ from trainer.numbers import percent
 from trainer.report.dataset_facts import what_dataset_can_show
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
+from trainer.statistics.thresholds import REVIEW_IS_MUCH, describe_lesser
 from trainer.store.publish import EARLIER
 from worker.contract import read_manifest
 from worker.contract.store import read_pointer
+
+_PROMISED = "review_precision="
 
 
 @dataclass(frozen=True, slots=True)
 class End:
     """``lines``: how often it is right, what it files by itself, whether to publish it. ``passes``:
-    it may be published, or is."""
+    it may be published, or is. ``lesser`` is a lower promise with which it would file more, None if
+    that is not needed, or none is within reach."""
 
     lines: tuple[str, str, str]
     passes: bool
+    lesser: float | None
 
 
 def verdict(places: Places) -> End:
@@ -41,8 +46,13 @@ def verdict(places: Places) -> End:
     publish = f"Publish: done. It passed the gate, and is current in {places.store}."
     if not done:
         publish = _publish(judged, duel)
-    lines = (accuracy_line(evaluation), review_line(evaluation), publish)
-    return End(lines, done or judged.verdict.passed)
+    files, lesser = review_line(evaluation), None
+    promise = TRAINING.read(places.run).validation.promise
+    if evaluation.review.share > REVIEW_IS_MUCH and promise is not None:
+        lesser = promise.lesser
+        if choice := describe_lesser(promise):
+            files = f"{files} Your choice: {choice}."
+    return End((accuracy_line(evaluation), files, publish), done or judged.verdict.passed, lesser)
 
 
 def describe_step(
@@ -146,12 +156,13 @@ def _of_100(share: float) -> str:
     return f"{number:.0f}"
 
 
-def next_commands(places: Places, *, passes: bool, again: str) -> Iterator[tuple[str, str]]:
-    """Yield the next three commands, each after what it does. Words in capitals are yours.
-    ``again`` is the command that continues ``start``."""
+def next_commands(places: Places, end: End, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the next commands, each after what it does. Words in capitals are yours. ``words`` are
+    those of this command."""
+    again = [word for word in words if word != "--again"]
     taxonomy = f"project.taxonomy={places.taxonomy}"
-    store = f"model.adapter={places.store if passes else places.run / 'adapter'}"
-    if passes:
+    store = f"model.adapter={places.store if end.passes else places.run / 'adapter'}"
+    if end.passes:
         publish = _command("clerk-trainer publish", places.run, "--store", places.store)
         yield "publish it", publish
     else:
@@ -160,8 +171,18 @@ def next_commands(places: Places, *, passes: bool, again: str) -> Iterator[tuple
             f"decide the {doubtful:,} doubtful labels in {places.queue}, then continue"
             if doubtful
             else "do what the page names first, then continue",
-            again,
+            _command("clerk-trainer", *again, "--again"),
         )
+    if end.lesser is not None:
+        # Of the same option given twice the last counts; the earlier one would only confuse.
+        kept = [
+            word
+            for word, following in zip(again, [*again[1:], ""], strict=True)
+            if not word.startswith(_PROMISED)
+            and not (word == "--set" and following.startswith(_PROMISED))
+        ]
+        lower = ("--set", f"{_PROMISED}{end.lesser:g}", "--again")
+        yield "or let it file more, by the lower promise", _command("clerk-trainer", *kept, *lower)
     yield (
         "label messages from Kafka",
         _command(

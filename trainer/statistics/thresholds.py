@@ -264,6 +264,22 @@ def describe_promise(promise: Promise, rows: int, point_review: float) -> str:
     return "; ".join(parts)
 
 
+REVIEW_IS_MUCH = 0.2
+"""A share sent to review from which on a lower promise is offered."""
+
+
+def describe_lesser(promise: Promise) -> str:
+    """Say in plain words what a lower promise brings and costs; "" if none is within reach."""
+    if promise.lesser is None or promise.review_at_lesser is None:
+        return ""
+    return (
+        f"promise that {100 * promise.lesser:.4g} in 100 are right instead of "
+        f"{100 * promise.precision:.4g}, and it files about "
+        f"{100 * (1 - promise.review_at_lesser):.0f} of 100 by itself, but up to "
+        f"{100 * (1 - promise.lesser):.4g} of 100 of these may be wrong"
+    )
+
+
 def _enough_rows(
     confidence: Floats,
     correct: Bools,

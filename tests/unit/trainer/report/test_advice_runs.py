@@ -35,7 +35,7 @@ from trainer.report.dataset_page import write_dataset_report
 from trainer.report.run import GateChoice
 from trainer.report.run_page import write_report
 from trainer.start.plan import Places
-from trainer.start.verdict import next_commands
+from trainer.start.verdict import End, next_commands
 from trainer.store.rules import GateRules, load_rules
 from trainer.training.recipe import load_recipe
 from worker.cli.main import app as worker_app
@@ -367,7 +367,13 @@ def test_the_next_commands_of_start_run(tmp_path: Path) -> None:
     places = Places(tmp_path / "my first")
     places.out.mkdir()
     shutil.copy(ROOT / "config/taxonomy.toml", places.taxonomy)
-    found = [shlex.split(line) for _, line in next_commands(places, passes=True, again="")]
+    words = ["start", "a b.csv", "--set", "review_precision=0.9", "--again", "--set", "epochs=2"]
+    end = End(("", "", ""), passes=True, lesser=0.85)
+    found = [shlex.split(line) for _, line in next_commands(places, end, words)]
+    lower = found.pop(1)
+    assert lower[1:] == [
+        "start", "a b.csv", "--set", "epochs=2", "--set", "review_precision=0.85", "--again",
+    ]  # fmt: skip
     assert [words[:2] for words in found] == [
         ["clerk-trainer", "publish"], ["clerk-worker", "run"], ["clerk-desk", "run"],
     ]  # fmt: skip

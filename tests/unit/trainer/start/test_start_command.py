@@ -38,7 +38,7 @@ class World:
         monkeypatch.setattr(verdict, "describe_step", lambda *_, **__: "fine")
         self.passes = True
         lines = ("one", "two", "three")
-        monkeypatch.setattr(verdict, "verdict", lambda _: verdict.End(lines, self.passes))
+        monkeypatch.setattr(verdict, "verdict", lambda _: verdict.End(lines, self.passes, None))
 
     def write(
         self,
