@@ -166,3 +166,13 @@ def _listed(values: list[Any] | tuple[Any, ...]) -> str:
     shown = ", ".join(map(written, values[:_MOST_VALUES]))
     rest = len(values) - _MOST_VALUES
     return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def of_100(share: float) -> str:
+    """Return a share as so many in 100, never rounded to all or none."""
+    number = 100 * share
+    if 0 < number < 1 or 99 < number < 100:
+        return (
+            f"{number:.1f}" if 0.05 <= number <= 99.95 else ("under 0.1" if number < 1 else "99.9")
+        )
+    return f"{number:.0f}"

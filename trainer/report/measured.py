@@ -89,7 +89,7 @@ def confusion_section(run: Run) -> Content:
 
 @of_evaluation
 def labels_section(evaluation: EvaluationRecord) -> Content:
-    """Return every label's precision, recall and F1, the weakest first."""
+    """Return the accuracy, and every label's precision, recall and F1, the weakest first."""
     rows = []
     for figures in sorted(evaluation.per_label, key=lambda label: (label.f1, label.label)):
         recall = facts.recall_interval(figures)
@@ -108,7 +108,7 @@ def labels_section(evaluation: EvaluationRecord) -> Content:
                 "recall_interval": numbers.interval(recall),
             }
         )
-    return [Drawn("labels", {"rows": rows})]
+    return [list(facts.overall(evaluation)), Drawn("labels", {"rows": rows})]
 
 
 def languages_section(run: Run) -> Content:

@@ -162,11 +162,12 @@ Content = Sequence[Block] | str
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section; ``key`` is its anchor."""
+    """One section; ``key`` is its anchor; ``folded`` hides it until the reader opens it."""
 
     key: str
     title: str
     content: Content
+    folded: bool = False
 
     @property
     def present(self) -> bool:

@@ -139,6 +139,10 @@ _SECTIONS = (
 )
 
 
+_OPEN = ("verdict", "next")
+"""What somebody needs who has never trained a model; the rest is folded."""
+
+
 def write_report(
     directory: Path,
     out: Path,
@@ -164,9 +168,10 @@ def write_report(
         verify_evaluation((directory / Input.EVALUATION.path).parent)
     run = replace(run, gate=judge_run(directory, gate or GateChoice()))
     run = _with_dataset(run, dataset, texts=texts)
-    return write_page(
-        out, _head(run), [Section(key, title, make(run)) for key, title, make in _SECTIONS]
-    )
+    sections = [
+        Section(key, title, make(run), folded=key not in _OPEN) for key, title, make in _SECTIONS
+    ]
+    return write_page(out, _head(run), sections)
 
 
 def _head(run: Run) -> Head:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from trainer import facts, numbers
 from trainer.artifacts.duel import DuelRecord
-from trainer.artifacts.evaluation import EvaluationRecord
+from trainer.artifacts.evaluation import Answer, EvaluationRecord
 from trainer.cost import describe_margin
 from trainer.dataset.extra_files import TRAFFIC
 from trainer.report.charts import span
@@ -28,6 +28,7 @@ from trainer.report.page import (
     Titled,
     check_point,
     describe_openings,
+    readable,
     small,
 )
 from trainer.report.run import ADAPTER_FOLDER, Input, Judged, Run, lacks
@@ -43,16 +44,20 @@ def verdict_section(run: Run) -> Content:
     if run.evaluation is None:
         return lacks(Input.EVALUATION)
     evaluation = run.evaluation
+    low, high = (round(100 * end) for end in evaluation.accuracy_interval_95)
+    review = evaluation.review.share
     card = {
-        "big": numbers.percent(evaluation.accuracy),
-        "under": f"of {numbers.count(evaluation.examples)} held-out messages classified correctly",
-        "interval": f"95% interval {numbers.interval(evaluation.accuracy_interval_95)}",
+        "big": numbers.of_100(evaluation.accuracy),
+        "under": (
+            f"of 100 messages get the right label, by {numbers.count(evaluation.examples)} that "
+            "were kept aside for this test"
+        ),
+        "interval": f"with other messages it could be {low} to {high}",
         "figures": [
-            ("macro-F1", numbers.decimal(evaluation.macro_f1)),
-            ("labels", len(evaluation.labels)),
+            ("of 100 it files by itself", numbers.of_100(1 - review)),
+            ("of 100 for a reviewer", numbers.of_100(review)),
         ],
         "points": list(_points(run, evaluation)),
-        "ladder": ladder(run.duel) if run.duel else [],
     }
     recomputed = (
         "Every figure of the evaluation was recomputed from its predictions for this page. "
@@ -66,12 +71,12 @@ def verdict_section(run: Run) -> Content:
         f"{WEAK_F1}; a hold-out opened more than {MANY_OPENINGS} times; a check of the data with "
         "findings; an audit of the labels that contradicts the accuracy."
     )
-    blocks: list[Block] = [Drawn("card", card), small(describe_accuracy(run))]
+    blocks: list[Block] = [Drawn("card", card)]
     if evaluation.taught:
         title_ = "The adapter, its teacher, and people"
         blocks.append(Titled(title_, list(facts.taught(evaluation.taught))))
-    blocks.append(small(rules))
-    return blocks
+    about = f"{describe_accuracy(run)} {rules}"
+    return [*blocks, Titled("How this page counts and what it marks", about, folded=True)]
 
 
 def describe_accuracy(run: Run) -> str:
@@ -109,13 +114,13 @@ def describe_accuracy(run: Run) -> str:
 
 def _points(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     yield from _gated(run)
-    yield _against_rivals(run)
-    yield from _audited(run, evaluation)
     yield from _review(run, evaluation)
-    yield from _weakest(evaluation)
+    yield from _weakest(run, evaluation)
+    yield from _audited(run, evaluation)
+    yield _against_rivals(run)
     if run.check is not None:
         yield check_point(run.check)
-    yield _openings(run, evaluation)
+    yield from _openings(run, evaluation)
 
 
 def _gated(run: Run) -> Iterator[Point]:
@@ -125,9 +130,9 @@ def _gated(run: Run) -> Iterator[Point]:
     verdict = run.gate.verdict
     failed, number = verdict.failed, len(verdict.criteria)
     if not failed:
-        yield Point(GOOD, f"It meets all {number} criteria of the gate", "")
+        yield Point(GOOD, f"It may be published: it meets all {number} criteria of the gate", "")
         return
-    claim = f"It fails {len(failed)} of {number} criteria of the gate"
+    claim = f"Not to be published yet: it fails {len(failed)} of {number} criteria of the gate"
     if verdict.undecided:
         claim = f"Too few messages to decide {len(failed)} of {number} criteria of the gate"
     more = f", and {len(failed) - _AT_ONCE} more" if len(failed) > _AT_ONCE else ""
@@ -161,12 +166,7 @@ def _against_rivals(run: Run) -> Point:
     rival = duel.recommendation if shipped else duel.tested_baseline
     pair = next(pair for pair in duel.pairs if pair.b == rival)
     reached = next(each.accuracy for each in duel.candidates if each.name == rival)
-    p = numbers.probability(pair.p_holm)
-    detail = (
-        f"Difference {numbers.points(pair.difference)} (95% interval "
-        f"{numbers.points_interval(pair.interval_95)}; p {p if p.startswith('<') else f'= {p}'}); "
-        f"{rival} reaches {numbers.percent(reached)}."
-    )
+    detail = f"{rival} gets {numbers.of_100(reached)} of 100 right."
     margin, size = numbers.unsigned(duel.margin), numbers.unsigned(abs(pair.difference))
     match duel.conclusion:
         case "better":
@@ -174,9 +174,9 @@ def _against_rivals(run: Run) -> Point:
         case "not_worse":
             return Point(WARN, f"{rival} is as good within {margin} and needs no GPU", detail)
         case "undecided":
-            claim = f"Too few messages to distinguish it from {rival} within {margin}"
+            claim = f"Too few messages to tell whether {rival} is as good"
             needed = numbers.counted(duel.required_messages, "message")
-            return Point(WARN, claim, f"{detail} It takes {needed}.")
+            return Point(WARN, claim, f"{detail} It takes {needed} to tell within {margin}.")
         case "adapter":
             claim = f"Better than {rival}, the best baseline on validation, by {size}"
             return Point(GOOD, claim, detail)
@@ -207,38 +207,57 @@ def _review(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     accepted, promise = review.accepted_accuracy, promised(run)
     if accepted is None:
         return
-    detail = (
-        f"{numbers.percent(1 - review.share)} need no review; the adapter promises that "
-        f"{numbers.percent(promise)} of those are right."
-    )
+    detail = f"Promised: at least {numbers.of_100(promise)} of 100."
     broken = promise_is_broken(run, evaluation)
     if accepted < promise and not broken:
         detail += " The difference is within the uncertainty of so few messages."
     claim = (
-        f"{numbers.percent(review.share)} go to review; of the rest {numbers.percent(accepted)} "
-        "are right"
+        f"It files {numbers.of_100(1 - review.share)} of 100 messages by itself; of these "
+        f"{numbers.of_100(accepted)} of 100 were right"
     )
     yield Point(WARN if broken else GOOD, claim, detail)
 
 
-def _weakest(evaluation: EvaluationRecord) -> Iterator[Point]:
-    present = [figures for figures in evaluation.per_label if figures.support]
-    if not present:
-        return
-    weak = min(present, key=lambda figures: figures.f1)
-    detail = (
-        f"F1 {numbers.decimal(weak.f1)}: {numbers.percent(weak.recall)} of its "
-        f"{numbers.counted(weak.support, 'message')} found, "
-        f"{numbers.percent(weak.precision)} of the answers right."
-    )
-    tone = WARN if weak.f1 < WEAK_F1 else GOOD
-    yield Point(tone, f"The weakest label is {weak.label}", detail)
+_MOST_WEAK, _EXAMPLES, _EXAMPLE_CHARS = 3, 2, 90
 
 
-def _openings(run: Run, evaluation: EvaluationRecord) -> Point:
+def _weakest(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
+    """Yield the labels with the lowest F1 below ``WEAK_F1``, each with two of its mistakes."""
+    weak = [figures for figures in evaluation.per_label if figures.support and figures.f1 < WEAK_F1]
+    for figures in sorted(weak, key=lambda figures: figures.f1)[:_MOST_WEAK]:
+        found = round(figures.recall * figures.support)
+        mistakes = [
+            each
+            for each in run.predictions or ()
+            if each.label != each.predicted and figures.label in {each.label, each.predicted}
+        ]
+        mistakes.sort(key=lambda each: (-each.confidence, each.id))
+        examples = "; ".join(_example(run, each) for each in mistakes[:_EXAMPLES])
+        yield Point(
+            WARN,
+            f"Weak: {figures.label}",
+            f"{numbers.count(found)} of its {numbers.counted(figures.support, 'message')} found, "
+            f"{numbers.of_100(figures.precision)} of 100 answers right.",
+            f"For example {examples}." if examples else "",
+        )
+
+
+def _example(run: Run, answer: Answer) -> str:
+    """Return a mistake in words, with the message's beginning if the page shows texts."""
+    text = (run.texts or {}).get(answer.id)
+    named = f"message {readable(answer.id)}"
+    if text is not None:
+        start = " ".join(readable(text).split())
+        named = f"“{start[:_EXAMPLE_CHARS]}{'…' if len(start) > _EXAMPLE_CHARS else ''}”"
+    return f"{named} is {answer.label} and was taken for {answer.predicted}"
+
+
+def _openings(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
+    """Yield how often the hold-out was opened, once it is so often that it matters."""
     openings = evaluation.dataset.openings if run.openings is None else run.openings
-    detail = "Every opening can bias later choices towards it. A new hold-out removes the bias."
-    return Point(WARN if openings > MANY_OPENINGS else GOOD, describe_openings(openings), detail)
+    if openings > MANY_OPENINGS:
+        detail = "Every opening can bias later choices towards it. A new hold-out removes the bias."
+        yield Point(WARN, describe_openings(openings), detail)
 
 
 # The gate's rows.

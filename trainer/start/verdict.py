@@ -12,7 +12,7 @@ from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER, Evaluati
 from trainer.artifacts.training import TRAINING
 from trainer.check.findings import CHECK
 from trainer.dataset.folder import SPLITS, open_dataset
-from trainer.numbers import percent
+from trainer.numbers import of_100, percent
 from trainer.report.dataset_facts import what_dataset_can_show
 from trainer.report.run import GateChoice, Judged, judge_run
 from trainer.start.plan import Places
@@ -105,7 +105,7 @@ def accuracy_line(found: EvaluationRecord) -> str:
     right = round(found.accuracy * found.examples)
     low, high = (round(100 * end) for end in found.accuracy_interval_95)
     return (
-        f"Right: {_of_100(found.accuracy)} of 100 messages ({right:,} of the {found.examples:,} "
+        f"Right: {of_100(found.accuracy)} of 100 messages ({right:,} of the {found.examples:,} "
         f"that were kept aside for this test; with others it could be {low} to {high})."
     )
 
@@ -118,12 +118,12 @@ def review_line(found: EvaluationRecord) -> str:
             "By itself: nothing yet. Every message goes to a reviewer, because so few messages "
             "cannot prove how sure is sure enough."
         )
-    text = f"By itself: it files {_of_100(1 - share)} of 100 and sends {_of_100(share)} to review"
+    text = f"By itself: it files {of_100(1 - share)} of 100 and sends {of_100(share)} to review"
     if found.promise is None:
         return f"{text}."
     kept = found.promise.holdout
     return (
-        f"{text}. Of those that it files, at least {_of_100(found.promise.precision)} in 100 are "
+        f"{text}. Of those that it files, at least {of_100(found.promise.precision)} in 100 are "
         f"promised to be right; in the test {kept.right:,} of {kept.messages:,} were."
     )
 
@@ -144,16 +144,6 @@ def _simpler(duel: DuelRecord) -> str:
     if duel.conclusion not in {"better", "not_worse"} or name == "adapter":
         return ""
     return f" A simpler model, {name}, does as well: add --what {name} to publish that one."
-
-
-def _of_100(share: float) -> str:
-    """Return a share as so many in 100, never rounded to all or none."""
-    number = 100 * share
-    if 0 < number < 1 or 99 < number < 100:
-        return (
-            f"{number:.1f}" if 0.05 <= number <= 99.95 else ("under 0.1" if number < 1 else "99.9")
-        )
-    return f"{number:.0f}"
 
 
 def next_commands(places: Places, end: End, words: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 "use strict";
 // The page works without this script. It filters the list of mistakes, folds the table of contents
-// on a narrow screen, and opens folded messages before printing.
+// on a narrow screen, and opens what is folded before printing.
 const filter = document.querySelector(".filter");
 if (filter) {
   const rows = [...document.querySelectorAll(".errors > li")];
@@ -28,5 +28,5 @@ if (filter) {
 const contents = document.querySelector(".contents");
 if (matchMedia("(max-width: 1099px)").matches) contents.open = false;
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("details.message").forEach((one) => (one.open = true));
+  document.querySelectorAll("details.message, details.fold").forEach((one) => (one.open = true));
 });

@@ -52,11 +52,12 @@ def test_the_page_shows_the_accuracy_that_the_predictions_give(made: Made, tmp_p
     lines = (made.run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     right = sum(row["label"] == row["predicted"] for row in rows)
+    low, high = (round(100 * end) for end in made.evaluation["accuracy_interval_95"])
     assert (
-        f"{right / len(rows):.1%} of {len(rows)} held-out messages classified correctly"
-        in page.words
-    )
-    assert f"95% interval {numbers.interval(made.evaluation['accuracy_interval_95'])}" in page.words
+        f"{100 * right / len(rows):.0f} of 100 messages get the right label, by {len(rows)} that "
+        "were kept aside for this test"
+    ) in page.words
+    assert f"with other messages it could be {low} to {high}" in page.words
     f1 = []
     for label in made.evaluation["labels"]:
         mine = [row for row in rows if row["label"] == label]
@@ -157,7 +158,7 @@ def test_showing_texts_opens_the_holdout_and_says_so(made: Made, tmp_path: Path)
     assert [opening["purpose"] for opening in record["holdout_openings"]] == ["report"]
     assert report.with_texts
     assert "Private. This page contains customers' messages" in page.words
-    assert "The hold-out has been opened once" in page.words
+    assert re.search(r"UTC report [0-9a-f]{12}", page.words)
     example = next(example for example in made.holdout if example.id == wrong(made.run)[0]["id"])
     assert example.message in page.text
 
@@ -202,8 +203,26 @@ def test_a_fresh_run_says_what_is_missing_and_which_command_makes_it(
     assert there == {"next", "curves", "making"}
     for command in ("evaluate", "duel", "cost", "prepare"):
         assert f"clerk-trainer {command}" in page.words
-    sections = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
-    assert sections == list(report.sections)
+    anchors = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert [each for each in anchors if each in report.sections] == list(report.sections)
+    folded = [attributes for tag, attributes in page.tags if tag == "details"]
+    assert sum(each.get("class") == "fold" for each in folded) == len(report.sections) - 2
+
+
+def test_the_first_screen_has_the_weak_labels_with_examples_and_no_statistics(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each label that is often wrong two mistakes, with their texts if the page has texts."""
+    monkeypatch.setattr("trainer.report.verdict.WEAK_F1", 1.0)
+    for texts in (True, False):
+        _, page, _ = draw(made.run, tmp_path, texts=texts)
+        first = page.words.partition("How this page counts")[0]
+        worst = min(made.evaluation["per_label"], key=lambda each: each["f1"])
+        assert f"Weak: {worst['label']}" in first
+        assert ("For example “" in first) is texts
+        assert f"is {worst['label']} and was taken for" in first
+        for term in ("macro-F1", "interval", "calibration", "p =", "F1", "95%"):
+            assert term not in first, term
 
 
 def test_a_complete_run_has_every_section(made: Made, tmp_path: Path) -> None:
@@ -233,7 +252,7 @@ def test_the_accuracy_in_each_language_is_shown(made: Made, tmp_path: Path) -> N
     [
         ("better", "minilm", "Worse than minilm"),
         ("not_worse", "tf-idf", "tf-idf is as good within 1.0 points and needs no GPU"),
-        ("undecided", "adapter", "Too few messages to distinguish it from tf-idf within 1.0"),
+        ("undecided", "adapter", "Too few messages to tell whether tf-idf is as good"),
     ],
 )
 def test_the_verdict_is_the_duels_own_conclusion(
@@ -262,8 +281,9 @@ def test_the_verdict_is_the_duels_own_conclusion(
     assert claim in page.words
     named = "minilm" if "minilm" in claim else "tf-idf"
     reached = next(c["accuracy"] for c in record["candidates"] if c["name"] == named)
-    assert f"{named} reaches {reached:.1%}" in page.words, "the figures are of the one named"
-    assert ("It takes 3,162 messages." in page.words) is (conclusion == "undecided")
+    expected = f"{named} gets {numbers.of_100(reached)} of 100 right."
+    assert expected in page.words, "the figures are of the one named"
+    assert ("It takes 3,162 messages to tell" in page.words) is (conclusion == "undecided")
     assert "up to 20,000 more wrong labels a month" in page.words
 
 
@@ -301,14 +321,14 @@ def test_the_report_judges_by_what_the_adapter_promises(
     path = made.run / "training.json"
     recipe = json.loads(path.read_text("utf-8"))["recipe"]
     for promise, claim, broken in (
-        (0.9, "the adapter promises that 90.0% of those are right.", False),
-        (0.95, "that 95.0% of those are right. The difference is within the uncertainty", False),
-        (0.99, "the adapter promises that 99.0% of those are right.", True),
+        (0.9, "Promised: at least 90 of 100.", False),
+        (0.95, "least 95 of 100. The difference is within the uncertainty", False),
+        (0.99, "Promised: at least 99 of 100.", True),
     ):
         rewrite(path, recipe=recipe | {"review_precision": promise})
         _, page, _ = draw(made.run, tmp_path)
         assert claim in page.words
-        assert bool(re.search(r"Concern: [\d.]+% go to review", page.words)) is broken
+        assert bool(re.search(r"Concern: It files [\d.]+ of 100", page.words)) is broken
 
 
 def test_the_page_says_which_messages_the_accuracy_is_about(

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.trainer_world import evaluation_json
 from trainer.artifacts.evaluation import EVALUATION
-from trainer.start.verdict import _of_100, accuracy_line, review_line
+from trainer.numbers import of_100
+from trainer.start.verdict import accuracy_line, review_line
 
 
 def evaluation(tmp_path: Path, **changes: Any) -> Any:
@@ -36,4 +37,4 @@ def test_the_second_line_is_what_it_files_by_itself(
 
 
 def test_nearly_all_is_not_called_all() -> None:
-    assert [_of_100(share) for share in (0.996, 0.9999, 0.004)] == ["99.6", "99.9", "0.4"]
+    assert [of_100(share) for share in (0.996, 0.9999, 0.004)] == ["99.6", "99.9", "0.4"]
