@@ -84,11 +84,17 @@ def show_cluster(visit: Visit) -> Response:
         return visit.page("nothing.html", what="clusters", fields={})
     suggested = {task.machine.label for task in tasks if task.machine is not None}
     return visit.page(
-        "cluster.html",
-        key=key,
+        "together.html",
+        title=f"{len(tasks):,} messages, much alike",
+        about=(
+            "Tick each message that you have looked at and that belongs with the others. The "
+            "others go back to the queue."
+        ),
+        address="/cluster",
+        fields={},
         tasks=tasks,
+        ticked=False,
         suggested=suggested.pop() if len(suggested) == 1 else "",
-        labels=visit.desk.taxonomy.labels,
     )
 
 
@@ -98,13 +104,20 @@ def show_together(visit: Visit) -> Response:
     tasks = _together(visit, words, label, claim=False)
     if not tasks:
         return redirect("/search", q=words, label=label)
+    many, most = len(tasks), browsing.MOST_TOGETHER
     return visit.page(
         "together.html",
+        title=f"{many:,} messages, decided together",
+        about=(
+            f"Messages that wait and contain “{words}”. Untick each that does not belong. The "
+            "audit sample and messages for two reviewers are left out."
+            + (f" These are the first {most:,}." if many == most else "")
+        ),
+        address="/together",
+        fields={"q": words, "label": label},
         tasks=tasks,
-        words=words,
-        label=label,
-        most=browsing.MOST_TOGETHER,
-        labels=visit.desk.taxonomy.labels,
+        ticked=True,
+        suggested="",
     )
 
 
@@ -118,7 +131,7 @@ def decide_together(visit: Visit) -> Response:
                 "need two reviewers, or another reviewer has them open."
             )
         return redirect("/together", q=words, label=label)
-    _decide_ticked(visit, visit.form.get("chosen", ""))
+    _decide_ticked(visit)
     return redirect("/search", q=words, label=label)
 
 
@@ -137,12 +150,13 @@ def decide_cluster(visit: Visit) -> Response:
         key = visit.form.get("key", "")[:200]
         browsing.cluster(visit.desk, visit.who, key)
         return redirect("/cluster", key=key)
-    _decide_ticked(visit, visit.form.get("label", ""))
+    _decide_ticked(visit)
     return redirect("/clusters")
 
 
-def _decide_ticked(visit: Visit, label: str) -> None:
-    """Give the ticked messages a label, and release the others. Raises Refused."""
+def _decide_ticked(visit: Visit) -> None:
+    """Give the ticked messages the chosen label, and release the others. Raises Refused."""
+    label = visit.form.get("chosen", "")
     shown = _numbers(visit, "shown")
     seen = [item_id for item_id in _numbers(visit, "seen") if item_id in set(shown)]
     if not seen:

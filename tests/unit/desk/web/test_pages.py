@@ -134,9 +134,9 @@ def test_near_duplicates_are_looked_at_and_decided_together(
     assert page.count("should have come on Tuesday") == 4
     assert "checked" not in page
     shown = [str(each.id) for each in added]
-    values = {"request": field(page, "request"), "shown": shown, "label": "delivery"}
+    values = {"request": field(page, "request"), "shown": shown, "chosen": "delivery"}
     assert ada.post("/cluster", values).status_code == 409
-    assert ada.post("/cluster", {**values, "seen": shown[:3], "label": ""}).status_code == 409
+    assert ada.post("/cluster", {**values, "seen": shown[:3], "chosen": ""}).status_code == 409
     assert ada.post("/cluster", {**values, "seen": shown[:3]}).status_code == 303
     assert [world.item(each.id).state for each in added] == ["decided"] * 3 + ["open"]
     assert "1003" in bo.open("/review").text
