@@ -32,7 +32,7 @@ class End:
 
     lines: tuple[str, str, str]
     passes: bool
-    lesser: float | None
+    lesser: float | None = None
 
 
 def verdict(places: Places) -> End:
