@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from desk.core.texts import storable
 from desk.errors import Refused
 from desk.service import circle, uploads
 from desk.service.circle import Part
@@ -36,7 +37,7 @@ def load_later(desk: Desk, content: bytes, name: str, tasks: int, person: Person
     """Keep a file of so many tasks, which was checked, until it is loaded. Raises NotAllowed."""
     require(person, "owner")
     with desk.database.write() as tx:
-        store.put(tx, name, content, tasks, person.id, desk.clock())
+        store.put(tx, storable(name), content, tasks, person.id, desk.clock())
 
 
 def newest(desk: Desk) -> list[Waiting]:
@@ -68,15 +69,14 @@ class UploadLoader:
             parts = self._parts(upload)
         except Refused as error:  # the taxonomy was changed in between
             with desk.database.write() as tx:
-                store.refuse(tx, upload, str(error))
+                store.refuse(tx, upload, storable(str(error)))
             _log.warning("upload.refused", upload=upload.id)
             return 1
         loaded = 0
-        for part in parts:
-            if loaded == upload.loaded:
-                break
+        for part in parts:  # what another version loaded in larger parts is known, and skipped
             loaded += len(part.tasks)
-        loaded += len(part.tasks)
+            if loaded > upload.loaded:
+                break
 
         def note(tx: Tx) -> None:
             store.advance(tx, upload, loaded)

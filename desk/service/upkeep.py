@@ -44,14 +44,14 @@ def apply_retention(desk: Desk, text_days: float, log_days: float = 730.0) -> in
     while True:
         with desk.database.write() as tx:
             some = items.purge_old(tx, purge_before_ms(now_ms, text_days), _PURGED_AT_ONCE)
+            logged = people.forget_log(tx, purge_before_ms(now_ms, log_days), _PURGED_AT_ONCE)
             if some:
                 people.log(tx, now_ms, None, "texts.purged", detail={"items": some})
         purged += some
-        if some < _PURGED_AT_ONCE:
+        if max(some, logged) < _PURGED_AT_ONCE:
             break
     with desk.database.write() as tx:
         outbox.forget_published(tx, now_ms - _PUBLISHED_KEPT_DAYS * DAY_MS)
-        people.forget_log(tx, purge_before_ms(now_ms, log_days))
         uploads.forget_old(tx, purge_before_ms(now_ms, text_days))
     return purged
 

@@ -124,9 +124,10 @@ def logged_actions(tx: Tx) -> list[str]:
     return sorted(tx.execute(sa.select(audit_log.c.action).distinct()).scalars())
 
 
-def forget_log(tx: Tx, before_ms: int) -> None:
-    """Delete the entries of the log of before a time."""
-    tx.execute(audit_log.delete().where(audit_log.c.at_ms < before_ms))
+def forget_log(tx: Tx, before_ms: int, limit: int) -> int:
+    """Delete the entries of the log of before a time, ``limit`` at most; return how many."""
+    old = sa.select(audit_log.c.id).where(audit_log.c.at_ms < before_ms).limit(limit)
+    return int(tx.execute(audit_log.delete().where(audit_log.c.id.in_(old))).rowcount)
 
 
 def begin_session(tx: Tx, token_sha256: str, person_id: int, now_ms: int) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.trainer_world import call
 from worker.contract.store import find_adapter
+from worker.library import open_clerk
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -112,6 +113,11 @@ def test_300_rows_are_killed_in_the_middle_resumed_and_published(tmp_path: Path)
     for where in (text, shown, (out / "start.log").read_text("utf-8")):
         assert not [message for message in long if message in where]
     assert set(json.loads(text)["taxonomy"]["labels"][0]) == {"name", "description"}
+
+    with open_clerk(out / "store") as clerk:
+        found = [result.label for result in clerk.label(messages[:20])]
+    assert len(found) == 20
+    assert set(found) <= set(clerk.labels)
 
     write_export(tickets, 100)
     second = tmp_path / "second"

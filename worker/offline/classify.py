@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from queue import Queue
-from threading import Thread
+from queue import Empty, Queue
+from threading import Event, Thread
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -62,20 +63,53 @@ def run_classify(settings: Settings, given: str | MessageFile, *, as_json: bool 
         rows = read_rows(given, record_layout(settings.records))
         if given.source != "-":
             rows = list(rows)  # a bad file is reported before the engine starts
-    opened = open_model(settings)
-    try:
-        adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
-        results = label_in_order(
-            adapter.labeller, opened.engine, rows, silence_s=settings.loop.deadline_s
-        )
+    with clerk_of(settings) as clerk:
+        results = clerk.answers(rows)
         if isinstance(given, str) and sys.stdout.isatty() and not as_json:
             _print_result(next(results)[1])
             return
         shown = with_progress(results, len(rows) if isinstance(rows, list) else None)
         if as_csv:
-            _write_csv(shown, adapter)
+            _write_csv(shown, clerk)
         else:
-            _write_json(shown, adapter.outputs)
+            _write_json(shown, clerk.adapter.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """A model that is open."""
+
+    adapter: ServingAdapter
+    silence_s: float
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The labels, in the taxonomy's order."""
+        return self.adapter.manifest.taxonomy.names
+
+    def label(self, messages: Iterable[str | SupportMessage]) -> Iterator[OutputRecord | NoLabel]:
+        """Yield the record of each message, in their order, while later ones are still read. A
+        message that gets no label (an empty one, for example) has ``label`` None and a ``reason``.
+        Its ``source`` is its place, from 1 on. Raises EngineDied."""
+        rows = (
+            file_row("python", at, SupportMessage(each, None) if isinstance(each, str) else each)
+            for at, each in enumerate(messages, start=1)
+        )
+        return (_record(row, result, self.adapter.outputs) for row, result in self.answers(rows))
+
+    def answers(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Result]]:
+        """Yield the answer to each row: see ``label_in_order``."""
+        adapter = self.adapter
+        return label_in_order(adapter.labeller, adapter.engine, rows, silence_s=self.silence_s)
+
+
+@contextmanager
+def clerk_of(settings: Settings) -> Iterator[Clerk]:
+    """Open the model of the settings, and close it at the end. Raises as ``open_model``."""
+    opened = open_model(settings)
+    try:
+        adapter = make_serving_adapter(settings, opened.encoders, opened.manifest, opened.engine)
+        yield Clerk(adapter, settings.loop.deadline_s)
     finally:
         opened.engine.close()
 
@@ -90,10 +124,13 @@ def label_in_order(
     answered gets no label (``silence_s``: see ``_wait_for_answer``). Raises EngineDied.
     """
     waiting: Queue[tuple[Row, _Asked | Rejected] | BaseException | None] = Queue(_IN_FLIGHT)
+    ended = Event()
 
     def read() -> None:
         try:
             for row in rows:
+                if ended.is_set():
+                    return
                 waiting.put((row, _ask(labeller, engine, row.message)))
             waiting.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again where results are consumed
@@ -101,21 +138,33 @@ def label_in_order(
 
     # A daemon thread: Ctrl-C must not wait for the next line of a terminal.
     Thread(target=read, name="rows", daemon=True).start()
-    while (started := waiting.get()) is not None:
-        if isinstance(started, BaseException):
-            raise started
-        row, asked = started
-        if isinstance(asked, Rejected):
-            yield row, asked
-            continue
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            _wait_for_answer(engine, labeller.manifest, asked.future, silence_s)
-            result = _finish(labeller, asked, attempt, silence_s)
-            if isinstance(result, Classified) or result.reason == "deadline_exceeded":
-                break
-            if attempt < MAX_ATTEMPTS:
-                asked = _Asked(asked.prepared, engine)
-        yield row, result
+    try:
+        while (started := waiting.get()) is not None:
+            if isinstance(started, BaseException):
+                raise started
+            row, asked = started
+            if isinstance(asked, _Asked):
+                yield row, _answer(labeller, engine, asked, silence_s)
+            else:
+                yield row, asked
+    finally:
+        # Whoever stops early leaves no thread behind that waits for room in the queue.
+        ended.set()
+        with suppress(Empty):
+            while True:
+                waiting.get_nowait()
+
+
+def _answer(labeller: Labeller, engine: Engine, asked: _Asked, silence_s: float) -> Result:
+    """Return the answer to a message; a failed one is asked again, as a worker does."""
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        _wait_for_answer(engine, labeller.manifest, asked.future, silence_s)
+        result = _finish(labeller, asked, attempt, silence_s)
+        if isinstance(result, Classified) or result.reason == "deadline_exceeded":
+            break
+        if attempt < MAX_ATTEMPTS:
+            asked = _Asked(asked.prepared, engine)
+    return result
 
 
 def _wait_for_answer(
@@ -242,11 +291,11 @@ _FIRST = ("label", "confidence", "review.needed", "review.reasons", "reason", "e
 _INPUT = "input."
 
 
-def _write_csv(results: Iterator[tuple[Row, Result]], adapter: ServingAdapter) -> None:
+def _write_csv(results: Iterator[tuple[Row, Result]], clerk: Clerk) -> None:
     """Write the input's columns, named input.NAME, and the record's fields, named by their paths in
     its JSON. Cells that a spreadsheet would run as a formula begin with an apostrophe."""
-    names = [*dict.fromkeys((*_FIRST, *_columns(OutputRecord, adapter.manifest.taxonomy.names)))]
-    if not adapter.manifest.stages:
+    names = [*dict.fromkeys((*_FIRST, *_columns(OutputRecord, clerk.labels)))]
+    if not clerk.adapter.manifest.stages:
         names = [name for name in names if not name.startswith("cascade.")]
     writer: csv.DictWriter[str] | None = None
     for row, result in results:
@@ -256,7 +305,7 @@ def _write_csv(results: Iterator[tuple[Row, Result]], adapter: ServingAdapter) -
             writer = csv.DictWriter(sys.stdout, columns, restval="")
             writer.writeheader()
         cells = {_INPUT + name: guard(cell or "") for name, cell in row.cells.items()}
-        cells |= _cells(encode(_record(row, result, adapter.outputs)))
+        cells |= _cells(encode(_record(row, result, clerk.adapter.outputs)))
         writer.writerow(cells)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from itertools import count, islice
 from pathlib import Path
 from threading import Event, Timer
 
@@ -22,7 +24,7 @@ from tests.support.toy_adapter import (
     toy_manifest,
     toy_spec,
 )
-from worker.contract.errors import MessageRejected
+from worker.contract.errors import AdapterRefused, MessageRejected
 from worker.contract.records import InputFormat, SupportMessage, read_output
 from worker.contract.records.identity import to_json
 from worker.contract.scoring import Decision
@@ -32,6 +34,7 @@ from worker.engine.fake import FakeEngine
 from worker.engine.open import OpenedEngine
 from worker.engine.port import Answer
 from worker.errors import EngineDied, SettingsError
+from worker.library import NoLabel, open_clerk
 from worker.offline import classify
 from worker.offline.classify import label_in_order, run_classify
 from worker.offline.message_files import MessageFile, Row, file_row, read_rows
@@ -339,3 +342,39 @@ def test_a_table_with_several_fields_gives_the_text_that_is_served(tmp_path: Pat
     assert isinstance(from_table, SupportMessage)
     assert isinstance(from_line, SupportMessage)
     assert from_table.text == from_line.text == "Order 7\nWhere is\nit?"
+
+
+def test_the_library_labels_any_iterable_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is still read: of an endless one the first records come too. What ``classify``
+    prints is the same."""
+    asked: list[Settings] = []
+
+    def opened(settings: Settings) -> OpenedEngine:
+        asked.append(settings)
+        return OpenedEngine(_engine(), small_manifest(), ENCODERS, "merged")
+
+    monkeypatch.setattr(classify, "open_model", opened)
+    with open_clerk("runs/v1/adapter", base="base", settings=["loop.deadline_s=7"]) as clerk:
+        assert clerk.labels == small_manifest().taxonomy.names
+        first, empty, third = clerk.label([SupportMessage("where?", "T-1"), "", "my money?"])
+        endless = clerk.label(f"message {n}" for n in count())
+        assert {record.label for record in islice(endless, 300)} == {"delivery"}
+        del endless
+        for thread in threading.enumerate():
+            if thread.name == "rows":
+                thread.join(10)
+                assert not thread.is_alive(), "it would read for ever"
+    assert (first.label, first.message_id, first.source.offset) == ("delivery", "T-1", 1)
+    assert isinstance(empty, NoLabel)
+    assert (empty.label, empty.reason, empty.source.offset) == (None, "empty_message", 2)
+    assert third.label == "delivery"
+    (settings,) = asked
+    assert settings.model.adapter == Path("runs/v1/adapter")
+    assert settings.model.base == Path("base")
+    assert settings.loop.deadline_s == 7
+
+
+def test_an_adapter_that_is_not_there_is_refused() -> None:
+    refused = pytest.raises(AdapterRefused, match=r"nowhere: there is no such adapter")
+    with refused, open_clerk("nowhere"):
+        pass

@@ -89,10 +89,13 @@ def test_a_file_that_no_longer_fits_is_refused_in_words(
 ) -> None:
     """The taxonomy was changed between the check and the load; the next file is loaded."""
     ada = browser("ada", "owner")
-    loading.load_later(world.desk, b"text,label\nHello,gone\n", "old.csv", 1, world.person("ada"))
+    loading.load_later(
+        world.desk, b"text,label\nHello,gone\n", "old\x00.csv", 1, world.person("ada")
+    )
     send(ada, table(), "march.csv")
     load_all(world)
     page = ada.open("/load").text
     assert "line 2: the label is not in this desk" in page
     assert "all 450 loaded" in page
+    assert "old.csv" in page, "PostgreSQL stores no NUL"
     assert "Hello" not in page
