@@ -31,7 +31,7 @@ from trainer.report.page import (
 from trainer.report.run import Judged, Run
 from trainer.report.verdict import promise_is_broken, promised
 from trainer.statistics.metrics import messages_to_show
-from trainer.statistics.thresholds import REVIEW_IS_MUCH, describe_lesser
+from trainer.statistics.thresholds import REVIEW_IS_MUCH, describe_promise
 from trainer.store.gate import STEERING
 from trainer.store.rules import Criterion, GateRules
 
@@ -144,15 +144,11 @@ def _much_review(run: Run, share: float) -> NextStep:
             "a more accurate one sends less. Label more messages, of confused labels first."
         )
         return NextStep(WARN, title, why)
-    choice, rows = describe_lesser(found.promise), found.promise.rows
-    many = f"about {rows:,}" if rows is not None else "far more"
-    why += (
-        f"{found.examples:,} messages to choose by are too few for the promise; {many} would do. "
-    )
-    if not choice:
-        return NextStep(WARN, title, f"{why}Label more messages.")
+    why += f"{describe_promise(found.promise, found.examples)}."
+    if found.promise.lesser is None:
+        return NextStep(WARN, title, f"{why} Label more messages.")
     lower = _train(run, "--set", f"review_precision={found.promise.lesser:g}")
-    return NextStep(WARN, title, f"{why}Or {choice}.", (lower,))
+    return NextStep(WARN, title, why, (lower,))
 
 
 def _learnt(run: Run) -> Iterator[NextStep]:

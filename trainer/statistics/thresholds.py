@@ -239,29 +239,15 @@ def find_promise(
     )
 
 
-def describe_promise(promise: Promise, rows: int, point_review: float) -> str:
-    """Describe a promise that ``rows`` validation rows cannot prove, and the alternatives;
-    ``point_review`` is the share sent to review by the point value."""
-    wanted = f"{promise.precision:.4g}"
-    parts = [f"{rows:,} messages are too few to prove a precision of {wanted}"]
-    if promise.rows is None or promise.review_at_rows is None:
-        parts.append(f"{_MORE[-1]:.0f} times as many are too few as well")
-    else:
-        parts.append(
-            f"about {promise.rows:,} prove it with {promise.review_at_rows:.0%} sent to review"
-        )
-    if promise.lesser is not None and promise.review_at_lesser is not None:
-        parts.append(
-            f"the highest promise within reach, review_precision = {promise.lesser:.4g}, sends "
-            f"{promise.review_at_lesser:.0%}"
-        )
-    else:
-        parts.append(f"no promise down to {_LESSER[-1]} is within reach")
-    parts.append(
-        f'review_precision_by = "point" sends {point_review:.0%}, but keeps {wanted} only half of '
-        "the time"
+def describe_promise(promise: Promise, rows: int) -> str:
+    """Say in plain words that ``rows`` validation rows cannot prove a promise, and what helps."""
+    enough = f"about {promise.rows:,}" if promise.rows is not None else "far more"
+    lesser = describe_lesser(promise)
+    return (
+        f"{rows:,} messages to choose by are too few to promise that "
+        f"{100 * promise.precision:.4g} in 100 are right; {enough} would do"
+        f"{f'; or {lesser}' if lesser else ''}"
     )
-    return "; ".join(parts)
 
 
 REVIEW_IS_MUCH = 0.2

@@ -207,7 +207,7 @@ def describe_review(record: TrainingRecord) -> str:
     if point == found.accepted_share:
         return text
     if found.promise is not None:
-        return f"{text}: {describe_promise(found.promise, found.examples, 1 - point)}"
+        return f"{text}: {describe_promise(found.promise, found.examples)}"
     return (
         f'{text} ({1 - point:.1%} with review_precision_by = "point", which keeps the promised '
         "precision half of the time)"

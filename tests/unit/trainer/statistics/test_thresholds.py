@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -186,11 +187,13 @@ def test_the_advice_in_words() -> None:
         promise = find_promise(confidence, correct, PRECISION, floor=FLOOR)
         if promise and promise.rows and promise.lesser:
             break
-    text = describe_promise(promise, 198, 0.3)
-    assert text.startswith("198 messages are too few to prove a precision of 0.95")
-    assert f"about {promise.rows:,} prove it with {promise.review_at_rows:.0%}" in text
-    assert f"review_precision = {promise.lesser:g}, sends" in text
-    assert '"point" sends 30%' in text
+    text = describe_promise(promise, 198)
+    begin = "198 messages to choose by are too few to promise that 95 in 100 are right; about "
+    assert text.startswith(f"{begin}{promise.rows:,} would do; or promise that ")
+    wrong = f"up to {100 * (1 - promise.lesser):g} of 100 of these may be wrong"
+    assert text.endswith(wrong)
+    beyond = replace(promise, rows=None, lesser=None, review_at_lesser=None)
+    assert describe_promise(beyond, 198) == f"{begin.removesuffix('about ')}far more would do"
 
 
 def test_a_promise_that_no_number_of_rows_proves() -> None:
