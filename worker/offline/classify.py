@@ -148,7 +148,7 @@ def label_in_order(
             else:
                 yield row, asked
     finally:
-        # Whoever stops early leaves no thread behind that waits for room in the queue.
+        # A reader that stops early leaves no thread behind that waits for room in the queue.
         ended.set()
         with suppress(Empty):
             while True:
