@@ -463,7 +463,7 @@
     await new Promise((done) => setTimeout(done, 1000 * shown.dataset.again));
     try {
       const page = new DOMParser().parseFromString(await ask(location.href, {}), "text/html");
-      shown.replaceWith(page.getElementById(shown.id));
+      shown.replaceWith(page.getElementById(shown.id) || "");
     } catch (error) {
       if (error.status && error.status !== 503) return;
     }
