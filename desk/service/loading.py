@@ -16,7 +16,6 @@ from desk.service import circle, uploads
 from desk.service.circle import Part
 from desk.service.context import Desk, require
 from desk.store import uploads as store
-from desk.store.database import Tx
 from desk.store.types import Person
 from desk.store.uploads import Waiting
 from worker.contract.exchange import Task
@@ -77,11 +76,7 @@ class UploadLoader:
             loaded += len(part.tasks)
             if loaded > upload.loaded:
                 break
-
-        def note(tx: Tx) -> None:
-            store.advance(tx, upload, loaded)
-
-        circle.load_part(desk, part, upload.person_id, note)
+        circle.load_part(desk, part, upload.person_id, lambda tx: store.advance(tx, upload, loaded))
         if loaded == upload.tasks:
             _log.info("upload.loaded", upload=upload.id, tasks=loaded)
         return len(part.tasks)

@@ -36,7 +36,7 @@ _PURGED_AT_ONCE = 2000  # messages per transaction: on SQLite reviewers wait for
 _PUBLISHED_KEPT_DAYS = 30  # longer than the webhook tries to deliver a record
 
 
-def apply_retention(desk: Desk, text_days: float, log_days: float = 730.0) -> int:
+def apply_retention(desk: Desk, text_days: float, log_days: float) -> int:
     """Delete messages and entries of the log that are older than so many days, and records that
     were published a month ago; return how many messages were deleted."""
     now_ms = desk.clock()

@@ -383,8 +383,9 @@ def _clusters(tx: Tx, keys: Sequence[Sequence[str]]) -> list[str | None]:
         cluster = min((known[key] for key in each if key in known), default=next(iter(each), None))
         found.append(cluster)
         if cluster is not None:
-            new |= {key: cluster for key in each if key not in known}
-            known |= {key: cluster for key in each if key not in known}
+            missing = {key: cluster for key in each if key not in known}
+            new |= missing
+            known |= missing
     inserted = [{"band_key": key, "cluster_key": new[key]} for key in sorted(new)]
     insert_many(tx, insert_ignore(tx, near_bands).returning(near_bands.c.band_key), inserted)
     return found

@@ -31,12 +31,10 @@ class Waiting:
 _QUERY = sa.select(*(uploads.c[each.name] for each in fields(Waiting)))
 
 
-def put(tx: Tx, name: str, content: bytes, tasks: int, person_id: int, now_ms: int) -> int:
-    """Store a file that is to be loaded; return its id."""
-    made = uploads.insert().values(
-        name=name, content=content, tasks=tasks, loaded=0, person_id=person_id, begun_ms=now_ms
-    )
-    return int(tx.execute(made.returning(uploads.c.id)).scalar_one())
+def put(tx: Tx, name: str, content: bytes, tasks: int, person_id: int, now_ms: int) -> None:
+    """Store a file that is to be loaded."""
+    given = {"name": name, "content": content, "tasks": tasks, "person_id": person_id}
+    tx.execute(uploads.insert().values(**given, loaded=0, begun_ms=now_ms))
 
 
 def newest(tx: Tx, most: int) -> list[Waiting]:

@@ -123,8 +123,7 @@ def errors_section(run: Run) -> Content:
     """Return the wrong answers, the most confident first."""
     if not run.predictions:
         return lacks(Input.PREDICTIONS)
-    wrong = [answer for answer in run.predictions if answer.label != answer.predicted]
-    wrong.sort(key=lambda answer: (-answer.confidence, answer.id))
+    wrong = run.mistakes
     shown = wrong[:MOST_ERRORS]
     drawn = {
         "at_once": AT_ONCE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import wraps
@@ -116,6 +116,12 @@ class Run:
     gate: Judged | None = None
     texts: Mapping[str, str] | None = None
     copies: Mapping[str, int] | None = None
+
+    @property
+    def mistakes(self) -> Sequence[Prediction]:
+        """The wrong answers, the most confident first."""
+        wrong = (each for each in self.predictions if each.label != each.predicted)
+        return sorted(wrong, key=lambda each: (-each.confidence, each.id))
 
 
 def read_run(directory: Path) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -224,15 +225,11 @@ _MOST_WEAK, _EXAMPLES, _EXAMPLE_CHARS = 3, 2, 90
 def _weakest(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     """Yield the labels with the lowest F1 below ``WEAK_F1``, each with two of its mistakes."""
     weak = [figures for figures in evaluation.per_label if figures.support and figures.f1 < WEAK_F1]
+    mistakes = run.mistakes
     for figures in sorted(weak, key=lambda figures: figures.f1)[:_MOST_WEAK]:
         found = round(figures.recall * figures.support)
-        mistakes = [
-            each
-            for each in run.predictions or ()
-            if each.label != each.predicted and figures.label in {each.label, each.predicted}
-        ]
-        mistakes.sort(key=lambda each: (-each.confidence, each.id))
-        examples = "; ".join(_example(run, each) for each in mistakes[:_EXAMPLES])
+        its = (each for each in mistakes if figures.label in {each.label, each.predicted})
+        examples = "; ".join(_example(run, each) for each in islice(its, _EXAMPLES))
         yield Point(
             WARN,
             f"Weak: {figures.label}",

@@ -242,7 +242,7 @@ def test_texts_of_tasks_are_deleted_as_all_others(world: DeskWorld) -> None:
     assert counts(world, batch) == (2, 0, 1)
     assert circle.load_task_file(world.desk, task_file(tasks), "t").new == 0
     world.clock.move(91 * 86_400)
-    assert upkeep.apply_retention(world.desk, 90) == 1
+    assert upkeep.apply_retention(world.desk, 90, 730) == 1
     assert counts(world, batch) == (2, 0, 0)
 
 

@@ -69,7 +69,7 @@ def test_messages_of_advice_are_deleted_as_all_others(world: DeskWorld) -> None:
     upkeep.purge_person(world.desk, message_ids=["row-0"])
     assert texts() == [None, "another"]
     world.clock.move(91 * 86_400)
-    upkeep.apply_retention(world.desk, 90)
+    upkeep.apply_retention(world.desk, 90, 730)
     assert texts() == [None, None]
 
 

@@ -237,7 +237,7 @@ class Chaos:
 
     def retain(self, _: Person) -> None:
         self._world.clock.move(31 * DAY_S)
-        upkeep.apply_retention(self._world.desk, 100_000)
+        upkeep.apply_retention(self._world.desk, 100_000, 730)
 
 
 WEIGHTS = {

@@ -44,7 +44,7 @@ def test_old_messages_are_deleted_decided_or_not(world: DeskWorld) -> None:
     world.clock.move(60 * DAY_S)
     new = world.add("planted kettle")
     world.clock.move(31 * DAY_S)
-    assert upkeep.apply_retention(world.desk, 90) == 2
+    assert upkeep.apply_retention(world.desk, 90, 730) == 2
     assert [world.item(each.id).state for each in (first, second, new)] == [
         "decided",
         "closed",
@@ -67,7 +67,7 @@ def test_a_dispute_whose_message_is_deleted_waits_no_longer(world: DeskWorld) ->
     reviewing.decide(world.desk, ann, item.id, reviewing.Said("flag", "flag"))
     assert reviewing.is_dispute_waiting(world.desk, eve)
     world.clock.move(91 * DAY_S)
-    assert upkeep.apply_retention(world.desk, 90) == 1
+    assert upkeep.apply_retention(world.desk, 90, 730) == 1
     assert queues.overview(world.desk).disputes == 0
     assert not reviewing.is_dispute_waiting(world.desk, eve)
 
