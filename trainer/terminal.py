@@ -1,41 +1,16 @@
-"""A progress bar, and results as tables on a terminal."""
+"""Results as tables on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table as RichTable
 
 from trainer import facts
 from trainer.artifacts.duel import CostRecord, DuelRecord
 from trainer.artifacts.evaluation import EvaluationRecord
-
-
-@contextmanager
-def make_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that advances the bar by a number of items."""
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda more: progress.advance(task, more)
 
 
 def show_evaluation(console: Console, record: EvaluationRecord) -> None:

@@ -76,6 +76,12 @@ class CheckRecord(Record):
     decisions_kept: int
     options: tuple[str, ...] = ()
 
+    @property
+    def doubtful(self) -> int:
+        """The number of suspected labels, if that is more than a few and more than models' own
+        mistakes."""
+        return self.suspects if self.verdicts[SUSPECTS] in {"warn", "fail"} else 0
+
 
 CHECK = RecordFile("check.json", CheckRecord, "clerk-trainer check")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from trainer.dataset.extra_files import read_groups
 from trainer.dataset.folder import Dataset
 from trainer.dataset.labels import BY_HAND, IDENTITY
 from trainer.errors import BadInput
+from trainer.progress import track
 from trainer.similarity import SIMILARITY
 from worker.common.review_files import read_review, write_review
 from worker.contract.digest import write_atomically
@@ -122,13 +123,6 @@ def _row(rank: int, suspect: Suspect) -> dict[str, str]:
     return row | dict.fromkeys(BY_HAND, "")
 
 
-SIZE_OF_WORK = 100
-"""The amounts that ``tick`` gets add up to about this."""
-
-_WEIGHTS = {"near-duplicates": 10, "tokens": 5, "TF-IDF": 15, "embeddings": 35, "folds": 4}
-
-OnProgress = Callable[[str, int], None]
-
 _MOST_SUSPECTS = 0.2
 """Share of suspected labels above which the check fails."""
 
@@ -178,19 +172,13 @@ class Checked:
         )
 
 
-def check_dataset(
-    dataset: Dataset, settings: CheckSettings, tick: OnProgress = lambda _what, _done: None
-) -> Checked:
+def check_dataset(dataset: Dataset, settings: CheckSettings) -> Checked:
     """Run every check on training and validation; of the sealed hold-out, only the fingerprints and
     the manifest's counts are used.
 
     Deterministic. Raises BadInput if the base or the embedding model cannot be loaded.
     """
     examples = (*dataset.train, *dataset.validation)
-
-    def done(what: str, count: int) -> None:
-        tick(what, count * _WEIGHTS[what])
-
     base = check_base(
         examples,
         dataset.taxonomy,
@@ -198,16 +186,14 @@ def check_dataset(
         max_message_tokens=settings.max_message_tokens,
         redaction=dataset.redaction,
     )
-    done("tokens", 1)
-    prints = [fingerprint(example.message, dataset.passages) for example in examples]
+    prints = [fingerprint(each.message, dataset.passages) for each in track("comparing", examples)]
     conflicts = find_conflicts(examples, prints)
     cut = len(dataset.train)
     leakage = check_leakage(
         (("train", dataset.train, prints[:cut]), ("validation", dataset.validation, prints[cut:])),
         holdout_fingerprints(dataset),
     )
-    done("near-duplicates", 1)
-    suspects, labels = _judge_labels(dataset, settings, done)
+    suspects, labels = _judge_labels(dataset, settings)
     findings = (
         check_counts(examples, dataset.taxonomy, settings.floor),
         check_balance(examples, dataset.taxonomy),
@@ -223,7 +209,7 @@ def check_dataset(
 
 
 def _judge_labels(
-    dataset: Dataset, settings: CheckSettings, done: OnProgress
+    dataset: Dataset, settings: CheckSettings
 ) -> tuple[tuple[Suspect, ...], list[Finding]]:
     examples = (*dataset.train, *dataset.validation)
     if len(examples) < LEAST_EXAMPLES or len({example.label for example in examples}) < 2:
@@ -235,7 +221,6 @@ def _judge_labels(
         clusters=number_clusters(examples, read_groups(dataset)),
         embeddings=settings.embeddings,
         seed=_SEED,
-        tick=done,
     )
     made = (dataset.record.get("decisions") or {}).get("made", ())
     decided = {decision["id"] for decision in made if decision["decision"] != "drop"}
@@ -246,4 +231,4 @@ def _judge_labels(
         decided=np.array([example.id in decided for example in examples], dtype=np.bool_),
         most=_MOST_SUSPECTS,
     )
-    return suspects, [finding, check_sublabels(examples, out_of_fold, lambda n: done("folds", n))]
+    return suspects, [finding, check_sublabels(examples, out_of_fold)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from trainer.check.findings import SUBLABELS, SUSPECTS, Finding, Verdict, grade
 from trainer.dataset.folder import Example
+from trainer.progress import track
 from trainer.statistics.label_errors import wrong_share
 from worker.contract.text import normalize
 
 Matrix = NDArray[np.float32]
-Tick = Callable[[int], None]
 Sublabel = tuple[str, str | None]
 """A label, and its sublabel or None."""
 
@@ -75,40 +75,32 @@ def predict_out_of_fold(
     clusters: NDArray[np.int64],
     embeddings: Path | None,
     seed: int,
-    tick: Callable[[str, int], None] = lambda _what, _count: None,
 ) -> OutOfFold:
     """Predict each example with a model that was not trained on it, from TF-IDF and, with
     ``embeddings`` (a directory), sentence embeddings.
 
     ``clusters`` (examples,) numbers the groups of near-duplicates, which stay in one fold: a
-    near-duplicate's label is likely to be wrong in the same way. ``tick`` gets a step's name and
-    the number of its parts that are done.
+    near-duplicate's label is likely to be wrong in the same way.
     """
     # With sublabels the model predicts these, and adds their probabilities up for each label:
     # small, tight groups are easier to separate.
     messages = [example.message for example in examples]
     parts = [text_features(messages)]
-    tick("TF-IDF", 1)
     if embeddings is not None:
         parts.append(embedding_features(messages, embeddings))
-        tick("embeddings", 1)
     features = np.concatenate(parts, axis=1)
     present = {example.label for example in examples}
     labels = tuple(name for name in names if name in present)
     index = {name: at for at, name in enumerate(labels)}
     own = np.array([index[example.label] for example in examples], dtype=np.int64)
     groups, classes = group_sublabels(examples, index)
-
-    def count(done: int) -> None:
-        tick("folds", done)
-
     folds = assign_folds(own if groups is None else groups, clusters, seed)
     judged = ~_hidden_whole(own, folds)
     finer = None
     if groups is None:
-        found = cross_val_predict(features, own, folds, len(labels), tick=count)
+        found = cross_val_predict(features, own, folds, len(labels))
     else:
-        finer = cross_val_predict(features, groups, folds, len(classes), fine=True, tick=count)
+        finer = cross_val_predict(features, groups, folds, len(classes), fine=True)
         label_of = np.array([index[label] for label, _ in classes], dtype=np.int64)
         found = sum_per_label(finer, label_of, len(labels))
         finer = _rows_to_one(finer)
@@ -216,17 +208,15 @@ def cross_val_predict(
     classes: int,
     *,
     fine: bool = False,
-    tick: Tick = lambda _: None,
 ) -> NDArray[np.float64]:
     """Return each row's probabilities from a model that was not trained on its fold. Rows with a
     negative fold are always trained on and get zeros."""
     found = np.zeros((len(targets), classes))
-    for fold in np.unique(folds[folds >= 0]):
+    for fold in track("learning", np.unique(folds[folds >= 0]).tolist()):
         rest, asked = folds != fold, folds == fold
         found[asked] = fit_predict(
             features[rest], targets[rest], features[asked], classes, fine=fine
         )
-        tick(1)
     return found
 
 
@@ -278,6 +268,11 @@ def _rows_to_one(found: NDArray[np.float64]) -> NDArray[np.float64]:
 SIMILAR = 3
 _WARN = 0.01
 _LISTED = 100
+
+# Where the models agree with fewer labels, most of what they doubt is their own mistake, unless the
+# likelihood shows slips: of 214 messages of a bank, all right, they agree with 80 % and doubt 15;
+# of 4,000 with 94 % and 48; with 5 % under a similar label with 90 % and 257, 174 of them wrong.
+_TELLING = 0.9
 
 CERTAIN = 0.9
 """Doubt above which a label is always suspected, beyond the estimated number of errors."""
@@ -384,7 +379,8 @@ def check_suspects(
     most: float,
 ) -> Finding:
     """Warn if more than 1 % of labels are suspected, which careful annotators leave wrong; fail
-    above ``most``.
+    above ``most``. Where the models cannot tell wrong labels from hard ones (see ``_TELLING``),
+    this is said instead, and is no warning.
 
     ``decided`` (examples,) are those with a reviewer's decision, whose labels count as right in the
     estimated share of wrong ones.
@@ -419,7 +415,18 @@ def check_suspects(
     verdict = grade(share, warn=_WARN, fail=most)
     found = f"{len(suspects):,} of {examples:,} labels ({share:.1%}) are suspected to be wrong"
     advice = ""
-    if suspects:
+    if verdict != "ok" and expected.low < _WARN and out_of_fold.agreement < _TELLING:
+        verdict = "ok"
+        found = (
+            f"no label is shown to be wrong. Models that learn from {examples:,} messages agree "
+            f"with {out_of_fold.agreement:.0%} of their labels, too few to tell a wrong label from "
+            f"a hard message; the {len(suspects):,} that they doubt most may all be right"
+        )
+        advice = (
+            "Look at the first ten of the review queue; if they are right, leave the rest, and "
+            "label more messages."
+        )
+    elif suspects:
         advice = (
             "Work through the review queue from the top, where the most certain ones are: accept, "
             "relabel or drop. Then prepare again with --decisions."
@@ -441,9 +448,7 @@ _OWN, _OTHER = 0.25, 0.5
 _LEAST = 10
 
 
-def check_sublabels(
-    examples: Sequence[Example], out_of_fold: OutOfFold, tick: Callable[[int], None]
-) -> Finding:
+def check_sublabels(examples: Sequence[Example], out_of_fold: OutOfFold) -> Finding:
     """Hide whole sublabels from a model of the labels, and report those that it puts under another
     label (probability above one half, own label below a quarter), and those under several labels.
 
@@ -462,7 +467,7 @@ def check_sublabels(
     words = [f"{len(under)} sublabels, one a label"]
     if len(np.unique(folds)) > 1:
         unseen = cross_val_predict(
-            out_of_fold.features, out_of_fold.own, folds, len(out_of_fold.labels), tick=tick
+            out_of_fold.features, out_of_fold.own, folds, len(out_of_fold.labels)
         )
         misplaced = _misplaced(examples, out_of_fold.labels, folds, unseen)
         words = [f"{len(under)} sublabels, {len(misplaced)} look misplaced"]

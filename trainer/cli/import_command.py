@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trainer.cli.shared import AsJson, DatasetFolder, make_console, outcomes, print_text, show
+from trainer.cli.shared import AsJson, DatasetFolder, outcomes, print_text, show
 from trainer.cli.train_commands import Sets
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ def import_(
 
     Exit codes: 0 imported; 2 bad input; 4 the exported file is another function than the original.
     """
-    console = make_console(as_json=as_json)
     with outcomes():
         from trainer.evaluation.engines import read_messages
         from trainer.training.imported import ImportRequest, import_classifier
@@ -110,7 +109,7 @@ def import_(
             settings=parse_assignments(sets or []),
             replace=replace,
         )
-        record = import_classifier(request, console)
+        record = import_classifier(request)
         show(record.to_json(), lambda to: _print(to, record, out), as_json=as_json)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from trainer.cli.shared import EXIT_INTERRUPTED, AsJson, MessageColumn, outcomes, show
 from trainer.cli.teacher_options import (
@@ -120,11 +119,11 @@ def label(
 
 def _label(plan: Plan, *, as_json: bool) -> None:
     from trainer.errors import NotGoodEnough
+    from trainer.progress import progress
     from trainer.teacher.label import label as label_messages
     from trainer.teacher.label import summary
-    from trainer.terminal import make_bar
 
-    with make_bar(Console(stderr=True), "labelled", plan.forecast.open) as on_decided:
+    with progress("labelled", plan.forecast.open) as on_decided:
         done = label_messages(plan, on_decided)
     result = summary(plan, done)
     show(result, _words(result, done, plan.wanted), as_json=as_json)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from trainer.cli.shared import AsJson, make_console, outcomes, show
+from trainer.cli.shared import AsJson, outcomes, show
 from trainer.commands import command
 from trainer.dataset.settings import Declared, PrepareSettings, declared_options, settings_of
 
@@ -69,14 +67,12 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
     from trainer.dataset.prepare import build, refuse_existing, write_prepared
     from trainer.report.dataset_facts import what_dataset_can_show
 
-    console = make_console(as_json=as_json)
     out = settings.out
     refuse_existing(out)
     for folder in settings.earlier:
         read_manifest(folder)
-    with _progress(console) as on_progress:
-        prepared = build(settings, on_progress)
-        dataset = write_prepared(prepared, settings)
+    prepared = build(settings)
+    dataset = write_prepared(prepared, settings)
     result = {
         "dataset": str(out),
         "name": dataset.name,
@@ -103,26 +99,6 @@ def _prepare(settings: PrepareSettings, *, as_json: bool) -> None:
 prepare.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [*map(option_parameter, declared_options()), _AS_JSON]
 )
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
-    """Show one bar per stage on standard error; standard output is for the result."""
-    with Progress(
-        TextColumn("{task.description:8}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-
-        def on_progress(stage: str, size: int) -> Callable[[int], None]:
-            task = progress.add_task(stage, total=size)
-            return lambda done: progress.advance(task, done)
-
-        yield on_progress
 
 
 def print_prepared(result: Mapping[str, Any], console: Console) -> None:

@@ -486,10 +486,9 @@ class _Session:
         """Run a step; return how long it took. Raises typer.Exit if it fails."""
         from trainer.start.progress import clock, step_progress
 
-        share = self._training_share if step.name == "train" else _unknown
         log = self._places.log
         began = time.monotonic()
-        with step_progress(self._console, estimate, step.name, rest, share):
+        with step_progress(self._console, estimate, step.name, rest):
             code, errors = run_command(step.arguments, log)
         if code == EXIT_INTERRUPTED:
             print(f"clerk-trainer: interrupted in {step.name}: run the same command again to "
@@ -501,13 +500,6 @@ class _Session:
         else:
             return clock(time.monotonic() - began)
         raise typer.Exit(code)
-
-    def _training_share(self) -> tuple[float, str] | None:
-        from trainer.dataset.folder import open_dataset
-        from trainer.start.progress import trained_share
-
-        files = open_dataset(self._places.data).record["files"]
-        return trained_share(self._places.run, files["train.jsonl"]["examples"], self._epochs)
 
     # --- the end
 
@@ -540,10 +532,6 @@ def _read(path: Path) -> bytes:
 def can_ask(console: Console) -> bool:
     """Whether a person sees the questions and can answer them."""
     return sys.stdin.isatty() and console.is_terminal
-
-
-def _unknown() -> None:
-    """Return how much of a step is done that does not say."""
 
 
 def run_command(arguments: Sequence[str], log: Path) -> tuple[int, str]:

@@ -164,9 +164,9 @@ def suggest_taxonomy(
         from trainer.errors import require
 
         require("sklearn", "trainer", "clerk-trainer taxonomy suggest")
+        from trainer.progress import progress
         from trainer.suggest.names import announce, make_plan, name_topics
         from trainer.suggest.topics import find_topics, refuse_existing, write_topics
-        from trainer.terminal import make_bar
 
         refuse_existing(out)
         ledger = out.with_name(f"{out.stem}.ledger")
@@ -188,7 +188,7 @@ def suggest_taxonomy(
                 lines = ["", *lines]
             if not agree(asked, lines, facts, plan.forecast.open, as_json=as_json):
                 return
-            with make_bar(Console(stderr=True), "named", plan.forecast.open) as on_decided:
+            with progress("named", plan.forecast.open) as on_decided:
                 named = name_topics(plan, on_decided)
             found = replace(found, topics=named.topics)
         write_topics(out, messages, found.topics, by=asked.model or "")

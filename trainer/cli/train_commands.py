@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from trainer.cli.shared import (
@@ -92,7 +89,6 @@ def check(
         from trainer.dataset.folder import open_dataset
         from trainer.errors import NotGoodEnough
 
-        console = make_console(as_json=as_json)
         opened = open_dataset(dataset)
         # Kept in check.json: the page prints the command that repeats this check.
         options = _check_options(
@@ -109,8 +105,7 @@ def check(
             floor=floor,
             max_message_tokens=max_message_tokens,
         )
-        with _progress(console) as tick:
-            checked = check_dataset(opened, settings, tick)
+        checked = check_dataset(opened, settings)
         kept = write_queue(queue, checked.suspects, update=update)
         record = checked.record(queue.name, kept, options).to_json()
         write_json(result, record)
@@ -140,20 +135,6 @@ def _refuse_queue(queue: Path, *, update: bool) -> None:
 
         raise BadInput(f"{queue.parent}: this folder does not exist: create it or give another")
     refuse_overwriting(queue, update=update)
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, int], None]]:
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        from trainer.check.run import SIZE_OF_WORK
-
-        task = progress.add_task("checking", total=SIZE_OF_WORK)
-
-        def tick(what: str, done: int) -> None:
-            progress.update(task, description=f"{what} done", advance=done)
-
-        yield tick
 
 
 def _print_checked(console: Console, checked: Checked, queue: Path, result: Path) -> None:

@@ -42,6 +42,7 @@ from trainer.dataset.clean import canonical, cleaning_of
 from trainer.dataset.folder import Dataset, Example
 from trainer.dataset.names import NAME
 from trainer.errors import BadInput
+from trainer.progress import track
 from trainer.similarity import SIMILARITY
 from worker.contract.redact import PLACEHOLDERS, redact_personal_data
 
@@ -211,21 +212,19 @@ def group_near(
     *,
     similarity: float,
     passages: Passages | None = None,
-    tick: Callable[[int], None] = lambda _: None,
 ) -> NearGroups:
     """Group ``count`` texts (distinct, case folded), which ``key_of`` returns by index. The groups
     do not depend on the order of texts. ``passages``: those of the same messages, if they are
-    known. ``tick`` is called after every text."""
+    known."""
     # Texts are requested one by one, and again when two are compared, so that a caller need not
     # hold them all in memory. One of several texts that are equal when masked stands for all.
     digests = np.empty(count, dtype=np.uint64)
     recurring = _Recurring()
-    for place in range(count):
+    for place in track("reading", range(count)):
         masked = mask(key_of(place))
         digests[place] = _digest(masked)
         if passages is None:
             recurring.add(masked)
-        tick(1)
     _, firsts, number = np.unique(digests, return_index=True, return_inverse=True)
     if passages is None:
         passages = recurring.find(mask(key_of(place)) for place in firsts.tolist())
@@ -234,7 +233,7 @@ def group_near(
     words = lru_cache(_SETS_KEPT)(lambda at: cut(mask(key_of(int(firsts[at]))), known).split())
     footed = np.zeros(len(firsts), dtype=np.bool_)
     with closing(Candidates(len(firsts), similarity)) as candidates:
-        for at, place in enumerate(firsts.tolist()):
+        for at, place in enumerate(track("comparing", firsts.tolist())):
             masked = mask(key_of(place))
             own = cut(masked, passages)
             footed[at] = own is not masked

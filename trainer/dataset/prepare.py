@@ -7,7 +7,7 @@ import errno
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -97,6 +97,7 @@ from trainer.dataset.split import (
 )
 from trainer.errors import BadInput
 from trainer.languages import count_languages
+from trainer.progress import track
 from trainer.similarity import SIMILARITY
 from worker.common.review_files import write_review
 from worker.contract import Taxonomy
@@ -105,9 +106,6 @@ from worker.contract.text import NORMALIZATION, message_sha256, normalize
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Limit in UTF-8: a longer message is an attachment or a broken export."""
-
-OnProgress = Callable[[str, int], Callable[[int], None]]
-"""Called with a stage's name and size; returns a function to call with the amount done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +118,6 @@ class Prepared:
     redaction: str | None
     facts: dict[str, Any]
     files: Sequence[ExtraFile]
-
-
-def _unreported(_stage: str, _size: int) -> Callable[[int], None]:
-    return lambda _done: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +162,12 @@ class _Division:
         return self.own.conflicts + self.held.conflicts
 
 
-def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> Prepared:
+def build(settings: PrepareSettings) -> Prepared:
     """Make the splits. Raises BadInput."""
     # The quick checks of the whole input come before the slow search for near-duplicates, so that
     # a mistake is reported in seconds.
-    taken = _take_in(settings, on_progress)
-    divided = _divide(taken, on_progress)
+    taken = _take_in(settings)
+    divided = _divide(taken)
     return Prepared(
         taken.taxonomy,
         divided.filled.splits,
@@ -183,20 +177,20 @@ def build(settings: PrepareSettings, on_progress: OnProgress = _unreported) -> P
     )
 
 
-def _take_in(settings: PrepareSettings, on_progress: OnProgress) -> _Input:
+def _take_in(settings: PrepareSettings) -> _Input:
     """Read, clean, and decide. Raises BadInput with everything that is wrong."""
     taxonomy = Taxonomy.from_toml(settings.taxonomy)
     check_shares(settings.validation_share, settings.holdout_share)
     check_split(settings)
     decisions, undecided = _read_decisions(settings, taxonomy)
     findings = Findings(drop_broken=settings.broken_rows is OnBroken.DROP)
-    rows, sources = _read(settings, taxonomy, findings, on_progress)
+    rows, sources = _read(settings, taxonomy, findings)
     rows_read = sum(source.rows for source in sources) + findings.broken_rows
     repeated_rows = rows_read - len(rows) - findings.broken_rows
     decided = {decision.answer.id for decision in decisions}
     originals = {row.id: normalize(row.message) for row in rows if row.id in decided}
     cleaner = make_cleaner(settings)
-    cleaning = _clean(rows, findings, cleaner, on_progress)
+    cleaning = _clean(rows, findings, cleaner)
     firsts = number_copies(rows)
     _refuse_wrong(rows, decided, findings, settings, taxonomy)
     applied = apply_decisions(rows, originals, decisions)
@@ -232,7 +226,7 @@ def _take_in(settings: PrepareSettings, on_progress: OnProgress) -> _Input:
     )  # fmt: skip
 
 
-def _divide(taken: _Input, on_progress: OnProgress) -> _Division:
+def _divide(taken: _Input) -> _Division:
     """Remove copies, find near-duplicates, and fill the splits. Raises BadInput for labels with
     too few messages."""
     settings, taxonomy, applied = taken.settings, taken.taxonomy, taken.applied
@@ -249,8 +243,7 @@ def _divide(taken: _Input, on_progress: OnProgress) -> _Division:
         raise BadInput(*small)
 
     firsts = taken.firsts
-    tick = on_progress("compare", len(firsts))
-    near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY, tick=tick)
+    near = group_near(len(firsts), lambda key: firsts[key].folded, similarity=SIMILARITY)
     clusters = unite_copies(
         near.clusters, ((row.key, row.message) for row in taken.usable), near.passages
     )
@@ -360,14 +353,13 @@ def _group_files(
 
 
 def _read(
-    settings: PrepareSettings, taxonomy: Taxonomy, findings: Findings, on_progress: OnProgress
+    settings: PrepareSettings, taxonomy: Taxonomy, findings: Findings
 ) -> tuple[list[Row], list[Source]]:
     """Return all rows, each with an id and a mapped label, and their files, the ``--holdout`` file
     last. What is wrong with them goes to ``findings``."""
     # Sorted by id, or by time, so that the dataset does not depend on the order of lines and files.
     holdout = settings.given_holdout
     paths = [*settings.inputs, *([holdout] if holdout else [])]
-    tick = on_progress("read", len(paths))
     rows: list[Row] = []
     sources = []
     for path in paths:
@@ -390,7 +382,6 @@ def _read(
             some = [replace(row, origin=row.origin or usual) for row in some]
         rows += some
         sources.append(source)
-        tick(1)
     if holdout:
         rows = _without_held(rows)
     rows = free_ids(rows)
@@ -422,12 +413,9 @@ def _without_held(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _clean(
-    rows: list[Row], findings: Findings, cleaner: Cleaner, on_progress: OnProgress
-) -> dict[str, Any]:
+def _clean(rows: list[Row], findings: Findings, cleaner: Cleaner) -> dict[str, Any]:
     """Clean the rows in place, drop those that are empty or too long, and return the counts."""
     # In place: an export and a clean copy of it would need twice the memory.
-    tick = on_progress("clean", len(rows))
     changed: Counter[str] = Counter(normalized=0)
     if cleaner.redaction or cleaner.names:
         changed["redacted"] = 0
@@ -435,12 +423,11 @@ def _clean(
     empty: list[str] = []
     long: list[str] = []
     left_whole = kept = 0
-    for row in rows:
+    for row in track("cleaning", rows):
         done = cleaner.clean(row.message)
         changed.update(done.changed)
         redacted.update(done.redacted)
         left_whole += done.left_whole
-        tick(1)
         too_long = len(row.message) > MAX_MESSAGE_BYTES or (
             len(row.message) > MAX_MESSAGE_BYTES // 4
             and len(row.message.encode("utf-8", "surrogatepass")) > MAX_MESSAGE_BYTES

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from trainer.dataset.folder import Example
 from trainer.dataset.split import first_of_each
 from trainer.duel.candidates import Candidate
 from trainer.model.embeddings import C_GRID, EMBEDDING_LENGTH, Fit, embed, fit_grid
+from trainer.progress import track
 from trainer.statistics.calibration import Floats
 from worker.contract.manifest import Kind
 from worker.contract.text import normalize
@@ -192,13 +193,10 @@ class _Variant:
         return f"{self.baseline.name}{SUBLABELS_SUFFIX if self.sublabels else ''}"
 
 
-def make_split(
-    examples: Sequence[Example], model: Path | None, on_progress: Callable[[int], None]
-) -> EmbeddedSplit:
+def make_split(examples: Sequence[Example], model: Path | None) -> EmbeddedSplit:
     """Embed a split, if there is an embedding model."""
     began = time.perf_counter()
     embeddings = embed([example.message for example in examples], model) if model else None
-    on_progress(1)
     return EmbeddedSplit(tuple(examples), embeddings, time.perf_counter() - began)
 
 
@@ -209,13 +207,13 @@ def train_baselines(
     labels: Sequence[str],
     *,
     seed: int,
-    on_progress: Callable[[int], None],
 ) -> tuple[list[Candidate], list[LearningCurvePoint]]:
     """Train every baseline and judge the hold-out, then train each on parts of the data and judge
     validation. Return the candidates and the points of the learning curves."""
     candidates: list[Candidate] = []
     curve: list[LearningCurvePoint] = []
-    for variant in _variants(train.examples, embeddings=train.embeddings is not None):
+    variants = tuple(_variants(train.examples, embeddings=train.embeddings is not None))
+    for variant in track("baselines", variants):
         trained = train_linear(
             *(train, validation, holdout, labels),
             features=variant.baseline.name,
@@ -237,13 +235,7 @@ def train_baselines(
             )
         )
         curve += _learning_curve(variant, trained, train, validation, labels, seed=seed)
-        on_progress(1)
     return candidates, curve
-
-
-def count_baselines(train: Sequence[Example], *, embeddings: bool) -> int:
-    """Return how many baselines can be trained."""
-    return len(tuple(_variants(train, embeddings=embeddings)))
 
 
 def is_baseline_name(name: str) -> bool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from trainer.artifacts.duel import CandidateKind, Elsewhere, MadeAdapter
 from trainer.artifacts.evaluation import PREDICTIONS, EvaluationRecord
@@ -25,7 +24,6 @@ from trainer.model.prompt import BaseTokenizer, load_renderer, make_prompt
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import Scores, make_verified_scorer
 from trainer.model_card import read_training
-from trainer.terminal import make_bar
 from worker.common.settings import split_assignment
 from worker.contract import (
     ENCODER_KINDS,
@@ -102,15 +100,12 @@ def ask_adapter(
     manifest: Manifest,
     tokenizer: BaseTokenizer,
     holdout: Sequence[Example],
-    console: Console,
 ) -> Candidate:
     """Score the hold-out with an adapter of any kind."""
     messages = {example.id: example.message for example in holdout}
     prompts = list(encode_prompts(messages, manifest.prompt, tokenizer).values())
     scorer = open_scorer(directory, base, manifest, prompts)
-    with make_bar(console, "the adapter", len(prompts)) as advance:
-        scores = scorer.score(prompts, on_progress=advance)
-    return _from_scores(ADAPTER, "adapter", scores, manifest, outputs_of(manifest))
+    return _from_scores(ADAPTER, "adapter", scorer.score(prompts), manifest, outputs_of(manifest))
 
 
 def ask_base(
@@ -119,7 +114,6 @@ def ask_base(
     manifest: Manifest,
     tokenizer: BaseTokenizer,
     holdout: Sequence[Example],
-    console: Console,
 ) -> Candidate:
     """Score the hold-out without the adapter: the base is prompted with its own chat template and
     every label's code and description. Training has to beat this."""
@@ -139,9 +133,8 @@ def ask_base(
     messages = {example.id: example.message for example in holdout}
     prompts = list(encode_prompts(messages, spec, tokenizer).values())
     label_ids = label_token_ids(codes, taxonomy.names)
-    with model.without_adapter(), make_bar(console, "the base", len(prompts)) as advance:
-        scorer = make_verified_scorer(model, spec.prefix_ids, label_ids, prompts)
-        scores = scorer.score(prompts, on_progress=advance)
+    with model.without_adapter():
+        scores = make_verified_scorer(model, spec.prefix_ids, label_ids, prompts).score(prompts)
     outputs = Outputs(taxonomy.names)
     return _from_scores(BASE_PROMPTED, "base", scores, manifest, outputs)
 
@@ -294,11 +287,11 @@ def open_trained(given: Path, bases: Sequence[Path], dataset: Dataset) -> Traine
     return TrainedAdapter(manifest.name, directory, base, manifest, tokenizer)
 
 
-def ask_trained(trained: TrainedAdapter, holdout: Sequence[Example], console: Console) -> Candidate:
+def ask_trained(trained: TrainedAdapter, holdout: Sequence[Example]) -> Candidate:
     """Score the hold-out with another adapter. An encoder is a baseline, because it needs no GPU; a
     language model's adapter is a rival, which is shipped only if it is better."""
     manifest, directory = trained.manifest, trained.directory
-    found = ask_adapter(directory, trained.base, manifest, trained.tokenizer, holdout, console)
+    found = ask_adapter(directory, trained.base, manifest, trained.tokenizer, holdout)
     made = MadeAdapter(name=manifest.name, digest=manifest.digest, path=str(directory.resolve()))
     training = read_training(directory.resolve().parent, manifest)
     return replace(

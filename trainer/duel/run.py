@@ -26,7 +26,7 @@ from trainer.artifacts.training import LEARNT_UNKNOWN, AdapterName, said_unseen
 from trainer.check.duplicates import number_groups
 from trainer.dataset.folder import Dataset, Example, open_dataset, open_holdout
 from trainer.dataset.near_duplicates import verify_disjoint
-from trainer.duel.baselines import count_baselines, is_baseline_name, make_split, train_baselines
+from trainer.duel.baselines import is_baseline_name, make_split, train_baselines
 from trainer.duel.candidates import (
     ADAPTER,
     BASE_PROMPTED,
@@ -49,8 +49,8 @@ from trainer.evaluation.summary import verify_evaluation
 from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import read_adapter, require_base
+from trainer.progress import progress
 from trainer.statistics.metrics import Groups, as_groups, measure
-from trainer.terminal import make_bar
 from worker.common.review_files import guard
 from worker.contract import Manifest
 from worker.contract.timestamps import rfc3339_now
@@ -160,13 +160,13 @@ def run_duel(request: DuelRequest, console: Console) -> DuelRecord:
     contender = None
     if request.terms is not None:
         # Before the rest: it may take longest, end without an answer, or be interrupted.
-        with make_bar(console, request.terms.contender.model, request.terms.forecast.open) as step:
+        with progress(request.terms.contender.model, request.terms.forecast.open) as step:
             contender = ask_contender(request.terms, holdout, step)
         recorded.append(contender)
     elsewhere = [from_recorded(answers, ids, labels) for answers in recorded]
-    adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused, console)
-    baselines, curve = _train_baselines(request, learnt, holdout, labels, console)
-    trained = [ask_trained(each, holdout, console) for each in against]
+    adapter, *base = _ask_models(request, manifest, tokenizer, holdout, reused)
+    baselines, curve = _train_baselines(request, learnt, holdout, labels)
+    trained = [ask_trained(each, holdout) for each in against]
 
     candidates = [adapter, *baselines, *trained, *elsewhere, *base]
     record = _judge(
@@ -287,7 +287,6 @@ def _ask_models(
     tokenizer: BaseTokenizer,
     holdout: Sequence[Example],
     reused: EvaluationRecord | None,
-    console: Console,
 ) -> list[Candidate]:
     """Return the adapter's answers and, if requested, those of its base."""
     if reused is not None:
@@ -295,12 +294,12 @@ def _ask_models(
         ids = [example.id for example in holdout]
         found = reuse_evaluation(reused, request.evaluation, ids)
     else:
-        found = ask_adapter(request.adapter, request.base, manifest, tokenizer, holdout, console)
+        found = ask_adapter(request.adapter, request.base, manifest, tokenizer, holdout)
     candidates = [replace(found, served_as=manifest.kind)]
     if request.base_prompted and manifest.kind == "lora-code":
         base = require_base(request.base, manifest)
         model = load_adapter_model(request.adapter, base, manifest)
-        candidates.append(ask_base(model, base, manifest, tokenizer, holdout, console))
+        candidates.append(ask_base(model, base, manifest, tokenizer, holdout))
     return candidates
 
 
@@ -309,16 +308,12 @@ def _train_baselines(
     learnt: Dataset,
     holdout: Sequence[Example],
     labels: Sequence[str],
-    console: Console,
 ) -> tuple[list[Candidate], list[CurvePoint]]:
-    with make_bar(console, "embedding", 3) as advance:
-        train, validation, judged = (
-            make_split(examples, request.embeddings, advance)
-            for examples in (learnt.train, learnt.validation, holdout)
-        )
-    count = count_baselines(learnt.train, embeddings=request.embeddings is not None)
-    with make_bar(console, "baselines", count) as advance:
-        return train_baselines(train, validation, judged, labels, seed=_SEED, on_progress=advance)
+    train, validation, judged = (
+        make_split(examples, request.embeddings)
+        for examples in (learnt.train, learnt.validation, holdout)
+    )
+    return train_baselines(train, validation, judged, labels, seed=_SEED)
 
 
 def _table(ids: Sequence[str], truth: Sequence[str], candidates: Sequence[Candidate]) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,8 @@ from trainer.errors import BadInput, ProofFailed
 from trainer.model.lora_model import encode_prompts
 from trainer.model.prompt import BaseTokenizer
 from trainer.model.published import open_scorer
+from trainer.progress import progress
 from trainer.steering.sentences import SteeringPair
-from trainer.terminal import make_bar
 from worker.common.tables import TableError, read_table
 from worker.contract import Manifest
 
@@ -58,7 +58,6 @@ def ask_worker(
     base: Path | None,
     settings: Sequence[str],
     alone: int,
-    on_progress: Callable[[int], None] | None = None,
     program: Sequence[str] = (sys.executable, "-m", "worker"),
 ) -> WorkerAnswers:
     """Label ``messages`` (id: text) with a worker process.
@@ -78,9 +77,7 @@ def ask_worker(
             session.ask([messages[key]], wait_s=_ANSWER_S)
             seconds_alone[key] = time.perf_counter() - began
         began = time.perf_counter()
-        found = session.ask(
-            [messages[key] for key in ids], wait_s=_ANSWER_S, on_progress=on_progress
-        )
+        found = session.ask([messages[key] for key in ids], wait_s=_ANSWER_S)
         seconds = time.perf_counter() - began
     finally:
         session.close()
@@ -119,23 +116,17 @@ class _Session:
         for reader in self._readers:
             reader.start()
 
-    def ask(
-        self,
-        messages: Sequence[str],
-        *,
-        wait_s: float,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> list[dict[str, Any]]:
+    def ask(self, messages: Sequence[str], *, wait_s: float) -> list[dict[str, Any]]:
         """Send messages and return their answers in order; ``wait_s`` is the limit for each."""
         lines = [json.dumps({"message": text}, ensure_ascii=False) + "\n" for text in messages]
         # On a thread, because the worker stops reading while nobody reads its answers.
         writer = threading.Thread(target=self._write, args=(lines,), daemon=True)
         writer.start()
         answers = []
-        for _ in lines:
-            answers.append(self._answer(wait_s))
-            if on_progress:
-                on_progress(1)
+        with progress("labelling", len(lines)) as advance:
+            for _ in lines:
+                answers.append(self._answer(wait_s))
+                advance()
         writer.join()
         return answers
 
@@ -283,8 +274,6 @@ def run_transformers(
     manifest: Manifest,
     tokenizer: BaseTokenizer,
     sets: MessageSets,
-    *,
-    console: Console,
 ) -> tuple[ScoresByKey, float]:
     """Score every message. Return scores by key, and messages per second over the hold-out."""
     prompts = encode_prompts(sets.messages, manifest.prompt, tokenizer)
@@ -293,14 +282,13 @@ def run_transformers(
     rest = [key for key in prompts if not key.startswith("h:")]
     scores: ScoresByKey = {}
     speed = 0.0
-    with make_bar(console, "scoring", len(prompts)) as advance:
-        # The hold-out by itself and first, because its time becomes the measured speed.
-        for keys in (holdout, rest):
-            # Once each: scoring some again in other batches was tried, and decided nothing.
-            found = scorer.score([prompts[key] for key in keys], on_progress=advance)
-            speed = speed or len(keys) / found.seconds
-            for key, row, inside in zip(keys, found.logprobs, found.in_set, strict=True):
-                scores[key] = (row, bool(inside))
+    # The hold-out by itself and first, because its time becomes the measured speed.
+    for keys in (holdout, rest):
+        # Once each: scoring some again in other batches was tried, and decided nothing.
+        found = scorer.score([prompts[key] for key in keys])
+        speed = speed or len(keys) / found.seconds
+        for key, row, inside in zip(keys, found.logprobs, found.in_set, strict=True):
+            scores[key] = (row, bool(inside))
     return scores, speed
 
 
@@ -318,15 +306,13 @@ def run_worker(
     if holdout_alone:
         messages = {key: text for key, text in messages.items() if key.startswith("h:")}
     console.print("starting the worker's engine (takes up to some minutes)", style="dim")
-    with make_bar(console, "labelling", len(messages)) as advance:
-        return ask_worker(
-            messages,
-            adapter=adapter,
-            base=base,
-            settings=settings,
-            alone=min(_ALONE, len(sets.holdout)),
-            on_progress=advance,
-        )
+    return ask_worker(
+        messages,
+        adapter=adapter,
+        base=base,
+        settings=settings,
+        alone=min(_ALONE, len(sets.holdout)),
+    )
 
 
 def scores_of(answers: WorkerAnswers, manifest: Manifest) -> ScoresByKey:

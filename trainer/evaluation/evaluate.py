@@ -315,7 +315,6 @@ def _run_engines(
             manifest,
             tokenizer,
             sets,
-            console=console,
         )
         by_onnx = manifest.head is not None and bool(manifest.head.onnx)
         # ONNX Runtime runs on the processor, on a machine with a GPU too.

@@ -17,6 +17,7 @@ from trainer.errors import BadInput
 from trainer.model.device import quiet_transformers
 from trainer.model.encoder import collate_rows, pool_mean
 from trainer.model.scoring import token_batches
+from trainer.progress import progress
 from worker.contract.text import normalize
 
 # The limit of all-MiniLM-L6-v2, for folders without sentence_bert_config.json.
@@ -53,9 +54,10 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
         return_token_type_ids=False,
     )["input_ids"]
     vectors = np.empty((len(tokens), int(model.config.hidden_size)), dtype=np.float32)
-    with torch.inference_mode():
+    with torch.inference_mode(), progress("embedding", len(tokens)) as advance:
         for chosen in token_batches([len(ids) for ids in tokens]):
             vectors[chosen] = _pool(model, [tokens[at] for at in chosen], tokenizer.pad_token_id)
+            advance(len(chosen))
     return vectors
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,16 +24,19 @@ from trainer.model.forward import PromptIds
 from trainer.model.onnx_files import OnnxPrecision, export_classifier
 from trainer.model.prompt import most_message_tokens
 from trainer.model.scoring import Floats
+from trainer.progress import track
 from worker.contract import BaseModel, describe_base
 from worker.contract.head import OutOfScopeMethod
 
 Form = Literal["huggingface", "onnx"]
 
-OnDone = Callable[[int], None]
-"""Gets the number of messages that are newly done."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 _PAGE = "docs/import.md"
+
+
+ASKING = "asking the original"
+"""The work that takes an import most of its time."""
 
 
 class Foreign(Protocol):
@@ -58,11 +61,11 @@ class Foreign(Protocol):
     def default_room(self) -> int:
         """The most tokens of a message, if no setting says it."""
 
-    def original(self, texts: Sequence[str], on_done: OnDone) -> Floats:
+    def original(self, texts: Sequence[str]) -> Floats:
         """Return the logits, (texts, outputs), of texts as its own library reads them: by its own
         tokenizer, cut at the end."""
 
-    def logits(self, prompts: Sequence[PromptIds], on_done: OnDone) -> Floats:
+    def logits(self, prompts: Sequence[PromptIds]) -> Floats:
         """Return the original's logits, (prompts, outputs), of token ids."""
 
     def write(self, directory: Path, precisions: Sequence[OnnxPrecision]) -> list[OnnxPrecision]:
@@ -169,7 +172,7 @@ class HuggingFaceClassifier:
         """See ``Foreign``: as many as a recipe's, if the model reads so many."""
         return min(512, self.room or 512)
 
-    def original(self, texts: Sequence[str], on_done: OnDone) -> Floats:
+    def original(self, texts: Sequence[str]) -> Floats:
         """See ``Foreign``."""
         from transformers import AutoTokenizer
 
@@ -180,20 +183,18 @@ class HuggingFaceClassifier:
         longest = min(self.room + tokenizer.num_special_tokens_to_add(), tokenizer.model_max_length)
         known = inspect.signature(self._model.forward).parameters
         rows = []
-        for text in texts:
+        for text in track(ASKING, texts):
             given = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
-            rows.append(
-                self._ask({name: ids for name, ids in given.items() if name in known}, on_done)
-            )
+            rows.append(self._ask({name: ids for name, ids in given.items() if name in known}))
         return np.array(rows)
 
-    def logits(self, prompts: Sequence[PromptIds], on_done: OnDone) -> Floats:
+    def logits(self, prompts: Sequence[PromptIds]) -> Floats:
         """See ``Foreign``."""
         rows = []
-        for prompt in prompts:
+        for prompt in track(ASKING, prompts):
             ids = torch.tensor([prompt])
             given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            rows.append(self._ask(given, on_done))
+            rows.append(self._ask(given))
         return np.array(rows)
 
     def write(self, directory: Path, precisions: Sequence[OnnxPrecision]) -> list[OnnxPrecision]:
@@ -209,11 +210,10 @@ class HuggingFaceClassifier:
             ) from error
         return list(precisions)
 
-    def _ask(self, given: dict[str, Tensor], on_done: OnDone) -> Floats:
+    def _ask(self, given: dict[str, Tensor]) -> Floats:
         # One at a time, as a worker does: padding to the longest of a batch changes the rounding.
         with torch.inference_mode():
             found: Floats = self._model(**given).logits[0].double().numpy()
-        on_done(1)
         return found
 
 

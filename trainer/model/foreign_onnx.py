@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from trainer.errors import BadInput
 from trainer.model.bases import describe_source
 from trainer.model.encoder import BASE_CONFIG, TOKENIZER
-from trainer.model.foreign import Form, OnDone
+from trainer.model.foreign import ASKING, Form
 from trainer.model.forward import PromptIds
 from trainer.model.onnx_files import (
     FILES,
@@ -31,6 +31,7 @@ from trainer.model.onnx_files import (
 )
 from trainer.model.prompt import most_message_tokens
 from trainer.model.scoring import Floats
+from trainer.progress import track
 from worker.contract import BaseModel, FileDigest
 from worker.contract.digest import sha256_bytes, sha256_file, sha256_json
 from worker.contract.head import BYTES, TEXT_INPUT, OutOfScopeMethod, text_of
@@ -82,15 +83,15 @@ class OnnxClassifier:
         """See ``Foreign``. For a graph of text they are bytes."""
         return _TEXT_BYTES if self.room is None else min(_TOKENS, self.room)
 
-    def original(self, texts: Sequence[str], on_done: OnDone) -> Floats:
+    def original(self, texts: Sequence[str]) -> Floats:
         """See ``Foreign``."""
-        return self._run([self._given(text) for text in texts], on_done)
+        return self._run([self._given(text) for text in texts])
 
-    def logits(self, prompts: Sequence[PromptIds], on_done: OnDone) -> Floats:
+    def logits(self, prompts: Sequence[PromptIds]) -> Floats:
         """See ``Foreign``."""
         if self._graph.reads_text:
-            return self._run([self._text(text_of(prompt)) for prompt in prompts], on_done)
-        return self._run([self._tokens(prompt) for prompt in prompts], on_done)
+            return self._run([self._text(text_of(prompt)) for prompt in prompts])
+        return self._run([self._tokens(prompt) for prompt in prompts])
 
     def write(self, directory: Path, precisions: Sequence[OnnxPrecision]) -> list[OnnxPrecision]:
         """See ``Foreign``. The file's own precision is kept, whatever is asked for: its 8-bit
@@ -102,13 +103,13 @@ class OnnxClassifier:
         (directory / FILES[precision]).write_bytes(made)
         return [precision]
 
-    def _run(self, given: list[dict[str, Any]], on_done: OnDone) -> Floats:
-        scores = self._scores(given, on_done)
+    def _run(self, given: list[dict[str, Any]]) -> Floats:
+        scores = self._scores(given)
         return np.log(np.maximum(scores, _SMALLEST)) if self._is_probability else scores
 
-    def _scores(self, given: list[dict[str, Any]], on_done: OnDone) -> Floats:
+    def _scores(self, given: list[dict[str, Any]]) -> Floats:
         rows = []
-        for each in given:
+        for each in track(ASKING, given):
             try:
                 (found,) = self._session.run([self._graph.output], each)
             except Exception as error:
@@ -117,13 +118,12 @@ class OnnxClassifier:
                     "in ONNX Runtime, and export it again"
                 ) from error
             rows.append(np.asarray(found, dtype=np.float64).reshape(-1))
-            on_done(1)
         return np.array(rows)
 
     def _probe(self) -> bool:
         """Return whether the scores are probabilities. Raises BadInput for another number of them
         than labels."""
-        scores = self._scores([self._given(text) for text in GOLDEN_MESSAGES], lambda _done: None)
+        scores = self._scores([self._given(text) for text in GOLDEN_MESSAGES])
         if scores.shape[1] != len(self.outputs):
             one = " (one for two labels: export probabilities)" if scores.shape[1] == 1 else ""
             raise BadInput(
@@ -166,7 +166,7 @@ class OnnxClassifier:
         """Return the most tokens, up to 512, that the graph runs on: it fails beyond its last
         position. Raises BadInput if it fails on a letter."""
         ids = self._tokenizer.encode("a").ids
-        self._scores([self._tokens(ids)], lambda _done: None)
+        self._scores([self._tokens(ids)])
         runs, fails = len(ids), _TOKENS + 1
         while fails - runs > 1:
             # The limit itself first: most graphs run on it, and then one try is enough.

@@ -9,7 +9,7 @@ import copy
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from trainer.model.encoder import Classifier, EncoderModel, collate_rows
 from trainer.model.forward import PromptIds
 from trainer.model.lora_model import fold_lora
 from trainer.model.scoring import BATCH_SIZE, Floats, Scores
+from trainer.progress import progress
 from worker.contract import Manifest, disagreement
 from worker.contract.head import TEXT_INPUT, text_of
 
@@ -102,23 +103,21 @@ def onnx_logits(
     *,
     classes: int,
     pad_id: int,
-    on_progress: Callable[[int], None] | None = None,
 ) -> Floats:
-    """Return ONNX Runtime's logits, (prompts, classes), on the CPU; ``on_progress`` gets the number
-    of prompts that are newly done."""
+    """Return ONNX Runtime's logits, (prompts, classes), on the CPU."""
     session = open_session(path)
     reads_text = [each.name for each in session.get_inputs()] == [TEXT_INPUT]
     found = np.empty((len(prompts), classes))
     # Each alone, as a worker does: the scale of 8-bit activations is computed over a batch.
-    for at, prompt in enumerate(prompts):
-        if reads_text:
-            given = {TEXT_INPUT: np.array([text_of(prompt)], dtype=object)}
-        else:
-            ids, mask = collate_rows([prompt], pad_id, torch.device("cpu"))
-            given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
-        found[at] = session.run([OUTPUT], given)[0][0]
-        if on_progress:
-            on_progress(1)
+    with progress("scoring", len(prompts)) as advance:
+        for at, prompt in enumerate(prompts):
+            if reads_text:
+                given = {TEXT_INPUT: np.array([text_of(prompt)], dtype=object)}
+            else:
+                ids, mask = collate_rows([prompt], pad_id, torch.device("cpu"))
+                given = dict(zip(INPUTS, (ids.numpy(), mask.numpy()), strict=True))
+            found[at] = session.run([OUTPUT], given)[0][0]
+            advance()
     return found
 
 
@@ -176,7 +175,6 @@ class OnnxScorer:
         *,
         batch_size: int = BATCH_SIZE,  # noqa: ARG002 - a worker scores each message alone
         autocast: bool = False,  # noqa: ARG002 - the file fixes the arithmetic
-        on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
         """Score prompts: see ``PromptScorer``."""
         started = time.perf_counter()
@@ -185,7 +183,6 @@ class OnnxScorer:
             prompts,
             classes=self.classes,
             pad_id=self.pad_id,
-            on_progress=on_progress,
         )
         return Scores(logits, np.ones(len(prompts), dtype=bool), time.perf_counter() - started)
 

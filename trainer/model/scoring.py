@@ -18,6 +18,7 @@ from trainer.errors import ProofFailed
 from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, PromptIds, answer_logits, verify_forward
 from trainer.model.lora_model import LoraModel
+from trainer.progress import progress
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -76,11 +77,9 @@ class PromptScorer(Protocol):
         *,
         batch_size: int = BATCH_SIZE,
         autocast: bool = False,
-        on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
         """Score prompts without gradients and dropout, in ``token_batches`` of at most
-        ``batch_size`` rows. ``autocast`` computes in bfloat16; ``on_progress`` gets the number of
-        prompts that are newly done."""
+        ``batch_size`` rows. ``autocast`` computes in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,6 @@ class Scorer:
         *,
         batch_size: int = BATCH_SIZE,
         autocast: bool = False,
-        on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
         """Score prompts: see ``PromptScorer``."""
         device, causal_lm = self.model.device, self.model.causal_lm
@@ -117,7 +115,6 @@ class Scorer:
                 device,
                 batch_size=batch_size,
                 autocast=autocast,
-                on_progress=on_progress,
             )
 
     def verify(self, prompts: Sequence[PromptIds]) -> None:
@@ -197,7 +194,6 @@ class HeadScorer:
         *,
         batch_size: int = BATCH_SIZE,
         autocast: bool = False,
-        on_progress: Callable[[int], None] | None = None,
     ) -> Scores:
         """Score prompts: see ``PromptScorer``. No answer is outside the label set."""
         model = self.model
@@ -213,7 +209,6 @@ class HeadScorer:
                 model.device,
                 batch_size=batch_size,
                 autocast=autocast,
-                on_progress=on_progress,
             )
 
     def logits(self, prompts: Sequence[PromptIds]) -> Floats:
@@ -230,7 +225,6 @@ def _score_all(
     *,
     batch_size: int,
     autocast: bool,
-    on_progress: Callable[[int], None] | None,
 ) -> Scores:
     """Score prompts in ``token_batches``; ``ask`` returns a batch's raw scores, (prompts, outputs),
     and whether the most probable answer is a label, (prompts)."""
@@ -238,11 +232,10 @@ def _score_all(
     in_set = np.empty(len(prompts), dtype=bool)
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
     started = time.perf_counter()
-    with torch.inference_mode(), precision:
+    with torch.inference_mode(), precision, progress("scoring", len(prompts)) as advance:
         for chosen in token_batches([len(prompt) for prompt in prompts], rows=batch_size):
             found, inside = ask([prompts[at] for at in chosen])
             scores[chosen] = found.double().cpu().numpy()
             in_set[chosen] = inside.cpu().numpy()
-            if on_progress:
-                on_progress(len(chosen))
+            advance(len(chosen))
     return Scores(scores, in_set, time.perf_counter() - started)

@@ -239,7 +239,7 @@ _SECTIONS = (
     ("sizes", "The labels", labels_section),
     ("lengths", "How long the messages are", lengths_section),
     ("duplicates", "Copies and conflicting labels", duplicates_section),
-    ("doubtful", "Labels that are probably wrong", doubtful_section),
+    ("doubtful", "Doubtful labels", doubtful_section),
     ("splits", "How it was split", splits_section),
     ("power", "What the split can show", power_section),
     ("check", "All findings of the check", check_section),

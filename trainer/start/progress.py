@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from trainer.artifacts.training import STEPS
+from trainer.progress import describe_left, watch
 
 _LINE_EVERY_S = 30.0
-_TAIL_BYTES = 2048
-_LEAST_SHARE = 0.05  # of a training: before that its pace says nothing
 
 # Seconds on two cores for a start, for each message, and for each message of an epoch, with the
 # default base on messages of a shop. The pace of the machine corrects them.
@@ -58,41 +54,19 @@ class Estimate:
         # Five seconds at the expected pace, so that a first step of a second decides little.
         return (self._taken + 5.0) / (self._expected + 5.0)
 
-    def left(self, step: str, elapsed: float, share: float | None, rest: Sequence[str]) -> float:
-        """Return the seconds left. ``share`` is how much of the present step is done, if known."""
+    def left(self, step: str, elapsed: float, known: float | None, rest: Sequence[str]) -> float:
+        """Return the seconds left. ``known`` is what is left of the work that the present step is
+        at, by its own pace: a part of the step, so no less is left of it."""
         expected = self.seconds(step)
-        if share is not None and share >= _LEAST_SHARE:
-            whole = elapsed / share
-        else:
-            whole = max(expected, 1.1 * elapsed)
+        whole = max(expected, 1.1 * elapsed if known is None else elapsed + known)
         # A step that takes longer than expected says that the machine is slower than expected.
         pace = max(1.0, whole / expected)
         return whole - elapsed + pace * sum(map(self.seconds, rest))
 
 
-def describe_left(seconds: float) -> str:
-    """Return the time left in words."""
-    if seconds < 90:
-        return f"about {max(10, round(seconds, -1)):.0f} s left"
-    return f"about {seconds / 60:.0f} min left"
-
-
 def clock(seconds: float) -> str:
     """Return a time as minutes and seconds."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def trained_share(run: Path, rows: int, epochs: int) -> tuple[float, str] | None:
-    """Return how much of a training is done, and its epoch in words, from the steps that it logs;
-    None before the first."""
-    try:
-        with (run / STEPS.name).open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-            last = json.loads(file.read().splitlines()[-1])
-        share = last["examples"] / (rows * epochs)
-        return min(1.0, share), f"epoch {last['epoch']} of at most {epochs}"
-    except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError):
-        return None  # not begun, or the line is half written
 
 
 @contextmanager
@@ -142,18 +116,17 @@ def step_progress(
     estimate: Estimate,
     step: str,
     rest: Sequence[str],
-    share: Callable[[], tuple[float, str] | None],
 ) -> Iterator[None]:
-    """Show the progress of a step, and add the time that it took to the estimate. ``share`` says
-    how much of it is done, in a number and in words, if that is known."""
+    """Show the progress of a step, and add the time that it took to the estimate."""
     began = time.monotonic()
+    with watch() as working:
 
-    def line() -> str:
-        elapsed, known = time.monotonic() - began, share()
-        done, where = known or (None, "")
-        left = estimate.left(step, elapsed, done, rest)
-        return ", ".join(filter(None, (clock(elapsed), where, describe_left(left))))
+        def line() -> str:
+            elapsed, work = time.monotonic() - began, working()
+            where = f"{work.title}: {work.done:,} of {work.total:,}" if work else ""
+            left = estimate.left(step, elapsed, work.left if work else None, rest)
+            return ", ".join(filter(None, (clock(elapsed), where, describe_left(left))))
 
-    with ticking(console, line):
-        yield
+        with ticking(console, line):
+            yield
     estimate.took(step, time.monotonic() - began)

@@ -74,7 +74,8 @@ def describe_step(
         found = CHECK.read(places.data)
         open_ = [name for name, verdict in found.verdicts.items() if verdict in {"warn", "fail"}]
         concerns = f"; to look at: {', '.join(open_)}" if open_ else ""
-        return f"{found.suspects:,} doubtful labels, listed in {places.queue}{concerns}"
+        listed = f"{found.doubtful:,} doubtful labels, listed in {places.queue}"
+        return f"{listed if found.doubtful else 'no label is shown to be wrong'}{concerns}"
     if step == "train":
         training = TRAINING.read(places.run)
         epochs = len(training.epochs)
@@ -156,7 +157,7 @@ def next_commands(places: Places, end: End, words: Sequence[str]) -> Iterator[tu
         publish = _command("clerk-trainer publish", places.run, "--store", places.store)
         yield "publish it", publish
     else:
-        doubtful = CHECK.read(places.data).suspects
+        doubtful = CHECK.read(places.data).doubtful
         yield (
             f"decide the {doubtful:,} doubtful labels in {places.queue}, then continue"
             if doubtful

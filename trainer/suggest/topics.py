@@ -15,6 +15,7 @@ import numpy as np
 
 from trainer.check.suspects import Matrix
 from trainer.errors import BadInput
+from trainer.progress import track
 from trainer.start.terms import BY_TOPICS, name_of, names_in, taxonomy_text, typical_terms
 from trainer.statistics.calibration import Floats, Ints
 from trainer.suggest.texts import first_of, make_features, read_texts
@@ -74,7 +75,7 @@ def find_topics(
     most = min(LARGEST, len(texts) // _LEAST_EACH)
     tried = [labels] if labels else list(range(FEWEST, most + 1))
     silhouette, of, distance = max(
-        (_cluster(features, k) for k in tried), key=lambda found: found[0]
+        (_cluster(features, k) for k in track("clustering", tried)), key=lambda found: found[0]
     )
     every = list(texts.values())
     return Topics(_describe(every, of, distance), len(texts), silhouette, names_in(every))

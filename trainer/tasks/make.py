@@ -351,9 +351,7 @@ def judge_by_adapter(
         tokenizer,
     )
     scorer = open_scorer(adapter, base, manifest, list(prompts.values()), device=device)
-    scores = scorer.score(
-        list(prompts.values()), batch_size=BATCH_SIZE, on_progress=lambda _done: None
-    )
+    scores = scorer.score(list(prompts.values()), batch_size=BATCH_SIZE)
     found = outputs_of(manifest).probabilities(scores.logprobs, manifest.calibration.temperature)
     order = [manifest.taxonomy.names.index(name) for name in names]
     texts = [example.message for example in (*dataset.train, *pool.examples)]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
@@ -26,59 +23,10 @@ from worker.contract import PromptSpec
 
 Decode = Callable[[Sequence[int]], str]
 
-_LINE_EVERY_S = 20.0
 _BAR = 12  # the table fits 80 columns
 _FIXED = ("dim", "dim cyan")
 _MESSAGE = ("green", "bright_green")
 _ANSWER = "bold black on yellow"
-
-
-class Progress:
-    """The progress of an epoch: a live bar on a terminal, else a line every 20 s for logs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: RichProgress | None = None
-        self._task = TaskID(0)
-        self._head = ""
-        self._examples = 0
-        self._last = 0.0
-
-    def start(self, epoch: int, epochs: int, examples: int) -> None:
-        """Begin an epoch of so many examples."""
-        self._head = f"epoch {epoch}/{epochs}"
-        self._examples = examples
-        self._last = time.monotonic()
-        if not self._console.is_terminal:
-            return
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}  {task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task(self._head, total=examples, figures="")
-        self._bar.start()
-
-    def advance(self, done: int, loss: float, examples_per_s: float) -> None:
-        """Report that ``done`` examples of the epoch are through, and the last batch's loss."""
-        figures = f"loss {loss:.3f}  {examples_per_s:.1f} examples/s"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, figures=figures)
-        elif time.monotonic() - self._last >= _LINE_EVERY_S:
-            self._last = time.monotonic()
-            self._print(f"{done}/{self._examples}  {figures}")
-
-    def finish(self, line: str) -> None:
-        """End the epoch with a line of its figures."""
-        if self._bar is not None:
-            self._bar.stop()
-        self._print(line)
-
-    def _print(self, text: str) -> None:
-        self._console.print(f"{self._head}  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:

@@ -38,10 +38,10 @@ from trainer.model.lora_model import digests
 from trainer.model.onnx_files import FILES, OnnxPrecision, export_onnx, onnx_logits, onnx_versions
 from trainer.model.prompt import Row
 from trainer.model.scoring import Class, HeadScorer, label_indexes, token_batches
+from trainer.progress import progress
 from trainer.statistics.calibration import Bools, Floats, nll, temperature_softmax
 from trainer.training.adapter import Parts, verify_read_back, write_rest
 from trainer.training.arithmetic import planned_bf16
-from trainer.training.console import Progress
 from trainer.training.inputs import Inputs, read_head_inputs, verify_head_rows
 from trainer.training.learner import Validation, Validator
 from trainer.training.loop import TrainLoop, make_loop
@@ -254,7 +254,7 @@ class LinearFit:
     def run(
         self,
         validate: Callable[[], Validation],
-        progress: Progress,
+        say: Callable[[str], None],
         *,
         save: Save,
         save_every_s: float,
@@ -266,13 +266,12 @@ class LinearFit:
         if self.state.epochs:
             return
         began = time.perf_counter()
-        progress.start(1, 1, len(self._rows))
-        train_loss = self._fit(self._embed(self._rows, progress))
+        train_loss = self._fit(self._embed(self._rows))
         validation = validate()
         if not math.isfinite(validation.loss):
             raise BadInput("the loss is not a number: is this an encoder of sentences?")
         self._finish(train_loss, validation, time.perf_counter() - began)
-        progress.finish(f"{self.kept}  validation: accuracy {validation.accuracy:.1%}")
+        say(f"{self.kept}  validation: accuracy {validation.accuracy:.1%}")
         held_out = self._validator.held_out
         tensor = None if held_out is None else torch.from_numpy(held_out)
         save(self.state, {"c": self._c, "held_out": tensor})
@@ -334,16 +333,14 @@ class LinearFit:
         )
         state.best = {name: weights.cpu() for name, weights in self._model.state_dict().items()}
 
-    def _embed(self, rows: Sequence[Row], progress: Progress | None = None) -> Floats:
-        model, done, began = self._model, 0, time.perf_counter()
+    def _embed(self, rows: Sequence[Row]) -> Floats:
+        model = self._model
         vectors: Floats = np.empty((len(rows), model.classifier.head.in_features))
-        with torch.inference_mode():
+        with torch.inference_mode(), progress("embedding", len(rows)) as advance:
             for chosen in token_batches([len(row.prompt) for row in rows]):
                 batch = collate_rows([rows[at].prompt for at in chosen], model.pad_id, model.device)
                 vectors[chosen] = model.classifier.pool(*batch).double().cpu().numpy()
-                done += len(chosen)
-                if progress is not None:
-                    progress.advance(done, 0.0, done / (time.perf_counter() - began))
+                advance(len(chosen))
         # C_GRID is made for vectors of this length. Workers use unit vectors, so _set_head moves
         # the length into the weights.
         return vectors * EMBEDDING_LENGTH

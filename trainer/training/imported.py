@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from trainer.artifacts.training import (
     BaseName,
@@ -35,7 +34,7 @@ from trainer.dataset.labels import fit_label, read_label_map, suggest_label
 from trainer.errors import BadInput, ProofFailed
 from trainer.model.base_card import find_languages, find_license
 from trainer.model.encoder import TOKENIZER
-from trainer.model.foreign import Foreign, OnDone, open_foreign
+from trainer.model.foreign import Foreign, open_foreign
 from trainer.model.forward import PromptIds
 from trainer.model.lora_model import digests
 from trainer.model.onnx_files import FILES, OnnxPrecision, onnx_logits, onnx_versions
@@ -43,7 +42,6 @@ from trainer.model.prompt import load_tokenizer, make_rows, surround
 from trainer.model.scoring import Class, label_indexes
 from trainer.model_card import write_run_card
 from trainer.statistics.calibration import Floats, Ints, temperature_softmax
-from trainer.terminal import make_bar
 from trainer.training.adapter import Parts, write_record, write_rest
 from trainer.training.encoder import (
     MOST_OFF,
@@ -162,7 +160,7 @@ class _Compared:
         return float(np.abs(file.golden - self.golden).max())
 
 
-def import_classifier(request: ImportRequest, console: Console) -> TrainingRecord:
+def import_classifier(request: ImportRequest) -> TrainingRecord:
     """Import a classifier into the run folder and return the record.
 
     Raises BadInput for a model, labels or messages that cannot be used, and ProofFailed if the ONNX
@@ -183,12 +181,7 @@ def import_classifier(request: ImportRequest, console: Console) -> TrainingRecor
     draft.mkdir()
     try:
         (draft / TOKENIZER).write_bytes(model.tokenizer)
-        # Validation twice (as text, and as token ids), because they are two comparisons: what the
-        # tokenizer changes, and what the export does.
-        asked = min(_MOST_COMPARED, len(opened.prompts))
-        total = 2 * asked + len(opened.golden) + min(_MOST_COMPARED, len(request.messages))
-        with make_bar(console, "asking the original", total) as on_done:
-            compared = _compare(opened, draft, on_done)
+        compared = _compare(opened, draft)
         results = [_calibrate(opened, file) for file in compared.files]
         record = _write(opened, compared, results, started)
     finally:
@@ -292,14 +285,16 @@ def _read_rows(
     return _Opened(request, recipe, model, inputs, golden)
 
 
-def _compare(opened: _Opened, draft: Path, on_done: OnDone) -> _Compared:
+def _compare(opened: _Opened, draft: Path) -> _Compared:
     """Write the ONNX files into the draft, and ask them and the original."""
     model, prompts = opened.model, opened.prompts
     places = _choose(len(prompts))
+    # Validation twice, as text and as token ids, because they are two comparisons: what the
+    # tokenizer changes, and what the export does.
     messages = [opened.inputs.dataset.validation[at].message for at in places]
-    golden = model.logits([prompt.ids for prompt in opened.golden], on_done)
-    own = model.original(messages, on_done)
-    same_ids = model.logits([prompts[at] for at in places], on_done)
+    golden = model.logits([prompt.ids for prompt in opened.golden])
+    own = model.original(messages)
+    same_ids = model.logits([prompts[at] for at in places])
     truth = opened.truth[places]
     _refuse_order(opened, own, truth)
     found = {
@@ -324,7 +319,7 @@ def _compare(opened: _Opened, draft: Path, on_done: OnDone) -> _Compared:
         text=_differ(opened, own, same_ids),
         graph=_differ(opened, same_ids, whole.logits[places]),
         served=_differ(opened, own, served),
-        raw=_compare_raw(opened, files[0], on_done) if opened.request.messages else None,
+        raw=_compare_raw(opened, files[0]) if opened.request.messages else None,
     )
     return _Compared(files, imported, golden)
 
@@ -359,7 +354,7 @@ def _verify_graph(file: _File, golden: Floats, same_ids: Floats, places: list[in
         )
 
 
-def _compare_raw(opened: _Opened, file: _File, on_done: OnDone) -> Difference:
+def _compare_raw(opened: _Opened, file: _File) -> Difference:
     """Ask the original for messages as they arrive, and the file as a worker does."""
     spec, encode = opened.inputs.spec, opened.inputs.tokenizer.encoders.plain
     texts = opened.request.messages
@@ -368,7 +363,7 @@ def _compare_raw(opened: _Opened, file: _File, on_done: OnDone) -> Difference:
     kept = [(text, prompt.ids) for text, prompt in built if prompt is not None]
     if not kept:
         raise BadInput("--messages: none of them has a text")
-    own = opened.model.original([text for text, _ in kept], on_done)
+    own = opened.model.original([text for text, _ in kept])
     ours = onnx_logits(
         file.path,
         [ids for _, ids in kept],

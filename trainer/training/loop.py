@@ -15,8 +15,9 @@ from trainer.artifacts.training import Epoch, Step
 from trainer.errors import BadInput
 from trainer.model.device import Compute
 from trainer.model.prompt import Row, length_grouped_batches
+from trainer.progress import Advance, progress
 from trainer.training.arithmetic import choose_bf16
-from trainer.training.console import Progress, describe_epoch
+from trainer.training.console import describe_epoch
 from trainer.training.inputs import Inputs
 from trainer.training.learner import Learner, Objective, Validation
 from trainer.training.recipe import Recipe
@@ -91,24 +92,27 @@ class TrainLoop:
     def run(
         self,
         validate: Callable[[], Validation],
-        progress: Progress,
+        say: Callable[[str], None],
         *,
         save: Save,
         save_every_s: float,
         on_step: Callable[[Step], None],
     ) -> None:
-        """Train to the end. ``save`` is called every ``save_every_s`` seconds and after each epoch,
-        ``on_step`` with each step's figures; an exception in it ends the training. Raises BadInput
-        if the loss is not a number."""
+        """Train to the end. ``say`` gets a line after each epoch; ``save`` is called every
+        ``save_every_s`` seconds and after each epoch, ``on_step`` with each step's figures; an
+        exception in it ends the training. Raises BadInput if the loss is not a number."""
         self._model.start_training()
-        while not self._is_done():
-            self._run_epoch(progress, save, save_every_s, on_step)
-            self._finish_epoch(validate, progress)
-            # Saved as the beginning of the next epoch, or a resumed training would validate this
-            # one again.
-            if not self._is_done():
-                self.state.begin_epoch()
-            save(self.state, self._state_dicts())
+        state, epochs = self.state, self._recipe.epochs
+        done = sum(self._rows[: state.epoch - 1]) + state.rows
+        with progress("training", sum(self._rows), done=done) as advance:
+            while not self._is_done():
+                self._run_epoch(advance, save, save_every_s, on_step)
+                say(f"epoch {state.epoch}/{epochs}  {self._finish_epoch(validate)}")
+                # Saved as the beginning of the next epoch, or a resumed training would validate
+                # this one again.
+                if not self._is_done():
+                    state.begin_epoch()
+                save(state, self._state_dicts())
 
     @property
     def best(self) -> int:
@@ -132,7 +136,7 @@ class TrainLoop:
 
     def _run_epoch(
         self,
-        progress: Progress,
+        advance: Advance,
         save: Save,
         save_every_s: float,
         on_step: Callable[[Step], None],
@@ -142,7 +146,6 @@ class TrainLoop:
         rng = random.Random(f"{recipe.seed}:{state.epoch}")  # noqa: S311 - an order of rows
         rows = self._inputs.epoch(state.epoch)
         batches = list(length_grouped_batches(rows, recipe.batch_size, rng))
-        progress.start(state.epoch, recipe.epochs, len(rows))
         saved = time.monotonic()
         for batch in batches[state.batches :]:
             figures = self._step(batch)
@@ -155,7 +158,9 @@ class TrainLoop:
                     "lower learning_rate; the last checkpoint is from before"
                 )
             on_step(figures)
-            progress.advance(state.rows, figures.loss, state.rows / state.seconds)
+            advance(
+                len(batch), f"loss {figures.loss:.3f}", f"epoch {state.epoch} of {recipe.epochs}"
+            )
             if time.monotonic() - saved >= save_every_s and state.batches < len(batches):
                 save(state, self._state_dicts())
                 saved = time.monotonic()
@@ -195,7 +200,8 @@ class TrainLoop:
             examples_per_s=len(batch) / seconds,
         )
 
-    def _finish_epoch(self, validate: Callable[[], Validation], progress: Progress) -> None:
+    def _finish_epoch(self, validate: Callable[[], Validation]) -> str:
+        """Validate, keep the best weights, and return the epoch in words."""
         state = self.state
         started = time.perf_counter()
         validation = validate()
@@ -213,7 +219,6 @@ class TrainLoop:
             examples_per_s=state.rows / state.seconds,
             tokens_per_s=state.tokens / state.seconds,
         )
-        progress.finish(describe_epoch(epoch))
         if not math.isfinite(validation.loss):
             raise BadInput(
                 f"the loss is {validation.loss} after epoch {state.epoch}: lower learning_rate"
@@ -222,6 +227,7 @@ class TrainLoop:
         if self.best == epoch.number:
             # Not on the device: there it would take room until the end.
             state.best = {name: weights.cpu() for name, weights in self._model.state_dict().items()}
+        return describe_epoch(epoch)
 
     def _state_dicts(self) -> dict[str, Any]:
         head, device = self._objective.head, self._model.device

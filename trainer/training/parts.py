@@ -19,7 +19,6 @@ from trainer.statistics.calibration import Calibrated, Floats, Ints, calibrate, 
 from trainer.statistics.figures import Figures
 from trainer.statistics.metrics import measure
 from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
-from trainer.training.console import Progress
 from trainer.training.inputs import Inputs, weights_identity
 from trainer.training.learner import Learner, Validation, Validator
 from trainer.training.memory import MemoryPlan
@@ -59,7 +58,7 @@ class Loop(Protocol):
     def run(
         self,
         validate: Callable[[], Validation],
-        progress: Progress,
+        say: Callable[[str], None],
         *,
         save: Save,
         save_every_s: float,

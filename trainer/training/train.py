@@ -25,7 +25,7 @@ from trainer.model.device import Compute
 from trainer.model_card import write_run_card
 from trainer.tracking.session import Tracking, open_tracking
 from trainer.training.adapter import write_record
-from trainer.training.console import Progress, print_epochs, print_result
+from trainer.training.console import print_epochs, print_result
 from trainer.training.encoder import Encoder
 from trainer.training.lora_code import LoraCode
 from trainer.training.parts import Kind, Result, Training, score_best
@@ -107,7 +107,7 @@ def _run_loop(training: Training, console: Console, tracking: Tracking) -> None:
     with closing(StepLog(recipe.run, last_step=loop.state.step)) as steps:
         loop.run(
             training.validator.validate,
-            Progress(console),
+            lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
             save=save,
             save_every_s=recipe.checkpoint_every_s,
             on_step=on_step,

@@ -14,14 +14,17 @@ from trainer.check import run
 from trainer.check import suspects as out_of_fold
 from trainer.check.run import CheckSettings, check_dataset
 from trainer.check.suspects import (
+    OutOfFold,
     assign_folds,
     check_sublabels,
+    check_suspects,
     cross_val_predict,
     find_suspects,
     fit_predict,
     group_sublabels,
     predict_out_of_fold,
     text_features,
+    unit_rows,
 )
 from trainer.dataset.folder import Dataset, Example
 
@@ -152,7 +155,7 @@ def test_a_sublabel_under_the_wrong_label_is_told(make_dataset: Callable[..., Da
         embeddings=None,
         seed=1,
     )
-    finding = check_sublabels(dataset.train, judged, lambda _: None)
+    finding = check_sublabels(dataset.train, judged)
     assert finding.verdict == "warn"
     first = finding.figures["misplaced"][0]
     told = (first["sublabel"], first["label"], first["reads_like"])
@@ -172,7 +175,7 @@ def test_a_sublabel_under_two_labels_is_told_even_if_it_is_the_only_one_of_both(
     judged = predict_out_of_fold(
         examples, sorted(THINGS), clusters=np.arange(len(examples)), embeddings=None, seed=1
     )
-    finding = check_sublabels(examples, judged, lambda _: None)
+    finding = check_sublabels(examples, judged)
     assert finding.verdict == "warn"
     assert finding.advice == "Put each sublabel under one label: other."
 
@@ -189,3 +192,37 @@ def test_sublabels_are_numbered_within_their_labels() -> None:
     assert groups.tolist() == [0] * 6 + [2] * 6 + [1] * 4
     assert classes == (("a", "x"), ("b", None), ("b", "x"))
     assert group_sublabels([*examples[:6], Example("4", "", "b", "y")], index)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "apart", "wrong", "told"),
+    [(200, 3.0, 0.0, 0), (200, 4.0, 0.0, 0), (200, 4.0, 0.15, 5), (800, 4.0, 0.05, 5)],
+)
+def test_models_that_know_too_little_accuse_nobody(
+    rows: int, apart: float, wrong: float, told: int
+) -> None:
+    """Six draws of eight labels: of few messages, all right, they doubt many and say so; slips that
+    are there they find."""
+    names = [f"label {number}" for number in range(8)]
+    warned, doubted = 0, 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        truth = rng.permutation(np.arange(rows) % 8)
+        points = rng.normal(size=(8, 24))[truth] * apart / np.sqrt(48)
+        points += rng.normal(size=(rows, 24))
+        slipped = rng.random(rows) < wrong
+        own = np.where(slipped, (truth + rng.integers(1, 8, size=rows)) % 8, truth)
+        features = unit_rows(points.astype(np.float32))
+        found = cross_val_predict(features, own, assign_folds(own, np.arange(rows), 1), 8)
+        judged = OutOfFold(
+            tuple(names), own, np.maximum(found, 1e-9), features, np.ones(rows, np.bool_), "models"
+        )
+        examples = [Example(str(at), f"message {at}", names[label]) for at, label in enumerate(own)]
+        suspects = find_suspects(examples, judged, ())
+        nobody = np.zeros(rows, np.bool_)
+        finding = check_suspects(suspects, judged, decided=nobody, most=0.2)
+        warned += finding.verdict in {"warn", "fail"}
+        doubted += len(suspects)
+        assert finding.verdict != "ok" or "no label is shown to be wrong" in finding.found
+    assert doubted > 0.01 * rows * 6
+    assert warned >= told if told else warned <= 1

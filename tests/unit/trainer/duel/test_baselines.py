@@ -76,7 +76,7 @@ def test_without_a_model_and_without_sublabels_word_counts_are_the_only_baseline
 ) -> None:
     plain = tuple(Example(example.id, example.message, example.label) for example in sealed.train)
     part = embed_letters(plain, embedded=False)
-    found, _ = train_baselines(part, part, part, LABELS, seed=1, on_progress=lambda _: None)
+    found, _ = train_baselines(part, part, part, LABELS, seed=1)
     assert [candidate.name for candidate in found] == ["tfidf"]
 
 
@@ -84,9 +84,7 @@ def test_every_baseline_is_trained_on_labels_and_finer_labels_and_has_a_curve(
     splits: tuple[EmbeddedSplit, EmbeddedSplit],
 ) -> None:
     train, validation = splits
-    found, curve = train_baselines(
-        train, validation, validation, LABELS, seed=1, on_progress=lambda _: None
-    )
+    found, curve = train_baselines(train, validation, validation, LABELS, seed=1)
     assert [(point.per_label, point.examples) for point in curve[:2]] == [(25, 75), (30, 90)]
     names = [baseline.name for baseline in BASELINES]
     wanted = [*names, *(f"{name}{SUBLABELS_SUFFIX}" for name in names)]
