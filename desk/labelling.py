@@ -137,6 +137,9 @@ def export(desk: Desk, batch_id: int, out: Path, say: Say) -> None:
     pace = f"{done.seconds:.1f} s a decision (median)"
     followed = f"; {done.followed:,} of {done.suggested:,} suggestions were right"
     say(f"{pace}{followed if done.suggested else ''}.")
+    counts = labelling.count_labels(desk, batch_id)
+    if few := [f"{name} {count}" for name, count in counts.items() if count < labelling.LEAST]:
+        say(f"Fewer than {labelling.LEAST} messages, too few to learn from: {', '.join(few)}.")
     say(f"Next: clerk-trainer start {quote(str(out))} --out first")
 
 

@@ -29,6 +29,9 @@ from worker.contract.text import message_sha256, normalize
 EVERY = 4
 """One of so many messages is of the random sample."""
 
+LEAST = 20
+"""Messages that a label needs to be learnt at all (``clerk-trainer check`` fails below it)."""
+
 _IDS = frozenset({"id", "message_id", "ticket", "ticket_id", "ticketid", "key"})
 _MESSAGES = ("message", "text", "body", "content", "description")
 _LEAST_CHARS = 10  # a column with less on average holds no messages
@@ -206,6 +209,13 @@ def count_labelled(desk: Desk, batch_id: int) -> int:
     """Return how many messages of a batch are decided."""
     with desk.database.read() as tx:
         return sum(batches.count_decided(tx, batch_id).values())
+
+
+def count_labels(desk: Desk, batch_id: int) -> Mapping[str, int]:
+    """Return how many messages of a batch have each label."""
+    with desk.database.read() as tx:
+        found = batches.count_labels(tx, batch_id)
+    return {name: found.get(name, 0) for name in desk.taxonomy.names}
 
 
 def write_labelled(desk: Desk, batch_id: int, out: Path) -> Summary:

@@ -201,6 +201,17 @@ def count_decided(tx: Tx, batch_id: int) -> Mapping[bool, int]:
     return {blind: found.get(blind, 0) for blind in (True, False)}
 
 
+def count_labels(tx: Tx, batch_id: int) -> Mapping[str, int]:
+    """Return how many decided tasks of a batch have each label, of those that occur."""
+    label = items.c.outcome_label
+    query = (
+        sa.select(label, sa.func.count())
+        .where(items.c.batch_id == batch_id, items.c.state == "decided", label.is_not(None))
+        .group_by(label)
+    )
+    return {str(name): int(count) for name, count in tx.execute(query)}
+
+
 def arrange(tx: Tx, received_ms: Mapping[int, int]) -> None:
     """Set when items count as received (item -> Unix ms): the order of a batch."""
     if received_ms:

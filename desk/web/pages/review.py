@@ -7,15 +7,18 @@ is a form that leads to the next page.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import chain, combinations, product
 from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
 from desk.core.items import REASON_BITS, Queue
 from desk.errors import Refused
-from desk.service import browsing, guidelines, reviewing
+from desk.service import browsing, guidelines, labelling, reviewing
 from desk.service.context import may
 from desk.service.viewing import Earlier, Task
 from desk.web.shown_text import chunks
@@ -30,8 +33,10 @@ FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
 _KEYS = "1234567890abceghijkopqrtvwxyz"
 
 MANY_LABELS = 20
-"""With more labels nobody remembers a letter for each: the page filters them as you type, and only
-the first ten have a key."""
+"""With more labels nobody remembers a letter for each: the page finds them as you type, the likely
+ones are the first, and only ten have a key."""
+
+_WORD = re.compile(r"[^\W_]+")
 
 _NEIGHBOURS = 4
 
@@ -151,7 +156,8 @@ def _values(
     )
     return {
         "task": task,
-        "keyed": keyed_labels(visit.desk.taxonomy),
+        **choices(visit.desk.taxonomy, task),
+        **_counted(visit, task),
         "near": near,
         "guideline": newest,
         "guideline_label": label,
@@ -236,7 +242,7 @@ def show_dispute(visit: Visit) -> Response:
         "adjudicate.html",
         dispute=dispute,
         task=task,
-        keyed=keyed_labels(taxonomy),
+        **choices(taxonomy, task),
         guideline=guidelines.current(visit.desk),
         guideline_label="",
         guideline_part="",
@@ -291,10 +297,58 @@ def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:
     return {name: values[name][:200] for name in FIELDS if values.get(name)}
 
 
-def keyed_labels(taxonomy: Taxonomy) -> Sequence[tuple[str, Label]]:
-    """Return the labels with the key of each, "" where a label has none."""
-    keys = _KEYS if len(taxonomy.labels) <= MANY_LABELS else _KEYS[:10]
-    return [(keys[at : at + 1], label) for at, label in enumerate(taxonomy.labels)]
+def choices(taxonomy: Taxonomy, task: Task) -> Mapping[str, Any]:
+    """Return what the list of labels shows: each with its key and code, "" where it has none.
+
+    Of many, the likely ones are the first, and all have a code of two letters, which finds them.
+    """
+    scores: Mapping[str, float] = task.machine.scores if task.machine is not None else {}
+    if task.asked is not None:
+        scores = dict.fromkeys(filter(None, (task.asked.given, task.asked.suggested)), 1.0)
+    return {
+        "many": len(taxonomy.labels) > MANY_LABELS,
+        "keyed": keyed_labels(taxonomy, scores),
+        "counts": {},
+    }
+
+
+def keyed_labels(
+    taxonomy: Taxonomy, scores: Mapping[str, float]
+) -> Sequence[tuple[str, Label, str]]:
+    """Return the labels with their keys and codes, many of them by their scores."""
+    labels = taxonomy.labels
+    if len(labels) <= MANY_LABELS:
+        return [(_KEYS[at], each, "") for at, each in enumerate(labels)]
+    codes = _codes(taxonomy.names)
+    likely = sorted(labels, key=lambda each: -scores.get(each.name, 0.0))
+    return [(_KEYS[:10][at : at + 1], each, codes[each.name]) for at, each in enumerate(likely)]
+
+
+@cache
+def _codes(names: tuple[str, ...]) -> Mapping[str, str]:
+    """Return a code for each label, "" where none is free: the first letters of two of its words,
+    else its first letter and another one of its own, else any two of its own."""
+    found: dict[str, str] = {}
+    for name in names:
+        parts = _WORD.findall(name.lower())
+        initials = "".join(word[0] for word in parts)
+        letters = "".join(parts)
+        pairs = chain(
+            combinations(initials, 2),
+            product(letters[:1], letters[1:]),
+            combinations(letters, 2),
+        )
+        free = ("".join(pair) for pair in pairs if "".join(pair) not in found.values())
+        found[name] = next(free, "")
+    return found
+
+
+def _counted(visit: Visit, task: Task) -> Mapping[str, Any]:
+    """How many messages of a file have each label, where a person labels one from scratch."""
+    batch = visit.web.options.batch
+    if batch is None or task.asked is None or task.asked.purpose != "learn":
+        return {}
+    return {"counts": labelling.count_labels(visit.desk, batch), "least": labelling.LEAST}
 
 
 def _one_of(value: str | None, known: Sequence[str]) -> str | None:

@@ -373,33 +373,82 @@
   }
   obeyKeys();
 
-  // More labels than anyone remembers keys for: the field leaves those whose name has what is typed,
-  // or, where no name has it, whose description does.
-  function labelsLeft(field) {
-    const buttons = [...field.closest("fieldset").querySelectorAll("button:not(.none)")];
-    const typed = field.value.trim().toLowerCase();
-    const having = (part) => buttons.filter((each) => each.querySelector(part).textContent.toLowerCase().includes(typed));
-    const named = having(".label");
-    return { buttons, left: named.length ? named : having(".description") };
+  // More labels than anyone remembers keys for: the field leaves those that what is typed may mean,
+  // the best first. Letters, digits and order count, spaces and one slip of the finger do not.
+  const plain = (words) => words.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
+  const wordsIn = (words) => plain(words).match(/[\p{L}\p{N}]+/gu) || [];
+
+  // Whether a word, or its beginning, is what was typed but for one letter that is wrong, missing,
+  // too many, or changed places with the next.
+  function nearly(typed, word) {
+    if (typed.length < 3) return false;
+    let at = 0;
+    while (at < typed.length && typed[at] === word[at]) at += 1;
+    const rest = typed.slice(at);
+    return word.startsWith(rest.slice(1), at + 1) || word.startsWith(rest, at + 1)
+      || word.startsWith(rest.slice(1), at)
+      || word.startsWith((rest[1] || "") + rest[0] + rest.slice(2), at);
   }
+
+  function rank(button, typed) {
+    const asked = wordsIn(typed);
+    const name = wordsIn(button.querySelector(".label").textContent);
+    const all = (fits) => asked.every((each) => name.some((word) => fits(word, each)));
+    const joined = asked.join("");
+    if (joined === button.dataset.code) return 0;
+    if (name.join("").startsWith(joined)) return 1;
+    if (all((word, each) => word.startsWith(each))) return 2;
+    if (name.join("").includes(joined)) return 3;
+    if (all((word, each) => word.startsWith(each) || nearly(each, word))) return 4;
+    return plain(button.querySelector(".description").textContent).includes(asked.join(" ")) ? 5 : 6;
+  }
+
+  const places = new WeakMap(); // of the labels in their list, as the desk ordered them
   document.addEventListener("input", (event) => {
     if (!event.target.matches("[data-filter]")) return;
-    const { buttons, left } = labelsLeft(event.target);
-    for (const each of buttons) {
-      each.hidden = !left.includes(each);
-      each.classList.toggle("first", Boolean(event.target.value.trim()) && each === left[0]);
+    const typed = event.target.value.trim();
+    const list = event.target.closest("fieldset").querySelector(".choices");
+    const ranked = [...list.children].map((each, at) => {
+      if (!places.has(each)) places.set(each, at);
+      return { each, place: places.get(each), rank: wordsIn(typed).length ? rank(each, typed) : 0 };
+    });
+    ranked.sort((one, other) => one.rank - other.rank || one.place - other.place);
+    // A slip counts where nothing else fits, and descriptions where no name does.
+    const worst = Math.max(3, Math.min(5, ranked[0].rank));
+    for (const { each, rank: found } of ranked) {
+      each.hidden = found > worst;
+      each.classList.toggle("first", Boolean(typed) && each === ranked[0].each);
     }
-    event.target.closest("fieldset").querySelector("[data-no-match]").hidden = left.length > 0;
+    list.append(...ranked.map(({ each }) => each));
+    list.scrollTop = 0;
+    event.target.closest("fieldset").querySelector("[data-no-match]").hidden = ranked[0].rank <= worst;
   });
+
+  const shownIn = (list) => [...list.querySelectorAll("button:not([hidden])")];
   function inFilter(event) {
+    const list = event.target.closest("fieldset").querySelector(".choices");
+    const first = shownIn(list)[0];
     if (event.key === "Enter") {
       event.preventDefault();
-      const { left } = labelsLeft(event.target);
-      if (event.target.value.trim() && left.length) left[0].click();
+      if (event.target.value.trim() && first) first.click();
+    } else if (event.key === "ArrowDown") {
+      focus(event, first);
     } else if (event.key === "Escape") {
       event.target.value = "";
       event.target.dispatchEvent(new Event("input", { bubbles: true }));
     }
+  }
+
+  // Arrows go from label to label as they lie on the screen; upwards from the first row, back to the
+  // field.
+  function goTo(event, button) {
+    const list = button.closest(".choices");
+    const all = shownIn(list);
+    const row = all.findIndex((each) => each.offsetTop !== all[0].offsetTop);
+    const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -row, ArrowDown: row };
+    const step = steps[event.key] * (row < 0 ? 0 : 1) || steps[event.key];
+    const there = all[all.indexOf(button) + step];
+    focus(event, there || (step < 0 && list.closest("fieldset").querySelector("[data-filter]")));
   }
 
   // The letter or digit of a key. Where the layout has another character on it (digits on a French
@@ -428,7 +477,10 @@
     }
     if (typing || document.querySelector("dialog[open]") || event.repeat || areKeysOff()) return;
     if (performance.now() - leftAt < LEAVING_MS) return; // words to search for decide nothing
-    if (event.key === "Enter") {
+    const chosen = event.target.closest(".choices button");
+    if (chosen && event.key.startsWith("Arrow")) {
+      goTo(event, chosen);
+    } else if (event.key === "Enter") {
       const accepted = document.querySelector("form.deciding [data-enter]");
       if (!accepted || event.target.closest(PRESSED)) return;
       event.preventDefault();

@@ -188,11 +188,11 @@ def test_a_label_has_one_form_everywhere(database: Database) -> None:
 
 def test_each_label_has_one_key_and_says_what_it_means() -> None:
     """However many labels; the keys of the other buttons are not among them."""
-    keys = [key for key, _ in keyed_labels(TAXONOMY)]
+    keys = [key for key, *_ in keyed_labels(TAXONOMY, {})]
     assert keys == ["1", "2", "3", "4"]
     for count, with_key in ((20, 20), (21, 10), (60, 10)):
         many = Taxonomy("many", "1", "", tuple(Label(f"l{n}", "") for n in range(count)))
-        keys = [key for key, _ in keyed_labels(many)]
+        keys = [key for key, *_ in keyed_labels(many, {})]
         given = [key for key in keys if key]
         assert len(keys) == count
         assert len(given) == len(set(given)) == with_key

@@ -34,6 +34,7 @@ def test_deciding_begins_with_the_file_and_a_random_message_shows_no_suggestion(
         assert ("Drawn at random: decided without a suggestion." in page) == is_random
         assert ("The model is 70 % sure of that." in page) != is_random
         assert (" data-enter" in page) != is_random
+        assert f"<small>{at} of 20 labelled</small>" in page
         names = ("csrf", "batch", "item", "request")
         sent = {name: field(page, name) for name in names}
         assert sent["batch"] == str(batch_id)
