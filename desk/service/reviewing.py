@@ -12,10 +12,13 @@ from desk.service.context import Desk, may, require
 from desk.service.viewing import Earlier, Task, seen_how, text_for, to_task
 from desk.store import claims, decisions, items, people, projects
 from desk.store.database import Tx
+from desk.store.decisions import Answer
 from desk.store.types import Decided, Item, Person
 from worker.contract.records.correction import RetractionReason
 
 MAX_NOTE_CHARS = 2000
+
+_LAST, _LAST_CHARS = 10, 120
 
 MAX_SECONDS = 3600.0
 """A page that was on screen for longer was left open, not worked on."""
@@ -185,6 +188,18 @@ def undo(desk: Desk, person: Person) -> Task:
         people.log(tx, now_ms, person.id, "item.undone", item_id=item.id, detail=how)
         task = to_task(tx, desk, person, item, show_machine=last.final)
         return replace(task, earlier=Earlier(last.kind, last.label, last.note))
+
+
+def last_answers(desk: Desk, person: Person) -> list[Answer]:
+    """Return a person's last ten labels, newest first, with the beginnings of the messages as they
+    see them. Not logged: they decided these messages, which the log says."""
+    with desk.database.read() as tx:
+        # More than is shown, so that nothing is masked by half.
+        found = decisions.answers_of(tx, person.id, _LAST, 4 * _LAST_CHARS)
+    return [
+        replace(each, text=text_for(desk, person, each.text, _LAST_CHARS)[:_LAST_CHARS])
+        for each in found
+    ]
 
 
 def reopen(desk: Desk, person: Person, item_id: int, *, request_id: str) -> State:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from desk.core.items import Opinion, State, state_of
 from desk.errors import Refused
 from desk.store.database import Tx
-from desk.store.tables import decisions, items
+from desk.store.tables import decisions, items, texts
 from desk.store.types import DECIDED, Decided, Item, read_row
 
 SENT_BEFORE = "this form was sent before, for another message: reload the page and decide again"
@@ -62,6 +62,51 @@ def last_of(tx: Tx, person_id: int) -> Decided | None:
     )
     row = tx.execute(query).first()
     return None if row is None else read_row(Decided, row)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A person's decision that stands: the beginning of its message ("" where that is deleted),
+    and whether it decided the item, alone or with others."""
+
+    item_id: int
+    kind: str
+    label: str | None
+    text: str
+    decided: bool
+
+
+def answers_of(tx: Tx, person_id: int, limit: int, chars: int) -> list[Answer]:
+    """Return a person's newest labels, newest first, with so many characters of the messages."""
+    deciding = decisions.alias()
+    stands = sa.and_(
+        items.c.state == "decided",
+        items.c.text_state == "here",
+        sa.or_(deciding.c.person_id == person_id, deciding.c.final.is_(False)),
+    )
+    query = (
+        sa.select(
+            decisions.c.item_id,
+            decisions.c.kind,
+            decisions.c.label,
+            sa.func.coalesce(sa.func.substr(texts.c.text, 1, chars), ""),
+            sa.func.coalesce(stands, sa.false()),
+        )
+        .join(items, items.c.id == decisions.c.item_id)
+        .outerjoin(texts, texts.c.item_id == items.c.id)
+        .outerjoin(deciding, deciding.c.id == items.c.outcome_decision_id)
+        .where(
+            decisions.c.person_id == person_id,
+            decisions.c.undone_ms.is_(None),
+            decisions.c.kind.in_(("label", "none")),
+        )
+        .order_by(decisions.c.decided_ms.desc(), decisions.c.id.desc())
+        .limit(limit)
+    )
+    return [
+        Answer(item, kind, label, text, bool(decided))
+        for item, kind, label, text, decided in tx.execute(query)
+    ]
 
 
 def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> None:

@@ -381,3 +381,28 @@ def test_descriptions_can_be_read_in_full(database: Database, chromium: Browser)
         assert not page.evaluate(cut)
         press(page, "1")
         assert not page.evaluate(cut)
+
+
+def test_an_earlier_answer_is_changed_by_keys(window: Window) -> None:
+    """The list is up to date although the next message came before; arrows go there and back."""
+    for n in range(6):
+        window.world.add(f"Message {n}")
+    page = opened(window)
+    for _ in range(3):
+        press(page, "2")
+    answers = page.locator("[data-last] li")
+    expect(answers).to_have_count(3)
+    assert "Message 2" in answers.first.inner_text()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.classList.contains('text')")
+    for key in ("ArrowLeft", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator(".text")).to_have_text("Message 1")
+    expect(page.locator(".labels .before")).to_have_count(1)
+    press(page, "1")
+    expect(page.locator(".text")).to_have_text("Message 3")
+    said = [window.world.item(n).outcome_label for n in (1, 2, 3)]
+    labels = window.world.taxonomy.names
+    assert said == [labels[1], labels[0], labels[1]]

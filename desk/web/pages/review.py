@@ -66,7 +66,7 @@ def show(visit: Visit) -> Response:
         return visit.page("begin.html", what="review", address="/review", given=given)
     if item_id is not None:  # it was decided meanwhile, often by this reviewer
         return redirect("/review", **fields)
-    return visit.page("review.html", task=None, fields=fields)
+    return visit.page("review.html", task=None, **_nothing(visit, fields))
 
 
 def act(visit: Visit) -> Response:
@@ -124,7 +124,7 @@ def _next_part(visit: Visit, fields: Mapping[str, str], excluding: Collection[in
     queue = read_queue(fields, visit.desk.taxonomy)
     task = reviewing.next_item(visit.desk, visit.who, queue, excluding=excluding)
     if task is None or task.item_id in excluding:
-        return visit.page("stage_empty.html", fields=fields)
+        return visit.page("stage_empty.html", **_nothing(visit, fields))
     return visit.page("task.html", **_values(visit, task, fields, visit.form, excluding))
 
 
@@ -159,6 +159,7 @@ def _values(
         **choices(visit.desk.taxonomy, task),
         **_counted(visit, task),
         "near": near,
+        "last": reviewing.last_answers(visit.desk, visit.who),
         "guideline": newest,
         "guideline_label": label,
         "guideline_part": guidelines.section_for(newest.body, label) if newest and label else "",
@@ -168,6 +169,10 @@ def _values(
         "done": _done(given),
         "held_s": visit.desk.policy.claim_ms // 1000,
     }
+
+
+def _nothing(visit: Visit, fields: Mapping[str, str]) -> Mapping[str, Any]:
+    return {"fields": fields, "last": reviewing.last_answers(visit.desk, visit.who)}
 
 
 def _excluded(text: str) -> Collection[int]:
@@ -218,7 +223,8 @@ def reopen(visit: Visit) -> Response:
     request_id = visit.form.get("request", "")
     state = reviewing.reopen(visit.desk, visit.who, item_id, request_id=request_id)
     if state != "dispute":
-        return redirect("/review", item=str(item_id))
+        answer = visit.form.get("answer", "")
+        return redirect("/review", **queue_fields(visit.form), item=str(item_id), answer=answer)
     if may(visit.who, "adjudicator"):
         return redirect("/adjudicate", item=str(item_id))
     return redirect("/my-day", reopened="1")
@@ -247,6 +253,7 @@ def show_dispute(visit: Visit) -> Response:
         guideline_label="",
         guideline_part="",
         near=(),
+        last=(),
         fields={},
     )
 

@@ -41,9 +41,17 @@
     status.classList.toggle("bad", Boolean(bad));
   }
 
+  let last; // what this reviewer said last, by the newest part of a page that came
+  function showLast(where) {
+    const older = where.querySelector("[data-last]");
+    if (last && older && !older.contains(document.activeElement)) older.replaceWith(last.cloneNode(true));
+  }
+
   function read(html) {
     const holder = document.createElement("template");
     holder.innerHTML = html; // from this desk alone, escaped there; the policy lets no script of it run
+    last = holder.content.querySelector("[data-last]");
+    showLast(stage);
     return holder.content.querySelector(".task, .empty");
   }
 
@@ -63,6 +71,7 @@
       element.querySelector("[name=done]").value = at - 1;
     }
     stage.replaceChildren(element);
+    showLast(element);
     leaveAddress();
     prepare(element);
     shownAt = performance.now();
@@ -451,6 +460,13 @@
     focus(event, there || (step < 0 && list.closest("fieldset").querySelector("[data-filter]")));
   }
 
+  // Up and down among the last answers, and back to the message.
+  function goBack(event, answer) {
+    const all = [...stage.querySelectorAll("[data-last] button")];
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    focus(event, step ? all[all.indexOf(answer) + step] : stage.querySelector(".text"));
+  }
+
   // The letter or digit of a key. Where the layout has another character on it (digits on a French
   // keyboard, letters on a Russian one), its place on a US keyboard says which.
   function characterOf(event) {
@@ -478,8 +494,13 @@
     if (typing || document.querySelector("dialog[open]") || event.repeat || areKeysOff()) return;
     if (performance.now() - leftAt < LEAVING_MS) return; // words to search for decide nothing
     const chosen = event.target.closest(".choices button");
+    const answer = event.target.closest("[data-last] button");
     if (chosen && event.key.startsWith("Arrow")) {
       goTo(event, chosen);
+    } else if (answer && event.key.startsWith("Arrow")) {
+      goBack(event, answer);
+    } else if (stage && event.key === "ArrowLeft") {
+      focus(event, stage.querySelector("[data-last] button"));
     } else if (event.key === "Enter") {
       const accepted = document.querySelector("form.deciding [data-enter]");
       if (!accepted || event.target.closest(PRESSED)) return;

@@ -339,3 +339,32 @@ def test_an_adjudicators_undo_leads_back_to_the_dispute(
         assert "your answer before is marked" in shown
         assert shown.count("your answer before</small>") == 1
         assert world.item(item.id).state == "dispute"
+
+
+def test_the_last_answers_are_beside_the_message_and_can_be_changed(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """Newest first, of this person alone; what a second reviewer still has to say is not final."""
+    items = [world.add(f"Message number {n}") for n in range(13)]
+    ada = browser("ada")
+    page = ada.open("/review?reason=low_confidence").text
+    assert "data-last hidden" in page
+    for n in range(11):
+        page = press(ada, page, "none" if n == 5 else "label:refund")
+    listed = page.partition("Your last answers")[2]
+    assert re.findall(r"Message number (\d+)", listed) == [str(n) for n in range(10, 0, -1)]
+    assert re.findall(r'name="answer" value="([^"]+)"', listed) == [
+        "none" if n == 5 else "label:refund" for n in range(10, 0, -1)
+    ]
+    values = {
+        name: re.findall(rf'name="{name}" value="([^"]+)"', listed)[3]
+        for name in ("csrf", "reason", "item", "request", "answer")
+    }
+    assert values["item"] == str(items[7].id)
+    there = ada.client.post("/reopen", data=values).headers["location"]
+    assert f"reason=low_confidence&item={items[7].id}" in there
+    again = ada.open(there).text
+    assert "Message number 7" in again.partition("Your last answers")[0]
+    assert "your answer before" in again
+    press(ada, again, "label:payment")
+    assert world.item(items[7].id).outcome_label == "payment"
