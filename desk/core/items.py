@@ -37,9 +37,10 @@ REASON_BITS: dict[ReviewReason, int] = {
 class Queue:
     """A choice of items. None means any.
 
-    ``reason`` and ``label`` are the model's; ``min_age_s`` is since the item came. Without a
-    ``batch_id`` the queue holds the items from Kafka and no tasks. A queue with ``reason`` or
-    ``label`` holds no blind items, because being in it would give their label away.
+    ``reason`` and ``label`` are the model's, and ``below`` is above its confidence (0 to 1);
+    ``min_age_s`` is since the item came; ``words`` are in the message. Without a ``batch_id`` the
+    queue holds the items from Kafka and no tasks. A queue with ``reason``, ``label``, ``below`` or
+    ``words`` holds no blind items: being in it would give their label away, or hint at it.
 
     Raises ValueError for an age with the order by confidence: no index has both, and reviewers
     would wait.
@@ -52,6 +53,8 @@ class Queue:
     min_age_s: float | None = None
     order: Order = "oldest"
     batch_id: int | None = None
+    below: float | None = None
+    words: str = ""
 
     def __post_init__(self) -> None:
         if self.min_age_s is not None and self.order == "doubtful":
@@ -59,8 +62,9 @@ class Queue:
 
     @property
     def reveals_label(self) -> bool:
-        """Whether being in this queue reveals the model's label."""
-        return self.reason is not None or self.label is not None or self.order == "doubtful"
+        """Whether being in this queue reveals the model's label, or hints at one."""
+        chosen = (self.reason, self.label, self.below, self.words or None)
+        return chosen != (None,) * len(chosen) or self.order == "doubtful"
 
 
 def reason_bits(reasons: tuple[ReviewReason, ...]) -> int:

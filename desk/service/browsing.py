@@ -10,13 +10,11 @@ from desk.core.items import State
 from desk.errors import ClaimLost
 from desk.service.context import Desk, require
 from desk.service.reviewing import Said, decide_in, may_reopen
-from desk.service.viewing import SHOWN_CHARS, Task, is_masked, seen_how, text_for, to_task
+from desk.service.viewing import MOST_FOUND, Task, is_masked, seen_how, sees_words, to_task
 from desk.store import browse, claims, items, people
-from desk.store.browse import Cluster, has_words
+from desk.store.browse import Cluster
 from desk.store.database import Tx
 from desk.store.types import Person
-
-_MASKED_LOOKED_AT = 500
 
 MOST_TOGETHER = 50
 """Most messages that are decided at once: a person has to look at each."""
@@ -53,8 +51,8 @@ def search(
     now_ms = desk.clock()
     with desk.database.read() as tx:
         if is_masked(desk, person):
-            some = browse.search(tx, query, label=label, state=state, limit=_MASKED_LOOKED_AT)
-            seen = [hit for hit in some if _is_seen(desk, person, hit, query)]
+            some = browse.search(tx, query, label=label, state=state, limit=MOST_FOUND)
+            seen = [hit for hit in some if sees_words(desk, person, hit.text, query)]
             hits = seen[offset : offset + limit]
         else:
             hits = browse.search(tx, query, label=label, state=state, limit=limit, offset=offset)
@@ -138,12 +136,12 @@ def together(
     until_ms = now_ms + desk.policy.claim_ms
     tasks: list[Task] = []
     with desk.database.read() as tx:  # not in the transaction that claims: others would wait for it
-        found = browse.search(tx, query, label=label, state="open", limit=_MASKED_LOOKED_AT)
+        found = browse.search(tx, query, label=label, state="open", limit=MOST_FOUND)
     with desk.database.write() as tx:
         for hit in found:
             if hit.item.blind or hit.item.opinions_wanted > 1:
                 continue
-            if is_masked(desk, person) and not _is_seen(desk, person, hit, query):
+            if is_masked(desk, person) and not sees_words(desk, person, hit.text, query):
                 continue
             if claim:
                 claims.claim(tx, hit.item.id, person.id, now_ms, until_ms, wait=False)
@@ -174,11 +172,6 @@ def decide_cluster(
                 raise ClaimLost("an item of the audit sample is decided by itself")
             said = Said(f"{request_id}.{item_id}", "label", label, seconds=each_s)
             decide_in(tx, desk, person, item_id, said)
-
-
-def _is_seen(desk: Desk, person: Person, hit: browse.Hit, query: str) -> bool:
-    """Whether the words are in what a person sees of the masked message."""
-    return has_words(text_for(desk, person, hit.text, SHOWN_CHARS), query)
 
 
 def _found(tx: Tx, desk: Desk, person: Person, hit: browse.Hit) -> SearchHit:

@@ -9,8 +9,17 @@ from desk.core.items import DecisionKind, Queue, State
 from desk.errors import ClaimLost, NotAllowed, NothingToUndo, Refused
 from desk.service import corrections
 from desk.service.context import Desk, may, require
-from desk.service.viewing import Earlier, Task, seen_how, text_for, to_task
-from desk.store import claims, decisions, items, people, projects
+from desk.service.viewing import (
+    MOST_FOUND,
+    Earlier,
+    Task,
+    is_masked,
+    seen_how,
+    sees_words,
+    text_for,
+    to_task,
+)
+from desk.store import browse, claims, decisions, items, people, projects
 from desk.store.database import Tx
 from desk.store.decisions import Answer
 from desk.store.types import Decided, Item, Person
@@ -55,12 +64,13 @@ def next_item(
     require(person, "reviewer")
     now_ms = desk.clock()
     until_ms = now_ms + desk.policy.claim_ms
+    among = _among(desk, person, queue)  # not in the transaction that claims: others would wait
     with desk.database.write() as tx:
-        item = claims.held_by(tx, person.id, now_ms, excluding=excluding, queue=queue)
+        item = claims.held_by(tx, person.id, now_ms, excluding=excluding, queue=queue, among=among)
         if item is not None:
             item = claims.claim(tx, item.id, person.id, now_ms, until_ms)
         if item is None:
-            item = claims.claim_next(tx, person.id, queue, now_ms, until_ms)
+            item = claims.claim_next(tx, person.id, queue, now_ms, until_ms, among=among)
         if item is None:
             return None
         return _shown(tx, desk, person, item, ahead=bool(excluding))
@@ -72,8 +82,11 @@ def count_left(
     """Return how many items of this queue are left for a person, without those of ``excluding``;
     ``most`` if there are more. Raises NotAllowed."""
     require(person, "reviewer")
+    among = _among(desk, person, queue)
     with desk.database.read() as tx:
-        return claims.count_left(tx, person.id, queue, desk.clock(), excluding=excluding, most=most)
+        return claims.count_left(
+            tx, person.id, queue, desk.clock(), excluding=excluding, most=most, among=among
+        )
 
 
 def held_item(
@@ -83,10 +96,11 @@ def held_item(
     is only loaded takes no message from others. Raises NotAllowed, DatabaseUnavailable."""
     require(person, "reviewer")
     now_ms = desk.clock()
+    among = _among(desk, person, queue) if item_id is None else None
     # A transaction that writes, because the log says who saw the message.
     with desk.database.write() as tx:
         if item_id is None:
-            item = claims.held_by(tx, person.id, now_ms, queue=queue)
+            item = claims.held_by(tx, person.id, now_ms, queue=queue, among=among)
         else:
             item = items.get(tx, item_id) if claims.holds(tx, item_id, person.id, now_ms) else None
         if item is None or item.state not in _ALLOWED[False]:
@@ -97,10 +111,24 @@ def held_item(
 def waiting_item(desk: Desk, person: Person, queue: Queue, *, item_id: int | None = None) -> bool:
     """Tell whether a person could claim this item, or one of a queue. Raises NotAllowed."""
     require(person, "reviewer")
+    among = _among(desk, person, queue) if item_id is None else None
     with desk.database.read() as tx:
         if item_id is None:
-            return claims.is_waiting(tx, person.id, queue, desk.clock())
+            return claims.is_waiting(tx, person.id, queue, desk.clock(), among=among)
         return claims.is_free(tx, item_id, person.id, desk.clock())
+
+
+def _among(desk: Desk, person: Person, queue: Queue) -> claims.Among:
+    """Return the items that wait and have the words of a queue, the best 500, as a search finds
+    them: for whoever sees masked texts the words must be in those."""
+    if not queue.words:
+        return None
+    with desk.database.read() as tx:
+        found = browse.waiting_with(tx, queue.words, limit=MOST_FOUND)
+        if not is_masked(desk, person):
+            return found
+        texts = ((item_id, items.text_of(tx, item_id) or "") for item_id in found)
+        return [item_id for item_id, text in texts if sees_words(desk, person, text, queue.words)]
 
 
 def claim_item(desk: Desk, person: Person, item_id: int) -> Task:

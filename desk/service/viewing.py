@@ -14,6 +14,7 @@ from desk.core.items import DecisionKind
 from desk.service.context import Desk
 from desk.store import batches, items
 from desk.store.batches import Asked
+from desk.store.browse import has_words
 from desk.store.database import Tx
 from desk.store.types import Item, Person
 from worker.contract.redact import redact_head, redact_personal_data
@@ -84,6 +85,14 @@ def is_masked(desk: Desk, person: Person) -> bool:
     """Whether this person's role sees texts with personal data masked."""
     return person.role in desk.policy.masked_roles
 
+
+def sees_words(desk: Desk, person: Person, text: str, words: str) -> bool:
+    """Whether the words are in what a person sees of a message that is masked for them."""
+    return has_words(text_for(desk, person, text, SHOWN_CHARS), words)
+
+
+MOST_FOUND = 500
+"""A search of masked texts, and a queue of a search, go through so many of the best."""
 
 SHOWN_CHARS = 10_000
 """What a page shows of a message: five printed pages."""

@@ -97,6 +97,22 @@ def search(
     return [Hit(read_row(Item, row), row.text) for row in tx.execute(chosen)]
 
 
+def waiting_with(tx: Tx, query: str, *, limit: int) -> list[int]:
+    """Return the items that wait for an opinion and have all words of a query, best first."""
+    words = words_of(query)
+    if not words:
+        return []
+    found, rank = found_by(tx, words)
+    chosen = (
+        sa.select(items.c.id)
+        .join(found, found.c.item_id == items.c.id)
+        .where(items.c.state.in_(("open", "second")))
+        .order_by(rank, items.c.id.desc())
+        .limit(limit)
+    )
+    return list(tx.execute(chosen).scalars())
+
+
 def neighbours(tx: Tx, item_id: int, text: str, limit: int = 5) -> list[Hit]:
     """Return decided items with similar texts; there may be none.
 

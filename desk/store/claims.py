@@ -29,6 +29,9 @@ _ATTEMPTS = 25
 _QUEUES = 128
 """Statements are kept for so many queues."""
 
+Among = Collection[int] | None
+"""The items with the words of a queue, if it has some."""
+
 _ITEM = sa.bindparam("item", type_=items.c.id.type)
 _PERSON = sa.bindparam("person_id", type_=items.c.id.type)
 _NOW = sa.bindparam("now_ms", type_=claims.c.until_ms.type)
@@ -40,11 +43,18 @@ _RELEASE_MINE = _RELEASE.where(claims.c.person_id == _PERSON)
 
 
 def held_by(
-    tx: Tx, person_id: int, now_ms: int, *, excluding: Collection[int] = (), queue: Queue
+    tx: Tx,
+    person_id: int,
+    now_ms: int,
+    *,
+    excluding: Collection[int] = (),
+    queue: Queue,
+    among: Among = None,
 ) -> Item | None:
     """Return an item of a queue that the person holds, the oldest claim first, except those of
     ``excluding``."""
     given = {"person_id": person_id, "now_ms": now_ms, "excluding": list(excluding)}
+    given |= _of_words(queue, among)
     row = tx.execute(_held_by(queue), given).first()
     return None if row is None else read_row(Item, row)
 
@@ -61,7 +71,7 @@ def _held_by(queue: Queue) -> sa.Select[Any]:
             items.c.id.not_in(sa.bindparam("excluding", expanding=True)),
             items.c.state.in_(("open", "second")),
             *_of_queue(queue),
-            *_of_age(queue),
+            *_of_items(queue),
         )
         .order_by(claims.c.since_ms, claims.c.item_id)
         .limit(1)
@@ -86,9 +96,9 @@ def held_dispute(tx: Tx, person_id: int, now_ms: int, item_id: int | None = None
     return None if row is None else read_row(Item, row)
 
 
-def is_waiting(tx: Tx, person_id: int, queue: Queue, now_ms: int) -> bool:
+def is_waiting(tx: Tx, person_id: int, queue: Queue, now_ms: int, *, among: Among = None) -> bool:
     """Tell whether a queue has an item that a person could claim."""
-    given = {"person_id": person_id, "now_ms": now_ms, "skip": 0}
+    given = {"person_id": person_id, "now_ms": now_ms, "skip": 0} | _of_words(queue, among)
     queries = (candidates(queue), _skipped(queue))
     return any(tx.execute(query, given).first() is not None for query in queries)
 
@@ -110,7 +120,9 @@ def is_dispute_free(tx: Tx, person_id: int, now_ms: int, query: sa.Select[Any]) 
     return any(_holder(tx, item_id, now_ms) in {None, person_id} for item_id in waiting)
 
 
-def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int) -> Item | None:
+def claim_next(
+    tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int, *, among: Among = None
+) -> Item | None:
     """Hold the next item of a queue for a person; None if there is none for them.
 
     Items that are held, and items that this person has decided, skipped or flagged, are left out.
@@ -120,7 +132,7 @@ def claim_next(tx: Tx, person_id: int, queue: Queue, now_ms: int, until_ms: int)
     for attempt in range(_ATTEMPTS):
         # Others took the same candidates: look a random way further, or all meet again.
         skip = random.randrange(4 * attempt) if attempt else 0  # noqa: S311 - no secret
-        given = {"person_id": person_id, "now_ms": now_ms, "skip": skip}
+        given = {"person_id": person_id, "now_ms": now_ms, "skip": skip} | _of_words(queue, among)
         found = list(tx.execute(candidates(queue), given).scalars())
         if not found and not skip:
             found = list(tx.execute(_skipped(queue), given).scalars())
@@ -179,11 +191,19 @@ def has_skipped(tx: Tx, item_id: int, person_id: int) -> bool:
 
 
 def count_left(
-    tx: Tx, person_id: int, queue: Queue, now_ms: int, *, excluding: Collection[int], most: int
+    tx: Tx,
+    person_id: int,
+    queue: Queue,
+    now_ms: int,
+    *,
+    excluding: Collection[int],
+    most: int,
+    among: Among = None,
 ) -> int:
     """Return how many items of a queue are left for a person, without those of ``excluding``;
     counting stops at ``most``, so that its time does not grow with the queue."""
     given = {"person_id": person_id, "now_ms": now_ms, "excluding": list(excluding), "most": most}
+    given |= _of_words(queue, among)
     return int(tx.execute(_count_left(queue), given).scalar_one())
 
 
@@ -250,7 +270,7 @@ def candidates(queue: Queue) -> sa.Select[Any]:
             .where(
                 items.c.state == state,
                 items.c.facet_id == facets.c.id,
-                *_of_age(queue),
+                *_of_items(queue),
                 ~_held(),
                 ~_spoken(items.c.id),
             )
@@ -283,7 +303,7 @@ def _skipped(queue: Queue) -> sa.Select[Any]:
             decisions.c.undone_ms.is_(None),
             items.c.state.in_(("open", "second")),
             *_of_queue(queue),
-            *_of_age(queue),
+            *_of_items(queue),
             ~_held(),
             ~_spoken(items.c.id, "label", "none"),
         )
@@ -302,7 +322,7 @@ def _count_left(queue: Queue) -> sa.Select[Any]:
             items.c.state.in_(("open", "second")),
             items.c.id.not_in(sa.bindparam("excluding", expanding=True)),
             *_of_queue(queue),
-            *_of_age(queue),
+            *_of_items(queue),
             ~_held(claims.c.person_id != _PERSON),
             ~_spoken(items.c.id, "label", "none"),
         )
@@ -349,10 +369,19 @@ def _of_queue(queue: Queue) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _of_age(queue: Queue) -> list[sa.ColumnElement[bool]]:
-    if queue.min_age_s is None:
-        return []
-    return [items.c.received_ms <= _NOW - int(queue.min_age_s * 1000)]
+def _of_items(queue: Queue) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if queue.min_age_s is not None:
+        conditions.append(items.c.received_ms <= _NOW - int(queue.min_age_s * 1000))
+    if queue.below is not None:
+        conditions.append(items.c.confidence < queue.below)
+    if queue.words:
+        conditions.append(items.c.id.in_(sa.bindparam("among", expanding=True)))
+    return conditions
+
+
+def _of_words(queue: Queue, among: Among) -> dict[str, Any]:
+    return {"among": list(among or ())} if queue.words else {}
 
 
 def _order(order: Order) -> tuple[sa.ColumnElement[Any], ...]:

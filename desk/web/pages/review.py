@@ -27,7 +27,7 @@ from desk.web.templates import age, words
 from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number, number_or_none, redirect
 from worker.contract.taxonomy import Label, Taxonomy
 
-FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "order")
+FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "below", "q", "order")
 
 # The other buttons have u, s, f, n, m, d and l.
 _KEYS = "1234567890abceghijkopqrtvwxyz"
@@ -208,12 +208,15 @@ def queue_name(queue: Queue, batch: str = "") -> str:
         chosen.append("Reason: " + t(f"reason.{queue.reason}"))
     if queue.adapter_digest is not None:
         chosen.append(f"Adapter {queue.adapter_digest[:12]}")
+    if queue.words:
+        chosen.append(f"With “{queue.words}”")
+    if queue.below is not None:
+        chosen.append(f"less than {queue.below:.0%} sure")
     if queue.min_age_s is not None:
         chosen.append(f"older than {age(queue.min_age_s)}")
-    if queue.order == "newest":
-        chosen.append("Newest first")
-    if queue.order == "doubtful" and queue.batch_id is None:
-        chosen.append("Least certain first")
+    orders = {"newest": "Newest first", "doubtful": "Least certain first"}
+    if queue.order in orders and queue.batch_id is None:
+        chosen.append(orders[queue.order])
     return ", ".join(chosen) or "Everything, oldest first"
 
 
@@ -296,6 +299,8 @@ def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
         order=order,  # type: ignore[arg-type]
         # An odd value names a batch that does not exist: an empty queue, not everything.
         batch_id=number(query["batch"]) if query.get("batch") else None,
+        below=number(query["below"]) / 100 if query.get("below") else None,
+        words=query.get("q", "").strip(),
     )
 
 

@@ -17,6 +17,8 @@
   let leftAt = -Infinity; // when the search page was asked for, which takes its time to come
 
   const item = (element) => element.dataset.item;
+  const plain = (words) => words.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
+  const wordsIn = (words) => plain(words).match(/[\p{L}\p{N}]+/gu) || [];
   const task = () => stage && stage.querySelector(".task:not([aria-busy])");
 
   // A browser may forbid storage: the page then forgets, and works.
@@ -61,6 +63,28 @@
     if (full) full.checked = remembered("localStorage", "clerk-desk.full") === "on";
   }
 
+  // What was searched for is marked where the browser can do that without a change of the page.
+  function mark() {
+    if (!window.Highlight) return;
+    const ranges = [];
+    for (const found of document.querySelectorAll("[data-words]")) {
+      const asked = wordsIn(found.dataset.words);
+      const walk = asked.length && document.createTreeWalker(found, NodeFilter.SHOW_TEXT);
+      while (walk && walk.nextNode()) {
+        if (!walk.currentNode.parentElement.closest(".text, .found .excerpt")) continue;
+        for (const word of walk.currentNode.data.matchAll(/[\p{L}\p{N}]+/gu)) {
+          const at = asked.findIndex((each) => plain(word[0]).startsWith(each));
+          if (at < 0 || (at < asked.length - 1 && plain(word[0]) !== asked[at])) continue;
+          const range = new Range();
+          range.setStart(walk.currentNode, word.index);
+          range.setEnd(walk.currentNode, word.index + word[0].length);
+          ranges.push(range);
+        }
+      }
+    }
+    CSS.highlights.set("found", new Highlight(...ranges));
+  }
+
   function show(element, at = position) {
     element.removeAttribute("aria-busy");
     element.inert = false;
@@ -74,6 +98,7 @@
     showLast(element);
     leaveAddress();
     prepare(element);
+    mark();
     shownAt = performance.now();
     window.scrollTo(0, 0);
     const text = element.querySelector(".text");
@@ -343,6 +368,7 @@
     prefetch();
   }
   prepare(document.querySelector(".top"));
+  mark();
 
   // On a phone the navigation is wider than the screen: the current page's name is scrolled into view.
   const here = document.querySelector(".top nav [aria-current]");
@@ -384,8 +410,6 @@
 
   // More labels than anyone remembers keys for: the field leaves those that what is typed may mean,
   // the best first. Letters, digits and order count, spaces and one slip of the finger do not.
-  const plain = (words) => words.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "");
-  const wordsIn = (words) => plain(words).match(/[\p{L}\p{N}]+/gu) || [];
 
   // Whether a word, or its beginning, is what was typed but for one letter that is wrong, missing,
   // too many, or changed places with the next.

@@ -21,7 +21,7 @@ def press(visitor: Browser, page: str, action: str, **more: str) -> str:
         "csrf",
         "item",
         "request",
-        *re.findall(r'name="(reason|label|origin|order|done)" value', page),
+        *re.findall(r'name="(reason|label|origin|order|below|q|done)" value', page),
     )
     values = {name: field(page, name) for name in names}
     sent = visitor.client.post("/review", data={**values, "action": action, **more})
@@ -368,3 +368,30 @@ def test_the_last_answers_are_beside_the_message_and_can_be_changed(
     assert "your answer before" in again
     press(ada, again, "label:payment")
     assert world.item(items[7].id).outcome_label == "payment"
+
+
+def test_a_search_is_decided_one_by_one_and_led_back_to(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    """With what else is chosen by; the audit sample stays out, because nothing may hint at it."""
+    for n, (text, label, sure) in enumerate(
+        (
+            ("My refund is late", "refund", 0.3),
+            ("Where is my parcel?", "refund", 0.3),
+            ("A refund, please", "payment", 0.3),
+            ("Refunds take long", "refund", 0.6),
+            ("No refund came", "refund", 0.4),
+        )
+    ):
+        world.add(text, label=label, confidence=sure, offset=n)
+    world.add("A blind refund", label="refund", confidence=0.3, origin="audit")
+    ada = browser("ada")
+    assert (
+        'href="/review?q=refund&amp;label=refund"' in ada.open("/search?q=refund&label=refund").text
+    )
+    page, seen = ada.open("/review?q=refund&label=refund&below=50").text, []
+    while "Nothing is left for you here" not in page:
+        seen.append(re.findall(r'class="text[^>]*>([^<]+)<', page)[0].strip())
+        page = press(ada, page, "label:refund")
+    assert seen == ["My refund is late", "No refund came"]
+    assert 'href="/search?q=refund&amp;label=refund"' in page

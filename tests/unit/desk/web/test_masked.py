@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from desk.core.items import Queue
 from desk.service import browsing, people, reviewing
 from desk.service.context import Policy
 from desk.service.viewing import SHOWN_CHARS
@@ -130,3 +131,24 @@ def test_of_a_long_message_what_is_shown_is_masked_and_the_rest_is_counted(
     assert int(told[1].replace(",", "")) == pytest.approx(task.more_chars, abs=10)
     for planted in PLANTED:
         assert planted not in page
+
+
+def test_a_queue_of_words_holds_what_is_seen_and_nothing_that_is_masked(masked: DeskWorld) -> None:
+    """Getting a message by somebody's number would tell whose it is."""
+    masked.add(TEXT)
+    ann, olga = masked.person("ann"), masked.person("olga", "owner")
+    for person, words, waits in (
+        (ann, "1234567", False),
+        (ann, "wo paket", True),
+        (olga, "1234567", True),
+    ):
+        assert reviewing.waiting_item(masked.desk, person, Queue(words=words)) == waits
+        left = reviewing.count_left(masked.desk, person, Queue(words=words), excluding=(), most=9)
+        assert left == waits
+    assert reviewing.next_item(masked.desk, ann, Queue(words="1234567")) is None
+    task = reviewing.next_item(masked.desk, ann, Queue(words="wo paket"))
+    assert task is not None
+    masked.decide(ann, "refund", task.item_id)
+    (answer,) = reviewing.last_answers(masked.desk, ann)
+    assert answer.text.startswith("Wo ist mein Paket? Mail an [mail]")
+    assert all(planted not in answer.text for planted in PLANTED)
