@@ -13,6 +13,7 @@ import structlog
 from desk import __version__
 from desk.auth.rules import ProviderConfig, check_provider, check_sign_in, is_loopback
 from desk.clock import now_ms
+from desk.core.keys import wrong_keys
 from desk.errors import ProviderUnavailable, ProviderWrong, SettingsError
 from desk.inbox import InboxReader, Sampling, TextFetcher
 from desk.outbox import OutboxPublisher, WebhookSender, make_post, read_key
@@ -92,8 +93,12 @@ def open_settings_desk(settings: Settings, database: Database) -> Desk:
         masked_roles=frozenset(settings.texts.masked_for),
         double_share=settings.review.double_share,
         audit_double_share=settings.review.audit_double_share,
+        keys=settings.review.keys,
+        goal=settings.review.goal,
     )
     taxonomy = read_taxonomy(settings)
+    if wrong := list(wrong_keys(taxonomy, policy.keys)):
+        raise SettingsError(f"review.keys: {'; '.join(wrong)}")
     return open_desk(database, taxonomy=taxonomy, policy=policy)
 
 

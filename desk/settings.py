@@ -99,6 +99,13 @@ class ReviewSettings(Section):
     audit_double_share: Ratio = Field(
         0.2, description="The same for the audit sample: it measures how often reviewers err."
     )
+    keys: dict[str, str] = Field(
+        default_factory=dict,
+        description='Labels\' own keys, as in keys.refund = "r"; the others get theirs in order.',
+    )
+    goal: int = Field(
+        0, ge=0, description="Decisions a person means to make in a day, to show progress; 0: none."
+    )
     publish_delay_s: float = Field(
         5.0,
         ge=0,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from desk.clock import Clock, now_ms
 from desk.errors import NotAllowed, SettingsError
@@ -18,13 +19,16 @@ _RANK: dict[Role, int] = {"reviewer": 0, "adjudicator": 1, "owner": 2}
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The rules of work. Times in milliseconds. ``masked_roles`` see personal data masked. Two
-    reviewers decide a ``double_share`` of tasks, and an ``audit_double_share`` of blind ones."""
+    reviewers decide a ``double_share`` of tasks, and an ``audit_double_share`` of blind ones.
+    ``keys`` are labels' own, by name; ``goal`` is for a person and day, 0 for none."""
 
     claim_ms: int = 900_000
     publish_delay_ms: int = 5_000
     masked_roles: frozenset[Role] = frozenset()
     double_share: float = 0.0
     audit_double_share: float = 0.0
+    keys: Mapping[str, str] = field(default_factory=dict)
+    goal: int = 0
 
 
 @dataclass(frozen=True, slots=True)

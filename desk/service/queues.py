@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from desk.core.items import REASON_BITS
 from desk.service import reviewing
 from desk.service.context import Desk, require
 from desk.service.viewing import seen_how, text_for
-from desk.store import counts, items, offsets, outbox, people
+from desk.store import counts, decisions, items, offsets, outbox, people
 from desk.store.counts import Made
 from desk.store.database import Tx
+from desk.store.decisions import Overruled
 from desk.store.offsets import Progress
 from desk.store.types import Person
 
@@ -104,9 +106,40 @@ def examples(desk: Desk, person: Person, item_ids: Sequence[int]) -> Mapping[int
     }
 
 
-def my_day(desk: Desk, person: Person, since_ms: int) -> Day:
-    """Return what a person has done since a time, with their newest 20 decisions. The log says
+def _midnight_ms(desk: Desk) -> int:
+    now = datetime.fromtimestamp(desk.clock() / 1000).astimezone()
+    return int(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
+
+
+def decided_today(desk: Desk, person: Person) -> int:
+    """Return how many decisions of a person since midnight stand."""
+    with desk.database.read() as tx:
+        made = counts.made_since(tx, person.id, _midnight_ms(desk))
+    return sum(made[kind][0] - made[kind][1] for kind in ("label", "none") if kind in made)
+
+
+def overruled(desk: Desk, person: Person) -> list[Overruled]:
+    """Return a person's newest 20 decisions of which an adjudicator decided otherwise. The log says
     whose messages they saw."""
+    with desk.database.write() as tx:
+        found = decisions.overruled(tx, person.id, 20, 4 * _EXCERPT_CHARS)
+        if found:
+            detail = {"items": [each.item_id for each in found], **seen_how(desk, person)}
+            people.log(tx, desk.clock(), person.id, "my_day", detail=detail)
+    return [
+        replace(
+            each,
+            text=text_for(desk, person, each.text, _EXCERPT_CHARS)[:_EXCERPT_CHARS],
+            note=text_for(desk, person, each.note),
+        )
+        for each in found
+    ]
+
+
+def my_day(desk: Desk, person: Person) -> Day:
+    """Return what a person has done since midnight, with their newest 20 decisions. The log says
+    whose messages they saw."""
+    since_ms = _midnight_ms(desk)
     # A transaction that writes, although it shows: the log says whose messages were seen.
     with desk.database.write() as tx:
         made = counts.made_since(tx, person.id, since_ms)

@@ -109,6 +109,49 @@ def answers_of(tx: Tx, person_id: int, limit: int, chars: int) -> list[Answer]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Overruled:
+    """A person's decision of which an adjudicator decided otherwise (``label``, ``note``). None: no
+    label fits."""
+
+    item_id: int
+    mine: str | None
+    label: str | None
+    note: str
+    decided_ms: int
+    text: str
+
+
+def overruled(tx: Tx, person_id: int, limit: int, chars: int) -> list[Overruled]:
+    """Return a person's decisions that an adjudicator settled otherwise, newest first, with so many
+    characters of the messages."""
+    final = decisions.alias()
+    query = (
+        sa.select(
+            items.c.id.label("item_id"),
+            decisions.c.label.label("mine"),
+            final.c.label,
+            sa.func.coalesce(final.c.note, "").label("note"),
+            final.c.decided_ms,
+            sa.func.coalesce(sa.func.substr(texts.c.text, 1, chars), "").label("text"),
+        )
+        .join(items, items.c.id == decisions.c.item_id)
+        .join(final, final.c.id == items.c.outcome_decision_id)
+        .outerjoin(texts, texts.c.item_id == items.c.id)
+        .where(
+            decisions.c.person_id == person_id,
+            decisions.c.undone_ms.is_(None),
+            decisions.c.kind.in_(("label", "none")),
+            final.c.final.is_(True),
+            final.c.person_id != person_id,
+            final.c.label.is_distinct_from(decisions.c.label),
+        )
+        .order_by(final.c.decided_ms.desc(), items.c.id.desc())
+        .limit(limit)
+    )
+    return [Overruled(**row._mapping) for row in tx.execute(query)]
+
+
 def take_back(tx: Tx, decision_id: int, person_id: int | None, now_ms: int) -> None:
     """Mark a decision as undone."""
     tx.execute(

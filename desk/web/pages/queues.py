@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -183,12 +182,12 @@ def _numbers(visit: Visit, name: str) -> list[int]:
 
 def show_my_day(visit: Visit) -> Response:
     """Show counts since midnight, pace, and the newest decisions."""
-    now = datetime.fromtimestamp(visit.desk.clock() / 1000).astimezone()
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    day = queues.my_day(visit.desk, visit.who, int(midnight.timestamp() * 1000))
+    day = queues.my_day(visit.desk, visit.who)
     return visit.page(
         "my_day.html",
         day=day,
+        goal=visit.desk.policy.goal,
+        overruled=queues.overruled(visit.desk, visit.who),
         reopened=bool(visit.query.get("reopened")),
         pace_s=day.seconds / day.decided if day.decided else None,
         per_hour=round(3600 * day.decided / day.seconds) if day.seconds >= 1 else None,

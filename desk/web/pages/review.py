@@ -7,36 +7,25 @@ is a form that leads to the next page.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from itertools import chain, combinations, product
 from typing import Any
 
 from starlette.responses import PlainTextResponse, Response
 
 from desk.core.items import REASON_BITS, Queue
+from desk.core.keys import MANY_LABELS, keyed_labels
 from desk.errors import Refused
-from desk.service import browsing, guidelines, labelling, reviewing
+from desk.service import browsing, guidelines, labelling, queues, reviewing
 from desk.service.context import may
 from desk.service.viewing import Earlier, Task
 from desk.web.shown_text import chunks
 from desk.web.strings import t
 from desk.web.templates import age, words
 from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number, number_or_none, redirect
-from worker.contract.taxonomy import Label, Taxonomy
+from worker.contract.taxonomy import Taxonomy
 
 FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "below", "q", "order")
-
-# The other buttons have u, s, f, n, m, d and l.
-_KEYS = "1234567890abceghijkopqrtvwxyz"
-
-MANY_LABELS = 20
-"""With more labels nobody remembers a letter for each: the page finds them as you type, the likely
-ones are the first, and only ten have a key."""
-
-_WORD = re.compile(r"[^\W_]+")
 
 _NEIGHBOURS = 4
 
@@ -156,7 +145,7 @@ def _values(
     )
     return {
         "task": task,
-        **choices(visit.desk.taxonomy, task),
+        **choices(visit, task),
         **_counted(visit, task),
         "near": near,
         "last": reviewing.last_answers(visit.desk, visit.who),
@@ -167,6 +156,8 @@ def _values(
         "queue_name": queue_name(queue, task.asked.batch if task.asked is not None else ""),
         "left": f"{left:,} left" if left <= _MOST_LEFT else f"more than {_MOST_LEFT:,} left",
         "done": _done(given),
+        "goal": visit.desk.policy.goal,
+        "today": queues.decided_today(visit.desk, visit.who) if visit.desk.policy.goal else 0,
         "held_s": visit.desk.policy.claim_ms // 1000,
     }
 
@@ -251,7 +242,7 @@ def show_dispute(visit: Visit) -> Response:
         "adjudicate.html",
         dispute=dispute,
         task=task,
-        **choices(taxonomy, task),
+        **choices(visit, task),
         guideline=guidelines.current(visit.desk),
         guideline_label="",
         guideline_part="",
@@ -309,7 +300,7 @@ def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:
     return {name: values[name][:200] for name in FIELDS if values.get(name)}
 
 
-def choices(taxonomy: Taxonomy, task: Task) -> Mapping[str, Any]:
+def choices(visit: Visit, task: Task) -> Mapping[str, Any]:
     """Return what the list of labels shows: each with its key and code, "" where it has none.
 
     Of many, the likely ones are the first, and all have a code of two letters, which finds them.
@@ -318,41 +309,10 @@ def choices(taxonomy: Taxonomy, task: Task) -> Mapping[str, Any]:
     if task.asked is not None:
         scores = dict.fromkeys(filter(None, (task.asked.given, task.asked.suggested)), 1.0)
     return {
-        "many": len(taxonomy.labels) > MANY_LABELS,
-        "keyed": keyed_labels(taxonomy, scores),
+        "many": len(visit.desk.taxonomy.labels) > MANY_LABELS,
+        "keyed": keyed_labels(visit.desk.taxonomy, visit.desk.policy.keys, scores),
         "counts": {},
     }
-
-
-def keyed_labels(
-    taxonomy: Taxonomy, scores: Mapping[str, float]
-) -> Sequence[tuple[str, Label, str]]:
-    """Return the labels with their keys and codes, many of them by their scores."""
-    labels = taxonomy.labels
-    if len(labels) <= MANY_LABELS:
-        return [(_KEYS[at], each, "") for at, each in enumerate(labels)]
-    codes = _codes(taxonomy.names)
-    likely = sorted(labels, key=lambda each: -scores.get(each.name, 0.0))
-    return [(_KEYS[:10][at : at + 1], each, codes[each.name]) for at, each in enumerate(likely)]
-
-
-@cache
-def _codes(names: tuple[str, ...]) -> Mapping[str, str]:
-    """Return a code for each label, "" where none is free: the first letters of two of its words,
-    else its first letter and another one of its own, else any two of its own."""
-    found: dict[str, str] = {}
-    for name in names:
-        parts = _WORD.findall(name.lower())
-        initials = "".join(word[0] for word in parts)
-        letters = "".join(parts)
-        pairs = chain(
-            combinations(initials, 2),
-            product(letters[:1], letters[1:]),
-            combinations(letters, 2),
-        )
-        free = ("".join(pair) for pair in pairs if "".join(pair) not in found.values())
-        found[name] = next(free, "")
-    return found
 
 
 def _counted(visit: Visit, task: Task) -> Mapping[str, Any]:

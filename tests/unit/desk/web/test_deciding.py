@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from desk.core.keys import keyed_labels, wrong_keys
 from desk.service import reviewing
 from desk.store.database import Database
-from desk.web.pages.review import keyed_labels
 from tests.support.desk_browser import Browser, NewBrowser, field, open_browser
 from tests.support.desk_world import TAXONOMY, DeskWorld
 from worker.contract.taxonomy import Label, Taxonomy
@@ -188,15 +189,20 @@ def test_a_label_has_one_form_everywhere(database: Database) -> None:
 
 def test_each_label_has_one_key_and_says_what_it_means() -> None:
     """However many labels; the keys of the other buttons are not among them."""
-    keys = [key for key, *_ in keyed_labels(TAXONOMY, {})]
+    keys = [key for key, *_ in keyed_labels(TAXONOMY, {}, {})]
     assert keys == ["1", "2", "3", "4"]
     for count, with_key in ((20, 20), (21, 10), (60, 10)):
         many = Taxonomy("many", "1", "", tuple(Label(f"l{n}", "") for n in range(count)))
-        keys = [key for key, *_ in keyed_labels(many, {})]
+        keys = [key for key, *_ in keyed_labels(many, {}, {})]
         given = [key for key in keys if key]
         assert len(keys) == count
         assert len(given) == len(set(given)) == with_key
         assert not set(given) & set("usfnmdl/?")
+    own = {TAXONOMY.names[2]: "1", TAXONOMY.names[0]: "r"}
+    assert [key for key, *_ in keyed_labels(TAXONOMY, own, {})] == ["r", "2", "1", "3"]
+    assert not list(wrong_keys(TAXONOMY, own))
+    wrong = {"gone": "g", TAXONOMY.names[0]: "n", TAXONOMY.names[1]: "x", TAXONOMY.names[2]: "x"}
+    assert len(list(wrong_keys(TAXONOMY, wrong))) == 4
 
 
 def test_the_script_is_given_the_next_message_before_it_is_needed(
@@ -395,3 +401,26 @@ def test_a_search_is_decided_one_by_one_and_led_back_to(
         page = press(ada, page, "label:refund")
     assert seen == ["My refund is late", "No refund came"]
     assert 'href="/search?q=refund&amp;label=refund"' in page
+
+
+def test_the_day_has_a_goal_and_says_where_an_adjudicator_decided_otherwise(
+    world: DeskWorld, browser: NewBrowser
+) -> None:
+    world.desk = replace(world.desk, policy=replace(world.desk.policy, goal=3))
+    ada, eve = browser("ada"), world.person("eve", "adjudicator")
+    first, second, _ = (world.add(f"Message number {n}") for n in range(3))
+    page = ada.open("/review").text
+    assert "0 of 3 today" in page
+    page = press(ada, press(ada, page, "label:refund"), "label:refund")
+    assert "2 of 3 today" in page
+    assert "otherwise" not in ada.get("/my-day").text
+    for item, label in ((first, "payment"), (second, "refund")):
+        reviewing.reopen(world.desk, eve, item.id, request_id=f"again-{item.id}")
+        said = reviewing.Said(f"final-{item.id}", "label", label, "A <b>payment</b>, see above")
+        reviewing.decide(world.desk, eve, item.id, said, final=True)
+    day = ada.get("/my-day").text
+    told = day.partition("Where an adjudicator decided otherwise")[2].partition("<h2>")[0]
+    assert re.findall(r"Message number \d", told) == ["Message number 0"]
+    assert "<td>refund</td><td>payment</td>" in told
+    assert "A &lt;b&gt;payment&lt;/b&gt;, see above" in told
+    assert '<progress value="2" max="3"' in day
