@@ -33,6 +33,21 @@ _RUSSIAN = """
     курьер звонил поддержка молчит срочно помогите пожалуйста спасибо чек ошибка сумма счёт
     товар сломан размер неверный обмен возврат адрес
 """
+_FRENCH = """
+    où est mon colis je l'attends depuis une semaine remboursez moi svp carte bloquée mot de passe
+    oublié facture erreur montant débité deux fois livraison en retard le livreur n'a pas sonné
+    échange taille trop petite merci d'avance réponse urgente compte fermé adresse changée
+"""
+_SPANISH = """
+    dónde está mi pedido llevo una semana esperando quiero la devolución del dinero tarjeta
+    bloqueada contraseña olvidada factura con error me cobraron dos veces el repartidor no llamó
+    cambio de talla demasiado pequeña gracias por su ayuda respuesta urgente cuenta dirección
+"""
+_ENGLISH = """
+    where is my parcel waiting for a week now please refund the money card blocked password
+    forgotten invoice wrong amount charged twice courier never rang the bell exchange size too
+    small thanks for your help urgent reply account closed address changed
+"""
 _JAPANESE = """
     荷物が 届きません 返金を お願いします パスワードを 忘れました カードが 盗まれました
     住所を 変更したい 商品が 壊れています サイズが 違います 連絡を ください 急いでいます
@@ -89,6 +104,12 @@ _SPELL: list[Callable[[str], str]] = [
 def _foreign(words: str) -> str:
     lines = [("id", "message", "label"), *rows(words=words)]
     return to_csv(lines).replace("Rückgabe", "Ruckgabe")
+
+
+def _mixed() -> list[Row]:
+    """Return every fourth message in another language."""
+    every = [rows(words=words) for words in (_GERMAN, _FRENCH, _SPANISH, _ENGLISH)]
+    return [every[n % 4][n] for n in range(len(ROWS))]
 
 
 def _json(form: Callable[[str, str, str], Any]) -> str:
@@ -157,6 +178,38 @@ TEXTS: dict[str, Callable[[], str | bytes]] = {
     "spellings.csv": lambda: to_csv(
         [HEADER, *((i, m, _SPELL[n % 4](label)) for n, (i, m, label) in enumerate(ROWS))]
     ),
+    "french.csv": lambda: to_csv(
+        [("Numéro", "Message du client", "Catégorie"), *rows(words=_FRENCH)], delimiter=";"
+    ).encode("cp1252"),
+    "spanish.csv": lambda: to_csv(
+        [("Número", "Mensaje", "Categoría"), *rows(words=_SPANISH)], delimiter=";"
+    ).encode("utf-8-sig"),
+    "helpdesk.csv": lambda: to_csv(
+        [
+            ("Ticket #", "Subject", "Description", "Category"),
+            *(
+                (i, ("Help", "RE: order")[n % 2], m, label)
+                for n, (i, m, label) in enumerate(rows(words=_ENGLISH))
+            ),
+        ]
+    ),
+    "four_languages.csv": lambda: to_csv([HEADER, *_mixed()]),
+    "umlauts.csv": lambda: to_csv(PLAIN).replace("Rückgabe", "Rueckgabe"),
+    "plurals.csv": lambda: to_csv(
+        [HEADER, *((i, m, label + "en" * (n % 6 == 0)) for n, (i, m, label) in enumerate(ROWS))]
+    ),
+    "two_headers.csv": lambda: to_csv(
+        [("Ticket", "", "Einordnung"), ("Ticket-ID", "Nachricht", "Kategorie"), *ROWS]
+    ),
+    "filed_again.csv": lambda: to_csv(
+        [*PLAIN, *((i, m, LABELS[0]) for i, m, label in ROWS[:12] if label != LABELS[0])]
+    ),
+    "customers.csv": lambda: to_csv(
+        [
+            ("Kundennummer", "Nachricht", "Kategorie"),
+            *((f"K-{n // 3}", m, label) for n, (_, m, label) in enumerate(ROWS)),
+        ]
+    ),
     "unknown.csv": lambda: to_csv(
         [*PLAIN, *((f"X-{at}", f"Ganz neu {at}", label) for at, label in enumerate(_UNKNOWN))]
     ),
@@ -215,6 +268,14 @@ WORKBOOKS: dict[str, dict[str, Sequence[Sequence[Any]]]] = {
               for n, (i, m, label) in enumerate(ROWS)),
         ]
     },
+    "three_headers.xlsx": {
+        "T": [
+            ["Export Mai", None, None, None],
+            ["Ticket", None, "Einordnung", None],
+            ["Ticket-ID", "Nachricht", "Kategorie", "Kanal"],
+            *((*row, "Web") for row in ROWS),
+        ]
+    },
     "notes.xlsx": {"Notizen": [["von Hand geprüft"]], "Tickets": PLAIN},
     "two_tables.xlsx": {"Mai": PLAIN[:40], "Juni": PLAIN},
     "errors.xlsx": {"T": [*PLAIN, ("X-1", "#N/A", LABELS[0]), ("X-2", "#REF!", LABELS[0])]},
@@ -227,6 +288,7 @@ WORKBOOKS: dict[str, dict[str, Sequence[Sequence[Any]]]] = {
 _MERGED = {
     "merged.xlsx": ("A1:C1", "C3:C42", "C43:C82", "C83:C122"),
     "two_headers.xlsx": ("A1:B1", "C1:D1"),
+    "three_headers.xlsx": ("A1:D1", "A2:B2", "C2:D2"),
 }
 
 

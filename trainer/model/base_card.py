@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _TEXTS = (
     (re.compile(r"Apache License\s+Version 2\.0"), "apache-2.0"),
     (re.compile(r"MIT License"), "mit"),
 )
+_PROMPTS = "config_sentence_transformers.json"
+_STARTS_WITH = re.compile(r"text should start with \"(query: )\"")
 _HEAD = 1000
 """A licence's name stands at the top of its text."""
 
@@ -41,6 +44,19 @@ def find_languages(base: Path) -> tuple[str, ...]:
     found = _LANGUAGES.search(f"{card[1]}\n") if card else None
     text = next(filter(None, found.groups()), "") if found else ""
     return tuple(re.findall(r"[A-Za-z]+(?:-\w+)*", text))
+
+
+def find_prefix(base: Path) -> str:
+    """Return what an encoder expects before each text, such as ``query: ``, "" for nothing: the
+    prompt of Sentence Transformers' own file, else what the folder's README says as the E5 models'
+    do (Wang et al. 2022, arXiv 2212.03533)."""
+    try:
+        prompts = json.loads(_read(base / _PROMPTS))["prompts"]
+        found = next((prompts[name] for name in ("classification", "query") if name in prompts), "")
+    except (ValueError, LookupError, TypeError):
+        found = ""
+    said = _STARTS_WITH.search(_read(base / "README.md"))
+    return found if isinstance(found, str) and found else said[1] if said else ""
 
 
 def _read(path: Path) -> str:

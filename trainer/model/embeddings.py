@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.errors import BadInput
+from trainer.model.base_card import find_prefix
 from trainer.model.device import quiet_transformers
 from trainer.model.encoder import collate_rows, pool_mean
 from trainer.model.scoring import token_batches
@@ -46,8 +47,9 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     tokenizer, model, limit = _load(directory)
     if not texts:
         return np.empty((0, int(model.config.hidden_size)), dtype=np.float32)
+    prefix = find_prefix(directory)
     tokens: list[list[int]] = tokenizer(
-        [normalize(text) for text in texts],
+        [prefix + normalize(text) for text in texts],
         truncation=True,
         max_length=limit,
         return_attention_mask=False,

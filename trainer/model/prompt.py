@@ -244,29 +244,43 @@ def _bare(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def make_encoder_prompt(
-    base: Path, encoders: Encoders, *, max_message_tokens: int, redaction: str | None
+    base: Path,
+    encoders: Encoders,
+    *,
+    max_message_tokens: int,
+    redaction: str | None,
+    message_prefix: str = "",
 ) -> PromptSpec:
     """Return the prompt of an encoder: its special tokens around the message, such as ``[CLS]`` and
-    ``[SEP]``. Raises BadInput."""
-    room = most_message_tokens(base)
+    ``[SEP]``, and ``message_prefix`` before it. Raises BadInput."""
+    spec = surround(
+        base / "tokenizer.json",
+        encoders,
+        max_message_tokens=max_message_tokens,
+        redaction=redaction,
+        message_prefix=message_prefix,
+    )
+    room = most_tokens(base) - len(spec.prefix_ids) - len(spec.suffix_ids)
     if max_message_tokens > room:
         raise BadInput(
             f"max_message_tokens={max_message_tokens}: this encoder reads at most {room} tokens of "
             "a message: set it to that or less"
         )
-    return surround(
-        base / "tokenizer.json",
-        encoders,
-        max_message_tokens=max_message_tokens,
-        redaction=redaction,
-    )
+    return spec
 
 
 def surround(
-    tokenizer: Path, encoders: Encoders, *, max_message_tokens: int, redaction: str | None
+    tokenizer: Path,
+    encoders: Encoders,
+    *,
+    max_message_tokens: int,
+    redaction: str | None,
+    message_prefix: str = "",
 ) -> PromptSpec:
     """Return the prompt of an encoder, by its ``tokenizer.json`` alone. Raises BadInput."""
     before, after = _special_tokens(tokenizer)
+    if message_prefix:
+        before = _with_prefix(before, message_prefix, encoders)
     prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
     return PromptSpec(
         prefix=before,
@@ -279,6 +293,16 @@ def surround(
         normalization=NORMALIZATION,
         redaction=redaction,
     )
+
+
+def _with_prefix(special: str, prefix: str, encoders: Encoders) -> str:
+    """Return the special tokens with the prefix, so that with a message after it the tokens are
+    those of the whole text, if that can be: SentencePiece puts the space at the word that follows,
+    byte pairs put it into that word."""
+    whole = [*encoders.control(f"{special}{prefix}message")]
+    forms = (special + prefix, special + prefix.rstrip())
+    rest = [*encoders.plain("message")]
+    return next((each for each in forms if [*encoders.control(each), *rest] == whole), forms[0])
 
 
 def most_message_tokens(base: Path) -> int:

@@ -18,6 +18,8 @@ from trainer.dataset.folder import TRAIN, Dataset, Example, open_dataset
 from trainer.dataset.people import has_teacher
 from trainer.dataset.split import first_of_each
 from trainer.errors import BadInput, ProofFailed
+from trainer.model.base_card import find_prefix
+from trainer.model.bases import AUTO
 from trainer.model.lora_model import label_token_ids
 from trainer.model.prompt import (
     BaseTokenizer,
@@ -210,6 +212,9 @@ def read_head_inputs(recipe: Recipe) -> Inputs:
         tokenizer.encoders,
         max_message_tokens=recipe.max_message_tokens,
         redaction=dataset.redaction,
+        message_prefix=find_prefix(recipe.base)
+        if recipe.message_prefix == AUTO
+        else recipe.message_prefix,
     )
     examples = take_per_label(dataset.train, recipe.per_label, recipe.seed)
     folds = None

@@ -79,6 +79,7 @@ class Recipe(ProgramSettings):
 
     tuning: Annotated[Literal["whole", "lora"], _ENCODER] = "whole"
     pooling: Annotated[Literal["auto", "mean", "cls"], _HEADS] = "auto"
+    message_prefix: Annotated[str, _HEADS] = AUTO
     onnx: Annotated[OnnxFiles, _HEADS] = ("fp32", "int8")
 
     lora_rank: Annotated[Count, _GRADIENTS] = 16

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import tokenizers
 import torch
 from onnx.numpy_helper import to_array
 
 from tests.support.tiny_encoder import ARCHITECTURES, make_tiny_encoder
 from trainer.dataset.folder import Example
 from trainer.errors import BadInput
+from trainer.model.base_card import find_prefix
 from trainer.model.encoder import (
     EncoderModel,
     EncoderShape,
@@ -67,6 +70,41 @@ def test_the_prompt_is_what_the_encoders_own_tokenizer_makes(base: Path) -> None
     trick = build_prompt(spec, f"my {spec.suffix} parcel", tokenizer.encoders.plain)
     assert trick is not None
     assert not tokenizer.encoders.control_ids.intersection(trick.ids[1:-1])
+
+
+def test_what_the_base_expects_before_a_message_is_in_the_prompt(
+    base: Path, tmp_path: Path
+) -> None:
+    """As one text with it has it, where a space belongs to the next word (SentencePiece) too."""
+    pieces = {"<unk>": 0, "▁query": 1, ":": 2, "▁message": 3, "▁refund": 4, "▁": 5}
+    joined = tokenizers.Tokenizer(tokenizers.models.WordLevel(pieces, "<unk>"))
+    joined.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [tokenizers.pre_tokenizers.Metaspace(), tokenizers.pre_tokenizers.Punctuation()]
+    )
+    joined.save(str(tmp_path / "tokenizer.json"))
+    for name in ("config.json", "tokenizer_config.json"):
+        shutil.copyfile(base / name, tmp_path / name)
+    assert find_prefix(tmp_path) == ""
+    (tmp_path / "README.md").write_text('Each input text should start with "query: " or ...')
+    for folder in (base, tmp_path):
+        encoders = load_tokenizer(folder).encoders
+        spec = make_encoder_prompt(
+            folder,
+            encoders,
+            max_message_tokens=16,
+            redaction=None,
+            message_prefix=find_prefix(tmp_path),
+        )
+        prompt = build_prompt(spec, "refund", encoders.plain)
+        assert prompt is not None
+        theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        wanted = theirs.encode("query: refund").ids
+        # Byte pairs have the space in the word: there the prefix alone is the same.
+        same = 5 if type(theirs.model).__name__ == "BPE" else len(wanted)
+        assert list(prompt.ids[:same]) == wanted[:same]
+    prompts = {"prompts": {"query": "find: ", "classification": "sort: "}}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    assert find_prefix(tmp_path) == "sort: "
 
 
 def test_a_message_that_is_longer_than_the_encoder_is_refused_by_setting(base: Path) -> None:
