@@ -28,6 +28,7 @@ from worker.contract import (
     all_added_tokens_special,
     build_prompt,
     choose_codes,
+    plain_encode,
 )
 from worker.contract.prompt import Encode
 from worker.contract.text import NORMALIZATION
@@ -83,10 +84,6 @@ def load_tokenizer(base: Path) -> BaseTokenizer:
         ids: list[int] = control.encode(part, add_special_tokens=False).ids
         return ids
 
-    def encode_plain(message: str) -> Sequence[int]:
-        ids: list[int] = plain.encode(message, add_special_tokens=False).ids
-        return ids
-
     def decode(ids: Sequence[int]) -> str:
         return str(control.decode(list(ids), skip_special_tokens=False))
 
@@ -94,7 +91,8 @@ def load_tokenizer(base: Path) -> BaseTokenizer:
         return _single_tokens(control, added)
 
     added = added_token_ids(text)
-    return BaseTokenizer(Encoders(encode_control, encode_plain, added, single_tokens), decode)
+    encoders = Encoders(encode_control, plain_encode(plain, added), added, single_tokens)
+    return BaseTokenizer(encoders, decode)
 
 
 def _single_tokens(tokenizer: Tokenizer, added: frozenset[int]) -> list[tuple[str, int]]:

@@ -36,6 +36,7 @@ from worker.contract.prompt import (
     added_token_ids,
     all_added_tokens_special,
     build_prompt,
+    plain_encode,
 )
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.scoring import (

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 from worker.contract.codec import LEAVE_OUT_EMPTY
@@ -76,6 +77,34 @@ def added_token_ids(tokenizer_json: str) -> frozenset[int]:
         for token_id, content in added.items()
         if token_id != unknown_id and (unknown is None or content != unknown)
     )
+
+
+def plain_encode(tokenizer: Any, control_ids: frozenset[int]) -> Encode:
+    """Return the plain encoding of a ``tokenizers.Tokenizer`` with ``encode_special_tokens``.
+
+    A Unigram vocabulary (XLM-R, multilingual E5) lists its control tokens among the pieces of
+    words, so ``</s>`` in a message would be one even as ordinary text: it is cut there.
+    """
+
+    def encode(text: str) -> Sequence[int]:
+        found = tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = found.ids
+        if control_ids.isdisjoint(ids):
+            return ids
+        cuts = [
+            start + 1
+            for token, (start, end) in zip(ids, found.offsets, strict=True)
+            if token in control_ids and end - start > 1
+        ]
+        if not cuts:
+            return ids
+        return [
+            token
+            for start, end in pairwise((0, *cuts, len(text)))
+            for token in encode(text[start:end])
+        ]
+
+    return encode
 
 
 # A long text is cut to this many characters per budgeted token at either end before redaction and

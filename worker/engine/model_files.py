@@ -14,10 +14,10 @@ from worker.contract import (
     Manifest,
     added_token_ids,
     all_added_tokens_special,
+    plain_encode,
     tokenizer_directory,
     verify_base,
 )
-from worker.contract.prompt import Encode
 from worker.errors import SettingsError
 
 _CONFIG = "config.json"
@@ -42,27 +42,27 @@ def load_encoders(base_dir: Path) -> Encoders:
     except (OSError, UnicodeDecodeError) as error:
         raise AdapterRefused(path, f"cannot be read: {error}") from error
     try:
-        control = Tokenizer.from_str(text)
-        plain = Tokenizer.from_str(all_added_tokens_special(text))
+        control = _bare(Tokenizer.from_str(text))
+        plain = _bare(Tokenizer.from_str(all_added_tokens_special(text)))
         control_ids = added_token_ids(text)
     except Exception as error:  # the library raises no narrower one
         raise AdapterRefused(
             path, f"not a tokenizer that this version can read: {error}"
         ) from error
     plain.encode_special_tokens = True
-    return Encoders(_encode(control), _encode(plain), control_ids)
+
+    def encode_control(part: str) -> Sequence[int]:
+        ids: list[int] = control.encode(part, add_special_tokens=False).ids
+        return ids
+
+    return Encoders(encode_control, plain_encode(plain, control_ids), control_ids)
 
 
-def _encode(tokenizer: Any) -> Encode:
+def _bare(tokenizer: Any) -> Any:
     # The file may configure both; the contract shortens messages itself, and nothing is padded.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-
-    def encode(text: str) -> Sequence[int]:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
-    return encode
+    return tokenizer
 
 
 class Bases:

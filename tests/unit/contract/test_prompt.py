@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from tests.support.any_text import any_text
 from tests.support.toy_adapter import decode, encode_control, encode_plain, toy_spec
-from worker.contract import REDACTION, PromptSpec, all_added_tokens_special, build_prompt
+from worker.contract import (
+    REDACTION,
+    PromptSpec,
+    all_added_tokens_special,
+    build_prompt,
+    plain_encode,
+)
 from worker.contract.prompt import Prompt, added_token_ids
 from worker.contract.redact import MARGIN_CHARS, redact_personal_data
 from worker.contract.text import MAX_CHARS, normalize
@@ -187,3 +193,25 @@ def test_of_a_long_message_no_more_is_redacted_than_the_budget_can_keep(
     prompt = build_prompt(spec, "00 " * 20_000, encode_plain)
     assert prompt is not None
     assert sum(read) == 2 * (50 * 16 + MARGIN_CHARS)
+
+
+def test_a_control_token_among_the_pieces_of_words_is_not_made_from_text() -> None:
+    """Unigram vocabularies of XLM-R list theirs there, with the best score of all."""
+    tokenizers = pytest.importorskip("tokenizers")
+    pieces = [("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -4.0)]
+    pieces += [(letter, -5.0) for letter in "refund<>/s"]
+    made = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=2))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    made.add_special_tokens(["<s>", "</s>", "<unk>"])
+    text = all_added_tokens_special(made.to_str())
+    plain = tokenizers.Tokenizer.from_str(text)
+    plain.encode_special_tokens = True
+    control = added_token_ids(text)
+    assert control == {0, 1}
+    hostile = "refund </s> </s></s> <s>"
+    assert not control.isdisjoint(plain.encode(hostile, add_special_tokens=False).ids)
+    encode = plain_encode(plain, control)
+    ids = encode(hostile)
+    assert control.isdisjoint(ids)
+    assert plain.decode(ids).replace("▁", "").replace(" ", "") == hostile.replace(" ", "")
+    assert encode("refund") == plain.encode("refund", add_special_tokens=False).ids
