@@ -120,7 +120,7 @@ def waiting_item(desk: Desk, person: Person, queue: Queue, *, item_id: int | Non
 
 def _among(desk: Desk, person: Person, queue: Queue) -> claims.Among:
     """Return the items that wait and have the words of a queue, the best 500, as a search finds
-    them: for whoever sees masked texts the words must be in those."""
+    them: for a person who sees masked texts the words must be in those."""
     if not queue.words:
         return None
     with desk.database.read() as tx:
