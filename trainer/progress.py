@@ -39,12 +39,14 @@ class Work:
 
     @property
     def left(self) -> float | None:
-        """Seconds left at this rate; None until that is known."""
-        return (self.total - self.done) / self.rate if self.rate else None
+        """Seconds left at this rate; None until that is known, and at the end."""
+        return (
+            (self.total - self.done) / self.rate if self.rate and self.done < self.total else None
+        )
 
     def __str__(self) -> str:
         parts = [f"{self.title}: {self.done:,} of {self.total:,}", self.figures]
-        if self.rate and self.left is not None:
+        if self.rate and self.left:
             parts += [f"{self.rate:,.{self.rate < 10:d}f}/s", describe_left(self.left)]
         return ", ".join(filter(None, parts))
 

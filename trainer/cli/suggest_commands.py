@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _EXCERPT_CHARS = 160
 
+# Messages of one shop, whose topics mix, get 0.01.
+_SEPARATE = 0.05
+
 Messages = Annotated[
     Path,
     typer.Argument(
@@ -244,3 +247,9 @@ def _show_written(console: Console, found: Topics, out: Path, named: Named | Non
         f"\n{out}: {len(found.topics)} topics of {found.messages:,} different messages "
         f"(silhouette {found.silhouette:.2f}). Edit it: name, merge, and describe them.",
     )
+    if found.silhouette < _SEPARATE:
+        print_text(
+            console,
+            "These topics hardly separate: read them for ideas, and write the labels that your "
+            "teams file by.",
+        )
