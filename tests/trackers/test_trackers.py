@@ -17,18 +17,18 @@ from rich.console import Console
 from tests.support.trainer_world import evaluation_json, training_json
 from trainer.artifacts.evaluation import EVALUATION, EvaluationRecord
 from trainer.artifacts.training import TRAINING, Step, TrainingRecord
-from trainer.tracking.session import open_tracking, track_evaluation
+from trainer.tracking.session import TrackerName, open_tracking, track_evaluation
 
 RECIPE = {"name": "toy", "lora_rank": 8, "learning_rate": 1e-3, "instruction": "x" * 2000}
 TAGS = {"dataset": "tickets", "dataset_digest": "cd" * 32}
 ADAPTER = "ab" * 32
 
 
-def need_mlflow() -> None:
+def need(package: str) -> None:
     """Skip if the package is missing; in CI that is a failure."""
-    if importlib.util.find_spec("mlflow") is None:
-        assert not os.environ.get("CI"), "mlflow is not installed"
-        pytest.skip("mlflow is not here: make test-trackers installs it")
+    if importlib.util.find_spec(package) is None:
+        assert not os.environ.get("CI"), f"{package} is not installed"
+        pytest.skip(f"{package} is not here: make test-trackers installs it")
 
 
 def steps() -> list[Step]:
@@ -58,10 +58,10 @@ def evaluation() -> EvaluationRecord:
     return EVALUATION.validate(record, Path("evaluation.json"))
 
 
-def track() -> tuple[TrainingRecord, str]:
+def track(name: TrackerName = "mlflow", project: str = "bank") -> tuple[TrainingRecord, str]:
     """Send a training and its evaluation; return the record and the output."""
     printed = Console(file=io.StringIO(), width=200)
-    tracking = open_tracking("mlflow", "bank", printed)
+    tracking = open_tracking(name, project, printed)
     tracking.start("toy", RECIPE, TAGS)
     for step in steps():
         tracking.on_step(step)
@@ -81,7 +81,7 @@ def test_mlflow_has_recipe_losses_figures_and_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one finished run of the experiment, evaluation included."""
-    need_mlflow()
+    need("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     record, printed = track()
     assert printed == ""
@@ -110,7 +110,7 @@ def test_mlflow_has_recipe_losses_figures_and_digests(
 
 def test_an_unreachable_mlflow_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its address and without the login; the training continues."""
-    need_mlflow()
+    need("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     printed = Console(file=io.StringIO(), width=200)
@@ -124,3 +124,22 @@ def test_an_unreachable_mlflow_is_reported_once(monkeypatch: pytest.MonkeyPatch)
     text = printed.file.getvalue()
     assert text.count("mlflow failed") == 1
     assert "secret" not in text
+
+
+def test_tensorboard_reads_the_figures(tmp_path: Path) -> None:
+    """By its own reader, the evaluation's from a second file of the same run."""
+    need("tensorboard")
+    record, printed = track("tensorboard", str(tmp_path / "bank"))
+    assert printed == ""
+    assert record.tracking is not None
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (folder,) = (tmp_path / "bank").iterdir()
+    assert record.tracking.run == str(folder)
+    assert len(list(folder.iterdir())) == 2
+    read = EventAccumulator(str(folder)).Reload()
+    losses = [(each.step, each.value) for each in read.Scalars("train/loss")]
+    assert losses == [(number, pytest.approx(2.0 / number)) for number in range(1, 6)]
+    for name, value in (("validation/accuracy", 0.9), ("holdout/accuracy", 0.88)):
+        (found,) = read.Scalars(name)
+        assert found.value == pytest.approx(value)

@@ -138,7 +138,7 @@ class MemoryEstimate(Record):
 class TrackedRun(Record):
     """The tracker, project and run with a training's figures."""
 
-    tracker: Literal["mlflow"]
+    tracker: Literal["mlflow", "tensorboard"]
     project: str
     run: str
 

@@ -1,1 +1,1 @@
-"""Send figures of trainings and evaluations to MLflow."""
+"""Send figures of trainings and evaluations to MLflow or TensorBoard."""

@@ -39,7 +39,7 @@ class Tracker(Protocol):
         """End the run."""
 
 
-TrackerName = Literal["none", "mlflow"]
+TrackerName = Literal["none", "mlflow", "tensorboard"]
 
 _EVERY_S = 10.0
 """Steps are sent together, so that a slow tracker does not slow the training."""
@@ -54,8 +54,8 @@ def open_tracking(name: TrackerName, project: str, console: Console) -> Tracking
     package is not installed."""
     if name == "none":
         return Tracking(None, name, project, console)
-    require("mlflow", "mlflow", 'tracking = "mlflow"')
-    return Tracking(_client, name, project, console)
+    require(name, name, f'tracking = "{name}"')
+    return Tracking(_CLIENTS[name], name, project, console)
 
 
 def track_evaluation(
@@ -65,14 +65,23 @@ def track_evaluation(
     any. Failures, a missing package included, are printed and otherwise ignored."""
     if training is not None and training.tracking is not None:
         run = training.tracking
-        tracking = Tracking(_client, run.tracker, run.project, console)
+        tracking = Tracking(_CLIENTS[run.tracker], run.tracker, run.project, console)
         tracking.add_evaluation(run, found, training)
 
 
-def _client() -> Tracker:
+def _mlflow() -> Tracker:
     from trainer.tracking.mlflow_client import MlflowTracker
 
     return MlflowTracker()
+
+
+def _tensorboard() -> Tracker:
+    from trainer.tracking.tensorboard_files import TensorboardTracker
+
+    return TensorboardTracker()
+
+
+_CLIENTS: Mapping[str, Callable[[], Tracker]] = {"mlflow": _mlflow, "tensorboard": _tensorboard}
 
 
 class Tracking:
