@@ -302,7 +302,7 @@ def test_what_does_not_pass_is_not_said_to_be_published(
 ) -> None:
     assert "# publish it clerk-trainer publish" in world.succeed()
     world.passes = False
-    found = SimpleNamespace(read=lambda _: SimpleNamespace(suspects=26))
+    found = SimpleNamespace(read=lambda _: SimpleNamespace(doubtful=26))
     monkeypatch.setattr("trainer.start.verdict.CHECK", found)
     monkeypatch.setattr("sys.argv", ["clerk-trainer", "start", "tickets.csv", "--out", "first"])
     said = world.succeed()
