@@ -22,6 +22,7 @@ from trainer.cli.shared import (
     Texts,
     base_of,
     embedding_model,
+    folder_of,
     make_console,
     outcomes,
     print_text,
@@ -396,7 +397,8 @@ def propose(
     current_base: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR|auto",
+            metavar="DIR|NAME|auto",
+            callback=folder_of,
             help="Base of the adapter in service; auto: by the digests in its manifest "
             "[default: auto].",
         ),

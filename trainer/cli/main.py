@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from trainer import __version__
+from trainer.cli.base_command import base_app
 from trainer.cli.circle_commands import advise, answers, propose, tasks
 from trainer.cli.duel_command import duel
 from trainer.cli.evaluate_commands import audit, cascade, evaluate
@@ -86,6 +87,7 @@ _NAMES = {list_adapters: "list", import_: "import"}
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(_NAMES.get(_command), rich_help_panel=_panel)(_command)
+app.add_typer(base_app, name="base", rich_help_panel="Sometimes")
 app.add_typer(taxonomy_app, name="taxonomy", rich_help_panel="Before there are labels")
 
 

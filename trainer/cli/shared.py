@@ -38,15 +38,27 @@ AsJson = Annotated[
 
 _DATASET = typer.Option("--dataset", metavar="DIR", help="A dataset folder of prepare.")
 
+
+def folder_of(given: Any) -> Any:
+    """Return the folder of a model that an option names on the hub, anything else as it is."""
+    if given is None or "/" not in str(given):
+        return given
+    from trainer.model.hub import local_folder
+
+    with outcomes():
+        return type(given)(local_folder(Path(given)))
+
+
 DatasetFolder = Annotated[Path, _DATASET]
 OptionalDataset = Annotated[Path | None, _DATASET]
 Base = Annotated[
     str | None,
     typer.Option(
         "--base",
-        metavar="DIR|auto",
-        help="The base model's directory; auto: one of this machine's, installed or downloaded "
-        "[default: auto].",
+        metavar="DIR|NAME|auto",
+        callback=folder_of,
+        help="The base model's directory, or OWNER/NAME[@REVISION] of one that clerk-trainer base "
+        "get has fetched; auto: one of this machine's [default: auto].",
     ),
 ]
 
@@ -54,7 +66,8 @@ Embeddings = Annotated[
     str,
     typer.Option(
         "--embeddings",
-        metavar="DIR|auto|none",
+        metavar="DIR|NAME|auto|none",
+        callback=folder_of,
         help="A sentence embedding model's directory; auto: the installed one, if any.",
     ),
 ]

@@ -23,7 +23,13 @@ from typer.main import get_command
 
 from trainer.artifacts.files import PRIVATE
 from trainer.cli.prepare_command import option_parameter
-from trainer.cli.shared import EXIT_INTERRUPTED, EXIT_NOT_GOOD_ENOUGH, make_console, outcomes
+from trainer.cli.shared import (
+    EXIT_INTERRUPTED,
+    EXIT_NOT_GOOD_ENOUGH,
+    folder_of,
+    make_console,
+    outcomes,
+)
 from trainer.dataset.findings import listed as places_of
 from trainer.dataset.findings import rows_of
 from trainer.dataset.settings import (
@@ -72,7 +78,12 @@ def start(
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option("--base", metavar="DIR", help="The base model [default: the installed one]."),
+        typer.Option(
+            "--base",
+            metavar="DIR|NAME",
+            callback=folder_of,
+            help="The base model, as for train [default: the installed one].",
+        ),
     ] = None,
     taxonomy: Annotated[
         Path | None,

@@ -19,6 +19,7 @@ from trainer.cli.shared import (
     GateFile,
     GateSets,
     Store,
+    folder_of,
     make_console,
     named,
     outcomes,
@@ -124,7 +125,8 @@ def publish(
         str | None,
         typer.Option(
             "--base",
-            metavar="DIR|auto",
+            metavar="DIR|NAME|auto",
+            callback=folder_of,
             help="With --what and a baseline: the embedding model of the duel; auto: the installed "
             "one [default: auto].",
         ),

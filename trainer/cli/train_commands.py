@@ -16,6 +16,7 @@ from trainer.cli.shared import (
     Embeddings,
     OptionalDataset,
     embedding_model,
+    folder_of,
     make_console,
     outcomes,
     print_text,
@@ -52,7 +53,10 @@ def check(
     base: Annotated[
         Path | None,
         typer.Option(
-            "--base", metavar="DIR", help="The base model's directory, for its tokenizer."
+            "--base",
+            metavar="DIR|NAME",
+            callback=folder_of,
+            help="The base model's directory, for its tokenizer.",
         ),
     ] = None,
     max_message_tokens: Annotated[

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trainer.errors import BadInput
+from trainer.model.hub import local_folder
 from worker.common.base_model import (
     BASE_NAME,
     BaseModelError,
@@ -75,7 +76,7 @@ def base_to_train(given: Path, kind: str, name: str) -> Path:
     instruct model is unpacked the first time, in half a minute. Raises BadInput if there is none,
     or more than one."""
     if str(given) != AUTO:
-        return given
+        return local_folder(given)
     if kind in ENCODER_KINDS and name in {"", _EMBEDDING_NAME}:
         return require_embedding_model("give --base DIR")
     if kind not in ENCODER_KINDS and name in {"", BASE_NAME}:
