@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain, combinations, product
@@ -53,7 +54,9 @@ def _codes(names: tuple[str, ...]) -> Mapping[str, str]:
     else its first letter and another one of its own, else any two of its own."""
     found: dict[str, str] = {}
     for name in names:
-        parts = _WORD.findall(name.lower())
+        # Without accents, as the page reads what is typed.
+        folded = unicodedata.normalize("NFKD", name.lower())
+        parts = _WORD.findall("".join(each for each in folded if not unicodedata.combining(each)))
         initials = "".join(word[0] for word in parts)
         letters = "".join(parts)
         pairs = chain(

@@ -291,7 +291,7 @@ def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
         # An odd value names a batch that does not exist: an empty queue, not everything.
         batch_id=number(query["batch"]) if query.get("batch") else None,
         below=number(query["below"]) / 100 if query.get("below") else None,
-        words=query.get("q", "").strip(),
+        words=query.get("q", "").strip()[:200],
     )
 
 

@@ -198,6 +198,11 @@ def test_each_label_has_one_key_and_says_what_it_means() -> None:
         assert len(keys) == count
         assert len(given) == len(set(given)) == with_key
         assert not set(given) & set("usfnmdl/?")
+    named = ("Störung", "Stornierung", "Stornierung einer Störung", *(f"l{n}" for n in range(20)))
+    many = Taxonomy("many", "1", "", tuple(Label(name, "") for name in named))
+    codes = {label.name: code for _, label, code in keyed_labels(many, {}, {"l3": 0.9})}
+    assert next(iter(codes)) == "l3"
+    assert [codes[name] for name in named[:4]] == ["st", "so", "se", "l0"]
     own = {TAXONOMY.names[2]: "1", TAXONOMY.names[0]: "r"}
     assert [key for key, *_ in keyed_labels(TAXONOMY, own, {})] == ["r", "2", "1", "3"]
     assert not list(wrong_keys(TAXONOMY, own))
