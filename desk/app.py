@@ -78,11 +78,14 @@ def open_database(settings: Settings) -> Database:
 
 
 def read_taxonomy(settings: Settings) -> Taxonomy:
-    """Read the settings' taxonomy. Raises SettingsError."""
+    """Read the settings' taxonomy. Raises SettingsError, also for keys of other labels."""
     try:
-        return Taxonomy.from_toml(settings.project.taxonomy)
+        taxonomy = Taxonomy.from_toml(settings.project.taxonomy)
     except TaxonomyError as error:
         raise SettingsError(f"project.taxonomy: {error}") from error
+    if wrong := list(wrong_keys(taxonomy, settings.review.keys)):
+        raise SettingsError(f"review.keys: {'; '.join(wrong)}")
+    return taxonomy
 
 
 def open_settings_desk(settings: Settings, database: Database) -> Desk:
@@ -97,8 +100,6 @@ def open_settings_desk(settings: Settings, database: Database) -> Desk:
         goal=settings.review.goal,
     )
     taxonomy = read_taxonomy(settings)
-    if wrong := list(wrong_keys(taxonomy, policy.keys)):
-        raise SettingsError(f"review.keys: {'; '.join(wrong)}")
     return open_desk(database, taxonomy=taxonomy, policy=policy)
 
 
