@@ -107,7 +107,7 @@ def test_the_runs_card_has_the_figures_and_a_failing_tracker_is_only_a_warning(
     def connect() -> Tracker:
         raise ConnectionError("no mlflow today")
 
-    monkeypatch.setattr("trainer.tracking.session._client", connect)
+    monkeypatch.setattr("trainer.tracking.session._CLIENTS", {"mlflow": connect})
     run = tmp_path / "run"
     shutil.copytree(world.adapter, run / "adapter")
     training = training_json(
