@@ -63,8 +63,9 @@ class Queue:
     @property
     def reveals_label(self) -> bool:
         """Whether being in this queue reveals the model's label, or hints at one."""
-        chosen = (self.reason, self.label, self.below, self.words or None)
-        return chosen != (None,) * len(chosen) or self.order == "doubtful"
+        by_machine = (self.reason, self.label, self.below)
+        is_chosen = any(each is not None for each in by_machine)
+        return is_chosen or bool(self.words) or self.order == "doubtful"
 
 
 def reason_bits(reasons: tuple[ReviewReason, ...]) -> int:

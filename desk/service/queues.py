@@ -57,6 +57,7 @@ class Day:
     undone: int
     seconds: float
     newest: tuple[Recent, ...]
+    overruled: tuple[Overruled, ...]
 
 
 def waiting(desk: Desk) -> Waiting:
@@ -118,33 +119,17 @@ def decided_today(desk: Desk, person: Person) -> int:
     return sum(made[kind][0] - made[kind][1] for kind in ("label", "none") if kind in made)
 
 
-def overruled(desk: Desk, person: Person) -> list[Overruled]:
-    """Return a person's newest 20 decisions of which an adjudicator decided otherwise. The log says
-    whose messages they saw."""
-    with desk.database.write() as tx:
-        found = decisions.overruled(tx, person.id, 20, 4 * _EXCERPT_CHARS)
-        if found:
-            detail = {"items": [each.item_id for each in found], **seen_how(desk, person)}
-            people.log(tx, desk.clock(), person.id, "my_day", detail=detail)
-    return [
-        replace(
-            each,
-            text=text_for(desk, person, each.text, _EXCERPT_CHARS)[:_EXCERPT_CHARS],
-            note=text_for(desk, person, each.note),
-        )
-        for each in found
-    ]
-
-
 def my_day(desk: Desk, person: Person) -> Day:
-    """Return what a person has done since midnight, with their newest 20 decisions. The log says
-    whose messages they saw."""
+    """Return what a person has done since midnight, with their newest 20 decisions, and the
+    newest 20 that an adjudicator decided otherwise. The log says whose messages they saw."""
     since_ms = _midnight_ms(desk)
     # A transaction that writes, although it shows: the log says whose messages were seen.
     with desk.database.write() as tx:
         made = counts.made_since(tx, person.id, since_ms)
         newest = [_recent(tx, desk, person, each) for each in counts.newest_made(tx, person.id, 20)]
+        otherwise = decisions.overruled(tx, person.id, 20, 4 * _EXCERPT_CHARS)
         seen = [each.made.item_id for each in newest if each.text is not None]
+        seen += [each.item_id for each in otherwise]
         if seen:
             detail = {"items": seen, **seen_how(desk, person)}
             people.log(tx, desk.clock(), person.id, "my_day", detail=detail)
@@ -155,6 +140,14 @@ def my_day(desk: Desk, person: Person) -> Day:
         undone=sum(undone for _, undone, _ in made.values()),
         seconds=sum(seconds for *_, seconds in made.values()),
         newest=tuple(newest),
+        overruled=tuple(
+            replace(
+                each,
+                text=text_for(desk, person, each.text, _EXCERPT_CHARS)[:_EXCERPT_CHARS],
+                note=text_for(desk, person, each.note),
+            )
+            for each in otherwise
+        ),
     )
 
 

@@ -187,7 +187,6 @@ def show_my_day(visit: Visit) -> Response:
         "my_day.html",
         day=day,
         goal=visit.desk.policy.goal,
-        overruled=queues.overruled(visit.desk, visit.who),
         reopened=bool(visit.query.get("reopened")),
         pace_s=day.seconds / day.decided if day.decided else None,
         per_hour=round(3600 * day.decided / day.seconds) if day.seconds >= 1 else None,
