@@ -396,22 +396,28 @@ def imported(found: Imported) -> Facts:
     yield "imported from", f"{found.source} ({found.form})"
     said = f"not these messages, as said at the import: {found.unseen}"
     yield "what it learnt", said if found.unseen else "unknown; perhaps these messages"
-    messages = numbers.counted(found.text.messages, "validation message")
+    messages = numbers.counted(found.served.messages, "validation message")
     both = f"{percent(found.original_accuracy)}, as served {percent(found.served_accuracy)}"
     yield f"accuracy of the original on {messages}", both
-    yield "original and exported file, same prompts", _difference(found.graph)
-    yield "original, with its own prompts and with ours", _difference(found.text)
+    if found.graph is not None:
+        yield "original and exported file, same prompts", _difference(found.graph)
+    if found.text is not None:
+        yield "original, with its own prompts and with ours", _difference(found.text)
     yield "original with its own prompts, and as served", _difference(found.served)
+    if (prompts := found.prompts) is not None:
+        same = f"{prompts.same_tokens:,} of {prompts.compared:,}"
+        first = prompts.first_difference
+        from_ = "" if first is None else f"; others differ from token {first} on"
+        yield "prompts with the same tokens as in training", same + from_
     if found.raw is not None:
         raw = numbers.counted(found.raw.messages, "message")
         yield f"the same, on {raw} as they arrive", _difference(found.raw)
 
 
 def _difference(found: Difference) -> str:
-    return (
-        f"{found.labels_differ:,} of {found.messages:,} labels differ, probabilities by at most "
-        f"{found.max_probability_difference:.2g}"
-    )
+    labels = f"{found.labels_differ:,} of {found.messages:,} labels differ"
+    most = found.max_probability_difference
+    return labels if most is None else f"{labels}, probabilities by at most {most:.2g}"
 
 
 def elsewhere(duel: DuelRecord) -> Table | None:

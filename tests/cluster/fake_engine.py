@@ -59,14 +59,14 @@ def open_fake(settings: Settings) -> OpenedEngine:
     time.sleep(float(os.environ.get("FAKE_LOAD_S", "0")))
     encoders = load_encoders(settings.model.base)
     manifest = verify_adapter(settings.model.adapter, settings.model.base, encoders, weights=False)
-    codes = [code.token_id for code in manifest.codes.values()]
+    labels = manifest.taxonomy.names
 
     def respond(prompt: Sequence[int]) -> Answer:
         """Choose by the prompt; about every tenth is uncertain."""
-        chosen = sum(prompt) % len(codes)
+        chosen = sum(prompt) % len(labels)
         if sum(prompt) % 10 == 0:
-            return CodeScores(dict.fromkeys(codes, -math.log(len(codes))))
-        return CodeScores({code: SURE if n == chosen else OTHERS for n, code in enumerate(codes)})
+            return CodeScores(dict.fromkeys(labels, -math.log(len(labels))))
+        return CodeScores({each: SURE if n == chosen else OTHERS for n, each in enumerate(labels)})
 
     engine = FakeEngine(
         respond,

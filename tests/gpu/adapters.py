@@ -228,13 +228,11 @@ def run_trainer(
         "versions": {"torch": torch.__version__},
     }
     prompts = list(encode_prompts(messages, prepared.spec, prepared.tokenizer).values())
-    labels = prepared.taxonomy.names
-    scorer = Scorer(
-        model, prepared.spec.prefix_ids, label_token_ids(prepared.codes, labels), layout="cached"
-    )
+    scorer = Scorer(model, prepared.spec.prefix_ids, prepared.codes, layout="cached")
     expected: dict[str, dict[str, list[float]]] = {}
     with model.without_adapter():
         expected["bare"] = dict(zip(messages, scorer.score(prompts).logprobs.tolist(), strict=True))
+    labels = prepared.taxonomy.names
     digests = []
     for seed in (1, 2):
         manifest = write_random_adapter(prepared, model, seed)

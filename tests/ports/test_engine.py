@@ -23,14 +23,18 @@ import pytest
 
 from tests.support.processes import need_vllm, wait_until
 from tests.support.tiny_onnx import write_tiny_encoder
+from trainer.model.lora_model import load_adapter_model
 from trainer.model.prompt import load_tokenizer
+from trainer.model.scoring import make_verified_scorer
 from worker.contract import (
     Encoders,
     Label,
     Manifest,
     build_prompt,
     choose_codes,
+    find_branches,
     read_manifest,
+    word_codes,
     write_manifest,
 )
 from worker.contract.errors import MessageRejected
@@ -40,7 +44,7 @@ from worker.engine.arguments import SCORED_AT_ONCE
 from worker.engine.fake import FakeEngine, Prompt
 from worker.engine.model_files import load_encoders
 from worker.engine.open import OpenedEngine, open_engine
-from worker.engine.port import Answer, ChoiceAnswer, CodeScores, Engine, HeadLogits
+from worker.engine.port import Answer, CodeScores, Engine, HeadLogits
 from worker.engine.vllm_engine import AdapterView, VllmEngine
 from worker.errors import EngineDied
 
@@ -111,26 +115,29 @@ def real(base_model_dir: Path, demo_adapter_dir: Path, cache_dir: Path) -> Itera
 
 
 @dataclass(frozen=True)
-class Choosing:
-    """An engine that answers with label words, and its core process."""
+class Wordy:
+    """An engine that answers with the words of labels, and its core process."""
 
     opened: OpenedEngine
     core: int
 
 
 @pytest.fixture(scope="module", params=WAYS_TO_START)
-def choosing(
+def wordy(
     request: pytest.FixtureRequest,
     base_model_dir: Path,
     demo_adapter_dir: Path,
     cache_dir: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Choosing]:
+) -> Iterator[Wordy]:
     """vLLM answering with label words, as for an adapter trained elsewhere."""
     need_vllm()
-    adapter = tmp_path_factory.mktemp("adapters") / "choice"
+    adapter = tmp_path_factory.mktemp("adapters") / "words"
     shutil.copytree(demo_adapter_dir, adapter)
-    write_manifest(adapter, replace(read_manifest(adapter), decoding="choice", codes={}))
+    manifest, encoders = read_manifest(adapter), load_encoders(base_model_dir)
+    words = {label: f"The label is: {label}<|im_end|>" for label in manifest.taxonomy.names}
+    codes = word_codes(words, manifest.prompt.suffix, encoders.control)
+    write_manifest(adapter, replace(manifest, codes=codes))
     others = engine_processes(os.getpid(), named="EngineCore")
     opened = open_engine(
         base=base_model_dir,
@@ -142,7 +149,7 @@ def choosing(
     try:
         cores = engine_processes(os.getpid(), named="EngineCore")
         (core,) = set(cores).difference(others)
-        yield Choosing(opened, core)
+        yield Wordy(opened, core)
     finally:
         opened.engine.close()
 
@@ -188,11 +195,12 @@ def case(
     def respond(prompt: Prompt) -> Answer | Exception:
         if not 0 < len(prompt) <= manifest.prompt.max_prompt_tokens:
             return MessageRejected("engine_rejected", f"{len(prompt)} tokens")
-        ids = [code.token_id for code in manifest.codes.values()]
-        weights = [1 + (sum(prompt) * 7 + token) % 5 for token in ids]
-        return CodeScores(
-            {token: math.log(n / sum(weights)) for token, n in zip(ids, weights, strict=True)}
-        )
+        weights = {
+            label: 1 + (sum(prompt) * 7 + code.token_id) % 5
+            for label, code in manifest.codes.items()
+        }
+        total = sum(weights.values())
+        return CodeScores({label: math.log(n / total) for label, n in weights.items()})
 
     fake = FakeEngine(respond, service_s=0.001, concurrency=8)
     yield Case(fake, manifest, prompts)
@@ -215,8 +223,8 @@ def values(answer: Answer) -> list[float]:
     return [score for _, score in sorted(answer.logprobs.items())]
 
 
-def clear_winner(scores: CodeScores) -> int | None:
-    """The best token, or None if rounding could have decided."""
+def clear_winner(scores: CodeScores) -> str | None:
+    """The best label, or None if rounding could have decided."""
     (best, first), (_, second) = sorted(scores.logprobs.items(), key=lambda scored: -scored[1])[:2]
     return best if first - second > BF16_NATS else None
 
@@ -227,7 +235,7 @@ def clear_winner(scores: CodeScores) -> int | None:
 def test_every_answer_is_complete(case: Case) -> None:
     """Log-probabilities with a sum of at most 1, one for each code; or a finite logit for each
     output of the head."""
-    codes = {code.token_id for code in case.manifest.codes.values()}
+    codes = set(case.manifest.codes)
     answers = ask_any(case.engine, case.prompts)
     assert len(answers) == len(MESSAGES)
     for answer in answers:
@@ -324,7 +332,9 @@ def test_scores_match_transformers(real: OpenedEngine, prompts: Prompts, cache_d
     )
     for line, scores in zip(done.stdout.splitlines(), ask(real.engine, prompts), strict=True):
         truth = json.loads(line)
-        expected = {token: truth[token] for token in scores.logprobs}
+        expected = {
+            label: truth[str(real.manifest.codes[label].token_id)] for label in scores.logprobs
+        }
         assert scores.logprobs == pytest.approx(expected, abs=BF16_NATS)
         if (winner := clear_winner(CodeScores(expected))) is not None:
             assert max(scores.logprobs, key=scores.logprobs.__getitem__) == winner
@@ -351,17 +361,16 @@ def test_more_labels_than_are_scored_at_once_have_a_score_each(
     host = real.engine.host
     assert isinstance(host, VllmEngine)
     adapter = host._describe(many, None)
-    assert len(adapter.params) == 2
+    assert [len(params) for params in adapter.params.values()] == [2]
     futures = [host.answer(adapter, prompt) for prompt in prompts]
     for future, few in zip(futures, ask(real.engine, prompts), strict=True):
         scores = future.result(TIMEOUT_S)
         assert isinstance(scores, CodeScores)
-        assert set(scores.logprobs) == {code.token_id for code in codes.values()}
+        assert set(scores.logprobs) == set(codes)
         assert 0 < sum(map(math.exp, scores.logprobs.values())) < 1.02
-        shared = {one: few.logprobs[one] for one in few.logprobs if one in scores.logprobs}
-        assert len(shared) == len(few.logprobs)
-        found = {one: scores.logprobs[one] for one in shared}
-        assert found == pytest.approx(shared, abs=BF16_NATS)
+        ours = {code.token_id: scores.logprobs[label] for label, code in codes.items()}
+        theirs = {manifest.codes[label].token_id: one for label, one in few.logprobs.items()}
+        assert {token: ours[token] for token in theirs} == pytest.approx(theirs, abs=BF16_NATS)
 
 
 def test_on_a_cpu_the_core_is_a_plain_fork(real: OpenedEngine) -> None:
@@ -388,23 +397,31 @@ def test_ctrl_c_at_the_terminal_leaves_the_engine_up(real: OpenedEngine, prompts
     assert len(ask(real.engine, prompts)) == len(prompts)
 
 
-def test_an_answer_in_words_is_one_of_the_labels(choosing: Choosing, prompts: Prompts) -> None:
-    labels = choosing.opened.manifest.taxonomy.names
-    futures = [choosing.opened.engine.submit(prompt) for prompt in prompts]
-    for answer in (future.result(TIMEOUT_S) for future in futures):
-        assert isinstance(answer, ChoiceAnswer)
-        assert answer.text in labels
-        assert -math.inf < answer.logprob <= 0
+def test_words_are_scored_as_by_transformers(
+    wordy: Wordy, prompts: Prompts, base_model_dir: Path, demo_adapter_dir: Path
+) -> None:
+    """The trainer walks through the words with its own model: the same scores but for rounding."""
+    manifest = wordy.opened.manifest
+    assert len(find_branches(manifest.codes.values())) > 1
+    model = load_adapter_model(demo_adapter_dir, base_model_dir, manifest, device="cpu")
+    scorer = make_verified_scorer(model, manifest.prompt.prefix_ids, manifest.codes, prompts)
+    wanted = scorer.score([tuple(prompt) for prompt in prompts]).logprobs
+    for answer, row in zip(ask(wordy.opened.engine, prompts), wanted, strict=True):
+        expected = dict(zip(manifest.codes, row.tolist(), strict=True))
+        assert set(answer.logprobs) == set(expected)
+        for label, score in answer.logprobs.items():
+            likely = expected[label] > max(expected.values()) - 4
+            assert not likely or score == pytest.approx(expected[label], abs=2 * BF16_NATS)
 
 
 def test_a_killed_engine_is_reported_at_once(
-    real: OpenedEngine, choosing: Choosing, prompts: Prompts
+    real: OpenedEngine, wordy: Wordy, prompts: Prompts
 ) -> None:
     """In flight, probed or submitted later: EngineDied, and no message is to blame. Another engine
     in the process is not affected."""
-    engine = choosing.opened.engine
+    engine = wordy.opened.engine
     futures = [engine.submit(prompt) for prompt in prompts * 20]
-    os.kill(choosing.core, signal.SIGKILL)
+    os.kill(wordy.core, signal.SIGKILL)
     begin = time.monotonic()
     failures = [future.exception(TIMEOUT_S) for future in futures]
     assert time.monotonic() - begin < 10
@@ -440,10 +457,7 @@ def test_an_adapter_applied_while_serving_gives_the_same_labels(
         cwd=ROOT,
     ) as child:
         assert child.stdout is not None
-        answers = [
-            {int(token): score for token, score in json.loads(child.stdout.readline()).items()}
-            for _ in prompts
-        ]
+        answers = [json.loads(child.stdout.readline()) for _ in prompts]
         workers = engine_processes(child.pid, named="VLLM::Worker")
         processes = engine_processes(child.pid) + engine_processes(child.pid, named="fork server")
         deaf = workers or processes

@@ -170,10 +170,8 @@ def small_manifest() -> Manifest:
 
 def scores(label: str, p: float = 0.9) -> CodeScores:
     """An answer that gives ``label`` the probability ``p`` and the others little."""
-    codes = small_manifest().codes
-    return CodeScores(
-        {code.token_id: math.log(p if name == label else 0.01) for name, code in codes.items()}
-    )
+    labels = small_manifest().codes
+    return CodeScores({name: math.log(p if name == label else 0.01) for name in labels})
 
 
 def toy_serving_adapter(
@@ -244,11 +242,9 @@ def write_adapter(directory: Path, manifest: Manifest) -> None:
 
 
 def answer_with(manifest: Manifest, label: str, p: float = 0.9) -> Answer:
-    """Scores by this adapter's codes."""
+    """Scores of this adapter's labels."""
     rest = (0.99 - p) / max(1, len(manifest.codes) - 1)
-    return CodeScores(
-        {c.token_id: math.log(p if name == label else rest) for name, c in manifest.codes.items()}
-    )
+    return CodeScores({name: math.log(p if name == label else rest) for name in manifest.codes})
 
 
 def by_length(manifest: Manifest, p: float = 0.9) -> Callable[[Sequence[int]], Answer]:

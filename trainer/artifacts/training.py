@@ -152,34 +152,47 @@ class Distillation(Record):
 
 class Difference(Record):
     """Two ways to ask one model, message by message: the labels that differ, and the largest
-    difference of a label's probability, without a temperature."""
+    difference of a label's probability, without a temperature, if both give one."""
 
     messages: int
     labels_differ: int
-    max_probability_difference: float
+    max_probability_difference: float | None = None
+
+
+class LearntPrompts(Record):
+    """The texts around each message in a training file, and how many of the prompts compared have
+    the tokens that a worker sends; the place of the first that differs, counted from 0."""
+
+    before: str
+    after: str
+    compared: int
+    same_tokens: int
+    first_difference: int | None = None
 
 
 class Imported(Record):
     """A model that was trained elsewhere, and how what is served differs from it.
 
     ``unseen`` is the reason that was given why the model cannot have learnt the dataset's messages;
-    None: what it learnt is unknown. The first three differences are over validation: ``text``, the
-    original with our prompt and with its own; ``graph``, the ONNX file in float32 and the original,
-    on the same prompts; ``served``, the file that workers prefer and the original with its own
-    prompt. ``raw`` is like ``served``, over messages that nothing had cleaned, if some were given.
-    ``options`` are those of the command that say how to read the model, and its settings.
+    None: what it learnt is unknown. The first three differences are over validation: ``served``,
+    what workers prefer and the original with its own prompt (of a LoRA adapter transformers'
+    generation); of classifiers ``text``, the original with our prompt and with its own, and
+    ``graph``, the ONNX file in float32 and the original, on the same prompts. ``raw`` is like
+    ``served``, over messages that nothing had cleaned, if some were given. ``options`` are those of
+    the command that say how to read the model, and its settings.
     """
 
-    form: Literal["huggingface", "onnx"]
+    form: Literal["huggingface", "onnx", "lora"]
     source: str
     options: tuple[str, ...]
     unseen: str | None
     original_accuracy: float
     served_accuracy: float
-    text: Difference
-    graph: Difference
     served: Difference
+    text: Difference | None = None
+    graph: Difference | None = None
     raw: Difference | None = None
+    prompts: LearntPrompts | None = None
 
 
 def said_unseen(manifest: Manifest) -> str | None:

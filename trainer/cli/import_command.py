@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from trainer.cli.shared import AsJson, DatasetFolder, outcomes, print_text, show
+from trainer.cli.shared import AsJson, DatasetFolder, folder_of, outcomes, print_text, show
 from trainer.cli.train_commands import Sets
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def import_(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help="A folder with config.json, *.safetensors and tokenizer.json; or an .onnx file, "
-            "with tokenizer.json next to it if it takes token ids.",
+            help="A folder with config.json, *.safetensors and tokenizer.json; an .onnx file, with "
+            "tokenizer.json next to it if it takes token ids; or a LoRA adapter's folder.",
         ),
     ],
     *,
@@ -34,6 +34,23 @@ def import_(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The run folder: adapter and figures.")
     ],
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            "--base",
+            metavar="DIR|NAME",
+            callback=folder_of,
+            help="Of a LoRA adapter: the model that it was trained on.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of a LoRA adapter: its training file, or some lines of it (.jsonl: messages, "
+            "conversations, or prompt and completion). It shows the prompt and the answers.",
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -83,6 +100,9 @@ def import_(
     (.bin, .pt, .pkl, .joblib) are refused. docs/import.md has the lines that turn those of
     scikit-learn and SetFit into an .onnx file.
 
+    A LoRA adapter of PEFT (from Axolotl, LLaMA-Factory, Unsloth, TRL) is served next to its base
+    and answers with the words that it learnt, which --prompts shows.
+
     Choose messages that the model did not learn: otherwise its confidences, and its figures on the
     hold-out, are too good.
 
@@ -95,7 +115,9 @@ def import_(
     """
     with outcomes():
         from trainer.evaluation.engines import read_messages
+        from trainer.model.lora_model import CONFIG
         from trainer.training.imported import ImportRequest, import_classifier
+        from trainer.training.imported_lora import import_lora
         from trainer.training.recipe import parse_assignments
 
         request = ImportRequest(
@@ -104,12 +126,15 @@ def import_(
             out,
             labels=labels,
             label_map=label_map,
+            base=base,
+            prompts=prompts,
             messages=tuple(read_messages(messages).values()) if messages else (),
             unseen=(unseen or "").strip() or None,
             settings=parse_assignments(sets or []),
             replace=replace,
         )
-        record = import_classifier(request)
+        is_lora = (model / CONFIG).is_file()
+        record = import_lora(request) if is_lora else import_classifier(request)
         show(record.to_json(), lambda to: _print(to, record, out), as_json=as_json)
 
 

@@ -19,7 +19,7 @@ from trainer.errors import BadInput
 from trainer.evaluation.engines import read_fields
 from trainer.evaluation.predictions import Outputs, outputs_of
 from trainer.model.bases import AUTO, resolve_base
-from trainer.model.lora_model import LoraModel, encode_prompts, label_token_ids
+from trainer.model.lora_model import LoraModel, encode_prompts
 from trainer.model.prompt import BaseTokenizer, load_renderer, make_prompt
 from trainer.model.published import open_scorer, read_adapter
 from trainer.model.scoring import Scores, make_verified_scorer
@@ -132,9 +132,8 @@ def ask_base(
     )
     messages = {example.id: example.message for example in holdout}
     prompts = list(encode_prompts(messages, spec, tokenizer).values())
-    label_ids = label_token_ids(codes, taxonomy.names)
     with model.without_adapter():
-        scores = make_verified_scorer(model, spec.prefix_ids, label_ids, prompts).score(prompts)
+        scores = make_verified_scorer(model, spec.prefix_ids, codes, prompts).score(prompts)
     outputs = Outputs(taxonomy.names)
     return _from_scores(BASE_PROMPTED, "base", scores, manifest, outputs)
 

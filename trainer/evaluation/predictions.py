@@ -18,7 +18,6 @@ from trainer.errors import ProofFailed
 from trainer.statistics.calibration import Floats, Ints, temperature_softmax
 from trainer.statistics.figures import ThresholdRule
 from worker.contract import (
-    Code,
     Decision,
     GoldenLogits,
     Head,
@@ -63,9 +62,8 @@ class Outputs:
         rows = [[float(value) for value in row] for row in scores]
         if self.head is not None:
             return [decide_from_logits(row, self.head, self.labels, temperature) for row in rows]
-        # The contract decides by token ids: here a label's index takes the place of its code.
-        codes = {label: Code("", at) for at, label in enumerate(self.labels)}
-        return [decide_from_codes(dict(enumerate(row)), codes, temperature) for row in rows]
+        scored = (dict(zip(self.labels, row, strict=True)) for row in rows)
+        return [decide_from_codes(row, self.labels, temperature) for row in scored]
 
     def probabilities(self, scores: Floats, temperature: float) -> Floats:
         """Return the labels' probabilities, (messages, labels)."""

@@ -330,9 +330,10 @@ def digests(directory: Path) -> dict[str, FileDigest]:
     }
 
 
-def read_weights(directory: Path) -> dict[str, Tensor]:
-    """Read an adapter's weights as float32."""
-    return {name: weights.float() for name, weights in load_file(directory / WEIGHTS).items()}
+def read_weights(directory: Path, *, as_float: bool = True) -> dict[str, Tensor]:
+    """Read an adapter's weights, as float32 or as they are stored."""
+    stored = load_file(directory / WEIGHTS)
+    return {name: weights.float() for name, weights in stored.items()} if as_float else stored
 
 
 def add_by_addmm(peft_model: Any) -> int:

@@ -117,7 +117,9 @@ class Renderer:
     must be trained and served with the same text.
     """
 
-    def __init__(self, apply: Callable[..., Any]) -> None:
+    def __init__(self, apply: Callable[..., Any], end: str = "") -> None:
+        self.end = end
+        """The text of the token that ends an answer, empty if unknown."""
         self._apply = apply
         self._asked = False
 
@@ -126,11 +128,15 @@ class Renderer:
         """The rendered date, as ``2026-01-01``; None if the template prints none."""
         return PROMPT_DATE.isoformat() if self._asked else None
 
-    def __call__(self, chat: list[dict[str, str]]) -> str:
-        """Return the text. Raises ValueError if the template refuses the chat."""
+    def __call__(self, chat: list[dict[str, str]], *, answered: bool = False) -> str:
+        """Return the text, up to the answer or, if it is ``answered``, with it. Raises ValueError
+        if the template refuses the chat."""
         try:
             text = self._apply(
-                chat, tokenize=False, add_generation_prompt=True, strftime_now=self._strftime
+                chat,
+                tokenize=False,
+                add_generation_prompt=not answered,
+                strftime_now=self._strftime,
             )
         except TemplateError as error:
             raise ValueError(f"the chat template refuses this chat: {error}") from error
@@ -144,17 +150,17 @@ class Renderer:
         return datetime.combine(PROMPT_DATE, time()).strftime(form)
 
 
-def load_renderer(base: Path) -> Renderer:
-    """Return a base's chat template. Raises BadInput if it has none."""
+def load_renderer(base: Path, *, needs_template: bool = True) -> Renderer:
+    """Return a base's chat template. Raises BadInput if it has none, though one is needed."""
     from transformers import AutoTokenizer  # takes seconds
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     except (OSError, ValueError) as error:
         raise BadInput(f"{base}: cannot load the base's tokenizer: {error}") from error
-    if not tokenizer.chat_template:
+    if needs_template and not tokenizer.chat_template:
         raise BadInput(f"{base}: the base has no chat template; use an instruct model")
-    return Renderer(tokenizer.apply_chat_template)
+    return Renderer(tokenizer.apply_chat_template, str(tokenizer.eos_token or ""))
 
 
 def make_prompt(
@@ -276,7 +282,7 @@ def surround(
     message_prefix: str = "",
 ) -> PromptSpec:
     """Return the prompt of an encoder, by its ``tokenizer.json`` alone. Raises BadInput."""
-    before, after = _special_tokens(tokenizer)
+    before, after = special_tokens(tokenizer)
     if message_prefix:
         before = _with_prefix(before, message_prefix, encoders)
     prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
@@ -339,7 +345,7 @@ def _encode_letter(path: Path) -> Any:
         raise BadInput(f"{path}: not a tokenizer this version can read: {error}") from error
 
 
-def _special_tokens(path: Path) -> tuple[str, str]:
+def special_tokens(path: Path) -> tuple[str, str]:
     """Return the texts of the special tokens before and after a text."""
     found = _encode_letter(path)
     marks = found.special_tokens_mask

@@ -12,7 +12,7 @@ from trainer.errors import BadInput, ProofFailed
 from trainer.model.bases import AUTO, find_base
 from trainer.model.encoder import BASE_CONFIG, TOKENIZER, holds_whole_encoder, load_trained_encoder
 from trainer.model.forward import PromptIds
-from trainer.model.lora_model import label_token_ids, load_adapter_model
+from trainer.model.lora_model import load_adapter_model
 from trainer.model.onnx_files import FILES, export_onnx, onnx_versions, open_onnx
 from trainer.model.prompt import BaseTokenizer, load_tokenizer
 from trainer.model.scoring import HeadScorer, PromptScorer, make_verified_scorer
@@ -40,11 +40,6 @@ def read_adapter(directory: Path, base: Path | None) -> tuple[Manifest, BaseToke
     found = read_manifest(directory)
     tokenizer = load_tokenizer(tokenizer_directory(directory, found, base))
     manifest = verify_adapter(directory, base, tokenizer.encoders)
-    if manifest.decoding == "choice":
-        raise BadInput(
-            f"{directory}: has decoding='choice', which does not score every label: evaluate an "
-            "adapter with decoding='code' or a model with a head"
-        )
     return manifest, tokenizer
 
 
@@ -66,8 +61,8 @@ def open_scorer(
         return HeadScorer(load_trained_encoder(directory, base, manifest, device=device))
     base = require_base(base, manifest)
     model = load_adapter_model(directory, base, manifest, device=device)
-    label_ids = label_token_ids(manifest.codes, manifest.taxonomy.names)
-    return make_verified_scorer(model, manifest.prompt.prefix_ids, label_ids, prompts)
+    codes = {label: manifest.codes[label] for label in manifest.taxonomy.names}
+    return make_verified_scorer(model, manifest.prompt.prefix_ids, codes, prompts)
 
 
 def require_base(base: Path | None, manifest: Manifest) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, PromptIds, answer_logits, verify_forward
 from trainer.model.lora_model import LoraModel
 from trainer.progress import progress
+from worker.contract import Branch, Code, CodeWalk, find_branches
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -84,11 +85,12 @@ class PromptScorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A language model with its prompt's prefix and codes; see ``verify`` for the ``layout``."""
+    """A language model with its prompt's prefix and each label's code; see ``verify`` for the
+    ``layout``."""
 
     model: LoraModel
     prefix_ids: tuple[int, ...]
-    label_ids: tuple[int, ...]
+    codes: Mapping[str, Code]
     layout: Layout
 
     def score(
@@ -98,20 +100,49 @@ class Scorer:
         batch_size: int = BATCH_SIZE,
         autocast: bool = False,
     ) -> Scores:
-        """Score prompts: see ``PromptScorer``."""
+        """Score prompts: see ``PromptScorer``. Codes of several tokens are walked through as by a
+        worker, and every step's most probable token has to be one of a code's."""
+        branches = find_branches(self.codes.values())
+        how: Any = {"batch_size": batch_size, "autocast": autocast}
+        if len(branches) == 1 and not branches[0].path:
+            return self._next_token(prompts, branches[0].tokens, **how)
+        walks = [CodeWalk(self.codes, branches) for _ in prompts]
+        in_set = np.ones(len(prompts), dtype=bool)
+        seconds = 0.0
+        while asked := _group(walk.next() for walk in walks):
+            for branch, places in asked.items():
+                found = self._next_token(
+                    [(*prompts[at], *branch.path) for at in places], branch.tokens, **how
+                )
+                seconds += found.seconds
+                for at, row, inside in zip(places, found.logprobs, found.in_set, strict=True):
+                    walks[at].add(branch, dict(zip(branch.tokens, row.tolist(), strict=True)))
+                    in_set[at] &= inside
+        scores = [[walk.scores()[label] for label in self.codes] for walk in walks]
+        return Scores(np.array(scores), in_set, seconds)
+
+    def _next_token(
+        self,
+        prompts: Sequence[PromptIds],
+        tokens: Sequence[int],
+        *,
+        batch_size: int,
+        autocast: bool,
+    ) -> Scores:
+        """Score tokens, (prompts, tokens), as the next one."""
         device, causal_lm = self.model.device, self.model.causal_lm
         prefix = torch.tensor(self.prefix_ids, device=device)
-        codes = torch.tensor(self.label_ids, device=device)
+        ids = torch.tensor(tokens, device=device)
 
         def ask(batch: Sequence[PromptIds]) -> tuple[Tensor, Tensor]:
-            of_codes, inside = score_batch(causal_lm, prefix, codes, batch, layout=self.layout)
+            of_codes, inside = score_batch(causal_lm, prefix, ids, batch, layout=self.layout)
             return of_codes.clamp(min=_LOWEST), inside
 
         with self.model.without_dropout():
             return _score_all(
                 prompts,
                 ask,
-                len(self.label_ids),
+                len(tokens),
                 device,
                 batch_size=batch_size,
                 autocast=autocast,
@@ -123,15 +154,25 @@ class Scorer:
         verify_forward(self.model.causal_lm, prefix, prompts[:_PROBES], layout=self.layout)
 
 
+def _group(branches: Iterable[Branch | None]) -> dict[Branch, list[int]]:
+    """Return the places of those that are asked for the same branch."""
+    found: dict[Branch, list[int]] = {}
+    for at, branch in enumerate(branches):
+        if branch is not None:
+            found.setdefault(branch, []).append(at)
+    return found
+
+
 def make_verified_scorer(
     model: LoraModel,
     prefix_ids: tuple[int, ...],
-    label_ids: tuple[int, ...],
+    codes: Mapping[str, Code],
     prompts: Sequence[PromptIds],
 ) -> Scorer:
-    """Return a scorer with the layout "cached" if a few of ``prompts`` show that it gives the
-    model's own logits, else "whole". Raises ProofFailed if that differs too."""
-    whole = Scorer(model, prefix_ids, label_ids, layout="whole")
+    """Return a scorer, by ``codes`` in the labels' order, with the layout "cached" if a few of
+    ``prompts`` show that it gives the model's own logits, else "whole". Raises ProofFailed if that
+    differs too."""
+    whole = Scorer(model, prefix_ids, codes, layout="whole")
     if prefix_ids:
         cached = replace(whole, layout="cached")
         try:

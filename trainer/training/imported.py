@@ -84,8 +84,9 @@ class ImportRequest:
     """What to import, and how.
 
     ``labels`` names the model's outputs, ``label_map`` maps these names to the taxonomy's labels.
-    ``messages`` are texts as they arrive, to measure what cleaning changes. ``settings`` are those
-    of ``SETTINGS``, as text or values.
+    A LoRA adapter has a ``base``, and ``prompts``, its training file. ``messages`` are texts as
+    they arrive, to measure what cleaning changes. ``settings`` are those of ``SETTINGS``, as text
+    or values.
     """
 
     source: Path
@@ -93,6 +94,8 @@ class ImportRequest:
     run: Path
     labels: Path | None = None
     label_map: Path | None = None
+    base: Path | None = None
+    prompts: Path | None = None
     messages: tuple[str, ...] = ()
     unseen: str | None = None
     settings: Mapping[str, Any] | None = None
@@ -101,7 +104,12 @@ class ImportRequest:
     @property
     def options(self) -> tuple[str, ...]:
         """The words of the command that an import like this needs again."""
-        named = (("--labels", self.labels), ("--label-map", self.label_map))
+        named = (
+            ("--base", self.base),
+            ("--prompts", self.prompts),
+            ("--labels", self.labels),
+            ("--label-map", self.label_map),
+        )
         sets = (("--set", f"{name}={value}") for name, value in (self.settings or {}).items())
         return tuple(
             word for name, given in (*named, *sets) if given for word in (name, str(given))
@@ -222,13 +230,16 @@ def map_outputs(
     return tuple(classes)
 
 
+def check_settings(request: ImportRequest, known: Sequence[str]) -> None:
+    """Raise BadInput for a setting that has no effect on an import."""
+    for name in request.settings or {}:
+        if name not in known:
+            raise BadInput(f"--set {name}: is not a setting of an import: use {', '.join(known)}")
+
+
 def _make_recipe(request: ImportRequest) -> Recipe:
+    check_settings(request, SETTINGS)
     given = dict(request.settings or {})
-    for name in given:
-        if name not in SETTINGS:
-            raise BadInput(
-                f"--set {name}: is not a setting of an import: use {', '.join(SETTINGS)}"
-            )
     if given.get("onnx") == "":
         raise BadInput("--set onnx: a worker serves ONNX files: use fp32, int8, or both")
     where = {"base": request.source, "dataset": request.dataset, "run": request.run}
@@ -245,12 +256,7 @@ def _read_rows(
     folder: Path,
 ) -> _Opened:
     """Build the prompt and the rows, by the ``tokenizer.json`` in ``folder``. Raises BadInput."""
-    empty = set(dataset.taxonomy.names) - {example.label for example in dataset.validation}
-    if empty:
-        raise BadInput(
-            f"{dataset.directory}: no validation example of {', '.join(sorted(empty))}: prepare "
-            "the dataset with more of them"
-        )
+    require_validation(dataset)
     tokenizer = load_tokenizer(folder)
     asked = "max_message_tokens" in recipe.model_fields_set
     most = recipe.max_message_tokens if asked else model.default_room
@@ -285,10 +291,20 @@ def _read_rows(
     return _Opened(request, recipe, model, inputs, golden)
 
 
+def require_validation(dataset: Dataset) -> None:
+    """Raise BadInput if a label has no validation message."""
+    empty = set(dataset.taxonomy.names) - {example.label for example in dataset.validation}
+    if empty:
+        raise BadInput(
+            f"{dataset.directory}: no validation example of {', '.join(sorted(empty))}: prepare "
+            "the dataset with more of them"
+        )
+
+
 def _compare(opened: _Opened, draft: Path) -> _Compared:
     """Write the ONNX files into the draft, and ask them and the original."""
     model, prompts = opened.model, opened.prompts
-    places = _choose(len(prompts))
+    places = choose_compared(len(prompts))
     # Validation twice, as text and as token ids, because they are two comparisons: what the
     # tokenizer changes, and what the export does.
     messages = [opened.inputs.dataset.validation[at].message for at in places]
@@ -324,9 +340,9 @@ def _compare(opened: _Opened, draft: Path) -> _Compared:
     return _Compared(files, imported, golden)
 
 
-def _choose(count: int) -> list[int]:
-    """Return the places of at most ``_MOST_COMPARED`` of so many, the same each time."""
-    chosen = np.random.default_rng(1).permutation(count)[:_MOST_COMPARED]
+def choose_compared(count: int, most: int = _MOST_COMPARED) -> list[int]:
+    """Return the places of at most ``most`` of so many, the same each time."""
+    chosen = np.random.default_rng(1).permutation(count)[:most]
     return [int(at) for at in sorted(chosen)]
 
 
@@ -358,7 +374,7 @@ def _compare_raw(opened: _Opened, file: _File) -> Difference:
     """Ask the original for messages as they arrive, and the file as a worker does."""
     spec, encode = opened.inputs.spec, opened.inputs.tokenizer.encoders.plain
     texts = opened.request.messages
-    chosen = [texts[at] for at in _choose(len(texts))]
+    chosen = [texts[at] for at in choose_compared(len(texts))]
     built = [(text, build_prompt(spec, text, encode)) for text in chosen]
     kept = [(text, prompt.ids) for text, prompt in built if prompt is not None]
     if not kept:
@@ -457,7 +473,7 @@ def _describe(
         metrics={"onnx": [each.to_json() for each in onnx]},
         versions=onnx_versions(),
         data={
-            "recipe": _settings(recipe),
+            "recipe": record_settings(recipe, SETTINGS),
             "imported": {"form": imported.form, "learnt": "unknown", "unseen": imported.unseen},
         },
     )
@@ -493,7 +509,7 @@ def _write(
             license=find_license(folder),
             languages=find_languages(folder),
         ),
-        recipe=_settings(recipe),
+        recipe=record_settings(recipe, SETTINGS),
         seeds={"python": recipe.seed},
         compute_dtype="float32",
         gradient_checkpointing=False,
@@ -512,7 +528,7 @@ def _write(
     )
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
+def record_settings(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
     """Return the settings that had an effect, as plain JSON."""
-    known = {"kind", "base_name", "base_revision", *SETTINGS}
+    known = {"kind", "base_name", "base_revision", *names}
     return {name: value for name, value in recipe.to_record().items() if name in known}

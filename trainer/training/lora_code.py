@@ -119,6 +119,6 @@ def _load(recipe: Recipe, compute: Compute, plan: MemoryPlan) -> LoraModel:
 def _make_validator(
     layout: Layout, compute: Compute, inputs: Inputs, model: LoraModel
 ) -> Validator:
-    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.label_ids, layout)
+    scorer = Scorer(model, inputs.spec.prefix_ids, inputs.codes, layout)
     scorer.verify([row.prompt for row in inputs.validation])
     return Validator(scorer, inputs.validation, inputs.labels, compute)

@@ -40,15 +40,18 @@ from worker.contract.prompt import (
 )
 from worker.contract.redact import REDACTION, redact_personal_data
 from worker.contract.scoring import (
+    Branch,
     Code,
+    CodeWalk,
     Decision,
     ReviewReason,
     Thresholds,
     choose_codes,
-    decide_from_choice,
     decide_from_codes,
     decide_from_logits,
+    find_branches,
     review_reasons,
+    word_codes,
 )
 from worker.contract.taxonomy import Label, Taxonomy
 from worker.contract.verify import (

@@ -19,7 +19,7 @@ from worker.contract.taxonomy import Taxonomy
 
 Kind = Literal["lora-code", "encoder", "embedding-linear", "cascade"]
 """The kind of model: a LoRA adapter of an instruct base that answers with a one-token code (or with
-the label's words), an encoder trained together with its head, a linear head on the embeddings of an
+words of several), an encoder trained together with its head, a linear head on the embeddings of an
 unchanged encoder, or a sequence of these."""
 
 ENCODER_KINDS: tuple[Kind, ...] = ("encoder", "embedding-linear")
@@ -106,8 +106,8 @@ class Reference:
 
     ``label_shares`` are the labels' shares in the whole dataset, before any cap on a label; they
     sum to 1. ``confidence``, ``off_label_mass`` and ``out_of_scope`` are quantiles over the
-    validation set by probability ("0.05"). ``off_label_mass`` is empty with choice decoding and
-    with a head; only heads have ``out_of_scope``.
+    validation set by probability ("0.05"). ``off_label_mass`` is empty with a head; only heads
+    have ``out_of_scope``.
     """
 
     label_shares: Mapping[str, float]
@@ -227,7 +227,7 @@ def _whole_numbers(value: Any) -> Any:
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
-Decoding = Literal["code", "choice"]
+Decoding = Literal["code"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +290,7 @@ class Manifest:
 
     @property
     def answers_with(self) -> str:
-        """How it answers, for display: "code", "choice", "head", or "stages"."""
+        """How it answers, for display: "code", "head", or "stages"."""
         return self.decoding or ("stages" if self.stages else "head")
 
     @property
@@ -309,7 +309,7 @@ def _check_kind(manifest: Manifest) -> None:
     if kind == "lora-code":
         _refuse(kind, head=head is not None)
         _require(kind, lora=manifest.lora is not None, decoding=manifest.decoding is not None)
-        if manifest.decoding == "code" and set(manifest.codes) != set(manifest.taxonomy.names):
+        if set(manifest.codes) != set(manifest.taxonomy.names):
             raise ValueError("decoding 'code' needs a code for every label of the taxonomy")
         if manifest.thresholds.review_out_of_scope is not None:
             raise ValueError(f"thresholds.review_out_of_scope needs a head; kind {kind!r} has none")

@@ -1,13 +1,15 @@
 """Label codes, decisions, and the review rule: from an engine's raw scores to one label.
 
-In this order: codes, which the trainer chooses once (``choose_codes``) and a worker checks;
-``decide_from_*``, one for each way in which an engine can answer; ``review_reasons``.
+In this order: codes, which the trainer chooses once (``choose_codes``) and a worker checks; the
+walk through codes of several tokens; ``decide_from_*``, one for each way in which an engine can
+answer; ``review_reasons``.
 """
 
 from __future__ import annotations
 
 import math
 import string
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,10 +24,17 @@ _CANDIDATES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The answer that stands for a label: its text, which is one token, and the token's id."""
+    """The answer that stands for a label: its text and its tokens. A code that the trainer chose is
+    one token; ``rest`` are the further ones of the words that an adapter from elsewhere learnt."""
 
     text: str
     token_id: int
+    rest: tuple[int, ...] = field(default=(), metadata=LEAVE_OUT_EMPTY)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """All tokens."""
+        return (self.token_id, *self.rest)
 
 
 def choose_codes(
@@ -70,6 +79,22 @@ def _has_blank(text: str) -> bool:
     return not text or any(character.isspace() for character in text)
 
 
+def word_codes(words: Mapping[str, str], suffix: str, encode_control: Encode) -> dict[str, Code]:
+    """Return the codes of an adapter that answers with the words of each label, given with whatever
+    ends an answer. Raises ContractError if they cannot be told apart, or are not tokens of their
+    own after the prompt."""
+    start = len(encode_control(suffix))
+    codes = {}
+    for label, text in words.items():
+        ids = tuple(encode_control(suffix + text))[start:]
+        if not ids:
+            raise ContractError(f"the answer of label {label!r} has no token")
+        codes[label] = Code(text, ids[0], ids[1:])
+    if problem := check_codes(words, codes, suffix, encode_control):
+        raise ContractError(problem)
+    return codes
+
+
 def check_codes(
     labels: Iterable[str], codes: Mapping[str, Code], suffix: str, encode_control: Encode
 ) -> str | None:
@@ -77,19 +102,96 @@ def check_codes(
     names = tuple(labels)
     if set(names) != set(codes):
         return f"codes for {sorted(codes)} but labels {sorted(names)}"
-    ids = [code.token_id for code in codes.values()]
-    if len(set(ids)) != len(ids):
-        return "two labels share a code token"
+    for name, code in codes.items():
+        for other in names:
+            if other != name and codes[other].ids[: len(code.ids)] == code.ids:
+                return f"the code of label {name!r} is also the beginning of {other!r}'s"
     suffix_ids = tuple(encode_control(suffix))
     for name in names:
         code = codes[name]
         found = tuple(encode_control(suffix + code.text))
-        if found != (*suffix_ids, code.token_id):
+        if found != suffix_ids + code.ids:
             return (
-                f"label {name!r} has the code {code.text!r} as token {code.token_id}, "
+                f"label {name!r} has the code {code.text!r} as tokens {list(code.ids)}, "
                 f"but this tokenizer reads it as {list(found[len(suffix_ids) :])}"
             )
     return None
+
+
+# --- Codes of several tokens ---
+#
+# They form a prefix tree. An engine is asked for the next token only where codes part, so a model
+# whose codes are one token each is asked once, and one that answers in words seldom more than
+# twice. What is known then is the same: a raw log-probability of every label.
+
+
+_UNLIKELY = math.log(0.001)
+"""A branch that is this much less probable than the best label is not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A place where codes part: the tokens that they have in common, and those that may follow."""
+
+    path: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+def find_branches(codes: Iterable[Code]) -> tuple[Branch, ...]:
+    """Return where codes part, the shorter paths first. No code begins another."""
+    following: dict[tuple[int, ...], dict[int, None]] = {}
+    for code in codes:
+        for at, token in enumerate(code.ids):
+            following.setdefault(code.ids[:at], {})[token] = None
+    parting = [Branch(path, tuple(tokens)) for path, tokens in following.items() if len(tokens) > 1]
+    if not parting:  # one label alone
+        return (Branch((), tuple(following[()])),)
+    return tuple(sorted(parting, key=lambda branch: len(branch.path)))
+
+
+class CodeWalk:
+    """Scores the codes for one message: ask for ``next``, ``add`` what the engine says, until
+    ``next`` is None."""
+
+    def __init__(self, codes: Mapping[str, Code], branches: Sequence[Branch]) -> None:
+        self._codes = codes
+        self._waiting = list(branches)
+        # By the tokens up to and with one after a branch: the sum of the branches' logprobs.
+        self._known: dict[tuple[int, ...], float] = {}
+
+    def next(self) -> Branch | None:
+        """Return the branch to ask for, None if the rest would change nothing that matters."""
+        if not self._known:
+            return self._waiting[0]
+        if not self._waiting:
+            return None
+        least = max(self._value(code.ids) for code in self._codes.values()) + _UNLIKELY
+        return next((each for each in self._waiting if self._value(each.path) >= least), None)
+
+    def add(self, branch: Branch, logprobs: Mapping[int, float]) -> None:
+        """Take the log-probabilities (natural log) of a branch's tokens, by token id. Raises
+        InvalidScores if one is missing."""
+        self._waiting.remove(branch)
+        before = self._value(branch.path)
+        for token in branch.tokens:
+            if token not in logprobs:
+                raise InvalidScores(f"the engine gave no score for token {token} of the codes")
+            self._known[(*branch.path, token)] = before + logprobs[token]
+
+    def scores(self) -> dict[str, float]:
+        """Return the raw log-probability of each label's code. The codes behind a branch that was
+        not asked share its probability."""
+        ends = {label: self._end(code.ids) for label, code in self._codes.items()}
+        sharing = Counter(ends.values())
+        return {label: self._known[end] - math.log(sharing[end]) for label, end in ends.items()}
+
+    def _value(self, path: tuple[int, ...]) -> float:
+        return self._known.get(self._end(path), 0.0)
+
+    def _end(self, path: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the longest beginning of a path that has a value; empty if none has."""
+        lengths = range(len(path), 0, -1)
+        return next((path[:length] for length in lengths if path[:length] in self._known), ())
 
 
 # --- Decisions ---
@@ -105,11 +207,10 @@ class Decision:
     """One label, with the model's confidence in it.
 
     ``confidence`` is the calibrated probability of ``label`` among all labels; ``scores`` has that
-    of each label and adds up to 1 (choice decoding knows the chosen label's alone).
-    ``off_label_mass`` is the raw probability of answers that are not a label, None with choice
-    decoding and with a head. A head has ``out_of_scope`` instead: higher for a message that fits no
-    output, of any sign and scale (``head.OutOfScopeMethod``). ``earlier`` has the decisions of the
-    cascade's stages before the one that answered.
+    of each label and adds up to 1. ``off_label_mass`` is the raw probability of answers that are
+    not a label, None with a head. A head has ``out_of_scope`` instead: higher for a message that
+    fits no output, of any sign and scale (``head.OutOfScopeMethod``). ``earlier`` has the decisions
+    of the cascade's stages before the one that answered.
     """
 
     label: str
@@ -126,18 +227,18 @@ class Decision:
 
 
 def decide_from_codes(
-    logprobs: Mapping[int, float], codes: Mapping[str, Code], temperature: float
+    logprobs: Mapping[str, float], labels: Sequence[str], temperature: float
 ) -> Decision:
-    """Turn raw log-probabilities of the code tokens (natural log) into a Decision.
+    """Turn the raw log-probability (natural log) of each label's code into a Decision.
 
     Confidence is a softmax over the labels' log-probabilities divided by ``temperature``
-    (temperature scaling: Guo et al. 2017, arXiv 1706.04599). Ties go to the first label in
-    taxonomy order. Raises InvalidScores when a code has no score or a score is not a
+    (temperature scaling: Guo et al. 2017, arXiv 1706.04599). Ties go to the first label. Raises
+    InvalidScores when a code has no score or a score is not a
     log-probability.
     """
     raw: dict[str, float] = {}
-    for label, code in codes.items():
-        value = logprobs.get(code.token_id)
+    for label in labels:
+        value = logprobs.get(label)
         if value is None:
             raise InvalidScores(f"the engine gave no score for the code of label {label!r}")
         if not value <= _MASS_SLACK:  # written so that NaN fails too
@@ -155,21 +256,6 @@ def decide_from_codes(
     scores = {label: weight / total for label, weight in zip(raw, weights, strict=True)}
     label = max(scores, key=scores.__getitem__)
     return Decision(label, scores[label], scores, min(1.0, max(0.0, 1.0 - mass)))
-
-
-def decide_from_choice(text: str, logprob: float, labels: tuple[str, ...]) -> Decision:
-    """Turn an answer in words and its total log-probability into a Decision.
-
-    The engine is constrained to the labels; the answer is checked all the same. Raises
-    InvalidScores, without quoting the answer, which may repeat the message.
-    """
-    label = text.strip()
-    if label not in labels:
-        raise InvalidScores("the engine answered with words that are not a label")
-    if math.isnan(logprob) or logprob > _MASS_SLACK:
-        raise InvalidScores(f"the engine's score for label {label!r} is {logprob}")
-    confidence = min(1.0, math.exp(logprob))
-    return Decision(label, confidence, {label: confidence}, None)
 
 
 def decide_from_logits(

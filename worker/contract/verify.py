@@ -317,7 +317,7 @@ def verify_tokens(manifest: Manifest, encoders: Encoders, where: Path) -> None:
     ):
         _compare(f"the prompt's {part}", tuple(encoders.control(text)), ids, where)
     _compare("the shortening mark", tuple(encoders.plain(spec.marker)), spec.marker_ids, where)
-    if manifest.decoding == "code":
+    if manifest.codes:
         problem = check_codes(
             manifest.taxonomy.names, manifest.codes, spec.suffix, encoders.control
         )

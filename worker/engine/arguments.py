@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.contract import Manifest
+from worker.contract import Manifest, find_branches
 from worker.engine.environment import computing_cpus
 from worker.errors import SettingsError
 
@@ -68,10 +68,8 @@ class EngineSettings:
 
 
 def answer_tokens(manifest: Manifest) -> int:
-    """The longest answer in tokens: one for a code; for words one per byte, and the end token."""
-    if manifest.decoding == "code":
-        return 1
-    return max(len(name.encode("utf-8")) for name in manifest.taxonomy.names) + 1
+    """The most tokens after a prompt: of codes of several tokens those up to where they differ."""
+    return max(len(branch.path) for branch in find_branches(manifest.codes.values())) + 1
 
 
 def cpu_dtype(model: Path, capability: str) -> str:
@@ -109,8 +107,7 @@ def engine_arguments(
         # All prompts begin alike, and a cached prefix is not computed again.
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # not the base's, which may set a temperature
-        # Prompts are token ids and codes are read by id; only answers in words are detokenized.
-        "skip_tokenizer_init": all(each.decoding != "choice" for each in settings.manifests),
+        "skip_tokenizer_init": True,  # prompts are token ids, and codes are read by id
         "disable_log_stats": True,
     }
     if settings.adapter is not None:

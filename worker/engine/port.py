@@ -12,7 +12,6 @@ from worker.contract.errors import InvalidScores, MessageRejected
 from worker.contract.manifest import Manifest
 from worker.contract.scoring import (
     Decision,
-    decide_from_choice,
     decide_from_codes,
     decide_from_logits,
 )
@@ -20,17 +19,9 @@ from worker.contract.scoring import (
 
 @dataclass(frozen=True, slots=True)
 class CodeScores:
-    """Raw log-probabilities (natural log) of the label codes as the next token, by token id."""
+    """The raw log-probability (natural log) of each label's code as the answer."""
 
-    logprobs: Mapping[int, float]
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceAnswer:
-    """An answer in words, and the sum of its tokens' raw log-probabilities."""
-
-    text: str
-    logprob: float
+    logprobs: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +41,7 @@ class StageDecisions:
     truncated: bool
 
 
-Answer = CodeScores | ChoiceAnswer | HeadLogits | StageDecisions
+Answer = CodeScores | HeadLogits | StageDecisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +130,9 @@ def decide(answer: Answer, manifest: Manifest) -> Decision:
             *earlier, last = answer.decisions
             return replace(last, earlier=tuple(earlier))
         if isinstance(answer, CodeScores):
-            return decide_from_codes(answer.logprobs, manifest.codes, temperature)
-        if isinstance(answer, HeadLogits):
-            return decide_from_logits(
-                answer.logits, manifest.head, manifest.taxonomy.names, temperature
-            )
-        return decide_from_choice(answer.text, answer.logprob, manifest.taxonomy.names)
+            return decide_from_codes(answer.logprobs, manifest.taxonomy.names, temperature)
+        return decide_from_logits(
+            answer.logits, manifest.head, manifest.taxonomy.names, temperature
+        )
     except InvalidScores as error:
         raise MessageRejected("invalid_answer", str(error)) from error

@@ -8,17 +8,15 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from typing import Any
 
-from worker.contract import Manifest
 from worker.engine import fork_server
 from worker.engine.arguments import (
     SCORED_AT_ONCE,
     EngineSettings,
-    answer_tokens,
     core_can_be_forked,
     engine_arguments,
     ranks,
@@ -99,25 +97,20 @@ def vllm_config(settings: EngineSettings) -> Any:
     return config
 
 
-def request_params(manifest: Manifest) -> tuple[Any, ...]:
-    """Return vLLM's parameters for an answer of an adapter, one for each request: more codes than
+def request_params(tokens: Sequence[int]) -> tuple[Any, ...]:
+    """Return vLLM's parameters for scoring the next token, one for each request: more tokens than
     vLLM scores at once are requested in parts."""
-    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-    common: dict[str, Any] = {"temperature": 0, "output_kind": RequestOutputKind.FINAL_ONLY}
-    if manifest.decoding == "choice":
-        words = SamplingParams(
-            max_tokens=answer_tokens(manifest),
-            logprobs=0,  # of the answer's own tokens alone
-            structured_outputs=StructuredOutputsParams(choice=list(manifest.taxonomy.names)),
-            **common,
-        )
-        return (words,)
-    ids = [code.token_id for code in manifest.codes.values()]
-    parts = (ids[at : at + SCORED_AT_ONCE] for at in range(0, len(ids), SCORED_AT_ONCE))
+    parts = (list(tokens[at : at + SCORED_AT_ONCE]) for at in range(0, len(tokens), SCORED_AT_ONCE))
     return tuple(
         SamplingParams(
-            max_tokens=1, allowed_token_ids=part, logprob_token_ids=part, detokenize=False, **common
+            temperature=0,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            max_tokens=1,
+            allowed_token_ids=part,
+            logprob_token_ids=part,
+            detokenize=False,
         )
         for part in parts
     )

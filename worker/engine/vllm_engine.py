@@ -13,7 +13,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -22,11 +22,11 @@ from typing import Any
 
 import structlog
 
-from worker.contract import AdapterRefused, Manifest
-from worker.contract.errors import MessageRejected
+from worker.contract import AdapterRefused, Branch, CodeWalk, Manifest, find_branches
+from worker.contract.errors import InvalidScores, MessageRejected
 from worker.engine.arguments import EngineSettings, answer_tokens, precision_name
 from worker.engine.memory import EngineMemory, weight_bytes
-from worker.engine.port import Answer, ChoiceAnswer, CodeScores
+from worker.engine.port import Answer, CodeScores
 from worker.engine.processes import ChildProcesses
 from worker.engine.vllm_config import no_warnings, request_params, vllm_config
 from worker.engine.vllm_core import client_context, starting_processes
@@ -51,11 +51,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Adapter:
-    """vLLM's arguments for each prompt of an adapter: ``params`` has one entry for each request
-    that a prompt takes. ``priority``: lower goes first."""
+    """vLLM's arguments for each prompt of an adapter: ``params`` has for each branch of the codes
+    one entry for each request that it takes. ``priority``: lower goes first."""
 
     manifest: Manifest
-    params: tuple[Any, ...]
+    params: Mapping[Branch, tuple[Any, ...]]
     lora: Any
     priority: int = 0
 
@@ -180,7 +180,9 @@ class VllmEngine:
         lora = None
         if adapter is not None:
             lora = LoRARequest(manifest.digest, next(self._lora_numbers), str(adapter))
-        return _Adapter(manifest, request_params(manifest), lora, priority)
+        branches = find_branches(manifest.codes.values())
+        params = {branch: request_params(branch.tokens) for branch in branches}
+        return _Adapter(manifest, params, lora, priority)
 
     def _misfit(self, manifest: Manifest) -> str | None:
         """Return the requirement of an adapter that this engine was not started for, or None."""
@@ -194,8 +196,6 @@ class VllmEngine:
             return f"is of rank {manifest.lora.rank} and the engine allows {lora.max_lora_rank}"
         if need > model.max_model_len:
             return f"needs {need} tokens a message and the engine allows {model.max_model_len}"
-        if manifest.decoding == "choice" and model.skip_tokenizer_init:
-            return "answers in words and the engine has no tokenizer"
         return None
 
     def _problem(self, manifest: Manifest, prompt_ids: Sequence[int]) -> str | None:
@@ -265,11 +265,18 @@ class VllmEngine:
         self._answers.add(task)
         try:
             # One after the other: by then the prefix cache has nearly all of a second request.
-            found = [await self._ask(adapter, prompt_ids, params) for params in adapter.params]
+            walk = CodeWalk(adapter.manifest.codes, tuple(adapter.params))
+            while (branch := walk.next()) is not None:
+                params, ids = adapter.params[branch], [*prompt_ids, *branch.path]
+                found = [await self._ask(adapter, ids, asked) for asked in params]
+                walk.add(branch, read_logprobs(params, found))
+            return CodeScores(walk.scores())
         except asyncio.CancelledError:
             if self._closed:
                 raise EngineDied("the engine was closed") from None
             raise
+        except InvalidScores as error:
+            raise MessageRejected("invalid_answer", str(error)) from None
         except (VLLMError, ValueError) as error:
             if self._llm.errored:
                 raise self._died() from error
@@ -277,7 +284,6 @@ class VllmEngine:
             raise MessageRejected("engine_rejected", type(error).__name__) from None
         finally:
             self._answers.discard(task)
-        return read_answer(adapter.manifest, adapter.params, found)
 
     async def _ask(self, adapter: _Adapter, prompt_ids: list[int], params: Any) -> Any:
         """Return vLLM's completion for one request."""
@@ -387,23 +393,20 @@ def warm_up_rounds(
     yield [made_up(spec.max_message_tokens)]
 
 
-def read_answer(manifest: Manifest, params: Sequence[Any], completions: Sequence[Any]) -> Answer:
-    """Build the answer from vLLM's completions, one for each request in ``params``. Raises
-    EngineDied and MessageRejected."""
+def read_logprobs(params: Sequence[Any], completions: Sequence[Any]) -> dict[int, float]:
+    """Return the next token's log-probabilities, by token id, from vLLM's completions, one for each
+    request in ``params``. Raises EngineDied and MessageRejected."""
     for completion in completions:
         if completion.finish_reason == "abort":
             raise EngineDied("the engine is shutting down")
         if completion.finish_reason == "error":
             raise MessageRejected("engine_rejected", "the engine failed on this prompt")
-    if manifest.decoding == "choice":
-        (words,) = completions
-        return ChoiceAnswer(words.text, float(words.cumulative_logprob))
     scores: dict[int, float] = {}
     for asked, completion in zip(params, completions, strict=True):
         found = completion.logprobs[0]
         ids = asked.logprob_token_ids
         scores |= {one: float(found[one].logprob) for one in ids if one in found}
-    return CodeScores(scores)
+    return scores
 
 
 async def destroy_context(context: Any, within_s: float) -> bool:

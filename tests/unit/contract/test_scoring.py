@@ -2,24 +2,29 @@
 
 import math
 import string
+from collections.abc import Callable
+from functools import cache
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.toy_adapter import LABELS as TOY_LABELS
 from tests.support.toy_adapter import encode_control, toy_head
 from worker.contract import (
+    Branch,
     Code,
+    CodeWalk,
     ContractError,
     Decision,
     InvalidScores,
     Thresholds,
     choose_codes,
-    decide_from_choice,
     decide_from_codes,
     decide_from_logits,
+    find_branches,
     review_reasons,
+    word_codes,
 )
 from worker.contract.scoring import check_codes
 
@@ -84,8 +89,8 @@ def forbidden() -> list[tuple[str, int]]:
     [
         ({"c": None}, "codes for"),
         ({"d": Code("D", 10 + ord("D"))}, "codes for"),
-        ({"b": Code("A", 10 + ord("A"))}, "two labels share a code token"),
-        ({"b": Code("B", 7)}, r"label 'b' has the code 'B' as token 7, .* reads it as \[76\]"),
+        ({"b": Code("A", 10 + ord("A"))}, "the code of label 'a' is also the beginning of 'b'"),
+        ({"b": Code("B", 7)}, r"label 'b' has the code 'B' as tokens \[7\], .* reads it as \[76\]"),
         ({"b": Code("BB", 10 + ord("B"))}, r"reads it as \[76, 76\]"),
     ],
 )
@@ -100,18 +105,18 @@ def test_codes_that_do_not_fit_the_tokenizer_are_reported(
         raise AssertionError(found)
 
 
-CODES = {"a": Code("A", 1), "b": Code("B", 2), "c": Code("C", 3)}
-LABELS = tuple(CODES)
+LABELS = ("a", "b", "c")
 
 
-def logs(*probabilities: float) -> dict[int, float]:
+def logs(*probabilities: float) -> dict[str, float]:
     return {
-        number: math.log(p) if p else -math.inf for number, p in enumerate(probabilities, start=1)
+        label: math.log(p) if p else -math.inf
+        for label, p in zip(LABELS, probabilities, strict=True)
     }
 
 
 def test_the_label_with_the_most_probability_wins() -> None:
-    decision = decide_from_codes(logs(0.1, 0.6, 0.1), CODES, 1.0)
+    decision = decide_from_codes(logs(0.1, 0.6, 0.1), LABELS, 1.0)
     assert decision.label == "b"
     assert decision.confidence == pytest.approx(0.75)
     assert decision.scores == pytest.approx({"a": 0.125, "b": 0.75, "c": 0.125})
@@ -119,39 +124,39 @@ def test_the_label_with_the_most_probability_wins() -> None:
 
 
 def test_a_temperature_softens_or_sharpens_and_keeps_the_order() -> None:
-    soft, plain, sharp = (decide_from_codes(logs(0.2, 0.6, 0.1), CODES, t) for t in (4, 1, 0.2))
+    soft, plain, sharp = (decide_from_codes(logs(0.2, 0.6, 0.1), LABELS, t) for t in (4, 1, 0.2))
     assert soft.label == plain.label == sharp.label == "b"
     assert soft.confidence < plain.confidence < sharp.confidence
     assert soft.off_label_mass == plain.off_label_mass == sharp.off_label_mass
 
 
 def test_ties_go_to_the_first_label() -> None:
-    assert decide_from_codes(logs(0.25, 0.25, 0.25), CODES, 1.0).label == "a"
-    assert decide_from_codes(logs(0.0, 0.3, 0.3), CODES, 0.1).label == "b"
+    assert decide_from_codes(logs(0.25, 0.25, 0.25), LABELS, 1.0).label == "a"
+    assert decide_from_codes(logs(0.0, 0.3, 0.3), LABELS, 0.1).label == "b"
 
 
 def test_rounding_over_one_is_taken_as_one() -> None:
     """Half-precision probabilities add up to slightly more than 1."""
-    assert decide_from_codes(logs(0.5, 0.505, 0.005), CODES, 1.0).off_label_mass == 0.0
+    assert decide_from_codes(logs(0.5, 0.505, 0.005), LABELS, 1.0).off_label_mass == 0.0
 
 
 @pytest.mark.parametrize(
     ("given_logs", "problem"),
     [
-        ({1: -1.0, 2: -2.0}, "no score for the code of label 'c'"),
-        ({1: -1.0, 2: math.nan, 3: -1.0}, "score for label 'b' is nan"),
-        ({1: -1.0, 2: -2.0, 3: 0.5}, "score for label 'c' is 0.5"),
-        ({1: -1.0, 2: -2.0, 3: math.inf}, "score for label 'c' is inf"),
-        ({1: -math.inf, 2: -math.inf, 3: -math.inf}, "every label a probability of zero"),
-        ({1: -0.1, 2: -0.1, 3: -5.0}, "add up to 1.8"),
+        ({"a": -1.0, "b": -2.0}, "no score for the code of label 'c'"),
+        ({"a": -1.0, "b": math.nan, "c": -1.0}, "score for label 'b' is nan"),
+        ({"a": -1.0, "b": -2.0, "c": 0.5}, "score for label 'c' is 0.5"),
+        ({"a": -1.0, "b": -2.0, "c": math.inf}, "score for label 'c' is inf"),
+        (dict.fromkeys(LABELS, -math.inf), "every label a probability of zero"),
+        ({"a": -0.1, "b": -0.1, "c": -5.0}, "add up to 1.8"),
         ({}, "no score"),
     ],
 )
 def test_numbers_that_are_no_log_probabilities_are_refused(
-    given_logs: dict[int, float], problem: str
+    given_logs: dict[str, float], problem: str
 ) -> None:
     with pytest.raises(InvalidScores, match=problem):
-        decide_from_codes(given_logs, CODES, 1.0)
+        decide_from_codes(given_logs, LABELS, 1.0)
 
 
 @given(
@@ -161,58 +166,143 @@ def test_numbers_that_are_no_log_probabilities_are_refused(
 def test_any_log_probabilities_give_a_distribution_or_a_refusal(
     values: list[float], temperature: float
 ) -> None:
-    given_logs = dict(enumerate(values, start=1))
+    given_logs = dict(zip(LABELS, values, strict=True))
     if sum(math.exp(value) for value in values) > 1.02:
         with pytest.raises(InvalidScores):
-            decide_from_codes(given_logs, CODES, temperature)
+            decide_from_codes(given_logs, LABELS, temperature)
         return
-    decision = decide_from_codes(given_logs, CODES, temperature)
+    decision = decide_from_codes(given_logs, LABELS, temperature)
     assert sum(decision.scores.values()) == pytest.approx(1.0)
     assert decision.confidence == max(decision.scores.values()) == decision.scores[decision.label]
     assert all(0 <= score <= 1 for score in decision.scores.values())
     assert 0 <= (decision.off_label_mass or 0.0) <= 1
 
 
-@given(st.dictionaries(st.integers(0, 5), st.floats()), st.floats(0.001, 1000))
+@given(st.dictionaries(st.sampled_from((*LABELS, "d")), st.floats()), st.floats(0.001, 1000))
 def test_no_numbers_whatever_raise_anything_else(
-    given_logs: dict[int, float], temperature: float
+    given_logs: dict[str, float], temperature: float
 ) -> None:
     """An engine cannot crash the worker with its answers."""
     try:
-        decision = decide_from_codes(given_logs, CODES, temperature)
+        decision = decide_from_codes(given_logs, LABELS, temperature)
     except InvalidScores:
         return
     assert decision.label in LABELS
     assert math.isfinite(decision.confidence)
 
 
-def test_words_are_checked_against_the_labels() -> None:
-    decision = decide_from_choice(" b\n", math.log(0.7), LABELS)
-    assert decision.label == "b"
-    assert decision.confidence == pytest.approx(0.7)
-    assert decision.scores == {"b": decision.confidence}
-    assert decision.off_label_mass is None
-    for text in ("", "B", "bb", "a b", "a\nb"):
-        with pytest.raises(InvalidScores, match="words that are not a label"):
-            decide_from_choice(text, -0.1, LABELS)
+# Codes of several tokens
 
 
-def test_a_refusal_of_words_does_not_repeat_them() -> None:
-    """A model that repeats the message must not bring it into the logs."""
-    with pytest.raises(InvalidScores) as caught:
-        decide_from_choice("my card is 4111", -0.1, LABELS)
-    assert "4111" not in str(caught.value)
+TREE = {
+    "card lost": Code("card lost", 1, (2, 0)),
+    "card stolen": Code("card stolen", 1, (3, 0)),
+    "card": Code("card", 1, (0,)),
+    "fee": Code("fee", 4, (5, 0)),
+    "feedback": Code("feedback", 4, (6, 0)),
+}
 
 
-@given(st.floats())
-def test_the_confidence_of_words_is_a_probability_or_a_refusal(logprob: float) -> None:
-    try:
-        decision = decide_from_choice("a", logprob, LABELS)
-    except InvalidScores:
-        assume(True)
-        assert math.isnan(logprob) or logprob > 0
-        return
-    assert 0 <= decision.confidence <= 1
+def walk_through(
+    codes: dict[str, Code], model: Callable[[tuple[int, ...]], dict[int, float]]
+) -> tuple[dict[str, float], list[tuple[int, ...]]]:
+    """The codes' scores by a model of the next token, and the paths that it was asked for."""
+    walk = CodeWalk(codes, find_branches(codes.values()))
+    asked = []
+    while (branch := walk.next()) is not None:
+        asked.append(branch.path)
+        walk.add(branch, {token: math.log(p) for token, p in model(branch.path).items()})
+    return walk.scores(), asked
+
+
+def test_codes_are_asked_only_where_they_part() -> None:
+    assert find_branches(TREE.values()) == (
+        Branch((), (1, 4)),
+        Branch((1,), (2, 3, 0)),
+        Branch((4,), (5, 6)),
+    )
+    assert find_branches([Code("A", 1), Code("B", 2)]) == (Branch((), (1, 2)),)
+    assert find_branches([Code("x A", 7, (1,)), Code("x B", 7, (2,))]) == (Branch((7,), (1, 2)),)
+    assert find_branches([Code("A", 1, (2,))]) == (Branch((), (1,)),)
+
+
+def test_a_code_has_the_product_of_its_branches() -> None:
+    steps = {(): {1: 0.5, 4: 0.4}, (1,): {2: 0.6, 3: 0.2, 0: 0.1}, (4,): {5: 0.5, 6: 0.25}}
+    found, asked = walk_through(TREE, steps.__getitem__)
+    assert {label: math.exp(score) for label, score in found.items()} == pytest.approx(
+        {"card lost": 0.3, "card stolen": 0.1, "card": 0.05, "fee": 0.2, "feedback": 0.1}
+    )
+    assert asked == [(), (1,), (4,)]
+
+
+def test_a_branch_that_cannot_matter_is_not_asked() -> None:
+    """Its codes share its probability, so that the rest of the sum is that of no label."""
+    steps = {(): {1: 0.9, 4: 0.0004}, (1,): {2: 0.8, 3: 0.1, 0: 0.1}}
+    found, asked = walk_through(TREE, steps.__getitem__)
+    assert asked == [(), (1,)]
+    assert math.exp(found["fee"]) == math.exp(found["feedback"]) == pytest.approx(0.0002)
+    assert decide_from_codes(found, tuple(TREE), 1.0).off_label_mass == pytest.approx(0.0996)
+
+
+def test_a_branch_is_asked_once_the_better_one_disappoints() -> None:
+    steps = {(): {1: 0.999, 4: 0.0005}, (1,): {2: 1e-5, 3: 1e-5, 0: 1e-5}, (4,): {5: 0.9, 6: 0.1}}
+    found, asked = walk_through(TREE, steps.__getitem__)
+    assert asked == [(), (1,), (4,)]
+    assert decide_from_codes(found, tuple(TREE), 1.0).label == "fee"
+
+
+@given(st.data())
+def test_a_walk_finds_the_best_code_of_any_model(data: st.DataObject) -> None:
+    texts = data.draw(st.sets(st.lists(st.integers(1, 3), max_size=4).map(tuple), min_size=2))
+    codes = {str(text): Code("", *_first((*text, 0))) for text in texts}
+    probability = st.floats(0.001, 1)
+
+    @cache
+    def model(_path: tuple[int, ...]) -> dict[int, float]:
+        drawn = [data.draw(probability) for _ in range(5)]
+        return dict(enumerate(value / sum(drawn) for value in drawn[:4]))
+
+    found, _ = walk_through(codes, model)
+    whole = {}
+    for label, code in codes.items():
+        parting = [each for each in find_branches(codes.values()) if _begins(code.ids, each.path)]
+        whole[label] = math.prod(model(each.path)[code.ids[len(each.path)]] for each in parting)
+    assert whole[max(found, key=found.__getitem__)] >= 0.999 * max(whole.values())
+    assert sum(map(math.exp, found.values())) <= 1 + 1e-9
+
+
+def _first(ids: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    return ids[0], ids[1:]
+
+
+def _begins(ids: tuple[int, ...], path: tuple[int, ...]) -> bool:
+    return ids[: len(path)] == path
+
+
+def test_a_score_that_an_engine_leaves_out_is_refused() -> None:
+    with pytest.raises(InvalidScores, match="no score for token 4"):
+        walk_through(TREE, lambda _: {1: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ({"a": "x", "b": "xy"}, "'a' is also the beginning of 'b'"),
+        ({"a": "x", "b": ""}, "answer of label 'b' has no token"),
+        ({"a": "x", "b": "x"}, "beginning of"),
+    ],
+)
+def test_words_that_cannot_be_told_apart_are_refused(words: dict[str, str], problem: str) -> None:
+    with pytest.raises(ContractError, match=problem):
+        word_codes(words, "</s>=", encode_control)
+
+
+def test_words_are_codes_of_their_tokens() -> None:
+    codes = word_codes({"a": "xy</s>", "b": "xz</s>"}, "</s>=", encode_control)
+    assert [code.ids for code in codes.values()] == [
+        tuple(encode_control("xy</s>")), tuple(encode_control("xz</s>"))
+    ]  # fmt: skip
+    assert check_codes(("a", "b"), codes, "</s>=", encode_control) is None
 
 
 def test_finer_outputs_are_summed_to_their_label() -> None:

@@ -10,7 +10,7 @@ from worker.contract import Thresholds
 from worker.contract.errors import MessageRejected
 from worker.contract.records import InputFormat
 from worker.core.labeller import Labeller
-from worker.engine.port import ChoiceAnswer, CodeScores
+from worker.engine.port import CodeScores, HeadLogits
 
 
 def labeller(thresholds: Thresholds | None = None) -> Labeller:
@@ -42,14 +42,12 @@ def test_a_message_of_nothing_printable_is_rejected(text: str) -> None:
     "answer",
     [
         CodeScores({}),
-        CodeScores({code.token_id: math.nan for code in small_manifest().codes.values()}),
-        ChoiceAnswer("twelfth category", -0.1),
-        ChoiceAnswer("billing", math.nan),
-        ChoiceAnswer("billing", math.inf),
-        ChoiceAnswer("billing", 5000.0),
+        CodeScores(dict.fromkeys(small_manifest().codes, math.nan)),
+        CodeScores({"twelfth category": -0.1}),
+        HeadLogits((1.0,)),
     ],
 )
-def test_an_answer_that_is_not_a_label_is_rejected(answer: CodeScores | ChoiceAnswer) -> None:
+def test_an_answer_that_is_not_a_label_is_rejected(answer: CodeScores | HeadLogits) -> None:
     with pytest.raises(MessageRejected) as caught:
         labeller().decide(answer)
     assert caught.value.reason == "invalid_answer"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.toy_adapter import toy_manifest
-from worker.contract import Lora
+from worker.contract import Code, Lora
 from worker.engine.arguments import EngineSettings, engine_arguments
 from worker.errors import SettingsError
 
@@ -61,11 +61,11 @@ def test_the_window_holds_the_longest_prompt_and_one_code() -> None:
     assert build()["max_model_len"] == manifest.prompt.max_prompt_tokens + 1
 
 
-def test_the_window_holds_the_longest_label_in_words() -> None:
-    manifest = toy_manifest(decoding="choice", codes={})
-    room = len("delivery") + 1
-    built = build(manifest=manifest)
-    assert built["max_model_len"] == manifest.prompt.max_prompt_tokens + room
+def test_the_window_holds_an_answer_up_to_where_codes_differ() -> None:
+    plain = toy_manifest()
+    rest = dict(zip(plain.codes, ((7, 8, 5, 1), (7, 8, 6), (7, 8, 9)), strict=True))
+    manifest = toy_manifest(codes={label: Code("w", 7, ids) for label, ids in rest.items()})
+    assert build(manifest=manifest)["max_model_len"] == manifest.prompt.max_prompt_tokens + 4
 
 
 def test_a_misspelt_key_is_reported_with_the_nearest_one() -> None:

@@ -150,16 +150,13 @@ def test_an_engine_holds_the_largest_of_its_stages(
 ) -> None:
     """The engine is started for the last stage; the first stage's rank, prompt and answer may be
     larger."""
-    words = toy_manifest(
-        name="words", decoding="choice", codes={}, prompt=toy_spec(500), lora=LARGE.lora
-    )
+    words = toy_manifest(name="words", prompt=toy_spec(500), lora=LARGE.lora)
     start(stored(tmp_path, cascade_of(words, SMALL), words, SMALL))
     (settings,) = started
     assert settings.manifest.digest == SMALL.digest, "the last one is loaded first"
     built = vllm_arguments(settings)
     assert built["max_lora_rank"] == 64
     assert built["max_model_len"] > 500
-    assert built["skip_tokenizer_init"] is False
 
 
 def test_an_engine_holds_the_canary_that_is_there_when_it_starts(

@@ -12,8 +12,7 @@ import pytest
 
 from tests.support.toy_adapter import toy_manifest
 from worker.contract.errors import MessageRejected
-from worker.engine.port import CodeScores
-from worker.engine.vllm_engine import destroy_context, read_answer, warm_up_rounds
+from worker.engine.vllm_engine import destroy_context, read_logprobs, warm_up_rounds
 from worker.errors import EngineDied
 
 
@@ -37,14 +36,14 @@ def completion(logprobs: dict[int, float], reason: str = "length") -> SimpleName
 def test_parts_of_the_codes_are_put_together() -> None:
     params = [SimpleNamespace(logprob_token_ids=[5]), SimpleNamespace(logprob_token_ids=[6])]
     found = [completion({5: -1.0, 9: -3.0}), completion({6: -2.0})]
-    assert read_answer(toy_manifest(), params, found) == CodeScores({5: -1.0, 6: -2.0})
+    assert read_logprobs(params, found) == {5: -1.0, 6: -2.0}
 
 
 @pytest.mark.parametrize(("reason", "error"), [("abort", EngineDied), ("error", MessageRejected)])
 def test_completions_without_an_answer_are_errors(reason: str, error: type[Exception]) -> None:
     params = [SimpleNamespace(logprob_token_ids=[5])]
     with pytest.raises(error):
-        read_answer(toy_manifest(), params, [completion({5: -1.0}, reason)])
+        read_logprobs(params, [completion({5: -1.0}, reason)])
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_many_labels_go_all_the_way(tmp_path: Path) -> None:
     assert any(len(code.text) > 1 for code in codes.values())
     lines = (run / "evaluation" / "predictions.jsonl").read_text("utf-8").splitlines()
     prediction = json.loads(lines[0])
-    scores = {codes[label].token_id: score for label, score in prediction["logprobs"].items()}
-    decision = decide_from_codes(scores, codes, manifest.calibration.temperature)
+    temperature = manifest.calibration.temperature
+    decision = decide_from_codes(prediction["logprobs"], tuple(codes), temperature)
     assert set(decision.scores) == set(LABELS)
     assert decision.label == prediction["predicted"]

@@ -2,7 +2,8 @@
 
 A line is one example in the form of OpenAI (``messages``), Bedrock (``messages`` whose content is a
 list of texts, ``system`` next to it), Gemini (``contents`` with ``parts``, ``systemInstruction``),
-or a ``prompt`` with its ``completion``. Its cells are ``message``, ``label``, and the line's other
+ShareGPT (``conversations`` with ``from`` and ``value``), or a ``prompt`` with its ``completion``,
+two texts or two lists of turns. Its cells are ``message``, ``label``, and the line's other
 plain fields by their names.
 
 - ``label`` is the last answer that was trained (``weight`` is not 0), without blanks around it, or
@@ -45,12 +46,14 @@ Objects = Callable[[Tally], Iterator[tuple[int, dict[str, Any]]]]
 _FIELDS = {
     "messages": ("messages", "system", "schemaVersion", "tools", "functions", "tool_choice"),
     "contents": ("contents", "systemInstruction", "system_instruction", "tools", "toolConfig"),
+    "conversations": ("conversations", "system", "tools"),
     "prompt": ("prompt", "completion", "system"),
 }
 _WORDS = {
     "batch": "JSON Lines of a batch's answers",
     "messages": "JSON Lines of chats",
     "contents": "JSON Lines of chats in Gemini's form",
+    "conversations": "JSON Lines of chats in ShareGPT's form",
     "prompt": "JSON Lines of prompts and completions",
 }
 
@@ -58,11 +61,15 @@ _ROLES = {
     "system": "system",
     "developer": "system",
     "user": "user",
+    "human": "user",
     "assistant": "assistant",
+    "gpt": "assistant",
     "model": "assistant",
     "tool": "tool",
     "function": "tool",
 }
+# Form -> the keys of a turn's role and text, if they are not "role" and "content".
+_KEYS = {"contents": ("role", "parts"), "conversations": ("from", "value")}
 # Keys and types of a turn's parts. OpenAI and Anthropic name the type, Gemini and Bedrock the key.
 _TEXTS = frozenset({"text", "input_text", "output_text"})
 _TOOLS = frozenset(
@@ -81,9 +88,10 @@ _FOR_TEMPLATE = 10
 
 # Up to the last line end, colon or tag: words after it may be the same by chance.
 _BEFORE = re.compile(r".*(?:[\n:]|<[^<>\n]+>)[ \t]*[\"'`\[(]*", re.DOTALL)
-# From a line end or a closing tag on, or a mark such as " ->".
+# From a line end or a tag on (also "<|im_end|>", "[/INST]"), or a mark such as " ->".
 _AFTER = re.compile(
-    r"(?:\s{0,9}</[^<>\n]*>|[\"'`\])]{0,9}\n).*|\s{1,9}[^\w\s]{1,9}\s{0,9}\Z", re.DOTALL
+    r"(?:\s{0,9}(?:<[^<>\n]*>|\[/[^\[\]\n]*\])|[\"'`\])]{0,9}\n).*|\s{1,9}[^\w\s]{1,9}\s{0,9}\Z",
+    re.DOTALL,
 )
 
 _INSTRUCTIONS = 100
@@ -117,12 +125,13 @@ def form_of(record: Mapping[str, Any]) -> str | None:
     """Return the form of a line, None if it is not a chat."""
     if "custom_id" in record and ("response" in record or "error" in record):
         return "batch"
-    for form, inside in (("messages", "role"), ("contents", "parts")):
+    for form, inside in (("messages", "role"), ("contents", "parts"), ("conversations", "from")):
         turns = record.get(form)
         if isinstance(turns, list) and any(isinstance(each, dict) and inside in each
                                            for each in turns):  # fmt: skip
             return form
-    is_pair = all(isinstance(record.get(field), str) for field in ("prompt", "completion"))
+    pair = [record.get(field) for field in ("prompt", "completion")]
+    is_pair = any(all(isinstance(each, kind) for each in pair) for kind in (str, list))
     # A table with a label of its own has a prompt and an answer to judge, not to repeat.
     return "prompt" if is_pair and not {MESSAGE, LABEL} & record.keys() else None
 
@@ -262,7 +271,7 @@ def read_example(record: Mapping[str, Any], form: str) -> Example:
     """Return a line of a form as an example."""
     if form == "batch":
         return _batch(record)
-    turns = _turns(record, form)
+    turns = turns_of(record, form)
     if turns is None:
         return Example(problem="chat")
     instruction = "\n".join(turn.text for turn in turns if turn.role == "system")
@@ -317,22 +326,23 @@ def _tokens(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _turns(record: Mapping[str, Any], form: str) -> list[Turn] | None:
+def turns_of(record: Mapping[str, Any], form: str) -> list[Turn] | None:
     """Return the turns of a chat, the instruction first; None if one cannot be read."""
-    if form == "prompt":
-        said = [("system", record.get("system")), ("user", record["prompt"]),
-                ("assistant", record["completion"])]  # fmt: skip
-        return [Turn(role, text) for role, text in said if isinstance(text, str)]
+    if form == "prompt" and isinstance(record["prompt"], str):
+        texts = [("system", record.get("system")), ("user", record["prompt"]),
+                 ("assistant", record["completion"])]  # fmt: skip
+        return [Turn(role, text) for role, text in texts if isinstance(text, str)]
     turns = []
     for place in ("system", "systemInstruction", "system_instruction"):
         if (given := record.get(place)) is not None:
             parts = given.get("parts") if isinstance(given, dict) else given
             turns.append(Turn("system", _content(parts)[0]))
-    for each in record[form]:
-        role = _ROLES.get(str(each.get("role", "user"))) if isinstance(each, dict) else None
+    who, said = _KEYS.get(form, ("role", "content"))
+    for each in record[form] + (record["completion"] if form == "prompt" else []):
+        role = _ROLES.get(str(each.get(who, "user"))) if isinstance(each, dict) else None
         if role is None:
             return None
-        text, problem = _content(each.get("parts" if form == "contents" else "content"))
+        text, problem = _content(each.get(said))
         if role == "tool" or each.get("tool_calls") or each.get("function_call"):
             problem = "tools"
         turns.append(Turn(role, text, str(each.get("weight")) not in {"0", "0.0"}, problem))

@@ -106,17 +106,14 @@ class OutputRecord:
     confidence: Annotated[Probability, Doc("Calibrated probability of the label.")]
     scores: Annotated[
         dict[str, Probability],
-        Doc(
-            "Calibrated probability by label: of every label, or with choice decoding of the "
-            "chosen one alone."
-        ),
+        Doc("Calibrated probability by label."),
     ]
     off_label_mass: Annotated[
         Probability | None,
         Doc(
             "Raw probability that the model gave to answers that are not a label: high for "
-            "messages that fit no label. Null with choice decoding and for a model with a head "
-            "(see out_of_scope)."
+            "messages that fit no label. Null for a model with a head (see "
+            "out_of_scope)."
         ),
     ]
     review: Annotated[Review, Doc("Whether, and why, a reviewer should check this label.")]

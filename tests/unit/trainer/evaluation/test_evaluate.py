@@ -37,10 +37,10 @@ def test_the_record_on_disk_is_what_was_printed_and_what_the_predictions_give(
 def test_labels_are_decided_by_the_contract_with_the_adapters_temperature(
     evaluated: tuple[Path, dict[str, Any]], world: World
 ) -> None:
-    codes = world.manifest.codes
+    labels = world.manifest.taxonomy.names
     for prediction in PREDICTIONS.read(evaluated[0]):
-        raw = {codes[label].token_id: value for label, value in prediction.logprobs.items()}
-        wanted = decide_from_codes(raw, codes, world.manifest.calibration.temperature)
+        temperature = world.manifest.calibration.temperature
+        wanted = decide_from_codes(prediction.logprobs, labels, temperature)
         found = (prediction.predicted, prediction.confidence)
         assert found == (wanted.label, wanted.confidence)
         assert prediction.review == (prediction.confidence < 0.6)

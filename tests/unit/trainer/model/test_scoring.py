@@ -20,11 +20,19 @@ from trainer.model.scoring import (
     make_verified_scorer,
     token_batches,
 )
+from worker.contract import Code
 
 pytestmark = pytest.mark.slow
 
 PREFIX = tuple(range(5, 25))
-CODES = (40, 41, 42)
+TOKENS = (40, 41, 42)
+CODES = {str(token): Code(str(token), token) for token in TOKENS}
+WORDS = {
+    "a": Code("a", 40, (50, 2)),
+    "b": Code("b", 40, (51, 2)),
+    "c": Code("c", 40, (51, 52, 2)),
+    "d": Code("d", 41, (2,)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +62,33 @@ def test_scores_are_those_of_the_whole_vocabulary_in_the_given_order(
         with torch.inference_mode():
             logits = model.causal_lm(input_ids=torch.tensor([prompt])).logits[0, -1]
         wanted = torch.log_softmax(logits, dim=-1)
-        assert found.logprobs[at] == pytest.approx(wanted[list(CODES)].numpy(), abs=1e-4)
-        assert found.in_set[at] == (int(wanted.argmax()) in CODES)
+        assert found.logprobs[at] == pytest.approx(wanted[list(TOKENS)].numpy(), abs=1e-4)
+        assert found.in_set[at] == (int(wanted.argmax()) in TOKENS)
+    assert found.seconds > 0
+
+
+def test_codes_of_several_tokens_are_scored_where_they_part(
+    model: LoraModel, prompts: list[tuple[int, ...]]
+) -> None:
+    found = Scorer(model, PREFIX, WORDS, layout="cached").score(prompts)
+    model.peft_model.eval()
+
+    def next_token(prompt: tuple[int, ...]) -> torch.Tensor:
+        with torch.inference_mode():
+            logits = model.causal_lm(input_ids=torch.tensor([prompt])).logits[0, -1]
+        return torch.log_softmax(logits, dim=-1)
+
+    for at, prompt in enumerate(prompts):
+        first, second, third = (next_token((*prompt, *path)) for path in ((), (40,), (40, 51)))
+        wanted = [
+            first[40] + second[50],
+            first[40] + second[51] + third[2],
+            first[40] + second[51] + third[52],
+            first[41],
+        ]
+        assert found.logprobs[at] == pytest.approx([float(each) for each in wanted], abs=1e-3)
+        inside = [int(first.argmax()) in (40, 41), int(second.argmax()) in (50, 51)]
+        assert found.in_set[at] == (all(inside) and int(third.argmax()) in (2, 52))
     assert found.seconds > 0
 
 

@@ -24,7 +24,6 @@ from trainer.model import lora_model
 from trainer.model.lora_model import (
     LoraModel,
     encode_prompts,
-    label_token_ids,
     load_adapter_model,
     load_lora_model,
     read_weights,
@@ -313,9 +312,10 @@ def test_it_is_calibrated_on_the_base_that_serves(
     messages = {row.id: row.message for row in open_dataset(dataset_dir).validation}
     prompts = list(encode_prompts(messages, manifest.prompt, tokenizer).values())
     labels = manifest.taxonomy.names
-    codes = label_token_ids(manifest.codes, labels)
     model = load_adapter_model(adapter, tiny_base, manifest)
-    found = Scorer(model, manifest.prompt.prefix_ids, codes, "cached").score(prompts).logprobs
+    found = (
+        Scorer(model, manifest.prompt.prefix_ids, manifest.codes, "cached").score(prompts).logprobs
+    )
     lines = (tmp_path / "run" / "validation_predictions.jsonl").read_text("utf-8").splitlines()
     recorded = [[json.loads(line)["logprobs"][label] for label in labels] for line in lines]
     assert np.abs(found - np.array(recorded)).max() < 1e-3
