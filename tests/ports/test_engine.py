@@ -332,9 +332,7 @@ def test_scores_match_transformers(real: OpenedEngine, prompts: Prompts, cache_d
     )
     for line, scores in zip(done.stdout.splitlines(), ask(real.engine, prompts), strict=True):
         truth = json.loads(line)
-        expected = {
-            label: truth[str(real.manifest.codes[label].token_id)] for label in scores.logprobs
-        }
+        expected = {label: truth[real.manifest.codes[label].token_id] for label in scores.logprobs}
         assert scores.logprobs == pytest.approx(expected, abs=BF16_NATS)
         if (winner := clear_winner(CodeScores(expected))) is not None:
             assert max(scores.logprobs, key=scores.logprobs.__getitem__) == winner

@@ -232,12 +232,6 @@ class _Logits(torch.nn.Module):
 def _read_config(folder: Path) -> dict[str, Any]:
     """Return the content of config.json. Raises BadInput without one, or if the model needs its own
     Python code."""
-    path = folder / BASE_CONFIG
-    if not path.is_file() and (folder / "adapter_config.json").is_file():
-        raise BadInput(
-            f"{folder}: has only LoRA layers: merge them into their base "
-            "(model.merge_and_unload().save_pretrained(DIR)) and import that folder"
-        )
     found: dict[str, Any] = {}
     for name in (BASE_CONFIG, "tokenizer_config.json"):
         file = folder / name

@@ -107,8 +107,8 @@ def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"is of PEFT's type {kind}: only LORA can be served"
     if (task := config.get("task_type")) not in {"CAUSAL_LM", None}:
         yield (
-            f"was trained for {task}: an adapter that answers in words is needed; a classifier is "
-            "imported as a merged model with its outputs' names"
+            f"was trained for {task} and does not answer in words: merge it into its base "
+            "(model.merge_and_unload().save_pretrained(DIR)) and import that folder"
         )
     for name, what in _UNSUPPORTED.items():
         if config.get(name):

@@ -416,7 +416,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
         "has auto_map: the model brings its own Python code",
     ),
     "no head in the safetensors": (spoil_body, "its safetensors lack classifier."),
-    "LoRA layers alone": (spoil_lora, "merge them into their base"),
+    "LoRA layers alone": (spoil_lora, "is a LoRA adapter: give --base"),
     "no fast tokenizer": (
         lambda folder: (folder / "tokenizer.json").unlink(),
         "has no tokenizer.json: AutoTokenizer",
