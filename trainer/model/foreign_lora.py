@@ -32,8 +32,8 @@ _SAME_PROMPT = 0.9
 
 _TENSOR_PARTS = {"lora_A", "lora_B"}
 
-# What vLLM 0.32 refuses (vllm/lora/peft_helper.py), and what our own layers do not compute. A value
-# that is empty, false or the first one named is harmless.
+# What vLLM 0.32 refuses (vllm/lora/peft_helper.py), and what our own layers do not compute, unless
+# its value is empty or false.
 _UNSUPPORTED = {
     "use_dora": "DoRA",
     "use_qalora": "QALoRA",
@@ -221,7 +221,8 @@ def _render(
             prompt = before + prompt
         return prompt, answer if answer.endswith(renderer.end) else answer + renderer.end
     turns = turns_of(record, form) or []
-    last = max((at for at, turn in enumerate(turns) if turn.role == "assistant"), default=0)
+    trained = (turn.role == "assistant" and turn.trained for turn in turns)
+    last = max((at for at, is_trained in enumerate(trained) if is_trained), default=0)
     chat = [{"role": turn.role, "content": turn.text} for turn in turns[: last + 1]]
     if not last:
         return "", ""

@@ -101,13 +101,13 @@ class Scorer:
         autocast: bool = False,
     ) -> Scores:
         """Score prompts: see ``PromptScorer``. Codes of several tokens are walked through as by a
-        worker, and every step's most probable token has to be one of a code's."""
+        worker; on the way to the best one, each most probable token has to be one of a code's."""
         branches = find_branches(self.codes.values())
         how: Any = {"batch_size": batch_size, "autocast": autocast}
         if len(branches) == 1 and not branches[0].path:
             return self._next_token(prompts, branches[0].tokens, **how)
         walks = [CodeWalk(self.codes, branches) for _ in prompts]
-        in_set = np.ones(len(prompts), dtype=bool)
+        inside: list[dict[PromptIds, bool]] = [{} for _ in prompts]  # by a branch's path
         seconds = 0.0
         while asked := _group(walk.next() for walk in walks):
             for branch, places in asked.items():
@@ -115,11 +115,16 @@ class Scorer:
                     [(*prompts[at], *branch.path) for at in places], branch.tokens, **how
                 )
                 seconds += found.seconds
-                for at, row, inside in zip(places, found.logprobs, found.in_set, strict=True):
+                for at, row, is_code in zip(places, found.logprobs, found.in_set, strict=True):
                     walks[at].add(branch, dict(zip(branch.tokens, row.tolist(), strict=True)))
-                    in_set[at] &= inside
-        scores = [[walk.scores()[label] for label in self.codes] for walk in walks]
-        return Scores(np.array(scores), in_set, seconds)
+                    inside[at][branch.path] = bool(is_code)
+        scores = np.array([list(walk.scores().values()) for walk in walks])
+        ids = [code.ids for code in self.codes.values()]
+        in_set = [
+            all(is_code for path, is_code in known.items() if ids[best][: len(path)] == path)
+            for known, best in zip(inside, scores.argmax(axis=1), strict=True)
+        ]
+        return Scores(scores, np.array(in_set, dtype=bool), seconds)
 
     def _next_token(
         self,

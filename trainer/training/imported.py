@@ -175,6 +175,8 @@ def import_classifier(request: ImportRequest) -> TrainingRecord:
     file is another function than the original; then the run folder has no adapter.
     """
     started = time.monotonic()
+    if request.base is not None or request.prompts is not None:
+        raise BadInput("--base and --prompts are for a LoRA adapter, not for a classifier")
     recipe = _make_recipe(request)
     dataset = open_dataset(request.dataset)
     model = open_foreign(request.source, request.labels)

@@ -100,8 +100,9 @@ def import_lora(request: ImportRequest) -> TrainingRecord:
     adapter, prompts or messages that cannot be used."""
     started = time.monotonic()
     opened = _open(request)
-    open_run(opened.recipe.run, resume=False, replace=request.replace)
     model = opened.adapter.load(opened.recipe.base)
+    # Nothing is written, or replaced, for weights that do not fit the base.
+    open_run(opened.recipe.run, resume=False, replace=request.replace)
     spec, codes = opened.inputs.spec, opened.inputs.codes
     prompts = [row.prompt for row in opened.inputs.validation]
     scorer = make_verified_scorer(model, spec.prefix_ids, codes, prompts)
@@ -125,6 +126,8 @@ def _open(request: ImportRequest) -> _Opened:
             f"{request.source}: is a LoRA adapter: give --base, the model that it was trained on, "
             "and --prompts, its training file or some of its lines"
         )
+    if request.labels is not None or request.messages:
+        raise BadInput("--labels and --messages are for classifiers, not for a LoRA adapter")
     check_settings(request, SETTINGS)
     name, revision = describe_source(request.base)
     where = {"base": request.base, "dataset": request.dataset, "run": request.run}

@@ -138,13 +138,14 @@ class Branch:
 
 
 def find_branches(codes: Iterable[Code]) -> tuple[Branch, ...]:
-    """Return where codes part, the shorter paths first. No code begins another."""
+    """Return where codes part, the shorter paths first; none without codes. No code begins
+    another."""
     following: dict[tuple[int, ...], dict[int, None]] = {}
     for code in codes:
         for at, token in enumerate(code.ids):
             following.setdefault(code.ids[:at], {})[token] = None
     parting = [Branch(path, tuple(tokens)) for path, tokens in following.items() if len(tokens) > 1]
-    if not parting:  # one label alone
+    if following and not parting:  # one label alone
         return (Branch((), tuple(following[()])),)
     return tuple(sorted(parting, key=lambda branch: len(branch.path)))
 

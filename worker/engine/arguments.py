@@ -69,7 +69,8 @@ class EngineSettings:
 
 def answer_tokens(manifest: Manifest) -> int:
     """The most tokens after a prompt: of codes of several tokens those up to where they differ."""
-    return max(len(branch.path) for branch in find_branches(manifest.codes.values())) + 1
+    branches = find_branches(manifest.codes.values())
+    return max((len(branch.path) for branch in branches), default=0) + 1
 
 
 def cpu_dtype(model: Path, capability: str) -> str:

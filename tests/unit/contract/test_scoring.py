@@ -224,6 +224,7 @@ def test_codes_are_asked_only_where_they_part() -> None:
     assert find_branches([Code("A", 1), Code("B", 2)]) == (Branch((), (1, 2)),)
     assert find_branches([Code("x A", 7, (1,)), Code("x B", 7, (2,))]) == (Branch((7,), (1, 2)),)
     assert find_branches([Code("A", 1, (2,))]) == (Branch((), (1,)),)
+    assert find_branches([]) == ()
 
 
 def test_a_code_has_the_product_of_its_branches() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.toy_adapter import toy_manifest
+from tests.support.toy_adapter import toy_encoder_manifest, toy_manifest
 from worker.contract import Code, Lora
-from worker.engine.arguments import EngineSettings, engine_arguments
+from worker.engine.arguments import EngineSettings, answer_tokens, engine_arguments
 from worker.errors import SettingsError
 
 KNOWN = {
@@ -66,6 +66,11 @@ def test_the_window_holds_an_answer_up_to_where_codes_differ() -> None:
     rest = dict(zip(plain.codes, ((7, 8, 5, 1), (7, 8, 6), (7, 8, 9)), strict=True))
     manifest = toy_manifest(codes={label: Code("w", 7, ids) for label, ids in rest.items()})
     assert build(manifest=manifest)["max_model_len"] == manifest.prompt.max_prompt_tokens + 4
+
+
+def test_a_kind_without_codes_is_no_reason_to_fail() -> None:
+    """A cascade's engine is told of its encoder too, and an engine refuses one by its kind."""
+    assert answer_tokens(toy_encoder_manifest()) == 1
 
 
 def test_a_misspelt_key_is_reported_with_the_nearest_one() -> None:

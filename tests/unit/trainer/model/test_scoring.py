@@ -17,6 +17,7 @@ from trainer.model.scoring import (
     BATCH_SIZE,
     BATCH_TOKENS,
     Scorer,
+    Scores,
     make_verified_scorer,
     token_batches,
 )
@@ -87,9 +88,33 @@ def test_codes_of_several_tokens_are_scored_where_they_part(
             first[41],
         ]
         assert found.logprobs[at] == pytest.approx([float(each) for each in wanted], abs=1e-3)
-        inside = [int(first.argmax()) in (40, 41), int(second.argmax()) in (50, 51)]
-        assert found.in_set[at] == (all(inside) and int(third.argmax()) in (2, 52))
+        inside = [int(first.argmax()) in (40, 41)]
+        best = int(found.logprobs[at].argmax())
+        if best < 3:  # the other branches are not on the way to "d"
+            inside.append(int(second.argmax()) in (50, 51))
+        if best in (1, 2):
+            inside.append(int(third.argmax()) in (2, 52))
+        assert found.in_set[at] == all(inside)
     assert found.seconds > 0
+
+
+def test_only_the_way_to_the_best_code_says_whether_an_answer_is_a_label(
+    model: LoraModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {2: ([0.02, 0.98], True), 3: ([0.5, 0.1], False), 4: ([0.4, 0.4], True)}
+
+    def next_token(_: Scorer, prompts: list[tuple[int, ...]], *__: object, **___: object) -> Scores:
+        shares, inside = steps[len(prompts[0])]
+        return Scores(np.log([shares]), np.array([inside]), 0.1)
+
+    monkeypatch.setattr(Scorer, "_next_token", next_token)
+    found = Scorer(model, (), WORDS, layout="whole").score([(5, 6)])
+    assert found.logprobs.argmax() == 3
+    assert found.in_set.tolist() == [True]
+    steps[2] = ([0.98, 0.02], True)
+    found = Scorer(model, (), WORDS, layout="whole").score([(5, 6)])
+    assert found.logprobs.argmax() == 0
+    assert found.in_set.tolist() == [False]
 
 
 @pytest.mark.parametrize("layout", ["packed", "cached", "whole"])

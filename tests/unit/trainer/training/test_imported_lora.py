@@ -305,6 +305,57 @@ def test_prompts_that_no_worker_could_send_are_refused(
         read_learnt(path, tmp_path, tiny_base)
 
 
+def test_an_answer_that_was_not_trained_is_not_learnt(
+    chats: Chats, tiny_base: Path, tmp_path: Path
+) -> None:
+    """OpenAI's ``weight``: the label of a line is its last answer with a weight."""
+    lines = [
+        {
+            "messages": [
+                *chat["messages"],
+                {"role": "user", "content": "thanks"},
+                {"role": "assistant", "content": "You are welcome.", "weight": 0},
+            ]
+        }
+        for chat in chats
+    ]
+    found = read_learnt(write_lines(tmp_path / "train.jsonl", lines), tmp_path, tiny_base)
+    assert found.answers == {words: f"{words}<|im_end|>" for words in ANSWERS.values()}
+
+
+def test_weights_of_another_base_leave_the_run_as_it_was(
+    adapter: Path, tiny_base: Path, sealed: Dataset, imported: tuple[Path, Any], tmp_path: Path
+) -> None:
+    other, run = tmp_path / "adapter", tmp_path / "run"
+    shutil.copytree(adapter, other)
+    shutil.copytree(imported[0], run)
+    for file in ("train.jsonl", "map.toml"):
+        shutil.copy(adapter.parent / file, tmp_path)
+    state = {
+        name: weights[:, :8].contiguous() for name, weights in load_file(adapter / WEIGHTS).items()
+    }
+    save_file(state, other / WEIGHTS)
+    code, _, error = import_lora(other, tiny_base, sealed, run, "--replace")
+    assert code == 2
+    assert "the weights do not fit this base" in error
+    assert load_adapter(run / "adapter").kind == "lora-code"
+
+
+@pytest.mark.parametrize("option", ["--labels", "--messages"])
+def test_options_of_classifiers_are_refused(
+    adapter: Path, tiny_base: Path, sealed: Dataset, tmp_path: Path, option: str
+) -> None:
+    given = tmp_path / "given.csv"
+    given.write_text("message\nhello\n", encoding="utf-8")
+    code, _, error = import_lora(adapter, tiny_base, sealed, tmp_path / "run", option, given)
+    assert code == 2
+    assert "are for classifiers, not for a LoRA adapter" in error
+    words = ("--dataset", sealed.directory, "--out", tmp_path / "run", "--base", tiny_base)
+    code, _, error = call("import", tmp_path / "model.onnx", *words)
+    assert code == 2
+    assert "are for a LoRA adapter, not for a classifier" in error
+
+
 def test_answers_are_mapped_to_labels(
     adapter: Path, tiny_base: Path, sealed: Dataset, tmp_path: Path
 ) -> None:
