@@ -160,11 +160,9 @@ class Difference(Record):
 
 
 class LearntPrompts(Record):
-    """The texts around each message in a training file, and how many of the prompts compared have
-    the tokens that a worker sends; the place of the first that differs, counted from 0."""
+    """How many of the prompts in a training file that were compared have the tokens that a worker
+    sends, and the place of the first token that differs, counted from 0."""
 
-    before: str
-    after: str
     compared: int
     same_tokens: int
     first_difference: int | None = None
@@ -193,6 +191,10 @@ class Imported(Record):
     graph: Difference | None = None
     raw: Difference | None = None
     prompts: LearntPrompts | None = None
+
+    def to_manifest(self) -> dict[str, str | None]:
+        """Return what an adapter's manifest says of its import."""
+        return {"form": self.form, "learnt": "unknown", "unseen": self.unseen}
 
 
 def said_unseen(manifest: Manifest) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -128,11 +128,20 @@ def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """One example of the training file: its prompt as the training rendered it, and its message."""
+    """One example of the training file: its prompt as the training rendered it, its message, and
+    the name and the text of its answer."""
 
     line: int
     prompt: str
     message: str
+    name: str
+    answer: str
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """The texts before and after the message."""
+        prefix, _, suffix = self.prompt.rpartition(self.message)
+        return prefix, suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +162,7 @@ def read_learnt(path: Path, adapter: Path, base: Path) -> LearntPrompt:
     home = adapter if (adapter / "tokenizer_config.json").is_file() else base
     renderer = load_renderer(home, needs_template=False)
     before, _ = special_tokens(base / "tokenizer.json")
-    examples: list[tuple[Learnt, str, str]] = []  # with the answer's name and text
+    examples: list[Learnt] = []
     try:
         table = read_table(path, path.name)
         cells = dict(table.rows([MESSAGE, LABEL]))
@@ -170,45 +179,33 @@ def read_learnt(path: Path, adapter: Path, base: Path) -> LearntPrompt:
             )
         prompt, answer = _render(records[line], form, renderer, before)
         if message.strip() and message.strip() in prompt and answer:
-            examples.append((Learnt(line, prompt, message.strip()), name, answer))
-    if len({each.message for each, _, _ in examples}) < FEWEST_EXAMPLES:
+            examples.append(Learnt(line, prompt, message.strip(), name, answer))
+    if len({each.message for each in examples}) < FEWEST_EXAMPLES:
         raise BadInput(
             f"{path}: has {len(examples)} lines with a message and an answer; the prompt is known "
             f"from {FEWEST_EXAMPLES} different ones: give the training file"
         )
-    around = Counter(_around(each) for each, _, _ in examples)
+    around = Counter(each.around for each in examples)
     ((prefix, suffix), count), *_ = around.most_common(1)
     if count < _SAME_PROMPT * len(examples):
-        other = next(each.line for each, _, _ in examples if _around(each) != (prefix, suffix))
+        other = next(each.line for each in examples if each.around != (prefix, suffix))
         raise BadInput(
             f"{path}: the prompts differ in more than the message (line {other}): a worker sends "
             "the same words around each message"
         )
-    return LearntPrompt(
-        prefix,
-        suffix,
-        _answers(path, [(name, text) for _, name, text in examples]),
-        tuple(each for each, _, _ in examples),
-    )
+    return LearntPrompt(prefix, suffix, _answers(path, examples), tuple(examples))
 
 
-def _around(example: Learnt) -> tuple[str, str]:
-    prefix, _, suffix = example.prompt.rpartition(example.message)
-    return prefix, suffix
-
-
-def _answers(path: Path, given: list[tuple[str, str]]) -> dict[str, str]:
+def _answers(path: Path, examples: Sequence[Learnt]) -> dict[str, str]:
     """Return the text of each answer by its name. Raises BadInput for a name with several."""
-    texts: dict[str, Counter[str]] = {}
-    for name, text in given:
-        texts.setdefault(name, Counter())[text] += 1
-    several = [name for name, found in texts.items() if len(found) > 1]
+    texts = {each.name: each.answer for each in examples}
+    several = {each.name for each in examples if each.answer != texts[each.name]}
     if several:
         raise BadInput(
             f"{path}: the answer of {', '.join(sorted(several)[:5])} is not always the same text: "
             "a worker knows one for each label"
         )
-    return {name: next(iter(found)) for name, found in texts.items()}
+    return texts
 
 
 def _render(

@@ -195,7 +195,22 @@ def make_prompt(
     if prefix_block:
         system = _fill_block(system, render, encoders, prefix_block)
     prefix, suffix = _split(render, system)
-    spec = PromptSpec(
+    spec = make_spec(
+        prefix, suffix, encoders, max_message_tokens=max_message_tokens, redaction=redaction
+    )
+    return spec, codes
+
+
+def make_spec(
+    prefix: str,
+    suffix: str,
+    encoders: Encoders,
+    *,
+    max_message_tokens: int,
+    redaction: str | None,
+) -> PromptSpec:
+    """Return the prompt with these texts before and after a message."""
+    return PromptSpec(
         prefix=prefix,
         suffix=suffix,
         marker=MARKER,
@@ -206,7 +221,6 @@ def make_prompt(
         normalization=NORMALIZATION,
         redaction=redaction,
     )
-    return spec, codes
 
 
 def _split(render: Render, system: str) -> tuple[str, str]:
@@ -285,17 +299,8 @@ def surround(
     before, after = special_tokens(tokenizer)
     if message_prefix:
         before = _with_prefix(before, message_prefix, encoders)
-    prefix_ids, suffix_ids = tuple(encoders.control(before)), tuple(encoders.control(after))
-    return PromptSpec(
-        prefix=before,
-        suffix=after,
-        marker=MARKER,
-        prefix_ids=prefix_ids,
-        suffix_ids=suffix_ids,
-        marker_ids=tuple(encoders.plain(MARKER)),
-        max_message_tokens=max_message_tokens,
-        normalization=NORMALIZATION,
-        redaction=redaction,
+    return make_spec(
+        before, after, encoders, max_message_tokens=max_message_tokens, redaction=redaction
     )
 
 

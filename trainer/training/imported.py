@@ -75,6 +75,19 @@ SETTINGS = (
 
 KEPT = "the weights as imported"
 
+UNTRAINED: Mapping[str, Any] = {
+    "gradient_checkpointing": False,
+    "epochs": (),
+    "best_epoch": 0,
+    "kept": KEPT,
+    "stopped_early": False,
+    "steps": 0,
+    "resumed": 0,
+    "memory": None,
+    "training_seconds": 0.0,
+}
+"""The fields of a training's record that say that nothing was trained."""
+
 _MOST_COMPARED = 1000
 _BETTER_ORDER = 0.2
 
@@ -133,11 +146,6 @@ class _Opened:
     @property
     def label_of(self) -> Ints:
         return label_indexes(self.inputs.classes, self.inputs.labels)
-
-    @property
-    def truth(self) -> Ints:
-        labels = self.inputs.labels
-        return np.array([labels.index(row.label) for row in self.inputs.validation], dtype=np.int64)
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return the labels' probabilities, (rows, labels), without a temperature."""
@@ -313,14 +321,14 @@ def _compare(opened: _Opened, draft: Path) -> _Compared:
     golden = model.logits([prompt.ids for prompt in opened.golden])
     own = model.original(messages)
     same_ids = model.logits([prompts[at] for at in places])
-    truth = opened.truth[places]
+    truth = opened.inputs.truth[places]
     _refuse_order(opened, own, truth)
     found = {
         precision: _ask_file(opened, draft, precision)
         for precision in model.write(draft, opened.recipe.onnx)
     }
     right = {
-        name: opened.probabilities(file.logits).argmax(axis=1) == opened.truth
+        name: opened.probabilities(file.logits).argmax(axis=1) == opened.inputs.truth
         for name, file in found.items()
     }
     files = tuple(found[precision] for precision in prefer(right))
@@ -433,12 +441,12 @@ def _refuse_order(opened: _Opened, logits: Floats, truth: Ints) -> None:
 
 def _calibrate(opened: _Opened, file: _File) -> Result:
     inputs = opened.inputs
-    figures, calibrated = judge(opened.recipe, inputs, file.logits, opened.truth, opened.label_of)
+    truth, label_of = inputs.truth, opened.label_of
+    figures, calibrated = judge(opened.recipe, inputs, file.logits, truth, label_of)
     if opened.model.out_of_scope != "energy":
         # Probabilities say nothing about scope that the confidence does not.
         within = replace(calibrated.thresholds, review_out_of_scope=None)
         calibrated = replace(calibrated, thresholds=within)
-    truth, label_of = opened.truth, opened.label_of
     return Result({}, file.logits, inputs.outputs, truth, label_of, figures, calibrated)
 
 
@@ -476,7 +484,7 @@ def _describe(
         versions=onnx_versions(),
         data={
             "recipe": record_settings(recipe, SETTINGS),
-            "imported": {"form": imported.form, "learnt": "unknown", "unseen": imported.unseen},
+            "imported": imported.to_manifest(),
         },
     )
     return parts, onnx
@@ -514,19 +522,11 @@ def _write(
         recipe=record_settings(recipe, SETTINGS),
         seeds={"python": recipe.seed},
         compute_dtype="float32",
-        gradient_checkpointing=False,
         tokens_per_message=round(float(np.mean([len(each) for each in opened.prompts])), 1),
-        epochs=(),
-        best_epoch=0,
-        kept=KEPT,
-        stopped_early=False,
-        steps=0,
-        resumed=0,
         parameters=ParameterCounts(trainable=0, total=model.weights),
-        memory=None,
-        training_seconds=0.0,
         onnx=onnx,
         imported=compared.imported,
+        **UNTRAINED,
     )
 
 

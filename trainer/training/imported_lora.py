@@ -36,14 +36,15 @@ from trainer.model.foreign_lora import (
     read_lora,
 )
 from trainer.model.lora_model import LoraModel, write_weights
-from trainer.model.prompt import MARKER, BaseTokenizer, load_tokenizer, make_rows
+from trainer.model.prompt import BaseTokenizer, load_tokenizer, make_rows, make_spec
 from trainer.model.scoring import make_verified_scorer
 from trainer.model_card import write_run_card
 from trainer.progress import track
-from trainer.statistics.calibration import Ints
+from trainer.training import imported
 from trainer.training.adapter import Parts, write_record, write_rest
 from trainer.training.imported import (
     KEPT,
+    UNTRAINED,
     ImportRequest,
     check_settings,
     choose_compared,
@@ -58,22 +59,14 @@ from trainer.training.run_folder import DRAFT, open_run
 from worker.contract import (
     Code,
     ContractError,
-    PromptSpec,
     build_prompt,
     describe_base,
     make_golden,
     word_codes,
 )
-from worker.contract.text import NORMALIZATION, message_sha256
+from worker.contract.text import message_sha256
 
-SETTINGS = (
-    "max_message_tokens",
-    "seed",
-    "review_precision",
-    "review_precision_by",
-    "review_floor",
-    "probes_per_label",
-)
+SETTINGS = tuple(name for name in imported.SETTINGS if name != "onnx")
 """The settings of a recipe that an import of a LoRA adapter uses."""
 
 _GENERATED = 300
@@ -89,11 +82,6 @@ class _Opened:
     learnt: LearntPrompt
     inputs: Inputs
 
-    @property
-    def truth(self) -> Ints:
-        labels = self.inputs.labels
-        return np.array([labels.index(row.label) for row in self.inputs.validation], dtype=np.int64)
-
 
 def import_lora(request: ImportRequest) -> TrainingRecord:
     """Import a LoRA adapter into the run folder and return the record. Raises BadInput for an
@@ -107,12 +95,12 @@ def import_lora(request: ImportRequest) -> TrainingRecord:
     prompts = [row.prompt for row in opened.inputs.validation]
     scorer = make_verified_scorer(model, spec.prefix_ids, codes, prompts)
     scores = scorer.score(prompts).logprobs
-    figures, calibrated = judge(opened.recipe, opened.inputs, scores, opened.truth, None)
-    outputs = opened.inputs.outputs
-    result = Result({}, scores, outputs, opened.truth, None, figures, calibrated)
-    imported = _compare(opened, model, result)
+    outputs, truth = opened.inputs.outputs, opened.inputs.truth
+    figures, calibrated = judge(opened.recipe, opened.inputs, scores, truth, None)
+    result = Result({}, scores, outputs, truth, None, figures, calibrated)
+    compared = _compare(opened, model, result)
     try:
-        record = _write(opened, model, result, imported, started)
+        record = _write(opened, model, result, compared, started)
     finally:
         if (draft := opened.recipe.run / DRAFT).exists():
             shutil.rmtree(draft)
@@ -140,7 +128,13 @@ def _open(request: ImportRequest) -> _Opened:
     learnt = read_learnt(request.prompts, request.source, request.base)
     _refuse_learnt(request, dataset, learnt)
     tokenizer = load_tokenizer(request.base)
-    spec = _make_spec(learnt, tokenizer, recipe.max_message_tokens, dataset.redaction)
+    spec = make_spec(
+        learnt.prefix,
+        learnt.suffix,
+        tokenizer.encoders,
+        max_message_tokens=recipe.max_message_tokens,
+        redaction=dataset.redaction,
+    )
     codes = _make_codes(request, learnt, dataset.taxonomy.names, tokenizer)
     validation = make_rows(dataset.validation, spec, tokenizer.encoders.plain, codes)
     inputs = Inputs(dataset, tokenizer, spec, (), (), validation, codes=codes)
@@ -158,23 +152,6 @@ def _refuse_learnt(request: ImportRequest, dataset: Dataset, learnt: LearntPromp
             f"--unseen: {len(seen)} of {len(asked)} validation messages are in {request.prompts}, "
             f"so the adapter learnt them (id {seen[0]}): prepare the dataset without them"
         )
-
-
-def _make_spec(
-    learnt: LearntPrompt, tokenizer: BaseTokenizer, max_message_tokens: int, redaction: str | None
-) -> PromptSpec:
-    encoders = tokenizer.encoders
-    return PromptSpec(
-        prefix=learnt.prefix,
-        suffix=learnt.suffix,
-        marker=MARKER,
-        prefix_ids=tuple(encoders.control(learnt.prefix)),
-        suffix_ids=tuple(encoders.control(learnt.suffix)),
-        marker_ids=tuple(encoders.plain(MARKER)),
-        max_message_tokens=max_message_tokens,
-        normalization=NORMALIZATION,
-        redaction=redaction,
-    )
 
 
 def _make_codes(
@@ -204,7 +181,8 @@ def _make_codes(
 
 def _compare(opened: _Opened, model: LoraModel, result: Result) -> Imported:
     """Ask the adapter as its training did, and compare with what is served."""
-    inputs, truth = opened.inputs, opened.truth
+    inputs = opened.inputs
+    truth = inputs.truth
     places = choose_compared(len(inputs.validation), _GENERATED)
     served = result.chosen[places]
     words = {label: code.text for label, code in inputs.codes.items()}
@@ -241,13 +219,7 @@ def _compare_prompts(inputs: Inputs, examples: Sequence[Learnt]) -> LearntPrompt
             both = enumerate(zip(ids, wanted, strict=False))
             shorter = min(len(ids), len(wanted))
             first = next((at for at, (one, other) in both if one != other), shorter)
-    return LearntPrompts(
-        before=inputs.spec.prefix,
-        after=inputs.spec.suffix,
-        compared=len(chosen),
-        same_tokens=same,
-        first_difference=first,
-    )
+    return LearntPrompts(compared=len(chosen), same_tokens=same, first_difference=first)
 
 
 def generate(
@@ -274,19 +246,18 @@ def generate(
 
 
 def _write(
-    opened: _Opened, model: LoraModel, result: Result, imported: Imported, started: float
+    opened: _Opened, model: LoraModel, result: Result, compared: Imported, started: float
 ) -> TrainingRecord:
     """Write the adapter, the validation scores, and last the record; return the record."""
     recipe, inputs, adapter = opened.recipe, opened.inputs, opened.adapter
     settings = record_settings(recipe, SETTINGS)
     config = model.adapter_config(recipe.base_name)
-    learnt = {"form": imported.form, "learnt": "unknown", "unseen": imported.unseen}
     parts = Parts(
         files=write_weights(recipe.run / DRAFT, model.state_dict(), config, adapter.dtype),
         golden=make_golden(inputs.spec, inputs.tokenizer.encoders),
         lora=model.lora,
         codes=inputs.codes,
-        data={"recipe": settings, "imported": learnt},
+        data={"recipe": settings, "imported": compared.to_manifest()},
     )
     manifest = write_rest(
         recipe,
@@ -315,19 +286,11 @@ def _write(
         recipe=settings,
         seeds={"python": recipe.seed},
         compute_dtype="float32" if model.device.type == "cpu" else "bfloat16",
-        gradient_checkpointing=False,
         tokens_per_message=round(float(np.mean([len(r.prompt) for r in inputs.validation])), 1),
-        epochs=(),
-        best_epoch=0,
-        kept=KEPT,
-        stopped_early=False,
-        steps=0,
-        resumed=0,
         parameters=ParameterCounts(
             trainable=weights, total=sum(each.numel() for each in model.causal_lm.parameters())
         ),
-        memory=None,
-        training_seconds=0.0,
         onnx=(),
-        imported=imported,
+        imported=compared,
+        **UNTRAINED,
     )

@@ -88,6 +88,12 @@ class Inputs:
         return label_token_ids(self.codes, self.labels)
 
     @property
+    def truth(self) -> NDArray[np.int64]:
+        """The right labels' indexes, (validation rows,)."""
+        indexes = [self.labels.index(row.label) for row in self.validation]
+        return np.array(indexes, dtype=np.int64)
+
+    @property
     def validation_groups(self) -> Groups | None:
         """The group of each validation row, (rows,); None if all rows are independent."""
         return as_groups(number_groups(self.dataset, self.dataset.validation))

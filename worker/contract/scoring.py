@@ -162,8 +162,6 @@ class CodeWalk:
 
     def next(self) -> Branch | None:
         """Return the branch to ask for, None if the rest would change nothing that matters."""
-        if not self._known:
-            return self._waiting[0]
         if not self._waiting:
             return None
         least = max(self._value(code.ids) for code in self._codes.values()) + _UNLIKELY
@@ -234,8 +232,7 @@ def decide_from_codes(
 
     Confidence is a softmax over the labels' log-probabilities divided by ``temperature``
     (temperature scaling: Guo et al. 2017, arXiv 1706.04599). Ties go to the first label. Raises
-    InvalidScores when a code has no score or a score is not a
-    log-probability.
+    InvalidScores when a code has no score or a score is not a log-probability.
     """
     raw: dict[str, float] = {}
     for label in labels:
