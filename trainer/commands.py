@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from trainer.model.bases import find_embedding_model
-from worker.common.base_model import made_base_model
+from worker.common.base_model import find_embedding_model, made_base_model
 
 _PLACEHOLDERS = frozenset({"BASE", "DIR", "FILE", "NEW", "STORE", "RECIPE"})
 """Words that the reader fills in."""

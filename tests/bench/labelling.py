@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from tests.support.known_messages import read_known
 from trainer.check.suspects import Matrix
-from trainer.model.bases import find_embedding_model
 from trainer.suggest.order import BATCH, order, predict
 from trainer.suggest.texts import make_features
+from worker.common.base_model import find_embedding_model
 from worker.contract.text import message_sha256
 
 SIZES = (50, 100, 200, 400)

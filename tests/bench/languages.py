@@ -16,9 +16,9 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from trainer.model.bases import find_embedding_model
 from trainer.model.embeddings import EMBEDDING_LENGTH, embed
 from trainer.statistics.metrics import wilson
+from worker.common.base_model import find_embedding_model
 from worker.demo.models import read_samples
 
 _C = 10.0

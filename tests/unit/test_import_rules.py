@@ -36,7 +36,7 @@ OWNERS = {
     "confluent_kafka": ("worker/stream", "desk/stream"),
     # Another engine is other files there: from settings to vLLM's, its processes, and the port.
     "vllm": ("worker/engine",),
-    "onnxruntime": ("worker/engine", "trainer/model"),
+    "onnxruntime": ("worker/common", "worker/engine", "trainer/model"),
     "prometheus_client": ("worker/observe", "desk/accuracy", "desk/web"),
     "opentelemetry": ("worker/observe",),
     "cleanlab": ("trainer/check",),

@@ -25,7 +25,7 @@ from trainer.cli.report_commands import cost, report
 from trainer.cli.start_command import start
 from trainer.cli.store_commands import list_adapters, promote, publish, rollback
 from trainer.cli.suggest_commands import suggest, taxonomy_app
-from trainer.cli.train_commands import check, complete, train
+from trainer.cli.train_commands import check, train
 from worker.common.errors import print_private, show_private
 
 _EPILOG = (
@@ -75,7 +75,7 @@ _COMMANDS = {
     "All at once": (start,),
     "Every day": (prepare, check, train, evaluate, duel, report),
     "Before there are labels": (label, suggest),
-    "Sometimes": (import_, complete, cascade, cost),
+    "Sometimes": (import_, cascade, cost),
     "Reviewers and the next version": (tasks, audit, answers, advise, propose),
     "The store": (publish, promote, rollback, list_adapters),
 }

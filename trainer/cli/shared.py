@@ -174,7 +174,7 @@ def embedding_model(given: str) -> Path | None:
     """Return the directory of the model given with --embeddings; None for no embeddings."""
     if given != "auto":
         return None if given == "none" else Path(given)
-    from trainer.model.bases import find_embedding_model
+    from worker.common.base_model import find_embedding_model
 
     return find_embedding_model()
 

@@ -1,4 +1,4 @@
-"""``clerk-trainer check``, ``train`` and ``complete``: from a dataset to a run."""
+"""``clerk-trainer check`` and ``train``: from a dataset to a run."""
 
 from __future__ import annotations
 
@@ -199,33 +199,3 @@ def train(
 
 def _given(**options: Path | str | None) -> dict[str, Path | str]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def complete(
-    adapter: Annotated[
-        Path, typer.Argument(metavar="ADAPTER", help="An encoder's directory without some files.")
-    ],
-    *,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The complete directory to write.")
-    ],
-    base: Base = None,
-    as_json: AsJson = False,
-) -> None:
-    """Recreate the derived files of an encoder that was stored without them.
-
-    An encoder trained by LoRA has a few MB of weights, and 110 MB of files that follow from them
-    and the base: config, tokenizer, and the ONNX files that workers serve. It can be stored without
-    those, for example in a repository. Every recreated file must have the digest in the manifest;
-    otherwise nothing is written and the exit code is 4, because another version of PyTorch,
-    transformers or onnx writes other bytes.
-
-    Example: clerk-trainer complete worker/demo/encoder --out /tmp/encoder
-    """
-    with outcomes():
-        from trainer.model.published import complete_encoder
-
-        manifest = complete_encoder(adapter, out, base)
-        result = {"schema": "completion/1", "adapter": str(out), "digest": manifest.digest}
-        text = f"{out}: {manifest.name} ({manifest.digest[:12]}), complete"
-        show(result, text, as_json=as_json)

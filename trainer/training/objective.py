@@ -16,7 +16,6 @@ from trainer.check.duplicates import number_clusters
 from trainer.check.suspects import LEAST_EXAMPLES, Sublabel, predict_out_of_fold, sum_per_label
 from trainer.dataset.extra_files import read_groups
 from trainer.errors import BadInput
-from trainer.model.bases import find_embedding_model
 from trainer.model.encoder import EncoderModel
 from trainer.model.forward import Layout, answer_states
 from trainer.model.lora_model import LoraModel
@@ -26,6 +25,7 @@ from trainer.statistics.calibration import Floats, Ints
 from trainer.training.inputs import Inputs, take_per_label
 from trainer.training.learner import Loss
 from trainer.training.recipe import Recipe
+from worker.common.base_model import find_embedding_model
 
 
 class CodeObjective:

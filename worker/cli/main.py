@@ -97,14 +97,14 @@ def demo(
         int, typer.Option("--messages", "-n", min=1, help="Most messages to stream.")
     ] = 330,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="adapter|encoder|cascade|DIR",
             help="The model: an adapter on a small language model; an encoder; a cascade, in which "
             "the encoder answers what it is sure of and the adapter the rest; or yours, the "
-            "directory of an adapter or a store.",
+            "directory of an adapter or a store [default: adapter; encoder without vLLM].",
         ),
-    ] = "adapter",
+    ] = None,
     source: Messages = None,
     input_format: InputFormat = None,
     field: MessageField = None,
@@ -146,13 +146,15 @@ def demo(
 
     clerk-worker demo --model adapters -i tickets.csv --field body --label-field category
     """
+    from worker.demo.models import default_model
     from worker.demo.plan import Wish
     from worker.demo.run import run_demo
     from worker.offline.message_files import MessageFile
 
     file = None if source is None else MessageFile(source, input_format, field, label_field)
     given = (*([f"kafka.input_topics={topic}"] if topic else ()), *(sets or ()))
-    sys.exit(run_demo(Wish(messages, model, keep, desk, folder, given, file)))
+    wish = Wish(messages, model or default_model(), keep, desk, folder, given, file)
+    sys.exit(run_demo(wish))
 
 
 app.command(rich_help_panel="Try it")(classify)

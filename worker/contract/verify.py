@@ -215,8 +215,6 @@ def load_adapter(directory: Path) -> Manifest:
     """Read a manifest and verify every file it names. Raises AdapterRefused."""
     manifest = read_manifest(directory)
     hint = f"adapter {manifest.name} was altered: publish it again"
-    if _can_be_completed(directory, manifest):
-        hint = f"run clerk-trainer complete {directory} --out DIR, which makes it, and use DIR"
     onnx = {model.file for model in manifest.head.onnx} if manifest.head else set()
     for name, wanted in manifest.files.items():
         # A name with a path could point at any file of the machine.
@@ -236,16 +234,6 @@ def load_adapter(directory: Path) -> Manifest:
         if path.name not in manifest.files and path.name != MANIFEST_NAME:
             raise AdapterRefused(path, "is not named in the manifest: remove it or publish again")
     return manifest
-
-
-def _can_be_completed(directory: Path, manifest: Manifest) -> bool:
-    """Whether an encoder was stored without the files that follow from its weights and its base."""
-    if manifest.head is None or not manifest.head.weights:
-        return False  # trained elsewhere: there are no weights from which to make them
-    derived = {"config.json", TOKENIZER_NAME}
-    derived |= {model.file for model in manifest.head.onnx}
-    lacking = {name for name in manifest.files if not (directory / name).exists()}
-    return manifest.kind in ENCODER_KINDS and bool(lacking) and lacking <= derived
 
 
 def verify_files(directory: Path) -> Manifest:

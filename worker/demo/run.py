@@ -17,6 +17,7 @@ import urllib.request
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -27,14 +28,30 @@ from worker.contract.taxonomy import Taxonomy
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, count_records, create_demo_topics
 from worker.demo.kafka_files import BrokerError, free_port, port_is_free
-from worker.demo.models import Sample, ensure_model
+from worker.demo.models import Sample, default_model, ensure_model
 from worker.demo.plan import PARTITIONS, Plan, Wish, make_plan
 from worker.demo.program import Program, ProgramFailed, start_program, start_worker
 from worker.demo.screen import Screen, Streaming
+from worker.errors import SettingsError
 
 WORKER_LOG = "worker.log"
 _LIVE_MESSAGES = 60
 
+_NEXT = (
+    ("clerk-desk demo", "review doubtful labels"),
+    ("clerk-worker demo --model encoder", "no vLLM, many times as fast"),
+)
+_NEXT_LIGHT = (
+    ("make demo", "the same by a language model (6 GB)"),
+    ("make desk-demo", "and with the desk: review doubtful labels"),
+)
+_NEXT_ALWAYS = (
+    ("clerk-worker demo --keep", "publish your own messages"),
+    ("clerk-worker demo --model DIR -i FILE", "your own model, on your own file"),
+    ('clerk-worker classify --demo "my lamp broke"', "one message, without Kafka"),
+    ("clerk-worker check-config", "every setting with its origin"),
+    ("config/worker.toml", "settings for production"),
+)
 
 # Typing this opens the desk; nobody would publish it as a message.
 _OPEN_DESK = "desk"
@@ -46,8 +63,11 @@ _INSTALL = "\nThe desk's packages are missing: in the checkout, pip install -e '
 
 
 def demo_model_settings() -> list[str]:
-    """Return settings for the demo's base model and adapter, as flags."""
-    model = ensure_model("adapter", lambda line: print(line, file=sys.stderr))
+    """Return settings for the demo's model and its base, as flags. Raises SettingsError."""
+    try:
+        model = ensure_model(default_model(), lambda line: print(line, file=sys.stderr))
+    except BaseModelError as error:
+        raise SettingsError(f"the demo's model: {error}") from error
     return [f"{key}={value}" for key, value in model.settings().items()]
 
 
@@ -142,19 +162,12 @@ def _show_samples(screen: Screen, stream: Streaming, samples: list[Sample]) -> N
 
 
 def _say_what_next(screen: Screen) -> None:
-    screen.console.print(
-        "\n[bold]What to try next[/bold]\n"
-        "  clerk-desk demo                               review doubtful labels\n"
-        "  clerk-worker demo --model encoder             no vLLM, many times as fast\n"
-        "  clerk-worker demo --keep                      publish your own messages\n"
-        "  clerk-worker demo --model DIR -i FILE         your own model, on your own file\n"
-        '  clerk-worker classify --demo "my lamp broke"  one message, without Kafka\n'
-        "  clerk-worker check-config                     every setting with its origin\n"
-        "  config/worker.toml                            settings for production\n"
-        "[dim](clerk-worker is in .venv/bin here)[/dim]",
-        highlight=False,
-        soft_wrap=True,
-    )
+    lines = _NEXT if find_spec("vllm") else _NEXT_LIGHT
+    screen.console.print("\n[bold]What to try next[/bold]")
+    for command, what in (*lines, *_NEXT_ALWAYS):
+        screen.console.print(f"  {command:45} {what}", highlight=False, soft_wrap=True)
+    folder = os.path.relpath(Path(sys.executable).parent)
+    screen.console.print(f"[dim](clerk-worker is in {folder} here)[/dim]", highlight=False)
 
 
 @contextmanager

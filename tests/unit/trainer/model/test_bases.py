@@ -11,6 +11,7 @@ from tests.support.toy_adapter import toy_manifest
 from trainer.errors import BadInput
 from trainer.model import bases
 from trainer.model.bases import base_to_train, describe_source, resolve_base
+from worker.common import base_model
 from worker.contract import BaseModel, Manifest, describe_base
 
 COMMIT = "a09a35458c702b33eeacc393d103063234e8bc28"
@@ -23,7 +24,7 @@ AUTO = Path("auto")
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing is installed, and the cache of downloads is empty. Return the cache."""
     cache = tmp_path / "hub"
-    monkeypatch.setattr(bases, "PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(base_model, "_EMBEDDING_PACKAGE", "a_package_that_is_not_there")
     monkeypatch.setattr(bases, "downloads", lambda: cache)
     return cache
 
@@ -89,7 +90,7 @@ def test_without_a_name_the_kind_decides(tmp_path: Path, monkeypatch: pytest.Mon
     make_base(package / "model")
     (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(bases, "PACKAGE", package.name)
+    monkeypatch.setattr(base_model, "_EMBEDDING_PACKAGE", package.name)
     monkeypatch.setattr(bases, "ensure_base_model", lambda **_: small)
     assert base_to_train(AUTO, "lora-code", "") == small
     assert base_to_train(AUTO, "encoder", "") == package / "model"
