@@ -69,7 +69,7 @@ def run_worker(
     """
     _check(settings, with_adapter=opener is None)
     config = kafka_config(settings.kafka, shadow_topic(settings))
-    policy = loop_policy(settings.loop)
+    policy = loop_policy(settings)
     iteration_s = max_iteration_s(config, policy)
     if opener is None:
         begin_to_open_model(settings)
@@ -158,6 +158,7 @@ def make_loop(
         clock=time.monotonic,
         max_shadows=_MAX_SHADOWS,
         retry=retry,
+        rest_share=policy.urgency.rest_share,
     )
     topic_router = TopicRouter(
         output_topic=topics.output,

@@ -150,7 +150,7 @@ def _places(kafka: KafkaSettings) -> dict[str, Mapping[str, str | int | float | 
 
 def _check_kafka(settings: Settings) -> None:
     config = kafka_config(settings.kafka, shadow_topic(settings))
-    check_bounds(config, max_iteration_s(config, loop_policy(settings.loop)))
+    check_bounds(config, max_iteration_s(config, loop_policy(settings)))
     # Here, before the model is loaded: what the library refuses was a traceback minutes later.
     check_clients(config)
 

@@ -14,18 +14,20 @@ from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
 from worker.core.publisher import MAX_BACKOFF_S, LoopPolicy
+from worker.core.urgency import Urgency
 from worker.engine.pacing import AdmissionPolicy
 from worker.errors import SettingsError
 from worker.records.encode import RetryPolicy
-from worker.settings import KafkaSettings, LoopSettings, Settings
+from worker.settings import KafkaSettings, Settings
 from worker.stream.kafka_config import KafkaConfig, Property, build_config
 from worker.stream.topics import Topics
 from worker.trial_witness import FileWitness
 
 
-def loop_policy(loop: LoopSettings) -> LoopPolicy:
+def loop_policy(settings: Settings) -> LoopPolicy:
     """Return the loop's policy."""
-    return LoopPolicy(Bounds(loop.max_in_flight), drain_s=loop.drain_s)
+    urgency = Urgency(worker_topics(settings.kafka).is_urgent, settings.kafka.rest_share)
+    return LoopPolicy(Bounds(settings.loop.max_in_flight), settings.loop.drain_s, urgency)
 
 
 MAX_IN_ENGINE = 256
@@ -84,6 +86,7 @@ def worker_topics(kafka: KafkaSettings, shadow_topic: str | None = None) -> Topi
         kafka.dead_letter_topic,
         shadow_topic,
         kafka.retry_topic or None,
+        kafka.urgent_topics,
     )
 
 

@@ -31,6 +31,13 @@ class KafkaSettings(ConnectionSettings):
         min_length=1,
         description="Topics to read messages from: names, and patterns that begin with ^.",
     )
+    urgent_topics: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Those of input_topics whose messages go before all others."
+    )
+    rest_share: Ratio = Field(
+        0.1,
+        description="Share of the messages that the other topics keep while urgent ones wait.",
+    )
     output_topic: str = Field("support.labels", description="Topic for labels.")
     review_topic: str | None = Field(
         "support.labels.review",

@@ -144,7 +144,7 @@ def through_kafka(
     arena.publish([json.dumps({"message": text}).encode() for text in texts])
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
-    policy = loop_policy(settings.loop)
+    policy = loop_policy(settings)
     router, _ = make_adapter_router(settings, opened, lambda _: None)
     loop = make_loop(settings, stream, router, config.topics, policy)
     stream.subscribe(loop)

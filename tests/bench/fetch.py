@@ -123,7 +123,7 @@ def worker(arena: Arena, rate: float) -> Iterator[tuple[Any, KafkaStream]]:
     config = prepare_topics(kafka_config(settings.kafka))
     stream = KafkaStream(config)
     router, _ = make_adapter_router(settings, opened, lambda _: None)
-    loop = make_loop(settings, stream, router, config.topics, loop_policy(settings.loop))
+    loop = make_loop(settings, stream, router, config.topics, loop_policy(settings))
     stream.subscribe(loop)
     try:
         yield loop, stream

@@ -27,6 +27,7 @@ def kafka(**keys: Any) -> dict[str, Any]:
 CONFLICTS: list[tuple[dict[str, Any], str]] = [
     (kafka(output_topic="support.messages"), "config.kafka.output_topic: support.messages is also"),
     (kafka(retry_topic="support.messages"), "config.kafka.retry_topic: support.messages is also"),
+    (kafka(urgent_topics=["u"]), 'config.kafka.urgent_topics: "u" is not in config.kafka.input'),
     (kafka(input_topics=["^rev"]), "config.kafka.review_topic: review is also an input"),
     (kafka(dead_letter_topic="review"), "and config.kafka.review_topic are both review"),
     (kafka(retry_topic="dead"), "config.kafka.retry_topic and config.kafka.dead_letter_topic"),
@@ -73,7 +74,7 @@ def refused_by_the_worker(config: dict[str, Any]) -> bool:
     settings = Settings.model_validate(config)
     try:
         made = kafka_config(settings.kafka, shadow_topic(settings))
-        check_bounds(made, max_iteration_s(made, loop_policy(settings.loop)))
+        check_bounds(made, max_iteration_s(made, loop_policy(settings)))
     except SettingsError:
         return True
     return False

@@ -59,7 +59,7 @@ def test_the_grace_period_covers_the_workers_limit() -> None:
 
     settings = Settings()
     iteration_s = policies.max_iteration_s(
-        policies.kafka_config(settings.kafka), policies.loop_policy(settings.loop)
+        policies.kafka_config(settings.kafka), policies.loop_policy(settings)
     )
     spec = find(render_minimal(), "Deployment")["spec"]["template"]["spec"]
     # An iteration has two of publish, backoff and revoke; the drain's last one has one, closing

@@ -123,7 +123,7 @@ def bench(
     assert watcher is not None
     stream = FakeStream()
     topics = Topics(("in",), "out", "review", "dead")
-    loop = make_loop(settings, stream, router, topics, loop_policy(settings.loop))
+    loop = make_loop(settings, stream, router, topics, loop_policy(settings))
     stream.subscribe(loop)
     stream.assign(0)
     watcher.start()

@@ -112,7 +112,7 @@ def follow(world: World, opened: OpenedEngine, *manifests: Manifest) -> list[dic
     assert watcher is not None
     stream = FakeStream()
     topics = Topics(("in",), "out", "review", "dead")
-    loop = make_loop(world.settings, stream, router, topics, loop_policy(world.settings.loop))
+    loop = make_loop(world.settings, stream, router, topics, loop_policy(world.settings))
     stream.subscribe(loop)
     stream.assign(0)
     watcher.start()

@@ -59,7 +59,8 @@ def _stand_still(proxy: Proxy, commits: int) -> None:
 def main(servers: str, *topics: str) -> None:
     """Publish one record normally, and one whose commit is answered late."""
     proxy = Proxy(int(servers.rpartition(":")[2]))
-    names = Topics((topics[0],), *topics[1:])
+    source, output, review, dead_letter = topics
+    names = Topics((source,), output, review, dead_letter)
     bench = KafkaBench(proxy.address, names, publish_timeout_s=PUBLISH_S)
     with patch.object(kafka_publish, "Producer", Talkative):
         _run(proxy, bench)

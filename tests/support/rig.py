@@ -51,7 +51,7 @@ from worker.lifecycle.canary_judge import JudgePolicy
 from worker.policies import admission_policy, loop_policy
 from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Outgoing, Record, TopicPartition
-from worker.settings import KafkaSettings, LoopSettings, Settings
+from worker.settings import KafkaSettings, Settings
 from worker.stream.fake import FakeStream
 from worker.stream.kafka_config import KafkaConfig, build_config
 from worker.stream.topics import Topics
@@ -238,11 +238,11 @@ def isolation(
 
 
 def make_bounds(**changes: Any) -> Bounds:
-    return replace(loop_policy(LoopSettings()).bounds, **changes)
+    return replace(loop_policy(Settings()).bounds, **changes)
 
 
 def make_loop_policy(**changes: Any) -> LoopPolicy:
-    return replace(loop_policy(LoopSettings()), **changes)
+    return replace(loop_policy(Settings()), **changes)
 
 
 def make_judge_policy(**changes: Any) -> JudgePolicy:
@@ -336,6 +336,8 @@ class Rig:
     retry: RetryPolicy | None = None
     """Adds a retry topic with one partition, whose number is ``partitions``; the wall clock then
     follows the other clock."""
+    urgent: int = 0
+    """How many partitions, the first ones, are of the topic "urgent"."""
     shared: FakeStream | None = None
     """The stream of the previous worker; None: a new one."""
     stream: FakeStream = field(init=False)
@@ -351,7 +353,9 @@ class Rig:
         # The real wait for an answer is useless here: answers come when a test says so.
         policy = replace(self.policy, result_wait_s=0.0)
         retry_topic = self.retry.topic if self.retry is not None else None
-        self.stream = self.shared or FakeStream("in", self.partitions, retry_topic)
+        self.stream = self.shared or FakeStream(
+            "in", self.partitions, retry_topic, urgent=self.urgent
+        )
         self.engine = ScriptedEngine()
         self.clock = Clock(tick=self.tick)
         self.events = Events()
@@ -368,6 +372,7 @@ class Rig:
             max_attempts=self.max_attempts,
             clock=self.clock,
             retry=self.retry,
+            rest_share=policy.urgency.rest_share,
         )
         self.loop = Loop(
             self.stream,

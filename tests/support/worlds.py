@@ -31,6 +31,7 @@ from tests.support.toy_adapter import (
     toy_serving_adapter,
 )
 from worker.core.arms import AdapterRouter, TrafficSplit
+from worker.core.urgency import Urgency
 from worker.engine.cascade import CascadeEngine, OpenStage
 from worker.engine.fake import FakeEngine
 from worker.engine.pacing import AdmissionPolicy
@@ -86,7 +87,9 @@ class World:
     def __init__(self, seed: int) -> None:
         self.draw = draw = random.Random(seed)
         self.partitions = draw.randint(1, 4)
-        self.stream = FakeStream("in", self.partitions)
+        self.stream = FakeStream(
+            "in", self.partitions, urgent=draw.choice([0, draw.randint(0, self.partitions)])
+        )
         self.refused: dict[bytes, str] = {}
         """Keys of records that end as dead letters, with the reason."""
         self.sent: dict[bytes, float] = {}
@@ -111,6 +114,7 @@ class World:
             publish_max_records=draw.choice([3, 50, 500]),
             publish_attempts=1_000,
             revoke_drain_s=draw.choice([0.0, 5.0]),
+            urgency=Urgency("urgent".__eq__, draw.choice([0.0, 0.1, 0.9])),
         )
         self.admission = AdmissionPolicy(draw.choice([4, 64, 256]), draw.choice([20.0, 60.0]))
         # Slower than a golden prompt may be behind a window of eight: that counts as a hang.

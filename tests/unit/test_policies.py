@@ -17,7 +17,7 @@ from worker.policies import (
     max_iteration_s,
     transactional_id,
 )
-from worker.settings import KafkaSettings, LoopSettings, ModelSettings, Settings
+from worker.settings import KafkaSettings, ModelSettings, Settings
 
 
 def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
@@ -32,7 +32,7 @@ def test_an_engine_that_works_on_more_at_once_is_given_more() -> None:
 
 def test_an_iteration_may_prepare_publish_three_times_and_be_revoked() -> None:
     config = kafka_config(KafkaSettings(publish_timeout_s=10.0))
-    assert max_iteration_s(config, loop_policy(LoopSettings())) == (
+    assert max_iteration_s(config, loop_policy(Settings())) == (
         72.0 + 2 * (ADMISSION_S + SLOWEST_MESSAGE_S)
     )
 

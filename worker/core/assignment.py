@@ -322,7 +322,8 @@ class PartitionState:
     ``waiting``: records that are not in the engine yet, in order. They are admitted once the last
     owner's note has been read; until then ``suspects`` is None. Records before ``starts_at`` were
     published by an earlier owner. ``from_beginning``: it was read from the beginning of its log,
-    because the committed offset belongs to a deleted topic of the same name.
+    because the committed offset belongs to a deleted topic of the same name. ``urgent``: its
+    messages go before those of other topics.
     """
 
     source: TopicPartition
@@ -332,6 +333,7 @@ class PartitionState:
     size_bytes: int = 0
     starts_at: int = 0
     from_beginning: bool = False
+    urgent: bool = False
     ended: bool = False
 
     @property
@@ -376,9 +378,11 @@ class Assignment:
     """The assigned partitions. A partition that is assigned again gets a new state, so that answers
     from its earlier assignment are recognized."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_urgent: Callable[[str], bool] = lambda _: False) -> None:
+        self._is_urgent = is_urgent
         self._states: dict[TopicPartition, PartitionState] = {}
-        self._total = Total()
+        self._totals = {True: Total(), False: Total()}
+        """By whether the partitions are urgent."""
 
     def __contains__(self, source: TopicPartition) -> bool:
         """Return whether a partition is assigned."""
@@ -396,7 +400,17 @@ class Assignment:
     @property
     def ready(self) -> int:
         """Number of records that may be published, over all partitions."""
-        return self._total.ready
+        return self._totals[True].ready + self._totals[False].ready
+
+    @property
+    def urgent_is_ready(self) -> bool:
+        """Whether an urgent record may be published."""
+        return self._totals[True].ready > 0
+
+    @property
+    def has_urgent(self) -> bool:
+        """Whether a partition is urgent."""
+        return any(state.urgent for state in self._states.values())
 
     def get(self, source: TopicPartition) -> PartitionState | None:
         """Return a partition's state, None if it is not assigned."""
@@ -405,8 +419,12 @@ class Assignment:
     def begin(self, sources: Iterable[TopicPartition], *, from_beginning: bool = False) -> None:
         """Add these partitions, each with a new state."""
         for source in sources:
+            urgent = self._is_urgent(source.topic)
             self._states[source] = PartitionState(
-                source, Watermark(self._total), from_beginning=from_beginning
+                source,
+                Watermark(self._totals[urgent]),
+                from_beginning=from_beginning,
+                urgent=urgent,
             )
 
     def end(self, sources: Iterable[TopicPartition]) -> list[PartitionState]:
@@ -414,7 +432,7 @@ class Assignment:
         ended = [self._states.pop(source) for source in sources if source in self._states]
         for partition in ended:
             partition.ended = True
-            self._total.ready -= partition.watermark.ready
+            self._totals[partition.urgent].ready -= partition.watermark.ready
             partition.watermark.detach()
         return ended
 
@@ -440,7 +458,8 @@ class Backpressure:
     A partition may hold as much as is still free (Choudhury and Hahne 1998, Dynamic queue length
     thresholds for shared-memory packet switches, with alpha = 1). One partition alone may take half
     of the bounds. However many partitions are blocked by an unanswered message, as much as each of
-    them holds stays free for the others.
+    them holds stays free for the others. Urgent partitions, if there are any, and the others share
+    half of the bounds each.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -490,33 +509,52 @@ class Backpressure:
 
     def is_full(self, partitions: Iterable[PartitionState]) -> bool:
         """Whether a partition is paused, or should be."""
-        free_records, free_bytes = self._free
-        return bool(self.paused) or any(
-            len(partition.watermark) >= free_records or partition.size_bytes >= free_bytes
-            for partition in partitions
-        )
+        if self.paused:
+            return True
+        states = tuple(partitions)
+        free = self._free_by_kind(states)
+        return any(_is_above(partition, free[partition.urgent]) for partition in states)
+
+    def _free_by_kind(self, states: Sequence[PartitionState]) -> Mapping[bool, tuple[int, int]]:
+        """Return how many records and bytes are free for urgent partitions, and for others."""
+        if not any(state.urgent for state in states):
+            return {False: self._free}
+        found, bounds = {}, self.bounds
+        for urgent in (True, False):
+            kind = [state for state in states if state.urgent == urgent]
+            half_records, half_bytes = -(-bounds.max_records // 2), -(-bounds.max_bytes // 2)
+            records = half_records - sum(len(state.watermark) for state in kind)
+            size_bytes = half_bytes - sum(state.size_bytes for state in kind)
+            free_records, free_bytes = self._free
+            found[urgent] = max(0, min(records, free_records)), max(0, min(size_bytes, free_bytes))
+        return found
 
     def decide(
         self, partitions: Iterable[PartitionState]
     ) -> tuple[list[TopicPartition], list[TopicPartition]]:
         """Return which partitions to pause and which to resume; record them as such."""
-        free_records, free_bytes = self._free
+        free_records, free_bytes = (each // 2 for each in self._free)
         if not self.paused and self.records < free_records and self.bytes < free_bytes:
             return [], []  # no partition can have more than all of them
         pause, resume = [], []
-        for partition in partitions:
+        states = tuple(partitions)
+        free = self._free_by_kind(states)
+        for partition in states:
             # The delayed retry resumes it when its head is due. Resumed here, it would deliver
             # early.
             if partition.source in self.held:
                 continue
-            records, size_bytes = len(partition.watermark), partition.size_bytes
-            full = records >= free_records or size_bytes >= free_bytes
+            full = _is_above(partition, free[partition.urgent])
             if full and partition.source not in self.paused:
                 pause.append(partition.source)
             elif partition.source in self.paused and not full:
-                low_records, low_bytes = RESUME_RATIO * free_records, RESUME_RATIO * free_bytes
-                if records <= low_records and size_bytes <= low_bytes:
+                low_records, low_bytes = (RESUME_RATIO * each for each in free[partition.urgent])
+                if len(partition.watermark) <= low_records and partition.size_bytes <= low_bytes:
                     resume.append(partition.source)
         self.paused.update(pause)
         self.paused.difference_update(resume)
         return pause, resume
+
+
+def _is_above(partition: PartitionState, free: tuple[int, int]) -> bool:
+    return len(partition.watermark) >= free[0] or partition.size_bytes >= free[1]

@@ -44,7 +44,7 @@ class Loop:
         self._listener = listener
         self._policy = policy
         self._clock = clock
-        self._assignment = Assignment()
+        self._assignment = Assignment(policy.urgency.is_urgent)
         self._pressure = Backpressure(policy.bounds)
         self._publisher = BatchPublisher(
             stream,
@@ -217,6 +217,7 @@ class Loop:
         for record in records:
             self._accept(record)
         self._open_partitions()
+        self._pipeline.has_urgent = self._assignment.has_urgent
         self._pipeline.admit()
 
     def _accept(self, record: Record) -> None:

@@ -26,8 +26,9 @@ from worker.core.assignment import (
     WaitingRecord,
 )
 from worker.core.labeller import ServingAdapter
+from worker.core.urgency import Lines
 from worker.engine.cascade import CascadeEngine
-from worker.engine.pacing import AdmissionPolicy, Lane
+from worker.engine.pacing import AdmissionPolicy, Lane, WindowBehind
 from worker.engine.port import Answer, StageDecisions
 from worker.errors import EngineDied, StreamFailed
 from worker.records.encode import RetryPolicy
@@ -55,10 +56,11 @@ a row are the message's fault."""
 class Pipeline:
     """Holds records until the engine has room, then submits each to its adapter's engine.
 
-    Records wait in their partitions, in order; the partitions take turns. A record gets its adapter
-    and its deadline starts when it is admitted, not when it is fetched, so a slow engine rejects no
-    good messages. Suspects (records that may have crashed the engine) wait separately and are
-    submitted to an empty engine, one at a time; nothing else is admitted meanwhile.
+    Records wait in their partitions, in order. The partitions take turns, urgent ones first; of the
+    others is at least ``rest_share``. A record gets its adapter and its deadline starts when it is
+    admitted, not when it is fetched, so a slow engine rejects no good messages. Suspects (records
+    that may have crashed the engine) wait separately and are submitted to an empty engine, one at a
+    time; nothing else is admitted meanwhile.
     """
 
     def __init__(
@@ -70,12 +72,15 @@ class Pipeline:
         max_attempts: int = MAX_ATTEMPTS,
         max_shadows: int = 0,
         retry: RetryPolicy | None = None,
+        rest_share: float = 0.0,
     ) -> None:
         self._router = router
         self._shadow_traffic = ShadowTraffic(router, max_shadows, clock)
         self._clock = clock
-        self._line: deque[PartitionState] = deque()
-        """Partitions with waiting records, the next one first."""
+        self._lines = Lines()
+        self._rest_share = rest_share
+        self.has_urgent = False
+        """Whether urgent messages may come: others then leave room for them in the engine."""
         self._alone: InFlightRecord | None = None
         self.unopened: dict[PartitionState, None] = {}
         """Partitions with records whose last owner's note has not been read yet."""
@@ -132,17 +137,17 @@ class Pipeline:
         if partition.suspects is None:
             self.unopened[partition] = None
         elif not partition.waiting:
-            self._line.append(partition)
+            self._lines.add(partition)
         partition.waiting.append(WaitingRecord(record, partition, self._clock()))
 
     def open(self, partition: PartitionState) -> None:
         """Start admitting a partition's records: its last owner's note has been read."""
         self.unopened.pop(partition, None)
         if partition.waiting:
-            self._line.append(partition)
+            self._lines.add(partition)
 
     def admit(self) -> None:
-        """Fill the engine, from each partition in turn. Raises EngineDied.
+        """Fill the engine, from urgent partitions first and from each in turn. Raises EngineDied.
 
         Takes at most ``ADMISSION_S`` plus the time of one message.
         """
@@ -150,19 +155,7 @@ class Pipeline:
         while self.requests.begin_again():
             if self._clock() >= until:
                 return
-        refused = 0  # in a row: the next partition's record may have another adapter, with room
-        while refused < len(self._line) and not self.isolating:
-            partition = self._line.popleft()
-            if partition.suspects:
-                self._hold_suspects(partition.waiting, partition.suspects)
-                if self.isolating and partition.waiting:
-                    self._line.appendleft(partition)
-                    return
-            if not partition.waiting:
-                continue
-            refused = 0 if self._admit_next(partition) else refused + 1
-            if partition.waiting:
-                self._line.append(partition)
+        while not self.isolating and self._admit_one():
             if self._clock() >= until:
                 return
 
@@ -213,11 +206,31 @@ class Pipeline:
         if self.suspects:
             self.suspects = deque(held for held in self.suspects if not held.partition.ended)
 
-    def _admit_next(self, partition: PartitionState) -> bool:
-        """Submit a partition's next record if its engine has room; return whether it had."""
+    def _admit_one(self) -> bool:
+        """Submit the first record for whose adapter an engine has room; return whether one had."""
+        owed = self.requests.behind < self._rest_share * self.requests.in_engine
+        for partition in self._lines.take(rest_first=owed):
+            if partition.suspects:
+                self._hold_suspects(partition.waiting, partition.suspects)
+                if self.isolating and partition.waiting:
+                    self._lines.add_first(partition)
+                    return False
+            if not partition.waiting:
+                continue
+            admitted = self._admit_next(partition, owed=owed)
+            if partition.waiting:
+                self._lines.add(partition)
+            if admitted:
+                return True
+        return False
+
+    def _admit_next(self, partition: PartitionState, *, owed: bool) -> bool:
+        """Submit a partition's next record if its engine has room; return whether it had. Urgent
+        messages may come and wait behind others, so these get less, unless it is ``owed`` them."""
         waiting = partition.waiting[0]
         monitor = self.requests.monitor(self._router.choose(waiting.record))
-        if not monitor.has_room():
+        behind = self.has_urgent and not partition.urgent and not owed
+        if (behind and not monitor.has_room_behind()) or not monitor.has_room():
             return False
         partition.waiting.popleft()
         in_flight = InFlightRecord(waiting.record, partition, monitor.adapter, waiting.fetched_at)
@@ -285,6 +298,8 @@ class EngineRequests:
         From a slow engine, silence proves nothing. In a cascade, the last stage has answered."""
         self.in_engine = 0
         """Records whose answer has not been processed yet."""
+        self.behind = 0
+        """Those of them that are not urgent."""
         self.busy_timer = BusyTimer(clock)
         """Unanswered messages in the engine. Safe from any thread."""
         self.prompt_tokens = 0
@@ -417,6 +432,7 @@ class EngineRequests:
         in_flight.future = future
         self.in_engine += 1
         adapter.in_engine += 1
+        self._count_behind(in_flight, adapter, 1)
         self.prompt_tokens += len(in_flight.prepared.prompt_ids)
         self.busy_timer.enter()
         future.add_done_callback(partial(self._note_answer, in_flight, adapter, submitted_at))
@@ -437,10 +453,12 @@ class EngineRequests:
         in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
         adapter.in_engine -= 1
+        self._count_behind(in_flight, adapter, -1)
         answer = _read(answered.future)
         if not isinstance(answer, Exception) or isinstance(answer, MessageRejected):
             # The engine spoke: this is neither its death nor our cancellation.
-            self.monitor(adapter).lane.answered(answered.submitted_at, answered.at, self._clock())
+            monitor = self.monitor(adapter)
+            monitor.answered(answered.submitted_at, answered.at, self._clock())
             if adapter is self._router.main and not self.has_answered:
                 self.has_answered = self._is_well(answered, answer)
         # Late: the engine that answers was given up meanwhile, and the record went to its fallback,
@@ -470,6 +488,11 @@ class EngineRequests:
         except CancelledError:
             return  # the engine cancelled it; the record ends at its deadline
         self._finish(in_flight, outcome, answered.at)
+
+    def _count_behind(self, in_flight: InFlightRecord, adapter: ServingAdapter, by: int) -> None:
+        if not in_flight.partition.urgent:
+            self.behind += by
+            self.monitor(adapter).behind += by
 
     def _is_well(self, answered: _Answered, answer: Answer | MessageRejected) -> bool:
         """Return whether an answer shows that every stage of the engine works."""
@@ -550,6 +573,9 @@ class EngineMonitor:
         self.lane: Lane[InFlightRecord] = Lane(self._ask, policy, now)
         engine = adapter.engine
         self._stages = engine if isinstance(engine, CascadeEngine) else None
+        self._window_behind = WindowBehind(policy, now)
+        self.behind = 0
+        """Messages in the engine that are not urgent."""
         self._orphaned_at: float | None = None
         """When the engine was first seen with nothing but cancelled requests."""
 
@@ -563,6 +589,15 @@ class EngineMonitor:
         if self._stages is not None:
             return self._stages.has_room()
         return self.lane.window.has_room(self.adapter.in_engine)
+
+    def has_room_behind(self) -> bool:
+        """Return whether another record that is not urgent may be submitted now."""
+        return self._window_behind.has_room(self.behind)
+
+    def answered(self, submitted_at: float, answered_at: float, now: float) -> None:
+        """Record a real answer to a request submitted at ``submitted_at``."""
+        self.lane.answered(submitted_at, answered_at, now)
+        self._window_behind.answered(answered_at - submitted_at, now)
 
     def overdue(self, now: float) -> list[InFlightRecord]:
         """Return the records that are past their deadline although later ones were answered."""

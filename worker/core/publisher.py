@@ -23,6 +23,7 @@ from worker.core.events import (
     TransactionEnded,
     TransactionResult,
 )
+from worker.core.urgency import NONE_URGENT, Urgency
 from worker.errors import (
     OutcomeUnknown,
     OutputRefused,
@@ -53,12 +54,13 @@ class LoopPolicy:
 
     ``publish_attempts``: refusals in a row before the worker stops. ``publish_backoff_s``: the wait
     after the first of them. ``idle_poll_s``: the longest wait for a record when nothing is in
-    flight. ``result_wait_s``: the longest wait for an answer. Only ``bounds`` and ``drain_s`` are
-    settings; the others are constants.
+    flight. ``result_wait_s``: the longest wait for an answer. Only ``bounds``, ``drain_s`` and
+    ``urgency`` are settings; the others are constants.
     """
 
     bounds: Bounds
     drain_s: float
+    urgency: Urgency = NONE_URGENT
     # A transaction takes about 10 ms, so a quiet loop spends at most a fifth of its time on
     # transactions. A router does not notice the wait. Under load it grows: each transaction also
     # writes a marker to each partition that it touches, at 20 a second more than 250 results.
@@ -344,8 +346,11 @@ class BatchPublisher:
 
     @property
     def _interval_s(self) -> float:
-        """The wait for a batch: as long as 60 records take at 250 a second, shorter below."""
+        """The wait for a batch: as long as 60 records take at 250 a second, shorter below and with
+        an urgent one."""
         policy = self._policy
+        if self._assignment.urgent_is_ready:
+            return policy.publish_interval_s
         return max(policy.publish_interval_s, min(policy.longest_interval_s, self._rate / 1000))
 
     def try_publish(self) -> None:

@@ -18,6 +18,9 @@ from worker.errors import EngineDied
 
 _START_REQUESTS = 64
 _LEAST_REQUESTS = 8
+_FEWEST_REQUESTS = 2
+_STRETCH = 3.0
+_PROBE_S = 60.0
 
 K = TypeVar("K", bound=Hashable)
 
@@ -58,6 +61,9 @@ class AdmissionWindow:
     and shrinks in proportion when answers take longer than the target.
     """
 
+    _fewest_answers = 1
+    """It is not judged by fewer."""
+
     def __init__(self, policy: AdmissionPolicy, now: float) -> None:
         self.limit = min(_START_REQUESTS, policy.max_in_engine)
         self._policy = policy
@@ -78,7 +84,8 @@ class AdmissionWindow:
         """Record an answer's latency; adjust the limit once per window of answers."""
         self._answers += 1
         self._latency_s += latency_s
-        if self._answers >= self.limit or now - self._since >= self._target_s:
+        enough = max(self.limit, self._fewest_answers)
+        if self._answers >= enough or now - self._since >= self._target_s:
             self._judge(self._latency_s / self._answers)
             self._begin(now)
 
@@ -94,6 +101,40 @@ class AdmissionWindow:
 
     def _begin(self, now: float) -> None:
         self._since, self._answers, self._latency_s = now, 0, 0.0
+
+
+class WindowBehind(AdmissionWindow):
+    """The number of requests allowed in the engine while urgent ones may come, which then wait
+    behind these.
+
+    It grows while answers take at most ``_STRETCH`` times as long as with the fewest requests. That
+    is measured again every ``_PROBE_S``, because messages and machines change (as in BBR, Cardwell
+    and others 2016, Congestion-based congestion control).
+    """
+
+    _fewest_answers = 8
+
+    def __init__(self, policy: AdmissionPolicy, now: float) -> None:
+        super().__init__(policy, now)
+        self._longest_s = policy.target_s
+        self._least = min(_FEWEST_REQUESTS, policy.max_in_engine)
+        self._probe(now)
+
+    def answered(self, latency_s: float, now: float) -> None:
+        """Record an answer's latency; adjust the limit once per window of answers."""
+        if now - self._probed_at >= _PROBE_S:
+            self._probe(now)
+        elif now - latency_s >= self._since:  # else it was submitted with another limit
+            super().answered(latency_s, now)
+
+    def _judge(self, mean_s: float) -> None:
+        if self.limit == self._least:
+            self._target_s = min(self._longest_s, mean_s * _STRETCH)
+        super()._judge(mean_s)
+
+    def _probe(self, now: float) -> None:
+        self.limit, self._probed_at, self._target_s = self._least, now, self._longest_s
+        self._begin(now)
 
 
 class Lane(Generic[K]):

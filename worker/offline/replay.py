@@ -166,7 +166,7 @@ class ReplayWriter:
     """
 
     def __init__(self, settings: Settings, sink: Sink, topics: Topics, replay: Replay) -> None:
-        policy = loop_policy(settings.loop)
+        policy = loop_policy(settings)
         self._listener = LogListener(time.monotonic)
         self._assignment = Assignment()
         self._pressure = Backpressure(policy.bounds)

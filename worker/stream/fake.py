@@ -30,9 +30,15 @@ class FakeStream:
         topic: str = "in",
         partitions: int = 1,
         retry_topic: str | None = None,
+        *,
+        urgent: int = 0,
     ) -> None:
-        self.sources = [TopicPartition(topic, number) for number in range(partitions)]
-        """The retry topic's only partition is the last one. It gets the records published to it."""
+        self.sources = [
+            TopicPartition("urgent" if number < urgent else topic, number)
+            for number in range(partitions)
+        ]
+        """The first ``urgent`` ones are of another topic. The retry topic's only partition is the
+        last one; it gets the records published to it."""
         self._retry_source = None if retry_topic is None else TopicPartition(retry_topic, 0)
         if self._retry_source is not None:
             self.sources.append(self._retry_source)

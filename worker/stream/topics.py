@@ -27,6 +27,8 @@ class Topics:
     dead_letter: str
     shadow: str | None = None
     retry: str | None = None
+    urgent: tuple[str, ...] = ()
+    """Those of ``inputs`` whose messages go first."""
 
     @property
     def sinks(self) -> tuple[str, ...]:
@@ -50,9 +52,11 @@ class Topics:
 
     def is_input(self, topic: str) -> bool:
         """Return whether a topic is an input. Raises SettingsError for an invalid pattern."""
-        return topic in self.inputs or any(
-            _pattern(given).search(topic) for given in self.inputs if given.startswith("^")
-        )
+        return _names(self.inputs, topic)
+
+    def is_urgent(self, topic: str) -> bool:
+        """Return whether an input's messages go first."""
+        return _names(self.urgent, topic)
 
     def setting_of(self, topic: str) -> str:
         """Return the setting that names a topic."""
@@ -78,7 +82,7 @@ class Topics:
     def check(self) -> None:
         """Check names, that the worker does not read its own results, and that topics which must
         differ do. Raises SettingsError with every problem."""
-        problems = [*self._misnamed(), *self._read_and_written(), *self._mixed()]
+        problems = [*self._misnamed(), *self._not_read(), *self._read_and_written(), *self._mixed()]
         if problems:
             raise SettingsError(*problems)
 
@@ -101,6 +105,14 @@ class Topics:
                 yield (
                     f"{setting}: {topic!r} is not the name of a topic: use letters, digits, '.', "
                     f"'_' and '-', at most 249{raw}"
+                )
+
+    def _not_read(self) -> Iterator[str]:
+        for topic in self.urgent:
+            if topic not in self.inputs:
+                yield (
+                    f"kafka.urgent_topics: {topic!r} is not in kafka.input_topics: write it there "
+                    "too, in the same way"
                 )
 
     def _read_and_written(self) -> Iterator[str]:
@@ -138,6 +150,13 @@ class Topics:
                     f"kafka.retry_topic and {setting} are both {topic!r}: the worker would read "
                     "its own results. Choose another retry topic"
                 )
+
+
+def _names(given: tuple[str, ...], topic: str) -> bool:
+    """Return whether a topic is among names and patterns. Raises SettingsError for a wrong one."""
+    return topic in given or any(
+        _pattern(each).search(topic) for each in given if each.startswith("^")
+    )
 
 
 def _is_name(topic: str) -> bool:

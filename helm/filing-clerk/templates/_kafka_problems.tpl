@@ -37,6 +37,11 @@
 - config.kafka.input_topics: {{ . | quote }} is not the name of a topic: use letters, digits, ".", "_" and "-", at most 249; a pattern begins with ^
 {{- end }}
 {{- end }}
+{{- range $kafka.urgent_topics }}
+{{- if not (has . $inputs) }}
+- config.kafka.urgent_topics: {{ . | quote }} is not in config.kafka.input_topics: write it there too, in the same way
+{{- end }}
+{{- end }}
 {{- range concat $results $apart }}
 {{- $setting := first . }}
 {{- $topic := last . }}

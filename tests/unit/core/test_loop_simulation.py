@@ -19,6 +19,7 @@ from tests.support.rig import (
 )
 from tests.support.worlds import World
 from worker.contract.errors import MessageRejected
+from worker.core.urgency import Urgency
 from worker.errors import OutcomeUnknown, PublishAborted
 
 PARTITIONS = 3
@@ -37,6 +38,7 @@ POLICY = make_loop_policy(
     publish_max_records=4,
     publish_attempts=10_000,
     revoke_drain_s=0.5,
+    urgency=Urgency("urgent".__eq__),
 )
 
 
@@ -47,6 +49,7 @@ class ExactlyOnce(RuleBasedStateMachine):
     def start(self) -> None:
         self.rig = Rig(
             partitions=PARTITIONS,
+            urgent=1,
             policy=POLICY,
             deadline_s=50.0,
             tick=0.01,
@@ -143,7 +146,7 @@ class ExactlyOnce(RuleBasedStateMachine):
         ids = [published.id for published in [*self.rig.outputs, *self.by_the_other]]
         assert len(ids) == len(set(ids)), "published twice"
         expected = {
-            f"in-{partition}-{offset}"
+            f"{self.rig.stream.sources[partition].topic}-{partition}-{offset}"
             for partition in range(PARTITIONS)
             for offset in range(self.rig.committed(partition))
         }

@@ -1,5 +1,6 @@
 """Which topics a worker may read and write."""
 
+import re
 from typing import Any
 
 import pytest
@@ -113,6 +114,19 @@ def test_commands_for_an_input_topic_refuse_the_retry_topic() -> None:
     with pytest.raises(SettingsError, match=r"--topic retry.*retry topic.*support\.messages"):
         with_retry().one_input("retry")
     assert with_retry().one_input(None) == "support.messages"
+
+
+def test_urgent_topics_are_inputs() -> None:
+    found = kafka_config(
+        KafkaSettings(input_topics=("a", "^b.*", "c"), urgent_topics=("^b.*", "c"))
+    ).topics
+    assert [topic for topic in ("a", "bb", "c", "support.labels") if found.is_urgent(topic)] == [
+        "bb",
+        "c",
+    ]
+    with pytest.raises(SettingsError) as caught:
+        kafka_config(KafkaSettings(input_topics=("a", "^b.*"), urgent_topics=("b", "d")))
+    assert re.findall(r"urgent_topics: '(\w)' is not in", str(caught.value)) == ["b", "d"]
 
 
 @pytest.mark.parametrize("reset", ["error", "ERROR"])
