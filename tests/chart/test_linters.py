@@ -48,6 +48,8 @@ def cases(version: str) -> list[dict[str, Any]]:
                     "rules": {"enabled": True, "jobs": ["own"]}},
         "extraContainers": [{"name": "shipper", "image": "registry.example/shipper:1"}],
     }))  # fmt: skip
+    page = (ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
+    sets["backfill"] = [yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])]
     return [
         {"from": f"{name} on {version}", "version": version, "document": document}
         for name, documents in sets.items()

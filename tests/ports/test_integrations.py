@@ -157,7 +157,8 @@ def world(bootstrap_servers: str) -> Iterator[tuple[Arena, Helpdesk, Programs]]:
 
 
 @pytest.mark.parametrize(
-    ("messages", "kills"), [(150, 2), pytest.param(5000, 20, marks=pytest.mark.long)]
+    ("messages", "kills"),
+    [(150, 2), pytest.param(5000, 20, marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
 )
 def test_each_message_is_one_record_and_its_label_is_written_once(
     world: tuple[Arena, Helpdesk, Programs], messages: int, kills: int

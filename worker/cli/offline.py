@@ -78,6 +78,17 @@ Out = Annotated[
 ]
 
 
+OutFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Label in parts, each a file of JSON Lines in this folder."),
+]
+PartOf = Annotated[
+    str | None,
+    typer.Option("--part", metavar="I/N", help="With --out: the I-th of N shares of the parts."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Label a few rows, and say how long all would take.")
+]
 Id = Annotated[
     str | None,
     typer.Option(
@@ -138,6 +149,9 @@ def classify(
     input_format: InputFormat = None,
     field: MessageField = None,
     as_json: AsJson = False,
+    out: OutFolder = None,
+    part: PartOf = None,
+    dry_run: DryRun = False,
     use_demo: UseDemo = False,
     config: Config = None,
     sets: Sets = None,
@@ -155,17 +169,44 @@ def classify(
       clerk-worker classify --demo -i messages.csv --field body > labelled.csv
 
       clerk-worker classify -c config/worker.toml -i - -f jsonl < messages.jsonl
+
+    Millions of messages: with --out, a file or a folder is labelled in parts of 10,000 rows. Each
+    part is a file of JSON Lines that appears whole. Started again, the command goes on.
+
+      clerk-worker classify -s model.adapter=/adapters -i archive/ --field body --out labelled/
     """
     from worker.cli.load import load_offline
+    from worker.offline.backfill import run_backfill, try_backfill
     from worker.offline.classify import run_classify
     from worker.offline.message_files import MessageFile
 
-    loaded = load_offline(config, sets, use_demo=use_demo)
+    in_parts = out is not None or dry_run
+    level = ["log.level=info"] if in_parts else []
+    loaded = load_offline(config, [*level, *(sets or ())], use_demo=use_demo)
+    if in_parts and source in {None, "-"}:
+        raise SettingsError("--out and --dry-run need --input with a file or a folder")
+    if not in_parts and source is not None and Path(source).is_dir():
+        raise SettingsError(f"--input {source}: is a folder: give --out for its labels")
+    if part is not None and out is None:
+        raise SettingsError("--part needs --out")
     if (text is None) == (source is None):
         print("error: give either TEXT or --input FILE (- for standard input)", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     file = MessageFile(source or "-", input_format, field)
+    if dry_run:
+        try_backfill(loaded.settings, file)
+        return
+    if out is not None:
+        run_backfill(loaded.settings, file, out, share=_share(part or "1/1"))
+        return
     run_classify(loaded.settings, file if text is None else text, as_json=as_json)
+
+
+def _share(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise SettingsError(f"--part {text}: write it as 2/8, the second of eight")
+    return int(found[1]), int(found[2])
 
 
 def compare(

@@ -95,7 +95,7 @@ class Clerk:
             file_row("python", at, SupportMessage(each, None) if isinstance(each, str) else each)
             for at, each in enumerate(messages, start=1)
         )
-        return (_record(row, result, self.adapter.outputs) for row, result in self.answers(rows))
+        return (as_record(row, result, self.adapter.outputs) for row, result in self.answers(rows))
 
     def answers(self, rows: Iterable[Row]) -> Iterator[tuple[Row, Result]]:
         """Yield the answer to each row: see ``label_in_order``."""
@@ -271,7 +271,8 @@ class NoLabel:
     label: None = None
 
 
-def _record(row: Row, result: Result, outputs: OutputEncoder) -> OutputRecord | NoLabel:
+def as_record(row: Row, result: Result, outputs: OutputEncoder) -> OutputRecord | NoLabel:
+    """Return a row's output record, or why it has none."""
     if isinstance(result, Classified):
         return outputs.build(row.record, result, datetime.now(UTC))
     source = Source(*row.record.origin, None)
@@ -283,7 +284,7 @@ def _record(row: Row, result: Result, outputs: OutputEncoder) -> OutputRecord | 
 def _write_json(results: Iterator[tuple[Row, Result]], outputs: OutputEncoder) -> None:
     for row, result in results:
         # Flushed, so that a program behind a pipe sees each result at once.
-        print(to_json(_record(row, result, outputs)).decode(), flush=True)
+        print(to_json(as_record(row, result, outputs)).decode(), flush=True)
 
 
 # A spreadsheet shows them next to the input's columns; the record's other fields follow.
@@ -305,7 +306,7 @@ def _write_csv(results: Iterator[tuple[Row, Result]], clerk: Clerk) -> None:
             writer = csv.DictWriter(sys.stdout, columns, restval="")
             writer.writeheader()
         cells = {_INPUT + name: guard(cell or "") for name, cell in row.cells.items()}
-        cells |= _cells(encode(_record(row, result, clerk.adapter.outputs)))
+        cells |= _cells(encode(as_record(row, result, clerk.adapter.outputs)))
         writer.writerow(cells)
 
 

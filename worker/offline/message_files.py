@@ -44,13 +44,15 @@ class MessageFile:
     """An input file. ``source`` is a path, or - for standard input.
 
     Without ``format`` the file name's ending decides. ``field`` is the column or JSON path of the
-    message, ``label_field`` that of its true label, if any.
+    message, ``label_field`` that of its true label, if any. Of several files in a ``folder``, names
+    are relative to it.
     """
 
     source: str
     format: FileFormat | None = None
     field: str | None = None
     label_field: str | None = None
+    folder: str | None = None
 
     @property
     def kind(self) -> FileFormat:
@@ -70,6 +72,8 @@ class MessageFile:
     @property
     def name(self) -> str:
         """The file's name, without its folder."""
+        if self.folder is not None:
+            return Path(self.source).relative_to(self.folder).as_posix()
         return "stdin" if self.source == "-" else Path(self.source).name
 
 

@@ -85,7 +85,7 @@ def test_a_cascades_result_has_the_stage_and_the_earlier_answer() -> None:
     rows = [file_row("t", n, SupportMessage(text, None)) for n, text in enumerate(texts)]
     outputs = OutputEncoder(cascade, "9.9", ("int8", "bf16"))
     records = [
-        classify._record(row, result, outputs)
+        classify.as_record(row, result, outputs)
         for row, result in label_in_order(labeller, engine, rows, silence_s=5)
     ]
     engine.close()
