@@ -166,8 +166,9 @@ def _say_what_next(screen: Screen) -> None:
     screen.console.print("\n[bold]What to try next[/bold]")
     for command, what in (*lines, *_NEXT_ALWAYS):
         screen.console.print(f"  {command:45} {what}", highlight=False, soft_wrap=True)
-    folder = os.path.relpath(Path(sys.executable).parent)
-    screen.console.print(f"[dim](clerk-worker is in {folder} here)[/dim]", highlight=False)
+    folder, here = Path(sys.executable).parent, Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    screen.console.print(f"[dim](clerk-worker is in {shown})[/dim]", highlight=False)
 
 
 @contextmanager
