@@ -56,11 +56,11 @@ a row are the message's fault."""
 class Pipeline:
     """Holds records until the engine has room, then submits each to its adapter's engine.
 
-    Records wait in their partitions, in order. The partitions take turns, urgent ones first; of the
-    others is at least ``rest_share``. A record gets its adapter and its deadline starts when it is
-    admitted, not when it is fetched, so a slow engine rejects no good messages. Suspects (records
-    that may have crashed the engine) wait separately and are submitted to an empty engine, one at a
-    time; nothing else is admitted meanwhile.
+    Records wait in their partitions, in order. The partitions take turns, urgent ones first; the
+    others keep at least ``rest_share`` of the engine. A record gets its adapter and its deadline
+    starts when it is admitted, not when it is fetched, so a slow engine rejects no good messages.
+    Suspects (records that may have crashed the engine) wait separately and are submitted to an
+    empty engine, one at a time; nothing else is admitted meanwhile.
     """
 
     def __init__(

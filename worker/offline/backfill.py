@@ -48,7 +48,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is labelled, by which adapter. ``files``: each one's size and time of change."""
+    """What is labelled, by which adapter and settings. ``files``: each one's size and time of
+    change."""
 
     schema: str
     adapter: str
@@ -65,6 +66,8 @@ def run_backfill(
     Raises SettingsError for files that cannot be read, all at once, and for another plan in
     ``out``; WorkerStopped, AdapterRefused.
     """
+    if out.resolve().is_relative_to(Path(given.source).resolve()):
+        raise SettingsError(f"--out {out}: lies in the input, and would be read as messages")
     plan = _plan(settings, given, out)
     number, shares = share
     begin, end = ((at * len(plan.parts)) // shares for at in (number - 1, number))
@@ -92,6 +95,8 @@ def try_backfill(settings: Settings, given: MessageFile) -> None:
     """Label the first rows and print what all would take. Raises as ``run_backfill``."""
     files = _files(given)
     rows = sum(_count_rows(settings, files).values())
+    if not rows:
+        raise SettingsError(f"--input {given.source}: has no rows")
     with clerk_of(settings) as clerk:
         first = list(islice(_rows_of(settings, files), 2 * TRIAL_ROWS))
         warm, timed = first[: len(first) // 2], first[len(first) // 2 :]
@@ -117,7 +122,13 @@ def _plan(settings: Settings, given: MessageFile, out: Path) -> Plan:
     wanted = Plan(
         "backfill/1",
         read_manifest(find_adapter(settings.model.adapter).directory).digest,
-        {"format": given.format, "field": given.field},
+        {
+            "format": given.format,
+            "field": given.field,
+            "records": settings.records.model_dump_json(),
+            "review": settings.review.model_dump_json(),
+            "precision": settings.model.encoder_precision,
+        },
         {file.name: _stamp(Path(file.source)) for file in files},
         (),
     )
@@ -209,7 +220,7 @@ def _label(clerk: Clerk, rows: Iterator[Row], parts: Sequence[Part], out: Path) 
     results = with_progress(clerk.answers(rows), total)
     began, done = time.monotonic(), 0
     for part in parts:
-        write_atomically(out / part.name, _lines(clerk, islice(results, part.rows), counts))
+        write_atomically(out / part.name, _lines(clerk, part, results, counts))
         done += part.rows
         rate = done / (time.monotonic() - began)
         _log.info(
@@ -224,12 +235,18 @@ def _label(clerk: Clerk, rows: Iterator[Row], parts: Sequence[Part], out: Path) 
 
 
 def _lines(
-    clerk: Clerk, results: Iterator[tuple[Row, Result]], counts: Counter[str]
+    clerk: Clerk, part: Part, results: Iterator[tuple[Row, Result]], counts: Counter[str]
 ) -> Iterator[bytes]:
-    for row, result in results:
+    written = 0
+    for row, result in islice(results, part.rows):
+        if row.record.source.topic != part.file:
+            break
         if isinstance(result, Classified):
             counts["label"] += 1
             counts["review"] += bool(result.review)
         else:
             counts[result.reason] += 1
         yield to_json(as_record(row, result, clerk.adapter.outputs)) + b"\n"
+        written += 1
+    if written < part.rows:
+        raise SettingsError(f"--input: {part.file} has changed since the plan was made")

@@ -20,10 +20,12 @@ from tests.support.tiny_onnx import write_tiny_encoder
 from worker.errors import SettingsError
 from worker.offline import backfill
 from worker.offline.backfill import PLAN, run_backfill, try_backfill
+from worker.offline.classify import clerk_of
 from worker.offline.message_files import MessageFile
-from worker.settings import Settings
+from worker.settings import ReviewSettings, Settings
 
 ROWS = {"2024/a.jsonl": 23, "b.csv": 10, "c.txt": 1}
+REVIEW = ReviewSettings(confidence=0.5)
 BROKEN = 4
 """The line of the first file that is not JSON."""
 
@@ -114,9 +116,28 @@ def test_another_input_or_adapter_does_not_mix_with_the_plan(
     (archive / "c.txt").write_text("another line\n")
     with pytest.raises(SettingsError, match="for other files"):
         run_backfill(settings, given(archive), out)
+    with pytest.raises(SettingsError, match="for other options"):
+        run_backfill(settings.model_copy(update={"review": REVIEW}), given(archive), out)
+    with pytest.raises(SettingsError, match="lies in the input"):
+        run_backfill(settings, given(archive), archive / "out")
     (out / PLAN).write_text("{}")
     with pytest.raises(SettingsError, match="is no plan"):
         run_backfill(settings, given(archive), out)
+
+
+def test_a_file_that_becomes_shorter_meanwhile_leaves_no_part_behind(
+    settings: Settings, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_and_open(settings: Settings) -> Any:
+        path = archive / "2024" / "a.jsonl"
+        path.write_text("\n".join(path.read_text().splitlines()[:12]))
+        return clerk_of(settings)
+
+    monkeypatch.setattr(backfill, "clerk_of", cut_and_open)
+    with pytest.raises(SettingsError, match=r"2024/a\.jsonl has changed"):
+        run_backfill(settings, given(archive), tmp_path / "out")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["part-000001.jsonl", "part-000002.jsonl", PLAN]
 
 
 def test_all_files_that_cannot_be_read_are_named_before_anything_is_written(
