@@ -1,6 +1,6 @@
 """Export an encoder to ONNX files, in float32 and with 8-bit weights, and score with them.
 
-The only file that imports ``onnxruntime``; PyTorch's exporter also needs ``onnx``.
+The trainer's only file that imports ``onnxruntime``; PyTorch's exporter also needs ``onnx``.
 """
 
 from __future__ import annotations

@@ -535,7 +535,7 @@ class Backpressure:
         """Return which partitions to pause and which to resume; record them as such."""
         free_records, free_bytes = (each // 2 for each in self._free)
         if not self.paused and self.records < free_records and self.bytes < free_bytes:
-            return [], []  # no partition can have more than all of them
+            return [], []  # no partition can have more than all of them; a kind has half
         pause, resume = [], []
         states = tuple(partitions)
         free = self._free_by_kind(states)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 import structlog
@@ -98,7 +98,9 @@ def try_backfill(settings: Settings, given: MessageFile) -> None:
     if not rows:
         raise SettingsError(f"--input {given.source}: has no rows")
     with clerk_of(settings) as clerk:
-        first = list(islice(_rows_of(settings, files), 2 * TRIAL_ROWS))
+        layout = record_layout(settings.records)
+        rows_of_all = chain.from_iterable(read_rows(file, layout) for file in files)
+        first = list(islice(rows_of_all, 2 * TRIAL_ROWS))
         warm, timed = first[: len(first) // 2], first[len(first) // 2 :]
         list(clerk.answers(warm))
         began = time.monotonic()
@@ -193,11 +195,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise SettingsError(f"--input {path}: not readable: {error.strerror}") from error
     return status.st_size, status.st_mtime_ns
-
-
-def _rows_of(settings: Settings, files: Sequence[MessageFile]) -> Iterator[Row]:
-    for file in files:
-        yield from read_rows(file, record_layout(settings.records))
 
 
 def _rows_in(
