@@ -298,8 +298,6 @@ class EngineRequests:
         From a slow engine, silence proves nothing. In a cascade, the last stage has answered."""
         self.in_engine = 0
         """Records whose answer has not been processed yet."""
-        self.behind = 0
-        """Those of them that are not urgent."""
         self.busy_timer = BusyTimer(clock)
         """Unanswered messages in the engine. Safe from any thread."""
         self.prompt_tokens = 0
@@ -310,6 +308,11 @@ class EngineRequests:
         """How many records the main adapter's engine may have now. Safe from any thread."""
         monitor = self._monitors.get(self._router.main)
         return self._admission.max_in_engine if monitor is None else monitor.window
+
+    @property
+    def behind(self) -> int:
+        """How many records in the engines are not urgent."""
+        return sum(monitor.behind for monitor in self._monitors.values())
 
     @property
     def is_repeating(self) -> bool:
@@ -432,7 +435,7 @@ class EngineRequests:
         in_flight.future = future
         self.in_engine += 1
         adapter.in_engine += 1
-        self._count_behind(in_flight, adapter, 1)
+        self.monitor(adapter).behind += not in_flight.partition.urgent
         self.prompt_tokens += len(in_flight.prepared.prompt_ids)
         self.busy_timer.enter()
         future.add_done_callback(partial(self._note_answer, in_flight, adapter, submitted_at))
@@ -453,11 +456,11 @@ class EngineRequests:
         in_flight, adapter = answered.in_flight, answered.adapter
         self.in_engine -= 1
         adapter.in_engine -= 1
-        self._count_behind(in_flight, adapter, -1)
+        monitor = self.monitor(adapter)
+        monitor.behind -= not in_flight.partition.urgent
         answer = _read(answered.future)
         if not isinstance(answer, Exception) or isinstance(answer, MessageRejected):
             # The engine spoke: this is neither its death nor our cancellation.
-            monitor = self.monitor(adapter)
             monitor.answered(answered.submitted_at, answered.at, self._clock())
             if adapter is self._router.main and not self.has_answered:
                 self.has_answered = self._is_well(answered, answer)
@@ -488,11 +491,6 @@ class EngineRequests:
         except CancelledError:
             return  # the engine cancelled it; the record ends at its deadline
         self._finish(in_flight, outcome, answered.at)
-
-    def _count_behind(self, in_flight: InFlightRecord, adapter: ServingAdapter, by: int) -> None:
-        if not in_flight.partition.urgent:
-            self.behind += by
-            self.monitor(adapter).behind += by
 
     def _is_well(self, answered: _Answered, answer: Answer | MessageRejected) -> bool:
         """Return whether an answer shows that every stage of the engine works."""
