@@ -27,6 +27,7 @@ from desk.stream.port import CorrectionSink, ResultSource, TextSource
 from desk.work import BackgroundWork, Shift
 from worker.common.kafka import login_properties
 from worker.common.process import start_up_frozen
+from worker.common.schema_registry import SchemaRegistry
 from worker.common.settings import read_secret
 from worker.contract.errors import TaxonomyError
 from worker.contract.records import InputFormat
@@ -211,6 +212,7 @@ def kafka_config(settings: Settings, installation: str) -> KafkaConfig:
         consumer=kafka.consumer,
         producer=kafka.producer,
         create_partitions=1 if kafka.create_topics else 0,
+        registry=SchemaRegistry(kafka.registry, SettingsError) if kafka.registry else None,
     )
 
 

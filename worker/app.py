@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -14,12 +14,14 @@ import structlog
 
 from worker import __version__
 from worker.common.process import start_up_frozen
+from worker.common.schema_registry import SchemaRegistry
 from worker.config_check import Problem, adapter_problems, refuse, settings_problems
 from worker.core.arms import AdapterRouter
 from worker.core.events import Listener, send_to_all
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import LoopPolicy, TopicRouter
+from worker.core.schema_waits import SchemaWaits
 from worker.engine.open import OpenedEngine
 from worker.lifecycle.arm_controller import Restart
 from worker.lifecycle.canary_judge import CanaryJudge
@@ -47,6 +49,7 @@ from worker.settings import Settings
 from worker.stream.kafka import KafkaStream
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_topics import prepare_topics
+from worker.stream.output_schemas import make_serializers
 from worker.stream.port import Stream
 from worker.stream.topics import Topics
 
@@ -78,6 +81,7 @@ def run_worker(
         interrupt = stack.enter_context(_interruptible())
         observer = stack.enter_context(closing(Observer(settings, iteration_s)))
         config = prepare_topics(config, rights=True)
+        serializers = make_serializers(config)
         opened = opener(settings)
         router, adapter_events = make_adapter_router(settings, opened, observer.adapters)
         stack.callback(close_all, router, adapter_events)
@@ -96,6 +100,8 @@ def run_worker(
             router,
             config.topics,
             policy,
+            registry=config.registry,
+            serializers=serializers,
             observer=observer,
             adapter_events=adapter_events,
         )
@@ -142,6 +148,8 @@ def make_loop(
     topics: Topics,
     policy: LoopPolicy,
     *,
+    registry: SchemaRegistry | None = None,
+    serializers: Mapping[str, Callable[[bytes], bytes]] | None = None,
     observer: Observer | None = None,
     adapter_events: AdapterEvents | None = None,
 ) -> Loop:
@@ -151,7 +159,9 @@ def make_loop(
         listeners += observer.listeners
     if adapter_events is not None:
         listeners.append(CanaryJudge(router, adapter_events))
-    retry = retry_policy(settings)
+    retry, schemas = retry_policy(settings), None
+    if registry is not None:
+        schemas = SchemaWaits(registry, settings.kafka.registry_wait_s, time.monotonic)
     pipeline = Pipeline(
         router,
         admission=admission_policy(settings),
@@ -159,6 +169,7 @@ def make_loop(
         max_shadows=_MAX_SHADOWS,
         retry=retry,
         rest_share=policy.urgency.rest_share,
+        schemas=schemas,
     )
     topic_router = TopicRouter(
         output_topic=topics.output,
@@ -166,6 +177,7 @@ def make_loop(
         shadow_topic=topics.shadow,
         propagate_headers=observer.propagate_headers if observer else None,
         retry=retry,
+        serializers=serializers or {},
     )
     return Loop(
         stream,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from dataclasses import replace
 
 import structlog
 
 from worker.common.cache import cache_folder
 from worker.common.kafka import login_properties
+from worker.common.schema_registry import SchemaRegistry
 from worker.core.assignment import Bounds
 from worker.core.crash_isolation import IsolationPolicy
 from worker.core.pipeline import ADMISSION_S, SLOWEST_MESSAGE_S
@@ -94,7 +96,7 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
     """Return the configuration of the Kafka clients. Raises SettingsError."""
     topics = worker_topics(kafka, shadow_topic)
     topics.check()
-    return build_config(
+    config = build_config(
         bootstrap_servers=kafka.bootstrap_servers,
         group_id=kafka.group_id,
         transactional_id=transactional_id(kafka),
@@ -110,6 +112,12 @@ def kafka_config(kafka: KafkaSettings, shadow_topic: str | None = None) -> Kafka
         start_timeout_s=kafka.start_timeout_s,
         cluster=kafka.source_cluster or None,
     )
+    if kafka.registry:
+        registry = SchemaRegistry(kafka.registry, SettingsError)
+        return replace(config, registry=registry, output_format=kafka.output_format)
+    if kafka.output_format != "json":
+        raise SettingsError(f"kafka.output_format is {kafka.output_format}: set kafka.registry")
+    return config
 
 
 def shadow_topic(settings: Settings) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from worker.common.kafka import ConnectionSettings
+from worker.common.schema_registry import OutputFormat
 from worker.common.settings import (
     Loaded,
     ProgramSettings,
@@ -60,6 +61,13 @@ class KafkaSettings(ConnectionSettings):
         "",
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
         description="The cluster's name, if results of two clusters meet: ids begin with it.",
+    )
+    output_format: OutputFormat = Field(
+        "json", description="Values of labels: json; or json-schema or avro, with kafka.registry."
+    )
+    registry_wait_s: Seconds = Field(
+        300.0,
+        description="Time that a message waits while the registry does not answer for its schema.",
     )
     delivery: Literal["exactly_once", "at_least_once"] = Field(
         "exactly_once",

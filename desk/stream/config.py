@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from desk.errors import SettingsError
+from worker.common.schema_registry import SchemaRegistry
 
 Property = str | int | float | bool
 Properties = Mapping[str, Property]
@@ -62,6 +63,7 @@ class KafkaConfig:
     consumer: Properties
     producer: Properties
     create_partitions: int
+    registry: SchemaRegistry | None = None
 
     @property
     def bootstrap_servers(self) -> str:
@@ -79,6 +81,7 @@ def build_config(
     consumer: Properties,
     producer: Properties,
     create_partitions: int = 0,
+    registry: SchemaRegistry | None = None,
 ) -> KafkaConfig:
     """Merge the operator's properties into the desk's. Raises SettingsError for one that is fixed.
 
@@ -101,4 +104,5 @@ def build_config(
         # The last ones win: no property of the operator may undo exactly-once.
         producer={**_WRITES, **common, **producer, **_EXACTLY_ONCE, "transactional.id": name},
         create_partitions=create_partitions,
+        registry=registry,
     )

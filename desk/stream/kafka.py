@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from desk.errors import DeskError, KafkaUnavailable, StreamFailed, Superseded
 from desk.stream.config import ANSWER_S, PUBLISH_S, KafkaConfig
 from desk.stream.port import Log, Outgoing, Place, Record
+from worker.common.schema_registry import RegistryAway, SchemaRegistry
+from worker.contract.errors import MessageRejected
 
 _log = structlog.get_logger("desk.stream")
 client_log = logging.getLogger("librdkafka")
@@ -181,6 +184,19 @@ def to_record(message: Message) -> Record:
     )
 
 
+def with_schema(record: Record, registry: SchemaRegistry | None) -> Record:
+    """Return a record with its value as plain JSON. One that cannot be read stays as it is: its
+    reader refuses it. Raises KafkaUnavailable while the registry does not answer."""
+    if registry is None:
+        return record
+    try:
+        return replace(record, value=registry.look_up(record.place.topic, record.value))
+    except MessageRejected:
+        return record
+    except RegistryAway as error:
+        raise KafkaUnavailable(f"the registry (kafka.registry) is away: {error}") from error
+
+
 def _bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
@@ -223,7 +239,8 @@ class KafkaResults:
         with translated_errors(self._config):
             messages = self._client.consume(most, timeout_s)
         self._ends |= dict(map(place_of_end, filter(is_end, messages)))
-        return [to_record(message) for message in messages if is_record(message)]
+        read = [to_record(message) for message in messages if is_record(message)]
+        return [with_schema(record, self._config.registry) for record in read]
 
     def ends_met(self) -> Mapping[tuple[str, int], int]:
         """See ``ResultSource``."""
@@ -286,7 +303,7 @@ class KafkaTexts:
                     while wanted and wanted[0].offset < record.place.offset:
                         found[wanted.pop(0)] = None
                     if wanted and wanted[0] == record.place:
-                        found[wanted.pop(0)] = record
+                        found[wanted.pop(0)] = with_schema(record, self._config.registry)
         return found
 
 

@@ -199,10 +199,11 @@ def health(
 
 @app.command(rich_help_panel="Run it")
 def topics(config: Config = None, sets: Sets = None) -> None:
-    """Create missing topics; existing ones stay unchanged.
+    """Create missing topics, and register the labels' schemas; existing topics stay unchanged.
 
     Each gets kafka.topic_partitions partitions and the broker's default number of replicas. Run it
-    before the first deployment; a worker creates topics only if kafka.create_topics is true.
+    before the first deployment; a worker creates topics only if kafka.create_topics is true. With
+    kafka.output_format other than json it registers schemas, after each was found compatible.
 
     Example: clerk-worker topics -c config/worker.toml -s kafka.topic_partitions=12
     """
@@ -210,14 +211,18 @@ def topics(config: Config = None, sets: Sets = None) -> None:
     from worker.policies import kafka_config, shadow_topic
     from worker.stream.kafka_reach import check_clients
     from worker.stream.kafka_topics import prepare_topics
+    from worker.stream.output_schemas import register_schemas
 
     settings = load(config, sets).settings
     kafka = settings.kafka.model_copy(update={"create_topics": True})
     wanted = kafka_config(kafka, shadow_topic(settings))
     check_clients(wanted)
+    ids = register_schemas(wanted)  # first: if one is refused, nothing is created
     found = prepare_topics(wanted)
     names = dict.fromkeys((*found.topics.named_inputs, *found.topics.sinks))
     print(f"{found.bootstrap_servers} has {', '.join(names)}")
+    for subject, id_ in ids.items():
+        print(f"the registry has the schema of {subject}: {id_}")
 
 
 @app.command(rich_help_panel="Adapters")

@@ -60,6 +60,11 @@ class ConnectionSettings(Section):
     client: Properties = Field({}, description="librdkafka properties for all clients.")
     consumer: Properties = Field({}, description="librdkafka properties for consumers.")
     producer: Properties = Field({}, description="librdkafka properties for the producer.")
+    registry: Properties = Field(
+        {},
+        description="Schema Registry: its url and other properties of confluent-kafka's client; "
+        "empty: none.",
+    )
 
 
 _NOT_PLAIN = {"sasl_password_file", "sasl_token_callback"}

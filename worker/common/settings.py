@@ -37,7 +37,7 @@ _TOO_DEEP = "lists and tables are nested too deeply"
 
 # "token" only as the last word: sasl_token_callback and sasl.oauthbearer.token.endpoint.url only
 # say where a token comes from, and are needed to find a mistake.
-_SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|(^|[._-])token$")
+_SECRET = re.compile(r"password|passphrase|secret|jaas|key\.pem|user\.info|(^|[._-])token$")
 
 S = TypeVar("S", bound="ProgramSettings")
 

@@ -27,6 +27,8 @@ RejectReason = Literal[
     "output_refused",
     "killed_engine",
     "retry_damaged",
+    "unknown_schema",
+    "schema_mismatch",
 ]
 """Every reason why a record has no label, explained in docs/records.md."""
 

@@ -54,9 +54,7 @@ class Labeller:
 
     def prepare(self, record: Record) -> Prepared:
         """Decode a record and build its prompt. Raises MessageRejected."""
-        if record.damage is not None:
-            raise MessageRejected("retry_damaged", record.damage)
-        return self.prepare_message(decode_value(record.value, self.layout))
+        return self.prepare_message(decode_value(record.content, self.layout))
 
     def prepare_message(self, message: SupportMessage) -> Prepared:
         """Build the prompt of a message. Raises MessageRejected."""

@@ -100,6 +100,7 @@ class Loop:
             prompt_tokens=self._requests.prompt_tokens,
             engine_busy_s=self._requests.busy_timer.busy_s,
             outage_since=min(filter(None, outages), default=None),
+            registry_away_since=self._pipeline.registry_away_since,
             suspect_records=self._pipeline.suspect_records,
             retry_topic=self._retries.topic if self._retries else None,
             retry_due_ms=self._retries.next_due_ms if self._retries else None,
@@ -298,6 +299,7 @@ class LoopState:
     - ``prompt_tokens``, ``engine_busy_s``: counters, never reset.
     - ``outage_since``: when Kafka was first found unreachable, to publish or to read; None if it is
       reachable.
+    - ``registry_away_since``: when look-ups of schemas began to fail; None if they do not.
     - ``suspect_records``: records that may have crashed the engine and are tried one at a time.
     - ``retry_topic``: None if delayed retry is off.
     - ``retry_due_ms``: when the first held record of the retry topic is due (Unix time), if any.
@@ -315,6 +317,7 @@ class LoopState:
     prompt_tokens: int
     engine_busy_s: float
     outage_since: float | None = None
+    registry_away_since: float | None = None
     suspect_records: int = 0
     retry_topic: str | None = None
     retry_due_ms: int | None = None

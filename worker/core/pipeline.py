@@ -26,6 +26,7 @@ from worker.core.assignment import (
     WaitingRecord,
 )
 from worker.core.labeller import ServingAdapter
+from worker.core.schema_waits import SchemaWaits
 from worker.core.urgency import Lines
 from worker.engine.cascade import CascadeEngine
 from worker.engine.pacing import AdmissionPolicy, Lane, WindowBehind
@@ -73,12 +74,14 @@ class Pipeline:
         max_shadows: int = 0,
         retry: RetryPolicy | None = None,
         rest_share: float = 0.0,
+        schemas: SchemaWaits | None = None,
     ) -> None:
         self._router = router
         self._shadow_traffic = ShadowTraffic(router, max_shadows, clock)
         self._clock = clock
         self._lines = Lines()
         self._rest_share = rest_share
+        self._schemas = schemas
         self.has_urgent = False
         """Whether urgent messages may come: others then leave room for them in the engine."""
         self._alone: InFlightRecord | None = None
@@ -111,6 +114,11 @@ class Pipeline:
             or self.requests.is_repeating
             or self._shadow_traffic.in_flight
         )
+
+    @property
+    def registry_away_since(self) -> float | None:
+        """Since when look-ups of schemas fail, if they do. Safe from any thread."""
+        return None if self._schemas is None else self._schemas.away_since
 
     @property
     def suspect_records(self) -> int:
@@ -232,6 +240,8 @@ class Pipeline:
         behind = self.has_urgent and not partition.urgent and not owed
         if (behind and not monitor.has_room_behind()) or not monitor.has_room():
             return False
+        if not self._is_read(waiting):
+            return False
         partition.waiting.popleft()
         in_flight = InFlightRecord(waiting.record, partition, monitor.adapter, waiting.fetched_at)
         self.requests.begin(in_flight)
@@ -239,6 +249,9 @@ class Pipeline:
         if not in_flight.finished:
             in_flight.shadows = self._shadow_traffic.submit(waiting.record)
         return True
+
+    def _is_read(self, held: WaitingRecord) -> bool:
+        return self._schemas is None or self._schemas.read(held.record, held.fetched_at)
 
     def _hold_suspects(self, waiting: deque[WaitingRecord], suspects: Suspects) -> None:
         """Move suspects from the head of a partition's records to ``suspects``."""
@@ -248,7 +261,7 @@ class Pipeline:
     def _may_try(self, held: WaitingRecord) -> bool:
         """Return whether a suspect may be tried now. The deciding trial needs an engine that is
         known to work: otherwise a broken engine would have innocent records rejected."""
-        if held.deaths >= PROVEN_DEATHS:
+        if held.deaths >= PROVEN_DEATHS or not self._is_read(held):
             return False
         if held.deaths < PROVEN_DEATHS - 1 or self.requests.has_answered:
             return True

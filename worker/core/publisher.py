@@ -6,7 +6,7 @@ The loop's policy is defined here, because most of it concerns publishing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from worker.contract.records import Headers, Replay, shadow_headers, without_worker_headers
@@ -91,6 +91,8 @@ class TopicRouter:
     propagate_headers: Callable[[CompletedRecord], Headers] | None = None
     retry: RetryPolicy | None = None
     replay: Replay | None = None
+    serializers: Mapping[str, Callable[[bytes], bytes]] = field(default_factory=dict)
+    """By topic, how a label's JSON is written with its registered schema."""
 
     def route(self, completed: CompletedRecord, now: datetime) -> Outgoing | None:
         """Return the one record to produce for the output, review, dead-letter, or retry topic.
@@ -111,7 +113,15 @@ class TopicRouter:
         topic = self.output_topic
         if outcome.review and self.review_topic is not None:
             topic = self.review_topic
-        return completed.adapter.outputs.encode(record, outcome, topic, now, self.replay)
+        return self._framed(
+            completed.adapter.outputs.encode(record, outcome, topic, now, self.replay)
+        )
+
+    def _framed(self, label: Outgoing) -> Outgoing:
+        serialize = self.serializers.get(label.topic)
+        if serialize is not None and label.value is not None:
+            label.value = serialize(label.value)
+        return label
 
     def _dead_letter(self, completed: CompletedRecord, rejected: Rejected) -> Outgoing:
         dead_letters = completed.adapter.dead_letters
@@ -152,7 +162,9 @@ class TopicRouter:
         real = shadow_headers(outcome.decision.label, completed.adapter.digest)
         kept = without_worker_headers(completed.record.headers)
         record = replace(completed.record, headers=kept + real)
-        return shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
+        return self._framed(
+            shadow.adapter.outputs.encode(record, shadow.result, self.shadow_topic, now)
+        )
 
 
 @dataclass(frozen=True, slots=True)

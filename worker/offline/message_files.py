@@ -110,7 +110,7 @@ def record_row(record: Record, layout: InputFormat) -> Row:
     """Return the row of a record that was read from Kafka."""
     message: SupportMessage | MessageRejected
     try:
-        message = decode_value(record.value, layout)
+        message = decode_value(record.content, layout)
     except MessageRejected as error:
         message = error
     return Row(record.id, record, message)

@@ -11,6 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from worker.contract.errors import MessageRejected, RecordRefused
 from worker.contract.records import (
     Replay,
     read_dead_letter,
@@ -221,7 +222,10 @@ def read_result(record: Record, dead_letter_topic: str) -> ReadResult:
             reason=letter.reason,
             cluster=letter.cluster,
         )
-    output = read_output(record.value)
+    try:
+        output = read_output(record.content)
+    except MessageRejected as error:
+        raise RecordRefused("the output record", error.detail) from error
     source = output.source
     return ReadResult(
         TopicPartition(source.topic, source.partition),

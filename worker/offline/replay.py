@@ -36,6 +36,7 @@ from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_publish import KafkaPublisher
 from worker.stream.kafka_scan import TopicScanner
 from worker.stream.kafka_topics import prepare_topics
+from worker.stream.output_schemas import make_serializers
 from worker.stream.port import Sink
 from worker.stream.topics import RecordRange, Topics
 
@@ -106,7 +107,7 @@ def run_replay(
             replay = begun or request.replay
             # Read the offsets again: an earlier run that still lived is fenced only now.
             records = plan.records(scanner, progress, scanner.committed(list(plan.ranges)))
-            writer = ReplayWriter(own, sink, ready.topics, replay)
+            writer = ReplayWriter(own, sink, ready.topics, replay, make_serializers(ready))
             _label_all(own, adapter, writer, records)
             labelled, dead = writer.labelled, writer.dead
     return ReplayResult(
@@ -165,7 +166,14 @@ class ReplayWriter:
     waits behind an unfinished one.
     """
 
-    def __init__(self, settings: Settings, sink: Sink, topics: Topics, replay: Replay) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sink: Sink,
+        topics: Topics,
+        replay: Replay,
+        serializers: Mapping[str, Callable[[bytes], bytes]] | None = None,
+    ) -> None:
         policy = loop_policy(settings)
         self._listener = LogListener(time.monotonic)
         self._assignment = Assignment()
@@ -174,7 +182,9 @@ class ReplayWriter:
             sink,
             assignment=self._assignment,
             pressure=self._pressure,
-            topic_router=TopicRouter(topics.output, topics.review, replay=replay),
+            topic_router=TopicRouter(
+                topics.output, topics.review, replay=replay, serializers=serializers or {}
+            ),
             listener=self._listener,
             policy=policy,
             clock=time.monotonic,

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from pydantic import TypeAdapter
 
-from worker.contract.errors import RecordRefused
+from worker.contract.errors import MessageRejected, RecordRefused
 from worker.contract.head import OutOfScopeMethod
 from worker.contract.manifest import Manifest
 from worker.contract.records import DeadLetter, Headers, Retry, read_retry, without_worker_headers
@@ -180,7 +180,7 @@ class DeadLetterEncoder:
         headers: Headers = without_worker_headers(record.headers) + letter.headers()
         if record.retry is not None:
             headers += record.retry.history()
-        elif record.damage is not None:
+        elif rejected.reason == "retry_damaged":
             headers += tuple(header for header in record.headers if header[0] in RETRY_HEADERS)
         return Outgoing(self.topic, record.key, record.value, headers)
 
@@ -255,10 +255,11 @@ def restore(record: Record, now: datetime) -> Record:
     try:
         retry = read_retry(record.headers)
     except RecordRefused as error:
-        return replace(record, damage=str(error))
+        return replace(record, damage=MessageRejected("retry_damaged", str(error)))
     # Held until then, it would hold up every record behind it in its partition.
     if retry.not_before_ms > (now.timestamp() + LONGEST_DELAY_S + _CLOCKS_S) * 1000:
-        return replace(record, damage="it is due later than the longest delay allows")
+        late = "it is due later than the longest delay allows"
+        return replace(record, damage=MessageRejected("retry_damaged", late))
     headers = _without_retry(record.headers)
     return replace(record, headers=headers, timestamp_ms=retry.timestamp_ms, retry=retry)
 

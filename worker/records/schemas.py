@@ -1,4 +1,5 @@
-"""JSON Schemas (2020-12) of the public records, generated from the contract's classes.
+"""JSON Schemas (2020-12) of the public records, and the output's Avro schema, generated from the
+contract's classes.
 
     python -m worker.records.schemas DIR    # writes one NAME.schema.json for each
     python -m worker.records.schemas --check DIR
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 import typing
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter
 
@@ -94,15 +97,64 @@ def schema_text(name: str) -> str:
     return json.dumps(json_schema(name), indent=2, ensure_ascii=False) + "\n"
 
 
+_AVRO: dict[Any, str] = {str: "string", int: "long", float: "double", bool: "boolean"}
+
+
+def avro_schema(kind: Any, named: set[str]) -> Any:
+    """Return the Avro schema of a class of records, or of a field's type. ``named`` are the classes
+    that were described before, and then those that are.
+
+    A literal is a string or a long, not an enum: readers keep working when it gets another value.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    found: Any
+    if origin is Annotated:
+        found = avro_schema(arguments[0], named)
+    elif origin in {types.UnionType, typing.Union}:  # the records have only "or None"
+        some = next(each for each in arguments if each is not type(None))
+        found = ["null", avro_schema(some, named)]
+    elif origin is tuple:
+        found = {"type": "array", "items": avro_schema(arguments[0], named)}
+    elif origin is dict:
+        found = {"type": "map", "values": avro_schema(arguments[1], named)}
+    elif isinstance(kind, type) and is_dataclass(kind):
+        found = _avro_record(kind, named)
+    else:
+        found = _AVRO[type(arguments[0]) if origin is typing.Literal else kind]
+    return found
+
+
+def _avro_record(kind: type, named: set[str]) -> Any:
+    name = f"filing_clerk.{kind.__name__}"
+    if name in named:
+        return name
+    named.add(name)
+    fields = []
+    for field, hint in typing.get_type_hints(kind, include_extras=True).items():
+        doc = next(mark.text for mark in hint.__metadata__ if isinstance(mark, Doc))
+        schema = avro_schema(hint, named)
+        default = {"default": None} if isinstance(schema, list) else {}
+        fields.append({"name": field, "doc": doc, "type": schema, **default})
+    doc = " ".join((kind.__doc__ or "").split())
+    return {"type": "record", "name": name, "doc": doc, "fields": fields}
+
+
+def avro_text(name: str) -> str:
+    """Return the text of an Avro schema's file in the repository."""
+    return json.dumps(avro_schema(SCHEMAS[name][0], set()), indent=2, ensure_ascii=False) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     """Write all schemas into a folder, or report which of its files are out of date."""
     folder = Path(arguments[-1])
     old = []
-    for name in SCHEMAS:
-        path = folder / f"{name}.schema.json"
+    files = {f"{name}.schema.json": schema_text(name) for name in SCHEMAS}
+    files["output.avsc"] = avro_text("output")
+    for name, text in files.items():
+        path = folder / name
         if "--check" not in arguments:
-            path.write_text(schema_text(name), encoding="utf-8")
-        elif not path.is_file() or path.read_text(encoding="utf-8") != schema_text(name):
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
             old.append(path)
     for path in old:
         print(f"{path} is out of date: run make schema")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
-from worker.contract.errors import RejectReason
+from worker.contract.errors import MessageRejected, RejectReason
 from worker.contract.records import Headers, Retry, Stage, record_id
 from worker.contract.scoring import Decision, ReviewReason
 
@@ -39,7 +39,8 @@ class Record:
     - ``timestamp_ms``: Unix time, None if the broker has none.
     - ``retry``: set for a record of the retry topic, which then has the headers and the timestamp
       of the input record. It contains the input record's place.
-    - ``damage``: why the headers of a record of the retry topic cannot be read.
+    - ``plain``: the value as JSON, if it was written with a registered schema.
+    - ``damage``: why it cannot be read: the headers of a record of the retry topic, or a schema.
     - ``cluster``: the cluster's configured name, if there is one.
     """
 
@@ -50,8 +51,16 @@ class Record:
     headers: Headers = ()
     timestamp_ms: int | None = None
     retry: Retry | None = None
-    damage: str | None = None
+    damage: MessageRejected | None = None
     cluster: str | None = None
+    plain: bytes | None = None
+
+    @property
+    def content(self) -> bytes | None:
+        """The value to decode. Raises MessageRejected."""
+        if self.damage is not None:
+            raise self.damage
+        return self.value if self.plain is None else self.plain
 
     @property
     def size_bytes(self) -> int:

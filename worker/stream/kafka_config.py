@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from worker.common.schema_registry import OutputFormat, SchemaRegistry
 from worker.errors import SettingsError
 from worker.stream.topics import Topics
 
@@ -51,6 +52,8 @@ class KafkaConfig:
     """The retention of each input topic, if it is known and limited."""
     cluster: str | None = None
     """The cluster's configured name, which becomes part of the results' ids."""
+    registry: SchemaRegistry | None = None
+    output_format: OutputFormat = "json"
 
     @property
     def transaction_timeout_s(self) -> float:

@@ -13,6 +13,8 @@ from typing import Any, Self, TypeVar
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from worker.common.schema_registry import RegistryAway
+from worker.contract.errors import MessageRejected
 from worker.errors import StreamFailed
 from worker.records.types import NextOffset, Record, TopicPartition
 from worker.stream.kafka_config import KafkaConfig, Property
@@ -175,7 +177,7 @@ class TopicScanner:
                 if stop is None:
                     continue
                 if error is None and offset < stop:
-                    yield to_record(message, self._config.cluster)
+                    yield self._read(to_record(message, self._config.cluster))
                     moved = time.monotonic()
                 # The end of the partition is reported with the offset of the next record.
                 if offset >= stop or (error is None and offset == stop - 1):
@@ -185,6 +187,19 @@ class TopicScanner:
             if time.monotonic() - moved > self._patience_s:
                 raise self._stuck(stops)
         client.unassign()
+
+    def _read(self, record: Record) -> Record:
+        """Look up the schema of a record's value, if it has one."""
+        if self._config.registry is not None:
+            try:
+                record.plain = self._config.registry.look_up(
+                    record.source.topic, record.value, record.headers
+                )
+            except MessageRejected as error:
+                record.damage = error
+            except RegistryAway as error:
+                raise StreamFailed(f"the registry (kafka.registry) is away: {error}") from error
+        return record
 
     @property
     def _patience_s(self) -> float:
