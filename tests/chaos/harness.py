@@ -7,13 +7,13 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from tests.support.topics import create_topics, topic_settings
 from worker.demo.broker import LocalBroker
@@ -42,8 +42,8 @@ class Arena:
         create_topics(self.servers, self.topics.values(), self.partitions)
         self._workers = 0
         self._alive: list[Program] = []
-        self._reader = Reader(self.servers, list(self.topics.values())[1:], self.partitions)
-        self.stack.callback(self._reader.close)
+        self.reader = Reader(self.servers, list(self.topics.values())[1:], self.partitions)
+        self.stack.callback(self.reader.close)
 
     @property
     def kafka_settings(self) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Arena:
         """Wait until ``count`` results are committed. Fails if none come for a while."""
         seen, moved = len(self.results), time.monotonic()
         while len(self.results) < count:
-            self._reader.read(0.2)
+            self.reader.read(0.2)
             for worker in self._alive:
                 worker.check()
             if len(self.results) > seen:
@@ -104,29 +104,29 @@ class Arena:
 
     def read_once(self, timeout_s: float) -> None:
         """Read what has arrived; wait ``timeout_s`` for a first result."""
-        self._reader.read(timeout_s)
+        self.reader.read(timeout_s)
 
     def read_for(self, seconds: float = 1.0) -> None:
         """Keep reading: duplicates would arrive now."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._reader.read(0.2)
+            self.reader.read(0.2)
 
     @property
     def results(self) -> list[str]:
         """Ids (partition-offset of the input) of all committed results, in order of reading."""
-        return self._reader.ids
+        return self.reader.ids
 
     @property
     def stamps(self) -> list[tuple[str, str]]:
         """Label and adapter digest of all committed labels, in order of reading."""
-        return self._reader.stamps
+        return self.reader.stamps
 
     @property
     def by_topic(self) -> Counter[str]:
         """Results by short topic name."""
         short = {full: name for name, full in self.topics.items()}
-        return Counter(short[topic] for topic in self._reader.topics)
+        return Counter(short[topic] for topic in self.reader.topics)
 
     def verdict(self, expected: int) -> str:
         """Compare the results with the inputs. Fails unless each input has exactly one."""
@@ -149,6 +149,8 @@ class Reader:
         self.stamps: list[tuple[str, str]] = []
         """Label and adapter digest of every result with a label."""
         self.topics: list[str] = []
+        self.plain: Callable[[str, bytes], bytes] = lambda _, value: value
+        """Reads a topic's value, if it is written by a registered schema."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -172,23 +174,25 @@ class Reader:
             if message.error() is None:
                 self.topics.append(str(message.topic()))
                 headers = dict(cast("list[tuple[str, bytes]]", message.headers() or []))
-                self.ids.append(self._id(message.value(), headers))
+                self.ids.append(self._id(message, headers))
                 if "clerk.reason" not in headers and message.value() is not None:
-                    result = json.loads(message.value() or b"{}")
+                    result = json.loads(self._plain(message))
                     self.stamps.append((result["label"], result["adapter"]["digest"]))
             message = self._consumer.poll(0)
 
     def close(self) -> None:
         self._consumer.close()
 
-    @staticmethod
-    def _id(value: bytes | None, headers: Mapping[str, bytes]) -> str:
+    def _plain(self, message: Message) -> bytes:
+        return self.plain(str(message.topic()), message.value() or b"{}")
+
+    def _id(self, message: Message, headers: Mapping[str, bytes]) -> str:
         if "clerk.reason" in headers:
             partition = headers["clerk.source.partition"].decode()
             return f"{partition}-{headers['clerk.source.offset'].decode()}"
-        if value is None:
+        if message.value() is None:
             return "a tombstone that was forwarded"  # nothing shows which of them
-        source = json.loads(value)["source"]
+        source = json.loads(self._plain(message))["source"]
         return f"{source['partition']}-{source['offset']}"
 
 

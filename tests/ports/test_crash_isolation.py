@@ -40,7 +40,7 @@ class Supervisor:
         until = time.monotonic() + timeout_s
         while len(self.arena.results) < count:
             assert time.monotonic() < until, f"{len(self.arena.results)} results, {self.codes}"
-            self.arena._reader.read(0.2)
+            self.arena.reader.read(0.2)
             for at, worker in enumerate(self.workers):
                 code = worker.child.exit_code()
                 if code is not None:

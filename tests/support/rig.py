@@ -44,6 +44,7 @@ from worker.core.labeller import ServingAdapter
 from worker.core.loop import Loop
 from worker.core.pipeline import Pipeline
 from worker.core.publisher import LoopPolicy, TopicRouter
+from worker.core.schema_waits import Schemas, SchemaWaits
 from worker.engine.fake import FakeEngine
 from worker.engine.port import Answer, CodeScores
 from worker.errors import RecordTooLarge
@@ -338,6 +339,8 @@ class Rig:
     follows the other clock."""
     urgent: int = 0
     """How many partitions, the first ones, are of the topic "urgent"."""
+    schemas: Schemas | None = None
+    schemas_wait_s: float = 30.0
     shared: FakeStream | None = None
     """The stream of the previous worker; None: a new one."""
     stream: FakeStream = field(init=False)
@@ -373,6 +376,9 @@ class Rig:
             clock=self.clock,
             retry=self.retry,
             rest_share=policy.urgency.rest_share,
+            schemas=SchemaWaits(self.schemas, self.schemas_wait_s, self.clock)
+            if self.schemas
+            else None,
         )
         self.loop = Loop(
             self.stream,

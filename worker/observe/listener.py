@@ -126,6 +126,8 @@ def loop_samples(
     yield named.PAUSED, [((), state.paused_partitions)]
     outage_s = 0.0 if state.outage_since is None else max(0.0, now - state.outage_since)
     yield named.OUTAGE, [((), outage_s)]
+    since = state.registry_away_since
+    yield named.REGISTRY_AWAY, [((), 0.0 if since is None else max(0.0, now - since))]
     yield named.LOG_DROPPED, [((), dropped_lines())]
     if state.polled_at is not None:
         yield named.LAST_POLL, [((), wall - max(0.0, now - state.polled_at))]

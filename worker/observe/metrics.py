@@ -238,6 +238,11 @@ OUTAGE = Metric(
     "gauge",
     "Time since Kafka was found unreachable, to read or to publish; 0 while it is reachable.",
 )
+REGISTRY_AWAY = Metric(
+    "clerk_registry_away_seconds",
+    "gauge",
+    "Time since messages wait for the Schema Registry; 0 while it answers.",
+)
 LOG_DROPPED = Metric(
     "clerk_log_dropped_lines_total",
     "counter",
