@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -70,13 +70,15 @@ class RegistryArena(Arena):
         self.client = SchemaRegistryClient({"url": registry.url})
 
     def write(self, kind: str, number: int, text: str = "where is parcel {}?") -> bytes:
-        """A message as a publisher of this kind writes it."""
+        """A message of a publisher of this kind; "new": with an Avro schema of its own."""
         given = {"id": str(number), "message": text.format(number)}
         context = SerializationContext(self.topics["in"], MessageField.VALUE)
         conf = {"subject.name.strategy.type": "TOPIC_RECORD"}
-        if kind == "avro":
+        if kind in {"avro", "new"}:
+            own = {"name": f"support.Message{number}"} if kind == "new" else {}
+            schema = json.dumps({**json.loads(AVRO), **own})
             given["id"] = f"00000000-0000-4000-8000-{number:012}"
-            return AvroSerializer(self.client, AVRO, conf=conf)(given, context) or b""
+            return AvroSerializer(self.client, schema, conf=conf)(given, context) or b""
         if kind == "json-schema":
             return JSONSerializer(JSON, self.client, conf=conf)(given, context) or b""
         return json.dumps(given).encode()
@@ -87,7 +89,7 @@ class RegistryArena(Arena):
             avro = AvroDeserializer(self.client)
             read: Any = avro
         elif output == "json-schema":
-            read = JSONDeserializer(None, schema_registry_client=self.client)  # type: ignore[call-overload]
+            read = JSONDeserializer(None, schema_registry_client=self.client)
         else:
             return lambda _, value: value
         return lambda topic, value: json.dumps(
@@ -105,7 +107,8 @@ class RegistryArena(Arena):
 
     def reasons(self) -> Counter[str]:
         letters = read_messages(self.servers, self.topics["dead"])
-        return Counter(read_dead_letter(each.headers() or []).reason for each in letters)
+        headers = (cast("list[tuple[str, bytes]]", each.headers()) for each in letters)
+        return Counter(read_dead_letter(each).reason for each in headers)
 
 
 @pytest.fixture
@@ -206,6 +209,37 @@ def test_without_the_registry_known_schemas_go_on_and_others_wait(
     assert arena.reasons() == {}
     assert away_s(again) == 0
     assert arena.stop(again) == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_two_minutes_without_the_registry_under_load_lose_nothing(
+    arena: RegistryArena, registry: LocalRegistry
+) -> None:
+    """Every second one of 50 messages has a schema that nobody has used before."""
+    arena.set_up(registry, "avro", wait_s=600.0)
+    arena.make_topics()
+    arena.reader.plain = arena.read_by("avro")
+    known = arena.write("avro", 0)
+    strange = [arena.write("new", n) for n in range(150)]
+    worker = arena.start_worker()
+    worker.wait_until_ready()
+    began, sent = time.monotonic(), 0
+    for second in range(150):
+        if second == 10:
+            arena.read_for(0.5)  # this reader's schemas are known now
+            registry.stop()
+        if second == 130:
+            registry.start()
+        values = [known] * 49 + [strange[second]]
+        arena.publish(values)
+        sent += len(values)
+        time.sleep(max(0.0, began + second + 1 - time.monotonic()))
+    arena.wait_for(sent)
+    arena.verdict(sent)
+    assert arena.reasons() == {}
+    assert worker.events().count("registry.away") == 1
+    assert arena.stop(worker) == 0
 
 
 def away_s(worker: Any) -> float:

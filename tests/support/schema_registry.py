@@ -52,7 +52,7 @@ class LocalRegistry:
                 self.end_headers()
                 self.wfile.write(found)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *_: Any) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
@@ -73,25 +73,22 @@ class LocalRegistry:
 
     def _own(self, path: list[str], body: bytes | None) -> tuple[int, Any]:
         given = None if body is None else _normal(json.loads(body))
+        found: Any = None
         match path:
-            case ["schemas", "ids", id_]:
-                found = self._schemas.get(int(id_))
-                return (200, found) if found else (404, {"error_code": 40403, "message": "no id"})
+            case ["schemas", "ids", number]:
+                found = self._schemas.get(int(number))
             case ["subjects"]:
-                return 200, list(self._subjects)
+                found = list(self._subjects)
             case ["subjects", subject, "versions"] if given is not None:
-                return 200, {"id": self._register(subject, given)}
+                found = {"id": self._register(subject, given)}
             case ["subjects", subject]:
                 for version, id_ in enumerate(self._subjects.get(subject, []), 1):
                     if self._schemas[id_] == given:
-                        return 200, {"subject": subject, "id": id_, "version": version, **given}
-                return 404, {"error_code": 40403, "message": "no such schema"}
-            case ["compatibility", "subjects", subject, *_] if given is not None:
-                if subject not in self._subjects:
-                    return 404, {"error_code": 40401, "message": "no subject"}
+                        found = {"subject": subject, "id": id_, "version": version, **given}
+            case ["compatibility", "subjects", subject, *_] if given and subject in self._subjects:
                 last = self._schemas[self._subjects[subject][-1]]
-                return 200, {"is_compatible": _fields(last) <= _fields(given)}
-        return 404, {"error_code": 404, "message": "no such call"}
+                found = {"is_compatible": _fields(last) <= _fields(given)}
+        return (404, {"error_code": 40403, "message": "none"}) if found is None else (200, found)
 
     def _register(self, subject: str, given: dict[str, str]) -> int:
         known = next((id_ for id_, each in self._schemas.items() if each == given), None)
