@@ -70,6 +70,8 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (kafka(sasl_password="hunter2"), ("config.kafka.sasl_password is a secret", "auth")),
     (kafka(consumer={"ssl.key.pem": "hunter2"}),
      ("config.kafka.consumer.ssl.key.pem is a secret",)),
+    (kafka(registry={"basic.auth.user.info": "hunter2"}),
+     ("config.kafka.registry.basic.auth.user.info is a secret", "secretEnv")),
     (model(engine_args={"a": [{"hf_token": "hunter2"}]}),
      ("engine_args.a[0].hf_token is a secret",)),
     (at("env.CLERK_KAFKA__SASL_PASSWORD", "hunter2"),
@@ -101,6 +103,11 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
            {"autoscaling": {"kind": "keda"}, "secretEnv": {"CLERK_KAFKA__SASL_PASSWORD": SECRET}}),
      ("KEDA must also log in", "autoscaling.keda.authentication")),
     (model(engine_args={"tensor_parallel_size": 2}), ("gpu.count is 1", "2 GPUs")),
+    # The pod.
+    (at("gpu.resource", "amd.com/gpu"), ("gpu.resource is amd.com/gpu", "ROCm")),
+    (at("podSpec.volumes", []), ("podSpec.volumes is set by the chart", "extraVolumes")),
+    ({"podSpec": {"dnsPolicy": "None"}, "workerPodSpec": {"dnsPolicy": "None"}},
+     ("workerPodSpec.dnsPolicy is also in podSpec",)),
     # Time.
     (at("terminationGracePeriodSeconds", 59),
      ("is 59", "drain for 60 s", "killed before it is done")),

@@ -115,6 +115,61 @@ def test_keda_scales_on_the_workers_topic_and_group() -> None:
     assert given == {"username": "kafka-login", "password": "kafka-login"}
 
 
+def test_keda_takes_more_triggers_and_the_rest_of_its_advanced() -> None:
+    cron = {"type": "cron", "metadata": {"timezone": "Europe/Berlin", "start": "0 7 * * *",
+                                         "end": "0 9 * * *", "desiredReplicas": "4"}}  # fmt: skip
+    advanced = {"restoreToOriginalReplicaCount": True}
+    documents = render({"autoscaling": {"keda": {"triggers": [cron], "advanced": advanced}}}, KEDA)
+    spec = find(documents, "ScaledObject")["spec"]
+    assert [trigger["type"] for trigger in spec["triggers"]] == ["kafka", "cron"]
+    assert spec["advanced"]["restoreToOriginalReplicaCount"] is True
+    assert spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+
+
+def test_variables_may_come_from_the_pod_and_from_whole_secrets() -> None:
+    node = {"fieldRef": {"fieldPath": "spec.nodeName"}}
+    values = {
+        "env": {"NODE": node, "PLAIN": "1"},
+        "envFrom": [{"secretRef": {"name": "more"}}],
+        "topics": {"create": True},
+    }
+    for pod in pods(render(values, CHART / "examples" / "desk.yaml")):
+        for container in pod.spec["containers"]:
+            if container["name"] in {"worker", "topics", "desk"}:
+                given = {each["name"]: each for each in container["env"]}
+                assert given["NODE"]["valueFrom"] == node
+                assert given["PLAIN"]["value"] == "1"
+                assert container["envFrom"] == values["envFrom"]
+
+
+def test_a_worker_takes_devices_by_claims_and_any_other_field_of_its_pod() -> None:
+    claims = [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]
+    values = {
+        "gpu": {"count": 0},
+        "resources": {"claims": [{"name": "gpu"}]},
+        "podSpec": {"dnsPolicy": "ClusterFirst", "hostUsers": False},
+        "workerPodSpec": {"resourceClaims": claims, "schedulerName": "volcano"},
+        "serviceAccount": {"automountToken": True},
+    }
+    documents = render_minimal(values)
+    spec = find(documents, "Deployment")["spec"]["template"]["spec"]
+    assert (spec["resourceClaims"], spec["schedulerName"]) == (claims, "volcano")
+    assert worker_container(documents)["resources"]["claims"] == [{"name": "gpu"}]
+    assert (spec["hostUsers"], spec["automountServiceAccountToken"]) == (False, True)
+    assert not any("nvidia.com/gpu" in str(part) for part in spec["containers"][0]["resources"])
+
+
+def test_workers_and_desk_reach_the_schema_registry() -> None:
+    kafka = {"registry": {"url": "https://one:8081,http://two"}}
+    documents = render({"config": {"kafka": kafka}}, CHART / "examples" / "desk.yaml")
+    for policy in (each for each in documents if each["kind"] == "NetworkPolicy"):
+        if policy["metadata"]["name"].endswith(("filing-clerk", "-desk")):
+            ports = [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+            assert [8081, 80] in ports, policy["metadata"]["name"]
+    toml = find(documents, "ConfigMap", "-desk")["data"]["desk.toml"]
+    assert "https://one:8081" in toml
+
+
 @pytest.mark.parametrize("inputs", [["chat", "mail"], ["^support.messages.*"]])
 def test_keda_scales_on_the_whole_group_for_several_topics(inputs: list[str]) -> None:
     """Without a topic KEDA adds up the lag of all topics of the group."""
@@ -288,6 +343,8 @@ def test_the_network_policy_allows_kafka_dns_and_scrapes() -> None:
     policy = find(documents, "NetworkPolicy", "filing-clerk")["spec"]
     dns, kafka = policy["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
+    names = dns["to"][0]["namespaceSelector"]["matchExpressions"][0]["values"]
+    assert "kube-system" in names, "not any server on port 53"
     assert kafka["ports"] == [{"port": 9093, "protocol": "TCP"}]
     assert kafka["to"] == [{"ipBlock": {"cidr": "10.20.0.0/24"}}]
     (scrape,) = policy["ingress"]
@@ -349,11 +406,11 @@ def test_the_rollback_is_a_suspended_job() -> None:
 
 
 def test_common_labels_and_pod_settings_apply_everywhere() -> None:
-    """Common labels on all objects, hosts in each pod; selectors stay as they are."""
+    """Common labels on all objects, the pods' own fields in each; selectors stay as they are."""
     values = {
         "commonLabels": {"team": "support"},
         "podLabels": {"team": "workers"},
-        "hostAliases": [{"ip": "10.0.0.5", "hostnames": ["kafka-1.example"]}],
+        "podSpec": {"hostAliases": [{"ip": "10.0.0.5", "hostnames": ["kafka-1.example"]}]},
         "rollback": {"enabled": True},
         "extraObjects": [{
             "apiVersion": "v1", "kind": "ConfigMap",

@@ -142,18 +142,20 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The port of a URL. */}}
+{{- define "filing-clerk.urlPort" -}}
+{{- $host := regexReplaceAll "^[a-z]+://" . "" | splitList "/" | first -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $host) | default (ternary "80" "443" (hasPrefix "http://" .)) -}}
+{{- end -}}
+
 {{/* The ports of the token endpoints that librdkafka asks by itself (sasl.oauthbearer.method=oidc), as a JSON list:
      (list settings-of-kafka ...). */}}
 {{- define "filing-clerk.tokenPorts" -}}
 {{- $ports := list -}}
 {{- range . -}}
 {{- range list .client .consumer .producer -}}
-{{- $url := get (. | default dict) "sasl.oauthbearer.token.endpoint.url" | toString -}}
-{{- $host := regexReplaceAll "^[a-z]+://" $url "" | splitList "/" | first -}}
-{{- if regexMatch ":[0-9]+$" $host -}}
-{{- $ports = append $ports (regexFind "[0-9]+$" $host | int) -}}
-{{- else if $url -}}
-{{- $ports = append $ports (ternary 80 443 (hasPrefix "http://" $url)) -}}
+{{- with get (. | default dict) "sasl.oauthbearer.token.endpoint.url" -}}
+{{- $ports = append $ports (include "filing-clerk.urlPort" . | int) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -161,12 +163,20 @@
 {{- end -}}
 
 {{/* Egress rules of pods that connect to Kafka: DNS, the brokers, a token endpoint. */}}
-{{- define "filing-clerk.kafkaEgress" -}}
+{{- define "filing-clerk.dnsEgress" -}}
 - ports:
     - port: 53
       protocol: UDP
     - port: 53
       protocol: TCP
+  {{- with .Values.networkPolicy.dnsPeers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "filing-clerk.kafkaEgress" -}}
+{{ include "filing-clerk.dnsEgress" . }}
 {{- with include "filing-clerk.kafkaPorts" . | fromJsonArray }}
 {{ include "filing-clerk.egress" (list . $.Values.networkPolicy.kafkaPeers) }}
 {{- end }}
@@ -176,6 +186,15 @@
 {{- end }}
 {{- with include "filing-clerk.tokenPorts" $kafka | fromJsonArray }}
 {{ include "filing-clerk.egress" (list . $.Values.networkPolicy.tokenPeers) }}
+{{- end }}
+{{- $registries := list }}
+{{- range $kafka }}
+{{- range (.registry | default dict).url | default "" | splitList "," | compact }}
+{{- $registries = append $registries (include "filing-clerk.urlPort" (trim .)) | uniq }}
+{{- end }}
+{{- end }}
+{{- with $registries }}
+{{ include "filing-clerk.egress" (list . $.Values.networkPolicy.registryPeers) }}
 {{- end }}
 {{- end -}}
 

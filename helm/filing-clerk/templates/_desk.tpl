@@ -5,7 +5,7 @@
 {{- $config := deepCopy .Values.desk.config -}}
 {{- $kafka := $config.kafka | default dict -}}
 {{- $workers := include "filing-clerk.config" . | fromJson -}}
-{{- range list "bootstrap_servers" "output_topic" "review_topic" "security_protocol" "sasl_mechanism" "sasl_token_callback" "ssl_ca_location" "ssl_certificate_location" "ssl_key_location" "client" -}}
+{{- range list "bootstrap_servers" "output_topic" "review_topic" "security_protocol" "sasl_mechanism" "sasl_token_callback" "ssl_ca_location" "ssl_certificate_location" "ssl_key_location" "client" "registry" -}}
 {{- if and (hasKey $workers.kafka .) (not (hasKey $kafka .)) -}}
 {{- $_ := set $kafka . (get $workers.kafka .) -}}
 {{- end -}}
@@ -64,9 +64,11 @@
 {{- if and $auth.tls.clientSecret $auth.tls.privateKeyPasswordKey -}}
 {{- $_ := set $secrets "CLERK_DESK_KAFKA__SSL_KEY_PASSWORD" (dict "name" $auth.tls.clientSecret "key" $auth.tls.privateKeyPasswordKey) -}}
 {{- end -}}
-{{- $client := get .Values.secretEnv "CLERK_KAFKA__CLIENT" -}}
-{{- if and $client (not (hasKey $desk.secretEnv "CLERK_DESK_KAFKA__CLIENT")) -}}
-{{- $_ := set $secrets "CLERK_DESK_KAFKA__CLIENT" $client -}}
+{{- range $name := list "CLIENT" "REGISTRY" -}}
+{{- $given := get $.Values.secretEnv (printf "CLERK_KAFKA__%s" $name) -}}
+{{- if and $given (not (hasKey $desk.secretEnv (printf "CLERK_DESK_KAFKA__%s" $name))) -}}
+{{- $_ := set $secrets (printf "CLERK_DESK_KAFKA__%s" $name) $given -}}
+{{- end -}}
 {{- end -}}
 {{- if $desk.oidc.secret -}}
 {{- $_ := set $secrets "CLERK_DESK_OIDC__CLIENT_SECRET" (dict "name" $desk.oidc.secret "key" $desk.oidc.key) -}}
@@ -95,6 +97,10 @@ image: {{ include "filing-clerk.image" (list $root $desk.image) | quote }}
 imagePullPolicy: {{ $desk.image.pullPolicy }}
 env:
   {{- include "filing-clerk.deskEnv" $root | nindent 2 }}
+{{- with $root.Values.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $desk.resources }}
 resources:
   {{- toYaml . | nindent 2 }}

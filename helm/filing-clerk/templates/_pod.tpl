@@ -1,21 +1,16 @@
 {{/* Parts that the pods share. */}}
 
-{{/* Fields that every pod has. No service account token, and no environment variables for Services: the variables of a
+{{/* Fields that every pod has. No service account token by default, and no environment variables for Services: the variables of a
      Service named clerk-... would be read as settings. */}}
 {{- define "filing-clerk.podBasics" -}}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .Values.serviceAccount.automountToken | default false }}
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.hostAliases }}
-hostAliases:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.dnsConfig }}
-dnsConfig:
-  {{- toYaml . | nindent 2 }}
+{{- with .Values.podSpec }}
+{{ toYaml . }}
 {{- end }}
 {{- with .Values.podSecurityContext }}
 securityContext:
@@ -47,7 +42,12 @@ nodeSelector:
 {{- define "filing-clerk.plainEnv" -}}
 {{- range $name, $value := . }}
 - name: {{ $name | quote }}
+  {{- if kindIs "map" $value }}
+  valueFrom:
+    {{- toYaml $value | nindent 4 }}
+  {{- else }}
   value: {{ $value | quote }}
+  {{- end }}
 {{- end }}
 {{- end -}}
 

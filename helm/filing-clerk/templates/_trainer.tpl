@@ -51,8 +51,8 @@ spec:
         spec:
           restartPolicy: Never
           {{- include "filing-clerk.podBasics" $root | nindent 10 }}
-          {{- with $root.Values.runtimeClassName }}
-          runtimeClassName: {{ . | quote }}
+          {{- with pick ($root.Values.workerPodSpec | default dict) "runtimeClassName" }}
+          {{- toYaml . | nindent 10 }}
           {{- end }}
           {{- include "filing-clerk.nodeSelector" (list $root $trainer.nodeSelector) | nindent 10 }}
           {{- with $root.Values.tolerations }}

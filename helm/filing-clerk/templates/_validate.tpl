@@ -7,7 +7,7 @@
 {{- $value := index . 1 -}}
 {{- if kindIs "map" $value -}}
 {{- range $key, $inner := $value -}}
-{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|(^|[._-])token$" (lower $key)) }}
+{{- if and (not (kindIs "invalid" $inner)) (not (hasSuffix "_file" $key)) (regexMatch "password|passphrase|secret|jaas|key\\.pem|user\\.info|(^|[._-])token$" (lower $key)) }}
 {{ $path }}.{{ $key }}
 {{- else -}}
 {{- include "filing-clerk.secretsIn" (list (printf "%s.%s" $path $key) $inner) -}}
@@ -70,6 +70,18 @@
 {{- if hasKey $.Values.secretEnv $name }}
 - env.{{ $name }} is also in secretEnv: remove one of them
 {{- end }}
+{{- end }}
+{{- range $name := list "podSpec" "workerPodSpec" }}
+{{- range $key, $_ := index $.Values $name }}
+{{- if has $key (list "containers" "initContainers" "volumes" "securityContext" "imagePullSecrets" "serviceAccountName" "automountServiceAccountToken" "enableServiceLinks" "restartPolicy" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "terminationGracePeriodSeconds") }}
+- {{ $name }}.{{ $key }} is set by the chart: use the value for it (podSecurityContext, extraVolumes, nodeSelector, ...)
+{{- else if and (eq $name "workerPodSpec") (hasKey ($.Values.podSpec | default dict) $key) }}
+- workerPodSpec.{{ $key }} is also in podSpec: remove one of them
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if hasPrefix "amd.com/" .Values.gpu.resource }}
+- gpu.resource is {{ .Values.gpu.resource }}: there is no image for AMD's GPUs (ROCm); use NVIDIA's, or gpu.count 0 with an encoder or on the CPU
 {{- end }}
 {{- range list "CLERK_KAFKA__INSTANCE_ID" "CLERK_HTTP__HOST" }}
 {{- if hasKey $.Values.secretEnv . }}
