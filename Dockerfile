@@ -6,8 +6,8 @@
 # docs/images.md: the build arguments, what can be reproduced, what the large layers hold.
 # Without BuildKit every stage above the target is built: the CPU's stand first.
 
-# To build the same again next month, name the digest too: python:3.11-slim-bookworm@sha256:...
-ARG BASE=python:3.11-slim-bookworm
+# To build the same again next month, name the digest too: python:3.13-slim-trixie@sha256:...
+ARG BASE=python:3.13-slim-trixie
 
 # ---------------------------------------------------------------- the build, in no image that runs
 # hadolint ignore=DL3006

@@ -88,6 +88,8 @@ format: $(READY) ## sort imports, apply ruff's fixes, format
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+ACTIONLINT := v1.7.12
+
 check: $(READY) ## style, words, types, and whether generated files are up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -99,6 +101,9 @@ check: $(READY) ## style, words, types, and whether generated files are up to da
 	@$(BIN)/python helm/generate.py --check
 	@$(BIN)/python -m tests.gpu.page --check
 	@$(BIN)/python -m tests.house --check
+	@if command -v actionlint >/dev/null; then actionlint; \
+	elif command -v go >/dev/null; then go run github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT); \
+	else echo 'the workflows were not checked: actionlint needs Go, or a program of its own'; fi
 
 ##@ Generated files
 
@@ -126,14 +131,14 @@ chart: .venv-chart/.ready ## the chart's values schema and README
 
 # The container images (docs/images.md). A pipeline that publishes images sets the base image with its digest;
 # REQUIRE_DIGEST=1 enforces that. DOCKER_BUILD passes more options to docker build.
-#   make images BASE_IMAGE=python:3.11-slim-bookworm@sha256:... REQUIRE_DIGEST=1
+#   make images BASE_IMAGE=python:3.13-slim-trixie@sha256:... REQUIRE_DIGEST=1
 IMAGES ?= worker-cpu worker-cpu-demo
 IMAGE_PREFIX ?= filing-clerk
 IMAGE_TAG ?= dev
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 images: ## container images (docs/images.md)
 	@case "$(REQUIRE_DIGEST)/$(BASE_IMAGE)" in /*|*@sha256:*) ;; \
-	  *) echo "make images BASE_IMAGE=python:3.11-slim-bookworm@sha256:...: '$(BASE_IMAGE)' names no digest"; exit 2;; esac
+	  *) echo "make images BASE_IMAGE=python:3.13-slim-trixie@sha256:...: '$(BASE_IMAGE)' names no digest"; exit 2;; esac
 	@set -e; for target in $(IMAGES); do \
 	  docker build --target $$target --tag $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \

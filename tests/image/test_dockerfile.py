@@ -180,7 +180,7 @@ def test_nothing_but_sources_reaches_the_build() -> None:
     assert not {"!.git", "!tests", "!.env"} & set(rules)
 
 
-@pytest.mark.parametrize("base", ["", "python:3.11-slim-bookworm"])
+@pytest.mark.parametrize("base", ["", "python:3.13-slim-trixie"])
 def test_a_pipeline_can_insist_on_a_digest(base: str) -> None:
     """With REQUIRE_DIGEST, a base that is only a tag is refused before any build."""
     done = subprocess.run(

@@ -118,6 +118,11 @@ def engine_arguments(
     if cpu:
         arguments |= _cpu_arguments(settings.engine_args, environment, in_core)
         arguments["dtype"] = cpu_dtype(settings.model, capability)
+    elif all(len(code.ids) == 1 for code in settings.manifest.codes.values()):
+        # An answer is one token, so nearly every step computes prompts. vLLM captures whole graphs
+        # for steps that only decode; without them it starts sooner and takes less memory. By its
+        # documents (CompilationConfig.cudagraph_mode), not measured.
+        arguments["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
     arguments |= _wishes(settings.engine_args, known)
     if not isinstance(arguments["max_model_len"], int) or arguments["max_model_len"] < need:
         raise SettingsError(
@@ -192,6 +197,10 @@ def _lora_arguments(settings: EngineSettings) -> dict[str, Any]:
         "max_loras": settings.max_adapters,
         "max_lora_rank": _rank(settings.manifests),
     }
+    alone = settings.manifest.lora
+    if settings.max_adapters == 1 and not settings.expected and alone is not None:
+        # Other layers are not prepared for adapters: a later one may have more, this is the only one.
+        arguments["lora_target_modules"] = sorted(alone.target_modules)
     if isinstance(places, int):  # vLLM itself rejects other values
         arguments["max_cpu_loras"] = max(settings.max_loaded, places)
     return arguments

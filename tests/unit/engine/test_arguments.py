@@ -100,6 +100,22 @@ def test_a_served_adapter_gets_its_rank_and_no_more(rank: int, allowed: int) -> 
     assert built["max_lora_rank"] == allowed
 
 
+def test_only_the_layers_of_a_fixed_adapter_are_prepared() -> None:
+    manifest = toy_manifest(lora=Lora(8, 32.0, ("v_proj", "q_proj")))
+    fixed = build(manifest=manifest, adapter=Path("/adapter"))
+    assert fixed["lora_target_modules"] == ["q_proj", "v_proj"]
+    followed = build(manifest=manifest, adapter=Path("/adapter"), max_adapters=3)
+    assert "lora_target_modules" not in followed
+
+
+def test_no_graphs_for_decoding_are_captured_for_answers_of_one_token() -> None:
+    piecewise = {"cudagraph_mode": "PIECEWISE"}
+    assert build(cpu=False)["compilation_config"] == piecewise
+    assert "compilation_config" not in build()
+    codes = {label: Code("w", 7, (7, at)) for at, label in enumerate(toy_manifest().codes)}
+    assert "compilation_config" not in build(cpu=False, manifest=toy_manifest(codes=codes))
+
+
 def test_on_a_cpu_the_core_computes_by_itself() -> None:
     known = {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
     assert build(environment=known)["distributed_executor_backend"].endswith("UniProcExecutor")
