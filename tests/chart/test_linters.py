@@ -13,7 +13,7 @@ from tests.chart.render import EXAMPLE_FILES, ROOT, merge, render, render_minima
 from tests.chart.test_desk import DESK
 from tests.chart.test_login import IAM
 
-VERSIONS = ("1.30", "1.33", "1.36")
+VERSIONS = ("1.31", "1.32", "1.33", "1.34", "1.35", "1.36")
 HERE = Path(__file__).parent
 
 
@@ -34,7 +34,8 @@ def cases(version: str) -> list[dict[str, Any]]:
     sets = {
         path.stem: render(None, path, kube_version=f"{version}.0")
         for path in EXAMPLE_FILES
-        if path.stem != "air-gapped" or version != "1.30"
+        # It mounts images as volumes.
+        if path.stem != "air-gapped" or version not in {"1.31", "1.32"}
     }
     sets["hpa"] = render_minimal({"autoscaling": {"kind": "hpa", "hpa": {"metrics": [hpa]}}})
     sets["mtls"] = render_minimal({
@@ -48,6 +49,21 @@ def cases(version: str) -> list[dict[str, Any]]:
                     "rules": {"enabled": True, "jobs": ["own"]}},
         "extraContainers": [{"name": "shipper", "image": "registry.example/shipper:1"}],
     }))  # fmt: skip
+    sets["pod"] = render_minimal({
+        "env": {"NODE": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        "envFrom": [{"secretRef": {"name": "more"}}],
+        "serviceAccount": {"automountToken": True},
+        "resources": {"claims": [{"name": "gpu"}]},
+        "podSpec": {"dnsPolicy": "ClusterFirst", "hostUsers": False},
+        "workerPodSpec": {"schedulerName": "volcano", "priorityClassName": "high",
+                          "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "a"}]},
+        "autoscaling": {"kind": "keda", "keda": {
+            "advanced": {"restoreToOriginalReplicaCount": True},
+            "triggers": [{"type": "cron", "metadata": {
+                "timezone": "UTC", "start": "0 7 * * *", "end": "0 9 * * *",
+                "desiredReplicas": "4"}}]}},
+        "config": {"kafka": {"registry": {"url": "https://registry:8081"}}},
+    })  # fmt: skip
     page = (ROOT / "docs" / "backfill.md").read_text(encoding="utf-8")
     sets["backfill"] = [yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])]
     return [

@@ -341,7 +341,7 @@ def measured_table(runs: Iterable[dict[str, Any]]) -> Iterator[str]:
             f"| {run['date']} | {run['device']} | {run['shape']} | "
             f"{run['ready_s']:.0f} | {run['messages_per_s']:.1f} | {arithmetic} | "
             f"{run['memory_bytes'] / 1e9:.1f} | {run['largest_difference']:.3f} | "
-            f"{run['swap_s']:.1f} |"
+            f"{'no memory' if run['swap_s'] is None else format(run['swap_s'], '.1f')} |"
         )
 
 

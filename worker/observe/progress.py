@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
+from worker.contract.records import Headers
 from worker.core.assignment import CompletedRecord
 from worker.core.events import (
     BatchRefused,
@@ -93,6 +95,7 @@ class LogListener:
                 _log.info(
                     "record.rejected",
                     id=completed.record.id,
+                    **trace_of(completed.record.headers),
                     reason=outcome.reason,
                     stage=outcome.stage,
                     detail=outcome.detail,
@@ -101,6 +104,7 @@ class LogListener:
                 _log.info(
                     "record.postponed",
                     id=completed.record.id,
+                    **trace_of(completed.record.headers),
                     reason=outcome.rejected.reason,
                     attempt=outcome.attempt,
                     detail=outcome.rejected.detail,
@@ -115,6 +119,18 @@ class LogListener:
             _log.info("worker.progress", records_per_s=round(rate, 1), **self.totals)
             self._last_line = self._clock()
             self._since_line = 0
+
+
+_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_of(headers: Headers) -> dict[str, str]:
+    """Return the id of a message's trace, if its headers have one (W3C Trace Context), so that its
+    log events are found from the trace."""
+    for name, value in headers:
+        if name == "traceparent" and (found := _TRACE.fullmatch(value or b"")):
+            return {"trace_id": found[1].decode()}
+    return {}
 
 
 def _place(source: TopicPartition) -> dict[str, Any]:

@@ -63,6 +63,20 @@ def test_each_rejected_record_is_logged_by_its_place_and_reason() -> None:
     }
 
 
+def test_a_rejected_record_is_logged_with_its_trace() -> None:
+    """A header that is not one is not logged: it may hold anything."""
+    good, bad = b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01", b"00-my password"
+    listener = LogListener(Clock())
+    rejected = Rejected("not_json", "decode", "at character 0")
+    records = [
+        toy_completed(toy_record(SECRET, offset=at, headers=(("traceparent", given),)), rejected)
+        for at, given in enumerate((good, bad))
+    ]
+    with capture_logs() as logs:
+        listener(Published(records, 0.1))
+    assert [line.get("trace_id") for line in logs if "id" in line] == ["ab" * 16, None]
+
+
 def test_no_line_holds_a_messages_text() -> None:
     listener = LogListener(Clock(tick=progress.INTERVAL_S))
     with capture_logs() as logs:
