@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-LOCK_OPTIONS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+LOCK_OPTIONS := $(LOCK_UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command "make lock" --quiet
 
 # Keep compiled modules: they halve the time of importing vLLM, and the environment belongs to this project.
@@ -151,6 +151,8 @@ sbom: ## the images' bills of materials
 	@set -e; for target in $(IMAGES); do \
 	  docker run --rm --network none --entrypoint cat $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) \
 	    /opt/app/sbom.cdx.json > build/sbom-$$target.cdx.json; \
+	  docker run --rm --network none --entrypoint dpkg-query $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) \
+	    -W -f '$${Package} $${Version} $${Architecture}\n' | python3 -m tests.release.debian build/sbom-$$target.cdx.json; \
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
 

@@ -109,6 +109,8 @@ def _declared(found: Any) -> Iterator[str]:
 def of_sbom(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the components of a bill of materials (CycloneDX) with their licences."""
     for component in json.loads(path.read_text(encoding="utf-8"))["components"]:
+        if component.get("purl", "").startswith("pkg:deb/"):
+            continue  # the base's packages have Debian's licences, in /usr/share/doc
         found = []
         for entry in component.get("licenses", []):
             if expression := entry.get("expression"):

@@ -66,6 +66,7 @@ scan() {
     known "${harmless[@]}" "$grave"
     refused "$grave" .ci/release scan "$ours"
     refused "$grave" .ci/release scan "$other" "$sbom"
+    refused "$grave" .ci/release locks
     .ci/release scan "$other" >/dev/null
   done
   known "${harmless[@]}"
@@ -73,7 +74,9 @@ scan() {
   # It did scan: a weakness with a fix that is not grave is listed.
   listed 2 MADE-UP-LOW-WITH-FIX
   listed 0 MADE-UP-HIGH
-  echo "a grave weakness with a fix is refused in an image and in a bill of materials; one without, a low one and another version's are not"
+  .ci/release locks >"$work/scan" || { cat "$work/scan" >&2; exit 1; }
+  test "$(grep -c MADE-UP-LOW-WITH-FIX "$work/scan")" -ge 1
+  echo "a grave weakness with a fix is refused in an image, a bill of materials and a lock; one without, a low one and another version's are not"
 }
 
 sign() {
