@@ -65,7 +65,7 @@ test-long: $(READY) ## one long test of each kind, and 60,000 fuzzed payloads
 	$(BIN)/python -m tests.fuzz 60000
 
 # Each part can run alone: make nightly-faults. A missing service skips its tests, or fails them if CI is set.
-NIGHTLY := $(addprefix nightly-,python faults fuzz desk cluster)
+NIGHTLY := $(addprefix nightly-,python faults registry fuzz desk cluster)
 .PHONY: $(NIGHTLY)
 nightly: $(NIGHTLY) licences release-rehearsal ## everything that CI leaves out; make -k runs the other parts after a failure
 
@@ -74,6 +74,9 @@ nightly-python: $(READY)
 
 nightly-faults: $(READY)
 	$(PYTEST) $(FAULT_SUITE)
+
+nightly-registry: $(READY)
+	tests/registry/run.sh
 
 nightly-fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz 1000000
