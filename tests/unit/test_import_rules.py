@@ -33,7 +33,8 @@ HEAVY = (
 
 OWNERS = {
     # Its types never leave the stream.
-    "confluent_kafka": ("worker/stream", "desk/stream"),
+    "confluent_kafka": ("worker/common", "worker/stream", "desk/stream"),
+    "cachetools": ("worker/common",),
     # Another engine is other files there: from settings to vLLM's, its processes, and the port.
     "vllm": ("worker/engine",),
     "onnxruntime": ("worker/common", "worker/engine", "trainer/model"),
@@ -72,7 +73,7 @@ OWNERS = {
     "uvicorn": ("desk/web",),
     "argon2": ("desk/auth",),
     "authlib": ("desk/auth",),
-    "httpx2": ("desk/auth",),
+    "httpx2": ("desk/auth", "worker/common"),
     "joserfc": ("desk/auth",),
     "typer": ("worker/cli", "trainer/cli", "desk/cli"),
 }

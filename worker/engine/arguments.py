@@ -199,7 +199,7 @@ def _lora_arguments(settings: EngineSettings) -> dict[str, Any]:
     }
     alone = settings.manifest.lora
     if settings.max_adapters == 1 and not settings.expected and alone is not None:
-        # Other layers are not prepared for adapters: a later one may have more, this is the only one.
+        # Other layers need not be prepared: no other adapter comes.
         arguments["lora_target_modules"] = sorted(alone.target_modules)
     if isinstance(places, int):  # vLLM itself rejects other values
         arguments["max_cpu_loras"] = max(settings.max_loaded, places)
