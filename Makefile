@@ -149,6 +149,7 @@ images: ## container images (docs/images.md)
 	done
 
 # The bill of materials of each image (CycloneDX), as build/sbom-TARGET.cdx.json.
+METADATA := 'import importlib.metadata as m, json; print(json.dumps([d.metadata.json for d in m.distributions()]))'
 sbom: ## the images' bills of materials
 	@mkdir -p build
 	@set -e; for target in $(IMAGES); do \
@@ -156,6 +157,8 @@ sbom: ## the images' bills of materials
 	    /opt/app/sbom.cdx.json > build/sbom-$$target.cdx.json; \
 	  docker run --rm --network none --entrypoint dpkg-query $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) \
 	    -W -f '$${Package} $${Version} $${Architecture}\n' | python3 -m tests.release.debian build/sbom-$$target.cdx.json; \
+	  docker run --rm --network none --entrypoint python $(IMAGE_PREFIX)-$$target:$(IMAGE_TAG) -c $(METADATA) \
+	    > build/metadata-$$target.json; \
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
 

@@ -34,6 +34,10 @@ _COMPILER = (
     "header = pathlib.Path(sysconfig.get_path('include'), 'Python.h'); "
     "print(header.exists() and shutil.which('g++'))"
 )
+_DRIVER = (
+    "import os, torch; from worker.engine.environment import check_gpu; "
+    "check_gpu(torch.version.cuda, os.environ)"
+)
 _CONTRACT = (
     "from worker.contract import read_manifest; from pathlib import Path; import worker.demo; "
     "print(read_manifest(Path(worker.demo.__file__).parent / 'adapter').digest)"
@@ -45,9 +49,8 @@ STEPS = (
     Step("an adapter's contract", ("python", "-c", _CONTRACT), ""),
     Step("check-config, with its problems",
          ("clerk-worker", "check-config", "-c", "/etc/filing-clerk/worker.toml"), "error: ", 2),
-    Step("the start, which is refused without a driver",
-         ("clerk-worker", "classify", "a message", "-s", "model.base=/tmp",
-          "-s", "model.adapter=/opt/app/worker/demo/adapter"), "NVIDIA driver", 2),
+    Step("the engine's check of driver and tools, which refuses", ("python", "-c", _DRIVER),
+         "no NVIDIA driver: libcuda.so.1 cannot be loaded", 1),
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Is everything that is shipped under a licence that allows it? Anything that is not plainly
 permissive is named, with its reason, in locks/licences.toml; what nobody has checked fails.
 
-    python -m tests.release.licences build/sbom-worker.cdx.json   # a release's bills of materials
-    python -m tests.release.licences                              # what is installed, of the locks
+    python -m tests.release.licences build/metadata-worker.json   # a release's image (make sbom)
+    python -m tests.release.licences                               # what is installed, of the locks
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.message import Message
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -106,30 +107,25 @@ def _declared(found: Any) -> Iterator[str]:
         yield words
 
 
-def of_sbom(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the components of a bill of materials (CycloneDX) with their licences."""
-    for component in json.loads(path.read_text(encoding="utf-8"))["components"]:
-        if component.get("purl", "").startswith("pkg:deb/"):
-            continue  # the base's packages have Debian's licences, in /usr/share/doc
-        found = []
-        for entry in component.get("licenses", []):
-            if expression := entry.get("expression"):
-                found.append(expression)
-                continue
-            licence = entry["license"]
-            name = licence.get("id") or licence.get("name", "").rpartition(" :: ")[2]
-            if name.startswith("declared license of"):  # the whole text, next to what names it
-                continue
-            if name not in {"OSI Approved", "DFSG approved", ""}:
-                found.append(name)
-        yield component["name"].lower().replace("_", "-"), found
+def of_image(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the packages of an image with their licences, from what ``make sbom`` wrote: the
+    metadata of its own Python. A bill of materials leaves out licences without an SPDX name."""
+    for found in json.loads(path.read_text(encoding="utf-8")):
+        message = Message()
+        for name in ("License-Expression", "License"):
+            if value := found.get(name.lower().replace("-", "_")):
+                message[name] = value
+        for value in found.get("classifier", []):
+            message["Classifier"] = value
+        if found["name"] != "filing-clerk":
+            yield found["name"].lower().replace("_", "-"), list(_declared(message))
 
 
 def main(arguments: list[str]) -> int:
-    """Check bills of materials, or the installed packages; print problems."""
+    """Check images, or the installed packages; print problems."""
     rules = Rules.read()
     packages = (
-        [pair for path in arguments for pair in of_sbom(Path(path))]
+        [pair for path in arguments for pair in of_image(Path(path))]
         if arguments
         else list(of_installed(LOCKS))
     )
