@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from worker import __version__
-from worker.cli.offline import Messages, classify, compare, replay, verify
+from worker.cli.offline import Messages, classify, compare, explain, replay, verify
 from worker.cli.options import AsJson, Config, InputFormat, MessageField, Sets
 from worker.common.errors import EXIT_SETTINGS, run_program
 from worker.contract.errors import AdapterRefused
@@ -160,6 +160,7 @@ def demo(
 app.command(rich_help_panel="Try it")(classify)
 app.command(rich_help_panel="Adapters")(compare)
 app.command(rich_help_panel="Records")(verify)
+app.command(rich_help_panel="Records")(explain)
 app.command(rich_help_panel="Records")(replay)
 
 

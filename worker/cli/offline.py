@@ -323,6 +323,50 @@ def verify(
         sys.exit(EXIT_UNEXPECTED)
 
 
+def explain(
+    record_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The result's id: TOPIC-PARTITION-OFFSET.")
+    ],
+    record: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The output record, saved as JSON, if it has expired."),
+    ] = None,
+    corrections: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOPIC", help="Where the desk's decisions are [default: OUTPUT.corrections]."
+        ),
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="Show the message, too.")] = False,
+    as_json: AsJson = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Explain one result: its adapter, scores and thresholds, why it was reviewed or not, what
+    people decided later, and whether the same label comes out again.
+
+    Reads the result and its message from Kafka, and labels the message again with the adapter that
+    the result names, from the store of model.adapter. Changes nothing. Exits 1 if another label or
+    other scores come out, or it cannot be computed.
+
+    Example: clerk-worker explain support.messages-0-17 -c config/worker.toml
+    """
+    from rich.console import Console
+
+    from worker.cli.load import load_offline
+    from worker.offline.explain import explain as run
+    from worker.offline.explain import show, to_json
+
+    settings = load_offline(config, sets, use_demo=False).settings
+    found = run(settings, record_id, saved=record, corrections=corrections, with_text=text)
+    if as_json:
+        print(json.dumps(to_json(found), indent=1))
+    else:
+        show(found, Console(highlight=False, soft_wrap=True))
+    if not found.holds:
+        sys.exit(EXIT_UNEXPECTED)
+
+
 def replay(
     replay_id: Id = None,
     why: Why = None,
