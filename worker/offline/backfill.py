@@ -165,9 +165,9 @@ def _files(given: MessageFile) -> list[MessageFile]:
     """Return the file, or the folder's files in order. Raises SettingsError."""
     root = Path(given.source)
     if not root.is_dir():
-        return [given]
+        return [replace(given, keep_broken=True)]
     found = [
-        MessageFile(str(path), given.format, given.field, folder=str(root))
+        MessageFile(str(path), given.format, given.field, folder=str(root), keep_broken=True)
         for path in sorted(root.rglob("*"))
         if path.is_file() and not path.name.startswith((".", "_"))  # _SUCCESS of a Spark job
     ]

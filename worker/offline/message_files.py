@@ -45,7 +45,8 @@ class MessageFile:
 
     Without ``format`` the file name's ending decides. ``field`` is the column or JSON path of the
     message, ``label_field`` that of its true label, if any. Of several files in a ``folder``, names
-    are relative to it.
+    are relative to it. ``keep_broken``: rows that cannot be read come after the others, with their
+    reason; else the file is refused for them.
     """
 
     source: str
@@ -53,6 +54,7 @@ class MessageFile:
     field: str | None = None
     label_field: str | None = None
     folder: str | None = None
+    keep_broken: bool = False
 
     @property
     def kind(self) -> FileFormat:
@@ -170,6 +172,10 @@ def _read_table(file: MessageFile, layout: InputFormat) -> Iterator[Row]:
             yield file_row(file.name, number, message, truth, cells)
     except TableError as error:
         raise SettingsError(f"--input {error}") from None
+    if file.keep_broken:
+        for number, what in table.broken.items():
+            yield file_row(file.name, number, MessageRejected("field_missing", f"a row {what}"))
+        return
     if broken := [each for each in table.problems if each.broken]:
         listed = "; ".join(each.sentence(table.unit) for each in broken)
         raise SettingsError(f"--input {file.source}: {listed}")

@@ -85,6 +85,20 @@ def test_every_row_of_a_folder_is_written_once_and_in_order(
     assert sizes == [5, 5, 5, 5, 3, 5, 5, 1]
 
 
+def test_broken_rows_of_a_table_are_counted_and_kept(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hundredth has another number of cells; they come last, with their lines."""
+    lines = [f"r{n},cell {n}" + ",too,many" * (n % 100 == 50) for n in range(200)]
+    (tmp_path / "a.csv").write_text("\n".join(["id,message", *lines]) + "\n")
+    run_backfill(settings, given(tmp_path / "a.csv"), tmp_path / "out")
+    found = list(records(tmp_path / "out"))
+    assert [each["label"] is not None for each in found] == [True] * 198 + [False] * 2
+    assert [each["source"]["offset"] for each in found[198:]] == [52, 152]
+    assert {each["reason"] for each in found[198:]} == {"field_missing"}
+    assert "200 rows: 198 labelled" in capsys.readouterr().err
+
+
 def test_what_is_there_is_not_done_again_and_shares_complete_each_other(
     settings: Settings, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

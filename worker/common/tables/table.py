@@ -131,6 +131,8 @@ class Tally:
         self._first: dict[str, list[int]] = {}
         self._last: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
+        self.broken: dict[int, str] = {}
+        """What is wrong with each row that could not be read."""
 
     def add(self, kind: str, row: int) -> None:
         """Count a row; it may be given again for other cells."""
@@ -138,6 +140,9 @@ class Tally:
             return
         self._last[kind] = row
         self._counts[kind] += 1
+        what, _, is_broken = _KINDS[kind]
+        if is_broken:
+            self.broken.setdefault(row, what)
         if self._counts[kind] <= _FIRST_ROWS:
             self._first.setdefault(kind, []).append(row)
 
@@ -166,7 +171,8 @@ Rows = Callable[[Sequence[str], Tally], Iterator[tuple[int, list[str]]]]
 class Table:
     """A file that was opened. ``columns`` are the names of its columns; ``notes`` are about the
     file as a whole. ``problems`` holds those too, and after a pass by ``rows`` those of the rows in
-    the columns that were read. ``instruction`` is what a file of chats tells a model to do with its
+    the columns that were read, and ``broken`` what is wrong with each row that was left out as
+    unreadable. ``instruction`` is what a file of chats tells a model to do with its
     messages."""
 
     name: str
@@ -175,6 +181,7 @@ class Table:
     notes: list[Problem]
     _read: Rows
     problems: list[Problem] = field(default_factory=list)
+    broken: Mapping[int, str] = field(default_factory=dict)
     instruction: str = ""
 
     @property
@@ -215,7 +222,7 @@ class Table:
                     cells[at] = ""
                     tally.add("error", number)
             yield number, cells
-        self.problems = [*self.notes, *tally.problems()]
+        self.problems, self.broken = [*self.notes, *tally.problems()], tally.broken
 
     def sample(self, size: int = SAMPLE_ROWS) -> list[list[str]]:
         """Return the first rows, for a look at the columns; they leave ``problems`` as it is."""
