@@ -54,7 +54,7 @@ def test_actions_are_pinned_by_commit(path: Path) -> None:
 @each_workflow
 def test_it_may_read_and_no_more(path: Path) -> None:
     """No token stays in the checkout, and every job ends. A job that signs may prove who it is, and
-    waits until a person lets it."""
+    waits until a person lets it. One that opens a pull request may write a branch and that."""
     workflow = read(path)
     assert workflow["permissions"] == {"contents": "read"}
     for name, job in workflow["jobs"].items():
@@ -62,8 +62,13 @@ def test_it_may_read_and_no_more(path: Path) -> None:
             assert "permissions" not in job
             continue
         signs = any(".ci/release sign" in step.get("run", "") for step in job["steps"])
-        assert ("permissions" in job, "environment" in job) == (signs, signs), name
-        if signs:
+        opens = any("gh pr create" in step.get("run", "") for step in job["steps"])
+        assert ("permissions" in job, "environment" in job) == (signs or opens, signs), name
+        if opens:
+            assert job["permissions"] == {"contents": "write", "pull-requests": "write"}
+            # YAML reads the key "on" as true.
+            assert set(dict[Any, Any](workflow)[True]) == {"schedule", "workflow_dispatch"}
+        elif signs:
             assert job["permissions"] == {"contents": "read", "id-token": "write"}
         assert job["timeout-minutes"] <= 240, name
         for step in job["steps"]:
