@@ -26,7 +26,7 @@ from tests.chaos.harness import Arena
 from tests.support.processes import verify, wait_until, worker_command
 from tests.support.schema_registry import LocalRegistry
 from tests.support.topics import read_messages
-from worker.common.schema_registry import SchemaRegistry
+from worker.common.schema_registry import RegistryAway, SchemaRegistry
 from worker.contract.records import read_dead_letter, read_output
 from worker.errors import SettingsError
 from worker.policies import kafka_config
@@ -240,6 +240,18 @@ def test_two_minutes_without_the_registry_under_load_lose_nothing(
     assert arena.reasons() == {}
     assert worker.events().count("registry.away") == 1
     assert arena.stop(worker) == 0
+
+
+def test_a_wrong_url_is_the_registrys_absence_and_no_messages_fault(
+    arena: RegistryArena, registry: LocalRegistry
+) -> None:
+    arena.set_up(registry, "avro")
+    message = arena.write("avro", 1)
+    wrong = SchemaRegistry({"url": f"{registry.url}/elsewhere"}, ValueError)
+    with pytest.raises(RegistryAway, match="404"):
+        wrong.look_up(arena.topics["in"], message)
+    with pytest.raises(RegistryAway, match="404"):
+        wrong.register({arena.topics["out"]: avro_text("output")}, "avro")
 
 
 def away_s(worker: Any) -> float:

@@ -88,7 +88,8 @@ class LocalRegistry:
             case ["compatibility", "subjects", subject, *_] if given and subject in self._subjects:
                 last = self._schemas[self._subjects[subject][-1]]
                 found = {"is_compatible": _fields(last) <= _fields(given)}
-        return (404, {"error_code": 40403, "message": "none"}) if found is None else (200, found)
+        code = 40403 if path[0] in {"schemas", "subjects", "compatibility"} else 404
+        return (404, {"error_code": code, "message": "none"}) if found is None else (200, found)
 
     def _register(self, subject: str, given: dict[str, str]) -> int:
         known = next((id_ for id_, each in self._schemas.items() if each == given), None)

@@ -40,6 +40,9 @@ _MOST_SCHEMAS = 1000
 # Somebody may register it meanwhile, or a follower of the registry may learn it.
 _UNKNOWN_S = 60.0
 
+_NOT_FOUND = (40401, 40402, 40403)
+"""The registry's codes for a subject, a version and a schema that it does not have."""
+
 _ID_HEADER = "__value_schema_id"
 
 _Key = tuple[str, bytes]
@@ -274,7 +277,8 @@ def _answered() -> Iterator[None]:
     try:
         yield
     except SchemaRegistryError as error:
-        if error.http_status_code == 404:
+        # Its own words for it: a wrong url gives a 404 too, and no message is to blame for that.
+        if error.error_code in _NOT_FOUND:
             raise SchemaNotFound(error.error_message) from None
         raise RegistryAway(f"{error.http_status_code}: {error.error_message}") from None
     except (HTTPError, OSError) as error:
