@@ -309,7 +309,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra teacher --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
-	$(BIN)/uv pip compile pyproject.toml --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra registry --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt
 	$(BIN)/uv pip compile pyproject.toml --extra desk --extra registry --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-desk.txt
