@@ -39,6 +39,7 @@ from worker.policies import (
     shadow_topic,
 )
 from worker.serving import (
+    Opener,
     begin_to_open_model,
     make_adapter_router,
     make_watcher,
@@ -60,9 +61,7 @@ _MAX_SHADOWS = 32
 _log = structlog.get_logger("worker.app")
 
 
-def run_worker(
-    settings: Settings, opener: Callable[[Settings], OpenedEngine] | None = None
-) -> None:
+def run_worker(settings: Settings, opener: Opener | None = None) -> None:
     """Work until SIGTERM or SIGINT, then drain and return.
 
     ``opener`` returns a warm engine; None means ``open_model``. Checks that fail fast come first:

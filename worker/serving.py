@@ -42,6 +42,9 @@ from worker.policies import admission_policy
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
 from worker.settings import RecordSettings, ReviewSettings, Settings
 
+Opener = Callable[[Settings], OpenedEngine]
+"""Returns a warm engine: ``open_model``, or another way in tests."""
+
 # On a network file system a directory may become visible this much later than its pointer.
 _PATIENCE_S = 60.0
 

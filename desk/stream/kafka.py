@@ -194,7 +194,7 @@ def with_schema(record: Record, registry: SchemaRegistry | None) -> Record:
     except MessageRejected:
         return record
     except RegistryAway as error:
-        raise KafkaUnavailable(f"the registry (kafka.registry) is away: {error}") from error
+        raise KafkaUnavailable(str(error)) from error
 
 
 def _bytes(value: str | bytes | None) -> bytes | None:

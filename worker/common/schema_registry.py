@@ -106,7 +106,7 @@ class SchemaRegistry:
         if key is None or value is None:
             return True
         with self._lock:
-            if key in self._known or key in self._refused:
+            if self._is_settled(key):
                 return True
             if len(self._wanted) < _MOST_SCHEMAS:
                 self._wanted.setdefault(key, (value, headers))
@@ -143,8 +143,8 @@ class SchemaRegistry:
         key = _key(topic, value, headers)
         if key is not None and value is not None:
             with self._lock:
-                is_known = key in self._known or key in self._refused
-            if not is_known:
+                is_settled = self._is_settled(key)
+            if not is_settled:
                 self._ask(key, value, headers)
         return self.plain(topic, value, headers)
 
@@ -192,6 +192,9 @@ class SchemaRegistry:
         """Return the subject of a topic's values."""
         parsed = json.loads(schema)
         return str(self._subject(_context(topic), parsed.get("title") or parsed["name"]))
+
+    def _is_settled(self, key: _Key) -> bool:
+        return key in self._known or key in self._refused
 
     def _fits(self, subject: str, schema: Schema) -> bool:
         try:
@@ -280,9 +283,12 @@ def _answered() -> Iterator[None]:
         # Its own words for it: a wrong url gives a 404 too, and no message is to blame for that.
         if error.error_code in _NOT_FOUND:
             raise SchemaNotFound(error.error_message) from None
-        raise RegistryAway(f"{error.http_status_code}: {error.error_message}") from None
+        why = f"{error.http_status_code}: {error.error_message}"
     except (HTTPError, OSError) as error:
-        raise RegistryAway(describe_private(error)) from None
+        why = describe_private(error)
+    else:
+        return
+    raise RegistryAway(f"the registry (kafka.registry) does not answer: {why}")
 
 
 def _key(topic: str, value: bytes | None, headers: Headers) -> _Key | None:

@@ -95,7 +95,7 @@ class LogListener:
                 _log.info(
                     "record.rejected",
                     id=completed.record.id,
-                    **trace_of(completed.record.headers),
+                    **_trace_of(completed.record.headers),
                     reason=outcome.reason,
                     stage=outcome.stage,
                     detail=outcome.detail,
@@ -104,7 +104,7 @@ class LogListener:
                 _log.info(
                     "record.postponed",
                     id=completed.record.id,
-                    **trace_of(completed.record.headers),
+                    **_trace_of(completed.record.headers),
                     reason=outcome.rejected.reason,
                     attempt=outcome.attempt,
                     detail=outcome.rejected.detail,
@@ -124,7 +124,7 @@ class LogListener:
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def trace_of(headers: Headers) -> dict[str, str]:
+def _trace_of(headers: Headers) -> dict[str, str]:
     """Return the id of a message's trace, if its headers have one (W3C Trace Context), so that its
     log events are found from the trace."""
     for name, value in headers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,7 +19,6 @@ from rich.text import Text
 from worker.common.review_files import write_review
 from worker.contract import Manifest
 from worker.contract.records import SupportMessage
-from worker.engine.open import OpenedEngine
 from worker.errors import SettingsError
 from worker.offline.adapters import resolve_adapter
 from worker.offline.classify import Result, label_in_order, with_progress
@@ -27,13 +26,10 @@ from worker.offline.message_files import MessageFile, Row, read_rows, record_row
 from worker.offline.records import read_range
 from worker.policies import kafka_config
 from worker.records.types import Classified, Record
-from worker.serving import make_labeller, open_model, record_layout
+from worker.serving import Opener, make_labeller, open_model, record_layout
 from worker.settings import Settings
 from worker.stream.kafka_reach import check_clients
 from worker.stream.topics import RecordRange
-
-Opener = Callable[[Settings], OpenedEngine]
-
 
 SHOWN = 15
 """The most disagreements and moves shown on a terminal; --out writes all of them."""

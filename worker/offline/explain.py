@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,24 +20,25 @@ from worker.contract.records import (
     DeadLetter,
     OutputRecord,
     Retraction,
-    decode_value,
+    SupportMessage,
     read_correction,
     read_dead_letter,
     read_output,
 )
 from worker.contract.records.identity import supersedes
 from worker.contract.scoring import Thresholds
-from worker.engine.open import OpenedEngine
 from worker.errors import SettingsError
 from worker.offline.adapters import resolve_adapter
 from worker.offline.classify import label_in_order
 from worker.offline.message_files import record_row
+from worker.offline.records import wanted_offsets
 from worker.policies import kafka_config
 from worker.records.types import Classified, Record, TopicPartition
-from worker.serving import make_labeller, open_model, override_thresholds, record_layout
+from worker.serving import Opener, make_labeller, open_model, override_thresholds
 from worker.settings import Settings
 from worker.stream.kafka_reach import reach
 from worker.stream.kafka_scan import TopicScanner
+from worker.stream.topics import RecordRange
 
 _ID = re.compile(r"(?:([^/]+)/)?(.+)-([0-9]+)-([0-9]+)")
 
@@ -45,8 +46,6 @@ SAME_WITHIN = 1e-4
 LOWER_WITHIN = 0.05
 """Scores that differ by more than this do not come from the same computation, in float32 and in
 lower precisions, where they depend on the messages that are computed at the same time."""
-
-Opener = Callable[[Settings], OpenedEngine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +156,14 @@ def _again(
         ((_, found),) = label_in_order(
             labeller, opened.engine, [row], silence_s=settings.loop.deadline_s
         )
-    if with_text:
-        explained = replace(explained, text=_text(settings, message))
+    if with_text and isinstance(row.message, SupportMessage):
+        explained = replace(explained, text=row.message.text)
     if not isinstance(found, Classified):
         return replace(explained, not_again=f"it got no label: {found.detail}")
     scores = found.decision.scores
     largest = max(abs(scores.get(name, 0.0) - score) for name, score in result.scores.items())
     again = Again(found.decision.label, largest, found.review, tuple(opened.engine.precisions))
     return replace(explained, again=again)
-
-
-def _text(settings: Settings, message: Record) -> str | None:
-    try:
-        return decode_value(message.content, record_layout(settings.records)).text
-    except MessageRejected:
-        return None
 
 
 def _message(scanner: TopicScanner, source: TopicPartition, offset: int) -> Record | None:
@@ -186,14 +178,8 @@ def _records(
 ) -> Iterator[Record]:
     """Yield what was written to these topics since a time (Unix), if it is known."""
     for topic in topics:
-        logs = scanner.spans(topic)
-        starts = {} if since_ms is None else scanner.at_time(list(logs), since_ms)
-        yield from scanner.records(
-            {
-                at: (starts.get(at, log.start if since_ms is None else log.end), log.end)
-                for at, log in logs.items()
-            }
-        )
+        since = RecordRange(since_ms=since_ms)
+        yield from scanner.records(wanted_offsets(scanner, since, scanner.spans(topic)))
 
 
 def _with(explained: Explanation, record: Record, dead_letters: str) -> Explanation:

@@ -20,7 +20,6 @@ from worker.contract.records import Replay
 from worker.core.assignment import Assignment, Backpressure, CompletedRecord
 from worker.core.labeller import ServingAdapter
 from worker.core.publisher import PUBLISH_MAX_RECORDS, BatchPublisher, TopicRouter
-from worker.engine.open import OpenedEngine
 from worker.errors import SettingsError, StreamFailed
 from worker.observe.progress import LogListener
 from worker.offline.adapters import CURRENT, resolve_adapter
@@ -30,7 +29,7 @@ from worker.offline.records import ScanProgress, has_no_result
 from worker.offline.replay_plan import Criteria, make_plan, make_selector
 from worker.policies import kafka_config, loop_policy
 from worker.records.types import Batch, NextOffset, Outcome, Record, Tombstone, TopicPartition
-from worker.serving import make_serving_adapter, open_model
+from worker.serving import Opener, make_serving_adapter, open_model
 from worker.settings import ModelSettings, Settings
 from worker.stream.kafka_config import KafkaConfig
 from worker.stream.kafka_publish import KafkaPublisher
@@ -39,8 +38,6 @@ from worker.stream.kafka_topics import prepare_topics
 from worker.stream.output_schemas import make_serializers
 from worker.stream.port import Sink
 from worker.stream.topics import RecordRange, Topics
-
-Opener = Callable[[Settings], OpenedEngine]
 
 
 @dataclass(frozen=True, slots=True)

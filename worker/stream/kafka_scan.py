@@ -198,7 +198,7 @@ class TopicScanner:
             except MessageRejected as error:
                 record.damage = error
             except RegistryAway as error:
-                raise StreamFailed(f"the registry (kafka.registry) is away: {error}") from error
+                raise StreamFailed(str(error)) from error
         return record
 
     @property

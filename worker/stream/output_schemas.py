@@ -29,7 +29,7 @@ def register_schemas(config: KafkaConfig) -> Mapping[str, int]:
             "registered. Write to other topics, or change the subject's compatibility"
         ) from error
     except RegistryAway as error:
-        raise StreamFailed(f"the registry (kafka.registry) does not answer: {error}") from error
+        raise StreamFailed(str(error)) from error
 
 
 def make_serializers(config: KafkaConfig) -> dict[str, Callable[[bytes], bytes]]:
@@ -51,7 +51,7 @@ def make_serializers(config: KafkaConfig) -> dict[str, Callable[[bytes], bytes]]
             "clerk-worker topics"
         ) from error
     except RegistryAway as error:
-        raise StreamFailed(f"the registry (kafka.registry) does not answer: {error}") from error
+        raise StreamFailed(str(error)) from error
     return found
 
 
