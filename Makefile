@@ -162,10 +162,18 @@ sbom: ## the images' bills of materials
 	  echo "build/sbom-$$target.cdx.json"; \
 	done
 
+# The wheel with the lock files that it is installed with (docs/images.md), as one archive.
+wheel: $(READY) ## build/wheel.tar: the wheel and its lock files
+	rm -rf build/wheel build/lib build/bdist.* && mkdir -p build/wheel  # what an earlier build left would be in it
+	$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir build/wheel
+	rm -f build/wheel/.gitignore
+	cp -r locks build/wheel/
+	tar -C build/wheel -cf build/wheel.tar .
+
 licences: $(READY) ## check the licences of everything that is shipped (locks/licences.toml)
 	$(BIN)/python -m tests.release.licences
 
-release-rehearsal: ## scan, sign, attest and verify with a local registry (needs Go)
+release-rehearsal: $(READY) ## scan, sign; install, upgrade and roll back from a local registry (needs Go, Docker)
 	tests/release/rehearse.sh
 
 # Coverage-guided, FUZZ_S seconds for each of the three, from a seeded corpus (tests/fuzz/guided.py).

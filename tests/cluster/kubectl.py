@@ -152,6 +152,7 @@ class Release:
 
     def __init__(self, cluster: Cluster, name: str, values: Mapping[str, Any]) -> None:
         self.cluster = cluster
+        self.chart: tuple[str, ...] = (str(CHART),)
         self.name = name
         self.values = values
         self.workers = f"app.kubernetes.io/instance={name},app.kubernetes.io/component=worker"
@@ -196,7 +197,7 @@ class Release:
 
     def _helm(self, verb: str, *words: str) -> str:
         given = yaml.safe_dump(dict(self.values))
-        return self.cluster.helm(verb, self.name, str(CHART), *words, "-f", "-", given=given)
+        return self.cluster.helm(verb, self.name, *self.chart, *words, "-f", "-", given=given)
 
 
 def condition(pod: Document, kind: str) -> bool:

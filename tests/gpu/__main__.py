@@ -57,7 +57,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, prog="tests.gpu"
     )
     parser.add_argument("part", nargs="?", choices=("trainer", "worker"), help="one half of it")
-    parser.add_argument("--shape", choices=("7b", "small"), default="7b")
+    parser.add_argument("--shape", choices=("7b", "small", "tiny"), default="7b")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--base", type=Path, help="a base's folder, instead of random weights")
     parser.add_argument("--work", type=Path, default=_WORK, help=f"what it writes ({_WORK})")

@@ -127,10 +127,13 @@ def run_worker(work: Path, *, count: int, sets: list[str]) -> dict[str, Any]:
         ready_s = time.monotonic() - began
         compared = check(service, expected, first, "first")
         stream = {f"load-{n}": text for n, text in enumerate(distinct(count))}
-        began = time.monotonic()
+        worker = service.worker.child.pid
+        service.ask({f"warm-{n}": text for n, text in stream.items()})  # compiled for its sizes
+        began, used = time.monotonic(), cpu_seconds(worker)
         service.ask(stream)
         loaded_s = time.monotonic() - began
-        memory = memory_bytes(service.worker.child.pid)
+        used = {name: now - used[name] for name, now in cpu_seconds(worker).items()}
+        memory = memory_bytes(worker)
         # Two engines of merged weights may be more than this machine holds: then the worker keeps
         # the first adapter, which is what it should do.
         swap_s, refused = swap(service, work / "store", first, second, distinct(1)[0])
@@ -139,6 +142,7 @@ def run_worker(work: Path, *, count: int, sets: list[str]) -> dict[str, Any]:
         "ready_s": ready_s,
         "messages": count,
         "messages_per_s": count / loaded_s,
+        "cpu_ms_per_message": {name: 1000 * one / count for name, one in used.items()},
         "memory_bytes": memory,
         "swap_s": swap_s,
         "swap_refused": refused,
@@ -230,6 +234,15 @@ def distinct(count: int) -> list[str]:
     cache."""
     texts = [one.message for one in read_samples("holdout.jsonl")]
     return [f"{number}: {texts[number % len(texts)]}" for number in range(count)]
+
+
+def cpu_seconds(pid: int) -> dict[str, float]:
+    """Seconds of CPU that the worker used so far, and its children: vLLM's engine is one. On a
+    CPU the model's own computing is among the engine's."""
+    worker = psutil.Process(pid)
+    taken = [one.cpu_times() for one in (worker, *worker.children(recursive=True))]
+    seconds = [one.user + one.system for one in taken]
+    return {"worker": seconds[0], "engine": sum(seconds[1:])}
 
 
 def memory_bytes(pid: int) -> int:

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# make release-rehearsal: what .ci/release does, with small artefacts on a registry on loopback.
+# make release-rehearsal: what a release does, with a registry on loopback.
 #
-#   tests/release/rehearse.sh [scan] [sign]      default: both
+#   tests/release/rehearse.sh [scan] [sign] [install]      default: all
 #
 # scan: against a made-up vulnerability database (tests/release/weaknesses.py). A weakness that a release must not have fails the
 # scan, in an image and in a bill of materials; others pass.
 # sign: signed by key without a transparency log, attested, verified; verification fails for another key and another artefact.
 #
+# install: two versions of wheel, encoder image and chart go to the registry, and from there alone into an environment made for
+# it, which runs the demo, and onto a cluster: the next version and back, under load (tests/release/test_upgrade.py). The
+# cluster is KUBECONFIG's or a node that this starts. The versions differ in their numbers.
+#
 # Tools are built from Go modules into .cache/release (cosign and grype: over ten minutes each on two cores; afterwards both
 # parts take half a minute).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-parts=" ${*:-scan sign} "
+parts=" ${*:-scan sign install} "
 mkdir -p .cache/release
 tools=$PWD/.cache/release
 export PATH="$tools:$PATH"
@@ -19,15 +23,23 @@ tool() { # NAME PACKAGE VERSION: built if missing
   command -v "$1" >/dev/null || GOBIN=$tools go install "$2@$3"
 }
 pinned() { sed -n "s/^  $1_VERSION: //p" .github/workflows/release.yml; }
-tool crane github.com/google/go-containerregistry/cmd/crane v0.22.1
+tool crane github.com/google/go-containerregistry/cmd/crane "$(pinned CRANE)"
 case $parts in *" scan "*) tool grype github.com/anchore/grype/cmd/grype "$(pinned GRYPE)";; esac
 case $parts in *" sign "*) tool cosign github.com/sigstore/cosign/v2/cmd/cosign "$(pinned COSIGN)";; esac
 
 work=$(mktemp -d)
 PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-crane registry serve --address "127.0.0.1:$PORT" >"$work/registry.log" 2>&1 &
+mkdir "$work/blobs"
+crane registry serve --address "127.0.0.1:$PORT" --disk "$work/blobs" >"$work/registry.log" 2>&1 &
 server=$!
-trap 'kill $server; rm -rf "$work"' EXIT
+ended() { # whatever happened
+  kill $server
+  [ -z "${node:-}" ] || "$PWD/.venv/bin/python" -m tests.cluster.node down "$node" || true
+  docker_down
+  rm -rf "$work"
+}
+source .ci/docker
+trap ended EXIT
 for _ in $(seq 50); do curl -fsS "http://127.0.0.1:$PORT/v2/" >/dev/null 2>&1 && break; sleep 0.1; done
 
 push() { # a folder as an image; prints its reference
@@ -94,5 +106,60 @@ sign() {
   echo "another key, another artefact and a tag are refused"
 }
 
+publish() { # VERSION of this commit: its wheel, encoder image and chart, made and pushed as the release does it
+  local version=$1 source=$work/source-$1 programs=$PWD/.venv/bin
+  mkdir "$source"
+  git archive HEAD | tar -x -C "$source"
+  (
+    cd "$source"
+    sed -i "s/^version = .*/version = \"$version\"/" pyproject.toml
+    make --silent wheel READY= BIN="$programs" # with this checkout's environment
+    crane append --insecure --new_layer build/wheel.tar --new_tag "$registry/filing-clerk-wheel:$version" >/dev/null 2>&1
+    make --silent images IMAGES=worker-encoder IMAGE_PREFIX="$registry/filing-clerk" IMAGE_TAG="$version" >"$work/build.log" 2>&1 ||
+      { tail -n 30 "$work/build.log" >&2; return 1; }
+    docker push --quiet "$registry/filing-clerk-worker-encoder:$version"
+    "$helm" package helm/filing-clerk --version "$version" --app-version "$version" --destination build >/dev/null
+    "$helm" push "build/filing-clerk-$version.tgz" "oci://$registry/charts" --plain-http
+  )
+  rm -rf "$source"
+}
+
+wheel() { # VERSION into $work/clean, from the registry alone
+  mkdir -p "$work/wheel-$1"
+  crane export --insecure "$registry/filing-clerk-wheel:$1" - | tar -x -C "$work/wheel-$1"
+  "$work/clean/bin/pip" install --quiet --require-hashes --no-deps -r "$work/wheel-$1/locks/demo-light.txt"
+  "$work/clean/bin/pip" install --quiet --no-deps --upgrade "$work/wheel-$1"/*.whl
+  (cd "$work/clean" && test "$(bin/clerk-worker --version)" = "clerk-worker $1")
+}
+
+install() {
+  local registry=127.0.0.1:$PORT/clerk helm old new
+  old=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+  new=${old%.*}.$((${old##*.} + 1))
+  make --silent chart-tools
+  helm=$(.venv/bin/python -c 'from tests.chart.get_helm import find_helm; print(find_helm())')
+  docker_up
+  docker_base
+  docker_build_options
+  publish "$old"
+  publish "$new"
+
+  python3 -m venv "$work/clean"
+  wheel "$old"
+  (cd "$work/clean" && bin/clerk-worker demo >demo.txt) || { tail -n 20 "$work/clean/demo.txt" >&2; return 1; }
+  wheel "$new"
+  echo "the wheel $old runs the demo in an environment of its own, and becomes $new"
+
+  if [ -z "${KUBECONFIG:-}" ]; then
+    node=$work/node
+    mkdir "$node"
+    .venv/bin/python -m tests.cluster.node up "$node" >"$work/exports"
+    source "$work/exports"
+  fi
+  CLERK_RELEASES="$registry $old $new" CLERK_TEST_IMAGE="$registry/filing-clerk-worker-encoder:$old" \
+    .venv/bin/python -m pytest -q tests/release/test_upgrade.py
+}
+
 case $parts in *" scan "*) scan;; esac
 case $parts in *" sign "*) sign;; esac
+case $parts in *" install "*) install;; esac
