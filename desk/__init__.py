@@ -1,3 +1,3 @@
 """filing-clerk's desk: where people see what the machine was unsure of, decide, and teach it."""
 
-__version__ = "0.1.0"
+from worker import __version__ as __version__

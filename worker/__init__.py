@@ -1,3 +1,8 @@
 """filing-clerk's worker: support messages in from Kafka, one label of a fixed set out."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("filing-clerk")  # of the desk and the trainer as well
+except PackageNotFoundError:  # running from a checkout that was never installed
+    __version__ = "0+unknown"
