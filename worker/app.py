@@ -13,6 +13,7 @@ from types import FrameType
 import structlog
 
 from worker import __version__
+from worker.common.bucket import url_of
 from worker.common.process import start_up_frozen
 from worker.common.schema_registry import SchemaRegistry
 from worker.config_check import Problem, adapter_problems, refuse, settings_problems
@@ -40,6 +41,7 @@ from worker.policies import (
 )
 from worker.serving import (
     Opener,
+    begin_store,
     begin_to_open_model,
     make_adapter_router,
     make_watcher,
@@ -69,7 +71,8 @@ def run_worker(settings: Settings, opener: Opener | None = None) -> None:
     never holds partitions without labelling. Raises WorkerStopped or AdapterRefused; a second
     signal raises KeyboardInterrupt.
     """
-    _check(settings, with_adapter=opener is None)
+    in_bucket = settings.model.adapter is not None and url_of(settings.model.adapter) is not None
+    _check(settings, with_adapter=opener is None and not in_bucket)
     config = kafka_config(settings.kafka, shadow_topic(settings))
     policy = loop_policy(settings)
     iteration_s = max_iteration_s(config, policy)
@@ -79,13 +82,15 @@ def run_worker(settings: Settings, opener: Opener | None = None) -> None:
     with ExitStack() as stack:  # closes in reverse order
         interrupt = stack.enter_context(_interruptible())
         observer = stack.enter_context(closing(Observer(settings, iteration_s)))
+        if (mirror := begin_store(settings)) is not None:  # probes answer while it waits
+            _check(settings, with_adapter=True)
         config = prepare_topics(config, rights=True)
         serializers = make_serializers(config)
         opened = opener(settings)
         router, adapter_events = make_adapter_router(settings, opened, observer.adapters)
         stack.callback(close_all, router, adapter_events)
         restart = Restart(enabled=settings.adapters.when_too_large == "restart")
-        watcher = make_watcher(settings, opened, router, adapter_events, restart)
+        watcher = make_watcher(settings, opened, router, adapter_events, restart, mirror)
         if watcher is not None:
             stack.callback(watcher.close)
         observer.model_ready(opened, router, adapter_events)

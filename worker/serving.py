@@ -13,8 +13,10 @@ from pathlib import Path
 import structlog
 
 from worker import __version__
+from worker.common.bucket import StoreAway, url_of
 from worker.common.cache import cache_folder
 from worker.common.errors import describe_private
+from worker.common.mirror import StoreMirror, bring_store
 from worker.contract import AdapterRefused, Encoders, read_manifest
 from worker.contract.manifest import MANIFEST_NAME, Manifest, stage_directory
 from worker.contract.records import InputFormat
@@ -69,8 +71,10 @@ def make_watcher(
     router: AdapterRouter,
     adapter_events: AdapterEvents,
     restart: Restart | None = None,
+    mirror: StoreMirror | None = None,
 ) -> AdapterWatcher | None:
-    """Return a watcher of the adapters of all arms; None if there is nothing to watch."""
+    """Return a watcher of the adapters of all arms, which keeps ``mirror`` up to date; None if
+    there is nothing to watch."""
     sources = arm_sources(settings)
     if opened.loader is None or opened.files is None or not sources:
         return None
@@ -84,11 +88,11 @@ def make_watcher(
         router,
         adapter_events,
         factory,
-        patience_s=_PATIENCE_S,
+        patience_s=_PATIENCE_S if mirror is None else 0.0,  # its pointers come last
         restart=restart,
         declined=opened.declined,
     )
-    return AdapterWatcher(sources, controller, adapter_events)
+    return AdapterWatcher(sources, controller, adapter_events, mirror=mirror)
 
 
 def arm_sources(settings: Settings) -> list[ArmSource]:
@@ -153,7 +157,26 @@ def require_adapter(settings: Settings) -> Path:
             "model.adapter is not set: name the directory of a published adapter or of a store, "
             "and with model.base that of its base model (or try: clerk-worker demo)"
         )
+    try:
+        bring_store(settings.model.adapter)
+    except StoreAway as error:
+        raise SettingsError(str(error)) from error
     return settings.model.adapter
+
+
+def begin_store(settings: Settings) -> StoreMirror | None:
+    """Bring the copy of a store in a bucket up to date, if model.adapter is one; wait for the
+    bucket if the copy is too old. Raises SettingsError."""
+    adapter, adapters = settings.model.adapter, settings.adapters
+    if adapter is None or url_of(adapter) is None:
+        return None
+    try:
+        mirror = StoreMirror(adapter, adapters.cache_gb * 1e9)
+        mirror.begin(adapters.start_from_cache_s)
+        mirror.bring(adapters.shadow or "-")
+    except StoreAway as error:
+        raise SettingsError(str(error)) from error
+    return mirror
 
 
 def previous_adapter(settings: Settings) -> Path | None:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from worker.common.kafka import ConnectionSettings
+from worker.common.mirror import local_path
 from worker.common.schema_registry import OutputFormat
 from worker.common.settings import (
     Loaded,
@@ -118,9 +119,11 @@ class ModelSettings(Section):
         (),
         description="More base models, or folders of them; an adapter's is found by its digests.",
     )
-    adapter: Path | None = Field(
+    # In a bucket: the path of its copy here (worker.common.mirror).
+    adapter: Annotated[Path | None, BeforeValidator(local_path)] = Field(
         None,
-        description="Directory of an adapter, or of a store, whose current adapter is used.",
+        description="Directory of an adapter, or of a store, whose current adapter is used; or a "
+        "store's URL: s3://, gs:// or az://BUCKET/PREFIX (docs/buckets.md).",
     )
     serving: Literal["auto", "runtime", "merged"] = Field(
         "auto",
@@ -144,6 +147,16 @@ class AdapterSettings(Section):
         "refuse",
         description="If there is no memory for a new adapter's engine next to the current one: "
         "refuse the adapter, or drain and exit with code 7, to be restarted with it.",
+    )
+    cache_gb: Seconds = Field(
+        20.0,
+        description="For a store in a bucket: the most that its copy takes, in GB; those named "
+        "longest ago go first, and never those in use.",
+    )
+    start_from_cache_s: Seconds = Field(
+        86_400.0,
+        description="A worker that starts while the bucket does not answer uses the copy if its "
+        "pointers are at most this old, and waits otherwise.",
     )
     shadow: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""One version after another on a cluster, from a registry alone: tests/release/rehearse.sh starts this.
+"""One version after another on a cluster, from a registry alone: started by rehearse.sh.
 
 CLERK_RELEASES names the registry's folder and two versions, older first:
 127.0.0.1:5000/clerk 0.1.0 0.1.1. Images and charts come from there and from nowhere else; the
@@ -133,6 +133,8 @@ def _versions(release: Release) -> set[str]:
     for pod in release.ready():
         spec = release.cluster.get("pod", pod)["spec"]
         image = next(one["image"] for one in spec["containers"] if one["name"] == "worker")
-        said = release.cluster.kubectl("exec", pod, "-c", "worker", "--", "clerk-worker", "--version")
+        said = release.cluster.kubectl(
+            "exec", pod, "-c", "worker", "--", "clerk-worker", "--version"
+        )
         found |= {image.removeprefix(f"{IMAGE}:"), said.split()[-1]}
     return found

@@ -46,6 +46,7 @@ OWNERS = {
     "mlflow": ("trainer/tracking",),
     "charset_normalizer": ("worker/common",),
     "ftfy": ("worker/common",),
+    "obstore": ("worker/common",),
     "openpyxl": ("worker/common",),
     "openai": ("trainer/teacher",),
     "peft": ("trainer/model",),

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainer.errors import BadInput, NotGoodEnough, ProofFailed
+from worker.common.bucket import called, is_url
 from worker.contract import ContractError
 from worker.contract.store import CanaryPointer, Pointer
 
@@ -101,9 +102,26 @@ GateSets = Annotated[
     ),
 ]
 
+
+def store_of(given: str) -> Path:
+    """Return the folder of a store: for a URL of a bucket, a copy for this process."""
+    if not is_url(given):
+        return Path(given)
+    from trainer.store.remote import open_store
+
+    with outcomes():
+        return open_store(given)
+
+
 Store = Annotated[
     Path,
-    typer.Option("--store", metavar="DIR", help="The adapter store: a folder that workers read."),
+    typer.Option(
+        "--store",
+        metavar="DIR|URL",
+        parser=store_of,
+        help="The adapter store that workers read: a folder, or s3://, gs:// or az://BUCKET/PREFIX "
+        "(docs/buckets.md).",
+    ),
 ]
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (
@@ -158,7 +176,7 @@ def show(
 ) -> None:
     """Print a result: as one JSON object, or as a text, which is given or printed by ``text``."""
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, allow_nan=False, default=str))
+        print(called(json.dumps(result, ensure_ascii=False, allow_nan=False, default=str)))
     elif isinstance(text, str):
         print_text(make_console(as_json=False), text)
     else:
@@ -167,7 +185,7 @@ def show(
 
 def print_text(console: Console, text: str) -> None:
     """Print a text without wrapping it, and without reading brackets as markup."""
-    console.print(escape(text), soft_wrap=True)
+    console.print(escape(called(text)), soft_wrap=True)
 
 
 def embedding_model(given: str) -> Path | None:
@@ -199,7 +217,7 @@ def named(adapter: Pointer | CanaryPointer) -> str:
 
 
 def _leave(*problems: str, code: int) -> None:
-    lines = [" ".join(problem.split()) for problem in problems]
+    lines = [called(" ".join(problem.split())) for problem in problems]
     if len(lines) > 1:
         lines = [f"{len(lines)} problems:", *(f"  - {line}" for line in lines)]
     print("clerk-trainer: " + "\n".join(lines), file=sys.stderr)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from trainer.errors import BadInput, ProofFailed
+from trainer.store.remote import commit, fetch
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter
 from worker.contract.codec import LEAVE_OUT_EMPTY, decode, encode
 from worker.contract.digest import sync_directory
@@ -360,10 +361,12 @@ class Signature:
 
 @contextmanager
 def moving(store: Path) -> Iterator[Signature]:
-    """Hold the store's lock; yield the signature for the move. Raises BadInput if it is taken."""
+    """Hold the store's lock; yield the signature for the move, and write it to the bucket, if the
+    store is in one. Raises BadInput if the lock is taken, or another move came first."""
     signature = Signature(_who(), rfc3339_now())
     with locked(store, signature.by, signature.at):
         yield signature
+        commit(store)
 
 
 def promote_canary(store: Path, *, reason: str | None = None) -> tuple[Pointer, Pointer]:
@@ -383,6 +386,7 @@ def promote_canary(store: Path, *, reason: str | None = None) -> tuple[Pointer, 
         if before.digest == canary.digest:  # an earlier attempt was killed in between
             remove_canary(store)
             return before, before
+        fetch(store, canary.digest)
         load_stored(store, canary.digest)
         remove_leftovers(store)
         after = point_current(store, signature.entry("promote", canary, before, reason))
@@ -416,6 +420,7 @@ def roll_back(store: Path, *, to: str | None = None, reason: str) -> tuple[Point
         target = _find(store, to) if to else _previous(store, before)
         if target == before.digest:
             return before, before
+        fetch(store, target)
         manifest = load_stored(store, target)
         remove_leftovers(store)
         entry = signature.entry("rollback", manifest, before, reason)

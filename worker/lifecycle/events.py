@@ -117,6 +117,8 @@ class AdapterEvents:
         self.refused: dict[Role, Refused] = {}
         self.last_refusal: Refused | None = None
         self.stopped: dict[Role, Stopped] = {}
+        self.store_away_since: float | None = None
+        """Since when the store's bucket does not answer (monotonic seconds); None if it does."""
 
     def started(self, split: TrafficSplit) -> None:
         """Record the arms that the worker starts with."""

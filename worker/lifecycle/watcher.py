@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from worker.common.errors import describe_private
+from worker.common.mirror import StoreMirror
 from worker.contract import AdapterRefused
 from worker.core.arms import AdapterRouter
 from worker.lifecycle.arm_controller import ArmController, ArmSource, ArmTarget
@@ -82,7 +83,8 @@ class PointerWatcher:
 class AdapterWatcher:
     """Polls the sources of all arms on a thread, every ``poll_interval_s``.
 
-    Sources that are not fixed are pointers in one store, the main adapter's first.
+    Sources that are not fixed are pointers in one store, the main adapter's first; ``mirror`` is
+    its copy, if it is in a bucket. A fetch holds up this thread alone.
     """
 
     def __init__(
@@ -91,10 +93,12 @@ class AdapterWatcher:
         controller: ArmController,
         events: AdapterEvents,
         poll_interval_s: float = POLL_INTERVAL_S,
+        mirror: StoreMirror | None = None,
     ) -> None:
         self._pointers = [PointerWatcher(source, controller, events) for source in sources]
         self._controller = controller
         self._events = events
+        self._mirror = mirror
         self._poll_interval_s = poll_interval_s
         self._wake = threading.Event()
         self._ending = False
@@ -118,6 +122,9 @@ class AdapterWatcher:
         close_idle(self._events)
         self._controller.collect()
         self._controller.try_again()
+        if self._mirror is not None:
+            self._mirror.poll()
+            self._events.store_away_since = self._mirror.away_since
         store_is_there = True
         for pointer in self._pointers:
             if pointer.fixed:

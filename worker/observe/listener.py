@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -291,3 +292,5 @@ def adapter_samples(router: AdapterRouter, events: AdapterEvents) -> Iterator[Me
     refused = [((role,), float(role in events.refused)) for role in named.ROLES]
     yield named.ADAPTER_REFUSED, refused
     yield named.CANARY_STOPPED, [((), float(bool(events.stopped)))]
+    since = events.store_away_since
+    yield named.STORE_AWAY, [((), 0.0 if since is None else time.monotonic() - since)]

@@ -238,6 +238,11 @@ OUTAGE = Metric(
     "gauge",
     "Time since Kafka was found unreachable, to read or to publish; 0 while it is reachable.",
 )
+STORE_AWAY = Metric(
+    "clerk_store_away_seconds",
+    "gauge",
+    "Time since the bucket of the adapter store does not answer; 0 while it does.",
+)
 REGISTRY_AWAY = Metric(
     "clerk_registry_away_seconds",
     "gauge",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from worker.common.bucket import StoreAway, url_of
+from worker.common.mirror import bring_store
 from worker.contract.manifest import MANIFEST_NAME
 from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter, stored_digests
 from worker.errors import SettingsError
@@ -23,6 +25,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
     if name == CURRENT:
         if configured is None:
             raise SettingsError("'current' is the adapter in model.adapter: set model.adapter")
+        _bring(configured)
         store = store_of(configured)
         return find_adapter(store or configured).directory
     path = Path(name)
@@ -38,6 +41,8 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
             f"{name!r} is not a directory: give an adapter's directory, a store, 'current', or the "
             "first 4 or more digits of a digest in the store of model.adapter"
         )
+    if configured is not None:
+        _bring(configured, name)
     store = store_of(configured) if configured is not None else None
     if store is None:
         raise SettingsError(
@@ -52,9 +57,16 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
     return store / matches[0]
 
 
+def _bring(configured: Path, prefix: str = "") -> None:
+    try:
+        bring_store(configured, prefix)
+    except StoreAway as error:
+        raise SettingsError(str(error)) from error
+
+
 def store_of(configured: Path) -> Path | None:
     """Return the configured store, or the store of the configured adapter, if any."""
     for folder in (configured, configured.parent):
-        if (folder / CURRENT_NAME).exists() or (folder / HISTORY_NAME).exists():
+        if url_of(folder) or (folder / CURRENT_NAME).exists() or (folder / HISTORY_NAME).exists():
             return folder
     return None

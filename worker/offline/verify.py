@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from worker.common.bucket import url_of
+from worker.common.mirror import StoreMirror
 from worker.contract.errors import RecordRefused
 from worker.contract.records import read_retry
 from worker.contract.store import stored_digests
@@ -195,7 +197,7 @@ def _stored_adapters(settings: Settings) -> tuple[str, ...] | None:
     store = store_of(settings.model.adapter) if settings.model.adapter is not None else None
     if store is None:
         return None
-    return tuple(stored_digests(store))
+    return tuple(StoreMirror(store).digests() if url_of(store) else stored_digests(store))
 
 
 def _expect_a_commit(
