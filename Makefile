@@ -206,6 +206,14 @@ test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL
 	  --ignore-glob="*/test_browser_*" $(SERVICE_PROCESSES)
 	$(PYTEST) tests/desk/test_browser_circle.py tests/desk/test_browser_decide.py -s
 
+# Stores in buckets, on a server that is built once (Go); CLERK_TEST_RACES: how often two writers race.
+VERSITYGW := v1.8.0
+.cache/tools/versitygw:
+	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
+
+test-buckets: $(READY) .cache/tools/versitygw ## adapter stores in buckets (needs Go)
+	$(BIN)/python -m pytest tests/buckets
+
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
 

@@ -300,13 +300,14 @@ def test_a_worker_follows_a_bucket_through_everything(
         def serves(name: str) -> bool:
             number = len(seen)
             publisher.publish(f"m-{number}", texts[number % len(texts)])
-            wait_until(lambda: poll() or len(seen) > number, 30)
+            wait_until(lambda: poll() > number, 30)
             return seen[-1][1] == name
 
-        def poll() -> None:
+        def poll() -> int:
             for each in watcher.poll(0.1):
                 assert each.value is not None
                 seen.append((each.message_id, each.value["adapter"]["name"]))
+            return len(seen)
 
         wait_until(lambda: serves("one"), 30)
         publish(url, sources["two"], canary=0.5)

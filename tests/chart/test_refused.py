@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.render import Refused, at, merge, render, render_minimal
+from tests.chart.render import MINIMAL, Refused, at, merge, render, render_minimal
 
 SASL = {
     "config": {"kafka": {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512"}},
@@ -30,6 +30,27 @@ def propose(proposals: dict[str, Any]) -> dict[str, Any]:
 
 
 PROPOSE = propose({"persistentVolumeClaim": {"claimName": "proposals"}})
+
+
+def test_a_store_in_a_bucket_needs_no_volume() -> None:
+    """And the jobs that write to it get its URL, the account and the variables."""
+    in_bucket = {
+        **MINIMAL,
+        "config": merge(MINIMAL["config"], at("model.adapter", "s3://b/store")),
+        "storage": {"models": MINIMAL["storage"]["models"]},
+        "rollback": {"enabled": True},
+        "secretEnv": {"AWS_SECRET_ACCESS_KEY": {"name": "bucket", "key": "secret"}},
+    }
+    documents = render(in_bucket)
+    (job,) = [one for one in documents if one["kind"] == "CronJob"]
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "s3://b/store" in container["args"]
+    assert "AWS_SECRET_ACCESS_KEY" in {one["name"] for one in container["env"]}
+    assert "serviceAccountName" in pod
+    assert [one["name"] for one in pod["volumes"]] == ["tmp"]
+    with pytest.raises(Refused, match=r"storage.adapters is set, and config.model.adapter is in"):
+        render(merge(in_bucket, at("storage.adapters.claim.create", True)))
 
 
 def test_all_missing_values_are_named_at_once() -> None:

@@ -1,7 +1,7 @@
 """Publish into a store in a bucket: work on a copy of its small files, then write what changed.
 
 Adapters, records and cards come first, then the history, only if nobody else has written it since
-it was read, and the pointers last, on the same condition. Whoever comes second is told who was
+it was read, and the pointers last, on the same condition. The one who comes second is told who was
 first, and the bucket stays as that one left it. Killed at any step, it leaves the old pointer or
 the new one.
 """

@@ -50,6 +50,24 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 {{- end }}
 {{- end -}}
 
+{{/* The URL of the adapters' store, if it is in a bucket. */}}
+{{- define "filing-clerk.bucket" -}}
+{{- with .Values.config.model.adapter }}{{ if regexMatch "^(s3|gs|az)://[^/]" . }}{{ . }}{{ end }}{{ end }}
+{{- end -}}
+
+{{/* What a pod needs to write to it: the account that the cloud knows, and the variables of the workers. */}}
+{{- define "filing-clerk.bucketAccount" -}}
+{{- if include "filing-clerk.bucket" . -}}
+serviceAccountName: {{ include "filing-clerk.serviceAccountName" . | quote }}
+{{- end -}}
+{{- end -}}
+{{- define "filing-clerk.bucketEnv" -}}
+{{- if include "filing-clerk.bucket" . -}}
+{{- include "filing-clerk.secretEnv" .Values.secretEnv }}
+{{- include "filing-clerk.plainEnv" .Values.env }}
+{{- end -}}
+{{- end -}}
+
 {{- define "filing-clerk.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "filing-clerk.fullname" .) -}}

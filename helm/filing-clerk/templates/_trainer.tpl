@@ -51,6 +51,7 @@ spec:
         spec:
           restartPolicy: Never
           {{- include "filing-clerk.podBasics" $root | nindent 10 }}
+          {{- include "filing-clerk.bucketAccount" $root | nindent 10 }}
           {{- with pick ($root.Values.workerPodSpec | default dict) "runtimeClassName" }}
           {{- toYaml . | nindent 10 }}
           {{- end }}
@@ -83,7 +84,8 @@ spec:
                 - name: BASE
                   value: {{ $root.Values.config.model.base | quote }}
                 - name: STORE
-                  value: {{ $root.Values.storage.adapters.mountPath | quote }}
+                  value: {{ include "filing-clerk.bucket" $root | default $root.Values.storage.adapters.mountPath | quote }}
+                {{- include "filing-clerk.bucketEnv" $root | nindent 16 }}
               resources:
                 {{- include "filing-clerk.resources" (list $trainer.resources $trainer.gpuCount $root.Values.gpu.resource) | nindent 16 }}
               {{- with $root.Values.securityContext }}

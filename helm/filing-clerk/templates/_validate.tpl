@@ -34,6 +34,7 @@
 {{- if not $kafka.bootstrap_servers }}
 - config.kafka.bootstrap_servers is empty: name the cluster (host:port[,host:port...])
 {{- end }}
+{{- $bucket := include "filing-clerk.bucket" . }}
 {{- if not $model.base }}
 {{- if eq .Values.adapterKind "lora-code" }}
 - config.model.base is empty: name the base model's directory in the pod (/models/Qwen2.5-7B-Instruct), or set adapterKind to encoder or embedding-linear, if the adapters contain their whole model
@@ -42,9 +43,12 @@
 - config.model.base is {{ $model.base | quote }}: use an absolute path in the pod
 {{- end }}
 {{- if not $model.adapter }}
-- config.model.adapter is empty: name an adapter's directory or a store in the pod (/adapters)
-{{- else if not (hasPrefix "/" $model.adapter) }}
-- config.model.adapter is {{ $model.adapter | quote }}: use an absolute path in the pod
+- config.model.adapter is empty: name an adapter's directory or a store in the pod (/adapters), or a store's URL (s3://, gs:// or az://BUCKET/PREFIX)
+{{- else if not (or (hasPrefix "/" $model.adapter) $bucket) }}
+- config.model.adapter is {{ $model.adapter | quote }}: use an absolute path in the pod, or the URL of a bucket (s3://, gs://, az://)
+{{- end }}
+{{- if and $bucket (or .Values.storage.adapters.volume .Values.storage.adapters.claim.create .Values.storage.adapters.wait) }}
+- storage.adapters is set, and config.model.adapter is in a bucket: remove volume, claim and wait
 {{- end }}
 {{- if $kafka.instance_id }}
 - config.kafka.instance_id would be the same in every pod, and workers with the same instance_id fence each other: leave it out; the chart sets the pod's name
@@ -124,7 +128,7 @@
 {{- if and $store.volume $store.claim.create }}
 - storage.{{ $name }}: volume and claim.create are both set: remove one of them
 {{- end }}
-{{- if and $store.mountPath (not $store.volume) (not $store.claim.create) }}
+{{- if and $store.mountPath (not $store.volume) (not $store.claim.create) (not (and $bucket (eq $name "adapters"))) }}
 - storage.{{ $name }}.volume is empty: set volume ({persistentVolumeClaim: {claimName: ...}}), or claim.create: true, or mountPath: "" if the image contains the files
 {{- end }}
 {{- end }}
@@ -214,7 +218,7 @@
 {{- if hasKey .Values.storage.adapters.volume "image" }}
 - {{ $who }}: storage.adapters.volume is an image, which is read-only: use a writable volume to publish
 {{- end }}
-{{- if not .Values.storage.adapters.mountPath }}
+{{- if not (or .Values.storage.adapters.mountPath $bucket) }}
 - {{ $who }}: storage.adapters.mountPath is empty: set it, the adapter is published there
 {{- end }}
 {{- end }}
@@ -229,7 +233,7 @@
 {{- end }}
 {{- end }}
 {{- if .Values.rollback.enabled }}
-{{- if not .Values.storage.adapters.mountPath }}
+{{- if not (or .Values.storage.adapters.mountPath $bucket) }}
 - rollback: storage.adapters.mountPath is empty: set the path of the store
 {{- else if or (hasKey .Values.storage.adapters.volume "image") (get (.Values.storage.adapters.volume.persistentVolumeClaim | default dict) "readOnly") }}
 - rollback: storage.adapters.volume is read-only: use a writable volume
