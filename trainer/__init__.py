@@ -1,3 +1,3 @@
 """The offline trainer: from hand-checked messages to an adapter that carries its own contract."""
 
-from worker import __version__ as __version__
+from worker.common.version import __version__ as __version__
