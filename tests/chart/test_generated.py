@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 from types import ModuleType
 from typing import Any
 
@@ -72,6 +73,5 @@ def test_settings_repeated_in_the_chart_are_the_workers_defaults(values: dict[st
 
 def test_the_chart_and_the_worker_have_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
-    from worker import __version__
-
-    assert chart["appVersion"] == __version__
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert chart["appVersion"] == project["version"]
