@@ -206,7 +206,7 @@ test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL
 	  --ignore-glob="*/test_browser_*" $(SERVICE_PROCESSES)
 	$(PYTEST) tests/desk/test_browser_circle.py tests/desk/test_browser_decide.py -s
 
-# Stores in buckets, on a server that is built once (Go); CLERK_TEST_RACES: how often two writers race.
+# Stores in buckets, on a server that is built once (Go).
 VERSITYGW := v1.8.0
 .cache/tools/versitygw:
 	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)

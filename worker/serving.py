@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from worker import __version__
-from worker.common.bucket import StoreAway, url_of
+from worker.common.bucket import url_of
 from worker.common.cache import cache_folder
 from worker.common.errors import describe_private
 from worker.common.mirror import StoreMirror, bring_store
@@ -151,31 +151,28 @@ def begin_to_open_model(settings: Settings) -> None:
 
 
 def require_adapter(settings: Settings) -> Path:
-    """Return model.adapter. Raises SettingsError if it is not set."""
+    """Return model.adapter; a bucket's store is brought to its copy first. Raises SettingsError if
+    it is not set, and AdapterRefused if the bucket does not answer."""
     if settings.model.adapter is None:
         raise SettingsError(
             "model.adapter is not set: name the directory of a published adapter or of a store, "
             "and with model.base that of its base model (or try: clerk-worker demo)"
         )
-    try:
-        bring_store(settings.model.adapter)
-    except StoreAway as error:
-        raise SettingsError(str(error)) from error
+    bring_store(settings.model.adapter)
     return settings.model.adapter
 
 
 def begin_store(settings: Settings) -> StoreMirror | None:
     """Bring the copy of a store in a bucket up to date, if model.adapter is one; wait for the
-    bucket if the copy is too old. Raises SettingsError."""
+    bucket if the copy is too old. Raises AdapterRefused without the bucket's client."""
     adapter, adapters = settings.model.adapter, settings.adapters
     if adapter is None or url_of(adapter) is None:
         return None
-    try:
-        mirror = StoreMirror(adapter, adapters.cache_gb * 1e9)
-        mirror.begin(adapters.start_from_cache_s)
-        mirror.bring(adapters.shadow or "-")
-    except StoreAway as error:
-        raise SettingsError(str(error)) from error
+    mirror = StoreMirror(adapter, adapters.cache_gb * 1e9)
+    mirror.begin(adapters.start_from_cache_s)
+    # A start from the copy must not fail for it; a shadow that is not there is refused and logged.
+    if adapters.shadow and mirror.away_since is None:
+        mirror.bring(adapters.shadow)
     return mirror
 
 

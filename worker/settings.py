@@ -148,8 +148,9 @@ class AdapterSettings(Section):
         description="If there is no memory for a new adapter's engine next to the current one: "
         "refuse the adapter, or drain and exit with code 7, to be restarted with it.",
     )
-    cache_gb: Seconds = Field(
+    cache_gb: float = Field(
         20.0,
+        gt=0,
         description="For a store in a bucket: the most that its copy takes, in GB; those named "
         "longest ago go first, and never those in use.",
     )

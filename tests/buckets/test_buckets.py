@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 import urllib.request
@@ -23,14 +22,14 @@ from trainer.store.publish import plan_publication, publish_adapter
 from trainer.store.remote import open_store
 from worker.common.bucket import Bucket, LostRace, StoreAway, called, copy_of, url_of
 from worker.common.mirror import StoreMirror, local_path
-from worker.contract import load_adapter, read_manifest, write_manifest
+from worker.contract import AdapterRefused, load_adapter, read_manifest, write_manifest
 from worker.contract.store import Pointer, read_canary, read_pointer
 from worker.demo.broker import LocalBroker
 from worker.demo.client import Publisher, Watcher, create_demo_topics
 from worker.demo.models import adapter_dir, demo_samples, ensure_model
 from worker.demo.program import start_worker
 
-RACES = int(os.environ.get("CLERK_TEST_RACES", "100"))
+RACES = 1000
 TOPICS = ("bucket.in", "bucket.out", "bucket.review", "bucket.dead")
 
 pytestmark = pytest.mark.timeout(300)
@@ -223,6 +222,26 @@ def test_a_fetch_that_broke_off_goes_on(url: str, tmp_path: Path) -> None:
         (part / largest.name).write_bytes(begun)
         assert StoreMirror(folder).refresh()
         assert load_adapter(folder / digest).digest == digest
+
+
+def test_a_damaged_adapter_is_fetched_again_when_its_pointer_moves(
+    url: str, objects: Path, tmp_path: Path
+) -> None:
+    """Until then it is here as it is there, for its reader to refuse."""
+    source = adapter(tmp_path, "one")
+    digest = publish(url, source).digest
+    there = objects / digest / "adapter_config.json"
+    whole = there.read_bytes()
+    there.write_bytes(b" " * len(whole))
+    mirror = StoreMirror(local_path(url))
+    assert mirror.refresh()
+    with pytest.raises(AdapterRefused):
+        load_adapter(local_path(url) / digest)
+    there.write_bytes(whole)
+    publish(url, adapter(tmp_path, "two"))
+    roll_back(open_store(url), reason="of the test")
+    assert mirror.refresh()
+    assert load_adapter(local_path(url) / digest).digest == digest
 
 
 def test_the_copy_is_bounded(url: str, tmp_path: Path) -> None:

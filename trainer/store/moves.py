@@ -39,6 +39,7 @@ from worker.contract.store import (
     read_canary,
     read_pointer,
     remove_canary,
+    stored_digests,
     write_pointer,
 )
 from worker.contract.timestamps import rfc3339_now
@@ -115,11 +116,6 @@ def place_adapter(source: Path, store: Path, manifest: Manifest) -> Path:
         shutil.rmtree(incoming, ignore_errors=True)
         shutil.rmtree(damaged, ignore_errors=True)
     return target
-
-
-def stored_digests(store: Path) -> list[str]:
-    """Return the digests of all adapters in a store, including those without a record."""
-    return sorted(path.name for path in store.iterdir() if is_digest(path.name) and path.is_dir())
 
 
 def is_sound(store: Path, digest: str) -> bool:

@@ -25,11 +25,10 @@ from trainer.artifacts.evaluation import (
 )
 from trainer.artifacts.files import LinesFile, Record, RecordFile, encode_lines
 from trainer.errors import BadInput
-from trainer.store.moves import stored_digests
 from trainer.store.rules import Comparison, Criterion, GateRules, GateVerdict
 from worker.contract import AdapterRefused, Manifest, read_manifest
 from worker.contract.digest import sha256_bytes, sha256_file, write_atomically
-from worker.contract.store import Pointer, read_pointer
+from worker.contract.store import Pointer, read_pointer, stored_digests
 from worker.contract.verify import ProbeFile, probes_path, read_probes, write_probes
 
 

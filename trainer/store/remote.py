@@ -129,4 +129,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StoreAway as error:
-        raise BadInput(f"{error}: nothing became current") from None
+        raise BadInput(f"{error}: run the command again, which completes what was begun") from None

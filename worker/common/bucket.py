@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from worker.contract import AdapterRefused
 from worker.contract.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ _SCHEMES = r"(?:s3|gs|az)"
 _CHUNK = 8 << 20
 
 
-class StoreAway(Exception):
-    """The bucket does not answer, or refuses: the text says what it said."""
+class StoreAway(AdapterRefused):
+    """The bucket does not answer, or refuses: the text says what it said. What it has cannot be
+    served."""
 
 
 class LostRace(Exception):
@@ -74,7 +76,7 @@ class Bucket:
             from obstore.store import from_url
         except ImportError:
             raise StoreAway(
-                f"{url}: needs the extra bucket: pip install 'filing-clerk[bucket]'"
+                url, "needs the extra bucket: pip install 'filing-clerk[bucket]'"
             ) from None
         self.url = url
         plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
@@ -99,7 +101,7 @@ class Bucket:
                 return Blob(found.bytes().to_bytes(), found.meta["e_tag"] or "")
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
-                raise StoreAway(f"{self.url}: there is no such bucket") from None
+                raise StoreAway(self.url, "there is no such bucket") from None
             return None
         except NotModifiedError:
             assert known is not None
@@ -182,4 +184,4 @@ def _answered(url: str) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             raise
         said = " ".join(str(error).partition("Debug source:")[0].split())
-        raise StoreAway(f"{url}: {said[:400]}") from None
+        raise StoreAway(url, said[:400]) from None

@@ -24,7 +24,7 @@ import structlog
 
 from worker.common.bucket import Bucket, NotModified, StoreAway, copy_of, is_url, url_of
 from worker.common.cache import cache_folder
-from worker.contract import AdapterRefused, Manifest, load_adapter, read_manifest
+from worker.contract import AdapterRefused, load_adapter, read_manifest
 from worker.contract.digest import sync_directory, write_atomically
 from worker.contract.manifest import MANIFEST_NAME, is_digest
 from worker.contract.store import CANARY_NAME, CURRENT_NAME, stored_digests
@@ -41,6 +41,7 @@ _AGAIN_S = 5.0
 _SAID_BYTES = 64 << 20
 
 _log = structlog.get_logger("worker.adapters")
+_followed: set[Path] = set()
 
 
 def local_path(given: Any) -> Any:
@@ -98,6 +99,7 @@ class StoreMirror:
     def begin(self, fresh_s: float, sleep: Callable[[float], None] = time.sleep) -> None:
         """Refresh, or return with a copy whose last answer is at most ``fresh_s`` old; else wait
         for the bucket."""
+        _followed.add(self.folder)
         said = False
         while not self.refresh():
             age_s = self._age_s()
@@ -156,22 +158,20 @@ class StoreMirror:
         folder = self.folder / digest
         with (self.folder / f".{digest}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if digest not in self._verified and not _is_whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists() and not self._fetch(digest):
+            known = digest in self._verified and folder.exists()
+            if not known and (_is_whole(folder) or self._fetch(digest)):
+                self._verified.add(digest)
+            if not folder.exists():
                 return
             probes = self._bucket.get(probes_path(folder).name)
             if probes is not None:
                 write_atomically(probes_path(folder), probes.data, mode=0o640)
         os.utime(folder)
-        with suppress(AdapterRefused):
-            manifest = read_manifest(folder)
-            self._verified.add(digest)
-            for stage in manifest.stages:
-                self._bring_adapter(stage.digest)
+        for stage in self._stages(digest):
+            self._bring_adapter(stage)
 
     def _fetch(self, digest: str) -> bool:
-        """Fetch an adapter's files; return whether there are any."""
+        """Fetch an adapter's files, in place of what is here; return whether they are whole."""
         sizes = self._bucket.list(digest)
         if not sizes:
             return False
@@ -189,13 +189,17 @@ class StoreMirror:
                     "adapter.fetching", adapter_digest=digest[:12], bytes=came, of_bytes=total
                 )
 
-        for name in sizes:
-            with suppress(FileNotFoundError):
-                self._bucket.download(name, part / name.rpartition("/")[2], done)
-        if not _is_whole(part):
-            # What broke off and was altered meanwhile, or never was what it should be.
-            self._refetch(sizes, part)
+        for attempt in (1, 2):
+            for name in sizes:
+                with suppress(FileNotFoundError):
+                    self._bucket.download(name, part / name.rpartition("/")[2], done)
+            whole = _is_whole(part)
+            if whole or attempt == 2:
+                break
+            shutil.rmtree(part)  # what broke off was not the beginning of what is there now
+            part.mkdir()
         sync_directory(part)
+        shutil.rmtree(self.folder / digest, ignore_errors=True)
         part.rename(self.folder / digest)
         sync_directory(self.folder)
         _log.info(
@@ -204,14 +208,14 @@ class StoreMirror:
             bytes=total,
             seconds=round(self._clock() - began, 1),
         )
-        return True
+        return whole
 
-    def _refetch(self, sizes: dict[str, int], part: Path) -> None:
-        for name in sizes:
-            path = part / name.rpartition("/")[2]
-            path.unlink(missing_ok=True)
-            with suppress(FileNotFoundError):
-                self._bucket.download(name, path, lambda _: None)
+    def _stages(self, digest: str) -> list[str]:
+        """Return the digests of a cascade's stages; none of an adapter that cannot be read."""
+        try:
+            return [stage.digest for stage in read_manifest(self.folder / digest).stages]
+        except AdapterRefused:
+            return []
 
     def _evict(self) -> None:
         """Remove the adapters that were named longest ago, until the others fit."""
@@ -233,12 +237,7 @@ class StoreMirror:
             with suppress(FileNotFoundError):
                 for digest in _named_in((self.folder / name).read_bytes()):
                     yield digest
-                    with suppress(AdapterRefused):
-                        yield from (stage.digest for stage in _manifest(self.folder, digest).stages)
-
-
-def _manifest(folder: Path, digest: str) -> Manifest:
-    return read_manifest(folder / digest)
+                    yield from self._stages(digest)
 
 
 def _named_in(pointer: bytes) -> list[str]:
@@ -263,8 +262,10 @@ def bring_store(configured: Path | None, prefix: str = "") -> None:
     ``prefix``, into the copy. Raises StoreAway."""
     if configured is None or url_of(configured) is None:
         return
+    if configured in _followed and not prefix:  # a running worker's own mirror keeps it
+        return
     mirror = StoreMirror(configured)
     if re.fullmatch(r"[0-9a-f]{4,64}", prefix):
         mirror.bring(prefix)
     elif not mirror.refresh() and not (configured / CURRENT_NAME).exists():
-        raise StoreAway(f"{url_of(configured)}: does not answer, and no copy of it is here")
+        raise StoreAway(str(url_of(configured)), "does not answer, and no copy of it is here")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from worker.common.bucket import StoreAway, url_of
+from worker.common.bucket import url_of
 from worker.common.mirror import bring_store
 from worker.contract.manifest import MANIFEST_NAME
 from worker.contract.store import CURRENT_NAME, HISTORY_NAME, find_adapter, stored_digests
@@ -25,7 +25,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
     if name == CURRENT:
         if configured is None:
             raise SettingsError("'current' is the adapter in model.adapter: set model.adapter")
-        _bring(configured)
+        bring_store(configured)
         store = store_of(configured)
         return find_adapter(store or configured).directory
     path = Path(name)
@@ -42,7 +42,7 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
             "first 4 or more digits of a digest in the store of model.adapter"
         )
     if configured is not None:
-        _bring(configured, name)
+        bring_store(configured, name)
     store = store_of(configured) if configured is not None else None
     if store is None:
         raise SettingsError(
@@ -55,13 +55,6 @@ def resolve_adapter(name: str, configured: Path | None) -> Path:
         matching = f"{len(matches)} adapters" if matches else "no adapter"
         raise SettingsError(f"{store}: {matching} with a digest beginning with {name}")
     return store / matches[0]
-
-
-def _bring(configured: Path, prefix: str = "") -> None:
-    try:
-        bring_store(configured, prefix)
-    except StoreAway as error:
-        raise SettingsError(str(error)) from error
 
 
 def store_of(configured: Path) -> Path | None:
