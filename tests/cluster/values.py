@@ -23,13 +23,13 @@ FAKE_AT = "/fake"
 PATH = "/opt/app/bin:/opt/filing-clerk/bin:/usr/local/bin:/usr/bin:/bin"
 
 
-def demo_values(kafka: str, names: Names, partitions: int) -> Values:
-    """The CPU example with this image, this Kafka and fresh topics. Three workers must fit on a
+def demo_values(kafka: str, names: Names, partitions: int, example: str = "cpu-demo") -> Values:
+    """An example's values with this image, this Kafka and fresh topics. Three workers must fit on a
     node with two CPUs, so they request less than the example."""
     repository, _, tag = IMAGE.rpartition(":")
-    example: Values = yaml.safe_load((EXAMPLES / "cpu-demo.yaml").read_text(encoding="utf-8"))
+    given: Values = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text(encoding="utf-8"))
     return merge(
-        example,
+        given,
         {
             "image": {"repository": repository, "tag": tag, "pullPolicy": PULL_POLICY},
             "config": {

@@ -10,16 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.chart.render import EXAMPLES, merge
+from tests.chart.render import merge
 from tests.cluster.conftest import cluster, host, kafka, missing, note  # noqa: F401 - fixtures
 from tests.cluster.kubectl import Cluster, Release, wait_until
 from tests.cluster.load import Names, Traffic
-from tests.cluster.values import LABEL, filling_pod, volume
+from tests.cluster.values import LABEL, demo_values, filling_pod, volume
 from trainer.store.publish import plan_publication, publish_adapter
 from worker.demo.models import ensure_model
 
@@ -35,6 +33,8 @@ IMAGE = f"{REGISTRY}/filing-clerk-worker-encoder"
 @pytest.fixture
 def claim(cluster: Cluster, tmp_path: Path) -> Iterator[str]:  # noqa: F811
     """A claim with a store: the encoder that ships, published."""
+    if REGISTRY == "-":
+        missing("CLERK_RELEASES names no registry: make release-rehearsal")
     adapter = ensure_model("encoder").adapter
     publish_adapter(
         plan_publication(adapter, tmp_path / "store", allow_unjudged=True),
@@ -70,28 +70,11 @@ def test_the_next_version_and_back_under_load(
 ) -> None:
     """Installed, upgraded and rolled back with two workers while messages flow: the pods run what
     the version's chart says, and each message has exactly one result."""
-    if REGISTRY == "-":
-        missing("CLERK_RELEASES names no registry: make release-rehearsal")
     names = Names.fresh("release")
-    example = yaml.safe_load((EXAMPLES / "encoder.yaml").read_text(encoding="utf-8"))
-    values: dict[str, Any] = merge(
-        example,
-        {
-            "replicaCount": 2,
-            "image": {"repository": IMAGE, "pullPolicy": "Always"},
-            "config": {
-                "kafka": {
-                    "bootstrap_servers": kafka,
-                    "group_id": names.group,
-                    "input_topics": [names.inputs],
-                    "output_topic": names.outputs,
-                    "review_topic": names.review,
-                    "dead_letter_topic": names.dead,
-                    "topic_partitions": PARTITIONS,
-                }
-            },
-            "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
-        },
+    # No tag: the chart's own version chooses it.
+    image = {"repository": IMAGE, "tag": "", "pullPolicy": "Always"}
+    values = merge(
+        demo_values(kafka, names, PARTITIONS, "encoder"), {"replicaCount": 2, "image": image}
     )
     release = Release(cluster, "clerk", values)
     release.chart = _chart(OLD)
