@@ -52,7 +52,7 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 
 {{/* The URL of the adapters' store, if it is in a bucket. */}}
 {{- define "filing-clerk.bucket" -}}
-{{- with .Values.config.model.adapter }}{{ if regexMatch "^(s3|gs|az)://[^/]" . }}{{ . }}{{ end }}{{ end }}
+{{- with ((.Values.config | default dict).model | default dict).adapter }}{{ if regexMatch "^(s3|gs|az)://[^/]" . }}{{ . }}{{ end }}{{ end }}
 {{- end -}}
 
 {{/* What a pod needs to write to it: the account that the cloud knows, and the variables of the workers. */}}
