@@ -86,7 +86,7 @@ RUN UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
       --python /opt/filing-clerk/bin/python --target demo \
       --no-deps --require-hashes --no-build -r image-demo.txt
 COPY worker/__init__.py ./src/worker/
-COPY worker/common/__init__.py worker/common/cache.py worker/common/base_model.py ./src/worker/common/
+COPY worker/common/__init__.py worker/common/version.py worker/common/cache.py worker/common/base_model.py ./src/worker/common/
 RUN PYTHONPATH=/build/demo:/build/src /opt/filing-clerk/bin/python -c \
       "from pathlib import Path; from worker.common.base_model import ensure_base_model as e; e(Path('made'))" \
  && mkdir /models \
