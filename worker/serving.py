@@ -17,6 +17,7 @@ from worker.common.bucket import url_of
 from worker.common.cache import cache_folder
 from worker.common.errors import describe_private
 from worker.common.mirror import StoreMirror, bring_store
+from worker.common.signatures import BadKey, check_signature, read_public_key
 from worker.contract import AdapterRefused, Encoders, read_manifest
 from worker.contract.manifest import MANIFEST_NAME, Manifest, stage_directory
 from worker.contract.records import InputFormat
@@ -42,7 +43,7 @@ from worker.lifecycle.preflight import AdapterFactory, check_own_probes, compare
 from worker.lifecycle.watcher import AdapterWatcher
 from worker.policies import admission_policy
 from worker.records.encode import DeadLetterEncoder, OutputEncoder
-from worker.settings import RecordSettings, ReviewSettings, Settings
+from worker.settings import AdapterSettings, RecordSettings, ReviewSettings, Settings
 
 Opener = Callable[[Settings], OpenedEngine]
 """Returns a warm engine: ``open_model``, or another way in tests."""
@@ -83,6 +84,7 @@ def make_watcher(
         opened.loader,
         partial(make_serving_adapter, settings),
         answer_s=settings.loop.deadline_s,
+        check_origin=partial(check_origin, settings.adapters),
     )
     controller = ArmController(
         router,
@@ -160,6 +162,26 @@ def require_adapter(settings: Settings) -> Path:
         )
     bring_store(settings.model.adapter)
     return settings.model.adapter
+
+
+def check_origin(adapters: AdapterSettings, directory: Path) -> None:
+    """Check an adapter's signature, if one is required. Raises AdapterRefused, SettingsError."""
+    if not adapters.require_signature:
+        return
+    try:
+        keys = [read_public_key(path) for path in adapters.public_keys]
+    except BadKey as error:
+        raise SettingsError(f"adapters.public_keys: {error}") from error
+    digest = read_manifest(directory).digest
+    statement = check_signature(directory, digest, keys)
+    _log.info(
+        "adapter.signed",
+        adapter_digest=digest[:12],
+        by=statement.get("by"),
+        gate=statement.get("gate"),
+        dataset=statement.get("dataset"),
+        code=statement.get("code"),
+    )
 
 
 def begin_store(settings: Settings) -> StoreMirror | None:
@@ -244,6 +266,7 @@ def _open(settings: Settings, found: Found, *, metrics: bool, watch: bool) -> Op
             adapter_digest=found.pointer.digest[:12],
             since=found.pointer.since,
         )
+    check_origin(settings.adapters, found.directory)
     started = time.monotonic()
     sources = arm_sources(settings) if watch else []
     opened = open_engine(

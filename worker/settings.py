@@ -159,6 +159,12 @@ class AdapterSettings(Section):
         description="A worker that starts while the bucket does not answer uses the copy if its "
         "pointers are at most this old, and waits otherwise.",
     )
+    require_signature: bool = Field(
+        False, description="Refuse adapters that none of public_keys signed (docs/buckets.md)."
+    )
+    public_keys: tuple[Path, ...] = Field(
+        (), description="Files with the Ed25519 public keys (PEM) of those who may publish."
+    )
     shadow: str | None = Field(
         None,
         description="Directory of a shadow adapter, or first digits of its digest in the store.",

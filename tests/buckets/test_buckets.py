@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.buckets.conftest import Gateway
+from tests.support.keys import write_key
 from trainer.errors import BadInput
 from trainer.store.moves import end_canary, promote_canary, read_history, roll_back
 from trainer.store.publish import plan_publication, publish_adapter
@@ -47,9 +48,13 @@ def _named(shipped: Path, folder: Path, name: str) -> Path:
     return target
 
 
-def publish(url: str, source: Path, canary: float | None = None) -> Pointer:
+def publish(
+    url: str, source: Path, canary: float | None = None, key: Path | None = None
+) -> Pointer:
     plan = plan_publication(source, open_store(url), allow_unjudged=True)
-    return publish_adapter(plan, force=True, reason="of the test", canary_share=canary)
+    return publish_adapter(
+        plan, force=True, reason="of the test", canary_share=canary, sign_key=key
+    )
 
 
 def pointed(url: str) -> str | None:
@@ -282,13 +287,18 @@ def test_a_worker_follows_a_bucket_through_everything(
     monkeypatch: pytest.MonkeyPatch,
     wait_until: Callable[[Callable[[], object], float], None],
 ) -> None:
-    """Publish, canary, promotion, rollback, a tampered adapter, and a bucket that goes away under
-    load: each message has one label, by the adapter of the time."""
+    """Publish, canary, promotion, rollback, adapters that are unsigned, signed by another and
+    tampered with, and a bucket that goes away under load: each message has one label, by the
+    adapter of the time."""
     monkeypatch.delenv("CLERK_CACHE")
     encoder = ensure_model("encoder").adapter
     monkeypatch.setenv("CLERK_CACHE", str(tmp_path / "cache"))
-    sources = {name: _named(encoder, tmp_path, name) for name in ("one", "two", "bad", "three")}
-    publish(url, sources["one"])
+    names = ("one", "two", "bad", "three", "unsigned", "foreign")
+    sources = {name: _named(encoder, tmp_path, name) for name in names}
+    key, public, other = (tmp_path / f"{name}.pem" for name in ("key", "public", "other"))
+    write_key(key, public)
+    write_key(other)
+    publish(url, sources["one"], key=key)
     with ExitStack() as stack:
         kafka = stack.enter_context(LocalBroker())
         create_demo_topics(kafka.bootstrap_servers, dict.fromkeys(TOPICS, 2))
@@ -302,6 +312,8 @@ def test_a_worker_follows_a_bucket_through_everything(
                     "kafka.review_topic": f"'{TOPICS[2]}'",
                     "kafka.dead_letter_topic": f"'{TOPICS[3]}'",
                     "model.adapter": f"'{url}'",
+                    "adapters.require_signature": "true",
+                    "adapters.public_keys": f"['{public}']",
                     "log.format": "'json'",
                     "http.port": "0",
                 },
@@ -322,6 +334,10 @@ def test_a_worker_follows_a_bucket_through_everything(
             wait_until(lambda: poll() > number, 30)
             return seen[-1][1] == name
 
+        def refused() -> list[str]:
+            lines = map(json.loads, (tmp_path / "worker.log").read_text().splitlines())
+            return [line["reason"] for line in lines if line["event"] == "adapter.refused"]
+
         def poll() -> int:
             for each in watcher.poll(0.1):
                 assert each.value is not None
@@ -329,10 +345,10 @@ def test_a_worker_follows_a_bucket_through_everything(
             return len(seen)
 
         wait_until(lambda: serves("one"), 30)
-        publish(url, sources["two"], canary=0.5)
+        publish(url, sources["two"], canary=0.5, key=key)
         wait_until(lambda: serves("two"), 60)
         end_canary(open_store(url), reason="of the test")
-        publish(url, sources["two"])
+        publish(url, sources["two"], key=key)
         wait_until(lambda: all(serves("two") for _ in range(5)), 60)
         roll_back(open_store(url), reason="of the test")
         wait_until(lambda: all(serves("one") for _ in range(5)), 60)
@@ -346,8 +362,13 @@ def test_a_worker_follows_a_bucket_through_everything(
         damaged = bytearray((place / "model.onnx").read_bytes())
         damaged[1000] ^= 1
         (place / "model.onnx").write_bytes(damaged)
-        publish_adapter(plan, force=True, reason="of the test")
-        wait_until(lambda: "adapter.refused" in worker.events(), 120)
+        publish_adapter(plan, force=True, reason="of the test", sign_key=key)
+        wait_until(lambda: refused() == ["files"], 120)
+        assert serves("one")
+        publish(url, sources["unsigned"])
+        wait_until(lambda: refused() == ["files", "signature"], 60)
+        publish(url, sources["foreign"], key=other)
+        wait_until(lambda: refused() == ["files", "signature", "signature"], 60)
         assert serves("one")
 
         gateway.stop()
@@ -356,7 +377,7 @@ def test_a_worker_follows_a_bucket_through_everything(
         assert _away_s(str(worker.url)) > 0
         gateway.start()
         wait_until(lambda: "store.back" in worker.events(), 120)
-        publish(url, sources["three"])
+        publish(url, sources["three"], key=key)
         wait_until(lambda: serves("three"), 60)
         assert _away_s(str(worker.url)) == 0
         assert worker.events().count("store.away") == 1

@@ -18,6 +18,7 @@ from trainer.cli.shared import (
     Embeddings,
     GateFile,
     Guideline,
+    SignKey,
     Store,
     Texts,
     base_of,
@@ -429,6 +430,7 @@ def propose(
     canary: Annotated[
         float, typer.Option(min=0.001, max=1, help="Share of the keys for a canary.")
     ] = 0.05,
+    sign_key: SignKey = None,
     least_decisions: Annotated[
         int, typer.Option(min=1, help="Make no proposal with fewer new decisions.")
     ] = 30,
@@ -465,7 +467,7 @@ def propose(
 
         rules = load_rules(gate, gate_sets or [])
         if decided is not None:
-            _carry_out(out, store, decided, rules, as_json=as_json)
+            _carry_out(out, store, decided, rules, sign_key, as_json=as_json)
             return
         from trainer.errors import BadInput
         from trainer.propose.steps import NEW, RUN, Request
@@ -508,17 +510,25 @@ def _make(request: Request, console: Console, *, as_json: bool) -> None:
     show(encode(proposal), lambda to: _print_proposal(to, proposal, out), as_json=as_json)
 
 
-def _carry_out(out: Path, store: Path, decided: Path, rules: GateRules, *, as_json: bool) -> None:
+def _carry_out(
+    out: Path,
+    store: Path,
+    decided: Path,
+    rules: GateRules,
+    sign_key: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     from trainer.propose.steps import carry_out, carry_out_all
 
     if decided.is_dir():
-        done_all = carry_out_all(out, store, decided, rules)
+        done_all = carry_out_all(out, store, decided, rules, sign_key)
         rows = [asdict(each) for each in done_all]
         lines = [f"{each.proposal[:8]}: {each.outcome}. {each.why}".strip() for each in done_all]
         text = "\n".join(lines) or f"{decided}: no new decisions"
         show({"decided": rows}, text, as_json=as_json)
         return
-    outcome, decision = carry_out(out, store, decided, rules)
+    outcome, decision = carry_out(out, store, decided, rules, sign_key)
     result = {"outcome": outcome, "decided_by": decision.decided_by}
     text = f"{out}: {outcome}; decided by {decision.decided_by}"
     show(result, text, as_json=as_json)

@@ -37,6 +37,15 @@ AsJson = Annotated[
 ]
 """The option that every command has."""
 
+SignKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="An Ed25519 private key (PEM) that signs what is published, for workers with "
+        "adapters.require_signature.",
+    ),
+]
+
 _DATASET = typer.Option("--dataset", metavar="DIR", help="A dataset folder of prepare.")
 
 

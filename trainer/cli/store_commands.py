@@ -18,6 +18,7 @@ from trainer.cli.shared import (
     AsJson,
     GateFile,
     GateSets,
+    SignKey,
     Store,
     folder_of,
     make_console,
@@ -107,6 +108,7 @@ def publish(
             "written if the evaluation has some, else off]."
         ),
     ] = None,
+    sign_key: SignKey = None,
     what: Annotated[
         str,
         typer.Option(
@@ -198,7 +200,13 @@ def publish(
             probes=probes,
         )
         _carry_out(
-            plan, force=force, reason=reason, canary=canary, dry_run=dry_run, as_json=as_json
+            plan,
+            force=force,
+            reason=reason,
+            canary=canary,
+            sign_key=sign_key,
+            dry_run=dry_run,
+            as_json=as_json,
         )
 
 
@@ -208,6 +216,7 @@ def _carry_out(
     force: bool,
     reason: str | None,
     canary: float | None,
+    sign_key: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -226,7 +235,9 @@ def _carry_out(
         outcome, pointer = "would_publish", plan.current
     else:
         outcome = "published" if canary is None else "canary"
-        pointer = publish_adapter(plan, force=force, reason=reason, canary_share=canary)
+        pointer = publish_adapter(
+            plan, force=force, reason=reason, canary_share=canary, sign_key=sign_key
+        )
     if outcome in {"published", "canary", "would_publish"}:
         print_text(console, describe(plan.store, plan.manifest.digest, plan.probes))
     show(

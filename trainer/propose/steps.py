@@ -329,7 +329,7 @@ class CarriedOut:
 
 
 def carry_out_all(
-    proposals: Path, store: Path, answers: Path, rules: GateRules
+    proposals: Path, store: Path, answers: Path, rules: GateRules, sign_key: Path | None = None
 ) -> list[CarriedOut]:
     """Carry out each decision in the folder ``answers`` whose proposal is in a folder of
     ``proposals`` and that was not carried out before, the oldest first.
@@ -347,7 +347,7 @@ def carry_out_all(
         if out is None or (out / DECISION).is_file():
             continue
         try:
-            (outcome, _), why = carry_out(out, store, path, rules), ""
+            (outcome, _), why = carry_out(out, store, path, rules, sign_key), ""
         except (AdapterRefused, BadInput, NotGoodEnough) as error:
             outcome, why = "refused", str(error)
         done.append(CarriedOut(decision.proposal, outcome, why))
@@ -355,7 +355,7 @@ def carry_out_all(
 
 
 def carry_out(
-    out: Path, store: Path, decided: Path, rules: GateRules
+    out: Path, store: Path, decided: Path, rules: GateRules, sign_key: Path | None = None
 ) -> tuple[str, ProposalDecision]:
     """Publish the proposal in ``out`` as a canary, or record that it is declined.
 
@@ -388,7 +388,8 @@ def carry_out(
         )
     plan = plan_proposed(out, store, rules)
     share = proposal.canary_share if decision.share is None else decision.share
-    publish_adapter(plan, reason=_reason(proposal, decision), canary_share=share)
+    reason = _reason(proposal, decision)
+    publish_adapter(plan, reason=reason, canary_share=share, sign_key=sign_key)
     # Last: after a kill before this line the command is repeated and ends at "already" above.
     write_decision(kept, decision)
     return "canary", decision

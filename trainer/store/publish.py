@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.artifacts.evaluation import EVALUATION, EVALUATION_FOLDER
 from trainer.commands import command
@@ -41,8 +42,10 @@ from trainer.store.record import (
     write_record,
 )
 from trainer.store.rules import Comparison, GateRules, GateVerdict
+from worker.common.signatures import BadKey, read_private_key, sign, signature_path
+from worker.common.version import __version__
 from worker.contract import MANIFEST_NAME, AdapterRefused, Manifest, load_adapter, read_manifest
-from worker.contract.digest import sync_directory
+from worker.contract.digest import sync_directory, write_atomically
 from worker.contract.manifest import stage_directory
 from worker.contract.store import (
     CanaryPointer,
@@ -53,6 +56,9 @@ from worker.contract.store import (
     write_canary,
 )
 from worker.contract.verify import load_stages
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,14 +295,16 @@ def publish_adapter(
     force: bool = False,
     reason: str | None = None,
     canary_share: float | None = None,
+    sign_key: Path | None = None,
 ) -> Pointer:
     """Publish the plan and return the pointer to the current adapter.
 
     With ``canary_share`` the adapter becomes a canary for that share of the keys, and the pointer
     does not move. ``force`` publishes the current adapter again, so that workers that rejected it
-    as worse load it. Raises NotGoodEnough if the gate refused it and it is not forced, BadInput if
-    another publication came in between or holds the lock, AdapterRefused, ProofFailed and OSError;
-    none of them moves the pointer.
+    as worse load it. ``sign_key`` is a file with a private key that signs the adapter with its
+    dataset, code and verdict (worker.common.signatures). Raises NotGoodEnough if the gate refused
+    it and it is not forced, BadInput if another publication came in between or holds the lock or
+    the key cannot be used, AdapterRefused, ProofFailed and OSError; none of them moves the pointer.
     """
     if plan.is_current and (not force or canary_share is not None):
         assert plan.current is not None
@@ -305,6 +313,7 @@ def publish_adapter(
         raise BadInput(f"{plan.store}: no adapter is current: publish without --canary first")
     forced = not plan.verdict.passed or plan.is_current
     _refuse(plan, forced=forced, force=force, reason=reason)
+    key = _key(sign_key) if sign_key else None
     plan.store.mkdir(parents=True, exist_ok=True)
     with moving(plan.store) as signature:
         # The store's folder may be new, and its name must survive a power failure too.
@@ -317,6 +326,8 @@ def publish_adapter(
                 "compare with it"
             )
         _place(plan, signature, forced=forced, reason=reason)
+        if key is not None:
+            _sign(plan, signature, key, forced=forced)
         entry = signature.entry("force" if forced else "publish", plan.manifest, current, reason)
         if canary_share is not None:
             assert current is not None
@@ -368,6 +379,28 @@ def _place(plan: Plan, signature: Signature, *, forced: bool, reason: str | None
     )
     write_record(plan.store, record, plan.evidence)
     _write_card(plan, reason)
+
+
+def _key(path: Path) -> Ed25519PrivateKey:
+    try:
+        return read_private_key(path)
+    except BadKey as error:
+        raise BadInput(f"--sign-key {error}: nothing was published") from error
+
+
+def _sign(plan: Plan, signature: Signature, key: Ed25519PrivateKey, *, forced: bool) -> None:
+    training = read_training(plan.source.parent, plan.manifest)
+    statement = {
+        "digest": plan.manifest.digest,
+        "name": plan.manifest.name,
+        "dataset": training.dataset.digest if training else None,
+        "code": __version__,
+        "gate": "forced" if forced else "passed",
+        "by": signature.by,
+        "at": signature.at,
+    }
+    path = signature_path(plan.store / plan.manifest.digest)
+    write_atomically(path, sign(statement, key))
 
 
 def _write_card(plan: Plan, reason: str | None) -> None:

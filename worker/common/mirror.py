@@ -24,6 +24,7 @@ import structlog
 
 from worker.common.bucket import Bucket, NotModified, StoreAway, copy_of, is_url, url_of
 from worker.common.cache import cache_folder
+from worker.common.signatures import signature_path
 from worker.contract import AdapterRefused, load_adapter, read_manifest
 from worker.contract.digest import sync_directory, write_atomically
 from worker.contract.manifest import MANIFEST_NAME, is_digest
@@ -163,9 +164,10 @@ class StoreMirror:
                 self._verified.add(digest)
             if not folder.exists():
                 return
-            probes = self._bucket.get(probes_path(folder).name)
-            if probes is not None:
-                write_atomically(probes_path(folder), probes.data, mode=0o640)
+            for path, mode in ((probes_path(folder), 0o640), (signature_path(folder), 0o644)):
+                beside = self._bucket.get(path.name)
+                if beside is not None:
+                    write_atomically(path, beside.data, mode=mode)
         os.utime(folder)
         for stage in self._stages(digest):
             self._bring_adapter(stage)
@@ -228,6 +230,7 @@ class StoreMirror:
             if path.name not in kept:
                 shutil.rmtree(path, ignore_errors=True)
                 probes_path(path).unlink(missing_ok=True)
+                signature_path(path).unlink(missing_ok=True)
                 self._verified.discard(path.name)
                 del sizes[path]
                 _log.info("adapter.evicted", adapter_digest=path.name[:12])

@@ -25,6 +25,7 @@ from worker.core.labeller import ServingAdapter
 RefusalReason = Literal[
     "pointer",
     "files",
+    "signature",
     "base",
     "tokenizer",
     "memory",
@@ -34,11 +35,12 @@ RefusalReason = Literal[
     "probes",
     "worse",
 ]
-"""In this order: the store's pointer cannot be read; a file differs from the manifest; the adapter
-needs another base; the base tokenizes its prompts differently; there is no memory for its engine
-next to the serving one; the engine cannot load it or does not answer; loading and trying it took
-longer than ``LOAD_TIMEOUT_S``; an unexpected error; it misclassifies probes of its own manifest; it
-misclassifies more than ``MAX_ERROR_RATE`` of the serving adapter's probes."""
+"""In this order: the store's pointer cannot be read; a file differs from the manifest; none of the
+accepted keys signed it; the adapter needs another base; the base tokenizes its prompts differently;
+there is no memory for its engine next to the serving one; the engine cannot load it or does not
+answer; loading and trying it took longer than ``LOAD_TIMEOUT_S``; an unexpected error; it
+misclassifies probes of its own manifest; it misclassifies more than ``MAX_ERROR_RATE`` of the
+serving adapter's probes."""
 
 StopReason = Literal["review", "confidence", "rejected", "engine"]
 """Why an arm was stopped: too many messages for review; too little confidence; too many answers

@@ -34,12 +34,14 @@ _AT_A_TIME = 4
 
 @dataclass(frozen=True, slots=True)
 class AdapterFactory:
-    """Makes adapters ready to serve. ``answer_s``: how long an answer to a probe may take."""
+    """Makes adapters ready to serve. ``answer_s``: how long an answer to a probe may take.
+    ``check_origin`` raises AdapterRefused for an adapter's directory that must not serve."""
 
     files: Bases
     loader: AdapterLoader
     serve: Callable[[Encoders, Manifest, Engine], ServingAdapter]
     answer_s: float
+    check_origin: Callable[[Path], None] = lambda _: None
 
     def make(
         self, directory: Path, digest: str, *, compared_with: Manifest | None, background: bool
@@ -50,6 +52,10 @@ class AdapterFactory:
         about as good. ``background``: its prompts have lower priority than other adapters'.
         """
         manifest, encoders = verify_adapter(directory, digest, self.files)
+        try:
+            self.check_origin(directory)
+        except AdapterRefused as error:
+            raise Refusal("signature", str(error)) from error
         try:
             engine = self.loader.load(directory, manifest, background=background)
         except TooLarge as error:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.keys import write_key
 from tests.unit.trainer.store.conftest import Clerk, MakeRun
 from trainer.store.moves import Entry, append_entry, path_to, read_history
+from worker.common.signatures import check_signature
 from worker.contract.digest import sha256_bytes
 from worker.contract.store import HISTORY_NAME, find_adapter, read_pointer
 
@@ -52,6 +54,30 @@ def test_a_good_run_becomes_current_with_its_record(
     before = contents(store)
     assert json.loads(clerk("publish", run, "--json")[1])["outcome"] == "already_current"
     assert contents(store) == before
+
+
+def test_a_publication_is_signed_with_what_led_to_it(
+    clerk: Clerk, store: Path, make_run: MakeRun, tmp_path: Path
+) -> None:
+    file = tmp_path / "key.pem"
+    code, _, err = clerk("publish", make_run("one"), "--sign-key", file)
+    assert (code, store.exists()) == (2, False)
+    assert f"--sign-key {file}: cannot be read: No such file or directory" in err
+    key = write_key(file)
+    assert clerk("publish", tmp_path / "one", "--sign-key", file)[0] == 0
+    found = find_adapter(store)
+    assert found.pointer is not None
+    digest = found.pointer.digest
+    statement = check_signature(found.directory, digest, [key.public_key()])
+    assert statement["gate"] == "passed"
+    assert statement["by"] == found.pointer.by
+    bad = make_run("bad", range(0, 300, 18))
+    reason = ("--force", "--reason", "of the test")
+    assert clerk("publish", bad, "--sign-key", file, *reason)[0] == 0
+    forced = find_adapter(store)
+    assert forced.pointer is not None
+    statement = check_signature(forced.directory, forced.pointer.digest, [key.public_key()])
+    assert statement["gate"] == "forced"
 
 
 def test_a_regression_ends_with_code_3_and_nothing_changed(
