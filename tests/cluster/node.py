@@ -7,7 +7,7 @@ and no kube-proxy: pods are reached by their own addresses. Not needed where the
 (kind, k3d).
 
 up FOLDER        build, start, and print what to export
-load FOLDER TAR  load an image of `docker save` into the node
+load FOLDER TAR  load an image of `docker save` into the node; -: from standard input
 down FOLDER      stop all of it
 """
 
@@ -153,8 +153,8 @@ class Node:
         account = ("get", "serviceaccount", "default")
         self._await("the default service account", lambda: self.kubectl(*account))
 
-    def load(self, archive: Path) -> None:
-        self._ctr("--namespace=k8s.io", "images", "import", str(archive))
+    def load(self, archive: str) -> None:
+        self._ctr("--namespace=k8s.io", "images", "import", archive)
 
     def down(self) -> None:
         """Stop everything, pods included, and remove mounts and bridge."""
@@ -275,7 +275,7 @@ class Node:
         _run("gcc", "-static", "-O2", "-o", str(self.folder / "pause"), str(source))
         archive = self.folder / "pause.tar"
         archive.write_bytes(_image(PAUSE.removeprefix("docker.io/library/"), self.folder / "pause"))
-        self.load(archive)
+        self.load(str(archive))
 
 
 def _kubeconfig(token: str) -> object:
@@ -304,7 +304,8 @@ def _kubelet() -> object:
         "failCgroupV1": False,
         "failSwapOn": False,
         "imageGCHighThresholdPercent": 100,  # never: loaded images could not be pulled again
-        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
+        "evictionHard": {"nodefs.available": "256Mi", "imagefs.available": "256Mi"},
+        "evictionPressureTransitionPeriod": "0s",
         "resolvConf": "/etc/resolv.conf",
     }
 
@@ -404,7 +405,7 @@ def main(arguments: Sequence[str]) -> int:
             node.up()
             print(f"export KUBECONFIG={node.kubeconfig} PATH={BIN}:$PATH")
         case ["load", folder, archive]:
-            Node(Path(folder).resolve()).load(Path(archive))
+            Node(Path(folder).resolve()).load(archive)
         case ["down", folder]:
             Node(Path(folder).resolve()).down()
         case _:

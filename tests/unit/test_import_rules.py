@@ -47,6 +47,7 @@ OWNERS = {
     "charset_normalizer": ("worker/common",),
     "ftfy": ("worker/common",),
     "obstore": ("worker/common",),
+    "oras": ("trainer/store",),
     "openpyxl": ("worker/common",),
     "openai": ("trainer/teacher",),
     "peft": ("trainer/model",),

@@ -109,6 +109,14 @@ def publish(
         ),
     ] = None,
     sign_key: SignKey = None,
+    oci: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGISTRY/NAME",
+            help="Push the adapter into this repository too, before it becomes current, and print "
+            "its references by digest, for image volumes.",
+        ),
+    ] = None,
     what: Annotated[
         str,
         typer.Option(
@@ -205,6 +213,7 @@ def publish(
             reason=reason,
             canary=canary,
             sign_key=sign_key,
+            oci=oci,
             dry_run=dry_run,
             as_json=as_json,
         )
@@ -217,9 +226,11 @@ def _carry_out(
     reason: str | None,
     canary: float | None,
     sign_key: Path | None,
+    oci: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from trainer.store.oci import push
     from trainer.store.publish import publish_adapter
     from trainer.store.record import describe
 
@@ -227,6 +238,9 @@ def _carry_out(
     nothing_to_do = plan.is_current and (not force or canary is not None)
     if not as_json and not nothing_to_do:
         _print_gate(plan, console)
+    pushed = None
+    if oci and not dry_run and (nothing_to_do or plan.verdict.passed or force):
+        pushed = push(plan.source, plan.manifest, oci)
     if nothing_to_do:
         outcome, pointer = "already_current", plan.current
     elif not plan.verdict.passed and not force:
@@ -240,8 +254,11 @@ def _carry_out(
         )
     if outcome in {"published", "canary", "would_publish"}:
         print_text(console, describe(plan.store, plan.manifest.digest, plan.probes))
+    if pushed:
+        print_text(console, f"image for volumes   {pushed.image}")
+        print_text(console, f"ModelPack artifact  {pushed.artifact}")
     show(
-        _result(plan, outcome, pointer),
+        {**_result(plan, outcome, pointer), **({"oci": asdict(pushed)} if pushed else {})},
         lambda console: print_text(console, _sentence(plan, outcome, pointer)),
         as_json=as_json,
     )
