@@ -67,7 +67,7 @@ test-long: $(READY) ## one long test of each kind, and 60,000 fuzzed payloads
 # Each part can run alone: make nightly-faults. A missing service skips its tests, or fails them if CI is set.
 NIGHTLY := $(addprefix nightly-,python faults registry fuzz desk cluster)
 .PHONY: $(NIGHTLY)
-nightly: $(NIGHTLY) licences release-rehearsal ## everything that CI leaves out; make -k runs the other parts after a failure
+nightly: $(NIGHTLY) licences release-rehearsal test-oci failover-drill ## everything that CI leaves out; make -k runs the other parts after a failure
 
 nightly-python: $(READY)
 	$(PYTEST) tests/unit tests/ports tests/e2e -m long --ignore=$(FAULT_SUITE) $(LONG_PROCESSES)
@@ -214,6 +214,9 @@ CRANE = $(shell sed -n 's/^  CRANE_VERSION: //p' .github/workflows/release.yml)
 
 test-buckets: $(READY) .cache/tools/versitygw ## adapter stores in buckets (needs Go)
 	$(BIN)/python -m pytest tests/buckets
+
+failover-drill: $(READY) ## two clusters with MirrorMaker between them, one of which is lost (needs Maven)
+	tests/failover/run.sh
 
 .cache/tools/crane:
 	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/google/go-containerregistry/cmd/crane@$(CRANE)

@@ -66,7 +66,7 @@ def check_signature(
             path, "missing: the adapter is unsigned; publish it with --sign-key"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdapterRefused(path, f"is no signature: {type(error).__name__}") from None
+        raise AdapterRefused(path, f"is not a signature: {type(error).__name__}") from None
     known = {key_id(key): key for key in keys}
     ours = [name for name in signatures if name in known]
     if not ours:

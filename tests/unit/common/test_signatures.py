@@ -45,9 +45,9 @@ def _payload(statement: object) -> str:
     ("envelope", "said"),
     [
         (None, "unsigned; publish it with --sign-key"),
-        (b"", "is no signature"),
-        (b"[]", "is no signature"),
-        (b'{"payload": "e30=", "signatures": [1]}', "is no signature"),
+        (b"", "is not a signature"),
+        (b"[]", "is not a signature"),
+        (b'{"payload": "e30=", "signatures": [1]}', "is not a signature"),
         (_changed(lambda each: each["signatures"].clear()), "none of adapters.public_keys"),
         (sign(STATEMENT, THEIRS), f"signed with the key {key_id(THEIRS.public_key())}, which"),
         (_changed(lambda each: each.update(payload=_payload({"digest": DIGEST}))), "was altered"),
