@@ -84,7 +84,7 @@ nightly-fuzz: $(READY)
 nightly-desk: $(READY)
 	$(PYTEST) tests/desk -m long -s
 
-nightly-cluster:
+nightly-cluster: .cache/tools/versitygw
 	$(MAKE) test-cluster CLUSTER_TESTS="-m long"
 
 format: $(READY) ## sort imports, apply ruff's fixes, format
@@ -316,7 +316,7 @@ gpu-smoke: $(if $(filter $(SMOKE_VENV)/%,$(SMOKE_PYTHON)),$(SMOKE_VENV)/.ready) 
 lock: $(READY) ## every lock file, from pyproject.toml
 	printf 'uv==0.13.9\n' | $(BIN)/uv pip compile - $(LOCK_OPTIONS) --output-file locks/bootstrap.txt
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra encoder --extra trainer --extra embeddings \
-	  --extra dev --extra tracing --extra registry --extra bucket --extra signing --extra oci --extra presidio --extra desk --extra teacher \
+	  --extra dev --extra tracing --extra registry --extra bucket --extra signing --extra oci --extra ray --extra presidio --extra desk --extra teacher \
 	  --override locks/overrides.txt $(LOCK_OPTIONS) --output-file locks/cpu.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra trainer --extra qlora --extra teacher --extra oci --extra tracing --extra registry --extra bucket --extra signing \
 	  $(LOCK_OPTIONS) --output-file locks/gpu.txt

@@ -23,12 +23,12 @@ BUCKET = "adapters"
 class Gateway:
     """A server that can go away and come back at the same address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.folder = folder
         (folder / BUCKET).mkdir(parents=True)
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+            free.bind((host, 0))
+            self.address = f"{host}:{free.getsockname()[1]}"
         self._child: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -49,6 +49,16 @@ class Gateway:
                 time.sleep(0.1)
         raise AssertionError("versitygw does not answer")
 
+    @property
+    def login(self) -> dict[str, str]:
+        """The variables of a client."""
+        return {
+            "AWS_ACCESS_KEY_ID": "clerk",
+            "AWS_SECRET_ACCESS_KEY": "of-the-test",
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{self.address}",
+        }
+
     def stop(self) -> None:
         assert self._child is not None
         self._child.send_signal(signal.SIGKILL)
@@ -61,10 +71,8 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway
         why = "no versitygw: make test-buckets builds it (needs Go)"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
     server = Gateway(tmp_path / "s3")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "clerk")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.address}")
+    for name, value in server.login.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("CLERK_CACHE", str(tmp_path / "cache"))
     yield server
     server.stop()

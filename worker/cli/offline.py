@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -79,8 +79,29 @@ Out = Annotated[
 
 
 OutFolder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR|URL", help="Label in parts, each a file in this folder or bucket (s3://...)."
+    ),
+]
+OutFormat = Annotated[
+    Literal["jsonl", "parquet"],
+    typer.Option(help="With --out: the parts are JSON Lines, or Parquet with the main columns."),
+]
+OnRay = Annotated[
+    int | None,
+    typer.Option(
+        "--ray",
+        min=1,
+        metavar="N",
+        help="With --out: N actors of the Ray cluster in RAY_ADDRESS, or of a local one.",
+    ),
+]
+Cpus = Annotated[float, typer.Option(min=0, help="With --ray: cores of an actor.")]
+Gpus = Annotated[float, typer.Option(min=0, help="With --ray: GPUs of an actor.")]
+Prices = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Label in parts, each a file of JSON Lines in this folder."),
+    typer.Option(metavar="FILE", help="With --dry-run: prices of machines (config/prices.toml)."),
 ]
 PartOf = Annotated[
     str | None,
@@ -150,8 +171,13 @@ def classify(
     field: MessageField = None,
     as_json: AsJson = False,
     out: OutFolder = None,
+    out_format: OutFormat = "jsonl",
     part: PartOf = None,
+    on_ray: OnRay = None,
+    cpus: Cpus = 1.0,
+    gpus: Gpus = 0.0,
     dry_run: DryRun = False,
+    prices: Prices = None,
     use_demo: UseDemo = False,
     config: Config = None,
     sets: Sets = None,
@@ -171,7 +197,7 @@ def classify(
       clerk-worker classify -c config/worker.toml -i - -f jsonl < messages.jsonl
 
     Millions of messages: with --out, a file or a folder is labelled in parts of 10,000 rows. Each
-    part is a file of JSON Lines that appears whole. Started again, the command goes on.
+    part is a file that appears whole. Started again, the command goes on. docs/backfill.md.
 
       clerk-worker classify -s model.adapter=/adapters -i archive/ --field body --out labelled/
     """
@@ -179,6 +205,7 @@ def classify(
     from worker.offline.backfill import run_backfill, try_backfill
     from worker.offline.classify import run_classify
     from worker.offline.message_files import MessageFile
+    from worker.offline.ray_parts import Actors
 
     in_parts = out is not None or dry_run
     level = ["log.level=info"] if in_parts else []
@@ -187,17 +214,25 @@ def classify(
         raise SettingsError("--out and --dry-run need --input with a file or a folder")
     if not in_parts and source is not None and Path(source).is_dir():
         raise SettingsError(f"--input {source}: is a folder: give --out for its labels")
-    if part is not None and out is None:
-        raise SettingsError("--part needs --out")
+    if (part is not None or on_ray is not None) and out is None:
+        raise SettingsError("--part and --ray need --out")
     if (text is None) == (source is None):
         print("error: give either TEXT or --input FILE (- for standard input)", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     file = MessageFile(source or "-", input_format, field)
     if dry_run:
-        try_backfill(loaded.settings, file)
+        try_backfill(loaded.settings, file, prices)
         return
     if out is not None:
-        run_backfill(loaded.settings, file, out, share=_share(part or "1/1"))
+        actors = Actors(on_ray, cpus, gpus) if on_ray else None
+        run_backfill(
+            loaded.settings,
+            file,
+            out,
+            share=_share(part or "1/1"),
+            part_format=out_format,
+            actors=actors,
+        )
         return
     run_classify(loaded.settings, file if text is None else text, as_json=as_json)
 

@@ -139,6 +139,15 @@ class Bucket:
                 meta["path"]: meta["size"] for part in self._store.list(prefix) for meta in part
             }
 
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Return size and time of change (ns) of every object, by name."""
+        with _answered(self.url):
+            return {
+                meta["path"]: (meta["size"], int(meta["last_modified"].timestamp() * 1e9))
+                for part in self._store.list()
+                for meta in part
+            }
+
     def upload(self, folder: Path, prefix: str) -> None:
         """Write a folder's files below ``prefix``, the manifest last: with it they are whole."""
         there = self.list(prefix)

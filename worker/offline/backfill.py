@@ -9,28 +9,40 @@ from __future__ import annotations
 
 import sys
 import time
+import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from worker.contract.digest import write_atomically
+from worker.common.bucket import is_url
 from worker.contract.manifest import read_manifest
 from worker.contract.records.identity import to_json
 from worker.contract.store import find_adapter
 from worker.errors import SettingsError
 from worker.offline.classify import Clerk, Result, as_record, clerk_of, with_progress
-from worker.offline.message_files import MessageFile, Row, read_rows
+from worker.offline.message_files import MessageFile, Row
+from worker.offline.part_store import (
+    PartFormat,
+    PartStore,
+    as_parquet,
+    list_files,
+    part_store,
+    rows_of,
+)
+from worker.offline.ray_parts import Actors, LabelParts, on_ray
 from worker.records.types import Classified
 from worker.serving import record_layout
 from worker.settings import Settings
 
 PART_ROWS = 10_000
-PLAN = "plan.json"
+PLAN = "_plan.json"  # readers of folders leave such names out
 TRIAL_ROWS = 200
 
 _log = structlog.get_logger("worker.backfill")
@@ -58,48 +70,124 @@ class Plan:
     parts: tuple[Part, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    name: str
+    currency: str
+    per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    machine: list[_Machine]
+
+
 def run_backfill(
-    settings: Settings, given: MessageFile, out: Path, *, share: tuple[int, int] = (1, 1)
+    settings: Settings,
+    given: MessageFile,
+    out: Path | str,
+    *,
+    share: tuple[int, int] = (1, 1),
+    part_format: PartFormat = "jsonl",
+    actors: Actors | None = None,
 ) -> None:
-    """Label a file, or a folder's files, into ``out``; the share (2, 8) is the second of eight.
+    """Label a file, or a folder's files, into the folder or bucket ``out``; the share (2, 8) is the
+    second of eight. With ``actors`` on a Ray cluster.
 
     Raises SettingsError for files that cannot be read, all at once, and for another plan in
     ``out``; WorkerStopped, AdapterRefused.
     """
-    if out.resolve().is_relative_to(Path(given.source).resolve()):
+    out = str(out)
+    if is_url(out) or is_url(given.source):
+        inside = f"{out}/".startswith(f"{given.source}/")
+    else:
+        inside = Path(out).resolve().is_relative_to(Path(given.source).resolve())
+    if inside:
         raise SettingsError(f"--out {out}: lies in the input, and would be read as messages")
-    plan = _plan(settings, given, out)
+    store = part_store(out)
+    plan = _plan(settings, given, out, store, part_format)
     number, shares = share
     begin, end = ((at * len(plan.parts)) // shares for at in (number - 1, number))
-    missing = [part for part in plan.parts[begin:end] if not (out / part.name).exists()]
-    total = sum(part.rows for part in missing)
+    there = store.names()
+    missing = [at for at in range(begin, end) if plan.parts[at].name not in there]
+    total = sum(plan.parts[at].rows for at in missing)
     _log.info("backfill.started", parts=len(missing), of=end - begin, rows=total)
     counts: Counter[str] = Counter()
     if missing:
-        with clerk_of(settings) as clerk:
-            if clerk.adapter.digest != plan.adapter:
-                raise SettingsError("the store has another current adapter since the plan was made")
-            counts = _label(clerk, _rows_in(settings, _files(given), missing), missing, out)
+        labelling = partial(_labelling, settings, given, out, plan)
+        if actors is None:
+            with labelling() as label:
+                counts = label(missing)
+        else:
+            counts = _label_on_ray(labelling, plan, missing, actors)
     labels, review = counts.pop("label", 0), counts.pop("review", 0)
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
-    left = sum(not (out / part.name).exists() for part in plan.parts)
+    done = sum(part.name in store.names() for part in plan.parts)
     print(
         f"{total:,} rows: {labels:,} labelled, {review:,} of these for review, "
         f"{counts.total():,} without a label{f' ({reasons})' if reasons else ''}; "
-        f"{len(plan.parts) - left:,} of {len(plan.parts):,} parts are in {out}",
+        f"{done:,} of {len(plan.parts):,} parts are in {out}",
         file=sys.stderr,
     )
 
 
-def try_backfill(settings: Settings, given: MessageFile) -> None:
-    """Label the first rows and print what all would take. Raises as ``run_backfill``."""
-    files = _files(given)
+@contextmanager
+def _labelling(
+    settings: Settings, given: MessageFile, out: str, plan: Plan
+) -> Iterator[LabelParts]:
+    """Open the model; yield the function that labels and writes parts of the plan."""
+    with clerk_of(settings) as clerk:
+        if clerk.adapter.digest != plan.adapter:
+            raise SettingsError("the store has another current adapter since the plan was made")
+        store = part_store(out)
+        files = list_files(given)
+
+        def label(places: Sequence[int]) -> Counter[str]:
+            parts = [plan.parts[at] for at in places]
+            rows = _rows_in(settings, {name: file for name, (file, _) in files.items()}, parts)
+            return _label(clerk, rows, parts, store)
+
+        yield label
+
+
+def _label_on_ray(
+    labelling: Callable[[], AbstractContextManager[LabelParts]],
+    plan: Plan,
+    missing: Sequence[int],
+    actors: Actors,
+) -> Counter[str]:
+    # Several parts of a file at once, because the rows before a part are read to reach it.
+    most = max(1, min(16, len(missing) // (8 * actors.count)))
+    work = [
+        run
+        for _, own in groupby(missing, key=lambda at: plan.parts[at].file)
+        for run in _runs(list(own), most)
+    ]
+    counts: Counter[str] = Counter()
+    total, done, began = sum(plan.parts[at].rows for at in missing), 0, time.monotonic()
+    for at, (parts, found) in enumerate(on_ray(labelling, work, actors), 1):
+        counts += found
+        done += sum(plan.parts[each].rows for each in parts)
+        _log_progress(f"{at} of {len(work)} batches", done, total, began)
+    return counts
+
+
+def _runs(places: Sequence[int], most: int) -> Iterator[list[int]]:
+    for at in range(0, len(places), most):
+        yield list(places[at : at + most])
+
+
+def try_backfill(settings: Settings, given: MessageFile, prices: Path | None = None) -> None:
+    """Label the first rows and print what all would take, and at the ``prices`` of machines what
+    that would cost. Raises as ``run_backfill``."""
+    machines = _read_prices(prices) if prices else []
+    files = {name: file for name, (file, _) in list_files(given).items()}
     rows = sum(_count_rows(settings, files).values())
     if not rows:
         raise SettingsError(f"--input {given.source}: has no rows")
     with clerk_of(settings) as clerk:
         layout = record_layout(settings.records)
-        rows_of_all = chain.from_iterable(read_rows(file, layout) for file in files)
+        rows_of_all = chain.from_iterable(rows_of(file, layout) for file in files.values())
         first = list(islice(rows_of_all, 2 * TRIAL_ROWS))
         warm, timed = first[: len(first) // 2], first[len(first) // 2 :]
         list(clerk.answers(warm))
@@ -111,14 +199,27 @@ def try_backfill(settings: Settings, given: MessageFile) -> None:
         f"{_duration(rows / rate)} on this machine, {_duration(rows / rate / 8)} on eight like it"
     )
 
+    for machine in machines:
+        cost = rows / rate / 3600 * machine.per_hour
+        print(f"{cost:,.2f} {machine.currency} on {machine.name}, if it is as fast as this one")
+
+
+def _read_prices(path: Path) -> list[_Machine]:
+    try:
+        return TypeAdapter(_Prices).validate_python(tomllib.loads(path.read_text())).machine
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"--prices {path}: {error}") from None
+
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
 
 
-def _plan(settings: Settings, given: MessageFile, out: Path) -> Plan:
+def _plan(
+    settings: Settings, given: MessageFile, out: str, store: PartStore, part_format: PartFormat
+) -> Plan:
     """Return the plan in ``out``; make it the first time. Raises SettingsError."""
-    files = _files(given)
+    files = list_files(given)
     if settings.model.adapter is None:
         raise SettingsError("model.adapter is not set: name an adapter's directory or a store")
     wanted = Plan(
@@ -126,18 +227,19 @@ def _plan(settings: Settings, given: MessageFile, out: Path) -> Plan:
         read_manifest(find_adapter(settings.model.adapter).directory).digest,
         {
             "format": given.format,
+            "parts": part_format,
             "field": given.field,
             "records": settings.records.model_dump_json(),
             "review": settings.review.model_dump_json(),
             "precision": settings.model.encoder_precision,
         },
-        {file.name: _stamp(Path(file.source)) for file in files},
+        {name: stamp for name, (_, stamp) in files.items()},
         (),
     )
-    path = out / PLAN
-    if path.exists():
+    path, known = f"{out}/{PLAN}", store.read(PLAN)
+    if known is not None:
         try:
-            found = TypeAdapter(Plan).validate_json(path.read_bytes())
+            found = TypeAdapter(Plan).validate_json(known)
         except ValidationError as error:
             raise SettingsError(f"{path}: is no plan of parts: choose another --out") from error
         for what in ("adapter", "options", "files"):
@@ -147,41 +249,27 @@ def _plan(settings: Settings, given: MessageFile, out: Path) -> Plan:
                     "as then"
                 )
         return found
-    rows = _count_rows(settings, files)
-    out.mkdir(parents=True, exist_ok=True)
+    rows = _count_rows(settings, {name: file for name, (file, _) in files.items()})
     parts = [
         (file, first, min(PART_ROWS, count - first))
         for file, count in rows.items()
         for first in range(0, count, PART_ROWS)
     ]
-    named = tuple(Part(f"part-{number:06}.jsonl", *part) for number, part in enumerate(parts, 1))
+    named = tuple(
+        Part(f"part-{number:06}.{part_format}", *part) for number, part in enumerate(parts, 1)
+    )
     plan = replace(wanted, parts=named)
     # Several processes may begin at once; each writes the same.
-    write_atomically(path, TypeAdapter(Plan).dump_json(plan, indent=1))
+    store.write(PLAN, [TypeAdapter(Plan).dump_json(plan, indent=1)])
     return plan
 
 
-def _files(given: MessageFile) -> list[MessageFile]:
-    """Return the file, or the folder's files in order. Raises SettingsError."""
-    root = Path(given.source)
-    if not root.is_dir():
-        return [replace(given, keep_broken=True)]
-    found = [
-        MessageFile(str(path), given.format, given.field, folder=str(root), keep_broken=True)
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.name.startswith((".", "_"))  # _SUCCESS of a Spark job
-    ]
-    if not found:
-        raise SettingsError(f"--input {root}: the folder has no files")
-    return found
-
-
-def _count_rows(settings: Settings, files: Sequence[MessageFile]) -> dict[str, int]:
+def _count_rows(settings: Settings, files: Mapping[str, MessageFile]) -> dict[str, int]:
     """Read all files once. Raises SettingsError with every file that cannot be read."""
     found, problems = {}, []
-    for file in files:
+    for name, file in files.items():
         try:
-            found[file.name] = sum(1 for _ in read_rows(file, record_layout(settings.records)))
+            found[name] = sum(1 for _ in rows_of(file, record_layout(settings.records)))
         except SettingsError as error:
             problems.append(str(error))
     if problems:
@@ -189,27 +277,20 @@ def _count_rows(settings: Settings, files: Sequence[MessageFile]) -> dict[str, i
     return found
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise SettingsError(f"--input {path}: not readable: {error.strerror}") from error
-    return status.st_size, status.st_mtime_ns
-
-
 def _rows_in(
-    settings: Settings, files: Sequence[MessageFile], parts: Sequence[Part]
+    settings: Settings, files: Mapping[str, MessageFile], parts: Sequence[Part]
 ) -> Iterator[Row]:
     """Yield the rows of parts; each file is read once, whatever is left out of it."""
-    by_name = {file.name: file for file in files}
     for name, own in groupby(parts, key=lambda part: part.file):
-        rows, at = read_rows(by_name[name], record_layout(settings.records)), 0
+        rows, at = rows_of(files[name], record_layout(settings.records)), 0
         for part in own:
             yield from islice(rows, part.first - at, part.first - at + part.rows)
             at = part.first + part.rows
 
 
-def _label(clerk: Clerk, rows: Iterator[Row], parts: Sequence[Part], out: Path) -> Counter[str]:
+def _label(
+    clerk: Clerk, rows: Iterator[Row], parts: Sequence[Part], store: PartStore
+) -> Counter[str]:
     """Label and write parts; return how many rows have a label, a review, or none by reason."""
     counts: Counter[str] = Counter()
     total = sum(part.rows for part in parts)
@@ -217,18 +298,23 @@ def _label(clerk: Clerk, rows: Iterator[Row], parts: Sequence[Part], out: Path) 
     results = with_progress(clerk.answers(rows), total)
     began, done = time.monotonic(), 0
     for part in parts:
-        write_atomically(out / part.name, _lines(clerk, part, results, counts))
+        lines = _lines(clerk, part, results, counts)
+        store.write(part.name, [as_parquet(lines)] if part.name.endswith("parquet") else lines)
         done += part.rows
-        rate = done / (time.monotonic() - began)
-        _log.info(
-            "backfill.part",
-            part=part.name,
-            rows=done,
-            of=total,
-            rows_per_s=round(rate, 1),
-            left_s=round((total - done) / rate),
-        )
+        _log_progress(part.name, done, total, began)
     return counts
+
+
+def _log_progress(part: str, done: int, total: int, began: float) -> None:
+    rate = done / (time.monotonic() - began)
+    _log.info(
+        "backfill.part",
+        part=part,
+        rows=done,
+        of=total,
+        rows_per_s=round(rate, 1),
+        left_s=round((total - done) / rate),
+    )
 
 
 def _lines(

@@ -68,6 +68,13 @@ serviceAccountName: {{ include "filing-clerk.serviceAccountName" . | quote }}
 {{- end -}}
 {{- end -}}
 
+{{- define "filing-clerk.bucketEnvFrom" -}}
+{{- if and .Values.envFrom (include "filing-clerk.bucket" .) -}}
+envFrom:
+  {{- toYaml .Values.envFrom | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
 {{- define "filing-clerk.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "filing-clerk.fullname" .) -}}

@@ -86,6 +86,7 @@ spec:
                 - name: STORE
                   value: {{ include "filing-clerk.bucket" $root | default $root.Values.storage.adapters.mountPath | quote }}
                 {{- include "filing-clerk.bucketEnv" $root | nindent 16 }}
+              {{- include "filing-clerk.bucketEnvFrom" $root | nindent 14 }}
               resources:
                 {{- include "filing-clerk.resources" (list $trainer.resources $trainer.gpuCount $root.Values.gpu.resource) | nindent 16 }}
               {{- with $root.Values.securityContext }}

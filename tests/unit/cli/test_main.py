@@ -61,7 +61,8 @@ def test_every_commented_default_in_the_shipped_configuration_is_true(tmp_path: 
     examples = ("base =", "adapter =", "instance_id", "ssl_ca", "sasl_", "gpu_mem",
                 "max_num_seqs", "hf_overrides", "confidence =", "off_label_mass =",
                 "encoder_precision =", "encoder_threads =", "out_of_scope =", "disagreement =",
-                "shadow =", "shadow_topic =", "retry_topic =", "urgent_topics =")  # fmt: skip
+                "shadow =", "shadow_topic =", "retry_topic =", "urgent_topics =",
+                "public_keys =")  # fmt: skip
     lines = [
         line[2:] if line.startswith("# ") and " = " in line and not any(
             line[2:].startswith(example) for example in examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,25 @@ def test_every_row_of_a_folder_is_written_once_and_in_order(
     assert sizes == [5, 5, 5, 5, 3, 5, 5, 1]
 
 
+def test_parts_can_be_parquet_with_the_main_columns_and_the_record(
+    settings: Settings, archive: Path, tmp_path: Path
+) -> None:
+    from pyarrow import parquet
+
+    run_backfill(settings, given(archive), tmp_path / "lines")
+    run_backfill(settings, given(archive), tmp_path / "out", part_format="parquet")
+    table = parquet.read_table(tmp_path / "out")
+    assert table.num_rows == sum(ROWS.values())
+    for row, record in zip(table.to_pylist(), records(tmp_path / "lines"), strict=True):
+        told = json.loads(row["record"])
+        assert {name: told[name] for name in record} == record
+        assert row["label"] == record["label"]
+        assert (row["reason"] is None) == (record["label"] is not None)
+        assert row["review"] == (record["review"]["needed"] if record["label"] else None)
+    with pytest.raises(SettingsError, match="for other options"):
+        run_backfill(settings, given(archive), tmp_path / "out")
+
+
 def test_broken_rows_of_a_table_are_counted_and_kept(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +143,7 @@ def test_another_input_or_adapter_does_not_mix_with_the_plan(
     out = tmp_path / "out"
     run_backfill(settings, given(archive), out, share=(1, 8))
     other = write_tiny_encoder(tmp_path / "other", name="other")
-    with pytest.raises(SettingsError, match=r"plan\.json: was made for other adapter"):
+    with pytest.raises(SettingsError, match=r"_plan\.json: was made for other adapter"):
         run_backfill(Settings(model={"adapter": other}), given(archive), out)
     with pytest.raises(SettingsError, match="for other options"):
         run_backfill(settings, MessageFile(str(archive), field="body"), out)
@@ -151,7 +171,7 @@ def test_a_file_that_becomes_shorter_meanwhile_leaves_no_part_behind(
     with pytest.raises(SettingsError, match=r"2024/a\.jsonl has changed"):
         run_backfill(settings, given(archive), tmp_path / "out")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["part-000001.jsonl", "part-000002.jsonl", PLAN]
+    assert written == [PLAN, "part-000001.jsonl", "part-000002.jsonl"]
 
 
 def test_all_files_that_cannot_be_read_are_named_before_anything_is_written(
@@ -173,8 +193,17 @@ def test_all_files_that_cannot_be_read_are_named_before_anything_is_written(
 def test_a_trial_says_how_long_all_would_take_and_writes_nothing(
     settings: Settings, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try_backfill(settings, given(archive))
-    assert "34 rows in 3 files at " in capsys.readouterr().out
+    prices = tmp_path / "archive" / ".prices.toml"
+    prices.write_text('machine = [{name = "m7g", currency = "USD", per_hour = 36000}]')
+    try_backfill(settings, given(archive), prices)
+    said = capsys.readouterr().out
+    assert "34 rows in 3 files at " in said
+    rate = float(re.search(r"at ([\d,]+)/s", said)[1].replace(",", ""))  # type: ignore[index]
+    cost = float(re.search(r"([\d.]+) USD on m7g", said)[1])  # type: ignore[index]
+    assert cost == pytest.approx(34 / rate * 10, rel=0.02, abs=0.01)
+    prices.write_text("machine = [{}]")
+    with pytest.raises(SettingsError, match=r"--prices .*prices.toml: "):
+        try_backfill(settings, given(archive), prices)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["archive"]
 
 
