@@ -67,7 +67,7 @@ test-long: $(READY) ## one long test of each kind, and 60,000 fuzzed payloads
 # Each part can run alone: make nightly-faults. A missing service skips its tests, or fails them if CI is set.
 NIGHTLY := $(addprefix nightly-,python faults registry fuzz desk cluster)
 .PHONY: $(NIGHTLY)
-nightly: $(NIGHTLY) licences release-rehearsal test-oci failover-drill ## everything that CI leaves out; make -k runs the other parts after a failure
+nightly: $(NIGHTLY) licences release-rehearsal test-oci test-azure failover-drill ## everything that CI leaves out; make -k runs the other parts after a failure
 
 nightly-python: $(READY)
 	$(PYTEST) tests/unit tests/ports tests/e2e -m long --ignore=$(FAULT_SUITE) $(LONG_PROCESSES)
@@ -208,12 +208,19 @@ test-desk: $(READY) ## the desk on PostgreSQL and in a browser (needs PostgreSQL
 
 # Stores in buckets, on a server that is built once (Go).
 VERSITYGW := v1.8.0
+AZURITE := 3.35.0
 CRANE = $(shell sed -n 's/^  CRANE_VERSION: //p' .github/workflows/release.yml)
 .cache/tools/versitygw:
 	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 test-buckets: $(READY) .cache/tools/versitygw ## adapter stores in buckets (needs Go)
-	$(BIN)/python -m pytest tests/buckets
+	$(BIN)/python -m pytest tests/buckets --ignore tests/buckets/test_azure.py
+
+.cache/azurite/node_modules/.bin/azurite-blob:
+	npm install --silent --no-audit --no-fund --prefix .cache/azurite azurite@$(AZURITE)
+
+test-azure: $(READY) .cache/azurite/node_modules/.bin/azurite-blob ## the same on Azure's emulator (needs Node)
+	$(BIN)/python -m pytest tests/buckets/test_azure.py
 
 failover-drill: $(READY) ## two clusters with MirrorMaker between them, one of which is lost (needs Maven)
 	tests/failover/run.sh

@@ -39,7 +39,7 @@ from worker.offline.part_store import (
 from worker.offline.ray_parts import Actors, LabelParts, on_ray
 from worker.records.types import Classified
 from worker.serving import record_layout
-from worker.settings import Settings
+from worker.settings import KafkaSettings, Settings
 
 PART_ROWS = 10_000
 PLAN = "_plan.json"  # readers of folders leave such names out
@@ -99,7 +99,7 @@ def run_backfill(
     """
     out = str(out)
     if is_url(out) or is_url(given.source):
-        inside = f"{out}/".startswith(f"{given.source}/")
+        inside = f"{out}/".startswith(f"{given.source.rstrip('/')}/")
     else:
         inside = Path(out).resolve().is_relative_to(Path(given.source).resolve())
     if inside:
@@ -119,10 +119,14 @@ def run_backfill(
             with labelling() as label:
                 counts = label(missing)
         else:
+            # Ray's objects need no passwords of Kafka.
+            plain = settings.model_copy(update={"kafka": KafkaSettings()})
+            labelling = partial(_labelling, plain, given, out, plan)
             counts = _label_on_ray(labelling, plan, missing, actors)
     labels, review = counts.pop("label", 0), counts.pop("review", 0)
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
-    done = sum(part.name in store.names() for part in plan.parts)
+    there = store.names()
+    done = sum(part.name in there for part in plan.parts)
     print(
         f"{total:,} rows: {labels:,} labelled, {review:,} of these for review, "
         f"{counts.total():,} without a label{f' ({reasons})' if reasons else ''}; "

@@ -137,11 +137,11 @@ def as_parquet(lines: Iterable[bytes]) -> bytes:
 
 @contextmanager
 def told(option: str) -> Iterator[None]:
-    """Raise SettingsError for a bucket that does not answer."""
+    """Raise SettingsError for a bucket that does not answer, or an object that is gone."""
     try:
         yield
-    except StoreAway as error:
-        raise SettingsError(f"{option} {error}") from None
+    except (StoreAway, FileNotFoundError) as error:
+        raise SettingsError(f"{option} {str(error)[:400]}") from None
 
 
 def _stamp(path: Path) -> tuple[int, int]:
