@@ -28,9 +28,8 @@ from worker.core.assignment import (
 from worker.core.labeller import ServingAdapter
 from worker.core.schema_waits import SchemaWaits
 from worker.core.urgency import Lines
-from worker.engine.cascade import CascadeEngine
 from worker.engine.pacing import AdmissionPolicy, Lane, WindowBehind
-from worker.engine.port import Answer, StageDecisions
+from worker.engine.port import Answer, SelfLimitingEngine, StageDecisions
 from worker.errors import EngineDied, StreamFailed
 from worker.records.encode import RetryPolicy
 from worker.records.types import Outcome, Record, Rejected, Timing
@@ -583,7 +582,7 @@ class EngineMonitor:
         self.adapter = adapter
         self.lane: Lane[InFlightRecord] = Lane(self._ask, policy, now)
         engine = adapter.engine
-        self._stages = engine if isinstance(engine, CascadeEngine) else None
+        self._stages = engine if isinstance(engine, SelfLimitingEngine) else None
         self._window_behind = WindowBehind(policy, now)
         self.behind = 0
         """Messages in the engine that are not urgent."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Protocol, overload, runtime_checkable
 
 from worker.contract.errors import InvalidScores, MessageRejected
 from worker.contract.manifest import Manifest
@@ -97,6 +97,23 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Shut down and wait until the engine's processes are gone. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class SelfLimitingEngine(Engine, Protocol):
+    """An engine that limits and times its prompts itself, as a cascade does for each stage.
+
+    Its ``check_health`` finds overdue prompts and stages that hang.
+    """
+
+    @property
+    def window(self) -> int:
+        """The current limit on prompts that wait or are being answered."""
+        ...
+
+    def has_room(self) -> bool:
+        """Return whether another prompt may be submitted now."""
         ...
 
 
