@@ -41,7 +41,7 @@ def wrong_keys(taxonomy: Taxonomy, keys: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with the labels' own keys, a sentence each."""
     for name, key in keys.items():
         if name not in taxonomy.names:
-            yield f"{name!r} is no label of {taxonomy.name}"
+            yield f"{name!r} is not a label of {taxonomy.name}"
         if len(key) != 1 or key not in _KEYS:
             yield f"{name!r} cannot have the key {key!r}: give one of {_KEYS}"
         if list(keys.values()).count(key) > 1:

@@ -46,7 +46,7 @@ class Database:
         if kind not in {"sqlite", "postgresql"}:
             raise SettingsError(f"database.url: {kind} is not supported: use sqlite or postgresql")
         self.is_sqlite = kind == "sqlite"
-        # Twice the size under load. It is no setting: PostgreSQL's own limit is far away, and on
+        # Twice the size under load. It is not a setting: PostgreSQL's own limit is far away, and on
         # SQLite one thread writes at a time anyway.
         options: dict[str, Any] = {
             "pool_size": pool_size,

@@ -23,7 +23,7 @@ _FIXED = {
     "transactional.id": "it is kafka.name and the database's own name",
     "enable.auto.commit": "offsets are kept in the database",
     "enable.auto.offset.store": "offsets are kept in the database",
-    "isolation.level": "what was not committed is no result",
+    "isolation.level": "uncommitted records are not results",
     "enable.idempotence": "corrections are written exactly once",
     "acks": "corrections are written exactly once",
 }

@@ -380,7 +380,7 @@ def check_suspects(
 ) -> Finding:
     """Warn if more than 1 % of labels are suspected, which careful annotators leave wrong; fail
     above ``most``. Where the models cannot tell wrong labels from hard ones (see ``_TELLING``),
-    this is said instead, and is no warning.
+    this is said instead, and is not a warning.
 
     ``decided`` (examples,) are those with a reviewer's decision, whose labels count as right in the
     estimated share of wrong ones.

@@ -80,7 +80,7 @@ class Row:
     error messages. ``given`` marks rows of the ``--holdout`` file. ``time`` (aware or naive, as
     written), ``group`` and ``language`` decide the split and are not kept in the dataset. An
     ``origin`` of None means the file's. ``chosen``: a reviewer labelled it because it looked
-    doubtful or instructive, so it is no sample of anything. ``taught`` is the teacher's label of a
+    doubtful or instructive, so it is not a random sample. ``taught`` is the teacher's label of a
     message that a reviewer labelled too (empty: the teacher gave none; None: not known). ``number``
     is set by ``number_copies``.
     """

@@ -174,8 +174,8 @@ def read_learnt(path: Path, adapter: Path, base: Path) -> LearntPrompt:
         form = form_of(records[line])
         if form is None:
             raise BadInput(
-                f"{path}: line {line} is no chat: write the prompts as the training rendered them, "
-                'each line {"prompt": "...", "completion": "..."} or {"messages": [...]}'
+                f"{path}: line {line} is not a chat: write the prompts as the training rendered "
+                'them, each line {"prompt": "...", "completion": "..."} or {"messages": [...]}'
             )
         prompt, answer = _render(records[line], form, renderer, before)
         if message.strip() and message.strip() in prompt and answer:

@@ -26,7 +26,7 @@ class Fetched:
 
 
 def local_folder(given: Path) -> Path:
-    """Return a folder: ``given``, or the one in the cache if that is no folder and looks like
+    """Return a folder: ``given``, or the one in the cache if that is not a folder and looks like
     ``OWNER/NAME[@REVISION]``. Raises BadInput if the model is not in the cache."""
     found = _NAME.fullmatch(str(given))
     if found is None or given.exists():

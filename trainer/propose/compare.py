@@ -148,7 +148,7 @@ def judge(
     """
     # A smaller share of reviews alone is not a reason, since a lower threshold achieves it.
     shown = [each for each in compared if each.figure.name not in {ALONE, REVIEW}]
-    # The adapter in service is counted in ``judged`` and is no proposal.
+    # The adapter in service is counted in ``judged`` and is not a proposal.
     alpha = alpha_of(max(1, judged - 1)) / len(shown)
     better = [each for each in shown if each.is_better(alpha)]
     worse = [each for each in compared if each.worse]

@@ -77,7 +77,7 @@ def confusion_section(run: Run) -> Content:
         return lacks(Input.EVALUATION)
     labels, matrix = run.evaluation.labels, run.evaluation.confusion
     pairs = confused_pairs(labels, matrix, run.predictions)
-    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]  # one mistake is no pattern
+    shown = [pair for pair in pairs if pair.total > 1][:MOST_PAIRS]  # one mistake is not a pattern
     reading = {
         "pairs": [(pair, numbers.probability(pair.p)) for pair in shown],
         "all_pairs": len(pairs),

@@ -126,7 +126,7 @@ class Run:
 
 def read_run(directory: Path) -> Run:
     """Read a run folder. Raises BadInput, naming the file and the command that makes it, if there
-    is no training record or a file has another schema."""
+    is not a training record or a file has another schema."""
     made = Input.TRAINING
     if not (directory / made.path).is_file():
         raise BadInput(

@@ -56,7 +56,7 @@ def open_store(url: str) -> Path:
 
 def fetch(store: Path, digest: str) -> None:
     """Bring the files of an adapter into a copy of a store, and of a cascade's stages; nothing if
-    it is no copy. Raises BadInput."""
+    it is not a copy. Raises BadInput."""
     url = url_of(store)
     if url is None:
         return
@@ -73,7 +73,7 @@ def fetch(store: Path, digest: str) -> None:
 
 
 def commit(store: Path) -> None:
-    """Write what changed in a copy of a store into its bucket; nothing if it is no copy.
+    """Write what changed in a copy of a store into its bucket; nothing if it is not a copy.
 
     Raises BadInput if another publication or move came first, and if the bucket does not answer.
     """

@@ -162,7 +162,7 @@ def read_answer(content: str | None, labels: Sequence[str]) -> Answer:
     ``none``. Anything else is invented."""
     text = (content or "").strip()
     try:
-        # As pairs: an object with two labels under one key is no answer.
+        # As pairs: an object with two labels under one key is not an answer.
         value = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         value = None

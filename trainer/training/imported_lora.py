@@ -226,7 +226,7 @@ def generate(
     model: LoraModel, tokenizer: BaseTokenizer, prompts: Sequence[str], words: dict[str, str]
 ) -> list[str | None]:
     """Return the label that transformers' own greedy generation gives to each prompt; None for an
-    answer that is no label's."""
+    answer that is not a label's."""
     longest = max(len(tokenizer.encoders.control(text)) for text in words.values())
     found: list[str | None] = []
     with model.without_dropout(), torch.inference_mode():

@@ -22,7 +22,7 @@ def be_parent_of_forks() -> None:
     """Record in the fork server that later forks are its children.
 
     For the kernel a fork's parent is the server; for multiprocessing it is the process that asked
-    for the fork, so ``parent_process()`` is no help.
+    for the fork, so ``parent_process()`` does not help.
     """
     global _fork_parent  # noqa: PLW0603 - inherited by the forks
     _fork_parent = os.getpid()

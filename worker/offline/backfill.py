@@ -245,7 +245,7 @@ def _plan(
         try:
             found = TypeAdapter(Plan).validate_json(known)
         except ValidationError as error:
-            raise SettingsError(f"{path}: is no plan of parts: choose another --out") from error
+            raise SettingsError(f"{path}: is not a plan of parts: choose another --out") from error
         for what in ("adapter", "options", "files"):
             if getattr(found, what) != getattr(wanted, what):
                 raise SettingsError(

@@ -97,7 +97,7 @@ def explain(
     adapter that it names. Raises SettingsError for an id without a result, StreamFailed."""
     found = _ID.fullmatch(id_)
     if found is None:
-        raise SettingsError(f"{id_!r} is no record's id: it is TOPIC-PARTITION-OFFSET")
+        raise SettingsError(f"{id_!r} is not a record's id: it is TOPIC-PARTITION-OFFSET")
     source = TopicPartition(found[2], int(found[3]))
     config = kafka_config(settings.kafka)
     topics = config.topics

@@ -82,7 +82,7 @@ def act(visit: Visit) -> Response:
 
 
 def _said(visit: Visit, kind: Any, label: str) -> reviewing.Said:
-    """Return the decision in a form. A note that was typed before a skip is no reason for it."""
+    """Return the decision in a form. A note that was typed before a skip is not its reason."""
     return reviewing.Said(
         visit.form.get("request", ""),
         kind,

@@ -155,7 +155,7 @@ def test_another_input_or_adapter_does_not_mix_with_the_plan(
     with pytest.raises(SettingsError, match="lies in the input"):
         run_backfill(settings, given(archive), archive / "out")
     (out / PLAN).write_text("{}")
-    with pytest.raises(SettingsError, match="is no plan"):
+    with pytest.raises(SettingsError, match="is not a plan"):
         run_backfill(settings, given(archive), out)
 
 
