@@ -279,7 +279,7 @@ def test_forms_of_a_training_file_show_the_same_prompt(
     ("change", "problem"),
     [
         (lambda chats: chats[:9], "known from 10 different ones"),
-        (lambda chats: [{"text": "a"}] * 20, "no chat|cannot be read"),
+        (lambda chats: [{"text": "a"}] * 20, "not a chat|cannot be read"),
         (
             lambda chats: [
                 {"messages": [{"role": "system", "content": f"It is {at}."}, *chat["messages"][1:]]}
