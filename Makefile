@@ -225,10 +225,10 @@ test-azure: $(READY) .cache/azurite/node_modules/.bin/azurite-blob ## the same o
 failover-drill: $(READY) ## two clusters with MirrorMaker between them, one of which is lost (needs Maven)
 	tests/failover/run.sh
 
-.cache/tools/crane:
-	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/google/go-containerregistry/cmd/crane@$(CRANE)
+.cache/release/crane:
+	mkdir -p .cache/release && GOBIN=$(CURDIR)/.cache/release go install github.com/google/go-containerregistry/cmd/crane@$(CRANE)
 
-test-oci: $(READY) .cache/tools/crane ## adapters in a registry (needs Go)
+test-oci: $(READY) .cache/release/crane ## adapters in a registry (needs Go)
 	$(BIN)/python -m pytest tests/oci
 
 test-image: $(READY) ## the container image, after make images (needs Docker)

@@ -23,7 +23,7 @@ from trainer.store.oci import push
 from worker.contract import load_adapter, read_manifest
 from worker.demo.models import adapter_dir
 
-CRANE = str(Path(__file__).parents[2] / ".cache" / "tools" / "crane")
+CRANE = str(Path(__file__).parents[2] / ".cache" / "release" / "crane")
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -40,7 +40,7 @@ class _Actor:
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
         counts = self._label([int(part) for part in item["parts"]])
-        # Of the parts as well: they come back in the order in which they are done.
+        # With the parts, because results arrive in any order.
         return {**item, "outcomes": list(counts), "rows": list(counts.values())}
 
 
