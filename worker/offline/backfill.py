@@ -105,7 +105,7 @@ def run_backfill(
     if inside:
         raise SettingsError(f"--out {out}: lies in the input, and would be read as messages")
     store = part_store(out)
-    plan = _plan(settings, given, out, store, part_format)
+    plan, files = _plan(settings, given, out, store, part_format)
     number, shares = share
     begin, end = ((at * len(plan.parts)) // shares for at in (number - 1, number))
     there = store.names()
@@ -114,14 +114,14 @@ def run_backfill(
     _log.info("backfill.started", parts=len(missing), of=end - begin, rows=total)
     counts: Counter[str] = Counter()
     if missing:
-        labelling = partial(_labelling, settings, given, out, plan)
+        labelling = partial(_labelling, settings, files, out, plan)
         if actors is None:
             with labelling() as label:
                 counts = label(missing)
         else:
             # Ray's objects need no passwords of Kafka.
             plain = settings.model_copy(update={"kafka": KafkaSettings()})
-            labelling = partial(_labelling, plain, given, out, plan)
+            labelling = partial(_labelling, plain, files, out, plan)
             counts = _label_on_ray(labelling, plan, missing, actors)
     labels, review = counts.pop("label", 0), counts.pop("review", 0)
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts.most_common())
@@ -137,19 +137,17 @@ def run_backfill(
 
 @contextmanager
 def _labelling(
-    settings: Settings, given: MessageFile, out: str, plan: Plan
+    settings: Settings, files: Mapping[str, MessageFile], out: str, plan: Plan
 ) -> Iterator[LabelParts]:
     """Open the model; yield the function that labels and writes parts of the plan."""
     with clerk_of(settings) as clerk:
         if clerk.adapter.digest != plan.adapter:
             raise SettingsError("the store has another current adapter since the plan was made")
         store = part_store(out)
-        files = list_files(given)
 
         def label(places: Sequence[int]) -> Counter[str]:
             parts = [plan.parts[at] for at in places]
-            rows = _rows_in(settings, {name: file for name, (file, _) in files.items()}, parts)
-            return _label(clerk, rows, parts, store)
+            return _label(clerk, _rows_in(settings, files, parts), parts, store)
 
         yield label
 
@@ -221,9 +219,11 @@ def _duration(seconds: float) -> str:
 
 def _plan(
     settings: Settings, given: MessageFile, out: str, store: PartStore, part_format: PartFormat
-) -> Plan:
-    """Return the plan in ``out``; make it the first time. Raises SettingsError."""
-    files = list_files(given)
+) -> tuple[Plan, Mapping[str, MessageFile]]:
+    """Return the plan in ``out``, made the first time, and the files by name. Raises
+    SettingsError."""
+    listed = list_files(given)
+    files = {name: file for name, (file, _) in listed.items()}
     if settings.model.adapter is None:
         raise SettingsError("model.adapter is not set: name an adapter's directory or a store")
     wanted = Plan(
@@ -237,7 +237,7 @@ def _plan(
             "review": settings.review.model_dump_json(),
             "precision": settings.model.encoder_precision,
         },
-        {name: stamp for name, (_, stamp) in files.items()},
+        {name: stamp for name, (_, stamp) in listed.items()},
         (),
     )
     path, known = f"{out}/{PLAN}", store.read(PLAN)
@@ -252,8 +252,8 @@ def _plan(
                     f"{path}: was made for other {what}: choose another --out, or the same {what} "
                     "as then"
                 )
-        return found
-    rows = _count_rows(settings, {name: file for name, (file, _) in files.items()})
+        return found, files
+    rows = _count_rows(settings, files)
     parts = [
         (file, first, min(PART_ROWS, count - first))
         for file, count in rows.items()
@@ -265,7 +265,7 @@ def _plan(
     plan = replace(wanted, parts=named)
     # Several processes may begin at once; each writes the same.
     store.write(PLAN, [TypeAdapter(Plan).dump_json(plan, indent=1)])
-    return plan
+    return plan, files
 
 
 def _count_rows(settings: Settings, files: Mapping[str, MessageFile]) -> dict[str, int]:
