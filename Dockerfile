@@ -1,5 +1,6 @@
 # The images: worker (GPU), worker-cpu, worker-cpu-demo (with a small model and adapter),
-# worker-encoder (encoders alone, a twentieth of the size), worker-tools (no engine), desk, trainer.
+# worker-encoder (encoders alone, a twentieth of the size), worker-ray (the same on a Ray cluster),
+# worker-tools (no engine), desk, trainer.
 #
 #   make images                 or:  docker build --target worker-cpu -t filing-clerk-worker-cpu .
 #
@@ -264,6 +265,41 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
   CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
 ENTRYPOINT ["clerk-worker"]
 CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
+ARG VERSION=""
+ARG REVISION=""
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+
+# --------------------------- worker-ray (classify --out --ray on a Ray cluster, such as KubeRay's)
+FROM packages-encoder AS packages-ray
+ARG INDEX_URL=""
+COPY locks/image-ray.txt ./
+RUN UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
+      --compile-bytecode -r image-ray.txt \
+ && rm /opt/filing-clerk/.lock \
+ && chmod -R a+rX,go-w /opt/filing-clerk \
+ && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM packages-ray AS app-ray
+COPY --from=app-encoder /opt/app /opt/app
+COPY pyproject.toml ./
+RUN venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
+ && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS worker-ray
+# wget: KubeRay's probes call it.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends wget \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/*.log /var/cache/ldconfig/aux-cache
+COPY --from=packages-ray /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-ray /opt/app /opt/app
+ENV RAY_USAGE_STATS_ENABLED=0
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["clerk-worker"]
+CMD ["classify", "--help"]
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"

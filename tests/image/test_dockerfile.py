@@ -21,6 +21,7 @@ FINAL = (
     "worker-cpu",
     "worker-cpu-demo",
     "worker-encoder",
+    "worker-ray",
     "worker-tools",
     "desk",
     "trainer",

@@ -25,6 +25,7 @@ LOCKS = (
     "image-cpu.txt",
     "image-gpu.txt",
     "image-encoder.txt",
+    "image-ray.txt",
     "image-desk.txt",
     "image-trainer.txt",
     "image-demo.txt",
