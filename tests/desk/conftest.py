@@ -17,10 +17,16 @@ __all__ = ["database", "new_database", "world"]
 
 
 @pytest.fixture(scope="module")
-def site(bootstrap_servers: str) -> Iterator[Site]:
+def taxonomy() -> Path:
+    """The labels to choose from."""
+    return Path(__file__).parents[2] / "config" / "taxonomy.toml"
+
+
+@pytest.fixture(scope="module")
+def site(bootstrap_servers: str, taxonomy: Path) -> Iterator[Site]:
     stamp = f"{os.getpid()}.{time.time_ns() % 1_000_000}"
     topics = {name: f"test.{stamp}.{name}" for name in ("in", "labels", "review", "corrections")}
-    with open_site(bootstrap_servers, topics) as opened:
+    with open_site(bootstrap_servers, topics, taxonomy) as opened:
         yield opened
 
 

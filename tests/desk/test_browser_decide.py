@@ -23,6 +23,7 @@ from tests.support.desk_chromium import (
     open_window,
     press,
 )
+from tests.support.desk_taxonomy import MANY
 from tests.support.desk_world import DeskWorld
 from worker.contract.taxonomy import Label, Taxonomy
 
@@ -34,21 +35,6 @@ HOSTILE = {
     "combining": "z" + "\u0301" * MEGABYTE,
     "lines": "a\n" * (MEGABYTE // 2),
 }
-THINGS = ("card", "loan", "top_up", "transfer", "cash", "pin", "account")
-CONCERNS = (
-    *("refund", "fee", "limit", "delay", "order", "loss", "theft", "close", "change", "check"),
-    "other",
-)
-MANY = Taxonomy(
-    "many",
-    "1",
-    "",
-    tuple(
-        Label(f"{thing}_{concern}", f"About thing {at}{number}.")
-        for number, concern in enumerate(CONCERNS)
-        for at, thing in enumerate(THINGS)
-    ),
-)
 
 
 @pytest.fixture(scope="module")

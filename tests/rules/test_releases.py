@@ -88,6 +88,7 @@ def test_every_selector_in_every_rule_names_the_release() -> None:
     assert read > len(alerts())
 
 
+@pytest.mark.long
 def test_a_releases_rules_pass_the_same_scenarios(promtool: str, tmp_path: Path) -> None:
     """Each scenario with a namespace and a job passes with the chart's rules for its releases
     side by side, and no alert comes from a neighbour's."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from tests.support.desk_chromium import is_ahead, item_of, press
+from tests.support.desk_chromium import GUARD_MS, is_ahead, item_of, press
 from tests.support.desk_site import Site
 from tests.support.openid import AXE
 
@@ -35,11 +35,13 @@ WATCH = """
 })();
 """
 
-# All of a task except the message and the buttons, which are the same for every message.
+# All of a task except the message, the buttons, which are the same for every message, and what the
+# reviewer answered to others.
 AROUND = """
 () => {
   const copy = document.querySelector(".task").cloneNode(true);
-  copy.querySelectorAll(".labels, .descriptions, .text, .meta").forEach((each) => each.remove());
+  const left = ".labels, .descriptions, .text, .meta, .last";
+  copy.querySelectorAll(left).forEach((each) => each.remove());
   return copy.innerHTML;
 }
 """
@@ -80,6 +82,15 @@ class Reviewer:
         press(self.page, key)
         self.look()
 
+    def choose(self, place: int) -> None:
+        """Decide for the label at this place on the page."""
+        *first, last = keys_of(self.page, place)
+        if first:
+            self.page.wait_for_timeout(GUARD_MS + 30)
+        for key in first:
+            self.page.keyboard.press(key)
+        self.press(last)
+
     def note(self, words: str) -> None:
         """Write a note, and go back to the keys."""
         self.page.keyboard.press("m")
@@ -106,6 +117,14 @@ class Reviewer:
         """How long each next message took to be on screen."""
         took: list[float] = self.page.evaluate("window.took")
         return took
+
+
+def keys_of(page: Page, place: int) -> Sequence[str]:
+    """The keys that decide for the label at this place: its own, or l, its two letters, Enter."""
+    button = page.locator(".choices button").nth(place)
+    if key := button.get_attribute("data-key"):
+        return (key,)
+    return ("l", *(button.get_attribute("data-code") or ""), "Enter")
 
 
 def next_or_nothing(page: Page, item: str) -> None:

@@ -75,11 +75,10 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
+def open_site(servers: str, topics: Mapping[str, str], taxonomy: Path) -> Iterator[Site]:
     """Start everything; skip with the reason where a program is missing, fail in CI."""
     if reason := missing():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    taxonomy = Taxonomy.from_toml(ROOT / "config" / "taxonomy.toml")
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     for future in admin.create_topics([NewTopic(n, 1, 1) for n in topics.values()]).values():
         future.result(30)
@@ -93,6 +92,7 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
         migrate(database)
         issuer = stack.enter_context(openid_server(ports[2], addresses[0]))
         given = {
+            "project.taxonomy": str(taxonomy),
             "database.url": url,
             "kafka.bootstrap_servers": servers,
             "kafka.output_topic": topics["labels"],
@@ -125,7 +125,7 @@ def open_site(servers: str, topics: Mapping[str, str]) -> Iterator[Site]:
             ],
         )
         stack.callback(browser.close)
-        yield Site(addresses, servers, topics, taxonomy, database, browser)
+        yield Site(addresses, servers, topics, Taxonomy.from_toml(taxonomy), database, browser)
 
 
 @contextlib.contextmanager

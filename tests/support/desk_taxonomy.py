@@ -1,0 +1,32 @@
+"""A taxonomy of 77 labels, as a bank has it."""
+
+from __future__ import annotations
+
+import json
+
+from worker.contract.taxonomy import Label, Taxonomy
+
+THINGS = ("card", "loan", "top_up", "transfer", "cash", "pin", "account")
+CONCERNS = (
+    *("refund", "fee", "limit", "delay", "order", "loss", "theft", "close", "change", "check"),
+    "other",
+)
+MANY = Taxonomy(
+    "many",
+    "1",
+    "",
+    tuple(
+        Label(f"{thing}_{concern}", f"About thing {at}{number}.")
+        for number, concern in enumerate(CONCERNS)
+        for at, thing in enumerate(THINGS)
+    ),
+)
+
+
+def as_toml(taxonomy: Taxonomy) -> str:
+    """The file that has these labels."""
+    lines = [f"name = {json.dumps(taxonomy.name)}", f"version = {json.dumps(taxonomy.version)}"]
+    for label in taxonomy.labels:
+        lines.append(f"[[labels]]\nname = {json.dumps(label.name)}")
+        lines.append(f"description = {json.dumps(label.description)}")
+    return "\n".join(lines)
