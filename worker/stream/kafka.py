@@ -19,7 +19,7 @@ from worker.errors import PublishAborted, StreamFailed
 from worker.records.types import Batch, CommittedOffset, NextOffset, Record, TopicPartition
 from worker.stream.fetch_buffer import FetchBuffer
 from worker.stream.kafka_config import KafkaConfig, uses_brokers_protocol
-from worker.stream.kafka_publish import KafkaPublisher
+from worker.stream.kafka_publish import BoundedCaller, KafkaPublisher
 from worker.stream.kafka_types import (
     HOPELESS,
     client_log,
@@ -37,6 +37,7 @@ from worker.stream.topic_ids import TopicIds, ask_cluster
 _log = structlog.get_logger("worker.stream")
 
 _COMMITTED_S = 5.0
+_CLOSE_S = 10.0
 _NO_OFFSET = 1 << 63
 
 _MOST_POLLS = 1000
@@ -239,7 +240,14 @@ class KafkaStream:
         # 2.16, cooperative assignment): the next rebalance would wait until its session times out.
         if not self._client.assignment():
             self._client.unsubscribe()
-        self._client.close()
+        # It was seen to hang after the machine had stood still for minutes (librdkafka 2.16).
+        calls = BoundedCaller("close")
+        try:
+            calls.call(self._client.close, _CLOSE_S)
+        except TimeoutError:
+            _log.warning("stream.close_hangs", waited_s=_CLOSE_S)
+        finally:
+            calls.close()
 
     def _ask_committed(self, partitions: Sequence[TopicPartition]) -> Sequence[KafkaPartition]:
         asked = to_kafka_partitions(partitions)
