@@ -239,7 +239,7 @@ test-image: $(READY) ## the container image, after make images (needs Docker)
 	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image -m "not long"
 
 test-ray-image: $(READY) ## the image for Ray clusters (needs Docker, and make images IMAGES=worker-ray)
-	$(BIN)/python -m pytest tests/image -m long
+	CLERK_TEST_RAY_IMAGE=$(IMAGE_PREFIX)-worker-ray:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image -m long
 
 # The chart on the cluster in KUBECONFIG, with the image on its nodes (tests/cluster/conftest.py).
 test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image)

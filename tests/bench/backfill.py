@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,20 +24,18 @@ import psutil
 
 from tests.support.tiny_onnx import write_tiny_encoder
 
+_PLAIN = "from worker.cli import main; main()"
 # Answers are the model's own, each no earlier than the pace allows.
 _PACED = """
 import time
 from worker.engine.onnx_engine import Session
-from worker.cli import main
 plain, due = Session.run, [0.0]
 def run(self, prompt_ids):
     answer, now = plain(self, prompt_ids), time.monotonic()
     due[0] = max(due[0] + 1 / {rate}, now - 0.1)
     time.sleep(max(0.0, due[0] - now))
     return answer
-if {rate}:
-    Session.run = run
-main()
+Session.run = run
 """
 
 
@@ -58,7 +57,7 @@ def measure(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> t
                 continue  # it has just ended
         time.sleep(0.25)
     if any(program.returncode for program in running):
-        raise SystemExit(f"failed: {commands}")
+        raise SystemExit(f"failed; run it alone to see why: {shlex.join(commands[0])}")
     return time.perf_counter() - began, sum(spent.values())
 
 
@@ -79,7 +78,7 @@ def main() -> None:
             for at in range(arguments.rows):
                 message = f"where is my order {at}, it should be here by now"
                 file.write(json.dumps({"id": f"m{at}", "message": message}) + "\n")
-        code = _PACED.format(rate=0 if arguments.adapter else arguments.rate)
+        code = _PLAIN if arguments.adapter else _PACED.format(rate=arguments.rate) + _PLAIN
         classify = [sys.executable, "-c", code, "classify", "-s", f"model.adapter={adapter}"]
         classify += ["-i", str(archive)]
         environment = {**os.environ, "RAY_TMPDIR": work}

@@ -1,8 +1,8 @@
 """Docker, the built image, and a Kafka that containers reach.
 
-Needs Docker on Linux and the image that ``make images`` builds; CLERK_TEST_IMAGE names another. If
-one is missing the tests skip, or fail where CI is set. Kafka is the local broker, listening at the
-gateway of a network that leads nowhere else.
+Needs Docker on Linux and the image that ``make images`` builds; CLERK_TEST_IMAGE names another, and
+CLERK_TEST_RAY_IMAGE the one for Ray. If one is missing the tests skip, or fail where CI is set.
+Kafka is the local broker, listening at the gateway of a network that leads nowhere else.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from testcontainers.core.network import Network
 from worker.demo.broker import LocalBroker
 
 IMAGE = os.environ.get("CLERK_TEST_IMAGE", "filing-clerk-worker-cpu-demo:dev")
+RAY_IMAGE = os.environ.get("CLERK_TEST_RAY_IMAGE", "filing-clerk-worker-ray:dev")
 
 # Its helper container would have to be pulled; every fixture here removes what it made.
 testcontainers_config.ryuk_disabled = True
@@ -45,12 +46,21 @@ def engine() -> Iterator[Any]:
     client.close()
 
 
+def _find_image(engine: Any, name: str) -> Any:
+    try:
+        return engine.images.get(name)
+    except ImageNotFound:
+        _missing(f"there is no image {name}: make images")
+
+
 @pytest.fixture(scope="session")
 def image(engine: Any) -> Any:
-    try:
-        return engine.images.get(IMAGE)
-    except ImageNotFound:
-        _missing(f"there is no image {IMAGE}: make images")
+    return _find_image(engine, IMAGE)
+
+
+@pytest.fixture(scope="session")
+def ray_image(engine: Any) -> Any:
+    return _find_image(engine, RAY_IMAGE)
 
 
 @pytest.fixture(scope="session")

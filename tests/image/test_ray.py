@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.support.tiny_onnx import write_tiny_encoder
 
-IMAGE = os.environ.get("CLERK_TEST_RAY_IMAGE", "filing-clerk-worker-ray:dev")
 ROWS = 200
 # The flags and the probe that KubeRay 1.5 gives a head node; the job's submitter is a client of the
 # dashboard's address.
@@ -30,7 +28,7 @@ cat /tmp/out/part-*
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_node_takes_a_job(engine: Any, tmp_path: Path) -> None:
+def test_a_node_takes_a_job(engine: Any, ray_image: Any, tmp_path: Path) -> None:
     """Every row is labelled, by a user without rights, and without a network."""
     data = tmp_path / "data"  # readable for the container's user
     write_tiny_encoder(data / "adapter")
@@ -38,7 +36,7 @@ def test_a_node_takes_a_job(engine: Any, tmp_path: Path) -> None:
     rows = [{"id": f"m{at}", "message": f"where is my card {at}"} for at in range(ROWS)]
     (data / "archive.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     container = engine.containers.run(
-        IMAGE,
+        ray_image.id,
         entrypoint=["bash", "-c", RUN],
         network_mode="none",
         read_only=True,

@@ -65,6 +65,7 @@ class Reviewer:
         site.sign_in(self.page, name)
         self.address = address
         self.blind_buttons: set[str] = set()
+        self.seen: dict[str, str] = {}  # texts by item
 
     def start(self) -> None:
         """Go to the queue of everything."""
@@ -99,6 +100,8 @@ class Reviewer:
 
     def look(self) -> None:
         """Where the message is a blind one, nothing on the page may tell what the machine said."""
+        if self.item:
+            self.seen[self.item] = self.page.locator(".task .text").inner_text()
         if not self.page.query_selector(".task .blind"):
             return
         around = self.page.evaluate(AROUND)

@@ -25,7 +25,9 @@ MANY = Taxonomy(
 
 def as_toml(taxonomy: Taxonomy) -> str:
     """The file that has these labels."""
-    lines = [f"name = {json.dumps(taxonomy.name)}", f"version = {json.dumps(taxonomy.version)}"]
+    about = {"name": taxonomy.name, "version": taxonomy.version}
+    about["description"] = taxonomy.description
+    lines = [f"{key} = {json.dumps(value)}" for key, value in about.items()]
     for label in taxonomy.labels:
         lines.append(f"[[labels]]\nname = {json.dumps(label.name)}")
         lines.append(f"description = {json.dumps(label.description)}")

@@ -13,6 +13,7 @@ from desk.auth import passwords
 from desk.cli.main import app
 from desk.store.database import Database
 from tests.support.desk_databases import NewDatabase, databases
+from tests.support.desk_taxonomy import as_toml
 from tests.support.desk_world import Command, DeskWorld
 from tests.support.logging_state import configure_for_a_test, logging_restored
 
@@ -56,16 +57,8 @@ def world(database: Database) -> DeskWorld:
 @pytest.fixture
 def command(world: DeskWorld, tmp_path: Path) -> Command:
     """Runs a command on the world's database; gives what it prints, raises what it raises."""
-    shop = world.taxonomy
-    labels = "".join(
-        f'[[labels]]\nname = "{each.name}"\ndescription = "{each.description}"\n'
-        for each in shop.labels
-    )
     taxonomy = tmp_path / "taxonomy.toml"
-    taxonomy.write_text(
-        f'name = "{shop.name}"\nversion = "{shop.version}"\n'
-        f'description = "{shop.description}"\n{labels}'
-    )
+    taxonomy.write_text(as_toml(world.taxonomy), encoding="utf-8")
     url = world.database.engine.url.render_as_string(hide_password=False)
     settings = ("-s", f"project.taxonomy={taxonomy}", "-s", f"database.url={url}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
+from structlog.testing import capture_logs
 
 from tests.support.mock_kafka import HEARTBEAT, MockKafka
 from tests.support.rig import make_kafka_config, toy_record
@@ -474,3 +476,19 @@ def first_record(stream: KafkaStream) -> Record:
 def labelled(record: Record) -> Batch:
     outgoing = Outgoing("out", record.key, b"label", ())
     return Batch([outgoing], [NextOffset(record.source, record.offset + 1)])
+
+
+def test_leaving_the_group_has_a_bound(
+    stream: KafkaStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client whose ``close`` does not return is abandoned, and the log says so."""
+    client: Any = stream._client
+    returned = threading.Event()
+    monkeypatch.setattr(client, "assignment", lambda: ["in"], raising=False)
+    monkeypatch.setattr(client, "close", lambda: returned.wait(20), raising=False)
+    monkeypatch.setattr(stream._publisher, "close", lambda: None)
+    monkeypatch.setattr(kafka, "_CLOSE_S", 0.05)
+    with capture_logs() as logs:
+        stream.close()
+    returned.set()
+    assert [each["event"] for each in logs] == ["stream.close_hangs"]
