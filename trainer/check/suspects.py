@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from trainer.statistics.label_errors import wrong_share
 from worker.contract.text import normalize
 
 Matrix = NDArray[np.float32]
+Learner = Callable[..., NDArray[np.float64]]
+"""Learns and predicts as ``fit_predict`` does."""
 Sublabel = tuple[str, str | None]
 """A label, and its sublabel or None."""
 
@@ -82,13 +84,32 @@ def predict_out_of_fold(
     ``clusters`` (examples,) numbers the groups of near-duplicates, which stay in one fold: a
     near-duplicate's label is likely to be wrong in the same way.
     """
-    # With sublabels the model predicts these, and adds their probabilities up for each label:
-    # small, tight groups are easier to separate.
     messages = [example.message for example in examples]
     parts = [text_features(messages)]
     if embeddings is not None:
         parts.append(embedding_features(messages, embeddings))
-    features = np.concatenate(parts, axis=1)
+    what = "TF-IDF and sentence embeddings" if embeddings else "TF-IDF"
+    views = [np.concatenate(parts, axis=1)]
+    what = f"{what}, logistic regression"
+    return predict_by_views(
+        examples, names, views, what, clusters=clusters, seed=seed, learn=fit_predict
+    )
+
+
+def predict_by_views(
+    examples: Sequence[Example],
+    names: Sequence[str],
+    views: Sequence[Matrix],
+    what: str,
+    *,
+    clusters: NDArray[np.int64],
+    seed: int,
+    learn: Learner,
+) -> OutOfFold:
+    """Return the same by ``learn`` from any features: the mean over ``views``, (examples, features)
+    each, of a model's predictions. ``what`` names them."""
+    # With sublabels the model predicts these, and adds their probabilities up for each label:
+    # small, tight groups are easier to separate.
     present = {example.label for example in examples}
     labels = tuple(name for name in names if name in present)
     index = {name: at for at, name in enumerate(labels)}
@@ -97,22 +118,28 @@ def predict_out_of_fold(
     folds = assign_folds(own if groups is None else groups, clusters, seed)
     judged = ~_hidden_whole(own, folds)
     finer = None
+
+    def predict(targets: NDArray[np.int64], outputs: int, *, fine: bool) -> NDArray[np.float64]:
+        found = [
+            cross_val_predict(view, targets, folds, outputs, fine=fine, learn=learn)
+            for view in views
+        ]
+        return np.asarray(np.mean(found, axis=0))
+
     if groups is None:
-        found = cross_val_predict(features, own, folds, len(labels))
+        found = predict(own, len(labels), fine=False)
     else:
-        finer = cross_val_predict(features, groups, folds, len(classes), fine=True)
+        finer = predict(groups, len(classes), fine=True)
         label_of = np.array([index[label] for label, _ in classes], dtype=np.int64)
         found = sum_per_label(finer, label_of, len(labels))
         finer = _rows_to_one(finer)
         finer[~judged] = np.eye(len(classes))[groups[~judged]]
     found = _rows_to_one(found)
     found[~judged] = np.eye(len(labels))[own[~judged]]
-    what = "TF-IDF and sentence embeddings" if embeddings else "TF-IDF"
     over = "labels" if groups is None else f"{len(classes)} sublabels"
-    detector = f"{what}, logistic regression over {over}, {FOLDS} folds"
-    return OutOfFold(
-        labels, own, found, unit_rows(features), judged, detector, classes=classes, finer=finer
-    )
+    detector = f"{what} over {over}, {FOLDS} folds"
+    features = unit_rows(views[0])
+    return OutOfFold(labels, own, found, features, judged, detector, classes=classes, finer=finer)
 
 
 def group_sublabels(
@@ -208,15 +235,14 @@ def cross_val_predict(
     classes: int,
     *,
     fine: bool = False,
+    learn: Learner = fit_predict,
 ) -> NDArray[np.float64]:
     """Return each row's probabilities from a model that was not trained on its fold. Rows with a
     negative fold are always trained on and get zeros."""
     found = np.zeros((len(targets), classes))
     for fold in track("learning", np.unique(folds[folds >= 0]).tolist()):
         rest, asked = folds != fold, folds == fold
-        found[asked] = fit_predict(
-            features[rest], targets[rest], features[asked], classes, fine=fine
-        )
+        found[asked] = learn(features[rest], targets[rest], features[asked], classes, fine=fine)
     return found
 
 

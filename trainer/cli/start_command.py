@@ -441,13 +441,14 @@ class _Session:
     def _warn_of_languages(self, recipe: Path, base: Path | None, sets: Sequence[str]) -> None:
         from trainer.languages import TAKE_ANOTHER, foreign_languages, language_names
         from trainer.model.base_card import find_languages
-        from trainer.model.bases import AUTO, base_to_train, describe_source
+        from trainer.model.bases import AUTO, Wanted, base_to_train, describe_source
         from trainer.start.plan import recipe_setting
 
         kind, name = (recipe_setting(recipe, sets, key) for key in ("kind", "base_name"))
         given = base or Path(recipe_setting(recipe, sets, "base") or AUTO)
         try:
-            directory = base_to_train(given, kind or "lora-code", name or "")
+            wanted = Wanted(self._messages, self._languages)
+            directory = base_to_train(given, kind or "lora-code", name or "", wanted)
         except BadInput:
             return  # the training says what is wrong with it
         known = find_languages(directory)

@@ -377,9 +377,6 @@ def _train(
             base=base,
             dataset=dataset,
             run=target,
-            # As the duel made its embeddings (trainer.model.embeddings), or this would be another
-            # model than the one that was compared.
-            pooling="mean",
             sublabel_weight=1.0 if found.name.endswith(SUBLABELS_SUFFIX) else 0.0,
         )
     )

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from trainer.errors import BadInput
 from trainer.model.base_card import find_prefix
 from trainer.model.device import quiet_transformers
-from trainer.model.encoder import collate_rows, pool_mean
+from trainer.model.encoder import collate_rows, find_pooling, pool_mean
 from trainer.model.scoring import token_batches
 from trainer.progress import progress
+from worker.contract import Pooling
 from worker.contract.text import normalize
 
 # The limit of all-MiniLM-L6-v2, for folders without sentence_bert_config.json.
@@ -39,15 +40,15 @@ _PATIENCE = 2
 def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     """Return one unit vector a text, (texts, dimensions).
 
-    Mean pooling over the attention mask, then L2 norm (Reimers & Gurevych 2019, arXiv
-    1908.10084). Texts are normalized as in the worker, and cut at the model's limit of tokens.
-    Reads only local files; deterministic on one machine. Raises BadInput if the directory has no
-    embedding model.
+    Pooled as the directory says, else the mean over the attention mask, then L2 norm (Reimers &
+    Gurevych 2019, arXiv 1908.10084). Texts are normalized as in the worker, and cut at the model's
+    limit of tokens. Reads only local files; deterministic on one machine. Raises BadInput if the
+    directory has no embedding model.
     """
     tokenizer, model, limit = _load(directory)
     if not texts:
         return np.empty((0, int(model.config.hidden_size)), dtype=np.float32)
-    prefix = find_prefix(directory)
+    prefix, pooling = find_prefix(directory), find_pooling(directory, "auto")
     tokens: list[list[int]] = tokenizer(
         [prefix + normalize(text) for text in texts],
         truncation=True,
@@ -58,7 +59,8 @@ def embed(texts: Sequence[str], directory: Path) -> NDArray[np.float32]:
     vectors = np.empty((len(tokens), int(model.config.hidden_size)), dtype=np.float32)
     with torch.inference_mode(), progress("embedding", len(tokens)) as advance:
         for chosen in token_batches([len(ids) for ids in tokens]):
-            vectors[chosen] = _pool(model, [tokens[at] for at in chosen], tokenizer.pad_token_id)
+            rows = [tokens[at] for at in chosen]
+            vectors[chosen] = _pool(model, rows, tokenizer.pad_token_id, pooling)
             advance(len(chosen))
     return vectors
 
@@ -81,10 +83,13 @@ def _load(directory: Path) -> tuple[Any, Any, int]:
     return tokenizer, model.eval(), limit
 
 
-def _pool(model: Any, tokens: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
+def _pool(
+    model: Any, tokens: Sequence[Sequence[int]], pad_id: int, pooling: Pooling
+) -> NDArray[np.float32]:
     ids, mask = collate_rows(tokens, pad_id, torch.device("cpu"))
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-    unit = torch.nn.functional.normalize(pool_mean(states, mask), dim=1).numpy()
+    pooled = states[:, 0] if pooling == "cls" else pool_mean(states, mask)
+    unit = torch.nn.functional.normalize(pooled, dim=1).numpy()
     return np.asarray(unit, dtype=np.float32)
 
 

@@ -46,10 +46,11 @@ from trainer.training.inputs import Inputs, read_head_inputs, verify_head_rows
 from trainer.training.learner import Validation, Validator
 from trainer.training.loop import TrainLoop, make_loop
 from trainer.training.memory import MemoryPlan, plan_encoder_memory, read_shape
-from trainer.training.objective import HeadObjective, ask_teacher
+from trainer.training.objective import HeadObjective
 from trainer.training.parts import Result, Training, calibrate_as_served
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import DRAFT, Save, TrainState
+from trainer.training.teacher import ask_teacher
 from worker.contract import (
     GoldenLogits,
     GoldenPrompt,

@@ -19,9 +19,10 @@ from trainer.training.inputs import Inputs, read_code_inputs, verify_rows
 from trainer.training.learner import Validator
 from trainer.training.loop import make_loop
 from trainer.training.memory import MemoryPlan, plan_memory, read_shape
-from trainer.training.objective import CodeObjective, ask_teacher
+from trainer.training.objective import CodeObjective
 from trainer.training.parts import Result, Training
 from trainer.training.recipe import Recipe
+from trainer.training.teacher import ask_teacher
 from worker.contract import Manifest, describe_base, make_golden
 
 

@@ -22,9 +22,9 @@ from trainer.statistics.thresholds import FOLD_LEVEL, LEVEL
 from trainer.training.inputs import Inputs, weights_identity
 from trainer.training.learner import Learner, Validation, Validator
 from trainer.training.memory import MemoryPlan
-from trainer.training.objective import Teacher
 from trainer.training.recipe import Recipe
 from trainer.training.run_folder import Save, TrainState, has_checkpoint, load_checkpoint
+from trainer.training.teacher import Teacher
 from worker.contract import BaseModel, Manifest
 
 # So these rules send at most 0.5 and 1 % of ordinary messages to review. The share of review is set

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from trainer.artifacts.training import TRAINING
+from trainer.dataset.folder import MANIFEST, read_manifest
 from trainer.errors import BadInput
-from trainer.model.bases import AUTO, base_to_train, describe_source
+from trainer.model.bases import AUTO, Wanted, base_to_train, describe_source
 from trainer.tracking.session import TrackerName
 from worker.common.settings import ProgramSettings, SettingsLoader, read_toml, split_assignment
 
@@ -115,6 +116,7 @@ class Recipe(ProgramSettings):
     warmup_ratio: Annotated[Fraction, _GRADIENTS] = 0.06
     label_smoothing: Annotated[Fraction, _GRADIENTS] = 0.0
     distillation_weight: Annotated[Fraction, _GRADIENTS] = 0.0
+    teacher_bases: Annotated[Names, _GRADIENTS] = ()
     sublabel_weight: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
     checkpoint_every_s: Annotated[Positive, _GRADIENTS] = 120.0
     tracking: TrackerName = "none"
@@ -135,6 +137,8 @@ class Recipe(ProgramSettings):
             )
         if concerns("instruction", self.kind) and not self.instruction:
             raise ValueError(f"instruction: kind {self.kind!r} needs one")
+        if self.teacher_bases and not self.distillation_weight:
+            raise ValueError("teacher_bases: set distillation_weight too, such as 0.7")
         self._check_sublabel_weight()
         if self.prompt_layout == "cached" and self.gradient_checkpointing is True:
             raise ValueError(
@@ -179,7 +183,11 @@ class Recipe(ProgramSettings):
         """Return the settings for a manifest, as plain JSON: without this machine's folders and
         settings of other kinds of model."""
         foreign = {name for name in type(self).model_fields if not concerns(name, self.kind)}
-        return self.model_dump(mode="json", exclude=_LOCAL | foreign)
+        record = self.model_dump(mode="json", exclude=_LOCAL | foreign)
+        if "teacher_bases" in record:  # by their names
+            bases = [Path(given).name.partition("@")[0] for given in self.teacher_bases]
+            record["teacher_bases"] = bases
+        return record
 
 
 def concerns(setting: str, kind: RecipeKind) -> bool:
@@ -224,7 +232,12 @@ def make_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 def with_base(recipe: Recipe) -> Recipe:
     """Return the recipe with its base's directory, name and revision. Raises BadInput."""
-    base = base_to_train(recipe.base, recipe.kind, recipe.base_name)
+    wanted = None
+    if (recipe.dataset / MANIFEST).is_file():  # else the training says that it is missing
+        record = read_manifest(recipe.dataset)
+        train = record["files"]["train.jsonl"]["examples"]
+        wanted = Wanted(train, record.get("languages", {}))
+    base = base_to_train(recipe.base, recipe.kind, recipe.base_name, wanted)
     name, revision = describe_source(base)
     return recipe.model_copy(
         update={

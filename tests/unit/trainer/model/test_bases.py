@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.toy_adapter import toy_manifest
+from trainer.dataset.folder import Dataset
 from trainer.errors import BadInput
 from trainer.model import bases
-from trainer.model.bases import base_to_train, describe_source, resolve_base
+from trainer.model.bases import Wanted, base_to_train, describe_source, resolve_base
+from trainer.training.recipe import Recipe, with_base
 from worker.common import base_model
 from worker.contract import BaseModel, Manifest, describe_base
 
@@ -97,3 +99,61 @@ def test_without_a_name_the_kind_decides(tmp_path: Path, monkeypatch: pytest.Mon
     assert base_to_train(AUTO, "embedding-linear", "") == package / "model"
     assert describe_source(package / "model")[0] == "all-MiniLM-L6-v2"
     assert describe_source(small) == ("small", "local")
+
+
+# Without a name and of several: by the messages.
+
+
+def encoder(cache: Path, name: str, layers: int, width: int, language: str = "en") -> Path:
+    folder = download(cache, f"some/{name}")
+    (folder / "1_Pooling").mkdir()
+    shape = {"num_hidden_layers": layers, "hidden_size": width}
+    (folder / "config.json").write_text(json.dumps(shape))
+    (folder / "README.md").write_text(f"---\nlanguage: {language}\n---\n" if language else "")
+    return folder
+
+
+def chosen(messages: int, **languages: int) -> str:
+    return describe_source(base_to_train(AUTO, "encoder", "", Wanted(messages, languages)))[0]
+
+
+def test_a_larger_encoder_is_taken_for_enough_messages(
+    machine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder(machine, "small", 6, 384)
+    assert chosen(5000, en=100) == "small"
+    assert not capsys.readouterr().err  # nothing was chosen
+    encoder(machine, "middle", 12, 384)
+    encoder(machine, "large", 12, 768)  # eight times the arithmetic: only if a person says so
+    encoder(machine, "nameless", 12, 384, language="")
+    make_base(machine / "models--some--chat/snapshots/1")  # not an encoder of sentences
+    assert chosen(999, en=100) == "small"
+    capsys.readouterr()
+    assert chosen(1000, en=100) == "middle"
+    said = capsys.readouterr().err
+    assert "base: middle (12 layers of 384), chosen for 1,000 messages" in said
+    assert "small (6 layers of 384, about 2.0 times its messages/s)" in said
+
+
+def test_an_encoder_that_knows_the_languages_comes_first(machine: Path) -> None:
+    encoder(machine, "english", 12, 384)
+    encoder(machine, "many", 12, 768, "[en, de]")
+    assert chosen(5000, en=50, de=50) == "many"
+    assert chosen(5000, en=99, de=1) == "english"
+    assert chosen(5000, en=50, fr=50) == "english"  # the training warns
+    for broken in ("{", "[]", "{}"):
+        folder = encoder(machine, f"broken{len(broken)}{broken[0]}", 1, 1)
+        (folder / "config.json").write_text(broken)
+    assert chosen(5000, en=50) == "english"
+
+
+def test_a_recipe_is_chosen_for_its_dataset(
+    machine: Path, tmp_path: Path, sealed: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder(machine, "small", 6, 384)
+    encoder(machine, "middle", 12, 384)
+    monkeypatch.setattr(bases, "_ENOUGH", len(sealed.train))
+    recipe = Recipe(kind="encoder", dataset=sealed.directory, run=tmp_path)
+    assert with_base(recipe).base_name == "middle"
+    monkeypatch.setattr(bases, "_ENOUGH", len(sealed.train) + 1)
+    assert with_base(recipe).base_name == "small"

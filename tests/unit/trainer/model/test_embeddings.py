@@ -1,8 +1,9 @@
-"""Embeddings are the mean of the last layer's states, of length one, from files alone."""
+"""Embeddings are pooled from the last layer's states, of length one, from files alone."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from trainer.model.embeddings import embed
+from trainer.model.encoder import POOLING_FILE
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,20 @@ def test_a_vector_is_the_mean_over_the_tokens(encoder: Path) -> None:
     mean = states.mean(dim=0).numpy()
     found = embed(["refund"], encoder)[0]
     assert found == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+
+
+def test_a_vector_is_the_first_token_where_the_folder_says_so(
+    encoder: Path, tmp_path: Path
+) -> None:
+    from transformers import BertModel
+
+    base = shutil.copytree(encoder, tmp_path / "base")
+    (base / "1_Pooling").mkdir()
+    (base / POOLING_FILE).write_text('{"pooling_mode_cls_token": true}', encoding="utf-8")
+    with torch.inference_mode():
+        states = BertModel.from_pretrained(base).eval()(torch.tensor([[2, 4 + _word("refund"), 3]]))
+    first = states.last_hidden_state[0, 0].numpy()
+    assert embed(["refund"], base)[0] == pytest.approx(first / np.linalg.norm(first), abs=1e-5)
 
 
 def test_a_long_text_is_cut_to_the_models_own_limit(encoder: Path) -> None:

@@ -14,8 +14,7 @@ from rich.console import Console
 from trainer.artifacts.training import Step
 from trainer.check import suspects as out_of_fold
 from trainer.errors import BadInput
-from trainer.training import objective as teacher
-from trainer.training import run_folder
+from trainer.training import run_folder, teacher
 from trainer.training.recipe import Recipe, load_recipe
 from trainer.training.run_folder import (
     StepLog,

@@ -14,7 +14,8 @@ from trainer.artifacts.training import Distillation
 from trainer.model.encoder import EncoderModel, EncoderShape, collate_rows, load_encoder
 from trainer.model.prompt import Row
 from trainer.model.scoring import Class
-from trainer.training.objective import HeadObjective, Teacher
+from trainer.training.objective import HeadObjective
+from trainer.training.teacher import Teacher
 
 pytestmark = pytest.mark.slow
 
