@@ -38,7 +38,7 @@ MOST_GROWTH = 3.0
 and for memory that no longer fits a cache."""
 
 _WORTH_COMPARING_S = 0.004
-_LONGEST_S = 2.0
+LONGEST_S = 2.0
 _ENOUGH_S = 0.25
 _SHARE_TO_SEARCH = 0.7
 """The share of the time for the search; the rest is for the proofs."""
@@ -141,18 +141,18 @@ def _stopped_after(seconds: float) -> Iterator[None]:
 
 
 def cpu_s(run: Callable[[str], object], text: str, *, repeats: int = 1) -> float:
-    """Return the least CPU time, in seconds, that ``run`` takes for a text; ``_LONGEST_S`` where it
+    """Return the least CPU time, in seconds, that ``run`` takes for a text; ``LONGEST_S`` where it
     was stopped. Of the thread: while a timer runs, that of the process is known to a tick only."""
-    least = _LONGEST_S
+    least = LONGEST_S
     for _ in range(repeats):
-        if _ENOUGH_S < least < _LONGEST_S:
+        if _ENOUGH_S < least < LONGEST_S:
             break
         begin = time.thread_time()
         try:
-            with _stopped_after(_LONGEST_S):
+            with _stopped_after(LONGEST_S):
                 run(text)
         except _TooLong:
-            return _LONGEST_S
+            return LONGEST_S
         least = min(least, time.thread_time() - begin)
     return least
 
@@ -220,7 +220,7 @@ class Climb:
     @property
     def is_done(self) -> bool:
         """Whether a text was found that had to be stopped: there is nothing slower."""
-        return bool(self.best) and self.best[0][0] >= _LONGEST_S
+        return bool(self.best) and self.best[0][0] >= LONGEST_S
 
     def step(self) -> None:
         """Try one recipe, new or changed, and keep it where it is among the slowest."""
@@ -234,7 +234,7 @@ class Climb:
         text = recipe.text(self._chars)
         spent = cpu_s(self._run, text)
         if len(self.best) < _KEPT or spent > self.best[-1][0]:
-            spent = min(spent, cpu_s(self._run, text, repeats=2)) if spent < _LONGEST_S else spent
+            spent = min(spent, cpu_s(self._run, text, repeats=2)) if spent < LONGEST_S else spent
             kept = {**{other: s for s, other in self.best}, recipe: spent}
             ranked = sorted(kept.items(), key=lambda each: -each[1])[:_KEPT]
             self.best = [(s, each) for each, s in ranked]
@@ -337,7 +337,7 @@ def search(
         found.tried += 1
     for climb, chars in zip(climbs, sizes, strict=True):
         for spent, recipe in climb.best[:2]:
-            if spent >= _LONGEST_S:
+            if spent >= LONGEST_S:
                 found.s_per_kb, found.chars, found.recipe = spent, chars, recipe
                 found.slow.append(f"stopped after {spent:.0f} s at {chars} characters: {recipe!r}")
                 break

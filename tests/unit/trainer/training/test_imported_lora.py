@@ -82,6 +82,8 @@ def adapter(
         targets[at, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
     torch.manual_seed(3)
     optimizer = torch.optim.AdamW(model.trainable_parameters(), lr=1e-2)
+    # Towards 0, or a last large step may leave a message between two answers on some machine.
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=EPOCHS)
     model.start_training()
     for _ in range(EPOCHS):
         order = torch.randperm(len(rows))
@@ -90,6 +92,7 @@ def adapter(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        schedule.step()
     model.peft_model.save_pretrained(folder)
     return folder
 
