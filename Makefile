@@ -215,7 +215,8 @@ VERSITYGW := v1.8.0
 AZURITE := 3.35.0
 CRANE = $(shell sed -n 's/^  CRANE_VERSION: //p' .github/workflows/release.yml)
 .cache/tools/versitygw:
-	mkdir -p .cache/tools && GOBIN=$(CURDIR)/.cache/tools go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
+	mkdir -p .cache/tools
+	GOBIN=$(CURDIR)/.cache/tools go install -gcflags="all=-N -l -dwarf=false" -ldflags="-s -w" github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 test-buckets: $(READY) .cache/tools/versitygw ## adapter stores in buckets (needs Go)
 	$(BIN)/python -m pytest tests/buckets --ignore tests/buckets/test_azure.py
