@@ -50,8 +50,7 @@ FAULT_SUITE := tests/ports/test_chaos.py
 LONG_IN_CI := \
   "tests/ports/test_swap.py::test_swaps_under_load_mix_no_answers_and_leave_nothing_behind[runtime]" \
   tests/e2e/test_desk_demo.py \
-  tests/e2e/test_circle.py \
-  tests/unit/trainer/training/test_checkpoint.py
+  tests/e2e/test_circle.py
 
 unit: $(READY) ## the quick unit tests: no Kafka, no engine, no network
 	$(PYTEST) tests/unit -m "not long and not slow" $(QUICK_PROCESSES)
