@@ -12,6 +12,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,8 @@ def read_label_map(path: Path, known: Collection[str] | None) -> dict[str, str]:
     try:
         table: Any = parse("".join(decoded_file(path)))
     except (ValueError, EncodingError) as error:
-        raise BadInput(f"{path.name}: cannot read the label map: {error}") from error
+        hint = " (in TOML, put labels in quotation marks)" if path.suffix == ".toml" else ""
+        raise BadInput(f"{path.name}: cannot read the label map{hint}: {error}") from error
     except OSError as error:
         raise BadInput(f"{path}: cannot read it: {error.strerror}") from error
     if not isinstance(table, dict) or not all(isinstance(target, str) for target in table.values()):
@@ -59,9 +61,22 @@ def read_label_map(path: Path, known: Collection[str] | None) -> dict[str, str]:
     return named
 
 
+def label_reader(table: Mapping[str, str]) -> Callable[[str], str]:
+    """Return a function that reads a raw label by a map: as it is there, or in another spelling of
+    it (``fold_label``). One that is not in the map, and one that the map leads to, stays."""
+    stays = frozenset(table.values()) - table.keys()
+
+    @cache
+    def read(raw: str) -> str:
+        return raw if raw in stays else table.get(fit_label(label_name(raw), table), raw)
+
+    return read
+
+
 def map_labels(rows: Iterable[Row], table: Mapping[str, str]) -> list[Row]:
-    """Return the rows with mapped labels; a label that is not in the map stays."""
-    return [replace(row, label=table.get(row.label, row.label)) for row in rows]
+    """Return the rows with the labels that ``label_reader`` reads."""
+    read = label_reader(table)
+    return [replace(row, label=read(row.label)) for row in rows]
 
 
 def match_spelling(rows: list[Row], known: Sequence[str]) -> list[str]:

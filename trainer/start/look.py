@@ -9,10 +9,10 @@ from pathlib import Path
 
 from trainer.dataset.findings import FIRST, Findings
 from trainer.dataset.guess import NO_LABELS, ColumnGuess, fold_label, guess_columns
+from trainer.dataset.labels import label_reader
 from trainer.dataset.settings import ColumnNames
 from trainer.errors import BadInput
 from worker.common.tables import Table, TableError, read_table
-from worker.contract.taxonomy import label_name
 from worker.contract.text import normalize
 
 _FOR_TERMS = 2000
@@ -154,13 +154,14 @@ def count(
     counted up to it. ``mapped`` has labels to read as others. Raises BadInput for a damaged file,
     or a column that is not there."""
     found = Contents()
+    read_label = label_reader(mapped or {})
     spelt: dict[str, Counter[str]] = {}
     texts: dict[str, set[str]] = {}
     copies: set[int] = set()
     kept: Counter[str] = Counter()
     places: dict[str, list[str]] = {}
     for message, written, where in _rows(tables, columns):
-        label = (mapped or {}).get(label_name(written), written)
+        label = read_label(written)
         found.rows_read += 1
         text = normalize(message)
         if not text or not label:

@@ -157,8 +157,8 @@ def test_raw_labels_are_translated(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(text)
         table = read_label_map(tmp_path / name, ["refund", "payment"])
-        some = [Row("", "m", label, None, "") for label in ("Re-fund", "refund", "other")]
-        assert [row.label for row in map_labels(some, table)] == ["refund", "refund", "other"]
+        some = [Row("", "m", label, None, "") for label in ("Re-fund", "REFUND", "refund", "other")]
+        assert [row.label for row in map_labels(some, table)] == [*["refund"] * 3, "other"]
 
 
 @pytest.mark.parametrize(
