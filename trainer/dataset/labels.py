@@ -89,9 +89,7 @@ def match_spelling(rows: list[Row], known: Sequence[str]) -> list[str]:
     match = {label: fit_label(label, known) for label in counts if label not in known}
     match = {written: label for written, label in match.items() if written != label}
     if match:
-        rows[:] = [
-            replace(row, label=match[row.label]) if row.label in match else row for row in rows
-        ]
+        rows[:] = [replace(row, label=match.get(row.label, row.label)) for row in rows]
     return [
         f"the label {written!r} was read as {match[written]!r} in {rows_of(count)}"
         for written, count in counts.most_common()
