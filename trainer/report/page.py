@@ -271,11 +271,14 @@ class NextStep:
     commands: tuple[str, ...] = ()
 
 
+def rank_steps(steps: Iterable[NextStep]) -> list[NextStep]:
+    """Return the steps, the most urgent tone first."""
+    return sorted(steps, key=lambda step: (BAD, WARN, GOOD).index(step.tone))
+
+
 def show_steps(steps: Iterable[NextStep], lead: str) -> Content:
-    """Return the section of the steps, the most urgent tone first."""
-    order = (BAD, WARN, GOOD)
-    ranked = sorted(steps, key=lambda step: order.index(step.tone))
-    return [lead, Drawn("next", {"steps": ranked})]
+    """Return the section of the steps."""
+    return [lead, Drawn("next", {"steps": rank_steps(steps)})]
 
 
 def prepare_again(record: Mapping[str, Any], *changes: Sequence[str]) -> tuple[str, ...]:

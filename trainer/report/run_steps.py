@@ -26,6 +26,7 @@ from trainer.report.page import (
     free_folder,
     fresh_holdout,
     larger_share,
+    rank_steps,
     show_steps,
 )
 from trainer.report.run import Judged, Run
@@ -45,6 +46,11 @@ def steps_section(run: Run) -> Content:
         "measurements, then publishing. Replace the words in capitals in a command."
     )
     return show_steps(_steps(run), lead)
+
+
+def first_step(run: Run) -> str:
+    """Return the title of the most urgent step."""
+    return rank_steps(_steps(run))[0].title
 
 
 def _steps(run: Run) -> Iterator[NextStep]:
@@ -349,6 +355,9 @@ def _accuracy(
         )
         check = check_command(Path(run.training.dataset.directory), *base_of(run))
         yield NextStep(BAD, "Improve the accuracy", why, (check, *tried))
+    if row := failed.get("against the commonest label"):
+        why = f"It is not shown to be better than one label for every message. It is {row.found}."
+        yield NextStep(BAD, "Label more messages", why, (_check(run),))
 
 
 def base_of(run: Run) -> tuple[str, ...]:

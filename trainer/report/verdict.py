@@ -155,6 +155,9 @@ def _audited(run: Run, evaluation: EvaluationRecord) -> Iterator[Point]:
     )
 
 
+_IN_WORDS = {"tfidf": "counting words", "embeddings": "the base without fine-tuning"}
+
+
 def _against_rivals(run: Run) -> Point:
     """Return the duel's conclusion with the figures of the candidate that it names."""
     if (duel := run.duel) is None:
@@ -167,6 +170,7 @@ def _against_rivals(run: Run) -> Point:
     rival = duel.recommendation if shipped else duel.tested_baseline
     pair = next(pair for pair in duel.pairs if pair.b == rival)
     reached = next(each.accuracy for each in duel.candidates if each.name == rival)
+    rival = _IN_WORDS.get(rival, rival)
     detail = f"{rival} gets {numbers.of_100(reached)} of 100 right."
     margin, size = numbers.unsigned(duel.margin), numbers.unsigned(abs(pair.difference))
     match duel.conclusion:
@@ -179,7 +183,7 @@ def _against_rivals(run: Run) -> Point:
             needed = numbers.counted(duel.required_messages, "message")
             return Point(WARN, claim, f"{detail} It takes {needed} to tell within {margin}.")
         case "adapter":
-            claim = f"Better than {rival}, the best baseline on validation, by {size}"
+            claim = f"Better than {rival}, the best simpler method on validation, by {size}"
             return Point(GOOD, claim, detail)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainer.artifacts.duel import DUEL, DUEL_FOLDER, DuelRecord
@@ -14,7 +14,8 @@ from trainer.check.findings import CHECK
 from trainer.dataset.folder import SPLITS, open_dataset
 from trainer.numbers import of_100, percent
 from trainer.report.dataset_facts import what_dataset_can_show
-from trainer.report.run import GateChoice, Judged, judge_run
+from trainer.report.run import GateChoice, Judged, judge_run, read_run
+from trainer.report.run_steps import first_step
 from trainer.start.plan import Places
 from trainer.statistics.thresholds import REVIEW_IS_MUCH, describe_lesser
 from trainer.store.publish import EARLIER
@@ -28,11 +29,12 @@ _PROMISED = "review_precision="
 class End:
     """``lines``: how often it is right, what it files by itself, whether to publish it. ``passes``:
     it may be published, or is. ``lesser`` is a lower promise with which it would file more, None if
-    that is not needed, or none is within reach."""
+    that is not needed, or none is within reach. ``first`` is what the page recommends first."""
 
     lines: tuple[str, str, str]
     passes: bool
     lesser: float | None = None
+    first: str = ""
 
 
 def verdict(places: Places) -> End:
@@ -52,7 +54,9 @@ def verdict(places: Places) -> End:
         lesser = promise.lesser
         if choice := describe_lesser(promise):
             files = f"{files} Your choice: {choice}."
-    return End((accuracy_line(evaluation), files, publish), done or judged.verdict.passed, lesser)
+    first = first_step(replace(read_run(places.run), gate=judged))
+    lines = (accuracy_line(evaluation), files, publish)
+    return End(lines, done or judged.verdict.passed, lesser, first)
 
 
 def describe_step(
@@ -153,17 +157,15 @@ def next_commands(places: Places, end: End, words: Sequence[str]) -> Iterator[tu
     again = [word for word in words if word != "--again"]
     taxonomy = f"project.taxonomy={places.taxonomy}"
     store = f"model.adapter={places.store if end.passes else places.run / 'adapter'}"
+    doubtful = CHECK.read(places.data).doubtful
     if end.passes:
-        publish = _command("clerk-trainer publish", places.run, "--store", places.store)
-        yield "publish it", publish
-    else:
-        doubtful = CHECK.read(places.data).doubtful
-        yield (
-            f"decide the {doubtful:,} doubtful labels in {places.queue}, then continue"
-            if doubtful
-            else "do what the page names first, then continue",
-            _command("clerk-trainer", *again, "--again"),
-        )
+        yield "publish it", _command("clerk-trainer publish", places.run, "--store", places.store)
+    if doubtful or not end.passes:
+        first = f"do what the page names first ({end.first})"
+        if doubtful:
+            first = f"decide the {doubtful:,} doubtful labels in {places.queue}"
+        train = _command("clerk-trainer", *again, "--again")
+        yield f"{first}, then {'train again' if end.passes else 'continue'}", train
     if end.lesser is not None:
         # Of the same option given twice the last counts; the earlier one would only confuse.
         kept = [

@@ -238,11 +238,11 @@ def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
         "examples": evaluation["examples"],
         "candidates": [
             candidate("adapter", "adapter", accuracy, bounds, 2436.0, 21.4),
-            candidate("tf-idf", "baseline", accuracy - 0.03, [b - 0.03 for b in bounds], 4.1, 9120),
+            candidate("tfidf", "baseline", accuracy - 0.03, [b - 0.03 for b in bounds], 4.1, 9120),
             candidate("minilm", "baseline", accuracy - 0.02, [b - 0.02 for b in bounds], 61, 410),
         ],
         "pairs": [
-            pair("adapter", "tf-idf", 0.03, (0.012, 0.049), 0.0009, 0.0027),
+            pair("adapter", "tfidf", 0.03, (0.012, 0.049), 0.0009, 0.0027),
             pair("adapter", "minilm", 0.02, (0.004, 0.036), 0.012, 0.024),
         ],
         "minimum_detectable_difference": 0.018,
@@ -255,7 +255,7 @@ def duel_record(evaluation: dict[str, Any]) -> dict[str, Any]:
         "margin": 0.02,
         "learning_curve": [
             {"candidate": name, "per_label": size, "examples": 4 * size, "validation_accuracy": y}
-            for name, ys in (("tf-idf", (0.79, 0.86, 0.91)), ("minilm", (0.85, 0.89, 0.92)))
+            for name, ys in (("tfidf", (0.79, 0.86, 0.91)), ("minilm", (0.85, 0.89, 0.92)))
             for size, y in zip((15, 60, 240), ys, strict=True)
         ],
     }

@@ -15,8 +15,8 @@ from tests.unit.trainer.report.page import Page
 from trainer.report.page import BAD, Report
 from trainer.report.run import GateChoice, judge_run, read_run
 from trainer.report.run_page import write_report
-from trainer.report.run_steps import fix_criteria
-from trainer.store.gate import STEERING, judge_accuracy
+from trainer.report.run_steps import first_step, fix_criteria
+from trainer.store.gate import STEERING, judge_accuracy, judge_usefulness
 from trainer.store.rules import GateRules, criterion
 
 pytestmark = pytest.mark.slow
@@ -70,6 +70,16 @@ def test_every_kind_of_gate_failure_has_a_step(made: Made) -> None:
         "Fix free answers outside the set",
         "Improve the calibration",
     }
+
+
+def test_one_that_is_not_shown_to_be_better_than_one_label_has_a_step(made: Made) -> None:
+    run, judged = read_run(made.run), judge_run(made.run, GateChoice(rules=PASSED))
+    assert judged is not None
+    row = judge_usefulness([each.model_copy(update={"predicted": ""}) for each in run.predictions])
+    run = replace(run, gate=replace(judged, verdict=replace(judged.verdict, criteria=(row,))))
+    (step,) = fix_criteria(run, "clerk-trainer evaluate")
+    assert (step.title, first_step(run)) == ("Label more messages",) * 2
+    assert "would be wrong: 0, the reverse: " in step.why
 
 
 @pytest.mark.parametrize(("kind", "commands"), [("encoder", 1), ("embedding-linear", 0)])

@@ -36,9 +36,13 @@ class World:
         self.write()
         monkeypatch.setattr(start_command, "run_command", self._run)
         monkeypatch.setattr(verdict, "describe_step", lambda *_, **__: "fine")
-        self.passes = True
-        lines = ("one", "two", "three")
-        monkeypatch.setattr(verdict, "verdict", lambda _: verdict.End(lines, self.passes, None))
+        self.passes, self.doubtful = True, 0
+        lines, first = ("one", "two", "three"), "Label more messages"
+        monkeypatch.setattr(
+            verdict, "verdict", lambda _: verdict.End(lines, self.passes, first=first)
+        )
+        found = SimpleNamespace(read=lambda _: SimpleNamespace(doubtful=self.doubtful))
+        monkeypatch.setattr(verdict, "CHECK", found)
 
     def write(
         self,
@@ -300,16 +304,23 @@ def test_a_taxonomy_that_somebody_wrote_is_kept(world: World, tmp_path: Path) ->
 def test_what_does_not_pass_is_not_said_to_be_published(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "# publish it clerk-trainer publish" in world.succeed()
-    world.passes = False
-    found = SimpleNamespace(read=lambda _: SimpleNamespace(doubtful=26))
-    monkeypatch.setattr("trainer.start.verdict.CHECK", found)
     monkeypatch.setattr("sys.argv", ["clerk-trainer", "start", "tickets.csv", "--out", "first"])
     said = world.succeed()
+    assert "# publish it clerk-trainer publish" in said
+    assert "start tickets.csv" not in said, "there is nothing to change"
+    decide = f"decide the 26 doubtful labels in {world.out / 'data-review.csv'}, then"
+    world.doubtful = 26
+    said = world.succeed()
+    assert "# publish it clerk-trainer publish" in said
+    assert f"{decide} train again" in said
+    world.passes = False
+    said = world.succeed()
     assert "publish it" not in said
-    assert f"decide the 26 doubtful labels in {world.out / 'data-review.csv'}, then" in said
+    assert f"{decide} continue" in said
     assert "clerk-trainer start tickets.csv --out first --again" in said
     assert f"model.adapter={world.out / 'run' / 'adapter'}" in said
+    world.doubtful = 0
+    assert "do what the page names first (Label more messages), then continue" in world.succeed()
 
 
 def test_the_plural_of_a_label_is_asked_about_and_not_joined(world: World) -> None:
