@@ -326,26 +326,33 @@ class _Session:
 
     def _copy_taxonomy(self, beside: Path, found: Contents, rare: Sequence[str]) -> bool:
         """Copy the taxonomy that was given, or the one ``beside`` the file if it has all labels:
-        another project's would not. Return whether there was one. Raises BadInput."""
+        another project's would not. Labels with too few messages are left out, unless these are
+        nearly all: it may be of other messages. Return whether there was one. Raises BadInput."""
         from trainer.start.look import label_key
+        from trainer.start.terms import without_labels
 
         mine, given = self._places.taxonomy, self._taxonomy or beside
-        if mine.exists() or not (self._taxonomy or beside.is_file()):
-            if mine.exists() and self._taxonomy and _read(given) != _read(mine):
-                raise BadInput(f"--taxonomy: {mine} is there already: edit that one, or remove it")
+        if not self._taxonomy and (mine.exists() or not given.is_file()):
             return False
         try:
-            known = set(map(label_key, Taxonomy.from_toml(given).names))
+            names = Taxonomy.from_toml(given).names
         except ContractError:
             if self._taxonomy:
                 raise
             return False
-        if not self._taxonomy and not known.issuperset(
-            label_key(label) for label in found.labels if label not in rare
-        ):
+        enough = {label_key(label) for label in found.labels if label not in rare}
+        if not self._taxonomy and not enough.issubset(map(label_key, names)):
             return False
-        write_atomically(mine, _read(given))
-        self._print(f"{mine}: copied from {given}")
+        few = [name for name in names if label_key(name) not in enough]
+        few = few if len(names) - len(few) > 1 else []
+        text = without_labels(_read(given).decode("utf-8"), few).encode("utf-8")
+        if mine.exists():
+            if text != _read(mine):
+                raise BadInput(f"--taxonomy: {mine} is there already: edit that one, or remove it")
+            return False
+        write_atomically(mine, text)
+        left_out = f", without {', '.join(map(repr, few))} (too few messages)"
+        self._print(f"{mine}: copied from {given}{left_out if few else ''}")
         return True
 
     def _write(self, path: Path, text: str, what: str) -> None:

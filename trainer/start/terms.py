@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 
 from trainer.dataset.clean import strip_quotes, strip_signature
 from worker.contract.redact import redact_personal_data
+from worker.contract.taxonomy import label_name
 from worker.contract.text import normalize
 
 LEAST_MESSAGES = 3
@@ -257,6 +259,14 @@ def taxonomy_text(
         described = known.get(label) or (f"Typical words: {', '.join(words)}." if words else "")
         parts.append(f"[[labels]]\nname = {_quoted(label)}\ndescription = {_quoted(described)}\n")
     return "\n".join(parts)
+
+
+def without_labels(text: str, names: Collection[str]) -> str:
+    """Return a taxonomy file without these labels, and the rest as it was written. Of labels that
+    are not in tables of their own (``[[labels]]``), none is left out."""
+    head, *tables = re.split(r"(?m)^(?=\[\[labels]])", text)
+    named = {each: label_name(tomllib.loads(each)["labels"][0]["name"]) for each in tables}
+    return "".join((head, *(each for each in tables if named[each] not in names)))
 
 
 def name_of(stem: str) -> str:

@@ -295,10 +295,29 @@ def test_a_taxonomy_that_somebody_wrote_is_kept(world: World, tmp_path: Path) ->
     beside.write_text(labels_of(*WORDS))
     assert f"taxonomy.toml: copied from {beside}" in world.succeed()
     assert world.taxonomy.labels[0].description.startswith("mine: ")
-    other.write_text(labels_of(*WORDS, "parking"))
+    other.write_text(labels_of(*WORDS, "parking").replace("mine", "theirs"))
     assert "is there already: edit that one" in world.fail("--taxonomy", other)
     world.out = tmp_path / "third"
-    assert f"copied from {other}" in world.succeed("--taxonomy", other)
+    assert f"copied from {other}, without 'parking'" in world.succeed("--taxonomy", other)
+
+
+def test_a_label_of_a_taxonomy_with_too_few_messages_is_left_out_and_named(world: World) -> None:
+    """The rest of the file is as it was written, and the same command continues."""
+    mine = world.file.with_name("mine.toml")
+    text = labels_of("parking", *WORDS).replace("[[labels]]", "# note\n[[labels]]")
+    mine.write_text(text)
+    world.write(counts={"refund": 4})
+    copied = f"copied from {mine}, without 'parking', 'refund' (too few messages)"
+    for said in (copied, "kept as it"):
+        assert said in world.succeed("--taxonomy", mine)
+        assert world.taxonomy.names == ("delivery", "account")
+        assert "mine: account" in (world.out / "taxonomy.toml").read_text()
+        assert world.ran == [] or "--unknown-label drop" in world.prepared
+    assert mine.read_text() == text
+    world.out = world.out.with_name("few")
+    mine.write_text(labels_of("parking", "tickets", "account"))
+    world.succeed("--taxonomy", mine, "--unknown-label", "drop")
+    assert len(world.taxonomy.names) == 3, "prepare says what is missing"
 
 
 def test_what_does_not_pass_is_not_said_to_be_published(
