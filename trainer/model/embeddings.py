@@ -18,7 +18,7 @@ from trainer.model.base_card import find_prefix
 from trainer.model.device import quiet_transformers
 from trainer.model.encoder import collate_rows, find_pooling, pool_mean
 from trainer.model.scoring import token_batches
-from trainer.progress import progress
+from trainer.progress import progress, track
 from worker.contract import Pooling
 from worker.contract.text import normalize
 
@@ -152,7 +152,7 @@ def _held_out(
     c: float,
 ) -> NDArray[np.float64]:
     scores = np.empty((len(x), outputs))
-    for fold in np.unique(folds):
+    for fold in track("fitting", np.unique(folds).tolist()):
         asked = folds == fold
         weights, biases = linear_layer(fit_linear(x[~asked], classes[~asked].tolist(), c), outputs)
         found = x[asked] @ weights.T + biases
