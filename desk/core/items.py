@@ -38,8 +38,9 @@ class Queue:
     """A choice of items. None means any.
 
     ``reason`` and ``label`` are the model's, and ``below`` is above its confidence (0 to 1);
-    ``min_age_s`` is since the item came; ``words`` are in the message. Without a ``batch_id`` the
-    queue holds the items from Kafka and no tasks. A queue with ``reason``, ``label``, ``below`` or
+    ``min_age_s`` is since the item came; ``words`` are in the message; a ``share`` of (1, 3) is the
+    first of three equal parts. Without a ``batch_id`` the queue holds the items from Kafka and no
+    tasks. A queue with ``reason``, ``label``, ``below`` or
     ``words`` holds no blind items: being in it would give their label away, or hint at it.
 
     Raises ValueError for an age with the order by confidence: no index has both, and reviewers
@@ -55,6 +56,7 @@ class Queue:
     batch_id: int | None = None
     below: float | None = None
     words: str = ""
+    share: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.min_age_s is not None and self.order == "doubtful":

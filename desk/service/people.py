@@ -72,18 +72,20 @@ def change(
     *,
     role: Role | None = None,
     active: bool | None = None,
+    assigned: str | None = None,
 ) -> Person:
-    """Give a person another role, or close or open their account. Raises NotAllowed, and Refused
-    for one's own account, so that an owner is left."""
+    """Give a person another role or queue, or close or open their account. Raises NotAllowed, and
+    Refused for one's own role and account, so that an owner is left."""
     require(by, "owner")
-    if by.id == person_id:
+    if by.id == person_id and assigned is None:
         raise Refused("you cannot change your own account: ask another owner")
     with desk.database.write() as tx:
-        changed = people.change(tx, person_id, role=role, active=active)
+        changed = people.change(tx, person_id, role=role, active=active, assigned=assigned)
         if not changed.active:
             claims.release_all(tx, person_id)
             people.end_sessions_of(tx, person_id)  # or opening the account would revive them
         detail = {"person": changed.pseudonym, "role": changed.role, "active": changed.active}
+        detail |= {"assigned": changed.assigned}
         people.log(tx, desk.clock(), by.id, "person.changed", detail=detail)
     return changed
 

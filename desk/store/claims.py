@@ -375,6 +375,9 @@ def _of_items(queue: Queue) -> list[sa.ColumnElement[bool]]:
         conditions.append(items.c.received_ms <= _NOW - int(queue.min_age_s * 1000))
     if queue.below is not None:
         conditions.append(items.c.confidence < queue.below)
+    if queue.share is not None:
+        part, parts = queue.share
+        conditions.append(items.c.id % parts == part - 1)
     if queue.words:
         conditions.append(items.c.id.in_(sa.bindparam("among", expanding=True)))
     return conditions

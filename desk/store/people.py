@@ -40,6 +40,7 @@ def add(tx: Tx, subject: str, name: str, role: Role, now_ms: int) -> Person:
         "pseudonym": f"annotator-{uuid.uuid4().hex[:8]}",
         "role": role,
         "active": True,
+        "assigned": "",
         "created_ms": now_ms,
     }
     id_ = tx.execute(people.insert().values(new).returning(people.c.id)).scalar_one()
@@ -53,9 +54,10 @@ def change(
     name: str | None = None,
     role: Role | None = None,
     active: bool | None = None,
+    assigned: str | None = None,
 ) -> Person:
     """Change the given fields of a person."""
-    given = {"name": name, "role": role, "active": active}
+    given = {"name": name, "role": role, "active": active, "assigned": assigned}
     values = {key: value for key, value in given.items() if value is not None}
     if values:
         tx.execute(people.update().where(people.c.id == person_id).values(values))

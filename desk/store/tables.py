@@ -47,6 +47,8 @@ people = sa.Table(
     sa.Column("pseudonym", sa.Text, nullable=False, unique=True),
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("active", sa.Boolean, nullable=False),
+    # Their queue, as the query of its address ("label=refund&share=1/2"); empty for all that waits.
+    sa.Column("assigned", sa.Text, nullable=False),
     sa.Column("created_ms", Ms, nullable=False),
 )
 

@@ -27,7 +27,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user of the desk."""
+    """A user of the desk. ``assigned`` is their queue, the query of its address, "" for none."""
 
     id: int
     subject: str
@@ -35,6 +35,7 @@ class Person:
     pseudonym: str
     role: Role
     active: bool
+    assigned: str = ""
 
 
 @dataclass(frozen=True, slots=True)

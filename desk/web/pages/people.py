@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from desk.auth.passwords import MAX_CHARS, MIN_CHARS
+from desk.core.items import REASON_BITS
 from desk.errors import Refused
 from desk.service import people
 from desk.store.people import LogQuery
 from desk.store.types import Role
+from desk.web.pages.review import SHARES, queue_fields, queue_of
 from desk.web.pages.signing import new_hash
 from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number_or_none, redirect
 
@@ -28,6 +31,9 @@ def show(visit: Visit) -> Response:
         work=people.work(visit.desk, visit.who, WORK_DAYS),
         days=WORK_DAYS,
         roles=ROLES,
+        queue_of=queue_of,
+        reasons=tuple(REASON_BITS),
+        shares=SHARES,
         by_password=visit.web.options.method == "local",
         least=MIN_CHARS,
         most=MAX_CHARS,
@@ -35,7 +41,7 @@ def show(visit: Visit) -> Response:
 
 
 def act(visit: Visit) -> Response:
-    """Add a user, reset a password, change a role, close an account or open it again."""
+    """Add a user, reset a password, change a role, assign a queue, close an account or open it."""
     person_id = visit.number("person")
     known = {person.id: person for person in people.everybody(visit.desk, visit.who)}
     action = visit.form.get("action", "")
@@ -59,6 +65,10 @@ def act(visit: Visit) -> Response:
         if visit.web.roles_elsewhere:
             raise Refused("The sign-in service gives roles, which count from the next sign-in.")
         people.change(visit.desk, visit.who, person_id, role=role)
+    elif action == "assign":
+        people.change(
+            visit.desk, visit.who, person_id, assigned=urlencode(queue_fields(visit.form))
+        )
     elif action in {"close", "open"}:
         people.change(visit.desk, visit.who, person_id, active=action == "open")
     else:

@@ -11,6 +11,7 @@ from desk.errors import Refused
 from desk.service import browsing, circle, queues, reviewing
 from desk.service.queues import AGES_S
 from desk.service.viewing import Task
+from desk.web.pages.review import queue_of
 from desk.web.visit import Page, Visit, number, redirect
 
 _AT_ONCE = 25
@@ -27,6 +28,7 @@ def show(visit: Visit) -> Response:
         waiting=queues.waiting(visit.desk),
         batches=circle.all_progress(visit.desk),
         overview=queues.overview(visit.desk),
+        assigned=queue_of(visit.who),
         ages_s=AGES_S,
         labels=visit.desk.taxonomy.names,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -19,13 +20,16 @@ from desk.errors import Refused
 from desk.service import browsing, guidelines, labelling, queues, reviewing
 from desk.service.context import may
 from desk.service.viewing import Earlier, Task
+from desk.store.types import Person
 from desk.web.shown_text import chunks
 from desk.web.strings import t
 from desk.web.templates import age, words
 from desk.web.visit import UNKNOWN_ACTION, Page, Visit, number, number_or_none, redirect
 from worker.contract.taxonomy import Taxonomy
 
-FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "below", "q", "order")
+FIELDS = ("batch", "reason", "label", "adapter", "origin", "age", "below", "share", "q", "order")
+
+SHARES = tuple(f"{part}/{parts}" for parts in (2, 3, 4, 5) for part in range(1, parts + 1))
 
 _NEIGHBOURS = 4
 
@@ -42,6 +46,8 @@ def show(visit: Visit) -> Response:
     item_id = number_or_none(visit.query.get("item", ""))
     if (batch := visit.web.options.batch) is not None and not fields and item_id is None:
         return redirect("/review", batch=str(batch))
+    if (assigned := queue_of(visit.who)) and not fields and item_id is None:
+        return redirect("/review", **assigned)
     task = reviewing.held_item(visit.desk, visit.who, queue, item_id=item_id)
     if task is not None:
         earlier = _read_answer(visit.query.get("answer", ""), visit.desk.taxonomy)
@@ -278,6 +284,7 @@ def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
     age = query.get("age", "")
     min_age_s = float(age) if age.isascii() and age.isdecimal() and len(age) < 10 else None
     order = query.get("order", "oldest")
+    share = query.get("share", "")
     has_age = min_age_s is not None
     if order not in {"oldest", "newest", "doubtful"} or (order == "doubtful" and has_age):
         order = "oldest"
@@ -292,7 +299,13 @@ def read_queue(query: Mapping[str, str], taxonomy: Taxonomy) -> Queue:
         batch_id=number(query["batch"]) if query.get("batch") else None,
         below=number(query["below"]) / 100 if query.get("below") else None,
         words=query.get("q", "").strip()[:200],
+        share=(int(share[0]), int(share[2])) if share in SHARES else None,
     )
+
+
+def queue_of(person: Person) -> Mapping[str, str]:
+    """Return the choice of the queue that a person is assigned."""
+    return queue_fields(dict(parse_qsl(person.assigned)))
 
 
 def queue_fields(values: Mapping[str, str]) -> Mapping[str, str]:

@@ -287,3 +287,19 @@ def test_what_cannot_be_is_refused(world: DeskWorld) -> None:
     with pytest.raises(NotAllowed):
         take(world, closed)
     assert take(world, owner) == item.id
+
+
+def test_shares_of_a_queue_are_parts_of_it(world: DeskWorld) -> None:
+    """Each message is in one part; a reviewer is given theirs alone, also what they skipped."""
+    added = {world.add().id for _ in range(7)}
+    found = []
+    for part, name in enumerate(("ann", "bob", "cleo"), start=1):
+        person, queue = world.person(name), Queue(share=(part, 3))
+        left = reviewing.count_left(world.desk, person, queue, excluding=(), most=100)
+        mine = []
+        while (item_id := take(world, person, queue)) is not None:
+            mine.append(item_id)
+            decide(world, person, item_id, "refund")
+        assert len(mine) == left
+        found += mine
+    assert sorted(found) == sorted(added)

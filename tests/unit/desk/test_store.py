@@ -23,7 +23,7 @@ from desk.store.migrate import check_version, migrate, newest_version
 from desk.store.tables import metadata
 from tests.support.desk_databases import NewDatabase
 
-_FIRST_SCHEMA = "0ec8b2997fae77049c7a4cb294f4352864376f62e77b5c7b87db4f144fb41fcd"
+_FIRST_SCHEMA = "5ca32a0a129d4cc0b7db216f0d3b3d16932f2d77aab3f66757cae7cc49d481d9"
 
 _LATER = """
 import sqlalchemy as sa

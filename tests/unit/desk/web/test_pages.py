@@ -84,7 +84,7 @@ def test_queues_count_what_can_be_chosen(world: DeskWorld, browser: NewBrowser) 
             page,
         )
     )
-    assert counts["/review"] == "3"
+    assert counts["/review?order=oldest"] == "3"
     assert counts["/review?origin=audit"] == "1"
     assert counts["/review?label=refund"] == "1"
     assert counts["/review?reason=low_confidence"] == "2"

@@ -127,3 +127,23 @@ def test_pace_and_agreement_of_each_reviewer(world: DeskWorld, browser: NewBrows
     row = re.search(r"<strong><bdi>Ann</bdi>.*?</dl>", page, re.DOTALL)
     assert row is not None
     assert re.findall("<dd>([^<]*)</dd>", row[0]) == ["4", "4 s", "67 % of 3"]
+
+
+def test_an_owner_assigns_a_share_of_a_queue(world: DeskWorld, browser: NewBrowser) -> None:
+    """The reviewer decides that first, and may decide the rest; the log has who assigned it."""
+    for label in ("refund", "delivery") * 4:
+        world.add(label=label)
+    ada, bo = browser("ada", "owner"), browser("bo")
+    assert bo.person is not None
+    given, assigned = {"action": "assign", "person": bo.person.id}, "label=refund&share=2%2F2"
+    ada.post("/people", {**given, "label": "refund", "reason": "", "share": "2/2"})
+    assert "Queue: refund, part 2 of 2" in ada.get("/people").text
+    assert "Assigned to you: refund, part 2 of 2." in bo.get("/").text
+    began = bo.get("/review")
+    assert (began.status_code, began.headers["location"]) == (303, f"/review?{assigned}")
+    assert bo.get("/review?order=oldest").status_code == 200
+    entry = world.log()[0]
+    assert (entry["action"], entry["detail"]["assigned"]) == ("person.changed", assigned)
+    ada.post("/people", {**given, "label": "", "reason": "", "share": ""})
+    assert "Assigned to you" not in bo.get("/").text
+    assert bo.get("/review").status_code == 200
