@@ -29,12 +29,14 @@ _PROMISED = "review_precision="
 class End:
     """``lines``: how often it is right, what it files by itself, whether to publish it. ``passes``:
     it may be published, or is. ``lesser`` is a lower promise with which it would file more, None if
-    that is not needed, or none is within reach. ``first`` is what the page recommends first."""
+    that is not needed, or none is within reach. ``first`` is what the page recommends first,
+    ``doubtful`` the number of labels to decide."""
 
     lines: tuple[str, str, str]
     passes: bool
     lesser: float | None = None
     first: str = ""
+    doubtful: int = 0
 
 
 def verdict(places: Places) -> End:
@@ -46,8 +48,7 @@ def verdict(places: Places) -> End:
     current = read_pointer(places.store)
     done = current is not None and current.digest == evaluation.adapter.digest
     publish = f"Publish: done. It passed the gate, and is current in {places.store}."
-    if not done:
-        publish = _publish(judged, duel)
+    publish = publish if done else _publish(judged, duel)
     files, lesser = review_line(evaluation), None
     promise = TRAINING.read(places.run).validation.promise
     if evaluation.review.share > REVIEW_IS_MUCH and promise is not None:
@@ -56,7 +57,8 @@ def verdict(places: Places) -> End:
             files = f"{files} Your choice: {choice}."
     first = first_step(replace(read_run(places.run), gate=judged))
     lines = (accuracy_line(evaluation), files, publish)
-    return End(lines, done or judged.verdict.passed, lesser, first)
+    passes = done or judged.verdict.passed
+    return End(lines, passes, lesser, first, CHECK.read(places.data).doubtful)
 
 
 def describe_step(
@@ -157,13 +159,12 @@ def next_commands(places: Places, end: End, words: Sequence[str]) -> Iterator[tu
     again = [word for word in words if word != "--again"]
     taxonomy = f"project.taxonomy={places.taxonomy}"
     store = f"model.adapter={places.store if end.passes else places.run / 'adapter'}"
-    doubtful = CHECK.read(places.data).doubtful
     if end.passes:
         yield "publish it", _command("clerk-trainer publish", places.run, "--store", places.store)
-    if doubtful or not end.passes:
+    if end.doubtful or not end.passes:
         first = f"do what the page names first ({end.first})"
-        if doubtful:
-            first = f"decide the {doubtful:,} doubtful labels in {places.queue}"
+        if end.doubtful:
+            first = f"decide the {end.doubtful:,} doubtful labels in {places.queue}"
         train = _command("clerk-trainer", *again, "--again")
         yield f"{first}, then {'train again' if end.passes else 'continue'}", train
     if end.lesser is not None:

@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -364,10 +363,8 @@ def sentences() -> Iterator[str]:
                 yield " ".join("".join(part for part in parts if isinstance(part, str)).split())
 
 
-def test_the_next_commands_of_start_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_commands_of_start_run(tmp_path: Path) -> None:
     places = Places(tmp_path / "my first")
-    found_none = SimpleNamespace(read=lambda _: SimpleNamespace(doubtful=0))
-    monkeypatch.setattr("trainer.start.verdict.CHECK", found_none)
     places.out.mkdir()
     shutil.copy(ROOT / "config/taxonomy.toml", places.taxonomy)
     words = ["start", "a b.csv", "--set", "review_precision=0.9", "--again", "--set", "epochs=2"]

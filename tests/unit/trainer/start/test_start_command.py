@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -38,11 +37,11 @@ class World:
         monkeypatch.setattr(verdict, "describe_step", lambda *_, **__: "fine")
         self.passes, self.doubtful = True, 0
         lines, first = ("one", "two", "three"), "Label more messages"
-        monkeypatch.setattr(
-            verdict, "verdict", lambda _: verdict.End(lines, self.passes, first=first)
-        )
-        found = SimpleNamespace(read=lambda _: SimpleNamespace(doubtful=self.doubtful))
-        monkeypatch.setattr(verdict, "CHECK", found)
+
+        def end(_: object) -> verdict.End:
+            return verdict.End(lines, self.passes, first=first, doubtful=self.doubtful)
+
+        monkeypatch.setattr(verdict, "verdict", end)
 
     def write(
         self,
