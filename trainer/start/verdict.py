@@ -47,8 +47,8 @@ def verdict(places: Places) -> End:
     assert judged is not None  # it was evaluated
     current = read_pointer(places.store)
     done = current is not None and current.digest == evaluation.adapter.digest
-    publish = f"Publish: done. It passed the gate, and is current in {places.store}."
-    publish = publish if done else _publish(judged, duel)
+    published = f"Publish: done. It passed the gate, and is current in {places.store}."
+    publish = published if done else _publish(judged, duel)
     files, lesser = review_line(evaluation), None
     promise = TRAINING.read(places.run).validation.promise
     if evaluation.review.share > REVIEW_IS_MUCH and promise is not None:
